@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whose fault is it.  Every error of this project is one of these, drawn once:
+
+    ApfError
+    ├── UsageError            bad command line or bad input file              exit 2
+    │   ├── ScenarioError     a scenario file says something wrong            exit 2
+    │   ├── CatalogError      kernels/catalog.toml says something wrong       exit 2
+    │   └── ModelError        an impossible state or unknown kernel was asked exit 2
+    ├── Unsupported           this host cannot do it; the reason is the text  (verdict UNSUPPORTED)
+    ├── KernelFault           a finding about the kernel under test           (verdict FAIL)
+    ├── CaptureDamaged        the evidence is incomplete or contradicts itself (verdict INCONCLUSIVE)
+    └── InfraFault            our or the machine's fault                      exit 3
+        ├── BuildFailed       an artifact could not be built
+        ├── HostLost          the host or the link to it went away: outcome unknown
+        └── DeadlineExpired   something did not answer in time
+
+The ``hint`` says what the reader can do about it.
+"""
+
+from __future__ import annotations
+
+
+class ApfError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class UsageError(ApfError):
+    """The person who called us gave something that cannot be used."""
+
+    exit_code = 2
+
+
+class ScenarioError(UsageError):
+    """One or more problems in a scenario file; the message lists all of them with file and key."""
+
+
+class CatalogError(UsageError):
+    """The kernel catalogue or a kernel named on the command line is wrong."""
+
+
+class ModelError(UsageError):
+    """The model was asked about an impossible state or an unknown kernel."""
+
+
+class Unsupported(ApfError):
+    """This host or machine cannot do what was asked; the message is the reason."""
+
+
+class KernelFault(ApfError):
+    """The kernel under test misbehaved: panic, oops, hung task, lockup."""
+
+    exit_code = 1
+
+
+class CaptureDamaged(ApfError):
+    """A capture is incomplete or contradicts itself, so nothing can be concluded from it."""
+
+    exit_code = 1
+
+
+class InfraFault(ApfError):
+    """Our own or the machine's fault."""
+
+
+class BuildFailed(InfraFault):
+    """An artifact could not be made; the message names the file and the command that failed."""
+
+
+class HostLost(InfraFault):
+    """The link to a host, or the host itself, went away; whether the last command ran is unknown."""
+
+
+class DeadlineExpired(InfraFault):
+    """Something did not answer before its deadline."""

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The events that the protocol is stated in: one slotted class, so that checking is cheap.
+
+The simulation emits them, the evidence decoder produces them from a trace, the protocol automaton consumes them.
+Each is one line of a KVM, block or sched tracepoint (behaviour.md B.13 for the formats), with the thread that
+emitted it already resolved to a role.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+WAKE_ALL_TOKEN = 0xFFFFFFFF
+"""The token of kvm_async_pf_wakeup_all (virt/kvm/async_pf.c)."""
+
+MSR_ASYNC_PF_EN = 0x4B564D02
+MSR_ASYNC_PF_INT = 0x4B564D06
+MSR_ASYNC_PF_ACK = 0x4B564D07
+
+
+class Kind(IntEnum):
+    """What happened; the comment names the tracepoint and which Event fields it fills."""
+
+    PF = 1  # kvm_page_fault: gpa, value = error code
+    TRY = 2  # kvm_try_async_get_page: gpa (gfn << 12 where the gva is not printed)
+    NP = 3  # kvm_async_pf_not_present: token, gpa
+    REP = 4  # kvm_async_pf_repeated_fault / kvm_async_pf_doublefault: gpa
+    DONE = 5  # kvm_async_pf_completed: gpa, hva
+    RDY = 6  # kvm_async_pf_ready: token, gpa
+    INJ = 7  # kvm_inj_exception of #PF: value = error code, flag = reinjected (other vectors: INJ_OTHER)
+    INJ_OTHER = 8  # kvm_inj_exception of any other vector: value = vector name hash is not kept, see text
+    ACC = 9  # kvm_apic_accept_irq: value = vector
+    ENTRY = 10  # kvm_entry
+    EXIT = 11  # kvm_exit
+    WRMSR = 12  # kvm_msr msr_write: value = msr, data, flag = #GP
+    RDMSR = 13  # kvm_msr msr_read: value = msr, data, flag = #GP
+    OUT = 14  # sched_switch, this vCPU thread leaves the CPU: value = ord(prev_state[0]) ('R','S','D')
+    IN = 15  # sched_switch, this vCPU thread gets the CPU
+    BIO = 16  # block_bio_queue: dev, value = sector, data = sectors, flag = read
+    WAKEUP = 17  # kvm_vcpu_wakeup
+    USER_EXIT = 18  # kvm_userspace_exit: value = reason number
+    VIRQ = 19  # kvm_inj_virq: value = vector, flag = reinjected
+    EOI = 20  # kvm_eoi: value = vector
+    UNMAP = 21  # kvm_unmap_hva_range: hva = start, data = end
+    MM_FAULT = 22  # probe on handle_mm_fault: hva, value = FAULT_FLAG_*
+    MM_FAULT_RET = 23  # its return: value = VM_FAULT_*
+    CLEAR = 24  # kvm_clear_async_pf_completion_queue ran for this vCPU (reset, INIT, VM destruction): added by the decoder
+
+
+@dataclass(slots=True)
+class Event:
+    """One event.  ``vcpu`` is the index of the vCPU whose KVM_RUN thread emitted it, -1 for any other thread."""
+
+    kind: Kind
+    vcpu: int = -1
+    t_ns: int = 0  # trace clock, nanoseconds
+    token: int = 0
+    gpa: int = 0  # the tracepoint's gva field: for TDP the faulting GPA, offset bits included
+    value: int = 0
+    data: int = 0
+    hva: int = 0
+    flag: bool = False
+    worker: bool = False  # emitted by a kworker
+    dev: int = 0  # major << 20 | minor
+    tid: int = 0
+    cpu: int = 0
+    line: int = 0  # line number in trace/events.txt, 0 for simulated events
+    text: str = ""  # the tracepoint's own text, for people

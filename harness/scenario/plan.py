@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A plan: a scenario with everything resolved, as plain dataclasses and JSON.
+
+The agent performs it on the host, the model predicts from it, the judge holds the evidence against it.
+Standard library only, because the agent is shipped with it.  Units are in the field names; addresses are
+guest physical addresses (GPA) in bytes; pages are 4096 bytes.  docs/formats.md is the prose of this file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from harness.errors import UsageError
+
+PLAN_VERSION = 1
+PAGE_SIZE = 4096
+POOL_GPA = 0x1000000
+"""Guest physical address of pool page 0: everything below belongs to the probe guest itself."""
+
+
+class GuestKind(StrEnum):
+    PROBE = "probe"
+    LINUX = "linux"
+
+
+class Backing(StrEnum):
+    """What QEMU backs guest RAM with."""
+
+    ANON = "anon"
+    MEMFD = "memfd"
+    FILE = "file"
+
+
+class PageStart(StrEnum):
+    """The state of a page on the host when the guest first touches it (proved page by page before)."""
+
+    UNTOUCHED = "untouched"  # never allocated on the host
+    POPULATED = "populated"  # resident and writable in QEMU's page table, never in the guest's (no SPTE)
+    SWAPCACHE = "swapcache"  # unmapped by reclaim, uptodate in the swap cache
+    SWAPPED = "swapped"  # only on the swap device ("FREED")
+    DROPPED = "dropped"  # file backing: not in the page cache
+    ZERO_SWAPPED = "zero-swapped"  # as SWAPPED, but the page holds only zero bytes
+
+
+class SwapKind(StrEnum):
+    NONE = "none"
+    DELAY = "dm-delay"  # dm-delay over a virtio disk: reads delayed, writes not
+    ZRAM = "zram"
+
+
+class Op(StrEnum):
+    """One step of the guest's program.  Parameters: see Item."""
+
+    TOUCH = "touch"
+    WRMSR = "wrmsr"
+    LAPIC = "lapic"  # value 0/1: clear or set SPIV bit 8 (APIC software enable)
+    PAGING = "paging"  # value 0: run with CR0.PG=0 for pause_us and come back; 1: only off and on again
+    TIMER = "timer"  # value: period in microseconds of the LAPIC timer, 0 stops it
+    CLEAR_TOKEN = "clear-token"  # write 0 to the token word of the shared area, after pause_us
+    PAUSE = "pause"  # do nothing for pause_us, interrupts as given
+    WAIT = "wait"  # until all earlier touches of this vCPU have ended
+    HOST = "host"  # the guest stops here; the agent performs host_actions[value] and lets it go on
+
+
+class Access(StrEnum):
+    READ = "read"
+    WRITE = "write"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One step of the program of one vCPU; items of a vCPU start in order of ``index``.
+
+    ``wait``: the next item of this vCPU starts only when this one has ended (for a touch: when the access has
+    retired).  Without it, the next item starts as soon as this one ended or got a token.
+    ``pause_us``: the vCPU busy-waits so long, with IF=1, before the item starts.
+    """
+
+    index: int
+    op: Op
+    vcpu: int = 0
+    gpa: int = 0  # TOUCH: address of the access (8 bytes, page aligned)
+    access: Access = Access.READ
+    cpl: int = 3
+    interrupts: bool = True  # RFLAGS.IF during the access
+    shadow: bool = False  # the access is the instruction after STI
+    no_paging: bool = False  # TOUCH with CR0.PG=0 (32-bit protected mode, CPL 0)
+    wait: bool = False
+    pause_us: int = 0
+    msr: int = 0
+    value: int = 0
+    page: str = ""  # for people: "f[3]"
+
+
+@dataclass(frozen=True, slots=True)
+class HostAction:
+    """What the agent does on the host when the guest reaches a HOST item, or at a time.
+
+    do: "freeze" | "thaw" (the delay device holds every read), "delay" (arg: new read delay in ms),
+    "stop" | "cont" (QMP), "sleep" (arg: ms), "reset" (QMP system_reset), "wait-np" (until arg async page faults
+    are outstanding on the host, by the trace), "lock-read" (another process reads the page at gpa arg).
+    """
+
+    do: str
+    arg: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TimedAction:
+    """HostActions performed ``at_ms`` after the guest was let go, whatever the guest does."""
+
+    at_ms: int
+    actions: tuple[HostAction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Apf:
+    """How the probe guest programs async page faults on each vCPU before its program starts."""
+
+    en_flags: int = 0b1001  # low bits of MSR_KVM_ASYNC_PF_EN; 0: never written
+    vector: int = 0xF3  # MSR_KVM_ASYNC_PF_INT; 0: never written
+    en_gpa: int = -1  # -1: the vCPU's own shared area; else this raw address (S10)
+    lapic_enabled: bool = True  # False: EN is written before SPIV bit 8 is set (S11)
+    zero_token: bool = True  # the 0xf3 handler clears the token
+    ack: bool = True  # the 0xf3 handler writes MSR_KVM_ASYNC_PF_ACK
+    ack_first: bool = False  # ... before clearing the token (S71)
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    kind: GuestKind = GuestKind.PROBE
+    machine: str = "microvm"  # or "q35"
+    vcpus: int = 1
+    memory_mib: int = 64
+    cpu: str = "host"
+    irqchip: str = "on"  # QEMU kernel-irqchip=on|split|off
+    cpu_pm: bool = False
+    apf: Apf = field(default_factory=Apf)
+    idle: str = "hlt"  # what a vCPU does when it has nothing to run: "hlt" or "spin"
+    cmdline: str = ""  # Linux guests: appended to the kernel command line
+    workload: str = ""  # Linux guests: what /init runs, see guest-images/linux
+    workload_pages: int = 0  # Linux guests: how many anonymous pages the workload fills and touches
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    backing: Backing = Backing.ANON
+    share: bool = False
+    random_advice: bool = False  # MADV_RANDOM on the RAM mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """The device under the pages: for FILE backing the same device carries the file system."""
+
+    kind: SwapKind = SwapKind.DELAY
+    delay_ms: int = 200  # read delay
+    rotational: bool = False
+    page_cluster: int = 3
+    size_mib: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the pool and the state it must be in when the guest is let go."""
+
+    gpa: int
+    start: PageStart
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything resolved, no decision left.  ``nonce`` (64 bits) ties capture, guest log and verdict together."""
+
+    scenario: str
+    title: str
+    nonce: int
+    guest: Guest
+    memory: Memory
+    swap: Swap
+    pages: tuple[Page, ...]
+    items: tuple[Item, ...]
+    host_actions: tuple[tuple[HostAction, ...], ...] = ()
+    timed: tuple[TimedAction, ...] = ()
+    kernel_params: tuple[tuple[str, str], ...] = ()  # written to /sys/module/<m>/parameters/<p> as ("m.p", "v")
+    deadline_s: int = 60  # for the guest's program, from the moment it is let go
+    settle_ms: int = 300  # after the guest's end, before the trace is stopped
+    version: int = PLAN_VERSION
+
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> str:
+    """Any dataclass of this module as JSON, keys in declaration order."""
+    return json.dumps(dataclasses.asdict(value), indent=1)
+
+
+def from_json(cls: type[T], text: str) -> T:
+    """The inverse of to_json.
+
+    :raise UsageError: not JSON, an unknown or missing key, a wrong type; the message has the path of the key.
+    """
+    try:
+        raw = json.loads(text)
+    except ValueError as exc:
+        raise UsageError(f"not JSON: {exc}") from exc
+    return typing.cast(T, _structure(cls, raw, "$"))
+
+
+def _structure(cls: Any, raw: Any, path: str) -> Any:
+    origin = typing.get_origin(cls)
+    if origin is tuple:
+        if not isinstance(raw, list):
+            raise UsageError(f"{path}: expected a list, got {type(raw).__name__}")
+        args = typing.get_args(cls)
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_structure(args[0], r, f"{path}[{i}]") for i, r in enumerate(raw))
+        if len(args) != len(raw):
+            raise UsageError(f"{path}: expected {len(args)} elements, got {len(raw)}")
+        return tuple(_structure(a, r, f"{path}[{i}]") for i, (a, r) in enumerate(zip(args, raw, strict=True)))
+    if origin is types.UnionType:
+        if raw is None:
+            return None
+        return _structure(next(a for a in typing.get_args(cls) if a is not type(None)), raw, path)
+    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+        if not isinstance(raw, dict):
+            raise UsageError(f"{path}: expected an object, got {type(raw).__name__}")
+        hints = typing.get_type_hints(cls)
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        for key in raw:
+            if key not in known:
+                raise UsageError(f"{path}.{key}: unknown key")
+        values = {}
+        for name, fld in known.items():
+            if name in raw:
+                values[name] = _structure(hints[name], raw[name], f"{path}.{name}")
+            elif fld.default is dataclasses.MISSING and fld.default_factory is dataclasses.MISSING:
+                raise UsageError(f"{path}.{name}: missing")
+        return cls(**values)
+    if isinstance(cls, type) and issubclass(cls, StrEnum):
+        try:
+            return cls(raw)
+        except ValueError:
+            raise UsageError(f"{path}: {raw!r} is not one of {', '.join(m.value for m in cls)}") from None
+    if cls is bool or cls is int or cls is str:
+        if type(raw) is not cls:
+            raise UsageError(f"{path}: expected {cls.__name__}, got {raw!r}")
+        return raw
+    raise UsageError(f"{path}: cannot read a {cls!r}")

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a person writes: a scenario file, as frozen dataclasses.  docs/writing-scenarios.md is its prose.
+
+A scenario says what is set up and what is done.  It names no expected number: the model derives them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.scenario.plan import Access, Apf, Backing, GuestKind, Memory, PageStart, Swap
+
+__all__ = ["Apf", "Backing", "GuestSpec", "HostStep", "Memory", "PageSet", "Scenario", "Step", "Swap", "TimedStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """[guest]: which guest, and how its virtual machine is made."""
+
+    kind: GuestKind = GuestKind.PROBE
+    machine: str = "microvm"
+    vcpus: int = 1
+    memory_mib: int = 64
+    cpu: str = "host"
+    irqchip: str = "on"
+    cpu_pm: bool = False
+    idle: str = "hlt"
+    cmdline: str = ""
+    workload: str = ""
+    workload_pages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PageSet:
+    """[pages.NAME]: ``groups`` groups of ``run`` adjacent pages, group starts ``stride`` pages apart.
+
+    The pages are named NAME[0], NAME[1], ...: group 0 first, in address order.
+    ``offset`` is the pool page of NAME[0]; -1 places the set after the earlier ones, on a fresh 2 MiB range.
+    """
+
+    groups: int
+    run: int = 1
+    stride: int = 64
+    offset: int = -1
+    start: PageStart = PageStart.SWAPPED
+
+
+@dataclass(frozen=True, slots=True)
+class HostStep:
+    """What the agent does on the host: see plan.HostAction for the words."""
+
+    do: str
+    arg: int = 0
+    page: str = ""  # for "lock-read": NAME[i]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedStep:
+    """[[timed]]: host steps at a time after the guest was let go."""
+
+    at_ms: int
+    host: tuple[HostStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """[[steps]]: exactly one of touch, wrmsr, lapic, paging, timer, clear_token, pause, wait_all, host.
+
+    ``touch`` is a page set ("f": all its pages in order), one page ("f[3]"), a slice ("f[0:4]", "f[::2]") or a
+    list of these; the other keys apply to each of its touches.
+    """
+
+    touch: str | tuple[str, ...] = ""
+    wrmsr: str = ""  # "EN", "INT", "ACK" (of MSR_KVM_ASYNC_PF_*) or a number
+    value: int | str = 0  # for wrmsr; "own|9" is the vCPU's shared area with these flags
+    lapic: str = ""  # "off" | "on"
+    paging: str = ""  # "flip": off and on again; "off": off for pause_us, then on
+    timer_us: int = -1
+    clear_token: bool = False
+    pause: bool = False
+    wait_all: bool = False
+    host: tuple[HostStep, ...] = ()
+    vcpu: int = 0
+    access: Access = Access.READ
+    cpl: int = 3
+    interrupts: bool = True
+    shadow: bool = False
+    no_paging: bool = False
+    then: str = "go-on"  # or "wait"
+    pause_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A scenario file, complete.  ``kernels``: variants it applies to, empty for all."""
+
+    id: str
+    title: str
+    catalogue: str = ""
+    why: str = ""
+    tags: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
+    guest: GuestSpec = field(default_factory=GuestSpec)
+    apf: Apf = field(default_factory=Apf)
+    memory: Memory = field(default_factory=Memory)
+    swap: Swap = field(default_factory=Swap)
+    pages: dict[str, PageSet] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    timed: tuple[TimedStep, ...] = ()
+    kernel_params: dict[str, str] = field(default_factory=dict)
+    deadline_s: int = 60
+    repeats: int = 1  # how often a run repeats it by default (racy scenarios)
