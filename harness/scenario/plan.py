@@ -23,6 +23,9 @@ PAGE_SIZE = 4096
 POOL_GPA = 0x1000000
 """Guest physical address of pool page 0: everything below belongs to the probe guest itself."""
 
+SHARED_GPA = 0x801000
+"""Guest physical address of vCPU 0's shared area (struct kvm_vcpu_pv_apf_data); vCPU v's is 4096 * v above."""
+
 
 class GuestKind(StrEnum):
     PROBE = "probe"
@@ -196,6 +199,16 @@ class Plan:
 
 
 T = TypeVar("T")
+
+
+def changed(item: Item, **values: Any) -> Item:
+    """The item with some fields changed."""
+    return dataclasses.replace(item, **values)
+
+
+def replace_index(item: Item, index: int) -> Item:
+    """The item at its place in the program."""
+    return dataclasses.replace(item, index=index)
 
 
 def to_json(value: Any) -> str:

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Scenario -> Plan: names become addresses, steps become items, nothing is left to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from harness.scenario import plan as p
+from harness.scenario.pages import lay_out, select
+from harness.scenario.schema import HostStep, Scenario, Step
+
+_MSR = {"EN": 0x4B564D02, "INT": 0x4B564D06, "ACK": 0x4B564D07}
+
+
+def build_plan(scenario: Scenario, nonce: int) -> p.Plan:
+    """The plan of a checked scenario.  ``nonce``: 64 bits chosen by the caller, so that this stays pure."""
+    placed = lay_out(scenario.pages)
+    g = scenario.guest
+    actions: list[tuple[p.HostAction, ...]] = []
+    items: list[p.Item] = []
+    for step in scenario.steps:
+        for item in _items(step, placed, actions):
+            items.append(p.replace_index(item, len(items)))
+    return p.Plan(
+        scenario=scenario.id,
+        title=scenario.title,
+        nonce=nonce,
+        guest=p.Guest(
+            kind=g.kind,
+            machine=g.machine,
+            vcpus=g.vcpus,
+            memory_mib=g.memory_mib,
+            cpu=g.cpu,
+            irqchip=g.irqchip,
+            cpu_pm=g.cpu_pm,
+            apf=scenario.apf,
+            idle=g.idle,
+            cmdline=g.cmdline,
+            workload=g.workload,
+            workload_pages=g.workload_pages,
+        ),
+        memory=scenario.memory,
+        swap=scenario.swap,
+        pages=tuple(
+            p.Page(gpa=gpa, start=scenario.pages[name].start, name=f"{name}[{i}]")
+            for name, gpas in placed.items()
+            for i, gpa in enumerate(gpas)
+        ),
+        items=tuple(items),
+        host_actions=tuple(actions),
+        timed=tuple(p.TimedAction(t.at_ms, _actions(t.host, placed)) for t in scenario.timed),
+        kernel_params=tuple(sorted(scenario.kernel_params.items())),
+        deadline_s=scenario.deadline_s,
+    )
+
+
+def _actions(steps: tuple[HostStep, ...], placed: Mapping[str, tuple[int, ...]]) -> tuple[p.HostAction, ...]:
+    return tuple(p.HostAction(h.do, select(placed, h.page)[0][1] if h.page else h.arg) for h in steps)
+
+
+def _items(
+    step: Step, placed: Mapping[str, tuple[int, ...]], actions: list[tuple[p.HostAction, ...]]
+) -> Iterator[p.Item]:
+    common = p.Item(
+        index=0,
+        op=p.Op.PAUSE,
+        vcpu=step.vcpu,
+        access=step.access,
+        cpl=step.cpl,
+        interrupts=step.interrupts,
+        shadow=step.shadow,
+        no_paging=step.no_paging,
+        wait=step.then == "wait",
+        pause_us=step.pause_us,
+    )
+    if step.touch:
+        for name, gpa in select(placed, step.touch):
+            yield p.changed(common, op=p.Op.TOUCH, gpa=gpa, page=name)
+        return
+    if step.host:
+        actions.append(_actions(step.host, placed))
+        yield p.changed(common, op=p.Op.HOST, value=len(actions) - 1)
+    elif step.wrmsr:
+        msr = _MSR[step.wrmsr] if step.wrmsr in _MSR else int(step.wrmsr, 16)
+        yield p.changed(common, op=p.Op.WRMSR, msr=msr, value=_msr_value(step.value, step.vcpu))
+    elif step.lapic:
+        yield p.changed(common, op=p.Op.LAPIC, value=int(step.lapic == "on"))
+    elif step.paging:
+        yield p.changed(common, op=p.Op.PAGING, value=int(step.paging == "flip"))
+    elif step.timer_us >= 0:
+        yield p.changed(common, op=p.Op.TIMER, value=step.timer_us)
+    elif step.clear_token:
+        yield p.changed(common, op=p.Op.CLEAR_TOKEN)
+    elif step.wait_all:
+        yield p.changed(common, op=p.Op.WAIT)
+    else:
+        yield common
+
+
+def _msr_value(value: int | str, vcpu: int) -> int:
+    if isinstance(value, int):
+        return value
+    if value.startswith("own|"):
+        return (p.SHARED_GPA + p.PAGE_SIZE * vcpu) | int(value[4:], 0)
+    return int(value, 0)
