@@ -7,6 +7,7 @@ Reading the files is the caller's affair (this package does no I/O): it passes n
 from __future__ import annotations
 
 import tomllib
+import types
 from collections.abc import Iterable
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -44,6 +45,11 @@ def _names(value: Any, _: Any) -> Any:
     raise TypeError(f"expected a page name or a list of page names, got {value!r}")
 
 
+def _is_listing(cls: Any) -> bool:
+    origin: Any = get_origin(cls)
+    return origin is tuple and len(get_args(cls)) == 2
+
+
 def _converter() -> Converter:
     conv = Converter(forbid_extra_keys=True)
     for kind in (int, str, bool, float):
@@ -57,15 +63,16 @@ def _converter() -> Converter:
         def hook(value: Any, _: Any) -> Any:
             if not isinstance(value, list):
                 raise TypeError(f"expected a list, got {type(value).__name__} {value!r}")
-            return tuple(conv.structure(value, list[elem]))  # type: ignore[valid-type]
+            listing: Any = types.GenericAlias(list, (elem,))
+            return tuple(conv.structure(value, listing))
 
         return hook
 
-    conv.register_structure_hook_factory(lambda t: bool(get_origin(t) == tuple) and len(get_args(t)) == 2, listed)
+    conv.register_structure_hook_factory(_is_listing, listed)
     for cls in (schema.GuestSpec, schema.PageSet, schema.HostStep, schema.TimedStep, schema.Step, schema.Scenario):
         conv.register_structure_hook(
             cls,
-            make_dict_structure_fn(cls, conv, _cattrs_forbid_extra_keys=True),  # type: ignore[arg-type]
+            make_dict_structure_fn(cls, conv, _cattrs_forbid_extra_keys=True),
         )
     return conv
 

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Trace lines -> model events, with the thread's role resolved.  Formats: behaviour.md B.13 (arch/x86/kvm/trace.h).
+
+Both spellings of each tracepoint (5.10 and 6.1/6.12) are read; which one a kernel prints decides nothing here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from harness.errors import CaptureDamaged
+from harness.evidence.ftrace import Line
+from harness.model.events import Event, Kind
+
+_Filler = Callable[[Event, "re.Match[str]"], None]
+
+
+def _try(e: Event, m: re.Match[str]) -> None:
+    e.gpa = int(m[1], 16)
+    if e.gpa >> 12 != int(m[2], 16):
+        e.data = int(m[2], 16)  # shadow paging: gva and gfn are different things
+
+
+def _pf(e: Event, m: re.Match[str]) -> None:
+    e.gpa, e.value = int(m[1], 16), int(m[2], 16)
+
+
+def _token(e: Event, m: re.Match[str]) -> None:
+    e.token, e.gpa = int(m[1], 16), int(m[2], 16)
+
+
+def _done(e: Event, m: re.Match[str]) -> None:
+    e.gpa, e.hva = int(m[1], 16), int(m[2], 16)
+
+
+def _exception(e: Event, m: re.Match[str]) -> None:
+    e.kind = Kind.INJ if m[1] == "#PF" else Kind.INJ_OTHER
+    e.value = int(m[2], 16) if m[2] else 0
+    e.flag = m[3] is not None
+
+
+def _accept(e: Event, m: re.Match[str]) -> None:
+    e.data, e.value = int(m[1], 16), int(m[2])
+
+
+def _msr(e: Event, m: re.Match[str]) -> None:
+    e.kind = Kind.WRMSR if m[1] == "write" else Kind.RDMSR
+    e.value, e.data, e.flag = int(m[2], 16), int(m[3], 16), m[4] is not None
+
+
+def _bio(e: Event, m: re.Match[str]) -> None:
+    e.dev = int(m[1]) << 20 | int(m[2])
+    e.flag = "R" in m[3]
+    e.value, e.data = int(m[4]), int(m[5])
+
+
+def _virq(e: Event, m: re.Match[str]) -> None:
+    e.value = int(m[1], 16) if m[1] else int(m[2])
+    e.flag = m[3] is not None
+
+
+def _hex(field: str) -> _Filler:
+    def fill(e: Event, m: re.Match[str]) -> None:
+        setattr(e, field, int(m[1], 16))
+
+    return fill
+
+
+def _reason(e: Event, m: re.Match[str]) -> None:
+    e.value = int(m[1])
+
+
+def _eoi(e: Event, m: re.Match[str]) -> None:
+    e.data, e.value = int(m[1], 16), int(m[2])
+
+
+def _range(e: Event, m: re.Match[str]) -> None:
+    e.hva, e.data = int(m[1], 16), int(m[2], 16)
+
+
+def _mm_fault(e: Event, m: re.Match[str]) -> None:
+    e.hva, e.value = int(m[1], 16), int(m[2], 16)
+
+
+def _nothing(e: Event, m: re.Match[str]) -> None:
+    return
+
+
+_REPEATED = (Kind.REP, re.compile(r"gva = (0x[0-9a-f]+|0), gfn = (0x[0-9a-f]+|0)"), _try)
+_FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
+    "kvm_page_fault": (
+        Kind.PF,
+        re.compile(r"(?:vcpu \d+ rip 0x[0-9a-f]+ )?address (?:0x)?([0-9a-f]+) error_code (?:0x)?([0-9a-f]+)"),
+        _pf,
+    ),
+    "kvm_try_async_get_page": (Kind.TRY, _REPEATED[1], _try),
+    "kvm_async_pf_repeated_fault": _REPEATED,
+    "kvm_async_pf_doublefault": _REPEATED,
+    "kvm_async_pf_not_present": (Kind.NP, re.compile(r"token (0x[0-9a-f]+|0) gva (0x[0-9a-f]+|0)"), _token),
+    "kvm_async_pf_ready": (Kind.RDY, re.compile(r"token (0x[0-9a-f]+|0) gva (0x[0-9a-f]+|0)"), _token),
+    "kvm_async_pf_completed": (Kind.DONE, re.compile(r"gva (0x[0-9a-f]+|0) address (0x[0-9a-f]+|0)"), _done),
+    "kvm_inj_exception": (
+        Kind.INJ,
+        re.compile(r"(#?\w+)(?: \((0x[0-9a-f]+)\))?( \[reinjected\])?"),
+        _exception,
+    ),
+    "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) "), _accept),
+    "kvm_entry": (Kind.ENTRY, re.compile(r"vcpu \d+"), _nothing),
+    "kvm_exit": (Kind.EXIT, re.compile(r""), _nothing),
+    "kvm_msr": (Kind.WRMSR, re.compile(r"msr_(read|write) ([0-9a-f]+) = (0x[0-9a-f]+|0)( \(#GP\))?"), _msr),
+    "block_bio_queue": (Kind.BIO, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
+    "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r""), _nothing),
+    "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)"), _reason),
+    "kvm_inj_virq": (Kind.VIRQ, re.compile(r"(?:IRQ|Soft/INTn) (0x[0-9a-f]+)|irq (\d+)( \[reinjected\])?"), _virq),
+    "kvm_eoi": (Kind.EOI, re.compile(r"apicid ([0-9a-f]+) vector (\d+)"), _eoi),
+    "kvm_unmap_hva_range": (Kind.UNMAP, re.compile(r".*range: (0x[0-9a-f]+|0) -- (0x[0-9a-f]+|0)"), _range),
+    "mm_fault": (Kind.MM_FAULT, re.compile(r"\(.*\) addr=(0x[0-9a-f]+) flags=(0x[0-9a-f]+)"), _mm_fault),
+    "mm_fault_ret": (Kind.MM_FAULT_RET, re.compile(r"\(.*\) ret=(0x[0-9a-f]+)"), _hex("value")),
+}
+_SWITCH = re.compile(
+    r"prev_comm=.* prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+) ==> .* next_pid=(\d+) next_prio=-?\d+"
+)
+
+
+def decode(lines: Iterable[Line], vcpu_tids: Iterable[int]) -> Iterator[Event]:
+    """The events in the order of ``lines``.
+
+    :param vcpu_tids: thread ids of the vCPU threads, in vCPU order.
+    :raise CaptureDamaged: an event whose name is known and whose text is not as its kernel prints it, or a name
+        that nothing here accounts for.
+    """
+    vcpu_of = {tid: index for index, tid in enumerate(vcpu_tids)}
+    for line in lines:
+        if line.event == "sched_switch":
+            yield from _switch(line, vcpu_of)
+            continue
+        known = _FORMATS.get(line.event)
+        if known is None:
+            raise CaptureDamaged(f"trace/events.txt:{line.number}: nobody accounts for the event {line.event!r}")
+        kind, pattern, fill = known
+        match = pattern.match(line.text)
+        if match is None:
+            raise CaptureDamaged(f"trace/events.txt:{line.number}: cannot read {line.event}: {line.text!r}")
+        event = _event(kind, line, vcpu_of.get(line.tid, -1))
+        fill(event, match)
+        if kind is Kind.ACC and 0 <= event.data < len(vcpu_of):
+            event.vcpu = event.data  # the vCPU that gets it; an IPI is accepted on the sender's thread
+        yield event
+
+
+def _event(kind: Kind, line: Line, vcpu: int) -> Event:
+    return Event(
+        kind=kind,
+        vcpu=vcpu,
+        t_ns=line.t_ns,
+        worker=line.comm.startswith("kworker"),
+        tid=line.tid,
+        cpu=line.cpu,
+        line=line.number,
+        text=f"{line.event}: {line.text}",
+    )
+
+
+def _switch(line: Line, vcpu_of: Mapping[int, int]) -> Iterator[Event]:
+    match = _SWITCH.search(line.text)
+    if match is None:
+        raise CaptureDamaged(f"trace/events.txt:{line.number}: cannot read sched_switch: {line.text!r}")
+    leaving, entering = vcpu_of.get(int(match[1])), vcpu_of.get(int(match[3]))
+    if leaving is not None:
+        event = _event(Kind.OUT, line, leaving)
+        event.value, event.tid = ord(match[2][0]), int(match[1])
+        yield event
+    if entering is not None:
+        event = _event(Kind.IN, line, entering)
+        event.tid = int(match[3])
+        yield event

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The text of a tracefs ``trace`` file -> lines with their common fields (kernel/trace/trace_output.c).
+
+One line is  "<comm>-<tid> [<cpu>] <flags> <seconds>.<micros>: <event>: <text>".  A comm may hold spaces, dashes and
+colons ("CPU 0/KVM"), so the line is split from the CPU field outwards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.errors import CaptureDamaged
+
+_LINE = re.compile(
+    r"^\s*(?P<comm>.*)-(?P<tid>\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[(?P<cpu>\d+)\]\s+(?P<flags>\S{4,6})\s+"
+    r"(?P<s>\d+)\.(?P<frac>\d+): (?P<event>[A-Za-z_][A-Za-z0-9_]*): ?(?P<text>.*)$"
+)
+_LOST = re.compile(r"^CPU:\d+ \[LOST (?P<n>\d+) EVENTS\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One trace line; ``number`` counts from 1 in the file, ``t_ns`` is the trace clock."""
+
+    number: int
+    comm: str
+    tid: int
+    cpu: int
+    t_ns: int
+    event: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """All lines in the file's order, and how many events the kernel says it lost."""
+
+    lines: tuple[Line, ...]
+    lost: int
+
+
+def parse(text: str) -> Trace:
+    """:raise CaptureDamaged: a line that is neither comment, loss mark nor event, or time going backwards on a CPU."""
+    lost = 0
+    lines: list[Line] = []
+    newest: dict[int, int] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        if not raw.strip() or raw.startswith("#"):
+            continue
+        mark = _LOST.match(raw)
+        if mark:
+            lost += int(mark["n"])
+            continue
+        line = _line(number, raw)
+        if line.t_ns < newest.get(line.cpu, 0):
+            raise CaptureDamaged(f"trace/events.txt:{number}: time goes backwards on CPU {line.cpu}: {raw.strip()!r}")
+        newest[line.cpu] = line.t_ns
+        lines.append(line)
+    return Trace(tuple(lines), lost)
+
+
+def _line(number: int, raw: str) -> Line:
+    match = _LINE.match(raw)
+    if match is None:
+        raise CaptureDamaged(f"trace/events.txt:{number}: not a trace line: {raw[:120]!r}")
+    frac = match["frac"]
+    return Line(
+        number=number,
+        comm=match["comm"],
+        tid=int(match["tid"]),
+        cpu=int(match["cpu"]),
+        t_ns=int(match["s"]) * 1_000_000_000 + int(frac.ljust(9, "0")[:9]),
+        event=match["event"],
+        text=match["text"].rstrip(),
+    )
+
+
+def lost_by_stats(stats: dict[str, dict[str, int]]) -> int:
+    """Events lost or overwritten according to per_cpu/cpuN/stats (overrun, commit overrun, dropped events)."""
+    return sum(
+        value
+        for cpu in stats.values()
+        for key, value in cpu.items()
+        if key.replace("_", " ") in ("overrun", "commit overrun", "dropped events")
+    )
+
+
+def in_order(trace: Trace) -> Iterator[Line]:
+    """The lines by time; equal times keep the file's order."""
+    yield from sorted(trace.lines, key=lambda line: line.t_ns)
