@@ -6,9 +6,11 @@ Reading the files is the caller's affair (this package does no I/O): it passes n
 
 from __future__ import annotations
 
+import operator
 import tomllib
 import types
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
 from cattrs import Converter, transform_error
@@ -52,8 +54,8 @@ def _is_listing(cls: Any) -> bool:
 
 def _converter() -> Converter:
     conv = Converter(forbid_extra_keys=True)
-    for kind in (int, str, bool, float):
-        conv.register_structure_hook(kind, _strict(kind))
+    for kind in (int, str, bool, float):  # by identity: a hook for str would also catch the StrEnums
+        conv.register_structure_hook_func(partial(operator.is_, kind), _strict(kind))
     conv.register_structure_hook_func(lambda t: t == int | str, _either)
     conv.register_structure_hook_func(lambda t: t == str | tuple[str, ...], _names)
 
