@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Can a missing page be asynchronous, and how is that told to the guest: KVM's per-vCPU async-PF state.
+
+Sources: arch/x86/kvm/x86.c (kvm_can_do_async_pf, kvm_can_deliver_async_pf, kvm_arch_async_page_not_present,
+kvm_arch_async_page_present, kvm_pv_enable_async_pf), arch/x86/kvm/mmu/mmu.c (alloc_apf_token) and
+virt/kvm/async_pf.c, as of 5.10.262, 6.1.192 and 6.12.117; behaviour.md B.1-B.12.  The functions carry the kernel's
+names and change the state vector that they are given; time and threads are the simulation's (simulate_kvm.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from harness.errors import ModelError
+from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
+from harness.model.kernels import KernelModel
+
+ASYNC_PF_PER_VCPU = 64
+"""Works that one vCPU may have queued (arch/x86/include/asm/kvm_host.h)."""
+EN_ENABLED = 1 << 0
+EN_SEND_ALWAYS = 1 << 1
+EN_DELIVERY_AS_PF_VMEXIT = 1 << 2
+EN_DELIVERY_AS_INT = 1 << 3
+EN_RESERVED = 0b110000
+REASON_PAGE_NOT_PRESENT = 1
+"""KVM_PV_REASON_PAGE_NOT_PRESENT, the flags word of the shared area (arch/x86/include/uapi/asm/kvm_para.h)."""
+_ID_BITS = 20
+
+
+class WorkState(StrEnum):
+    """Where struct kvm_async_pf is: waiting for a kworker, in async_pf_execute, or on the done list."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """struct kvm_async_pf: one outstanding page of one vCPU, or the synthetic one of kvm_async_pf_wakeup_all."""
+
+    token: int
+    gpa: int
+    write: bool = False
+    wakeup_all: bool = False
+    notpresent_injected: bool = False
+    paging: bool = True  # arch.direct_map stand-in: CR0.PG when it was set up
+    state: WorkState = WorkState.QUEUED
+    item: int = -1  # index of the program item that faulted, for people
+
+    @property
+    def gfn(self) -> int:
+        return self.gpa >> 12
+
+
+@dataclass(slots=True)
+class PvFeatures:
+    """CPUID 0x40000001 bits 4, 10 and 14, and whether KVM enforces them (KVM_CAP_ENFORCE_PV_FEATURE_CPUID).
+
+    QEMU does not ask for enforcement unless ``kvm-pv-enforce-cpuid`` is given: hidden features then stay usable
+    (arch/x86/kvm/cpuid.h:guest_pv_has), the guest merely does not see them.
+    """
+
+    async_pf: bool = True
+    vmexit: bool = True
+    interrupt: bool = True
+    enforced: bool = False
+
+    def has_async_pf(self) -> bool:
+        return self.async_pf or not self.enforced
+
+    def has_vmexit(self) -> bool:
+        return self.vmexit or not self.enforced
+
+    def has_interrupt(self) -> bool:
+        return self.interrupt or not self.enforced
+
+
+@dataclass(slots=True)
+class ApfState:
+    """The state vector of behaviour.md B.3: what decides about asynchronous page faults of one vCPU."""
+
+    kernel: KernelModel
+    vcpu_id: int = 0
+    features: PvFeatures = field(default_factory=PvFeatures)
+    lapic_in_kernel: bool = True
+    hlt_exits: bool = True  # False: KVM_X86_DISABLE_EXITS_HLT (-overcommit cpu-pm=on)
+    en_val: int = 0
+    int_vec: int = 0
+    send_user_only: bool = False
+    delivery_as_pf_vmexit: bool = False
+    shared_ok: bool = False  # the cached mapping of the shared area can be read and written
+    id: int = 0  # arch.apf.id, never reset
+    queue: list[Work] = field(default_factory=list)  # every queued work except wake-alls, in order of set-up
+    done: list[Work] = field(default_factory=list)
+    gfns: set[int] = field(default_factory=set)
+    queued: int = 0
+    halted: bool = False  # arch.apf.halted
+    hlt: bool = False  # mp_state is HALTED
+    pageready_pending: bool = False
+    req_halt: bool = False  # KVM_REQ_APF_HALT
+    req_ready: bool = False  # KVM_REQ_APF_READY
+    flags: int = 0  # the guest's shared area, offset 0
+    token: int = 0  # the guest's shared area, offset 4
+    lapic_hw: bool = True
+    lapic_sw: bool = True
+    interrupts: bool = True  # RFLAGS.IF of the level that runs
+    shadow: bool = False  # STI or MOV SS shadow
+    event_injected: bool = False  # exception, interrupt or NMI that needs re-injection
+    exception_pending: bool = False
+    cpl: int = 0
+    paging: bool = True
+    guest_mode: bool = False  # L2 runs
+    l1_intercepts_interrupts: bool = True  # in guest mode: L1 exits on external interrupts
+
+
+def kvm_pv_async_pf_enabled(v: ApfState) -> bool:
+    """x86.c: EN has both bit 0 and bit 3."""
+    mask = EN_ENABLED | EN_DELIVERY_AS_INT
+    return v.en_val & mask == mask
+
+
+def interrupt_allowed(v: ApfState) -> bool:
+    """kvm_x86_ops.interrupt_allowed: in L2, an L1 that intercepts interrupts can always be given one."""
+    if v.guest_mode and v.l1_intercepts_interrupts:
+        return True
+    return v.interrupts and not v.shadow
+
+
+def kvm_can_deliver_async_pf(v: ApfState) -> bool:
+    """x86.c:kvm_can_deliver_async_pf: may "page not present" be injected into the guest as it is now?"""
+    if not kvm_pv_async_pf_enabled(v):
+        return False
+    if v.send_user_only and v.cpl == 0:
+        return False
+    if v.guest_mode:
+        return v.delivery_as_pf_vmexit
+    return v.paging or v.kernel.token_with_paging_off
+
+
+def kvm_can_do_async_pf(v: ApfState) -> bool:
+    """x86.c:kvm_can_do_async_pf: may the fault be handed to a worker at all, with a token or a halt?"""
+    return why_not_async(v) == ""
+
+
+def why_not_async(v: ApfState) -> str:
+    """The test of kvm_can_do_async_pf that fails, in its order; empty when none does."""
+    if not v.lapic_in_kernel:
+        return "the local APIC is not in the kernel"
+    if v.event_injected:
+        return "an event needs re-injection: the fault came during its delivery"
+    if v.exception_pending:
+        return "an exception is pending"
+    if not v.hlt_exits and not kvm_can_deliver_async_pf(v):
+        return "HLT exits are disabled and a token cannot be delivered"
+    if not interrupt_allowed(v):
+        return "interrupts are not allowed: " + ("STI/MOV SS shadow" if v.interrupts else "IF=0")
+    return ""
+
+
+def alloc_apf_token(v: ApfState) -> int:
+    """mmu.c:alloc_apf_token: consume an id; the token is id << 12 | vcpu_id in 32 bits.
+
+    5.10 before 5.10.103 used the counter before it incremented it and did not skip id 0.
+    """
+    mask = (1 << _ID_BITS) - 1
+    if not v.kernel.token_never_zero:
+        used, v.id = v.id, (v.id + 1) & mask
+        return (used << 12) | v.vcpu_id
+    v.id = (v.id + 1) & mask or 1
+    return (v.id << 12) | v.vcpu_id
+
+
+class Setup(StrEnum):
+    """What became of a missing page in kvm_faultin_pfn / try_async_pf after the asynchronous GUP gave up."""
+
+    TOKEN = "token"
+    HALT = "halt"
+    REPEATED = "repeated"
+    FAILED = "failed"  # TRY without NP or REP: queue full or no memory for the work; blocking GUP follows
+
+
+def kvm_setup_async_pf(v: ApfState, gpa: int, *, write: bool, item: int = -1) -> tuple[Setup, Work | None]:
+    """Steps 6-8 of behaviour.md B.4 for a fault that kvm_can_do_async_pf allowed.
+
+    mmu.c:kvm_arch_setup_async_pf, async_pf.c:kvm_setup_async_pf, x86.c:kvm_arch_async_page_not_present.
+    """
+    if not kvm_can_do_async_pf(v):
+        raise ModelError("kvm_setup_async_pf without kvm_can_do_async_pf")
+    if gpa >> 12 in v.gfns:
+        v.req_halt = True
+        return Setup.REPEATED, None
+    token = alloc_apf_token(v)
+    if v.queued >= ASYNC_PF_PER_VCPU:
+        return Setup.FAILED, None
+    work = Work(token, gpa, write, paging=v.paging, item=item)
+    v.queue.append(work)
+    v.queued += 1
+    v.gfns.add(work.gfn)
+    if kvm_can_deliver_async_pf(v) and v.shared_ok:  # apf_put_user_notpresent fails without the area
+        v.flags = REASON_PAGE_NOT_PRESENT
+        v.exception_pending = True
+        work.notpresent_injected = True
+        return Setup.TOKEN, work
+    v.req_halt = True
+    return Setup.HALT, work
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the end of async_pf_execute asks of the vCPU: a kick out of guest mode; a wake-up comes always."""
+
+    kick: bool
+
+
+def complete(v: ApfState, work: Work) -> Completion:
+    """The tail of async_pf.c:async_pf_execute: append to done, request APF_READY if done was empty."""
+    first = not v.done
+    work.state = WorkState.DONE
+    v.done.append(work)
+    if first:
+        v.req_ready = True
+    return Completion(kick=first and not v.pageready_pending)
+
+
+def kvm_arch_can_dequeue_async_page_present(v: ApfState) -> bool:
+    """x86.c: with async PF on, the LAPIC must be enabled and the guest must have zeroed the token."""
+    if not kvm_pv_async_pf_enabled(v):
+        return True
+    lapic = (v.lapic_hw and v.lapic_sw) or not v.kernel.lapic_disabled_defers
+    return lapic and v.shared_ok and v.token == 0
+
+
+def dequeue(v: ApfState) -> Work | None:
+    """One turn of the loop of async_pf.c:kvm_check_async_pf_completion: the next work to present, or None."""
+    if not v.done or not kvm_arch_can_dequeue_async_page_present(v):
+        return None
+    return v.done.pop(0)
+
+
+def wants_prefetch(v: ApfState, work: Work) -> bool:
+    """mmu.c:kvm_arch_async_page_ready: map the page now, unless it is a wake-all or the paging mode changed."""
+    return not work.wakeup_all and work.paging == v.paging
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What kvm_async_pf_ready traces, and whether the interrupt was raised."""
+
+    token: int
+    gpa: int
+    irq: bool
+
+
+def kvm_arch_async_page_present(v: ApfState, work: Work) -> Ready:
+    """x86.c: forget the gfn, put the token and raise the interrupt if the guest knows it, end any halt."""
+    if work.wakeup_all:
+        work.token = WAKE_ALL_TOKEN
+    else:
+        v.gfns.discard(work.gfn)
+        v.queue.remove(work)
+    told = work.wakeup_all or work.notpresent_injected
+    irq = told and kvm_pv_async_pf_enabled(v) and v.shared_ok
+    if irq:
+        v.token = work.token
+        v.pageready_pending = True
+    v.halted = False
+    v.hlt = False
+    v.queued -= 1
+    return Ready(work.token, 0 if work.wakeup_all else work.gpa, irq)
+
+
+def kvm_async_pf_wakeup_all(v: ApfState) -> bool:
+    """async_pf.c: queue the synthetic work, unless something is on the done list already."""
+    if v.done:
+        return False
+    v.done.append(Work(WAKE_ALL_TOKEN, 0, wakeup_all=True, state=WorkState.DONE))
+    v.queued += 1
+    v.req_ready = True
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class MsrWrite:
+    """What a write did: ``gp`` a general protection fault; ``clear`` the caller must run clear_queue next.
+
+    ``check`` the caller must run kvm_check_async_pf_completion in this exit; ``why`` for people.
+    """
+
+    gp: bool = False
+    clear: bool = False
+    check: bool = False
+    why: str = ""
+
+
+def write_msr(v: ApfState, msr: int, value: int, *, area_ok: bool = True) -> MsrWrite:
+    """x86.c:kvm_set_msr_common for the three async-PF MSRs (host-initiated writes take the same code).
+
+    ``area_ok``: the address in an EN value lies in a memslot.
+    """
+    if msr == MSR_ASYNC_PF_EN:
+        return kvm_pv_enable_async_pf(v, value, area_ok=area_ok)
+    if msr == MSR_ASYNC_PF_INT:
+        if not v.features.has_interrupt():
+            return MsrWrite(gp=True, why="ASYNC_PF_INT is not offered")
+        if value >> 8:
+            return MsrWrite(gp=True, why="INT: reserved bits")
+        if not v.lapic_in_kernel:
+            return MsrWrite(gp=True, why="the local APIC is not in the kernel")
+        v.int_vec = value
+        return MsrWrite()
+    if msr == MSR_ASYNC_PF_ACK:
+        if not v.features.has_interrupt():
+            return MsrWrite(gp=True, why="ASYNC_PF_INT is not offered")
+        if value & 1:
+            v.pageready_pending = False
+            return MsrWrite(check=True)
+        return MsrWrite()
+    raise ModelError(f"MSR {msr:#x} is not one of the async page fault MSRs")
+
+
+def kvm_pv_enable_async_pf(v: ApfState, value: int, *, area_ok: bool) -> MsrWrite:
+    """x86.c:kvm_pv_enable_async_pf (behaviour.md B.2)."""
+    if not v.features.has_async_pf():
+        return MsrWrite(gp=True, why="ASYNC_PF is not offered")
+    if value & EN_RESERVED:
+        return MsrWrite(gp=True, why="EN: reserved bits")
+    if value & EN_DELIVERY_AS_PF_VMEXIT and not v.features.has_vmexit():
+        return MsrWrite(gp=True, why="EN: delivery as #PF vmexit is not offered")
+    if value & EN_DELIVERY_AS_INT and not v.features.has_interrupt():
+        return MsrWrite(gp=True, why="EN: delivery as interrupt is not offered")
+    if not v.lapic_in_kernel:
+        return MsrWrite(gp=bool(value), why="the local APIC is not in the kernel" if value else "")
+    v.en_val = value
+    if not kvm_pv_async_pf_enabled(v):
+        return MsrWrite(clear=True, why="EN disables: the completion queue is cleared")
+    v.shared_ok = area_ok
+    if not area_ok:
+        return MsrWrite(gp=True, why="EN: no memslot at the address; the value stays stored")
+    v.send_user_only = not value & EN_SEND_ALWAYS
+    v.delivery_as_pf_vmexit = bool(value & EN_DELIVERY_AS_PF_VMEXIT)
+    kvm_async_pf_wakeup_all(v)
+    return MsrWrite()
+
+
+def begin_clear(v: ApfState) -> tuple[Work, ...]:
+    """First half of kvm_clear_async_pf_completion_queue: cancel what has not started (no DONE, no RDY).
+
+    Returns the works whose workers run: cancel_work_sync sleeps in the caller until each has finished.
+    """
+    running = tuple(w for w in v.queue if w.state is WorkState.RUNNING)
+    v.queue = [w for w in v.queue if w.state is not WorkState.QUEUED]
+    return running
+
+
+def end_clear(v: ApfState, *, vm_destroyed: bool = False) -> int:
+    """Second half: free the done list without RDY.  Returns how many finished works were dropped.
+
+    Neither the token counter nor pageready_pending is reset; at VM destruction the gfn set is not either.
+    """
+    dropped = sum(1 for w in v.done if not w.wakeup_all)
+    v.queue.clear()
+    v.done.clear()
+    v.queued = 0
+    if not vm_destroyed:
+        v.gfns.clear()
+    return dropped
+
+
+def reset(v: ApfState) -> None:
+    """x86.c:kvm_vcpu_reset, before its clear_queue: EN and INT are zeroed, the id counter is not."""
+    v.en_val = 0
+    v.int_vec = 0
+    v.halted = False
+    v.hlt = False
+
+
+def set_lapic_software_enable(v: ApfState, on: bool) -> None:
+    """lapic.c:apic_set_spiv: switching the APIC on requests APF_READY."""
+    if on and not v.lapic_sw:
+        v.req_ready = True
+    v.lapic_sw = on
+
+
+def set_paging(v: ApfState, on: bool) -> bool:
+    """x86.c:kvm_post_set_cr0 on a CR0.PG change.  True: the caller must clear the queue (older kernels)."""
+    if on == v.paging:
+        return False
+    v.paging = on
+    if v.kernel.cr0_pg_clears_queue:
+        return True
+    if on and v.kernel.cr0_pg_set_requests_ready:
+        v.req_ready = True
+    return False
+
+
+def kvm_vcpu_has_events(v: ApfState, *, irq: bool) -> bool:
+    """x86.c: what makes a blocked vCPU runnable; ``irq`` an interrupt that could be delivered now."""
+    return bool(v.done) or v.exception_pending or irq
