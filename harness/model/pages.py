@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The state of one page of guest RAM on the host: its VMA, its page table entry, its folio and its swap slot.
+
+Page numbers are 4096-byte pages: ``vpn`` in the VMM's address space, ``index`` in the backing file.  A HostPage is a
+value; what happens to it is a new HostPage.  States that no kernel can be in are refused when they are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from harness.errors import ModelError
+
+
+class Backing(StrEnum):
+    """What backs the address; the last two are about the address having no backing at all."""
+
+    ANON = "anon"
+    SHMEM = "shmem"  # memfd, tmpfs
+    FILE_SHARED = "file-shared"
+    FILE_PRIVATE = "file-private"
+    HUGETLB = "hugetlb"
+    PFNMAP = "pfnmap"  # VM_PFNMAP or VM_IO
+    NO_VMA = "no-vma"  # a memslot, but no VMA at its host address
+    NO_SLOT = "no-slot"  # no memslot
+
+
+FILES = (Backing.FILE_SHARED, Backing.FILE_PRIVATE)
+SWAPPABLE = (Backing.ANON, Backing.SHMEM, Backing.FILE_PRIVATE)
+
+
+class Pte(StrEnum):
+    """The page table entry of the VMM's address space."""
+
+    NONE = "none"
+    WRITABLE = "writable"
+    READ_ONLY = "read-only"
+    ZERO = "zero-page"
+    SWAP = "swap"
+    MIGRATION = "migration"
+    HWPOISON = "hwpoison"
+
+
+PRESENT = (Pte.WRITABLE, Pte.READ_ONLY, Pte.ZERO)
+
+
+class Lock(StrEnum):
+    """Who holds PG_locked."""
+
+    NO = "unlocked"
+    READ = "read-io"  # until the end_io handler of a read in flight
+    OTHER = "other"  # reclaim, split, migration, another fault
+
+
+@dataclass(frozen=True, slots=True)
+class Folio:
+    """A page that is in memory: mapped, in the swap cache or in the page cache."""
+
+    uptodate: bool = True
+    lock: Lock = Lock.NO
+    writeback: bool = False
+    readahead: bool = False  # PG_readahead
+    hwpoison: bool = False
+    ksm: bool = False
+    huge: bool = False  # part of a PMD-mapped folio
+
+
+@dataclass(frozen=True, slots=True)
+class SwapSlot:
+    """Where the content is (also) on a swap device.  ``offset`` is in pages from the start of the device."""
+
+    offset: int = 64
+    count: int = 1  # swap_map: more than one after fork
+    synchronous: bool = False  # device is SWP_SYNCHRONOUS_IO: zram, brd, pmem (not a dm device over them)
+    fast: bool = False  # the device has finished each read before the submitter looks again (row 10)
+    zswap: bool = False
+    zero: bool = False  # the page held only zero bytes when it was written out
+    read_fails: bool = False
+    ksm: bool = False  # was a KSM page: ksm_might_need_to_copy
+
+
+@dataclass(frozen=True, slots=True)
+class Vma:
+    """The VMA; for NO_VMA, ``next_writable`` tells of the VMA that find_vma returns instead (None: none above)."""
+
+    backing: Backing = Backing.ANON
+    start: int = 0x7F0000000  # page number, first
+    end: int = 0x7F0004000  # page number, one past the last
+    readable: bool = True
+    writable: bool = True
+    rand_read: bool = False  # VM_RAND_READ (MADV_RANDOM)
+    seq_read: bool = False  # VM_SEQ_READ (MADV_SEQUENTIAL)
+    userfaultfd: bool = False  # registered for missing pages
+    page_mkwrite: bool = True  # the file system wants page_mkwrite before a shared page becomes writable
+    next_writable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostPage:
+    """One page, complete.  ``vpn``: page number in the VMM; ``index``: page number in the backing file."""
+
+    vpn: int = 0x7F0000040
+    vma: Vma = Vma()
+    pte: Pte = Pte.NONE
+    folio: Folio | None = None
+    swap: SwapSlot | None = None
+    index: int = 0x40
+    beyond_eof: bool = False  # the file ends below this page
+    read_fails: bool = False  # file: reading it ends in an I/O error
+    charge_fails: bool = False  # the memory cgroup or the machine has no page to give: -ENOMEM
+    read_only_slot: bool = False  # KVM_MEM_READONLY
+    migrating_to: Pte = Pte.WRITABLE  # for Pte.MIGRATION: what the entry becomes afterwards
+    pfn_unfaulted: bool = False  # PFNMAP: the PTE is still to be made by the driver's fault handler
+
+    def __post_init__(self) -> None:
+        problem = _contradiction(self)
+        if problem:
+            raise ModelError(f"impossible page state: {problem}")
+
+    @property
+    def in_swap_cache(self) -> bool:
+        """Whether lookup_swap_cache / swap_cache_get_folio finds it."""
+        return self.swap is not None and self.folio is not None
+
+    @property
+    def swapped_out(self) -> bool:
+        """Only on the swap device."""
+        return self.swap is not None and self.folio is None
+
+    @property
+    def locked(self) -> bool:
+        return self.folio is not None and self.folio.lock is not Lock.NO
+
+
+def _contradiction(p: HostPage) -> str:
+    """What contradicts what; empty if nothing does."""
+    backing = p.vma.backing
+    for broken, text in (
+        (not p.vma.start <= p.vpn < p.vma.end, f"page {p.vpn:#x} is outside its VMA"),
+        (p.vpn < 0 or p.index < 0, "negative page number"),
+        (p.swap is not None and p.swap.offset < 1, "swap offset 0 holds the header of the device, never a page"),
+        (p.swap is not None and p.swap.count < 1, "a swap slot with count 0 is free, so it holds no page"),
+        (p.swap is not None and backing not in SWAPPABLE, f"{backing} memory is never in the swap cache or on swap"),
+        (p.pte is Pte.SWAP and p.swap is None, "the PTE is a swap entry but there is no swap slot"),
+        (p.pte is Pte.SWAP and backing is Backing.SHMEM, "shmem keeps swap entries in its page cache, not in PTEs"),
+        (p.pte is Pte.NONE and p.swap is not None and backing is not Backing.SHMEM,
+         f"an {backing} page with a swap slot has a swap entry or a present PTE, not an empty one"),
+        (p.pte is Pte.NONE and p.folio is not None and backing is Backing.ANON,
+         "an anonymous folio that no PTE refers to"),
+        (p.pte is Pte.ZERO and p.folio is not None, "the zero page is mapped, so there is no folio of its own"),
+        (p.pte is Pte.ZERO and p.swap is not None, "the zero page is never swapped"),
+        (p.pte is Pte.ZERO and backing not in (Backing.ANON, Backing.FILE_PRIVATE),
+         f"no zero page in {backing} memory"),
+        (p.pte in (Pte.WRITABLE, Pte.READ_ONLY) and p.folio is None and backing is not Backing.PFNMAP,
+         "the PTE is present but there is no folio"),
+        (p.pte is Pte.WRITABLE and not p.vma.writable, "a writable PTE in a VMA without VM_WRITE"),
+        (p.pte in PRESENT and p.folio is not None and not p.folio.uptodate, "a mapped folio that is not uptodate"),
+        (p.pte is Pte.WRITABLE and p.folio is not None and p.folio.ksm, "a KSM page is never mapped writable"),
+        (p.folio is not None and not p.folio.uptodate and p.folio.writeback, "not uptodate and under writeback"),
+        (p.folio is not None and p.folio.lock is Lock.READ and p.folio.uptodate,
+         "locked by a read in flight but already uptodate"),
+        (p.folio is not None and p.folio.huge and p.swap is not None,
+         "a PMD-mapped folio is split before it is swapped"),
+        (p.swap is not None and p.swap.zswap and p.swap.synchronous,
+         "zswap in front of a synchronous device: not modelled"),
+        (p.swap is not None and p.swap.zero and p.swap.zswap, "zswap stores the page: it is not read from the device"),
+        (backing is Backing.PFNMAP and p.folio is not None, "a PFNMAP page has no folio"),
+        (backing in (Backing.NO_VMA, Backing.NO_SLOT) and (p.pte is not Pte.NONE or p.folio is not None),
+         f"{backing}: there is no page table entry and no folio"),
+        (backing is not Backing.NO_VMA and p.vma.next_writable is not None, f"next VMA given, but {backing} has one"),
+        (p.beyond_eof and backing not in (*FILES, Backing.SHMEM), f"{backing} memory has no end of file"),
+        (p.beyond_eof and (p.folio is not None or p.swap is not None), "a page beyond the end of file holds nothing"),
+        (p.read_fails and backing not in FILES,
+         f"{backing} memory is not read from a file (for swap: SwapSlot.read_fails)"),
+        (backing is Backing.HUGETLB and p.pte not in (Pte.NONE, Pte.WRITABLE),
+         f"hugetlb with a {p.pte} PTE: not modelled"),
+        (p.vma.userfaultfd and backing in (Backing.PFNMAP, Backing.NO_VMA, Backing.NO_SLOT),
+         f"userfaultfd is not registered on {backing}"),
+        (p.pfn_unfaulted and backing is not Backing.PFNMAP, "pfn_unfaulted is about PFNMAP only"),
+        (p.pte is Pte.MIGRATION and p.migrating_to not in (Pte.WRITABLE, Pte.READ_ONLY),
+         "a migration entry becomes a present PTE"),
+    ):  # fmt: skip
+        if broken:
+            return text
+    return ""
+
+
+# --- what happens to a page, whoever does it -------------------------------------------------------------------------
+
+
+def read_submitted(page: HostPage, *, readahead: bool = False) -> HostPage:
+    """A read was submitted: a locked folio, not uptodate, is in the swap cache or page cache.
+
+    :param readahead: mark it PG_readahead (pages of the window other than the target).
+    """
+    return replace(page, folio=Folio(uptodate=False, lock=Lock.READ, readahead=readahead))
+
+
+def read_completed(page: HostPage) -> HostPage:
+    """The read in flight has ended (end_swap_bio_read, mpage end_io): unlocked, uptodate unless it failed."""
+    if page.folio is None or page.folio.lock is not Lock.READ:
+        raise ModelError("no read of this page is in flight")
+    failed = page.read_fails or (page.swap is not None and page.swap.read_fails)
+    return replace(page, folio=replace(page.folio, uptodate=not failed, lock=Lock.NO))
+
+
+def unlocked(page: HostPage) -> HostPage:
+    """Whoever else held PG_locked lets it go."""
+    if page.folio is None or page.folio.lock is not Lock.OTHER:
+        raise ModelError("nobody but a read holds the lock of this page")
+    return replace(page, folio=replace(page.folio, lock=Lock.NO))
+
+
+def migrated(page: HostPage) -> HostPage:
+    """remove_migration_ptes: the entry is a present PTE again."""
+    if page.pte is not Pte.MIGRATION:
+        raise ModelError("the page is not being migrated")
+    return replace(page, pte=page.migrating_to, folio=page.folio or Folio())
+
+
+def userfault_resolved(page: HostPage) -> HostPage:
+    """UFFDIO_COPY has put a page there."""
+    if not page.vma.userfaultfd:
+        raise ModelError("no userfaultfd is registered here")
+    shared = page.vma.backing in (Backing.SHMEM, Backing.FILE_SHARED)
+    pte = Pte.WRITABLE if page.vma.writable and not shared else Pte.NONE if shared else Pte.READ_ONLY
+    return replace(page, pte=pte, folio=Folio())

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Swap and file read-ahead: which pages a miss reads.
+
+Swap: mm/swap_state.c:__swapin_nr_pages, swap_cluster_readahead, swap_vma_readahead, swap_cache_get_folio, the same in
+5.10, 6.1 and 6.12.  File: mm/filemap.c:do_sync_mmap_readahead.  All pure: state in, state and window out.
+Units: pages; swap slots are page offsets on the device, vpn are page numbers of virtual addresses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+PMD_PAGES = 512
+MAX_VMA_ORDER = 5  # SWAP_RA_ORDER_CEILING
+MAX_VMA_HITS = 63  # SWAP_RA_HITS_MAX
+MMAP_LOTSAMISS = 100
+
+
+class Neighbours(Protocol):
+    """What a read-ahead asks about the pages around the target."""
+
+    def swap_entry_uncached(self, vpn: int) -> bool:
+        """The PTE of this page is a swap entry whose page is not in the swap cache."""
+
+    def slot_used_uncached(self, offset: int) -> bool:
+        """The swap slot is in use and its page is not in the swap cache."""
+
+    def file_uncached(self, index: int) -> bool:
+        """The page of the file exists and is not in the page cache."""
+
+
+class AllMissing:
+    """Everything around is in the same state as a page that was swapped out or dropped with all its neighbours."""
+
+    def swap_entry_uncached(self, vpn: int) -> bool:
+        return vpn >= 0
+
+    def slot_used_uncached(self, offset: int) -> bool:
+        return offset > 0
+
+    def file_uncached(self, index: int) -> bool:
+        return index >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadaheadState:
+    """All words that read-ahead remembers.  Defaults: a host just booted, a VMA and a file just opened.
+
+    Cluster mode (global): ``hits``, ``prev_offset``, ``last_window``.  VMA mode (per VMA): ``vma_addr`` (page number),
+    ``vma_window``, ``vma_hits``.  File: ``mmap_miss``.
+    """
+
+    hits: int = 4
+    prev_offset: int = 0
+    last_window: int = 0
+    vma_addr: int = 0
+    vma_window: int = 0
+    vma_hits: int = 4
+    mmap_miss: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """``size``: the window as computed (1: a single-page read); ``pages``: what is read, in order, target included.
+
+    ``flagged``: those that get PG_readahead (swap: all but the target; file: the one where the next window begins).
+    """
+
+    size: int
+    pages: tuple[int, ...]
+    target: int
+    flagged: tuple[int, ...] = ()
+
+
+def swapin_nr_pages(prev: int, cur: int, hits: int, max_pages: int, prev_window: int) -> int:
+    """mm/swap_state.c:__swapin_nr_pages: the size of the next window, in pages."""
+    pages = hits + 2
+    if pages == 2:
+        if cur not in (prev + 1, prev - 1):
+            pages = 1
+    else:
+        rounded = 4
+        while rounded < pages:
+            rounded <<= 1
+        pages = rounded
+    pages = min(pages, max_pages)
+    # "Don't shrink readahead too fast": after the clamp, as in the source.
+    return max(pages, prev_window // 2)
+
+
+def cluster_window(
+    state: ReadaheadState, offset: int, page_cluster: int, around: Neighbours, *, last_slot: int | None = None
+) -> tuple[Window, ReadaheadState]:
+    """swap_cluster_readahead: the aligned block of slots around ``offset``; also shmem, whatever the mode."""
+    max_pages = 1 << page_cluster
+    if max_pages <= 1:
+        return Window(1, (offset,), offset), state
+    size = swapin_nr_pages(state.prev_offset, offset, state.hits, max_pages, state.last_window)
+    prev = state.prev_offset if state.hits else offset
+    state = replace(state, hits=0, prev_offset=prev, last_window=size)
+    if size == 1:
+        return Window(1, (offset,), offset), state
+    mask = size - 1
+    first, last = offset & ~mask, offset | mask
+    if first == 0:
+        first = 1  # slot 0 holds the swap header
+    if last_slot is not None:
+        last = min(last, last_slot)
+    pages = tuple(s for s in range(first, last + 1) if s == offset or around.slot_used_uncached(s))
+    return Window(size, pages, offset, tuple(s for s in pages if s != offset)), state
+
+
+def vma_window(
+    state: ReadaheadState, vpn: int, page_cluster: int, around: Neighbours, *, vma_start: int, vma_end: int
+) -> tuple[Window, ReadaheadState]:
+    """swap_vma_readahead: pages around the address, clipped to the VMA [start, end) and to the page table (2 MiB)."""
+    max_pages = 1 << min(page_cluster, MAX_VMA_ORDER)
+    if max_pages == 1:
+        return Window(1, (vpn,), vpn), state
+    prev = state.vma_addr
+    size = swapin_nr_pages(prev, vpn, state.vma_hits, max_pages, state.vma_window)
+    state = replace(state, vma_addr=vpn, vma_window=size, vma_hits=0)
+    if size == 1:
+        return Window(1, (vpn,), vpn), state
+    if vpn == prev + 1:
+        first, last = vpn, vpn + size
+    elif vpn == prev - 1:
+        first, last = vpn - size + 1, vpn + 1
+    else:
+        first = vpn - (size - 1) // 2
+        last = first + size
+    pmd = vpn & ~(PMD_PAGES - 1)
+    first, last = max(first, vma_start, pmd), min(last, vma_end, pmd + PMD_PAGES)
+    pages = tuple(p for p in range(first, last) if p == vpn or around.swap_entry_uncached(p))
+    return Window(size, pages, vpn, tuple(p for p in pages if p != vpn)), state
+
+
+def cache_hit(state: ReadaheadState, *, vpn: int | None, flagged: bool) -> ReadaheadState:
+    """swap_cache_get_folio found the page: hits and, in VMA mode, the address move.
+
+    :param vpn: the virtual page number in VMA mode; None in cluster mode (and for shmem).
+    :param flagged: the folio carried PG_readahead, which the lookup clears.
+    """
+    if vpn is not None:
+        state = replace(state, vma_addr=vpn, vma_hits=min(state.vma_hits + flagged, MAX_VMA_HITS))
+    elif flagged:
+        state = replace(state, hits=state.hits + 1)
+    return state
+
+
+def file_window(
+    state: ReadaheadState, index: int, around: Neighbours, *, ra_pages: int, rand_read: bool, seq_read: bool
+) -> tuple[Window, ReadaheadState]:
+    """do_sync_mmap_readahead: the read-around of a page-cache miss; a window of size 0 reads nothing."""
+    nothing = Window(0, (), index)
+    if rand_read or ra_pages == 0:
+        return nothing, state
+    if seq_read:
+        first = index
+    else:
+        state = replace(state, mmap_miss=min(state.mmap_miss + 1, MMAP_LOTSAMISS * 10))
+        if state.mmap_miss > MMAP_LOTSAMISS:
+            return nothing, state
+        first = max(0, index - ra_pages // 2)
+    pages = tuple(p for p in range(first, first + ra_pages) if p == index or around.file_uncached(p))
+    mark = index + 1 if seq_read else first + ra_pages - ra_pages // 4
+    return Window(ra_pages, pages, index, tuple(p for p in pages if p == mark)), state
+
+
+def file_hit(state: ReadaheadState, *, tried: bool) -> ReadaheadState:
+    """do_async_mmap_readahead: a page-cache hit takes a miss back, except on a retry (FAULT_FLAG_TRIED)."""
+    return state if tried else replace(state, mmap_miss=max(0, state.mmap_miss - 1))

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a walk through the kernel's functions is made of: steps, waits, reads, counters, the context that records them.
+
+A step function is a generator under the kernel function's name.  It yields a Wait where the kernel would sleep and
+goes on when the page has changed; so one walk can be suspended, and several can interleave.  Nothing here knows time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import TypeVar
+
+from harness.model.kernels import KernelModel
+from harness.model.outcomes import Outcome
+from harness.model.pages import HostPage
+from harness.model.readahead import AllMissing, Neighbours, ReadaheadState, Window
+
+T = TypeVar("T")
+
+
+class Thread(StrEnum):
+    """Whose context a walk runs in."""
+
+    V = "V"  # the vCPU's KVM_RUN thread
+    W = "W"  # the kworker in async_pf_execute
+
+
+class WaitKind(StrEnum):
+    OWN_READ = "own-read"  # a read that this very walk submitted
+    OTHERS_READ = "others-read"  # a read in flight that somebody else (or an earlier walk) submitted
+    PAGE_LOCK = "page-lock"  # PG_locked held for another reason
+    MIGRATION = "migration"  # migration_entry_wait
+    USERFAULT = "userfault"  # handle_userfault
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The thread sleeps.  ``mmap_lock_held``: for read, over the whole sleep; ``state``: as sched_switch shows it."""
+
+    kind: WaitKind
+    function: str
+    mmap_lock_held: bool
+    state: str = "D"  # "S" where the sleep is interruptible
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Pages read from a device, submitted by ``thread``.
+
+    ``pages`` are in ``unit``: "vpn" (swap, VMA mode), "slot" (swap, cluster mode), "index" (file).  ``synchronous``:
+    it is over when the step that submitted it goes on.  ``bio``: whether a block_bio_queue event is emitted.
+    """
+
+    thread: Thread
+    unit: str
+    target: int
+    pages: tuple[int, ...]
+    flagged: tuple[int, ...] = ()
+    synchronous: bool = False
+    bio: bool = True
+
+    @staticmethod
+    def of_window(thread: Thread, unit: str, window: Window) -> Read:
+        return Read(thread, unit, window.target, window.pages, window.flagged)
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Counters moved by one thread: maj, min of the thread; the others are vmstat events it caused (pages or events)."""
+
+    maj: int = 0
+    min: int = 0
+    pgfault: int = 0
+    pgmaj: int = 0
+    pswpin: int = 0
+    ra: int = 0  # swap_ra
+    rah: int = 0  # swap_ra_hit
+    swpin_zero: int = 0
+
+    def __add__(self, other: Counters) -> Counters:
+        return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counters)))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that one kernel function did: what it tested, with which result, and why it went on as it did."""
+
+    function: str
+    tested: str
+    result: str
+    why: str
+    citation: str
+    thread: Thread
+    depth: int  # nesting of the call, for printing
+
+
+class End(StrEnum):
+    """How a walk ends."""
+
+    MAPPED = "mapped"  # GUP gave the page (for W: the page is there)
+    ASYNC = "async"  # *async == true: V would like an async page fault
+    ERROR = "error"  # no page: error pfn, KVM_RUN returns errno
+    SIGBUS = "sigbus"  # hwpoison: SIGBUS BUS_MCEERR_AR to V, the fault is retried
+    SIGNAL = "signal"  # -EINTR, KVM_PFN_ERR_SIGPENDING
+    OOPS = "oops"  # NULL dereference in V (v7's own bug)
+    EMUL = "emul"  # no memslot, or write to a read-only one: MMIO, no GUP
+    TOKEN = "token"  # try_async_pf: work queued, "page not present" injected
+    HALT = "halt"  # work queued, or repeated fault: KVM_REQ_APF_HALT
+    REPEATED = "repeated"
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What is around the page.  Defaults are Linux defaults.
+
+    ``vma_readahead``: vma_ra_enabled and no rotational swap device active.  ``signal_pending``: SIGKILL is pending.
+    """
+
+    page_cluster: int = 3
+    vma_readahead: bool = True
+    ra_pages: int = 32
+    last_slot: int | None = None
+    fault_around: bool = True
+    congested: bool = False
+    signal_pending: bool = False
+    neighbours: Neighbours = field(default_factory=AllMissing)
+
+
+@dataclass(frozen=True, slots=True)
+class VcpuView:
+    """What KVM knows of the vCPU when it decides between token, halt and blocking (behaviour.md B.4, B.5)."""
+
+    can_do: bool = True  # kvm_can_do_async_pf
+    can_deliver: bool = True  # kvm_can_deliver_async_pf, and the write of flags succeeds
+    live: bool = False  # gfn is in the vCPU's gfn set
+    setup_fails: bool = False  # 64 queued, hva error or no memory for the work
+    why: str = ""  # of can_do / can_deliver, for people
+
+
+@dataclass(slots=True)
+class Context:
+    """The state of one walk; page and read-ahead state are those of the moment."""
+
+    kernel: KernelModel
+    env: Environment
+    thread: Thread
+    write: bool
+    page: HostPage
+    readahead: ReadaheadState
+    vcpu: VcpuView = field(default_factory=VcpuView)
+    depth: int = 0
+    steps: list[Step] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    counters: Counters = field(default_factory=Counters)
+    is_async: bool = False  # *async
+    errno: int = 0  # negative errno of the last GUP, 0 if none
+    faults: int = 0  # handle_mm_fault calls that ended without RETRY and error
+    attempts: int = 0  # handle_mm_fault calls
+    major: bool = False  # one of them was VM_FAULT_MAJOR
+    writable: bool = False  # the SPTE may be writable
+    own_read: bool = False  # the read in flight was submitted by this walk
+    huge: bool = False  # 2 MiB SPTE
+    end: End | None = None
+
+    def step(self, function: str, tested: str, result: str, why: str, citation: str) -> None:
+        """Record one step at the current depth."""
+        self.steps.append(Step(function, tested, result, why, citation, self.thread, self.depth))
+
+    def count(self, **moved: int) -> None:
+        self.counters = self.counters + Counters(**moved)
+
+    def change(self, **fields_: object) -> None:
+        """The page changes."""
+        self.page = replace(self.page, **fields_)  # type: ignore[arg-type]
+
+
+Steps = Generator[Wait, None, T]
+"""A step function: yields where it sleeps, returns what the kernel function returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A walk from its start or wake-up to its next sleep or its end.
+
+    ``wait``: why it sleeps, None if it ended.  ``end``, ``outcome``, ``errno``, ``is_async``, ``writable`` count only
+    when it ended.  ``reads``, ``counters``, ``steps`` are those of this leg alone.
+    """
+
+    page: HostPage
+    readahead: ReadaheadState
+    steps: tuple[Step, ...]
+    reads: tuple[Read, ...]
+    counters: Counters
+    wait: Wait | None = None
+    end: End | None = None
+    outcome: Outcome | None = None
+    errno: int = 0
+    is_async: bool = False
+    writable: bool = False
+    huge: bool = False
