@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every host can do, on one screen.  virtual.py and local.py implement it, perform.py is written against it.
+
+Life cycle: a host comes out of a ``start_*`` context manager usable and untainted; it is closed when that context
+ends.  After an error of perform() the host is tainted: nothing is known of its state, and no scenario may use it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What is known of a host before anything was run on it.
+
+    :param kind: "virtual", "local" or "ssh"
+    :param accel: what runs the host's own processor: "kvm", "tcg" or "hardware"
+    :param release: ``uname -r`` of the kernel under test
+    """
+
+    kind: str
+    accel: str
+    release: str
+    disk: str  # block device that the agent may overwrite, for swap
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that ended by itself.  ``stdout`` lacks the lines that were streamed."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Host(Protocol):
+    """A Linux whose KVM and memory management are under test."""
+
+    @property
+    def facts(self) -> HostFacts: ...
+
+    @property
+    def tainted(self) -> str:
+        """Why no further scenario may run here; empty while it is clean."""
+
+    def taint(self, reason: str) -> None:
+        """Say that this host must not be used again; the first reason is kept."""
+
+    def put(self, source: Path, target: str, *, deadline_s: float) -> None:
+        """Copy a file of the runner to the absolute path ``target`` of the host.
+
+        :raise HostLost: the host or the link to it went away.
+        """
+
+    def run(
+        self, argv: list[str], *, deadline_s: float, on_line: Callable[[str], None] | None = None, root: bool = True
+    ) -> Completed:
+        """Run a command to its end; its standard input stays open until then, so that it can notice our death.
+
+        ``on_line`` receives each line of standard output as it comes.  ``deadline_s`` is for the whole command.
+
+        :raise DeadlineExpired: it did not end in time; its process group was killed.
+        :raise HostLost: the host or the link went away; whether the command ran to its end is unknown.
+        :raise KernelFault: the host's console showed a panic, an oops, a hung task or a lockup meanwhile.
+        """
+
+    def fetch(self, source: str, target: Path, *, deadline_s: float) -> None:
+        """Copy the files below the folder ``source`` of the host into the folder ``target`` of the runner."""
+
+    def console_mark(self) -> int:
+        """How much console text (bytes) there is now; 0 where there is no console."""
+
+    def console(self, since: int = 0) -> bytes:
+        """Console text after the mark ``since``; empty where there is no console."""
+
+    def check(self) -> None:
+        """:raise KernelFault: the console shows a finding.  :raise HostLost: the host is gone."""
+
+    def diagnose(self) -> str:
+        """For people: the last lines of the console and what is known of the processes; never raises."""

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The virtual host: a VM booted from the kernel under test, with nested KVM or with SVM emulated by TCG."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qemu.qmp import QMPClient, QMPError
+
+from harness.artifacts.progress import Progress, silent
+from harness.errors import DeadlineExpired, HostLost, KernelFault
+from harness.hosts.base import Completed, HostFacts
+from harness.hosts.deadline import Deadline
+from harness.hosts.link import Link
+from harness.hosts.vm import HostMachine, QemuProcess, start_qemu
+from harness.hosts.watch import ConsoleWatch
+
+READY_MARK = b"APF-HOST-READY"
+"""Printed on the console by guest-images/host/init when the SSH server listens."""
+
+BOOT_S = 120.0  # about 4 s alone on a machine; this is for a machine that is busy with other things
+DISK = "/dev/vdb"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """How to get in: user name, our private key's file, and the host's public key as in known_hosts."""
+
+    client_key: Path
+    host_key: str
+    user: str = "root"
+
+
+class VirtualHost:
+    """See base.Host; made by start_virtual_host()."""
+
+    def __init__(self, facts: HostFacts, vm: QemuProcess, watch: ConsoleWatch, link: Link) -> None:
+        self._facts = facts
+        self._vm = vm
+        self._watch = watch
+        self._link = link
+        self._tainted = ""
+
+    @property
+    def facts(self) -> HostFacts:
+        return self._facts
+
+    @property
+    def tainted(self) -> str:
+        return self._tainted
+
+    @property
+    def qemu_pid(self) -> int:
+        """For tests that kill it."""
+        return self._vm.pid
+
+    def taint(self, reason: str) -> None:
+        self._tainted = self._tainted or reason
+
+    def check(self) -> None:
+        check(self._vm, self._watch)
+
+    def put(self, source: Path, target: str, *, deadline_s: float) -> None:
+        with self._blame():
+            self._link.put(source, target, deadline=Deadline.after(deadline_s, f"copying {source.name}"))
+
+    def run(
+        self, argv: list[str], *, deadline_s: float, on_line: Callable[[str], None] | None = None, root: bool = True
+    ) -> Completed:
+        with self._blame():
+            return self._link.run(argv, deadline=Deadline.after(deadline_s, argv[0]), on_line=on_line)
+
+    def fetch(self, source: str, target: Path, *, deadline_s: float) -> None:
+        with self._blame():
+            self._link.fetch(source, target, deadline=Deadline.after(deadline_s, f"fetching {source}"))
+
+    def console_mark(self) -> int:
+        return self._watch.size()
+
+    def console(self, since: int = 0) -> bytes:
+        return self._watch.text(since)
+
+    def diagnose(self) -> str:
+        return f"last lines of the host's console:\n{self._watch.tail()}"
+
+    @contextlib.contextmanager
+    def _blame(self) -> Iterator[None]:
+        """When the link goes, the console may say a moment later that it was a panic: that is the better reason."""
+        try:
+            yield
+        except (HostLost, DeadlineExpired):
+            patience = Deadline.after(3.0, "last words")
+            while not patience.expired:
+                found = self._watch.fault()
+                if found is not None:
+                    raise KernelFault(f"{found.kind} on the host: {found.line}", hint=self._watch.tail()) from None
+                time.sleep(0.1)
+            self._vm.check()
+            raise
+
+
+def check(vm: QemuProcess, watch: ConsoleWatch) -> None:
+    """:raise KernelFault: the console shows a finding.  :raise HostLost: QEMU has ended."""
+    found = watch.fault()
+    if found is not None:
+        raise KernelFault(f"{found.kind} on the host: {found.line}", hint=watch.tail())
+    vm.check()
+
+
+@contextlib.contextmanager
+def start_virtual_host(
+    machine: HostMachine, keys: Keys, release: str, console: Path, progress: Progress = silent
+) -> Iterator[VirtualHost]:
+    """Boot a virtual host and connect to it.
+
+    :param console: file that receives the host's serial console.
+    :raise KernelFault: the kernel under test died while booting.
+    :raise HostLost: QEMU died, or the host cannot be reached.
+    :raise DeadlineExpired: it did not come up in time.
+    """
+    console.parent.mkdir(parents=True, exist_ok=True)
+    console.write_bytes(b"")
+    watch = ConsoleWatch(console)
+    with start_qemu(machine, console) as vm:
+        deadline = Deadline.after(BOOT_S, "boot of the virtual host")
+        began = time.monotonic()
+        while READY_MARK not in watch.text():
+            check(vm, watch)
+            if deadline.expired:
+                raise DeadlineExpired(f"the virtual host did not come up in {BOOT_S:.0f} s", hint=watch.tail())
+            progress(f"boot {release} ({machine.accel}): {time.monotonic() - began:.0f} s")
+            time.sleep(0.1)
+        port = forwarded_port(vm)
+        with Link.open(
+            "127.0.0.1", port, keys.user,
+            client_key=keys.client_key, host_key=keys.host_key, deadline=deadline, check=lambda: check(vm, watch),
+        ) as link:  # fmt: skip
+            progress(f"boot {release} ({machine.accel}): up after {time.monotonic() - began:.1f} s")
+            yield VirtualHost(HostFacts("virtual", machine.accel, release, DISK), vm, watch, link)
+
+
+def forwarded_port(vm: QemuProcess) -> int:
+    """The port of 127.0.0.1 that QEMU chose for the host's SSH server.
+
+    :raise HostLost: QEMU does not answer, or forwards nothing.
+    """
+
+    async def ask() -> str:
+        client = QMPClient("host")
+        await asyncio.wait_for(client.connect(vm.qmp.dup()), 20)
+        try:
+            answer = await asyncio.wait_for(
+                client.execute("human-monitor-command", {"command-line": "info usernet"}), 20
+            )
+        finally:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(client.disconnect(), 5)
+        return str(answer)
+
+    try:
+        text = asyncio.run(ask())
+    except (QMPError, OSError, TimeoutError) as exc:
+        vm.check()
+        raise HostLost(f"QMP of the virtual host: {exc!r}") from exc
+    return parse_usernet(text)
+
+
+def parse_usernet(text: str) -> int:
+    """The port in a line such as ``TCP[HOST_FORWARD]  12   127.0.0.1 40123   10.0.2.15    22   0   0``.
+
+    :raise HostLost: there is no such line.
+    """
+    match = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", text)
+    if match is None:
+        raise HostLost(f"QEMU forwards no port: {text.strip()!r}")
+    return int(match.group(1))

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""junit.xml, with the reason of each skipped, failed or missing one in it (avocado's own writes a bare <skipped/>)."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET
+
+from harness.report.results import Row, RunResult, Status
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit_xml(result: RunResult) -> str:
+    """One <testsuite> per kernel, one <testcase> per planned verdict.
+
+    FAIL and INCONCLUSIVE are failures (their type says which), ERROR and a missing verdict are errors,
+    UNSUPPORTED is skipped where the run allows it by name and a failure otherwise.
+    """
+    root = ET.Element("testsuites", name="apf")
+    by_key = {row.key: row for row in result.rows}
+    for kernel in dict.fromkeys(key.kernel for key in result.planned):
+        keys = [key for key in result.planned if key.kernel == kernel]
+        suite = ET.SubElement(root, "testsuite", name=kernel)
+        counts = {"failures": 0, "errors": 0, "skipped": 0}
+        for key in keys:
+            name = key.scenario if key.repeat == 1 else f"{key.scenario} (repeat {key.repeat})"
+            row = by_key.get(key)
+            case = ET.SubElement(
+                suite, "testcase", classname=f"apf.{kernel}", name=name, time=f"{row.seconds if row else 0:.3f}"
+            )
+            kind = _kind(result, row)
+            if kind:
+                counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] += 1
+                text = row.reason if row else "no verdict: the run ended before"
+                node = ET.SubElement(case, kind, message=_clean(text), type=row.status.value if row else "MISSING")
+                node.text = _clean(row.details if row else "")
+        suite.set("tests", str(len(keys)))
+        for what, number in counts.items():
+            suite.set(what, str(number))
+        suite.set("time", f"{sum(by_key[k].seconds for k in keys if k in by_key):.3f}")
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _kind(result: RunResult, row: Row | None) -> str:
+    if row is None or row.status is Status.ERROR:
+        return "error"
+    if row.status is Status.UNSUPPORTED and result.is_green(row):
+        return "skipped"
+    return "" if result.is_green(row) else "failure"
+
+
+def _clean(text: str) -> str:
+    """Without the characters that XML 1.0 cannot hold: consoles are full of them."""
+    return _NOT_XML.sub("?", text)
