@@ -6,18 +6,16 @@ Reading the files is the caller's affair (this package does no I/O): it passes n
 
 from __future__ import annotations
 
-import operator
 import tomllib
 import types
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, TypeVar, get_args, get_origin
 
 from cattrs import Converter, transform_error
 from cattrs.gen import make_dict_structure_fn
 
 from harness.errors import ScenarioError
-from harness.scenario import schema
+from harness.scenario import plan, schema
 from harness.scenario.check import check
 from harness.scenario.matrix import expand
 
@@ -31,6 +29,13 @@ def _strict(kind: type) -> Any:
         return value
 
     return hook
+
+
+def _member(value: Any, choice: Any) -> Any:
+    try:
+        return choice(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not one of {', '.join(m.value for m in choice)}") from None
 
 
 def _either(value: Any, _: Any) -> Any:
@@ -54,8 +59,10 @@ def _is_listing(cls: Any) -> bool:
 
 def _converter() -> Converter:
     conv = Converter(forbid_extra_keys=True)
-    for kind in (int, str, bool, float):  # by identity: a hook for str would also catch the StrEnums
-        conv.register_structure_hook_func(partial(operator.is_, kind), _strict(kind))
+    for kind in (int, str, bool, float):
+        conv.register_structure_hook(kind, _strict(kind))
+    for choice in (plan.Access, plan.Backing, plan.GuestKind, plan.PageStart, plan.SwapKind):
+        conv.register_structure_hook(choice, _member)  # the hook for str would catch the StrEnums otherwise
     conv.register_structure_hook_func(lambda t: t == int | str, _either)
     conv.register_structure_hook_func(lambda t: t == str | tuple[str, ...], _names)
 
