@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kernels/catalog.toml: the kernels that have names, and kernels named by a path instead."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from harness.artifacts import layout
+from harness.errors import CatalogError
+
+CATALOG = layout.KERNELS / "catalog.toml"
+VARIANTS = ("sync", "noio", "nowait")
+
+
+class SourceKind(StrEnum):
+    """Where a kernel comes from."""
+
+    PACKAGE = "package"  # a linux-image package of a Debian suite
+    LINUX_SOURCE = "linux-source"  # Debian's linux-source-<version> package, built by us
+    TREE = "tree"  # a kernel source tree of the user's, built by us
+    BZIMAGE = "bzimage"  # ready-made
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogKernel:
+    """One kernel and how it comes about; paths are absolute.
+
+    ``variant`` selects the model ("sync", "noio", "nowait"); ``patches`` names folders below kernels/patches (or single
+    files), applied in order; ``config`` the fragments, merged in order; ``base`` the kernel from whose finished
+    build this one is built incrementally.
+    """
+
+    id: str
+    source: SourceKind
+    variant: str = "nowait"
+    suite: str = ""
+    package: str = ""
+    path: Path | None = None
+    revision: str = ""
+    config: tuple[Path, ...] = ()
+    patches: tuple[Path, ...] = ()
+    base: str = ""
+    cmdline: str = ""  # added to the command line of a virtual host with this kernel
+    about: str = ""
+
+
+def load(path: Path = CATALOG) -> dict[str, CatalogKernel]:
+    """The catalogue by id.
+
+    :raise CatalogError: all that is wrong in it, at once.
+    """
+    try:
+        raw = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise CatalogError(f"{path}: {error}") from error
+    problems: list[str] = []
+    found = {}
+    for name, entry in raw.items():
+        if not isinstance(entry, dict):
+            problems.append(f"{name}: not a table")
+            continue
+        kernel = _entry(name, entry, path.parent, problems)
+        if kernel is not None:
+            found[name] = kernel
+    for kernel in found.values():
+        if kernel.base and kernel.base not in found:
+            problems.append(f"{kernel.id}.base: there is no kernel {kernel.base!r}")
+    if problems:
+        raise CatalogError("\n".join(f"{path}: {problem}" for problem in problems))
+    return found
+
+
+def find_kernel(name: str, catalog: Mapping[str, CatalogKernel] | None = None) -> CatalogKernel:
+    """The kernel with this name, or the source tree or bzImage at this path (a path has a slash, or exists).
+
+    A tree's variant is taken to be "nowait", as upstream is; ``dataclasses.replace`` gives another.
+
+    :raise CatalogError: neither; the message names what comes near.
+    """
+    known = load() if catalog is None else catalog
+    if name in known:
+        return known[name]
+    path = Path(name).expanduser().absolute()
+    if path.is_dir():
+        # A kernel tree has its top Makefile and Kconfig; anything else that is a folder is a slip.
+        if not (path / "Kconfig").is_file() or not (path / "Makefile").is_file():
+            raise CatalogError(f"{path} is not a kernel source tree: it has no Kconfig and Makefile")
+        return CatalogKernel(path.name, SourceKind.TREE, path=path, config=(layout.KERNELS / "config/base.config",))
+    if path.is_file():
+        return CatalogKernel(path.name, SourceKind.BZIMAGE, path=path)
+    if "/" in name:
+        raise CatalogError(f"there is no kernel at {path}")
+    near = difflib.get_close_matches(name, known, n=1)
+    raise CatalogError(
+        f"there is no kernel {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
+        hint="known are " + ", ".join(sorted(known)) + ", or give the path of a source tree or of a bzImage",
+    )
+
+
+_KEYS: dict[str, type] = {
+    "source": str,
+    "variant": str,
+    "suite": str,
+    "package": str,
+    "path": str,
+    "revision": str,
+    "config": list,
+    "patches": list,
+    "base": str,
+    "cmdline": str,
+    "about": str,
+}
+_NEEDED = {
+    SourceKind.PACKAGE: ("suite", "package"),
+    SourceKind.LINUX_SOURCE: ("suite", "package", "config"),
+    SourceKind.TREE: ("path", "config"),
+    SourceKind.BZIMAGE: ("path",),
+}
+
+
+def _entry(name: str, raw: dict[str, Any], folder: Path, problems: list[str]) -> CatalogKernel | None:
+    before = len(problems)
+    for key, value in raw.items():
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
+            problems.append(f"{name}.{key}: unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
+        elif not isinstance(value, _KEYS[key]) or (
+            isinstance(value, list) and not all(isinstance(item, str) for item in value)
+        ):
+            problems.append(f"{name}.{key}: must be a {'list of strings' if _KEYS[key] is list else 'string'}")
+    if len(problems) > before:
+        return None
+    if raw.get("source") not in list(SourceKind):
+        problems.append(f"{name}.source: must be one of {', '.join(SourceKind)}")
+        return None
+    source = SourceKind(raw["source"])
+    problems += [f"{name}.{key}: missing, source {source} needs it" for key in _NEEDED[source] if not raw.get(key)]
+    if raw.get("variant", "nowait") not in VARIANTS:
+        problems.append(f"{name}.variant: must be one of {', '.join(VARIANTS)}")
+    config = tuple(folder / "config" / item for item in raw.get("config", ()))
+    patches = tuple(folder / "patches" / item for item in raw.get("patches", ()))
+    for key, paths in (("config", config), ("patches", patches)):
+        problems += [f"{name}.{key}: {path} does not exist" for path in paths if not path.exists()]
+    if len(problems) > before:
+        return None
+    return CatalogKernel(
+        id=name,
+        source=source,
+        variant=raw.get("variant", "nowait"),
+        suite=raw.get("suite", ""),
+        package=raw.get("package", ""),
+        path=Path(raw["path"]).expanduser().absolute() if raw.get("path") else None,
+        revision=raw.get("revision", ""),
+        config=config,
+        patches=patches,
+        base=raw.get("base", ""),
+        cmdline=raw.get("cmdline", ""),
+        about=raw.get("about", ""),
+    )

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels, from a catalogue entry to files in the store."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.artifacts import layout
+from harness.artifacts.catalog import CatalogKernel, SourceKind, find_kernel
+from harness.artifacts.modules import closure
+from harness.artifacts.packages import Packages, extract
+from harness.artifacts.progress import Progress, silent
+from harness.artifacts.recipes import host_recipe
+from harness.artifacts.store import Recipe, Store
+from harness.errors import CatalogError, Unsupported
+
+__all__ = ["BuiltKernel", "find_kernel", "kernel"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltKernel:
+    """A kernel that can be booted; ``modules`` holds the modules a host may need, None where all is built in."""
+
+    id: str
+    bzimage: Path
+    modules: Path | None
+    release: str  # as uname -r says
+    variant: str  # "sync", "noio", "nowait": selects the model
+    config: Path | None  # its .config, where known
+    cmdline: str = ""  # to be added to the command line of a virtual host
+    identity: str = ""  # what it was made from, for reports
+
+
+def kernel(store: Store, wanted: str | CatalogKernel, progress: Progress = silent) -> BuiltKernel:
+    """The kernel with this name, path or catalogue entry, made when the store has none yet.
+
+    :raise CatalogError: there is no such kernel.
+    :raise Unsupported: this machine's mirrors do not offer it.
+    :raise BuildFailed: it does not build.
+    :raise InfraFault: download, tools or space.
+    """
+    entry = find_kernel(wanted) if isinstance(wanted, str) else wanted
+    if entry.source is SourceKind.PACKAGE:
+        return _packaged(store, entry, progress)
+    if entry.source is SourceKind.BZIMAGE:
+        return _ready(store, entry)
+    raise CatalogError(f"{entry.id}: kernels from source cannot be built yet")
+
+
+def release_of(bzimage: Path) -> str:
+    """uname -r of a bzImage, from the version string its setup header points to.
+
+    Documentation/x86/boot.rst: "HdrS" at 0x202, kernel_version at 0x20e, relative to 0x200.
+
+    :raise CatalogError: the file is not a bzImage.
+    """
+    with bzimage.open("rb") as file:
+        head = file.read(0x10000)
+    if head[0x202:0x206] != b"HdrS":
+        raise CatalogError(f"{bzimage} is not a bzImage: the setup header is missing")
+    at = int.from_bytes(head[0x20E:0x210], "little") + 0x200
+    return head[at : head.index(b"\0", at)].split(b" ")[0].decode("ascii", "replace")
+
+
+def _packaged(store: Store, entry: CatalogKernel, progress: Progress) -> BuiltKernel:
+    packages = Packages(store, entry.suite, progress=progress)
+    images = [package for package in packages.resolve([entry.package]) if re.match(r"linux-image-\d", package.name)]
+    if len(images) != 1:
+        raise Unsupported(f"{entry.id}: {entry.package} of {entry.suite} does not lead to one linux-image package")
+    wanted = list(host_recipe().modules)
+    recipe = Recipe("kernel", {"version": 1, "package": images[0].identity(), "modules": wanted})
+
+    def build(folder: Path) -> None:
+        (deb,) = packages.download(images)
+        progress(f"unpacking {images[0].name}")
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            tree = Path(scratch)
+            extract(deb, tree, lambda path: path.startswith(("boot/", "usr/lib/modules/")))
+            (bzimage,) = (tree / "boot").glob("vmlinuz-*")
+            (config,) = (tree / "boot").glob("config-*")
+            shutil.copyfile(bzimage, folder / "bzImage")
+            shutil.copyfile(config, folder / "config")
+            (folder / "modules").mkdir()
+            for _, path in closure(tree / "usr/lib/modules", wanted):
+                shutil.copyfile(path, folder / "modules" / path.name)
+
+    folder = store.get(recipe, build)
+    return BuiltKernel(
+        id=entry.id,
+        bzimage=folder / "bzImage",
+        modules=folder / "modules",
+        release=release_of(folder / "bzImage"),
+        variant=entry.variant,
+        config=folder / "config",
+        cmdline=entry.cmdline,
+        identity=f"{images[0].name} {images[0].version}",
+    )
+
+
+def _ready(store: Store, entry: CatalogKernel) -> BuiltKernel:
+    assert entry.path is not None
+    if not entry.path.is_file():
+        raise CatalogError(f"{entry.id}: there is no file {entry.path}")
+    release = release_of(entry.path)
+    source = entry.path
+    recipe = Recipe("kernel", {"version": 1, "bzimage": layout.digest([source], source.parent)})
+    folder = store.get(recipe, lambda draft: _copy(source, draft / "bzImage"))
+    return BuiltKernel(
+        entry.id, folder / "bzImage", None, release, entry.variant, None, entry.cmdline, f"{source} {recipe.key[:12]}"
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)

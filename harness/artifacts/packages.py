@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian packages by apt with a private root: the machine's mirrors and keys, an empty system, no root needed.
+
+<store root>/apt/<suite>/    lists, apt's state, and resolutions that were made (so that a warm cache needs no network)
+<store root>/apt/archives/   the downloaded .deb files of all suites
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.artifacts import apt_sources
+from harness.artifacts.progress import Progress, silent
+from harness.artifacts.run import command, missing_tool, tail
+from harness.artifacts.store import Store
+from harness.errors import BuildFailed, InfraFault, Unsupported
+
+ARCHITECTURE = "amd64"
+_INST = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) ", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Package:
+    """One binary package of one version; ``size`` is that of the .deb file in bytes."""
+
+    name: str
+    version: str
+    sha256: str
+    size: int
+    file: str
+
+    def identity(self) -> list[str]:
+        """What a recipe needs to say about it."""
+        return [self.name, self.version, self.sha256]
+
+
+class Packages:
+    """The packages of one Debian release, as the machine's mirrors offer them.
+
+    The first answer to a question is kept, so a store that is warm needs no network and gives the same images
+    again; ``refresh=True`` asks the mirrors anew.
+    """
+
+    def __init__(
+        self, store: Store, suite: str = "bookworm", *, progress: Progress = silent, refresh: bool = False
+    ) -> None:
+        self.store = store
+        self.suite = suite
+        self.progress = progress
+        self.root = store.root / "apt" / suite
+        self.archives = store.root / "apt" / "archives"
+        self._refresh = refresh
+
+    def resolve(self, names: Sequence[str]) -> tuple[Package, ...]:
+        """The named packages and all that they depend on, for an empty system, without recommended ones.
+
+        :raise Unsupported: the mirrors do not offer the suite, or not these packages.
+        :raise InfraFault: the mirrors cannot be reached, or what they say is not signed as it must be.
+        """
+        key = hashlib.sha256(json.dumps(sorted(names)).encode()).hexdigest()[:24]
+        kept = self.root / "resolved" / f"{key}.json"
+        with self.store.lock(f"apt-{self.suite}"):
+            if kept.is_file() and not self._refresh:
+                return tuple(Package(**fields) for fields in json.loads(kept.read_text()))
+            self._update()
+            found = tuple(sorted(self._resolve(names)))
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            draft = kept.with_suffix(".new")
+            draft.write_text(json.dumps([asdict(package) for package in found], indent=1))
+            draft.replace(kept)
+            return found
+
+    def download(self, packages: Sequence[Package]) -> list[Path]:
+        """The .deb files, in order; each is what the signed lists say by size and sha256.
+
+        :raise InfraFault: a file cannot be had, or is not what it should be.
+        """
+        paths = [self.archives / package.file for package in packages]
+        with self.store.lock("apt-archives"):
+            missing = [package for package, path in zip(packages, paths, strict=True) if not _is(package, path)]
+            if missing:
+                self._fetch(missing)
+        for package, path in zip(packages, paths, strict=True):
+            if not _is(package, path):
+                raise InfraFault(f"{path.name}: downloaded, but not the file that the signed package list names")
+        return paths
+
+    def _update(self) -> None:
+        """Fetch the package lists, once per object."""
+        if not (self.root / "apt.conf").is_file() or self._refresh or not (self.root / "updated").exists():
+            self._configure()
+            self.progress(f"package lists of {self.suite}")
+            self._apt_get("update", "--error-on=any")
+            (self.root / "updated").touch()
+            self._refresh = False
+
+    def _configure(self) -> None:
+        """Write the private root: an empty system whose only sources are Debian's own."""
+        sources = apt_sources.sources_for(self.suite, apt_sources.machine_sources())
+        for part in ("lists/partial", "state", "cache", "empty.d"):
+            (self.root / part).mkdir(parents=True, exist_ok=True)
+        (self.archives / "partial").mkdir(parents=True, exist_ok=True)
+        (self.root / "status").write_text("")
+        (self.root / "debian.sources").write_text("\n".join(source.deb822() for source in sources))
+        root = self.root
+        settings = {
+            "Dir::State": f"{root}/state/",
+            "Dir::State::lists": f"{root}/lists/",
+            "Dir::State::status": f"{root}/status",
+            "Dir::Cache": f"{root}/cache/",
+            "Dir::Cache::archives": f"{self.archives}/",
+            "Dir::Cache::pkgcache": "pkgcache.bin",
+            "Dir::Cache::srcpkgcache": "srcpkgcache.bin",
+            "Dir::Etc::sourcelist": f"{root}/debian.sources",
+            "Dir::Etc::sourceparts": f"{root}/empty.d/",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": f"{root}/empty.d/",
+            "Dir::Log": f"{root}/state/",
+            # Root would become _apt, who cannot enter a cache folder in somebody's home.
+            "APT::Sandbox::User": "root",
+            "APT::Architecture": ARCHITECTURE,
+            "APT::Install-Recommends": "false",
+            "APT::Keep-Downloaded-Packages": "true",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+            "Binary::apt-get::APT::Keep-Downloaded-Packages": "true",
+        }
+        # Hooks of the machine act on its own system; they are not for this one.
+        cleared = (
+            "APT::Architectures",
+            "APT::Update",
+            "DPkg::Pre-Install-Pkgs",
+            "DPkg::Pre-Invoke",
+            "DPkg::Post-Invoke",
+        )
+        text = "".join(f"#clear {name};\n" for name in cleared)
+        text += "".join(f'{name} "{value}";\n' for name, value in settings.items())
+        (root / "apt.conf").write_text(text)
+
+    def _resolve(self, names: Sequence[str]) -> Iterator[Package]:
+        plan = self._apt_get("install", "--simulate", *names)
+        wanted = dict(_INST.findall(plan))
+        shown = command(
+            ["apt-cache", "-c", self.root / "apt.conf", "show", *(f"{name}={wanted[name]}" for name in sorted(wanted))]
+        )
+        for paragraph in shown.strip().split("\n\n"):
+            fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+            name, version = fields["Package"], fields["Version"]
+            if wanted.get(name) != version:
+                continue
+            del wanted[name]  # one version may be offered by two sources
+            # apt names the file so (apt-pkg/acquire-item.cc, QuoteString), with the epoch's colon quoted.
+            file = f"{name}_{version.replace(':', '%3a')}_{fields['Architecture']}.deb"
+            yield Package(name, version, fields["SHA256"], int(fields["Size"]), file)
+        if wanted:
+            raise InfraFault(f"apt wants packages that it cannot show: {', '.join(sorted(wanted))}")
+
+    def _fetch(self, packages: Sequence[Package]) -> None:
+        total = sum(package.size for package in packages)
+        self.progress(f"downloading {len(packages)} packages of {self.suite}, {total / 1e6:.0f} MB", 0.0)
+        # `download` takes exactly these versions, verifies them against the signed lists, and resolves nothing.
+        names = [f"{package.name}={package.version}" for package in packages]
+
+        last = 0
+
+        def told(line: str) -> None:
+            nonlocal last
+            fields = line.split(":", 3)  # dlstatus:<item>:<percent of this size>:<text>
+            if fields[0] == "dlstatus" and int(float(fields[2])) > last:
+                last = int(float(fields[2]))
+                self.progress(f"downloading {len(packages)} packages of {self.suite}", last / 100)
+
+        if not (self.root / "updated").exists():
+            with self.store.lock(f"apt-{self.suite}"):
+                self._update()
+        self._apt_get("download", "-o", "APT::Status-Fd=1", *names, told=told, cwd=self.archives)
+
+    def _apt_get(self, *words: str, told: Callable[[str], None] | None = None, cwd: Path | None = None) -> str:
+        argv = ["apt-get", "-c", str(self.root / "apt.conf"), "-y", "-q", *words]
+        output = []
+        with (self.root / "messages").open("w+") as messages:
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=messages,
+                    text=True,
+                    cwd=cwd,
+                    env={**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+                )
+            except FileNotFoundError as error:
+                raise missing_tool("apt-get") from error
+            with process:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    output.append(line)
+                    if told is not None:
+                        told(line)
+            messages.seek(0)
+            said = messages.read()
+        if process.returncode != 0:
+            raise self._explain(words[0], said)
+        return "".join(output)
+
+    def _explain(self, verb: str, said: str) -> Unsupported | InfraFault:
+        """What apt's messages mean for us."""
+        reason = tail("\n".join(line for line in said.splitlines() if line.startswith(("E:", "W:"))) or said)
+        if "No space left" in said:
+            return InfraFault(f"no space left below {self.store.root}\n{reason}")
+        if verb == "update" and re.search(r"does not have a Release file|404 +Not Found", said):
+            return Unsupported(f"this machine's package mirrors do not offer Debian {self.suite}\n{reason}")
+        if re.search(r"NO_PUBKEY|is not signed|not be authenticated|EXPKEYSIG|BADSIG", said):
+            return InfraFault(f"the package lists of {self.suite} are not signed by a key of this machine\n{reason}")
+        if verb == "install" and re.search(r"Unable to locate package|has no installation candidate", said):
+            return Unsupported(f"this machine's package mirrors lack a package of Debian {self.suite}\n{reason}")
+        return InfraFault(
+            f"apt-get {verb} failed for Debian {self.suite}\n{reason}",
+            hint="does `apt-get update` work on this machine?",
+        )
+
+
+def extract(deb: Path, folder: Path, wanted: Callable[[str], bool] = lambda path: True) -> None:
+    """Unpack the files of a package that ``wanted`` keeps (it is given paths like ``usr/bin/env``).
+
+    The folder gets a merged /usr as Debian 12 has it, modes without set-id bits, and the caller's ownership: no root is
+    needed, and package scripts are not run.
+
+    :raise BuildFailed: the package is damaged.
+    """
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(f"usr/{name}")
+    process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                _unpack(archive, folder, wanted)
+        except tarfile.TarError as error:
+            raise BuildFailed(f"{deb}: cannot be unpacked: {error}") from error
+    if process.returncode != 0:
+        raise BuildFailed(f"{deb}: dpkg-deb ended with status {process.returncode}")
+
+
+def _unpack(archive: tarfile.TarFile, folder: Path, wanted: Callable[[str], bool]) -> None:
+    for member in archive:
+        name = _merged(member.name)
+        if name in ("", ".") or not wanted(name):
+            continue
+        path = folder / name
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        if member.issym():
+            path.symlink_to(member.linkname)
+        elif member.islnk():
+            os.link(folder / _merged(member.linkname), path)
+        elif member.isfile():
+            source = archive.extractfile(member)
+            assert source is not None
+            with path.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            path.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def _merged(name: str) -> str:
+    """A package's path in a system with merged /usr."""
+    name = name.removeprefix("./").rstrip("/")
+    return re.sub(r"^(bin|sbin|lib|lib32|lib64|libx32)(?=/|$)", r"usr/\1", name)
+
+
+def _is(package: Package, path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size != package.size:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == package.sha256
+
+
+def identities(packages: Iterable[Package]) -> list[list[str]]:
+    """The packages as a recipe lists them."""
+    return [package.identity() for package in sorted(packages)]
