@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* One vCPU: descriptor tables, local APIC, and how the further ones are started. */
+#include "machine.h"
+#include "functions.h"
+
+struct vcpu vcpus[MAX_VCPUS] __attribute__((aligned(4096)));
+struct context contexts[MAX_ITEMS];
+u64 idt64[512] __attribute__((aligned(4096)));
+u64 idt32[256];
+
+_Static_assert(__builtin_offsetof(struct vcpu, self) == VCPU_SELF, "layout.h");
+_Static_assert(__builtin_offsetof(struct vcpu, sched_rsp) == VCPU_SCHED_RSP, "layout.h");
+_Static_assert(__builtin_offsetof(struct control_page, log_count) == 64, "docs/formats.md section 3");
+_Static_assert(__builtin_offsetof(struct control_page, boots) == 512, "docs/formats.md section 3");
+_Static_assert(sizeof(struct control_page) <= 4096, "one page");
+_Static_assert(sizeof(struct items_header) == 64 && sizeof(struct item) == 64, "docs/formats.md section 4");
+_Static_assert(sizeof(struct record) == 32, "docs/formats.md section 5");
+
+#define MSR_APIC_BASE	0x1b
+#define MSR_GS_BASE	0xc0000101
+
+/* Interrupt gates; only VEC_ENDED may be raised from CPL 3. */
+void build_idt(void)
+{
+	for (u64 n = 0; n < 256; n++) {
+		u64 to = (u64)trap_stubs + 16 * n, to32 = (u64)trap32_stubs + 16 * n;
+		u64 type = n == VEC_ENDED ? 0xee00 : 0x8e00;
+
+		idt64[2 * n] = (to & 0xffff) | SEL_CODE64 << 16 | (type | 1) << 32 | (to >> 16 & 0xffff) << 48;
+		idt64[2 * n + 1] = 0;
+		idt32[n] = (to32 & 0xffff) | SEL_CODE32 << 16 | 0x8e00ull << 32 | (to32 >> 16 & 0xffff) << 48;
+	}
+}
+
+void vcpu_init(struct vcpu *v, u32 id)
+{
+	struct {
+		u16 limit;
+		u64 base;
+	} __attribute__((packed)) pointer = { sizeof(v->gdt) - 1, (u64)v->gdt };
+	extern const char idt64_pointer[];
+	u64 tss = (u64)v->tss, ist1 = (u64)v->trap_stack + sizeof(v->trap_stack);
+	u32 c, a = 1;
+
+	v->self = (u64)v;
+	v->id = id;
+	v->current = NONE;
+	v->apf_gpa = SHARED_GPA + 4096 * id;
+	for (u32 n = 0; n < 6; n++)
+		v->gdt[n] = boot_gdt[n];
+	v->gdt[6] = (sizeof(v->tss) - 1) | (tss & 0xffffff) << 16 | 0x89ull << 40 | (tss >> 24 & 0xff) << 56;
+	v->gdt[7] = tss >> 32;
+	((u32 *)v->tss)[9] = ist1;		/* offset 36: IST 1 */
+	((u32 *)v->tss)[1] = ist1;		/* offset 4: RSP0, not used as all gates have an IST */
+	((u16 *)v->tss)[51] = sizeof(v->tss);	/* offset 102: no I/O permission bitmap */
+	asm volatile("lgdt %0" : : "m"(pointer));
+	asm volatile("mov %0, %%gs" : : "r"(SEL_USER_DATA));
+	wrmsr(MSR_GS_BASE, (u64)v);
+	asm volatile("ltr %w0" : : "r"(SEL_TSS));
+	asm volatile("lidt %0" : : "m"(*idt64_pointer));
+
+	asm volatile("cpuid" : "+a"(a), "=c"(c) : : "ebx", "edx");
+	v->x2apic = c >> 21 & 1;
+	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 1 << 11);
+	if (v->x2apic)
+		wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 1 << 10);
+	v->apic_id = v->x2apic ? apic_read(v, APIC_ID) : apic_read(v, APIC_ID) >> 24;
+	apic_write(v, APIC_TPR, 0);
+}
+
+/* SPIV bit 8.  Clearing it masks the LVT entries, so the timer is set again with it. */
+void apic_enable(struct vcpu *v, int on)
+{
+	apic_write(v, APIC_SVR, VEC_SPURIOUS | (on ? 1 << 8 : 0));
+	if (on && v->timer_us)
+		apic_timer(v, v->timer_us);
+}
+
+/* Periodic; the timer's clock is 1 GHz in KVM and in QEMU.  0 stops it. */
+void apic_timer(struct vcpu *v, u32 period_us)
+{
+	u64 count = (u64)period_us * 1000;
+	u32 divide = 0xb;	/* by 1 */
+
+	if (count >> 32) {
+		count /= 128;
+		divide = 0xa;	/* by 128 */
+	}
+	v->timer_us = period_us;
+	apic_write(v, APIC_TIMER_DIVIDE, divide);
+	apic_write(v, APIC_LVT_TIMER, period_us ? 1 << 17 | VEC_TIMER : 1 << 16 | VEC_TIMER);
+	apic_write(v, APIC_TIMER_INITIAL, count);
+}
+
+void send_ipi(const struct vcpu *v, u32 apic_id, u32 icr)
+{
+	if (v->x2apic) {
+		wrmsr(0x830, (u64)apic_id << 32 | icr);
+		return;
+	}
+	apic_write(v, APIC_ICR2, apic_id << 24);
+	apic_write(v, APIC_ICR, icr);
+}
+
+/* INIT and SIPI to the vCPU whose APIC ID is `id`; its number of records tells that it runs. */
+void vcpu_start(u32 id)
+{
+	struct vcpu *self = this_vcpu();
+	u32 before = control->log_count[id];
+	u64 until;
+
+	for (u32 i = 0; i < (u32)(trampoline_end - trampoline); i++)
+		AT(volatile char, TRAMPOLINE_GPA)[i] = trampoline[i];
+	boot_stack_pointer = (u32)(u64)vcpus[id].stack + sizeof(vcpus[id].stack);
+	boot_argument = id;
+	boot_function = (u32)(u64)ap_main;
+	send_ipi(self, id, 0x4500);
+	pause_until(deadline_us(1000));
+	send_ipi(self, id, 0x4600 | TRAMPOLINE_GPA >> 12);
+	until = deadline_us(30000000);
+	while (*(volatile u32 *)&control->log_count[id] == before)
+		if (rdtsc() > until)
+			panic("a vCPU does not start");
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* From the entry to READY, and from the end of the programs to the end mark (docs/formats.md section 3). */
+#include "machine.h"
+#include "functions.h"
+
+static void run_vcpu(struct vcpu *v)
+{
+	v->next = control->next[v->id];
+	v->done = control->done[v->id];
+	apf_setup(v);
+	if (control->host_vcpu == v->id)
+		host_wait(v);
+	run_program(v);
+	log_record(v, LOG_DONE, NONE, header->nonce, v->done);
+	__atomic_fetch_add(&control->ended, 1, __ATOMIC_SEQ_CST);
+}
+
+void ap_main(u32 id)
+{
+	struct vcpu *v = &vcpus[id];
+
+	vcpu_init(v, id);
+	apic_enable(v, (header->flags & LAPIC_BEFORE_EN) != 0);
+	log_record(v, LOG_BOOT, NONE, v->apic_id, control->boots);
+	if (header->flags & LAPIC_BEFORE_EN)
+		while (!v->started)
+			sti_hlt_cli();
+	else
+		while (control->state == STATE_READY || control->state == 0)
+			;
+	run_vcpu(v);
+	halt();
+}
+
+/* A control page with this nonce and a running program: the machine was reset, and the program goes on. */
+static int continues(void)
+{
+	return control->magic == CONTROL_MAGIC && control->nonce == header->nonce &&
+	       (control->state == STATE_RUNNING || control->state == STATE_HOST);
+}
+
+static void fresh_memory(void)
+{
+	for (u32 i = 0; i < 4096 / 8; i++)
+		AT(volatile u64, CONTROL_GPA)[i] = 0;
+	control->host_vcpu = NONE;
+}
+
+void bsp_main(u32 start_info)
+{
+	struct vcpu *v = &vcpus[0];
+	const char *wrong = load_program(start_info);
+	u32 state;
+
+	build_idt();
+	if (wrong) {
+		fresh_memory();
+		control->magic = CONTROL_MAGIC;
+		panic(wrong);
+	}
+	if (!continues())
+		fresh_memory();
+	state = control->state;
+	control->ended = 0;
+	for (u32 n = 0; n < header->vcpus; n++) {
+		AT(struct apf_data, SHARED_GPA + 4096 * n)->flags = 0;
+		AT(struct apf_data, SHARED_GPA + 4096 * n)->token = 0;
+	}
+	outb(0x21, 0xff);	/* a PC's firmware leaves the timer running through the PIC */
+	outb(0xa1, 0xff);
+	vcpu_init(v, 0);
+	touch_own_memory();
+	log_record(v, LOG_BOOT, NONE, v->apic_id, control->boots);
+	apic_enable(v, (header->flags & LAPIC_BEFORE_EN) != 0);
+	control->nonce = header->nonce;
+	control->tsc_khz = find_tsc_khz(v);
+	for (u32 n = 1; n < header->vcpus; n++)
+		vcpu_start(n);
+	control->boots++;
+	control->magic = CONTROL_MAGIC;
+	if (!state) {
+		print("apf-probe: ready, nonce ");
+		print_hex(header->nonce);
+		print("\n");
+		set_state(STATE_READY);
+		while (control->go == 0)
+			;
+		set_state(STATE_RUNNING);
+	}
+	for (u32 n = 1; n < header->vcpus; n++)
+		if (header->flags & LAPIC_BEFORE_EN)
+			send_ipi(v, vcpus[n].apic_id, 0x4000 | VEC_START);
+	run_vcpu(v);
+	while (control->ended < header->vcpus)
+		;
+	print("apf-probe: done\n");
+	set_state(STATE_DONE);
+	control->end_mark = header->nonce ^ END_MARK_XOR;
+	halt();
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* The ops that end where they start (all but touch and wait, which are sched.c's). */
+#include "ready.h"
+#include "functions.h"
+
+/* Write an MSR, log what it is afterwards (if it can be read), and follow what the write means.  0, or 13 for #GP. */
+int write_msr(struct vcpu *v, u32 item, u32 msr, u64 value)
+{
+	int error = wrmsr_safe(msr, value);
+	u64 now;
+
+	if (!rdmsr_safe(msr, &now))
+		log_record(v, LOG_MSR, item, msr, now);
+	if (msr == MSR_KVM_ASYNC_PF_INT && !error && (value & 0xff) >= 32)
+		v->ready_vector[value & 0xff] = 1;
+	if (msr == MSR_KVM_ASYNC_PF_EN && !error) {
+		if ((value & EN_EFFECTIVE) == EN_EFFECTIVE)
+			apf_area(v, value);
+		else
+			wake(v, NONE);	/* the host forgets them: as Linux kvm_guest_cpu_offline() */
+	}
+	return error;
+}
+
+/* INT, then EN, as the header says. */
+void apf_setup(struct vcpu *v)
+{
+	u64 en = (header->en_gpa == ALL_ONES ? SHARED_GPA + 4096 * v->id : header->en_gpa) | header->en_flags;
+
+	apic_enable(v, (header->flags & LAPIC_BEFORE_EN) != 0);
+	if (header->vector >= 32 && header->vector < 256)
+		v->ready_vector[header->vector] = 1;
+	if (header->vector && write_msr(v, NONE, MSR_KVM_ASYNC_PF_INT, header->vector))
+		log_record(v, LOG_END, NONE, header->vector, 13);
+	if (header->en_flags && write_msr(v, NONE, MSR_KVM_ASYNC_PF_EN, en))
+		log_record(v, LOG_END, NONE, en, 13);
+	if ((header->flags & LAPIC_AFTER_EN) && !(header->flags & LAPIC_BEFORE_EN))
+		apic_enable(v, 1);
+}
+
+/* The agent has the word until go changes. */
+void host_wait(struct vcpu *v)
+{
+	sti();
+	while (control->go == control->go_seen)
+		;
+	cli();
+	control->host_vcpu = NONE;
+	set_state(STATE_RUNNING);
+	log_record(v, LOG_STAGE, items[control->host_item].index, control->host_index, 1);
+}
+
+static void host(struct vcpu *v, const struct item *i)
+{
+	log_record(v, LOG_STAGE, i->index, i->value, 0);
+	control->go_seen = control->go;
+	control->host_index = i->value;
+	control->host_item = i - items;
+	control->host_vcpu = v->id;
+	set_state(STATE_HOST);
+	host_wait(v);
+}
+
+static void paging(const struct item *i)
+{
+	struct job job = { .kind = i->value ? JOB_NOTHING : JOB_PAUSE, .flags = i->flags };
+
+	job.until = deadline_us(i->pause_us);
+	mode32_run(&job);
+}
+
+static void pause(const struct item *i)
+{
+	u64 until = deadline_us(i->pause_us);
+
+	if (i->flags & ITEM_INTERRUPTS)
+		sti();
+	pause_until(until);
+	cli();
+}
+
+void perform(struct vcpu *v, const struct item *i)
+{
+	int error = 0;
+
+	log_record(v, LOG_START, i->index, i->value, 0);
+	switch (i->op) {
+	case OP_WRMSR:
+		error = write_msr(v, i->index, i->msr, i->value);
+		break;
+	case OP_LAPIC:
+		apic_enable(v, i->value != 0);
+		break;
+	case OP_PAGING:
+		paging(i);
+		break;
+	case OP_TIMER:
+		apic_timer(v, i->value);
+		break;
+	case OP_CLEAR_TOKEN:
+		AT(struct apf_data, v->apf_gpa)->token = 0;
+		break;
+	case OP_PAUSE:
+		pause(i);
+		break;
+	case OP_HOST:
+		host(v, i);
+		break;
+	}
+	log_record(v, LOG_END, i->index, i->value, error);
+	v->done++;
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The program of one vCPU: items start in order; an access that got a token is put aside and runs again when it is
+ * ready.  This code runs with IF=0 and opens a window before each choice.
+ */
+#include "ready.h"
+#include "functions.h"
+
+static void finish(struct vcpu *v, const struct item *i, u64 value)
+{
+	log_record(v, LOG_END, i->index, value, 0);
+	v->done++;
+}
+
+/* Run the item's access until it ends or gets a token. */
+static void run_context(struct vcpu *v, u32 position)
+{
+	struct context *c = &contexts[position];
+	const struct item *i = &items[position];
+	int stop;
+
+	v->current = position;
+	stop = context_run(&c->frame);
+	v->current = NONE;
+	if (stop == STOP_ENDED)
+		finish(v, i, i->write ? c->frame.rsi : c->frame.rax);
+}
+
+static void touch_without_paging(struct vcpu *v, const struct item *i, u32 position)
+{
+	struct job job = {
+		.kind = i->write ? JOB_WRITE : JOB_READ,
+		.gpa = i->gpa + (i->write ? 8 : 0),
+		.value = i->gpa ^ header->nonce,
+		.flags = i->flags,
+	};
+
+	v->current = position;
+	mode32_run(&job);
+	v->current = NONE;
+	finish(v, i, job.value);
+}
+
+static void start_touch(struct vcpu *v, u32 position)
+{
+	const struct item *i = &items[position];
+	struct frame *f = &contexts[position].frame;
+	int shadow = (i->flags & ITEM_SHADOW) != 0;
+
+	log_record(v, LOG_START, i->index, i->gpa, 0);
+	if (i->flags & ITEM_NO_PAGING) {
+		touch_without_paging(v, i, position);
+		return;
+	}
+	if (shadow)
+		f->rip = (u64)(i->write ? access_shadow_write : access_shadow_read);
+	else
+		f->rip = (u64)(i->write ? access_write : access_read);
+	f->rdi = i->gpa + (i->write ? 8 : 0);
+	f->rsi = i->gpa ^ header->nonce;
+	f->cs = i->cpl ? SEL_USER_CODE : SEL_CODE64;
+	f->ss = i->cpl ? SEL_USER_DATA : SEL_SS0;
+	f->rsp = (u64)v->stack;		/* the access uses none */
+	/* bit 1 is always set; IF; IOPL 3, so that STI is allowed at CPL 3 */
+	f->rflags = 0x3002 | ((i->flags & ITEM_INTERRUPTS) && !shadow ? 1 << 9 : 0);
+	run_context(v, position);
+}
+
+/* Of the runnable items the one that started first. */
+static void resume(struct vcpu *v)
+{
+	for (u32 p = 0; p < v->next; p++) {
+		struct context *c = &contexts[p];
+
+		if (items[p].vcpu != v->id || c->state != RUNNABLE)
+			continue;
+		c->state = WAITS_NOT;
+		v->runnable--;
+		log_record(v, LOG_WAKE, items[p].index, c->token, 0);
+		run_context(v, p);
+		return;
+	}
+	panic("runnable items miscounted");
+}
+
+static void idle(struct vcpu *v)
+{
+	log_record(v, LOG_IDLE, NONE, 0, 0);
+	while (!v->runnable) {
+		if (header->flags & IDLE_HLT) {
+			sti_hlt_cli();
+		} else {
+			sti();
+			while (!v->runnable)
+				;
+			cli();
+		}
+	}
+	log_record(v, LOG_IDLE, NONE, 1, 0);
+}
+
+static u32 next_of(const struct vcpu *v)
+{
+	u32 p = v->next;
+
+	while (p < header->count && items[p].vcpu != v->id)
+		p++;
+	return p;
+}
+
+/* May nothing be started because an item put aside says `wait`? */
+static int gated(const struct vcpu *v)
+{
+	for (u32 p = 0; p < v->next && v->waiting; p++)
+		if (items[p].vcpu == v->id && contexts[p].state == WAITS_FOR_READY && (items[p].flags & ITEM_WAIT))
+			return 1;
+	return 0;
+}
+
+void run_program(struct vcpu *v)
+{
+	u32 paused = NONE, wait_started = NONE;
+
+	for (;;) {
+		u32 p = next_of(v);
+		const struct item *i = &items[p];
+
+		sti();
+		cli();
+		if (v->runnable) {
+			resume(v);
+		} else if (gated(v) || (p == header->count && v->waiting)) {
+			idle(v);
+		} else if (p == header->count) {
+			return;
+		} else if (i->op == OP_WAIT && v->waiting && wait_started == p) {
+			idle(v);
+		} else if (i->pause_us && i->op != OP_PAUSE && i->op != OP_PAGING && paused != p) {
+			u64 until = deadline_us(i->pause_us);
+
+			sti();
+			pause_until(until);
+			cli();
+			paused = p;
+		} else if (i->op == OP_WAIT) {
+			if (wait_started != p)
+				log_record(v, LOG_START, i->index, i->value, 0);
+			wait_started = p;
+			if (v->waiting)
+				continue;
+			v->next = p + 1;
+			finish(v, i, i->value);
+		} else {
+			v->next = p + 1;
+			control->next[v->id] = v->next;
+			if (i->op == OP_TOUCH)
+				start_touch(v, p);
+			else
+				perform(v, i);
+		}
+		control->done[v->id] = v->done;
+	}
+}

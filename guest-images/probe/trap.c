@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* What a 64-bit trap means: end of an access, token, ready, timer, #GP of a probed MSR, or the end of the run. */
+#include "ready.h"
+#include "functions.h"
+
+extern const char wrmsr_at[], rdmsr_at[], msr_fixup[];
+
+void trap(struct frame *f)
+{
+	struct vcpu *v = this_vcpu();
+	u64 cr2 = read_cr2();
+
+	if (f->vector == VEC_ENDED && v->current != NONE) {
+		contexts[v->current].frame = *f;
+		context_leave(STOP_ENDED);
+	}
+	if (f->vector == 14 && take_token(v, cr2)) {
+		contexts[v->current].frame = *f;
+		context_leave(STOP_TOKEN);
+	}
+	if (f->vector == 13 && (f->rip == (u64)wrmsr_at || f->rip == (u64)rdmsr_at)) {
+		f->rip = (u64)msr_fixup;
+		return;
+	}
+	if (f->vector >= 32 && take_interrupt(v, f->vector, f->rip))
+		return;
+	fault(v, f->vector, f->error, f->rip, cr2);
+}

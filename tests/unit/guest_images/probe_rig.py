@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run the probe guest under plain QEMU (TCG), its RAM in a file that the test reads and writes."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROBE_SOURCE = Path(__file__).parents[3] / "guest-images" / "probe"
+NONCE = 0x1122334455667788
+POOL = 0x1000000
+CONTROL, PROGRAM, LOG, LOG_BYTES = 0x800000, 0x840000, 0xA00000, 0x40000
+READY, RUNNING, HOST, DONE, PANIC = 1, 2, 3, 4, 5
+TOUCH, WRMSR, LAPIC, PAGING, TIMER, CLEAR_TOKEN, PAUSE, WAIT, HOST_OP = range(9)
+INTERRUPTS, SHADOW, NO_PAGING, WAIT_FLAG = 1, 2, 4, 8
+BOOT, START, END, TOKEN, RDY, IRQ, FAULT, CR2, STAGE, MSR, WAKE, IDLE, DONE_REC, RESET = range(1, 15)
+NONE = 0xFFFFFFFF
+MACHINES = {
+    "microvm": ["-M", "microvm,x-option-roms=off,pit=off,pic=off,isa-serial=on,rtc=off,memory-backend=ram",
+                "-bios", "qboot.rom"],
+    "q35": ["-M", "q35,memory-backend=ram", "-nodefaults"],
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An item of the program; the encoder of this test, written from docs/formats.md section 4."""
+
+    op: int
+    vcpu: int = 0
+    write: bool = False
+    cpl: int = 3
+    flags: int = INTERRUPTS
+    msr: int = 0
+    gpa: int = 0
+    value: int = 0
+    pause_us: int = 0
+
+    def encode(self, index: int) -> bytes:
+        body = struct.pack("<IBBBBIIQQI", index, self.op, self.vcpu, self.write, self.cpl, self.flags, self.msr,
+                           self.gpa, self.value, self.pause_us)  # fmt: skip
+        return body.ljust(64, b"\0")
+
+
+def encode_items(steps: list[Step], *, vcpus: int = 1, flags: int = 0x1B, en_flags: int = 0, vector: int = 0) -> bytes:
+    head = struct.pack("<QQIIIIQQI", 0x314D455449465041, NONCE, 1, vcpus, len(steps), flags, en_flags, 2**64 - 1, vector)
+    return head.ljust(64, b"\0") + b"".join(s.encode(100 + n) for n, s in enumerate(steps))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    tsc: int
+    kind: int
+    vcpu: int
+    item: int
+    a: int
+    b: int
+
+
+class Guest:
+    """A running probe guest: its memory, control page and logs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], ram: mmap.mmap, console: Path) -> None:
+        self.process, self.ram, self.console = process, ram, console
+
+    def u32(self, gpa: int) -> int:
+        return int(struct.unpack_from("<I", self.ram, gpa)[0])
+
+    def u64(self, gpa: int) -> int:
+        return int(struct.unpack_from("<Q", self.ram, gpa)[0])
+
+    def put64(self, gpa: int, value: int) -> None:
+        struct.pack_into("<Q", self.ram, gpa, value)
+
+    def go(self) -> None:
+        struct.pack_into("<I", self.ram, CONTROL + 20, self.u32(CONTROL + 20) + 1)
+
+    def wait_state(self, *wanted: int, seconds: float = 30) -> int:
+        until = time.monotonic() + seconds
+        while (state := self.u32(CONTROL + 16)) not in wanted:
+            assert self.process.poll() is None, f"QEMU ended: {self.console.read_text()}"
+            assert time.monotonic() < until, f"state {state}, console: {self.console.read_text()!r}, {self.log()}"
+            assert state != PANIC, f"PANIC: {self.console.read_text()}"
+            time.sleep(0.01)
+        return state
+
+    def run(self) -> list[Record]:
+        """Let go a guest that is READY, wait for its end mark, return vCPU 0's log."""
+        self.go()
+        self.wait_state(DONE)
+        until = time.monotonic() + 5
+        while self.u64(CONTROL + 32) != NONCE ^ 0xA5A5A5A5A5A5A5A5:
+            assert time.monotonic() < until, "no end mark"
+        return self.log()
+
+    def log(self, vcpu: int = 0) -> list[Record]:
+        count = self.u32(CONTROL + 64 + 4 * vcpu)
+        where = LOG + LOG_BYTES * vcpu
+        return [Record(*r) for r in struct.iter_unpack("<QHHIQQ", self.ram[where : where + 32 * count])]
+
+
+@contextmanager
+def start_guest(
+    elf: Path, folder: Path, items: bytes, *, machine: str = "microvm", vcpus: int = 1, extra: tuple[str, ...] = ()
+) -> Iterator[Guest]:
+    """Boot it up to READY (or PANIC: then the caller sees it by wait_state)."""
+    ram, initrd, console = folder / "ram", folder / "items", folder / "console.txt"
+    initrd.write_bytes(items)
+    ram.write_bytes(b"")
+    with ram.open("r+b") as file:
+        file.truncate(64 << 20)
+        process = subprocess.Popen(
+            [
+                "qemu-system-x86_64", *MACHINES[machine],
+                "-accel", "tcg", "-cpu", "max", "-smp", str(vcpus), "-m", "64",
+                "-object", f"memory-backend-file,id=ram,size=64M,share=on,mem-path={ram}",
+                "-display", "none", "-no-reboot", "-serial", f"file:{console}",
+                "-kernel", str(elf), "-initrd", str(initrd), *extra,
+            ],
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            with mmap.mmap(file.fileno(), 64 << 20) as memory:
+                yield Guest(process, memory, console)
+        finally:
+            process.kill()
+            process.wait()
