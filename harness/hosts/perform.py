@@ -16,7 +16,7 @@ from harness.errors import ApfError, InfraFault, KernelFault
 from harness.hosts.base import Host
 from harness.scenario.plan import GuestKind, Plan, to_json
 
-REMOTE = "/run/apf"
+REMOTE = "/run/apf-agent"
 _COPY_S = 120.0
 _AROUND_S = 420.0
 """What the agent may need around the guest's program: guest boot, swapping out, tracing, undo; seconds, under TCG."""

@@ -21,11 +21,12 @@ from harness.hosts.link import Link
 from harness.hosts.vm import HostMachine, QemuProcess, start_qemu
 from harness.hosts.watch import ConsoleWatch
 
-READY_MARK = b"APF-HOST-READY"
+READY_MARK = b"apf-host: READY "
 """Printed on the console by guest-images/host/init when the SSH server listens."""
 
 BOOT_S = 120.0  # about 4 s alone on a machine; this is for a machine that is busy with other things
 DISK = "/dev/vdb"
+CMDLINE = "console=ttyS0 panic=-1 oops=panic loglevel=5"  # 5: WARN() is a KERN_WARNING, and must be seen
 
 
 @dataclass(frozen=True, slots=True)

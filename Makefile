@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Every target is listed by `make help`.  Variables: SCENARIOS='S2* S31', KERNELS='debian-6.1 noio-6.1', RESULTS=DIR.
+SCENARIOS ?=
+KERNELS ?= debian-6.1
+RESULTS ?= results
+PYTHON := .venv/bin/python
+APF := $(PYTHON) -m harness.cli
+STAMP := .venv/.ready
+export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
+# Patterns go to apf as they are, not to be expanded as file names.
+SHELL := /bin/sh -f
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-host test-build lint types imports format smoke e2e mutants compare doctor clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+$(STAMP): pyproject.toml .ci/setup
+	@.ci/setup
+	@touch $@
+
+setup: $(STAMP) ## install what is missing on this machine, and the Python environment (.venv)
+
+test: $(STAMP) ## the project's own tests; needs no host and no network once it is set up
+	$(PYTHON) -m pytest -q -m "not host and not build"
+
+test-host: $(STAMP) ## tests that boot a virtual host and then break it on purpose
+	$(PYTHON) -m pytest -q -m host tests
+
+test-build: $(STAMP) ## tests that build kernels or images
+	$(PYTHON) -m pytest -q -m build tests
+
+lint: $(STAMP) ## ruff: lint and format
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types: $(STAMP) ## mypy --strict
+	$(PYTHON) -m mypy
+
+imports: $(STAMP) ## who may import whom
+	.venv/bin/lint-imports
+
+format: $(STAMP) ## rewrite the sources in the house format
+	$(PYTHON) -m ruff check --fix-only .
+	$(PYTHON) -m ruff format .
+
+smoke: $(STAMP) ## a few scenarios on a virtual host, in minutes
+	$(APF) run tag:smoke --results "$(RESULTS)"
+
+e2e: $(STAMP) ## the scenarios SCENARIOS (default: all) on the kernels KERNELS, judged; results/latest
+	$(APF) run $(SCENARIOS) --kernel "$(KERNELS)" --results "$(RESULTS)"
+
+mutants: $(STAMP) ## kernels with one deliberate fault each: every one must be caught
+	$(APF) mutants --results "$(RESULTS)"
+
+compare: $(STAMP) ## the stock kernel against the patched ones, side by side
+	$(APF) compare --results "$(RESULTS)"
+
+doctor: $(STAMP) ## what this machine can do, and what it would need
+	$(APF) doctor
+
+clean: ## remove what make made here; results/ and the store of images stay
+	rm -rf .venv .tox .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist apf_harness.egg-info
