@@ -95,7 +95,7 @@ def machine_sources(etc: Path = Path("/etc/apt")) -> list[Source]:
 def sources_for(codename: str, machine: list[Source]) -> list[Source]:
     """The sources of Debian's release ``codename`` on the mirrors that the machine uses.
 
-    Third-party repositories never come in: whatever is not signed as the machine's Debian sources are is refused by apt.
+    Third-party repositories never come in, and apt refuses what is not signed as the machine's Debian sources are.
 
     :raise Unsupported: the machine has no Debian source to take a mirror from.
     """

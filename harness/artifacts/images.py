@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.artifacts import ext4, layout, rootfs
+from harness.artifacts.agentzip import agent_zipapp
 from harness.artifacts.cpio import Cpio
 from harness.artifacts.kernels import BuiltKernel
 from harness.artifacts.keys import host_keys
@@ -15,9 +16,14 @@ from harness.artifacts.modules import closure, contents
 from harness.artifacts.packages import Packages, extract, identities
 from harness.artifacts.progress import Progress, silent
 from harness.artifacts.recipes import host_recipe
+from harness.artifacts.run import command, tool_version
 from harness.artifacts.store import Recipe, Store
 
+__all__ = ["HostImage", "agent_zipapp", "host_image", "host_initramfs", "linux_guest_initramfs", "probe_guest"]
+
 _HOST = layout.GUEST_IMAGES / "host"
+_LINUX = layout.GUEST_IMAGES / "linux"
+_PROBE = layout.GUEST_IMAGES / "probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,57 @@ def host_initramfs(store: Store, kernel: BuiltKernel) -> Path:
         cpio.write(folder / "initramfs.cpio.gz")
 
     return store.get(recipe, build) / "initramfs.cpio.gz"
+
+
+def linux_guest_initramfs(store: Store, kernel: BuiltKernel) -> Path:
+    """The initial RAM file system of a Linux guest with this kernel: guest-images/linux, busybox, modules.
+
+    :raise BuildFailed: the workload does not compile.
+    """
+    busybox = _busybox(store)
+    sources = [_LINUX / "init", _LINUX / "workload.c"]
+    modules = closure(kernel.modules, host_recipe().guest_modules) if kernel.modules else []
+    compiler = ["gcc", "-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-Wl,--build-id=none"]
+    recipe = Recipe(
+        "linux-guest",
+        {
+            "busybox": layout.digest([busybox], busybox.parent),
+            "sources": layout.digest(sources, _LINUX),
+            "modules": [[name, layout.digest([path], path.parent)] for name, path in modules],
+            "compiler": [*compiler, tool_version("gcc")],
+            "version": 1,
+        },
+    )
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            program = Path(scratch) / "workload"
+            command([*compiler, "-o", program, "workload.c"], cwd=_LINUX)
+            cpio = _skeleton(busybox, modules)
+            cpio.file("init", _LINUX / "init", 0o755)
+            cpio.file("bin/workload", program, 0o755)
+            cpio.write(folder / "initramfs.cpio.gz")
+
+    return store.get(recipe, build) / "initramfs.cpio.gz"
+
+
+def probe_guest(store: Store) -> Path:
+    """The freestanding probe guest, an ELF image for QEMU's -kernel.
+
+    :raise BuildFailed: it does not compile.
+    """
+    sources = [path for path in _PROBE.iterdir() if path.is_file()]
+    recipe = Recipe(
+        "probe-guest",
+        {"sources": layout.digest(sources, _PROBE), "compiler": [tool_version("gcc"), tool_version("ld")]},
+    )
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            command(["make", "-s", "-C", _PROBE, f"OUT={scratch}"])
+            (Path(scratch) / "probe.elf").rename(folder / "probe.elf")
+
+    return store.get(recipe, build) / "probe.elf"
 
 
 def _busybox(store: Store) -> Path:

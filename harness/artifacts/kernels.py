@@ -71,7 +71,7 @@ def _packaged(store: Store, entry: CatalogKernel, progress: Progress) -> BuiltKe
     images = [package for package in packages.resolve([entry.package]) if re.match(r"linux-image-\d", package.name)]
     if len(images) != 1:
         raise Unsupported(f"{entry.id}: {entry.package} of {entry.suite} does not lead to one linux-image package")
-    wanted = list(host_recipe().modules)
+    wanted = [*host_recipe().modules, *host_recipe().guest_modules]
     recipe = Recipe("kernel", {"version": 1, "package": images[0].identity(), "modules": wanted})
 
     def build(folder: Path) -> None:

@@ -25,6 +25,7 @@ class ImageRecipe:
     drop: tuple[str, ...]
     keep: tuple[str, ...]
     modules: tuple[str, ...]
+    guest_modules: tuple[str, ...]
 
     def wants(self, path: str) -> bool:
         """Whether a package's file goes into the image."""
@@ -32,7 +33,7 @@ class ImageRecipe:
 
     def inputs(self) -> dict[str, Any]:
         """The recipe as plain data, without the modules: they are not in the root file system."""
-        return {key: value for key, value in asdict(self).items() if key != "modules"}
+        return {key: value for key, value in asdict(self).items() if not key.endswith("modules")}
 
 
 def host_recipe(path: Path = HOST_RECIPE) -> ImageRecipe:
@@ -44,7 +45,8 @@ def host_recipe(path: Path = HOST_RECIPE) -> ImageRecipe:
     names = {entry.name for entry in fields(ImageRecipe)}
     if set(raw) != names:
         raise BuildFailed(f"{path}: unknown or missing keys: {', '.join(sorted(set(raw) ^ names))}")
-    return ImageRecipe(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+    suite = raw.pop("suite")
+    return ImageRecipe(suite, **{key: tuple(value) for key, value in raw.items()})
 
 
 def _matches(path: str, patterns: tuple[str, ...]) -> bool:

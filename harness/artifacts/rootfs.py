@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from harness.artifacts.run import command
@@ -56,12 +55,20 @@ def _python(tree: Path) -> None:
     loader = tree / "usr/lib64/ld-linux-x86-64.so.2"
     if not loader.exists():  # a link to the place of the library
         loader = tree / "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
-    words = [
-        loader, "--library-path", tree / "usr/lib/x86_64-linux-gnu", python, "-I", "-S", "-m", "compileall", "-q", "-j1",
-        "--invalidation-mode", "unchecked-hash", "-s", tree, "-p", "/", libraries,
-    ]  # fmt: skip
-    # An isolated Python finds its library by PYTHONHOME only when it does not ignore the environment.
-    words.remove("-I")
+    words: list[str | Path] = [loader, "--library-path", tree / "usr/lib/x86_64-linux-gnu", python, "-S"]
+    words += [
+        "-m",
+        "compileall",
+        "-q",
+        "-j1",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        tree,
+        "-p",
+        "/",
+        libraries,
+    ]
     command(words, env={"PYTHONHOME": str(tree / "usr"), "PYTHONHASHSEED": "0", "PYTHONNOUSERSITE": "1"})
     if not (tree / "usr/bin/python3").exists():
         raise BuildFailed("the root file system lacks python3")
@@ -77,8 +84,3 @@ def _permissions(tree: Path) -> None:
                 path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
     (tree / "tmp").chmod(0o1777)
     (tree / "root").chmod(0o700)
-
-
-def remove(tree: Path) -> None:
-    """Remove a staged tree."""
-    shutil.rmtree(tree)

@@ -50,6 +50,14 @@ def command(
     return done.stdout
 
 
+def tool_version(name: str) -> str:
+    """The first line of what ``<name> --version`` says, for recipes.
+
+    :raise InfraFault: there is no such tool.
+    """
+    return command([name, "--version"]).splitlines()[0]
+
+
 def missing_tool(name: str) -> InfraFault:
     """The error for a tool that the machine lacks."""
     return InfraFault(f"the program {name!r} is needed and is not installed", hint="`apf doctor` lists all of them")
