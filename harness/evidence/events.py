@@ -112,7 +112,7 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "block_bio_queue": (Kind.BIO, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
     "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r""), _nothing),
     "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)"), _reason),
-    "kvm_inj_virq": (Kind.VIRQ, re.compile(r"(?:IRQ|Soft/INTn) (0x[0-9a-f]+)|irq (\d+)( \[reinjected\])?"), _virq),
+    "kvm_inj_virq": (Kind.VIRQ, re.compile(r"(?:(?:IRQ|Soft/INTn) (0x[0-9a-f]+)|irq (\d+))( \[reinjected\])?"), _virq),
     "kvm_eoi": (Kind.EOI, re.compile(r"apicid ([0-9a-f]+) vector (\d+)"), _eoi),
     "kvm_unmap_hva_range": (Kind.UNMAP, re.compile(r".*range: (0x[0-9a-f]+|0) -- (0x[0-9a-f]+|0)"), _range),
     "mm_fault": (Kind.MM_FAULT, re.compile(r"\(.*\) addr=(0x[0-9a-f]+) flags=(0x[0-9a-f]+)"), _mm_fault),

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fault episodes and the guest's log -> what happened to each item of the plan.
+
+The two have no common clock.  What they share is order on each vCPU, the page, and the token: the guest's log is a
+sequence of stretches in which one item ran (START or WAKE up to TOKEN or END), and each episode belongs to the next
+stretch that touches its page; an episode that injected a token ends the stretch that logged the token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from harness.evidence.guestlog import Entry, GuestLog, Record
+from harness.judge.episodes import Episode
+from harness.model.outcomes import Outcome
+from harness.scenario.plan import PAGE_SIZE, POOL_GPA, Op, Plan
+
+
+@dataclass(slots=True)
+class Stretch:
+    """One item running on one vCPU without interruption by another item."""
+
+    item: int
+    page: int  # page number, -1 for an item that touches nothing
+    token: int = 0  # the token that ended it, 0 when it ended otherwise
+
+
+@dataclass(slots=True)
+class SeenItem:
+    """What the evidence says of one item."""
+
+    index: int
+    episodes: list[Episode] = field(default_factory=list)
+    started: bool = False
+    ended: bool = False
+    value: int | None = None  # what a read touch read
+    gp: bool = False
+    tokens: list[int] = field(default_factory=list)  # as the guest logged them
+    woken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """``strangers``: episodes on pool pages that belong to no item; ``own``: on the guest's own memory."""
+
+    items: tuple[SeenItem, ...]
+    strangers: tuple[Episode, ...]
+    own: tuple[Episode, ...]
+    problems: tuple[str, ...]
+
+
+def align(plan: Plan, log: GuestLog, episodes: Iterable[Episode]) -> Alignment:
+    """Give each episode to its item.  Problems are contradictions inside the guest's log."""
+    seen = tuple(SeenItem(i.index) for i in plan.items)
+    problems: list[str] = []
+    stretches = [_stretches(plan, log.vcpus[v], seen, problems) for v in range(plan.guest.vcpus)]
+    cursor = [0] * plan.guest.vcpus
+    strangers: list[Episode] = []
+    own: list[Episode] = []
+    top = plan.guest.memory_mib << 20
+    for episode in episodes:
+        if not POOL_GPA <= episode.gpa < top:
+            own.append(episode)
+            continue
+        v = episode.vcpu
+        at = _find(stretches[v], cursor[v], episode)
+        if at is None:
+            strangers.append(episode)
+            continue
+        seen[stretches[v][at].item].episodes.append(episode)
+        cursor[v] = at + 1 if stretches[v][at].token and stretches[v][at].token == episode.token else at
+    return Alignment(seen, tuple(strangers), tuple(own), tuple(problems))
+
+
+def _find(stretches: Sequence[Stretch], start: int, episode: Episode) -> int | None:
+    page = episode.gpa // PAGE_SIZE
+    candidates = [i for i in range(start, len(stretches)) if stretches[i].page == page]
+    if episode.token:
+        for i in candidates:
+            if stretches[i].token == episode.token:
+                return i
+    return candidates[0] if candidates else None
+
+
+def _stretches(plan: Plan, log: Sequence[Entry], seen: Sequence[SeenItem], problems: list[str]) -> list[Stretch]:
+    found: list[Stretch] = []
+    for entry in log:
+        if not 0 <= entry.item < len(seen):
+            if entry.kind in (Record.START, Record.END, Record.TOKEN, Record.WAKE):
+                problems.append(f"guest log: {entry.kind.name} names item {entry.item}, the plan has {len(seen)}")
+            continue
+        item, planned = seen[entry.item], plan.items[entry.item]
+        if entry.kind is Record.START:
+            if item.started:
+                problems.append(f"guest log: item {item.index} starts twice")
+            item.started = True
+            found.append(Stretch(item.index, _page(planned.op, planned.gpa)))
+        elif entry.kind is Record.WAKE:
+            item.woken += 1
+            found.append(Stretch(item.index, _page(planned.op, planned.gpa)))
+        elif entry.kind is Record.TOKEN:
+            item.tokens.append(entry.a)
+            if entry.b & 1 == 0:
+                problems.append(f"guest log: token {entry.a:#x} came with flags {entry.b:#x}")
+            if found and found[-1].item == item.index:
+                found[-1].token = entry.a
+            else:
+                problems.append(f"guest log: token {entry.a:#x} for item {item.index}, which was not running")
+        elif entry.kind is Record.END:
+            if item.ended:
+                problems.append(f"guest log: item {item.index} ends twice")
+            item.ended = True
+            item.value = entry.a
+            item.gp = entry.b == 13
+    return found
+
+
+def _page(op: Op, gpa: int) -> int:
+    return gpa // PAGE_SIZE if op is Op.TOUCH else -1
+
+
+def issuer(episode: Episode, dev: int, by_worker: Iterable[tuple[int, int]], done_ns: int) -> str:
+    """Who queued reads on the pages' device for this episode: "V", "W" or "" (nobody was seen to).
+
+    :param by_worker: (t_ns, 0) of each read bio that a kworker queued on the device.
+    :param done_ns: when the work was completed; 0 when there was none.
+    """
+    if episode.own_reads(dev):
+        return "V"
+    if done_ns and any(episode.start.t_ns <= t <= done_ns for t, _ in by_worker):
+        return "W"
+    return ""
+
+
+WAITED = (Outcome.SYNC, Outcome.BLOCK)
+MAPPED = (Outcome.FAST, Outcome.MINOR, Outcome.NONE)

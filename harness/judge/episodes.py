@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vCPU thread's trace -> fault episodes: one guest access that left the guest, and how the host dealt with it.
+
+An episode starts at kvm_page_fault and ends with the next kvm_entry of the same thread (behaviour.md B.15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from harness.model.events import Event, Kind
+from harness.model.outcomes import Outcome
+
+VM_FAULT_MAJOR = 0x4
+VM_FAULT_RETRY = 0x400
+"""Bits of enum vm_fault_reason, include/linux/mm_types.h (5.10, 6.1 and 6.12 alike)."""
+
+
+@dataclass(slots=True)
+class Episode:
+    """What happened on one vCPU between a kvm_page_fault and the next kvm_entry."""
+
+    vcpu: int
+    start: Event
+    events: list[Event] = field(default_factory=list)
+    end: Event | None = None  # the kvm_entry; None when the trace ends first
+
+    @property
+    def gpa(self) -> int:
+        return self.start.gpa
+
+    def of(self, kind: Kind) -> list[Event]:
+        return [e for e in self.events if e.kind is kind]
+
+    def first(self, kind: Kind) -> Event | None:
+        return next((e for e in self.events if e.kind is kind), None)
+
+    @property
+    def token(self) -> int:
+        """The token of its kvm_async_pf_not_present, 0 without one."""
+        np = self.first(Kind.NP)
+        return np.token if np else 0
+
+    def own_reads(self, dev: int) -> int:
+        """Read bios that the vCPU thread itself queued on the device before it gave up or had the page."""
+        return sum(1 for e in self.events if e.kind is Kind.BIO and e.flag and e.dev == dev)
+
+    @property
+    def blocked_ns(self) -> int:
+        """How long the thread was off the CPU and not runnable."""
+        return self._off(lambda e: chr(e.value) != "R")
+
+    @property
+    def uninterruptible_ns(self) -> int:
+        """How long the thread slept in TASK_UNINTERRUPTIBLE (D)."""
+        return self._off(lambda e: chr(e.value) == "D")
+
+    def _off(self, counts: Callable[[Event], bool]) -> int:
+        total, since = 0, None
+        for e in self.events:
+            if e.kind is Kind.OUT and counts(e):
+                since = e.t_ns
+            elif e.kind is Kind.IN and since is not None:
+                total += e.t_ns - since
+                since = None
+        return total
+
+
+def split(events: Iterable[Event]) -> Iterator[Episode]:
+    """The episodes of all vCPUs, in the order in which they start."""
+    open_: dict[int, Episode] = {}
+    found: list[Episode] = []
+    for event in events:
+        if event.vcpu < 0:
+            continue
+        if event.kind is Kind.PF:
+            episode = Episode(event.vcpu, event)
+            open_[event.vcpu] = episode
+            found.append(episode)
+            continue
+        current = open_.get(event.vcpu)
+        if current is None:
+            continue
+        if event.kind is Kind.ENTRY:
+            current.end = event
+            del open_[event.vcpu]
+            continue
+        current.events.append(event)
+    yield from found
+
+
+def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
+    """What became of the access, from the trace alone (the table in behaviour.md B.15).
+
+    :param dev: the device of the pages' own reads, major << 20 | minor.
+    :param probed: the probes on handle_mm_fault were active; without them a mapping that needed handle_mm_fault but
+        no I/O cannot be told from GUP-fast, and a synchronous device cannot be told from either: both say FAST.
+    """
+    np = episode.first(Kind.NP)
+    if np is not None:
+        after = episode.events[episode.events.index(np) :]
+        injected = any(e.kind is Kind.INJ and not e.flag for e in after)
+        return Outcome.TOKEN if injected else Outcome.HALT
+    if episode.first(Kind.REP) is not None:
+        return Outcome.REPEATED
+    if any(e.kind is Kind.USER_EXIT and e.value == 14 for e in episode.events):
+        return Outcome.ERROR
+    if episode.own_reads(dev):
+        return Outcome.SYNC
+    results = [e.value for e in episode.of(Kind.MM_FAULT_RET)]
+    if any(r & VM_FAULT_MAJOR for r in results):
+        return Outcome.SYNC
+    if any(e.kind is Kind.OUT and chr(e.value) == "D" for e in episode.events):
+        return Outcome.BLOCK
+    if probed:
+        return Outcome.MINOR if episode.first(Kind.MM_FAULT) is not None else Outcome.FAST
+    return Outcome.FAST

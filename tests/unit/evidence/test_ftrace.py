@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import CaptureDamaged
+from harness.evidence.ftrace import lost_by_stats, parse
+
+HEADER = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 2/2   #P:2\n#\n"
+comms = st.sampled_from(
+    ["CPU 0/KVM", "kworker/0:1-events", "a-b: c [1] (x)", "<...>", "qemu-system-x86", "kworker/u4:2"]
+)
+
+
+def line(comm: str, tid: int, cpu: int, us: int, event: str, text: str) -> str:
+    return f"{comm:>16}-{tid:<7} [{cpu:03}] d..1. {us // 1_000_000:5}.{us % 1_000_000:06}: {event}: {text}"
+
+
+@given(
+    comms,
+    st.integers(1, 4_000_000),
+    st.integers(0, 255),
+    st.integers(0, 10**12),
+    st.text("abc =:()[]->x0123", max_size=60),
+)
+def test_a_line_gives_back_what_the_kernel_put_in(comm: str, tid: int, cpu: int, us: int, text: str) -> None:
+    trace = parse(HEADER + line(comm, tid, cpu, us, "kvm_entry", text) + "\n")
+    (found,) = trace.lines
+    assert (found.comm.strip(), found.tid, found.cpu, found.t_ns) == (comm, tid, cpu, us * 1000)
+    assert (found.event, found.number) == ("kvm_entry", 5)
+    assert found.text.strip() == text.strip()
+
+
+def test_a_tgid_column_is_skipped() -> None:
+    (found,) = parse("  CPU 0/KVM-12  (     9) [001] d..1.  1.000002: kvm_exit: reason x\n").lines
+    assert (found.comm, found.tid, found.cpu, found.t_ns) == ("CPU 0/KVM", 12, 1, 1_000_002_000)
+
+
+def test_losses_are_counted_not_skipped() -> None:
+    text = HEADER + "CPU:1 [LOST 17 EVENTS]\n" + line("x", 1, 1, 5, "kvm_entry", "vcpu 0") + "\nCPU:0 [LOST 2 EVENTS]\n"
+    trace = parse(text)
+    assert trace.lost == 19 and len(trace.lines) == 1
+    assert (
+        lost_by_stats({"cpu0": {"entries": 9, "overrun": 2, "dropped events": 1}, "cpu1": {"commit overrun": 4}}) == 7
+    )
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "garbage",
+        "CPU 0/KVM-12 [001] d..1. 1.0x2: kvm_exit: reason",
+        line("x", 1, 0, 10, "a", "b") + "\n" + line("x", 1, 0, 9, "a", "b"),
+    ],
+)
+def test_damage_is_named_with_its_line(damaged: str) -> None:
+    with pytest.raises(CaptureDamaged, match=r"trace/events\.txt:\d+"):
+        parse(HEADER + damaged + "\n")

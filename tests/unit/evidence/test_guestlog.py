@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import CaptureDamaged
+from harness.evidence.guestlog import END_XOR, MAGIC, Entry, Record, decode
+
+NONCE = 0x1234_5678_9ABC_DEF0
+u64 = st.integers(0, 2**64 - 1)
+entries = st.builds(Entry, st.sampled_from(Record), u64, st.just(0), st.integers(-1, 1000), u64, u64)
+
+
+def encode(logs: list[list[Entry]], *, mark: int = NONCE ^ END_XOR, magic: int = MAGIC) -> bytes:
+    page = bytearray(4096)
+    struct.pack_into("<QQIIIIQQ", page, 0, magic, NONCE, 4, 1, 0, len(logs), mark, 2_000_000)
+    for i, log in enumerate(logs):
+        struct.pack_into("<I", page, 64 + 4 * i, len(log))
+    body = b"".join(
+        struct.pack("<QHHIQQ", e.tsc, e.kind, v, e.item & 0xFFFFFFFF, e.a, e.b)
+        for v, log in enumerate(logs)
+        for e in log
+    )
+    return bytes(page) + body
+
+
+@given(st.lists(entries, max_size=20), st.lists(entries, max_size=20))
+def test_records_come_back_per_vcpu_in_order(first: list[Entry], second: list[Entry]) -> None:
+    log = decode(encode([first, second]), 2)
+    assert log.ended and log.nonce == NONCE and log.tsc_khz == 2_000_000
+    assert list(log.vcpus[0]) == first
+    assert [(e.kind, e.item, e.a) for e in log.vcpus[1]] == [(e.kind, e.item, e.a) for e in second]
+    assert all(e.vcpu == 1 for e in log.vcpus[1])
+
+
+def test_without_the_end_mark_the_guest_has_not_ended() -> None:
+    assert not decode(encode([[]], mark=0), 1).ended
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        encode([[]], magic=1),
+        encode([[Entry(Record.BOOT, 0, 0, -1, 0, 0)]])[:-1],
+        encode([[]]) + b"x",
+        encode([[Entry(Record.BOOT, 0, 0, -1, 0, 0)]]).replace(
+            struct.pack("<QHH", 0, 1, 0), struct.pack("<QHH", 0, 99, 0)
+        ),
+    ],
+)
+def test_damage(data: bytes) -> None:
+    with pytest.raises(CaptureDamaged):
+        decode(data, 1)
