@@ -8,8 +8,13 @@ static void run_vcpu(struct vcpu *v)
 	v->next = control->next[v->id];
 	v->done = control->done[v->id];
 	apf_setup(v);
-	if (control->host_vcpu == v->id)
+	if (control->host_vcpu == v->id) {	/* the reset came in a HOST item, which ends now */
+		const struct item *i = &items[control->host_item];
+
 		host_wait(v);
+		log_record(v, LOG_END, i->index, i->value, 0);
+		control->done[v->id] = ++v->done;
+	}
 	run_program(v);
 	log_record(v, LOG_DONE, NONE, header->nonce, v->done);
 	__atomic_fetch_add(&control->ended, 1, __ATOMIC_SEQ_CST);

@@ -13,6 +13,8 @@ mode32_run:
 	push	%r13
 	push	%r14
 	push	%r15
+	mov	$SEL_SS0, %eax		/* a trap from CPL 3 left SS null, which only 64-bit code may have */
+	mov	%eax, %ss
 	lidt	idt32_pointer
 	pushq	$SEL_CODE32
 	pushq	$1f

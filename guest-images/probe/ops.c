@@ -57,6 +57,7 @@ static void host(struct vcpu *v, const struct item *i)
 	control->host_index = i->value;
 	control->host_item = i - items;
 	control->host_vcpu = v->id;
+	control->host_entries++;
 	set_state(STATE_HOST);
 	host_wait(v);
 }

@@ -35,7 +35,8 @@ struct control_page {
 	volatile u32 ended;	/* 28 */
 	u64 end_mark;		/* 32 */
 	u64 tsc_khz;		/* 40 */
-	u64 pad[2];
+	u32 host_entries;	/* 48 */
+	u32 pad[3];
 	volatile u32 log_count[MAX_VCPUS]; /* 64 */
 	/* From 512 on the guest's own: what must survive a reset of the machine. */
 	u8 pad2[512 - 64 - 4 * MAX_VCPUS];
@@ -83,7 +84,7 @@ struct item {
 
 enum {
 	LOG_BOOT = 1, LOG_START, LOG_END, LOG_TOKEN, LOG_READY, LOG_IRQ, LOG_FAULT, LOG_CR2, LOG_STAGE, LOG_MSR, LOG_WAKE,
-	LOG_IDLE, LOG_DONE, LOG_RESET
+	LOG_IDLE, LOG_DONE
 };
 
 struct record {

@@ -19,7 +19,7 @@ CONTROL, PROGRAM, LOG, LOG_BYTES = 0x800000, 0x840000, 0xA00000, 0x40000
 READY, RUNNING, HOST, DONE, PANIC = 1, 2, 3, 4, 5
 TOUCH, WRMSR, LAPIC, PAGING, TIMER, CLEAR_TOKEN, PAUSE, WAIT, HOST_OP = range(9)
 INTERRUPTS, SHADOW, NO_PAGING, WAIT_FLAG = 1, 2, 4, 8
-BOOT, START, END, TOKEN, RDY, IRQ, FAULT, CR2, STAGE, MSR, WAKE, IDLE, DONE_REC, RESET = range(1, 15)
+BOOT, START, END, TOKEN, RDY, IRQ, FAULT, CR2, STAGE, MSR, WAKE, IDLE, DONE_REC = range(1, 14)
 NONE = 0xFFFFFFFF
 MACHINES = {
     "microvm": ["-M", "microvm,x-option-roms=off,pit=off,pic=off,isa-serial=on,rtc=off,memory-backend=ram",
@@ -49,7 +49,9 @@ class Step:
 
 
 def encode_items(steps: list[Step], *, vcpus: int = 1, flags: int = 0x1B, en_flags: int = 0, vector: int = 0) -> bytes:
-    head = struct.pack("<QQIIIIQQI", 0x314D455449465041, NONCE, 1, vcpus, len(steps), flags, en_flags, 2**64 - 1, vector)
+    head = struct.pack(
+        "<QQIIIIQQI", 0x314D455449465041, NONCE, 1, vcpus, len(steps), flags, en_flags, 2**64 - 1, vector
+    )
     return head.ljust(64, b"\0") + b"".join(s.encode(100 + n) for n, s in enumerate(steps))
 
 
@@ -99,6 +101,26 @@ class Guest:
             assert time.monotonic() < until, "no end mark"
         return self.log()
 
+    def wait_host(self, entries: int) -> int:
+        """Wait until the guest is in its HOST item number ``entries`` (from 1); return the host index."""
+        until = time.monotonic() + 30
+        while self.u32(CONTROL + 48) < entries or self.u32(CONTROL + 16) != HOST:
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.01)
+        return self.u32(CONTROL + 24)
+
+    def monitor(self, command: str) -> None:
+        """Give a command to QEMU's human monitor (the guest was started with monitor=True)."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(command.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def wait_log(self, kind: int, count: int, seconds: float = 30) -> None:
+        until = time.monotonic() + seconds
+        while sum(r.kind == kind for r in self.log()) < count:
+            assert time.monotonic() < until, self.log()
+            time.sleep(0.01)
+
     def log(self, vcpu: int = 0) -> list[Record]:
         count = self.u32(CONTROL + 64 + 4 * vcpu)
         where = LOG + LOG_BYTES * vcpu
@@ -107,7 +129,7 @@ class Guest:
 
 @contextmanager
 def start_guest(
-    elf: Path, folder: Path, items: bytes, *, machine: str = "microvm", vcpus: int = 1, extra: tuple[str, ...] = ()
+    elf: Path, folder: Path, items: bytes, *, machine: str = "microvm", vcpus: int = 1, monitor: bool = False
 ) -> Iterator[Guest]:
     """Boot it up to READY (or PANIC: then the caller sees it by wait_state)."""
     ram, initrd, console = folder / "ram", folder / "items", folder / "console.txt"
@@ -120,14 +142,18 @@ def start_guest(
                 "qemu-system-x86_64", *MACHINES[machine],
                 "-accel", "tcg", "-cpu", "max", "-smp", str(vcpus), "-m", "64",
                 "-object", f"memory-backend-file,id=ram,size=64M,share=on,mem-path={ram}",
-                "-display", "none", "-no-reboot", "-serial", f"file:{console}",
-                "-kernel", str(elf), "-initrd", str(initrd), *extra,
+                "-display", "none", "-serial", f"file:{console}",
+                "-kernel", str(elf), "-initrd", str(initrd),
+                "-monitor", "stdio" if monitor else "none",
             ],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if monitor else subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )  # fmt: skip
         try:
             with mmap.mmap(file.fileno(), 64 << 20) as memory:
                 yield Guest(process, memory, console)
         finally:
             process.kill()
+            if process.stdin is not None:
+                process.stdin.close()
             process.wait()

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The probe guest without async page faults: what it logs for each op, under plain QEMU."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import probe_rig as rig
+import pytest
+from probe_rig import INTERRUPTS, NO_PAGING, NONCE, POOL, SHADOW, Record, Step, encode_items, start_guest
+
+CONTENT = 0x0123456789ABCDEF
+
+
+def pairs(log: list[Record]) -> list[tuple[int, int, int, int]]:
+    """START and END records as (kind, item, a, b)."""
+    return [(r.kind, r.item, r.a, r.b) for r in log if r.kind in (rig.START, rig.END)]
+
+
+def irqs_inside(log: list[Record], item: int) -> list[Record]:
+    start = next(n for n, r in enumerate(log) if (r.kind, r.item) == (rig.START, item))
+    end = next(n for n, r in enumerate(log) if (r.kind, r.item) == (rig.END, item))
+    return [r for r in log[start:end] if r.kind == rig.IRQ]
+
+
+@pytest.mark.parametrize("machine", ["microvm", "q35"])
+def test_touches_of_every_kind_are_logged_in_order(probe_elf: Path, tmp_path: Path, machine: str) -> None:
+    kinds = [
+        (cpl, flags, write)
+        for cpl in (3, 0)
+        for flags in (INTERRUPTS, 0, SHADOW | INTERRUPTS)
+        for write in (False, True)
+    ]
+    kinds += [(0, NO_PAGING | flags, write) for flags in (0, INTERRUPTS, SHADOW) for write in (False, True)]
+    steps = [
+        Step(rig.TOUCH, gpa=POOL + 4096 * n, cpl=cpl, flags=flags, write=write)
+        for n, (cpl, flags, write) in enumerate(kinds)
+    ]
+    with start_guest(probe_elf, tmp_path, encode_items(steps), machine=machine) as guest:
+        guest.wait_state(rig.READY)
+        assert guest.u64(rig.CONTROL) == int.from_bytes(b"AFPROBP1", "little")
+        assert guest.u64(rig.CONTROL + 8) == NONCE
+        assert guest.u64(rig.CONTROL + 40) > 100_000, "TSC frequency in kHz"
+        for n in range(len(steps)):
+            guest.put64(POOL + 4096 * n, CONTENT + n)
+        log = guest.run()
+        expected = []
+        for n, step in enumerate(steps):
+            expected.append((rig.START, 100 + n, step.gpa, 0))
+            expected.append((rig.END, 100 + n, step.gpa ^ NONCE if step.write else CONTENT + n, 0))
+            assert guest.u64(step.gpa + 8) == (step.gpa ^ NONCE if step.write else 0)
+            assert guest.u64(step.gpa) == CONTENT + n
+        assert pairs(log) == expected
+        assert (log[0].kind, log[0].a) == (rig.BOOT, 0)
+        assert (log[-1].kind, log[-1].a, log[-1].b) == (rig.DONE_REC, NONCE, len(steps))
+        assert [r.tsc for r in log] == sorted(r.tsc for r in log)
+        assert guest.u32(rig.CONTROL + 28) == 1
+
+
+@pytest.mark.parametrize("machine", ["microvm", "q35"])
+@pytest.mark.parametrize("where", ["pause", "no-paging"])
+def test_timer_interrupts_come_back_to_what_they_interrupted(
+    probe_elf: Path, tmp_path: Path, machine: str, where: str
+) -> None:
+    busy = Step(rig.PAUSE, pause_us=20_000) if where == "pause" else Step(rig.PAGING, value=0, pause_us=20_000)
+    steps = [Step(rig.TIMER, value=1000), busy, Step(rig.TIMER, value=0), Step(rig.PAUSE, pause_us=5_000)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps), machine=machine) as guest:
+        guest.wait_state(rig.READY)
+        log = guest.run()
+        ticks = irqs_inside(log, 101)
+        # 20 ms of a 1 ms timer; QEMU's clock may be late on a busy machine, but cannot run ahead by much
+        assert 5 <= len(ticks) <= 25
+        assert {r.a for r in ticks} == {0x40}
+        assert all(0x100000 <= r.b < 0x800000 for r in ticks), "interrupted RIP lies in the image"
+        assert irqs_inside(log, 103) == [], "the timer was stopped"
+
+
+def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path) -> None:
+    steps = [Step(rig.TIMER, value=1000), Step(rig.PAUSE, pause_us=10_000, flags=0), Step(rig.TIMER, value=0)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps)) as guest:
+        guest.wait_state(rig.READY)
+        log = guest.run()
+        assert irqs_inside(log, 101) == []
+        end = next(n for n, r in enumerate(log) if (r.kind, r.item) == (rig.END, 101))
+        assert log[end + 1].kind == rig.IRQ, "it comes in the window before the next item"
+
+
+def test_interrupts_off_and_shadow_reach_the_access(probe_elf: Path, tmp_path: Path) -> None:
+    """With a timer interrupt pending: IF=1 takes it before the access, IF=0 and the shadow only after it."""
+    touches = [Step(rig.TOUCH, gpa=0x100000000, cpl=cpl, flags=flags) for cpl in (0, 3) for flags in (0, 1, SHADOW)]
+    seen = []
+    for n, touch in enumerate(touches):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        # The page is not mapped, so the fault tells RFLAGS.IF and RIP; the log tells what came before it.
+        with start_guest(probe_elf, folder, encode_items([touch])) as guest:
+            guest.wait_state(rig.READY)
+            guest.go()
+            with pytest.raises(AssertionError, match="PANIC"):
+                guest.wait_state(rig.DONE)
+            fault = next(r for r in guest.log() if r.kind == rig.FAULT)
+            assert fault.item == 100
+            seen.append((fault.a >> 32, fault.b))
+    errors = [error for error, _ in seen]
+    assert errors == [0, 0, 0, 4, 4, 4], "bit 2 of the error code: CPL 3"
+    plain, shadow = seen[0][1], seen[2][1]
+    assert [rip for _, rip in seen] == [plain, plain, shadow] * 2
+    code = probe_elf.read_bytes()
+    assert code[0x1000 + shadow - 0x100000 - 1] == 0xFB, "the instruction before the access is STI"
+
+
+def test_unmapped_touch_is_a_fault_and_a_panic(probe_elf: Path, tmp_path: Path) -> None:
+    address = 0x1_2345_6000
+    steps = [Step(rig.TOUCH, gpa=POOL), Step(rig.TOUCH, gpa=address, write=True), Step(rig.TOUCH, gpa=POOL)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps)) as guest:
+        guest.wait_state(rig.READY)
+        guest.go()
+        with pytest.raises(AssertionError, match="unexpected exception"):
+            guest.wait_state(rig.DONE)
+        fault, cr2 = guest.log()[-2:]
+        assert (fault.kind, fault.item, fault.a) == (rig.FAULT, 101, 14 | 6 << 32)
+        assert (cr2.kind, cr2.item, cr2.a) == (rig.CR2, 101, address + 8)
+        assert guest.u64(rig.CONTROL + 32) == 0, "no end mark"
+
+
+def test_paging_off_and_on_again(probe_elf: Path, tmp_path: Path) -> None:
+    steps = [Step(rig.TOUCH, gpa=POOL), Step(rig.PAGING, value=1), Step(rig.TOUCH, gpa=POOL + 4096)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps)) as guest:
+        guest.wait_state(rig.READY)
+        log = guest.run()
+        assert [p[:2] for p in pairs(log)] == [(k, 100 + n) for n in range(3) for k in (rig.START, rig.END)]
+
+
+def test_host_items_hand_over(probe_elf: Path, tmp_path: Path) -> None:
+    steps = [
+        Step(rig.TOUCH, gpa=POOL),
+        Step(rig.HOST_OP, value=7),
+        Step(rig.TOUCH, gpa=POOL),
+        Step(rig.HOST_OP, value=3),
+        Step(rig.TOUCH, gpa=POOL),
+    ]
+    with start_guest(probe_elf, tmp_path, encode_items(steps)) as guest:
+        guest.wait_state(rig.READY)
+        guest.put64(POOL, 1)
+        guest.go()
+        for entry, index in ((1, 7), (2, 3)):
+            assert guest.wait_host(entry) == index
+            guest.put64(POOL, entry + 1)
+            guest.go()
+        guest.wait_state(rig.DONE)
+        log = guest.log()
+        assert [r.a for r in log if r.kind == rig.END and r.item % 2 == 0] == [1, 2, 3]
+        stages = [(r.item, r.a, r.b) for r in log if r.kind == rig.STAGE]
+        assert stages == [(101, 7, 0), (101, 7, 1), (103, 3, 0), (103, 3, 1)]
+
+
+def test_msr_that_faults_is_recorded(probe_elf: Path, tmp_path: Path) -> None:
+    """A reserved bit of IA32_PKRS raises #GP in QEMU; IA32_TSC_AUX takes the value."""
+    steps = [
+        Step(rig.WRMSR, msr=0x6E1, value=1 << 32),
+        Step(rig.WRMSR, msr=0xC0000103, value=0x1234),
+        Step(rig.TOUCH, gpa=POOL),
+    ]
+    with start_guest(probe_elf, tmp_path, encode_items(steps)) as guest:
+        guest.wait_state(rig.READY)
+        log = guest.run()
+        ends = {r.item: (r.a, r.b) for r in log if r.kind == rig.END}
+        assert ends == {100: (1 << 32, 13), 101: (0x1234, 0), 102: (0, 0)}
+        assert [(r.item, r.a, r.b) for r in log if r.kind == rig.MSR and r.item == 101] == [(101, 0xC0000103, 0x1234)]
+
+
+def test_waits_pauses_lapic_and_token_word(probe_elf: Path, tmp_path: Path) -> None:
+    steps = [
+        Step(rig.TOUCH, gpa=POOL, pause_us=30_000),
+        Step(rig.WAIT),
+        Step(rig.CLEAR_TOKEN),
+        Step(rig.TIMER, value=1000),
+        Step(rig.LAPIC, value=0),
+        Step(rig.PAUSE, pause_us=10_000),
+        Step(rig.LAPIC, value=1),
+        Step(rig.PAUSE, pause_us=10_000),
+    ]
+    with start_guest(probe_elf, tmp_path, encode_items(steps)) as guest:
+        guest.wait_state(rig.READY)
+        guest.put64(0x801000, 0x5555_0000_0000_0000)
+        log = guest.run()
+        assert guest.u64(0x801000) == 0, "the token word is the upper half"
+        khz = guest.u64(rig.CONTROL + 40)
+        assert log[1].tsc - log[0].tsc >= 30 * khz
+        assert irqs_inside(log, 105) == [], "a disabled APIC delivers nothing"
+        assert irqs_inside(log, 107), "and its timer runs again afterwards"
+
+
+def test_four_vcpus_have_their_own_programs(probe_elf: Path, tmp_path: Path) -> None:
+    steps = [Step(rig.TOUCH, vcpu=n % 4, gpa=POOL + 4096 * n, cpl=3 * (n % 2)) for n in range(40)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=4), vcpus=4) as guest:
+        guest.wait_state(rig.READY)
+        for n in range(40):
+            guest.put64(POOL + 4096 * n, n)
+        guest.run()
+        for vcpu in range(4):
+            log = guest.log(vcpu)
+            assert {r.vcpu for r in log} == {vcpu}
+            assert log[0].kind == rig.BOOT and log[0].a == vcpu
+            assert [(r.item, r.a) for r in log if r.kind == rig.END] == [(100 + n, n) for n in range(vcpu, 40, 4)]
+            assert (log[-1].kind, log[-1].b) == (rig.DONE_REC, 10)
+        assert guest.u32(rig.CONTROL + 28) == 4
+
+
+def test_reset_of_the_machine_continues_the_program(probe_elf: Path, tmp_path: Path) -> None:
+    steps = [Step(rig.TOUCH, gpa=POOL), Step(rig.HOST_OP, value=0), Step(rig.TOUCH, gpa=POOL + 4096)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps), monitor=True) as guest:
+        guest.wait_state(rig.READY)
+        guest.go()
+        guest.wait_state(rig.HOST)
+        guest.monitor("system_reset")
+        guest.wait_log(rig.BOOT, 2)
+        guest.go()
+        guest.wait_state(rig.DONE)
+        log = guest.log()
+        assert [(r.b) for r in log if r.kind == rig.BOOT] == [0, 1]
+        assert [(r.kind, r.item) for r in log if r.kind in (rig.START, rig.STAGE, rig.END)] == [
+            (rig.START, 100), (rig.END, 100), (rig.START, 101), (rig.STAGE, 101), (rig.STAGE, 101), (rig.END, 101),
+            (rig.START, 102), (rig.END, 102),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda items: b"\0" + items[1:], "bad magic"),
+        (lambda items: items[:-64], "truncated"),
+        (lambda items: items[:68] + b"\x63" + items[69:], "bad op"),
+        (lambda items: items[:20] + b"\x63" + items[21:], "too many"),
+    ],
+)
+def test_bad_items_file_is_named_on_the_console(probe_elf: Path, tmp_path: Path, spoil: object, message: str) -> None:
+    assert callable(spoil)
+    items = spoil(encode_items([Step(rig.TOUCH, gpa=POOL)]))
+    with (
+        start_guest(probe_elf, tmp_path, items) as guest,
+        pytest.raises(AssertionError, match=f"PANIC: items file: .*{message}"),
+    ):
+        guest.wait_state(rig.READY)
+
+
+def test_the_same_sources_give_the_same_bytes(probe_elf: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(rig.PROBE_SOURCE, copy, ignore=shutil.ignore_patterns("build"))
+    subprocess.run(["make", "-C", str(copy), "OUT=out"], check=True, capture_output=True)
+    assert (copy / "out" / "probe.elf").read_bytes() == probe_elf.read_bytes()
+    assert str(tmp_path).encode() not in probe_elf.read_bytes()
