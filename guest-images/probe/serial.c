@@ -36,9 +36,9 @@ void set_state(u32 state)
 
 void panic(const char *why)
 {
-	set_state(STATE_PANIC);
 	print("apf-probe: PANIC: ");
 	print(why);
 	print("\n");
+	set_state(STATE_PANIC);	/* last: whoever sees it may end QEMU at once */
 	halt();
 }
