@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """results/<run>/: where the evidence of a run lies.
 
-    results.json junit.xml results.tap     the whole run; rewritten after each verdict, so that a kill loses nothing
-    hosts/<kernel>-<n>.console.txt         the console of each host that was booted
-    <scenario>+<kernel>[+<repeat>]/
-        plan.json capture/ verdict.json verdict.txt repeat.sh
-    ../latest                              points to the newest run
+results.json junit.xml results.tap     the whole run; rewritten after each verdict, so that a kill loses nothing
+hosts/<kernel>-<n>.console.txt         the console of each host that was booted
+<scenario>+<kernel>[+<repeat>]/
+    plan.json capture/ verdict.json verdict.txt repeat.sh
+../latest                              points to the newest run
 """
 
 from __future__ import annotations

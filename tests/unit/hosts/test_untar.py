@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host under test may send anything."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InfraFault
+from harness.hosts.untar import untar
+
+
+def archive(*members: tuple[str, bytes, bytes]) -> bytes:
+    """A tar of (name, type, content)."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, kind, content in members:
+            info = tarfile.TarInfo(name)
+            info.type = kind
+            info.size = len(content) if kind == tarfile.REGTYPE else 0
+            info.linkname = "/etc/passwd"
+            tar.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def test_files_and_folders(tmp_path: Path) -> None:
+    data = archive(
+        ("./", tarfile.DIRTYPE, b""), ("./end.json", tarfile.REGTYPE, b"{}"), ("./trace/a.txt", tarfile.REGTYPE, b"x")
+    )
+    untar(data, tmp_path / "new")
+    assert (tmp_path / "new/end.json").read_bytes() == b"{}"
+    assert (tmp_path / "new/trace/a.txt").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        ("/etc/cron.d/x", tarfile.REGTYPE, b"x"),
+        ("../x", tarfile.REGTYPE, b"x"),
+        ("./a/../../x", tarfile.REGTYPE, b"x"),
+        ("link", tarfile.SYMTYPE, b""),
+        ("hard", tarfile.LNKTYPE, b""),
+        ("dev", tarfile.CHRTYPE, b""),
+    ],
+)
+def test_refused(tmp_path: Path, member: tuple[str, bytes, bytes]) -> None:
+    with pytest.raises(InfraFault):
+        untar(archive(member), tmp_path / "new")
+    assert not (tmp_path / "x").exists()
+
+
+def test_damaged(tmp_path: Path) -> None:
+    with pytest.raises(InfraFault):
+        untar(archive(("a", tarfile.REGTYPE, b"x" * 5000))[:3000], tmp_path)
