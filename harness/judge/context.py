@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the protocol rules are told besides the trace: from the plan, the guest's log and the counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.evidence.capture import Evidence
+from harness.evidence.guestlog import GuestLog, Record
+from harness.model.events import WAKE_ALL_TOKEN
+from harness.model.protocol_types import Context, FaultState, InitialVcpu
+from harness.model.situation import Prediction
+from harness.scenario.plan import PAGE_SIZE, SHARED_GPA, Backing, GuestKind, Op, Plan, SwapKind
+
+_MEMORY = {Backing.ANON: "anon", Backing.MEMFD: "shmem", Backing.FILE: "file"}
+
+
+def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
+    """Fields that the evidence does not give stay None, so that their rules are listed as not checked."""
+    plan, facts = evidence.plan, evidence.facts
+    vcpus = range(plan.guest.vcpus)
+    probe = plan.guest.kind is GuestKind.PROBE
+    lapic_moves = any(i.op is Op.LAPIC for i in plan.items) or not plan.guest.apf.lapic_enabled
+    area_moves = plan.guest.apf.en_gpa >= 0 or any(i.op is Op.WRMSR for i in plan.items)
+    acts = {a.do for group in plan.host_actions for a in group} | {a.do for t in plan.timed for a in t.actions}
+    single_vcpu = plan.guest.vcpus == 1
+    majors = prediction.totals.get("MAJ_V") if prediction else None
+    log = evidence.guest
+    return Context(
+        faults=_faults(plan) if probe else None,
+        lapic_in_kernel=plan.guest.irqchip != "off",
+        hlt_exits=not plan.guest.cpu_pm,
+        stopped=None if acts & {"stop", "cont", "reset"} else (),
+        lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
+        shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
+        memory=_MEMORY[plan.memory.backing],
+        userfaultfd=False,
+        single_toucher=_single_toucher(plan) and "lock-read" not in acts if probe else None,
+        page_cluster=plan.swap.page_cluster,
+        swap_synchronous=plan.swap.kind is SwapKind.ZRAM,
+        read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
+        guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
+        guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
+        pf_guest=evidence.counters.get("PF_GUEST"),
+        kvm_stats=_kvm_stats(evidence.counters),
+        major_faults={0: evidence.counters["MAJ_V"]} if single_vcpu and "MAJ_V" in evidence.counters else None,
+        sync_majors={0: majors} if single_vcpu and majors is not None else None,
+        host_log=tuple(evidence.text("host/dmesg.txt").splitlines()) if "host/dmesg.txt" in evidence.files else None,
+        guest_log=tuple(evidence.text("guest/console.txt").splitlines())
+        if "guest/console.txt" in evidence.files
+        else None,
+    )
+
+
+def initial(plan: Plan) -> tuple[InitialVcpu, ...]:
+    """The vCPUs at the first event: a probe guest has enabled async page faults and taken its wake-all before READY;
+    a Linux guest of the boot workload is traced from its first instruction."""
+    apf = plan.guest.apf
+    if plan.guest.kind is GuestKind.LINUX:
+        boot = plan.guest.workload == "boot"
+        start = InitialVcpu(en=0, last_id=0) if boot else InitialVcpu(en=None, last_id=None, live=None, wakeup=None)
+        return tuple(start for _ in range(plan.guest.vcpus))
+    return tuple(_probe(plan, v, apf.en_flags & 0b1001 == 0b1001) for v in range(plan.guest.vcpus))
+
+
+def _probe(plan: Plan, vcpu: int, enabled: bool) -> InitialVcpu:
+    apf = plan.guest.apf
+    area = apf.en_gpa if apf.en_gpa >= 0 else SHARED_GPA + PAGE_SIZE * vcpu
+    pending = enabled and not apf.lapic_enabled
+    return InitialVcpu(
+        en=area | apf.en_flags if apf.en_flags else 0, int_vec=apf.vector, last_id=0, live=(), wakeup=pending
+    )
+
+
+def _faults(plan: Plan) -> Mapping[tuple[int, int], tuple[FaultState, ...]]:
+    found: dict[tuple[int, int], list[FaultState]] = {}
+    for item in plan.items:
+        if item.op is Op.TOUCH:
+            state = FaultState(item.cpl, item.interrupts, item.shadow, not item.no_paging)
+            found.setdefault((item.vcpu, item.gpa >> 12), []).append(state)
+    return {key: tuple(states) for key, states in found.items()}
+
+
+def _single_toucher(plan: Plan) -> bool:
+    owner: dict[int, int] = {}
+    return all(owner.setdefault(i.gpa, i.vcpu) == i.vcpu for i in plan.items if i.op is Op.TOUCH)
+
+
+def _tokens(log: GuestLog, vcpu: int) -> tuple[tuple[int, int], ...]:
+    return tuple((e.a, e.b) for e in log.vcpus[vcpu] if e.kind is Record.TOKEN)
+
+
+def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:
+    """Those since the guest was let go: the wake-all of the set-up came before the first item."""
+    entries = log.vcpus[vcpu]
+    first = next((i for i, e in enumerate(entries) if e.kind is Record.START), len(entries))
+    return tuple(
+        e.a for i, e in enumerate(entries) if e.kind is Record.READY and not (i < first and e.a == WAKE_ALL_TOKEN)
+    )
+
+
+def _kvm_stats(counters: Mapping[str, int]) -> Mapping[str, int] | None:
+    found = {n.lower(): counters[n] for n in ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE") if n in counters}
+    return found if "pf_taken" in found else None
