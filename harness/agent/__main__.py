@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Command line of the agent: perform, undo, facts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from harness.agent.capture import stdout_stream
+from harness.agent.facts import host_facts
+from harness.agent.files import read_text
+from harness.agent.perform import exit_code, perform
+from harness.agent.session import Options
+from harness.agent.undo import undo
+from harness.errors import ApfError, UsageError
+from harness.scenario.plan import Plan, from_json
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 done (end.json says how it ended), 2 bad usage or plan, 3 our or the machine's fault."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except UsageError as exc:
+        print(f"apf agent: {exc}", file=sys.stderr)
+        return exc.exit_code
+    except (ApfError, OSError) as exc:
+        print(f"apf agent: {exc}", file=sys.stderr)
+        return 3
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agent.pyz", description="Performs plans of apf on this host. Runs as root.")
+    commands = parser.add_subparsers(required=True)
+    run = commands.add_parser("perform", help="perform a plan, leave a capture folder, undo everything")
+    run.add_argument("--plan", required=True, help="plan.json")
+    run.add_argument("--out", required=True, help="capture folder, made if it is not there")
+    run.add_argument("--probe", default="", help="the probe guest (ELF)")
+    run.add_argument("--disk", default="", help="a disk whose contents may be overwritten, for dm-delay")
+    run.add_argument("--qemu", default="qemu-system-x86_64")
+    run.add_argument("--guest-kernel", default="", help="Linux guests: bzImage")
+    run.add_argument("--guest-initrd", default="", help="Linux guests: cpio archive")
+    run.add_argument(
+        "--journal", default="", help="where changes to the host are noted (default: journal.jsonl in --out)"
+    )
+    run.add_argument("--accel", default="kvm", choices=("kvm", "tcg"), help="tcg: only to test the agent itself")
+    run.add_argument("--detached", action="store_true", help="do not end when stdin is closed")
+    run.set_defaults(run=_perform)
+    back = commands.add_parser("undo", help="take back what a killed agent left on the host")
+    back.add_argument("--journal", required=True)
+    back.set_defaults(run=_undo)
+    facts = commands.add_parser("facts", help="print what this host offers, as JSON")
+    facts.add_argument("--qemu", default="qemu-system-x86_64")
+    facts.set_defaults(run=_facts)
+    return parser
+
+
+def _perform(args: argparse.Namespace) -> int:
+    try:
+        plan = from_json(Plan, read_text(args.plan))
+    except OSError as exc:
+        raise UsageError(f"{args.plan}: {exc.strerror}") from exc
+    options = Options(
+        out=args.out, probe=args.probe, disk=args.disk, qemu=args.qemu, guest_kernel=args.guest_kernel,
+        guest_initrd=args.guest_initrd, accel=args.accel, journal=args.journal,
+    )  # fmt: skip
+    leash = None if args.detached else sys.stdin.buffer
+    return exit_code(perform(plan, options, stream=stdout_stream(), leash=leash))
+
+
+def _undo(args: argparse.Namespace) -> int:
+    problems = undo(args.journal)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 3 if problems else 0
+
+
+def _facts(args: argparse.Namespace) -> int:
+    print(json.dumps(host_facts(args.qemu), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Perform a plan on this host: set up, run the guest, collect, undo, and say how it ended in end.json."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from typing import IO
+
+from harness.agent.capture import Capture, KernelLog
+from harness.agent.guest import QemuDied
+from harness.agent.linux_run import run_linux
+from harness.agent.pageout import PreconditionFailed
+from harness.agent.probe_run import run_probe
+from harness.agent.session import Options, Session
+from harness.agent.undo import Journal
+from harness.agent.watch import End
+from harness.errors import ApfError, Unsupported
+from harness.scenario.plan import GuestKind, Plan, to_json
+
+
+def perform(plan: Plan, options: Options, *, stream: IO[str] | None = None, leash: IO[bytes] | None = None) -> End:
+    """Perform the plan and leave the capture folder ``options.out``; everything is undone when this returns.
+
+    Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when ``leash`` (usually stdin) comes to its end.
+    Never raises for what happens on the host: the returned End, also in end.json, says it.
+    """
+    capture = Capture(options.out, stream)
+    capture.write_text("plan.json", to_json(plan))
+    journal = Journal(options.journal or capture.path("journal.jsonl"))
+    session = Session(plan, options, capture, journal)
+    log = KernelLog()
+    try:
+        end = asyncio.run(_leashed(session, leash))
+        capture.step("undo")
+        problems = journal.undo_all()
+        capture.write_text("host/dmesg.txt", log.rest())
+        if problems:
+            end = End(end.status, "; ".join([end.reason, *problems]).lstrip("; "))
+        capture.write_json("end.json", {
+            "nonce": plan.nonce, "status": end.status, "reason": end.reason, "undone": not problems,
+        })  # fmt: skip
+        capture.step("end", status=end.status, reason=end.reason, undone=not problems)
+        return end
+    finally:
+        log.close()
+        capture.close()
+
+
+async def _leashed(session: Session, leash: IO[bytes] | None) -> End:
+    """The run as a task that a signal or the end of ``leash`` cancels."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(_classified(session))
+    why = ["terminated"]
+
+    def cut(reason: str) -> None:
+        why[0] = reason
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, cut, f"terminated by {number.name}")
+    if leash is not None:
+        _watch_leash(loop, leash, lambda: cut("the connection that started the agent was closed"))
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return End("error", why[0])
+
+
+def _watch_leash(loop: asyncio.AbstractEventLoop, leash: IO[bytes], cut: object) -> None:
+    def wait() -> None:
+        while os.read(leash.fileno(), 4096):
+            pass
+        try:
+            loop.call_soon_threadsafe(cut)  # type: ignore[arg-type]
+        except RuntimeError:
+            pass  # the loop is closed: the run was over before
+
+    threading.Thread(target=wait, daemon=True, name="leash").start()
+
+
+async def _classified(session: Session) -> End:
+    """The run, with every error turned into the word for it."""
+    try:
+        session.capture.step("prepare-host")
+        await asyncio.to_thread(session.prepare_host)
+        run = run_probe if session.plan.guest.kind is GuestKind.PROBE else run_linux
+        return await run(session)
+    except Unsupported as exc:
+        return End("unsupported", exc.message)
+    except PreconditionFailed as exc:
+        return End("precondition", exc.message)
+    except QemuDied as exc:
+        return End("qemu-died", exc.message)
+    except ApfError as exc:
+        return End("error", str(exc))
+    except OSError as exc:
+        return End("error", f"{type(exc).__name__}: {exc}")
+
+
+def exit_code(end: End) -> int:
+    """0: the capture says how it ended; 3: our or the machine's fault."""
+    if end.status == "error":
+        print(f"apf agent: {end.reason}", file=sys.stderr)
+        return 3
+    return 0

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Perform a plan with the probe guest, from QEMU's start to the counters after its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import ExitStack, suppress
+
+from harness.agent import inject, syscalls
+from harness.agent.actions import Actor, perform_timed
+from harness.agent.cmdline import GuestFiles, build_qemu_argv
+from harness.agent.guest import Guest, start_guest
+from harness.agent.items import encode_items
+from harness.agent.memory import GuestMemory, ProcessMemory
+from harness.agent.pageout import PreconditionFailed, Target, prepare_pages
+from harness.agent.precondition import inspect
+from harness.agent.ramfile import open_memfd
+from harness.agent.session import Session
+from harness.agent.watch import End, first_of, wait_ready, watch_probe
+from harness.scenario.plan import Backing
+
+
+async def run_probe(session: Session) -> End:
+    """Start the guest, prepare its pages, let it go, follow it to its end and collect the evidence.
+
+    :raise PreconditionFailed, QemuDied, InfraFault:
+    """
+    capture, plan = session.capture, session.plan
+    items = capture.path("guest/items.bin")
+    capture.write_bytes("guest/items.bin", encode_items(plan))
+
+    def argv(qmp_fd: int) -> list[str]:
+        files = GuestFiles(
+            session.options.qemu, session.options.probe, items, capture.path("guest/console.txt"),
+            ram=session.ram_path, qmp_fd=qmp_fd, accel=session.options.accel,
+        )  # fmt: skip
+        command = build_qemu_argv(plan, files)
+        capture.write_json("guest/qemu-argv.json", command)
+        return command
+
+    capture.step("start-guest")
+    cgroup = session.group.qemu if session.group else ""
+    async with start_guest(
+        argv, cgroup=cgroup, qmp_log=capture.path("qmp.jsonl"), stderr_path=capture.path("guest/qemu.txt")
+    ) as guest:
+        with ExitStack() as stack:
+            return await _run(session, guest, stack)
+
+
+async def _run(session: Session, guest: Guest, stack: ExitStack) -> End:
+    capture, plan = session.capture, session.plan
+    base, tids = await guest.ram_base(), await guest.vcpu_threads()
+    memory = GuestMemory(stack.enter_context(ProcessMemory(guest.pid)), base, plan.guest.vcpus)
+    session.note_guest(qemu_pid=guest.pid, vcpu_tids=tids, ram_hva=base, qemu_version=await guest.version())
+    not_ready = await wait_ready(guest, memory, plan.nonce)
+    if not_ready:
+        with suppress(OSError):
+            capture.write_bytes("guest/log.bin", memory.log())
+        return not_ready
+    capture.step("guest-ready", tsc_khz=memory.control().tsc_khz)
+    await guest.stop()
+    target = Target(plan, guest.pid, memory, session.group, _ram_fd(session, guest, stack))
+    await asyncio.to_thread(_prepare, session, target)
+    await asyncio.to_thread(_arm, session, target, tids)
+    await guest.cont()
+    session.counters("before", guest, tids)
+    return await _go(session, guest, memory, tids)
+
+
+def _ram_fd(session: Session, guest: Guest, stack: ExitStack) -> int:
+    backing = session.plan.memory.backing
+    if backing is Backing.ANON:
+        return -1
+    fd = open_memfd(guest.pid) if backing is Backing.MEMFD else os.open(session.ram_path, os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _prepare(session: Session, target: Target) -> None:
+    """Pages into their states, and the proof of it. :raise PreconditionFailed:"""
+    session.capture.step("prepare-pages", pages=len(target.plan.pages))
+    try:
+        prepare_pages(target)
+    finally:
+        # Written in any case: if preparation failed, it shows how far it came.
+        with suppress(OSError):
+            proof = inspect(target)
+            session.capture.write_json("precondition.json", proof)
+    session.capture.step("precondition", reached=proof["reached"], totals=proof["totals"])
+    if not proof["reached"]:
+        raise PreconditionFailed(proof["reason"])
+
+
+def _arm(session: Session, target: Target, tids: tuple[int, ...]) -> None:
+    """The plan's read-ahead, delay and advice; recording on."""
+    if session.plan.memory.random_advice:
+        size = session.plan.guest.memory_mib << 20
+        inject.madvise_apart(target.pid, target.memory.base, size, syscalls.MADV_RANDOM)
+    session.arm()
+    if session.tracing:
+        session.tracing.follow_threads(tids)
+
+
+async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> End:
+    """Let the guest go, follow it, settle, collect."""
+    capture, plan, tracing = session.capture, session.plan, session.tracing
+    actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
+    if tracing:
+        tracing.start()
+    start = time.monotonic()
+    capture.step("go")
+    memory.go()
+    try:
+        end = await first_of(
+            watch_probe(guest, memory, plan, actor, start),
+            perform_timed(actor, plan.timed, start),
+            lambda: _died(guest),
+        )
+        capture.step("guest-ended", status=end.status, reason=end.reason)
+        await asyncio.sleep(plan.settle_ms / 1000)
+    finally:
+        if tracing:
+            tracing.stop()
+    session.counters("after", guest, tids)
+    if guest.alive:
+        with suppress(OSError):
+            capture.write_bytes("guest/log.bin", memory.log())
+    capture.step("collect")
+    await asyncio.to_thread(session.stop_tracing)
+    return end
+
+
+async def _died(guest: Guest) -> End:
+    await guest.wait_end()
+    return End("qemu-died", guest.death())

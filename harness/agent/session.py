@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every scenario needs on the host before and after its guest: checks, sysctls, device, cgroup, tracing, facts."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.agent import swap as swap_device
+from harness.agent.capture import Capture
+from harness.agent.cgroup import ScenarioCgroup, make_cgroup
+from harness.agent.counters import snapshot
+from harness.agent.facts import host_facts
+from harness.agent.files import need_file, read_text, selected
+from harness.agent.guest import Guest
+from harness.agent.ramfile import make_ram_file
+from harness.agent.swap import Device
+from harness.agent.tracing import Tracing, open_tracing
+from harness.agent.undo import Journal
+from harness.errors import Unsupported
+from harness.scenario.plan import Backing, GuestKind, Plan, SwapKind
+
+_THP = "/sys/kernel/mm/transparent_hugepage/enabled"
+_KSM = "/sys/kernel/mm/ksm/run"
+_LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line of ``perform``."""
+
+    out: str
+    probe: str = ""
+    disk: str = ""
+    qemu: str = "qemu-system-x86_64"
+    guest_kernel: str = ""
+    guest_initrd: str = ""
+    accel: str = "kvm"
+    journal: str = ""
+    scratch: str = "/run"  # where the RAM file's file system is mounted
+
+
+@dataclass(slots=True)
+class Session:
+    """One scenario on this host: what has been set up so far."""
+
+    plan: Plan
+    options: Options
+    capture: Capture
+    journal: Journal
+    facts: dict[str, Any] = field(default_factory=dict)
+    device: Device | None = None
+    group: ScenarioCgroup | None = None
+    tracing: Tracing | None = None
+    ram_path: str = ""
+    guest_facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"apf-{self.plan.nonce & 0xFFFFFFFF:08x}"
+
+    def prepare_host(self) -> None:
+        """Everything up to the guest's start. :raise Unsupported: this host cannot; nothing has been changed then."""
+        self.facts = host_facts(self.options.qemu)
+        self.capture.write_json("facts.json", self.facts)
+        self._check_needs()
+        self._settings()
+        if self.plan.swap.kind is not SwapKind.NONE:
+            self.device = swap_device.open_device(self.journal, self.plan.swap, self.options.disk, self.name)
+            self._use_device(self.device)
+        if self.options.accel == "kvm":
+            self.group = make_cgroup(self.journal, self.name)
+            self.tracing = open_tracing(self.journal, self.name)
+
+    def _check_needs(self) -> None:
+        guest, facts = self.plan.guest, self.facts
+        if self.options.accel == "kvm":
+            if not facts["kvm_device"]:
+                raise Unsupported("/dev/kvm is not there or not usable")
+            if not facts["cgroup_memory"]:
+                raise Unsupported("the host has no cgroup v2 memory controller")
+        if not facts["qemu"]:
+            raise Unsupported(f"{self.options.qemu} cannot be run on the host")
+        if self.plan.swap.kind is not SwapKind.NONE and facts["swap_in_use"]:
+            raise Unsupported(
+                f"swap is in use on the host already ({', '.join(facts['swap_in_use'])}): its counters are global"
+            )
+        if self.plan.swap.kind is SwapKind.DELAY and not facts["dm_delay"]:
+            raise Unsupported("the host's kernel has no dm-delay")
+        if self.plan.swap.kind is SwapKind.ZRAM and not facts["zram"]:
+            raise Unsupported("the host's kernel has no zram")
+        for parameter, _ in self.plan.kernel_params:
+            if not os.path.exists(_parameter_path(parameter)):
+                raise Unsupported(f"the host's kernel has no module parameter {parameter}")
+        if guest.kind is GuestKind.PROBE:
+            need_file(self.options.probe, "--probe")
+        else:
+            need_file(self.options.guest_kernel, "--guest-kernel")
+            need_file(self.options.guest_initrd, "--guest-initrd")
+
+    def _settings(self) -> None:
+        """Host-wide settings; each is put back by undo."""
+        if os.path.exists(_THP):
+            self.journal.write(_THP, "never", selected(read_text(_THP)))
+        if os.path.exists(_KSM):
+            self.journal.write(_KSM, "0")
+        if os.path.exists(_LRU_GEN):
+            # The classic LRU lists: reclaim of the pool group finds the pages rotated to the inactive tail first.
+            self.journal.write(_LRU_GEN, "0x0000")
+        self.journal.write("/proc/sys/vm/page-cluster", "0")
+        self.journal.write("/proc/sys/vm/swappiness", "200" if self.facts["memory_reclaim"] else "100")
+        for parameter, value in self.plan.kernel_params:
+            self.journal.write(_parameter_path(parameter), value)
+
+    def _use_device(self, device: Device) -> None:
+        if self.plan.memory.backing is not Backing.FILE:
+            swap_device.start_swap(self.journal, device)
+            return
+        # A write-back by the flusher would write-protect the guest's own pages in the middle of the run.
+        self.journal.write("/proc/sys/vm/dirty_writeback_centisecs", "0")
+        target = f"{self.options.scratch}/{self.name}"
+        swap_device.mount_ext4(self.journal, device, target)
+        self.ram_path = f"{target}/ram"
+        make_ram_file(self.ram_path, self.plan)
+
+    def note_guest(self, **facts: Any) -> None:
+        """Add what is known only now of the guest to facts.json."""
+        self.guest_facts.update(facts)
+        self.capture.write_json("facts.json", {**self.facts, **self._device_facts(), **self.guest_facts})
+
+    def _device_facts(self) -> dict[str, Any]:
+        device = self.device
+        delayed = device is not None and device.name != ""
+        number = swap_device.device_number(device.path) if device else None
+        return {
+            "accel": self.options.accel,
+            "trace_clock": "mono",
+            "mm_fault_probe": self.tracing is not None and "apf/mm_fault" in self.tracing.events,
+            "ram_size": self.plan.guest.memory_mib << 20,
+            "io_dev": number,
+            "trace_events": list(self.tracing.events) if self.tracing else [],
+            "delay_device": number if delayed else None,
+            "backing_device": swap_device.device_number(device.backing) if device and delayed else None,
+            "swap_device": number if self.plan.memory.backing is not Backing.FILE else None,
+            "file_device": number if self.plan.memory.backing is Backing.FILE else None,
+            "zram_device": number if device and not delayed else None,
+            "settings": {
+                "page_cluster": int(read_text("/proc/sys/vm/page-cluster")),
+                "swappiness": int(read_text("/proc/sys/vm/swappiness")),
+            },
+        }
+
+    def counters(self, name: str, guest: Guest, tids: tuple[int, ...]) -> None:
+        """counters/<name>.json, as long as QEMU is there."""
+        if guest.alive:
+            self.capture.write_json(f"counters/{name}.json", snapshot(guest.pid, tids, self.group))
+
+    def arm(self) -> None:
+        """Page-cluster and delay as the plan wants them, from here on."""
+        self.journal.write("/proc/sys/vm/page-cluster", str(self.plan.swap.page_cluster))
+        if self.device and self.device.name:
+            self.device.set_delay(self.journal, self.plan.swap.delay_ms)
+
+    def stop_tracing(self) -> None:
+        """Recording off and everything it saw into the capture."""
+        if self.tracing:
+            self.tracing.stop()
+            self.capture.write_json("trace/stats.json", self.tracing.save(self.capture.path("trace")))
+
+
+def _parameter_path(parameter: str) -> str:
+    module, _, name = parameter.partition(".")
+    return f"/sys/module/{module}/parameters/{name}"

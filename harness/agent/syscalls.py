@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""System calls that Python 3.11 has no function for, by ctypes on the C library.  x86-64."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+SYS_PROCESS_MADVISE = 440
+MADV_RANDOM = 1
+MADV_PAGEOUT = 21
+IOV_MAX = 1024
+PR_SET_PDEATHSIG = 1
+_PROT_READ, _MAP_SHARED = 1, 1
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def swapon(device: str) -> None:
+    """swapon(2), default priority. :raise OSError:"""
+    _check(_libc.swapon(device.encode(), 0), f"swapon {device}")
+
+
+def swapoff(device: str) -> None:
+    """swapoff(2): returns when all its pages are read back. :raise OSError: EINVAL: it is no swap area in use."""
+    _check(_libc.swapoff(device.encode()), f"swapoff {device}")
+
+
+def mount(source: str, target: str, fstype: str, options: str = "") -> None:
+    """mount(2). :raise OSError:"""
+    _check(_libc.mount(source.encode(), target.encode(), fstype.encode(), 0, options.encode()), f"mount {target}")
+
+
+def umount(target: str) -> None:
+    """umount2(2). :raise OSError: EINVAL: nothing is mounted there."""
+    _check(_libc.umount2(target.encode(), 0), f"umount {target}")
+
+
+def process_madvise(pidfd: int, ranges: Sequence[tuple[int, int]], advice: int) -> int:
+    """process_madvise(2) (5.10; mm/madvise.c:process_madvise) on ``ranges`` of (address, bytes) of another process.
+
+    Each range is one pass of its own through reclaim, in the order given, so swap slots are given out in that order.
+    Returns how many bytes were advised. :raise OSError:
+    """
+    done = 0
+    for start in range(0, len(ranges), IOV_MAX):
+        part = ranges[start : start + IOV_MAX]
+        vector = (_Iovec * len(part))(*(_Iovec(a, n) for a, n in part))
+        args = (ctypes.c_long(pidfd), vector, ctypes.c_ulong(len(part)), ctypes.c_long(advice), ctypes.c_ulong(0))
+        done += _check(_libc.syscall(ctypes.c_long(SYS_PROCESS_MADVISE), *args), "process_madvise")
+    return done
+
+
+def die_with_parent() -> None:
+    """prctl(2) PR_SET_PDEATHSIG: SIGKILL when the thread that forked us is gone (for use after fork)."""
+    _libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def mincore_file(fd: int, offset: int, pages: int) -> bytes:
+    """mincore(2) on a mapping of our own of a file: bit 0 of byte i says page i is in the page cache (or, of a shmem
+    file, in the swap cache). mm/mincore.c:mincore_page. :raise OSError:"""
+    length = pages * 4096
+    _libc.mmap.restype = ctypes.c_void_p
+    _libc.mmap.argtypes = (
+        ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+    )  # fmt: skip
+    address = _libc.mmap(None, length, _PROT_READ, _MAP_SHARED, fd, offset)
+    if address == _MAP_FAILED:
+        _check(-1, "mmap")
+    try:
+        vector = (ctypes.c_ubyte * pages)()
+        _check(_libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(length), vector), "mincore")
+        return bytes(vector)
+    finally:
+        _libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(length))
