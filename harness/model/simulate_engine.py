@@ -64,12 +64,19 @@ class Engine:
                 self._wake(sleep)
         signal.waiters.clear()
 
+    def step(self, until_ns: int) -> bool:
+        """Process what is due next; False if nothing is due up to ``until_ns`` (the clock then stands there)."""
+        if not self._heap or self._heap[0][0] > until_ns:
+            self.now = max(self.now, until_ns)
+            return False
+        self.now, _, action = heapq.heappop(self._heap)
+        action()
+        return True
+
     def run(self, until_ns: int) -> None:
         """Process everything that is due up to ``until_ns``."""
-        while self._heap and self._heap[0][0] <= until_ns:
-            self.now, _, action = heapq.heappop(self._heap)
-            action()
-        self.now = max(self.now, until_ns)
+        while self.step(until_ns):
+            pass
 
     def _wake(self, sleep: _Sleep) -> None:
         sleep.over = True

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``apf predict``: what a scenario must lead to on a kernel, and why, before anything is run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import textwrap
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.errors import ModelError
+from harness.judge.predict import predict
+from harness.model.events import Kind
+from harness.model.kernels import KernelModel, find_kernel, kernel_for
+from harness.model.outcomes import Count
+from harness.model.situation import ItemPrediction, Prediction
+from harness.run.select import select
+from harness.run.sources import default_scenarios, read_scenarios
+from harness.scenario.build import build_plan
+from harness.scenario.schema import Scenario
+
+_READERS = {"V": ", read by the vCPU thread", "W": ", read by a kworker"}
+_NONCE = 0x5EED_0000_0000_0001
+"""Only the value that a read returns depends on it."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register ``apf predict``."""
+    p = subparsers.add_parser(
+        "predict",
+        help="say what a scenario must lead to on a kernel, and why",
+        description="Ask the model: each item's outcome with the rule that decides it, and all counts.",
+    )
+    p.add_argument("scenario", nargs="+", help='id, glob ("S2*"), tag ("tag:smoke") or a scenario file')
+    p.add_argument("--kernel", default="nowait-6.1", metavar="KERNEL",
+                   help="of the model (nowait-6.1, noio-6.1, ...), or VARIANT:RELEASE (nowait:6.1.158)")  # fmt: skip
+    p.add_argument("--scenarios", action="append", default=[], type=Path, metavar="PATH",
+                   help="scenario file or folder (default: tests/scenarios)")  # fmt: skip
+    p.add_argument("--events", action="store_true", help="also print the predicted events in order")
+    p.add_argument("--json", action="store_true", help="as JSON")
+    p.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict and print.  :raise UsageError: no such scenario or kernel."""
+    kernel = _kernel(args.kernel)
+    answers = [(s, predict(build_plan(s, _NONCE), kernel)) for s in _scenarios(args)]
+    if args.json:
+        print(json.dumps([_as_json(s, a) for s, a in answers], indent=1))
+        return 0
+    width = min(shutil.get_terminal_size((110, 24)).columns, 160)
+    print("\n\n".join(render(s, kernel, a, width=width, events=args.events) for s, a in answers))
+    return 0
+
+
+def _kernel(name: str) -> KernelModel:
+    if ":" in name:
+        variant, release = name.split(":", 1)
+        return kernel_for(variant, release)
+    return find_kernel(name)
+
+
+def _scenarios(args: argparse.Namespace) -> tuple[Scenario, ...]:
+    files = [Path(name) for name in args.scenario if name.endswith(".toml")]
+    names = [name for name in args.scenario if not name.endswith(".toml")]
+    found = read_scenarios(files) if files else ()
+    if names:
+        found += select(read_scenarios(args.scenarios or [default_scenarios()]), names)
+    return found
+
+
+def render(scenario: Scenario, kernel: KernelModel, answer: Prediction, *, width: int = 110, events: bool) -> str:
+    """The prediction for a terminal."""
+    lines = [f"{scenario.id}  {scenario.title}", f"kernel {kernel.name} ({kernel.variant})", ""]
+    lines += _items(answer, width)
+    lines += _totals(answer, width)
+    if not answer.ends:
+        lines.append("The guest's program does not come to its end.")
+    for note in answer.notes:
+        lines += textwrap.wrap(f"note: {note}", width)
+    if events:
+        lines += ["", "events"] + [_event(e) for e in answer.events]
+    return "\n".join(lines)
+
+
+def _items(answer: Prediction, width: int) -> list[str]:
+    """One line per item; neighbours that differ only in page and token share one."""
+    lines: list[str] = []
+    shown: list[tuple[ItemPrediction, ItemPrediction, int]] = []
+    for item in answer.items:
+        if shown and _alike(shown[-1][0], item):
+            first, _, n = shown[-1]
+            shown[-1] = (first, item, n + 1)
+        else:
+            shown.append((item, item, 1))
+    for first, last, n in shown:
+        what = first.page if n == 1 else f"{first.page} .. {last.page}"
+        index = str(first.index) if n == 1 else f"{first.index}-{last.index}"
+        by = _READERS.get(first.issuer, "")
+        outcome = " or ".join((first.outcome, *first.also)) if first.page else ("#GP" if first.gp else "-")
+        more = f", {first.repeats} repeated" if first.repeats.high else ""
+        end = "" if first.ends else ", NEVER ENDS"
+        lines.append(f"  {index:>7}  {what:<18} {outcome}{more}{by}{end}")
+        if first.why:
+            rule = f"{first.rule}: " if first.rule else ""
+            lines += textwrap.wrap(rule + first.why, width, initial_indent=" " * 11, subsequent_indent=" " * 11)
+    return lines
+
+
+def _alike(a: ItemPrediction, b: ItemPrediction) -> bool:
+    def key(i: ItemPrediction) -> tuple[object, ...]:
+        return (i.vcpu, i.outcome, i.also, i.repeats, i.issuer, i.ends, i.gp, i.rule, i.why, bool(i.page))
+
+    return key(a) == key(b)
+
+
+def _totals(answer: Prediction, width: int) -> list[str]:
+    shown = {k: v for k, v in answer.totals.items() if v.high}
+    lines = ["", "totals (not listed: 0)"]
+    lines += textwrap.wrap("  ".join(f"{k}={_count(v)}" for k, v in shown.items()), width - 2,
+                           initial_indent="  ", subsequent_indent="  ", break_long_words=False)  # fmt: skip
+    for name, count in shown.items():
+        if count.reason:
+            lines += textwrap.wrap(f"{name} {_count(count)}: {count.reason}", width, initial_indent="  ",
+                                   subsequent_indent="    ")  # fmt: skip
+    return lines
+
+
+def _count(count: Count) -> str:
+    return f"{count.low}.." if count.high >= 10**9 else str(count)
+
+
+def _event(event: Any) -> str:
+    who = f"vCPU {event.vcpu}" if event.vcpu >= 0 else "kworker"
+    token = f" token {event.token:#x}" if event.token else ""
+    gpa = f" gpa {event.gpa:#x}" if event.gpa else ""
+    return f"  {event.t_ns / 1e6:10.3f} ms  {who:<8} {Kind(event.kind).name}{token}{gpa}"
+
+
+def _as_json(scenario: Scenario, answer: Prediction) -> dict[str, Any]:
+    try:
+        raw = asdict(answer)
+    except TypeError as exc:  # a value that is no plain data would be our own mistake
+        raise ModelError(f"{scenario.id}: the prediction is not plain data: {exc}") from exc
+    raw["scenario"] = scenario.id
+    raw["events"] = [{"t_ns": e.t_ns, "kind": Kind(e.kind).name, "vcpu": e.vcpu, "token": e.token, "gpa": e.gpa,
+                      "value": e.value} for e in answer.events]  # fmt: skip
+    return raw

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What happens on the host besides KVM: the agent's actions, at a HOST item or at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.errors import ModelError
+from harness.model.events import Event, Kind
+from harness.model.simulate_engine import MS, Process, Signal, Wait
+from harness.model.simulate_memory import Memory
+from harness.model.simulate_vcpu import Vcpu
+from harness.model.simulate_world import World
+from harness.model.situation import HostDo
+
+_FROZEN_NS = 3_600_000 * MS
+"""The agent freezes the device by a read delay of an hour (harness/agent/dm.py)."""
+KVM_EXIT_INTR = 10
+
+
+@dataclass(slots=True)
+class HostSide:
+    """Performs HostDo; ``restart`` boots a vCPU anew after a reset."""
+
+    world: World
+    memory: Memory
+    vcpus: list[Vcpu] = field(default_factory=list)
+    restart: Callable[[Signal], None] = lambda _: None
+
+    def perform(self, actions: tuple[HostDo, ...], end: Signal | None = None) -> Process:
+        """All actions in order, then fire ``end``."""
+        for action in actions:
+            yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
+            yield from self._do(action, end)
+        if end is not None:
+            yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
+            self.world.engine.fire(end)
+
+    def _do(self, action: HostDo, end: Signal | None) -> Process:
+        do, arg, device = action.do, action.arg, self.memory.device
+        if do == "freeze":
+            device.normal_ns = device.delay_ns
+            self._load_table(_FROZEN_NS)
+        elif do == "thaw":
+            self._load_table(device.normal_ns)
+        elif do == "delay":
+            device.normal_ns = arg * MS
+            self._load_table(arg * MS)
+        elif do == "sleep":
+            yield Wait(until_ns=self.world.engine.now + arg * MS)
+        elif do == "stop":
+            for vcpu in self.vcpus:
+                vcpu.kvm.stopped = True
+                self.world.engine.fire(vcpu.kvm.wake)
+                self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
+        elif do == "cont":
+            for vcpu in self.vcpus:
+                vcpu.kvm.stopped = False
+                self.world.engine.fire(vcpu.kvm.wake)
+        elif do == "wait-np":
+            while sum(len(v.kvm.state.queue) for v in self.vcpus) < arg:
+                yield Wait(signals=(self.world.changed,))
+        elif do == "lock-read":
+            self.memory.read_by_other(arg)
+        elif do == "reset":
+            self.restart(end or Signal())
+        else:
+            raise ModelError(f"the simulation knows no host action {do!r}")
+
+    def _load_table(self, delay_ns: int) -> None:
+        """A new dm-delay table: what is held goes out at once, later reads take ``delay_ns``."""
+        self.memory.device.delay_ns = delay_ns
+        self.world.engine.fire(self.memory.device.loaded)

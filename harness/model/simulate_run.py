@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One run of a Situation under one Timing: the parts are put together, the clock runs, what happened is returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.model.delivery import ApfState, reset
+from harness.model.simulate_engine import Process, Signal
+from harness.model.simulate_guest import ProbeVcpu
+from harness.model.simulate_host import HostSide
+from harness.model.simulate_kvm import KvmVcpu
+from harness.model.simulate_memory import Memory
+from harness.model.simulate_vcpu import Vcpu
+from harness.model.simulate_world import World
+from harness.model.situation import Situation, Step
+
+
+@dataclass(slots=True)
+class Machine:
+    """The virtual machine and its host in one run."""
+
+    world: World
+    memory: Memory
+    host: HostSide
+    finished: Signal
+    end_ns: int = -1
+
+    @property
+    def ended(self) -> bool:
+        """The guest's program has come to its end."""
+        return all(v.ended for v in self.host.vcpus)
+
+
+def run_once(situation: Situation) -> Machine:
+    """Simulate from "go" to the end of the program (or the deadline) and the settling after it."""
+    world = World(situation)
+    memory = Memory(world)
+    machine = Machine(world, memory, HostSide(world, memory), Signal())
+    world.recording = True
+    for index in range(situation.vcpus):
+        state = ApfState(
+            situation.kernel,
+            vcpu_id=index,
+            features=situation.guest.features,
+            lapic_in_kernel=situation.guest.lapic_in_kernel,
+            hlt_exits=situation.guest.hlt_exits,
+        )
+        steps = tuple(s for s in situation.steps if s.vcpu == index)
+        vcpu = Vcpu(KvmVcpu(world, memory, state, index), ProbeVcpu(steps), _starter(machine), machine.finished)
+        machine.host.vcpus.append(vcpu)
+        world.engine.spawn(vcpu.run())
+    machine.host.restart = lambda end: _restart(machine, end)
+    for at_ns, actions in situation.timed:
+        world.engine.spawn(machine.host.perform(actions), at_ns)
+    while not machine.ended and world.engine.step(situation.deadline_ns):
+        pass
+    machine.end_ns = world.engine.now
+    world.engine.run(world.engine.now + situation.settle_ns)
+    return machine
+
+
+def _starter(machine: Machine) -> Callable[[Step], Signal]:
+    def start(step: Step) -> Signal:
+        end = Signal()
+        machine.world.engine.spawn(machine.host.perform(step.actions, end))
+        return end
+
+    return start
+
+
+def _restart(machine: Machine, end: Signal) -> None:
+    """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on."""
+    for n, old in enumerate(machine.host.vcpus):
+        old.kvm.stopped = True
+        machine.world.engine.fire(old.kvm.wake)
+        kvm = KvmVcpu(machine.world, machine.memory, old.kvm.state, n, wake=old.kvm.wake, flushed=old.kvm.flushed)
+        waits_for_host = old.host_end is not None
+        old.probe.lose_tasks()
+        old.timer_life += 1
+        vcpu = Vcpu(kvm, old.probe, old.host, machine.finished)
+        machine.host.vcpus[n] = vcpu
+        machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None))
+
+
+def _reborn(vcpu: Vcpu, end: Signal | None) -> Process:
+    state = vcpu.kvm.state
+    reset(state)
+    yield from vcpu.kvm.clear()
+    state.token = state.flags = 0
+    state.req_halt = state.req_ready = state.exception_pending = False
+    state.paging = True
+    state.lapic_sw = False
+    if end is not None:
+        vcpu.host_end = end
+    yield from vcpu.run()

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the simulation starts from and what it ends in: plain values, no behaviour.
+
+A Situation is a plan in the model's own words: host pages as harness.model.pages knows them, one swap device, the probe
+guest's vCPUs with their steps, a kernel.  A Prediction says what must be seen, item by item and in total.
+Times are nanoseconds from the moment the guest is let go; addresses are guest physical, in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from harness.model.delivery import PvFeatures
+from harness.model.events import Event
+from harness.model.kernels import KernelModel
+from harness.model.outcomes import Count, Outcome
+from harness.model.pages import HostPage, Vma
+from harness.model.readahead import ReadaheadState
+
+_ZERO = Count(0, 0)
+
+
+class StepKind(StrEnum):
+    """One step of the probe guest's program (docs/formats.md section 4 has the same words)."""
+
+    TOUCH = "touch"
+    WRMSR = "wrmsr"
+    LAPIC = "lapic"
+    PAGING = "paging"
+    TIMER = "timer"
+    CLEAR_TOKEN = "clear-token"
+    PAUSE = "pause"
+    WAIT = "wait"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class HostDo:
+    """An action on the host: freeze, thaw, delay, stop, cont, sleep, reset, wait-np, lock-read, disable, unbind."""
+
+    do: str
+    arg: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One program item of one vCPU.  ``wait``: no later item of the vCPU starts before this one has ended."""
+
+    index: int
+    kind: StepKind
+    vcpu: int = 0
+    gpa: int = 0
+    write: bool = False
+    cpl: int = 3
+    interrupts: bool = True
+    shadow: bool = False
+    no_paging: bool = False
+    wait: bool = False
+    pause_ns: int = 0
+    msr: int = 0
+    value: int = 0
+    area_ok: bool = True  # WRMSR of EN: its address lies in a memslot
+    actions: tuple[HostDo, ...] = ()
+    page: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPage:
+    """A page of guest memory: where it is, how the host holds it, the 8 bytes a read must return."""
+
+    name: str
+    gpa: int
+    page: HostPage
+    content: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The device under the pages.  ``synchronous``: SWP_SYNCHRONOUS_IO (zram): a read ends inside its submission."""
+
+    delay_ns: int = 200_000_000
+    synchronous: bool = False
+    issues_bios: bool = True  # reads show as block_bio_queue (zram's rw_page on 5.10/6.1 does not)
+    page_cluster: int = 3
+    vma_readahead: bool = True  # no rotational swap device is active (nr_rotate_swap == 0)
+    ra_pages: int = 32  # file: bdi read-ahead, in pages
+
+
+@dataclass(frozen=True, slots=True)
+class GuestStart:
+    """How every vCPU programmed async page faults before its program, and what it runs on."""
+
+    en_flags: int = 0b1001  # 0: EN never written
+    vector: int = 0xF3  # 0: INT never written
+    area_ok: bool = True
+    lapic_enabled: bool = True  # False: SPIV bit 8 is still clear when EN is written and when the program starts
+    zero_token: bool = True
+    ack: bool = True
+    ack_first: bool = False
+    idle: str = "hlt"  # or "spin"
+    timer_never_returns: bool = False  # the timer handler stays in sti;hlt (S77)
+    features: PvFeatures = field(default_factory=PvFeatures)
+    lapic_in_kernel: bool = True
+    hlt_exits: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Durations that the model does not know: small against the device's delay, different on each machine."""
+
+    name: str = "quick"
+    exit_ns: int = 2_000  # one exit, its handling and the entry
+    worker_ns: int = 5_000  # from schedule_work to the worker's first instruction
+    host_ns: int = 1_000_000  # the agent between two host actions
+    timer_phase: int = 0  # per mille of its period by which the guest's timer starts early
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Everything that the simulation looks at."""
+
+    kernel: KernelModel
+    vma: Vma
+    pages: tuple[PoolPage, ...]
+    steps: tuple[Step, ...]
+    vcpus: int = 1
+    guest: GuestStart = field(default_factory=GuestStart)
+    device: Device = field(default_factory=Device)
+    readahead: ReadaheadState = field(default_factory=ReadaheadState)
+    timed: tuple[tuple[int, tuple[HostDo, ...]], ...] = ()  # (ns, actions)
+    timing: Timing = field(default_factory=Timing)
+    deadline_ns: int = 60_000_000_000
+    settle_ns: int = 300_000_000
+    swap_offsets_known: bool = False
+    failing_setups: tuple[int, ...] = ()  # TRYs (counted from 0) whose work cannot be allocated (S73)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPrediction:
+    """What becomes of one program item.
+
+    ``outcome``: of its first fault, or of the access when it does not fault; ``also``: other outcomes that are just as
+    legal, with the reason in ``why``.  ``issuer``: who submits the read of its page: "V", "W", "other" or "".
+    """
+
+    index: int
+    vcpu: int
+    page: str
+    outcome: Outcome
+    also: tuple[Outcome, ...] = ()
+    faults: Count = _ZERO
+    repeats: Count = _ZERO
+    halts: Count = _ZERO
+    tokens: tuple[int, ...] = ()
+    issuer: str = ""
+    value: int | None = None
+    ends: bool = True
+    gp: bool = False
+    rule: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The model's answer.  ``events`` are those of the first timing; counts cover all timings that were run."""
+
+    kernel: str
+    items: tuple[ItemPrediction, ...]
+    totals: dict[str, Count]
+    events: tuple[Event, ...]
+    ends: bool = True  # the guest's program comes to its end
+    notes: tuple[str, ...] = ()
+
+
+def with_timing(situation: Situation, timing: Timing) -> Situation:
+    """The same situation on a machine with other latencies."""
+    return replace(situation, timing=timing)
