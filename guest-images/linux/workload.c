@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What a Linux guest does, and what it tells about it (guest-images/linux/README.md).  Results go to I/O port 0xe9,
+ * one line at a time; the console is only a log.  Process 1, and never returns.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/io.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RESULT_PORT 0xe9
+#define PAGE 4096
+
+struct spinner {	/* shared with the process that spins */
+	volatile uint64_t rounds;
+	volatile uint64_t longest_gap_us;
+	volatile int running, stop;
+};
+
+static void sleep_forever(void)
+{
+	for (;;)
+		pause();
+}
+
+static void die(const char *what)
+{
+	printf("workload: %s: %s\n", what, strerror(errno));
+	sleep_forever();	/* no END: the run is not complete */
+}
+
+static void result(const char *format, ...)
+{
+	char line[4096];
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	if (length < 0 || length >= (int)sizeof(line))
+		die("a result line is too long");
+	for (const char *p = line; *p; p++)
+		outb(*p, RESULT_PORT);
+	outb('\n', RESULT_PORT);
+	printf("workload: %s\n", line);
+}
+
+/* The value of name=value on the kernel command line, or "". */
+static const char *option(const char *name)
+{
+	static char text[4096];
+	int fd = open("/proc/cmdline", O_RDONLY);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	size_t length = strlen(name);
+
+	if (n < 0)
+		die("/proc/cmdline");
+	close(fd);
+	text[n] = 0;
+	for (char *word = strtok(text, " \n"); word; word = strtok(NULL, " \n"))
+		if (!strncmp(word, name, length) && word[length] == '=')
+			return word + length + 1;
+	return "";
+}
+
+/* The row "HYP: Hypervisor callback interrupts" of /proc/interrupts: a line for each CPU, or none without the row. */
+static void hypervisor_interrupts(const char *when)
+{
+	FILE *file = fopen("/proc/interrupts", "r");
+	char line[4096];
+	int found = 0;
+
+	if (!file)
+		die("/proc/interrupts");
+	while (fgets(line, sizeof(line), file)) {
+		char *p = strstr(line, "HYP:"), *end;
+
+		if (!p)
+			continue;
+		p += 4;
+		for (int cpu = 0;; cpu++, p = end, found = 1) {
+			unsigned long count = strtoul(p, &end, 10);
+
+			if (end == p)
+				break;
+			result("HYP %s %d %lu", when, cpu, count);
+		}
+	}
+	fclose(file);
+	if (!found)
+		result("HYP %s none", when);
+}
+
+static void wait_for_go(void)
+{
+	FILE *console = fopen("/dev/ttyS0", "r");
+	char line[256];
+
+	if (!console)
+		die("/dev/ttyS0");
+	while (fgets(line, sizeof(line), console)) {
+		line[strcspn(line, "\r\n")] = 0;
+		if (!strcmp(line, "go")) {
+			fclose(console);
+			return;
+		}
+	}
+	die("ttyS0 ended before the line go");
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
+}
+
+static void spin(struct spinner *s)
+{
+	uint64_t last = now_us();
+
+	s->running = 1;
+	while (!s->stop) {
+		uint64_t now = now_us();
+
+		if (now - last > s->longest_gap_us)
+			s->longest_gap_us = now - last;
+		last = now;
+		s->rounds++;
+	}
+	_exit(0);
+}
+
+static struct spinner *start_spinner(void)
+{
+	struct spinner *s = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t child;
+
+	if (s == MAP_FAILED)
+		die("mmap");
+	child = fork();
+	if (child < 0)
+		die("fork");
+	if (child == 0)
+		spin(s);
+	while (!s->running)
+		usleep(1000);
+	return s;
+}
+
+static unsigned char content(size_t page)
+{
+	return (unsigned char)(page * 7 + 1);
+}
+
+static void touch(size_t pages, int with_spinner)
+{
+	unsigned char *memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct spinner *spinner = NULL;
+	struct rusage before, after;
+	size_t wrong = 0;
+	uint64_t begin, end;
+
+	if (memory == MAP_FAILED)
+		die("mmap");
+	madvise(memory, pages * PAGE, MADV_NOHUGEPAGE);
+	for (size_t p = 0; p < pages; p++)
+		for (size_t i = 0; i < PAGE; i++)	/* not one value for all: such pages are special to some swap code */
+			memory[p * PAGE + i] = i ? (unsigned char)((p + i) * 2654435761u >> 13) : content(p);
+	hypervisor_interrupts("before");
+	result("READY");
+	wait_for_go();
+	if (with_spinner) {
+		spinner = start_spinner();
+		spinner->longest_gap_us = 0;
+		spinner->rounds = 0;
+	}
+	getrusage(RUSAGE_SELF, &before);
+	begin = now_us();
+	for (size_t p = 0; p < pages; p++)
+		wrong += *(volatile unsigned char *)(memory + p * PAGE) != content(p);
+	end = now_us();
+	getrusage(RUSAGE_SELF, &after);
+	if (spinner) {
+		spinner->stop = 1;
+		wait(NULL);
+		result("SPIN %llu rounds %llu us", (unsigned long long)spinner->rounds,
+		       (unsigned long long)spinner->longest_gap_us);
+	}
+	result("TOUCHED %zu pages %zu wrong %llu us", pages, wrong, (unsigned long long)(end - begin));
+	result("FAULTS %ld major %ld minor", after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
+	hypervisor_interrupts("after");
+}
+
+int main(void)
+{
+	char workload[64], nonce[32];
+	struct utsname name;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (ioperm(RESULT_PORT, 1, 1))
+		die("ioperm of the result port");
+	snprintf(workload, sizeof(workload), "%s", option("apf.workload"));
+	snprintf(nonce, sizeof(nonce), "%s", option("apf.nonce"));
+	uname(&name);
+	result("WORKLOAD %s %s %ld cpus", workload, name.release, sysconf(_SC_NPROCESSORS_ONLN));
+	if (!strcmp(workload, "boot")) {
+		hypervisor_interrupts("after");
+	} else if (!strcmp(workload, "touch") || !strcmp(workload, "touch-spin")) {
+		size_t pages = strtoul(option("apf.pages"), NULL, 10);
+
+		if (!pages) {
+			errno = EINVAL;
+			die("apf.pages");
+		}
+		touch(pages, !strcmp(workload, "touch-spin"));
+	} else {
+		errno = EINVAL;
+		die("apf.workload");
+	}
+	result("END %s", nonce);
+	sleep_forever();
+}
