@@ -111,7 +111,6 @@ class HostPage:
     charge_fails: bool = False  # the memory cgroup or the machine has no page to give: -ENOMEM
     read_only_slot: bool = False  # KVM_MEM_READONLY
     migrating_to: Pte = Pte.WRITABLE  # for Pte.MIGRATION: what the entry becomes afterwards
-    pfn_unfaulted: bool = False  # PFNMAP: the PTE is still to be made by the driver's fault handler
 
     def __post_init__(self) -> None:
         problem = _contradiction(self)
@@ -177,7 +176,6 @@ def _contradiction(p: HostPage) -> str:
          f"hugetlb with a {p.pte} PTE: not modelled"),
         (p.vma.userfaultfd and backing in (Backing.PFNMAP, Backing.NO_VMA, Backing.NO_SLOT),
          f"userfaultfd is not registered on {backing}"),
-        (p.pfn_unfaulted and backing is not Backing.PFNMAP, "pfn_unfaulted is about PFNMAP only"),
         (p.pte is Pte.MIGRATION and p.migrating_to not in (Pte.WRITABLE, Pte.READ_ONLY),
          "a migration entry becomes a present PTE"),
     ):  # fmt: skip

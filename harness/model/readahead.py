@@ -171,3 +171,15 @@ def file_window(
 def file_hit(state: ReadaheadState, *, tried: bool) -> ReadaheadState:
     """do_async_mmap_readahead: a page-cache hit takes a miss back, except on a retry (FAULT_FLAG_TRIED)."""
     return state if tried else replace(state, mmap_miss=max(0, state.mmap_miss - 1))
+
+
+def fixed_window(offset: int, page_cluster: int, around: Neighbours) -> Window:
+    """2.6.3x valid_swaphandles: the used slots next to the target within its aligned block of 2^page_cluster."""
+    size = 1 << page_cluster
+    base = offset & ~(size - 1)
+    first, last = offset, offset
+    while last + 1 < base + size and around.slot_used_uncached(last + 1):
+        last += 1
+    while first - 1 >= max(base, 1) and around.slot_used_uncached(first - 1):
+        first -= 1
+    return Window(size, tuple(range(first, last + 1)), offset)

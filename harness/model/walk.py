@@ -7,16 +7,18 @@ goes on when the page has changed; so one walk can be suspended, and several can
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import functools
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage
 from harness.model.readahead import AllMissing, Neighbours, ReadaheadState, Window
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -68,7 +70,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Counters moved by one thread: maj, min of the thread; the others are vmstat events it caused (pages or events)."""
+    """Counters moved by one thread: its own maj and min; the others are vmstat events that it caused."""
 
     maj: int = 0
     min: int = 0
@@ -150,7 +152,7 @@ class Context:
     page: HostPage
     readahead: ReadaheadState
     vcpu: VcpuView = field(default_factory=VcpuView)
-    depth: int = 0
+    stack: list[tuple[str, str]] = field(default_factory=list)  # (file, kernel function), innermost last
     steps: list[Step] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -165,9 +167,21 @@ class Context:
     huge: bool = False  # 2 MiB SPTE
     end: End | None = None
 
-    def step(self, function: str, tested: str, result: str, why: str, citation: str) -> None:
-        """Record one step at the current depth."""
-        self.steps.append(Step(function, tested, result, why, citation, self.thread, self.depth))
+    def step(self, tested: str, result: str, why: str) -> None:
+        """Record one step of the kernel function that is running."""
+        file, function = self.stack[-1]
+        release = "2.6.3x" if self.kernel.era_2010 else ".".join(str(n) for n in self.kernel.release)
+        citation = f"{file}:{function} ({release})"
+        self.steps.append(Step(function, tested, result, why, citation, self.thread, len(self.stack) - 1))
+
+    def sleep(self, kind: WaitKind, *, mmap_lock_held: bool, state: str = "D") -> Wait:
+        """The Wait to yield; recorded."""
+        wait = Wait(kind, self.stack[-1][1], mmap_lock_held, state)
+        self.waits.append(wait)
+        return wait
+
+    def read(self, read: Read) -> None:
+        self.reads.append(read)
 
     def count(self, **moved: int) -> None:
         self.counters = self.counters + Counters(**moved)
@@ -179,6 +193,33 @@ class Context:
 
 Steps = Generator[Wait, None, T]
 """A step function: yields where it sleeps, returns what the kernel function returns."""
+
+STEP_FUNCTIONS: set[tuple[str, str]] = set()
+"""(file, kernel function) of every step function: what a walk can visit."""
+
+
+def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]]], Callable[P, Steps[T]]]:
+    """Decorate a step function (first argument: the Context): names it in the steps it records.
+
+    :param name: the kernel's name, where Python's differs.
+    """
+
+    def decorate(function: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
+        here = (file, name or function.__name__)
+        STEP_FUNCTIONS.add(here)
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+            ctx = args[0]
+            assert isinstance(ctx, Context)
+            ctx.stack.append(here)
+            result = yield from function(*args, **kwargs)
+            ctx.stack.pop()
+            return result
+
+        return run
+
+    return decorate
 
 
 @dataclass(frozen=True, slots=True)
