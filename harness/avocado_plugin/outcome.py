@@ -33,8 +33,8 @@ _RESULT = {
 def read_outcome(results: Path, code: int, said: str, *, stopped: bool, allowed: Sequence[str]) -> Outcome:
     """The outcome of a child that ended with ``code`` and wrote ``said``.
 
-    Only a verdict in results.json counts, never the exit code alone.  UNSUPPORTED is a skip where it is allowed by name,
-    and a failure otherwise: Avocado counts skips as success.
+    Only a verdict in results.json counts, never the exit code alone.  UNSUPPORTED is a skip where it is allowed by
+    name, and a failure otherwise: Avocado counts skips as success.
     """
     tail = "\n".join(said.splitlines()[-30:])
     board = ""

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,7 +85,7 @@ class _Stop:
         self.asked = True
 
 
-def _perform(runnable: Any, stop: _Stop) -> Iterator[Any]:
+def _perform(runnable: Any, stop: _Stop) -> Generator[Any, None, Outcome]:
     path, scenario = reference_split(runnable.uri)
     results = Path(runnable.output_dir or tempfile.mkdtemp(prefix="apf-avocado-")) / "apf"
     command = scenario_command(runnable.config, path, scenario or "*", results)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -71,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     )
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
+        if importlib.util.find_spec(f"harness.cli.{name}") is None:
+            continue
         importlib.import_module(f"harness.cli.{name}").add(subparsers)
     return top
 

@@ -15,6 +15,7 @@ def row_object(row: Row) -> dict[str, Any]:
         "scenario": row.key.scenario,
         "kernel": row.key.kernel,
         "repeat": row.key.repeat,
+        "variant": row.variant,
         "title": row.title,
         "verdict": row.status.value,
         "reason": row.reason,

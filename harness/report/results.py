@@ -39,7 +39,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One verdict.  ``seen`` and ``predicted`` hold the columns of the table: tokens, halts, sync, mapped."""
+    """One verdict.  ``seen`` and ``predicted`` hold the columns of the table: tokens, halts, sync, mapped.
+
+    ``variant`` is that of the kernel: which model judged.
+    """
 
     key: Key
     status: Status
@@ -50,6 +53,7 @@ class Row:
     seconds: float = 0.0
     folder: str = ""
     details: str = ""
+    variant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 all green; 1 failed, inconclusive, or unsupported without leave; 3 errors, missing verdicts; 130 interrupted.
+        """0 green; 1 failed, inconclusive, or unsupported without leave; 3 errors, missing verdicts; 130 interrupted.
 
         A finding about a kernel outranks a fault of ours: it is the better news to act on.
         """

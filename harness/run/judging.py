@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import CaptureDamaged
+from harness.judge.verdict import judge_capture
+from harness.model.kernels import KernelModel, find_kernel, kernel_for
 from harness.report.results import Status
+from harness.report.verdict import verdict_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +48,39 @@ def end_status(folder: Path) -> tuple[str, str]:
         return str(raw["status"]), str(raw.get("reason", ""))
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise CaptureDamaged(f"{folder}/end.json: {exc!r}") from exc
+
+
+def judge_folder(folder: Path, variant: str) -> Judged:
+    """Judge a capture against the model of a kernel of this variant ("sync", "noio", "nowait"; or a model's full name).
+
+    The kernel's exact release comes from the capture, because predictions depend on its stable level.
+
+    :raise CaptureDamaged: there is nothing to judge.
+    :raise ModelError: there is no model of such a kernel.
+    """
+    files = read_capture(folder)
+    verdict = judge_capture(files, model_of(files, variant))
+    return Judged(
+        Status(verdict.status.value),
+        verdict.reason,
+        verdict_text(verdict),
+        dict(verdict.seen),
+        dict(verdict.predicted),
+        "its scenario left it in an unknown state" if verdict.taints else "",
+    )
+
+
+def model_of(files: Mapping[str, bytes], variant: str) -> KernelModel:
+    """The model for the host of a capture.
+
+    :raise ModelError: no such variant or model, or a release whose behaviour is not described.
+    :raise CaptureDamaged: the capture does not say what its host ran.
+    """
+    if "-" in variant:
+        return find_kernel(variant)
+    try:
+        raw = json.loads(files["facts.json"])
+        release = f"{raw['release']} {raw.get('kernel_version', '')}"
+    except (KeyError, ValueError, TypeError) as exc:
+        raise CaptureDamaged(f"facts.json does not say which kernel the host ran: {exc!r}") from exc
+    return kernel_for(variant, release)

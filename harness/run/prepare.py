@@ -45,20 +45,12 @@ _LOCAL_GUEST_KERNEL = "debian-6.1"
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeAs:
-    """Which model judges: variant of the kernel under test and its release as ``uname -r`` says."""
-
-    variant: str
-    release: str
-
-
-@dataclass(frozen=True, slots=True)
 class Bench:
-    """Ready to run scenarios: how to start a host, what to ship to it, and which model judges."""
+    """Ready to run scenarios: how to start a host, what to ship to it, and which variant the kernel is."""
 
     start: Callable[[], AbstractContextManager[Host]]
     payload: Payload
-    judge_as: JudgeAs
+    variant: str
     facts: dict[str, str]
 
 
@@ -98,7 +90,7 @@ def open_bench(
             replace(machine, accel=accel.name), keys, kernel.release, folder.console(name), observer.progress
         )
 
-    return Bench(start, payload, JudgeAs(kernel.variant, kernel.release), _facts(name, kernel, accel))
+    return Bench(start, payload, kernel.variant, _facts(name, kernel, accel))
 
 
 def _facts(name: str, kernel: BuiltKernel, accel: Accel) -> dict[str, str]:
@@ -130,8 +122,7 @@ def _local(store: Store, guest: BuiltKernel | None, request: Request) -> Bench:
         with start_local_host(request.disk) as host:
             yield host
 
-    release = platform.release()
-    return Bench(start, _payload(store, guest), JudgeAs("nowait", release), {"local release": release})
+    return Bench(start, _payload(store, guest), "nowait", {"local release": platform.release()})
 
 
 def _trial(

@@ -84,7 +84,7 @@ class _Run:
         except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
             status, reason, details = status_of(exc)
             for job in jobs:
-                self._add(Row(job.key, status, reason, job.scenario.title, details=details))
+                self._add(Row(job.key, status, reason, job.scenario.title, folder=job.key.folder, details=details))
             return
         self._result = replace(self._result, facts={**self._result.facts, **bench.facts})
         with Lease(bench.start, bench.payload) as lease:
@@ -107,7 +107,7 @@ class _Run:
                 exc.hint = "\n".join(filter(None, (exc.hint, diagnosis)))
                 raise
             self._observer.progress("judging")
-            judged = judge_folder(capture, bench.judge_as)
+            judged = judge_folder(capture, bench.variant)
         except Exception as exc:  # noqa: BLE001 - whatever it was, this job must get a verdict
             status, reason, details = status_of(exc)
             judged = Judged(status, reason, details)
@@ -116,9 +116,17 @@ class _Run:
         if judged.taints and lease.host is not None:
             lease.host.taint(judged.taints)
         return Row(
-            job.key, judged.status, judged.reason, title, judged.seen, judged.predicted,
-            time.monotonic() - began, job.key.folder, judged.details,
-        )  # fmt: skip
+            job.key,
+            judged.status,
+            judged.reason,
+            title,
+            judged.seen,
+            judged.predicted,
+            time.monotonic() - began,
+            job.key.folder,
+            judged.details,
+            bench.variant,
+        )
 
     def _add(self, row: Row) -> None:
         self._result = replace(self._result, rows=(*self._result.rows, row))

@@ -24,7 +24,7 @@ class Job:
 def select(scenarios: Sequence[Scenario], patterns: Iterable[str]) -> tuple[Scenario, ...]:
     """The scenarios that any pattern names, in the order of the files; all of them when there is no pattern.
 
-    A pattern is an id, a glob ("S2*"), a tag ("tag:smoke"), or the id of a matrix file, which means all its combinations.
+    A pattern is an id, a glob ("S2*"), a tag ("tag:smoke"), or the id of a matrix file (all its combinations).
 
     :raise UsageError: a pattern names nothing; the message has the nearest ids.
     """

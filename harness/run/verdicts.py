@@ -15,11 +15,8 @@ def status_of(exc: Exception) -> tuple[Status, str, str]:
     An exception that is none of ours is a bug of ours: ERROR, with the traceback in the details.
     """
     if not isinstance(exc, ApfError):
-        return (
-            Status.ERROR,
-            f"bug in the harness: {type(exc).__name__}: {exc}",
-            "".join(traceback.format_exception(exc)),
-        )
+        details = "".join(traceback.format_exception(exc))
+        return Status.ERROR, f"bug in the harness: {type(exc).__name__}: {exc}", details
     if isinstance(exc, KernelFault):
         status = Status.FAIL
     elif isinstance(exc, Unsupported):

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""apf judge: judge an old capture again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.report.results import Status
+from harness.run.judging import judge_folder
+
+_HELP = """\
+Judge a capture again: it holds all that is needed, so that the verdict can be had again for ever, also with a newer
+model, or against the model of another kernel ("what would noio-6.1 have done?").
+
+FOLDER is the folder of a scenario in the results (results/latest/S23+debian-6.1), or its capture/.
+Exit code: 0 PASS, 1 FAIL or INCONCLUSIVE or UNSUPPORTED, 3 ERROR.
+"""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this command."""
+    p = subparsers.add_parser(
+        "judge", help="judge an old capture again", description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    p.add_argument("folder", type=Path, metavar="FOLDER")
+    p.add_argument(
+        "-k", "--model", metavar="M", default="",
+        help='variant ("sync", "noio", "nowait") or name of a model; default: as the run judged',
+    )  # fmt: skip
+    p.add_argument("--json", action="store_true", help="as JSON")
+    p.set_defaults(func=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Judge and print."""
+    folder: Path = args.folder
+    if not folder.is_dir():
+        near = sorted(p.name for p in folder.parent.glob(f"{folder.name}+*")) if folder.parent.is_dir() else []
+        raise UsageError(f"{folder}: no such folder", hint=f"did you mean {', '.join(near)}?" if near else "")
+    capture = folder / "capture" if (folder / "capture").is_dir() else folder
+    judged = judge_folder(capture, args.model or _variant_of(capture.parent))
+    if args.json:
+        print(json.dumps({
+            "verdict": judged.status.value, "reason": judged.reason, "seen": dict(judged.seen),
+            "predicted": dict(judged.predicted), "details": judged.details,
+        }, indent=1))  # fmt: skip
+    else:
+        print(f"{judged.status}: {judged.reason}" if judged.reason else judged.status.value)
+        print(judged.details)
+    if judged.status is Status.PASS:
+        return 0
+    return 3 if judged.status is Status.ERROR else 1
+
+
+def _variant_of(folder: Path) -> str:
+    """What the run said that its kernel was; "nowait", as upstream is, for a capture that lies alone."""
+    try:
+        return str(json.loads((folder / "verdict.json").read_text())["variant"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "nowait"
