@@ -32,8 +32,8 @@ class CatalogKernel:
     """One kernel and how it comes about; paths are absolute.
 
     ``variant`` selects the model ("sync", "noio", "nowait"); ``patches`` names folders below kernels/patches (or single
-    files), applied in order; ``config`` the fragments, merged in order; ``base`` the kernel from whose finished
-    build this one is built incrementally.
+    files), applied in order; ``config`` the fragments, merged in order.  A patched kernel from a Debian source is built
+    incrementally from the same one unpatched.
     """
 
     id: str
@@ -45,7 +45,6 @@ class CatalogKernel:
     revision: str = ""
     config: tuple[Path, ...] = ()
     patches: tuple[Path, ...] = ()
-    base: str = ""
     cmdline: str = ""  # added to the command line of a virtual host with this kernel
     about: str = ""
 
@@ -68,9 +67,6 @@ def load(path: Path = CATALOG) -> dict[str, CatalogKernel]:
         kernel = _entry(name, entry, path.parent, problems)
         if kernel is not None:
             found[name] = kernel
-    for kernel in found.values():
-        if kernel.base and kernel.base not in found:
-            problems.append(f"{kernel.id}.base: there is no kernel {kernel.base!r}")
     if problems:
         raise CatalogError("\n".join(f"{path}: {problem}" for problem in problems))
     return found
@@ -112,7 +108,6 @@ _KEYS: dict[str, type] = {
     "revision": str,
     "config": list,
     "patches": list,
-    "base": str,
     "cmdline": str,
     "about": str,
 }
@@ -159,7 +154,6 @@ def _entry(name: str, raw: dict[str, Any], folder: Path, problems: list[str]) ->
         revision=raw.get("revision", ""),
         config=config,
         patches=patches,
-        base=raw.get("base", ""),
         cmdline=raw.get("cmdline", ""),
         about=raw.get("about", ""),
     )

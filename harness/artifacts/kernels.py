@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.artifacts import layout
+from harness.artifacts import builder, layout
 from harness.artifacts.catalog import CatalogKernel, SourceKind, find_kernel
 from harness.artifacts.modules import closure
 from harness.artifacts.packages import Packages, extract
@@ -29,6 +29,7 @@ class BuiltKernel:
     bzimage: Path
     modules: Path | None
     release: str  # as uname -r says
+    version: str  # the upstream version, e.g. "6.1.192", also where uname -r hides it
     variant: str  # "sync", "noio", "nowait": selects the model
     config: Path | None  # its .config, where known
     cmdline: str = ""  # to be added to the command line of a virtual host
@@ -48,11 +49,12 @@ def kernel(store: Store, wanted: str | CatalogKernel, progress: Progress = silen
         return _packaged(store, entry, progress)
     if entry.source is SourceKind.BZIMAGE:
         return _ready(store, entry)
-    raise CatalogError(f"{entry.id}: kernels from source cannot be built yet")
+    folder, identity = builder.build(store, entry, progress)
+    return _built(entry, folder, identity, modules=False)
 
 
-def release_of(bzimage: Path) -> str:
-    """uname -r of a bzImage, from the version string its setup header points to.
+def banner_of(bzimage: Path) -> str:
+    """The version string of a bzImage: release, builder, number, and what the distribution adds.
 
     Documentation/x86/boot.rst: "HdrS" at 0x202, kernel_version at 0x20e, relative to 0x200.
 
@@ -63,7 +65,26 @@ def release_of(bzimage: Path) -> str:
     if head[0x202:0x206] != b"HdrS":
         raise CatalogError(f"{bzimage} is not a bzImage: the setup header is missing")
     at = int.from_bytes(head[0x20E:0x210], "little") + 0x200
-    return head[at : head.index(b"\0", at)].split(b" ")[0].decode("ascii", "replace")
+    return head[at : head.index(b"\0", at)].decode("ascii", "replace")
+
+
+def _built(entry: CatalogKernel, folder: Path, identity: str, *, modules: bool) -> BuiltKernel:
+    """The kernel of a store entry."""
+    banner = banner_of(folder / "bzImage")
+    # Debian's releases stop at 6.1.0; the version that counts follows the distribution's name.
+    version = re.search(r"Debian (\d+\.\d+(?:\.\d+)?)", banner) or re.match(r"(\d+\.\d+(?:\.\d+)?)", banner)
+    config = folder / "config"
+    return BuiltKernel(
+        id=entry.id,
+        bzimage=folder / "bzImage",
+        modules=folder / "modules" if modules else None,
+        release=banner.split(" ")[0],
+        version=version[1] if version else "",
+        variant=entry.variant,
+        config=config if config.is_file() else None,
+        cmdline=entry.cmdline,
+        identity=identity,
+    )
 
 
 def _packaged(store: Store, entry: CatalogKernel, progress: Progress) -> BuiltKernel:
@@ -89,30 +110,18 @@ def _packaged(store: Store, entry: CatalogKernel, progress: Progress) -> BuiltKe
                 shutil.copyfile(path, folder / "modules" / path.name)
 
     folder = store.get(recipe, build)
-    return BuiltKernel(
-        id=entry.id,
-        bzimage=folder / "bzImage",
-        modules=folder / "modules",
-        release=release_of(folder / "bzImage"),
-        variant=entry.variant,
-        config=folder / "config",
-        cmdline=entry.cmdline,
-        identity=f"{images[0].name} {images[0].version}",
-    )
+    return _built(entry, folder, f"{images[0].name} {images[0].version}", modules=True)
 
 
 def _ready(store: Store, entry: CatalogKernel) -> BuiltKernel:
     assert entry.path is not None
     if not entry.path.is_file():
         raise CatalogError(f"{entry.id}: there is no file {entry.path}")
-    release = release_of(entry.path)
     source = entry.path
+    banner_of(source)
     recipe = Recipe("kernel", {"version": 1, "bzimage": layout.digest([source], source.parent)})
-    folder = store.get(recipe, lambda draft: _copy(source, draft / "bzImage"))
-    return BuiltKernel(
-        entry.id, folder / "bzImage", None, release, entry.variant, None, entry.cmdline, f"{source} {recipe.key[:12]}"
-    )
 
+    def build(folder: Path) -> None:
+        shutil.copyfile(source, folder / "bzImage")
 
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
+    return _built(entry, store.get(recipe, build), f"{source} {recipe.key[:12]}", modules=False)

@@ -55,6 +55,14 @@ class Recipe:
         return f"{self.kind}-{self.key[:24]}"
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A work folder and the descriptor of the lock on it."""
+
+    folder: Path
+    lock: int
+
+
 def default_root() -> Path:
     """``$XDG_CACHE_HOME/apf``, or ``~/.cache/apf``."""
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -107,26 +115,29 @@ class Store:
         return final
 
     @contextlib.contextmanager
-    def work(self, name: str) -> Iterator[Path]:
+    def work(self, name: str) -> Iterator[Work]:
         """A folder that stays after an interruption; one process at a time has it."""
-        with self.lock(f"work-{name}"), self._space():
+        with self.lock(f"work-{name}") as lock, self._space():
             folder = self.root / "work" / name
             folder.mkdir(parents=True, exist_ok=True)
-            yield folder
+            yield Work(folder, lock)
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold the lock ``name``; waits without limit for a living holder, and a dead one holds nothing."""
+    def lock(self, name: str) -> Iterator[int]:
+        """Hold the lock ``name``; waits without limit for a living holder, and a dead one holds nothing.
+
+        Yields the descriptor that holds it: a child that inherits it holds the lock too.
+        """
         path = self.root / "locks" / f"{name}.lock"
         with path.open("w") as file:
             if not _try_lock(file):
                 self.progress(f"waiting for another run that makes {name}")
                 fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            yield file.fileno()
 
     def _make(self, recipe: Recipe, build: Callable[[Path], None], final: Path) -> None:
         for stale in (self.root / "tmp").glob(f"{recipe.name}.*"):
-            _remove(stale)
+            remove(stale)
         draft = Path(tempfile.mkdtemp(prefix=f"{recipe.name}.", dir=self.root / "tmp"))
         try:
             build(draft)
@@ -136,7 +147,7 @@ class Store:
             os.rename(draft, final)
         finally:
             if draft.exists():
-                _remove(draft)
+                remove(draft)
 
     def _remove_stale(self) -> None:
         """Remove drafts whose makers died."""
@@ -144,7 +155,7 @@ class Store:
             name = re.sub(r"\.[^.]*$", "", draft.name)
             with (self.root / "locks" / f"{name}.lock").open("w") as file:
                 if _try_lock(file) and draft.is_dir():
-                    _remove(draft)
+                    remove(draft)
 
     @contextlib.contextmanager
     def _space(self) -> Iterator[None]:
@@ -185,7 +196,7 @@ def _seal(folder: Path) -> None:
         path.chmod(path.stat().st_mode & ~0o222)
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove a folder of ours, also when its sub-folders are not writable."""
     for path, _, _ in os.walk(folder):
         os.chmod(path, 0o700)
