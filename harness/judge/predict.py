@@ -60,7 +60,7 @@ def situation_of(plan: p.Plan, kernel: KernelModel, facts: Mapping[str, Any] | N
         pages=tuple(_page(plan, vma, page, n, offsets) for n, page in enumerate(plan.pages)),
         steps=tuple(_step(plan, item) for item in plan.items),
         vcpus=plan.guest.vcpus,
-        guest=_guest(plan),
+        guest=_guest(plan, kernel),
         device=m.Device(
             delay_ns=0 if zram else device.delay_ms * MS,
             synchronous=zram,
@@ -77,7 +77,7 @@ def situation_of(plan: p.Plan, kernel: KernelModel, facts: Mapping[str, Any] | N
 
 
 def _offsets(facts: Mapping[str, Any] | None) -> dict[int, int]:
-    pages = facts.get("pages", []) if facts else []
+    pages = facts.get("pages", {}).values() if facts else ()
     return {page["gpa"]: page["swap_offset"] for page in pages if page.get("swap_offset")}
 
 
@@ -117,7 +117,7 @@ def _resident(backing: Backing, start: p.PageStart) -> tuple[Pte, Folio | None]:
     return Pte.NONE, None
 
 
-def _guest(plan: p.Plan) -> m.GuestStart:
+def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
     apf, guest = plan.guest.apf, plan.guest
     named = guest.cpu.split(",")[0] not in _BARE_CPUS
     shown = not named or "+kvm-asyncpf-int" in guest.cpu
@@ -132,7 +132,12 @@ def _guest(plan: p.Plan) -> m.GuestStart:
         ack=apf.ack,
         ack_first=apf.ack_first,
         idle=guest.idle,
-        features=PvFeatures(vmexit=not named, interrupt=shown, enforced="+kvm-pv-enforce-cpuid" in guest.cpu),
+        features=PvFeatures(
+            async_pf=kernel.has_apf,
+            vmexit=not named,
+            interrupt=shown,
+            enforced="+kvm-pv-enforce-cpuid" in guest.cpu or not kernel.has_apf,
+        ),
         lapic_in_kernel=guest.irqchip != "off",
         hlt_exits=not guest.cpu_pm,
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The host's memory in the simulation: pages, SPTEs, read-ahead, reads in flight; walks of threads through gup.py.
 
-Threads are named "V" (any vCPU thread), "W" (a kworker) and "other".
+Threads are named "V" (any vCPU thread), "W" (a kworker) and "OTHER".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.model.pages import HostPage, Lock, Pte, read_completed, read_submit
 from harness.model.readahead import ReadaheadState
 from harness.model.simulate_engine import Process, Signal, Wait
 from harness.model.simulate_world import DelayDevice, World
-from harness.model.walk import Counters, End, Environment, Leg, Read, Step
+from harness.model.walk import Counters, End, Environment, Leg, Read, Step, Thread
 
 _PAGE = 4096
 _COUNTERS = {"pgmaj": "PGMAJ", "pswpin": "PSWPIN", "ra": "RA", "rah": "RAH", "swpin_zero": "SWPIN_ZERO"}
@@ -133,7 +133,8 @@ class Memory:
         """Another process reads the page of the file: it is locked until the read ends."""
         vpn = self.vpn(gpa)
         self.pages[vpn] = read_submitted(self.pages[vpn])
-        self._submit(Read("other", "index", self.pages[vpn].index, (self.pages[vpn].index,)), "other", -1, vpn)  # type: ignore[arg-type]
+        index = self.pages[vpn].index
+        self._submit(Read(Thread.W, "index", index, (index,)), "OTHER", -1, vpn)
 
     def _busy(self, vpn: int) -> bool:
         page = self.pages[vpn]
@@ -144,7 +145,9 @@ class Memory:
         self.readahead = leg.readahead
         self._account(leg.counters, who)
         for read in leg.reads:
-            self._submit(read, who, vcpu, vpn)
+            # A poll or a wait for the read just submitted: it lasts as long as the device takes.
+            at_once = read.synchronous and leg.wait is None
+            self._submit(replace(read, synchronous=at_once), who, vcpu, vpn)
 
     def _account(self, moved: Counters, who: str) -> None:
         self.world.count(f"MAJ_{who}", moved.maj)

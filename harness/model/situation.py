@@ -110,7 +110,7 @@ class Timing:
     """Durations that the model does not know: small against the device's delay, different on each machine."""
 
     name: str = "quick"
-    exit_ns: int = 2_000  # one exit, its handling and the entry
+    exit_ns: int = 20_000  # one exit, its handling and the entry
     worker_ns: int = 5_000  # from schedule_work to the worker's first instruction
     host_ns: int = 1_000_000  # the agent between two host actions
     timer_phase: int = 0  # per mille of its period by which the guest's timer starts early

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The counts that the scenario catalogue gives, held against what the model derives from the scenario files.
+
+The numbers are the catalogue's, in terms of N, the number of touches (or of pairs); never those of a run of the model.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.judge.predict import predict
+from harness.model.kernels import find_kernel
+from harness.model.outcomes import Count
+from harness.model.situation import Prediction
+from harness.scenario.build import build_plan
+from harness.scenario.load import load_text
+from harness.scenario.plan import Op, Plan
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+N61 = ("nowait-5.10", "nowait-6.1")
+N612 = ("nowait-6.12",)
+NIO = ("noio-6.1",)
+P1 = ("noio-6.1-p1",)
+NOWAIT = N61 + N612
+ALL = NOWAIT + NIO + P1
+
+Row = tuple[str, tuple[str, ...], dict[str, int | str]]
+# A string is a multiple of N ("N", "2N").  ACC counts the wake-all of the one vCPU too: "N+1".
+ROWS: list[Row] = [
+    ("S20", ALL, {"PF": "N", "TRY": 0, "MAJ_V": 0, "MIN_V": 0, "FAST": "N", "BIO_V": 0, "BIO_W": 0}),
+    ("S22", ALL, {"TRY": 0, "MIN_V": "N", "MAJ_V": 0, "PSWPIN": 0, "PGMAJ": 0}),
+    ("S23", N61, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "BIO_V": "N", "BIO_W": 0, "SYNC": "N"}),
+    ("S23", N612, {"NPt": "N", "MAJ_V": 0, "PGMAJ": "N", "BIO_V": "N", "DONE": "N", "RDY": "N", "ACC": "N+1"}),
+    ("S23", NIO, {"NPt": "N", "MAJ_V": 0, "BIO_V": 0, "BIO_W": "N", "RDY": "N", "ACC": "N+1", "PGMAJ": "N"}),
+    ("S23", ("sync-6.1", "sync-2010"), {"TRY": 0, "MAJ_V": "N", "RDY_ALL": 0, "BIO_V": "N"}),
+    ("S24", N61, {"NPt": 3, "MAJ_V": 13, "BIO_W": 0}),  # windows 8, 4, 2, then 1
+    ("S24", N612, {"NPt": "N", "MAJ_V": 0, "PGMAJ": "N", "PSWPIN": 8 + 4 + 2 + 13}),
+    ("S24", NIO, {"NPt": "N", "BIO_V": 0, "READ_W": 8 + 4 + 2 + 13}),
+    ("S25", NOWAIT, {"NPt": "N/2", "MIN_V": "N/2", "MAJ_V": 0, "PSWPIN": "N", "RA": "N/2", "RAH": "N/2", "BIO_W": 0}),
+    ("S25", NIO, {"NPt": "N/2", "MIN_V": "N/2", "MAJ_V": 0, "PSWPIN": "N", "BIO_V": 0, "BIO_W": "N"}),
+    ("S28", NOWAIT, {"NPt": 2, "RDY": 2, "PGMAJ": 1, "REP": 0}),
+    ("S29", NOWAIT, {"TRY": 2, "NPt": 1, "REP": 1, "RDY": 1, "ACC": 2}),
+    ("S29", NIO, {"TRY": 1, "NPt": 1, "REP": 0, "RDY": 1, "BLOCK": 1}),
+    ("S31", N61, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "BIO_V": 0, "BIO_W": 0}),
+    ("S31", N612, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "BIO_V": "N"}),
+    ("S31", NIO, {"NPt": "N", "RDY": "N", "MAJ_V": 0, "READ_V": 0}),
+    ("S34", NOWAIT + P1, {"TRY": 0, "MAJ_V": "N", "SYNC": "N"}),  # page-cluster 0: each is a cluster miss
+    ("S34", NIO, {"NPt": "N", "MAJ_V": 0, "BIO_V": 0, "BIO_W": "N"}),
+    ("S36", NOWAIT, {"NPt": "N", "PGMAJ": "N", "MAJ_V": 0, "BIO_V": "N", "BIO_W": 0}),
+    ("S36", NIO, {"NPt": "N", "PGMAJ": "N", "MAJ_V": 0, "BIO_V": 0, "BIO_W": "N"}),
+    ("S37", NOWAIT, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N"}),
+    ("S37", NIO, {"NPt": "N", "MAJ_V": 0}),
+    ("S60", ALL, {"NPt": "N/2", "INJ": "N/2", "RDY": "N/2", "ACC": "N/2+1", "ACK": "N/2+1"}),
+    ("S61", ALL, {"NPh": 1, "NPt": 0, "INJ": 0, "RDY": 1, "ACC": 1, "REP": 0}),
+    ("S62", ALL, {"NPt": 1, "NPh": 0, "INJ": 1, "RDY": 1, "ACC": 2}),
+    ("S63", ALL, {"TRY": 0, "SYNC": 1, "DONE": 0}),
+    ("S64", ALL, {"TRY": 1, "NPh": 1, "SYNC": 1}),
+]  # fmt: skip
+
+
+def plan_of(name: str) -> Plan:
+    path = SCENARIOS / f"{name}.toml"
+    (scenario,) = load_text(path.name, path.read_text())
+    return build_plan(scenario, nonce=0x1234_5678_9ABC_DEF0)
+
+
+def value(want: int | str, n: int) -> int:
+    if isinstance(want, int):
+        return want
+    base, _, more = want.partition("+")
+    scaled = n // 2 if base == "N/2" else n * int(base.removesuffix("N") or 1)
+    return scaled + int(more or 0)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kernel", "want"),
+    [pytest.param(s, k, w, id=f"{s}-{k}") for s, kernels, w in ROWS for k in kernels],
+)
+def test_counts_of_the_catalogue(scenario: str, kernel: str, want: dict[str, int | str]) -> None:
+    plan = plan_of(scenario)
+    n = sum(1 for i in plan.items if i.op is Op.TOUCH)
+    answer = predict(plan, find_kernel(kernel))
+    got = {name: answer.totals[name] for name in want}
+    assert got == {name: Count.exactly(value(w, n)) for name, w in want.items()}
+    assert answer.ends
+    assert consistent(answer)
+
+
+def consistent(answer: Prediction) -> bool:
+    """Laws that hold between the totals of one run with one timing."""
+    t = {name: c.low for name, c in answer.totals.items() if c.low == c.high}
+    if {"TRY", "NP", "REP", "FAIL"} <= set(t):
+        assert t["TRY"] == t["NP"] + t["REP"] + t["FAIL"]  # D01
+    if {"NP", "NPt", "NPh"} <= set(t):
+        assert t["NP"] == t["NPt"] + t["NPh"]
+    if {"PF", "FAST", "MINOR", "SYNC", "BLOCK", "NP", "REP"} <= set(t):
+        assert t["PF"] == t["FAST"] + t["MINOR"] + t["SYNC"] + t["BLOCK"] + t["NP"] + t["REP"]
+    return True
+
+
+@pytest.mark.parametrize("kernel", [k for k in ALL if k != "sync-2010"])
+def test_s21_reads_map_the_zero_page_and_writes_copy_it(kernel: str) -> None:
+    answer = predict(plan_of("S21"), find_kernel(kernel))
+    assert answer.totals["PF"] == Count.exactly(96)
+    assert answer.totals["MIN_V"] == Count.exactly(96)
+    assert answer.totals["TRY"] == Count.exactly(0)
+
+
+def test_s21_before_read_faults_were_told_from_writes() -> None:
+    answer = predict(plan_of("S21"), find_kernel("sync-2010"))
+    assert answer.totals["PF"] == Count.exactly(64), "reads allocate, so the later writes do not fault"
+
+
+def test_noio_neighbour_blocks_unless_the_worker_is_late() -> None:
+    answer = predict(plan_of("S28"), find_kernel("noio-6.1"))
+    assert answer.totals["NPt"].low == 1
+    assert answer.totals["NPt"].reason
+    second = answer.items[1]
+    assert second.outcome.value == "block"
+
+
+def test_every_read_has_its_value() -> None:
+    plan = plan_of("S23")
+    answer = predict(plan, find_kernel("nowait-6.1"))
+    for item, predicted in zip(plan.items, answer.items, strict=True):
+        assert predicted.value == item.gpa ^ plan.nonce ^ 0x5555555555555555
