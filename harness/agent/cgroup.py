@@ -32,7 +32,12 @@ class ScenarioCgroup:
         return f"{self.path}/pool"
 
     def stat(self) -> dict[str, int]:
-        """memory.stat of the whole scenario (children included)."""
+        """memory.stat of the whole scenario (children included), exact.
+
+        memory.stat alone may be two seconds old (mm/memcontrol.c:mem_cgroup_flush_stats); reading cpu.stat folds in
+        what every controller has per CPU (kernel/cgroup/rstat.c:cgroup_rstat_flush_locked).
+        """
+        read_text(f"{self.path}/cpu.stat")
         return key_values(read_text(f"{self.path}/memory.stat"))
 
 

@@ -56,8 +56,8 @@ class Control:
 def decode_control(raw: bytes, vcpus: int) -> Control:
     """``raw``: at least 64 + 4 * vcpus bytes of the control page."""
     counts = struct.unpack_from(f"<{vcpus}I", raw, 64)
-    fixed = _CONTROL.unpack_from(raw)
-    return Control(*fixed[:9], counts=counts)
+    magic, nonce, state, go, host_index, ended, end_mark, tsc_khz, entries = _CONTROL.unpack_from(raw)
+    return Control(magic, nonce, state, go, host_index, ended, end_mark, tsc_khz, entries, counts)
 
 
 class ProcessMemory:

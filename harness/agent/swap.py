@@ -39,15 +39,26 @@ class Device:
 
 
 def open_device(journal: Journal, swap: Swap, disk: str, name: str) -> Device:
-    """Set the plan's device up, reads not delayed yet, and make it rotational or not before anybody asks.
+    """Set the plan's device up, reads not delayed yet, and rotational or not as planned.
 
     :raise Unsupported: the host has no dm-delay, no zram, or no disk was given.
     """
-    device = _open_zram(journal, swap) if swap.kind is SwapKind.ZRAM else _open_delay(journal, swap, disk, name)
-    rotational = f"/sys/block/{device.kernel_name}/queue/rotational"
-    if device.name or read_text(rotational).strip() != str(int(swap.rotational)):
-        write_text(rotational, str(int(swap.rotational)))  # goes with the device, nothing to undo
-    return device
+    if swap.kind is SwapKind.ZRAM:
+        return _open_zram(journal, swap)
+    return _open_delay(journal, swap, disk, name)
+
+
+def _set_rotational(journal: Journal, disk: str, rotational: bool) -> None:
+    """Of the disk itself, never of a device above it, and before swapon until after swapoff.
+
+    Each new dm table takes the flag from the disk again (drivers/md/dm-table.c:dm_table_set_restrictions), and swapoff
+    decrements nr_rotate_swap by what it finds then (mm/swapfile.c, 5.10 to 6.12): if that is not what swapon found, VMA
+    read-ahead stays off on this host until it boots again.
+    """
+    name = os.path.basename(os.path.realpath(disk))
+    if not os.path.isdir(f"/sys/block/{name}"):
+        raise Unsupported(f"{disk} is not a whole disk")
+    journal.write(f"/sys/block/{name}/queue/rotational", str(int(rotational)))
 
 
 def _open_delay(journal: Journal, swap: Swap, disk: str, name: str) -> Device:
@@ -59,6 +70,7 @@ def _open_delay(journal: Journal, swap: Swap, disk: str, name: str) -> Device:
     sectors = block_bytes(disk) >> 9
     if sectors < wanted:
         raise Unsupported(f"{disk} has {sectors >> 11} MiB, the plan wants {swap.size_mib}")
+    _set_rotational(journal, disk, swap.rotational)
     journal.change("dm", name=name)
     path = dm.create(name, disk, wanted, 0)
     return Device(path, path.removeprefix("/dev/"), name, disk, wanted)
@@ -74,6 +86,7 @@ def _open_zram(journal: Journal, swap: Swap) -> Device:
         raise Unsupported("the host's kernel has no zram")
     if read_text(f"/sys/block/{name}/disksize").strip() != "0":
         raise Unsupported(f"{name} is in use on this host")
+    _set_rotational(journal, name, swap.rotational)
     journal.change("zram", name=name)
     write_text(f"/sys/block/{name}/disksize", str(swap.size_mib << 20))
     return Device(f"/dev/{name}", name)
