@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """madvise(2) inside another process, by ptrace(2), for what process_madvise refuses.
 
-MADV_RANDOM is one (mm/madvise.c:process_madvise_behavior_valid).  x86-64.  The main thread is stopped, made to execute
-one ``syscall`` instruction that exists in its C library or vdso, and put back as it was.  orig_rax is -1 for the step,
-so that the kernel does not restart an interrupted call there; with the old registers back, it restarts as usual.
+MADV_RANDOM and MADV_NOHUGEPAGE are (mm/madvise.c:process_madvise_behavior_valid).  x86-64.  The main thread is stopped,
+made to execute one ``syscall`` instruction that exists in its C library or vdso, and put back as it was.  orig_rax is
+-1 for the step, so that the kernel does not restart an interrupted call there; with the old registers back, it restarts
+as usual.
 """
 
 from __future__ import annotations

@@ -62,8 +62,9 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> End:
     capture.step("guest-ready", tsc_khz=memory.control().tsc_khz)
     await guest.stop()
     target = Target(plan, guest.pid, memory, session.group, _ram_fd(session, guest, stack))
+    await asyncio.to_thread(_advise, session, target)
     await asyncio.to_thread(_prepare, session, target)
-    await asyncio.to_thread(_arm, session, target, tids)
+    await asyncio.to_thread(_arm, session, tids)
     await guest.cont()
     session.counters("before", guest, tids)
     return await _go(session, guest, memory, tids)
@@ -76,6 +77,19 @@ def _ram_fd(session: Session, guest: Guest, stack: ExitStack) -> int:
     fd = open_memfd(guest.pid) if backing is Backing.MEMFD else os.open(session.ram_path, os.O_RDONLY | os.O_CLOEXEC)
     stack.callback(os.close, fd)
     return fd
+
+
+def _advise(session: Session, target: Target) -> None:
+    """Advice on the RAM mapping.
+
+    QEMU advises MADV_HUGEPAGE for all RAM, and file read-ahead takes that for a wish to read 4 MiB at a time even with
+    huge pages off (mm/filemap.c:do_sync_mmap_readahead, since 5.18).
+    """
+    size = session.plan.guest.memory_mib << 20
+    if session.plan.memory.backing is Backing.FILE:
+        inject.madvise_apart(target.pid, target.memory.base, size, syscalls.MADV_NOHUGEPAGE)
+    if session.plan.memory.random_advice:
+        inject.madvise_apart(target.pid, target.memory.base, size, syscalls.MADV_RANDOM)
 
 
 def _prepare(session: Session, target: Target) -> None:
@@ -93,11 +107,8 @@ def _prepare(session: Session, target: Target) -> None:
         raise PreconditionFailed(proof["reason"])
 
 
-def _arm(session: Session, target: Target, tids: tuple[int, ...]) -> None:
-    """The plan's read-ahead, delay and advice; recording on."""
-    if session.plan.memory.random_advice:
-        size = session.plan.guest.memory_mib << 20
-        inject.madvise_apart(target.pid, target.memory.base, size, syscalls.MADV_RANDOM)
+def _arm(session: Session, tids: tuple[int, ...]) -> None:
+    """The plan's read-ahead and delay; filters of the trace."""
     session.arm()
     if session.tracing:
         session.tracing.follow_threads(tids)
