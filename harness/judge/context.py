@@ -7,10 +7,9 @@ from collections.abc import Mapping
 
 from harness.evidence.capture import Evidence
 from harness.evidence.guestlog import GuestLog, Record
-from harness.model.events import WAKE_ALL_TOKEN
 from harness.model.protocol_types import Context, FaultState, InitialVcpu
 from harness.model.situation import Prediction
-from harness.scenario.plan import PAGE_SIZE, SHARED_GPA, Backing, GuestKind, Op, Plan, SwapKind
+from harness.scenario.plan import Backing, GuestKind, Op, Plan, SwapKind
 
 _MEMORY = {Backing.ANON: "anon", Backing.MEMFD: "shmem", Backing.FILE: "file"}
 
@@ -53,23 +52,16 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
 
 
 def initial(plan: Plan) -> tuple[InitialVcpu, ...]:
-    """The vCPUs at the first event: a probe guest has enabled async page faults and taken its wake-all before READY;
-    a Linux guest of the boot workload is traced from its first instruction."""
-    apf = plan.guest.apf
-    if plan.guest.kind is GuestKind.LINUX:
-        boot = plan.guest.workload == "boot"
-        start = InitialVcpu(en=0, last_id=0) if boot else InitialVcpu(en=None, last_id=None, live=None, wakeup=None)
-        return tuple(start for _ in range(plan.guest.vcpus))
-    return tuple(_probe(plan, v, apf.en_flags & 0b1001 == 0b1001) for v in range(plan.guest.vcpus))
+    """The vCPUs at the first event: none has enabled async page faults yet.
 
-
-def _probe(plan: Plan, vcpu: int, enabled: bool) -> InitialVcpu:
-    apf = plan.guest.apf
-    area = apf.en_gpa if apf.en_gpa >= 0 else SHARED_GPA + PAGE_SIZE * vcpu
-    pending = enabled and not apf.lapic_enabled
-    return InitialVcpu(
-        en=area | apf.en_flags if apf.en_flags else 0, int_vec=apf.vector, last_id=0, live=(), wakeup=pending
-    )
+    The probe guest does so when it is let go, a Linux guest of the boot workload is traced from its first instruction;
+    other Linux guests have booted before the trace begins, so nothing is known of them.
+    """
+    if plan.guest.kind is GuestKind.LINUX and plan.guest.workload != "boot":
+        start = InitialVcpu(en=None, last_id=None, live=None, wakeup=None)
+    else:
+        start = InitialVcpu(en=0, last_id=0)
+    return tuple(start for _ in range(plan.guest.vcpus))
 
 
 def _faults(plan: Plan) -> Mapping[tuple[int, int], tuple[FaultState, ...]]:
@@ -91,12 +83,7 @@ def _tokens(log: GuestLog, vcpu: int) -> tuple[tuple[int, int], ...]:
 
 
 def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:
-    """Those since the guest was let go: the wake-all of the set-up came before the first item."""
-    entries = log.vcpus[vcpu]
-    first = next((i for i, e in enumerate(entries) if e.kind is Record.START), len(entries))
-    return tuple(
-        e.a for i, e in enumerate(entries) if e.kind is Record.READY and not (i < first and e.a == WAKE_ALL_TOKEN)
-    )
+    return tuple(e.a for e in log.vcpus[vcpu] if e.kind is Record.READY)
 
 
 def _kvm_stats(counters: Mapping[str, int]) -> Mapping[str, int] | None:

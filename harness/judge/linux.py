@@ -32,9 +32,7 @@ def match_linux(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]
         seen = after.get(cpu, 0) - (0 if boots or before is None else before.get(cpu, 0))
         want = tokens[cpu] + (1 if boots else 0)
         if seen != want:
-            yield Finding(
-                "D16", f"CPU {cpu}: HYP counted {seen}, the host injected {tokens[cpu]} tokens: {want} are due"
-            )
+            yield Finding("D16", f"CPU {cpu}: HYP counted {seen}, the host injected {tokens[cpu]} tokens: {want} due")
 
 
 def hyp_rows(result: tuple[str, ...]) -> tuple[Mapping[int, int] | None, Mapping[int, int] | None]:
