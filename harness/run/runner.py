@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.artifacts.store import Store
-from harness.errors import ApfError, UsageError
+from harness.errors import UsageError
 from harness.report.results import Key, Row, RunResult
 from harness.run.folder import RunFolder
 from harness.run.judging import Judged, judge_folder
@@ -98,21 +98,17 @@ class _Run:
         where = self._folder.start(job.key, plan, repeat_command(self._request, job.key))
         capture = where / "capture"
         title = job.scenario.title
+        judged: Judged | None = None
         try:
-            try:
-                performer = lease.performer()
-                performer.perform(plan, capture, lambda step, _told: self._observer.progress(step))
-            except ApfError as exc:
-                diagnosis = lease.host.diagnose() if lease.host is not None else ""
-                exc.hint = "\n".join(filter(None, (exc.hint, diagnosis)))
-                raise
-            self._observer.progress("judging")
-            judged = judge_folder(capture, bench.variant)
+            lease.performer().perform(plan, capture, lambda step, _told: self._observer.progress(step))
         except Exception as exc:  # noqa: BLE001 - whatever it was, this job must get a verdict
-            status, reason, details = status_of(exc)
-            judged = Judged(status, reason, details)
-            if lease.host is not None:
-                lease.host.taint(reason)
+            judged = self._failed(exc, lease)
+        if judged is None:
+            self._observer.progress("judging")
+            try:
+                judged = judge_folder(capture, bench.variant)
+            except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
+                judged = Judged(*status_of(exc))
         if judged.taints and lease.host is not None:
             lease.host.taint(judged.taints)
         return Row(
@@ -127,6 +123,14 @@ class _Run:
             judged.details,
             bench.variant,
         )
+
+    def _failed(self, exc: Exception, lease: Lease) -> Judged:
+        """The verdict when the performance itself failed, with the host's last words; the host is used up."""
+        status, reason, details = status_of(exc)
+        if lease.host is not None:
+            lease.host.taint(reason)
+            details = "\n".join(filter(None, (details, lease.host.diagnose())))
+        return Judged(status, reason, details)
 
     def _add(self, row: Row) -> None:
         self._result = replace(self._result, rows=(*self._result.rows, row))
