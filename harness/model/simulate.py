@@ -23,6 +23,7 @@ TIMINGS = (
     Timing(),
     Timing("slow workers", worker_ns=3 * MS),
     Timing("slow exits", exit_ns=300_000, worker_ns=5_000),
+    Timing("slow device", device_ns=12 * MS),
     Timing("slow exits and workers, early timer", exit_ns=300_000, worker_ns=3 * MS, host_ns=20 * MS, timer_phase=900),
 )
 _FAULTED = (Outcome.NONE, Outcome.ERROR)

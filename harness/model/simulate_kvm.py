@@ -18,6 +18,7 @@ from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.simulate_engine import Process, Signal, Wait
 from harness.model.simulate_memory import Memory, Resolution
+from harness.model.simulate_why import deciding
 from harness.model.simulate_world import Fault, World
 from harness.model.situation import Step
 from harness.model.walk import End
@@ -61,8 +62,9 @@ class KvmVcpu:
             gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, "V", self.index
         )
         if first.end is not End.ASYNC:
-            self._resolved(step, first, why=_last(first))
+            self._resolved(step, first, why=deciding(first.steps))
             return
+        how = deciding(first.steps)
         refused = d.why_not_async(s)
         if not refused:
             world.emit(Event(Kind.TRY, self.index, gpa=step.gpa))
@@ -78,7 +80,7 @@ class KvmVcpu:
             world.count("FAIL")
             refused = "64 works are queued or no memory for the work"
         got = yield from self._blocking(step, first)
-        self._resolved(step, got, why=f"not asynchronous: {refused}")
+        self._resolved(step, got, why=f"{how}; not asynchronous: {refused}")
 
     def _setup(self, step: Step) -> tuple[Setup, Work | None]:
         if self.tries - 1 in self.world.situation.failing_setups and step.gpa >> 12 not in self.state.gfns:
@@ -98,7 +100,7 @@ class KvmVcpu:
         else:
             why = "kvm_can_deliver_async_pf is false: the vCPU halts"
         outcome = Outcome.TOKEN if setup is Setup.TOKEN else Outcome.HALT
-        fault = Fault(outcome, issuer, work.token, "B.4", f"{_last(first)}; {why}")
+        fault = Fault(outcome, issuer, work.token, "B.4", f"{deciding(first.steps)}; {why}")
         world.item(step.index).faults.append(fault)
         cycles = sum(1 for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))
         if cycles > _LOOP_AFTER:
@@ -250,11 +252,3 @@ class KvmVcpu:
         if msr == MSR_ASYNC_PF_EN and not result.gp:
             self.spins = 0
         return not result.gp
-
-
-def _last(got: Resolution) -> str:
-    """The step of a walk that decided, for people."""
-    if not got.steps:
-        return str(got.outcome)
-    step = got.steps[-1]
-    return f"{step.function}: {step.why or step.result}"

@@ -178,7 +178,8 @@ class Memory:
             self.world.engine.spawn(self._read(vpns))
 
     def _read(self, vpns: list[int]) -> Process:
-        yield Wait(until_ns=self.world.engine.now + self.device.delay_ns, signals=(self.device.loaded,))
+        length = self.device.delay_ns + self.world.situation.timing.device_ns
+        yield Wait(until_ns=self.world.engine.now + length, signals=(self.device.loaded,))
         for vpn in vpns:
             page = self.pages[vpn]
             if page.folio is not None and page.folio.lock is Lock.READ:

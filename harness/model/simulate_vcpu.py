@@ -15,6 +15,7 @@ from harness.model.situation import Step, StepKind
 
 TIMER_VECTOR = 0x40
 """guest-images/probe/layout.h: VEC_TIMER"""
+MSR_X2APIC_SPIV = 0x80F
 _EN_EFFECTIVE = d.EN_ENABLED | d.EN_DELIVERY_AS_INT
 
 
@@ -76,7 +77,7 @@ class Vcpu:
         if start.en_flags:
             yield from self._wrmsr(MSR_ASYNC_PF_EN, start.en_flags, area_ok=start.area_ok)
         if not start.lapic_enabled:
-            d.set_lapic_software_enable(s, True)
+            yield from self._lapic(True)
         yield from self._exit()
         if self.host_end:  # the machine was reset while the guest waited in a HOST item
             yield from self._host_wait(self.host_end)
@@ -220,8 +221,7 @@ class Vcpu:
             good = yield from self._wrmsr(step.msr, step.value, area_ok=step.area_ok)
             world.item(step.index).gp = not good
         elif step.kind is StepKind.LAPIC:
-            d.set_lapic_software_enable(s, bool(step.value))
-            yield from self._exit()
+            yield from self._lapic(bool(step.value))
         elif step.kind is StepKind.PAGING:
             if d.set_paging(s, False):
                 yield from kvm.clear()
@@ -268,6 +268,12 @@ class Vcpu:
             self.probe.ready(WAKE_ALL_TOKEN)
         yield from self._exit()
         return good
+
+    def _lapic(self, on: bool) -> Generator[Wait, None, None]:
+        """cpu.c:apic_enable: SPIV bit 8; the LVT timer is masked while it is clear."""
+        self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=MSR_X2APIC_SPIV, data=0xFF | on << 8))
+        d.set_lapic_software_enable(self.kvm.state, on)
+        yield from self._exit()
 
     def _timer(self, period_ns: int) -> None:
         """A periodic LAPIC timer; ticks that cannot be taken in time are one tick (lapic_timer.pending)."""

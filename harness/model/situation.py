@@ -112,6 +112,7 @@ class Timing:
     name: str = "quick"
     exit_ns: int = 20_000  # one exit, its handling and the entry
     worker_ns: int = 5_000  # from schedule_work to the worker's first instruction
+    device_ns: int = 0  # what a read takes longer than the device's delay
     host_ns: int = 1_000_000  # the agent between two host actions
     timer_phase: int = 0  # per mille of its period by which the guest's timer starts early
 
