@@ -77,8 +77,3 @@ def lacks(config: str) -> list[str]:
     """What a kernel must have built in to be a host at all, and has not."""
     have = parse(config)
     return [name for name, symbols in _ESSENTIAL.items() if not any(have.get(symbol) == "y" for symbol in symbols)]
-
-
-def modules(config: str) -> list[str]:
-    """The symbols that are built as modules."""
-    return [symbol for symbol, value in parse(config).items() if value == "m"]

@@ -17,12 +17,15 @@ from harness.artifacts.packages import extract
 from harness.artifacts.run import command
 from harness.errors import BuildFailed, CatalogError
 
-# Not read when a kernel for x86 is built.
+# Not read when a kernel for x86 is built; Kconfig files of other architectures are.
 _OTHER_ARCHITECTURES = (
     *("alpha", "arc", "arm", "arm64", "csky", "hexagon", "ia64", "loongarch", "m68k", "microblaze", "mips"),
     *("nios2", "openrisc", "parisc", "powerpc", "riscv", "s390", "sh", "sparc", "um", "xtensa"),
 )
-_UNNEEDED = ["*/Documentation/*/*", *(f"*/arch/{name}/*" for name in _OTHER_ARCHITECTURES)]
+_UNNEEDED = (
+    "*/Documentation/*/*",
+    *(f"*/arch/{name}/*.{end}" for name in _OTHER_ARCHITECTURES for end in ("c", "h", "S", "dts", "dtsi")),
+)
 
 
 # A tree of another user's is still only read.
