@@ -59,12 +59,14 @@ def try_async_pf(ctx: Context, *, prefetch: bool) -> Steps[End]:
 @kernel_function(KVM)
 def gfn_to_pfn(ctx: Context) -> Steps[End]:
     """Synchronous: major faults are allowed."""
+    ctx.step("__gfn_to_pfn(atomic=false, async=NULL)", "synchronous", "may do I/O and wait for it")
     return (yield from __gfn_to_pfn(ctx, asynchronous=False))
 
 
 @kernel_function(KVM)
 def gfn_to_pfn_async(ctx: Context) -> Steps[End]:
     """v7: with the async pointer."""
+    ctx.step("__gfn_to_pfn(atomic=false, &async)", "asynchronous if it must be", "the pointer selects the mode")
     return (yield from __gfn_to_pfn(ctx, asynchronous=True))
 
 
@@ -159,12 +161,14 @@ def get_user_pages_fast(ctx: Context) -> Steps[int]:
 @kernel_function("mm/memory.c")
 def get_user_pages(ctx: Context) -> Steps[int]:
     """All faults allowed."""
+    ctx.step("FOLL_MINOR", "not passed", "major faults are handled, in this thread")
     return (yield from __get_user_pages(ctx, Foll2010.TOUCH | Foll2010.GET | Foll2010.WRITE))
 
 
 @kernel_function("mm/memory.c")
 def get_user_pages_noio(ctx: Context) -> Steps[int]:
     """v6 01/12: only minor faults; mmap_sem is held for read around the whole call."""
+    ctx.step("FOLL_MINOR", "passed", "down_read(mmap_sem) around the whole call")
     return (yield from __get_user_pages(ctx, Foll2010.TOUCH | Foll2010.MINOR | Foll2010.GET | Foll2010.WRITE))
 
 

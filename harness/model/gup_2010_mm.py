@@ -118,7 +118,9 @@ def do_swap_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
 def lookup_swap_cache(ctx: Context) -> Steps[bool]:
     """No read-ahead statistics in this era."""
     yield from ()
-    return ctx.page.in_swap_cache
+    found = ctx.page.in_swap_cache
+    ctx.step("swap cache", "hit" if found else "miss", "no read-ahead statistics in this era")
+    return found
 
 
 @kernel_function("mm/swap_state.c")

@@ -78,6 +78,7 @@ def do_shared_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     ret = yield from __do_fault(ctx, flags)
     if ret & DONE:
         return ret
+    ctx.step("write to a shared mapping", "do_page_mkwrite", "then mapped writable")
     yield from wp_page_shared(ctx)
     return ret
 

@@ -185,24 +185,43 @@ def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
 
 
 @kernel_function("mm/page_io.c")
+def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps[tuple[int, ...]]:
+    """6.12: pages in the zero map are cleared and unlocked at once.  Returns the pages that are left to read."""
+    yield from ()
+    if not ctx.kernel.zero_map:
+        return window.pages
+    target_zero, told = slot(ctx).zero, ctx.env.zero
+    left = tuple(
+        p for p in window.pages if not (target_zero if p == window.target or told is None else told(unit, p))
+    )
+    ctx.count(swpin_zero=len(window.pages) - len(left))
+    if target_zero:
+        ctx.page = read_completed(ctx.page)
+    ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O for these")
+    return left
+
+
+@kernel_function("mm/page_io.c")
 def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bool) -> Steps[None]:
     """Submit the reads (6.12: swap_read_folio); the target's folio is locked until its end_io handler has run."""
-    swap, n = slot(ctx), len(window.pages)
-    ctx.own_read = True
-    if swap.zero and ctx.kernel.zero_map:
-        ctx.count(swpin_zero=n)
-        ctx.page = read_completed(ctx.page)
-        ctx.step("zero map", "all-zero page", "the folio is cleared and unlocked: no I/O")
+    swap = slot(ctx)
+    pages = yield from swap_read_folio_zeromap(ctx, window, unit)
+    n, target_read = len(pages), window.target in pages
+    if not n:
         return
+    ctx.own_read = True
     if swap.zswap:
-        ctx.page = read_completed(ctx.page)
+        if target_read:
+            ctx.page = read_completed(ctx.page)
         ctx.step("zswap has the page", "decompressed and unlocked", "no I/O, PSWPIN is not counted")
         return
     ctx.count(pswpin=n)
     bio = not swap.synchronous or not ctx.kernel.do_poll  # 5.10, 6.1: bdev_read_page (rw_page) makes no bio
     done = swap.synchronous or swap.fast
-    ctx.read(Read(ctx.thread, unit, window.target, window.pages, window.flagged, synchronous or done, bio))
-    if done:
+    ctx.read(Read(ctx.thread, unit, window.target, pages, window.flagged, synchronous or done, bio))
+    if not target_read:
+        ctx.step("submit", f"{n} neighbour(s) in flight", "the target itself needs no read")
+    elif done:
         ctx.page = read_completed(ctx.page)
         ctx.step("submit", "finished at once", "the device has done it before submission returns")
     elif synchronous:

@@ -128,6 +128,7 @@ class Environment:
     congested: bool = False
     signal_pending: bool = False
     neighbours: Neighbours = field(default_factory=AllMissing)
+    zero: Callable[[str, int], bool] | None = None  # (unit, number): all-zero page on swap; None: all as the target
 
 
 @dataclass(frozen=True, slots=True)

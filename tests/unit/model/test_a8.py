@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every row of table A.8, read and write, every variant, comes out of running the steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.model.kernels import find_kernel
+from harness.model.outcomes import Outcome
+from harness.model.readahead import ReadaheadState
+from harness.model.states import page_in_state
+from harness.model.story import Story, tell
+from harness.model.walk import STEP_FUNCTIONS, Counters, Environment, Thread, VcpuView
+from tests.unit.model.a8 import ROWS, Row
+
+KERNELS = {
+    "sync": ("sync-2010",),
+    "v7": ("noio-v7-bugs",),
+    "n61": ("nowait-5.10", "nowait-6.1"),
+    "n612": ("nowait-6.12",),
+}
+CASES = [
+    pytest.param(row, access, column, kernel, cell, id=f"{row.number}-{row.backing}-{row.state}-{access}-{kernel}-{i}")
+    for i, row in enumerate(ROWS)
+    for access in row.accesses
+    for column, kernels in KERNELS.items()
+    for kernel in kernels
+    if (cell := row.cells.get(f"{column}.{access}") or row.cells[column])
+]
+
+
+def story(row: Row, access: str, kernel: str, vcpu: VcpuView | None = None) -> Story:
+    return tell(
+        find_kernel(kernel), page_in_state(row.backing, row.state, **row.options), write=access == "W", vcpu=vcpu,
+        env=Environment(**row.env), readahead=ReadaheadState(**row.readahead),
+    )  # fmt: skip
+
+
+def submitter(told: Story) -> str:
+    """V if V's fault submitted the reads, W if the worker did; - if nobody."""
+    if told.fault.reads:
+        return "V"
+    return "W" if len(told.acts) > 1 and told.acts[1].reads else "-"
+
+
+def spte(told: Story) -> str:
+    leg = told.fault.end
+    return "2m" if leg.huge else "rw" if leg.writable else "ro"
+
+
+def facts(told: Story) -> dict[str, object]:
+    names = {"zero": "swpin_zero"}
+    counters = {"V": told.fault.counters, "W": told.counters(Thread.W)}
+    found: dict[str, object] = {
+        "by": submitter(told), "spte": spte(told), "end": told.fault.end.end, "errno": told.fault.end.errno,
+        "anon": int(told.page.swap is None and told.page.pte == "writable"),
+        "prefetch_waits": len(told.acts[2].waits) if len(told.acts) > 2 else 0,
+    }  # fmt: skip
+    for who, moved in counters.items():
+        for key in ("maj", "min", "pgmaj", "pswpin", "ra", "rah", "zero"):
+            found[f"{who}.{key}"] = getattr(moved, names.get(key, key))
+    return found
+
+
+def check(told: Story, cell: str) -> None:
+    outcome, *claims = cell.split()
+    want = Outcome.TOKEN if outcome == "APF" else Outcome[outcome]
+    assert told.outcome is want, [s.function + ": " + s.result for s in told.fault.steps]
+    got = facts(told)
+    for claim in claims:
+        key, _, value = claim.partition("=")
+        assert str(got[key]) == value, f"{key}: {got[key]}, table says {value}"
+
+
+@pytest.mark.parametrize(("row", "access", "column", "kernel", "cell"), CASES)
+def test_cell(row: Row, access: str, column: str, kernel: str, cell: str) -> None:
+    check(story(row, access, kernel), cell)
+
+
+def test_all_rows_are_there() -> None:
+    assert sorted({row.number for row in ROWS}) == list(range(1, 46))
+    assert len(CASES) > 350
+
+
+@pytest.mark.parametrize(("row", "access", "column", "kernel", "cell"), [c for c in CASES if c.values[4][:3] == "APF"])
+def test_without_apf(row: Row, access: str, column: str, kernel: str, cell: str) -> None:
+    """The sentence under A.8's heading: when kvm_can_do_async_pf is false, V waits for the I/O itself."""
+    told = story(row, access, kernel, VcpuView(can_do=False))
+    moved = told.fault.counters
+    if row.options.get("userfaultfd") or row.state in ("swapcache-locked", "cache-locked"):
+        assert told.outcome is Outcome.BLOCK and not told.fault.reads
+    else:
+        assert told.outcome is Outcome.SYNC and submitter(told) == "V"
+        assert (moved.maj, moved.pgmaj) == (1, 1)
+
+
+# --- ports of noio to 6.1: section F, "Observable differences" and "Same in both" ------------------------------------
+
+SAME_IN_BOTH = {*range(1, 7), 22, 23, *range(26, 32), *range(38, 46)}
+PORTS = ("noio-6.1", "noio-6.1-p1")
+PORT_CASES = [
+    pytest.param(row, access, port, id=f"{row.number}-{row.backing}-{row.state}-{access}-{port}-{i}")
+    for i, row in enumerate(ROWS)
+    for access in row.accesses
+    for port in PORTS
+]
+
+
+@pytest.mark.parametrize(("row", "access", "port"), PORT_CASES)
+def test_port(row: Row, access: str, port: str) -> None:
+    told, nowait = story(row, access, port), story(row, access, "nowait-6.1")
+    if row.number in SAME_IN_BOTH - {27, 29, 39, 43}:
+        assert told.outcome is nowait.outcome
+        assert told.fault.counters == replace(nowait.fault.counters, pgfault=told.fault.counters.pgfault)
+    elif row.number in (7, 16, 25):
+        assert told.outcome is Outcome.BLOCK and not told.fault.reads
+    elif row.number in (8, 9, 10, 11, 12, 13, 14, 18, 19, 20, 21, 35, 43) or (row.number == 29):
+        assert told.outcome is Outcome.TOKEN
+        assert not told.fault.reads and told.fault.counters == Counters(pgfault=1)
+    elif row.number == 24:
+        assert told.outcome is (Outcome.TOKEN if port == "noio-6.1" else Outcome.SYNC)
+    elif row.number == 37 or row.options.get("userfaultfd"):
+        assert told.outcome is (Outcome.TOKEN if port == "noio-6.1" else Outcome.BLOCK)
+    elif row.number == 17:
+        assert told.outcome is nowait.outcome
+    else:
+        assert row.number in (15, 27, 32, 33, 34, 36, 39)
+        assert told.outcome is nowait.outcome
+
+
+def test_port_p2_waits_with_mmap_lock_held_and_p1_without() -> None:
+    """X8, X12: the neighbour in flight."""
+    page = page_in_state("anon", "swapcache-locked")
+    for port, held, moved in (("noio-6.1", True, (0, 1)), ("noio-6.1-p1", False, (1, 0))):
+        told = tell(find_kernel(port), page, write=False)
+        (wait,) = told.fault.waits
+        assert wait.mmap_lock_held is held and wait.state == "D"
+        assert (told.fault.counters.maj, told.fault.counters.min) == moved
+
+
+def test_refused_major_fault_is_enomem_by_itself() -> None:
+    """A.0.6: VM_FAULT_ERROR is a mask, OOM is tested first."""
+    for kernel in ("noio-v7", "noio-6.1", "noio-6.1-p1"):
+        assert tell(find_kernel(kernel), page_in_state("anon", "swapped"), write=False).fault.end.errno == -12
+
+
+def test_every_step_function_is_reached() -> None:
+    told = [story(row, access, k) for row, access, _, k, _ in (c.values for c in CASES)]
+    told += [story(row, access, k) for row, access, k in (c.values for c in PORT_CASES)]
+    told += [story(row, access, k, VcpuView(can_do=False)) for row, access, _, k, _ in (c.values for c in CASES)]
+    reached = {step.citation.split(" (")[0] for t in told for act in t.acts for step in act.steps}
+    assert {f"{file}:{name}" for file, name in STEP_FUNCTIONS} == reached
