@@ -45,7 +45,9 @@ class Kind(IntEnum):
     UNMAP = 21  # kvm_unmap_hva_range: hva = start, data = end
     MM_FAULT = 22  # probe on handle_mm_fault: hva, value = FAULT_FLAG_*
     MM_FAULT_RET = 23  # its return: value = VM_FAULT_*
-    CLEAR = 24  # kvm_clear_async_pf_completion_queue ran for this vCPU (reset, INIT, VM destruction): added by the decoder
+    # kvm_clear_async_pf_completion_queue ran for this vCPU: added by the decoder.  flag: by a CR0.PG change, so that the
+    # MSRs stay; else by reset, INIT or VM destruction.
+    CLEAR = 24
 
 
 @dataclass(slots=True)

@@ -258,7 +258,7 @@ class Checker:
             self._vcpus[event.vcpu].major = event
 
     def _clear(self, event: Event) -> None:
-        self._vcpus[event.vcpu].clear(event, reset=True)
+        self._vcpus[event.vcpu].clear(event, reset=not event.flag)
 
     def _wrmsr(self, event: Event) -> None:
         msr, vcpu = event.value, self._vcpus[event.vcpu]

@@ -46,12 +46,13 @@ class KvmVcpu:
     token: Work | None = None  # its "page not present" waits for injection
     tries: int = 0
     spins: int = 0
-    mapped_seen: int = 0
+    in_guest: bool = False
 
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:
         """kvm_page_fault and what follows, up to the return to the run loop."""
         world, s = self.world, self.state
+        self.leave()
         world.emit(Event(Kind.PF, self.index, gpa=step.gpa, value=2 if step.write else 0))
         log = world.item(step.index).faults
         if world.situation.kernel.variant is Variant.SYNC:
@@ -161,14 +162,15 @@ class KvmVcpu:
 
     def raise_irq(self, vector: int) -> None:
         """__apic_accept_irq of a fixed interrupt; one that is pending already is merged."""
-        s = self.state
-        if not (s.lapic_hw and s.lapic_sw):
-            return
         self.world.emit(Event(Kind.ACC, self.index, value=vector))
-        if vector == s.int_vec:
-            self.world.count("ACC")
+        self.world.count("ACC")
         self.irr.add(vector)
-        self.world.engine.fire(self.wake)
+
+    def timer_tick(self, vector: int) -> None:
+        """The LAPIC timer expired; ticks that cannot be taken in time are one (lapic_timer.pending)."""
+        if self.state.lapic_hw and self.state.lapic_sw:
+            self.irr.add(vector)
+            self.world.engine.fire(self.wake)
 
     def deliverable(self) -> int:
         """The pending interrupt that the guest can be given now, highest vector first; 0: none."""
@@ -181,6 +183,7 @@ class KvmVcpu:
     def enter(self) -> Generator[Wait, None, None]:
         """vcpu_run up to kvm_entry: stops, halts, requests, injection."""
         s, world = self.state, self.world
+        self.leave()
         while True:
             while self.stopped or self.error:
                 yield Wait(signals=(self.wake,))
@@ -201,6 +204,13 @@ class KvmVcpu:
             world.emit(Event(Kind.INJ, self.index))
             world.count("PF_GUEST")
         world.emit(Event(Kind.ENTRY, self.index))
+        self.in_guest = True
+
+    def leave(self) -> None:
+        """kvm_exit, if the vCPU is in guest mode."""
+        if self.in_guest:
+            self.world.emit(Event(Kind.EXIT, self.index))
+        self.in_guest = False
 
     def _block(self) -> Generator[Wait, None, None]:
         """vcpu_block: asleep until something makes the vCPU runnable."""
@@ -232,20 +242,22 @@ class KvmVcpu:
                 self.world.unbounded[name] = "done is stuck (B.8): the artificial halt is a busy loop"
         yield Wait(signals=(self.wake, *self.memory.signals.values()))
 
-    def clear(self, *, vm_destroyed: bool = False) -> Generator[Wait, None, None]:
+    def clear(self, *, by_paging: bool = False, by_msr: bool = False) -> Generator[Wait, None, None]:
         """kvm_clear_async_pf_completion_queue in this thread: sleeps until the running workers have finished."""
         running = d.begin_clear(self.state)
         while any(w.state is WorkState.RUNNING for w in running):
             yield Wait(signals=(self.flushed,))
-        d.end_clear(self.state, vm_destroyed=vm_destroyed)
-        self.world.emit(Event(Kind.CLEAR, self.index))
+        d.end_clear(self.state)
+        if not by_msr:
+            self.world.emit(Event(Kind.CLEAR, self.index, flag=by_paging))
 
     def write_msr(self, msr: int, value: int, *, area_ok: bool = True) -> Generator[Wait, None, bool]:
         """A guest's or the VMM's MSR write; False: it got a general protection fault."""
+        self.leave()
         result = d.write_msr(self.state, msr, value, area_ok=area_ok)
         self.world.emit(Event(Kind.WRMSR, self.index, value=msr, data=value, flag=result.gp))
         if result.clear:
-            yield from self.clear()
+            yield from self.clear(by_msr=True)
         if result.check:
             self.world.count("ACK")
             yield from self.check_completion()

@@ -116,6 +116,7 @@ class Vcpu:
         s, start = self.kvm.state, self.kvm.world.situation.guest
         before = (s.cpl, s.interrupts)
         self._mode(cpl=0, interrupts=False)
+        self.kvm.leave()
         self.kvm.world.emit(Event(Kind.VIRQ, self.kvm.index, value=vector))
         yield from self._exit()
         if vector in self.ready_vectors:
@@ -174,7 +175,7 @@ class Vcpu:
         kvm, step = self.kvm, task.step
         s, start = kvm.state, kvm.world.situation
         if step.no_paging and d.set_paging(s, False):
-            yield from kvm.clear()
+            yield from kvm.clear(by_paging=True)
         self._mode(cpl=0 if step.no_paging else step.cpl, interrupts=step.interrupts or step.shadow, shadow=step.shadow)
         done = False
         while not done:
@@ -201,7 +202,7 @@ class Vcpu:
         kvm.world.item(step.index).ended = True
         if step.no_paging:
             if d.set_paging(s, True):
-                yield from kvm.clear()
+                yield from kvm.clear(by_paging=True)
             yield from self._exit()
 
     def _await_token(self, task: Task) -> Generator[Wait, None, None]:
@@ -224,11 +225,11 @@ class Vcpu:
             yield from self._lapic(bool(step.value))
         elif step.kind is StepKind.PAGING:
             if d.set_paging(s, False):
-                yield from kvm.clear()
+                yield from kvm.clear(by_paging=True)
             if not step.value:
                 yield from self._pause(step.pause_ns, interrupts=step.interrupts)
             if d.set_paging(s, True):
-                yield from kvm.clear()
+                yield from kvm.clear(by_paging=True)
             yield from self._exit()
         elif step.kind is StepKind.TIMER:
             self._timer(step.value * 1000)
@@ -271,12 +272,13 @@ class Vcpu:
 
     def _lapic(self, on: bool) -> Generator[Wait, None, None]:
         """cpu.c:apic_enable: SPIV bit 8; the LVT timer is masked while it is clear."""
+        self.kvm.leave()
         self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=MSR_X2APIC_SPIV, data=0xFF | on << 8))
         d.set_lapic_software_enable(self.kvm.state, on)
         yield from self._exit()
 
     def _timer(self, period_ns: int) -> None:
-        """A periodic LAPIC timer; ticks that cannot be taken in time are one tick (lapic_timer.pending)."""
+        """A periodic LAPIC timer."""
         self.timer_life += 1
         self.timer_ns = period_ns
         if period_ns:
@@ -285,6 +287,5 @@ class Vcpu:
 
     def _ticks(self, life: int, period_ns: int) -> Process:
         while life == self.timer_life:
-            if self.kvm.state.lapic_sw:
-                self.kvm.raise_irq(TIMER_VECTOR)
+            self.kvm.timer_tick(TIMER_VECTOR)
             yield Wait(until_ns=self.kvm.world.engine.now + period_ns)

@@ -20,8 +20,8 @@ KERNELS = (
     kernel_for("nowait", "6.1.158"),
 )
 EMITTED = frozenset(
-    (Kind.PF, Kind.TRY, Kind.NP, Kind.REP, Kind.DONE, Kind.RDY, Kind.INJ, Kind.ACC, Kind.ENTRY, Kind.WRMSR, Kind.OUT,
-     Kind.IN, Kind.BIO, Kind.WAKEUP, Kind.USER_EXIT, Kind.VIRQ, Kind.CLEAR)
+    (Kind.PF, Kind.TRY, Kind.NP, Kind.REP, Kind.DONE, Kind.RDY, Kind.INJ, Kind.ACC, Kind.ENTRY, Kind.EXIT, Kind.WRMSR,
+     Kind.OUT, Kind.IN, Kind.BIO, Kind.WAKEUP, Kind.USER_EXIT, Kind.VIRQ, Kind.CLEAR)
 )  # fmt: skip
 OWN = 0x801000
 PAGES = 24
