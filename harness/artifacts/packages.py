@@ -87,6 +87,9 @@ class Packages:
         paths = [self.archives / package.file for package in packages]
         with self.store.lock("apt-archives"):
             missing = [package for package, path in zip(packages, paths, strict=True) if not _is(package, path)]
+            for package in missing:
+                # apt takes a file of the right size for the right one.
+                (self.archives / package.file).unlink(missing_ok=True)
             if missing:
                 self._fetch(missing)
         for package, path in zip(packages, paths, strict=True):
@@ -217,7 +220,7 @@ class Packages:
         reason = tail("\n".join(line for line in said.splitlines() if line.startswith(("E:", "W:"))) or said)
         if "No space left" in said:
             return InfraFault(f"no space left below {self.store.root}\n{reason}")
-        if verb == "update" and re.search(r"does not have a Release file|404 +Not Found", said):
+        if verb == "update" and re.search(r"does not have a Release file|404 +Not Found|File not found", said):
             return Unsupported(f"this machine's package mirrors do not offer Debian {self.suite}\n{reason}")
         if re.search(r"NO_PUBKEY|is not signed|not be authenticated|EXPKEYSIG|BADSIG", said):
             return InfraFault(f"the package lists of {self.suite} are not signed by a key of this machine\n{reason}")
