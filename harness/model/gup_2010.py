@@ -12,7 +12,7 @@ from harness.model.flags import show as show_flags
 from harness.model.gup_2010_mm import handle_mm_fault, hugetlb_no_page
 from harness.model.kernels import Variant
 from harness.model.pages import Backing, Pte
-from harness.model.walk import Context, End, Steps, kernel_function
+from harness.model.walk import Context, End, Mark, Steps, kernel_function
 
 KVM = "virt/kvm/kvm_main.c"
 MMU = "arch/x86/kvm/mmu.c"
@@ -44,14 +44,15 @@ def try_async_pf(ctx: Context, *, prefetch: bool) -> Steps[End]:
     vcpu = ctx.vcpu
     ctx.step("async", "true", "put_page(fault_page)")
     if prefetch or not vcpu.can_do:
-        ctx.step("!no_apf && can_do_async_pf", "false" + (f": {vcpu.why}" if vcpu.why else ""), "gfn_to_pfn, blocking")
+        ctx.step("!no_apf && can_do_async_pf", "false" + (f": {vcpu.why}" if vcpu.why else ""), "gfn_to_pfn, blocking",
+                 Mark.GATE)  # fmt: skip
     elif vcpu.live:
-        ctx.step("kvm_find_async_pf_gfn", "live", "trace kvm_async_pf_doublefault; KVM_REQ_APF_HALT")
+        ctx.step("kvm_find_async_pf_gfn", "live", "trace kvm_async_pf_doublefault; KVM_REQ_APF_HALT", Mark.GATE)
         return End.REPEATED
     elif vcpu.setup_fails:
-        ctx.step("kvm_arch_setup_async_pf", "false", "gfn_to_pfn, blocking")
+        ctx.step("kvm_arch_setup_async_pf", "false", "gfn_to_pfn, blocking", Mark.GATE)
     else:
-        ctx.step("kvm_arch_setup_async_pf", "true", "token" if vcpu.can_deliver else "KVM_REQ_APF_HALT")
+        ctx.step("kvm_arch_setup_async_pf", "true", "token" if vcpu.can_deliver else "KVM_REQ_APF_HALT", Mark.GATE)
         return End.TOKEN if vcpu.can_deliver else End.HALT
     return (yield from gfn_to_pfn(ctx))
 
@@ -179,14 +180,14 @@ def __get_user_pages(ctx: Context, flags: Foll2010) -> Steps[int]:
     ctx.step("gup_flags", show_flags("FOLL_", flags), "one page")
     if vma.backing is Backing.NO_VMA or vma.backing is Backing.PFNMAP or not vma.writable:
         ctx.step("vma, VM_IO | VM_PFNMAP, VM_WRITE", f"{vma.backing}, {'writable' if vma.writable else 'read-only'}",
-                 "-EFAULT")  # fmt: skip
+                 "-EFAULT", Mark.REFUSED)  # fmt: skip
         return -EFAULT
     fault = FaultFlag2010.WRITE
     if Foll2010.MINOR in flags:
         fault |= FaultFlag2010.MINOR
     while True:
         if ctx.env.signal_pending:
-            ctx.step("fatal_signal_pending", "-ERESTARTSYS", "the process is being killed")
+            ctx.step("fatal_signal_pending", "-ERESTARTSYS", "the process is being killed", Mark.REFUSED)
             return -ERESTARTSYS
         if (yield from follow_page(ctx)):
             return 1

@@ -11,7 +11,7 @@ from harness.model import readahead as ra
 from harness.model.flags import VM_FAULT_ERROR_2010, FaultFlag2010, VmFault2010, show
 from harness.model.gup_swap import wait_until_migrated, wait_until_unlocked
 from harness.model.pages import Backing, Folio, Pte, SwapSlot, read_completed, read_submitted
-from harness.model.walk import Context, Read, Steps, kernel_function
+from harness.model.walk import Context, Mark, Read, Steps, kernel_function
 
 REFUSED = VmFault2010.MAJOR | VM_FAULT_ERROR_2010
 """VM_FAULT_MAJOR | VM_FAULT_ERROR, where VM_FAULT_ERROR is the mask OOM | SIGBUS | HWPOISON."""
@@ -42,7 +42,7 @@ def do_anonymous_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
     """Always a write: a new page."""
     yield from ()
     if ctx.page.charge_fails:
-        ctx.step("alloc_zeroed_user_highpage, charge", "VM_FAULT_OOM", "no memory")
+        ctx.step("alloc_zeroed_user_highpage, charge", "VM_FAULT_OOM", "no memory", Mark.REFUSED)
         return VmFault2010.OOM
     ctx.change(pte=Pte.WRITABLE, folio=Folio())
     ctx.step("FAULT_FLAG_WRITE", "a new page", "allocated and cleared: minor, allowed with FAULT_FLAG_MINOR")
@@ -64,7 +64,7 @@ def do_wp_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         ctx.step("reuse_swap_page", "the only user", "reused")
         return VmFault2010.WRITE
     if page.charge_fails:
-        ctx.step("alloc, charge", "VM_FAULT_OOM", "no memory for the copy")
+        ctx.step("alloc, charge", "VM_FAULT_OOM", "no memory for the copy", Mark.REFUSED)
         return VmFault2010.OOM
     ctx.change(pte=Pte.WRITABLE, folio=Folio(), swap=None)
     ctx.step("cow", "copied", "a private page of its own")
@@ -79,7 +79,7 @@ def do_swap_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         yield from wait_until_migrated(ctx)
         return VmFault2010(0)
     if ctx.page.pte is Pte.HWPOISON:
-        ctx.step("is_hwpoison_entry", "VM_FAULT_HWPOISON", "poisoned")
+        ctx.step("is_hwpoison_entry", "VM_FAULT_HWPOISON", "poisoned", Mark.REFUSED)
         return VmFault2010.HWPOISON
     ret = VmFault2010(0)
     if (yield from lookup_swap_cache(ctx)):
@@ -87,10 +87,10 @@ def do_swap_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
     else:
         if FaultFlag2010.MINOR in flags:
             ctx.step("!page && FAULT_FLAG_MINOR", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
-                     "before the swap token, the read and PGMAJFAULT")  # fmt: skip
+                     "before the swap token, the read and PGMAJFAULT", Mark.REFUSED)  # fmt: skip
             return REFUSED
         if ctx.page.charge_fails:
-            ctx.step("swapin_readahead", "NULL: VM_FAULT_OOM", "no memory")
+            ctx.step("swapin_readahead", "NULL: VM_FAULT_OOM", "no memory", Mark.REFUSED)
             return VmFault2010.OOM
         ret = VmFault2010.MAJOR
         yield from swapin_readahead(ctx)
@@ -102,7 +102,7 @@ def do_swap_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         ctx.step("pte_same", "no", "somebody else has handled the fault")
         return ret
     if not ctx.page.folio.uptodate:
-        ctx.step("PageUptodate", "no: VM_FAULT_SIGBUS", "the read failed")
+        ctx.step("PageUptodate", "no: VM_FAULT_SIGBUS", "the read failed", Mark.REFUSED)
         return ret | VmFault2010.SIGBUS
     swap = ctx.page.swap
     assert swap is not None
@@ -149,14 +149,14 @@ def do_linear_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
     if ret & (VM_FAULT_ERROR_2010 | VmFault2010.NOPAGE):
         return ret
     if ctx.page.folio is not None and ctx.page.folio.hwpoison:
-        ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "poisoned page of the cache")
+        ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "poisoned page of the cache", Mark.REFUSED)
         return VmFault2010.HWPOISON
     if ctx.page.pte is not Pte.NONE:
         ctx.step("pte_same", "no", "somebody else has handled the fault")
         return ret
     if vma.backing is Backing.FILE_PRIVATE:
         if ctx.page.charge_fails:
-            ctx.step("alloc the copy", "VM_FAULT_OOM", "no memory")
+            ctx.step("alloc the copy", "VM_FAULT_OOM", "no memory", Mark.REFUSED)
             return VmFault2010.OOM
         ctx.change(pte=Pte.WRITABLE, folio=Folio())
         ctx.step("FAULT_FLAG_WRITE, private", "copied", "although the guest may only have read")
@@ -170,7 +170,7 @@ def do_linear_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
 def filemap_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
     """v6 01/12 refuses on a page-cache miss; a page that is not uptodate is read whatever the flags say."""
     if ctx.page.beyond_eof:
-        ctx.step("offset >= size", "VM_FAULT_SIGBUS", "the file was truncated")
+        ctx.step("offset >= size", "VM_FAULT_SIGBUS", "the file was truncated", Mark.REFUSED)
         return VmFault2010.SIGBUS
     ret = VmFault2010(0)
     if ctx.page.folio is not None:
@@ -178,13 +178,14 @@ def filemap_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         ctx.step("find_get_page", "hit", "do_async_mmap_readahead may submit more; then lock_page")
     else:
         if FaultFlag2010.MINOR in flags:
-            ctx.step("miss && FAULT_FLAG_MINOR", "VM_FAULT_MAJOR|VM_FAULT_ERROR", "before read-ahead and PGMAJFAULT")
+            ctx.step("miss && FAULT_FLAG_MINOR", "VM_FAULT_MAJOR|VM_FAULT_ERROR", "before read-ahead and PGMAJFAULT",
+                     Mark.REFUSED)  # fmt: skip
             return REFUSED
         ret = VmFault2010.MAJOR
         ctx.count(pgmaj=1)
         ctx.step("find_get_page", "miss: VM_FAULT_MAJOR, PGMAJFAULT+1", "do_sync_mmap_readahead")
         if ctx.page.charge_fails:
-            ctx.step("page_cache_read", "-ENOMEM: VM_FAULT_OOM", "no memory")
+            ctx.step("page_cache_read", "-ENOMEM: VM_FAULT_OOM", "no memory", Mark.REFUSED)
             return VmFault2010.OOM
         yield from do_sync_mmap_readahead(ctx)
     yield from wait_until_unlocked(ctx, mmap_lock_held=True)
@@ -196,7 +197,7 @@ def filemap_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         ctx.step("page_not_uptodate", "readpage, wait_on_page_locked", "FAULT_FLAG_MINOR is not consulted")
         yield from wait_until_unlocked(ctx, mmap_lock_held=True)
         if ctx.page.folio is not None and not ctx.page.folio.uptodate:
-            ctx.step("PageUptodate", "no: VM_FAULT_SIGBUS", "the read failed")
+            ctx.step("PageUptodate", "no: VM_FAULT_SIGBUS", "the read failed", Mark.REFUSED)
             return VmFault2010.SIGBUS
     ctx.step("page uptodate", "VM_FAULT_LOCKED", "to be mapped")
     return ret | VmFault2010.LOCKED
@@ -222,15 +223,16 @@ def do_sync_mmap_readahead(ctx: Context) -> Steps[None]:
 def shmem_getpage(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
     """The series' fifth file: vmf->flags arrive through ``type``; a swap-cache miss is refused."""
     if ctx.page.beyond_eof:
-        ctx.step("idx beyond i_size", "VM_FAULT_SIGBUS", "the file was truncated")
+        ctx.step("idx beyond i_size", "VM_FAULT_SIGBUS", "the file was truncated", Mark.REFUSED)
         return VmFault2010.SIGBUS
     ret = VmFault2010(0)
     if ctx.page.swapped_out:
         if FaultFlag2010.MINOR in flags:
-            ctx.step("swap entry, not cached, FAULT_FLAG_MINOR", "VM_FAULT_MAJOR|VM_FAULT_ERROR", "goto failed")
+            ctx.step("swap entry, not cached, FAULT_FLAG_MINOR", "VM_FAULT_MAJOR|VM_FAULT_ERROR", "goto failed",
+                     Mark.REFUSED)  # fmt: skip
             return REFUSED
         if ctx.page.charge_fails:
-            ctx.step("shmem_swapin", "-ENOMEM: VM_FAULT_OOM", "no memory")
+            ctx.step("shmem_swapin", "-ENOMEM: VM_FAULT_OOM", "no memory", Mark.REFUSED)
             return VmFault2010.OOM
         ret = VmFault2010.MAJOR
         ctx.count(pgmaj=1)
@@ -240,12 +242,12 @@ def shmem_getpage(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         ctx.step("page", "locked" if ctx.page.locked else "unlocked", "wait_on_page_locked, blocking")
         yield from wait_until_unlocked(ctx, mmap_lock_held=True)
         if not ctx.page.folio.uptodate:
-            ctx.step("PageUptodate", "no: -EIO", "VM_FAULT_SIGBUS")
+            ctx.step("PageUptodate", "no: -EIO", "VM_FAULT_SIGBUS", Mark.REFUSED)
             return VmFault2010.SIGBUS
         ctx.change(swap=None)
         return ret | VmFault2010.LOCKED
     if ctx.page.charge_fails:
-        ctx.step("hole", "VM_FAULT_OOM", "no memory")
+        ctx.step("hole", "VM_FAULT_OOM", "no memory", Mark.REFUSED)
         return VmFault2010.OOM
     ctx.change(folio=Folio())
     ctx.step("hole", "a new page", "allocated: minor")
@@ -258,7 +260,7 @@ def hugetlb_no_page(ctx: Context) -> Steps[VmFault2010]:
     yield from ()
     ctx.attempts += 1
     if ctx.page.charge_fails:
-        ctx.step("alloc_huge_page", "VM_FAULT_SIGBUS", "the pool is empty")
+        ctx.step("alloc_huge_page", "VM_FAULT_SIGBUS", "the pool is empty", Mark.REFUSED)
         return VmFault2010.SIGBUS
     ctx.change(pte=Pte.WRITABLE, folio=Folio(huge=True))
     ctx.step("follow_hugetlb_page", "a huge page of the pool", "minor")

@@ -23,7 +23,7 @@ from harness.model.flags import (
 from harness.model.gup_memory import handle_mm_fault, hugetlb_fault
 from harness.model.kernels import KernelModel
 from harness.model.pages import PRESENT, Backing, Folio, Pte
-from harness.model.walk import Context, Steps, kernel_function
+from harness.model.walk import Context, Mark, Steps, kernel_function
 
 Gup = Foll | Foll612
 """gup_flags, in the layout of the kernel at hand."""
@@ -86,7 +86,7 @@ def __get_user_pages_locked(ctx: Context, flags: Gup, locked: Locked | None) -> 
     ret = yield from __get_user_pages(ctx, flags, locked)
     while locked is not None and not locked.held and ret == 0:
         if ctx.env.signal_pending:
-            ctx.step("fatal_signal_pending", "-EINTR", "no retry")
+            ctx.step("fatal_signal_pending", "-EINTR", "no retry", Mark.REFUSED)
             return -EINTR
         ctx.step("mmap_lock was dropped", "take it again, FOLL_TRIED", "the page should be there now")
         locked.held = True
@@ -100,17 +100,18 @@ def __get_user_pages(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[i
     vma = ctx.page.vma
     write = foll_of(ctx.kernel).WRITE in flags
     if vma.backing is Backing.NO_VMA:
-        ctx.step("find_vma", "none here", "-EFAULT")
+        ctx.step("find_vma", "none here", "-EFAULT", Mark.REFUSED)
         return -EFAULT
     if vma.backing is Backing.PFNMAP:
-        ctx.step("check_vma_flags: VM_IO | VM_PFNMAP", "-EFAULT", "there is no struct page")
+        ctx.step("check_vma_flags: VM_IO | VM_PFNMAP", "-EFAULT", "there is no struct page", Mark.REFUSED)
         return -EFAULT
     if not (vma.writable if write else vma.readable):
-        ctx.step(f"check_vma_flags: {'VM_WRITE' if write else 'VM_READ'}", "missing: -EFAULT", "not allowed here")
+        ctx.step(f"check_vma_flags: {'VM_WRITE' if write else 'VM_READ'}", "missing: -EFAULT", "not allowed",
+                 Mark.REFUSED)  # fmt: skip
         return -EFAULT
     while True:
         if ctx.env.signal_pending:
-            ctx.step("fatal_signal_pending", "-EINTR", "the process is being killed")
+            ctx.step("fatal_signal_pending", "-EINTR", "the process is being killed", Mark.REFUSED)
             return -EINTR
         if (yield from follow_page_mask(ctx, write=write)):
             return 1

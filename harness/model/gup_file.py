@@ -10,7 +10,7 @@ from harness.model.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_a
 from harness.model.gup_swap import REFUSED, swap_cache_get_folio, swap_cluster_readahead, wait_until_unlocked
 from harness.model.gup_wp import handle_userfault, userfault_missing, wp_page_shared
 from harness.model.pages import Backing, Folio, Lock, Pte, read_submitted
-from harness.model.walk import Context, Read, Steps, kernel_function
+from harness.model.walk import Context, Mark, Read, Steps, kernel_function
 
 DONE = VM_FAULT_ERROR | VmFault.NOPAGE | VmFault.RETRY
 
@@ -59,7 +59,7 @@ def _map_read(ctx: Context) -> None:
 def do_cow_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """Private write: copy the file's page to a new anonymous one."""
     if ctx.page.charge_fails:
-        ctx.step("alloc and charge the copy", "VM_FAULT_OOM", "no page could be allocated or charged")
+        ctx.step("alloc and charge the copy", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     ret = yield from __do_fault(ctx, flags)
     if ret & DONE:
@@ -89,7 +89,7 @@ def __do_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     shmem = ctx.page.vma.backing is Backing.SHMEM
     ret = yield from (shmem_fault(ctx, flags) if shmem else filemap_fault(ctx, flags))
     if not ret & DONE and ctx.page.folio is not None and ctx.page.folio.hwpoison:
-        ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the page of the cache is poisoned")
+        ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the page of the cache is poisoned", Mark.REFUSED)
         return VmFault.HWPOISON
     return ret
 
@@ -98,7 +98,7 @@ def __do_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """Find the page in the page cache, or read it."""
     if ctx.page.beyond_eof:
-        ctx.step("index beyond i_size", "VM_FAULT_SIGBUS", "the file was truncated")
+        ctx.step("index beyond i_size", "VM_FAULT_SIGBUS", "the file was truncated", Mark.REFUSED)
         return VmFault.SIGBUS
     ret, dropped = VmFault(0), False
     if ctx.page.folio is not None:
@@ -107,7 +107,7 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     else:
         if FaultFlag.MINOR in flags:
             ctx.step("FAULT_FLAG_MINOR and not in the page cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
-                     "a major fault is refused before the read-ahead and before PGMAJFAULT")  # fmt: skip
+                     "a major fault is refused before the read-ahead and before PGMAJFAULT", Mark.REFUSED)  # fmt: skip
             return REFUSED
         ret = VmFault.MAJOR
         ctx.count(pgmaj=1)
@@ -115,7 +115,7 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         dropped = yield from do_sync_mmap_readahead(ctx, flags)
         if ctx.page.folio is None:
             if ctx.page.charge_fails:
-                ctx.step("__filemap_get_folio(FGP_CREAT)", "VM_FAULT_OOM", "no page for the page cache")
+                ctx.step("__filemap_get_folio(FGP_CREAT)", "VM_FAULT_OOM", "no page for the page cache", Mark.REFUSED)
                 return VmFault.RETRY if dropped else VmFault.OOM
             ctx.change(folio=Folio(uptodate=False))
             ctx.step("__filemap_get_folio(FGP_CREAT)", "new, unlocked, not uptodate", "no read-ahead was done")
@@ -168,7 +168,8 @@ def lock_folio_maybe_drop_mmap(ctx: Context, flags: FaultFlag, dropped: bool) ->
         ctx.step("folio_trylock", "locked", "nobody held it")
         return True, dropped
     if FaultFlag.RETRY_NOWAIT in flags:
-        ctx.step("folio_trylock fails, FAULT_FLAG_RETRY_NOWAIT", "VM_FAULT_RETRY", "the caller does not want to wait")
+        ctx.step("folio_trylock fails, FAULT_FLAG_RETRY_NOWAIT", "VM_FAULT_RETRY", "V does not want to wait",
+                 Mark.REFUSED)  # fmt: skip
         return False, dropped
     dropped = dropped or fault_flag_allow_retry_first(flags)
     ctx.step("folio_trylock fails", "__folio_lock", "mmap_lock is dropped" if dropped else "mmap_lock is held")
@@ -189,7 +190,7 @@ def filemap_read_folio(ctx: Context, flags: FaultFlag, dropped: bool) -> Steps[V
     if dropped:
         return VmFault.RETRY
     if ctx.page.folio is not None and not ctx.page.folio.uptodate:
-        ctx.step("the read failed", "VM_FAULT_SIGBUS", "nothing to map")
+        ctx.step("the read failed", "VM_FAULT_SIGBUS", "nothing to map", Mark.REFUSED)
         return VmFault.SIGBUS
     return None
 
@@ -198,7 +199,7 @@ def filemap_read_folio(ctx: Context, flags: FaultFlag, dropped: bool) -> Steps[V
 def shmem_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """shmem_get_folio_gfp: page cache, swap, or a new page; waits for locks whatever the flags say."""
     if ctx.page.beyond_eof:
-        ctx.step("index beyond i_size", "VM_FAULT_SIGBUS", "the file was truncated")
+        ctx.step("index beyond i_size", "VM_FAULT_SIGBUS", "the file was truncated", Mark.REFUSED)
         return VmFault.SIGBUS
     if ctx.page.swap is not None:
         return (yield from shmem_swapin_folio(ctx, flags))
@@ -209,7 +210,7 @@ def shmem_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     if userfault_missing(ctx.page):
         return (yield from handle_userfault(ctx, flags))
     if ctx.page.charge_fails:
-        ctx.step("shmem_alloc_and_acct_folio", "VM_FAULT_OOM", "no page could be allocated or charged")
+        ctx.step("shmem_alloc_and_acct_folio", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     ctx.change(folio=Folio())
     ctx.step("hole", "a new page", "allocated, for a read too: minor")
@@ -223,19 +224,19 @@ def shmem_swapin_folio(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     if not (yield from swap_cache_get_folio(ctx, vma_mode=False)):
         if FaultFlag.MINOR in flags and ctx.kernel.shmem_minor_hook:
             ctx.step("FAULT_FLAG_MINOR and not in the swap cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
-                     "the series' hook in shmem refuses")  # fmt: skip
+                     "the series' hook in shmem refuses", Mark.REFUSED)  # fmt: skip
             return REFUSED
         ret = VmFault.MAJOR
         ctx.count(pgmaj=1)
         ctx.step("not in the swap cache", "VM_FAULT_MAJOR, PGMAJFAULT+1", "shmem_swapin")
         if not (yield from swap_cluster_readahead(ctx)):
-            ctx.step("shmem_swapin", "-ENOMEM: VM_FAULT_OOM", "no page could be allocated or charged")
+            ctx.step("shmem_swapin", "-ENOMEM: VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
             return VmFault.OOM
     ctx.step("folio_lock", "waits if it must", "the fault flags are not consulted: never VM_FAULT_RETRY")
     yield from wait_until_unlocked(ctx, mmap_lock_held=True)
     folio = ctx.page.folio
     if folio is not None and not folio.uptodate:
-        ctx.step("folio_test_uptodate", "-EIO: VM_FAULT_SIGBUS", "the read failed")
+        ctx.step("folio_test_uptodate", "-EIO: VM_FAULT_SIGBUS", "the read failed", Mark.REFUSED)
         return ret | VmFault.SIGBUS
     if folio is not None:
         ctx.change(folio=replace(folio, readahead=False), swap=None)

@@ -8,7 +8,7 @@ from harness.model.gup_file import do_fault
 from harness.model.gup_swap import do_swap_page
 from harness.model.gup_wp import do_wp_page, handle_userfault, userfault_missing
 from harness.model.pages import PRESENT, Backing, Folio, Pte
-from harness.model.walk import Context, Steps, kernel_function
+from harness.model.walk import Context, Mark, Steps, kernel_function
 
 
 @kernel_function("mm/memory.c")
@@ -72,7 +72,7 @@ def do_anonymous_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("FAULT_FLAG_WRITE", "no: my_zero_pfn", "a read is given the zero page, read-only")
         return VmFault(0)
     if ctx.page.charge_fails:
-        ctx.step("alloc and charge", "VM_FAULT_OOM", "no page could be allocated or charged")
+        ctx.step("alloc and charge", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     if userfault_missing(ctx.page):
         return (yield from handle_userfault(ctx, flags))
@@ -87,7 +87,7 @@ def hugetlb_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     if userfault_missing(ctx.page):
         return (yield from handle_userfault(ctx, flags))
     if ctx.page.charge_fails:
-        ctx.step("alloc_hugetlb_folio", "VM_FAULT_SIGBUS", "the pool is empty")
+        ctx.step("alloc_hugetlb_folio", "VM_FAULT_SIGBUS", "the pool is empty", Mark.REFUSED)
         return VmFault.SIGBUS
     ctx.change(pte=Pte.WRITABLE, folio=Folio(huge=True))
     ctx.step("pte_none", "a huge page of the pool", "minor")

@@ -9,7 +9,7 @@ from harness.model import readahead as ra
 from harness.model.flags import FaultFlag, VmFault, fault_flag_allow_retry_first
 from harness.model.gup_wp import do_wp_page
 from harness.model.pages import Backing, Folio, Lock, Pte, SwapSlot, read_completed, read_submitted
-from harness.model.walk import Context, Read, Steps, WaitKind, kernel_function
+from harness.model.walk import Context, Mark, Read, Steps, WaitKind, kernel_function
 
 REFUSED = VmFault.MAJOR | VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV | VmFault.HWPOISON | (
     VmFault.HWPOISON_LARGE | VmFault.FALLBACK
@@ -45,21 +45,21 @@ def do_swap_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         yield from migration_entry_wait(ctx)
         return VmFault(0)
     if ctx.page.pte is Pte.HWPOISON:
-        ctx.step("is_hwpoison_entry", "VM_FAULT_HWPOISON", "the page was poisoned: nothing to read")
+        ctx.step("is_hwpoison_entry", "VM_FAULT_HWPOISON", "the page was poisoned: nothing to read", Mark.REFUSED)
         return VmFault.HWPOISON
     ret = VmFault(0)
     cached = yield from swap_cache_get_folio(ctx, vma_mode=ctx.env.vma_readahead)
     if not cached:
         if FaultFlag.MINOR in flags:
             ctx.step("FAULT_FLAG_MINOR and not in the swap cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
-                     "a major fault is refused before the read is submitted and before PGMAJFAULT")  # fmt: skip
+                     "a major fault is refused before the read and before PGMAJFAULT", Mark.REFUSED)  # fmt: skip
             return REFUSED
         if slot(ctx).synchronous and slot(ctx).count == 1:
             present = yield from swapin_sync(ctx)
         else:
             present = yield from swapin_readahead(ctx)
         if not present:
-            ctx.step("folio == NULL", "VM_FAULT_OOM", "no page could be allocated or charged")
+            ctx.step("folio == NULL", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
             return VmFault.OOM
         ret = VmFault.MAJOR
         ctx.count(pgmaj=1)
@@ -68,7 +68,7 @@ def do_swap_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     else:
         ctx.step("folio found in the swap cache", "not major", "no read to submit")
         if ctx.page.folio is not None and ctx.page.folio.hwpoison:
-            ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the cached page is poisoned")
+            ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the cached page is poisoned", Mark.REFUSED)
             return VmFault.HWPOISON
     if not (yield from folio_lock_or_retry(ctx, flags)):
         return ret | VmFault.RETRY
@@ -76,7 +76,7 @@ def do_swap_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("pte_same", "no", "somebody else has handled the fault meanwhile")
         return ret
     if not ctx.page.folio.uptodate:
-        ctx.step("folio_test_uptodate", "no: VM_FAULT_SIGBUS", "the read failed")
+        ctx.step("folio_test_uptodate", "no: VM_FAULT_SIGBUS", "the read failed", Mark.REFUSED)
         return VmFault.SIGBUS
     return ret | (yield from _map_swapped(ctx, flags))
 
@@ -241,7 +241,7 @@ def folio_lock_or_retry(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     if fault_flag_allow_retry_first(flags):
         if FaultFlag.RETRY_NOWAIT in flags:
             ctx.step("folio_trylock fails, FAULT_FLAG_RETRY_NOWAIT", "VM_FAULT_RETRY",
-                     "V does not wait and keeps mmap_lock: GUP returns 0 pages")  # fmt: skip
+                     "V does not wait and keeps mmap_lock: GUP returns 0 pages", Mark.REFUSED)  # fmt: skip
             return False
         ctx.step("folio_trylock fails, FAULT_FLAG_ALLOW_RETRY", "wait, then VM_FAULT_RETRY", "mmap_lock is dropped")
         yield from wait_until_unlocked(ctx, mmap_lock_held=False)

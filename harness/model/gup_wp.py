@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from harness.model.flags import FaultFlag, VmFault
 from harness.model.pages import Backing, Folio, HostPage, Pte
-from harness.model.walk import Context, Steps, WaitKind, kernel_function
+from harness.model.walk import Context, Mark, Steps, WaitKind, kernel_function
 
 SHARED = (Backing.SHMEM, Backing.FILE_SHARED)
 
@@ -32,7 +32,7 @@ def wp_page_copy(ctx: Context) -> Steps[VmFault]:
     yield from ()
     what = "zero page" if ctx.page.pte is Pte.ZERO else "page shared with others"
     if ctx.page.charge_fails:
-        ctx.step(what, "VM_FAULT_OOM", "no page could be allocated or charged")
+        ctx.step(what, "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     ctx.change(pte=Pte.WRITABLE, folio=Folio(), swap=None)
     ctx.step(what, "copied", "a private anonymous page of its own")
@@ -53,10 +53,11 @@ def wp_page_shared(ctx: Context) -> Steps[VmFault]:
 def handle_userfault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """A missing page in a registered range."""
     if FaultFlag.ALLOW_RETRY not in flags:
-        ctx.step("FAULT_FLAG_ALLOW_RETRY", "no: VM_FAULT_SIGBUS", "mmap_lock cannot be dropped, so nobody can be asked")
+        ctx.step("FAULT_FLAG_ALLOW_RETRY", "no: VM_FAULT_SIGBUS", "mmap_lock cannot be dropped",
+                 Mark.REFUSED)  # fmt: skip
         return VmFault.SIGBUS
     if FaultFlag.RETRY_NOWAIT in flags:
-        ctx.step("FAULT_FLAG_RETRY_NOWAIT", "VM_FAULT_RETRY", "the caller does not want to wait")
+        ctx.step("FAULT_FLAG_RETRY_NOWAIT", "VM_FAULT_RETRY", "the caller does not want to wait", Mark.REFUSED)
         return VmFault.RETRY
     state = "S" if FaultFlag.INTERRUPTIBLE in flags else "D"
     ctx.step("wait for UFFDIO_COPY", "sleep", "mmap_lock is dropped; then VM_FAULT_RETRY")

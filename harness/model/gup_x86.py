@@ -11,7 +11,7 @@ from harness.model.flags import EFAULT
 from harness.model.gup_core import foll_of, get_user_pages_remote
 from harness.model.gup_kvm import __gfn_to_pfn_memslot
 from harness.model.kernels import Variant
-from harness.model.walk import Context, End, Steps, kernel_function
+from harness.model.walk import Context, End, Mark, Steps, kernel_function
 
 MMU = "arch/x86/kvm/mmu/mmu.c"
 
@@ -75,12 +75,12 @@ def _faultin(ctx: Context, *, prefetch: bool) -> Steps[End]:
         return end
     vcpu = ctx.vcpu
     if prefetch:
-        ctx.step("prefetch", "yes", "a prefetch is never asynchronous itself: blocking GUP")
+        ctx.step("prefetch", "yes", "a prefetch is never asynchronous itself: blocking GUP", Mark.GATE)
     elif not vcpu.can_do:
-        ctx.step("kvm_can_do_async_pf", "false" + (f": {vcpu.why}" if vcpu.why else ""), "blocking GUP in V")
+        ctx.step("kvm_can_do_async_pf", "false" + (f": {vcpu.why}" if vcpu.why else ""), "blocking GUP in V", Mark.GATE)
     elif vcpu.live:
         ctx.step("kvm_find_async_pf_gfn", "live", f"trace kvm_try_async_get_page, {ctx.kernel.repeated_fault_event}; "
-                 "KVM_REQ_APF_HALT")  # fmt: skip
+                 "KVM_REQ_APF_HALT", Mark.GATE)  # fmt: skip
         return End.REPEATED
     else:
         ctx.step("kvm_can_do_async_pf", "true", "trace kvm_try_async_get_page")
@@ -94,7 +94,7 @@ def _faultin(ctx: Context, *, prefetch: bool) -> Steps[End]:
 def kvm_setup_async_pf(ctx: Context) -> Steps[End | None]:
     """Queue a work item and tell the guest; None if it cannot be queued."""
     if ctx.vcpu.setup_fails:
-        ctx.step("64 queued, bad hva or no memory", "false", "the token number is consumed; blocking GUP in V")
+        ctx.step("64 queued, bad hva or no memory", "false", "the id is consumed; blocking GUP in V", Mark.GATE)
         return None
     ctx.step("queue async_pf_execute", "true", "the work starts after kvm_async_pf_not_present was traced")
     return (yield from kvm_arch_async_page_not_present(ctx))
@@ -106,9 +106,9 @@ def kvm_arch_async_page_not_present(ctx: Context) -> Steps[End]:
     yield from ()
     why = f": {ctx.vcpu.why}" if ctx.vcpu.why else ""
     if ctx.vcpu.can_deliver:
-        ctx.step("kvm_can_deliver_async_pf", f"true{why}", "#PF with CR2 = token is injected")
+        ctx.step("kvm_can_deliver_async_pf", f"true{why}", "#PF with CR2 = token is injected", Mark.GATE)
         return End.TOKEN
-    ctx.step("kvm_can_deliver_async_pf", f"false{why}", "KVM_REQ_APF_HALT: the vCPU sleeps, interruptibly")
+    ctx.step("kvm_can_deliver_async_pf", f"false{why}", "KVM_REQ_APF_HALT: the vCPU sleeps, interruptibly", Mark.GATE)
     return End.HALT
 
 

@@ -85,6 +85,14 @@ class Counters:
         return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counters)))
 
 
+class Mark(StrEnum):
+    """Steps that decide."""
+
+    NONE = ""
+    REFUSED = "refused"  # the fault handler gave no page: refused, retry, error
+    GATE = "gate"  # KVM's choice between token, halt and blocking
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing that one kernel function did: what it tested, with which result, and why it went on as it did."""
@@ -95,7 +103,13 @@ class Step:
     why: str
     citation: str
     thread: Thread
-    depth: int  # nesting of the call, for printing
+    mark: Mark = Mark.NONE
+    calls: tuple[tuple[int, str], ...] = ()  # (serial, function) of the calls that are open, outermost first
+
+    @property
+    def depth(self) -> int:
+        """How deep the call is nested, from 0."""
+        return len(self.calls) - 1
 
 
 class End(StrEnum):
@@ -153,7 +167,8 @@ class Context:
     page: HostPage
     readahead: ReadaheadState
     vcpu: VcpuView = field(default_factory=VcpuView)
-    stack: list[tuple[str, str]] = field(default_factory=list)  # (file, kernel function), innermost last
+    stack: list[tuple[int, str, str]] = field(default_factory=list)  # (serial, file, kernel function)
+    serial: int = 0
     steps: list[Step] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -168,16 +183,17 @@ class Context:
     huge: bool = False  # 2 MiB SPTE
     end: End | None = None
 
-    def step(self, tested: str, result: str, why: str) -> None:
+    def step(self, tested: str, result: str, why: str, mark: Mark = Mark.NONE) -> None:
         """Record one step of the kernel function that is running."""
-        file, function = self.stack[-1]
+        _, file, function = self.stack[-1]
         release = "2.6.3x" if self.kernel.era_2010 else ".".join(str(n) for n in self.kernel.release)
         citation = f"{file}:{function} ({release})"
-        self.steps.append(Step(function, tested, result, why, citation, self.thread, len(self.stack) - 1))
+        calls = tuple((serial, name) for serial, _, name in self.stack)
+        self.steps.append(Step(function, tested, result, why, citation, self.thread, mark, calls))
 
     def sleep(self, kind: WaitKind, *, mmap_lock_held: bool, state: str = "D") -> Wait:
         """The Wait to yield; recorded."""
-        wait = Wait(kind, self.stack[-1][1], mmap_lock_held, state)
+        wait = Wait(kind, self.stack[-1][2], mmap_lock_held, state)
         self.waits.append(wait)
         return wait
 
@@ -213,7 +229,8 @@ def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]
         def run(*args: P.args, **kwargs: P.kwargs) -> Steps[T]:
             ctx = args[0]
             assert isinstance(ctx, Context)
-            ctx.stack.append(here)
+            ctx.serial += 1
+            ctx.stack.append((ctx.serial, *here))
             result = yield from function(*args, **kwargs)
             ctx.stack.pop()
             return result
