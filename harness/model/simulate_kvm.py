@@ -255,12 +255,13 @@ class KvmVcpu:
         """A guest's or the VMM's MSR write; False: it got a general protection fault."""
         self.leave()
         result = d.write_msr(self.state, msr, value, area_ok=area_ok)
-        self.world.emit(Event(Kind.WRMSR, self.index, value=msr, data=value, flag=result.gp))
         if result.clear:
             yield from self.clear(by_msr=True)
         if result.check:
             self.world.count("ACK")
             yield from self.check_completion()
+        # kvm_emulate_wrmsr traces the write when it is done: after RDYs of an ACK, after the wait of a clear.
+        self.world.emit(Event(Kind.WRMSR, self.index, value=msr, data=value, flag=result.gp))
         if msr == MSR_ASYNC_PF_EN and not result.gp:
             self.spins = 0
         return not result.gp
