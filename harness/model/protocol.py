@@ -258,7 +258,7 @@ class Checker:
             self._vcpus[event.vcpu].major = event
 
     def _clear(self, event: Event) -> None:
-        self._vcpus[event.vcpu].clear(event, reset=not event.flag)
+        self._vcpus[event.vcpu].clear(event, reset=not event.flag, done_may_follow=True)
 
     def _wrmsr(self, event: Event) -> None:
         msr, vcpu = event.value, self._vcpus[event.vcpu]
@@ -286,7 +286,7 @@ def _write_en(vcpu: Vcpu, event: Event) -> None:
         return
     vcpu.en = event.data
     if not enables:
-        vcpu.clear(event, reset=False)
+        vcpu.clear(event, reset=False, done_may_follow=not vcpu.shared.kernel.always_flush_work)
         return
     vcpu.shared_ok = True
     if vcpu.wake == 2 or any(work.done_seq for work in vcpu.live.values()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What an ENTRY decides: token or halt (behaviour.md B.15), interrupts due and not due, completions that must have been.
+"""What an ENTRY decides: token or halt (behaviour.md B.15), interrupts due or not, completions that must have been.
 
 Called only when something happened since the vCPU's last ENTRY, so most ENTRIES cost nothing.
 """
@@ -86,7 +86,7 @@ def _awake(vcpu: Vcpu) -> bool:
     # A completed work that cannot be dequeued keeps the vCPU runnable (behaviour.md B.8, last line).  Its DONE may be
     # traced late; that matters only while a token waits to be read by the guest.
     waits = vcpu.irq_seq > 0 and not vcpu.acked and len(vcpu.live) > (vcpu.fresh is not None)
-    return waits or any(work.done_seq for work in vcpu.live.values())
+    return waits or vcpu.wake > 0 or any(work.done_seq for work in vcpu.live.values())
 
 
 def _wakeup_due(vcpu: Vcpu, entry: Event) -> None:

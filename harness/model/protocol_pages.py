@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The rules about pages: D29 (prefetch worked), D30 and D31 (who read it), D32-D34 (none expected), D40 (endless cycle).
+"""The rules about pages: D29 (prefetch worked), D30, D31 (who read it), D32-D34 (none expected), D40 (endless cycle).
 
 State is kept for the last pages only, so that memory does not grow with the trace.
 """
@@ -17,7 +17,7 @@ from harness.model.protocol_works import Work
 LOOP_LIMIT = 16
 """So many NPs of one page without an invalidation between them are an endless cycle (D40)."""
 
-_SEEN_MAX = 1024
+_SEEN_MAX = 256
 _READS_MAX = 4096
 _SECTORS = 8  # 512-byte sectors in a page
 _SCAN = 64  # pages; longer invalidations are compared with each page seen

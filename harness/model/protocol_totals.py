@@ -119,6 +119,4 @@ def _pages(context: Context, ready_gfns: frozenset[int]) -> Iterator[Violation]:
         if page.writable and gfn not in ready_gfns:
             yield _total("D43", f"frame {gfn:#x} was read by the vCPU thread itself, and is writable in the host")
         elif not page.writable and gfn in ready_gfns:
-            yield _total(
-                "D43", f"the read of frame {gfn:#x} was asynchronous, but the page is not writable in the host"
-            )
+            yield _total("D43", f"frame {gfn:#x} was read asynchronously, but it is not writable in the host")

@@ -173,8 +173,6 @@ class Counts:
     inj_reinjected: int = 0
     acc: int = 0  # the current int_vec accepted by the vCPU's own thread
     ack: int = 0  # ACK writes with bit 0
-    entry: int = 0
-    violations: int = 0
 
     def add(self, other: Counts) -> None:
         """Add another's counts to these."""

@@ -54,9 +54,9 @@ class Vcpu:
 
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts", "en",
-        "first_id", "fresh", "gfns", "in_guest", "index", "inj", "int_vec", "irq_seq", "known", "last", "last_id", "left",
-        "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared", "shared_ok", "slept", "started",
-        "tokens", "trial", "vcpu_id", "wake", "wakeups", "woken",
+        "first_id", "fresh", "gfns", "in_guest", "index", "inj", "int_vec", "irq_seq", "known", "last", "last_id",
+        "left", "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared", "shared_ok", "slept",
+        "started", "tokens", "trial", "vcpu_id", "wake", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -113,7 +113,6 @@ class Vcpu:
 
     def say(self, rule: str, event: Event | None, message: str, *related: Event | None) -> None:
         """Report a violation."""
-        self.counts.violations += 1
         events = tuple(e for e in related if e is not None)
         self.shared.found.append(Violation(rule, event, f"vCPU {self.index}: {message}", events, self.index))
 
@@ -176,7 +175,7 @@ class Vcpu:
         if trial is None:
             if self.started and Kind.TRY in self.shared.recorded:
                 self.say("D01", event, f"{event.kind.name} without TRY")
-        elif trial.gpa != event.gpa and not (trial.gpa & 0xFFF == 0 and trial.gpa >> 12 == event.gpa >> 12):
+        elif trial.gpa != event.gpa and not (self.shared.kernel.era_2010 and trial.gpa >> 12 == event.gpa >> 12):
             self.say("D38", event, f"TRY says gva {trial.gpa:#x}, {event.kind.name} says {event.gpa:#x}", trial)
 
     def _halting(self) -> None:
@@ -232,6 +231,9 @@ class Vcpu:
         states = self.states(event.gpa)
         if self.context.hlt_exits is False and states and not any(self.deliverable(s) for s in states):
             self.say("D23", event, "REP halts a vCPU whose HLT exits are disabled")
+        if self.fresh is not None:
+            self.say("D13", event, "REP, and the NP before it was neither injected nor entered with", self.fresh.np)
+            self.fresh = None
         self.rep = event
         self._halting()
 
@@ -302,17 +304,13 @@ class Vcpu:
             self._not_live(event)
             return None
         if work.gpa != event.gpa:
-            self.say(
-                "D06", event, f"RDY of token {token:#x} with gva {event.gpa:#x}, its NP had {work.gpa:#x}", work.np
-            )
+            self.say("D06", event, f"RDY of token {token:#x} with gva {event.gpa:#x}, NP had {work.gpa:#x}", work.np)
         self.drop(work)
         self.retired.append(token)
         if work.done_seq:
             for other in self.live.values():
                 if other.done_seq and other.done_t + _COMPLETION_SLACK_NS < work.done_t:
-                    self.say(
-                        "D36", event, f"RDY before that of {other.token:#x}, which was completed earlier", other.np
-                    )
+                    self.say("D36", event, f"RDY before that of {other.token:#x}, completed earlier", other.np)
                     break
         self.shared.pages.ready(event, work)
         return work
@@ -356,11 +354,14 @@ class Vcpu:
             self.counts.acc += 1
             self.say("D15", event, f"interrupt {event.value:#x} without a RDY before it")
 
-    def clear(self, event: Event, *, reset: bool) -> None:
-        """kvm_clear_async_pf_completion_queue ran.  ``reset``: not by an EN write of the guest, and EN is zeroed."""
-        follow = reset or not self.shared.kernel.always_flush_work
+    def clear(self, event: Event, *, reset: bool, done_may_follow: bool) -> None:
+        """kvm_clear_async_pf_completion_queue ran.
+
+        :param reset: by reset or INIT, which zero EN and INT and drop a pending injection.
+        :param done_may_follow: DONEs of the cleared works may still be traced after this event.
+        """
         for work in self.live.values():
-            self.shared.ledger.cancel(work, event, follow)
+            self.shared.ledger.cancel(work, event, done_may_follow)
             self.cleared.append(work.token)
         self.live.clear()
         self.gfns.clear()

@@ -15,7 +15,7 @@ from harness.model.events import Event
 from harness.model.protocol_types import Obligation, Violation
 
 _EARLY_MAX = 256
-_CLEARED_MAX = 1024
+_CLEARED_MAX = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -46,12 +46,13 @@ class _Tally:
 class Ledger:
     """All works of a VM whose DONE is not yet accounted for.  Its size is that of the live works, not of the trace."""
 
-    __slots__ = ("_cleared", "_early", "_tallies")
+    __slots__ = ("_cleared", "_early", "_slack", "_tallies")
 
     def __init__(self) -> None:
         self._tallies: dict[int, _Tally] = {}
         self._early: dict[int, Event] = {}
         self._cleared: dict[int, Event | None] = {}
+        self._slack: dict[int, None] = {}  # addresses whose tally has slack, oldest first
 
     def not_present(self, work: Work) -> None:
         """A work was queued."""
@@ -130,11 +131,11 @@ class Ledger:
         if work in tally.works:
             tally.works.remove(work)
         if done_may_follow and not tally.credit:
-            tally.slack += 1
+            self._allow(work.gpa, tally)
         elif tally.credit > len(tally.works):
             tally.credit = len(tally.works)
         elif tally.credit:
-            tally.slack += 1  # the credit may have been the cancelled work's
+            self._allow(work.gpa, tally)  # the credit may have been the cancelled work's
         if not tally.works and not tally.slack:
             self._cleared[work.gpa] = clear
             if len(self._cleared) > _CLEARED_MAX:
@@ -152,6 +153,16 @@ class Ledger:
             for work in missing:
                 message = f"RDY of token {work.token:#x} was seen, but never DONE of {work.gpa:#x}"
                 yield Obligation("D12", work.np, message, work.vcpu)
+
+    def _allow(self, gpa: int, tally: _Tally) -> None:
+        tally.slack += 1
+        self._slack[gpa] = None
+        if len(self._slack) > _CLEARED_MAX:
+            oldest = next(iter(self._slack))
+            del self._slack[oldest]
+            if oldest in self._tallies:
+                self._tallies[oldest].slack = 0
+                self._tidy(oldest, self._tallies[oldest])
 
     def _take(self, tally: _Tally, work: Work) -> None:
         tally.credit -= 1
