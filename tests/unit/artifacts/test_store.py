@@ -63,6 +63,10 @@ def test_full_disk_is_said_in_words(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def _too_big(folder: Path) -> None:
+    (folder / "big").write_bytes(bytes(4 << 20))
+
+
 def test_really_full_disk(tmp_path: Path) -> None:
     """A file system of one megabyte, where this machine lets us mount one."""
     small = tmp_path / "small"
@@ -76,7 +80,7 @@ def test_really_full_disk(tmp_path: Path) -> None:
     try:
         store = Store(small)
         with pytest.raises(InfraFault, match="no space left below"):
-            store.get(Recipe("big"), lambda folder: (folder / "big").write_bytes(bytes(4 << 20)) and None)
+            store.get(Recipe("big"), _too_big)
         assert list((small / "store").iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
