@@ -111,6 +111,7 @@ class ApfState:
     exception_pending: bool = False
     cpl: int = 0
     paging: bool = True
+    tdp: bool = True  # nested or extended page tables
     guest_mode: bool = False  # L2 runs
     l1_intercepts_interrupts: bool = True  # in guest mode: L1 exits on external interrupts
 
@@ -240,8 +241,11 @@ def dequeue(v: ApfState) -> Work | None:
 
 
 def wants_prefetch(v: ApfState, work: Work) -> bool:
-    """mmu.c:kvm_arch_async_page_ready: map the page now, unless it is a wake-all or the paging mode changed."""
-    return not work.wakeup_all and work.paging == v.paging
+    """mmu.c:kvm_arch_async_page_ready: map the page now, unless it is a wake-all.
+
+    The test that the MMU is as direct as it was holds always with TDP, whatever CR0.PG is (init_kvm_tdp_mmu).
+    """
+    return not work.wakeup_all and (v.tdp or work.paging == v.paging)
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ class KvmVcpu:
         """vcpu_run up to kvm_entry: stops, halts, requests, injection."""
         s, world = self.state, self.world
         self.leave()
+        yield Wait(until_ns=world.engine.now + world.situation.timing.exit_ns)
         while True:
             while self.stopped or self.error:
                 yield Wait(signals=(self.wake,))

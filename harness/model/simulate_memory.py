@@ -175,11 +175,14 @@ class Memory:
                 self.world.count(f"BIO_{who}")
                 self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who == "W"))
         if not read.synchronous:
-            self.world.engine.spawn(self._read(vpns))
+            timing, device = self.world.situation.timing, self.device
+            end = self.world.engine.now + device.delay_ns + timing.device_ns
+            end = device.last_end_ns = max(end, device.last_end_ns + timing.device_gap_ns)
+            self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
+            self.world.engine.spawn(self._read([v for v in vpns if v != target], end + timing.neighbour_ns))
 
-    def _read(self, vpns: list[int]) -> Process:
-        length = self.device.delay_ns + self.world.situation.timing.device_ns
-        yield Wait(until_ns=self.world.engine.now + length, signals=(self.device.loaded,))
+    def _read(self, vpns: list[int], end_ns: int) -> Process:
+        yield Wait(until_ns=end_ns, signals=(self.device.loaded,))
         for vpn in vpns:
             page = self.pages[vpn]
             if page.folio is not None and page.folio.lock is Lock.READ:

@@ -89,7 +89,6 @@ class Vcpu:
 
     def _exit(self) -> Generator[Wait, None, None]:
         """One exit and the way back into the guest."""
-        yield Wait(until_ns=self.kvm.world.engine.now + self.kvm.world.situation.timing.exit_ns)
         yield from self.kvm.enter()
 
     def _window(self) -> Generator[Wait, None, None]:
@@ -173,7 +172,7 @@ class Vcpu:
     def _touch(self, task: Task) -> Generator[Wait, None, None]:
         """Run the access until it retires or gets a token."""
         kvm, step = self.kvm, task.step
-        s, start = kvm.state, kvm.world.situation
+        s = kvm.state
         if step.no_paging and d.set_paging(s, False):
             yield from kvm.clear(by_paging=True)
         self._mode(cpl=0 if step.no_paging else step.cpl, interrupts=step.interrupts or step.shadow, shadow=step.shadow)
@@ -184,7 +183,6 @@ class Vcpu:
             if kvm.memory.mapped(step.gpa, write=step.write):
                 done = True
                 break
-            yield Wait(until_ns=kvm.world.engine.now + start.timing.exit_ns)
             yield from kvm.page_fault(step)
             yield from kvm.enter()
             if kvm.token is not None:

@@ -60,6 +60,7 @@ class DelayDevice:
     delay_ns: int
     normal_ns: int
     loaded: Signal = field(default_factory=Signal)
+    last_end_ns: int = -(1 << 62)
 
 
 @dataclass(slots=True)

@@ -311,12 +311,14 @@ def test_paging_flip(release: str, clears: bool, requests: bool) -> None:
     assert v.req_ready is requests
 
 
-def test_prefetch_is_skipped_after_a_paging_mode_change() -> None:
-    v = make()
+def test_prefetch_is_skipped_after_a_paging_mode_change_with_shadow_paging() -> None:
+    v = make(tdp=False)
     outcome(v)
     assert d.wants_prefetch(v, v.queue[0])
     v.paging = False
     assert not d.wants_prefetch(v, v.queue[0])
+    v.tdp = True
+    assert d.wants_prefetch(v, v.queue[0])
 
 
 def test_what_wakes_a_blocked_vcpu() -> None:
