@@ -52,7 +52,8 @@ def try_async_pf(ctx: Context, *, prefetch: bool) -> Steps[End]:
     elif vcpu.setup_fails:
         ctx.step("kvm_arch_setup_async_pf", "false", "gfn_to_pfn, blocking", Mark.GATE)
     else:
-        ctx.step("kvm_arch_setup_async_pf", "true", "token" if vcpu.can_deliver else "KVM_REQ_APF_HALT", Mark.GATE)
+        how = "token" if vcpu.can_deliver else "KVM_REQ_APF_HALT"
+        ctx.step("kvm_arch_setup_async_pf", f"true: {how}", vcpu.why, Mark.GATE)
         return End.TOKEN if vcpu.can_deliver else End.HALT
     return (yield from gfn_to_pfn(ctx))
 

@@ -197,7 +197,8 @@ def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps
     ctx.count(swpin_zero=len(window.pages) - len(left))
     if target_zero:
         ctx.page = read_completed(ctx.page)
-    ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O for these")
+    if len(left) < len(window.pages):
+        ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O for them")
     return left
 
 

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Read-ahead windows: section A.5 and A.6, by figures that the specification derives and by properties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.model.readahead import (
+    MMAP_LOTSAMISS,
+    AllMissing,
+    ReadaheadState,
+    Window,
+    cache_hit,
+    cluster_window,
+    file_hit,
+    file_window,
+    fixed_window,
+    swapin_nr_pages,
+    vma_window,
+)
+
+BASE = 0x7F0000000  # a multiple of 512: a page table boundary
+END = BASE + 4 * 512
+
+
+@dataclass
+class Only:
+    """Neighbours of which only some are missing."""
+
+    missing: set[int] = field(default_factory=set)
+
+    def swap_entry_uncached(self, vpn: int) -> bool:
+        return vpn in self.missing
+
+    slot_used_uncached = file_uncached = swap_entry_uncached
+
+
+def touch(state: ReadaheadState, vpn: int, cluster: int, *, end: int = END) -> tuple[Window, ReadaheadState]:
+    return vma_window(state, vpn, cluster, AllMissing(), vma_start=BASE, vma_end=end)
+
+
+# --- figures of A.5 -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cluster", "sizes"), [(3, [8, 4, 2, 1, 1]), (2, [4, 2, 1, 1]), (1, [2, 1, 1]), (0, [1, 1])])
+def test_isolated_touches_decay(cluster: int, sizes: list[int]) -> None:
+    """No hits, never adjacent: both modes, from the fresh state."""
+    vma = glob = ReadaheadState()
+    for i, size in enumerate(sizes):
+        window, vma = touch(vma, BASE + 64 * (i + 1), cluster)
+        assert window.size == size
+        window, glob = cluster_window(glob, 4096 + 64 * i, cluster, AllMissing())
+        assert window.size == size
+
+
+def test_pages_of_cluster_order_0_touch_no_state() -> None:
+    state = ReadaheadState(hits=2, vma_hits=2)
+    assert cluster_window(state, 77, 0, AllMissing()) == (Window(1, (77,), 77), state)
+    assert touch(state, BASE + 5, 0) == (Window(1, (BASE + 5,), BASE + 5), state)
+
+
+def test_order_limits() -> None:
+    """VMA mode is limited to 2^5 pages, cluster mode is not."""
+    assert touch(ReadaheadState(vma_hits=60), BASE + 100, 7)[0].size == 32
+    assert cluster_window(ReadaheadState(hits=120), 5000, 7, AllMissing())[0].size == 128
+
+
+@pytest.mark.parametrize(
+    ("previous", "first", "last"),
+    [(-1, 0, 4), (1, -3, 1), (100, -1, 3)],
+    ids=["forwards", "backwards", "elsewhere"],
+)
+def test_direction(previous: int, first: int, last: int) -> None:
+    """cur == prev+1: [cur, cur+win); cur == prev-1: [cur-win+1, cur+1); else cur-(win-1)//2 and win pages."""
+    cur = BASE + 256
+    window, _ = touch(ReadaheadState(vma_addr=cur + previous, vma_window=0, vma_hits=2), cur, 3)
+    assert window.size == 4
+    assert window.pages == tuple(range(cur + first, cur + last))
+
+
+def test_adjacent_touch_without_hits_reads_two() -> None:
+    window, _ = touch(ReadaheadState(vma_addr=BASE + 9, vma_window=1, vma_hits=0), BASE + 10, 3)
+    assert window.pages == (BASE + 10, BASE + 11)
+
+
+def test_clipped_to_page_table_and_vma() -> None:
+    fresh = ReadaheadState()
+    assert touch(fresh, BASE + 512, 3)[0].pages[0] == BASE + 512
+    assert touch(fresh, BASE + 511, 3)[0].pages[-1] == BASE + 511
+    assert touch(fresh, BASE + 20, 3, end=BASE + 22)[0].pages == tuple(range(BASE + 17, BASE + 22))
+
+
+def test_pair_recipe_keeps_the_window() -> None:
+    """A.5, pc=1: after each async fault at f a hit on the flagged f+1 keeps the window at two."""
+    state = ReadaheadState()
+    for i in range(1, 20):
+        f = BASE + 64 * i
+        window, state = touch(state, f, 1)
+        assert window.pages == (f, f + 1)
+        assert window.flagged == (f + 1,)
+        state = cache_hit(state, vpn=f + 1, flagged=True)
+
+
+def test_hits() -> None:
+    state = ReadaheadState(hits=0, vma_hits=0, vma_addr=5)
+    assert cache_hit(state, vpn=9, flagged=False) == ReadaheadState(hits=0, vma_hits=0, vma_addr=9)
+    assert cache_hit(state, vpn=9, flagged=True) == ReadaheadState(hits=0, vma_hits=1, vma_addr=9)
+    assert cache_hit(state, vpn=None, flagged=True) == ReadaheadState(hits=1, vma_hits=0, vma_addr=5)
+    assert cache_hit(state, vpn=None, flagged=False) == state
+    assert cache_hit(ReadaheadState(vma_hits=63), vpn=1, flagged=True).vma_hits == 63
+
+
+def test_cluster_state() -> None:
+    """hits are set to 0 when read; prev_offset moves only when they were 0."""
+    window, state = cluster_window(ReadaheadState(hits=4, prev_offset=9), 100, 3, AllMissing())
+    assert window.pages == tuple(range(96, 104))
+    assert (state.hits, state.prev_offset, state.last_window) == (0, 9, 8)
+    _, state = cluster_window(state, 200, 3, AllMissing())
+    assert (state.hits, state.prev_offset, state.last_window) == (0, 200, 4)
+
+
+def test_cluster_skips_header_free_slots_and_the_end() -> None:
+    window, _ = cluster_window(ReadaheadState(), 3, 3, AllMissing())
+    assert window.pages == tuple(range(1, 8))
+    window, _ = cluster_window(ReadaheadState(), 1001, 3, AllMissing(), last_slot=1002)
+    assert window.pages == (1000, 1001, 1002)
+    window, _ = cluster_window(ReadaheadState(), 1001, 3, Only({1004}))
+    assert window.pages == (1001, 1004)
+    assert window.flagged == (1004,)
+
+
+def test_fixed_window_of_2010() -> None:
+    """Used slots next to the target within its aligned block; slot 0 holds the header."""
+    assert fixed_window(13, 3, AllMissing()).pages == tuple(range(8, 16))
+    assert fixed_window(2, 3, AllMissing()).pages == tuple(range(1, 8))
+    assert fixed_window(13, 3, Only({12, 14, 10})).pages == (12, 13, 14)
+
+
+# --- section A.6 ----------------------------------------------------------------------------------------------------
+
+
+def read(state: ReadaheadState, index: int, **kw: bool) -> tuple[Window, ReadaheadState]:
+    flags = {"rand_read": False, "seq_read": False} | kw
+    return file_window(state, index, AllMissing(), ra_pages=32, **flags)
+
+
+def test_read_around() -> None:
+    window, state = read(ReadaheadState(), 100)
+    assert window.pages == tuple(range(84, 116))
+    assert window.flagged == (108,)
+    assert state.mmap_miss == 1
+    assert read(ReadaheadState(), 3)[0].pages == tuple(range(32))
+
+
+def test_read_around_is_off() -> None:
+    for window, state in (
+        read(ReadaheadState(), 100, rand_read=True),
+        file_window(ReadaheadState(), 100, AllMissing(), ra_pages=0, rand_read=False, seq_read=False),
+    ):
+        assert window.pages == () and state == ReadaheadState()
+
+
+def test_hundred_isolated_misses_stop_read_around() -> None:
+    """Without hits in between; a hit takes one back, a retry does not."""
+    state = ReadaheadState()
+    for i in range(MMAP_LOTSAMISS):
+        window, state = read(state, 1000 * (i + 1))
+        assert window.size == 32
+    window, state = read(state, 500_000)
+    assert window.size == 0
+    state = file_hit(file_hit(state, tried=True), tried=False)
+    assert state.mmap_miss == MMAP_LOTSAMISS
+    assert read(file_hit(state, tried=False), 600_000)[0].size == 32
+    assert file_hit(ReadaheadState(), tried=False).mmap_miss == 0
+
+
+def test_sequential_advice_reads_forwards_and_counts_no_miss() -> None:
+    window, state = read(ReadaheadState(), 100, seq_read=True)
+    assert window.pages == tuple(range(100, 132)) and state.mmap_miss == 0
+
+
+# --- properties -----------------------------------------------------------------------------------------------------
+
+POWERS = st.sampled_from([0, 1, 2, 4, 8, 16, 32])
+
+
+SLOTS = st.integers(0, 4096)
+
+
+@given(prev=SLOTS, cur=SLOTS, hits=st.integers(0, 63), order=st.integers(1, 5), last=POWERS)
+def test_nr_pages(prev: int, cur: int, hits: int, order: int, last: int) -> None:
+    n = swapin_nr_pages(prev, cur, hits, 1 << order, last)
+    assert n & (n - 1) == 0
+    assert last // 2 <= n <= max(1 << order, last // 2)
+    assert n == max(min(twin(prev, cur, hits), 1 << order), last // 2)
+
+
+def twin(prev: int, cur: int, hits: int) -> int:
+    """The same rule said in another way: by cases of hits."""
+    if hits == 0:
+        return 2 if abs(cur - prev) == 1 else 1
+    return next(p for p in (4, 8, 16, 32, 64, 128) if p >= hits + 2)
+
+
+STATES = st.builds(
+    ReadaheadState, hits=st.integers(0, 20), prev_offset=st.integers(0, 4000), last_window=POWERS,
+    vma_addr=st.integers(BASE, END - 1), vma_window=POWERS, vma_hits=st.integers(0, 63),
+)  # fmt: skip
+
+
+@given(state=STATES, page=st.integers(BASE, END - 1), cluster=st.integers(0, 6),
+       missing=st.sets(st.integers(BASE, END - 1), max_size=40))  # fmt: skip
+def test_vma_window_properties(state: ReadaheadState, page: int, cluster: int, missing: set[int]) -> None:
+    window, after = vma_window(state, page, cluster, Only(missing), vma_start=BASE, vma_end=END)
+    assert page in window.pages and page not in window.flagged
+    assert len(window.pages) <= window.size
+    assert set(window.pages) <= missing | {page}
+    assert all(BASE <= p < END and p // 512 == page // 512 for p in window.pages)
+    assert max(window.pages) - min(window.pages) < window.size
+    if cluster:
+        assert (after.vma_addr, after.vma_window, after.vma_hits) == (page, window.size, 0)
+    assert (after.hits, after.prev_offset) == (state.hits, state.prev_offset)
+
+
+@given(state=STATES, slot=st.integers(1, 4000), cluster=st.integers(0, 6),
+       used=st.sets(st.integers(1, 4100), max_size=40))  # fmt: skip
+def test_cluster_window_properties(state: ReadaheadState, slot: int, cluster: int, used: set[int]) -> None:
+    window, after = cluster_window(state, slot, cluster, Only(used))
+    assert slot in window.pages and slot not in window.flagged and 0 not in window.pages
+    assert set(window.pages) <= used | {slot}
+    assert {p // window.size for p in window.pages} == {slot // window.size}
+    assert (after.vma_addr, after.vma_hits) == (state.vma_addr, state.vma_hits)
+
+
+@given(state=STATES, start=st.integers(0, 60))
+def test_without_hits_and_neighbours_the_window_ends_at_one(state: ReadaheadState, start: int) -> None:
+    """One halving per isolated fault: whatever was before, from 32 pages down it takes six."""
+    window, state = touch(state, BASE + start, 5)
+    for step in range(1, 7):
+        previous = window.size
+        window, state = touch(state, BASE + start + 64 * step, 5)
+        assert window.size == max(1, previous // 2)
+    assert window.size == 1
