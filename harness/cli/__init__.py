@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        args = parser().parse_args(argv)
+        words = list(sys.argv[1:] if argv is None else argv)
+        # Only the module of the command that is meant is loaded: SSH and judge cost a second that `apf list` can save.
+        known = words[0] if words and words[0] in COMMANDS else ""
+        args = parser((known,) if known else COMMANDS).parse_args(words)
         code = args.func(args)
         sys.stdout.flush()
         return int(code or 0)
@@ -65,13 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The command line with these commands."""
     top = argparse.ArgumentParser(
         prog="apf", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    for name in commands:
         if importlib.util.find_spec(f"harness.cli.{name}") is None:
             continue
         importlib.import_module(f"harness.cli.{name}").add(subparsers)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The rules of this repository, as tests: tools that must be silent, sizes, headers, and drawings that must be true."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import harness.errors
+from harness.errors import ApfError
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = Path(sys.executable).parent
+MAX_LINES = 500
+TOP = {
+    "harness", "guest-images", "tests", "kernels", "docs", "Makefile", "tox.ini", "pyproject.toml", "README.md",
+    "LICENSE", "CHANGELOG.md", ".ci",
+}  # fmt: skip
+COMMENTED = {".py", ".c", ".h", ".S", ".ld", ".sh", ".toml", ".config", ".ini"}
+
+
+def tracked() -> list[Path]:
+    """All files that git knows, or would know, relative to the top."""
+    said = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    files = [Path(line) for line in said.splitlines()]
+    return [f for f in files if (ROOT / f).is_file()]
+
+
+FILES = tracked()
+PYTHON = [f for f in FILES if f.suffix == ".py"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],
+        ["lint-imports"],
+    ],
+    ids=" ".join,
+)
+def test_tool_is_silent(command: list[str]) -> None:
+    done = subprocess.run(
+        [TOOLS / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_top_level_is_exactly_what_the_readme_says() -> None:
+    top = {f.parts[0] for f in FILES}
+    assert {name for name in top if not name.startswith(".") or name == ".ci"} == TOP
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=str)
+def test_module_size(path: Path) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= MAX_LINES, "split it: one idea per module"
+
+
+@pytest.mark.parametrize("path", [f for f in FILES if f.suffix in COMMENTED or f.name == "Makefile"], ids=str)
+def test_spdx_header(path: Path) -> None:
+    head = "\n".join((ROOT / path).read_text(errors="replace").splitlines()[:3])
+    if path.parts[:2] == ("tests", "scenarios") or path.name == "pyproject.toml":
+        pytest.skip("a scenario or the project file: LICENSE covers them, and their first line is their id")
+    assert "SPDX-License-Identifier:" in head
+
+
+@pytest.mark.parametrize("path", [f for f in PYTHON if f.name.startswith("test_")], ids=str)
+def test_every_test_file_collects_tests(path: Path) -> None:
+    tree = ast.parse((ROOT / path).read_text())
+    tests = [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    ]
+    machines = re.search(r"^Test\w+ = \w+\.TestCase$", (ROOT / path).read_text(), re.MULTILINE)
+    assert tests or machines, "no function here is called test_*"
+
+
+# Written so that this file does not contain what it looks for.
+FORBIDDEN = re.compile(
+    "|".join((r"/wo" + r"rk/(?:main|shared)", r"/opt/ap" + r"f-venv", r"/opt/k" + r"b\b", r"/ro" + r"ot/\."))
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_no_path_of_somebodys_machine(path: Path) -> None:
+    if path.parts[:2] == ("tests", "data"):
+        pytest.skip("captures are evidence and stay as they were taken")
+    text = (ROOT / path).read_text(errors="replace")
+    found = FORBIDDEN.search(text)
+    assert found is None, f"{path}: {found.group() if found else ''}"
+
+
+def test_avocado_imports_with_the_pinned_setuptools() -> None:
+    """With setuptools 82 or newer there is no pkg_resources, and avocado 113 cannot be imported."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", "import avocado.core.job"], check=True, timeout=60)
+    pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert [p for p in pins if p.startswith("setuptools") and "<82" in p]
+
+
+def test_avocado_finds_our_plugins() -> None:
+    said = subprocess.run([TOOLS / "avocado", "plugins"], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert said.count("apf-scenario") >= 4
+
+
+def test_the_drawn_tree_of_errors_is_the_real_one() -> None:
+    drawn: list[tuple[int, str]] = []
+    for line in (harness.errors.__doc__ or "").splitlines():
+        match = re.match(r"^(\s*[│├└─ ]*)([A-Z]\w+)\b", line)
+        if match and (match.group(2) == "ApfError" or "─" in match.group(1)):
+            drawn.append((len(match.group(1)), match.group(2)))
+    parents: dict[str, str] = {}
+    stack: list[tuple[int, str]] = []
+    for depth, name in drawn:
+        while stack and stack[-1][0] >= depth:
+            stack.pop()
+        parents[name] = stack[-1][1] if stack else "Exception"
+        stack.append((depth, name))
+
+    def walk(cls: type[ApfError]) -> dict[str, str]:
+        real = {cls.__name__: cls.__mro__[1].__name__}
+        for child in cls.__subclasses__():
+            if child.__module__ == "harness.errors":
+                real |= walk(child)
+        return real
+
+    assert parents == walk(ApfError)
+
+
+def test_exit_codes_are_as_drawn() -> None:
+    for line in (harness.errors.__doc__ or "").splitlines():
+        match = re.search(r"([A-Z]\w+)\s.*exit (\d)$", line)
+        if match:
+            assert getattr(harness.errors, match.group(1)).exit_code == int(match.group(2)), line
+
+
+def test_make_help_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)[0].split())
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert {line.split()[1] for line in said.splitlines()} == phony
+    targets = set(re.findall(r"^([a-z0-9-]+):", text, re.MULTILINE))
+    assert targets == phony
+
+
+@pytest.mark.parametrize(
+    "path", [f for f in FILES if f.parts[0] == ".ci" or f.name in ("init", "initramfs-init")], ids=str
+)
+def test_shell_scripts_parse(path: Path) -> None:
+    if (ROOT / path).read_text().startswith("#!"):
+        subprocess.run(["sh", "-n", ROOT / path], check=True, timeout=10)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command as people meet it: a process with output, errors and exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import COMMANDS
+
+GOOD = """
+id = "X1"
+title = "one page"
+[pages.f]
+groups = 1
+[[steps]]
+touch = "f"
+"""
+
+
+def apf(*words: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run ``apf`` with these words."""
+    return subprocess.run(
+        [sys.executable, "-m", "harness.cli", *map(str, words)],
+        capture_output=True, text=True, cwd=cwd, env={**os.environ, "APF_ACCEL": "tcg", **env}, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def one_message(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The error message of a run that must have failed politely."""
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("apf: ")
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_says_something(command: str, tmp_path: Path) -> None:
+    done = apf(*filter(None, [command]), "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) > 5
+
+
+def test_list_shows_the_scenarios_of_the_repository(tmp_path: Path) -> None:
+    done = apf("list", cwd=tmp_path)
+    assert done.returncode == 0
+    ids = {line.split()[0] for line in done.stdout.splitlines()}
+    assert {"S20", "S23", "S60"} <= ids
+
+
+def test_list_by_pattern(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    (tmp_path / "b.toml").write_text(GOOD.replace("X1", "X2"))
+    done = apf("list", "X2", "--scenarios", tmp_path, cwd=tmp_path)
+    assert done.stdout.split()[0] == "X2"
+    assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("groups = 1", "groups = 1\nsize = 7"), "'size'"),
+        (("groups = 1", 'groups = "one"'), ".groups"),
+        (("touch", "tuch"), "'tuch'"),
+        (('touch = "f"', 'touch = "g"'), "g"),
+        (("[pages.f]", "[pages.f"), "not TOML"),
+    ],
+)
+def test_bad_scenario_is_one_message_with_file_and_key(tmp_path: Path, change: tuple[str, str], told: str) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text(GOOD.replace(*change))
+    message = one_message(apf("run", "--scenarios", bad, "--results", tmp_path / "r", cwd=tmp_path), 2)
+    assert str(bad) in message
+    assert told in message
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "S23", "--kernel", "no-such-kernel"],
+        ["run", "S23", "--kernel", "/no/such/bzImage"],
+        ["run", "S23", "--kernel", "."],
+        ["run", "no-such-scenario"],
+        ["run", "--scenarios", "/no/such/folder"],
+        ["run", "--scenarios", "."],
+        ["run", "S23", "--allow-unsupported", "S99"],
+        ["run", "S23", "--host", "ssh"],
+        ["list", "no-such-scenario"],
+        ["judge", "/no/such/capture"],
+        ["kernels", "no-such-kernel"],
+    ],
+)
+def test_bad_input_is_exit_2_and_leaves_nothing(tmp_path: Path, words: list[str]) -> None:
+    one_message(apf(*words, cwd=tmp_path), 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_command_line_is_exit_2(tmp_path: Path) -> None:
+    for words in ([], ["frobnicate"], ["run", "--repeats", "0"], ["run", "--no-such-option"]):
+        done = apf(*words, cwd=tmp_path)
+        assert done.returncode == 2
+        assert "usage: apf" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_no_qemu_in_path(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    message = one_message(apf("run", "S23", cwd=tmp_path, PATH=str(tmp_path / "bin")), 3)
+    assert "qemu-system-x86_64" in message
+    assert "make setup" in message
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file is in the way")
+    assert "results" in one_message(apf("run", "S23", cwd=tmp_path), 3)
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_no_verdict_is_made_up(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file is in the way")
+    done = apf("run", "S23", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert "cache" in one_message(done, 3)
+    assert "PASS" not in done.stdout
+
+
+def test_doctor_without_tools(tmp_path: Path) -> None:
+    done = apf("doctor", cwd=tmp_path, PATH=str(tmp_path))
+    assert done.returncode == 3
+    assert "MISSING  qemu-system-x86_64" in done.stdout
+    assert "scenarios on packaged kernels: no" in done.stdout
+
+
+def test_doctor_changes_nothing(tmp_path: Path) -> None:
+    apf("doctor", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m harness.cli list | head -n 1; true"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_an_old_capture_without_end_is_inconclusive(tmp_path: Path) -> None:
+    (tmp_path / "capture").mkdir()
+    (tmp_path / "capture" / "facts.json").write_text('{"release": "6.1.192"}')
+    done = apf("judge", tmp_path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("INCONCLUSIVE")
