@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.judge.predict import predict
-from harness.model.kernels import find_kernel
+from harness.model.kernels import find_kernel, kernel_for
 from harness.model.outcomes import Count
 from harness.model.situation import Prediction
 from harness.scenario.build import build_plan
@@ -40,6 +40,9 @@ ROWS: list[Row] = [
     ("S24", NIO, {"NPt": "N", "BIO_V": 0, "READ_W": 8 + 4 + 2 + 13}),
     ("S25", NOWAIT, {"NPt": "N/2", "MIN_V": "N/2", "MAJ_V": 0, "PSWPIN": "N", "RA": "N/2", "RAH": "N/2", "BIO_W": 0}),
     ("S25", NIO, {"NPt": "N/2", "MIN_V": "N/2", "MAJ_V": 0, "PSWPIN": "N", "BIO_V": 0, "BIO_W": "N"}),
+    # Read at 0 (8 around it, clipped at the PMD: 5 pages), then 8 each at 5, 13 .. 37; two hits make the window 4:
+    # 1000 (3 pages), 1003; three make it 8: 1007, 1015, 1023 (clipped at the PMD); no hit: 1024 with 4, 1028, 1036, ...
+    ("S26", NOWAIT, {"NPt": 6 + 10, "MIN_V": 100 - 16, "PSWPIN": 100, "PGMAJ": 16, "MAJ_V": 0}),
     ("S28", NOWAIT, {"NPt": 2, "RDY": 2, "PGMAJ": 1, "REP": 0}),
     ("S29", NOWAIT, {"TRY": 2, "NPt": 1, "REP": 1, "RDY": 1, "ACC": 2}),
     ("S29", NIO, {"TRY": 1, "NPt": 1, "REP": 0, "RDY": 1, "BLOCK": 1}),
@@ -56,6 +59,20 @@ ROWS: list[Row] = [
     ("S61", ALL, {"NPh": 1, "NPt": 0, "INJ": 0, "RDY": 1, "ACC": 1, "REP": 0}),
     ("S62", ALL, {"NPt": 1, "NPh": 0, "INJ": 1, "RDY": 1, "ACC": 2}),
     ("S63", ALL, {"TRY": 0, "SYNC": 1, "DONE": 0}),
+    ("S11", ALL, {"RDY_ALL": 1, "ACC": 1, "PF": 0}),
+    ("S40", NOWAIT, {"NPt": "N", "BIO_V": "N", "MAJ_V": 0}),
+    ("S66", ALL, {"NPh": 1, "NPt": 1, "RDY": 2, "ACC": 2}),
+    ("S69", ALL, {"NPt": "N", "RDY": "N", "ACC": "N+1", "DONE": "N"}),
+    ("S70", ALL, {"NPt": "N", "RDY": "N", "ACC": "N+1", "ACK": 1}),
+    ("S72", NOWAIT, {"TRY": 70, "NPt": 69, "FAIL": 1, "SYNC": 1, "MAJ_V": 1, "RDY": 69}),
+    ("S78", NOWAIT, {"NPt": "N", "DONE": "N", "RDY": "N", "PGMAJ": 2, "RDY_ALL": 2}),
+    ("S78", NIO, {"NPt": 2, "BLOCK": 1, "MIN_V": 1}),
+    ("S79", ALL, {"NPt": "N", "RDY": "N", "RDY_ALL": 4, "ACC": "N+4"}),
+    ("S80", ALL, {"NPt": 2, "NPh": 0, "RDY": 2, "RDY_ALL": 2, "ACC": 4, "DONE": 2}),
+    ("S81", ALL, {"NPt": 2, "NPh": 1, "DONE": 3, "RDY": 1, "RDY_ALL": 2, "FAST": 2}),
+    ("S82", ALL, {"NPt": 2, "RDY": 2, "ACC": 3}),
+    ("S83", ALL, {"NPt": 2, "RDY": 2, "ACC": 3}),
+    ("S84", ("nowait-6.1", "nowait-6.12", "noio-6.1"), {"NPt": 2, "RDY": 2, "DONE": 2, "ACC": 3}),
     ("S64", ALL, {"TRY": 1, "NPh": 1, "SYNC": 1}),
 ]  # fmt: skip
 
@@ -86,6 +103,26 @@ def test_counts_of_the_catalogue(scenario: str, kernel: str, want: dict[str, int
     assert got == {name: Count.exactly(value(w, n)) for name, w in want.items()}
     assert answer.ends
     assert consistent(answer)
+
+
+def test_s84_older_kernels_lose_the_token_at_a_paging_change() -> None:
+    """behaviour.md B.10: the clear drops the work without RDY, and the probe guest waits for it for ever."""
+    for kernel in (find_kernel("nowait-5.10"), kernel_for("nowait", "6.1.158")):
+        answer = predict(plan_of("S84"), kernel)
+        assert not answer.ends
+        assert answer.totals["RDY"] == Count.exactly(0)
+        assert answer.totals["NPt"] == Count.exactly(1)
+
+
+def test_s30_one_repeated_fault_for_each_timer_tick() -> None:
+    """One repeated fault for the touch, and one for each tick in the delay."""
+    plan = plan_of("S30")
+    period_us = next(i.value for i in plan.items if i.op is Op.TIMER)
+    ticks = plan.swap.delay_ms * 1000 // period_us
+    assert predict(plan, find_kernel("nowait-6.1")).totals["REP"] == Count.exactly(1 + ticks)
+    late = predict(plan, find_kernel("noio-6.1"))
+    assert late.totals["REP"] == Count.exactly(0)
+    assert late.totals["BLOCK"] == Count.exactly(1)
 
 
 def consistent(answer: Prediction) -> bool:
