@@ -20,7 +20,7 @@ from pathlib import Path
 
 from harness.artifacts import kbuild, ksource, layout, patches
 from harness.artifacts.catalog import CatalogKernel, SourceKind
-from harness.artifacts.packages import Package, Packages
+from harness.artifacts.packages import Package, Packages, with_packages
 from harness.artifacts.progress import Progress
 from harness.artifacts.run import tool_version
 from harness.artifacts.store import Recipe, Store, Work, remove
@@ -39,7 +39,9 @@ def build(store: Store, entry: CatalogKernel, progress: Progress) -> tuple[Path,
     kbuild.check_tools()
     series = patches.expand(entry.patches)
     if entry.source is SourceKind.LINUX_SOURCE:
-        return _from_package(store, entry, series, progress)
+        return with_packages(
+            store, entry.suite, progress, lambda packages: _from_package(store, entry, series, packages, progress)
+        )
     return _from_tree(store, entry, series, progress)
 
 
@@ -49,8 +51,9 @@ def _inputs(entry: CatalogKernel) -> dict[str, object]:
     return {"version": _VERSION, "config": config, "tools": [tool_version("gcc"), tool_version("ld")]}
 
 
-def _from_package(store: Store, entry: CatalogKernel, series: Sequence[Path], progress: Progress) -> tuple[Path, str]:
-    packages = Packages(store, entry.suite, progress=progress)
+def _from_package(
+    store: Store, entry: CatalogKernel, series: Sequence[Path], packages: Packages, progress: Progress
+) -> tuple[Path, str]:
     (source,) = (package for package in packages.resolve([entry.package]) if package.name == entry.package)
     inputs = {**_inputs(entry), "source": source.identity()}
     work_name = f"kbuild-{Recipe('kbuild', inputs).key[:16]}"

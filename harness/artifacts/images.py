@@ -10,10 +10,11 @@ from pathlib import Path
 from harness.artifacts import ext4, layout, rootfs
 from harness.artifacts.agentzip import agent_zipapp
 from harness.artifacts.cpio import Cpio
+from harness.artifacts.deb import extract
 from harness.artifacts.kernels import BuiltKernel
 from harness.artifacts.keys import host_keys
 from harness.artifacts.modules import closure, contents
-from harness.artifacts.packages import Packages, extract, identities
+from harness.artifacts.packages import Packages, identities, with_packages
 from harness.artifacts.progress import Progress, silent
 from harness.artifacts.recipes import host_recipe
 from harness.artifacts.run import command, tool_version
@@ -42,8 +43,11 @@ def host_image(store: Store, progress: Progress = silent) -> HostImage:
     :raise Unsupported: the machine's mirrors do not offer the packages.
     :raise BuildFailed: a step of the build failed.
     """
+    return with_packages(store, host_recipe().suite, progress, lambda packages: _host_image(store, packages, progress))
+
+
+def _host_image(store: Store, packages: Packages, progress: Progress) -> HostImage:
     recipe = host_recipe()
-    packages = Packages(store, recipe.suite, progress=progress)
     chosen = tuple(entry for entry in packages.resolve(recipe.packages) if entry.name not in recipe.without)
     sources = [Path(rootfs.__file__), Path(ext4.__file__)]
     key = Recipe(
@@ -152,7 +156,10 @@ def probe_guest(store: Store) -> Path:
 
 def _busybox(store: Store) -> Path:
     """busybox-static's program, unpacked."""
-    packages = Packages(store, host_recipe().suite)
+    return with_packages(store, host_recipe().suite, silent, lambda packages: _unpack_busybox(store, packages))
+
+
+def _unpack_busybox(store: Store, packages: Packages) -> Path:
     chosen = tuple(entry for entry in packages.resolve(["busybox-static"]) if entry.name == "busybox-static")
 
     def build(folder: Path) -> None:

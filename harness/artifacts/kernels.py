@@ -11,8 +11,9 @@ from pathlib import Path
 
 from harness.artifacts import builder, layout
 from harness.artifacts.catalog import CatalogKernel, SourceKind, find_kernel
+from harness.artifacts.deb import extract
 from harness.artifacts.modules import closure
-from harness.artifacts.packages import Packages, extract
+from harness.artifacts.packages import Packages, with_packages
 from harness.artifacts.progress import Progress, silent
 from harness.artifacts.recipes import host_recipe
 from harness.artifacts.store import Recipe, Store
@@ -46,7 +47,7 @@ def kernel(store: Store, wanted: str | CatalogKernel, progress: Progress = silen
     """
     entry = find_kernel(wanted) if isinstance(wanted, str) else wanted
     if entry.source is SourceKind.PACKAGE:
-        return _packaged(store, entry, progress)
+        return with_packages(store, entry.suite, progress, lambda packages: _packaged(store, entry, packages, progress))
     if entry.source is SourceKind.BZIMAGE:
         return _ready(store, entry)
     folder, identity = builder.build(store, entry, progress)
@@ -87,8 +88,7 @@ def _built(entry: CatalogKernel, folder: Path, identity: str, *, modules: bool) 
     )
 
 
-def _packaged(store: Store, entry: CatalogKernel, progress: Progress) -> BuiltKernel:
-    packages = Packages(store, entry.suite, progress=progress)
+def _packaged(store: Store, entry: CatalogKernel, packages: Packages, progress: Progress) -> BuiltKernel:
     images = [package for package in packages.resolve([entry.package]) if re.match(r"linux-image-\d", package.name)]
     if len(images) != 1:
         raise Unsupported(f"{entry.id}: {entry.package} of {entry.suite} does not lead to one linux-image package")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.artifacts.packages import extract
+from harness.artifacts.deb import extract
 from harness.artifacts.run import command
 from harness.errors import BuildFailed, CatalogError
 

@@ -11,20 +11,21 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from harness.artifacts import apt_sources
 from harness.artifacts.progress import Progress, silent
 from harness.artifacts.run import command, missing_tool, tail
 from harness.artifacts.store import Store
-from harness.errors import BuildFailed, InfraFault, Unsupported
+from harness.errors import InfraFault, Unsupported
 
+_T = TypeVar("_T")
 ARCHITECTURE = "amd64"
+_NOT_THERE = r"404 +Not Found|File not found"
 _INST = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) ", re.MULTILINE)
 
 
@@ -41,6 +42,10 @@ class Package:
     def identity(self) -> list[str]:
         """What a recipe needs to say about it."""
         return [self.name, self.version, self.sha256]
+
+
+class StaleLists(InfraFault):
+    """The mirrors no longer have a package that the kept answer names; asking anew helps."""
 
 
 class Packages:
@@ -82,6 +87,7 @@ class Packages:
     def download(self, packages: Sequence[Package]) -> list[Path]:
         """The .deb files, in order; each is what the signed lists say by size and sha256.
 
+        :raise StaleLists: the mirrors have moved on since the packages were resolved.
         :raise InfraFault: a file cannot be had, or is not what it should be.
         """
         paths = [self.archives / package.file for package in packages]
@@ -220,7 +226,9 @@ class Packages:
         reason = tail("\n".join(line for line in said.splitlines() if line.startswith(("E:", "W:"))) or said)
         if "No space left" in said:
             return InfraFault(f"no space left below {self.store.root}\n{reason}")
-        if verb == "update" and re.search(r"does not have a Release file|404 +Not Found|File not found", said):
+        if verb == "download" and re.search(_NOT_THERE, said):
+            return StaleLists(f"the package mirrors no longer have what their lists named\n{reason}")
+        if verb == "update" and re.search(rf"does not have a Release file|{_NOT_THERE}", said):
             return Unsupported(f"this machine's package mirrors do not offer Debian {self.suite}\n{reason}")
         if re.search(r"NO_PUBKEY|is not signed|not be authenticated|EXPKEYSIG|BADSIG", said):
             return InfraFault(f"the package lists of {self.suite} are not signed by a key of this machine\n{reason}")
@@ -232,56 +240,13 @@ class Packages:
         )
 
 
-def extract(deb: Path, folder: Path, wanted: Callable[[str], bool] = lambda path: True) -> None:
-    """Unpack the files of a package that ``wanted`` keeps (it is given paths like ``usr/bin/env``).
-
-    The folder gets a merged /usr as Debian 12 has it, modes without set-id bits, and the caller's ownership: no root is
-    needed, and package scripts are not run.
-
-    :raise BuildFailed: the package is damaged.
-    """
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-        if not (folder / name).is_symlink():
-            (folder / name).symlink_to(f"usr/{name}")
-    process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE)
-    with process:
-        assert process.stdout is not None
-        try:
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                _unpack(archive, folder, wanted)
-        except tarfile.TarError as error:
-            raise BuildFailed(f"{deb}: cannot be unpacked: {error}") from error
-    if process.returncode != 0:
-        raise BuildFailed(f"{deb}: dpkg-deb ended with status {process.returncode}")
-
-
-def _unpack(archive: tarfile.TarFile, folder: Path, wanted: Callable[[str], bool]) -> None:
-    for member in archive:
-        name = _merged(member.name)
-        if name in ("", ".") or not wanted(name):
-            continue
-        path = folder / name
-        if member.isdir():
-            path.mkdir(parents=True, exist_ok=True)
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        if member.issym():
-            path.symlink_to(member.linkname)
-        elif member.islnk():
-            os.link(folder / _merged(member.linkname), path)
-        elif member.isfile():
-            source = archive.extractfile(member)
-            assert source is not None
-            with path.open("wb") as file:
-                shutil.copyfileobj(source, file)
-            path.chmod(0o755 if member.mode & 0o100 else 0o644)
-
-
-def _merged(name: str) -> str:
-    """A package's path in a system with merged /usr."""
-    name = name.removeprefix("./").rstrip("/")
-    return re.sub(r"^(bin|sbin|lib|lib32|lib64|libx32)(?=/|$)", r"usr/\1", name)
+def with_packages(store: Store, suite: str, progress: Progress, make: Callable[[Packages], _T]) -> _T:
+    """``make`` with the packages of a suite; once more with fresh lists if the mirrors have moved on meanwhile."""
+    try:
+        return make(Packages(store, suite, progress=progress))
+    except StaleLists as error:
+        progress(error.message.splitlines()[0])
+        return make(Packages(store, suite, progress=progress, refresh=True))
 
 
 def _is(package: Package, path: Path) -> bool:

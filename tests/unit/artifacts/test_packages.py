@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.artifacts import apt_sources
-from harness.artifacts.packages import Packages, extract
+from harness.artifacts.deb import extract
+from harness.artifacts.packages import Package, Packages, StaleLists, with_packages
 from harness.artifacts.store import Store
 from harness.errors import BuildFailed, InfraFault, Unsupported
 from tests.unit.artifacts.mirror import Mirror
@@ -65,6 +66,27 @@ def test_a_damaged_download_is_fetched_again(mirror: Mirror, tmp_path: Path) -> 
     path.write_bytes(good[:-1] + b"?")
     (again,) = packages.download(found)
     assert again.read_bytes() == good
+
+
+def test_mirror_that_moved_on(mirror: Mirror, tmp_path: Path) -> None:
+    _publish(mirror)
+    store = Store(tmp_path / "cache")
+    old = Packages(store).resolve(["lib"])
+    (mirror.root / "pool/lib_1.0-1_amd64.deb").unlink()
+    mirror.paragraphs = [text for text in mirror.paragraphs if not text.startswith("Package: lib\n")]
+    mirror.add("lib", {"lib/x": b"newer"}, version="1.1-1")
+    mirror.publish()
+    with pytest.raises(StaleLists):
+        Packages(store).download(old)
+
+    def make(packages: Packages) -> Package:
+        found = packages.resolve(["lib"])
+        packages.download(found)
+        return found[0]
+
+    told: list[str] = []
+    assert with_packages(store, "bookworm", lambda what, done=None: told.append(what), make).version == "1.1-1"
+    assert any("no longer have" in what for what in told)
 
 
 def test_file_that_is_not_what_the_list_says(mirror: Mirror, tmp_path: Path) -> None:
