@@ -159,6 +159,8 @@ class Checker:
         kinds = [kind.name for kind in rule.kinds if kind not in self.recorded]
         if kinds:
             return Unchecked(rule.id, f"the trace has no {', '.join(kinds)}")
+        if rule.id in ("D01", "D08") and not all(vcpu.known for vcpu in self._vcpus[:-1]):
+            return Unchecked(rule.id, "what was queued when the trace began is not known", True)
         fields = [name for name in rule.context if getattr(self.context, name) is None]
         return Unchecked(rule.id, f"not known: {', '.join(fields)}", rule.partly) if fields else None
 
@@ -265,7 +267,7 @@ class Checker:
         if msr == MSR_ASYNC_PF_EN:
             _write_en(vcpu, event)
         elif msr == MSR_ASYNC_PF_INT and not event.flag:
-            vcpu.old_vectors.add(vcpu.int_vec)
+            vcpu.old_vectors.add(vcpu.int_vec or 0)
             vcpu.int_vec = event.data & 0xFF
             vcpu.old_vectors.discard(vcpu.int_vec)
         elif msr == MSR_ASYNC_PF_ACK and event.data & 1 and not event.flag:

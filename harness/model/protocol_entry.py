@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.model.events import Event, Kind
 from harness.model.protocol_types import Context
-from harness.model.protocol_vcpu import Vcpu
+from harness.model.protocol_vcpu import EN_ENABLED, EN_SEND_ALWAYS, Vcpu
 from harness.model.protocol_works import Work
 
 _HALT_EVIDENCE = frozenset({Kind.OUT, Kind.VIRQ, Kind.USER_EXIT})
@@ -38,7 +38,9 @@ def _token(vcpu: Vcpu, work: Work, inj: Event) -> None:
     vcpu.counts.npt += 1
     kernel, states = vcpu.shared.kernel, vcpu.states(work.gpa)
     always = vcpu.en is not None and bool(vcpu.en & 2)
-    if vcpu.enabled is False:
+    if vcpu.en is None:
+        vcpu.en = EN_ENABLED | EN_SEND_ALWAYS  # so it was enabled; what else was set is not known
+    elif vcpu.enabled is False:
         vcpu.say("D22", inj, "token injected, but APF is not enabled", work.np)
     elif states and not always and all(state.cpl == 0 for state in states):
         vcpu.say("D22", inj, f"token injected at CPL0 for {work.gpa:#x} without SEND_ALWAYS", work.np)
@@ -64,7 +66,7 @@ def _halt(vcpu: Vcpu, work: Work, entry: Event) -> None:
     vcpu.counts.nph += 1
     states = vcpu.states(work.gpa)
     barred = vcpu.enabled is False or (bool(states) and not any(vcpu.deliverable(s) for s in states))
-    due = bool(vcpu.enabled) and vcpu.shared_ok and bool(states) and all(vcpu.deliverable(s) for s in states)
+    due = _readable(vcpu, work) and bool(states) and all(vcpu.deliverable(s) for s in states)
     if vcpu.context.nested:
         return
     if vcpu.context.hlt_exits is False:
@@ -74,9 +76,17 @@ def _halt(vcpu: Vcpu, work: Work, entry: Event) -> None:
             vcpu.say("D24", entry, "the vCPU enters after a halt NP, and nothing has ended its halt", work.np)
         else:
             vcpu.say("D13", entry, f"NP of token {work.token:#x} was neither injected nor did it halt", work.np)
-    elif due and vcpu.context.shared_unreadable is None:
+    elif due:
         vcpu.say("D13", entry, f"a token was due for {work.gpa:#x}, but none was injected", work.np)
     _wakeup_due(vcpu, entry)
+
+
+def _readable(vcpu: Vcpu, work: Work) -> bool:
+    """Whether APF was surely enabled, with a shared area that can be written, at the NP."""
+    hidden = vcpu.context.shared_unreadable
+    if not vcpu.enabled or not vcpu.shared_ok or hidden is None or work.np is None:
+        return False
+    return not vcpu.within(hidden.get(vcpu.index), work.np.t_ns)
 
 
 def _awake(vcpu: Vcpu) -> bool:

@@ -36,7 +36,7 @@ def check_totals(
 
 
 def _total(rule: str, message: str, vcpu: int = -1) -> Violation:
-    return Violation(rule, None, message if vcpu < 0 else f"vCPU {vcpu}: {message}", (), vcpu)
+    return Violation(rule, None, message, (), vcpu)
 
 
 def _tokens(context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:

@@ -40,13 +40,14 @@ class InitialVcpu:
     """A vCPU at the first event of the trace.
 
     :param en: MSR_KVM_ASYNC_PF_EN; None: unknown, rules about it wait for the first write.
+    :param int_vec: MSR_KVM_ASYNC_PF_INT; None: unknown, the first interrupt of a RDY tells it.
     :param last_id: id of the last token given out (0: none yet, the next is 1); None: unknown.
     :param live: (token, gpa) of the works queued; None: unknown, RDYs of older tokens are let pass.
     :param wakeup: whether a wake-all is queued; None: unknown.
     """
 
     en: int | None = 0
-    int_vec: int = 0
+    int_vec: int | None = None
     last_id: int | None = None
     live: tuple[tuple[int, int], ...] | None = ()
     wakeup: bool | None = False
@@ -59,6 +60,8 @@ class Context:
     # --- known before the run is judged
     faults: Mapping[tuple[int, int], tuple[FaultState, ...]] | None = None
     """By (vCPU, gfn): all states in which that vCPU touches the page."""
+    kernel_rip: int | None = None
+    """A fault whose rip (Event.data of PF, 0 where it is not printed) is at or above this comes from CPL0."""
     lapic_in_kernel: bool | None = None
     hlt_exits: bool | None = None
     """False with ``-overcommit cpu-pm=on``."""

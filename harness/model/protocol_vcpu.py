@@ -23,7 +23,7 @@ ASYNC_PF_PER_VCPU = 64
 LAST_ID = 0xFFFFF
 EN_ENABLED = 0b1001  # bits 0 and 3: kvm_pv_async_pf_enabled
 EN_SEND_ALWAYS = 0b10
-_COMPLETION_SLACK_NS = 1_000_000  # D36: DONE is traced a little after the list_add
+_COMPLETION_SLACK_NS = 20_000_000  # D36: DONE is traced a little after the list_add
 
 
 @dataclass(slots=True)
@@ -114,11 +114,13 @@ class Vcpu:
     def say(self, rule: str, event: Event | None, message: str, *related: Event | None) -> None:
         """Report a violation."""
         events = tuple(e for e in related if e is not None)
-        self.shared.found.append(Violation(rule, event, f"vCPU {self.index}: {message}", events, self.index))
+        self.shared.found.append(Violation(rule, event, message, events, self.index))
 
     def states(self, gpa: int) -> tuple[FaultState, ...]:
         """The states in which this vCPU may have touched the page; empty: not known."""
-        faults = self.context.faults
+        faults, kernel_rip = self.context.faults, self.context.kernel_rip
+        if kernel_rip is not None and self.pf is not None and self.pf.data and self.pf.gpa == gpa:
+            return (FaultState(cpl=0 if self.pf.data >= kernel_rip else 3),)
         return faults.get((self.index, gpa >> 12), ()) if faults is not None else ()
 
     def deliverable(self, state: FaultState) -> bool:
@@ -151,8 +153,8 @@ class Vcpu:
         self.counts.try_ += 1
         self.trial, self.busy = event, True
         context, states = self.context, self.states(event.gpa)
-        if event.value and event.value != event.gpa >> 12:
-            self.say("D38", event, f"TRY says gfn {event.value:#x} and gva {event.gpa:#x}")
+        if event.data and event.data != event.gpa >> 12:
+            self.say("D38", event, f"TRY says gfn {event.data:#x} and gva {event.gpa:#x}")
         if context.lapic_in_kernel is False:
             self.say("D23", event, "TRY although the LAPIC is not in the kernel")
         if states and not any(s.interrupts and not s.shadow for s in states):
@@ -340,10 +342,12 @@ class Vcpu:
         """ACC by this vCPU's own thread."""
         last = self.last
         if last is not None and last.irq is None:
+            if self.int_vec is None and (last.work is None or last.work.tokened):
+                self.int_vec = event.value  # the trace began after the MSR was written
             if event.value != self.int_vec:
                 if event.value not in self.old_vectors:
                     return  # some other interrupt
-                self.say("D42", event, f"vector {event.value:#x} used, int_vec is {self.int_vec:#x}", last.event)
+                self.say("D42", event, f"vector {event.value:#x} used, int_vec is {self.int_vec or 0:#x}", last.event)
             last.irq = event
             self.counts.acc += 1
             if self.batch_irq is not None:
@@ -370,6 +374,6 @@ class Vcpu:
         self.woken = True
         if reset:
             self.en, self.apic_hw, self.apic_sw, self.shared_ok = 0, None, None, True
-            self.old_vectors.add(self.int_vec)
+            self.old_vectors.add(self.int_vec or 0)
             self.int_vec = 0
             self.fresh = None

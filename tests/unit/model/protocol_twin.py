@@ -65,7 +65,12 @@ class Twin:
             for v in self.vcpus
             for page in range(self.pages)
         }
-        return Context(faults=states, lapic_in_kernel=True, hlt_exits=True)
+        return Context(
+            faults=states,
+            lapic_in_kernel=True,
+            hlt_exits=True,
+            shared_unreadable={v.index: () for v in self.vcpus},
+        )
 
     def play(self, script: Sequence[tuple[int, int, int]], actions: Sequence[str] = ACTIONS) -> list[Event]:
         """Each (action, vCPU, argument) is done if it is possible at that moment."""

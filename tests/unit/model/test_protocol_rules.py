@@ -48,7 +48,9 @@ def trace_of(text: str) -> list[Event]:
 def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Event:
     value = int(number, 0) if number else 0
     match name:
-        case "TRY" | "PF" | "REP":
+        case "TRY" | "PF":  # = gfn, = rip
+            return replace(event, kind=Kind[name], gpa=page(argument), data=value)
+        case "REP":
             return replace(event, kind=Kind[name], gpa=page(argument), value=value)
         case "NP" | "RDY":
             return replace(event, kind=Kind[name], token=int(argument, 0) << 12 | event.vcpu, gpa=page(place))
@@ -225,8 +227,8 @@ CASES: dict[str, Case] = {
         {"kvm_stats": {"pf_taken": 2, "pf_fixed": 3, "pf_spurious": 0, "pf_emulate": 0}, "retries": 0},
     ),
     "D36": Case(
-        f"{halt(1, 0)} INT {halt(2, 1)} DONE:0#5 DONE:1#7 RDY:1@0 RDY:2@1 ENTRY".replace("INT", "VIRQ ENTRY"),
-        f"{halt(1, 0)} INT {halt(2, 1)} DONE:0#5 DONE:1#7 RDY:2@1 RDY:1@0 ENTRY".replace("INT", "VIRQ ENTRY"),
+        f"{halt(1, 0)} INT {halt(2, 1)} DONE:0#5 DONE:1#45 RDY:1@0 RDY:2@1 ENTRY".replace("INT", "VIRQ ENTRY"),
+        f"{halt(1, 0)} INT {halt(2, 1)} DONE:0#5 DONE:1#45 RDY:2@1 RDY:1@0 ENTRY".replace("INT", "VIRQ ENTRY"),
     ),
     "D37": Case(
         f"{token(1, 0)} DONE:0 EXIT WRMSR:APICBASE=0x100 WRMSR:APICBASE=0x900 RDY:1@0 ACC ENTRY",
@@ -452,7 +454,32 @@ def test_a_token_with_paging_off_is_legal_on_5_10():
 
 def test_a_halt_where_a_token_was_due_is_caught():
     text = f"{SET_UP} {halt(1, 0)} DONE:0 RDY:1@0 ENTRY"
-    assert run(text, {"faults": TOKEN_FAULT}, STANDARD)[0] == {"D13"}
+    assert run(text, {"faults": TOKEN_FAULT, "shared_unreadable": {0: ()}}, STANDARD)[0] == {"D13"}
+    assert run(text, {"faults": TOKEN_FAULT, "shared_unreadable": {0: ((0, 10**9),)}}, STANDARD)[0] == {"D44"}
+    assert run(text, {"faults": TOKEN_FAULT}, STANDARD)[0] == set()
+
+
+def test_the_rip_of_a_fault_tells_its_cpl():
+    rip = {"kernel_rip": 1 << 63}
+    text = f"{SET_UP} {token(1, 0)}"
+    assert run(text.replace("PF:0", "PF:0=0x401000"), rip, STANDARD)[0] == set()
+    assert run(text.replace("PF:0", "PF:0=0xffffffff81000000"), rip, STANDARD)[0] == {"D22"}
+
+
+def test_what_is_unknown_at_the_start_is_learned():
+    """A Linux guest that has booted before the trace: EN and the vector are seen at the first token."""
+    text = f"ENTRY {token(5, 0)} {ready(5, 0)} {token(6, 1)} EXIT DONE:1 RDY:6@1 "
+    start = InitialVcpu(en=None, int_vec=None, last_id=None, live=None, wakeup=None)
+
+    def found(end: str) -> list[str]:
+        checker = Checker(STANDARD, 1, initial=[start])
+        violations = list(checker.feed_all(trace_of(text + end)))
+        assert {"D01", "D08"} <= {u.rule for u in checker.unchecked if u.partly}
+        assert checker.counts[0].acc == 2 - len(violations)
+        return [v.rule for v in violations]
+
+    assert found("ACC ENTRY") == []
+    assert found("ENTRY") == ["D15"]
 
 
 def test_send_always_allows_tokens_at_cpl0():
