@@ -74,32 +74,30 @@ static const char *option(const char *name)
 	return "";
 }
 
-/* The row "HYP: Hypervisor callback interrupts" of /proc/interrupts: a line for each CPU, or none without the row. */
-static void hypervisor_interrupts(const char *when)
+/* The row "HYP: Hypervisor callback interrupts" of /proc/interrupts: its counts in CPU order, or none without it. */
+static void hypervisor_interrupts(void)
 {
 	FILE *file = fopen("/proc/interrupts", "r");
-	char line[4096];
-	int found = 0;
+	char line[4096], counts[4096] = "";
 
 	if (!file)
 		die("/proc/interrupts");
 	while (fgets(line, sizeof(line), file)) {
 		char *p = strstr(line, "HYP:"), *end;
+		size_t used = 0;
 
 		if (!p)
 			continue;
-		p += 4;
-		for (int cpu = 0;; cpu++, p = end, found = 1) {
+		for (p += 4;; p = end) {
 			unsigned long count = strtoul(p, &end, 10);
 
 			if (end == p)
 				break;
-			result("HYP %s %d %lu", when, cpu, count);
+			used += snprintf(counts + used, sizeof(counts) - used, " %lu", count);
 		}
 	}
 	fclose(file);
-	if (!found)
-		result("HYP %s none", when);
+	result("HYP%s", *counts ? counts : " none");
 }
 
 static void wait_for_go(void)
@@ -179,7 +177,7 @@ static void touch(size_t pages, int with_spinner)
 	for (size_t p = 0; p < pages; p++)
 		for (size_t i = 0; i < PAGE; i++)	/* not one value for all: such pages are special to some swap code */
 			memory[p * PAGE + i] = i ? (unsigned char)((p + i) * 2654435761u >> 13) : content(p);
-	hypervisor_interrupts("before");
+	hypervisor_interrupts();
 	result("READY");
 	wait_for_go();
 	if (with_spinner) {
@@ -201,7 +199,7 @@ static void touch(size_t pages, int with_spinner)
 	}
 	result("TOUCHED %zu pages %zu wrong %llu us", pages, wrong, (unsigned long long)(end - begin));
 	result("FAULTS %ld major %ld minor", after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
-	hypervisor_interrupts("after");
+	hypervisor_interrupts();
 }
 
 int main(void)
@@ -217,7 +215,7 @@ int main(void)
 	uname(&name);
 	result("WORKLOAD %s %s %ld cpus", workload, name.release, sysconf(_SC_NPROCESSORS_ONLN));
 	if (!strcmp(workload, "boot")) {
-		hypervisor_interrupts("after");
+		hypervisor_interrupts();
 	} else if (!strcmp(workload, "touch") || !strcmp(workload, "touch-spin")) {
 		size_t pages = strtoul(option("apf.pages"), NULL, 10);
 

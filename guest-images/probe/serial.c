@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The serial console: only before READY, after the last item, and when all is lost (each byte exits to QEMU). */
+/* The serial console: only before READY and when all is lost (each byte exits to QEMU). */
 #include "machine.h"
 #include "functions.h"
 
