@@ -84,6 +84,8 @@ def deciding_steps(story: Story) -> tuple[Step, ...]:
     Where the fault handler refused and what KVM made of it; where V went to sleep; else the innermost step.
     """
     steps, legs = story.fault.steps, story.fault.legs
+    if story.outcome is Outcome.LOOP:
+        steps = story.acts[-1].steps  # the retry: what it finds is what keeps the loop going
     gates = [s for s in steps if s.mark is Mark.GATE][-1:]
     refused = [s for s in steps if s.mark is Mark.REFUSED]
     if story.outcome in (Outcome.SYNC, Outcome.BLOCK):

@@ -38,6 +38,8 @@ def tdp_page_fault(ctx: Context, *, prefetch: bool = False) -> Steps[End]:
 def try_async_pf(ctx: Context, *, prefetch: bool) -> Steps[End]:
     """v7 02/12: true (TOKEN, HALT, REPEATED) if the page is left to a work item."""
     end = yield from gfn_to_pfn_async(ctx)
+    if end is End.OOPS:
+        return end
     if end is not End.ASYNC:
         ctx.step("async", "false", "return false: the pfn is used")
         return end
@@ -122,7 +124,8 @@ def _failed(ctx: Context, *, asynchronous: bool) -> Steps[End]:
     if vma.backing is Backing.NO_VMA:
         if asynchronous and kernel.v7_bugs:
             if vma.next_writable is None:
-                ctx.step("vma == NULL, then vma->vm_flags", "NULL dereference", "v7 reads the flags of no VMA: oops")
+                ctx.step("vma == NULL, then vma->vm_flags", "NULL dereference", "v7 reads the flags of no VMA: oops",
+                         Mark.REFUSED)  # fmt: skip
                 return End.OOPS
             writable = vma.next_writable
             ctx.step("vm_flags of the VMA above the address", "VM_WRITE" if writable else "no VM_WRITE",

@@ -66,10 +66,11 @@ def get_user_pages_unlocked(ctx: Context, flags: Gup) -> Steps[int]:
 
 
 @kernel_function("mm/gup.c")
-def get_user_pages(ctx: Context, flags: Gup) -> Steps[int]:
-    """The caller holds mmap_lock over the whole call; without locked no fault may drop it."""
-    ctx.step("gup_flags", show("FOLL_", flags), "locked is NULL: no FAULT_FLAG_ALLOW_RETRY")
-    return (yield from __get_user_pages_locked(ctx, flags | foll_of(ctx.kernel).TOUCH, None))
+def get_user_pages_noio(ctx: Context, flags: Foll) -> Steps[int]:
+    """The faithful port (P2): the caller holds mmap_lock for read; without locked no fault may drop it."""
+    flags |= Foll.TOUCH | Foll.GET | Foll.MINOR
+    ctx.step("gup_flags", show("FOLL_", flags), "locked is NULL, as in v7: no fault may drop mmap_lock")
+    return (yield from __get_user_pages(ctx, flags, None))
 
 
 @kernel_function("mm/gup.c")
@@ -81,10 +82,10 @@ def get_user_pages_remote(ctx: Context, flags: Gup) -> Steps[int]:
 
 
 @kernel_function("mm/gup.c")
-def __get_user_pages_locked(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[int]:
+def __get_user_pages_locked(ctx: Context, flags: Gup, locked: Locked) -> Steps[int]:
     """Repeat with FOLL_TRIED when a fault has dropped mmap_lock."""
     ret = yield from __get_user_pages(ctx, flags, locked)
-    while locked is not None and not locked.held and ret == 0:
+    while not locked.held and ret == 0:
         if ctx.env.signal_pending:
             ctx.step("fatal_signal_pending", "-EINTR", "no retry", Mark.REFUSED)
             return -EINTR

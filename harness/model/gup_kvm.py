@@ -13,7 +13,7 @@ from harness.model.gup_core import (
     fixup_user_fault,
     foll_of,
     get_user_page_fast_only,
-    get_user_pages,
+    get_user_pages_noio,
     get_user_pages_unlocked,
     map_present,
 )  # fmt: skip
@@ -97,14 +97,15 @@ def hva_to_pfn_slow(ctx: Context, *, asynchronous: bool) -> Steps[int]:
     if ctx.write:
         flags |= foll.WRITE
     minor = asynchronous and ctx.kernel.variant is Variant.NOIO
-    if minor:
+    if minor and ctx.kernel.port is Port.P1:
         flags |= Foll.MINOR
-    elif asynchronous:
+    elif asynchronous and not minor:
         flags |= foll.NOWAIT
-    elif ctx.kernel.interruptible_gup:
+    elif not asynchronous and ctx.kernel.interruptible_gup:
         flags |= Foll612.INTERRUPTIBLE
     if minor and ctx.kernel.port is Port.P2:
-        npages = yield from get_user_pages_noio(ctx, flags)
+        ctx.step("async", "get_user_pages_noio", "mmap_read_lock around the call")
+        npages = yield from get_user_pages_noio(ctx, Foll(flags))
     else:
         npages = yield from get_user_pages_unlocked(ctx, flags)
     if npages != 1:
@@ -115,13 +116,6 @@ def hva_to_pfn_slow(ctx: Context, *, asynchronous: bool) -> Steps[int]:
         ctx.writable = bool((yield from get_user_page_fast_only(ctx, write=True)))
         ctx.step("map it writable after a read fault?", str(ctx.writable), f"the PTE is {ctx.page.pte}")
     return 1
-
-
-@kernel_function(KVM)
-def get_user_pages_noio(ctx: Context, flags: Gup) -> Steps[int]:
-    """P2's form of the series' function: a plain GUP with FOLL_MINOR, mmap_lock held for read around it."""
-    ctx.step("mmap_read_lock around the call", "get_user_pages", "as in v7: no retry, so nothing can drop the lock")
-    return (yield from get_user_pages(ctx, flags))
 
 
 @kernel_function(KVM)

@@ -198,7 +198,7 @@ def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps
     if target_zero:
         ctx.page = read_completed(ctx.page)
     if len(left) < len(window.pages):
-        ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O for them")
+        ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O")
     return left
 
 
