@@ -27,6 +27,8 @@ from harness.artifacts.store import Recipe, Store, Work, remove
 from harness.errors import BuildFailed, CatalogError
 
 _VERSION = 1
+_KEPT_WORK = 4
+"""How many work folders stay, those last used; one takes up to 3 GB."""
 
 
 def build(store: Store, entry: CatalogKernel, progress: Progress) -> tuple[Path, str]:
@@ -37,6 +39,7 @@ def build(store: Store, entry: CatalogKernel, progress: Progress) -> tuple[Path,
     :raise InfraFault: a tool is missing, or there is no space.
     """
     kbuild.check_tools()
+    store.trim_work("kbuild-", _KEPT_WORK)
     series = patches.expand(entry.patches)
     if entry.source is SourceKind.LINUX_SOURCE:
         return with_packages(

@@ -120,7 +120,18 @@ class Store:
         with self.lock(f"work-{name}") as lock, self._space():
             folder = self.root / "work" / name
             folder.mkdir(parents=True, exist_ok=True)
+            os.utime(folder)  # when it was last used, see trim_work
             yield Work(folder, lock)
+
+    def trim_work(self, prefix: str, keep: int) -> None:
+        """Remove the longest unused work folders of this prefix beyond ``keep``; those in use stay."""
+        folders = [path for path in (self.root / "work").iterdir() if path.name.startswith(prefix)]
+        folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for folder in folders[keep:]:
+            with (self.root / "locks" / f"work-{folder.name}.lock").open("w") as file:
+                if _try_lock(file):
+                    self.progress(f"removing old work {folder.name}")
+                    remove(folder)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[int]:

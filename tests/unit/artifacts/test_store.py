@@ -155,6 +155,18 @@ def test_work_stays(tmp_path: Path) -> None:
         assert os.fstat(work.lock)
 
 
+def test_old_work_goes_unless_it_is_in_use(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for age, name in enumerate(["k-new", "k-old", "k-busy", "k-oldest", "other"]):
+        with store.work(name) as work:
+            pass
+        os.utime(work.folder, (10_000 - age, 10_000 - age))
+    # The lock is taken by hand: work() would count as use.
+    with store.lock("work-k-busy"):
+        store.trim_work("k-", 1)
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["k-busy", "k-new", "other"]
+
+
 def test_a_child_that_inherits_the_lock_holds_it(tmp_path: Path) -> None:
     """Two makes in one tree must be impossible, also when the runner of the first was killed."""
     store = Store(tmp_path)
