@@ -7,6 +7,8 @@ KVM's GUP is always for writing here, so a handler that is reached has FAULT_FLA
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.model import readahead as ra
 from harness.model.flags import VM_FAULT_ERROR_2010, FaultFlag2010, VmFault2010, show
 from harness.model.gup_swap import wait_until_migrated, wait_until_unlocked
@@ -174,8 +176,8 @@ def filemap_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         return VmFault2010.SIGBUS
     ret = VmFault2010(0)
     if ctx.page.folio is not None:
-        ctx.readahead = ra.file_hit(ctx.readahead, tried=False)
-        ctx.step("find_get_page", "hit", "do_async_mmap_readahead may submit more; then lock_page")
+        ctx.step("find_get_page", "hit", "not major: also allowed with FAULT_FLAG_MINOR")
+        yield from do_async_mmap_readahead(ctx)
     else:
         if FaultFlag2010.MINOR in flags:
             ctx.step("miss && FAULT_FLAG_MINOR", "VM_FAULT_MAJOR|VM_FAULT_ERROR", "before read-ahead and PGMAJFAULT",
@@ -217,6 +219,26 @@ def do_sync_mmap_readahead(ctx: Context) -> Steps[None]:
     ctx.own_read = True
     ctx.read(Read.of_window(ctx.thread, "index", window))
     ctx.step("read-around", f"{len(window.pages)} page(s) in flight", "in this thread")
+
+
+@kernel_function("mm/filemap.c")
+def do_async_mmap_readahead(ctx: Context) -> Steps[None]:
+    """On PG_readahead the next window is submitted, in V too, even with FAULT_FLAG_MINOR."""
+    yield from ()
+    folio, env = ctx.page.folio, ctx.env
+    assert folio is not None
+    if ctx.page.vma.rand_read or not env.ra_pages:
+        ctx.step("VM_RandomReadHint, ra_pages == 0", "nothing", "read-ahead is off")
+        return
+    ctx.readahead = ra.file_hit(ctx.readahead, tried=False)
+    if not folio.readahead:
+        ctx.step("PageReadahead", "no", "mmap_miss-1")
+        return
+    ctx.change(folio=replace(folio, readahead=False))
+    window, ctx.readahead = ra.file_marker_hit(ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages)
+    if window.pages:
+        ctx.read(Read.of_window(ctx.thread, "index", window))
+    ctx.step("PageReadahead", f"{len(window.pages)} page(s) in flight", "submitted here, not waited for")
 
 
 @kernel_function("mm/shmem.c")

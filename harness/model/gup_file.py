@@ -102,8 +102,9 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         return VmFault.SIGBUS
     ret, dropped = VmFault(0), False
     if ctx.page.folio is not None:
-        ctx.readahead = ra.file_hit(ctx.readahead, tried=FaultFlag.TRIED in flags)
-        ctx.step("filemap_get_folio", "hit", "do_async_mmap_readahead may submit more, without waiting")
+        ctx.step("filemap_get_folio", "hit", "not major")
+        if FaultFlag.TRIED not in flags:
+            dropped = yield from do_async_mmap_readahead(ctx, flags)
     else:
         if FaultFlag.MINOR in flags:
             ctx.step("FAULT_FLAG_MINOR and not in the page cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
@@ -158,6 +159,28 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         ctx.read(Read.of_window(ctx.thread, "index", window))
     ctx.step("read-around", f"{len(window.pages)} page(s) in flight",
              "mmap_lock is dropped first" if dropped else "mmap_lock stays held")  # fmt: skip
+    return dropped
+
+
+@kernel_function("mm/filemap.c")
+def do_async_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
+    """A hit takes a miss back; on PG_readahead the next window is submitted.  True if mmap_lock was dropped for it."""
+    yield from ()
+    folio, env = ctx.page.folio, ctx.env
+    assert folio is not None
+    if ctx.page.vma.rand_read or not env.ra_pages:
+        ctx.step("VM_RAND_READ or ra_pages == 0", "nothing", "read-ahead is off")
+        return False
+    ctx.readahead = ra.file_hit(ctx.readahead, tried=False)
+    if not folio.readahead:
+        ctx.step("folio_test_readahead", "no", "mmap_miss-1")
+        return False
+    ctx.change(folio=replace(folio, readahead=False))
+    window, ctx.readahead = ra.file_marker_hit(ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages)
+    if window.pages:
+        ctx.read(Read.of_window(ctx.thread, "index", window))
+    dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
+    ctx.step("folio_test_readahead", f"{len(window.pages)} page(s) in flight", "submitted here, not waited for")
     return dropped
 
 

@@ -48,7 +48,7 @@ class ReadaheadState:
     """All words that read-ahead remembers.  Defaults: a host just booted, a VMA and a file just opened.
 
     Cluster mode (global): ``hits``, ``prev_offset``, ``last_window``.  VMA mode (per VMA): ``vma_addr`` (page number),
-    ``vma_window``, ``vma_hits``.  File: ``mmap_miss``.
+    ``vma_window``, ``vma_hits``.  File (struct file_ra_state): ``mmap_miss``; start, size, async_size.
     """
 
     hits: int = 4
@@ -58,6 +58,9 @@ class ReadaheadState:
     vma_window: int = 0
     vma_hits: int = 4
     mmap_miss: int = 0
+    file_start: int = 0
+    file_size: int = 0
+    file_async: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +167,30 @@ def file_window(
             return nothing, state
         first = max(0, index - ra_pages // 2)
     pages = tuple(p for p in range(first, first + ra_pages) if p == index or around.file_uncached(p))
-    mark = index + 1 if seq_read else first + ra_pages - ra_pages // 4
+    ahead = ra_pages if seq_read else ra_pages // 4
+    mark = first + ra_pages - ahead
+    if mark == index:
+        mark += 1  # sequential: the page after the requested one
+    state = replace(state, file_start=first, file_size=ra_pages, file_async=first + ra_pages - mark)
     return Window(ra_pages, pages, index, tuple(p for p in pages if p == mark)), state
+
+
+def file_marker_hit(
+    state: ReadaheadState, index: int, around: Neighbours, *, ra_pages: int
+) -> tuple[Window, ReadaheadState]:
+    """page_cache_async_ra: a hit on PG_readahead reads the next window, twice as large up to ``ra_pages``."""
+    expected = state.file_start + state.file_size - state.file_async
+    if state.file_size and index in (expected, state.file_start + state.file_size):
+        first = state.file_start + state.file_size
+        size = min(2 * state.file_size, ra_pages)
+    else:
+        # A marker of somebody else's window: what comes after the pages that are cached from here on.
+        first, size = index + 1, ra_pages
+        while first <= index + ra_pages and not around.file_uncached(first):
+            first += 1
+    state = replace(state, file_start=first, file_size=size, file_async=size)
+    pages = tuple(p for p in range(first, first + size) if around.file_uncached(p))
+    return Window(size, pages, index, tuple(p for p in pages if p == first)), state
 
 
 def file_hit(state: ReadaheadState, *, tried: bool) -> ReadaheadState:

@@ -37,6 +37,7 @@ STATES: dict[str, State] = {
     "ksm": State("resident, merged by KSM", (_ANON,)),
     "thp": State("part of a resident transparent huge page", (_ANON,)),
     "cached": State("in the page cache, uptodate and unlocked, not mapped", _CACHED),
+    "cached-readahead": State("as cached, with PG_readahead: where the next window is to begin", FILES),
     "cache-locked": State("in the page cache, locked by a read in flight", FILES),
     "not-uptodate": State("in the page cache, unlocked, not uptodate: an earlier read failed", FILES),
     "dropped": State("not in the page cache", FILES),
@@ -104,7 +105,8 @@ def _folio_of(state: str, backing: Backing) -> Folio | None:
         return Folio(hwpoison=True) if backing in _CACHED else None
     return {
         "populated": Folio(huge=backing is _HUGE), "read-only": Folio(), "ksm": Folio(ksm=True),
-        "thp": Folio(huge=True), "cached": Folio(), "cache-locked": Folio(uptodate=False, lock=Lock.READ),
+        "thp": Folio(huge=True), "cached": Folio(), "cached-readahead": Folio(readahead=True),
+        "cache-locked": Folio(uptodate=False, lock=Lock.READ),
         "not-uptodate": Folio(uptodate=False), "swapcache": Folio(), "swapcache-writeback": Folio(writeback=True),
         "swapcache-readahead": Folio(readahead=True), "swapcache-locked": Folio(uptodate=False, lock=Lock.READ),
     }.get(state)  # fmt: skip

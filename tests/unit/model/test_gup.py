@@ -303,6 +303,23 @@ def test_a_hundred_file_misses_without_apf_stop_read_around() -> None:
         assert around == windows, name
 
 
+def test_a_hit_on_the_marker_submits_the_next_window() -> None:
+    """A.6 F1, DF7f: from V, whatever the flags; nothing is waited for, unless mmap_lock had to be dropped."""
+    page = page_in_state("file", "cached-readahead")
+    behind = replace(RA, file_start=page.index - 24, file_size=32, file_async=8, mmap_miss=5)
+    expected = tuple(range(page.index + 8, page.index + 40))
+    for kernel in (N61, N612, P2, V7):
+        leg = vcpu_attempt(kernel, write=True).run(page, behind)
+        (read,) = leg.reads
+        assert (leg.end, leg.outcome, leg.counters.pgmaj) == (End.MAPPED, Outcome.MINOR, 0)
+        assert (read.thread, read.pages, read.flagged) == (Thread.V, expected, expected[:1])
+        assert leg.page.folio == Folio() and leg.readahead.mmap_miss == 4
+        quiet = vcpu_attempt(kernel, write=True, env=Environment(ra_pages=0)).run(page, behind)
+        assert quiet.end is End.MAPPED and not quiet.reads
+    retried = blocking_attempt(N61, write=True).run(page, behind)
+    assert retried.counters == Counters(maj=1, pgfault=2), "mmap_lock was dropped: FAULT_FLAG_TRIED counts as major"
+
+
 @pytest.mark.parametrize("kernel", KERNEL_NAMES)
 def test_what_2_6_3x_does_not_have(kernel: str) -> None:
     known = find_kernel(kernel)

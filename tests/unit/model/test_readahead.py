@@ -17,6 +17,7 @@ from harness.model.readahead import (
     cache_hit,
     cluster_window,
     file_hit,
+    file_marker_hit,
     file_window,
     fixed_window,
     swapin_nr_pages,
@@ -178,9 +179,23 @@ def test_hundred_isolated_misses_stop_read_around() -> None:
     assert file_hit(ReadaheadState(), tried=False).mmap_miss == 0
 
 
+def test_marker_hits() -> None:
+    """The window that follows, up to ra_pages; markers of another window start behind what is cached."""
+    _, state = read(ReadaheadState(), 100)
+    window, after = file_marker_hit(state, 108, AllMissing(), ra_pages=32)
+    assert window.pages == tuple(range(116, 148)) and window.flagged == (116,)
+    window, _ = file_marker_hit(after, 116, AllMissing(), ra_pages=32)
+    assert window.pages == tuple(range(148, 180))
+    window, _ = file_marker_hit(state, 500, Only(set(range(503, 600))), ra_pages=32)
+    assert window.pages == tuple(range(503, 535))
+    window, _ = file_marker_hit(state, 108, Only(), ra_pages=32)
+    assert window.pages == ()
+
+
 def test_sequential_advice_reads_forwards_and_counts_no_miss() -> None:
     window, state = read(ReadaheadState(), 100, seq_read=True)
     assert window.pages == tuple(range(100, 132)) and state.mmap_miss == 0
+    assert window.flagged == (101,)
 
 
 # --- properties -----------------------------------------------------------------------------------------------------
