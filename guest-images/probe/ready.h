@@ -96,10 +96,10 @@ static inline int take_interrupt(struct vcpu *v, u32 vector, u64 rip)
 	return 1;
 }
 
-static inline _Noreturn void fault(struct vcpu *v, u32 vector, u32 error, u64 rip, u64 cr2)
+static inline _Noreturn void fault(struct vcpu *v, u32 vector, u32 error, u64 rip, u64 cr2, u64 rflags)
 {
 	log_record(v, LOG_FAULT, item_index(v->current), vector | (u64)error << 32, rip);
-	log_record(v, LOG_CR2, item_index(v->current), cr2, 0);
+	log_record(v, LOG_CR2, item_index(v->current), cr2, rflags);
 	panic("unexpected exception, see FAULT in the log");
 }
 

@@ -24,5 +24,5 @@ void trap(struct frame *f)
 	}
 	if (f->vector >= 32 && take_interrupt(v, f->vector, f->rip))
 		return;
-	fault(v, f->vector, f->error, f->rip, cr2);
+	fault(v, f->vector, f->error, f->rip, cr2, f->rflags);
 }

@@ -82,5 +82,5 @@ void trap32(struct frame32 *f)
 	}
 	if (f->vector >= 32 && take_interrupt(v, f->vector, f->eip))
 		return;
-	fault(v, f->vector, f->error, f->eip, cr2);
+	fault(v, f->vector, f->error, f->eip, cr2, f->eflags);
 }

@@ -87,28 +87,24 @@ def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path) -> None
         assert log[end + 1].kind == rig.IRQ, "it comes in the window before the next item"
 
 
-def test_interrupts_off_and_shadow_reach_the_access(probe_elf: Path, tmp_path: Path) -> None:
-    """With a timer interrupt pending: IF=1 takes it before the access, IF=0 and the shadow only after it."""
-    touches = [Step(rig.TOUCH, gpa=0x100000000, cpl=cpl, flags=flags) for cpl in (0, 3) for flags in (0, 1, SHADOW)]
-    seen = []
-    for n, touch in enumerate(touches):
-        folder = tmp_path / str(n)
-        folder.mkdir()
-        # The page is not mapped, so the fault tells RFLAGS.IF and RIP; the log tells what came before it.
-        with start_guest(probe_elf, folder, encode_items([touch])) as guest:
-            guest.wait_state(rig.READY)
-            guest.go()
-            with pytest.raises(AssertionError, match="PANIC"):
-                guest.wait_state(rig.DONE)
-            fault = next(r for r in guest.log() if r.kind == rig.FAULT)
-            assert fault.item == 100
-            seen.append((fault.a >> 32, fault.b))
-    errors = [error for error, _ in seen]
-    assert errors == [0, 0, 0, 4, 4, 4], "bit 2 of the error code: CPL 3"
-    plain, shadow = seen[0][1], seen[2][1]
-    assert [rip for _, rip in seen] == [plain, plain, shadow] * 2
-    code = probe_elf.read_bytes()
-    assert code[0x1000 + shadow - 0x100000 - 1] == 0xFB, "the instruction before the access is STI"
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("cpl", [0, 3])
+@pytest.mark.parametrize("flags", [0, INTERRUPTS, SHADOW, SHADOW | INTERRUPTS])
+def test_the_access_runs_as_the_item_says(probe_elf: Path, tmp_path: Path, cpl: int, flags: int, write: bool) -> None:
+    """The page is not mapped, so the fault tells CPL, read or write, RFLAGS.IF, and where the access is."""
+    touch = Step(rig.TOUCH, gpa=0x100000000, cpl=cpl, flags=flags, write=write)
+    with start_guest(probe_elf, tmp_path, encode_items([touch])) as guest:
+        guest.wait_state(rig.READY)
+        guest.go()
+        with pytest.raises(AssertionError, match="PANIC"):
+            guest.wait_state(rig.DONE)
+        fault, cr2 = guest.log()[-2:]
+        assert (fault.kind, fault.item, fault.a & 0xFFFFFFFF) == (rig.FAULT, 100, 14)
+        assert fault.a >> 32 == (4 if cpl else 0) | (2 if write else 0), "bit 2 of the error code: CPL 3; bit 1: write"
+        assert (cr2.kind, cr2.a) == (rig.CR2, 0x100000008 if write else 0x100000000)
+        assert bool(cr2.b & 0x200) == bool(flags), "RFLAGS.IF"
+        before = probe_elf.read_bytes()[0x1000 + fault.b - 0x100000 - 1]
+        assert (before == 0xFB) == bool(flags & SHADOW), "the instruction before the access is STI"
 
 
 def test_unmapped_touch_is_a_fault_and_a_panic(probe_elf: Path, tmp_path: Path) -> None:
