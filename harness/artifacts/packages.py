@@ -104,22 +104,26 @@ class Packages:
         return paths
 
     def _update(self) -> None:
-        """Fetch the package lists, once per object."""
-        if not (self.root / "apt.conf").is_file() or self._refresh or not (self.root / "updated").exists():
-            self._configure()
-            self.progress(f"package lists of {self.suite}")
-            self._apt_get("update", "--error-on=any")
-            (self.root / "updated").touch()
-            self._refresh = False
-
-    def _configure(self) -> None:
-        """Write the private root: an empty system whose only sources are Debian's own."""
+        """Fetch the package lists, unless those of the machine's present sources are here."""
         sources = apt_sources.sources_for(self.suite, apt_sources.machine_sources())
+        text = "\n".join(source.deb822() for source in sources)
+        done = self.root / "updated"
+        if done.is_file() and done.read_text() == text and not self._refresh:
+            return
+        done.unlink(missing_ok=True)
+        self._configure(text)
+        self.progress(f"package lists of {self.suite}")
+        self._apt_get("update", "--error-on=any")
+        done.write_text(text)
+        self._refresh = False
+
+    def _configure(self, sources: str) -> None:
+        """Write the private root: an empty system whose only sources are these."""
         for part in ("lists/partial", "state", "cache", "empty.d"):
             (self.root / part).mkdir(parents=True, exist_ok=True)
         (self.archives / "partial").mkdir(parents=True, exist_ok=True)
         (self.root / "status").write_text("")
-        (self.root / "debian.sources").write_text("\n".join(source.deb822() for source in sources))
+        (self.root / "debian.sources").write_text(sources)
         root = self.root
         settings = {
             "Dir::State": f"{root}/state/",
@@ -188,9 +192,8 @@ class Packages:
                 last = int(float(fields[2]))
                 self.progress(f"downloading {len(packages)} packages of {self.suite}", last / 100)
 
-        if not (self.root / "updated").exists():
-            with self.store.lock(f"apt-{self.suite}"):
-                self._update()
+        with self.store.lock(f"apt-{self.suite}"):
+            self._update()
         self._apt_get("download", "-o", "APT::Status-Fd=1", *names, told=told, cwd=self.archives)
 
     def _apt_get(self, *words: str, told: Callable[[str], None] | None = None, cwd: Path | None = None) -> str:
@@ -226,7 +229,7 @@ class Packages:
         reason = tail("\n".join(line for line in said.splitlines() if line.startswith(("E:", "W:"))) or said)
         if "No space left" in said:
             return InfraFault(f"no space left below {self.store.root}\n{reason}")
-        if verb == "download" and re.search(_NOT_THERE, said):
+        if verb == "download" and re.search(rf"{_NOT_THERE}|Version .* was not found|Unable to locate", said):
             return StaleLists(f"the package mirrors no longer have what their lists named\n{reason}")
         if verb == "update" and re.search(rf"does not have a Release file|{_NOT_THERE}", said):
             return Unsupported(f"this machine's package mirrors do not offer Debian {self.suite}\n{reason}")

@@ -24,7 +24,6 @@ def command(
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
-    stdin: str = "",
 ) -> str:
     """What the command wrote to its standard output; ``env`` is added to ours, messages are in English.
 
@@ -37,7 +36,7 @@ def command(
             words,
             cwd=cwd,
             env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",

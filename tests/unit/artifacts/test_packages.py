@@ -89,6 +89,18 @@ def test_mirror_that_moved_on(mirror: Mirror, tmp_path: Path) -> None:
     assert any("no longer have" in what for what in told)
 
 
+def test_machine_that_changed_its_mirror(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was resolved with the old mirror is fetched from the new one."""
+    _publish(mirror)
+    store = Store(tmp_path / "cache")
+    found = Packages(store).resolve(["lib"])
+    mirror.root.rename(tmp_path / "moved")
+    mirror.root = tmp_path / "moved"
+    monkeypatch.setattr(apt_sources, "machine_sources", mirror.sources)
+    (path,) = Packages(store).download(found)
+    assert path.is_file()
+
+
 def test_file_that_is_not_what_the_list_says(mirror: Mirror, tmp_path: Path) -> None:
     _publish(mirror)
     deb = mirror.root / "pool/lib_1.0-1_amd64.deb"
