@@ -20,7 +20,7 @@ from harness.model.protocol_types import FaultState, PageAfter
 from harness.model.rules import RULES
 
 POOL, GFN, HVA = 0x1000000, 0x1000, 0x7F0000000000
-EN, INT, ACK, APICBASE = 0x4B564D02, 0x4B564D06, 0x4B564D07, 0x1B
+EN, INT, ACK, APICBASE, SPIV = 0x4B564D02, 0x4B564D06, 0x4B564D07, 0x1B, 0x80F
 TOKEN_FAULT = {(0, GFN + page): (FaultState(cpl=3),) for page in range(70)}
 KERNEL_FAULT = {(0, GFN + page): (FaultState(cpl=0),) for page in range(70)}
 STANDARD = find_kernel("nowait-6.1")
@@ -63,7 +63,7 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
         case "SLEEP":
             return replace(event, kind=Kind.OUT, value=ord("S"))
         case "WRMSR" | "WRMSR_GP":
-            msr = {"EN": EN, "INT": INT, "ACK": ACK, "APICBASE": APICBASE}[argument]
+            msr = {"EN": EN, "INT": INT, "ACK": ACK, "APICBASE": APICBASE, "SPIV": SPIV}[argument]
             return replace(event, kind=Kind.WRMSR, value=msr, data=value, flag=name == "WRMSR_GP")
         case "READ":  # block_bio_queue of the page's eight sectors
             return replace(event, kind=Kind.BIO, value=8 * int(argument), data=8, flag=True, dev=253 << 20)
@@ -531,3 +531,77 @@ def test_live_works_from_before_the_trace():
 
 def test_an_injection_owed_at_the_end():
     assert run(f"{SET_UP} EXIT PF:0 TRY:0 NP:1@0 INJ", {}, STANDARD) == (set(), {"D05", "D13"})
+
+
+def test_the_context_may_be_told_at_the_end():
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    assert list(checker.feed_all(trace_of(f"{SET_UP} {BOTH}"))) == []
+    assert [v.rule for v in checker.finish(Context(pf_guest=5))] == ["D14"]
+    assert checker.finish(Context(pf_guest=1)) == []
+
+
+def test_rules_that_a_kernel_or_guest_makes_void():
+    old = Checker(replace(STANDARD, always_flush_work=False), 1, context=Context(nested=True))
+    reasons = {u.rule: u.reason for u in old.unchecked}
+    assert "does not flush" in reasons["D11"]
+    assert "nested" in reasons["D13"]
+
+
+def test_the_x2apic_spiv_disables_the_lapic_too():
+    text = f"{SET_UP} {token(1, 0)} DONE:0 EXIT WRMSR:SPIV=0x0ff RDY:1@0 ACC ENTRY"
+    assert run(text, {}, STANDARD)[0] == {"D37"}
+    assert run(text.replace("0x0ff", "0x1ff"), {}, STANDARD)[0] == set()
+    lapic_off = f"{SET_UP} {token(1, 0)} DONE:0 EXIT WRMSR:SPIV=0x0ff ENTRY"
+    assert run(lapic_off, {}, STANDARD) == (set(), set())  # the RDY is owed, but suspended
+
+
+def test_two_tries_without_an_outcome_are_two_fails():
+    text = f"{SET_UP} EXIT PF:0 TRY:0 PF:1 TRY:1 ENTRY {token(3, 2)}"
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    assert [v.rule for v in checker.feed_all(trace_of(text))] == ["D01", "D01"]
+    assert checker.total.fail == 2
+
+
+def test_a_try_pending_when_works_are_consumed_was_a_fail():
+    text = f"{SET_UP} {token(1, 0)} EXIT PF:1 TRY:1 DONE:0 RDY:1@0 ACC ENTRY"
+    assert run(text, {}, STANDARD)[0] == {"D01"}
+
+
+def test_two_nps_or_a_rep_without_an_entry_between():
+    first = f"{SET_UP} EXIT PF:0 TRY:0 NP:1@0"
+    assert run(f"{first} TRY:1 NP:2@1 INJ ENTRY", {}, STANDARD)[0] == {"D13"}
+    assert run(f"{first} TRY:0 REP:0 SLEEP IN ENTRY", {}, STANDARD)[0] == {"D13"}
+
+
+def test_reinjections_and_page_faults_of_the_guest_are_no_tokens():
+    events = trace_of(f"{SET_UP} {token(1, 0)} EXIT INJ INJ=0x2 ENTRY")
+    events[-3].flag = True
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    assert list(checker.feed_all(events)) == []
+    assert (checker.total.inj, checker.total.inj_reinjected) == (1, 1)
+
+
+def test_events_of_unknown_threads_are_no_ones():
+    text = f"{SET_UP} EXIT ENTRY"
+    for name in ("TRY:0", "NP:1@0", "REP:0", "INJ", "RDY:1@0"):
+        (event,) = trace_of(name)
+        event.vcpu = -1
+        checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+        assert [v.rule for v in checker.feed_all([*trace_of(text), event])] == ["D02"]
+
+
+def test_an_interrupt_that_was_never_entered_with_is_owed():
+    assert run(f"{SET_UP} {token(1, 0)} EXIT DONE:0 RDY:1@0 ACC", {}, STANDARD) == (set(), {"D16"})
+
+
+def test_invalidations_of_pages_never_seen():
+    assert run(f"{SET_UP} UNMAP:7 {BOTH}", {}, STANDARD) == (set(), set())
+
+
+def test_pages_locked_by_others_are_no_business_of_d30():
+    context = {"read_devices": frozenset({253 << 20}), "slots": {GFN: 0, GFN + 1: 8}, "single_toucher": True}
+    read_by_neighbour = "EXIT PF:0 READ:0 READ:1 TRY:0 NP:1@0 INJ ENTRY EXIT PF:1 TRY:1 NP:2@1 INJ ENTRY"
+    assert run(f"{SET_UP} {read_by_neighbour}", context, STANDARD)[0] == set()
+    assert run(f"{SET_UP} {read_by_neighbour}".replace("READ:1 ", ""), context, STANDARD)[0] == {"D30"}
+    context["userfaultfd"] = True
+    assert run(f"{SET_UP} {read_by_neighbour}".replace("READ:1 ", ""), context, STANDARD)[0] == set()
