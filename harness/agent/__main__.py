@@ -8,7 +8,7 @@ import json
 import sys
 
 from harness.agent.capture import stdout_stream
-from harness.agent.facts import host_facts
+from harness.agent.facts import host_facts, qemu_version
 from harness.agent.files import read_text
 from harness.agent.perform import exit_code, perform
 from harness.agent.session import Options
@@ -77,7 +77,7 @@ def _undo(args: argparse.Namespace) -> int:
 
 
 def _facts(args: argparse.Namespace) -> int:
-    print(json.dumps(host_facts(args.qemu), indent=1))
+    print(json.dumps({**host_facts(), "qemu": qemu_version(args.qemu)}, indent=1))
     return 0
 
 

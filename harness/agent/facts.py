@@ -14,7 +14,7 @@ from harness.agent.files import find_mount, read_text, selected
 from harness.agent.tracing import KVM_EVENTS
 
 
-def host_facts(qemu: str = "qemu-system-x86_64") -> dict[str, Any]:
+def host_facts() -> dict[str, Any]:
     """Facts as JSON values.  Whether KVM really works is for a guest to show, not for /dev/kvm."""
     tracing = find_mount("tracefs")
     cgroup = find_mount("cgroup2")
@@ -42,7 +42,6 @@ def host_facts(qemu: str = "qemu-system-x86_64") -> dict[str, Any]:
         "lru_gen": _choice("/sys/kernel/mm/lru_gen/enabled"),
         "swap_in_use": [line.split()[0] for line in read_text("/proc/swaps").splitlines()[1:]],
         "mkfs_ext4": shutil.which("mkfs.ext4") is not None,
-        "qemu": qemu_version(qemu),
     }
 
 

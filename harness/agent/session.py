@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +63,7 @@ class Session:
 
     def prepare_host(self) -> None:
         """Everything up to the guest's start. :raise Unsupported: this host cannot; nothing has been changed then."""
-        self.facts = host_facts(self.options.qemu)
+        self.facts = host_facts()
         self.capture.write_json("facts.json", self.facts)
         self._check_needs()
         self._settings()
@@ -80,7 +81,7 @@ class Session:
                 raise Unsupported("/dev/kvm is not there or not usable")
             if not facts["cgroup_memory"]:
                 raise Unsupported("the host has no cgroup v2 memory controller")
-        if not facts["qemu"]:
+        if shutil.which(self.options.qemu) is None:
             raise Unsupported(f"{self.options.qemu} cannot be run on the host")
         if self.plan.swap.kind is not SwapKind.NONE and facts["swap_in_use"]:
             raise Unsupported(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from harness.agent.actions import Actor
 from harness.agent.files import read_text
 from harness.agent.guest import Guest, QemuDied
-from harness.agent.memory import Control, GuestMemory, State
+from harness.agent.memory import CONTROL_MAGIC, Control, GuestMemory, State
 from harness.errors import UsageError
 from harness.scenario.plan import Plan
 
@@ -36,8 +36,9 @@ async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: flo
         control = await _control(guest, memory)
         if control.is_of(nonce) and control.state == State.READY:
             return None
-        if control.is_of(nonce) and control.state == State.PANIC:
-            return End("guest-panic", "the probe guest panicked before it was ready")
+        if control.magic == CONTROL_MAGIC and control.state == State.PANIC:
+            # The nonce is 0 then if it was the items file that the guest could not use.
+            return End("guest-panic", "the probe guest panicked before it was ready, see guest/console.txt")
         await asyncio.sleep(POLL_SECONDS)
     return End("guest-timeout", f"the probe guest was not ready within {seconds:g} s")
 

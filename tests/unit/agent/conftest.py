@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real parts for the agent's tests: the probe guest, QEMU under TCG, a child process with memory of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.scenario import plan as p
+
+REPOSITORY = Path(__file__).parents[3]
+POOL = p.POOL_GPA + 0x200000
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the agent does")
+needs_qemu = pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="needs qemu-system-x86_64")
+
+
+@pytest.fixture(scope="session")
+def probe_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The probe guest, built from source."""
+    out = tmp_path_factory.mktemp("probe")
+    folder = REPOSITORY / "guest-images" / "probe"
+    subprocess.run(["make", "-s", "-C", str(folder), f"OUT={out}"], check=True, capture_output=True, timeout=120)
+    return out / "probe.elf"
+
+
+def make_plan(
+    start: p.PageStart = p.PageStart.POPULATED,
+    pages: int = 3,
+    extra: tuple[p.Item, ...] = (),
+    host_actions: tuple[tuple[p.HostAction, ...], ...] = (),
+    timed: tuple[p.TimedAction, ...] = (),
+    deadline_s: int = 30,
+    memory: p.Memory | None = None,
+    vcpus: int = 1,
+) -> p.Plan:
+    """A plan without swap: ``pages`` read touches, then ``extra``."""
+    pool = tuple(p.Page(POOL + 4096 * 64 * i, start, f"f[{i}]") for i in range(pages))
+    touches = tuple(p.Item(i, p.Op.TOUCH, gpa=page.gpa, wait=True, page=page.name) for i, page in enumerate(pool))
+    more = tuple(p.replace_index(item, pages + i) for i, item in enumerate(extra))
+    return p.Plan(
+        scenario="T1", title="a test of the agent", nonce=0x0123456789ABCDEF, guest=p.Guest(vcpus=vcpus),
+        memory=memory or p.Memory(), swap=p.Swap(kind=p.SwapKind.NONE), pages=pool, items=touches + more,
+        host_actions=host_actions, timed=timed, deadline_s=deadline_s, settle_ms=50,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that holds ``pages`` anonymous pages at ``address``, the first half of them written."""
+
+    pid: int
+    address: int
+    pages: int
+
+
+_HOLDER = """
+import ctypes, mmap, sys
+area = mmap.mmap(-1, 16 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in range(8):
+    area[page * 4096] = page + 1
+print(ctypes.addressof(ctypes.c_char.from_buffer(area)), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        yield Child(process.pid, int(process.stdout.readline()), 16)
+    finally:
+        process.stdin.close()
+        process.wait(timeout=10)
+        process.stdout.close()

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whole runs of the agent with the real probe guest under TCG, and what goes wrong on purpose."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from harness.agent.undo import pending
+from harness.scenario import plan as p
+from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
+
+pytestmark = [needs_qemu, root_only]
+
+SETTINGS = ("/proc/sys/vm/page-cluster", "/proc/sys/vm/swappiness", "/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+class Run:
+    """One agent process on a plan."""
+
+    def __init__(self, folder: Path, plan: p.Plan, probe: Path, *extra: str) -> None:
+        self.out = folder / "out"
+        (folder / "plan.json").write_text(p.to_json(plan))
+        argv = [
+            sys.executable, "-m", "harness.agent", "perform", "--plan", str(folder / "plan.json"),
+            "--out", str(self.out), "--probe", str(probe), "--accel", "tcg", *extra,
+        ]  # fmt: skip
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def until_step(self, step: str) -> dict[str, Any]:
+        """Read progress until this step."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            told: dict[str, Any] = json.loads(line)
+            if told["step"] == step:
+                return told
+        raise AssertionError(f"no step {step!r}: {self.errors()}")
+
+    def errors(self) -> str:
+        assert self.process.stderr is not None
+        return self.process.stderr.read()
+
+    def end(self) -> dict[str, Any]:
+        """end.json, after the agent has ended by itself."""
+        if self.process.stdout is not None:
+            for _line in self.process.stdout:
+                pass  # stdin stays open meanwhile: its end would end the agent
+        self.process.wait(60)
+        return self.json("end.json")
+
+    def json(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.out / name).read_text())
+        return found
+
+    def qemu_pid(self) -> int:
+        return int(self.json("facts.json")["qemu_pid"])
+
+
+@pytest.fixture
+def perform(tmp_path: Path, probe_elf: Path) -> Any:
+    """Start an agent; afterwards the host's settings are what they were, the journal is clean and QEMU is gone."""
+    before = [Path(s).read_text() for s in SETTINGS if Path(s).exists()]
+    runs: list[Run] = []
+
+    def start(plan: p.Plan, *extra: str, probe: Path = probe_elf) -> Run:
+        runs.append(Run(tmp_path, plan, probe, *extra))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.kill()
+        run.process.communicate()
+        assert pending(str(run.out / "journal.jsonl")) == []
+    assert [Path(s).read_text() for s in SETTINGS if Path(s).exists()] == before
+
+
+def records(run: Run) -> list[tuple[int, int, int, int]]:
+    """(kind, item, a, b) of vCPU 0's log, from guest/log.bin."""
+    raw = (run.out / "guest/log.bin").read_bytes()
+    (count,) = struct.unpack_from("<I", raw, 64)
+    assert len(raw) == 4096 + 32 * count
+    found = [struct.unpack_from("<QHHIQQ", raw, 4096 + 32 * n) for n in range(count)]
+    return [(kind, item, a, b) for _tsc, kind, _vcpu, item, a, b in found]
+
+
+END, STAGE, DONE = 3, 9, 13
+
+
+@pytest.mark.parametrize("memory", [p.Memory(), p.Memory(p.Backing.MEMFD, share=True)])
+def test_done(perform: Callable[..., Run], memory: p.Memory) -> None:
+    """The guest reads from each page what the agent wrote there."""
+    plan = make_plan(memory=memory)
+    run = perform(plan)
+    assert run.end() == {"nonce": plan.nonce, "status": "done", "reason": "", "undone": True}
+    read = {item: a for kind, item, a, _ in records(run) if kind == END}
+    assert read == {i: page.gpa ^ plan.nonce ^ 0x5555555555555555 for i, page in enumerate(plan.pages)}
+    assert run.json("precondition.json")["reached"] is True
+    assert all(page["present"] for page in run.json("precondition.json")["pages"].values())
+    facts = run.json("facts.json")
+    threads = run.json("counters/before.json")["threads"]
+    assert len(facts["vcpu_tids"]) == 1 and threads[str(facts["vcpu_tids"][0])]["vcpu"] == 0
+    assert p.from_json(p.Plan, (run.out / "plan.json").read_text()) == plan
+    assert "ready" in (run.out / "guest/console.txt").read_text()
+
+
+def test_untouched_pages_read_zero(perform: Callable[..., Run]) -> None:
+    run = perform(make_plan(start=p.PageStart.UNTOUCHED))
+    assert run.end()["status"] == "done"
+    assert [a for kind, _, a, _ in records(run) if kind == END] == [0, 0, 0]
+
+
+def test_host_actions_in_order(perform: Callable[..., Run]) -> None:
+    host = tuple(p.Item(0, p.Op.HOST, value=n) for n in (0, 1))
+    actions = ((p.HostAction("stop"), p.HostAction("sleep", 200), p.HostAction("cont")), (p.HostAction("sleep", 1),))
+    run = perform(make_plan(extra=host, host_actions=actions))
+    assert run.end()["status"] == "done"
+    assert [a for kind, _, a, b in records(run) if kind == STAGE and b == 0] == [0, 1]
+    steps = [json.loads(line) for line in (run.out / "progress.jsonl").read_text().splitlines()]
+    done = [(s["step"], s["do"]) for s in steps if s["step"].startswith("host-action")]
+    assert done == [
+        (step, do) for do in ("stop", "sleep", "cont", "sleep") for step in ("host-action", "host-action-done")
+    ]
+
+
+def test_timed_actions(perform: Callable[..., Run]) -> None:
+    """A stop of 400 ms at 100 ms makes a pause of 300 ms end later than 400 ms after go."""
+    timed = (p.TimedAction(100, (p.HostAction("stop"), p.HostAction("sleep", 400), p.HostAction("cont"))),)
+    run = perform(make_plan(extra=(p.Item(0, p.Op.PAUSE, pause_us=300_000),), timed=timed))
+    go, ended = run.until_step("go"), run.until_step("guest-ended")
+    assert ended["t"] - go["t"] > 0.45
+    assert run.end()["status"] == "done"
+
+
+def test_an_action_that_cannot_be_done(perform: Callable[..., Run]) -> None:
+    host = (p.Item(0, p.Op.HOST, value=0),)
+    run = perform(make_plan(extra=host, host_actions=((p.HostAction("freeze"),),)))
+    end = run.end()
+    assert (end["status"], end["undone"]) == ("error", True)
+    assert "dm-delay" in end["reason"]
+    assert run.process.returncode == 3
+
+
+def long_plan(**changes: Any) -> p.Plan:
+    return make_plan(extra=(p.Item(0, p.Op.PAUSE, pause_us=20_000_000),), **changes)
+
+
+def test_guest_that_does_not_end(perform: Callable[..., Run]) -> None:
+    run = perform(long_plan(deadline_s=1))
+    end = run.end()
+    assert (end["status"], end["undone"]) == ("guest-timeout", True)
+    assert run.json("counters/after.json")["vmstat"]
+    assert END in [kind for kind, *_ in records(run)]
+
+
+def test_qemu_dies(perform: Callable[..., Run]) -> None:
+    run = perform(long_plan())
+    run.until_step("go")
+    os.kill(run.qemu_pid(), signal.SIGKILL)
+    start = time.monotonic()
+    end = run.end()
+    assert time.monotonic() - start < 15
+    assert (end["status"], end["undone"]) == ("qemu-died", True)
+    assert "-9" in end["reason"]
+
+
+def test_guest_panics(perform: Callable[..., Run]) -> None:
+    """A touch beyond the guest's memory map is a page fault of its own."""
+    run = perform(make_plan(extra=(p.Item(0, p.Op.TOUCH, gpa=0x7FFF_FFFF_F000),)))
+    assert run.end()["status"] == "guest-panic"
+    assert 7 in [kind for kind, *_ in records(run)]
+
+
+def test_guest_that_refuses_its_program(perform: Callable[..., Run]) -> None:
+    """More items than the guest can have: PANIC before READY, noticed at once."""
+    plan = make_plan(pages=0)
+    items = tuple(p.Item(i, p.Op.WAIT) for i in range(1025))
+    run = perform(replace(plan, items=items))
+    start = time.monotonic()
+    assert run.end()["status"] == "guest-panic"
+    assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_ends_and_undoes(perform: Callable[..., Run], number: signal.Signals) -> None:
+    run = perform(long_plan())
+    run.until_step("go")
+    pid = run.qemu_pid()
+    run.process.send_signal(number)
+    end = run.end()
+    assert (end["status"], end["undone"]) == ("error", True)
+    assert number.name in end["reason"]
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_closed_stdin_ends_and_undoes(perform: Callable[..., Run]) -> None:
+    run = perform(long_plan())
+    run.until_step("go")
+    pid = run.qemu_pid()
+    assert run.process.stdin is not None
+    run.process.stdin.close()
+    run.process.stdin = None
+    end = run.end()
+    assert (end["status"], end["undone"]) == ("error", True)
+    assert "closed" in end["reason"]
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_killed_agent_leaves_no_qemu_and_is_undone_by_another(perform: Callable[..., Run]) -> None:
+    run = perform(long_plan())
+    run.until_step("go")
+    pid = run.qemu_pid()
+    run.process.kill()
+    run.process.wait(10)
+    end = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+    assert not (run.out / "end.json").exists()
+    argv = [sys.executable, "-m", "harness.agent", "undo", "--journal", str(run.out / "journal.jsonl")]
+    assert subprocess.run(argv, check=False, timeout=60).returncode == 0
+
+
+def test_no_disk_for_dm_delay_is_unsupported(perform: Callable[..., Run]) -> None:
+    run = perform(replace(make_plan(), swap=p.Swap()))
+    end = run.end()
+    assert end["status"] == "unsupported"
+    assert "dm-delay" in end["reason"]
+    assert run.process.returncode == 0
+
+
+def test_missing_module_parameter_is_unsupported(perform: Callable[..., Run]) -> None:
+    run = perform(replace(make_plan(), kernel_params=(("kvm.no_such_parameter", "1"),)))
+    end = run.end()
+    assert end["status"] == "unsupported"
+    assert "kvm.no_such_parameter" in end["reason"]
+
+
+@pytest.mark.parametrize("text", ["{", '{"scenario": 1}', "[]"])
+def test_bad_plan_is_bad_usage(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+    argv = [sys.executable, "-m", "harness.agent", "perform", "--plan", str(tmp_path / "plan.json")]
+    done = subprocess.run([*argv, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "apf agent:" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stream_that_is_gone_keeps_no_evidence_back(tmp_path: Path, probe_elf: Path) -> None:
+    """stdout closed by the reader while stdin stays open."""
+    run = Run(tmp_path, make_plan(), probe_elf, "--detached")
+    stdout: IO[str] | None = run.process.stdout
+    assert stdout is not None
+    stdout.close()
+    run.process.stdout = None
+    run.process.wait(60)
+    assert run.json("end.json")["status"] == "done"
+    run.process.communicate()
