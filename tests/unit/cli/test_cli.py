@@ -40,7 +40,7 @@ def one_message(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_says_something(command: str, tmp_path: Path) -> None:
-    done = apf(*filter(None, [command]), "--help", cwd=tmp_path)
+    done = apf(*filter(None, [command.replace("_", "-")]), "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) > 5
 
