@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import signal
 import sys
@@ -18,7 +17,10 @@ from types import FrameType
 
 from harness.errors import ApfError
 
-COMMANDS = ("run", "list", "predict", "explain", "rules", "judge", "doctor", "kernels", "images")
+COMMANDS = (
+    "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "doctor",
+    "kernels", "images",
+)  # fmt: skip
 
 _DESCRIPTION = """\
 Checks that KVM's asynchronous page faults behave as an executable model predicts.
@@ -75,9 +77,7 @@ def parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     )
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in commands:
-        if importlib.util.find_spec(f"harness.cli.{name}") is None:
-            continue
-        importlib.import_module(f"harness.cli.{name}").add(subparsers)
+        importlib.import_module(f"harness.cli.{name.replace('-', '_')}").add(subparsers)
     return top
 
 

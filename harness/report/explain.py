@@ -130,7 +130,8 @@ def parting_json(first: KernelModel, second: KernelModel, parting: Parting) -> d
         "kernels": [first.name, second.name],
         "first_difference": [_step_json(s) for s in pair] if pair else None,
         "ways_part": [_step_json(s) if s else None for s in ways] if ways else None,
-        "decided_by": {k.name: [_step_json(s) for s in d]
-                       for k, d in zip((first, second), parting.decided, strict=True)},
+        "decided_by": {
+            k.name: [_step_json(s) for s in d] for k, d in zip((first, second), parting.decided, strict=True)
+        },
         "effects": [{"what": n, first.name: x, second.name: y} for n, x, y in parting.effects],
     }

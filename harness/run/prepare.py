@@ -65,7 +65,7 @@ def find_variants(request: Request) -> dict[str, str]:
     if request.host == "local":
         return {LOCAL: "nowait"}
     find_qemu()
-    return {name: kernels.find_kernel(name).variant for name in request.kernels}
+    return {name: request.kernel(name).variant for name in request.kernels}
 
 
 def open_bench(
@@ -79,7 +79,7 @@ def open_bench(
     if request.host == "local":
         guest = kernels.kernel(store, _LOCAL_GUEST_KERNEL, observer.progress) if linux else None
         return _local(store, guest, request)
-    kernel = kernels.kernel(store, name, observer.progress)
+    kernel = kernels.kernel(store, request.kernel(name), observer.progress)
     machine, keys = _machine(store, kernel, observer.progress)
     payload = _payload(store, kernel if linux else None)
     accel = find_accel(store.root, lambda: _trial(machine, keys, kernel, payload, folder, observer.progress))

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.report.results import Row
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``kernels``: names of the catalogue, or paths; ``repeats``: 0 means as often as each scenario says."""
+    """``kernels``: names of the catalogue, or paths; ``repeats``: 0 means as often as each scenario says.
+
+    ``extra``: kernels of this run only (a patch to validate, a revision to bisect); they hide those of the catalogue.
+    """
 
     patterns: tuple[str, ...] = ()
     scenario_paths: tuple[Path, ...] = ()
@@ -23,6 +27,14 @@ class Request:
     disk: str = ""
     allow_unsupported: frozenset[str] = frozenset()
     command: str = ""
+    extra: tuple[CatalogKernel, ...] = ()
+
+    def kernel(self, name: str) -> CatalogKernel:
+        """The kernel that a name of ``kernels`` means.
+
+        :raise CatalogError: there is none.
+        """
+        return next((entry for entry in self.extra if entry.id == name), None) or find_kernel(name)
 
 
 class Observer(Protocol):

@@ -37,7 +37,11 @@ def run(request: Request, observer: Observer) -> tuple[RunResult, Path]:
     for name in request.allow_unsupported:
         if name not in {s.id for s in scenarios}:
             raise UsageError(f"--allow-unsupported {name}: no such scenario in this run")
-    jobs = plan_jobs(scenarios, find_variants(request), request.repeats)
+    return perform_jobs(plan_jobs(scenarios, find_variants(request), request.repeats), request, observer)
+
+
+def perform_jobs(jobs: Sequence[Job], request: Request, observer: Observer) -> tuple[RunResult, Path]:
+    """Like run(), for jobs that were chosen elsewhere; ``request`` says how and where."""
     folder = RunFolder.create(request.results, datetime.datetime.now())
     return _Run(request, observer, jobs, folder).all(), folder.path
 
