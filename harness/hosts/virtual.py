@@ -106,6 +106,10 @@ class VirtualHost:
             raise
 
 
+DID_NOT_BOOT = "the virtual host did not boot"
+"""Begins the message of what goes wrong before a host is up: a bisection skips such a kernel."""
+
+
 def check(vm: QemuProcess, watch: ConsoleWatch) -> None:
     """:raise KernelFault: the console shows a finding.  :raise HostLost: QEMU has ended."""
     found = watch.fault()
@@ -132,9 +136,12 @@ def start_virtual_host(
         deadline = Deadline.after(BOOT_S, "boot of the virtual host")
         began = time.monotonic()
         while READY_MARK not in watch.text():
-            check(vm, watch)
+            try:
+                check(vm, watch)
+            except KernelFault as fault:
+                raise KernelFault(f"{DID_NOT_BOOT}: {fault.message}", hint=fault.hint) from None
             if deadline.expired:
-                raise DeadlineExpired(f"the virtual host did not come up in {BOOT_S:.0f} s", hint=watch.tail())
+                raise DeadlineExpired(f"{DID_NOT_BOOT} in {BOOT_S:.0f} s", hint=watch.tail())
             progress(f"boot {release} ({machine.accel}): {time.monotonic() - began:.0f} s")
             time.sleep(0.1)
         port = forwarded_port(vm)

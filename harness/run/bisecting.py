@@ -15,6 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from harness.errors import ApfError, BuildFailed, InfraFault, UsageError
+from harness.hosts.virtual import DID_NOT_BOOT
 from harness.report.results import Row, Status
 
 
@@ -110,7 +111,7 @@ def step(
             rows = perform()
         except (BuildFailed, InfraFault) as exc:
             return _skip(state, revision, exc, tell)
-        unbootable = next((row for row in rows if "did not boot" in row.reason), None)
+        unbootable = next((row for row in rows if row.reason.startswith(DID_NOT_BOOT)), None)
         if unbootable is not None:
             return _skip(state, revision, InfraFault(unbootable.reason), tell)
         known.append(_round(rows).value)
