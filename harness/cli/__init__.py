@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from harness.errors import ApfError
+from harness.errors import ApfError, InfraFault
 
 COMMANDS = (
     "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "doctor",
@@ -68,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (a pager, head) has seen enough; nothing must be written to it on the way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as exc:
+        if os.environ.get("APF_DEBUG"):
+            raise
+        where = f"{exc.filename}: " if exc.filename else ""
+        print(f"apf: {where}{exc.strerror or exc}", file=sys.stderr)
+        return InfraFault.exit_code
 
 
 def parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:

@@ -155,3 +155,12 @@ def test_an_old_capture_without_end_is_inconclusive(tmp_path: Path) -> None:
     done = apf("judge", tmp_path, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.startswith("INCONCLUSIVE")
+
+
+def test_no_space_for_results(tmp_path: Path) -> None:
+    """/dev/full fails every write with ENOSPC, as a full disk does."""
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m harness.cli rules > /dev/full"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
+    )  # fmt: skip
+    assert "No space left" in one_message(done, 3)
