@@ -14,6 +14,7 @@ from harness.judge.check import check
 from harness.judge.episodes import split
 from harness.judge.linux import match_linux
 from harness.judge.match import Finding, ItemRow, TotalRow, View, match_items, match_totals
+from harness.judge.precondition import problems
 from harness.judge.predict import predict
 from harness.judge.strays import unexplained
 from harness.judge.totals import seen_totals
@@ -86,6 +87,9 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
             plan.scenario, kernel.name, Status.INCONCLUSIVE,
             f"the kernel lost {evidence.lost} trace events: what is not there proves nothing",
         )  # fmt: skip
+    unproved = next(problems(plan, evidence.precondition), "")
+    if unproved:
+        return Verdict(plan.scenario, kernel.name, Status.INCONCLUSIVE, f"precondition: {unproved}")
     prediction = predict(plan, kernel, evidence.precondition or None)
     checked = check(evidence, kernel, prediction)
     totals_seen = seen_totals(evidence, checked.counts)

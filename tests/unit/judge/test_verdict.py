@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Golden captures of real runs: they pass as they are, fail under another model, and never pass when damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.judge.verdict import Status, judge_capture
+from harness.model.kernels import KernelModel, find_kernel
+
+CAPTURES = Path(__file__).parents[2] / "data/captures"
+NAMES = sorted(p.name for p in CAPTURES.iterdir())
+Files = dict[str, bytes]
+
+
+def load(name: str) -> Files:
+    folder = CAPTURES / name
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def model() -> KernelModel:
+    return find_kernel("nowait-6.1")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_real_capture_passes_against_its_own_model(name: str) -> None:
+    verdict = judge_capture(load(name), model())
+    assert verdict.status is Status.PASS, verdict.findings
+
+
+def test_a_flipped_prediction_fails_exactly_the_scenarios_that_it_concerns() -> None:
+    """As if 6.1 had no do_poll: a window of one page would be asynchronous.  Only S23 has such windows."""
+    flipped = dataclasses.replace(model(), do_poll=False)
+    verdicts = {name: judge_capture(load(name), flipped) for name in NAMES}
+    assert {name for name, v in verdicts.items() if v.status is not Status.PASS} == {"S23"}
+    failed = verdicts["S23"]
+    assert failed.status is Status.FAIL
+    assert "predicted token, seen sync" in failed.reason and failed.findings[0].line > 0
+    marked = [line for line in failed.timeline if line.startswith(">")]
+    assert len(marked) == 1 and "kvm_page_fault" in marked[0]
+
+
+def test_the_other_variant_is_told_apart() -> None:
+    for name in ("S23", "S29", "S61"):
+        assert judge_capture(load(name), find_kernel("noio-6.1")).status is Status.FAIL, name
+
+
+def edit_trace(files: Files, change: Callable[[list[str]], list[str]], *, recount: bool = True) -> Files:
+    lines = files["trace/events.txt"].decode().splitlines()
+    changed = change(lines)
+    stats = json.loads(files["trace/stats.json"])
+    if recount:
+        first = next(iter(stats))
+        stats[first]["entries"] += sum(not x.startswith("#") for x in changed) - sum(
+            not x.startswith("#") for x in lines
+        )
+    return {
+        **files,
+        "trace/events.txt": "\n".join(changed).encode() + b"\n",
+        "trace/stats.json": json.dumps(stats).encode(),
+    }
+
+
+def drop(pattern: str) -> Callable[[list[str]], list[str]]:
+    def change(lines: list[str]) -> list[str]:
+        at = next(i for i, x in enumerate(lines) if re.search(pattern, x))
+        return lines[:at] + lines[at + 1 :]
+
+    return change
+
+
+def double(pattern: str) -> Callable[[list[str]], list[str]]:
+    def change(lines: list[str]) -> list[str]:
+        at = next(i for i, x in enumerate(lines) if re.search(pattern, x))
+        return [*lines[: at + 1], *lines[at:]]
+
+    return change
+
+
+def edit(pattern: str, new: str) -> Callable[[list[str]], list[str]]:
+    def change(lines: list[str]) -> list[str]:
+        at = next(i for i, x in enumerate(lines) if re.search(pattern, x))
+        return [*lines[:at], re.sub(pattern, new, lines[at]), *lines[at + 1 :]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop("kvm_async_pf_ready: token 0x1000"),
+        drop("kvm_async_pf_not_present"),
+        drop("kvm_async_pf_completed"),
+        drop("kvm_async_pf_repeated_fault"),
+        drop(r"kvm_inj_exception: #PF"),
+        drop("kvm_try_async_get_page"),
+        drop("kvm_page_fault: .*0001008000"),
+        drop("kvm_apic_accept_irq: .*vec 243"),
+        drop("kvm_async_pf_ready: token 0xffffffff"),
+        double("kvm_async_pf_ready: token 0x1000"),
+        double("kvm_async_pf_not_present"),
+        double("kvm_async_pf_completed"),
+        double(r"kvm_inj_exception: #PF"),
+        double("kvm_apic_accept_irq: .*vec 243"),
+        edit("ready: token 0x1000", "ready: token 0x2000"),
+        edit("not_present: token 0x1000", "not_present: token 0x1001"),
+        edit("not_present: token 0x1000", "not_present: token 0x0"),
+        edit("vec 243", "vec 244"),
+        edit(
+            r"block_bio_queue: (\d+,\d+) R(\w*) (\d+ \+ \d+) \[CPU 0/KVM\]", r"block_bio_queue: \1 W\2 \3 [CPU 0/KVM]"
+        ),
+    ],
+)
+def test_planted_damage_to_the_trace_is_a_fail(change: Callable[[list[str]], list[str]]) -> None:
+    verdict = judge_capture(edit_trace(load("S29"), change), model())
+    assert verdict.status is Status.FAIL
+    assert verdict.findings
+
+
+def test_any_line_cut_out_is_noticed() -> None:
+    files = load("S29")
+    count = files["trace/events.txt"].count(b"\n")
+    for at in random.Random(0).sample(range(12, count), 40):
+        cut = edit_trace(files, lambda lines, at=at: lines[:at] + lines[at + 1 :], recount=False)  # type: ignore[misc]
+        assert judge_capture(cut, model()).status is Status.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("name", sorted(load("S29")))
+def test_a_missing_file_is_never_a_pass_where_it_matters(name: str) -> None:
+    files = load("S29")
+    del files[name]
+    status = judge_capture(files, model()).status
+    needed = ("plan.json", "end.json", "facts.json", "precondition.json", "trace/events.txt", "trace/stats.json",
+              "counters/before.json", "counters/after.json", "guest/log.bin")  # fmt: skip
+    assert status is (Status.INCONCLUSIVE if name in needed else Status.PASS)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "end.json", "facts.json", "precondition.json", "trace/events.txt",
+                                  "trace/stats.json", "counters/before.json", "guest/log.bin"])  # fmt: skip
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.95])
+def test_a_truncated_file_is_inconclusive(name: str, keep: float) -> None:
+    files = load("S29")
+    files[name] = files[name][: int(len(files[name]) * keep)]
+    assert judge_capture(files, model()).status is Status.INCONCLUSIVE
+
+
+def change_json(files: Files, name: str, change: Callable[[dict], None]) -> Files:  # type: ignore[type-arg]
+    raw = json.loads(files[name])
+    change(raw)
+    return {**files, name: json.dumps(raw).encode()}
+
+
+def test_lost_events_are_inconclusive() -> None:
+    files = change_json(load("S29"), "trace/stats.json", lambda r: r["cpu0"].update(overrun=1))
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.INCONCLUSIVE and "lost 1" in verdict.reason
+
+
+def test_a_page_that_was_not_in_its_state_is_inconclusive() -> None:
+    def present(raw: dict) -> None:  # type: ignore[type-arg]
+        next(iter(raw["pages"].values()))["present"] = True
+
+    def others(raw: dict) -> None:  # type: ignore[type-arg]
+        raw["others_swapped"] = 2
+
+    def gone(raw: dict) -> None:  # type: ignore[type-arg]
+        raw["pages"].popitem()
+
+    for change in (present, others, gone):
+        verdict = judge_capture(change_json(load("S29"), "precondition.json", change), model())
+        assert verdict.status is Status.INCONCLUSIVE and "precondition" in verdict.reason
+
+
+def test_a_capture_of_another_run_is_inconclusive() -> None:
+    files = change_json(load("S29"), "end.json", lambda r: r.update(nonce=1))
+    assert "nonce" in judge_capture(files, model()).reason
+
+
+@pytest.mark.parametrize("counter", ["pswpin", "swap_ra"])
+def test_a_counter_that_moved_too_far_is_a_fail(counter: str) -> None:
+    files = change_json(
+        load("S29"), "counters/after.json", lambda r: r["vmstat"].update({counter: r["vmstat"][counter] + 1})
+    )
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "total"
+
+
+def test_a_counter_that_went_backwards_is_damage() -> None:
+    files = change_json(load("S29"), "counters/after.json", lambda r: r["vmstat"].update(pswpin=-1))
+    assert judge_capture(files, model()).status is Status.INCONCLUSIVE
+
+
+def records(files: Files, change: Callable[[list[tuple[int, ...]]], None]) -> Files:
+    data = files["guest/log.bin"]
+    entries = [tuple(struct.unpack_from("<QHHIQQ", data, o)) for o in range(4096, len(data), 32)]
+    change(entries)
+    page = bytearray(data[:4096])
+    struct.pack_into("<I", page, 64, len(entries))
+    return {**files, "guest/log.bin": bytes(page) + b"".join(struct.pack("<QHHIQQ", *e) for e in entries)}
+
+
+def test_a_wrong_value_read_by_the_guest_is_a_fail() -> None:
+    def corrupt(entries: list[tuple[int, ...]]) -> None:
+        at = next(i for i, e in enumerate(entries) if e[1] == 3)
+        entries[at] = (*entries[at][:4], entries[at][4] ^ 1, entries[at][5])
+
+    verdict = judge_capture(records(load("S61"), corrupt), model())
+    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "value"
+
+
+def test_a_token_that_the_guest_never_saw_is_a_fail() -> None:
+    def forget(entries: list[tuple[int, ...]]) -> None:
+        entries[:] = [e for e in entries if e[1] != 4]
+
+    assert judge_capture(records(load("S29"), forget), model()).status is Status.FAIL
+
+
+def test_an_item_that_never_ended_is_a_fail() -> None:
+    def forget(entries: list[tuple[int, ...]]) -> None:
+        entries[:] = [e for e in entries if e[1] != 3]
+
+    verdict = judge_capture(records(load("S61"), forget), model())
+    assert verdict.status is Status.FAIL and "never ended" in verdict.reason
+
+
+def test_kernel_trouble_in_the_host_log_is_a_fail() -> None:
+    files = load("S61")
+    files["host/dmesg.txt"] = b"[  12.0] WARNING: CPU: 0 PID: 1 at virt/kvm/async_pf.c:90\n"
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.FAIL and verdict.taints
