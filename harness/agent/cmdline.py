@@ -52,8 +52,9 @@ def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
         "-nodefaults",
         "-no-user-config",
         "-display", "none",
-        "-no-reboot",
     ]  # fmt: skip
+    if not _resets(plan):
+        argv.append("-no-reboot")  # a triple fault ends QEMU, and is noticed
     if guest.machine == "microvm":
         argv += ["-bios", "qboot.rom"]
     if guest.cpu_pm:
@@ -71,6 +72,11 @@ def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
     if guest.kind is GuestKind.LINUX:
         argv += ["-append", linux_cmdline(plan)]
     return argv
+
+
+def _resets(plan: Plan) -> bool:
+    lists = [*plan.host_actions, *(timed.actions for timed in plan.timed)]
+    return any(action.do == "reset" for actions in lists for action in actions)
 
 
 def linux_cmdline(plan: Plan) -> str:

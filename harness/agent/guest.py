@@ -123,10 +123,11 @@ async def start_guest(
     qmp_log: str,
     stderr_path: str,
     keep_fds: tuple[int, ...] = (),
+    release: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Guest]:
     """Start QEMU in ``cgroup`` ("": stay in ours) and connect.  ``make_argv`` gets the number of the QMP descriptor.
 
-    On the way out QEMU is killed and reaped.
+    On the way out QEMU is killed and reaped; ``release`` lets go what may keep it from dying (reads that are held).
 
     :raise QemuDied: it ended before it answered. :raise InfraFault: it cannot be started.
     """
@@ -141,7 +142,7 @@ async def start_guest(
             await _connect(guest, qmp, ours)
             yield guest
         finally:
-            await _end(guest, qmp)
+            await _end(guest, qmp, release)
 
 
 async def _spawn(argv: list[str], cgroup: str, fds: tuple[int, ...], stderr: IO[bytes]) -> asyncio.subprocess.Process:
@@ -168,11 +169,14 @@ async def _connect(guest: Guest, qmp: QMPClient, sock: socket.socket) -> None:
         raise QemuDied(guest.death() if not guest.alive else f"QMP: {exc}") from exc
 
 
-async def _end(guest: Guest, qmp: QMPClient) -> None:
+async def _end(guest: Guest, qmp: QMPClient, release: Callable[[], None]) -> None:
     if guest.alive:
         with suppress(ProcessLookupError):
             guest.process.kill()
     with suppress(QMPError, EOFError, OSError, asyncio.CancelledError):
         await asyncio.wait_for(qmp.disconnect(), 5)
-    # A vCPU in D state (a read that is held) ends only when undo lets the reads go.
-    await guest._reaped(KILL_SECONDS)
+    await guest._reaped(1.0)
+    if guest.alive:
+        # A vCPU in D state, or kvm waiting for its workers, ends only when the device answers.
+        await asyncio.to_thread(release)
+        await guest._reaped(KILL_SECONDS)

@@ -41,6 +41,7 @@ async def run_linux(session: Session) -> End:
         async with start_guest(
             argv, cgroup=session.group.qemu if session.group else "", qmp_log=capture.path("qmp.jsonl"),
             stderr_path=capture.path("guest/qemu.txt"), keep_fds=(theirs.fileno(),),
+            release=session.release,
         ) as guest:  # fmt: skip
             theirs.close()
             reading = asyncio.ensure_future(_drain(ours))
@@ -124,10 +125,10 @@ async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result:
         )
         capture.step("guest-ended", status=end.status, reason=end.reason)
         await asyncio.sleep(plan.settle_ms / 1000)
+        return end
     finally:
+        capture.step("collect")
         if tracing:
             tracing.stop()
-    session.counters("after", guest, tids)
-    capture.step("collect")
-    await asyncio.to_thread(session.stop_tracing)
-    return end
+        session.counters("after", guest, tids)
+        session.stop_tracing()

@@ -43,8 +43,9 @@ async def run_probe(session: Session) -> End:
     capture.step("start-guest")
     cgroup = session.group.qemu if session.group else ""
     async with start_guest(
-        argv, cgroup=cgroup, qmp_log=capture.path("qmp.jsonl"), stderr_path=capture.path("guest/qemu.txt")
-    ) as guest:
+        argv, cgroup=cgroup, qmp_log=capture.path("qmp.jsonl"), stderr_path=capture.path("guest/qemu.txt"),
+        release=session.release,
+    ) as guest:  # fmt: skip
         with ExitStack() as stack:
             return await _run(session, guest, stack)
 
@@ -131,16 +132,21 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
         )
         capture.step("guest-ended", status=end.status, reason=end.reason)
         await asyncio.sleep(plan.settle_ms / 1000)
+        return end
     finally:
-        if tracing:
-            tracing.stop()
+        # Also when an action of ours failed: the evidence says what had happened by then.
+        _collect(session, guest, memory, tids)
+
+
+def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> None:
+    session.capture.step("collect")
+    if session.tracing:
+        session.tracing.stop()
     session.counters("after", guest, tids)
     if guest.alive:
         with suppress(OSError):
-            capture.write_bytes("guest/log.bin", memory.log())
-    capture.step("collect")
-    await asyncio.to_thread(session.stop_tracing)
-    return end
+            session.capture.write_bytes("guest/log.bin", memory.log())
+    session.stop_tracing()
 
 
 async def _died(guest: Guest) -> End:

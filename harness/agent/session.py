@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,7 +155,7 @@ class Session:
 
     def counters(self, name: str, guest: Guest, tids: tuple[int, ...]) -> None:
         """counters/<name>.json, as long as QEMU is there."""
-        if guest.alive:
+        with suppress(FileNotFoundError, ProcessLookupError):
             self.capture.write_json(f"counters/{name}.json", snapshot(guest.pid, tids, self.group))
 
     def arm(self) -> None:
@@ -162,6 +163,11 @@ class Session:
         self.journal.write("/proc/sys/vm/page-cluster", str(self.plan.swap.page_cluster))
         if self.device and self.device.name:
             self.device.set_delay(self.journal, self.plan.swap.delay_ms)
+
+    def release(self) -> None:
+        """Let go every read that the device holds."""
+        if self.device:
+            self.device.set_delay(self.journal, 0)
 
     def stop_tracing(self) -> None:
         """Recording off and everything it saw into the capture."""

@@ -46,8 +46,7 @@ class Tracing:
 
     def outstanding(self) -> int:
         """Async page faults that are not ready yet, counted in the trace so far (reading it does not stop it)."""
-        text = read_text(f"{self.path}/trace")
-        return text.count(" kvm_async_pf_not_present:") - text.count(" kvm_async_pf_ready:")
+        return outstanding(read_text(f"{self.path}/trace"))
 
     def follow_threads(self, tids: Sequence[int]) -> None:
         """Restrict sched_switch to these threads, and the fault probes to them and kworkers."""
@@ -78,6 +77,12 @@ class Tracing:
             wanted = ("entries", "overrun", "commit overrun", "dropped events")
             found[cpu] = {name: int(numbers[name]) for name in wanted}
         return found
+
+
+def outstanding(trace: str) -> int:
+    """Tokens and halts that began in this trace and are not ready; the wake-all (token ~0) is the end of none."""
+    ready = trace.count(" kvm_async_pf_ready: token ") - trace.count(" kvm_async_pf_ready: token 0xffffffff ")
+    return trace.count(" kvm_async_pf_not_present: token ") - ready
 
 
 def tracing_root() -> str:

@@ -76,3 +76,10 @@ def test_memfd() -> None:
 def test_unknown_words_are_refused(guest: p.Guest) -> None:
     with pytest.raises(UsageError):
         build_qemu_argv(replace(make_plan(), guest=guest), PROBE)
+
+
+def test_a_plan_with_a_reset_survives_it() -> None:
+    reset = (p.HostAction("stop"), p.HostAction("reset"))
+    for plan in (make_plan(host_actions=(reset,)), make_plan(timed=(p.TimedAction(1, reset),))):
+        assert "-no-reboot" not in build_qemu_argv(plan, PROBE)
+    assert "-no-reboot" in build_qemu_argv(make_plan(host_actions=((p.HostAction("stop"),),)), PROBE)

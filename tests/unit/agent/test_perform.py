@@ -97,7 +97,7 @@ def records(run: Run) -> list[tuple[int, int, int, int]]:
     return [(kind, item, a, b) for _tsc, kind, _vcpu, item, a, b in found]
 
 
-END, STAGE, DONE = 3, 9, 13
+BOOT, END, STAGE, DONE = 1, 3, 9, 13
 
 
 @pytest.mark.parametrize("memory", [p.Memory(), p.Memory(p.Backing.MEMFD, share=True)])
@@ -136,6 +136,14 @@ def test_host_actions_in_order(perform: Callable[..., Run]) -> None:
     ]
 
 
+def test_reset_goes_on_with_the_program(perform: Callable[..., Run]) -> None:
+    host = (p.Item(0, p.Op.HOST, value=0), p.Item(0, p.Op.PAUSE, pause_us=1000))
+    run = perform(make_plan(extra=host, host_actions=((p.HostAction("reset"), p.HostAction("sleep", 300)),)))
+    assert run.end()["status"] == "done"
+    assert [b for kind, _, _, b in records(run) if kind == BOOT] == [0, 1]
+    assert [kind for kind, *_ in records(run)][-1] == DONE
+
+
 def test_timed_actions(perform: Callable[..., Run]) -> None:
     """A stop of 400 ms at 100 ms makes a pause of 300 ms end later than 400 ms after go."""
     timed = (p.TimedAction(100, (p.HostAction("stop"), p.HostAction("sleep", 400), p.HostAction("cont"))),)
@@ -152,6 +160,8 @@ def test_an_action_that_cannot_be_done(perform: Callable[..., Run]) -> None:
     assert (end["status"], end["undone"]) == ("error", True)
     assert "dm-delay" in end["reason"]
     assert run.process.returncode == 3
+    assert [kind for kind, *_ in records(run)].count(STAGE) == 1
+    assert run.json("counters/after.json")["vmstat"]
 
 
 def long_plan(**changes: Any) -> p.Plan:
