@@ -16,6 +16,9 @@ from harness.scenario.plan import HostAction, Op, Plan
 TIMER_VECTOR = 0x40
 """The probe guest's LAPIC timer (guest-images/probe)."""
 
+START_VECTOR = 0x41
+"""With it vCPU 0 of the probe guest starts the others when it is let go."""
+
 _STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
 KVM_EXIT_INTR = 10
 
@@ -81,7 +84,8 @@ def _legal_exit(e: Event, prediction: Prediction) -> bool:
 def _vectors(plan: Plan) -> frozenset[int]:
     written = {i.value for i in plan.items if i.op is Op.WRMSR and i.msr == MSR_ASYNC_PF_INT}
     timer = {TIMER_VECTOR} if any(i.op is Op.TIMER for i in plan.items) else set()
-    return frozenset({plan.guest.apf.vector} | written | timer)
+    start = {START_VECTOR} if plan.guest.vcpus > 1 else set()
+    return frozenset({plan.guest.apf.vector} | written | timer | start)
 
 
 def _actions(plan: Plan) -> Iterator[HostAction]:
