@@ -82,7 +82,7 @@ def _resets(plan: Plan) -> bool:
 def linux_cmdline(plan: Plan) -> str:
     """The kernel command line of a Linux guest: what guest-images/linux asks for, then the plan's own words."""
     guest = plan.guest
-    own = f"console=ttyS0 apf.nonce={plan.nonce:x} apf.workload={guest.workload} apf.pages={guest.workload_pages}"
+    own = f"console=ttyS0 quiet apf.nonce={plan.nonce:x} apf.workload={guest.workload} apf.pages={guest.workload_pages}"
     return f"{own} {guest.cmdline}".rstrip()
 
 

@@ -63,7 +63,7 @@ def test_linux_on_q35() -> None:
         "-chardev", "socket,id=serial,fd=9,logfile=console.txt", "-serial", "chardev:serial",
         "-chardev", "file,id=result,path=result.txt", "-device", "isa-debugcon,iobase=0xe9,chardev=result",
         "-kernel", "bzImage", "-initrd", "guest.cpio",
-        "-append", "console=ttyS0 apf.nonce=123456789abcdef apf.workload=touch apf.pages=100 no-kvmapf",
+        "-append", "console=ttyS0 quiet apf.nonce=123456789abcdef apf.workload=touch apf.pages=100 no-kvmapf",
     ]  # fmt: skip
 
 
