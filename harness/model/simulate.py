@@ -26,7 +26,7 @@ TIMINGS = (
     Timing("slow device", device_ns=12 * MS),
     Timing("reads ending a tick apart", device_gap_ns=4 * MS),
     Timing("read-ahead ending a tick after its target", neighbour_ns=4 * MS),
-    Timing("slow exits and workers, early timer", exit_ns=300_000, worker_ns=3 * MS, host_ns=20 * MS, timer_phase=900),
+    Timing("slow exits and workers", exit_ns=300_000, worker_ns=3 * MS, host_ns=20 * MS),
 )
 _FAULTED = (Outcome.NONE, Outcome.ERROR)
 

@@ -21,6 +21,14 @@ class Signal:
     waiters: list[_Sleep] = field(default_factory=list)
 
 
+@dataclass(slots=True, eq=False)
+class Latch:
+    """A signal that stays: who looks after it was fired need not wait."""
+
+    signal: Signal = field(default_factory=Signal)
+    over: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """What a process yields: go on at ``until_ns`` (absolute, -1: never by time) or when a signal fires."""

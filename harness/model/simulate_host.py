@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import ModelError
 from harness.model.events import Event, Kind
-from harness.model.simulate_engine import MS, Process, Signal, Wait
+from harness.model.simulate_engine import MS, Latch, Process, Wait
 from harness.model.simulate_memory import Memory
 from harness.model.simulate_vcpu import Vcpu
 from harness.model.simulate_world import World
@@ -26,18 +26,19 @@ class HostSide:
     world: World
     memory: Memory
     vcpus: list[Vcpu] = field(default_factory=list)
-    restart: Callable[[Signal], None] = lambda _: None
+    restart: Callable[[Latch], None] = lambda _: None
 
-    def perform(self, actions: tuple[HostDo, ...], end: Signal | None = None) -> Process:
+    def perform(self, actions: tuple[HostDo, ...], end: Latch | None = None) -> Process:
         """All actions in order, then fire ``end``."""
         for action in actions:
             yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
             yield from self._do(action, end)
         if end is not None:
             yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
-            self.world.engine.fire(end)
+            end.over = True
+            self.world.engine.fire(end.signal)
 
-    def _do(self, action: HostDo, end: Signal | None) -> Process:
+    def _do(self, action: HostDo, end: Latch | None) -> Process:
         do, arg, device = action.do, action.arg, self.memory.device
         if do == "freeze":
             device.normal_ns = device.delay_ns
@@ -64,7 +65,7 @@ class HostSide:
         elif do == "lock-read":
             self.memory.read_by_other(arg)
         elif do == "reset":
-            self.restart(end or Signal())
+            self.restart(end or Latch(over=True))
         else:
             raise ModelError(f"the simulation knows no host action {do!r}")
 

@@ -229,7 +229,7 @@ class KvmVcpu:
             return  # -EINTR: apf.halted and the mp_state stay as they are
         if polled or s.hlt:
             world.emit(Event(Kind.WAKEUP, self.index))
-        if s.done and not d.kvm_arch_can_dequeue_async_page_present(s) and not self.deliverable():
+        if s.done and not (s.req_ready or s.exception_pending or self.deliverable()):
             self.spins += 1
             if self.spins > _SPINS:
                 yield from self._spin_for_ever()
@@ -237,7 +237,7 @@ class KvmVcpu:
         s.hlt = False
 
     def _spin_for_ever(self) -> Generator[Wait, None, None]:
-        """done is not empty and nothing can be dequeued: halts end at once, over and over, until something changes."""
+        """done is not empty and nothing asks for it: halts end at once, over and over, until something changes."""
         if self.state.halted:
             for name in ("PF", "TRY", "REP"):
                 self.world.unbounded[name] = "done is stuck (B.8): the artificial halt is a busy loop"

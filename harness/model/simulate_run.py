@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.model.delivery import ApfState, reset
-from harness.model.simulate_engine import Process, Signal
+from harness.model.simulate_engine import Latch, Process, Signal
 from harness.model.simulate_guest import ProbeVcpu
 from harness.model.simulate_host import HostSide
 from harness.model.simulate_kvm import KvmVcpu
@@ -61,16 +61,16 @@ def run_once(situation: Situation) -> Machine:
     return machine
 
 
-def _starter(machine: Machine) -> Callable[[Step], Signal]:
-    def start(step: Step) -> Signal:
-        end = Signal()
+def _starter(machine: Machine) -> Callable[[Step], Latch]:
+    def start(step: Step) -> Latch:
+        end = Latch()
         machine.world.engine.spawn(machine.host.perform(step.actions, end))
         return end
 
     return start
 
 
-def _restart(machine: Machine, end: Signal) -> None:
+def _restart(machine: Machine, end: Latch) -> None:
     """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on."""
     for n, old in enumerate(machine.host.vcpus):
         old.kvm.stopped = True
@@ -84,7 +84,7 @@ def _restart(machine: Machine, end: Signal) -> None:
         machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None))
 
 
-def _reborn(vcpu: Vcpu, end: Signal | None) -> Process:
+def _reborn(vcpu: Vcpu, end: Latch | None) -> Process:
     state = vcpu.kvm.state
     reset(state)
     yield from vcpu.kvm.clear()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
-from harness.model.simulate_engine import Process, Signal, Wait
+from harness.model.simulate_engine import Latch, Process, Signal, Wait
 from harness.model.simulate_guest import ProbeVcpu, Task
 from harness.model.simulate_kvm import KvmVcpu
 from harness.model.situation import Step, StepKind
@@ -21,16 +21,17 @@ _EN_EFFECTIVE = d.EN_ENABLED | d.EN_DELIVERY_AS_INT
 
 @dataclass(slots=True, eq=False)
 class Vcpu:
-    """Guest and host side of one vCPU.  ``host``: called for a HOST item, returns the signal of its end."""
+    """Guest and host side of one vCPU.  ``host``: called for a HOST item, returns what says that it is over."""
 
     kvm: KvmVcpu
     probe: ProbeVcpu
-    host: Callable[[Step], Signal]
+    host: Callable[[Step], Latch]
     finished: Signal
     ready_vectors: set[int] = field(default_factory=lambda: {0xF3})
     timer_ns: int = 0
     timer_life: int = 0
-    host_end: Signal | None = None  # the HOST item that the guest waits in ends with this
+    host_end: Latch | None = None  # the HOST item that the guest waits in ends with this
+    in_timer: bool = False  # in the handler that never returns
     ended: bool = False
 
     # --- the guest's program
@@ -126,7 +127,8 @@ class Vcpu:
                 s.token = 0
             if start.ack and not start.ack_first:
                 yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1)
-        elif vector == TIMER_VECTOR and start.timer_never_returns:
+        elif vector == TIMER_VECTOR and start.timer_never_returns and not self.in_timer:
+            self.in_timer = True
             while True:
                 yield from self._idle()
         self._mode(cpl=before[0], interrupts=before[1])
@@ -240,23 +242,15 @@ class Vcpu:
         task.ended = True
         world.item(step.index).ended = True
 
-    def _host_wait(self, end: Signal) -> Generator[Wait, None, None]:
+    def _host_wait(self, end: Latch) -> Generator[Wait, None, None]:
         """ops.c:host_wait: a loop with IF=1 until the agent hands back."""
         self.host_end = end
-        self.kvm.world.engine.spawn(self._host_over(end))
         self._mode(cpl=0, interrupts=True)
         yield from self._settle()
-        while self._waits_for_host():
-            yield from self._wait_until(-1)
-        self._mode(cpl=0, interrupts=False)
-
-    def _waits_for_host(self) -> bool:
-        return self.host_end is not None
-
-    def _host_over(self, end: Signal) -> Process:
-        yield Wait(signals=(end,))
+        while not end.over:
+            yield from self._wait_until(-1, end.signal)
         self.host_end = None
-        self.kvm.world.engine.fire(self.kvm.wake)
+        self._mode(cpl=0, interrupts=False)
 
     def _wrmsr(self, msr: int, value: int, *, area_ok: bool = True) -> Generator[Wait, None, bool]:
         """ops.c:write_msr; a guest that disables EN wakes its own waiting items, as Linux does."""
@@ -280,8 +274,7 @@ class Vcpu:
         self.timer_life += 1
         self.timer_ns = period_ns
         if period_ns:
-            early = period_ns * self.kvm.world.situation.timing.timer_phase // 1000
-            self.kvm.world.engine.spawn(self._ticks(self.timer_life, period_ns), period_ns - early)
+            self.kvm.world.engine.spawn(self._ticks(self.timer_life, period_ns), period_ns)
 
     def _ticks(self, life: int, period_ns: int) -> Process:
         while life == self.timer_life:

@@ -116,7 +116,6 @@ class Timing:
     device_gap_ns: int = 0  # no read ends sooner than this after the one submitted before it
     neighbour_ns: int = 0  # the other pages of a read-ahead end so much later than the one that was asked for
     host_ns: int = 1_000_000  # the agent between two host actions
-    timer_phase: int = 0  # per mille of its period by which the guest's timer starts early
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rows of the catalogue that are no scenario file (yet): plans made here, counts from the catalogue or behaviour.md."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.judge.predict import predict, situation_of
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
+from harness.model.kernels import find_kernel
+from harness.model.outcomes import Count, Outcome
+from harness.model.simulate import UNBOUNDED, simulate
+from harness.model.situation import Prediction, Situation
+from harness.scenario import plan as p
+
+N61, N612, NIO, P1 = "nowait-6.1", "nowait-6.12", "noio-6.1", "noio-6.1-p1"
+OWN = 0x801000
+STRIDE = 256
+FILE = p.Memory(p.Backing.FILE, share=True)
+
+
+def gpa(n: int) -> int:
+    return p.POOL_GPA + n * STRIDE * p.PAGE_SIZE
+
+
+def touch(n: int, **fields: object) -> p.Item:
+    return p.Item(0, p.Op.TOUCH, gpa=gpa(n), page=f"f[{n}]", **fields)  # type: ignore[arg-type]
+
+
+def op(kind: p.Op, **fields: object) -> p.Item:
+    return p.Item(0, kind, **fields)  # type: ignore[arg-type]
+
+
+def plan(
+    *items: p.Item, pages: int = 3, start: p.PageStart = p.PageStart.DROPPED, memory: p.Memory = FILE,
+    guest: p.Guest | None = None, apf: p.Apf | None = None, swap: p.Swap | None = None,
+    actions: tuple[tuple[p.HostAction, ...], ...] = (), timed: tuple[p.TimedAction, ...] = (),
+) -> p.Plan:  # fmt: skip
+    guest = guest or p.Guest(memory_mib=256)
+    return p.Plan(
+        scenario="row", title="", nonce=7, guest=replace(guest, memory_mib=256, apf=apf or p.Apf()), memory=memory,
+        swap=swap or p.Swap(delay_ms=400), items=tuple(p.changed(i, index=n) for n, i in enumerate(items)),
+        pages=tuple(p.Page(gpa(n), start, f"f[{n}]") for n in range(pages)), host_actions=actions, timed=timed,
+    )  # fmt: skip
+
+
+def ask(the_plan: p.Plan, kernel: str = N61) -> Prediction:
+    return predict(the_plan, find_kernel(kernel))
+
+
+def totals(answer: Prediction, **want: int) -> None:
+    got = {name: answer.totals[name] for name in want}
+    assert got == {name: Count.exactly(n) for name, n in want.items()}
+
+
+def test_s05_userspace_lapic() -> None:
+    answer = ask(plan(touch(0), guest=p.Guest(irqchip="off")))
+    totals(answer, TRY=0, SYNC=1, MAJ_V=1, RDY_ALL=0, ACC=0)
+    assert "APIC" in answer.items[0].why
+
+
+def test_s07_hlt_exits_disabled() -> None:
+    items = (touch(0), touch(0, pause_us=50_000), touch(1, cpl=0))
+    answer = ask(plan(*items, guest=p.Guest(cpu_pm=True, idle="spin")))
+    totals(answer, NPt=1, NPh=0, REP=1, SYNC=1)
+    assert [i.outcome for i in answer.items] == [Outcome.TOKEN, Outcome.REPEATED, Outcome.SYNC]
+
+
+def test_s08_enabled_without_delivery_as_interrupt() -> None:
+    totals(ask(plan(touch(0), apf=p.Apf(en_flags=1))), NPh=1, NPt=0, RDY=1, RDY_ALL=0, ACC=0)
+    totals(ask(plan(touch(0), apf=p.Apf(en_flags=9))), NPh=0, NPt=1, RDY=1, RDY_ALL=1, ACC=2)
+
+
+@pytest.mark.parametrize(
+    ("msr", "value", "gp"),
+    [(MSR_ASYNC_PF_EN, OWN | 0x19, True), (MSR_ASYNC_PF_EN, OWN | 0x29, True), (MSR_ASYNC_PF_INT, 0x1F3, True),
+     (MSR_ASYNC_PF_EN, OWN | 9, False), (MSR_ASYNC_PF_EN, (1 << 40) | 9, True)],
+)  # fmt: skip
+def test_s09_general_protection(msr: int, value: int, gp: bool) -> None:
+    answer = ask(plan(op(p.Op.WRMSR, msr=msr, value=value)))
+    assert answer.items[0].gp is gp
+
+
+def test_s10_area_without_memory() -> None:
+    """Halts, DONE, never READY; the retry maps the page once it is resident."""
+    answer = ask(plan(touch(0), touch(1), apf=p.Apf(en_gpa=1 << 40)))
+    totals(answer, NPt=0, NPh=2, DONE=2, RDY=0, RDY_ALL=0)
+    assert answer.ends
+    assert answer.totals["REP"].high == UNBOUNDED, "with done stuck, a halt is a busy loop"
+
+
+def test_s10_recovery_takes_a_valid_write_and_an_ack() -> None:
+    """async_pf.c:kvm_async_pf_wakeup_all requests nothing while done is not empty; the ACK write looks at done."""
+    valid = op(p.Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=OWN | 9)
+    ack = op(p.Op.WRMSR, msr=0x4B564D07, value=1)
+    totals(ask(plan(touch(0), valid, apf=p.Apf(en_gpa=1 << 40))), RDY=0, RDY_ALL=0, DONE=1)
+    totals(ask(plan(touch(0), valid, ack, apf=p.Apf(en_gpa=1 << 40))), RDY=1, RDY_ALL=0, DONE=1)
+    disable = op(p.Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=0)
+    pause = op(p.Op.PAUSE, pause_us=1000)
+    totals(ask(plan(touch(0), disable, valid, pause, apf=p.Apf(en_gpa=1 << 40))), RDY=0, RDY_ALL=1, DONE=1)
+
+
+def test_s12_vector_zero_is_never_delivered() -> None:
+    """The wake-all raises vector 0, which is never above the processor priority: the token word stays busy."""
+    answer = ask(plan(touch(0), apf=p.Apf(vector=0)))
+    totals(answer, RDY_ALL=1, NPt=1, RDY=0, ACC=1, ACK=0)
+    assert not answer.ends
+
+
+@pytest.mark.parametrize(
+    ("kernel", "want"),
+    [(N612, {"TRY": 0, "MAJ_V": 3, "SWPIN_ZERO": 3, "PSWPIN": 0, "BIO_V": 0}),
+     (N61, {"TRY": 0, "MAJ_V": 3, "PSWPIN": 3, "SWPIN_ZERO": 0}), (NIO, {"NPt": 3, "MAJ_V": 0, "PSWPIN": 3})],
+)  # fmt: skip
+def test_s33_pages_of_zeroes(kernel: str, want: dict[str, int]) -> None:
+    the_plan = plan(*(touch(n, wait=True) for n in range(3)), start=p.PageStart.ZERO_SWAPPED, memory=p.Memory(),
+                    swap=p.Swap(delay_ms=50, page_cluster=0))  # fmt: skip
+    answer = ask(the_plan, kernel)
+    totals(answer, **want)
+    assert [i.value for i in answer.items] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kernel", [N61, N612, P1])
+def test_s35_memfd_neighbour_in_flight(kernel: str) -> None:
+    memory = p.Memory(p.Backing.MEMFD, share=True)
+    items = (touch(0, vcpu=0), touch(1, vcpu=1, pause_us=50_000))
+    the_plan = plan(*items, start=p.PageStart.SWAPPED, memory=memory, guest=p.Guest(vcpus=2),
+                    swap=p.Swap(delay_ms=400, page_cluster=3))  # fmt: skip
+    answer = ask(the_plan, kernel)
+    assert answer.totals["TRY"] == Count.exactly(0)
+    assert answer.items[0].outcome is Outcome.SYNC
+    assert answer.items[1].outcome is Outcome.BLOCK
+
+
+def test_s35_noio() -> None:
+    memory = p.Memory(p.Backing.MEMFD, share=True)
+    items = (touch(0, vcpu=0), touch(1, vcpu=1, pause_us=50_000))
+    the_plan = plan(*items, start=p.PageStart.SWAPPED, memory=memory, guest=p.Guest(vcpus=2),
+                    swap=p.Swap(delay_ms=400, page_cluster=3))  # fmt: skip
+    answer = ask(the_plan, NIO)
+    assert [i.outcome for i in answer.items] == [Outcome.TOKEN, Outcome.BLOCK]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "want"),
+    [(N61, {"NPt": 1, "PGMAJ": 0, "BIO_V": 0, "BLOCK": 0}), (NIO, {"TRY": 0, "BLOCK": 1, "BIO_V": 0, "BIO_W": 0})],
+)
+def test_s38_another_process_reads_the_page(kernel: str, want: dict[str, int]) -> None:
+    lock = ((p.HostAction("lock-read", gpa(0)),),)
+    totals(ask(plan(op(p.Op.HOST, value=0), touch(0), actions=lock), kernel), **want)
+
+
+def test_s39_private_file_mapping() -> None:
+    answer = ask(plan(touch(0), touch(1), memory=p.Memory(p.Backing.FILE, share=False)))
+    totals(answer, NPt=2, PGMAJ=2, MAJ_V=0)
+
+
+@pytest.mark.parametrize("kernel", [N61, NIO])
+def test_s47_an_unreadable_page_is_an_endless_cycle(kernel: str) -> None:
+    situation = _with_page(situation_of(plan(touch(0)), find_kernel(kernel)), read_fails=True)
+    answer = simulate(situation)
+    assert not answer.ends
+    assert answer.totals["NPt"].low > 3
+    assert answer.totals["NPt"].high == UNBOUNDED
+    assert answer.totals["RDY"].high == UNBOUNDED
+
+
+def test_s47_with_interrupts_off_the_vmm_gets_the_error() -> None:
+    situation = _with_page(situation_of(plan(touch(0, interrupts=False)), find_kernel(N61)), read_fails=True)
+    answer = simulate(situation)
+    assert not answer.ends
+    assert answer.items[0].outcome is Outcome.ERROR
+    totals(answer, TRY=0, NP=0)
+
+
+def _with_page(situation: Situation, **fields: object) -> Situation:
+    first = situation.pages[0]
+    changed = replace(first, page=replace(first.page, **fields))  # type: ignore[arg-type]
+    return replace(situation, pages=(changed, *situation.pages[1:]))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "want"), [(N61, {"TRY": 0, "MAJ_V": 1, "PSWPIN": 0}), (NIO, {"NPt": 1, "MAJ_V": 0, "PSWPIN": 0})]
+)
+def test_s32_zswap(kernel: str, want: dict[str, int]) -> None:
+    the_plan = plan(touch(0), start=p.PageStart.SWAPPED, memory=p.Memory(), swap=p.Swap(page_cluster=0))
+    situation = situation_of(the_plan, find_kernel(kernel))
+    slot = situation.pages[0].page.swap
+    assert slot is not None
+    totals(simulate(_with_page(situation, swap=replace(slot, zswap=True))), **want)
+
+
+def test_s71_ack_before_zeroing_does_not_deliver_the_second() -> None:
+    """Both complete with interrupts off; the first READY's ACK comes while the token word is busy."""
+    items = (touch(0), touch(1), op(p.Op.PAUSE, interrupts=False, pause_us=600_000), op(p.Op.PAUSE, pause_us=300_000),
+             op(p.Op.WRMSR, msr=0x4B564D07, value=1))  # fmt: skip
+    answer = ask(plan(*items, apf=p.Apf(ack_first=True)))
+    totals(answer, NPt=2, RDY=2, ACC=3, ACK=4)
+    without = ask(plan(*items[:-1], apf=p.Apf(ack_first=True)))
+    totals(without, NPt=2, RDY=1)
+    assert not without.ends
+
+
+def test_s73_no_memory_for_the_work() -> None:
+    situation = replace(situation_of(plan(touch(0), touch(1, wait=True)), find_kernel(N61)), failing_setups=(0,))
+    answer = simulate(situation)
+    totals(answer, TRY=2, NP=1, NPh=0, FAIL=1, SYNC=1)
+    assert answer.items[1].tokens == (0x2000,), "the failed set-up consumed an id"
+
+
+def test_s76_halt_and_external_interrupts() -> None:
+    items = (op(p.Op.TIMER, value=50_000), touch(0, cpl=0, wait=True), op(p.Op.TIMER, value=0))
+    answer = ask(plan(*items, swap=p.Swap(delay_ms=425)))
+    totals(answer, NPh=1, REP=8, RDY=1)
+
+
+def test_s77_a_timer_handler_that_never_returns() -> None:
+    """READY ends the handler's HLT without an interrupt; nothing re-executes the access, so nothing is repeated."""
+    situation = situation_of(plan(op(p.Op.TIMER, value=50_000), touch(0, cpl=0)), find_kernel(N61))
+    answer = simulate(replace(situation, guest=replace(situation.guest, timer_never_returns=True)))
+    totals(answer, NPh=1, NPt=0, REP=0, DONE=1, RDY=1, ACC=1)
+    assert not answer.items[1].ends
+
+
+@pytest.mark.parametrize("kernel", [N61, N612])
+def test_s93_reset_with_tokens_live(kernel: str) -> None:
+    """Running workers end (DONE), nothing is READY, EN is set again by the new boot, ids go on."""
+    items = (touch(0), touch(1), op(p.Op.HOST, value=0, pause_us=50_000), touch(2, wait=True))
+    answer = ask(plan(*items, actions=((p.HostAction("reset"),),)), kernel)
+    totals(answer, NPt=3, DONE=3, RDY=1, RDY_ALL=2, ACC=3)
+    assert answer.items[3].tokens == (0x3000,)
+
+
+def test_s95_stopped_vm_has_no_ready() -> None:
+    actions = (p.HostAction("stop"), p.HostAction("sleep", 1000), p.HostAction("cont"))
+    for item in (touch(0), touch(0, cpl=0)):
+        answer = ask(plan(item, timed=(p.TimedAction(100, actions),)))
+        totals(answer, NP=1, DONE=1, RDY=1, REP=0)
+        times = {e.kind: e.t_ns for e in answer.events}
+        assert times[Kind.DONE] < 1_000_000_000 < times[Kind.RDY]
+
+
+def test_s91_enabling_again_after_disabling() -> None:
+    items = (op(p.Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=0), op(p.Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=OWN | 9),
+             op(p.Op.PAUSE, pause_us=10_000))  # fmt: skip
+    totals(ask(plan(*items)), RDY_ALL=2, ACC=2, ACK=2)
