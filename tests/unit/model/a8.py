@@ -67,7 +67,7 @@ ROWS = [
     row(10, "anon", "swapped", sync=SYNC_V, v7="APF by=W", n61=f"{SYNC_V}", options={"fast": True}),
     row(11, "anon", "swapped", sync="SYNC by=V", v7="APF by=W", n61=f"{SYNC_V} V.pswpin=1",
         options={"synchronous": True}),
-    row(12, "anon", "swapped", sync="SYNC by=V", v7="APF by=W", n61=f"{SYNC_V}",
+    row(12, "anon", "swapped", sync="SYNC by=V", v7="APF by=W", n61=f"{SYNC_V} V.pswpin=8 V.ra=7",
         options={"synchronous": True, "swap_count": 2}),
     row(13, "anon", "zswapped", n61="SYNC by=- V.maj=1 V.pgmaj=1 V.pswpin=0"),
     row(14, "anon", "zero-swapped", sync=SYNC_V, v7=APF_W, n61=f"{APF_V} V.pswpin=8 V.zero=0",
