@@ -44,9 +44,8 @@ class Actor:
             self._note("host-action-done", action)
 
     def _note(self, step: str, action: HostAction) -> None:
+        # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
         self.capture.step(step, do=action.do, arg=action.arg)
-        if self.tracing:
-            self.tracing.mark(f"apf {step} {action.do} {action.arg}")
 
     async def _one(self, action: HostAction) -> None:
         match action.do:

@@ -40,10 +40,6 @@ class Tracing:
     def stop(self) -> None:
         write_text(f"{self.path}/tracing_on", "0")
 
-    def mark(self, text: str) -> None:
-        """A line in the trace (tracing_mark_write) that says what the agent did."""
-        write_text(f"{self.path}/trace_marker", text)
-
     def outstanding(self) -> int:
         """Async page faults that are not ready yet, counted in the trace so far (reading it does not stop it)."""
         return outstanding(read_text(f"{self.path}/trace"))
