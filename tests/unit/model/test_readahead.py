@@ -127,6 +127,8 @@ def test_cluster_state() -> None:
 def test_cluster_skips_header_free_slots_and_the_end() -> None:
     window, _ = cluster_window(ReadaheadState(), 3, 3, AllMissing())
     assert window.pages == tuple(range(1, 8))
+    window, _ = cluster_window(ReadaheadState(), 3, 3, Only({0, 1, 2}))
+    assert window.pages == (1, 2, 3), "slot 0 is the header, whatever its use count says"
     window, _ = cluster_window(ReadaheadState(), 1001, 3, AllMissing(), last_slot=1002)
     assert window.pages == (1000, 1001, 1002)
     window, _ = cluster_window(ReadaheadState(), 1001, 3, Only({1004}))
