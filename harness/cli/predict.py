@@ -23,6 +23,9 @@ from harness.scenario.build import build_plan
 from harness.scenario.schema import Scenario
 
 _READERS = {"V": ", read by the vCPU thread", "W": ", read by a kworker"}
+_MANY = 12
+"""So many groups of items are shown in order; of more, like ones are put together."""
+_INDICES = 14
 _NONCE = 0x5EED_0000_0000_0001
 """Only the value that a read returns depends on it."""
 
@@ -87,34 +90,55 @@ def render(scenario: Scenario, kernel: KernelModel, answer: Prediction, *, width
 
 
 def _items(answer: Prediction, width: int) -> list[str]:
-    """One line per item; neighbours that differ only in page and token share one."""
-    lines: list[str] = []
-    shown: list[tuple[ItemPrediction, ItemPrediction, int]] = []
+    """A line for each group of items that differ only in page and token; far-apart ones share a line if many."""
+    runs: list[list[ItemPrediction]] = []
     for item in answer.items:
-        if shown and _alike(shown[-1][0], item):
-            first, _, n = shown[-1]
-            shown[-1] = (first, item, n + 1)
+        if runs and _key(runs[-1][0]) == _key(item):
+            runs[-1].append(item)
         else:
-            shown.append((item, item, 1))
-    for first, last, n in shown:
-        what = first.page if n == 1 else f"{first.page} .. {last.page}"
-        index = str(first.index) if n == 1 else f"{first.index}-{last.index}"
-        by = _READERS.get(first.issuer, "")
-        outcome = " or ".join((first.outcome, *first.also)) if first.page else ("#GP" if first.gp else "-")
-        more = f", {first.repeats} repeated" if first.repeats.high else ""
-        end = "" if first.ends else ", NEVER ENDS"
-        lines.append(f"  {index:>7}  {what:<18} {outcome}{more}{by}{end}")
-        if first.why:
-            rule = f"{first.rule}: " if first.rule else ""
-            lines += textwrap.wrap(rule + first.why, width, initial_indent=" " * 11, subsequent_indent=" " * 11)
+            runs.append([item])
+    if len(runs) > _MANY:
+        groups: dict[tuple[object, ...], list[ItemPrediction]] = {}
+        for item in answer.items:
+            groups.setdefault(_key(item), []).append(item)
+        runs = list(groups.values())
+    lines: list[str] = []
+    for run in runs:
+        lines += _group(run, width)
     return lines
 
 
-def _alike(a: ItemPrediction, b: ItemPrediction) -> bool:
-    def key(i: ItemPrediction) -> tuple[object, ...]:
-        return (i.vcpu, i.outcome, i.also, i.repeats, i.issuer, i.ends, i.gp, i.rule, i.why, bool(i.page))
+def _group(items: list[ItemPrediction], width: int) -> list[str]:
+    first = items[0]
+    outcome = " or ".join((first.outcome, *first.also)) if first.page else ("#GP" if first.gp else "-")
+    more = f", {first.repeats} repeated" if first.repeats.high else ""
+    end = "" if first.ends else ", NEVER ENDS"
+    pages = f"{first.page} .. {items[-1].page}" if len(items) > 1 and first.page else first.page
+    indices = _ranges([i.index for i in items])
+    times = f" ({len(items)} items)" if len(items) > 1 else ""
+    text = f"{outcome}{more}{_READERS.get(first.issuer, '')}{end}{times}"
+    lines = [f"  {indices:>7}  {pages:<18} {text}"] if len(indices) < _INDICES else [
+        *textwrap.wrap(f"items {indices}", width, initial_indent="  ", subsequent_indent="    "), f"{'':11}{text}",
+    ]  # fmt: skip
+    if first.why:
+        rule = f"{first.rule}: " if first.rule else ""
+        lines += textwrap.wrap(rule + first.why, width, initial_indent=" " * 11, subsequent_indent=" " * 11)
+    return lines
 
-    return key(a) == key(b)
+
+def _key(i: ItemPrediction) -> tuple[object, ...]:
+    return (i.vcpu, i.outcome, i.also, i.repeats, i.issuer, i.ends, i.gp, i.rule, i.why, bool(i.page))
+
+
+def _ranges(numbers: list[int]) -> str:
+    """[0, 1, 2, 5] -> "0-2,5"."""
+    found: list[list[int]] = []
+    for n in numbers:
+        if found and found[-1][1] == n - 1:
+            found[-1][1] = n
+        else:
+            found.append([n, n])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
 
 
 def _totals(answer: Prediction, width: int) -> list[str]:
@@ -122,10 +146,12 @@ def _totals(answer: Prediction, width: int) -> list[str]:
     lines = ["", "totals (not listed: 0)"]
     lines += textwrap.wrap("  ".join(f"{k}={_count(v)}" for k, v in shown.items()), width - 2,
                            initial_indent="  ", subsequent_indent="  ", break_long_words=False)  # fmt: skip
+    reasons: dict[str, list[str]] = {}
     for name, count in shown.items():
         if count.reason:
-            lines += textwrap.wrap(f"{name} {_count(count)}: {count.reason}", width, initial_indent="  ",
-                                   subsequent_indent="    ")  # fmt: skip
+            reasons.setdefault(count.reason.partition(" with ")[2] or count.reason, []).append(name)
+    for reason, names in reasons.items():
+        lines += textwrap.wrap(f"{', '.join(names)}: {reason}", width, initial_indent="  ", subsequent_indent="    ")
     return lines
 
 

@@ -57,13 +57,13 @@ class KvmVcpu:
         log = world.item(step.index).faults
         if world.situation.kernel.variant is Variant.SYNC:
             got = yield from self._blocking(step, None)
-            self._resolved(step, got, why="no async page faults: V waits itself")
+            self._resolved(step, got, why=f"no async page faults; {got.slept or deciding(got.steps)}")
             return
         first = yield from self.memory.perform(
             gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, "V", self.index
         )
         if first.end is not End.ASYNC:
-            self._resolved(step, first, why=deciding(first.steps))
+            self._resolved(step, first, why=first.slept or deciding(first.steps))
             return
         how = deciding(first.steps)
         refused = d.why_not_async(s)
@@ -81,7 +81,7 @@ class KvmVcpu:
             world.count("FAIL")
             refused = "64 works are queued or no memory for the work"
         got = yield from self._blocking(step, first)
-        self._resolved(step, got, why=f"{how}; not asynchronous: {refused}")
+        self._resolved(step, got, why=f"{how}; not asynchronous: {refused}; {got.slept or deciding(got.steps)}")
 
     def _setup(self, step: Step) -> tuple[Setup, Work | None]:
         if self.tries - 1 in self.world.situation.failing_setups and step.gpa >> 12 not in self.state.gfns:
@@ -112,9 +112,9 @@ class KvmVcpu:
         world.engine.spawn(self._worker(work), world.situation.timing.worker_ns)
 
     def _blocking(self, step: Step, first: Resolution | None) -> Generator[Wait, None, Resolution]:
-        got = yield from self.memory.perform(
-            gup.blocking_attempt(self.state.kernel, write=step.write, env=self.memory.env), step.gpa, "V", self.index
-        )
+        own = first is not None and first.read_target
+        walk = gup.blocking_attempt(self.state.kernel, write=step.write, env=self.memory.env, own_read=own)
+        got = yield from self.memory.perform(walk, step.gpa, "V", self.index)
         if first is not None and first.read_target:
             got.read_target = True
             if got.end is End.MAPPED and got.waited:

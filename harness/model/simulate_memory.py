@@ -16,6 +16,7 @@ from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage, Lock, Pte, read_completed, read_submitted
 from harness.model.readahead import ReadaheadState
 from harness.model.simulate_engine import Process, Signal, Wait
+from harness.model.simulate_why import deciding
 from harness.model.simulate_world import DelayDevice, World
 from harness.model.walk import Counters, End, Environment, Leg, Read, Step, Thread
 
@@ -34,6 +35,7 @@ class Resolution:
     waited: bool = False
     read_target: bool = False  # this walk submitted the read of the page
     steps: list[Step] = field(default_factory=list)
+    slept: str = ""  # where it slept first, and what led there
 
 
 @dataclass(slots=True)
@@ -122,6 +124,7 @@ class Memory:
                 result.errno, result.writable = leg.errno, leg.writable
                 return result
             result.waited = True
+            result.slept = result.slept or f"{deciding(result.steps)}; sleeps in {leg.wait.function} ({leg.wait.kind})"
             if vcpu >= 0:
                 self.world.emit(Event(Kind.OUT, vcpu, value=ord(leg.wait.state)))
             while self._busy(vpn):

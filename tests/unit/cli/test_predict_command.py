@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""apf predict, through the command line's own entry point."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.cli import main
+
+
+def test_says_outcome_reader_and_deciding_function(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "S23", "--kernel", "nowait-6.1"]) == 0
+    out = capsys.readouterr().out
+    assert "sync, read by the vCPU thread" in out
+    assert "swap_readpage" in out
+    assert "TRY" not in out, "totals that are 0 are not listed"
+    assert main(["predict", "S23", "--kernel", "noio-6.1", "--events"]) == 0
+    out = capsys.readouterr().out
+    assert "token, read by a kworker" in out
+    assert "NP token 0x1000 gpa 0x1000000" in out
+
+
+def test_ranges_come_with_their_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "S28", "--kernel", "noio-6.1"]) == 0
+    out = capsys.readouterr().out
+    assert "block or token" in out
+    assert "slow workers" in out
+
+
+def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "S29", "S61", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert (first["scenario"], second["scenario"]) == ("S29", "S61")
+    assert [i["outcome"] for i in first["items"]] == ["token", "repeated"]
+    assert first["totals"]["REP"] == {"low": 1, "high": 1, "reason": ""}
+    assert second["totals"]["NPh"]["low"] == 1
+    assert {e["kind"] for e in second["events"]} >= {"PF", "TRY", "NP", "DONE", "RDY"}
+
+
+def test_stable_levels_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "S84", "--kernel", "nowait:6.1.158"]) == 0
+    assert "NEVER ENDS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [["predict", "S23", "--kernel", "4.4"], ["predict", "S999"], ["predict", "no.toml"]])
+def test_bad_input_is_exit_2_with_one_message(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert capsys.readouterr().err.startswith("apf: ")
+
+
+def test_linux_guests(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "S01", "S02", "--json"]) == 0
+    boot, plain = json.loads(capsys.readouterr().out)
+    assert boot["totals"]["RDY_ALL"]["low"] == boot["totals"]["RDY_ALL"]["high"] == 2
+    assert boot["totals"]["TRY"]["high"] == 0
+    assert plain["totals"]["NPt"]["high"] == plain["totals"]["RDY_ALL"]["high"] == 0
+    assert plain["totals"]["NPh"]["low"] == 1
