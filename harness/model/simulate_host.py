@@ -41,7 +41,6 @@ class HostSide:
     def _do(self, action: HostDo, end: Latch | None) -> Process:
         do, arg, device = action.do, action.arg, self.memory.device
         if do == "freeze":
-            device.normal_ns = device.delay_ns
             self._load_table(_FROZEN_NS)
         elif do == "thaw":
             self._load_table(device.normal_ns)

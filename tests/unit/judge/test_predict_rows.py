@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from harness.errors import ModelError
 from harness.judge.predict import predict, situation_of
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
 from harness.model.kernels import find_kernel
+from harness.model.linux_guest import LinuxGuest, predict_linux
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulate import UNBOUNDED, simulate
 from harness.model.situation import Prediction, Situation
@@ -246,3 +248,80 @@ def test_s91_enabling_again_after_disabling() -> None:
     items = (op(p.Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=0), op(p.Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=OWN | 9),
              op(p.Op.PAUSE, pause_us=10_000))  # fmt: skip
     totals(ask(plan(*items)), RDY_ALL=2, ACC=2, ACK=2)
+
+
+def test_s66_5_10_injects_a_token_with_paging_off() -> None:
+    """With SEND_ALWAYS, since the access is at CPL 0; the guest's 32-bit handler itself waits for READY."""
+    the_plan = plan(touch(0, cpl=0, no_paging=True, wait=True), touch(1), apf=p.Apf(en_flags=0b1011))
+    answer = ask(the_plan, "nowait-5.10")
+    totals(answer, NPt=2, NPh=0, RDY=2, ACC=3)
+    assert answer.ends
+    totals(ask(the_plan, N61), NPt=1, NPh=1, RDY=2, ACC=2)
+
+
+def test_frozen_device_and_thaw_when_enough_is_outstanding() -> None:
+    actions = (p.HostAction("freeze"),), (p.HostAction("wait-np", 2), p.HostAction("sleep", 1000), p.HostAction("thaw"))
+    items = (op(p.Op.HOST, value=0), touch(0), touch(1), op(p.Op.HOST, value=1))
+    answer = ask(plan(*items, actions=actions))
+    totals(answer, NPt=2, RDY=2)
+    assert answer.ends
+    first_done = next(e.t_ns for e in answer.events if e.kind is Kind.DONE)
+    assert first_done > 1_000_000_000
+
+
+def test_what_the_simulation_does_not_know_is_refused() -> None:
+    with pytest.raises(ModelError, match="set fire"):
+        ask(plan(op(p.Op.HOST, value=0), actions=((p.HostAction("set fire"),),)))
+    with pytest.raises(ModelError, match="not read from a file"):
+        ask(plan(touch(0), memory=p.Memory(), start=p.PageStart.DROPPED))
+
+
+def test_paging_off_for_a_while_holds_the_ready_event_of_nobody() -> None:
+    items = (touch(0), op(p.Op.PAGING, value=0, pause_us=600_000), op(p.Op.WAIT))
+    answer = ask(plan(*items))
+    totals(answer, NPt=1, RDY=1, ACC=2)
+    assert answer.ends
+
+
+def test_swap_offsets_of_a_capture_decide_the_cluster() -> None:
+    """Cluster mode reads the aligned block of slots: neighbours on the device, wherever they are in memory."""
+    the_plan = plan(touch(0, wait=True), touch(1, wait=True, pause_us=30_000), pages=2, start=p.PageStart.SWAPPED,
+                    memory=p.Memory(), swap=p.Swap(delay_ms=50, page_cluster=3, rotational=True))  # fmt: skip
+
+    def facts(*offsets: int) -> dict[str, object]:
+        return {"pages": {str(gpa(n)): {"gpa": gpa(n), "swap_offset": o} for n, o in enumerate(offsets)}}
+
+    together = predict(the_plan, find_kernel(N61), facts(16, 17))
+    apart = predict(the_plan, find_kernel(N61), facts(16, 64))
+    assert together.totals["PGMAJ"] == Count.exactly(1)
+    assert together.totals["PSWPIN"] == Count.exactly(2)
+    assert apart.totals["PGMAJ"] == Count.exactly(2)
+
+
+@pytest.mark.parametrize(
+    ("guest", "kernel", "never"),
+    [
+        (LinuxGuest(), N61, "nothing is swapped"),
+        (LinuxGuest(swaps=True), "sync-6.1", "no async"),
+        (LinuxGuest(swaps=True, lapic_in_kernel=False), N61, "APIC"),
+        (LinuxGuest(swaps=True, synchronous_device=True), N61, "synchronous"),
+        (LinuxGuest(swaps=True, synchronous_device=True), NIO, ""),
+        (LinuxGuest(swaps=True, anonymous=False), N61, "shmem"),
+        (LinuxGuest(swaps=True, anonymous=False), P1, "shmem"),
+        (LinuxGuest(swaps=True, anonymous=False), NIO, ""),
+        (LinuxGuest(swaps=True, page_cluster=0), N61, "single-page"),
+        (LinuxGuest(swaps=True, page_cluster=0), N612, ""),
+        (LinuxGuest(swaps=True, page_cluster=0, vcpus=2), N61, ""),
+        (LinuxGuest(swaps=True, hlt_exits=False), N61, ""),
+    ],
+)
+def test_linux_guests(guest: LinuxGuest, kernel: str, never: str) -> None:
+    found = predict_linux(guest, find_kernel(kernel))
+    assert found.totals["RDY_ALL"] == Count.exactly(guest.vcpus)
+    if never:
+        assert never in found.notes[0]
+        assert found.totals["TRY"].high == 0
+    else:
+        assert found.totals["TRY"].low == 1
+    if not guest.hlt_exits:
+        assert found.totals["NPh"].high == 0
