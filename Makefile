@@ -25,6 +25,7 @@ setup: $(STAMP) ## install what is missing on this machine, and the Python envir
 
 test: $(STAMP) ## the project's own tests; needs no host and no network once it is set up
 	$(PYTHON) -m pytest -q -m "not host and not build"
+	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build"
 
 test-host: $(STAMP) ## tests that boot a virtual host and then break it on purpose
 	$(PYTHON) -m pytest -q -m host tests

@@ -191,9 +191,7 @@ def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps
     if not ctx.kernel.zero_map:
         return window.pages
     target_zero, told = slot(ctx).zero, ctx.env.zero
-    left = tuple(
-        p for p in window.pages if not (target_zero if p == window.target or told is None else told(unit, p))
-    )
+    left = tuple(p for p in window.pages if not (target_zero if p == window.target or told is None else told(unit, p)))
     ctx.count(swpin_zero=len(window.pages) - len(left))
     if target_zero:
         ctx.page = read_completed(ctx.page)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What becomes of one guest access, and counts that may be ranges: shared by the steps, the simulation and the judge."""
+"""What becomes of one guest access, and counts that may be ranges: shared by steps, simulation and judge."""
 
 from __future__ import annotations
 

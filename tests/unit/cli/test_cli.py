@@ -26,7 +26,8 @@ def apf(*words: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProces
     """Run ``apf`` with these words."""
     return subprocess.run(
         [sys.executable, "-m", "harness.cli", *map(str, words)],
-        capture_output=True, text=True, cwd=cwd, env={**os.environ, "APF_ACCEL": "tcg", **env}, timeout=120, check=False,
+        capture_output=True, text=True, cwd=cwd, env={**os.environ, "APF_ACCEL": "tcg", **env},
+        timeout=120, check=False,
     )  # fmt: skip
 
 

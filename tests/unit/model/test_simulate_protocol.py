@@ -62,9 +62,7 @@ def plans(draw: st.DrawFn) -> p.Plan:
     items = draw(st.lists(st.one_of(_touches, _touches, _touches, _others), min_size=1, max_size=14))
     starts = st.sampled_from((*[p.PageStart.SWAPPED] * 6, p.PageStart.SWAPCACHE, p.PageStart.POPULATED,
                               p.PageStart.UNTOUCHED))  # fmt: skip
-    pages = tuple(
-        p.Page(p.POOL_GPA + n * p.PAGE_SIZE, draw(starts), f"f[{n}]") for n in range(PAGES)
-    )
+    pages = tuple(p.Page(p.POOL_GPA + n * p.PAGE_SIZE, draw(starts), f"f[{n}]") for n in range(PAGES))
     return p.Plan(
         scenario="random",
         title="",

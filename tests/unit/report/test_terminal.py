@@ -62,9 +62,7 @@ def test_a_long_progress_line_does_not_wrap() -> None:
 def test_table() -> None:
     keys = (Key("S23", "debian-6.1"), Key("S60", "debian-6.1"), Key("S61", "debian-6.1", 2), Key("S62", "debian-6.1"))
     rows = (
-        Row(
-            keys[0], Status.PASS, seen={"tokens": 0, "sync": 24}, predicted={"sync": "24"}, seconds=9.87
-        ),
+        Row(keys[0], Status.PASS, seen={"tokens": 0, "sync": 24}, predicted={"sync": "24"}, seconds=9.87),
         Row(keys[1], Status.FAIL, "D39: late\nsecond line", seen={"tokens": 11}, predicted={"tokens": "12"}),
         Row(keys[2], Status.UNSUPPORTED, "no dm-delay"),
     )
