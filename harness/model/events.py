@@ -46,8 +46,7 @@ class Kind(IntEnum):
     MM_FAULT = 22  # probe on handle_mm_fault: hva, value = FAULT_FLAG_*
     MM_FAULT_RET = 23  # its return: value = VM_FAULT_*
     # kvm_clear_async_pf_completion_queue ran for this vCPU: added by the decoder.
-    # flag: by a CR0.PG change, so that the
-    # MSRs stay; else by reset, INIT or VM destruction.
+    # flag: by a CR0.PG change, so that the MSRs stay; else by reset, INIT or VM destruction.
     CLEAR = 24
 
 
