@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from harness.errors import CaptureDamaged
 from harness.evidence.capture import End, Evidence, decode, read_end, read_plan
-from harness.judge.align import Alignment, align
+from harness.judge.align import MAPPED, WAITED, Alignment, align
 from harness.judge.check import check
 from harness.judge.episodes import split
 from harness.judge.linux import match_linux
@@ -20,7 +20,7 @@ from harness.judge.strays import unexplained
 from harness.judge.totals import seen_totals
 from harness.model.kernels import KernelModel
 from harness.model.situation import Prediction
-from harness.scenario.plan import GuestKind
+from harness.scenario.plan import GuestKind, Op, Plan
 
 
 class Status(StrEnum):
@@ -120,7 +120,7 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
         timeline=_timeline(evidence, ordered),
         notes=prediction.notes,
         seen=_columns(totals_seen, rows),
-        predicted=_predicted_columns(prediction),
+        predicted=_predicted_columns(plan, prediction),
         taints=evidence.end.status in ("guest-timeout", "qemu-died") or bool(checked.host_trouble),
     )
 
@@ -192,11 +192,11 @@ def _columns(totals: Mapping[str, int], rows: tuple[ItemRow, ...]) -> dict[str, 
     return {"tokens": totals.get("NPt", 0), "halts": totals.get("NPh", 0), "sync": waited, "mapped": mapped}
 
 
-def _predicted_columns(prediction: Prediction) -> dict[str, str]:
-    names = [p.outcome.value for p in prediction.items]
+def _predicted_columns(plan: Plan, prediction: Prediction) -> dict[str, str]:
+    names = [p.outcome for i, p in zip(plan.items, prediction.items, strict=False) if i.op is Op.TOUCH]
     return {
         "tokens": str(prediction.totals.get("NPt", "0")),
         "halts": str(prediction.totals.get("NPh", "0")),
-        "sync": str(sum(1 for n in names if n in ("sync", "block"))),
-        "mapped": str(sum(1 for n in names if n in ("fast", "minor"))),
+        "sync": str(sum(1 for n in names if n in WAITED)),
+        "mapped": str(sum(1 for n in names if n in MAPPED)),
     }
