@@ -7,7 +7,7 @@ from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
 from harness.model.protocol import Checker, Obligation
 from harness.model.protocol_works import Ledger, Work
-from tests.unit.model.test_protocol_rules import run, trace_of
+from tests.unit.model.protocol_notation import run, trace_of
 
 STANDARD = find_kernel("nowait-6.1")
 

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A small notation for traces: one word for each event, of vCPU 0 unless it says otherwise.
+
+``TRY:0`` is TRY of page 0, ``NP:1@0`` is NP with id 1 of page 0, ``DONE:0#5`` is DONE of page 0 at 5 ms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
+from harness.model.kernels import KernelModel, find_kernel
+from harness.model.protocol import Checker, Context, Obligation
+from harness.model.protocol_types import FaultState
+
+POOL, GFN, HVA = 0x1000000, 0x1000, 0x7F0000000000
+EN, INT, ACK, APICBASE, SPIV = 0x4B564D02, 0x4B564D06, 0x4B564D07, 0x1B, 0x80F
+TOKEN_FAULT = {(0, GFN + page): (FaultState(cpl=3),) for page in range(70)}
+KERNEL_FAULT = {(0, GFN + page): (FaultState(cpl=0),) for page in range(70)}
+STANDARD = find_kernel("nowait-6.1")
+
+
+def page(text: str) -> int:
+    return POOL + 4096 * int(text) + 16
+
+
+def trace_of(text: str) -> list[Event]:
+    """The events of a line of words: KIND[/vcpu][:argument][@page][=value][#t_ms]."""
+    out: list[Event] = []
+    for word in text.split():
+        head, _, when = word.partition("#")
+        head, _, number = head.partition("=")
+        head, _, place = head.partition("@")
+        head, _, argument = head.partition(":")
+        name, _, vcpu = head.partition("/")
+        line = len(out) + 1
+        event = Event(Kind.ENTRY, int(vcpu or 0), t_ns=int(float(when) * 1e6) if when else line * 1000, line=line)
+        out.append(_fill(event, name, argument, place, number))
+    return out
+
+
+def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Event:
+    value = int(number, 0) if number else 0
+    match name:
+        case "TRY" | "PF":  # = gfn, = rip
+            return replace(event, kind=Kind[name], gpa=page(argument), data=value)
+        case "REP":
+            return replace(event, kind=Kind[name], gpa=page(argument), value=value)
+        case "NP" | "RDY":
+            return replace(event, kind=Kind[name], token=int(argument, 0) << 12 | event.vcpu, gpa=page(place))
+        case "ALL":
+            return replace(event, kind=Kind.RDY, token=WAKE_ALL_TOKEN, gpa=value)
+        case "DONE":
+            return replace(event, kind=Kind.DONE, vcpu=-1, worker=True, gpa=page(argument), hva=HVA + page(argument))
+        case "ACC":
+            return replace(event, kind=Kind.ACC, value=value or 0xF3)
+        case "SLEEP":
+            return replace(event, kind=Kind.OUT, value=ord("S"))
+        case "WRMSR" | "WRMSR_GP":
+            msr = {"EN": EN, "INT": INT, "ACK": ACK, "APICBASE": APICBASE, "SPIV": SPIV}[argument]
+            return replace(event, kind=Kind.WRMSR, value=msr, data=value, flag=name == "WRMSR_GP")
+        case "READ":  # block_bio_queue of the page's eight sectors
+            return replace(event, kind=Kind.BIO, value=8 * int(argument), data=8, flag=True, dev=253 << 20)
+        case "UNMAP":
+            hva = HVA + POOL + 4096 * int(argument)
+            return replace(event, kind=Kind.UNMAP, vcpu=-1, hva=hva, data=hva + 4096)
+        case _:
+            return replace(event, kind=Kind[name], value=value)
+
+
+TOKEN = "EXIT PF:{p} TRY:{p} NP:{i}@{p} INJ ENTRY"
+HALT = "EXIT PF:{p} TRY:{p} NP:{i}@{p} SLEEP IN"
+ACKED = "EXIT WRMSR:ACK=1 ENTRY"
+
+
+def token(i: int, p: int) -> str:
+    """A token NP of page p with id i, entered."""
+    return TOKEN.format(i=i, p=p)
+
+
+def halt(i: int, p: int) -> str:
+    """A halt NP, slept and woken, not entered."""
+    return HALT.format(i=i, p=p)
+
+
+def ready(i: int, p: int) -> str:
+    """Its completion with interrupt, from an exit to the ENTRY."""
+    return f"EXIT DONE:{p} RDY:{i}@{p} ACC ENTRY {ACKED}"
+
+
+SET_UP = "ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC ENTRY " + ACKED
+BOTH = f"{token(1, 0)} {ready(1, 0)} {halt(2, 1)} DONE:1 RDY:2@1 ENTRY"
+
+
+ALWAYS = "EXIT WRMSR:EN=0x80100b ALL ACC ENTRY"
+FAILED_ENABLE = "EXIT WRMSR_GP:EN=0xfffffffff009 ENTRY "
+
+
+def run(text: str, context: Mapping[str, object], kernel: KernelModel) -> tuple[set[str], set[str]]:
+    """Rules violated, and rules with obligations that are not suspended."""
+    checker = Checker(kernel, 2, int_vec=0, first_id=1, context=Context(**context))  # type: ignore[arg-type]
+    found = list(checker.feed_all(trace_of(text)))
+    left = checker.finish()
+    violated = {v.rule for v in found} | {v.rule for v in left if not isinstance(v, Obligation)}
+    return violated, {o.rule for o in left if isinstance(o, Obligation) and not o.suspended}

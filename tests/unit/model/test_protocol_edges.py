@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Traces that are near a rule: what it must not hit, and how the checker gets by with little knowledge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.model.events import Kind
+from harness.model.kernels import find_kernel
+from harness.model.protocol import ALL_KINDS, Checker, Context, InitialVcpu, Obligation
+from harness.model.protocol_types import FaultState
+from tests.unit.model.protocol_notation import (
+    ACKED,
+    BOTH,
+    FAILED_ENABLE,
+    GFN,
+    KERNEL_FAULT,
+    SET_UP,
+    STANDARD,
+    TOKEN_FAULT,
+    halt,
+    page,
+    ready,
+    run,
+    token,
+    trace_of,
+)
+
+
+def test_done_must_come_from_a_kworker():
+    trace = trace_of(f"{SET_UP} {BOTH}")
+    for event in trace:
+        if event.kind is Kind.DONE:
+            event.worker = False
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    assert {v.rule for v in checker.feed_all(trace)} == {"D02"}
+
+
+def test_no_interrupt_is_due_while_apf_is_disabled():
+    """With EN=0 every missing page halts, and its RDY has no interrupt."""
+    text = f"ENTRY EXIT WRMSR:INT=0xf3 ENTRY {halt(1, 0)} DONE:0 RDY:1@0 "
+    assert run(text + "ENTRY", {}, STANDARD) == (set(), set())
+    assert run(text + "ACC ENTRY", {}, STANDARD)[0] == {"D15"}
+
+
+def test_obligations_are_suspended_while_the_shared_area_cannot_be_read():
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    assert list(checker.feed_all(trace_of(f"ENTRY {FAILED_ENABLE}{halt(1, 0)} VIRQ ENTRY"))) == []
+    assert [(o.rule, o.suspended) for o in checker.finish() if isinstance(o, Obligation)] == [("D05", True)]
+
+
+def test_reserved_bits_in_en_change_nothing():
+    text = f"{SET_UP} EXIT WRMSR_GP:EN=0x30 ENTRY {token(1, 0)} {ready(1, 0)}"
+    assert run(text, {"faults": TOKEN_FAULT}, STANDARD) == (set(), set())
+
+
+def test_a_rewrite_of_en_clears_nothing():
+    text = f"{SET_UP} {token(1, 0)} EXIT WRMSR:EN=0x80100b ENTRY {ready(1, 0)}"
+    assert run(text, {}, STANDARD) == (set(), set())
+
+
+def test_a_wake_all_after_a_rewrite_with_live_works_is_possible_but_not_owed():
+    enable = f"{SET_UP} {token(1, 0)} EXIT WRMSR:EN=0x801009"
+    assert run(f"{enable} ALL ACC ENTRY {ACKED} {ready(1, 0)}", {}, STANDARD) == (set(), set())
+    done_before = f"{SET_UP} {token(1, 0)} DONE:0 EXIT WRMSR:EN=0x801009 ALL ACC ENTRY"
+    assert run(done_before, {}, STANDARD)[0] == {"D20"}
+
+
+def test_kernels_that_do_not_flush_may_trace_done_later():
+    old = replace(STANDARD, always_flush_work=False)
+    text = f"{SET_UP} {token(1, 0)} EXIT RDY:1@0 ACC ENTRY DONE:0"
+    assert run(text, {}, old) == (set(), set())
+    assert run(text + " DONE:0", {}, old)[0] == {"D12"}
+    assert run(text.replace(" DONE:0", ""), {}, old) == (set(), {"D12"})
+
+
+def test_a_token_with_paging_off_is_legal_on_5_10():
+    context = {"faults": {(0, GFN): (FaultState(paging=False),)}}
+    assert run(f"{SET_UP} {token(1, 0)}", context, find_kernel("nowait-5.10"))[0] == set()
+
+
+def test_a_halt_where_a_token_was_due_is_caught():
+    text = f"{SET_UP} {halt(1, 0)} DONE:0 RDY:1@0 ENTRY"
+    assert run(text, {"faults": TOKEN_FAULT, "shared_unreadable": {0: ()}}, STANDARD)[0] == {"D13"}
+    assert run(text, {"faults": TOKEN_FAULT, "shared_unreadable": {0: ((0, 10**9),)}}, STANDARD)[0] == {"D44"}
+    assert run(text, {"faults": TOKEN_FAULT}, STANDARD)[0] == set()
+
+
+def test_the_rip_of_a_fault_tells_its_cpl():
+    rip = {"kernel_rip": 1 << 63}
+    text = f"{SET_UP} {token(1, 0)}"
+    assert run(text.replace("PF:0", "PF:0=0x401000"), rip, STANDARD)[0] == set()
+    assert run(text.replace("PF:0", "PF:0=0xffffffff81000000"), rip, STANDARD)[0] == {"D22"}
+
+
+def test_what_is_unknown_at_the_start_is_learned():
+    """A Linux guest that has booted before the trace: EN and the vector are seen at the first token."""
+    text = f"ENTRY {token(5, 0)} {ready(5, 0)} {token(6, 1)} EXIT DONE:1 RDY:6@1 "
+    start = InitialVcpu(en=None, int_vec=None, last_id=None, live=None, wakeup=None)
+
+    def found(end: str) -> list[str]:
+        checker = Checker(STANDARD, 1, initial=[start])
+        violations = list(checker.feed_all(trace_of(text + end)))
+        assert {"D01", "D08"} <= {u.rule for u in checker.unchecked if u.partly}
+        assert checker.counts[0].acc == 2 - len(violations)
+        return [v.rule for v in violations]
+
+    assert found("ACC ENTRY") == []
+    assert found("ENTRY") == ["D15"]
+
+
+def test_send_always_allows_tokens_at_cpl0():
+    enable = "ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x80100b ALL ACC ENTRY"
+    assert run(f"{enable} {token(1, 0)}", {"faults": KERNEL_FAULT}, STANDARD)[0] == set()
+
+
+def test_a_reset_between_np_and_entry_needs_no_injection():
+    text = f"{SET_UP} EXIT PF:0 TRY:0 NP:1@0 CLEAR ENTRY DONE:0"
+    assert run(text, {"faults": TOKEN_FAULT}, STANDARD) == (set(), set())
+
+
+def test_ids_are_not_restarted_by_a_reset():
+    text = f"{SET_UP} {token(1, 0)} EXIT CLEAR ENTRY {halt(2, 1)} ENTRY"
+    assert run(text, {}, STANDARD)[0] == set()
+    assert run(text.replace("NP:2@1", "NP:1@1"), {}, STANDARD)[0] == {"D04"}
+
+
+def test_two_vcpus_with_the_same_page_need_a_done_each():
+    text = "ENTRY/0 ENTRY/1 EXIT/0 TRY/0:0 NP/0:1@0 SLEEP/0 IN/0 EXIT/1 TRY/1:0 NP/1:1@0 SLEEP/1 IN/1 "
+    once = text + "DONE:0 RDY/0:1@0 RDY/1:1@0 ENTRY/0 "
+    assert run(once + "DONE:0 ENTRY/1", {}, STANDARD) == (set(), set())
+    assert run(once + "ENTRY/1", {}, STANDARD) == ({"D11"}, {"D12"})
+
+
+def test_pages_told_to_be_unresolvable_are_no_loop():
+    loop = " ".join(f"{token(i, 0)} {ready(i, 0)}".replace("PF:0 ", "") for i in range(1, 20))
+    assert run(f"{SET_UP} {loop}", {"loops": frozenset({GFN})}, STANDARD)[0] == set()
+
+
+def test_nested_guests_and_missing_events_are_not_judged_by_d13():
+    text = f"{SET_UP} EXIT PF:0 TRY:0 NP:1@0 ENTRY"
+    assert run(text, {"nested": True}, STANDARD)[0] == set()
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1, recorded=ALL_KINDS - {Kind.OUT})
+    assert list(checker.feed_all(trace_of(text))) == []
+    assert "D13" in {u.rule for u in checker.unchecked}
+
+
+def test_an_allocation_failure_explains_a_fail():
+    text = f"{SET_UP} EXIT PF:0 TRY:0 ENTRY {token(2, 1)}"
+    assert run(text, {"allocation_may_fail": True}, STANDARD)[0] == set()
+
+
+def test_live_works_from_before_the_trace():
+    start = InitialVcpu(en=0x801009, int_vec=0xF3, last_id=1, live=((0x1000, page("0")),))
+    checker = Checker(STANDARD, 1, initial=[start])
+    assert list(checker.feed_all(trace_of(f"ENTRY EXIT DONE:0 RDY:1@0 ENTRY {token(2, 0)}"))) == []
+
+
+def test_an_injection_owed_at_the_end():
+    assert run(f"{SET_UP} EXIT PF:0 TRY:0 NP:1@0 INJ", {}, STANDARD) == (set(), {"D05", "D13"})
+
+
+def test_the_context_may_be_told_at_the_end():
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    assert list(checker.feed_all(trace_of(f"{SET_UP} {BOTH}"))) == []
+    assert [v.rule for v in checker.finish(Context(pf_guest=5))] == ["D14"]
+    assert checker.finish(Context(pf_guest=1)) == []
+
+
+def test_rules_that_a_kernel_or_guest_makes_void():
+    old = Checker(replace(STANDARD, always_flush_work=False), 1, context=Context(nested=True))
+    reasons = {u.rule: u.reason for u in old.unchecked}
+    assert "does not flush" in reasons["D11"]
+    assert "nested" in reasons["D13"]
+
+
+def test_the_x2apic_spiv_disables_the_lapic_too():
+    text = f"{SET_UP} {token(1, 0)} DONE:0 EXIT WRMSR:SPIV=0x0ff RDY:1@0 ACC ENTRY"
+    assert run(text, {}, STANDARD)[0] == {"D37"}
+    assert run(text.replace("0x0ff", "0x1ff"), {}, STANDARD)[0] == set()
+    lapic_off = f"{SET_UP} {token(1, 0)} DONE:0 EXIT WRMSR:SPIV=0x0ff ENTRY"
+    assert run(lapic_off, {}, STANDARD) == (set(), set())  # the RDY is owed, but suspended
+
+
+def test_two_tries_without_an_outcome_are_two_fails():
+    text = f"{SET_UP} EXIT PF:0 TRY:0 PF:1 TRY:1 ENTRY {token(3, 2)}"
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    assert [v.rule for v in checker.feed_all(trace_of(text))] == ["D01", "D01"]
+    assert checker.total.fail == 2
+
+
+def test_a_try_pending_when_works_are_consumed_was_a_fail():
+    text = f"{SET_UP} {token(1, 0)} EXIT PF:1 TRY:1 DONE:0 RDY:1@0 ACC ENTRY"
+    assert run(text, {}, STANDARD)[0] == {"D01"}
+
+
+def test_two_nps_or_a_rep_without_an_entry_between():
+    first = f"{SET_UP} EXIT PF:0 TRY:0 NP:1@0"
+    assert run(f"{first} TRY:1 NP:2@1 INJ ENTRY", {}, STANDARD)[0] == {"D13"}
+    assert run(f"{first} TRY:0 REP:0 SLEEP IN ENTRY", {}, STANDARD)[0] == {"D13"}
+
+
+def test_reinjections_and_page_faults_of_the_guest_are_no_tokens():
+    events = trace_of(f"{SET_UP} {token(1, 0)} EXIT INJ INJ=0x2 ENTRY")
+    events[-3].flag = True
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    assert list(checker.feed_all(events)) == []
+    assert (checker.total.inj, checker.total.inj_reinjected) == (1, 1)
+
+
+def test_events_of_unknown_threads_are_no_ones():
+    text = f"{SET_UP} EXIT ENTRY"
+    for name in ("TRY:0", "NP:1@0", "REP:0", "INJ", "RDY:1@0"):
+        (event,) = trace_of(name)
+        event.vcpu = -1
+        checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+        assert [v.rule for v in checker.feed_all([*trace_of(text), event])] == ["D02"]
+
+
+def test_an_interrupt_that_was_never_entered_with_is_owed():
+    assert run(f"{SET_UP} {token(1, 0)} EXIT DONE:0 RDY:1@0 ACC", {}, STANDARD) == (set(), {"D16"})
+
+
+def test_invalidations_of_pages_never_seen():
+    assert run(f"{SET_UP} UNMAP:7 {BOTH}", {}, STANDARD) == (set(), set())
+
+
+def test_pages_locked_by_others_are_no_business_of_d30():
+    context = {"read_devices": frozenset({253 << 20}), "slots": {GFN: 0, GFN + 1: 8}, "single_toucher": True}
+    read_by_neighbour = "EXIT PF:0 READ:0 READ:1 TRY:0 NP:1@0 INJ ENTRY EXIT PF:1 TRY:1 NP:2@1 INJ ENTRY"
+    assert run(f"{SET_UP} {read_by_neighbour}", context, STANDARD)[0] == set()
+    assert run(f"{SET_UP} {read_by_neighbour}".replace("READ:1 ", ""), context, STANDARD)[0] == {"D30"}
+    context["userfaultfd"] = True
+    assert run(f"{SET_UP} {read_by_neighbour}".replace("READ:1 ", ""), context, STANDARD)[0] == set()
