@@ -72,7 +72,7 @@ def test_all_problems_of_all_files_are_reported_together() -> None:
 
 
 def test_two_scenarios_with_one_id_are_refused() -> None:
-    with pytest.raises(ScenarioError, match="is also the id of a.toml"):
+    with pytest.raises(ScenarioError, match=r"is also the id of a\.toml"):
         load_all([("a.toml", GOOD), ("b.toml", GOOD)])
 
 
