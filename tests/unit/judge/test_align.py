@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Episodes find their items by order, page and token."""
+
+from __future__ import annotations
+
+from harness.evidence.guestlog import Entry, GuestLog, Record
+from harness.judge.align import Alignment, align
+from harness.judge.episodes import split
+from harness.model.events import Event, Kind
+from harness.scenario.plan import POOL_GPA, Guest, Item, Memory, Op, Plan, Swap
+
+A, B = POOL_GPA, POOL_GPA + 4096
+
+
+def plan(*gpas: int) -> Plan:
+    items = tuple(Item(i, Op.TOUCH, gpa=g) if g else Item(i, Op.PAUSE) for i, g in enumerate(gpas))
+    return Plan("s", "t", 1, Guest(), Memory(), Swap(), (), items)
+
+
+def log(*entries: tuple[Record, int, int]) -> GuestLog:
+    return GuestLog(1, 4, True, 0, (tuple(Entry(kind, 0, 0, item, a, 1) for kind, item, a in entries),))
+
+
+def fault(gpa: int, token: int = 0) -> list[Event]:
+    inside = [Event(Kind.NP, 0, token=token, gpa=gpa), Event(Kind.INJ, 0)] if token else [Event(Kind.REP, 0, gpa=gpa)]
+    return [Event(Kind.PF, 0, gpa=gpa), *inside, Event(Kind.ENTRY, 0)]
+
+
+def run(p: Plan, g: GuestLog, *faults: list[Event]) -> Alignment:
+    return align(p, g, split([e for f in faults for e in f]))
+
+
+def test_the_same_page_twice_goes_to_the_item_whose_token_it_was() -> None:
+    found = run(
+        plan(A, A),
+        log((Record.START, 0, A), (Record.TOKEN, 0, 0x1000), (Record.START, 1, A), (Record.END, 1, 0),
+            (Record.WAKE, 0, 0x1000), (Record.END, 0, 0)),
+        fault(A, 0x1000), fault(A), fault(A),
+    )  # fmt: skip
+    assert [len(i.episodes) for i in found.items] == [1, 2]
+    assert all(i.started and i.ended for i in found.items)
+    assert found.items[0].tokens == [0x1000] and not found.strangers
+
+
+def test_a_page_that_no_running_item_touches_is_a_stranger_and_own_pages_are_apart() -> None:
+    found = run(plan(A), log((Record.START, 0, A), (Record.END, 0, 0)), fault(B), fault(0x800000), fault(A))
+    assert [e.gpa for e in found.strangers] == [B]
+    assert [e.gpa for e in found.own] == [0x800000]
+    assert len(found.items[0].episodes) == 1
+
+
+def test_an_item_that_never_faulted_keeps_its_end_and_value() -> None:
+    found = run(
+        plan(A, 0, B), log((Record.START, 0, A), (Record.END, 0, 7), (Record.START, 2, B), (Record.END, 2, 9)), fault(B)
+    )
+    assert found.items[0].value == 7 and not found.items[0].episodes
+    assert not found.items[1].started
+    assert found.items[2].value == 9 and len(found.items[2].episodes) == 1
+
+
+def test_contradictions_in_the_guest_log_are_named() -> None:
+    found = run(
+        plan(A),
+        log((Record.START, 0, A), (Record.START, 0, A), (Record.END, 0, 0), (Record.END, 0, 0), (Record.TOKEN, 5, 1)),
+    )
+    text = "\n".join(found.problems)
+    assert "starts twice" in text and "ends twice" in text and "names item 5" in text

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table of behaviour.md B.15: what a vCPU thread's trace says became of one access."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.judge.episodes import VM_FAULT_MAJOR, VM_FAULT_RETRY, outcome, split
+from harness.model.events import Event, Kind
+from harness.model.outcomes import Outcome
+
+DEV = 253 << 20
+GPA = 0x1000000
+
+
+def ev(kind: Kind, **fields: int | bool) -> Event:
+    fields.setdefault("vcpu", 0)
+    return Event(kind, **fields)  # type: ignore[arg-type]
+
+
+PF = ev(Kind.PF, gpa=GPA)
+ENTRY = ev(Kind.ENTRY)
+TRY, NP, REP = ev(Kind.TRY, gpa=GPA), ev(Kind.NP, token=0x1000, gpa=GPA), ev(Kind.REP, gpa=GPA)
+RDY, INJ, AGAIN = ev(Kind.RDY, token=0x1000, gpa=GPA), ev(Kind.INJ), ev(Kind.INJ, flag=True)
+FAULT = ev(Kind.MM_FAULT)
+BIO, WRITE, OTHER = ev(Kind.BIO, dev=DEV, flag=True), ev(Kind.BIO, dev=DEV), ev(Kind.BIO, dev=1, flag=True)
+SLEEP_D, SLEEP_S, WAKE = ev(Kind.OUT, value=ord("D")), ev(Kind.OUT, value=ord("S")), ev(Kind.IN)
+PREEMPTED = ev(Kind.OUT, value=ord("R"))
+
+
+def ret(bits: int) -> Event:
+    return ev(Kind.MM_FAULT_RET, value=bits)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], Outcome.FAST),
+        ([PREEMPTED, WAKE], Outcome.FAST),
+        ([FAULT, ret(0)], Outcome.MINOR),
+        ([FAULT, WRITE, ret(0)], Outcome.MINOR),
+        ([FAULT, OTHER, ret(0)], Outcome.MINOR),
+        ([FAULT, BIO, ret(VM_FAULT_RETRY), TRY, NP, INJ], Outcome.TOKEN),
+        ([FAULT, ret(VM_FAULT_RETRY), TRY, NP, RDY, INJ], Outcome.TOKEN),
+        ([FAULT, ret(VM_FAULT_RETRY), TRY, NP, SLEEP_S, WAKE, RDY], Outcome.HALT),
+        ([TRY, NP, AGAIN, SLEEP_S, WAKE, RDY], Outcome.HALT),
+        ([INJ, TRY, NP, SLEEP_S], Outcome.HALT),
+        ([FAULT, ret(VM_FAULT_RETRY), TRY, REP, SLEEP_S, WAKE], Outcome.REPEATED),
+        ([FAULT, BIO, SLEEP_D, WAKE, ret(VM_FAULT_MAJOR)], Outcome.SYNC),
+        ([FAULT, ret(VM_FAULT_MAJOR)], Outcome.SYNC),
+        ([FAULT, SLEEP_D, WAKE, ret(0)], Outcome.BLOCK),
+        ([ev(Kind.USER_EXIT, value=14)], Outcome.ERROR),
+    ],
+)
+def test_outcomes(events: list[Event], expected: Outcome) -> None:
+    (episode,) = split([PF, *events, ENTRY])
+    assert outcome(episode, DEV, probed=True) is expected
+
+
+def test_without_the_probes_a_minor_fault_cannot_be_told_from_a_fast_one() -> None:
+    (episode,) = split([PF, ENTRY])
+    assert outcome(episode, DEV, probed=False) is Outcome.FAST
+
+
+def test_an_episode_ends_at_the_entry_of_its_own_vcpu() -> None:
+    other = ev(Kind.PF, gpa=0x2000000, vcpu=1)
+    first, second = split([PF, other, ev(Kind.ENTRY, vcpu=1), TRY, NP, ev(Kind.ENTRY), REP])
+    assert [e.kind for e in first.events] == [Kind.TRY, Kind.NP] and first.token == 0x1000
+    assert second.vcpu == 1 and not second.events
+    (open_one,) = split([PF, TRY])
+    assert open_one.end is None
+
+
+def test_blocked_time_counts_sleep_not_preemption() -> None:
+    def at(event: Event, t: int) -> Event:
+        return Event(event.kind, 0, t, value=event.value)
+
+    events = [
+        PF,
+        at(PREEMPTED, 10),
+        at(WAKE, 20),
+        at(SLEEP_D, 30),
+        at(WAKE, 130),
+        at(SLEEP_S, 200),
+        at(WAKE, 250),
+        ENTRY,
+    ]
+    (episode,) = split(events)
+    assert episode.blocked_ns == 150 and episode.uninterruptible_ns == 100
