@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Command line of the agent: perform, undo, facts."""
+"""Command line of the agent: perform, serve, undo, facts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from harness.agent.capture import stdout_stream
 from harness.agent.facts import host_facts, qemu_version
 from harness.agent.files import read_text
 from harness.agent.perform import exit_code, perform
+from harness.agent.serve import serve
 from harness.agent.session import Options
 from harness.agent.undo import undo
 from harness.errors import ApfError, UsageError
@@ -47,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--accel", default="kvm", choices=("kvm", "tcg"), help="tcg: only to test the agent itself")
     run.add_argument("--detached", action="store_true", help="do not end when stdin is closed")
     run.set_defaults(run=_perform)
+    many = commands.add_parser("serve", help="perform plans that come over stdin, one after the other")
+    many.set_defaults(run=lambda _args: serve())
     back = commands.add_parser("undo", help="take back what a killed agent left on the host")
     back.add_argument("--journal", required=True)
     back.set_defaults(run=_undo)

@@ -23,7 +23,7 @@ from harness.agent.files import PAGE, wait_until
 from harness.agent.items import page_content
 from harness.agent.memory import GuestMemory
 from harness.agent.pagemap import PageMap, Region
-from harness.agent.ramfile import drop_pages
+from harness.agent.ramfile import drop_pages, pieces
 from harness.errors import ApfError, DeadlineExpired
 from harness.scenario.plan import POOL_GPA, Page, PageStart, Plan
 
@@ -69,7 +69,7 @@ def prepare_pages(target: Target) -> None:
             target.memory.write_page(page.gpa, page_content(page.gpa, target.plan.nonce))
         if by_start[PageStart.DROPPED]:
             keep = {p.gpa for p in by_start[PageStart.POPULATED]}
-            drop_pages(target.ram_fd, [(first, last) for first, last in _runs(target.plan, keep)])
+            drop_pages(target.ram_fd, list(pieces((POOL_GPA, target.plan.guest.memory_mib << 20), keep)))
     restore_strays(target)
 
 
@@ -155,18 +155,6 @@ def find_strays(target: Target) -> list[tuple[Region, int]]:
     planned = {target.address(p) for p in target.plan.pages if p.start in (*_SWAP_STARTS, PageStart.SWAPCACHE)}
     with PageMap(target.pid) as pagemap:
         return [(region, a) for region, a in pagemap.swapped_addresses() if a not in planned]
-
-
-def _runs(plan: Plan, keep: set[int]) -> Iterator[tuple[int, int]]:
-    """[first, last) address ranges of the pool without the pages to keep."""
-    first = POOL_GPA
-    for gpa in sorted(keep):
-        if first < gpa:
-            yield first, gpa
-        first = gpa + PAGE
-    end = plan.guest.memory_mib << 20
-    if first < end:
-        yield first, end
 
 
 @contextmanager

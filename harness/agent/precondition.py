@@ -6,10 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from harness.agent.counters import swap_cached_pages, writeback_pages
+from harness.agent.extents import Extent, parts, written_extents
+from harness.agent.files import PAGE
 from harness.agent.pagemap import PageEntry, PageMap
 from harness.agent.pageout import Target, find_strays
-from harness.agent.ramfile import cached_pages, is_hole
-from harness.scenario.plan import Backing, Page, PageStart
+from harness.agent.ramfile import READ_AROUND, cached_pages, is_hole
+from harness.scenario.plan import POOL_GPA, Backing, Page, PageStart, Plan
 
 
 def inspect(target: Target) -> dict[str, Any]:
@@ -20,10 +22,16 @@ def inspect(target: Target) -> dict[str, Any]:
     """
     swap_cached = swap_cached_pages()
     cache = cached_pages(target.ram_fd, target.plan.guest.memory_mib << 20) if target.ram_fd >= 0 else b""
+    on_file = target.plan.memory.backing is Backing.FILE
+    extents = written_extents(target.ram_fd) if on_file else ()
     with PageMap(target.pid) as pagemap:
         pages = [
             _page(target, page, pagemap.entry(target.address(page)), cache, swap_cached) for page in target.plan.pages
         ]
+    if on_file:
+        for page, record in zip(target.plan.pages, pages, strict=True):
+            record["sector"] = _sector(extents, page)
+            record["problem"] = record["problem"] or _torn_window(target.plan, extents, page)
     strays = [
         {"address": hex(a), "gpa": _gpa(target, a), "region": region.path or region.permissions}
         for region, a in find_strays(target)
@@ -73,6 +81,22 @@ def _page(target: Target, page: Page, entry: PageEntry, cache: bytes, swap_cache
         "hole": hole,
         "problem": _problem(target.plan.memory.backing, page.start, entry, cached, bool(hole)),
     }
+
+
+def _sector(extents: tuple[Extent, ...], page: Page) -> int | None:
+    """First 512-byte sector of the page on the device that carries the file system; None: not on it."""
+    found = parts(extents, page.gpa, page.gpa + PAGE)
+    return found[0].physical >> 9 if found else None
+
+
+def _torn_window(plan: Plan, extents: tuple[Extent, ...], page: Page) -> str:
+    """A miss reads its window by one bio only if that lies in one piece (fs/ext4/readpage.c:ext4_mpage_readpages)."""
+    if page.start is not PageStart.DROPPED:
+        return ""
+    first = max(POOL_GPA, page.gpa - READ_AROUND // 2 * PAGE)
+    last = min(plan.guest.memory_mib << 20, page.gpa + READ_AROUND // 2 * PAGE)
+    pieces = parts(extents, first, last)
+    return "" if len(pieces) == 1 else f"its read-around window lies in {len(pieces)} pieces on the device"
 
 
 def _problem(backing: Backing, start: PageStart, entry: PageEntry, cached: bool, hole: bool) -> str:

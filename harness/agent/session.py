@@ -124,6 +124,8 @@ class Session:
         target = f"{self.options.scratch}/{self.name}"
         swap_device.mount_ext4(self.journal, device, target)
         self.ram_path = f"{target}/ram"
+        # Unlinked before the unmount: then what the guest wrote need not go to the disk.
+        self.journal.change("file", path=self.ram_path)
         make_ram_file(self.ram_path, self.plan)
 
     def note_guest(self, **facts: Any) -> None:

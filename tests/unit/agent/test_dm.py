@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent import dm, ramfile, swap
+from harness.agent import dm, extents, ramfile, swap
 from harness.agent.items import page_content
 from harness.scenario import plan as p
 from tests.unit.agent.conftest import POOL, make_plan
@@ -33,7 +33,8 @@ def test_signature_is_read_by_util_linux(tmp_path: Path) -> None:
 
 
 def test_ram_file(tmp_path: Path) -> None:
-    """Every page of the pool has its content, untouched ones are holes, below the pool is a hole."""
+    """Planned pages have their content, untouched ones are holes, so is what lies below the pool; and what read-ahead
+    around a planned page can reach is data."""
     plan = make_plan(pages=2)
     hole = p.Page(POOL + 3 * 4096, p.PageStart.UNTOUCHED, "h[0]")
     plan = replace(plan, guest=p.Guest(memory_mib=20), pages=(*plan.pages, hole))
@@ -41,12 +42,32 @@ def test_ram_file(tmp_path: Path) -> None:
     ramfile.make_ram_file(str(path), plan)
     assert path.stat().st_size == 20 << 20
     with path.open("rb") as file:
-        for gpa in (p.POOL_GPA, POOL, POOL + 4096 * 64, (20 << 20) - 4096):
-            file.seek(gpa)
-            assert file.read(4096) == page_content(gpa, plan.nonce)
+        for page in plan.pages[:2]:
+            file.seek(page.gpa)
+            assert file.read(4096) == page_content(page.gpa, plan.nonce)
         fd = file.fileno()
+        around = range(max(p.POOL_GPA, POOL - 16 * 4096), POOL + 48 * 4096, 4096)
+        assert not [gpa for gpa in around if gpa != hole.gpa and ramfile.is_hole(fd, gpa)]
         assert ramfile.is_hole(fd, hole.gpa) and ramfile.is_hole(fd, 0)
         assert not ramfile.is_hole(fd, POOL)
+
+
+def test_extents_tell_pieces(tmp_path: Path) -> None:
+    """A hole tears a range, and what was only allocated is not written."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, (Path(folder) / "f").open("wb") as file:
+        fd = file.fileno()
+        os.posix_fallocate(fd, 0, 16 * 4096)
+        os.pwrite(fd, bytes(range(256)) * 64, 4096)  # pages 1 to 4
+        os.pwrite(fd, b"x" * 4096, 8 * 4096)
+        os.fsync(fd)
+        try:
+            found = extents.written_extents(fd)
+        except OSError:
+            pytest.skip("no FIEMAP here")
+    assert [(e.start // 4096, e.end // 4096) for e in found] == [(1, 5), (8, 9)]
+    assert len(extents.parts(found, 4096, 5 * 4096)) == 1
+    assert len(extents.parts(found, 0, 16 * 4096)) == 2
+    assert extents.parts(found, 2 * 4096, 3 * 4096)[0].physical == found[0].physical + 4096
 
 
 def test_dropped_pages_are_out_of_the_page_cache() -> None:

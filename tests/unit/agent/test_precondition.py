@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.agent.extents import Extent
 from harness.agent.pagemap import PageEntry
-from harness.agent.precondition import _problem
-from harness.scenario.plan import Backing, PageStart
+from harness.agent.precondition import _problem, _torn_window
+from harness.scenario.plan import POOL_GPA, Backing, Guest, Memory, Page, PageStart, Plan, Swap
 
 PRESENT = PageEntry(True, False, 0, 0, False)
 SWAPPED = PageEntry(False, True, 0, 7, False)
@@ -41,3 +42,20 @@ NOTHING = PageEntry(False, False, 0, 0, False)
 )
 def test_problem(backing: Backing, start: PageStart, entry: PageEntry, cached: bool, hole: bool, problem: str) -> None:
     assert _problem(backing, start, entry, cached, hole) == problem
+
+
+def _window(extents: tuple[Extent, ...], page: Page) -> str:
+    plan = Plan("S", "t", 1, Guest(memory_mib=32), Memory(Backing.FILE), Swap(), (page,), ())
+    return _torn_window(plan, extents, page)
+
+
+def test_a_torn_window_is_no_precondition() -> None:
+    """One piece from the pool's beginning, then one that lies elsewhere on the device from page 64 on."""
+    pool, second = POOL_GPA, POOL_GPA + 64 * 4096
+    extents = (Extent(pool, second, 0), Extent(second, second + 64 * 4096, 1 << 30))
+    whole = [0, 16, 48, 80, 112]
+    torn = [49, 63, 64, 79]
+    dropped = {n: _window(extents, Page(pool + n * 4096, PageStart.DROPPED, "f")) for n in (*whole, *torn)}
+    assert [n for n, text in dropped.items() if text] == torn
+    assert "2 pieces" in dropped[64]
+    assert not _window(extents, Page(second, PageStart.POPULATED, "f"))

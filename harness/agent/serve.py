@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One agent for many plans: what Python has to load on an emulated host is loaded once.
+
+A line of standard input is a request, ``{"plan": "<plan.json as text>", "options": {...}}`` (options: session.Options).
+A child process performs it; its progress goes to standard output, then ``{"served": exit code, "stderr": "..."}``.
+When standard input ends or SIGTERM comes, the child undoes everything, as it does under ``perform``, and then we end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+
+from harness.agent.capture import stdout_stream
+from harness.agent.perform import exit_code, perform
+from harness.agent.session import Options
+from harness.errors import UsageError
+from harness.scenario.plan import Plan, from_json
+
+_CHUNK = 1 << 16
+
+
+def serve(source: int = 0) -> int:
+    """Serve requests from the descriptor ``source`` until it ends; the exit code (0)."""
+    _say({"serving": os.getpid()})
+    pending = bytearray()
+    open_ = True
+    while True:
+        line, found, rest = bytes(pending).partition(b"\n")
+        if found:
+            pending[:] = rest
+            open_ = _answer(line, source, pending) and open_
+            continue
+        if not open_:
+            return 0
+        chunk = os.read(source, _CHUNK)
+        open_ = bool(chunk)
+        pending += chunk
+
+
+def _answer(line: bytes, source: int, pending: bytearray) -> bool:
+    """Perform one request; False when ``source`` ended meanwhile."""
+    try:
+        request = json.loads(line)
+        plan, options = from_json(Plan, request["plan"]), Options(**request["options"])
+    except (ValueError, KeyError, TypeError, UsageError) as exc:
+        _say({"served": 2, "stderr": f"apf agent: not a request: {exc!r}"})
+        return True
+    with tempfile.TemporaryFile() as errors:
+        leash, hold = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(hold)
+            _child(lambda: _perform(plan, options, leash), errors.fileno())
+        os.close(leash)
+        alive = _wait(pid, hold, source, pending)
+        _, status = os.waitpid(pid, 0)
+        if alive:
+            os.close(hold)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    _say({"served": os.waitstatus_to_exitcode(status), "stderr": said})
+    return alive
+
+
+def _wait(pid: int, hold: int, source: int, pending: bytearray) -> bool:
+    """Until the child has ended; when ``source`` ends or SIGTERM comes, its leash is cut.  False: it was cut."""
+    child, (heard, told) = os.pidfd_open(pid), os.pipe()
+    before = signal.signal(signal.SIGTERM, lambda *_: os.write(told, b"t"))
+    watched = [child, source, heard]
+    try:
+        while True:
+            ready, _, _ = select.select(watched, [], [])
+            chunk = os.read(source, _CHUNK) if source in ready else b""
+            if heard in ready or (source in ready and not chunk):
+                os.close(hold)
+                return False
+            pending += chunk
+            if child in ready:
+                return True
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for fd in (child, heard, told):
+            os.close(fd)
+
+
+def _perform(plan: Plan, options: Options, leash: int) -> int:
+    with os.fdopen(leash, "rb", buffering=0) as stream:
+        return exit_code(perform(plan, options, stream=stdout_stream(), leash=stream))
+
+
+def _child(work: Callable[[], int], errors: int) -> None:
+    """The child's whole life; never returns."""
+    code = 3
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # What the plan starts must not read our requests.
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        os.dup2(errors, 2)
+        code = work()
+    except BaseException as exc:  # noqa: BLE001 - a child must not go on as its parent's copy
+        with contextlib.suppress(Exception):
+            print(f"apf agent: {type(exc).__name__}: {exc}", file=sys.stderr)
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _say(words: dict[str, object]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(json.dumps(words) + "\n")
+        sys.stdout.flush()

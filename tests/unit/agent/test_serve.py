@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One agent, many plans: real processes, the real probe guest under TCG."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.agent.undo import pending
+from harness.scenario import plan as p
+from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
+
+pytestmark = [needs_qemu, root_only]
+
+
+class Server:
+    """A serving agent."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "harness.agent", "serve"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def send(self, plan: p.Plan, out: Path, probe: Path) -> None:
+        options = {"out": str(out), "probe": str(probe), "accel": "tcg"}
+        self.send_line(json.dumps({"plan": p.to_json(plan), "options": options}))
+
+    def send_line(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def until(self, key: str, value: object = None) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            told: dict[str, Any] = json.loads(line)
+            if key in told and (value is None or told[key] == value):
+                return told
+        raise AssertionError(f"no {key}")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    found = Server()
+    yield found
+    found.process.kill()
+    found.process.communicate()
+
+
+def end_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "end.json").read_text())
+    return found
+
+
+def test_two_plans_and_rubbish_between_them(server: Server, tmp_path: Path, probe_elf: Path) -> None:
+    for n in (1, 2):
+        plan = replace(make_plan(), nonce=n)
+        server.send(plan, tmp_path / str(n), probe_elf)
+        assert server.until("served") == {"served": 0, "stderr": ""}
+        assert (end_of(tmp_path / str(n))["nonce"], end_of(tmp_path / str(n))["status"]) == (n, "done")
+        server.send_line('{"plan": 7}')
+        assert server.until("served")["served"] == 2
+    assert server.process.stdin is not None
+    server.process.stdin.close()
+    assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("how", ["closed input", "SIGTERM", "SIGKILL"])
+def test_an_end_in_the_middle_undoes_everything(how: str, server: Server, tmp_path: Path, probe_elf: Path) -> None:
+    endless = p.Item(index=1, op=p.Op.PAUSE, pause_us=600_000_000)
+    plan = make_plan()
+    plan = replace(plan, items=(plan.items[0], endless), deadline_s=300)
+    server.send(plan, tmp_path / "out", probe_elf)
+    server.until("step", "go")
+    qemu = int(json.loads((tmp_path / "out/facts.json").read_text())["qemu_pid"])
+    if how == "closed input":
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+    else:
+        os.kill(server.process.pid, getattr(signal, how))
+    server.process.wait(30)
+    give_up = time.monotonic() + 20
+    while not (tmp_path / "out/end.json").exists() and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert (end_of(tmp_path / "out")["status"], end_of(tmp_path / "out")["undone"]) == ("error", True)
+    assert pending(str(tmp_path / "out/journal.jsonl")) == []
+    assert not Path(f"/proc/{qemu}").exists() or Path(f"/proc/{qemu}/stat").read_text().split()[2] == "Z"
