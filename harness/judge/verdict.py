@@ -163,8 +163,11 @@ def _status(
 
 
 def _first(findings: tuple[Finding, ...]) -> str:
+    """The first divergence, and which other rules were broken."""
     head = findings[0]
-    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    others = sorted({f.rule for f in findings[1:]} - {head.rule})
+    named = f": {', '.join(others)}" if others else ""
+    more = f" (and {len(findings) - 1} more{named})" if len(findings) > 1 else ""
     return f"{head.rule}: {head.message}{more}"
 
 

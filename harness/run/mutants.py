@@ -7,6 +7,7 @@ mutant is a scenario with one more kernel parameter.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from harness.scenario.schema import Scenario
 
 KERNEL = "mutants-6.1"
 PARAMETER = "kvm.apf_mutant"
+_RULE = re.compile(r"\bD\d\d\b")
 CATALOG = layout.KERNELS / "patches/mutants/MUTANTS.toml"
 
 
@@ -55,8 +57,11 @@ class Trial:
 
     @property
     def rule(self) -> str:
-        """The rule of the first divergence, empty if there is none."""
-        return self.row.reason.partition(":")[0] if self.row is not None and self.caught else ""
+        """The protocol rules that were broken, or else what the first divergence is about; empty if not caught."""
+        if self.row is None or not self.caught:
+            return ""
+        head = self.row.reason.partition(":")[0]
+        return " ".join(dict.fromkeys(_RULE.findall(self.row.reason))) or head
 
 
 def load_mutants(path: Path = CATALOG) -> tuple[Mutant, ...]:
