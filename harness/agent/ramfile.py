@@ -12,9 +12,8 @@ from harness.agent.items import page_content
 from harness.errors import InfraFault
 from harness.scenario.plan import POOL_GPA, PageStart, Plan
 
-
 READ_AROUND = 32
-"""Pages that a miss reads (mm/filemap.c:do_sync_mmap_readahead, 128 KiB of read-ahead): 16 before, 16 from the page on."""
+"""Pages that a miss reads, half of them before it (mm/filemap.c:do_sync_mmap_readahead, 128 KiB of read-ahead)."""
 
 
 def make_ram_file(path: str, plan: Plan) -> None:
@@ -52,7 +51,7 @@ def windows(plan: Plan, before: int, after: int) -> list[tuple[int, int]]:
             continue
         first, last = max(POOL_GPA, page.gpa - before * PAGE), min(end, page.gpa + after * PAGE)
         if merged and first <= merged[-1][1]:
-            first, last = merged.pop()[0], last
+            first = merged.pop()[0]
         merged.append((first, last))
     return merged
 

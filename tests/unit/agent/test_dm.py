@@ -82,7 +82,7 @@ def _drop(path: Path, plan: p.Plan) -> None:
     try:
         size = 18 << 20
         before = ramfile.cached_pages(fd, size)
-        assert before[p.POOL_GPA >> 12] & 1
+        assert before[plan.pages[0].gpa >> 12] & 1
         ramfile.drop_pages(fd, [(p.POOL_GPA, size)])
         assert not any(b & 1 for b in ramfile.cached_pages(fd, size)[p.POOL_GPA >> 12 :])
     finally:

@@ -55,7 +55,10 @@ def server() -> Iterator[Server]:
     found = Server()
     yield found
     found.process.kill()
-    found.process.communicate()
+    found.process.wait()
+    for stream in (found.process.stdin, found.process.stdout, found.process.stderr):
+        assert stream is not None
+        stream.close()
 
 
 def end_of(out: Path) -> dict[str, Any]:
