@@ -71,6 +71,7 @@ class Walk:
             page=ctx.page, readahead=ctx.readahead, steps=tuple(ctx.steps[first_step:]),
             reads=tuple(ctx.reads[first_read:]), counters=moved, wait=wait, end=ctx.end, outcome=_outcome(ctx),
             errno=ctx.errno, is_async=ctx.is_async, writable=ctx.writable, huge=ctx.huge,
+            invalidated=ctx.invalidated,
         )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ _ENDS = {
 
 def _outcome(ctx: Context) -> Outcome | None:
     """What the walk comes to; None while it sleeps, or if it wants an async page fault."""
-    if ctx.end is not End.MAPPED:
+    if ctx.end not in (End.MAPPED, End.STALE):
         return _ENDS.get(ctx.end) if ctx.end else None
     waited = {w.kind for w in ctx.waits}
     if ctx.major or WaitKind.OWN_READ in waited:

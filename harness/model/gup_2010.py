@@ -27,6 +27,9 @@ def tdp_page_fault(ctx: Context, *, prefetch: bool = False) -> Steps[End]:
         end = yield from try_async_pf(ctx, prefetch=prefetch)
     if end in (End.TOKEN, End.HALT, End.REPEATED):
         ctx.step("try_async_pf", "true", "return 0: nothing is mapped")
+    elif end is End.MAPPED and ctx.invalidated:
+        ctx.step("mmu_notifier_retry", "yes", "this fault's own GUP has replaced a present PTE: the guest faults again")
+        return End.STALE
     elif end is End.MAPPED:
         ctx.step("is_error_pfn", "no", "__direct_map, writable")
     elif end is not End.OOPS:

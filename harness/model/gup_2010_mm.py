@@ -69,7 +69,8 @@ def do_wp_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         ctx.step("alloc, charge", "VM_FAULT_OOM", "no memory for the copy", Mark.REFUSED)
         return VmFault2010.OOM
     ctx.change(pte=Pte.WRITABLE, folio=Folio(), swap=None)
-    ctx.step("cow", "copied", "a private page of its own")
+    ctx.invalidated = True
+    ctx.step("cow", "copied", "a private page of its own; ptep_clear_flush_notify: KVM zaps the SPTE")
     return VmFault2010.WRITE
 
 

@@ -28,14 +28,15 @@ def do_wp_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 
 @kernel_function("mm/memory.c")
 def wp_page_copy(ctx: Context) -> Steps[VmFault]:
-    """Copy to a new anonymous page."""
+    """Copy to a new anonymous page; the present PTE is replaced between the two calls of the mmu notifier."""
     yield from ()
     what = "zero page" if ctx.page.pte is Pte.ZERO else "page shared with others"
     if ctx.page.charge_fails:
         ctx.step(what, "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     ctx.change(pte=Pte.WRITABLE, folio=Folio(), swap=None)
-    ctx.step(what, "copied", "a private anonymous page of its own")
+    ctx.invalidated = True
+    ctx.step(what, "copied", "a private anonymous page of its own; mmu_notifier_invalidate_range: KVM zaps the SPTE")
     return VmFault.WRITE
 
 

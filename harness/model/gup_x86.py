@@ -28,6 +28,9 @@ def direct_page_fault(ctx: Context, *, prefetch: bool = False) -> Steps[End]:
         end = yield from kvm_faultin_pfn(ctx, prefetch=prefetch)
     else:
         end = yield from try_async_pf(ctx, prefetch=prefetch)
+    if end is End.MAPPED and (yield from is_page_fault_stale(ctx)):
+        ctx.step("RET_PF_RETRY", "back to the guest", "it faults again, and GUP-fast finds the new page")
+        return End.STALE
     if end is End.MAPPED:
         size = "2 MiB" if ctx.huge else "4 KiB"
         ctx.step("pfn", f"{size} SPTE, {'writable' if ctx.writable else 'read-only'}", "the guest goes on")
@@ -36,6 +39,38 @@ def direct_page_fault(ctx: Context, *, prefetch: bool = False) -> Steps[End]:
     elif end is not End.EMUL:
         yield from kvm_handle_error_pfn(ctx, end)
     return end
+
+
+def is_page_fault_stale(ctx: Context) -> Steps[bool]:
+    """Whether the mmu notifier ran since mmu_seq was read: what GUP gave may be gone.  One test, three names."""
+    if ctx.kernel.release >= (6, 12):
+        return (yield from _stale_6_12(ctx))
+    return (yield from (_stale_6_1(ctx) if ctx.kernel.release >= (6, 1) else _stale_5_10(ctx)))
+
+
+@kernel_function("include/linux/kvm_host.h", "mmu_notifier_retry")
+def _stale_5_10(ctx: Context) -> Steps[bool]:
+    """5.10: any invalidation of the VMM's address space counts."""
+    return (yield from _stale(ctx, "mmu_notifier_seq != mmu_seq"))
+
+
+@kernel_function(MMU, "is_page_fault_stale")
+def _stale_6_1(ctx: Context) -> Steps[bool]:
+    """6.1: mmu_invalidate_retry_hva; one that has ended counts whatever its range, if it touched a memslot."""
+    return (yield from _stale(ctx, "mmu_invalidate_seq != mmu_seq"))
+
+
+@kernel_function("include/linux/kvm_host.h", "mmu_invalidate_retry_gfn_unsafe")
+def _stale_6_12(ctx: Context) -> Steps[bool]:
+    """6.12: kvm_faultin_pfn asks before mmu_lock is taken."""
+    return (yield from _stale(ctx, "mmu_invalidate_seq != mmu_seq"))
+
+
+def _stale(ctx: Context, tested: str) -> Steps[bool]:
+    yield from ()
+    if ctx.invalidated:
+        ctx.step(tested, "yes", "this fault's own GUP has replaced a present PTE")
+    return ctx.invalidated
 
 
 @kernel_function(MMU)

@@ -127,6 +127,8 @@ class KvmVcpu:
         elif got.end in (End.SIGBUS, End.SIGNAL, End.OOPS):
             self.error = str(got.end)
         self.memory.install(step.gpa, got)
+        if got.end is End.MAPPED and got.stale:
+            why += "; the notifier ran: the fault is stale, RET_PF_RETRY, and the guest faults again"
         if got.outcome in (Outcome.FAST, Outcome.MINOR, *_WAITED):
             self.world.count(got.outcome.name)
         self.world.item(step.index).faults.append(Fault(got.outcome, "V" if got.read_target else "", 0, "A.8", why))

@@ -33,6 +33,7 @@ class Resolution:
     errno: int = 0
     writable: bool = False
     waited: bool = False
+    stale: bool = False  # a notifier ran during the walk: nothing is mapped, the guest faults again
     read_target: bool = False  # this walk submitted the read of the page
     steps: list[Step] = field(default_factory=list)
     slept: str = ""  # where it slept first, and what led there
@@ -102,8 +103,8 @@ class Memory:
         return self.pages[self.vpn(gpa)]
 
     def install(self, gpa: int, resolution: Resolution) -> bool:
-        """Map what GUP gave; False if it gave nothing."""
-        if resolution.end is not End.MAPPED:
+        """Map what GUP gave; False if it gave nothing, or is_page_fault_stale says RET_PF_RETRY."""
+        if resolution.end is not End.MAPPED or resolution.stale:
             return False
         self.spte[gpa // _PAGE] = resolution.writable
         return True
@@ -116,12 +117,14 @@ class Memory:
         while True:
             leg = walk.run(self.pages[vpn], self.readahead)
             self._apply(leg, vpn, who, vcpu)
+            if leg.invalidated:
+                self.spte.pop(gpa // _PAGE, None)  # kvm_mmu_notifier_invalidate_range_start
             result.steps += leg.steps
             result.read_target = result.read_target or any(vpn in self._vpns(r) for r in leg.reads)
             if leg.wait is None:
                 result.end = leg.end or End.ERROR
                 result.outcome = leg.outcome or Outcome.ERROR
-                result.errno, result.writable = leg.errno, leg.writable
+                result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
                 return result
             result.waited = True
             result.slept = result.slept or f"{deciding(result.steps)}; sleeps in {leg.wait.function} ({leg.wait.kind})"

@@ -100,6 +100,9 @@ def tell(
     first = fault.end.outcome
     assert first is not None
     acts = [fault]
+    if fault.end.end is End.STALE:
+        again = fault_walk(kernel, write=write, vcpu=vcpu, env=env)
+        acts.append(act("the guest's second fault", again, fault.end.page, fault.end.readahead))
     if first not in APF:
         return Story(first, tuple(acts))
     for title, walk in (

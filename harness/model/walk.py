@@ -116,6 +116,7 @@ class End(StrEnum):
     """How a walk ends."""
 
     MAPPED = "mapped"  # GUP gave the page (for W: the page is there)
+    STALE = "stale"  # RET_PF_RETRY: GUP gave the page, and a notifier ran meanwhile: the guest faults again
     ASYNC = "async"  # *async == true: V would like an async page fault
     ERROR = "error"  # no page: error pfn, KVM_RUN returns errno
     SIGBUS = "sigbus"  # hwpoison: SIGBUS BUS_MCEERR_AR to V, the fault is retried
@@ -181,6 +182,7 @@ class Context:
     writable: bool = False  # the SPTE may be writable
     own_read: bool = False  # the read in flight was submitted by this walk
     huge: bool = False  # 2 MiB SPTE
+    invalidated: bool = False  # GUP replaced a present PTE: mmu_notifier_invalidate_range has zapped the SPTE
     end: End | None = None
 
     def step(self, tested: str, result: str, why: str, mark: Mark = Mark.NONE) -> None:
@@ -245,7 +247,8 @@ class Leg:
     """A walk from its start or wake-up to its next sleep or its end.
 
     ``wait``: why it sleeps, None if it ended.  ``end``, ``outcome``, ``errno``, ``is_async``, ``writable`` count only
-    when it ended.  ``reads``, ``counters``, ``steps`` are those of this leg alone.
+    when it ended.  ``reads``, ``counters``, ``steps`` are those of this leg alone.  ``invalidated``: the walk has, up to
+    here, replaced a present PTE, so that KVM refuses the mapping as stale.
     """
 
     page: HostPage
@@ -260,3 +263,4 @@ class Leg:
     is_async: bool = False
     writable: bool = False
     huge: bool = False
+    invalidated: bool = False

@@ -140,7 +140,10 @@ def consistent(answer: Prediction) -> bool:
 @pytest.mark.parametrize("kernel", [k for k in ALL if k != "sync-2010"])
 def test_s21_reads_map_the_zero_page_and_writes_copy_it(kernel: str) -> None:
     answer = predict(plan_of("S21"), find_kernel(kernel))
-    assert answer.totals["PF"] == Count.exactly(96)
+    # 32 writes and 32 reads allocate or map the zero page; each later write copies it, is stale and comes again.
+    assert answer.totals["PF"] == Count.exactly(32 + 32 + 2 * 32)
+    assert answer.totals["MINOR"] == Count.exactly(3 * 32)
+    assert answer.totals["FAST"] == Count.exactly(32)
     assert answer.totals["MIN_V"] == Count.exactly(96)
     assert answer.totals["TRY"] == Count.exactly(0)
 
