@@ -37,6 +37,21 @@ class Completed:
     stderr: bytes
 
 
+class Conversation(Protocol):
+    """A command that answers lines of its standard input, one at a time."""
+
+    def ask(self, line: str, *, deadline_s: float, on_line: Callable[[str], bool]) -> None:
+        """Send a line; hear the lines of the answer until ``on_line`` returns True for one.
+
+        :raise DeadlineExpired: the answer did not end in time; the command was terminated.
+        :raise HostLost: the command, the host or the link ended first.
+        :raise KernelFault: see Host.run.
+        """
+
+    def close(self) -> None:
+        """End the command's standard input; never raises."""
+
+
 class Host(Protocol):
     """A Linux whose KVM and memory management are under test."""
 
@@ -68,8 +83,14 @@ class Host(Protocol):
         :raise KernelFault: the host's console showed a panic, an oops, a hung task or a lockup meanwhile.
         """
 
-    def fetch(self, source: str, target: Path, *, deadline_s: float) -> None:
-        """Copy the files below the folder ``source`` of the host into the folder ``target`` of the runner."""
+    def converse(self, argv: list[str]) -> Conversation:
+        """Start a command that serves until its input ends; it is terminated with the host at the latest."""
+
+    def fetch(self, source: str, target: Path, *, deadline_s: float, remove: bool = False) -> None:
+        """Copy the files below the folder ``source`` of the host into the folder ``target`` of the runner.
+
+        ``remove``: the folder is removed from the host in the same breath.
+        """
 
     def console_mark(self) -> int:
         """How much console text (bytes) there is now; 0 where there is no console."""

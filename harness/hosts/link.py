@@ -36,7 +36,7 @@ class Link:
 
     def __init__(self, client: paramiko.SSHClient, check: Callable[[], None]) -> None:
         self._client = client
-        self._check = check
+        self.check = check
 
     @staticmethod
     def open(
@@ -123,7 +123,7 @@ class Link:
                 self._send(channel, stdin, deadline)
             return self._pump(channel, deadline, on_line, argv)
         except (paramiko.SSHException, EOFError, ConnectionError) as exc:
-            self._check()
+            self.check()
             raise HostLost(f"the link was lost during {argv[0]}: {exc!r}") from exc
         finally:
             with contextlib.suppress(Exception):
@@ -134,7 +134,7 @@ class Link:
         while chunk := stdin.read(_CHUNK):
             view = memoryview(chunk)
             while view:
-                self._check()
+                self.check()
                 deadline.check()
                 try:
                     sent = channel.send(view.tobytes())
@@ -165,12 +165,12 @@ class Link:
                 continue
             if channel.exit_status_ready() and channel.eof_received:
                 break
-            self._check()
+            self.check()
             transport = channel.get_transport()
             if transport is None or not transport.is_active() or (channel.closed and not channel.exit_status_ready()):
                 raise HostLost(f"the link was lost during {argv[0]}")
             if deadline.expired:
-                self._kill_group(bytes(err))
+                self.kill(bytes(err))
                 raise DeadlineExpired(f"{deadline.what}: {argv[0]} did not end in time")
             if time.monotonic() - heard > _SILENCE_S:
                 self.ping()
@@ -181,6 +181,15 @@ class Link:
             out.clear()
         return Completed(channel.recv_exit_status(), bytes(out), bytes(err).partition(b"\n")[2])
 
+    def converse(self, argv: list[str]) -> Talk:
+        """Start a command that answers lines; see base.Conversation."""
+        channel = self._channel(Deadline.after(_ANSWER_S, argv[0]))
+        try:
+            channel.exec_command("echo $$ >&2; exec " + shlex.join(argv))
+        except (paramiko.SSHException, EOFError, OSError) as exc:
+            raise HostLost(f"the link was lost during {argv[0]}: {exc!r}") from exc
+        return Talk(self, channel, argv[0])
+
     def ping(self) -> None:
         """:raise HostLost: the peer does not answer a trivial command; a keepalive alone would not tell."""
         deadline = Deadline.after(_ANSWER_S, "heartbeat")
@@ -188,7 +197,7 @@ class Link:
         try:
             channel.exec_command("true")
             while not channel.exit_status_ready():
-                self._check()
+                self.check()
                 if deadline.expired:
                     raise HostLost(f"the host did not answer for {_ANSWER_S:.0f} s")
                 time.sleep(_POLL_S)
@@ -198,7 +207,8 @@ class Link:
             with contextlib.suppress(Exception):
                 channel.close()
 
-    def _kill_group(self, err: bytes) -> None:
+    def kill(self, err: bytes) -> None:
+        """Terminate the command whose standard error begins with its pid."""
         pid = err.split(b"\n", 1)[0].decode(errors="replace")
         if pid.isdigit():
             with contextlib.suppress(HostLost, DeadlineExpired, paramiko.SSHException, OSError):
@@ -215,12 +225,71 @@ class Link:
         if done.code != 0:
             raise InfraFault(f"cannot write {target} on the host: {done.stderr.decode(errors='replace').strip()}")
 
-    def fetch(self, source: str, target: Path, *, deadline: Deadline) -> None:
+    def fetch(self, source: str, target: Path, *, deadline: Deadline, remove: bool = False) -> None:
         """Copy the regular files below a folder, as a tar stream."""
-        done = self.run(["tar", "-C", source, "-cf", "-", "."], deadline=deadline)
+        script = 'tar -C "$1" -cf - . && rm -rf "$1"' if remove else 'exec tar -C "$1" -cf - .'
+        done = self.run(["sh", "-c", script, "sh", source], deadline=deadline)
         if done.code != 0:
             raise InfraFault(f"cannot fetch {source}: {done.stderr.decode(errors='replace').strip()}")
         untar(done.stdout, target)
+
+
+class Talk:
+    """A command that answers lines; made by Link.converse()."""
+
+    def __init__(self, link: Link, channel: paramiko.Channel, what: str) -> None:
+        self._link = link
+        self._channel = channel
+        self._what = what
+        self._out = bytearray()
+        self._err = bytearray()
+
+    def ask(self, line: str, *, deadline: Deadline, on_line: Callable[[str], bool]) -> None:
+        """See base.Conversation.ask."""
+        try:
+            self._channel.settimeout(max(1.0, deadline.remaining()))
+            self._channel.sendall(line.encode() + b"\n")
+            self._hear(deadline, on_line)
+        except (paramiko.SSHException, EOFError, ConnectionError, TimeoutError) as exc:
+            self._link.check()
+            raise HostLost(f"the link was lost during {self._what}: {exc!r}") from exc
+
+    def _hear(self, deadline: Deadline, on_line: Callable[[str], bool]) -> None:
+        heard = time.monotonic()
+        while True:
+            got = False
+            while self._channel.recv_ready():
+                self._out += self._channel.recv(_CHUNK)
+                got = True
+            while self._channel.recv_stderr_ready():
+                self._err += self._channel.recv_stderr(_CHUNK)
+                got = True
+            while (end := self._out.find(b"\n")) >= 0:
+                text = bytes(self._out[:end]).decode(errors="replace")
+                del self._out[: end + 1]
+                if on_line(text):
+                    return
+            if got:
+                heard = time.monotonic()
+                continue
+            self._link.check()
+            if self._channel.closed or self._channel.eof_received:
+                raise HostLost(f"{self._what} ended in the middle of its answer", hint=self._last_words())
+            if deadline.expired:
+                self._link.kill(bytes(self._err))
+                raise DeadlineExpired(f"{deadline.what}: {self._what} did not answer in time")
+            if time.monotonic() - heard > _SILENCE_S:
+                self._link.ping()
+                heard = time.monotonic()
+            time.sleep(_POLL_S)
+
+    def _last_words(self) -> str:
+        return bytes(self._err).partition(b"\n")[2].decode(errors="replace").strip()[-2000:]
+
+    def close(self) -> None:
+        """See base.Conversation.close."""
+        with contextlib.suppress(Exception):
+            self._channel.close()
 
 
 def _take_lines(buffer: bytearray, on_line: Callable[[str], None]) -> None:

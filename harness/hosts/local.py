@@ -18,8 +18,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.errors import DeadlineExpired, InfraFault, KernelFault, Unsupported
-from harness.hosts.base import Completed, HostFacts
+from harness.errors import DeadlineExpired, HostLost, InfraFault, KernelFault, Unsupported
+from harness.hosts.base import Completed, Conversation, HostFacts
 from harness.hosts.console import find_fault
 from harness.hosts.deadline import Deadline
 
@@ -56,13 +56,18 @@ class LocalHost:
     ) -> Completed:
         return run_here([*self._sudo, *argv] if root else argv, Deadline.after(deadline_s, argv[0]), on_line)
 
-    def fetch(self, source: str, target: Path, *, deadline_s: float) -> None:
+    def converse(self, argv: list[str]) -> Conversation:
+        return LocalTalk([*self._sudo, *argv])
+
+    def fetch(self, source: str, target: Path, *, deadline_s: float, remove: bool = False) -> None:
         target.mkdir(parents=True, exist_ok=True)
         done = self.run(["cp", "-r", f"{source}/.", str(target.absolute())], deadline_s=deadline_s)
         if done.code == 0 and self._sudo:
             self.run(["chown", "-R", f"{os.getuid()}:{os.getgid()}", str(target.absolute())], deadline_s=deadline_s)
         if done.code != 0:
             raise InfraFault(f"cannot fetch {source}: {done.stderr.decode(errors='replace').strip()}")
+        if remove:
+            self.run(["rm", "-rf", source], deadline_s=deadline_s)
 
     def _kernel_log(self) -> bytes:
         return run_here([*self._sudo, "dmesg"], Deadline.after(20, "dmesg"), None).stdout
@@ -80,6 +85,59 @@ class LocalHost:
 
     def diagnose(self) -> str:
         return "the host is this machine: see dmesg"
+
+
+class LocalTalk:
+    """A command of this machine that answers lines; see base.Conversation."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        try:
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
+            )
+        except OSError as exc:
+            self._errors.close()
+            raise InfraFault(f"cannot run {argv[0]}: {exc}") from exc
+        self._what = argv[0]
+        self._out = bytearray()
+
+    def ask(self, line: str, *, deadline_s: float, on_line: Callable[[str], bool]) -> None:
+        deadline = Deadline.after(deadline_s, self._what)
+        assert self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as exc:
+            raise HostLost(f"{self._what} has ended: {exc}", hint=self._last_words()) from exc
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while True:
+                while (end := self._out.find(b"\n")) >= 0:
+                    text = self._out[:end].decode(errors="replace")
+                    del self._out[: end + 1]
+                    if on_line(text):
+                        return
+                if deadline.expired:
+                    self.close()
+                    raise DeadlineExpired(f"{self._what} did not answer in time")
+                if selector.select(deadline.remaining(0.5)):
+                    chunk = os.read(self._process.stdout.fileno(), 1 << 16)
+                    if not chunk:
+                        raise HostLost(f"{self._what} ended in the middle of its answer", hint=self._last_words())
+                    self._out += chunk
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace").strip()[-2000:]
+
+    def close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        _end(self._process)
+        self._errors.close()
 
 
 def run_here(argv: list[str], deadline: Deadline, on_line: Callable[[str], None] | None) -> Completed:

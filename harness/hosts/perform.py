@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ApfError, InfraFault, KernelFault
-from harness.hosts.base import Host
+from harness.errors import ApfError, InfraFault
+from harness.hosts.base import Conversation, Host
 from harness.scenario.plan import GuestKind, Plan, to_json
 
 REMOTE = "/run/apf-agent"
@@ -35,13 +33,14 @@ class Payload:
 
 
 class Performer:
-    """Performs plans on one host.  Files are copied when they are first needed."""
+    """Performs plans on one host.  Files are copied when they are first needed; one agent serves all plans."""
 
     def __init__(self, host: Host, payload: Payload, remote: str = REMOTE) -> None:
         self._host = host
         self._payload = payload
         self._remote = remote
         self._there: set[str] = set()
+        self._agent: Conversation | None = None
 
     def perform(self, plan: Plan, out: Path, on_step: Step) -> None:
         """Perform ``plan``; its capture is below ``out`` afterwards, the host's console in ``out/host/console.txt``.
@@ -57,12 +56,10 @@ class Performer:
         out.mkdir(parents=True, exist_ok=True)
         try:
             self._perform(plan, folder, out, on_step)
-        except KernelFault as exc:
-            self._host.taint(exc.message)
-            raise
         except (ApfError, KeyboardInterrupt) as exc:
-            self._host.taint(str(exc) or "interrupted")
-            if isinstance(exc, ApfError):
+            self._host.taint(getattr(exc, "message", "") or "interrupted")
+            self.close()
+            if isinstance(exc, ApfError) and not (out / "end.json").exists():
                 with contextlib.suppress(ApfError):
                     self._host.fetch(folder, out, deadline_s=30)
             raise
@@ -72,41 +69,53 @@ class Performer:
                 (out / "host").mkdir(exist_ok=True)
                 (out / "host" / "console.txt").write_bytes(text)
 
-    def _perform(self, plan: Plan, folder: str, out: Path, on_step: Step) -> None:
-        argv = [
-            "python3", self._ship(self._payload.agent, "agent.pyz"), "perform",
-            "--plan", f"{folder}.json",
-            "--out", folder,
-            "--probe", self._ship(self._payload.probe, "probe.elf"),
-            "--disk", self._host.facts.disk,
-        ]  # fmt: skip
-        if plan.guest.kind is GuestKind.LINUX:
-            if self._payload.guest_kernel is None or self._payload.guest_initrd is None:
-                raise InfraFault("this host was given no kernel for Linux guests")
-            argv += ["--guest-kernel", self._ship(self._payload.guest_kernel, "guest-kernel")]
-            argv += ["--guest-initrd", self._ship(self._payload.guest_initrd, "guest-initrd")]
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as text:
-            text.write(to_json(plan))
-            text.flush()
-            self._host.put(Path(text.name), f"{folder}.json", deadline_s=_COPY_S)
+    def close(self) -> None:
+        """End the agent; what it was doing is undone by itself."""
+        agent, self._agent = self._agent, None
+        if agent is not None:
+            agent.close()
 
-        def on_line(line: str) -> None:
+    def _perform(self, plan: Plan, folder: str, out: Path, on_step: Step) -> None:
+        answer: dict[str, Any] = {}
+
+        def on_line(line: str) -> bool:
             try:
                 told = json.loads(line)
             except ValueError:
-                return  # a library's chatter; stdout of the agent is progress, the verdict never depends on it
+                return False  # a library's chatter; stdout of the agent is progress, the verdict never depends on it
             if isinstance(told, dict):
-                on_step(str(told.get("step", "")), told)
+                if "served" in told:
+                    answer.update(told)
+                    return True
+                if "step" in told:
+                    on_step(str(told["step"]), told)
+            return False
 
-        done = self._host.run(argv, deadline_s=plan.deadline_s + _AROUND_S, on_line=on_line)
-        self._host.fetch(folder, out, deadline_s=_COPY_S)
+        request = json.dumps({"plan": to_json(plan), "options": self._options(plan, folder)})
+        if self._agent is None:
+            self._agent = self._host.converse(["python3", self._ship(self._payload.agent, "agent.pyz"), "serve"])
+        self._agent.ask(request, deadline_s=plan.deadline_s + _AROUND_S, on_line=on_line)
+        self._host.fetch(folder, out, deadline_s=_COPY_S, remove=True)
         self._host.check()
         if not (out / "end.json").exists():
             raise InfraFault(
-                f"the agent ended with code {done.code} and left no end.json: {shlex.join(argv)}",
-                hint=done.stderr.decode(errors="replace").strip()[-2000:],
+                f"the agent ended with code {answer['served']} and left no end.json",
+                hint=str(answer.get("stderr", "")).strip()[-2000:],
             )
-        self._host.run(["rm", "-rf", folder, f"{folder}.json"], deadline_s=60)
+
+    def _options(self, plan: Plan, folder: str) -> dict[str, str]:
+        """The agent's options (agent/session.py:Options); what they name is there afterwards."""
+        options = {
+            "out": folder,
+            "probe": self._ship(self._payload.probe, "probe.elf"),
+            "disk": self._host.facts.disk,
+        }
+        if plan.guest.kind is GuestKind.LINUX:
+            if self._payload.guest_kernel is None or self._payload.guest_initrd is None:
+                raise InfraFault("this host was given no kernel for Linux guests")
+            options["guest_kernel"] = self._ship(self._payload.guest_kernel, "guest-kernel")
+            options["guest_initrd"] = self._ship(self._payload.guest_initrd, "guest-initrd")
+        return options
 
     def _ship(self, source: Path, name: str) -> str:
         target = f"{self._remote}/{name}"

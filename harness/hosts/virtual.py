@@ -15,9 +15,9 @@ from qemu.qmp import QMPClient, QMPError
 
 from harness.artifacts.progress import Progress, silent
 from harness.errors import DeadlineExpired, HostLost, KernelFault
-from harness.hosts.base import Completed, HostFacts
+from harness.hosts.base import Completed, Conversation, HostFacts
 from harness.hosts.deadline import Deadline
-from harness.hosts.link import Link
+from harness.hosts.link import Link, Talk
 from harness.hosts.vm import HostMachine, QemuProcess, start_qemu
 from harness.hosts.watch import ConsoleWatch
 
@@ -25,6 +25,9 @@ READY_MARK = b"apf-host: READY "
 """Printed on the console by guest-images/host/init when the SSH server listens."""
 
 BOOT_S = 120.0  # about 4 s alone on a machine; this is for a machine that is busy with other things
+_AFTER_FAULT_S = 60.0
+"""How long a plan may go on after a finding on the console, so that its evidence is complete."""
+
 DISK = "/dev/vdb"
 CMDLINE = "console=ttyS0 panic=-1 oops=panic loglevel=5"  # 5: WARN() is a KERN_WARNING, and must be seen
 
@@ -47,6 +50,8 @@ class VirtualHost:
         self._watch = watch
         self._link = link
         self._tainted = ""
+        self._faulty_since: float | None = None
+        link.check = self._check_gently
 
     @property
     def facts(self) -> HostFacts:
@@ -67,19 +72,38 @@ class VirtualHost:
     def check(self) -> None:
         check(self._vm, self._watch)
 
+    def _check_gently(self) -> None:
+        """Like check(), but what runs on a host with a finding may end first: its evidence says how it came to that.
+
+        A host that panicked is gone in a moment, and blame() finds out why.
+        """
+        self._vm.check()
+        if self._watch.fault() is None:
+            return
+        if self._faulty_since is None:
+            self._faulty_since = time.monotonic()
+        if time.monotonic() - self._faulty_since > _AFTER_FAULT_S:
+            self.check()
+
     def put(self, source: Path, target: str, *, deadline_s: float) -> None:
-        with self._blame():
+        with self.blame():
             self._link.put(source, target, deadline=Deadline.after(deadline_s, f"copying {source.name}"))
 
     def run(
         self, argv: list[str], *, deadline_s: float, on_line: Callable[[str], None] | None = None, root: bool = True
     ) -> Completed:
-        with self._blame():
+        with self.blame():
             return self._link.run(argv, deadline=Deadline.after(deadline_s, argv[0]), on_line=on_line)
 
-    def fetch(self, source: str, target: Path, *, deadline_s: float) -> None:
-        with self._blame():
-            self._link.fetch(source, target, deadline=Deadline.after(deadline_s, f"fetching {source}"))
+    def converse(self, argv: list[str]) -> Conversation:
+        with self.blame():
+            return _BlamingTalk(self, self._link.converse(argv), argv[0])
+
+    def fetch(self, source: str, target: Path, *, deadline_s: float, remove: bool = False) -> None:
+        with self.blame():
+            self._faulty_since = None  # the evidence of a finding may be fetched, within the deadline
+            deadline = Deadline.after(deadline_s, f"fetching {source}")
+            self._link.fetch(source, target, deadline=deadline, remove=remove)
 
     def console_mark(self) -> int:
         return self._watch.size()
@@ -91,7 +115,7 @@ class VirtualHost:
         return f"last lines of the host's console:\n{self._watch.tail()}"
 
     @contextlib.contextmanager
-    def _blame(self) -> Iterator[None]:
+    def blame(self) -> Iterator[None]:
         """When the link goes, the console may say a moment later that it was a panic: that is the better reason."""
         try:
             yield
@@ -104,6 +128,22 @@ class VirtualHost:
                 time.sleep(0.1)
             self._vm.check()
             raise
+
+
+class _BlamingTalk:
+    """A conversation whose loss is blamed on what the console says."""
+
+    def __init__(self, host: VirtualHost, talk: Talk, what: str) -> None:
+        self._host = host
+        self._talk = talk
+        self._what = what
+
+    def ask(self, line: str, *, deadline_s: float, on_line: Callable[[str], bool]) -> None:
+        with self._host.blame():
+            self._talk.ask(line, deadline=Deadline.after(deadline_s, self._what), on_line=on_line)
+
+    def close(self) -> None:
+        self._talk.close()
 
 
 DID_NOT_BOOT = "the virtual host did not boot"

@@ -62,6 +62,8 @@ class Lease:
 
     def drop(self) -> None:
         """End the current host."""
+        if self._performer is not None:
+            self._performer.close()
         self._host = self._performer = None
         stack, self._stack = self._stack, contextlib.ExitStack()
         stack.close()
