@@ -22,6 +22,11 @@ PROBES = (
     ("mm_fault", "p:apf/mm_fault handle_mm_fault addr=$arg2:x64 flags=$arg3:x32"),
     ("mm_fault_ret", "r512:apf/mm_fault_ret handle_mm_fault ret=$retval:x32"),
 )
+BOOT_WITHOUT = (
+    "kvm/kvm_exit", "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "kvm/kvm_inj_virq",
+    "kvm/kvm_vcpu_wakeup", "sched/sched_switch", "apf/mm_fault", "apf/mm_fault_ret",
+)  # fmt: skip
+"""Not recorded while a Linux guest boots: its own business by the hundred thousand, of which no prediction speaks."""
 BUFFER_KIB = 65536
 """Per CPU, allocated by the kernel at once.  An entry has 30 to 90 bytes; booting a Linux guest makes 450 thousand."""
 
@@ -89,8 +94,8 @@ def tracing_root() -> str:
     return root
 
 
-def open_tracing(journal: Journal, name: str) -> Tracing:
-    """Make the instance with all events that this host has, clock mono, not recording yet.
+def open_tracing(journal: Journal, name: str, without: Sequence[str] = ()) -> Tracing:
+    """Make the instance with all events that this host has, but those named; clock mono, not recording yet.
 
     :raise Unsupported: no tracefs, or no KVM events (kvm not loaded).
     """
@@ -98,15 +103,17 @@ def open_tracing(journal: Journal, name: str) -> Tracing:
     missing = [e for e in NEEDED_EVENTS if not os.path.isdir(f"{root}/events/kvm/{e}")]
     if missing:
         raise Unsupported(f"the host's kernel has no trace event kvm:{missing[0]} (is kvm loaded?)")
-    probes = _make_probes(journal, root)
+    probes = [] if set(without) >= {f"apf/{name}" for name, _ in PROBES} else _make_probes(journal, root)
     path = f"{root}/instances/{name}"
     journal.change("instance", path=path)
     os.mkdir(path)
     write_text(f"{path}/tracing_on", "0")
     write_text(f"{path}/trace_clock", "mono")
     write_text(f"{path}/buffer_size_kb", str(BUFFER_KIB))
+    # When the buffer is full the newest events are dropped, so that what there is has no hole in it.
+    write_text(f"{path}/options/overwrite", "0")
     wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", "sched/sched_switch", *probes]
-    events = tuple(e for e in wanted if os.path.isdir(f"{path}/events/{e}"))
+    events = tuple(e for e in wanted if e not in without and os.path.isdir(f"{path}/events/{e}"))
     for event in events:
         write_text(f"{path}/events/{event}/enable", "1")
     return Tracing(root, path, events)

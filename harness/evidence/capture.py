@@ -48,6 +48,7 @@ class Evidence:
     facts: Facts | None
     events: tuple[Event, ...]
     lost: int
+    complete_until_ns: int  # where events were lost: the trace clock up to which none is missing
     guest: guestlog.GuestLog | None
     result: tuple[str, ...]  # a Linux guest's result lines
     counters: Mapping[str, int]
@@ -86,11 +87,12 @@ def decode(files: Mapping[str, bytes]) -> Evidence:
     complete = end.status == "done"
     facts = _facts(_json(files, "facts.json")) if complete or "facts.json" in files else None
     decoded: tuple[Event, ...] = ()
-    lost = 0
+    lost = complete_until_ns = 0
     if facts is not None and (complete or "trace/events.txt" in files):
         trace = ftrace.parse(_need(files, "trace/events.txt").decode(errors="strict"))
         stats = _json(files, "trace/stats.json")
         lost = max(trace.lost, ftrace.lost_by_stats(stats))
+        complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
         _check_entries(trace, stats)
         decoded = tuple(events.decode(trace.lines, facts.vcpu_tids))
     guest: guestlog.GuestLog | None = None
@@ -109,7 +111,7 @@ def decode(files: Mapping[str, bytes]) -> Evidence:
         before, after = _json(files, "counters/before.json"), _json(files, "counters/after.json")
         moved = counters.deltas(before, after, facts.vcpu_tids)
     precondition = _json(files, "precondition.json") if complete or "precondition.json" in files else {}
-    return Evidence(plan, end, facts, decoded, lost, guest, result, moved, precondition, files)
+    return Evidence(plan, end, facts, decoded, lost, complete_until_ns, guest, result, moved, precondition, files)
 
 
 def _check_entries(trace: ftrace.Trace, stats: Mapping[str, Any]) -> None:

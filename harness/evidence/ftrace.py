@@ -8,7 +8,6 @@ colons ("CPU 0/KVM"), so the line is split from the CPU field outwards.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.errors import CaptureDamaged
@@ -87,6 +86,14 @@ def lost_by_stats(stats: dict[str, dict[str, int]]) -> int:
     )
 
 
-def in_order(trace: Trace) -> Iterator[Line]:
-    """The lines by time; equal times keep the file's order."""
-    yield from sorted(trace.lines, key=lambda line: line.t_ns)
+def complete_until(trace: Trace, stats: dict[str, dict[str, int]]) -> int:
+    """Trace clock (ns) up to which nothing is missing, for a trace that lost events.
+
+    A CPU whose buffer was full dropped its newest events, so its last recorded one is the end of what is complete.
+    0 when events were overwritten or a hole is marked inside: then no prefix can be trusted.
+    """
+    if trace.lost or any(cpu.get("overrun") or cpu.get("commit overrun") for cpu in stats.values()):
+        return 0
+    full = {int(name.removeprefix("cpu")) for name, cpu in stats.items() if cpu.get("dropped events")}
+    last = {line.cpu: line.t_ns for line in trace.lines}
+    return min((last.get(cpu, 0) for cpu in full), default=0)

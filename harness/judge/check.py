@@ -46,8 +46,10 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
     )
     found: list[Finding] = []
     for event in evidence.events:
+        if evidence.lost and event.t_ns >= evidence.complete_until_ns:
+            break
         found += (_finding(v) for v in checker.feed(event))
-    for left in checker.finish():
+    for left in () if evidence.lost else checker.finish():
         if isinstance(left, Obligation) and left.suspended:
             continue
         found.append(_finding(left))

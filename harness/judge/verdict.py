@@ -10,7 +10,7 @@ from enum import StrEnum
 from harness.errors import CaptureDamaged
 from harness.evidence.capture import End, Evidence, decode, read_end, read_plan
 from harness.judge.align import MAPPED, WAITED, Alignment, align
-from harness.judge.check import check
+from harness.judge.check import Checked, check
 from harness.judge.episodes import split
 from harness.judge.linux import match_linux
 from harness.judge.match import Finding, ItemRow, TotalRow, View, match_items, match_totals
@@ -82,16 +82,13 @@ def _early(end: End) -> Status | None:
 def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     """Judge decoded evidence whose run reached the guest's program."""
     plan = evidence.plan
-    if evidence.lost:
-        return Verdict(
-            plan.scenario, kernel.name, Status.INCONCLUSIVE,
-            f"the kernel lost {evidence.lost} trace events: what is not there proves nothing",
-        )  # fmt: skip
     unproved = next(problems(plan, evidence.precondition), "")
     if unproved:
         return Verdict(plan.scenario, kernel.name, Status.INCONCLUSIVE, f"precondition: {unproved}")
     prediction = predict(plan, kernel, evidence.precondition or None)
     checked = check(evidence, kernel, prediction)
+    if evidence.lost:
+        return _cut(evidence, kernel, prediction, checked)
     totals_seen = seen_totals(evidence, checked.counts)
     if plan.guest.kind is GuestKind.LINUX:
         rows: tuple[ItemRow, ...] = ()
@@ -126,6 +123,23 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
 
 
 _LAST = ("total",)
+
+
+def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:
+    """A trace that lost events can convict, never acquit: by a rule broken before the first loss, or by the guest's own
+    log, which loses nothing."""
+    findings = [*checked.findings, *_ending(evidence, prediction)]
+    lost = f"the kernel lost {evidence.lost} trace events"
+    ordered = tuple(sorted(findings, key=lambda f: (f.line == 0, f.line)))
+    return Verdict(
+        scenario=evidence.plan.scenario,
+        kernel=kernel.name,
+        status=Status.FAIL if ordered else Status.INCONCLUSIVE,
+        reason=f"{_first(ordered)}; {lost}" if ordered else f"{lost}: what is not there proves nothing",
+        findings=ordered,
+        timeline=_timeline(evidence, ordered),
+        taints=evidence.end.status != "done" or bool(checked.host_trouble),
+    )
 
 
 def _view(evidence: Evidence) -> View:

@@ -236,3 +236,35 @@ def test_kernel_trouble_in_the_host_log_is_a_fail() -> None:
     files["host/dmesg.txt"] = b"[  12.0] WARNING: CPU: 0 PID: 1 at virt/kvm/async_pf.c:90\n"
     verdict = judge_capture(files, model())
     assert verdict.status is Status.FAIL and verdict.taints
+
+
+def cut_after(pattern: str, lost: int = 3) -> Files:
+    """As if the buffer of that line's CPU had been full from there on."""
+    files = load("S29")
+    lines = files["trace/events.txt"].decode().splitlines()
+    at = next(i for i, x in enumerate(lines) if re.search(pattern, x))
+    stats = json.loads(files["trace/stats.json"])
+    kept = lines[: at + 1]
+    for cpu, row in stats.items():
+        row["entries"] = sum(f"[{int(cpu.removeprefix('cpu')):03}]" in x for x in kept if not x.startswith("#"))
+        row["dropped events"] = lost if f"[{int(cpu.removeprefix('cpu')):03}]" in kept[-1] else 0
+    return {
+        **files,
+        "trace/events.txt": "\n".join(kept).encode() + b"\n",
+        "trace/stats.json": json.dumps(stats).encode(),
+    }
+
+
+def test_a_cut_trace_never_acquits_but_convicts_by_what_comes_before_the_cut() -> None:
+    clean = judge_capture(cut_after("kvm_async_pf_completed"), model())
+    assert clean.status is Status.INCONCLUSIVE and "lost" in clean.reason
+    broken = edit_trace(
+        cut_after("kvm_async_pf_completed"), edit("not_present: token 0x1000", "not_present: token 0x0")
+    )
+    verdict = judge_capture(broken, model())
+    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "D03"
+
+
+def test_a_guest_that_never_ended_is_a_fail_even_with_a_cut_trace() -> None:
+    files = change_json(cut_after("kvm_async_pf_completed"), "end.json", lambda r: r.update(status="guest-timeout"))
+    assert judge_capture(files, model()).status is Status.FAIL
