@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.report.results import Status
+from harness.judge.status import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.report.results import Status
+from harness.judge.status import Status
 from harness.run.judging import judge_folder
 
 _HELP = """\

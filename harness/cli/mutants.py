@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from harness.judge.status import Status
 from harness.report.mutants import Line, mutants_table
-from harness.report.results import Status
 from harness.report.terminal import Screen
 from harness.run.mutants import KERNEL, Mutant, Trial, choose, load_mutants, run_mutants
 from harness.run.request import Request

@@ -156,7 +156,7 @@ def _totals(answer: Prediction, width: int) -> list[str]:
 
 
 def _count(count: Count) -> str:
-    return f"{count.low}.." if count.high >= 10**9 else str(count)
+    return str(count)
 
 
 def _event(event: Any) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from harness.judge.match import ItemRow
-from harness.judge.verdict import Status, Verdict
+from harness.judge.status import Status
+from harness.judge.verdict import Verdict
 from harness.scenario.plan import Backing, Plan, SwapKind
 
 _COUNTED = ("NPt", "NPh", "REP", "MAJ_V", "MIN_V", "PGMAJ", "PSWPIN", "BIO_V", "BIO_W", "MAJ_W")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from harness.errors import CaptureDamaged
 from harness.evidence.capture import End, Evidence, decode, read_end, read_plan
@@ -16,19 +15,12 @@ from harness.judge.linux import match_linux
 from harness.judge.match import Finding, ItemRow, TotalRow, View, match_items, match_totals
 from harness.judge.precondition import problems
 from harness.judge.predict import predict
+from harness.judge.status import Status
 from harness.judge.strays import unexplained
 from harness.judge.totals import seen_totals
 from harness.model.kernels import KernelModel
 from harness.model.situation import Prediction
 from harness.scenario.plan import GuestKind, Op, Plan
-
-
-class Status(StrEnum):
-    PASS = "PASS"
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    UNSUPPORTED = "UNSUPPORTED"
-    ERROR = "ERROR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +81,7 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     checked = check(evidence, kernel, prediction)
     if evidence.lost:
         return _cut(evidence, kernel, prediction, checked)
-    totals_seen = seen_totals(evidence, checked.counts)
+    totals_seen = seen_totals(evidence, checked.counts, kernel)
     if plan.guest.kind is GuestKind.LINUX:
         rows: tuple[ItemRow, ...] = ()
         findings = list(match_linux(evidence, prediction))
@@ -173,6 +165,13 @@ def _status(
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
     if findings:
         return Status.FAIL, ""
+    if evidence.end.status == "guest-timeout":
+        # Only a predicted one comes here.  The deadline proves no more than that nothing came until then.
+        stuck = ", ".join(str(i.index) for i in prediction.items if not i.ends)
+        return Status.PASS, (
+            f"stopped at its deadline of {evidence.plan.deadline_s} s: the model says that the program never ends"
+            f" (items {stuck or 'none'}); all that happened until then is as predicted"
+        )
     return Status.PASS, ""
 
 

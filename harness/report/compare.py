@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 
 from harness.judge.compare import Comparison, Difference, observed
-from harness.judge.verdict import Status
+from harness.judge.status import Status
 
 MAIL_LINES = 40
 _WIDTH = 76

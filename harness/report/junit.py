@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-from harness.report.results import Row, RunResult, Status
+from harness.judge.status import Status
+from harness.report.results import Row, RunResult
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

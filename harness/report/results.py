@@ -5,17 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-
-class Status(StrEnum):
-    """A verdict in one word; only PASS is green by itself."""
-
-    PASS = "PASS"
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    UNSUPPORTED = "UNSUPPORTED"
-    ERROR = "ERROR"
+from harness.judge.status import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from harness.report.results import RunResult, Status
+from harness.judge.status import Status
+from harness.report.results import RunResult
 
 
 def tap_text(result: RunResult) -> str:

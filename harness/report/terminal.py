@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from harness.report.results import Row, RunResult, Status
+from harness.judge.status import Status
+from harness.report.results import Row, RunResult
 
 _COLOUR = {
     Status.PASS: "32",
@@ -34,8 +35,7 @@ class Screen:
         self._clock = clock
         self.is_terminal = stream.isatty()
         self._drawn = False
-        self._last = ""
-        self._told_at = float("-inf")
+        self._told: dict[str, tuple[str, float]] = {}  # by scope: work goes on in several at once
         self._prefix = ""
 
     def scope(self, prefix: str) -> None:
@@ -48,19 +48,20 @@ class Screen:
         now = self._clock()
         # Numbers advance; the same words with other numbers are the same work.
         work = "".join(c for c in text if not c.isdigit())
+        last, told_at = self._told.get(self._prefix, ("", float("-inf")))
         if done is not None:
             text += f" {done * 100:.0f} %"
         if self.is_terminal:
-            if work == self._last and now - self._told_at < _DRAW_EVERY_S:
+            if work == last and now - told_at < _DRAW_EVERY_S:
                 return
             width = shutil.get_terminal_size().columns
             self._stream.write(f"\r\x1b[2K{text[: max(10, width - 1)]}")
             self._drawn = True
         else:
-            if work == self._last and now - self._told_at < _LOG_EVERY_S:
+            if work == last and now - told_at < _LOG_EVERY_S:
                 return
             self._stream.write(f"{text}\n")
-        self._last, self._told_at = work, now
+        self._told[self._prefix] = work, now
         self._stream.flush()
 
     def line(self, text: str = "") -> None:
@@ -74,12 +75,12 @@ class Screen:
         if self._drawn:
             self._stream.write("\r\x1b[2K")
             self._stream.flush()
+            self._told.clear()
         self._drawn = False
-        self._last = ""
 
     def verdict(self, row: Row) -> None:
         """One verdict, as soon as it is there."""
-        reason = f"  {row.reason.splitlines()[0]}" if row.reason and row.status is not Status.PASS else ""
+        reason = f"  {row.reason.splitlines()[0]}" if row.reason else ""
         self.line(f"{self.paint(row.status):<12} {row.key} ({row.seconds:.1f} s){reason}")
 
     def paint(self, status: Status) -> str:
@@ -100,7 +101,7 @@ def table(result: RunResult) -> list[str]:
             body.append([name, key.kernel, "missing", *("-" for _ in _COLUMNS), "-"])
             continue
         body.append([name, key.kernel, row.status.value, *(_cell(row, c) for c in _COLUMNS), f"{row.seconds:.1f}"])
-        if row.status is not Status.PASS:
+        if row.reason or row.status is not Status.PASS:
             notes += [f"{key}: {row.status}: {line}" if n == 0 else f"    {line}"
                       for n, line in enumerate(row.reason.splitlines() or ["no reason given"])]  # fmt: skip
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from harness.errors import ApfError, BuildFailed, InfraFault, UsageError
 from harness.hosts.virtual import DID_NOT_BOOT
-from harness.report.results import Row, Status
+from harness.judge.status import Status
+from harness.report.results import Row
 
 
 class Answer(IntEnum):

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import CaptureDamaged
+from harness.judge.status import Status
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel, kernel_for
-from harness.report.results import Status
 from harness.report.verdict import verdict_text
 
 
@@ -61,7 +61,7 @@ def judge_folder(folder: Path, variant: str) -> Judged:
     files = read_capture(folder)
     verdict = judge_capture(files, model_of(files, variant))
     return Judged(
-        Status(verdict.status.value),
+        verdict.status,
         verdict.reason,
         verdict_text(verdict),
         dict(verdict.seen),

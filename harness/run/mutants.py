@@ -16,7 +16,8 @@ from typing import Any
 
 from harness.artifacts import layout
 from harness.errors import CatalogError, UsageError
-from harness.report.results import Key, Row, Status
+from harness.judge.status import Status
+from harness.report.results import Key, Row
 from harness.run.request import Observer, Request
 from harness.run.runner import perform_jobs
 from harness.run.select import Job

@@ -6,7 +6,7 @@ from __future__ import annotations
 import traceback
 
 from harness.errors import ApfError, CaptureDamaged, KernelFault, Unsupported
-from harness.report.results import Status
+from harness.judge.status import Status
 
 
 def status_of(exc: Exception) -> tuple[Status, str, str]:

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 
+from harness.judge.status import Status
 from harness.report.json import results_json
-from harness.report.results import Key, Row, RunResult, Status
+from harness.report.results import Key, Row, RunResult
 
 AVOCADO = Path(sys.executable).with_name("avocado")
 SCENARIO = """

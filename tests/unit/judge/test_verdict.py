@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.judge.verdict import Status, judge_capture
+from harness.judge.status import Status
+from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
 
 CAPTURES = Path(__file__).parents[2] / "data/captures"

@@ -9,9 +9,10 @@ from xml.etree import ElementTree as ET
 import junitparser
 import pytest
 
+from harness.judge.status import Status
 from harness.report.json import results_json
 from harness.report.junit import junit_xml
-from harness.report.results import Key, Row, RunResult, Status
+from harness.report.results import Key, Row, RunResult
 from harness.report.tap import tap_text
 
 REASON = "no dm-delay on this host \x1b[31m& <that> is all\x00"

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import io
 
-from harness.report.results import Key, Row, RunResult, Status
+from harness.judge.status import Status
+from harness.report.results import Key, Row, RunResult
 from harness.report.terminal import Screen, table
 
 

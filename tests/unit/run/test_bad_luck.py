@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.results import Row, Status
+from harness.judge.status import Status
+from harness.report.results import Row
 from harness.run.judging import end_status
 from harness.run.request import Request
 from harness.run.runner import run

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraFault
-from harness.report.results import Key, Row, RunResult, Status
+from harness.judge.status import Status
+from harness.report.results import Key, Row, RunResult
 from harness.run.folder import RunFolder
 from harness.run.prepare import trial_plan
 from harness.scenario.plan import Plan, from_json
