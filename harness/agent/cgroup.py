@@ -72,7 +72,12 @@ def enter(path: str, pid: int) -> None:
 
 
 def reclaim(path: str, byte_count: int) -> bool:
-    """memory.reclaim (5.19; mm/memcontrol.c:memory_reclaim): True when the kernel says it got that much."""
+    """memory.reclaim (5.19; mm/memcontrol.c:memory_reclaim): True when the kernel says it got that much.
+
+    Before 5.19 a memory.high below the usage: mm/memcontrol.c:memory_high_write reclaims in the thread that writes it.
+    """
+    if not os.path.exists(f"{path}/memory.reclaim"):
+        return _reclaim_by_high(path, byte_count)
     try:
         write_text(f"{path}/memory.reclaim", str(byte_count))
     except OSError as exc:
@@ -80,3 +85,12 @@ def reclaim(path: str, byte_count: int) -> bool:
             raise
         return False
     return True
+
+
+def _reclaim_by_high(path: str, byte_count: int) -> bool:
+    goal = max(int(read_text(f"{path}/memory.current")) - byte_count, 0)
+    try:
+        write_text(f"{path}/memory.high", str(goal))
+        return int(read_text(f"{path}/memory.current")) <= goal
+    finally:
+        write_text(f"{path}/memory.high", "max")

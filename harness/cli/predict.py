@@ -15,7 +15,6 @@ from harness.errors import ModelError
 from harness.judge.predict import predict
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel, find_kernel, kernel_for
-from harness.model.outcomes import Count
 from harness.model.situation import ItemPrediction, Prediction
 from harness.run.select import select
 from harness.run.sources import default_scenarios, read_scenarios
@@ -144,7 +143,7 @@ def _ranges(numbers: list[int]) -> str:
 def _totals(answer: Prediction, width: int) -> list[str]:
     shown = {k: v for k, v in answer.totals.items() if v.high}
     lines = ["", "totals (not listed: 0)"]
-    lines += textwrap.wrap("  ".join(f"{k}={_count(v)}" for k, v in shown.items()), width - 2,
+    lines += textwrap.wrap("  ".join(f"{k}={v}" for k, v in shown.items()), width - 2,
                            initial_indent="  ", subsequent_indent="  ", break_long_words=False)  # fmt: skip
     reasons: dict[str, list[str]] = {}
     for name, count in shown.items():
@@ -153,10 +152,6 @@ def _totals(answer: Prediction, width: int) -> list[str]:
     for reason, names in reasons.items():
         lines += textwrap.wrap(f"{', '.join(names)}: {reason}", width, initial_indent="  ", subsequent_indent="    ")
     return lines
-
-
-def _count(count: Count) -> str:
-    return str(count)
 
 
 def _event(event: Any) -> str:

@@ -12,7 +12,13 @@ from typing import Any
 
 from harness.errors import CaptureDamaged
 
-_VMSTAT = {"PSWPIN": "pswpin", "RA": "swap_ra", "RAH": "swap_ra_hit", "SWPIN_ZERO": "swpin_zero"}
+_VMSTAT = {
+    "PGMAJ_HOST": "pgmajfault",
+    "PSWPIN": "pswpin",
+    "RA": "swap_ra",
+    "RAH": "swap_ra_hit",
+    "SWPIN_ZERO": "swpin_zero",
+}
 _MEMCG = {"PGMAJ": "pgmajfault"}
 _KVM = {
     "PF_GUEST": "pf_guest",

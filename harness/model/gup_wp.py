@@ -18,7 +18,7 @@ def do_wp_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     if page.vma.backing in SHARED:
         return (yield from wp_page_shared(ctx))
     swap, folio = page.swap, page.folio
-    alone = swap is None or swap.count == 1
+    alone = swap is None or (swap.count == 1 and not ctx.kernel.wp_counts_references)
     if folio is not None and not folio.ksm and alone and page.vma.backing is Backing.ANON:
         ctx.change(pte=Pte.WRITABLE, swap=swap if folio.writeback else None)
         ctx.step("the only user of an anonymous folio", "reuse", "the PTE becomes writable")

@@ -57,6 +57,8 @@ class KernelModel:
     congested_single_page: bool = False  # cluster mode: congested device reads one page synchronously (5.10)
     large_folio_swapin: bool = False  # synchronous devices may swap in a large folio (6.12)
     pgfault_counts_retry: bool = True  # PGFAULT at each handle_mm_fault entry, RETRY attempts too (not 6.12)
+    wp_counts_references: bool = False  # do_wp_page reuses only if page_count is 1: not while in the swap cache (5.10)
+    memcg_events_batched: bool = False  # memory.stat shows an event only when a CPU has 33 of them (5.10)
 
     # --- the async page fault protocol (behaviour.md B.18)
     repeated_fault_event: str = "kvm_async_pf_repeated_fault"
@@ -101,6 +103,7 @@ def _base(variant: Variant, name: str, release: tuple[int, ...], **fields: objec
 def _nowait_5_10(sub: int) -> KernelModel:
     return KernelModel(
         name="nowait-5.10", variant=Variant.NOWAIT, release=(5, 10, sub), do_poll=True, congested_single_page=True,
+        wp_counts_references=True, memcg_events_batched=True,
         repeated_fault_event="kvm_async_pf_doublefault", token_with_paging_off=True, cr0_pg_clears_queue=True,
         cr0_pg_set_requests_ready=False, halt_polls=True, can_do_checks_vmexit=False, token_never_zero=sub >= 103,
         lapic_disabled_defers=sub >= 119, always_flush_work=sub >= 215,

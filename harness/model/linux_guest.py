@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.model.kernels import KernelModel, Variant
-from harness.model.outcomes import Count
+from harness.model.outcomes import UNBOUNDED, Count
 from harness.model.simulate_world import TOTALS
 from harness.model.situation import Prediction
 
-UNBOUNDED = 10**9
 _APF = ("TRY", "NP", "NPt", "NPh", "REP", "FAIL", "DONE", "RDY", "INJ", "PF_GUEST")
 _TOKENS = ("NPt", "INJ", "PF_GUEST")
 _OWN = "a Linux guest's own text and data are missing too"

@@ -6,6 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+UNBOUNDED = 10**9
+"""Upper end of a count that has none."""
+
 
 class Outcome(StrEnum):
     """The outcome codes of behaviour.md, as seen from the vCPU thread V."""
@@ -39,4 +42,6 @@ class Count:
         return self.low <= n <= self.high
 
     def __str__(self) -> str:
-        return str(self.low) if self.low == self.high else f"{self.low}..{self.high}"
+        if self.low == self.high:
+            return str(self.low)
+        return f"{self.low}.." if self.high >= UNBOUNDED else f"{self.low}..{self.high}"

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.model.outcomes import Count, Outcome
+from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.simulate_run import Machine, run_once
 from harness.model.simulate_world import TOTALS, Fault, ItemLog
 from harness.model.situation import ItemPrediction, Prediction, Situation, StepKind, Timing, with_timing
 
 MS = 1_000_000
-UNBOUNDED = 10**9
-"""Upper end of a count that has none."""
-
 TIMINGS = (
     Timing(),
     Timing("slow workers", worker_ns=3 * MS),
@@ -58,6 +55,7 @@ def simulate(situation: Situation) -> Prediction:
     first = runs[0].machine
     items = tuple(_item(n, runs, situation) for n in range(len(situation.steps)))
     totals = {name: _count(name, runs) for name in TOTALS}
+    totals["PGMAJ_HOST"] = Count(totals["PGMAJ"].low, UNBOUNDED, "vmstat counts the major faults of the whole host")
     notes = tuple(dict.fromkeys(note for r in runs for note in r.machine.world.notes))
     return Prediction(
         kernel=situation.kernel.name,

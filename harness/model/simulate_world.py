@@ -24,7 +24,7 @@ TOTALS = (
     "MAJ_V", "MIN_V", "MAJ_W", "MIN_W", "PGMAJ", "PSWPIN", "RA", "RAH", "SWPIN_ZERO", "BIO_V", "BIO_W", "BIO_OTHER",
     "READ_V", "READ_W", "READ_OTHER", "FAST", "MINOR", "SYNC", "BLOCK",
 )  # fmt: skip
-"""Every key of Prediction.totals.
+"""Every key of Prediction.totals but PGMAJ_HOST, PGMAJ as /proc/vmstat shows it: of the whole host.
 
 READ_*: pages read from the device by vCPU threads (V), kworkers (W) and others; BIO_*: their bios.  ACC: interrupts of
 the ready vector, those of wake-alls (RDY_ALL) included; RDY: without these.  FAST, MINOR, SYNC, BLOCK: page faults by

@@ -247,8 +247,8 @@ class Leg:
     """A walk from its start or wake-up to its next sleep or its end.
 
     ``wait``: why it sleeps, None if it ended.  ``end``, ``outcome``, ``errno``, ``is_async``, ``writable`` count only
-    when it ended.  ``reads``, ``counters``, ``steps`` are those of this leg alone.  ``invalidated``: the walk has, up to
-    here, replaced a present PTE, so that KVM refuses the mapping as stale.
+    when it ended.  ``reads``, ``counters``, ``steps`` are those of this leg alone.  ``invalidated``: the walk has up to
+    here replaced a present PTE, so that KVM refuses the mapping as stale.
     """
 
     page: HostPage

@@ -12,8 +12,8 @@ from harness.judge.predict import predict, situation_of
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
 from harness.model.kernels import find_kernel
 from harness.model.linux_guest import LinuxGuest, predict_linux
-from harness.model.outcomes import Count, Outcome
-from harness.model.simulate import UNBOUNDED, simulate
+from harness.model.outcomes import UNBOUNDED, Count, Outcome
+from harness.model.simulate import simulate
 from harness.model.situation import Prediction, Situation
 from harness.scenario import plan as p
 

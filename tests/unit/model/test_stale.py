@@ -7,6 +7,7 @@ and its test of it.  Found on Debian's 6.1.192 with writes to pages whose zero p
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from harness.model.gup import fault_walk
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Outcome
+from harness.model.pages import SwapSlot
 from harness.model.readahead import ReadaheadState
 from harness.model.states import page_in_state
 from harness.model.story import tell
@@ -65,3 +67,11 @@ def test_a_read_of_the_zero_page_is_not_stale(kernel: str) -> None:
     walk = fault_walk(find_kernel(kernel), write=False, vcpu=VcpuView())
     leg = walk.run(page_in_state("anon", "zero-page"), ReadaheadState())
     assert leg.end is End.MAPPED and not leg.invalidated and not leg.writable
+
+
+def test_5_10_copies_a_page_that_is_still_in_the_swap_cache() -> None:
+    """do_wp_page of 5.10 wants page_count 1, and the swap cache holds one reference; later kernels free the slot."""
+    page = replace(page_in_state("anon", "read-only"), swap=SwapSlot())
+    for name, ends in (("nowait-5.10", [End.STALE, End.MAPPED]), ("nowait-6.1", [End.MAPPED])):
+        story = tell(find_kernel(name), page, write=True)
+        assert [a.end.end for a in story.acts] == ends, name
