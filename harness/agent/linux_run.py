@@ -12,10 +12,8 @@ from harness.agent.actions import Actor, perform_timed
 from harness.agent.cmdline import GuestFiles, build_qemu_argv
 from harness.agent.guest import Guest, start_guest
 from harness.agent.pageout import PreconditionFailed, swap_everything_out
-from harness.agent.session import Session
+from harness.agent.session import BOOT_WORKLOAD, Session
 from harness.agent.watch import READY_SECONDS, End, first_of, watch_result
-
-BOOT_WORKLOAD = "boot"
 
 
 async def run_linux(session: Session) -> End:

@@ -18,13 +18,14 @@ from harness.agent.files import need_file, read_text, selected
 from harness.agent.guest import Guest
 from harness.agent.ramfile import make_ram_file
 from harness.agent.swap import Device
-from harness.agent.tracing import Tracing, open_tracing
+from harness.agent.tracing import BOOT_WITHOUT, Tracing, open_tracing
 from harness.agent.undo import Journal
 from harness.errors import Unsupported
 from harness.scenario.plan import Backing, GuestKind, Plan, SwapKind
 
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 _KSM = "/sys/kernel/mm/ksm/run"
+BOOT_WORKLOAD = "boot"
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 
 
@@ -73,7 +74,8 @@ class Session:
             self._use_device(self.device)
         if self.options.accel == "kvm":
             self.group = make_cgroup(self.journal, self.name)
-            self.tracing = open_tracing(self.journal, self.name)
+            boots = self.plan.guest.kind is GuestKind.LINUX and self.plan.guest.workload == BOOT_WORKLOAD
+            self.tracing = open_tracing(self.journal, self.name, BOOT_WITHOUT if boots else ())
 
     def _check_needs(self) -> None:
         guest, facts = self.plan.guest, self.facts

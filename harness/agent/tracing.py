@@ -22,11 +22,8 @@ PROBES = (
     ("mm_fault", "p:apf/mm_fault handle_mm_fault addr=$arg2:x64 flags=$arg3:x32"),
     ("mm_fault_ret", "r512:apf/mm_fault_ret handle_mm_fault ret=$retval:x32"),
 )
-BOOT_WITHOUT = (
-    "kvm/kvm_exit", "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "kvm/kvm_inj_virq",
-    "kvm/kvm_vcpu_wakeup", "sched/sched_switch", "apf/mm_fault", "apf/mm_fault_ret",
-)  # fmt: skip
-"""Not recorded while a Linux guest boots: its own business by the hundred thousand, of which no prediction speaks."""
+BOOT_WITHOUT = ("kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret")
+"""Not recorded while a Linux guest boots: its own business by the ten thousand, of which no prediction speaks."""
 BUFFER_KIB = 65536
 """Per CPU, allocated by the kernel at once.  An entry has 30 to 90 bytes; booting a Linux guest makes 450 thousand."""
 

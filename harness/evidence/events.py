@@ -118,6 +118,22 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "mm_fault": (Kind.MM_FAULT, re.compile(r"\(.*\) addr=(0x[0-9a-f]+) flags=(0x[0-9a-f]+)"), _mm_fault),
     "mm_fault_ret": (Kind.MM_FAULT_RET, re.compile(r"\(.*\) ret=(0x[0-9a-f]+)"), _hex("value")),
 }
+_SEVERAL = {
+    "kvm_msr": (Kind.WRMSR, Kind.RDMSR),
+    "kvm_inj_exception": (Kind.INJ, Kind.INJ_OTHER),
+    "sched_switch": (Kind.OUT, Kind.IN),
+}
+
+
+def kinds_of(names: Iterable[str]) -> frozenset[Kind]:
+    """The kinds that a trace can have where these tracepoints were recorded ("system/event"); CLEAR always."""
+    found = {Kind.CLEAR}
+    for name in names:
+        event = name.rpartition("/")[2]
+        found.update(_SEVERAL.get(event) or (k for k, *_ in filter(None, [_FORMATS.get(event)])))
+    return frozenset(found)
+
+
 _SWITCH = re.compile(
     r"prev_comm=.* prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+) ==> .* next_pid=(\d+) next_prio=-?\d+"
 )

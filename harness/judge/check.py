@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.evidence.capture import Evidence
+from harness.evidence.capture import Evidence, Facts
+from harness.evidence.events import kinds_of
 from harness.judge.context import context_of, initial
 from harness.judge.match import Finding
 from harness.model.events import Kind
@@ -36,13 +37,12 @@ class Checked:
 def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> Checked:
     """Feed every event to the protocol checker, then look at the logs."""
     plan = evidence.plan
-    without = frozenset() if evidence.facts and evidence.facts.has_mm_fault else {Kind.MM_FAULT, Kind.MM_FAULT_RET}
     checker = Checker(
         kernel,
         plan.guest.vcpus,
         initial=initial(plan),
         context=context_of(evidence, prediction),
-        recorded=ALL_KINDS - without,
+        recorded=_recorded(evidence.facts),
     )
     found: list[Finding] = []
     for event in evidence.events:
@@ -62,6 +62,14 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         unchecked=tuple((u.rule, u.reason) for u in checker.unchecked),
         host_trouble=trouble,
     )
+
+
+def _recorded(facts: Facts | None) -> frozenset[Kind]:
+    """What the agent says that it recorded; captures that do not say have everything but, maybe, the probes."""
+    if facts is not None and facts.raw.get("trace_events"):
+        return kinds_of(facts.raw["trace_events"])
+    without = frozenset() if facts and facts.has_mm_fault else {Kind.MM_FAULT, Kind.MM_FAULT_RET}
+    return ALL_KINDS - without
 
 
 def _finding(what: Violation | Obligation) -> Finding:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.agent.cmdline import GuestFiles, build_qemu_argv
+from harness.agent.cmdline import GuestFiles, build_qemu_argv, linux_cmdline
 from harness.errors import UsageError
 from harness.scenario import plan as p
 from tests.unit.agent.conftest import make_plan
@@ -63,8 +63,18 @@ def test_linux_on_q35() -> None:
         "-chardev", "socket,id=serial,fd=9,logfile=console.txt", "-serial", "chardev:serial",
         "-chardev", "file,id=result,path=result.txt", "-device", "isa-debugcon,iobase=0xe9,chardev=result",
         "-kernel", "bzImage", "-initrd", "guest.cpio",
-        "-append", "console=ttyS0 quiet apf.nonce=123456789abcdef apf.workload=touch apf.pages=100 no-kvmapf",
+        "-append", linux_cmdline(plan),
     ]  # fmt: skip
+    words = linux_cmdline(plan).split()
+    assert words[0] == "console=ttyS0" and "quiet" in words
+    assert words[-4:] == ["apf.nonce=123456789abcdef", "apf.workload=touch", "apf.pages=100", "no-kvmapf"]
+
+
+@pytest.mark.parametrize(("kind", "clock"), [(p.GuestKind.PROBE, "rtc=off"), (p.GuestKind.LINUX, "rtc=on")])
+def test_only_linux_gets_a_clock(kind: p.GuestKind, clock: str) -> None:
+    plan = replace(make_plan(pages=0), guest=p.Guest(kind=kind))
+    argv = build_qemu_argv(plan, GuestFiles("qemu", "k", "i", "console.txt"))
+    assert clock in argv[argv.index("-machine") + 1].split(",")
 
 
 def test_memfd() -> None:

@@ -71,7 +71,7 @@ def test_extents_tell_pieces(tmp_path: Path) -> None:
 
 
 def test_dropped_pages_are_out_of_the_page_cache() -> None:
-    plan = replace(make_plan(pages=1), guest=p.Guest(memory_mib=18))
+    plan = replace(make_plan(pages=1), guest=p.Guest(memory_mib=20))
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # on a disk: tmpfs drops nothing
         _drop(Path(folder) / "ram", plan)
 
@@ -80,7 +80,7 @@ def _drop(path: Path, plan: p.Plan) -> None:
     ramfile.make_ram_file(str(path), plan)
     fd = os.open(path, os.O_RDWR)
     try:
-        size = 18 << 20
+        size = 20 << 20
         before = ramfile.cached_pages(fd, size)
         assert before[plan.pages[0].gpa >> 12] & 1
         ramfile.drop_pages(fd, [(p.POOL_GPA, size)])

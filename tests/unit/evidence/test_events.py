@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import CaptureDamaged
-from harness.evidence.events import decode
+from harness.evidence.events import decode, kinds_of
 from harness.evidence.ftrace import Line
 from harness.model.events import Event, Kind
 
@@ -92,3 +92,8 @@ def test_a_switch_between_two_vcpus_is_two_events() -> None:
 def test_what_cannot_be_accounted_for_is_damage(event: str, text: str) -> None:
     with pytest.raises(CaptureDamaged, match=r"events\.txt:7"):
         one(event, text)
+
+
+def test_kinds_that_a_trace_can_have() -> None:
+    got = kinds_of(["kvm/kvm_entry", "kvm/kvm_msr", "sched/sched_switch", "apf/mm_fault_ret", "kvm/of_tomorrow"])
+    assert got == {Kind.ENTRY, Kind.WRMSR, Kind.RDMSR, Kind.OUT, Kind.IN, Kind.MM_FAULT_RET, Kind.CLEAR}
