@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.judge.predict import situation_of
@@ -14,7 +15,7 @@ from harness.model.protocol import Checker, Context
 from harness.model.protocol_types import FaultState
 from harness.model.simulate import TIMINGS
 from harness.model.simulate_run import run_once
-from harness.model.situation import with_timing
+from harness.model.situation import Timing, with_timing
 from harness.scenario import plan as p
 from tests.unit.model.test_protocol import DAMAGE, at, still_live_at_entry
 from tests.unit.model.test_simulate_protocol import EMITTED, plans
@@ -38,23 +39,37 @@ def judge(trace: list[Event], plan: p.Plan) -> set[str]:
     return {v.rule for v in (*found, *checker.finish()) if v.rule not in ("D29", "D36", "D40")}
 
 
-@pytest.mark.parametrize("name", CHOSEN)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plan=plans(), timing=st.sampled_from(TIMINGS), number=st.integers(0, 1000))
-def test_damage_to_a_simulated_run_is_caught(name: str, plan: p.Plan, timing: object, number: int) -> None:
-    choose, damage, expected = DAMAGE[name]
+def damage_one_run(caught: Counter[str], plan: p.Plan, timing: Timing, number: int) -> None:
+    """Every damage that has a place in this run, one after the other."""
     plan = p.changed(
         plan,
         guest=p.changed(plan.guest, vcpus=2),
         items=tuple(p.changed(i, vcpu=i.vcpu % 2) for i in plan.items if i.op not in (p.Op.WRMSR, p.Op.PAGING)),
     )
-    trace = run_once(with_timing(situation_of(plan, KERNEL), timing)).world.events  # type: ignore[arg-type]
+    trace = run_once(with_timing(situation_of(plan, KERNEL), timing)).world.events
     assert judge(trace, plan) == set()
-    place = at(trace, choose, number)
-    assume(place is not None)
-    assert place is not None
-    assume(name != "second token for a live page" or still_live_at_entry(trace, place))
-    assert expected & judge(damage(list(trace), place), plan), f"{trace[place]}"
+    for name in CHOSEN:
+        choose, damage, expected = DAMAGE[name]
+        place = at(trace, choose, number)
+        if place is None or (name == "second token for a live page" and not still_live_at_entry(trace, place)):
+            continue
+        if name == "drop REP" and not enters_again(trace, place):
+            continue  # the run was cut there: a TRY whose blocking GUP still sleeps is legal
+        assert expected & judge(damage(list(trace), place), plan), f"{name}: {trace[place]}"
+        caught[name] += 1
+
+
+def enters_again(trace: list[Event], place: int) -> bool:
+    """The vCPU goes on after this event: it is not asleep when the deadline cuts the run."""
+    return any(e.kind is Kind.ENTRY and e.vcpu == trace[place].vcpu for e in trace[place:])
+
+
+def test_damage_to_a_simulated_run_is_caught() -> None:
+    caught: Counter[str] = Counter()
+    damage_one_run(caught)
+    assert [name for name in CHOSEN if not caught[name]] == [], "damage that had a place in none of the runs"
 
 
 def test_the_simulated_runs_have_what_is_damaged() -> None:
