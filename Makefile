@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Every target is listed by `make help`.  Variables: SCENARIOS='S2* S31', KERNELS='debian-6.1 noio-6.1', RESULTS=DIR.
 SCENARIOS ?=
-KERNELS ?= debian-6.1
+KERNELS ?= debian-6.1 noio-6.1
 RESULTS ?= results
 PYTHON := .venv/bin/python
 APF := $(PYTHON) -m harness.cli
@@ -50,14 +50,18 @@ format: $(STAMP) ## rewrite the sources in the house format
 smoke: $(STAMP) ## a few scenarios on a virtual host, in minutes
 	$(APF) run tag:smoke --results "$(RESULTS)"
 
-e2e: $(STAMP) ## the scenarios SCENARIOS (default: all) on the kernels KERNELS, judged; results/latest
-	$(APF) run $(SCENARIOS) --kernel "$(KERNELS)" --results "$(RESULTS)"
+e2e: $(STAMP) ## the scenarios SCENARIOS (default: all) on the kernels KERNELS, judged; two kernels are compared
+	@set -- $(KERNELS); if [ $$# = 2 ]; then \
+		set -x; exec $(APF) compare "$$1" "$$2" $(SCENARIOS) --results "$(RESULTS)"; \
+	else \
+		set -x; exec $(APF) run $(SCENARIOS) --kernel "$(KERNELS)" --results "$(RESULTS)"; \
+	fi
 
 mutants: $(STAMP) ## kernels with one deliberate fault each: every one must be caught
 	$(APF) mutants --results "$(RESULTS)"
 
-compare: $(STAMP) ## the stock kernel against the patched ones, side by side
-	$(APF) compare --results "$(RESULTS)"
+compare: $(STAMP) ## stock-6.1 against noio-6.1, both built here from the same source
+	$(APF) compare stock-6.1 noio-6.1 $(SCENARIOS) --results "$(RESULTS)"
 
 doctor: $(STAMP) ## what this machine can do, and what it would need
 	$(APF) doctor

@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from harness.cli.run import positive
 from harness.report.compare import compare_json, full_text, known_text
 from harness.report.terminal import Screen, table
 from harness.run.comparing import compare_kernels, missing
@@ -28,12 +29,16 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "compare", help="the same scenarios on two kernels, side by side", description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("a", nargs="?", default="stock-6.1", metavar="A", help="first kernel (default stock-6.1)")
+    p.add_argument("a", nargs="?", default="debian-6.1", metavar="A", help="first kernel (default debian-6.1)")
     p.add_argument("b", nargs="?", default="noio-6.1", metavar="B", help="second kernel (default noio-6.1)")
     p.add_argument("scenario", nargs="*", help='id ("S23"), glob ("S2*") or tag ("tag:smoke"); default: all')
     p.add_argument("--scenarios", action="append", default=[], type=Path, metavar="PATH",
                    help="scenario file or folder (default: tests/scenarios)")  # fmt: skip
     p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    p.add_argument("--allow-unsupported", action="append", default=[], metavar="ID",
+                   help="this scenario is green although this machine cannot do it; may be repeated")  # fmt: skip
+    p.add_argument("--hosts", type=positive, default=0, metavar="N",
+                   help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
     p.set_defaults(func=main)
 
 
@@ -45,7 +50,9 @@ def main(args: argparse.Namespace) -> int:
         scenario_paths=tuple(args.scenarios),
         kernels=(args.a, args.b),
         results=args.results,
+        allow_unsupported=frozenset(args.allow_unsupported),
         command=shlex.join(["apf", *sys.argv[1:]]),
+        hosts=args.hosts,
     )
     try:
         result, folder, comparisons = compare_kernels(request, screen)

@@ -41,6 +41,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
                    help="this scenario is green although this machine cannot do it; may be repeated")  # fmt: skip
     p.add_argument("--host", choices=("virtual", "local", "ssh"), default="virtual",
                    help="where the kernel under test runs (default: a virtual host)")  # fmt: skip
+    p.add_argument("--hosts", type=positive, default=0, metavar="N",
+                   help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
     p.add_argument("--disk", default="", metavar="DEV", help="local host: block device that may be overwritten")
     p.set_defaults(func=main)
 
@@ -66,6 +68,7 @@ def main(args: argparse.Namespace) -> int:
         disk=args.disk,
         allow_unsupported=frozenset(args.allow_unsupported),
         command=shlex.join(["apf", *sys.argv[1:]]),
+        hosts=args.hosts,
     )
     try:
         result, folder = run(request, screen)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import os
 import shlex
@@ -30,7 +31,6 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._boots = 0
 
     @staticmethod
     def create(root: Path, now: datetime.datetime) -> RunFolder:
@@ -59,10 +59,15 @@ class RunFolder:
 
     def console(self, kernel: str) -> Path:
         """The file for the console of the next host that is booted."""
-        self._boots += 1
         folder = self.path / "hosts"
         folder.mkdir(exist_ok=True)
-        return folder / f"{Key('host', kernel).folder.removeprefix('host+')}-{self._boots}.console.txt"
+        stem = Key("host", kernel).folder.removeprefix("host+")
+        for n in itertools.count(1):
+            path = folder / f"{stem}-{n}.console.txt"
+            with contextlib.suppress(FileExistsError):  # several processes boot hosts of one kernel
+                path.touch(exist_ok=False)
+                break
+        return path
 
     def start(self, key: Key, plan: Plan, repeat_command: list[str]) -> Path:
         """Make the folder of one job, with its plan and the command that repeats just this one."""

@@ -82,7 +82,8 @@ def open_bench(
     kernel = kernels.kernel(store, request.kernel(name), observer.progress)
     machine, keys = _machine(store, kernel, observer.progress)
     payload = _payload(store, kernel if linux else None)
-    accel = find_accel(store.root, lambda: _trial(machine, keys, kernel, payload, folder, observer.progress))
+    with store.lock("accel"):
+        accel = find_accel(store.root, lambda: _trial(machine, keys, kernel, payload, folder, observer.progress))
     observer.line(f"{name}: {kernel.release}, {accel.name} ({accel.reason})")
 
     def start() -> AbstractContextManager[Host]:

@@ -16,6 +16,7 @@ class Request:
     """``kernels``: names of the catalogue, or paths; ``repeats``: 0 means as often as each scenario says.
 
     ``extra``: kernels of this run only (a patch to validate, a revision to bisect); they hide those of the catalogue.
+    ``hosts``: how many virtual hosts at once at most; 0: as many as this machine has processors and memory for.
     """
 
     patterns: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Request:
     allow_unsupported: frozenset[str] = frozenset()
     command: str = ""
     extra: tuple[CatalogKernel, ...] = ()
+    hosts: int = 0
 
     def kernel(self, name: str) -> CatalogKernel:
         """The kernel that a name of ``kernels`` means.
