@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from harness.artifacts.store import Store
 from harness.errors import UsageError
 from harness.report.results import Row, RunResult
 from harness.run.crew import Crew, hosts_wanted
@@ -39,6 +40,7 @@ def run(request: Request, observer: Observer) -> tuple[RunResult, Path]:
 
 def perform_jobs(jobs: Sequence[Job], request: Request, observer: Observer) -> tuple[RunResult, Path]:
     """Like run(), for jobs that were chosen elsewhere; ``request`` says how and where."""
+    Store(progress=observer.progress)  # a cache that cannot be written is nobody's verdict
     folder = RunFolder.create(request.results, datetime.datetime.now())
     return _Run(request, observer, jobs, folder).all(), folder.path
 
