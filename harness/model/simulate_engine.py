@@ -10,8 +10,12 @@ import heapq
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
+from harness.errors import ModelError
+
 MS = 1_000_000
 """Nanoseconds in a millisecond."""
+MAX_AT_ONCE = 100_000
+"""So many actions without the clock moving are an endless loop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +58,7 @@ class Engine:
     now: int = 0
     _heap: list[tuple[int, int, Callable[[], None]]] = field(default_factory=list)
     _seq: int = 0
+    _at_once: int = 0
 
     def at(self, t_ns: int, action: Callable[[], None]) -> None:
         """Call ``action`` at the absolute time ``t_ns`` (now, if that is in the past)."""
@@ -73,11 +78,18 @@ class Engine:
         signal.waiters.clear()
 
     def step(self, until_ns: int) -> bool:
-        """Process what is due next; False if nothing is due up to ``until_ns`` (the clock then stands there)."""
+        """Process what is due next; False if nothing is due up to ``until_ns`` (the clock then stands there).
+
+        :raise ModelError: time does not go on.
+        """
         if not self._heap or self._heap[0][0] > until_ns:
             self.now = max(self.now, until_ns)
             return False
+        before = self.now
         self.now, _, action = heapq.heappop(self._heap)
+        self._at_once = self._at_once + 1 if self.now == before else 0
+        if self._at_once > MAX_AT_ONCE:
+            raise ModelError(f"the simulation goes round in a circle at {self.now} ns")
         action()
         return True
 

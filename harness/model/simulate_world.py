@@ -6,10 +6,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
-from harness.model.simulate_engine import Engine, Signal
+from harness.model.simulate_engine import MS, Engine, Signal
 from harness.model.situation import Device, Situation
+
+MAX_EVENTS = 50_000
+"""Some forty times what the largest scenario has; a prediction holds up to nine runs in memory."""
 
 TOTAL_OF_KIND = {
     Kind.PF: "PF",
@@ -78,9 +82,17 @@ class World:
     changed: Signal = field(default_factory=Signal)  # anything that a waiting host action may look at
 
     def emit(self, event: Event) -> None:
-        """Append an event with the time of now, and count it."""
+        """Append an event with the time of now, and count it.
+
+        :raise ModelError: more events than any plan is meant to have.
+        """
         if not self.recording:
             return
+        if len(self.events) >= MAX_EVENTS:
+            raise ModelError(
+                f"more than {MAX_EVENTS} events in the first {self.engine.now // MS} ms",
+                hint="a timer of a shorter period than its handling, or a pause of many periods?",
+            )
         event.t_ns = self.engine.now
         self.events.append(event)
         name = TOTAL_OF_KIND.get(event.kind)

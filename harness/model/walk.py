@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import ParamSpec, TypeVar
 
+from harness.errors import ModelError
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage
@@ -20,6 +21,9 @@ from harness.model.readahead import AllMissing, Neighbours, ReadaheadState, Wind
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+MAX_STEPS = 2_000
+"""A walk takes some thirty; one that takes so many goes round in a circle."""
 
 
 class Thread(StrEnum):
@@ -186,11 +190,16 @@ class Context:
     end: End | None = None
 
     def step(self, tested: str, result: str, why: str, mark: Mark = Mark.NONE) -> None:
-        """Record one step of the kernel function that is running."""
+        """Record one step of the kernel function that is running.
+
+        :raise ModelError: the model of this kernel does not come to an end here.
+        """
         _, file, function = self.stack[-1]
         release = "2.6.3x" if self.kernel.era_2010 else ".".join(str(n) for n in self.kernel.release)
         citation = f"{file}:{function} ({release})"
         calls = tuple((serial, name) for serial, _, name in self.stack)
+        if len(self.steps) >= MAX_STEPS:
+            raise ModelError(f"the walk goes round in a circle in {citation}", hint=f"last: {tested}: {result}")
         self.steps.append(Step(function, tested, result, why, citation, self.thread, mark, calls))
 
     def sleep(self, kind: WaitKind, *, mmap_lock_held: bool, state: str = "D") -> Wait:
