@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""compare, validate, bisect-step and mutants as a person meets them, as far as that needs no host."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.cli import compare, mutants, validate
+from harness.judge.status import Status
+from harness.report.results import Key, Row, RunResult
+from harness.run import comparing
+from harness.run.mutants import Mutant, Trial, load_mutants
+from harness.run.request import Request
+from tests.unit.cli.test_cli import apf, one_message
+
+DATA = Path(__file__).parents[2] / "data"
+PATCH = "--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-x\n+y\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "stock-6.1", "stock-6.1"],
+        ["compare", "stock-6.1", "no-such-kernel"],
+        ["compare", "stock-6.1", "noio-6.1", "no-such-scenario"],
+        ["validate", "--patch", "no-such.patch"],
+        ["validate", "--patch", "a.patch", "--base", "debian-6.1"],
+        ["validate", "--patch", "a.patch", "--base", "no-such-kernel"],
+        ["validate", "--tree", "/no/such/tree"],
+        ["validate", "--tree", "."],
+        ["bisect-step", "--tree", ".", "S23"],
+        ["mutants", "NO_SUCH_MUTANT"],
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "a.patch").write_text(PATCH)
+    one_message(apf(*words, cwd=tmp_path), 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.patch"]
+
+
+def test_a_patch_or_a_tree_is_needed(tmp_path: Path) -> None:
+    assert apf("validate", cwd=tmp_path).returncode == 2
+    assert apf("validate", "--patch", "a", "--tree", "b", cwd=tmp_path).returncode == 2
+
+
+def test_a_revision_that_was_skipped_is_skipped_again(tmp_path: Path) -> None:
+    """125 is what git takes for "skip"."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example", "-C", str(tmp_path)]
+    for name in ("Kconfig", "Makefile"):
+        (tmp_path / name).write_text("x\n")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    state = tmp_path / ".git/apf-bisect.json"
+    for text, code in (
+        ('"verdicts": {}, "skipped": {"%s": "it does not build"}', 125),
+        ('"verdicts": {"%s": ["FAIL"]}, "skipped": {}', 1),
+        ('"verdicts": {"%s": ["PASS"]}, "skipped": {}', 0),
+    ):
+        state.write_text("{" + text % head + "}")
+        done = apf("bisect-step", "--tree", str(tmp_path), "S23", cwd=tmp_path)
+        assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_mutants_are_listed_without_a_host(tmp_path: Path) -> None:
+    done = apf("mutants", "--list", cwd=tmp_path)
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == len(load_mutants())
+
+
+def leave(request: Request, observer: object, *, status: Status = Status.PASS) -> tuple[RunResult, Path]:
+    """What a run of S23 and S29 on both kernels leaves, from captures of real runs."""
+    folder = request.results / "run"
+    rows = []
+    for kernel, source in zip(request.kernels, ("captures", "captures-noio"), strict=True):
+        for scenario in ("S23", "S29"):
+            key = Key(scenario, kernel)
+            shutil.copytree(DATA / source / scenario, folder / key.folder / "capture")
+            rows.append(Row(key, status, folder=key.folder))
+    return RunResult("run", request.command, tuple(r.key for r in rows), tuple(rows)), folder
+
+
+def command(module: object, words: list[str]) -> int:
+    """A command in this process, so that what performs its scenarios can be replaced."""
+    parser = argparse.ArgumentParser()
+    module.add(parser.add_subparsers())  # type: ignore[attr-defined]
+    args = parser.parse_args(words)
+    return int(args.func(args))
+
+
+def test_compare_prints_and_leaves_the_differences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comparing, "run", leave)
+    assert command(compare, ["compare", "debian-6.1", "noio-6.1", "--results", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "outcome of items 0-23: A sync, B token  (as the models say)" in said
+    assert "X2" in (tmp_path / "run/compare.txt").read_text()
+    assert (tmp_path / "run/compare.json").exists()
+
+
+def test_compare_with_the_models_the_wrong_way_round_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The captures of noio under the name of a kernel that is not noio."""
+    monkeypatch.setattr(comparing, "run", leave)
+    assert command(compare, ["compare", "debian-6.1", "stock-6.1", "--results", str(tmp_path)]) == 1
+
+
+def test_validate_prints_a_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patch = tmp_path / "0001-noio.patch"
+    patch.write_text(PATCH)
+    monkeypatch.setattr(comparing, "run", leave)
+    words = ["validate", "--patch", str(patch), "--variant", "noio", "--results", str(tmp_path / "r")]
+    assert command(validate, words) == 0
+    mail = (tmp_path / "r/run/validate.txt").read_text()
+    assert mail in capsys.readouterr().out
+    assert "0001-noio.patch" in mail and "2 behave differently, 0 not as the models say" in mail
+
+
+def test_validate_of_a_patch_that_changes_behaviour_against_the_model_is_red(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --variant the patched kernel is judged as what its base is."""
+    patch = tmp_path / "0001-noio.patch"
+    patch.write_text(PATCH)
+    monkeypatch.setattr(comparing, "run", leave)
+    assert command(validate, ["validate", "--patch", str(patch), "--results", str(tmp_path / "r")]) == 1
+    assert "2 not as the models say" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("control", "mutant", "code"),
+    [
+        (Status.PASS, Status.FAIL, 0),
+        (Status.PASS, Status.PASS, 1),
+        (Status.PASS, Status.INCONCLUSIVE, 1),
+        (Status.FAIL, Status.FAIL, 1),
+    ],
+)
+def test_mutants_are_green_when_all_are_caught_and_the_control_is_green(
+    control: Status, mutant: Status, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (one,) = load_mutants()[:1]
+
+    def trials(*_args: object, **_named: object) -> tuple[list[Trial], list[Path]]:
+        def row(mutated: Mutant | None, status: Status) -> Trial:
+            return Trial(mutated, "S23", Row(Key("S23", "mutants-6.1"), status, "D05: x"))
+
+        return [row(None, control), row(one, mutant)], [tmp_path]
+
+    monkeypatch.setattr(mutants, "run_mutants", trials)
+    assert command(mutants, ["mutants", one.name, "--results", str(tmp_path)]) == code
+    assert ("1 of 1 mutants caught" in capsys.readouterr().out) == (mutant is Status.FAIL)
+    assert (tmp_path / "mutants.txt").exists() and (tmp_path / "mutants.json").exists()
