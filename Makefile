@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 SHELL := /bin/sh -f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-host test-build lint types imports format smoke e2e mutants compare doctor clean
+.PHONY: help setup test coverage test-host test-build lint types imports format smoke e2e mutants compare doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -26,6 +26,11 @@ setup: $(STAMP) ## install what is missing on this machine, and the Python envir
 test: $(STAMP) ## the project's own tests; needs no host and no network once it is set up
 	$(PYTHON) -m pytest -q -m "not host and not build"
 	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build"
+
+coverage: $(STAMP) ## branch coverage of the model by its own tests: 95 % or more
+	$(PYTHON) -m pytest -q tests/unit/model tests/unit/judge tests/unit/cli --ignore tests/unit/cli/test_cli.py \
+		--ignore tests/unit/model/test_protocol_speed.py --cov=harness.model --cov-branch \
+		--cov-report=term-missing:skip-covered --cov-fail-under=95
 
 test-host: $(STAMP) ## tests that boot a virtual host and then break it on purpose
 	$(PYTHON) -m pytest -q -m host tests

@@ -61,7 +61,8 @@ ROWS: list[Row] = [
     ("S63", ALL, {"TRY": 0, "SYNC": 1, "DONE": 0}),
     ("S11", ALL, {"RDY_ALL": 1, "ACC": 1, "PF": 0}),
     ("S40", NOWAIT, {"NPt": "N", "BIO_V": "N", "MAJ_V": 0}),
-    ("S66", ALL, {"NPh": 1, "NPt": 1, "RDY": 2, "ACC": 2}),
+    ("S66", ("nowait-6.1", "nowait-6.12", *NIO, *P1), {"NPh": 1, "NPt": 1, "RDY": 2, "ACC": 2}),
+    ("S66", ("nowait-5.10",), {"NPh": 0, "NPt": 2, "RDY": 2, "ACC": 3}),  # kvm_can_deliver_async_pf: no CR0.PG test
     ("S69", ALL, {"NPt": "N", "RDY": "N", "ACC": "N+1", "DONE": "N"}),
     ("S70", ALL, {"NPt": "N", "RDY": "N", "ACC": "N+1", "ACK": 1}),
     ("S72", NOWAIT, {"TRY": 70, "NPt": 69, "FAIL": 1, "SYNC": 1, "MAJ_V": 1, "RDY": 69}),
