@@ -124,7 +124,9 @@ class VirtualHost:
             while not patience.expired:
                 found = self._watch.fault()
                 if found is not None:
-                    raise KernelFault(f"{found.kind} on the host: {found.line}", hint=self._watch.tail()) from None
+                    raise KernelFault(
+                        f"{found.kind} on the host: {found.line}", hint=self._watch.context(found)
+                    ) from None
                 time.sleep(0.1)
             self._vm.check()
             raise
@@ -154,7 +156,7 @@ def check(vm: QemuProcess, watch: ConsoleWatch) -> None:
     """:raise KernelFault: the console shows a finding.  :raise HostLost: QEMU has ended."""
     found = watch.fault()
     if found is not None:
-        raise KernelFault(f"{found.kind} on the host: {found.line}", hint=watch.tail())
+        raise KernelFault(f"{found.kind} on the host: {found.line}", hint=watch.context(found))
     vm.check()
 
 

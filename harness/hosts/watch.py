@@ -45,6 +45,11 @@ class ConsoleWatch:
         self._searched = start + text.rfind(b"\n") + 1
         return None
 
+    def context(self, found: ConsoleFault, lines: int = 30) -> str:
+        """The finding and what follows it, safe to print."""
+        following = self.text(found.offset)[: 200 * lines].split(b"\n")
+        return tail(b"\n".join(following[:lines]), lines)
+
     def tail(self, lines: int = 20) -> str:
         """The last lines, safe to print."""
         return tail(self.text(max(0, self.size() - 16384)), lines)

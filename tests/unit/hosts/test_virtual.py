@@ -161,3 +161,36 @@ def test_a_kernel_that_panics_while_booting_is_a_finding(tmp_path: Path) -> None
         start_virtual_host(machine, keys, kernel.release, tmp_path / "console.txt"),
     ):
         pass
+
+
+def test_after_a_warning_the_plan_may_end_and_its_evidence_is_fetched(doomed: VirtualHost, tmp_path: Path) -> None:
+    def warn(step: str, _told: object) -> None:
+        if step == "go":
+            line = "<4>WARNING: CPU: 0 PID: 1 at arch/x86/kvm/x86.c:1 apf_test+0x1/0x2"
+            doomed.run(["sh", "-c", f"echo '{line}' > /dev/kmsg"], deadline_s=20)
+
+    with pytest.raises(KernelFault, match="warning on the host: WARNING: CPU: 0"):
+        Performer(doomed, payload()).perform(trial_plan(), tmp_path / "capture", warn)
+    assert doomed.tainted
+    assert end_status(tmp_path / "capture") == ("done", "")
+    assert (tmp_path / "capture/trace/events.txt").stat().st_size > 0
+
+
+def test_one_agent_serves_all_plans(host: VirtualHost, tmp_path: Path) -> None:
+    performer = Performer(host, payload())
+
+    def agents() -> list[str]:
+        """Pids of agents that serve."""
+        table = host.run(["ps", "w"], deadline_s=30).stdout.decode().splitlines()
+        return [line.split()[0] for line in table if "agent.pyz serve" in line]
+
+    seen = []
+    for n in (1, 2):
+        performer.perform(dataclasses.replace(trial_plan(), nonce=n), tmp_path / str(n), lambda _step, _told: None)
+        seen.append(agents())
+        assert host.run(["ls", f"/run/apf-agent/{n:016x}"], deadline_s=30).code != 0, "the capture is taken away"
+    assert len(seen[0]) == 1 and seen[0] == seen[1]
+    performer.close()
+    give_up = time.monotonic() + 20
+    while agents():
+        assert time.monotonic() < give_up, "the agent outlives its connection"
