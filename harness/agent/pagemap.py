@@ -16,6 +16,7 @@ from harness.agent.files import PAGE, read_text
 _PRESENT = 1 << 63
 _SWAPPED = 1 << 62
 _FILE_OR_SHARED = 1 << 61
+_FRAME = (1 << 55) - 1
 _CHUNK_PAGES = 65536
 
 
@@ -68,6 +69,11 @@ class PageMap:
     def entry(self, address: int) -> PageEntry:
         """:raise OSError:"""
         return decode_entry(self._words(address // PAGE, 1)[0])
+
+    def frame(self, address: int) -> int | None:
+        """Page frame number, 0 for those without CAP_SYS_ADMIN; None: not present. :raise OSError:"""
+        word = self._words(address // PAGE, 1)[0]
+        return word & _FRAME if word & _PRESENT else None
 
     def swapped_addresses(self) -> Iterator[tuple[Region, int]]:
         """Every page of the process whose page-table entry is a swap entry."""

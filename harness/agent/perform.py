@@ -16,22 +16,31 @@ from harness.agent.linux_run import run_linux
 from harness.agent.pageout import PreconditionFailed
 from harness.agent.probe_run import run_probe
 from harness.agent.session import Options, Session
+from harness.agent.tracing import Tracing
 from harness.agent.undo import Journal
 from harness.agent.watch import End
 from harness.errors import ApfError, Unsupported
 from harness.scenario.plan import GuestKind, Plan, to_json
 
 
-def perform(plan: Plan, options: Options, *, stream: IO[str] | None = None, leash: IO[bytes] | None = None) -> End:
+def perform(
+    plan: Plan,
+    options: Options,
+    *,
+    stream: IO[str] | None = None,
+    leash: IO[bytes] | None = None,
+    kept: Tracing | None = None,
+) -> End:
     """Perform the plan and leave the capture folder ``options.out``; everything is undone when this returns.
 
     Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when ``leash`` (usually stdin) comes to its end.
+    ``kept``: the trace instance of an agent that performs many plans; else one is made and removed.
     Never raises for what happens on the host: the returned End, also in end.json, says it.
     """
     capture = Capture(options.out, stream)
     capture.write_text("plan.json", to_json(plan))
     journal = Journal(options.journal or capture.path("journal.jsonl"))
-    session = Session(plan, options, capture, journal)
+    session = Session(plan, options, capture, journal, kept)
     log = KernelLog()
     try:
         end = asyncio.run(_leashed(session, leash))

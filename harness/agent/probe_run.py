@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 
 from harness.agent import inject, syscalls
 from harness.agent.actions import Actor, perform_timed
+from harness.agent.after import inspect_after
 from harness.agent.cmdline import GuestFiles, build_qemu_argv
 from harness.agent.guest import Guest, start_guest
 from harness.agent.items import encode_items
@@ -146,6 +147,7 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     if guest.alive:
         with suppress(OSError):
             session.capture.write_bytes("guest/log.bin", memory.log())
+            session.capture.write_json("after.json", inspect_after(session.plan, guest.pid, memory))
     session.stop_tracing()
 
 

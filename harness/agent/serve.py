@@ -18,8 +18,10 @@ import tempfile
 from collections.abc import Callable
 
 from harness.agent.capture import stdout_stream
+from harness.agent.kept import Kept
 from harness.agent.perform import exit_code, perform
 from harness.agent.session import Options
+from harness.agent.tracing import Tracing
 from harness.errors import UsageError
 from harness.scenario.plan import Plan, from_json
 
@@ -29,13 +31,18 @@ _CHUNK = 1 << 16
 def serve(source: int = 0) -> int:
     """Serve requests from the descriptor ``source`` until it ends; the exit code (0)."""
     _say({"serving": os.getpid()})
+    with Kept() as kept:
+        return _serve(source, kept)
+
+
+def _serve(source: int, kept: Kept) -> int:
     pending = bytearray()
     open_ = True
     while True:
         line, found, rest = bytes(pending).partition(b"\n")
         if found:
             pending[:] = rest
-            open_ = _answer(line, source, pending) and open_
+            open_ = _answer(line, source, pending, kept) and open_
             continue
         if not open_:
             return 0
@@ -44,7 +51,7 @@ def serve(source: int = 0) -> int:
         pending += chunk
 
 
-def _answer(line: bytes, source: int, pending: bytearray) -> bool:
+def _answer(line: bytes, source: int, pending: bytearray, kept: Kept) -> bool:
     """Perform one request; False when ``source`` ended meanwhile."""
     try:
         request = json.loads(line)
@@ -52,12 +59,13 @@ def _answer(line: bytes, source: int, pending: bytearray) -> bool:
     except (ValueError, KeyError, TypeError, UsageError) as exc:
         _say({"served": 2, "stderr": f"apf agent: not a request: {exc!r}"})
         return True
+    tracing = kept.tracing() if options.accel == "kvm" else None
     with tempfile.TemporaryFile() as errors:
         leash, hold = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(hold)
-            _child(lambda: _perform(plan, options, leash), errors.fileno())
+            _child(lambda: _perform(plan, options, leash, tracing), errors.fileno())
         os.close(leash)
         alive = _wait(pid, hold, source, pending)
         _, status = os.waitpid(pid, 0)
@@ -90,9 +98,9 @@ def _wait(pid: int, hold: int, source: int, pending: bytearray) -> bool:
             os.close(fd)
 
 
-def _perform(plan: Plan, options: Options, leash: int) -> int:
+def _perform(plan: Plan, options: Options, leash: int, kept: Tracing | None) -> int:
     with os.fdopen(leash, "rb", buffering=0) as stream:
-        return exit_code(perform(plan, options, stream=stdout_stream(), leash=stream))
+        return exit_code(perform(plan, options, stream=stdout_stream(), leash=stream, kept=kept))
 
 
 def _child(work: Callable[[], int], errors: int) -> None:

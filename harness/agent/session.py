@@ -52,6 +52,7 @@ class Session:
     options: Options
     capture: Capture
     journal: Journal
+    kept: Tracing | None = None  # the instance of an agent that serves many plans
     facts: dict[str, Any] = field(default_factory=dict)
     device: Device | None = None
     group: ScenarioCgroup | None = None
@@ -75,7 +76,8 @@ class Session:
         if self.options.accel == "kvm":
             self.group = make_cgroup(self.journal, self.name)
             boots = self.plan.guest.kind is GuestKind.LINUX and self.plan.guest.workload == BOOT_WORKLOAD
-            self.tracing = open_tracing(self.journal, self.name, BOOT_WITHOUT if boots else ())
+            everything = self.kept or open_tracing(self.journal, self.name)
+            self.tracing = everything.renew(BOOT_WITHOUT if boots else ())
 
     def _check_needs(self) -> None:
         guest, facts = self.plan.guest, self.facts

@@ -24,6 +24,7 @@ PROBES = (
 )
 BOOT_WITHOUT = ("kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret")
 """Not recorded while a Linux guest boots: its own business by the ten thousand, of which no prediction speaks."""
+_NOTHING = "common_pid < 0"
 BUFFER_KIB = 65536
 """Per CPU, allocated by the kernel at once.  An entry has 30 to 90 bytes; booting a Linux guest makes 450 thousand."""
 
@@ -35,6 +36,21 @@ class Tracing:
         self.root = root
         self.path = path
         self.events = events  # "system/event" of those that are on
+
+    def renew(self, without: Sequence[str] = ()) -> Tracing:
+        """Empty and not recording; ``events`` of the one returned are those that it will record: all but ``without``.
+
+        What is left out stays switched on, with a filter that lets nothing pass: see kept.py.
+        """
+        self.stop()
+        with open(f"{self.path}/trace", "wb"):
+            pass  # truncating it empties the buffers and their statistics
+        for event in self.events:
+            path = f"{self.path}/events/{event}/filter"
+            closed = read_text(path).strip() == _NOTHING
+            if closed != (event in without):
+                write_text(path, _NOTHING if event in without else "0")
+        return Tracing(self.root, self.path, tuple(e for e in self.events if e not in without))
 
     def start(self) -> None:
         write_text(f"{self.path}/tracing_on", "1")
@@ -91,8 +107,8 @@ def tracing_root() -> str:
     return root
 
 
-def open_tracing(journal: Journal, name: str, without: Sequence[str] = ()) -> Tracing:
-    """Make the instance with all events that this host has, but those named; clock mono, not recording yet.
+def open_tracing(journal: Journal, name: str) -> Tracing:
+    """Make the instance with all events that this host has; clock mono, not recording yet.
 
     :raise Unsupported: no tracefs, or no KVM events (kvm not loaded).
     """
@@ -100,7 +116,7 @@ def open_tracing(journal: Journal, name: str, without: Sequence[str] = ()) -> Tr
     missing = [e for e in NEEDED_EVENTS if not os.path.isdir(f"{root}/events/kvm/{e}")]
     if missing:
         raise Unsupported(f"the host's kernel has no trace event kvm:{missing[0]} (is kvm loaded?)")
-    probes = [] if set(without) >= {f"apf/{name}" for name, _ in PROBES} else _make_probes(journal, root)
+    probes = _make_probes(journal, root)
     path = f"{root}/instances/{name}"
     journal.change("instance", path=path)
     os.mkdir(path)
@@ -110,7 +126,7 @@ def open_tracing(journal: Journal, name: str, without: Sequence[str] = ()) -> Tr
     # When the buffer is full the newest events are dropped, so that what there is has no hole in it.
     write_text(f"{path}/options/overwrite", "0")
     wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", "sched/sched_switch", *probes]
-    events = tuple(e for e in wanted if e not in without and os.path.isdir(f"{path}/events/{e}"))
+    events = tuple(e for e in wanted if os.path.isdir(f"{path}/events/{e}"))
     for event in events:
         write_text(f"{path}/events/{event}/enable", "1")
     return Tracing(root, path, events)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import CaptureDamaged, UsageError
@@ -54,6 +54,7 @@ class Evidence:
     counters: Mapping[str, int]
     precondition: Mapping[str, Any]
     files: Mapping[str, bytes]
+    after: Mapping[str, Any] = field(default_factory=dict)  # after.json; empty in captures without it
 
     def text(self, name: str) -> str:
         """A text file of the capture, empty when it is not there."""
@@ -111,7 +112,10 @@ def decode(files: Mapping[str, bytes]) -> Evidence:
         before, after = _json(files, "counters/before.json"), _json(files, "counters/after.json")
         moved = counters.deltas(before, after, facts.vcpu_tids)
     precondition = _json(files, "precondition.json") if complete or "precondition.json" in files else {}
-    return Evidence(plan, end, facts, decoded, lost, complete_until_ns, guest, result, moved, precondition, files)
+    after = _json(files, "after.json") if "after.json" in files else {}
+    return Evidence(
+        plan, end, facts, decoded, lost, complete_until_ns, guest, result, moved, precondition, files, after
+    )
 
 
 def _check_entries(trace: ftrace.Trace, stats: Mapping[str, Any]) -> None:

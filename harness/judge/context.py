@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from harness.evidence.capture import Evidence
 from harness.evidence.guestlog import GuestLog, Record
-from harness.model.protocol_types import Context, FaultState, InitialVcpu
+from harness.judge.linux import hyp_rows
+from harness.model.events import MSR_ASYNC_PF_EN
+from harness.model.protocol_types import Context, FaultState, InitialVcpu, PageAfter
 from harness.model.situation import Prediction
-from harness.scenario.plan import Backing, GuestKind, Op, Plan, SwapKind
+from harness.scenario.plan import Access, Backing, GuestKind, Op, PageStart, Plan, SwapKind
 
 _MEMORY = {Backing.ANON: "anon", Backing.MEMFD: "shmem", Backing.FILE: "file"}
 
@@ -25,6 +28,7 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
     single_vcpu = plan.guest.vcpus == 1
     majors = prediction.totals.get("MAJ_V") if prediction else None
     log = evidence.guest
+    private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
     return Context(
         faults=_faults(plan) if probe else None,
         lapic_in_kernel=plan.guest.irqchip != "off",
@@ -38,6 +42,12 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
         page_cluster=plan.swap.page_cluster,
         swap_synchronous=plan.swap.kind is SwapKind.ZRAM,
         read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
+        slots=_slots(evidence),
+        shared_tail_zero=_tails(evidence),
+        hyp=_hyp(evidence),
+        private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
+        rss_anon_pages=_anonymous_growth(evidence) if private_file and probe else None,
+        pages_after=_pages_after(evidence) if not acts & {"reset"} else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         pf_guest=evidence.counters.get("PF_GUEST"),
@@ -76,6 +86,58 @@ def _faults(plan: Plan) -> Mapping[tuple[int, int], tuple[FaultState, ...]]:
 def _single_toucher(plan: Plan) -> bool:
     owner: dict[int, int] = {}
     return all(owner.setdefault(i.gpa, i.vcpu) == i.vcpu for i in plan.items if i.op is Op.TOUCH)
+
+
+def _slots(evidence: Evidence) -> Mapping[int, int] | None:
+    """gfn -> first sector of the page on its device.  A swap area covers its device from the first sector on
+    (mm/swapfile.c:setup_swap_extents); where the pages of a file lie is what FIEMAP told the agent."""
+    found: dict[int, int] = {}
+    for page in evidence.plan.pages:
+        record = evidence.precondition.get("pages", {}).get(str(page.gpa), {})
+        if page.start in (PageStart.SWAPPED, PageStart.ZERO_SWAPPED) and record.get("swap_offset"):
+            found[page.gpa >> 12] = record["swap_offset"] * 8
+        elif page.start is PageStart.DROPPED and record.get("sector") is not None:
+            found[page.gpa >> 12] = record["sector"]
+    return found or None
+
+
+def _tails(evidence: Evidence) -> Mapping[int, bool] | None:
+    seen = evidence.after.get("shared_tail_zero")
+    return {int(vcpu): clean is True for vcpu, clean in seen.items()} if seen else None
+
+
+def _hyp(evidence: Evidence) -> Mapping[int, int] | None:
+    """Of a Linux guest traced from its first instruction: later ones count tokens of before the trace as well."""
+    plan = evidence.plan
+    if plan.guest.kind is not GuestKind.LINUX or plan.guest.workload != "boot" or not evidence.result:
+        return None
+    return hyp_rows(evidence.result)[1]
+
+
+def _anonymous_growth(evidence: Evidence) -> int | None:
+    pages = [json.loads(evidence.text(f"counters/{n}.json") or "{}").get("anon_pages") for n in ("before", "after")]
+    return None if None in pages else pages[1] - pages[0]
+
+
+def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
+    """Pages of a shared file mapping that were only read: a write fault for them marks the folio dirty at once
+    (mm/memory.c:fault_dirty_shared_page).  What an anonymous page's table entry says is not to be had from outside.
+
+    Nothing is known where async page faults are disabled meanwhile: the work of a page is done then, but never ready.
+    """
+    plan = evidence.plan
+    if plan.memory.backing is not Backing.FILE or not plan.memory.share:
+        return None
+    if any(item.op is Op.WRMSR and item.msr == MSR_ASYNC_PF_EN for item in plan.items):
+        return None
+    written = {i.gpa for i in plan.items if i.op is Op.TOUCH and i.access is Access.WRITE}
+    read = {i.gpa for i in plan.items if i.op is Op.TOUCH} - written
+    dropped = {p.gpa for p in plan.pages if p.start is PageStart.DROPPED}
+    pages = evidence.after.get("pages", {})
+    found = {
+        gpa >> 12: PageAfter(pages[str(gpa)]["dirty"]) for gpa in read & dropped if "dirty" in pages.get(str(gpa), {})
+    }
+    return found or None
 
 
 def _tokens(log: GuestLog, vcpu: int) -> tuple[tuple[int, int], ...]:
