@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from harness.judge.episodes import Episode
 from harness.judge.match import Finding, View
 from harness.model.events import MSR_ASYNC_PF_INT, Event, Kind
-from harness.model.outcomes import Outcome
+from harness.model.outcomes import Count, Outcome
 from harness.model.situation import Prediction
 from harness.scenario.plan import HostAction, Op, Plan
 
@@ -46,6 +46,7 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
 def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     vectors = _vectors(view.plan)
     gps = sum(1 for item in prediction.items if item.gp)
+    others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
     interrupted = any(a.do in ("stop", "cont", "reset") for a in _actions(view.plan))
     inside = {
         id(e) for episode in (*view.alignment.own, *view.alignment.strangers, *_of_items(view)) for e in episode.events
@@ -66,7 +67,10 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
         elif e.kind is Kind.USER_EXIT and not interrupted and not _legal_exit(e, prediction):
             text = "an exit to userspace while the guest's program ran"
         elif e.kind is Kind.BIO and e.flag and e.dev == view.dev and e.vcpu < 0 and not e.worker:
-            text = f"thread {e.tid} reads from the pages' device, but is neither vCPU nor kworker"
+            others -= 1
+            text = (
+                "" if others >= 0 else f"thread {e.tid} reads from the pages' device, but is neither vCPU nor kworker"
+            )
         if text:
             yield Finding("unexplained", f"{e.text} ({_thread(e)}): {text}", line=e.line)
 

@@ -49,6 +49,11 @@ ROWS: list[Row] = [
     ("S31", N61, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "BIO_V": 0, "BIO_W": 0}),
     ("S31", N612, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "BIO_V": "N"}),
     ("S31", NIO, {"NPt": "N", "RDY": "N", "MAJ_V": 0, "READ_V": 0}),
+    ("S33", N61, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "SWPIN_ZERO": 0, "BIO_V": "N"}),
+    ("S33", N612, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": 0, "SWPIN_ZERO": "N", "BIO_V": 0}),
+    ("S33", NIO, {"NPt": "N", "BIO_V": 0, "BIO_W": "N"}),
+    ("S35", NOWAIT + P1, {"TRY": 0, "SYNC": 1, "BLOCK": 1, "PSWPIN": 1}),
+    ("S35", NIO, {"NPt": 1, "BLOCK": 1, "PSWPIN": 1}),
     ("S34", NOWAIT + P1, {"TRY": 0, "MAJ_V": "N", "SYNC": "N"}),  # page-cluster 0: each is a cluster miss
     ("S34", NIO, {"NPt": "N", "MAJ_V": 0, "BIO_V": 0, "BIO_W": "N"}),
     ("S36", NOWAIT, {"NPt": "N", "PGMAJ": "N", "MAJ_V": 0, "BIO_V": "N", "BIO_W": 0}),
@@ -60,6 +65,13 @@ ROWS: list[Row] = [
     ("S62", ALL, {"NPt": 1, "NPh": 0, "INJ": 1, "RDY": 1, "ACC": 2}),
     ("S63", ALL, {"TRY": 0, "SYNC": 1, "DONE": 0}),
     ("S11", ALL, {"RDY_ALL": 1, "ACC": 1, "PF": 0}),
+    ("S38", NOWAIT, {"NPt": "N", "PGMAJ": 0, "BIO_V": 0, "BIO_OTHER": "N"}),
+    ("S38", NIO, {"TRY": 0, "BLOCK": "N", "BIO_V": 0, "BIO_OTHER": "N"}),
+    ("S39", NOWAIT, {"NPt": "N", "PGMAJ": "N", "MAJ_V": 0, "BIO_V": "N"}),
+    ("S71", ALL, {"NPt": "N", "RDY": "N", "ACC": "N+1", "ACK": 4}),  # wake-all, two handlers, the trigger
+    ("S76", NOWAIT, {"NPh": 1, "NPt": 0, "REP": 840 // 200, "RDY": 1, "ACC": 1}),
+    ("S95", ALL, {"NPt": 1, "RDY": 1, "ACC": 2, "REP": 0}),
+    ("S95H", ALL, {"NPh": 1, "NPt": 0, "RDY": 1, "ACC": 1}),
     ("S40", NOWAIT, {"NPt": "N", "BIO_V": "N", "MAJ_V": 0}),
     ("S66", ("nowait-6.1", "nowait-6.12", *NIO, *P1), {"NPh": 1, "NPt": 1, "RDY": 2, "ACC": 2}),
     ("S66", ("nowait-5.10",), {"NPh": 0, "NPt": 2, "RDY": 2, "ACC": 3}),  # kvm_can_deliver_async_pf: no CR0.PG test
