@@ -23,7 +23,8 @@ def _try(e: Event, m: re.Match[str]) -> None:
 
 
 def _pf(e: Event, m: re.Match[str]) -> None:
-    e.gpa, e.value = int(m[1], 16), int(m[2], 16)
+    e.gpa, e.value = int(m[2], 16), int(m[3], 16)
+    e.data = int(m[1] or "0", 16)
 
 
 def _token(e: Event, m: re.Match[str]) -> None:
@@ -91,7 +92,7 @@ _REPEATED = (Kind.REP, re.compile(r"gva = (0x[0-9a-f]+|0), gfn = (0x[0-9a-f]+|0)
 _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "kvm_page_fault": (
         Kind.PF,
-        re.compile(r"(?:vcpu \d+ rip 0x[0-9a-f]+ )?address (?:0x)?([0-9a-f]+) error_code (?:0x)?([0-9a-f]+)"),
+        re.compile(r"(?:vcpu \d+ rip 0x([0-9a-f]+) )?address (?:0x)?([0-9a-f]+) error_code (?:0x)?([0-9a-f]+)"),
         _pf,
     ),
     "kvm_try_async_get_page": (Kind.TRY, _REPEATED[1], _try),

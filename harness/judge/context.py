@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from harness.evidence.capture import Evidence
 from harness.evidence.guestlog import GuestLog, Record
 from harness.judge.linux import hyp_rows
-from harness.model.events import MSR_ASYNC_PF_EN
+from harness.model.events import MSR_ASYNC_PF_EN, Kind
 from harness.model.protocol_types import Context, FaultState, InitialVcpu, PageAfter
 from harness.model.situation import Prediction
 from harness.scenario.plan import Access, Backing, GuestKind, Op, PageStart, Plan, SwapKind
 
+_KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
+_KERNEL_HALF = 1 << 63
+"""A Linux guest runs its kernel at addresses of the upper half, its programs below (EN is off before that holds)."""
 _MEMORY = {Backing.ANON: "anon", Backing.MEMFD: "shmem", Backing.FILE: "file"}
 
 
@@ -31,6 +34,7 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
     private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
     return Context(
         faults=_faults(plan) if probe else None,
+        kernel_rip=None if probe else _KERNEL_HALF,
         lapic_in_kernel=plan.guest.irqchip != "off",
         hlt_exits=not plan.guest.cpu_pm,
         stopped=None if acts & {"stop", "cont", "reset"} else (),
@@ -50,6 +54,7 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
         pages_after=_pages_after(evidence) if not acts & {"reset"} else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
+        guest_hlts=_hlts(evidence),
         pf_guest=evidence.counters.get("PF_GUEST"),
         kvm_stats=_kvm_stats(evidence.counters),
         major_faults={0: evidence.counters["MAJ_V"]} if single_vcpu and "MAJ_V" in evidence.counters else None,
@@ -107,11 +112,23 @@ def _tails(evidence: Evidence) -> Mapping[int, bool] | None:
 
 
 def _hyp(evidence: Evidence) -> Mapping[int, int] | None:
-    """Of a Linux guest traced from its first instruction: later ones count tokens of before the trace as well."""
-    plan = evidence.plan
-    if plan.guest.kind is not GuestKind.LINUX or plan.guest.workload != "boot" or not evidence.result:
+    """The probe's handler logs each of its interrupts.  Of Linux guests only of one that is traced from its first
+    instruction: others count tokens of before the trace as well."""
+    plan, log = evidence.plan, evidence.guest
+    if evidence.end.status != "done":
         return None
-    return hyp_rows(evidence.result)[1]
+    if log is not None:
+        return {v: len(_readies(log, v)) for v in range(plan.guest.vcpus)}
+    return hyp_rows(evidence.result)[1] if plan.guest.workload == "boot" else None
+
+
+def _hlts(evidence: Evidence) -> int | None:
+    """By their exits.  A vCPU that a timer still wakes may execute more after the trace has ended."""
+    plan = evidence.plan
+    ticks = plan.guest.vcpus > 1 and any(item.op is Op.TIMER for item in plan.items)
+    if evidence.guest is None or evidence.end.status != "done" or ticks:
+        return None
+    return sum(e.kind is Kind.EXIT and " reason hlt " in e.text.lower() for e in evidence.events)
 
 
 def _anonymous_growth(evidence: Evidence) -> int | None:
@@ -149,5 +166,5 @@ def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:
 
 
 def _kvm_stats(counters: Mapping[str, int]) -> Mapping[str, int] | None:
-    found = {n.lower(): counters[n] for n in ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE") if n in counters}
-    return found if "pf_taken" in found else None
+    found = {n.lower(): counters[n] for n in _KVM_STATS if n in counters}
+    return found or None

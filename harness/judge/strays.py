@@ -68,9 +68,8 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
             text = "an exit to userspace while the guest's program ran"
         elif e.kind is Kind.BIO and e.flag and e.dev == view.dev and e.vcpu < 0 and not e.worker:
             others -= 1
-            text = (
-                "" if others >= 0 else f"thread {e.tid} reads from the pages' device, but is neither vCPU nor kworker"
-            )
+            if others < 0:
+                text = f"thread {e.tid} reads from the pages' device, but is neither vCPU nor kworker"
         if text:
             yield Finding("unexplained", f"{e.text} ({_thread(e)}): {text}", line=e.line)
 

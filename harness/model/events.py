@@ -22,7 +22,7 @@ MSR_ASYNC_PF_ACK = 0x4B564D07
 class Kind(IntEnum):
     """What happened; the comment names the tracepoint and which Event fields it fills."""
 
-    PF = 1  # kvm_page_fault: gpa, value = error code
+    PF = 1  # kvm_page_fault: gpa, value = error code, data = rip (0 on 5.10, which does not print it)
     TRY = 2  # kvm_try_async_get_page: gpa (gfn << 12 where the gva is not printed)
     NP = 3  # kvm_async_pf_not_present: token, gpa
     REP = 4  # kvm_async_pf_repeated_fault / kvm_async_pf_doublefault: gpa

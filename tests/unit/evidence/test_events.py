@@ -22,8 +22,10 @@ def one(event: str, text: str, *, tid: int = 100, comm: str = "CPU 0/KVM") -> Ev
     ("event", "text", "kind", "fields"),
     [
         ("kvm_page_fault", "vcpu 0 rip 0x101234 address 0x0000000001000008 error_code 0x100000004", Kind.PF,
-         {"gpa": 0x1000008, "value": 0x100000004}),
-        ("kvm_page_fault", "address 1000008 error_code 4", Kind.PF, {"gpa": 0x1000008, "value": 4}),
+         {"gpa": 0x1000008, "value": 0x100000004, "data": 0x101234}),
+        ("kvm_page_fault", "vcpu 0 rip 0xffffffff81000000 address 0x0000000001000008 error_code 0x4", Kind.PF,
+         {"gpa": 0x1000008, "value": 4, "data": 0xFFFFFFFF81000000}),
+        ("kvm_page_fault", "address 1000008 error_code 4", Kind.PF, {"gpa": 0x1000008, "value": 4, "data": 0}),
         ("kvm_try_async_get_page", "gva = 0x1000000, gfn = 0x1000", Kind.TRY, {"gpa": 0x1000000}),
         ("kvm_async_pf_repeated_fault", "gva = 0x1000000, gfn = 0x1000", Kind.REP, {"gpa": 0x1000000}),
         ("kvm_async_pf_doublefault", "gva = 0x1000000, gfn = 0x1000", Kind.REP, {"gpa": 0x1000000}),
