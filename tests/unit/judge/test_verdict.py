@@ -269,3 +269,20 @@ def test_a_cut_trace_never_acquits_but_convicts_by_what_comes_before_the_cut() -
 def test_a_guest_that_never_ended_is_a_fail_even_with_a_cut_trace() -> None:
     files = change_json(cut_after("kvm_async_pf_completed"), "end.json", lambda r: r.update(status="guest-timeout"))
     assert judge_capture(files, model()).status is Status.FAIL
+
+
+def with_counter(files: Files, section: str, name: str, delta: int) -> Files:
+    """The capture as if this counter had moved by ``delta`` while the guest ran."""
+    before, after = (json.loads(files[f"counters/{when}.json"]) for when in ("before", "after"))
+    after[section][name] = before[section][name] + delta
+    return {**files, "counters/after.json": json.dumps(after).encode()}
+
+
+def test_memory_stat_of_5_10_is_not_held_against_the_prediction_but_vmstat_is() -> None:
+    """memcontrol.c:__count_memcg_events of 5.10 keeps up to 32 events per CPU back."""
+    batched = dataclasses.replace(model(), memcg_events_batched=True)
+    silent = with_counter(load("S23"), "memory_stat", "pgmajfault", 0)
+    assert judge_capture(silent, batched).status is Status.PASS
+    assert "PGMAJ: predicted" in judge_capture(silent, model()).reason
+    few = with_counter(silent, "vmstat", "pgmajfault", 3)
+    assert "PGMAJ_HOST: predicted" in judge_capture(few, batched).reason
