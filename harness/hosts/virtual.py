@@ -112,7 +112,7 @@ class VirtualHost:
         return self._watch.text(since)
 
     def diagnose(self) -> str:
-        return f"last lines of the host's console:\n{self._watch.tail()}"
+        return f"last lines of the host's console:\n{self._watch.tail()}\nits processors:\n{processors(self._vm)}"
 
     @contextlib.contextmanager
     def blame(self) -> Iterator[None]:
@@ -148,6 +148,7 @@ class _BlamingTalk:
         self._talk.close()
 
 
+_PLACE = re.compile(r"^CPU#|^RIP=|^EIP=|^CS =|^CR0=|^RSP|^EFER")
 DID_NOT_BOOT = "the virtual host did not boot"
 """Begins the message of what goes wrong before a host is up: a bisection skips such a kernel."""
 
@@ -200,25 +201,44 @@ def forwarded_port(vm: QemuProcess) -> int:
 
     :raise HostLost: QEMU does not answer, or forwards nothing.
     """
+    return parse_usernet(monitor(vm, "info usernet", greeted=False))
+
+
+def processors(vm: QemuProcess) -> str:
+    """Where the host's processors are, twice, a second apart: a host that answers nothing still has registers."""
+    try:
+        samples = []
+        for _ in range(2):
+            text = monitor(vm, "info registers -a")
+            samples.append("\n".join(line for line in text.splitlines() if _PLACE.search(line)))
+            time.sleep(1)
+        return "\n-- a second later\n".join(samples)
+    except HostLost as exc:
+        return exc.message
+
+
+def monitor(vm: QemuProcess, command: str, *, greeted: bool = True) -> str:
+    """The answer of QEMU's human monitor.  ``greeted``: this is not the first command on the socket.
+
+    :raise HostLost: QEMU does not answer.
+    """
 
     async def ask() -> str:
         client = QMPClient("host")
+        client.await_greeting = client.negotiate = not greeted
         await asyncio.wait_for(client.connect(vm.qmp.dup()), 20)
         try:
-            answer = await asyncio.wait_for(
-                client.execute("human-monitor-command", {"command-line": "info usernet"}), 20
-            )
+            answer = await asyncio.wait_for(client.execute("human-monitor-command", {"command-line": command}), 20)
         finally:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(client.disconnect(), 5)
         return str(answer)
 
     try:
-        text = asyncio.run(ask())
+        return asyncio.run(ask())
     except (QMPError, OSError, TimeoutError) as exc:
         vm.check()
         raise HostLost(f"QMP of the virtual host: {exc!r}") from exc
-    return parse_usernet(text)
 
 
 def parse_usernet(text: str) -> int:
