@@ -26,6 +26,8 @@ _KVM = {
     "PF_FIXED": "pf_fixed",
     "PF_SPURIOUS": "pf_spurious",
     "PF_EMULATE": "pf_emulate",
+    "HALT_EXITS": "halt_exits",
+    "HALT_ATTEMPTED_POLL": "halt_attempted_poll",
 }
 
 
