@@ -56,7 +56,12 @@ def _encode_item(item: Item) -> bytes:
         raise UsageError(f"item {item.index}: {exc}") from None
 
 
-def page_content(gpa: int, nonce: int) -> bytes:
-    """What a pool page holds before the run: 8 known bytes, then 4088 that no compressor folds."""
+def page_content(gpa: int, nonce: int, *, foldable: bool = False) -> bytes:
+    """What a pool page holds before the run: 8 known bytes, then 4088 that no compressor folds, or zeros.
+
+    :param foldable: for zswap, which leaves pages that it cannot make smaller to the device.
+    """
     first = struct.pack("<Q", (gpa ^ nonce ^ PAGE_KEY) & MASK64)
+    if foldable:
+        return first + bytes(4088)
     return first + hashlib.shake_128(struct.pack("<QQ", gpa, nonce)).digest(4088)

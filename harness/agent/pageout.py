@@ -75,10 +75,12 @@ def prepare_pages(target: Target) -> None:
 
 def _fill_in_pool(target: Target, pages: Sequence[Page]) -> None:
     """Write the pages while QEMU is in the pool group, so that they are charged to it, and nothing else is."""
+    foldable = any(parameter == "zswap.enabled" for parameter, _ in target.plan.kernel_params)
     with _in_pool(target):
         for page in pages:
             zero = page.start is PageStart.ZERO_SWAPPED
-            target.memory.write_page(page.gpa, bytes(PAGE) if zero else page_content(page.gpa, target.plan.nonce))
+            content = bytes(PAGE) if zero else page_content(page.gpa, target.plan.nonce, foldable=foldable)
+            target.memory.write_page(page.gpa, content)
 
 
 @contextmanager

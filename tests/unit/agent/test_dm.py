@@ -14,12 +14,30 @@ import pytest
 
 from harness.agent import dm, extents, ramfile, swap
 from harness.agent.items import page_content
+from harness.errors import InfraFault, Unsupported
 from harness.scenario import plan as p
-from tests.unit.agent.conftest import POOL, make_plan
+from tests.unit.agent.conftest import POOL, make_plan, root_only
 
 
 def test_reads_are_delayed_and_writes_are_not() -> None:
-    assert dm.delay_table("/dev/vdb", 2048, 200) == "0 2048 delay /dev/vdb 0 200 /dev/vdb 0 0"
+    assert dm.delay_parameters("/dev/vdb", 200) == "/dev/vdb 0 200 /dev/vdb 0 0"
+
+
+@root_only
+def test_targets_of_this_machine() -> None:
+    """The same as dmsetup(8) lists, where it is installed and there is device-mapper."""
+    if shutil.which("dmsetup") is None or not os.path.exists("/dev/mapper/control"):
+        pytest.skip("no dmsetup or no device-mapper")
+    said = subprocess.run(["dmsetup", "targets"], capture_output=True, text=True, check=False)
+    if said.returncode:
+        pytest.skip(said.stderr)
+    assert sorted(dm.targets()) == sorted(line.split()[0] for line in said.stdout.splitlines())
+
+
+@root_only
+def test_a_refusal_is_told_in_words() -> None:
+    with pytest.raises((InfraFault, Unsupported), match=r"apf-never-made|no device-mapper"):
+        dm.remove("apf-never-made")
 
 
 @pytest.mark.skipif(shutil.which("swaplabel") is None, reason="needs swaplabel of util-linux")
