@@ -97,11 +97,18 @@ def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[
             offset=offsets.get(page.gpa, position + 1),
             synchronous=plan.swap.kind is p.SwapKind.ZRAM,
             zero=page.start is p.PageStart.ZERO_SWAPPED,
+            zswap=page.start is not p.PageStart.ZERO_SWAPPED and _zswap(plan),
         )
     pte, folio = _resident(vma.backing, page.start)
     content = 0 if page.start in _NO_DATA else page.gpa ^ plan.nonce ^ _CONTENT_KEY
     state = HostPage(vpn=host.vpn, vma=vma, pte=pte, folio=folio, swap=slot, index=index)
     return m.PoolPage(page.name, page.gpa, state, content & _MASK)
+
+
+def _zswap(plan: p.Plan) -> bool:
+    """Whether what is swapped out stays compressed in memory: mm/zswap.c, switched on before swapon."""
+    on = dict(plan.kernel_params).get("zswap.enabled", "N") in ("Y", "y", "1")
+    return on and plan.swap.kind is p.SwapKind.DELAY
 
 
 def _resident(backing: Backing, start: p.PageStart) -> tuple[Pte, Folio | None]:

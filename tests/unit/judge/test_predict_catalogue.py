@@ -49,6 +49,8 @@ ROWS: list[Row] = [
     ("S31", N61, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "BIO_V": 0, "BIO_W": 0}),
     ("S31", N612, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "BIO_V": "N"}),
     ("S31", NIO, {"NPt": "N", "RDY": "N", "MAJ_V": 0, "READ_V": 0}),
+    ("S32", NOWAIT, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": 0, "BIO_V": 0}),
+    ("S32", NIO, {"NPt": "N", "MAJ_V": 0, "PSWPIN": 0, "BIO_W": 0}),
     ("S33", N61, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": "N", "SWPIN_ZERO": 0, "BIO_V": "N"}),
     ("S33", N612, {"TRY": 0, "MAJ_V": "N", "PGMAJ": "N", "PSWPIN": 0, "SWPIN_ZERO": "N", "BIO_V": 0}),
     ("S33", NIO, {"NPt": "N", "BIO_V": 0, "BIO_W": "N"}),
