@@ -236,7 +236,7 @@ def monitor(vm: QemuProcess, command: str, *, greeted: bool = True) -> str:
 
     try:
         return asyncio.run(ask())
-    except (QMPError, OSError, TimeoutError) as exc:
+    except (QMPError, OSError, TimeoutError, AssertionError) as exc:  # qemu.qmp asserts when its peer has gone
         vm.check()
         raise HostLost(f"QMP of the virtual host: {exc!r}") from exc
 

@@ -39,6 +39,7 @@ _WORTH_A_HOST = 5
 
 _HOST_MIB = 2560  # a virtual host's memory and what QEMU needs besides
 _TIDY_S = 60.0
+_AGAIN_S = 5.0
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -206,17 +207,21 @@ class Crew:
             yield from self._give_up(member.lane, Status.ERROR, reason, "")
 
     def _dismiss(self) -> None:
-        """SIGTERM, time for a tidy end, then SIGKILL."""
-        for member in self._members:
-            member.process.terminate()
+        """SIGTERM, time for a tidy end, then SIGKILL.
+
+        SIGTERM again and again: Python swallows the exception of a handler that strikes inside a destructor.
+        """
         deadline = Deadline.after(_TIDY_S, "workers")
-        for member in self._members:
-            # Its last messages may fill the pipe, and then it waits for us.
-            while member.process.is_alive() and not deadline.expired:
-                member.process.join(0.2)
-            if member.process.is_alive():
-                member.process.kill()
-                member.process.join()
+        while alive := [m.process for m in self._members if m.process.is_alive()]:
+            for process in alive:
+                if deadline.expired:
+                    process.kill()
+                else:
+                    process.terminate()
+            again = Deadline.after(_AGAIN_S, "another signal")
+            while any(process.is_alive() for process in alive) and not again.expired:
+                alive[0].join(0.1)
+                alive.append(alive.pop(0))
 
 
 class _Wire:

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.artifacts.store import Store
-from harness.errors import ApfError, KernelFault
+from harness.errors import ApfError, HostLost, KernelFault
+from harness.hosts.base import Host
 from harness.report.results import Key, Row
 from harness.run.folder import RunFolder
 from harness.run.judging import Judged, judge_folder
@@ -66,24 +67,33 @@ class Worker:
         """One job, performed and judged; whatever goes wrong becomes its verdict."""
         assert self._bench is not None and self._lease is not None
         self._observer.scope(str(job.key))
-        began = time.monotonic()
         plan = build_plan(job.scenario, secrets.randbits(64))
         where = self._folder.start(job.key, plan, repeat_command(self._request, job.key))
         capture = where / "capture"
-        try:
-            performer = self._lease.performer()
-            began = time.monotonic()  # a boot is not of this scenario's doing
-            performer.perform(plan, capture, lambda step, _told: self._observer.progress(step))
-        except Exception as exc:  # noqa: BLE001 - whatever it was, this job must get a verdict
-            judged = self._failed(exc, self._lease)
-            if isinstance(exc, KernelFault):
-                judged = _with_evidence(judged, capture, self._bench.variant)
-        else:
-            self._observer.progress("judging")
+        began, silence = time.monotonic(), ""
+        while True:
             try:
-                judged = judge_folder(capture, self._bench.variant)
-            except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
-                judged = Judged(*status_of(exc))
+                performer = self._lease.performer()
+                began = time.monotonic()  # a boot is not of this scenario's doing
+                performer.perform(plan, capture, lambda step, _told: self._observer.progress(step))
+            except Exception as exc:  # noqa: BLE001 - whatever it was, this job must get a verdict
+                if not silence and _fell_silent(exc, self._lease.host):
+                    silence = status_of(exc)[1]
+                    capture.rename(where / "capture-of-silent-host")
+                    continue
+                judged = self._failed(exc, self._lease)
+                if isinstance(exc, KernelFault):
+                    judged = _with_evidence(judged, capture, self._bench.variant)
+            else:
+                self._observer.progress("judging")
+                try:
+                    judged = judge_folder(capture, self._bench.variant)
+                except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
+                    judged = Judged(*status_of(exc))
+            break
+        if silence:
+            again = f"second attempt; the first host fell silent: {silence}"
+            judged = replace(judged, reason="\n".join(filter(None, (judged.reason, again))))
         if judged.taints and self._lease.host is not None:
             self._lease.host.taint(judged.taints)
         return Row(
@@ -106,6 +116,21 @@ class Worker:
             lease.host.taint(reason)
             details = "\n".join(filter(None, (details, lease.host.diagnose())))
         return Judged(status, reason, details)
+
+
+def _fell_silent(exc: Exception, host: Host | None) -> bool:
+    """The host did not answer, although its QEMU runs and its console has no finding.
+
+    QEMU's emulation of SVM does that once in some hundred scenarios on a busy machine, on every kernel.  A kernel that
+    hangs by its own fault does it again on the next host.
+    """
+    if not isinstance(exc, HostLost) or host is None:
+        return False
+    try:
+        host.check()
+    except ApfError:
+        return False
+    return True
 
 
 def _with_evidence(judged: Judged, capture: Path, variant: str) -> Judged:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.hosts import link
 from harness.judge.status import Status
 from harness.report.results import Row
 from harness.run.judging import end_status
@@ -96,6 +97,20 @@ def test_a_killed_qemu_is_an_error_and_the_next_scenario_has_a_fresh_host(tmp_pa
     assert [row.status for row in result.rows] == [Status.ERROR, Status.PASS]
     assert "SIGKILL" in result.rows[0].reason
     assert result.exit_code == 3
+    assert len(list((folder / "hosts").iterdir())) == 2
+    assert qemus(os.getpid()) == []
+
+
+def test_a_host_that_falls_silent_is_replaced_once_and_that_is_told(tmp_path: Path) -> None:
+    """A stopped QEMU is as silent as one whose guest hangs."""
+    listener = Listener("go", lambda: [os.kill(pid, signal.SIGSTOP) for pid in qemus(os.getpid())] and None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(link, "_SILENCE_S", 6.0)
+        patch.setattr(link, "_ANSWER_S", 6.0)
+        result, folder = run(request(tmp_path, A=QUICK), listener)
+    (row,) = result.rows
+    assert row.status is Status.PASS
+    assert row.reason.startswith("second attempt; the first host fell silent: ")
     assert len(list((folder / "hosts").iterdir())) == 2
     assert qemus(os.getpid()) == []
 
