@@ -26,7 +26,7 @@ async def run_linux(session: Session) -> End:
 
     def argv(qmp_fd: int) -> list[str]:
         files = GuestFiles(
-            options.qemu, options.guest_kernel, options.guest_initrd, capture.path("guest/console.txt"),
+            session.qemu, options.guest_kernel, options.guest_initrd, capture.path("guest/console.txt"),
             result=capture.path("guest/result.txt"), ram=session.ram_path, qmp_fd=qmp_fd, serial_fd=theirs.fileno(),
             accel=options.accel,
         )  # fmt: skip

@@ -34,7 +34,7 @@ async def run_probe(session: Session) -> End:
 
     def argv(qmp_fd: int) -> list[str]:
         files = GuestFiles(
-            session.options.qemu, session.options.probe, items, capture.path("guest/console.txt"),
+            session.qemu, session.options.probe, items, capture.path("guest/console.txt"),
             ram=session.ram_path, qmp_fd=qmp_fd, accel=session.options.accel,
         )  # fmt: skip
         command = build_qemu_argv(plan, files)
