@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
     for line in text.splitlines() if comparisons else known_text(()):
         screen.line(line)
     for key in missing(result, comparisons, args.a):
-        screen.line(f"{key.scenario}: not compared, one side left no capture")
+        screen.line(f"{key.scenario}: not compared, because it was not performed on both")
     screen.line(f"evidence: {folder}")
     if result.exit_code:
         return result.exit_code

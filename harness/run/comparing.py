@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.errors import CaptureDamaged, UsageError
 from harness.evidence.capture import read_plan
 from harness.judge.compare import Comparison, compare
+from harness.judge.status import Status
 from harness.judge.verdict import judge_capture
 from harness.report.results import Key, RunResult
 from harness.run.judging import model_of, read_capture
@@ -30,7 +31,7 @@ def compare_kernels(request: Request, observer: Observer) -> tuple[RunResult, Pa
 
 
 def compare_folder(folder: Path, result: RunResult, a: str, b: str, variants: dict[str, str]) -> tuple[Comparison, ...]:
-    """Compare what a run left: scenarios that were captured on both kernels (first repeats only)."""
+    """Compare what a run left: scenarios that were performed on both kernels (first repeats only)."""
     found = []
     for key in result.planned:
         if key.kernel != a or key.repeat != 1:
@@ -43,12 +44,14 @@ def compare_folder(folder: Path, result: RunResult, a: str, b: str, variants: di
                 sides.append(judge_capture(files, model_of(files, variants[kernel])))
             except CaptureDamaged:
                 break
+            if sides[-1].status is Status.UNSUPPORTED:
+                break
         if len(sides) == 2:
             found.append(compare(plan, *sides))
     return tuple(found)
 
 
 def missing(result: RunResult, comparisons: tuple[Comparison, ...], a: str) -> tuple[Key, ...]:
-    """Scenarios that could not be compared because one side left no capture."""
+    """Scenarios that could not be compared: one side left no capture, or cannot do it."""
     done = {c.scenario for c in comparisons}
     return tuple(k for k in result.planned if k.kernel == a and k.repeat == 1 and k.scenario not in done)

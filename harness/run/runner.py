@@ -31,10 +31,11 @@ def run(request: Request, observer: Observer) -> tuple[RunResult, Path]:
 
     :raise UsageError: the request cannot be carried out as written; nothing was started.
     """
-    scenarios = select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
+    known = read_scenarios(request.scenario_paths or (default_scenarios(),))
+    scenarios = select(known, request.patterns)
     for name in request.allow_unsupported:
-        if name not in {s.id for s in scenarios}:
-            raise UsageError(f"--allow-unsupported {name}: no such scenario in this run")
+        if name not in {s.id for s in known}:
+            raise UsageError(f"--allow-unsupported {name}: there is no such scenario")
     return perform_jobs(plan_jobs(scenarios, find_variants(request), request.repeats), request, observer)
 
 

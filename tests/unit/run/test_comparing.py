@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -53,3 +54,12 @@ def test_two_different_kernels_are_needed(kernels: tuple[str, ...], tmp_path: Pa
     with pytest.raises(UsageError, match="two different kernels"):
         compare_kernels(Request(kernels=kernels, results=tmp_path / "results"), Listener(""))
     assert not (tmp_path / "results").exists()
+
+
+def test_what_one_side_cannot_do_is_not_compared(tmp_path: Path) -> None:
+    folder, result = folder_of(tmp_path, *((s, k) for s in ("S23", "S29") for k in VARIANTS))
+    end = folder / "S23+stock/capture/end.json"
+    end.write_text(json.dumps({**json.loads(end.read_text()), "status": "unsupported", "reason": "no zswap"}))
+    found = compare_folder(folder, result, "stock", "noio", VARIANTS)
+    assert [c.scenario for c in found] == ["S29"]
+    assert [key.scenario for key in missing(result, found, "stock")] == ["S23"]
