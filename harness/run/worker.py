@@ -72,12 +72,18 @@ class Worker:
         capture = where / "capture"
         began, silence = time.monotonic(), ""
         while True:
+            steps: list[str] = []
+
+            def on_step(step: str, _told: object, steps: list[str] = steps) -> None:
+                steps.append(step)
+                self._observer.progress(step)
+
             try:
                 performer = self._lease.performer()
                 began = time.monotonic()  # a boot is not of this scenario's doing
-                performer.perform(plan, capture, lambda step, _told: self._observer.progress(step))
+                performer.perform(plan, capture, on_step)
             except Exception as exc:  # noqa: BLE001 - whatever it was, this job must get a verdict
-                if not silence and _fell_silent(exc, self._lease.host):
+                if not silence and GO not in steps and _fell_silent(exc, self._lease.host):
                     silence = status_of(exc)[1]
                     capture.rename(where / "capture-of-silent-host")
                     continue
@@ -118,11 +124,15 @@ class Worker:
         return Judged(status, reason, details)
 
 
+GO = "go"
+"""The agent's step with which the guest is let go: the scenario has begun."""
+
+
 def _fell_silent(exc: Exception, host: Host | None) -> bool:
     """The host did not answer, although its QEMU runs and its console has no finding.
 
-    QEMU's emulation of SVM does that once in some hundred scenarios on a busy machine, on every kernel.  A kernel that
-    hangs by its own fault does it again on the next host.
+    An emulated host does that once in some hundred scenarios on a busy machine, on every kernel (docs/adr/0005).  A
+    kernel that hangs by its own fault does it again on the next host.  Once the guest was let go nothing is repeated.
     """
     if not isinstance(exc, HostLost) or host is None:
         return False
