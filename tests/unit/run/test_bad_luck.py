@@ -15,7 +15,7 @@ import pytest
 
 from harness.hosts import link
 from harness.judge.status import Status
-from harness.report.results import Row
+from harness.report.results import Row, RunResult
 from harness.run.judging import end_status
 from harness.run.request import Request
 from harness.run.runner import run
@@ -101,17 +101,32 @@ def test_a_killed_qemu_is_an_error_and_the_next_scenario_has_a_fresh_host(tmp_pa
     assert qemus(os.getpid()) == []
 
 
-def test_a_host_that_falls_silent_is_replaced_once_and_that_is_told(tmp_path: Path) -> None:
-    """A stopped QEMU is as silent as one whose guest hangs."""
-    listener = Listener("go", lambda: [os.kill(pid, signal.SIGSTOP) for pid in qemus(os.getpid())] and None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(link, "_SILENCE_S", 6.0)
-        patch.setattr(link, "_ANSWER_S", 6.0)
-        result, folder = run(request(tmp_path, A=QUICK), listener)
+def fall_silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: str) -> tuple[RunResult, Path]:
+    """A stopped QEMU is as silent as one whose processors hang."""
+    listener = Listener(step, lambda: [os.kill(pid, signal.SIGSTOP) for pid in qemus(os.getpid())] and None)
+    monkeypatch.setattr(link, "_SILENCE_S", 6.0)
+    monkeypatch.setattr(link, "_ANSWER_S", 6.0)
+    return run(request(tmp_path, A=QUICK), listener)
+
+
+def test_a_host_that_falls_silent_before_the_guest_is_let_go_is_replaced_once_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, folder = fall_silent(monkeypatch, tmp_path, "start-guest")
     (row,) = result.rows
     assert row.status is Status.PASS
     assert row.reason.startswith("second attempt; the first host fell silent: ")
     assert len(list((folder / "hosts").iterdir())) == 2
+    assert qemus(os.getpid()) == []
+
+
+def test_a_host_that_falls_silent_later_is_an_error_and_nothing_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, folder = fall_silent(monkeypatch, tmp_path, "go")
+    (row,) = result.rows
+    assert row.status is Status.ERROR
+    assert len(list((folder / "hosts").iterdir())) == 1
     assert qemus(os.getpid()) == []
 
 
