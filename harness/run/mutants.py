@@ -118,7 +118,10 @@ def run_mutants(
         trials.extend(Trial(m, s.id, rows.get(key)) for key, (m, s, _) in jobs.items())
         return not result.interrupted
 
-    queue = {m.name: [known[s] for s in m.scenarios if s in known] for m in mutants}
+    absent = sorted({s for m in mutants for s in m.scenarios if s not in known})
+    if absent:
+        raise CatalogError(f"the mutants name scenarios that do not exist: {', '.join(absent)}")
+    queue = {m.name: [known[s] for s in m.scenarios] for m in mutants}
     if control:
         concerned = list(dict.fromkeys(s.id for chosen in queue.values() for s in chosen))
         if not perform([(None, known[name]) for name in concerned]):

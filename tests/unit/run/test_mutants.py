@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from harness.run.select import Job
 from tests.unit.run.test_bad_luck import Listener
 
 ONE = Mutant("ONE", 1, "about", "R1", ("S23", "S29", "S60"), ("D05",))
-TWO = Mutant("TWO", 2, "about", "R2", ("S29", "S-NOT-THERE"), ("D07",))
+TWO = Mutant("TWO", 2, "about", "R2", ("S29",), ("D07",))
 
 
 class Runs:
@@ -86,3 +87,9 @@ def test_a_catalogue_that_lacks_something(tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text('[A]\nnumber = 1\nabout = "x"\n')
     with pytest.raises(CatalogError, match="imitates"):
         load_mutants(tmp_path / "m.toml")
+
+
+def test_a_scenario_that_does_not_exist_is_no_reason_to_test_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutants, "perform_jobs", Runs())
+    with pytest.raises(CatalogError, match="S-GONE"):
+        run_mutants(Request(), Listener(""), (replace(TWO, scenarios=("S29", "S-GONE")),), every=False)
