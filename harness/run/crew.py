@@ -34,7 +34,7 @@ from harness.run.select import Job
 from harness.run.verdicts import status_of
 from harness.run.worker import Worker
 
-_WORTH_A_HOST = 5
+_WORTH_A_HOST = 3
 """Jobs in waiting per further host of a kernel: fewer are done before it has booted."""
 
 _HOST_MIB = 2560  # a virtual host's memory and what QEMU needs besides
