@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         command=shlex.join(["apf", *sys.argv[1:]]),
     )
     try:
-        trials, folders = run_mutants(request, screen, mutants, every=args.every, control=not args.no_control)
+        trials, folders, complete = run_mutants(request, screen, mutants, every=args.every, control=not args.no_control)
     finally:
         screen.clear()
     lines = [_line(m, trials) for m in mutants]
@@ -68,6 +68,8 @@ def main(args: argparse.Namespace) -> int:
     for row in text:
         screen.line(row)
     screen.line(f"evidence: {', '.join(map(str, folders))}")
+    if not complete:
+        return 130
     green = all(t.row is not None and t.row.status is Status.PASS for t in trials if t.mutant is None)
     return 0 if green and all(line.caught_by for line in lines) else 1
 

@@ -101,10 +101,11 @@ def choose(mutants: Sequence[Mutant], names: Sequence[str]) -> tuple[Mutant, ...
 
 def run_mutants(
     request: Request, observer: Observer, mutants: Sequence[Mutant], *, every: bool, control: bool = True
-) -> tuple[list[Trial], list[Path]]:
+) -> tuple[list[Trial], list[Path], bool]:
     """First the unmutated kernel under all scenarios concerned, then each mutant until it is caught.
 
     :param every: do not stop at the first catch: the whole table.
+    :return: the trials, the folders of the runs, and whether all were performed (False: Ctrl-C).
     """
     known = {s.id: s for s in read_scenarios(request.scenario_paths or (default_scenarios(),))}
     trials: list[Trial] = []
@@ -125,7 +126,7 @@ def run_mutants(
     if control:
         concerned = list(dict.fromkeys(s.id for chosen in queue.values() for s in chosen))
         if not perform([(None, known[name]) for name in concerned]):
-            return trials, folders
+            return trials, folders, False
     while True:
         caught = {t.mutant.name for t in trials if t.mutant is not None and t.caught}
         wanted: list[tuple[Mutant | None, Scenario]] = []
@@ -135,8 +136,10 @@ def run_mutants(
             take = queue[mutant.name] if every else queue[mutant.name][:1]
             queue[mutant.name] = queue[mutant.name][len(take) :]
             wanted += [(mutant, s) for s in take]
-        if not wanted or not perform(wanted):
-            return trials, folders
+        if not wanted:
+            return trials, folders, True
+        if not perform(wanted):
+            return trials, folders, False
 
 
 def _job(mutant: Mutant | None, scenario: Scenario) -> Job:

@@ -150,11 +150,11 @@ def test_mutants_are_green_when_all_are_caught_and_the_control_is_green(
 ) -> None:  # fmt: skip
     (one,) = load_mutants()[:1]
 
-    def trials(*_args: object, **_named: object) -> tuple[list[Trial], list[Path]]:
+    def trials(*_args: object, **_named: object) -> tuple[list[Trial], list[Path], bool]:
         def row(mutated: Mutant | None, status: Status) -> Trial:
             return Trial(mutated, "S23", Row(Key("S23", "mutants-6.1"), status, "D05: x"))
 
-        return [row(None, control), row(one, mutant)], [tmp_path]
+        return [row(None, control), row(one, mutant)], [tmp_path], True
 
     monkeypatch.setattr(mutants, "run_mutants", trials)
     assert command(mutants, ["mutants", one.name, "--results", str(tmp_path)]) == code

@@ -43,7 +43,7 @@ class Runs:
 
 def run(monkeypatch: pytest.MonkeyPatch, runs: Runs, *, every: bool = False) -> list[Trial]:
     monkeypatch.setattr(mutants, "perform_jobs", runs)
-    trials, _ = run_mutants(Request(), Listener(""), (ONE, TWO), every=every)
+    trials, _, _ = run_mutants(Request(), Listener(""), (ONE, TWO), every=every)
     return trials
 
 
