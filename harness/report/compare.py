@@ -59,7 +59,7 @@ def known_text(comparisons: Sequence[Comparison]) -> list[str]:
 
 def mail_text(a: str, b: str, comparisons: Sequence[Comparison], header: Sequence[str] = ()) -> str:
     """At most forty lines of at most 76 columns, plain text."""
-    lines = [*header, f"A: {a}", f"B: {b}", ""]
+    lines = [line for text in (*header, f"A: {a}", f"B: {b}") for line in _wrap(text)] + [""]
     lines.append(f"{'scenario':<14} {'A':<5} {'B':<5} {'tokens':>9} {'halts':>9} {'repeats':>9} {'blocked ms':>13}")
     rows = sorted(comparisons, key=lambda c: (c.green, not c.differences))
     for c in rows:
