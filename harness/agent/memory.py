@@ -83,10 +83,13 @@ class ProcessMemory:
         return data
 
     def write(self, address: int, data: bytes) -> None:
-        """:raise OSError: EIO: not mapped."""
+        """:raise OSError: EIO: not mapped, or the process has ended."""
         done = 0
         while done < len(data):
-            done += os.pwrite(self._fd, data[done:], address + done)
+            part = os.pwrite(self._fd, data[done:], address + done)
+            if not part:
+                raise OSError(5, f"process memory ends at {address + done:#x}")
+            done += part
 
 
 class GuestMemory:

@@ -12,7 +12,7 @@ from harness.agent import inject, syscalls
 from harness.agent.actions import Actor, perform_timed
 from harness.agent.after import inspect_after
 from harness.agent.cmdline import GuestFiles, build_qemu_argv
-from harness.agent.guest import Guest, start_guest
+from harness.agent.guest import Guest, QemuDied, start_guest
 from harness.agent.items import encode_items
 from harness.agent.memory import GuestMemory, ProcessMemory
 from harness.agent.pageout import PreconditionFailed, Target, prepare_pages
@@ -21,6 +21,8 @@ from harness.agent.ramfile import open_memfd
 from harness.agent.session import Session
 from harness.agent.watch import End, first_of, wait_ready, watch_probe
 from harness.scenario.plan import Backing
+
+_REAP_SECONDS = 5.0
 
 
 async def run_probe(session: Session) -> End:
@@ -48,7 +50,15 @@ async def run_probe(session: Session) -> End:
         release=session.release,
     ) as guest:  # fmt: skip
         with ExitStack() as stack:
-            return await _run(session, guest, stack)
+            try:
+                return await _run(session, guest, stack)
+            except OSError as exc:
+                # QEMU's memory is gone a moment before its exit status is there.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(guest.wait_end(), _REAP_SECONDS)
+                if guest.alive:
+                    raise
+                raise QemuDied(guest.death()) from exc
 
 
 async def _run(session: Session, guest: Guest, stack: ExitStack) -> End:
@@ -124,8 +134,8 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
         tracing.start()
     start = time.monotonic()
     capture.step("go")
-    memory.go()
     try:
+        memory.go()
         end = await first_of(
             watch_probe(guest, memory, plan, actor, start),
             perform_timed(actor, plan.timed, start),
