@@ -58,7 +58,7 @@ def _map_read(ctx: Context) -> None:
 @kernel_function("mm/memory.c")
 def do_cow_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """Private write: copy the file's page to a new anonymous one."""
-    if ctx.page.charge_fails:
+    if not ctx.charge():
         ctx.step("alloc and charge the copy", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     ret = yield from __do_fault(ctx, flags)
@@ -115,7 +115,7 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("filemap_get_folio", "miss: VM_FAULT_MAJOR, PGMAJFAULT+1", "do_sync_mmap_readahead")
         dropped = yield from do_sync_mmap_readahead(ctx, flags)
         if ctx.page.folio is None:
-            if ctx.page.charge_fails:
+            if not ctx.charge():
                 ctx.step("__filemap_get_folio(FGP_CREAT)", "VM_FAULT_OOM", "no page for the page cache", Mark.REFUSED)
                 return VmFault.RETRY if dropped else VmFault.OOM
             ctx.change(folio=Folio(uptodate=False))
@@ -153,7 +153,7 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         ctx.step("VM_RAND_READ, ra_pages == 0 or mmap_miss > MMAP_LOTSAMISS", "no read-ahead", "mmap_lock stays held")
         return False
     dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
-    if not ctx.page.charge_fails:
+    if ctx.charge(len(window.pages)):
         ctx.page = read_submitted(ctx.page)
         ctx.own_read = True
         ctx.read(Read.of_window(ctx.thread, "index", window))
@@ -232,7 +232,7 @@ def shmem_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         return VmFault.LOCKED
     if userfault_missing(ctx.page):
         return (yield from handle_userfault(ctx, flags))
-    if ctx.page.charge_fails:
+    if not ctx.charge():
         ctx.step("shmem_alloc_and_acct_folio", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     ctx.change(folio=Folio())

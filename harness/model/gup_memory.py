@@ -71,7 +71,7 @@ def do_anonymous_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.change(pte=Pte.ZERO)
         ctx.step("FAULT_FLAG_WRITE", "no: my_zero_pfn", "a read is given the zero page, read-only")
         return VmFault(0)
-    if ctx.page.charge_fails:
+    if not ctx.charge():
         ctx.step("alloc and charge", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     if userfault_missing(ctx.page):
@@ -86,7 +86,7 @@ def hugetlb_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """hugetlb: allocates from the pool; no swap, so never major."""
     if userfault_missing(ctx.page):
         return (yield from handle_userfault(ctx, flags))
-    if ctx.page.charge_fails:
+    if ctx.page.charge_fails:  # the pool, which memory.max does not limit
         ctx.step("alloc_hugetlb_folio", "VM_FAULT_SIGBUS", "the pool is empty", Mark.REFUSED)
         return VmFault.SIGBUS
     ctx.change(pte=Pte.WRITABLE, folio=Folio(huge=True))

@@ -129,7 +129,7 @@ def swap_cache_get_folio(ctx: Context, *, vma_mode: bool) -> Steps[bool]:
 @kernel_function("mm/memory.c", "do_swap_page: skip swapcache")
 def swapin_sync(ctx: Context) -> Steps[bool]:
     """SWP_SYNCHRONOUS_IO and swap count 1: the page is read past the swap cache, the flags are not consulted."""
-    if ctx.page.charge_fails:
+    if not ctx.charge():
         return False
     what = "a large folio is possible" if ctx.kernel.large_folio_swapin else "one page"
     ctx.step("SWP_SYNCHRONOUS_IO and __swap_count == 1", "skip the swap cache", what)
@@ -172,7 +172,7 @@ def swap_cluster_readahead(ctx: Context) -> Steps[bool]:
 
 
 def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
-    if ctx.page.charge_fails:
+    if not ctx.charge(len(window.pages)):
         return False
     poll = ctx.kernel.do_poll and window.size == 1
     ctx.step("read-ahead window", f"{window.size} page(s), {len(window.pages)} to read",

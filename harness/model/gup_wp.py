@@ -31,7 +31,7 @@ def wp_page_copy(ctx: Context) -> Steps[VmFault]:
     """Copy to a new anonymous page; the present PTE is replaced between the two calls of the mmu notifier."""
     yield from ()
     what = "zero page" if ctx.page.pte is Pte.ZERO else "page shared with others"
-    if ctx.page.charge_fails:
+    if not ctx.charge():
         ctx.step(what, "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
         return VmFault.OOM
     ctx.change(pte=Pte.WRITABLE, folio=Folio(), swap=None)

@@ -26,6 +26,8 @@ TIMINGS = (
     Timing("slow exits and workers", exit_ns=300_000, worker_ns=3 * MS, host_ns=20 * MS),
 )
 _FAULTED = (Outcome.NONE, Outcome.ERROR)
+RACE_NS = MS
+"""A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,18 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
         for hits in (0, 16):
             state = replace(situation.readahead, hits=hits, last_window=0)
             runs.append((f"the host's cluster read-ahead starts with {hits} hits", replace(situation, readahead=state)))
+    if situation.device.delay_ns < RACE_NS and not situation.device.synchronous:
+        runs.append(("reads that end before their submitter looks", _device_wins(situation)))
     return runs
+
+
+def _device_wins(situation: Situation) -> Situation:
+    """Each time: whoever submits a read finds the page unlocked."""
+    pages = tuple(
+        replace(pool, page=replace(pool.page, swap=replace(pool.page.swap, fast=True))) if pool.page.swap else pool
+        for pool in situation.pages
+    )
+    return replace(situation, pages=pages)
 
 
 def _uses_vma_readahead(situation: Situation) -> bool:

@@ -13,10 +13,14 @@ from harness.model.simulate_memory import Memory
 from harness.model.simulate_vcpu import Vcpu
 from harness.model.simulate_world import World
 from harness.model.situation import HostDo
+from harness.model.user_access import user_access
+from harness.model.walk import WaitKind
 
 _FROZEN_NS = 3_600_000 * MS
 """The agent freezes the device by a read delay of an hour (harness/agent/dm.py)."""
 KVM_EXIT_INTR = 10
+_PAGE_EVENTS = {"resolve-userfault": WaitKind.USERFAULT, "end-migration": WaitKind.MIGRATION}
+_ACCESSES = {"read": ("OTHER", False), "write": ("OTHER", True), "kvm-read": ("V", False), "kvm-write": ("V", True)}
 
 
 @dataclass(slots=True)
@@ -63,6 +67,14 @@ class HostSide:
                 yield Wait(signals=(self.world.changed,))
         elif do == "lock-read":
             self.memory.read_by_other(arg)
+        elif do in _PAGE_EVENTS:
+            self.memory.happen(arg, _PAGE_EVENTS[do])
+        elif do == "truncate":
+            self.memory.truncate(arg)
+        elif do in _ACCESSES:
+            who, write = _ACCESSES[do]
+            walk = user_access(self.world.situation.kernel, write=write, env=self.memory.env)
+            yield from self.memory.perform(walk, arg, who)
         elif do == "reset":
             self.restart(end or Latch(over=True))
         else:

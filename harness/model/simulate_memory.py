@@ -11,17 +11,19 @@ from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 
 from harness.model.events import Event, Kind
-from harness.model.gup import Walk
+from harness.model.gup import Walk, settle
+from harness.model.gup_wp import userfault_missing
 from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage, Lock, Pte, read_completed, read_submitted
 from harness.model.readahead import ReadaheadState
 from harness.model.simulate_engine import Process, Signal, Wait
 from harness.model.simulate_why import deciding
 from harness.model.simulate_world import DelayDevice, World
-from harness.model.walk import Counters, End, Environment, Leg, Read, Step, Thread
+from harness.model.walk import Counters, End, Environment, Leg, Read, Step, Thread, WaitKind
 
 _PAGE = 4096
 _COUNTERS = {"pgmaj": "PGMAJ", "pswpin": "PSWPIN", "ra": "RA", "rah": "RAH", "swpin_zero": "SWPIN_ZERO"}
+_HUGE_GFNS = 512
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Resolution:
     outcome: Outcome
     errno: int = 0
     writable: bool = False
+    huge: bool = False  # a 2 MiB SPTE
     waited: bool = False
     stale: bool = False  # a notifier ran during the walk: nothing is mapped, the guest faults again
     read_target: bool = False  # this walk submitted the read of the page
@@ -69,6 +72,7 @@ class Memory:
             page_cluster=device.page_cluster,
             vma_readahead=device.vma_readahead,
             ra_pages=device.ra_pages,
+            memcg_full=situation.memcg_full,
             neighbours=self,
         )
 
@@ -106,7 +110,12 @@ class Memory:
         """Map what GUP gave; False if it gave nothing, or is_page_fault_stale says RET_PF_RETRY."""
         if resolution.end is not End.MAPPED or resolution.stale:
             return False
-        self.spte[gpa // _PAGE] = resolution.writable
+        gfn = gpa // _PAGE
+        if resolution.huge:  # kvm_mmu_hugepage_adjust: the whole of the aligned 2 MiB
+            base = gfn - gfn % _HUGE_GFNS
+            self.spte |= dict.fromkeys(range(base, base + _HUGE_GFNS), resolution.writable)
+        else:
+            self.spte[gfn] = resolution.writable
         return True
 
     # --- threads
@@ -125,6 +134,7 @@ class Memory:
                 result.end = leg.end or End.ERROR
                 result.outcome = leg.outcome or Outcome.ERROR
                 result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
+                result.huge = leg.huge
                 return result
             result.waited = True
             result.slept = result.slept or f"{deciding(result.steps)}; sleeps in {leg.wait.function} ({leg.wait.kind})"
@@ -144,7 +154,23 @@ class Memory:
 
     def _busy(self, vpn: int) -> bool:
         page = self.pages[vpn]
-        return page.locked or page.pte is Pte.MIGRATION
+        return page.locked or page.pte is Pte.MIGRATION or userfault_missing(page)
+
+    # --- what others do to a page
+    def happen(self, gpa: int, kind: WaitKind) -> None:
+        """The event has come that a thread waits for, or would: UFFDIO_COPY, the end of a migration.
+
+        :raise ModelError: the page is not in a state that this event ends.
+        """
+        vpn = self.vpn(gpa)
+        self.pages[vpn] = settle(self.pages[vpn], kind)
+        self.world.engine.fire(self.signals[vpn])
+
+    def truncate(self, gpa: int) -> None:
+        """The file is made to end below the page; unmap_mapping_range: the notifier zaps the SPTE."""
+        vpn = self.vpn(gpa)
+        self.pages[vpn] = replace(self.pages[vpn], pte=Pte.NONE, folio=None, swap=None, beyond_eof=True)
+        self.spte.pop(gpa // _PAGE, None)
 
     def _apply(self, leg: Leg, vpn: int, who: str, vcpu: int) -> None:
         self.pages[vpn] = leg.page
@@ -158,6 +184,7 @@ class Memory:
     def _account(self, moved: Counters, who: str) -> None:
         self.world.count(f"MAJ_{who}", moved.maj)
         self.world.count(f"MIN_{who}", moved.min)
+        self.world.count(f"RECLAIM_{who}", moved.reclaims)
         for name, total in _COUNTERS.items():
             self.world.count(total, getattr(moved, name))
 

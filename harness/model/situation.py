@@ -37,7 +37,11 @@ class StepKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostDo:
-    """An action on the host: freeze, thaw, delay, stop, cont, sleep, reset, wait-np, lock-read, disable, unbind."""
+    """An action on the host: freeze, thaw, delay, stop, cont, sleep, reset, wait-np, lock-read, disable, unbind.
+
+    Only in the model, no plan has them: resolve-userfault, end-migration, truncate, read and write (by a thread of the
+    VMM), kvm-read and kvm-write (by KVM in a vCPU's thread), all with a gpa as ``arg``.
+    """
 
     do: str
     arg: int = 0
@@ -135,6 +139,7 @@ class Situation:
     deadline_ns: int = 60_000_000_000
     settle_ns: int = 300_000_000
     swap_offsets_known: bool = False
+    memcg_full: bool = False  # memory.current is at memory.max: each charge reclaims in the thread that charges
     failing_setups: tuple[int, ...] = ()  # TRYs (counted from 0) whose work cannot be allocated (S73)
 
 

@@ -84,6 +84,7 @@ class Counters:
     ra: int = 0  # swap_ra
     rah: int = 0  # swap_ra_hit
     swpin_zero: int = 0
+    reclaims: int = 0  # charges of one page that found memory.max reached
 
     def __add__(self, other: Counters) -> Counters:
         return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counters)))
@@ -137,6 +138,7 @@ class Environment:
     """What is around the page.  Defaults are Linux defaults.
 
     ``vma_readahead``: vma_ra_enabled and no rotational swap device active.  ``signal_pending``: SIGKILL is pending.
+    ``memcg_full``: memory.current is at memory.max, so that each charge reclaims first, in the thread that charges.
     """
 
     page_cluster: int = 3
@@ -146,6 +148,7 @@ class Environment:
     fault_around: bool = True
     congested: bool = False
     signal_pending: bool = False
+    memcg_full: bool = False
     neighbours: Neighbours = field(default_factory=AllMissing)
     zero: Callable[[str, int], bool] | None = None  # (unit, number): all-zero page on swap; None: all as the target
 
@@ -213,6 +216,15 @@ class Context:
 
     def count(self, **moved: int) -> None:
         self.counters = self.counters + Counters(**moved)
+
+    def charge(self, pages: int = 1) -> bool:
+        """mem_cgroup_charge (5.10, 6.1, 6.12) of so many pages; False: -ENOMEM."""
+        if self.page.charge_fails:
+            return False
+        if self.env.memcg_full:
+            self.count(reclaims=pages)
+            self.step("memory.max is reached", "try_to_free_mem_cgroup_pages", "reclaim, in the thread that charges")
+        return True
 
     def change(self, **fields_: object) -> None:
         """The page changes."""
