@@ -25,18 +25,23 @@ class ProbeVcpu:
     steps: tuple[Step, ...]
     tasks: list[Task] = field(default_factory=list)
     runnable: list[Task] = field(default_factory=list)
+    adopted: list[Task] = field(default_factory=list)  # put aside on a vCPU that went offline
     early: set[int] = field(default_factory=set)  # READY came before its token
     paused: int = -1  # index of the step whose pause is over
 
     @property
     def finished(self) -> bool:
         """All items of this vCPU have ended, or were lost in a reset."""
-        return len(self.tasks) == len(self.steps) and all(t.ended for t in self.tasks)
+        return len(self.tasks) == len(self.steps) and all(t.ended for t in self._all)
 
     @property
     def waiting(self) -> bool:
         """An item put aside waits for its READY."""
-        return any(t.token for t in self.tasks)
+        return any(t.token for t in self._all)
+
+    @property
+    def _all(self) -> list[Task]:
+        return self.tasks + self.adopted
 
     def resume(self) -> Task | None:
         """The runnable item that started first."""
@@ -47,7 +52,7 @@ class ProbeVcpu:
 
     def next_step(self) -> Step | None:
         """The step that would start next; None at the end or while an item put aside says ``wait``."""
-        if len(self.tasks) == len(self.steps) or any(t.token and t.step.wait for t in self.tasks):
+        if len(self.tasks) == len(self.steps) or any(t.token and t.step.wait for t in self._all):
             return None
         step = self.steps[len(self.tasks)]
         return None if step.kind is StepKind.WAIT and self.waiting else step
@@ -68,16 +73,29 @@ class ProbeVcpu:
 
     def ready(self, token: int) -> None:
         """The READY interrupt (or the guest's own wake-all when it disables EN)."""
-        woken = [t for t in self.tasks if t.token and token in (WAKE_ALL_TOKEN, t.token)]
+        woken = [t for t in self._all if t.token and token in (WAKE_ALL_TOKEN, t.token)]
         for task in woken:
             task.token = 0
             self.runnable.append(task)
         if not woken and token not in (0, WAKE_ALL_TOKEN):
             self.early.add(token)
 
+    def give_away(self) -> list[Task]:
+        """The vCPU went offline: what is runnable goes on elsewhere, its items count as ended here."""
+        moved = [Task(t.step) for t in self.runnable]
+        for task in self.runnable:
+            task.ended = True
+        self.runnable.clear()
+        return moved
+
+    def adopt(self, tasks: list[Task]) -> None:
+        """Tasks of a vCPU that went offline run here."""
+        self.adopted += tasks
+        self.runnable += tasks
+
     def lose_tasks(self) -> None:
         """The machine was reset: what was put aside is forgotten, the program goes on behind it."""
-        for task in self.tasks:
+        for task in self._all:
             task.ended = True
             task.token = 0
         self.runnable.clear()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.errors import ModelError
+from harness.model import simulate_lifecycle as life
 from harness.model.events import Event, Kind
 from harness.model.simulate_engine import MS, Latch, Process, Wait
 from harness.model.simulate_memory import Memory
@@ -31,6 +32,7 @@ class HostSide:
     memory: Memory
     vcpus: list[Vcpu] = field(default_factory=list)
     restart: Callable[[Latch], None] = lambda _: None
+    restart_one: Callable[[int], None] = lambda _: None  # a parked vCPU comes back
 
     def perform(self, actions: tuple[HostDo, ...], end: Latch | None = None) -> Process:
         """All actions in order, then fire ``end``."""
@@ -53,12 +55,12 @@ class HostSide:
             self._load_table(arg * MS)
         elif do == "sleep":
             yield Wait(until_ns=self.world.engine.now + arg * MS)
-        elif do == "stop":
+        elif do in ("stop", "freeze-vmm"):  # the freezer gets a thread out of KVM_RUN by a signal, like a stop
             for vcpu in self.vcpus:
                 vcpu.kvm.stopped = True
                 self.world.engine.fire(vcpu.kvm.wake)
                 self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
-        elif do == "cont":
+        elif do in ("cont", "thaw-vmm"):
             for vcpu in self.vcpus:
                 vcpu.kvm.stopped = False
                 self.world.engine.fire(vcpu.kvm.wake)
@@ -77,6 +79,25 @@ class HostSide:
             yield from self.memory.perform(walk, arg, who)
         elif do == "reset":
             self.restart(end or Latch(over=True))
+        elif do == "reclaim":
+            life.reclaim(self.memory, arg)
+        elif do == "area-slot":
+            for vcpu in self.vcpus:
+                vcpu.kvm.state.shared_ok = bool(arg)  # the next access sees another memslot generation
+        elif do == "delete-slot":
+            life.delete_slot(self.memory, arg)
+        elif do == "munmap":
+            life.munmap(self.memory, arg)
+        elif do == "swapoff":
+            yield from life.swapoff(self.memory)
+        elif do == "unplug":
+            life.unplug(self.vcpus[arg])
+        elif do == "replug":
+            self.restart_one(arg)
+        elif do in ("loadvm", "migrate"):
+            yield from life.restore(self.world, self.memory, self.vcpus, same_process=do == "loadvm")
+        elif do == "sigkill":
+            yield from life.sigkill(self.world, self.vcpus)
         else:
             raise ModelError(f"the simulation knows no host action {do!r}")
 

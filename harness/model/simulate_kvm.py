@@ -16,6 +16,7 @@ from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
+from harness.model.pages import PRESENT
 from harness.model.simulate_engine import Process, Signal, Wait
 from harness.model.simulate_memory import Memory, Resolution
 from harness.model.simulate_why import deciding
@@ -47,6 +48,7 @@ class KvmVcpu:
     tries: int = 0
     spins: int = 0
     in_guest: bool = False
+    emulated: bool = False  # the last fault was MMIO: the VMM did the access
 
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:
@@ -76,7 +78,11 @@ class KvmVcpu:
                 log.append(Fault(Outcome.REPEATED, "", 0, "D08", "the gfn has live work on this vCPU: halt, no token"))
                 return
             if work is not None:
-                self._queued(step, setup, work, first)
+                in_flight = self.memory.page(step.gpa).locked
+                world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
+                if setup is Setup.TOKEN:
+                    yield from self.area_access(write=True)  # apf_put_user_notpresent; schedule_work comes later
+                self._queued(step, setup, work, first, in_flight=in_flight)
                 return
             world.count("FAIL")
             refused = "64 works are queued or no memory for the work"
@@ -89,11 +95,9 @@ class KvmVcpu:
             return Setup.FAILED, None
         return d.kvm_setup_async_pf(self.state, step.gpa, write=step.write, item=step.index)
 
-    def _queued(self, step: Step, setup: Setup, work: Work, first: Resolution) -> None:
+    def _queued(self, step: Step, setup: Setup, work: Work, first: Resolution, *, in_flight: bool) -> None:
         world = self.world
-        world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
         world.count("NPt" if setup is Setup.TOKEN else "NPh")
-        in_flight = self.memory.page(step.gpa).locked
         issuer = "V" if first.read_target else "" if in_flight else "W"
         if setup is Setup.TOKEN:
             self.token = work
@@ -126,6 +130,7 @@ class KvmVcpu:
             self.error = f"KVM_RUN fails with errno {got.errno}"
         elif got.end in (End.SIGBUS, End.SIGNAL, End.OOPS):
             self.error = str(got.end)
+        self.emulated = got.end is End.EMUL
         self.memory.install(step.gpa, got)
         if got.end is End.MAPPED and got.stale:
             why += "; the notifier ran: the fault is stale, RET_PF_RETRY, and the guest faults again"
@@ -134,6 +139,14 @@ class KvmVcpu:
         self.world.item(step.index).faults.append(Fault(got.outcome, "V" if got.read_target else "", 0, "A.8", why))
 
     # --- workers and ready events
+    def area_access(self, *, write: bool) -> Generator[Wait, None, None]:
+        """kvm_{read,write}_guest_offset_cached: copy_from_user or copy_to_user faults a missing page in, in V."""
+        gpa = self.world.situation.guest.area_gpa
+        if not gpa or self.memory.page(gpa).pte in PRESENT or not self.state.shared_ok:
+            return
+        walk = gup.blocking_attempt(self.state.kernel, write=write, env=self.memory.env)
+        yield from self.memory.perform(walk, gpa, "V", self.index)
+
     def _worker(self, work: Work) -> Process:
         if work.state is not WorkState.QUEUED or work not in self.state.queue:
             return
@@ -149,6 +162,8 @@ class KvmVcpu:
     def check_completion(self) -> Generator[Wait, None, None]:
         """kvm_check_async_pf_completion: everything on the done list that can be presented."""
         s, world = self.state, self.world
+        if s.done and d.kvm_pv_async_pf_enabled(s):
+            yield from self.area_access(write=False)  # apf_pageready_slot_free
         while (work := d.dequeue(s)) is not None:
             if d.wants_prefetch(s, work):
                 write = work.write and s.kernel.prefetch_keeps_error_code
@@ -177,7 +192,8 @@ class KvmVcpu:
     def deliverable(self) -> int:
         """The pending interrupt that the guest can be given now, highest vector first; 0: none."""
         usable = [v for v in self.irr if v >= 16]  # class 0 is never above the processor priority
-        if not usable or not self.state.interrupts or not self.state.lapic_sw:
+        nested = self.state.guest_mode and self.state.l1_intercepts_interrupts  # taken by a vmexit to L1
+        if not usable or not (self.state.interrupts or nested) or not self.state.lapic_sw:
             return 0
         return max(usable)
 
@@ -204,7 +220,10 @@ class KvmVcpu:
             break
         if s.exception_pending:
             s.exception_pending = False
-            world.emit(Event(Kind.INJ, self.index))
+            if s.guest_mode:
+                s.guest_mode = False  # kvm_nested_vmexit_inject instead: L1 gets the #PF as a vmexit (B.12)
+            else:
+                world.emit(Event(Kind.INJ, self.index))
             world.count("PF_GUEST")
         world.emit(Event(Kind.ENTRY, self.index))
         self.in_guest = True
@@ -245,12 +264,14 @@ class KvmVcpu:
                 self.world.unbounded[name] = "done is stuck (B.8): the artificial halt is a busy loop"
         yield Wait(signals=(self.wake, *self.memory.signals.values()))
 
-    def clear(self, *, by_paging: bool = False, by_msr: bool = False) -> Generator[Wait, None, None]:
+    def clear(
+        self, *, by_paging: bool = False, by_msr: bool = False, destroyed: bool = False
+    ) -> Generator[Wait, None, None]:
         """kvm_clear_async_pf_completion_queue in this thread: sleeps until the running workers have finished."""
         running = d.begin_clear(self.state)
         while any(w.state is WorkState.RUNNING for w in running):
             yield Wait(signals=(self.flushed,))
-        d.end_clear(self.state)
+        d.end_clear(self.state, vm_destroyed=destroyed)
         if not by_msr:
             self.world.emit(Event(Kind.CLEAR, self.index, flag=by_paging))
 

@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 
+from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.gup import Walk, settle
 from harness.model.gup_wp import userfault_missing
 from harness.model.outcomes import Outcome
-from harness.model.pages import HostPage, Lock, Pte, read_completed, read_submitted
+from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted
 from harness.model.readahead import ReadaheadState
 from harness.model.simulate_engine import Process, Signal, Wait
 from harness.model.simulate_why import deciding
@@ -53,6 +54,7 @@ class Memory:
     signals: dict[int, Signal] = field(default_factory=lambda: defaultdict(Signal))
     device: DelayDevice = field(init=False)
     env: Environment = field(init=False)
+    no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
     _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
@@ -124,6 +126,12 @@ class Memory:
         vpn = self.vpn(gpa)
         result = Resolution(End.ERROR, Outcome.ERROR)
         while True:
+            if who == "V" and gpa // _PAGE in self.no_slot:
+                vma = replace(self.pages[vpn].vma, backing=Backing.NO_SLOT)
+                gone = walk.run(HostPage(vpn=vpn, vma=vma), self.readahead)
+                result.end, result.outcome = gone.end or End.EMUL, gone.outcome or Outcome.EMUL
+                result.steps += gone.steps
+                return result
             leg = walk.run(self.pages[vpn], self.readahead)
             self._apply(leg, vpn, who, vcpu)
             if leg.invalidated:
@@ -151,6 +159,16 @@ class Memory:
         self.pages[vpn] = read_submitted(self.pages[vpn])
         index = self.pages[vpn].index
         self._submit(Read(Thread.W, "index", index, (index,)), "OTHER", -1, vpn)
+
+    def read_slot_by_other(self, vpn: int) -> None:
+        """Another process reads a page from the swap device into the swap cache."""
+        swap = self.pages[vpn].swap
+        if swap is None:
+            raise ModelError("the page is not on swap")
+        self._slots[swap.offset] = vpn
+        self.pages[vpn] = read_submitted(self.pages[vpn])
+        self.world.count("PSWPIN")
+        self._submit(Read(Thread.W, "slot", swap.offset, (swap.offset,)), "OTHER", -1, vpn)
 
     def _busy(self, vpn: int) -> bool:
         page = self.pages[vpn]

@@ -48,10 +48,12 @@ def run_once(situation: Situation) -> Machine:
             hlt_exits=situation.guest.hlt_exits,
         )
         steps = tuple(s for s in situation.steps if s.vcpu == index)
-        vcpu = Vcpu(KvmVcpu(world, memory, state, index), ProbeVcpu(steps), _starter(machine), machine.finished)
+        vcpu = Vcpu(KvmVcpu(world, memory, state, index), ProbeVcpu(steps), _starter(machine), machine.finished,
+                    peers=machine.host.vcpus)  # fmt: skip
         machine.host.vcpus.append(vcpu)
         world.engine.spawn(vcpu.run())
     machine.host.restart = lambda end: _restart(machine, end)
+    machine.host.restart_one = lambda index: _restart_one(machine, index, None)
     for at_ns, actions in situation.timed:
         world.engine.spawn(machine.host.perform(actions), at_ns)
     while not machine.ended and world.engine.step(situation.deadline_ns):
@@ -72,16 +74,22 @@ def _starter(machine: Machine) -> Callable[[Step], Latch]:
 
 def _restart(machine: Machine, end: Latch) -> None:
     """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on."""
-    for n, old in enumerate(machine.host.vcpus):
-        old.kvm.stopped = True
-        machine.world.engine.fire(old.kvm.wake)
-        kvm = KvmVcpu(machine.world, machine.memory, old.kvm.state, n, wake=old.kvm.wake, flushed=old.kvm.flushed)
-        waits_for_host = old.host_end is not None
-        old.probe.lose_tasks()
-        old.timer_life += 1
-        vcpu = Vcpu(kvm, old.probe, old.host, machine.finished)
-        machine.host.vcpus[n] = vcpu
-        machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None))
+    for n in range(len(machine.host.vcpus)):
+        _restart_one(machine, n, end)
+
+
+def _restart_one(machine: Machine, n: int, end: Latch | None) -> None:
+    """The same for one vCPU; also that of a parked fd that is used again (kvm_get_vcpu of QEMU, then a reset)."""
+    old = machine.host.vcpus[n]
+    old.kvm.stopped = True
+    machine.world.engine.fire(old.kvm.wake)
+    kvm = KvmVcpu(machine.world, machine.memory, old.kvm.state, n, wake=old.kvm.wake, flushed=old.kvm.flushed)
+    waits_for_host = old.host_end is not None
+    old.probe.lose_tasks()
+    old.timer_life += 1
+    vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, peers=machine.host.vcpus)
+    machine.host.vcpus[n] = vcpu
+    machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None))
 
 
 def _reborn(vcpu: Vcpu, end: Latch | None) -> Process:

@@ -15,7 +15,11 @@ from harness.model.situation import Step, StepKind
 
 TIMER_VECTOR = 0x40
 """guest-images/probe/layout.h: VEC_TIMER"""
+RESCHEDULE_VECTOR = 0xFD
+"""arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it."""
 MSR_X2APIC_SPIV = 0x80F
+AREA_ITEM = -1
+"""Log index of the accesses that the guest makes to its shared area."""
 _EN_EFFECTIVE = d.EN_ENABLED | d.EN_DELIVERY_AS_INT
 
 
@@ -30,6 +34,7 @@ class Vcpu:
     ready_vectors: set[int] = field(default_factory=lambda: {0xF3})
     timer_ns: int = 0
     timer_life: int = 0
+    peers: list[Vcpu] = field(default_factory=list)
     host_end: Latch | None = None  # the HOST item that the guest waits in ends with this
     in_timer: bool = False  # in the handler that never returns
     ended: bool = False
@@ -114,7 +119,8 @@ class Vcpu:
     def _interrupt(self, vector: int) -> Generator[Wait, None, None]:
         """The handler, IF=0; what it interrupted goes on afterwards."""
         s, start = self.kvm.state, self.kvm.world.situation.guest
-        before = (s.cpl, s.interrupts)
+        before, nested = (s.cpl, s.interrupts), s.guest_mode
+        s.guest_mode = False
         self._mode(cpl=0, interrupts=False)
         self.kvm.leave()
         self.kvm.world.emit(Event(Kind.VIRQ, self.kvm.index, value=vector))
@@ -132,6 +138,7 @@ class Vcpu:
             while True:
                 yield from self._idle()
         self._mode(cpl=before[0], interrupts=before[1])
+        s.guest_mode = nested
 
     def _wait_until(self, until_ns: int, *signals: Signal) -> Generator[Wait, None, bool]:
         """The guest loops without exits until a time or a signal; False: something else ended guest mode."""
@@ -178,6 +185,7 @@ class Vcpu:
         if step.no_paging and d.set_paging(s, False):
             yield from kvm.clear(by_paging=True)
         self._mode(cpl=0 if step.no_paging else step.cpl, interrupts=step.interrupts or step.shadow, shadow=step.shadow)
+        s.guest_mode, s.l1_intercepts_interrupts = step.nested, step.l1_intercepts
         done = False
         while not done:
             if not step.shadow or kvm.world.item(step.index).faults:
@@ -185,24 +193,42 @@ class Vcpu:
             if kvm.memory.mapped(step.gpa, write=step.write):
                 done = True
                 break
+            s.event_injected = step.in_delivery
             yield from kvm.page_fault(step)
+            s.event_injected = False
             yield from kvm.enter()
+            if kvm.emulated:
+                kvm.emulated = False
+                break
             if kvm.token is not None:
                 token, kvm.token = kvm.token.token, None
+                yield from self._read_area()
                 s.flags = 0
                 self.probe.put_aside(task, token)
+                s.guest_mode = False
                 if not step.no_paging:
                     self._mode(cpl=0, interrupts=False)
                     return
                 while task.token:
                     yield from self._await_token(task)
                 self._mode(cpl=0, interrupts=step.interrupts)
+        s.guest_mode = False
         self._mode(cpl=0, interrupts=False)
         task.ended = True
         kvm.world.item(step.index).ended = True
         if step.no_paging:
             if d.set_paging(s, True):
                 yield from kvm.clear(by_paging=True)
+            yield from self._exit()
+
+    def _read_area(self) -> Generator[Wait, None, None]:
+        """trap64.c reads and clears the flags word, with IF=0: a fault of the guest if its mapping is gone."""
+        gpa = self.kvm.world.situation.guest.area_gpa
+        if not gpa:
+            return
+        self._mode(cpl=0, interrupts=False)
+        while not self.kvm.memory.mapped(gpa, write=True) and not self.kvm.error:
+            yield from self.kvm.page_fault(Step(AREA_ITEM, StepKind.TOUCH, gpa=gpa, write=True, interrupts=False))
             yield from self._exit()
 
     def _await_token(self, task: Task) -> Generator[Wait, None, None]:
@@ -237,6 +263,11 @@ class Vcpu:
             s.token = 0
         elif step.kind is StepKind.PAUSE:
             yield from self._pause(step.pause_ns, interrupts=step.interrupts)
+        elif step.kind is StepKind.OFFLINE:
+            yield from self._wrmsr(MSR_ASYNC_PF_EN, 0)
+            peer = self.peers[step.value]
+            peer.probe.adopt(self.probe.give_away())
+            peer.kvm.timer_tick(RESCHEDULE_VECTOR)
         elif step.kind is StepKind.HOST:
             yield from self._host_wait(self.host(step))
         task.ended = True

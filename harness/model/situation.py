@@ -33,6 +33,7 @@ class StepKind(StrEnum):
     PAUSE = "pause"
     WAIT = "wait"
     HOST = "host"
+    OFFLINE = "offline"  # CPU hotplug: EN=0, then what was put aside goes on on vCPU `value`; not in plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class HostDo:
     """An action on the host: freeze, thaw, delay, stop, cont, sleep, reset, wait-np, lock-read, disable, unbind.
 
     Only in the model, no plan has them: resolve-userfault, end-migration, truncate, read and write (by a thread of the
-    VMM), kvm-read and kvm-write (by KVM in a vCPU's thread), all with a gpa as ``arg``.
+    VMM), kvm-read and kvm-write (by KVM in a vCPU's thread), all with a gpa as ``arg``; those of
+    harness.model.simulate_lifecycle.
     """
 
     do: str
@@ -67,6 +69,9 @@ class Step:
     area_ok: bool = True  # WRMSR of EN: its address lies in a memslot
     actions: tuple[HostDo, ...] = ()
     page: str = ""
+    in_delivery: bool = False  # made by the CPU while it delivers an event (IDT, stack): re-injection is needed
+    nested: bool = False  # made by an L2 guest of this vCPU; cpl and interrupts are L2's
+    l1_intercepts: bool = True  # nested: L1 exits on external interrupts
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class GuestStart:
     en_flags: int = 0b1001  # 0: EN never written
     vector: int = 0xF3  # 0: INT never written
     area_ok: bool = True
+    area_gpa: int = 0  # the pool page that holds the shared area; 0: a page that is always resident and mapped
     lapic_enabled: bool = True  # False: SPIV bit 8 is still clear when EN is written and when the program starts
     zero_token: bool = True
     ack: bool = True
