@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.model.delivery import ApfState, reset
-from harness.model.simulate_engine import Latch, Process, Signal
+from harness.model.simulate_engine import Latch, Process, Signal, Wait
 from harness.model.simulate_guest import ProbeVcpu
 from harness.model.simulate_host import HostSide
 from harness.model.simulate_kvm import KvmVcpu
@@ -63,6 +63,23 @@ def run_once(situation: Situation) -> Machine:
     return machine
 
 
+@dataclass(slots=True)
+class _Barrier:
+    """runstate.c:main_loop_should_exit of QEMU 7.2: a reset pauses all vCPUs and resumes none before each has its new state."""
+
+    world: World
+    missing: int
+    signal: Signal = field(default_factory=Signal)
+
+    def wait(self) -> Process:
+        """One vCPU is ready; wait for the others."""
+        self.missing -= 1
+        if not self.missing:
+            self.world.engine.fire(self.signal)
+        while self.missing:
+            yield Wait(signals=(self.signal,))
+
+
 def _starter(machine: Machine) -> Callable[[Step], Latch]:
     def start(step: Step) -> Latch:
         end = Latch()
@@ -74,11 +91,12 @@ def _starter(machine: Machine) -> Callable[[Step], Latch]:
 
 def _restart(machine: Machine, end: Latch) -> None:
     """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on."""
+    barrier = _Barrier(machine.world, len(machine.host.vcpus))
     for n in range(len(machine.host.vcpus)):
-        _restart_one(machine, n, end)
+        _restart_one(machine, n, end, barrier)
 
 
-def _restart_one(machine: Machine, n: int, end: Latch | None) -> None:
+def _restart_one(machine: Machine, n: int, end: Latch | None, barrier: _Barrier | None = None) -> None:
     """The same for one vCPU; also that of a parked fd that is used again (kvm_get_vcpu of QEMU, then a reset)."""
     old = machine.host.vcpus[n]
     old.kvm.stopped = True
@@ -89,13 +107,15 @@ def _restart_one(machine: Machine, n: int, end: Latch | None) -> None:
     old.timer_life += 1
     vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, peers=machine.host.vcpus)
     machine.host.vcpus[n] = vcpu
-    machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None))
+    machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None, barrier))
 
 
-def _reborn(vcpu: Vcpu, end: Latch | None) -> Process:
+def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None) -> Process:
     state = vcpu.kvm.state
     reset(state)
     yield from vcpu.kvm.clear()
+    if barrier is not None:
+        yield from barrier.wait()
     state.token = state.flags = 0
     state.req_halt = state.req_ready = state.exception_pending = False
     state.paging = True

@@ -214,6 +214,16 @@ def test_s93_s94_reset_waits_for_running_workers(kernel: str, k: int) -> None:
     assert answer.items[-1].tokens == ((k + 1) << 12,)
 
 
+def test_s94_no_vcpu_boots_before_all_are_reset() -> None:
+    """Only vCPU 1 has live work, D = 10 s: the new boot of vCPU 0 waits for it too."""
+    items = (host(0, pause_us=50_000), touch(0, vcpu=1))
+    answer = simulate(ask(*items, actions=(do("reset"),), delay_ms=10_000, vcpus=2))
+    totals(answer, NPt=1, DONE=1, RDY=0, RDY_ALL=4, ACC=4)
+    enables = {v: [e.t_ns for e in answer.events if e.kind is Kind.WRMSR and e.value == MSR_ASYNC_PF_EN and e.vcpu == v]
+               for v in range(2)}  # fmt: skip
+    assert all(len(at) == 2 and at[1] >= times(answer, Kind.DONE)[0] for at in enables.values())
+
+
 @pytest.mark.parametrize(("word", "token"), [("migrate", 0x1000), ("loadvm", 0x3000)])
 @pytest.mark.parametrize("kernel", ALL)
 def test_s96_s97_restore_with_two_live(kernel: str, word: str, token: int) -> None:
