@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from harness.errors import ModelError
 from harness.model import delivery as d
-from harness.model.delivery import WorkState
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.model.pages import FILES, Backing, Folio, HostPage, Pte, SwapSlot
 from harness.model.simulate_engine import Process, Wait
@@ -105,17 +104,12 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
 def sigkill(world: World, vcpus: list[Vcpu]) -> Process:
     """The VMM dies: no vCPU runs again; kvm_destroy_vm cancels what has not started and waits for what runs.
 
-    World.vm_gone_ns is when the last vCPU was freed.  The address space is not freed sooner: a running worker holds
-    mm_users on every kernel, a queued one on those with KernelModel.work_holds_mm.
+    World.vm_gone_ns is when the last vCPU was freed.  The address space goes at the same moment on all kernels: a
+    running worker holds mm_users on each, and what 5.10 and 6.1 hold for a queued one ends with its cancelling.
     """
     for vcpu in vcpus:
         vcpu.kvm.error = "SIGKILL"
         world.engine.fire(vcpu.kvm.wake)
-    held = [w for v in vcpus for w in v.kvm.state.queue if w.state is not WorkState.DONE]
-    running = [w for w in held if w.state is WorkState.RUNNING]
-    if not running and not (held and world.situation.kernel.work_holds_mm):
-        world.mm_gone_ns = world.engine.now
     for vcpu in vcpus:
         yield from vcpu.kvm.clear(destroyed=True)
     world.vm_gone_ns = world.engine.now
-    world.mm_gone_ns = min(world.mm_gone_ns, world.vm_gone_ns) if world.mm_gone_ns >= 0 else world.vm_gone_ns

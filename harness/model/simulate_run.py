@@ -65,7 +65,7 @@ def run_once(situation: Situation) -> Machine:
 
 @dataclass(slots=True)
 class _Barrier:
-    """runstate.c:main_loop_should_exit of QEMU 7.2: a reset pauses all vCPUs and resumes none before each has its new state."""
+    """A reset pauses all vCPUs and resumes none before each is reset (runstate.c:main_loop_should_exit, QEMU 7.2)."""
 
     world: World
     missing: int

@@ -80,8 +80,7 @@ class World:
     recording: bool = False  # False while the guest boots: nothing is counted
     unbounded: dict[str, str] = field(default_factory=dict)  # total -> why it has no upper bound
     notes: list[str] = field(default_factory=list)
-    vm_gone_ns: int = -1  # when kvm_destroy_vm was through; -1: it was not called
-    mm_gone_ns: int = -1  # when the VMM's address space was freed
+    vm_gone_ns: int = -1  # when kvm_destroy_vm was through and the address space gone; -1: it was not called
     changed: Signal = field(default_factory=Signal)  # anything that a waiting host action may look at
 
     def emit(self, event: Event) -> None:

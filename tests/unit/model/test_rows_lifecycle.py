@@ -100,7 +100,8 @@ def _area_swapped(kernel: str, **fields: object) -> Prediction:
 def test_s67_shared_area_swapped_out() -> None:
     """copy_to_user reads it in V between NP and INJ: maj+1; the guest's handler then faults it in again (GUP-fast)."""
     answer = _area_swapped(N612)
-    totals(answer, NPt=1, NPh=0, MAJ_V=1, RDY=1, ACC=2, INJ=1)
+    totals(answer, NPt=1, NPh=0, MAJ_V=1, RDY=1, ACC=2, INJ=1, PF=2)
+    assert answer.totals["FAST"].low + answer.totals["MINOR"].low == 1
     assert times(answer, Kind.INJ)[0] - times(answer, Kind.NP)[0] >= 400 * MS
     resident = simulate(ask(touch(0), kernel=N612, anon=True))
     totals(resident, NPt=1, MAJ_V=0, RDY=1)
@@ -251,7 +252,6 @@ def test_s98_s99_sigkill_with_running_workers(kernel: str) -> None:
     assert (world.totals["NPt"], world.totals["DONE"], world.totals["RDY"]) == (2, 2, 0)
     last = max(e.t_ns for e in world.events if e.kind is Kind.DONE)
     assert world.vm_gone_ns >= last >= 20_000 * MS
-    assert world.mm_gone_ns >= last
     state = machine.host.vcpus[0].kvm.state
     assert (state.queue, state.done, state.queued) == ([], [], 0)
 
@@ -263,7 +263,6 @@ def test_s98_sigkill_before_the_workers_have_started(kernel: str) -> None:
     machine = run_once(with_timing(situation, Timing(worker_ns=1000 * MS)))
     assert (machine.world.totals["NPt"], machine.world.totals["DONE"], machine.world.totals["RDY"]) == (2, 0, 0)
     assert 500 * MS <= machine.world.vm_gone_ns < 1000 * MS
-    assert 500 * MS <= machine.world.mm_gone_ns < 1000 * MS
 
 
 # --- E4: memory goes away
@@ -359,3 +358,10 @@ def test_s113_interrupts_off_in_l2(kernel: str) -> None:
     totals(_nested(kernel, flags=0b1001, interrupts=False), NPt=0, NPh=1, RDY=1)
     totals(_nested(kernel, flags=0b1101, interrupts=False, l1_intercepts=False), TRY=0, SYNC=1)
     totals(simulate(ask(touch(0, interrupts=False), kernel=kernel)), TRY=0, SYNC=1)
+
+
+def test_s113_interrupts_reach_l1_during_the_halt() -> None:
+    """Each tick ends the halt by a vmexit to L1, L2 goes on and repeats its fault: ticks at 50 to 350 of 375 ms."""
+    items = (op(p.Op.TIMER, value=50_000), touch(0, interrupts=False, wait=True), op(p.Op.TIMER, value=0))
+    answer = simulate(steps(ask(*items, delay_ms=375), nested=True))
+    totals(answer, NPh=1, REP=7, RDY=1)
