@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import IO
 
 from harness.agent.capture import Capture, KernelLog
@@ -79,12 +80,12 @@ async def _leashed(session: Session, leash: IO[bytes] | None) -> End:
         return End("error", why[0])
 
 
-def _watch_leash(loop: asyncio.AbstractEventLoop, leash: IO[bytes], cut: object) -> None:
+def _watch_leash(loop: asyncio.AbstractEventLoop, leash: IO[bytes], cut: Callable[[], None]) -> None:
     def wait() -> None:
         while os.read(leash.fileno(), 4096):
             pass
         try:
-            loop.call_soon_threadsafe(cut)  # type: ignore[arg-type]
+            loop.call_soon_threadsafe(cut)
         except RuntimeError:
             pass  # the loop is closed: the run was over before
 

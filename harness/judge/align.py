@@ -120,15 +120,15 @@ def _page(op: Op, gpa: int) -> int:
     return gpa // PAGE_SIZE if op is Op.TOUCH else -1
 
 
-def issuer(episode: Episode, dev: int, by_worker: Iterable[tuple[int, int]], done_ns: int) -> str:
+def issuer(episode: Episode, dev: int, by_worker: Iterable[int], done_ns: int) -> str:
     """Who queued reads on the pages' device for this episode: "V", "W" or "" (nobody was seen to).
 
-    :param by_worker: (t_ns, 0) of each read bio that a kworker queued on the device.
+    :param by_worker: t_ns of each read bio that a kworker queued on the device.
     :param done_ns: when the work was completed; 0 when there was none.
     """
     if episode.own_reads(dev):
         return "V"
-    if done_ns and any(episode.start.t_ns <= t <= done_ns for t, _ in by_worker):
+    if done_ns and any(episode.start.t_ns <= t <= done_ns for t in by_worker):
         return "W"
     return ""
 

@@ -63,7 +63,7 @@ class View:
 
 def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...], tuple[Finding, ...]]:
     """The item table and what is wrong in it."""
-    reads = [(e.t_ns, 0) for e in view.events if e.kind is Kind.BIO and e.flag and e.worker and e.dev == view.dev]
+    reads = [e.t_ns for e in view.events if e.kind is Kind.BIO and e.flag and e.worker and e.dev == view.dev]
     done: dict[int, int] = {}
     for e in view.events:
         if e.kind is Kind.DONE:
