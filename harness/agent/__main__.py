@@ -7,15 +7,15 @@ import argparse
 import json
 import sys
 
-from harness.agent.capture import stdout_stream
-from harness.agent.facts import host_facts, qemu_version
-from harness.agent.files import read_text
+from harness.agent.capture_folder import stdout_stream
+from harness.agent.host.host_facts import host_facts, qemu_version
+from harness.agent.host.kernel_files import read_text
+from harness.agent.host.undo import undo
 from harness.agent.perform import exit_code, perform
 from harness.agent.serve import serve
 from harness.agent.session import Options
-from harness.agent.undo import undo
+from harness.contract.plan import Plan, from_json
 from harness.errors import ApfError, UsageError
-from harness.scenario.plan import Plan, from_json
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,17 +11,17 @@ import threading
 from collections.abc import Callable
 from typing import IO
 
-from harness.agent.capture import Capture, KernelLog
-from harness.agent.guest import QemuDied
-from harness.agent.linux_run import run_linux
-from harness.agent.pageout import PreconditionFailed
-from harness.agent.probe_run import run_probe
+from harness.agent.capture_folder import Capture, KernelLog
+from harness.agent.guest.guest_wait import End
+from harness.agent.guest.linux_run import run_linux
+from harness.agent.guest.probe_run import run_probe
+from harness.agent.guest.qemu import QemuDied
+from harness.agent.host.tracing import Tracing
+from harness.agent.host.undo import Journal
+from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.session import Options, Session
-from harness.agent.tracing import Tracing
-from harness.agent.undo import Journal
-from harness.agent.watch import End
+from harness.contract.plan import GuestKind, Plan, to_json
 from harness.errors import ApfError, Unsupported
-from harness.scenario.plan import GuestKind, Plan, to_json
 
 
 def perform(

@@ -17,13 +17,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from harness.agent.capture import stdout_stream
-from harness.agent.kept import Kept
+from harness.agent.capture_folder import stdout_stream
+from harness.agent.host.resident import Kept
+from harness.agent.host.tracing import Tracing
 from harness.agent.perform import exit_code, perform
 from harness.agent.session import Options
-from harness.agent.tracing import Tracing
+from harness.contract.plan import Plan, from_json
 from harness.errors import UsageError
-from harness.scenario.plan import Plan, from_json
 
 _CHUNK = 1 << 16
 

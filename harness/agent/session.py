@@ -9,19 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.agent import swap as swap_device
-from harness.agent.capture import Capture
-from harness.agent.cgroup import ScenarioCgroup, make_cgroup
-from harness.agent.counters import snapshot
-from harness.agent.facts import host_facts
-from harness.agent.files import need_file, read_text, selected
-from harness.agent.guest import Guest
-from harness.agent.ramfile import make_ram_file
-from harness.agent.swap import Device
-from harness.agent.tracing import BOOT_WITHOUT, Tracing, open_tracing
-from harness.agent.undo import Journal
+from harness.agent.capture_folder import Capture
+from harness.agent.guest.qemu import Guest
+from harness.agent.host import swap as swap_device
+from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
+from harness.agent.host.host_facts import host_facts
+from harness.agent.host.kernel_files import need_file, read_text, selected
+from harness.agent.host.read_counters import snapshot
+from harness.agent.host.swap import Device
+from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, open_tracing
+from harness.agent.host.undo import Journal
+from harness.agent.ram.ramfile import make_ram_file
+from harness.contract.plan import Backing, GuestKind, Plan, SwapKind
 from harness.errors import Unsupported
-from harness.scenario.plan import Backing, GuestKind, Plan, SwapKind
 
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 _KSM = "/sys/kernel/mm/ksm/run"

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from harness.artifacts.progress import Progress, silent
 from harness.errors import BuildFailed, InfraFault
+from harness.progress import Progress, silent
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NEARLY_FULL_BYTES = 16 << 20

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.judge.status import Status
+from harness.status import Status
 
 
 @dataclass(frozen=True, slots=True)

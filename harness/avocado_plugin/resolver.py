@@ -12,7 +12,7 @@ from avocado.core.references import reference_split
 from avocado.core.resolver import ReferenceResolution, ReferenceResolutionResult, check_file
 
 from harness.errors import ApfError
-from harness.run.sources import default_scenarios, read_scenarios
+from harness.run.scenario_sources import default_scenarios, read_scenarios
 
 KIND = "apf-scenario"
 

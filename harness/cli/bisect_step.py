@@ -12,9 +12,9 @@ from pathlib import Path
 
 from harness.artifacts.catalog import find_kernel
 from harness.cli.run import positive
-from harness.report.results import Row
 from harness.report.terminal import Screen
-from harness.run.bisecting import State, revision_of, state_path, step
+from harness.results import Row
+from harness.run.bisect import State, revision_of, state_path, step
 from harness.run.request import Request
 from harness.run.runner import run
 

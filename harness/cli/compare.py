@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from harness.cli.run import positive
-from harness.report.compare import compare_json, full_text, known_text
+from harness.report.compare_text import compare_json, full_text, known_text
 from harness.report.terminal import Screen, table
-from harness.run.comparing import compare_kernels, missing
+from harness.run.compare_kernels import compare_kernels, missing
 from harness.run.request import Request
 
 _HELP = """\

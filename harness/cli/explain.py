@@ -7,12 +7,12 @@ import argparse
 import json
 
 from harness.errors import UsageError
-from harness.model.explain import Question, VcpuState, compare
 from harness.model.kernels import KERNEL_NAMES, KernelModel, find_kernel, kernel_for
 from harness.model.readahead import ReadaheadState
-from harness.model.states import BACKING_NAMES, STATES, page_in_state
-from harness.model.walk import Environment
-from harness.report.explain import as_json, parting_json, parting_text, walk_text
+from harness.model.walk.page_states import BACKING_NAMES, STATES, page_in_state
+from harness.model.walk.steps import Environment
+from harness.model.walk.walk_diff import Question, VcpuState, compare
+from harness.report.explain_text import as_json, parting_json, parting_text, walk_text
 
 _FLAGS = {
     "synchronous": "the swap device is SWP_SYNCHRONOUS_IO (zram, brd, pmem)",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from harness.artifacts import images
+from harness.artifacts.images import images
 from harness.artifacts.store import Store
 from harness.report.terminal import Screen
 

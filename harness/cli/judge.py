@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.judge.status import Status
-from harness.run.judging import judge_folder
+from harness.run.judge_folder import judge_folder
+from harness.status import Status
 
 _HELP = """\
 Judge a capture again: it holds all that is needed, so that the verdict can be had again for ever, also with a newer

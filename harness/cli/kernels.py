@@ -7,10 +7,10 @@ import argparse
 import sys
 
 from harness.artifacts import catalog
-from harness.artifacts import kernels as builder
+from harness.artifacts.kernels import built_kernel as builder
 from harness.artifacts.store import Store
 from harness.report.terminal import Screen
-from harness.report.verdict import columns
+from harness.report.verdict_text import columns
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.run.select import select
-from harness.run.sources import default_scenarios, read_scenarios
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.run.selection import select
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

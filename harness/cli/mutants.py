@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.judge.status import Status
-from harness.report.mutants import Line, mutants_table
+from harness.report.mutants_text import Line, mutants_table
 from harness.report.terminal import Screen
-from harness.run.mutants import KERNEL, Mutant, Trial, choose, load_mutants, run_mutants
+from harness.run.mutant_trials import KERNEL, Mutant, Trial, choose, load_mutants, run_mutants
 from harness.run.request import Request
+from harness.status import Status
 
 _HELP = """\
 Try the harness on a kernel with one deliberate mistake at a time (kernels/patches/mutants/MUTANTS.toml).

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ModelError
-from harness.judge.predict import predict
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel, find_kernel, kernel_for
-from harness.model.situation import ItemPrediction, Prediction
-from harness.run.select import select
-from harness.run.sources import default_scenarios, read_scenarios
+from harness.model.simulation.situation import ItemPrediction, Prediction
+from harness.prediction import predict
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.run.selection import select
 from harness.scenario.build import build_plan
 from harness.scenario.schema import Scenario
 

@@ -8,7 +8,7 @@ import json
 import textwrap
 
 from harness.errors import UsageError
-from harness.model.rules import RULES, Rule
+from harness.model.protocol.rules import RULES, Rule
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

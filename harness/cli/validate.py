@@ -11,9 +11,9 @@ from pathlib import Path
 
 from harness.artifacts.catalog import CatalogKernel, SourceKind, find_kernel
 from harness.errors import UsageError
-from harness.report.compare import compare_json, full_text, mail_text
+from harness.report.compare_text import compare_json, full_text, mail_text
 from harness.report.terminal import Screen, table
-from harness.run.comparing import compare_kernels, missing
+from harness.run.compare_kernels import compare_kernels, missing
 from harness.run.request import Request
 
 _HELP = """\

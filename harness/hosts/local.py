@@ -20,8 +20,8 @@ from pathlib import Path
 
 from harness.errors import DeadlineExpired, HostLost, InfraFault, KernelFault, Unsupported
 from harness.hosts.base import Completed, Conversation, HostFacts
-from harness.hosts.console import find_fault
 from harness.hosts.deadline import Deadline
+from harness.hosts.virtual.console import find_fault
 
 _UNDO_S = 60.0  # how long the agent may take to undo everything once it was told to end
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, Op, Plan
 from harness.evidence.guestlog import Entry, GuestLog, Record
 from harness.judge.episodes import Episode
 from harness.model.outcomes import Outcome
-from harness.scenario.plan import PAGE_SIZE, POOL_GPA, Op, Plan
 
 
 @dataclass(slots=True)

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from harness.contract.plan import Access, Item, Op, Plan
 from harness.judge.align import Alignment, SeenItem, issuer
 from harness.judge.episodes import Episode, outcome
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Count, Outcome
-from harness.model.situation import ItemPrediction, Prediction
-from harness.scenario.plan import Access, Item, Op, Plan
+from harness.model.simulation.situation import ItemPrediction, Prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.contract.plan import GuestKind, Op, Plan
 from harness.errors import CaptureDamaged
-from harness.evidence.capture import End, Evidence, decode, read_end, read_plan
+from harness.evidence.decode import End, Evidence, decode, read_end, read_plan
 from harness.judge.align import MAPPED, WAITED, Alignment, align
-from harness.judge.check import Checked, check
 from harness.judge.episodes import split
-from harness.judge.linux import match_linux
 from harness.judge.match import Finding, ItemRow, TotalRow, View, match_items, match_totals
-from harness.judge.precondition import problems
-from harness.judge.predict import predict
-from harness.judge.status import Status
-from harness.judge.strays import unexplained
-from harness.judge.totals import seen_totals
+from harness.judge.match_linux import match_linux
+from harness.judge.preconditions import problems
+from harness.judge.protocol_check import Checked, check
+from harness.judge.seen_totals import seen_totals
+from harness.judge.unexplained import unexplained
 from harness.model.kernels import KernelModel
-from harness.model.situation import Prediction
-from harness.scenario.plan import GuestKind, Op, Plan
+from harness.model.simulation.situation import Prediction
+from harness.prediction import predict
+from harness.status import Status
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-from harness.judge.status import Status
-from harness.report.results import Row, RunResult
+from harness.results import Row, RunResult
+from harness.status import Status
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

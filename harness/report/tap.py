@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from harness.judge.status import Status
-from harness.report.results import RunResult
+from harness.results import RunResult
+from harness.status import Status
 
 
 def tap_text(result: RunResult) -> str:

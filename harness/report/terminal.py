@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from harness.judge.status import Status
-from harness.report.results import Row, RunResult
+from harness.results import Row, RunResult
+from harness.status import Status
 
 _COLOUR = {
     Status.PASS: "32",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.artifacts.catalog import CatalogKernel, find_kernel
-from harness.report.results import Row
+from harness.results import Row
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from harness.artifacts.store import Store
 from harness.errors import UsageError
-from harness.report.results import Row, RunResult
-from harness.run.crew import Crew, hosts_wanted
-from harness.run.folder import RunFolder
-from harness.run.prepare import find_variants
+from harness.results import Row, RunResult
+from harness.run.error_status import status_of
+from harness.run.pool import Crew, hosts_wanted
 from harness.run.request import Observer, Request
-from harness.run.select import Job, plan_jobs, select
-from harness.run.sources import default_scenarios, read_scenarios
-from harness.run.verdicts import status_of
+from harness.run.run_folder import RunFolder
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.run.selection import Job, plan_jobs, select
+from harness.run.setup import find_variants
 from harness.run.worker import Worker
 
 

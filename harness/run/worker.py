@@ -15,14 +15,14 @@ from types import TracebackType
 from harness.artifacts.store import Store
 from harness.errors import ApfError, HostLost, KernelFault
 from harness.hosts.base import Host
-from harness.report.results import Key, Row
-from harness.run.folder import RunFolder
-from harness.run.judging import Judged, judge_folder
-from harness.run.lease import Lease
-from harness.run.prepare import Bench, open_bench
+from harness.results import Key, Row
+from harness.run.error_status import status_of
+from harness.run.host_slot import Lease
+from harness.run.judge_folder import Judged, judge_folder
 from harness.run.request import Observer, Request
-from harness.run.select import Job
-from harness.run.verdicts import status_of
+from harness.run.run_folder import RunFolder
+from harness.run.selection import Job
+from harness.run.setup import Bench, open_bench
 from harness.scenario.build import build_plan
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.scenario import plan as p
+from harness.contract import plan as p
 from harness.scenario.pages import lay_out, select
 from harness.scenario.schema import HostStep, Scenario, Step
 

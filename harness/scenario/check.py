@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.contract.plan import POOL_GPA, Backing, GuestKind, PageStart, SwapKind
 from harness.errors import ScenarioError
 from harness.scenario.pages import lay_out, select
-from harness.scenario.plan import POOL_GPA, Backing, GuestKind, PageStart, SwapKind
 from harness.scenario.schema import PageSet, Scenario, Step
 
 HOST_WORDS = frozenset(("freeze", "thaw", "delay", "stop", "cont", "sleep", "reset", "wait-np", "lock-read"))

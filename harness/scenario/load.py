@@ -14,8 +14,9 @@ from typing import Any, TypeVar, get_args, get_origin
 from cattrs import Converter, transform_error
 from cattrs.gen import make_dict_structure_fn
 
+from harness.contract import plan
 from harness.errors import ScenarioError
-from harness.scenario import plan, schema
+from harness.scenario import schema
 from harness.scenario.check import check
 from harness.scenario.matrix import expand
 

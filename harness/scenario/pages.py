@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from harness.contract.plan import PAGE_SIZE, POOL_GPA
 from harness.errors import ScenarioError
-from harness.scenario.plan import PAGE_SIZE, POOL_GPA
 from harness.scenario.schema import PageSet
 
 HUGE = 512

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.scenario.plan import Access, Apf, Backing, GuestKind, Memory, PageStart, Swap
+from harness.contract.plan import Access, Apf, Backing, GuestKind, Memory, PageStart, Swap
 
 __all__ = ["Apf", "Backing", "GuestSpec", "HostStep", "Memory", "PageSet", "Scenario", "Step", "Swap", "TimedStep"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.scenario import plan as p
+from harness.contract import plan as p
 
 REPOSITORY = Path(__file__).parents[3]
 POOL = p.POOL_GPA + 0x200000

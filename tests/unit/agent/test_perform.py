@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import pytest
 
-from harness.agent.undo import pending
-from harness.scenario import plan as p
+from harness.agent.host.undo import pending
+from harness.contract import plan as p
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
 
 pytestmark = [needs_qemu, root_only]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts import apt_sources
+from harness.artifacts.debian import apt_sources
 from tests.unit.artifacts.mirror import Mirror
 
 

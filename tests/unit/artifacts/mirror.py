@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.artifacts.apt_sources import Source
+from harness.artifacts.debian.apt_sources import Source
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.artifacts.catalog import SourceKind, find_kernel, load
-from harness.artifacts.kernels import banner_of, kernel
+from harness.artifacts.kernels.built_kernel import banner_of, kernel
 from harness.artifacts.store import Store
 from harness.errors import CatalogError
 

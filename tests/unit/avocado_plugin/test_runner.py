@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from harness.judge.status import Status
-from harness.report.json import results_json
-from harness.report.results import Key, Row, RunResult
+from harness.report.results_json import results_json
+from harness.results import Key, Row, RunResult
+from harness.status import Status
 
 AVOCADO = Path(sys.executable).with_name("avocado")
 SCENARIO = """

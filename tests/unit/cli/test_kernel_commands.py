@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from harness.cli import compare, mutants, validate
-from harness.judge.status import Status
-from harness.report.results import Key, Row, RunResult
-from harness.run import comparing
-from harness.run.mutants import Mutant, Trial, load_mutants
+from harness.results import Key, Row, RunResult
+from harness.run import compare_kernels
+from harness.run.mutant_trials import Mutant, Trial, load_mutants
 from harness.run.request import Request
+from harness.status import Status
 from tests.unit.cli.test_cli import apf, one_message
 
 DATA = Path(__file__).parents[2] / "data"
@@ -97,7 +97,7 @@ def command(module: object, words: list[str]) -> int:
 def test_compare_prints_and_leaves_the_differences(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(comparing, "run", leave)
+    monkeypatch.setattr(compare_kernels, "run", leave)
     assert command(compare, ["compare", "debian-6.1", "noio-6.1", "--results", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "outcome of items 0-23: A sync, B token  (as the models say)" in said
@@ -107,7 +107,7 @@ def test_compare_prints_and_leaves_the_differences(
 
 def test_compare_with_the_models_the_wrong_way_round_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The captures of noio under the name of a kernel that is not noio."""
-    monkeypatch.setattr(comparing, "run", leave)
+    monkeypatch.setattr(compare_kernels, "run", leave)
     assert command(compare, ["compare", "debian-6.1", "stock-6.1", "--results", str(tmp_path)]) == 1
 
 
@@ -116,7 +116,7 @@ def test_validate_prints_a_mail(
 ) -> None:
     patch = tmp_path / "0001-noio.patch"
     patch.write_text(PATCH)
-    monkeypatch.setattr(comparing, "run", leave)
+    monkeypatch.setattr(compare_kernels, "run", leave)
     words = ["validate", "--patch", str(patch), "--variant", "noio", "--results", str(tmp_path / "r")]
     assert command(validate, words) == 0
     mail = (tmp_path / "r/run/validate.txt").read_text()
@@ -130,7 +130,7 @@ def test_validate_of_a_patch_that_changes_behaviour_against_the_model_is_red(
     """Without --variant the patched kernel is judged as what its base is."""
     patch = tmp_path / "0001-noio.patch"
     patch.write_text(PATCH)
-    monkeypatch.setattr(comparing, "run", leave)
+    monkeypatch.setattr(compare_kernels, "run", leave)
     assert command(validate, ["validate", "--patch", str(patch), "--results", str(tmp_path / "r")]) == 1
     assert "2 not as the models say" in capsys.readouterr().out
 

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from probe_rig import PROBE_SOURCE
+
+from tests.unit.guest_images.probe_rig import PROBE_SOURCE
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts import images, kernels
+from harness.artifacts.images import images
+from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 
 NONCE = "5ca1ab1e"
@@ -53,7 +54,7 @@ class LinuxGuest:
 @contextmanager
 def start_linux(folder: Path, workload: str, pages: int = 0) -> Iterator[LinuxGuest]:
     store = Store()
-    kernel = kernels.kernel(store, "debian-6.1")
+    kernel = built_kernel.kernel(store, "debian-6.1")
     initramfs = images.linux_guest_initramfs(store, kernel)
     ours, theirs = socket.socketpair()
     with ours:

@@ -7,9 +7,20 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import probe_rig as rig
 import pytest
-from probe_rig import INTERRUPTS, NO_PAGING, NONCE, POOL, SHADOW, Record, Step, encode_items, start_guest
+
+from tests.unit.guest_images import probe_rig as rig
+from tests.unit.guest_images.probe_rig import (
+    INTERRUPTS,
+    NO_PAGING,
+    NONCE,
+    POOL,
+    SHADOW,
+    Record,
+    Step,
+    encode_items,
+    start_guest,
+)
 
 CONTENT = 0x0123456789ABCDEF
 

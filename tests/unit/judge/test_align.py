@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
+from harness.contract.plan import POOL_GPA, Guest, Item, Memory, Op, Plan, Swap
 from harness.evidence.guestlog import Entry, GuestLog, Record
 from harness.judge.align import Alignment, align
 from harness.judge.episodes import split
 from harness.model.events import Event, Kind
-from harness.scenario.plan import POOL_GPA, Guest, Item, Memory, Op, Plan, Swap
 
 A, B = POOL_GPA, POOL_GPA + 4096
 

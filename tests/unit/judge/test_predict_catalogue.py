@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.judge.predict import predict
+from harness.contract.plan import Op, Plan
 from harness.model.kernels import find_kernel, kernel_for
 from harness.model.outcomes import Count
-from harness.model.situation import Prediction
+from harness.model.simulation.situation import Prediction
+from harness.prediction import predict
 from harness.scenario.build import build_plan
 from harness.scenario.load import load_text
-from harness.scenario.plan import Op, Plan
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 N61 = ("nowait-5.10", "nowait-6.1")

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from harness.contract import plan as p
 from harness.errors import ModelError
-from harness.judge.predict import predict, situation_of
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
 from harness.model.kernels import find_kernel
-from harness.model.linux_guest import LinuxGuest, predict_linux
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
-from harness.model.simulate import simulate
-from harness.model.situation import Prediction, Situation
-from harness.scenario import plan as p
+from harness.model.simulation.linux_guest import LinuxGuest, predict_linux
+from harness.model.simulation.simulate import simulate
+from harness.model.simulation.situation import Prediction, Situation
+from harness.prediction import predict, situation_of
 
 N61, N612, NIO, P1 = "nowait-6.1", "nowait-6.12", "noio-6.1", "noio-6.1-p1"
 OWN = 0x801000

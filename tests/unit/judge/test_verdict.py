@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.judge.status import Status
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
+from harness.status import Status
 
 CAPTURES = Path(__file__).parents[2] / "data/captures"
 NAMES = sorted(p.name for p in CAPTURES.iterdir())

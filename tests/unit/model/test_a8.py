@@ -10,9 +10,9 @@ import pytest
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Outcome
 from harness.model.readahead import ReadaheadState
-from harness.model.states import page_in_state
-from harness.model.story import Story, tell
-from harness.model.walk import STEP_FUNCTIONS, Counters, Environment, Thread, VcpuView
+from harness.model.walk.access import Story, tell
+from harness.model.walk.page_states import page_in_state
+from harness.model.walk.steps import STEP_FUNCTIONS, Counters, Environment, Thread, VcpuView
 from tests.unit.model.a8 import ROWS, Row
 
 KERNELS = {

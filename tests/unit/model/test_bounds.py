@@ -5,22 +5,22 @@ from __future__ import annotations
 
 import pytest
 
+from harness.contract import plan as p
 from harness.errors import ModelError
-from harness.judge.predict import situation_of
-from harness.model.gup import Walk
 from harness.model.kernels import find_kernel
 from harness.model.readahead import ReadaheadState
-from harness.model.simulate_engine import Engine, Process, Wait
-from harness.model.simulate_run import run_once
-from harness.model.states import page_in_state
-from harness.model.walk import MAX_STEPS, Context, End, Steps, Thread, kernel_function
-from harness.scenario import plan as p
+from harness.model.simulation.engine import Engine, Process, Wait
+from harness.model.simulation.machine import run_once
+from harness.model.walk.gup import Walk
+from harness.model.walk.page_states import page_in_state
+from harness.model.walk.steps import MAX_STEPS, Context, End, Steps, Thread, kernel_function
+from harness.prediction import situation_of
 
 KERNEL = find_kernel("nowait-6.1")
 
 
 def test_a_walk_in_a_circle_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.model.walk.STEP_FUNCTIONS", set())
+    monkeypatch.setattr("harness.model.walk.steps.STEP_FUNCTIONS", set())
 
     @kernel_function("mm/nowhere.c")
     def endless(ctx: Context) -> Steps[End]:

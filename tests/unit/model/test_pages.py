@@ -22,7 +22,7 @@ from harness.model.pages import (
     unlocked,
     userfault_resolved,
 )
-from harness.model.states import BACKING_NAMES, STATES, page_in_state
+from harness.model.walk.page_states import BACKING_NAMES, STATES, page_in_state
 
 SHMEM, FILE, PFN = Vma(Backing.SHMEM), Vma(Backing.FILE_SHARED), Vma(Backing.PFNMAP)
 SLOT = SwapSlot()

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from harness.model.events import Kind
 from harness.model.kernels import find_kernel
-from harness.model.protocol import ALL_KINDS, Checker, Context, InitialVcpu, Obligation
-from harness.model.protocol_types import FaultState
+from harness.model.protocol.checker import ALL_KINDS, Checker, Context, InitialVcpu, Obligation
+from harness.model.protocol.checker_types import FaultState
 from tests.unit.model.protocol_notation import (
     ACKED,
     BOTH,

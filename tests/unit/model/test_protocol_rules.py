@@ -11,8 +11,8 @@ import pytest
 from harness.model.events import WAKE_ALL_TOKEN
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.outcomes import Count
-from harness.model.protocol_types import FaultState, PageAfter
-from harness.model.rules import RULES
+from harness.model.protocol.checker_types import FaultState, PageAfter
+from harness.model.protocol.rules import RULES
 from tests.unit.model.protocol_notation import (
     ALWAYS,
     BOTH,

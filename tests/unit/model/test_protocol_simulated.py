@@ -8,16 +8,16 @@ from collections import Counter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.judge.predict import situation_of
+from harness.contract import plan as p
 from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.kernels import find_kernel
-from harness.model.protocol import Checker, Context
-from harness.model.protocol_types import FaultState
-from harness.model.simulate import TIMINGS
-from harness.model.simulate_run import run_once
-from harness.model.situation import Timing, with_timing
-from harness.scenario import plan as p
-from tests.unit.model.test_protocol import DAMAGE, at, still_live_at_entry
+from harness.model.protocol.checker import Checker, Context
+from harness.model.protocol.checker_types import FaultState
+from harness.model.simulation.machine import run_once
+from harness.model.simulation.simulate import TIMINGS
+from harness.model.simulation.situation import Timing, with_timing
+from harness.prediction import situation_of
+from tests.unit.model.protocol.test_checker import DAMAGE, at, still_live_at_entry
 from tests.unit.model.test_simulate_protocol import EMITTED, plans
 
 KERNEL = find_kernel("nowait-6.1")

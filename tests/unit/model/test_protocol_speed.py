@@ -12,7 +12,7 @@ import pytest
 
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
-from harness.model.protocol import Checker
+from harness.model.protocol.checker import Checker
 from tests.unit.model.protocol_twin import Twin
 
 WANTED = 200_000

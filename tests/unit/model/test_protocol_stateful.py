@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from harness.model.kernels import find_kernel
-from harness.model.protocol import Checker
+from harness.model.protocol.checker import Checker
 from tests.unit.model.protocol_twin import Twin
 
 VCPU = st.integers(0, 1)

@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import pytest
 
-from harness.judge.predict import situation_of
+from harness.contract import plan as p
 from harness.model.delivery import PvFeatures
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
-from harness.model.simulate import simulate
-from harness.model.simulate_run import run_once
-from harness.model.situation import Prediction, Situation, Step, StepKind, Timing, with_timing
-from harness.scenario import plan as p
+from harness.model.simulation.machine import run_once
+from harness.model.simulation.simulate import simulate
+from harness.model.simulation.situation import Prediction, Situation, Step, StepKind, Timing, with_timing
+from harness.prediction import situation_of
 
 N510, N61, N612, NIO = "nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"
 ALL = (N510, N61, N612, NIO)

@@ -15,12 +15,12 @@ from harness.model.events import Kind
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
-from harness.model.simulate import simulate, variations
-from harness.model.simulate_run import run_once
-from harness.model.situation import Device, HostDo, PoolPage, Prediction, Situation, Step, StepKind
-from harness.model.story import tell
-from harness.model.user_access import user_access
-from harness.model.walk import Environment, Thread
+from harness.model.simulation.machine import run_once
+from harness.model.simulation.simulate import simulate, variations
+from harness.model.simulation.situation import Device, HostDo, PoolPage, Prediction, Situation, Step, StepKind
+from harness.model.walk.access import tell
+from harness.model.walk.steps import Environment, Thread
+from harness.model.walk.user_access import user_access
 
 N510, N61, N612, NIO, P1, SYNC = (
     "nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1", "noio-6.1-p1", "sync-6.1",

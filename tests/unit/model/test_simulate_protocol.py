@@ -6,14 +6,14 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.judge.predict import situation_of
+from harness.contract import plan as p
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
 from harness.model.kernels import KernelModel, find_kernel, kernel_for
-from harness.model.protocol import Checker, Context, Violation
-from harness.model.simulate import TIMINGS
-from harness.model.simulate_run import Machine, run_once
-from harness.model.situation import Situation, with_timing
-from harness.scenario import plan as p
+from harness.model.protocol.checker import Checker, Context, Violation
+from harness.model.simulation.machine import Machine, run_once
+from harness.model.simulation.simulate import TIMINGS
+from harness.model.simulation.situation import Situation, with_timing
+from harness.prediction import situation_of
 
 KERNELS = (
     *(find_kernel(n) for n in ("nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1", "noio-6.1-p1")),

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from harness.model.gup import fault_walk
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Outcome
 from harness.model.pages import SwapSlot
 from harness.model.readahead import ReadaheadState
-from harness.model.states import page_in_state
-from harness.model.story import tell
-from harness.model.walk import End, VcpuView
+from harness.model.walk.access import tell
+from harness.model.walk.gup import fault_walk
+from harness.model.walk.page_states import page_in_state
+from harness.model.walk.steps import End, VcpuView
 
 FUNCTION = {
     "nowait-5.10": "mmu_notifier_retry", "nowait-6.1": "is_page_fault_stale",

@@ -8,10 +8,10 @@ import json
 
 import pytest
 
-from harness.judge.compare import Comparison, Difference
-from harness.judge.status import Status
-from harness.report.compare import MAIL_LINES, compare_json, full_text, mail_text
-from tests.unit.judge.test_compare import both
+from harness.judge.comparison import Comparison, Difference
+from harness.report.compare_text import MAIL_LINES, compare_json, full_text, mail_text
+from harness.status import Status
+from tests.unit.judge.test_comparison import both
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import io
 
-from harness.judge.status import Status
-from harness.report.results import Key, Row, RunResult
 from harness.report.terminal import Screen, table
+from harness.results import Key, Row, RunResult
+from harness.status import Status
 
 
 class Terminal(io.StringIO):

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.hosts import link
-from harness.judge.status import Status
-from harness.report.results import Row, RunResult
-from harness.run.judging import end_status
+from harness.hosts import ssh_link
+from harness.results import Row, RunResult
+from harness.run.judge_folder import end_status
 from harness.run.request import Request
 from harness.run.runner import run
+from harness.status import Status
 
 pytestmark = pytest.mark.host
 
@@ -104,8 +104,8 @@ def test_a_killed_qemu_is_an_error_and_the_next_scenario_has_a_fresh_host(tmp_pa
 def fall_silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: str) -> tuple[RunResult, Path]:
     """A stopped QEMU is as silent as one whose processors hang."""
     listener = Listener(step, lambda: [os.kill(pid, signal.SIGSTOP) for pid in qemus(os.getpid())] and None)
-    monkeypatch.setattr(link, "_SILENCE_S", 6.0)
-    monkeypatch.setattr(link, "_ANSWER_S", 6.0)
+    monkeypatch.setattr(ssh_link, "_SILENCE_S", 6.0)
+    monkeypatch.setattr(ssh_link, "_ANSWER_S", 6.0)
     return run(request(tmp_path, A=QUICK), listener)
 
 

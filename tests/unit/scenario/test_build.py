@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from harness.contract.plan import POOL_GPA, SHARED_GPA, Access, HostAction, Op
 from harness.scenario.build import build_plan
 from harness.scenario.load import load_text
-from harness.scenario.plan import POOL_GPA, SHARED_GPA, Access, HostAction, Op
 
 TEXT = """
 id = "X"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.contract.plan import Backing, GuestKind, PageStart
 from harness.errors import ScenarioError
 from harness.scenario.load import load_all, load_text
-from harness.scenario.plan import Backing, GuestKind, PageStart
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 GOOD = """

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.contract.plan import PAGE_SIZE, POOL_GPA
 from harness.errors import ScenarioError
 from harness.scenario.pages import HUGE, lay_out, select
-from harness.scenario.plan import PAGE_SIZE, POOL_GPA
 from harness.scenario.schema import PageSet
 
 sets = st.builds(

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the agent does on the host while the guest runs: plan.HostAction and plan.TimedAction."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.agent.capture_folder import Capture
+from harness.agent.guest.qemu import Guest
+from harness.agent.host import dm
+from harness.agent.host.kernel_files import PAGE, read_text
+from harness.agent.host.swap import Device
+from harness.agent.host.tracing import Tracing
+from harness.agent.host.undo import Journal
+from harness.contract.plan import HostAction, TimedAction
+from harness.errors import DeadlineExpired, InfraFault, UsageError
+
+WAIT_NP_SECONDS = 30.0
+_LOCK_READ_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Actor:
+    """Everything an action may need.  ``perform`` runs a list of actions in order."""
+
+    journal: Journal
+    capture: Capture
+    guest: Guest
+    tracing: Tracing | None
+    device: Device | None
+    delay_ms: int
+    ram_path: str = ""
+
+    async def perform(self, actions: Sequence[HostAction]) -> None:
+        """:raise InfraFault: an action failed. :raise UsageError: an unknown word."""
+        for action in actions:
+            self._note("host-action", action)
+            await self._one(action)
+            self._note("host-action-done", action)
+
+    def _note(self, step: str, action: HostAction) -> None:
+        # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
+        self.capture.step(step, do=action.do, arg=action.arg)
+
+    async def _one(self, action: HostAction) -> None:
+        match action.do:
+            case "freeze":
+                await self._set_delay(dm.FROZEN_MS)
+            case "thaw":
+                await self._set_delay(self.delay_ms)
+            case "delay":
+                self.delay_ms = action.arg
+                await self._set_delay(action.arg)
+            case "stop":
+                await self.guest.stop()
+            case "cont":
+                await self.guest.cont()
+            case "reset":
+                await self.guest.reset()
+            case "sleep":
+                await asyncio.sleep(action.arg / 1000)
+            case "wait-np":
+                await self._wait_outstanding(action.arg)
+            case "lock-read":
+                await asyncio.to_thread(self._lock_read, action.arg)
+            case _:
+                raise UsageError(f"host action {action.do!r} is not known to the agent")
+
+    async def _set_delay(self, read_ms: int) -> None:
+        if self.device is None or not self.device.name:
+            raise UsageError("freeze, thaw and delay need a dm-delay device in the plan")
+        await asyncio.to_thread(self.device.set_delay, self.journal, read_ms)
+
+    async def _wait_outstanding(self, count: int) -> None:
+        if self.tracing is None:
+            raise UsageError("wait-np needs tracing")
+        end = time.monotonic() + WAIT_NP_SECONDS
+        while (seen := await asyncio.to_thread(self.tracing.outstanding)) < count:
+            if time.monotonic() > end:
+                raise DeadlineExpired(f"{seen} of {count} async page faults outstanding after {WAIT_NP_SECONDS:g} s")
+            await asyncio.sleep(0.02)
+
+    def _lock_read(self, gpa: int) -> None:
+        """Read a page of the RAM file from a thread of ours, and return as soon as that sleeps on the device."""
+        if not self.ram_path:
+            raise UsageError("lock-read needs RAM in a file")
+        fd = os.open(self.ram_path, os.O_RDONLY | os.O_CLOEXEC)
+        started: list[int] = []
+
+        def read() -> None:
+            started.append(threading.get_native_id())
+            try:
+                os.pread(fd, PAGE, gpa)
+            finally:
+                os.close(fd)
+
+        reader = threading.Thread(target=read, daemon=True, name="lock-read")
+        reader.start()
+        end = time.monotonic() + _LOCK_READ_SECONDS
+        while time.monotonic() < end and reader.is_alive():
+            if started and _state(started[0]) == "D":
+                return
+            time.sleep(0.001)
+        raise InfraFault(f"lock-read of {gpa:#x} did not sleep on the device: the page was in the page cache")
+
+
+def _state(tid: int) -> str:
+    try:
+        return read_text(f"/proc/self/task/{tid}/stat").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+async def perform_timed(actor: Actor, timed: Sequence[TimedAction], start: float) -> None:
+    """The plan's timed actions, each ``at_ms`` after ``start`` (CLOCK_MONOTONIC seconds), earliest first."""
+    for entry in sorted(timed, key=lambda t: t.at_ms):
+        await asyncio.sleep(max(0.0, start + entry.at_ms / 1000 - time.monotonic()))
+        await actor.perform(entry.actions)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From go to the end: follow the probe guest's control page, or a Linux guest's result file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from harness.agent.guest.actions import Actor
+from harness.agent.guest.qemu import Guest, QemuDied
+from harness.agent.host.kernel_files import read_text
+from harness.agent.pages.guest_memory import CONTROL_MAGIC, Control, GuestMemory, State
+from harness.contract.plan import Plan
+from harness.errors import UsageError
+
+POLL_SECONDS = 0.003
+READY_SECONDS = 120.0
+"""For a guest to boot; a Linux guest under emulated SVM takes 4 to 14 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How the guest's program ended: a status word of end.json, and why."""
+
+    status: str
+    reason: str = ""
+
+
+async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: float = READY_SECONDS) -> End | None:
+    """Until the probe guest spins in READY: None.  Otherwise how it ended."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        control = await _control(guest, memory)
+        if control.is_of(nonce) and control.state == State.READY:
+            return None
+        if control.magic == CONTROL_MAGIC and control.state == State.PANIC:
+            # The nonce is 0 then if it was the items file that the guest could not use.
+            return End("guest-panic", "the probe guest panicked before it was ready, see guest/console.txt")
+        await asyncio.sleep(POLL_SECONDS)
+    return End("guest-timeout", f"the probe guest was not ready within {seconds:g} s")
+
+
+async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Actor, start: float) -> End:
+    """Until the guest's program has ended or the plan's deadline is over; does the host actions the guest waits for."""
+    answered = 0  # HOST items let go so far
+    while True:
+        control = await _control(guest, memory)
+        if control.is_complete(plan.nonce) and control.state == State.DONE:
+            return End("done")
+        if control.state == State.PANIC:
+            return End("guest-panic", f"the probe guest panicked after {sum(control.counts)} log records")
+        if control.state == State.HOST and control.host_entries > answered:
+            if control.host_index >= len(plan.host_actions):
+                raise UsageError(f"the guest waits for host action {control.host_index}, the plan has none")
+            await actor.perform(plan.host_actions[control.host_index])
+            answered = control.host_entries
+            memory.go()
+        if time.monotonic() > start + plan.deadline_s:
+            return End("guest-timeout", f"not done {plan.deadline_s} s after go, state {control.state}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def watch_result(guest: Guest, path: str, line: str, seconds: float) -> End:
+    """Until the Linux guest has written ``line`` (its beginning) to the result port."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if any(x.startswith(line) for x in read_text(path).splitlines()) if os.path.exists(path) else False:
+            return End("done")
+        if not guest.alive:
+            return End("qemu-died", guest.death())
+        await asyncio.sleep(0.02)
+    return End("guest-timeout", f"no line {line!r} on the result port within {seconds:g} s")
+
+
+async def first_of(main: Awaitable[End], side: Awaitable[None], ended: Callable[[], Awaitable[End]]) -> End:
+    """``main`` with ``side`` (timed actions) next to it, cut short when QEMU ends; an error of ``side`` is raised."""
+    watching, acting = asyncio.ensure_future(main), asyncio.ensure_future(side)
+    dying = asyncio.ensure_future(ended())
+    tasks = [watching, acting, dying]
+    try:
+        while not watching.done():
+            pending = [t for t in tasks if not t.done()]
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            if acting.done():
+                acting.result()
+            if dying.done() and not watching.done():
+                return dying.result()
+        return watching.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _control(guest: Guest, memory: GuestMemory) -> Control:
+    try:
+        return memory.control()
+    except OSError as exc:
+        await asyncio.sleep(0.2)
+        raise QemuDied(guest.death()) from exc

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Perform a plan with a Linux guest: its own /init runs the workload and writes to the result port (0xe9)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from contextlib import suppress
+
+from harness.agent.guest.actions import Actor, perform_timed
+from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
+from harness.agent.guest.guest_wait import READY_SECONDS, End, first_of, watch_result
+from harness.agent.guest.qemu import Guest, start_guest
+from harness.agent.pages.pageout import PreconditionFailed, swap_everything_out
+from harness.agent.session import BOOT_WORKLOAD, Session
+
+
+async def run_linux(session: Session) -> End:
+    """Boot the guest, swap it out where the workload wants that, follow it to its END line and collect the evidence.
+
+    :raise PreconditionFailed, QemuDied, InfraFault:
+    """
+    capture, options = session.capture, session.options
+    ours, theirs = socket.socketpair()
+
+    def argv(qmp_fd: int) -> list[str]:
+        files = GuestFiles(
+            session.qemu, options.guest_kernel, options.guest_initrd, capture.path("guest/console.txt"),
+            result=capture.path("guest/result.txt"), ram=session.ram_path, qmp_fd=qmp_fd, serial_fd=theirs.fileno(),
+            accel=options.accel,
+        )  # fmt: skip
+        # -S: recording starts before the guest's first instruction.
+        command = [*build_qemu_argv(session.plan, files), "-S"]
+        capture.write_json("guest/qemu-argv.json", command)
+        return command
+
+    with ours, theirs:
+        async with start_guest(
+            argv, cgroup=session.group.qemu if session.group else "", qmp_log=capture.path("qmp.jsonl"),
+            stderr_path=capture.path("guest/qemu.txt"), keep_fds=(theirs.fileno(),),
+            release=session.release,
+        ) as guest:  # fmt: skip
+            theirs.close()
+            reading = asyncio.ensure_future(_drain(ours))
+            try:
+                return await _run(session, guest, ours)
+            finally:
+                reading.cancel()
+                with suppress(asyncio.CancelledError):
+                    await reading
+
+
+async def _drain(serial: socket.socket) -> None:
+    """Take what the guest prints off the socket (QEMU logs it to console.txt), or QEMU would block the guest."""
+    serial.setblocking(False)
+    loop = asyncio.get_running_loop()
+    while await loop.sock_recv(serial, 65536):
+        pass
+
+
+async def _run(session: Session, guest: Guest, serial: socket.socket) -> End:
+    capture, plan = session.capture, session.plan
+    tids = await guest.vcpu_threads()
+    session.note_guest(
+        qemu_pid=guest.pid, vcpu_tids=tids, ram_hva=await guest.ram_base(), qemu_version=await guest.version()
+    )
+    result = capture.path("guest/result.txt")
+    if session.tracing:
+        session.tracing.follow_threads(tids)
+    if plan.guest.workload != BOOT_WORKLOAD:
+        await guest.cont()
+        ready = await watch_result(guest, result, "READY", READY_SECONDS)
+        if ready.status != "done":
+            return ready
+        capture.step("guest-ready")
+        await guest.stop()
+        await asyncio.to_thread(_swap_out, session)
+    else:
+        _write_precondition(session, {})
+    await asyncio.to_thread(session.arm)
+    if session.tracing:
+        session.tracing.start()
+    session.counters("before", guest, tids)
+    await guest.cont()
+    capture.step("go")
+    start = time.monotonic()
+    if plan.guest.workload != BOOT_WORKLOAD:
+        await asyncio.get_running_loop().sock_sendall(serial, b"go\n")
+    return await _follow(session, guest, tids, result, start)
+
+
+def _swap_out(session: Session) -> None:
+    if session.group is None:
+        raise PreconditionFailed("a Linux guest cannot be swapped out without a memory cgroup")
+    session.capture.step("swap-out", anon=session.group.stat()["anon"])
+    left = swap_everything_out(session.group)
+    stat = session.group.stat()
+    _write_precondition(session, {"anon_left": left, "swap_cached": stat.get("swapcached", 0)})
+
+
+def _write_precondition(session: Session, totals: dict[str, int]) -> None:
+    """A Linux guest has no page-by-page plan: reached when the reclaim came to its end, or nothing was to be done."""
+    session.capture.write_json(
+        "precondition.json", {"reached": True, "reason": "", "totals": totals, "pages": {}, "others_swapped": 0}
+    )
+    session.capture.step("precondition", reached=True, totals=totals)
+
+
+async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result: str, start: float) -> End:
+    capture, plan, tracing = session.capture, session.plan, session.tracing
+    actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
+
+    async def died() -> End:
+        await guest.wait_end()
+        return End("qemu-died", guest.death())
+
+    try:
+        end = await first_of(
+            watch_result(guest, result, f"END {plan.nonce:x}", plan.deadline_s),
+            perform_timed(actor, plan.timed, start),
+            died,
+        )
+        capture.step("guest-ended", status=end.status, reason=end.reason)
+        await asyncio.sleep(plan.settle_ms / 1000)
+        return end
+    finally:
+        capture.step("collect")
+        if tracing:
+            tracing.stop()
+        session.counters("after", guest, tids)
+        session.stop_tracing()

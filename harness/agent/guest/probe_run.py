@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Perform a plan with the probe guest, from QEMU's start to the counters after its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import ExitStack, suppress
+
+from harness.agent.guest.actions import Actor, perform_timed
+from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
+from harness.agent.guest.guest_wait import End, first_of, wait_ready, watch_probe
+from harness.agent.guest.program import encode_items
+from harness.agent.guest.qemu import Guest, QemuDied, start_guest
+from harness.agent.host import syscalls
+from harness.agent.pages import remote_madvise
+from harness.agent.pages.final_state import inspect_after
+from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
+from harness.agent.pages.pageout import PreconditionFailed, Target, prepare_pages
+from harness.agent.pages.prove import inspect
+from harness.agent.ram.ramfile import open_memfd
+from harness.agent.session import Session
+from harness.contract.plan import Backing
+
+_REAP_SECONDS = 5.0
+
+
+async def run_probe(session: Session) -> End:
+    """Start the guest, prepare its pages, let it go, follow it to its end and collect the evidence.
+
+    :raise PreconditionFailed, QemuDied, InfraFault:
+    """
+    capture, plan = session.capture, session.plan
+    items = capture.path("guest/items.bin")
+    capture.write_bytes("guest/items.bin", encode_items(plan))
+
+    def argv(qmp_fd: int) -> list[str]:
+        files = GuestFiles(
+            session.qemu, session.options.probe, items, capture.path("guest/console.txt"),
+            ram=session.ram_path, qmp_fd=qmp_fd, accel=session.options.accel,
+        )  # fmt: skip
+        command = build_qemu_argv(plan, files)
+        capture.write_json("guest/qemu-argv.json", command)
+        return command
+
+    capture.step("start-guest")
+    cgroup = session.group.qemu if session.group else ""
+    async with start_guest(
+        argv, cgroup=cgroup, qmp_log=capture.path("qmp.jsonl"), stderr_path=capture.path("guest/qemu.txt"),
+        release=session.release,
+    ) as guest:  # fmt: skip
+        with ExitStack() as stack:
+            try:
+                return await _run(session, guest, stack)
+            except OSError as exc:
+                # QEMU's memory is gone a moment before its exit status is there.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(guest.wait_end(), _REAP_SECONDS)
+                if guest.alive:
+                    raise
+                raise QemuDied(guest.death()) from exc
+
+
+async def _run(session: Session, guest: Guest, stack: ExitStack) -> End:
+    capture, plan = session.capture, session.plan
+    base, tids = await guest.ram_base(), await guest.vcpu_threads()
+    memory = GuestMemory(stack.enter_context(ProcessMemory(guest.pid)), base, plan.guest.vcpus)
+    session.note_guest(qemu_pid=guest.pid, vcpu_tids=tids, ram_hva=base, qemu_version=await guest.version())
+    not_ready = await wait_ready(guest, memory, plan.nonce)
+    if not_ready:
+        with suppress(OSError):
+            capture.write_bytes("guest/log.bin", memory.log())
+        return not_ready
+    capture.step("guest-ready", tsc_khz=memory.control().tsc_khz)
+    await guest.stop()
+    target = Target(plan, guest.pid, memory, session.group, _ram_fd(session, guest, stack))
+    await asyncio.to_thread(_advise, session, target)
+    await asyncio.to_thread(_prepare, session, target)
+    await asyncio.to_thread(_arm, session, tids)
+    await guest.cont()
+    session.counters("before", guest, tids)
+    return await _go(session, guest, memory, tids)
+
+
+def _ram_fd(session: Session, guest: Guest, stack: ExitStack) -> int:
+    backing = session.plan.memory.backing
+    if backing is Backing.ANON:
+        return -1
+    fd = open_memfd(guest.pid) if backing is Backing.MEMFD else os.open(session.ram_path, os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, fd)
+    return fd
+
+
+def _advise(session: Session, target: Target) -> None:
+    """Advice on the RAM mapping.
+
+    QEMU advises MADV_HUGEPAGE for all RAM, and file read-ahead takes that for a wish to read 4 MiB at a time even with
+    huge pages off (mm/filemap.c:do_sync_mmap_readahead, since 5.18).
+    """
+    size = session.plan.guest.memory_mib << 20
+    if session.plan.memory.backing is Backing.FILE:
+        remote_madvise.madvise_apart(target.pid, target.memory.base, size, syscalls.MADV_NOHUGEPAGE)
+    if session.plan.memory.random_advice:
+        remote_madvise.madvise_apart(target.pid, target.memory.base, size, syscalls.MADV_RANDOM)
+
+
+def _prepare(session: Session, target: Target) -> None:
+    """Pages into their states, and the proof of it. :raise PreconditionFailed:"""
+    session.capture.step("prepare-pages", pages=len(target.plan.pages))
+    try:
+        prepare_pages(target)
+    finally:
+        # Written in any case: if preparation failed, it shows how far it came.
+        with suppress(OSError):
+            proof = inspect(target)
+            session.capture.write_json("precondition.json", proof)
+    session.capture.step("precondition", reached=proof["reached"], totals=proof["totals"])
+    if not proof["reached"]:
+        raise PreconditionFailed(proof["reason"])
+
+
+def _arm(session: Session, tids: tuple[int, ...]) -> None:
+    """The plan's read-ahead and delay; filters of the trace."""
+    session.arm()
+    if session.tracing:
+        session.tracing.follow_threads(tids)
+
+
+async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> End:
+    """Let the guest go, follow it, settle, collect."""
+    capture, plan, tracing = session.capture, session.plan, session.tracing
+    actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
+    if tracing:
+        tracing.start()
+    start = time.monotonic()
+    capture.step("go")
+    try:
+        memory.go()
+        end = await first_of(
+            watch_probe(guest, memory, plan, actor, start),
+            perform_timed(actor, plan.timed, start),
+            lambda: _died(guest),
+        )
+        capture.step("guest-ended", status=end.status, reason=end.reason)
+        await asyncio.sleep(plan.settle_ms / 1000)
+        return end
+    finally:
+        # Also when an action of ours failed: the evidence says what had happened by then.
+        _collect(session, guest, memory, tids)
+
+
+def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> None:
+    session.capture.step("collect")
+    if session.tracing:
+        session.tracing.stop()
+    session.counters("after", guest, tids)
+    if guest.alive:
+        with suppress(OSError):
+            session.capture.write_bytes("guest/log.bin", memory.log())
+            session.capture.write_json("after.json", inspect_after(session.plan, guest.pid, memory))
+    session.stop_tracing()
+
+
+async def _died(guest: Guest) -> End:
+    await guest.wait_end()
+    return End("qemu-died", guest.death())

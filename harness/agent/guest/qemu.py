@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One QEMU: started into its cgroup, spoken to by QMP over a socket pair, gone when the context ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import IO, cast
+
+from qemu.qmp import Message, QMPClient, QMPError
+
+from harness.agent.host import syscalls
+from harness.agent.host.kernel_files import write_text
+from harness.errors import InfraFault
+
+QMP_SECONDS = 60.0
+"""For one QMP command: system_reset waits for the vCPU threads, and these for workers on a slow device."""
+KILL_SECONDS = 20.0
+
+
+class QemuDied(InfraFault):
+    """QEMU ended, or its QMP connection did, while it was needed."""
+
+
+class _LoggedClient(QMPClient):
+    """QMPClient that writes every message with direction and time (seconds, CLOCK_MONOTONIC) to a file."""
+
+    def __init__(self, log: IO[str]) -> None:
+        super().__init__("apf")
+        self._file = log
+
+    def _note(self, direction: str, message: Message) -> Message:
+        line = {"t": round(time.monotonic(), 6), "dir": direction, "message": dict(message)}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        return message
+
+    def _cb_outbound(self, msg: Message) -> Message:
+        return self._note("out", msg)
+
+    def _cb_inbound(self, msg: Message) -> Message:
+        return self._note("in", msg)
+
+
+class Guest:
+    """A running QEMU.  Every method raises QemuDied when it is gone."""
+
+    def __init__(self, process: asyncio.subprocess.Process, qmp: QMPClient, stderr_path: str) -> None:
+        self.process = process
+        self.pid = process.pid
+        self._qmp = qmp
+        self._stderr_path = stderr_path
+
+    @property
+    def alive(self) -> bool:
+        return self.process.returncode is None
+
+    async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
+        """One QMP command, with a deadline. :raise InfraFault: refused or not answered."""
+        try:
+            return await asyncio.wait_for(self._qmp.execute(command, arguments), QMP_SECONDS)
+        except TimeoutError:
+            raise InfraFault(f"QMP {command}: no answer within {QMP_SECONDS:g} s") from None
+        except QMPError as exc:
+            # Give the child watcher a moment: the connection breaks before the process is reaped.
+            await self._reaped(1.0)
+            if not self.alive:
+                raise QemuDied(self.death()) from exc
+            raise InfraFault(f"QMP {command}: {exc}") from exc
+
+    async def stop(self) -> None:
+        await self.execute("stop")
+
+    async def cont(self) -> None:
+        await self.execute("cont")
+
+    async def reset(self) -> None:
+        await self.execute("system_reset")
+
+    async def version(self) -> str:
+        answer = cast("dict[str, dict[str, int]]", await self.execute("query-version"))["qemu"]
+        return f"{answer['major']}.{answer['minor']}.{answer['micro']}"
+
+    async def vcpu_threads(self) -> tuple[int, ...]:
+        """Thread ids in vCPU order."""
+        cpus = cast("list[dict[str, int]]", await self.execute("query-cpus-fast"))
+        return tuple(cpu["thread-id"] for cpu in sorted(cpus, key=lambda c: c["cpu-index"]))
+
+    async def ram_base(self) -> int:
+        """The address in QEMU of guest physical address 0 (all of RAM lies below the first hole)."""
+        text = cast(str, await self.execute("human-monitor-command", {"command-line": "gpa2hva 0x1000000"}))
+        match = re.search(r" is 0x([0-9a-f]+)|(0x[0-9a-f]+)\s*$", text)
+        if not match:
+            raise InfraFault(f"QEMU's gpa2hva said {text.strip()!r}")
+        return int(match[1] or match[2], 16) - 0x1000000
+
+    async def wait_end(self) -> int:
+        return await self.process.wait()
+
+    async def _reaped(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), seconds)
+
+    def death(self) -> str:
+        """Why QEMU ended, in words."""
+        with open(self._stderr_path, encoding="utf-8", errors="replace") as file:
+            lines = [line for line in file.read().splitlines() if "warning:" not in line]
+        last = "; ".join(lines[-3:]) or "it said nothing"
+        return f"QEMU ended with {self.process.returncode}: {last}"
+
+
+@asynccontextmanager
+async def start_guest(
+    make_argv: Callable[[int], list[str]],
+    *,
+    cgroup: str,
+    qmp_log: str,
+    stderr_path: str,
+    keep_fds: tuple[int, ...] = (),
+    release: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Guest]:
+    """Start QEMU in ``cgroup`` ("": stay in ours) and connect.  ``make_argv`` gets the number of the QMP descriptor.
+
+    On the way out QEMU is killed and reaped; ``release`` lets go what may keep it from dying (reads that are held).
+
+    :raise QemuDied: it ended before it answered. :raise InfraFault: it cannot be started.
+    """
+    ours, theirs = socket.socketpair()
+    with open(qmp_log, "w", encoding="utf-8") as log, open(stderr_path, "wb") as stderr, ours:
+        with theirs:
+            argv = make_argv(theirs.fileno())
+            process = await _spawn(argv, cgroup, (theirs.fileno(), *keep_fds), stderr)
+        qmp = _LoggedClient(log)
+        guest = Guest(process, qmp, stderr_path)
+        try:
+            await _connect(guest, qmp, ours)
+            yield guest
+        finally:
+            await _end(guest, qmp, release)
+
+
+async def _spawn(argv: list[str], cgroup: str, fds: tuple[int, ...], stderr: IO[bytes]) -> asyncio.subprocess.Process:
+    def enter() -> None:
+        # Between fork and exec: memory is charged to the group from the first page on.
+        if cgroup:
+            write_text(f"{cgroup}/cgroup.procs", str(os.getpid()))
+        syscalls.die_with_parent()
+
+    null = asyncio.subprocess.DEVNULL
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv, stdin=null, stdout=stderr, stderr=stderr, pass_fds=fds, preexec_fn=enter, start_new_session=True
+        )
+    except (OSError, ValueError) as exc:
+        raise InfraFault(f"{argv[0]}: {exc}") from exc
+
+
+async def _connect(guest: Guest, qmp: QMPClient, sock: socket.socket) -> None:
+    try:
+        await asyncio.wait_for(qmp.connect(sock), QMP_SECONDS)
+    except (QMPError, TimeoutError) as exc:
+        await guest._reaped(1.0)
+        raise QemuDied(guest.death() if not guest.alive else f"QMP: {exc}") from exc
+
+
+async def _end(guest: Guest, qmp: QMPClient, release: Callable[[], None]) -> None:
+    if guest.alive:
+        with suppress(ProcessLookupError):
+            guest.process.kill()
+    with suppress(QMPError, EOFError, OSError, asyncio.CancelledError):
+        await asyncio.wait_for(qmp.disconnect(), 5)
+    await guest._reaped(1.0)
+    if guest.alive:
+        # A vCPU in D state, or kvm waiting for its workers, ends only when the device answers.
+        await asyncio.to_thread(release)
+        await guest._reaped(KILL_SECONDS)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The scenario's own memory cgroup (version 2): QEMU in one child of it, the pages to be swapped out in another.
+
+A page belongs to the group its process was in when the page was allocated, and stays there when the process moves
+(Documentation/admin-guide/cgroup-v2.rst, Memory Ownership).  So QEMU is moved to ``pool`` only while the agent fills
+the planned pages, and memory.reclaim on ``pool`` cannot touch anything else of QEMU or the guest.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+
+from harness.agent.host.kernel_files import find_mount, key_values, read_text, write_text
+from harness.agent.host.undo import Journal
+from harness.errors import Unsupported
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioCgroup:
+    """Paths of the group and its two children."""
+
+    path: str
+
+    @property
+    def qemu(self) -> str:
+        return f"{self.path}/qemu"
+
+    @property
+    def pool(self) -> str:
+        return f"{self.path}/pool"
+
+    def stat(self) -> dict[str, int]:
+        """memory.stat of the whole scenario (children included), exact.
+
+        memory.stat alone may be two seconds old (mm/memcontrol.c:mem_cgroup_flush_stats); reading cpu.stat folds in
+        what every controller has per CPU (kernel/cgroup/rstat.c:cgroup_rstat_flush_locked).
+        """
+        read_text(f"{self.path}/cpu.stat")
+        return key_values(read_text(f"{self.path}/memory.stat"))
+
+
+def make_cgroup(journal: Journal, name: str) -> ScenarioCgroup:
+    """Make the group and its children with the memory controller.
+
+    :raise Unsupported: no cgroup v2 with the memory controller on this host.
+    """
+    root = find_mount("cgroup2")
+    if not root or "memory" not in read_text(f"{root}/cgroup.controllers").split():
+        raise Unsupported("the host has no cgroup v2 hierarchy with the memory controller")
+    _enable_memory(journal, root)
+    group = ScenarioCgroup(f"{root}/{name}")
+    journal.change("cgroup", path=group.path)
+    os.mkdir(group.path)
+    write_text(f"{group.path}/cgroup.subtree_control", "+memory")
+    os.mkdir(group.qemu)
+    os.mkdir(group.pool)
+    return group
+
+
+def _enable_memory(journal: Journal, root: str) -> None:
+    control = f"{root}/cgroup.subtree_control"
+    if "memory" not in read_text(control).split():
+        journal.change("write", path=control, old="-memory")
+        write_text(control, "+memory")
+
+
+def enter(path: str, pid: int) -> None:
+    """Move a process, with all its threads, into a group. :raise OSError:"""
+    write_text(f"{path}/cgroup.procs", str(pid))
+
+
+def reclaim(path: str, byte_count: int) -> bool:
+    """memory.reclaim (5.19; mm/memcontrol.c:memory_reclaim): True when the kernel says it got that much.
+
+    Before 5.19 a memory.high below the usage: mm/memcontrol.c:memory_high_write reclaims in the thread that writes it.
+    """
+    if not os.path.exists(f"{path}/memory.reclaim"):
+        return _reclaim_by_high(path, byte_count)
+    try:
+        write_text(f"{path}/memory.reclaim", str(byte_count))
+    except OSError as exc:
+        if exc.errno != errno.EAGAIN:
+            raise
+        return False
+    return True
+
+
+def _reclaim_by_high(path: str, byte_count: int) -> bool:
+    goal = max(int(read_text(f"{path}/memory.current")) - byte_count, 0)
+    try:
+        write_text(f"{path}/memory.high", str(goal))
+        return int(read_text(f"{path}/memory.current")) <= goal
+    finally:
+        write_text(f"{path}/memory.high", "max")

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Counters of the host that the judge wants before and after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from harness.agent.host.cgroup import ScenarioCgroup
+from harness.agent.host.kernel_files import find_mount, key_values, read_text
+
+STAT_REFRESH = "/proc/sys/vm/stat_refresh"
+
+
+def refresh() -> None:
+    """Fold the per-CPU parts of the vm counters in (mm/vmstat.c:vmstat_refresh), so that what is read is exact."""
+    if os.path.exists(STAT_REFRESH):
+        read_text(STAT_REFRESH)
+
+
+def swap_cached_pages() -> int:
+    """Pages in the swap cache of the whole host: exact (memory.stat of a cgroup lags by up to two seconds)."""
+    refresh()
+    line = next(x for x in read_text("/proc/meminfo").splitlines() if x.startswith("SwapCached:"))
+    return int(line.split()[1]) // 4
+
+
+def writeback_pages() -> int:
+    """Pages under writeback on the whole host."""
+    refresh()
+    return key_values(read_text("/proc/vmstat"))["nr_writeback"]
+
+
+def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -> dict[str, Any]:
+    """The counters of docs/formats.md section 7, as JSON values."""
+    refresh()
+    return {
+        "vmstat": key_values(read_text("/proc/vmstat")),
+        "memory_stat": group.stat() if group else {},
+        "threads": threads(pid, vcpu_tids),
+        "kvm": kvm_stats(pid),
+        "anon_pages": anonymous_pages(pid),
+        "swaps": read_text("/proc/swaps"),
+        "interrupts": read_text("/proc/interrupts"),
+    }
+
+
+def threads(pid: int, vcpu_tids: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Faults of each thread of QEMU by thread id: fields 10 and 12 of /proc/<pid>/task/<tid>/stat."""
+    found = {}
+    for tid in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
+        try:
+            stat = read_text(f"/proc/{pid}/task/{tid}/stat")
+        except OSError:
+            continue  # a thread of QEMU's pool that has ended just now
+        name, _, rest = stat.partition("(")[2].rpartition(")")
+        fields = rest.split()
+        vcpu = vcpu_tids.index(int(tid)) if int(tid) in vcpu_tids else -1
+        found[tid] = {
+            "name": name,
+            "state": fields[0],
+            "min_flt": int(fields[7]),
+            "maj_flt": int(fields[9]),
+            "vcpu": vcpu,
+        }
+    return found
+
+
+def anonymous_pages(pid: int) -> int:
+    """Anonymous pages in the process's page table, as a walk of it finds them (fs/proc/task_mmu.c:smaps_account): the
+    counter behind RssAnon is kept per thread and lags by up to 64 faults of each before 6.2."""
+    lines = read_text(f"/proc/{pid}/smaps_rollup").splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) // 4
+
+
+def kvm_stats(pid: int) -> dict[str, int]:
+    """Files of debugfs kvm/<pid>-<fd>/ and its vcpuN/ as ``name`` and ``vcpu0/name``; {} without debugfs."""
+    debugfs = find_mount("debugfs")
+    folder = f"{debugfs}/kvm"
+    if not debugfs or not os.path.isdir(folder):
+        return {}
+    found = {}
+    for machine in os.listdir(folder):
+        if machine.startswith(f"{pid}-"):
+            for below, _, names in os.walk(f"{folder}/{machine}"):
+                prefix = os.path.relpath(below, f"{folder}/{machine}")
+                for name in names:
+                    text = read_text(f"{below}/{name}").strip()
+                    if text.isdigit():
+                        found[name if prefix == "." else f"{prefix}/{name}"] = int(text)
+    return found

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What one agent keeps on the host for all its plans: a tracefs instance with everything on, and an idle VM.
+
+Both are slow to set up on an emulated host.  And each tracepoint that goes on or off, and the first VM (through
+preempt_notifier_key), patches the kernel's text under a breakpoint (arch/x86/kernel/alternative.c:text_poke_bp_batch).
+QEMU's TCG before 8.1 may translate that breakpoint on one vCPU while another removes it, and run the stale translation
+for ever: the emulated host hangs in asm_exc_int3.  So the text is patched once, and recording is all that is switched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+from contextlib import suppress
+
+from harness.agent.host.tracing import Tracing, open_tracing
+from harness.agent.host.undo import Journal, undo
+from harness.errors import ApfError
+
+_KVM_CREATE_VM = 0xAE01  # include/uapi/linux/kvm.h
+_JOURNALS = "/run/apf-serve-"
+
+
+class Kept:
+    """Made when it is first asked for; a context manager that takes everything back."""
+
+    def __init__(self) -> None:
+        self._journal: Journal | None = None
+        self._tracing: Tracing | None = None
+        self._fds: list[int] = []
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+        self._take_back()
+
+    def tracing(self) -> Tracing | None:
+        """The instance; None where there cannot be one: then the plan's own attempt says why."""
+        if self._journal is None:
+            clean_up()
+            self._journal = Journal(f"{_JOURNALS}{os.getpid()}.journal")
+            self._hold_vm()
+            try:
+                self._tracing = open_tracing(self._journal, f"apf-serve-{os.getpid()}")
+            except (ApfError, OSError):
+                self._journal.undo_all()
+        return self._tracing
+
+    def _hold_vm(self) -> None:
+        with suppress(OSError):
+            self._fds.append(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
+            self._fds.append(fcntl.ioctl(self._fds[0], _KVM_CREATE_VM, 0))
+
+    def _take_back(self) -> None:
+        if self._journal is not None and not self._journal.undo_all():
+            with suppress(OSError):
+                os.unlink(self._journal.path)
+
+
+def clean_up() -> None:
+    """Take back what agents have left that were killed."""
+    for path in glob.glob(f"{_JOURNALS}*.journal"):
+        pid = path.removeprefix(_JOURNALS).removesuffix(".journal")
+        if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and not undo(path):
+            os.unlink(path)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A tracefs instance of our own: KVM, block and scheduler events, and probes on handle_mm_fault."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+
+from harness.agent.host.kernel_files import append_text, find_mount, read_text, write_text
+from harness.agent.host.undo import Journal
+from harness.errors import Unsupported
+
+KVM_EVENTS = (
+    "kvm_entry", "kvm_exit", "kvm_page_fault", "kvm_try_async_get_page", "kvm_async_pf_not_present",
+    "kvm_async_pf_repeated_fault", "kvm_async_pf_doublefault", "kvm_async_pf_completed", "kvm_async_pf_ready",
+    "kvm_inj_exception", "kvm_inj_virq", "kvm_apic_accept_irq", "kvm_msr", "kvm_eoi", "kvm_vcpu_wakeup",
+    "kvm_userspace_exit", "kvm_unmap_hva_range",
+)  # fmt: skip
+NEEDED_EVENTS = ("kvm_page_fault", "kvm_try_async_get_page", "kvm_async_pf_not_present", "kvm_async_pf_ready")
+PROBES = (
+    ("mm_fault", "p:apf/mm_fault handle_mm_fault addr=$arg2:x64 flags=$arg3:x32"),
+    ("mm_fault_ret", "r512:apf/mm_fault_ret handle_mm_fault ret=$retval:x32"),
+)
+BOOT_WITHOUT = ("kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret")
+"""Not recorded while a Linux guest boots: its own business by the ten thousand, of which no prediction speaks."""
+_NOTHING = "common_pid < 0"
+BUFFER_KIB = 65536
+"""Per CPU, allocated by the kernel at once.  An entry has 30 to 90 bytes; booting a Linux guest makes 450 thousand."""
+
+
+class Tracing:
+    """The instance.  ``start`` and ``stop`` switch recording; ``save`` copies everything into the capture."""
+
+    def __init__(self, root: str, path: str, events: tuple[str, ...]) -> None:
+        self.root = root
+        self.path = path
+        self.events = events  # "system/event" of those that are on
+
+    def renew(self, without: Sequence[str] = ()) -> Tracing:
+        """Empty and not recording; ``events`` of the one returned are those that it will record: all but ``without``.
+
+        What is left out stays switched on, with a filter that lets nothing pass: see kept.py.
+        """
+        self.stop()
+        with open(f"{self.path}/trace", "wb"):
+            pass  # truncating it empties the buffers and their statistics
+        for event in self.events:
+            path = f"{self.path}/events/{event}/filter"
+            closed = read_text(path).strip() == _NOTHING
+            if closed != (event in without):
+                write_text(path, _NOTHING if event in without else "0")
+        return Tracing(self.root, self.path, tuple(e for e in self.events if e not in without))
+
+    def start(self) -> None:
+        write_text(f"{self.path}/tracing_on", "1")
+
+    def stop(self) -> None:
+        write_text(f"{self.path}/tracing_on", "0")
+
+    def outstanding(self) -> int:
+        """Async page faults that are not ready yet, counted in the trace so far (reading it does not stop it)."""
+        return outstanding(read_text(f"{self.path}/trace"))
+
+    def follow_threads(self, tids: Sequence[int]) -> None:
+        """Restrict sched_switch to these threads, and the fault probes to them and kworkers."""
+        switch = " || ".join(f"prev_pid == {t} || next_pid == {t}" for t in tids)
+        probes = " || ".join(f"common_pid == {t}" for t in tids) + ' || comm ~ "kworker*"'
+        for event in self.events:
+            if event == "sched/sched_switch":
+                write_text(f"{self.path}/events/{event}/filter", switch)
+            elif event.startswith("apf/"):
+                write_text(f"{self.path}/events/{event}/filter", probes)
+
+    def save(self, folder: str) -> dict[str, dict[str, int]]:
+        """Write events.txt and formats/ below ``folder``; returns the statistics of each CPU."""
+        with open(f"{self.path}/trace", "rb") as source, open(f"{folder}/events.txt", "wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        for event in self.events:
+            os.makedirs(f"{folder}/formats/{os.path.dirname(event)}", exist_ok=True)
+            with open(f"{folder}/formats/{event}", "w", encoding="utf-8") as file:
+                file.write(read_text(f"{self.path}/events/{event}/format"))
+        return self.stats()
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        """Per CPU: entries, overrun, commit overrun, dropped events."""
+        found = {}
+        for cpu in sorted(os.listdir(f"{self.path}/per_cpu")):
+            lines = (line.split(":") for line in read_text(f"{self.path}/per_cpu/{cpu}/stats").splitlines())
+            numbers = {k.strip(): v.strip() for k, v in lines}
+            wanted = ("entries", "overrun", "commit overrun", "dropped events")
+            found[cpu] = {name: int(numbers[name]) for name in wanted}
+        return found
+
+
+def outstanding(trace: str) -> int:
+    """Tokens and halts that began in this trace and are not ready; the wake-all (token ~0) is the end of none."""
+    ready = trace.count(" kvm_async_pf_ready: token ") - trace.count(" kvm_async_pf_ready: token 0xffffffff ")
+    return trace.count(" kvm_async_pf_not_present: token ") - ready
+
+
+def tracing_root() -> str:
+    """:raise Unsupported: no tracefs is mounted."""
+    root = find_mount("tracefs")
+    if not root:
+        raise Unsupported("tracefs is not mounted on the host")
+    return root
+
+
+def open_tracing(journal: Journal, name: str) -> Tracing:
+    """Make the instance with all events that this host has; clock mono, not recording yet.
+
+    :raise Unsupported: no tracefs, or no KVM events (kvm not loaded).
+    """
+    root = tracing_root()
+    missing = [e for e in NEEDED_EVENTS if not os.path.isdir(f"{root}/events/kvm/{e}")]
+    if missing:
+        raise Unsupported(f"the host's kernel has no trace event kvm:{missing[0]} (is kvm loaded?)")
+    probes = _make_probes(journal, root)
+    path = f"{root}/instances/{name}"
+    journal.change("instance", path=path)
+    os.mkdir(path)
+    write_text(f"{path}/tracing_on", "0")
+    write_text(f"{path}/trace_clock", "mono")
+    write_text(f"{path}/buffer_size_kb", str(BUFFER_KIB))
+    # When the buffer is full the newest events are dropped, so that what there is has no hole in it.
+    write_text(f"{path}/options/overwrite", "0")
+    wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", "sched/sched_switch", *probes]
+    events = tuple(e for e in wanted if os.path.isdir(f"{path}/events/{e}"))
+    for event in events:
+        write_text(f"{path}/events/{event}/enable", "1")
+    return Tracing(root, path, events)
+
+
+def _make_probes(journal: Journal, root: str) -> list[str]:
+    """The fault probes, where the host has kprobe events; without them the capture has less, and facts.json says so."""
+    if not os.path.exists(f"{root}/kprobe_events"):
+        return []
+    made = []
+    for name, definition in PROBES:
+        if os.path.isdir(f"{root}/events/apf/{name}"):
+            raise Unsupported(f"probe apf/{name} exists already: another agent is at work on this host")
+        journal.change("kprobe", tracing=root, name=f"apf/{name}")
+        append_text(f"{root}/kprobe_events", definition + "\n")
+        made.append(f"apf/{name}")
+    return made

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The proof, page by page, that the planned states are reached: precondition.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.agent.host.kernel_files import PAGE
+from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
+from harness.agent.pages.extents import Extent, parts, written_extents
+from harness.agent.pages.pagemap import PageEntry, PageMap
+from harness.agent.pages.pageout import Target, find_strays
+from harness.agent.ram.ramfile import READ_AROUND, cached_pages, is_hole
+from harness.contract.plan import POOL_GPA, Backing, Page, PageStart, Plan
+
+
+def inspect(target: Target) -> dict[str, Any]:
+    """What is, next to what was planned; ``reached`` is true only if every page and every total agrees.
+
+    ``cached``: in the page cache or swap cache.  Linux has no way to ask that of one anonymous page of another process;
+    it is known from the total: SwapCached of the whole host must be exactly the number of pages planned so.
+    """
+    swap_cached = swap_cached_pages()
+    cache = cached_pages(target.ram_fd, target.plan.guest.memory_mib << 20) if target.ram_fd >= 0 else b""
+    on_file = target.plan.memory.backing is Backing.FILE
+    extents = written_extents(target.ram_fd) if on_file else ()
+    with PageMap(target.pid) as pagemap:
+        pages = [
+            _page(target, page, pagemap.entry(target.address(page)), cache, swap_cached) for page in target.plan.pages
+        ]
+    if on_file:
+        for page, record in zip(target.plan.pages, pages, strict=True):
+            record["sector"] = _sector(extents, page)
+            record["problem"] = record["problem"] or _torn_window(target.plan, extents, page)
+    strays = [
+        {"address": hex(a), "gpa": _gpa(target, a), "region": region.path or region.permissions}
+        for region, a in find_strays(target)
+    ]
+    planned_cached = sum(page.start is PageStart.SWAPCACHE for page in target.plan.pages)
+    problems = [f"{p['name']}: {p['problem']}" for p in pages if p["problem"]]
+    problems += [f"outside the plan swapped out: {s['address']} ({s['region']})" for s in strays]
+    if swap_cached != planned_cached:
+        problems.append(f"{swap_cached} pages in the swap cache, planned {planned_cached}")
+    return {
+        "reached": not problems,
+        "reason": "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else ""),
+        "totals": {
+            "pages": len(pages),
+            "present": sum(p["present"] for p in pages),
+            "swapped": sum(p["swapped"] for p in pages),
+            "swap_cached_host": swap_cached,
+            "writeback_host": writeback_pages(),
+        },
+        "swapcached": swap_cached,
+        "others_swapped": len(strays),
+        "others": strays,
+        "pages": {str(p["gpa"]): p for p in pages},
+    }
+
+
+def _gpa(target: Target, address: int) -> int | None:
+    gpa = address - target.memory.base
+    return gpa if 0 <= gpa < target.plan.guest.memory_mib << 20 else None
+
+
+def _page(target: Target, page: Page, entry: PageEntry, cache: bytes, swap_cached: int) -> dict[str, Any]:
+    if target.ram_fd >= 0:
+        cached = bool(cache[page.gpa >> 12] & 1)
+        hole: bool | None = is_hole(target.ram_fd, page.gpa)
+    else:
+        cached, hole = entry.swapped and page.start is PageStart.SWAPCACHE and swap_cached > 0, None
+    return {
+        "gpa": page.gpa,
+        "name": page.name,
+        "start": page.start.value,
+        "present": entry.present,
+        "swapped": entry.swapped,
+        "swap_type": entry.swap_type if entry.swapped else None,
+        "swap_offset": entry.swap_offset if entry.swapped else None,
+        "cached": cached,
+        "hole": hole,
+        "problem": _problem(target.plan.memory.backing, page.start, entry, cached, bool(hole)),
+    }
+
+
+def _sector(extents: tuple[Extent, ...], page: Page) -> int | None:
+    """First 512-byte sector of the page on the device that carries the file system; None: not on it."""
+    found = parts(extents, page.gpa, page.gpa + PAGE)
+    return found[0].physical >> 9 if found else None
+
+
+def _torn_window(plan: Plan, extents: tuple[Extent, ...], page: Page) -> str:
+    """A miss reads its window by one bio only if that lies in one piece (fs/ext4/readpage.c:ext4_mpage_readpages)."""
+    if page.start is not PageStart.DROPPED:
+        return ""
+    first = max(POOL_GPA, page.gpa - READ_AROUND // 2 * PAGE)
+    last = min(plan.guest.memory_mib << 20, page.gpa + READ_AROUND // 2 * PAGE)
+    pieces = parts(extents, first, last)
+    return "" if len(pieces) == 1 else f"its read-around window lies in {len(pieces)} pieces on the device"
+
+
+def _problem(backing: Backing, start: PageStart, entry: PageEntry, cached: bool, hole: bool) -> str:
+    """What is wrong with a page, "" if nothing."""
+    anonymous = backing is Backing.ANON
+    if start is PageStart.POPULATED:
+        return "" if entry.present else "not in the page table"
+    if entry.present:
+        return "still in the page table"
+    if start is PageStart.UNTOUCHED:
+        allocated = entry.swapped if anonymous else cached or not hole
+        return "allocated" if allocated else ""
+    if start is PageStart.DROPPED:
+        return "in the page cache" if cached else "no data on the disk" if hole else ""
+    if anonymous and not entry.swapped:
+        return "no swap entry"
+    if not anonymous and hole:
+        return "was never written"
+    if start is PageStart.SWAPCACHE:
+        return "" if cached else "not in the swap cache"
+    return "in the swap cache" if cached else ""

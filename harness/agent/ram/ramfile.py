@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guest RAM in a file: made before QEMU starts, dropped from the page cache page by page, and the memfd of QEMU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from harness.agent.guest.program import page_content
+from harness.agent.host import syscalls
+from harness.agent.host.kernel_files import PAGE
+from harness.contract.plan import POOL_GPA, PageStart, Plan
+from harness.errors import InfraFault
+
+READ_AROUND = 32
+"""Pages that a miss reads, half of them before it (mm/filemap.c:do_sync_mmap_readahead, 128 KiB of read-ahead)."""
+
+
+def make_ram_file(path: str, plan: Plan) -> None:
+    """The RAM file: a hole below the pool, then space for all of it in one go, so that it lies in one piece.
+
+    Really written are the planned pages and what read-ahead around them can reach: the read-around of a miss, and one
+    window more.  Holes: pages planned ``untouched``.  The rest of the pool is unwritten space, which reads as zeroes.
+    :raise OSError: no space.
+    """
+    end = plan.guest.memory_mib << 20
+    holes = {p.gpa for p in plan.pages if p.start is PageStart.UNTOUCHED}
+    planned = {p.gpa for p in plan.pages}
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.ftruncate(fd, end)
+        for first, last in pieces((POOL_GPA, end), holes):
+            os.posix_fallocate(fd, first, last - first)
+        filler = page_content(0, plan.nonce)
+        for first, last in windows(plan, READ_AROUND // 2, READ_AROUND * 3 // 2):
+            for start, stop in pieces((first, last), holes):
+                gpas = range(start, stop, PAGE)
+                os.pwrite(fd, b"".join(page_content(g, plan.nonce) if g in planned else filler for g in gpas), start)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def windows(plan: Plan, before: int, after: int) -> list[tuple[int, int]]:
+    """[first, last) byte ranges of the pool from ``before`` pages before to ``after`` pages from each planned page that
+    is to hold data; where they overlap, as one."""
+    end = plan.guest.memory_mib << 20
+    merged: list[tuple[int, int]] = []
+    for page in sorted(plan.pages, key=lambda p: p.gpa):
+        if page.start is PageStart.UNTOUCHED:
+            continue
+        first, last = max(POOL_GPA, page.gpa - before * PAGE), min(end, page.gpa + after * PAGE)
+        if merged and first <= merged[-1][1]:
+            first = merged.pop()[0]
+        merged.append((first, last))
+    return merged
+
+
+def pieces(whole: tuple[int, int], holes: set[int]) -> Iterator[tuple[int, int]]:
+    """The byte range without the pages (addresses) that lie in it."""
+    first, end = whole
+    for gpa in sorted(h for h in holes if whole[0] <= h < whole[1]):
+        if first < gpa:
+            yield first, gpa
+        first = gpa + PAGE
+    if first < end:
+        yield first, end
+
+
+def drop_pages(fd: int, ranges: list[tuple[int, int]]) -> None:
+    """Drop clean, unmapped pages of [first, last) byte ranges from the page cache (mm/fadvise.c:generic_fadvise)."""
+    for first, last in ranges:
+        os.posix_fadvise(fd, first, last - first, os.POSIX_FADV_DONTNEED)
+
+
+def cached_pages(fd: int, size: int) -> bytes:
+    """One byte per page of the file: bit 0 says that it is in the page cache (shmem: or in the swap cache)."""
+    return syscalls.mincore_file(fd, 0, size // PAGE)
+
+
+def is_hole(fd: int, offset: int) -> bool:
+    """Whether the page was never allocated (a swapped-out page of a memfd is data)."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + PAGE
+    except OSError:
+        return True  # ENXIO: no data from here to the end
+
+
+def open_memfd(pid: int) -> int:
+    """QEMU's memory-backend-memfd, opened anew. :raise InfraFault: it has none."""
+    for entry in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            if os.readlink(f"/proc/{pid}/fd/{entry}").startswith("/memfd:memory-backend-memfd"):
+                return os.open(f"/proc/{pid}/fd/{entry}", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+    raise InfraFault("QEMU holds no memfd")

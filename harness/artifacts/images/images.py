@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The images that hosts and guests boot from."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.artifacts import layout
+from harness.artifacts.command import command, tool_version
+from harness.artifacts.debian.deb import extract
+from harness.artifacts.debian.packages import Packages, identities, with_packages
+from harness.artifacts.images import ext4, rootfs
+from harness.artifacts.images.agentzip import agent_zipapp
+from harness.artifacts.images.cpio import Cpio
+from harness.artifacts.images.keys import host_keys
+from harness.artifacts.images.modules import closure, contents
+from harness.artifacts.images.recipes import host_recipe
+from harness.artifacts.kernels.built_kernel import BuiltKernel
+from harness.artifacts.store import Recipe, Store
+from harness.progress import Progress, silent
+
+__all__ = ["HostImage", "agent_zipapp", "host_image", "host_initramfs", "linux_guest_initramfs", "probe_guest"]
+
+_HOST = layout.GUEST_IMAGES / "host"
+_LINUX = layout.GUEST_IMAGES / "linux"
+_PROBE = layout.GUEST_IMAGES / "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class HostImage:
+    """The virtual host's root file system (read-only), and how to get in."""
+
+    root_ext4: Path
+    ssh_host_public_key: str  # "ssh-ed25519 AAAA...", to be pinned
+    ssh_client_key: Path  # private key, OpenSSH format, for root
+    qemu_version: str  # the Debian version of the QEMU in it
+
+
+def host_image(store: Store, progress: Progress = silent) -> HostImage:
+    """The root file system of the virtual host.
+
+    :raise Unsupported: the machine's mirrors do not offer the packages.
+    :raise BuildFailed: a step of the build failed.
+    """
+    return with_packages(store, host_recipe().suite, progress, lambda packages: _host_image(store, packages, progress))
+
+
+def _host_image(store: Store, packages: Packages, progress: Progress) -> HostImage:
+    recipe = host_recipe()
+    chosen = tuple(entry for entry in packages.resolve(recipe.packages) if entry.name not in recipe.without)
+    sources = [Path(rootfs.__file__), Path(ext4.__file__)]
+    key = Recipe(
+        "host-image",
+        {"recipe": recipe.inputs(), "packages": identities(chosen), "code": layout.digest(sources, layout.HARNESS)},
+    )
+
+    def build(folder: Path) -> None:
+        debs = packages.download(chosen)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            tree = Path(scratch) / "root"
+            tree.mkdir()
+            for number, deb in enumerate(debs):
+                progress("unpacking the host image's packages", number / len(debs))
+                extract(deb, tree, recipe.wants)
+            progress("finishing the host image")
+            rootfs.finish(tree)
+            ext4.make(tree, folder / "root.ext4", label="apf-host")
+
+    folder = store.get(key, build)
+    keys = host_keys(store)
+    qemu = next(entry.version for entry in chosen if entry.name == "qemu-system-x86")
+    return HostImage(folder / "root.ext4", keys.host_public, keys.client_private, qemu)
+
+
+def host_initramfs(store: Store, kernel: BuiltKernel) -> Path:
+    """The initial RAM file system of a virtual host with this kernel: modules, scripts, keys, busybox."""
+    keys = host_keys(store)
+    busybox = _busybox(store)
+    scripts = [_HOST / name for name in ("initramfs-init", "init", "inittab")]
+    modules = closure(kernel.modules, host_recipe().modules) if kernel.modules else []
+    recipe = Recipe(
+        "host-initramfs",
+        {
+            "busybox": layout.digest([busybox], busybox.parent),
+            "scripts": layout.digest(scripts, _HOST),
+            "modules": [[name, layout.digest([path], path.parent)] for name, path in modules],
+            "keys": [keys.host_public, keys.client_public],
+            "version": 1,
+        },
+    )
+
+    def build(folder: Path) -> None:
+        cpio = _skeleton(busybox, modules)
+        cpio.file("init", _HOST / "initramfs-init", 0o755)
+        cpio.file("apf/init", _HOST / "init", 0o755)
+        cpio.file("apf/inittab", _HOST / "inittab")
+        cpio.folder("apf/keys", 0o700)
+        cpio.file("apf/keys/host", keys.host_private, 0o600)
+        cpio.file("apf/keys/authorized_keys", keys.client_public.encode() + b"\n", 0o600)
+        cpio.write(folder / "initramfs.cpio.gz")
+
+    return store.get(recipe, build) / "initramfs.cpio.gz"
+
+
+def linux_guest_initramfs(store: Store, kernel: BuiltKernel) -> Path:
+    """The initial RAM file system of a Linux guest with this kernel: guest-images/linux, busybox, modules.
+
+    :raise BuildFailed: the workload does not compile.
+    """
+    busybox = _busybox(store)
+    sources = [_LINUX / "init", _LINUX / "workload.c"]
+    modules = closure(kernel.modules, host_recipe().guest_modules) if kernel.modules else []
+    compiler = ["gcc", "-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-Wl,--build-id=none"]
+    recipe = Recipe(
+        "linux-guest",
+        {
+            "busybox": layout.digest([busybox], busybox.parent),
+            "sources": layout.digest(sources, _LINUX),
+            "modules": [[name, layout.digest([path], path.parent)] for name, path in modules],
+            "compiler": [*compiler, tool_version("gcc")],
+            "version": 1,
+        },
+    )
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            program = Path(scratch) / "workload"
+            command([*compiler, "-o", program, "workload.c"], cwd=_LINUX)
+            cpio = _skeleton(busybox, modules)
+            cpio.file("init", _LINUX / "init", 0o755)
+            cpio.file("bin/workload", program, 0o755)
+            cpio.write(folder / "initramfs.cpio.gz")
+
+    return store.get(recipe, build) / "initramfs.cpio.gz"
+
+
+def probe_guest(store: Store) -> Path:
+    """The freestanding probe guest, an ELF image for QEMU's -kernel.
+
+    :raise BuildFailed: it does not compile.
+    """
+    sources = [path for path in _PROBE.iterdir() if path.is_file()]
+    recipe = Recipe(
+        "probe-guest",
+        {"sources": layout.digest(sources, _PROBE), "compiler": [tool_version("gcc"), tool_version("ld")]},
+    )
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            command(["make", "-s", "-C", _PROBE, f"OUT={scratch}"])
+            (Path(scratch) / "probe.elf").rename(folder / "probe.elf")
+
+    return store.get(recipe, build) / "probe.elf"
+
+
+def _busybox(store: Store) -> Path:
+    """busybox-static's program, unpacked."""
+    return with_packages(store, host_recipe().suite, silent, lambda packages: _unpack_busybox(store, packages))
+
+
+def _unpack_busybox(store: Store, packages: Packages) -> Path:
+    chosen = tuple(entry for entry in packages.resolve(["busybox-static"]) if entry.name == "busybox-static")
+
+    def build(folder: Path) -> None:
+        (deb,) = packages.download(chosen)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            extract(deb, Path(scratch), lambda path: path == "usr/bin/busybox")
+            (Path(scratch) / "usr/bin/busybox").rename(folder / "busybox")
+
+    return store.get(Recipe("busybox", {"packages": identities(chosen)}), build) / "busybox"
+
+
+def _skeleton(busybox: Path, modules: list[tuple[str, Path]]) -> Cpio:
+    """What every initial RAM file system of ours has."""
+    cpio = Cpio()
+    for name in ("dev", "proc", "sys", "bin", "sbin"):
+        cpio.folder(name)
+    cpio.character_device("dev/console", 5, 1)
+    cpio.character_device("dev/null", 1, 3, 0o666)
+    cpio.file("bin/busybox", busybox, 0o755)
+    cpio.link("bin/sh", "busybox")
+    for name, path in modules:
+        cpio.file(f"apf/modules/{name}.ko", contents(path))
+    cpio.file("apf/modules/order", "".join(f"{name}.ko\n" for name, _ in modules).encode())
+    return cpio

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels from source, into the store.
+
+Work that can go on after an interruption is in the store's work area, one folder per source and configuration:
+
+    base/           a finished build without patches {src, obj}
+    tree/           the build that is going on; tree/stage says which and how far
+    objects         how many objects the base has
+
+Every build takes place in tree/, because build systems write down where they were: a finished base moves to base/, and
+a patched kernel starts from a copy of it that is back in tree/, so that make finds only the patched files changed.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.artifacts import layout
+from harness.artifacts.catalog import CatalogKernel, SourceKind
+from harness.artifacts.command import tool_version
+from harness.artifacts.debian.packages import Package, Packages, with_packages
+from harness.artifacts.kernels import kbuild, kernel_source, patches
+from harness.artifacts.store import Recipe, Store, Work, remove
+from harness.errors import BuildFailed, CatalogError
+from harness.progress import Progress
+
+_VERSION = 1
+_KEPT_WORK = 4
+"""How many work folders stay, those last used; one takes up to 3 GB."""
+
+
+def build(store: Store, entry: CatalogKernel, progress: Progress) -> tuple[Path, str]:
+    """The store's folder with bzImage, config, System.map and build.log; and what it was made from, for people.
+
+    :raise CatalogError: a tree cannot be read, or patches are missing.
+    :raise BuildFailed: a patch does not apply, the configuration does not take, or the compiler complains.
+    :raise InfraFault: a tool is missing, or there is no space.
+    """
+    kbuild.check_tools()
+    store.trim_work("kbuild-", _KEPT_WORK)
+    series = patches.expand(entry.patches)
+    if entry.source is SourceKind.LINUX_SOURCE:
+        return with_packages(
+            store, entry.suite, progress, lambda packages: _from_package(store, entry, series, packages, progress)
+        )
+    return _from_tree(store, entry, series, progress)
+
+
+def _inputs(entry: CatalogKernel) -> dict[str, object]:
+    """What decides a build besides its source and patches."""
+    config = [layout.digest([path], path.parent) for path in entry.config]
+    return {"version": _VERSION, "config": config, "tools": [tool_version("gcc"), tool_version("ld")]}
+
+
+def _from_package(
+    store: Store, entry: CatalogKernel, series: Sequence[Path], packages: Packages, progress: Progress
+) -> tuple[Path, str]:
+    (source,) = (package for package in packages.resolve([entry.package]) if package.name == entry.package)
+    inputs = {**_inputs(entry), "source": source.identity()}
+    work_name = f"kbuild-{Recipe('kbuild', inputs).key[:16]}"
+    identity = f"{source.name} {source.version}"
+    if series:
+        identity += f" with {', '.join(path.name for path in series)}"
+    recipe = Recipe("kernel", {**inputs, "name": entry.id, "patches": [layout.digest([p], p.parent) for p in series]})
+
+    def make(folder: Path) -> None:
+        with store.work(work_name) as work, store.lock("kbuild"):
+            tree = work.folder / "tree"
+            if not (work.folder / "base").is_dir():
+                _build_base(work, packages, source, entry, progress)
+            if not series:
+                _collect(work.folder / "base", folder)
+                return
+            _start_from_base(work.folder, recipe.key, series, progress)
+            kbuild.build(tree, entry.id, localversion=_local(entry), expected=None, progress=progress, lock=work.lock)
+            _collect(tree, folder)
+            remove(tree)
+
+    return store.get(recipe, make), identity
+
+
+def _build_base(work: Work, packages: Packages, source: Package, entry: CatalogKernel, progress: Progress) -> None:
+    """Unpack, configure and build the unpatched kernel; goes on where an interrupted call stopped."""
+    tree = work.folder / "tree"
+    stage = _stage(tree)
+    if stage not in ("base unpacked", "base configured"):
+        _clear(tree)
+        (deb,) = packages.download([source])
+        progress(f"unpacking {source.name}")
+        kernel_source.unpack(deb, tree / "src")
+        stage = _set_stage(tree, "base unpacked")
+    if stage == "base unpacked":
+        progress(f"configuring {source.name}")
+        kbuild.configure(tree, entry.config, strict=True, progress=progress)
+        _set_stage(tree, "base configured")
+    counted = work.folder / "objects"
+    expected = int(counted.read_text()) if counted.is_file() else None
+    outcome = kbuild.build(
+        tree, f"the base of {entry.id}", localversion="-apf", expected=expected, progress=progress, lock=work.lock
+    )
+    # After an interruption only the rest was counted.
+    counted.write_text(str(max(outcome.objects, expected or 0)))
+    tree.rename(work.folder / "base")
+
+
+def _start_from_base(work: Path, key: str, series: Sequence[Path], progress: Progress) -> None:
+    """Make tree/ a patched copy of base/, unless an interrupted call has done so."""
+    tree = work / "tree"
+    if _stage(tree) == key:
+        return
+    _clear(tree)
+    tree.rmdir()
+    progress("copying the base build")
+    kernel_source.clone(work / "base", tree)
+    patches.apply(tree / "src", series)
+    _set_stage(tree, key)
+
+
+def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progress: Progress) -> tuple[Path, str]:
+    assert entry.path is not None
+    source = entry.path
+    progress(f"reading {source}")
+    state = (
+        kernel_source.inspect(source) if not entry.revision else kernel_source.inspect_revision(source, entry.revision)
+    )
+    if state.dirty:
+        progress(f"note: {state.name}")
+    recipe = Recipe(
+        "kernel",
+        {
+            **_inputs(entry),
+            "tree": state.digest,
+            "name": entry.id,
+            "patches": [layout.digest([path], path.parent) for path in series],
+        },
+    )
+    work_name = f"kbuild-tree-{Recipe('tree', {'path': str(source), **_inputs(entry)}).key[:16]}"
+
+    def make(folder: Path) -> None:
+        with store.work(work_name) as work, store.lock("kbuild"):
+            tree = work.folder / "tree"
+            progress(f"copying {source}")
+            if entry.revision:
+                checkout = work.folder / "revision"
+                _clear(checkout)
+                kernel_source.checkout(source, entry.revision, checkout)
+                files = kernel_source.files_of(checkout)
+                kernel_source.mirror(checkout, files, tree / "src")
+                remove(checkout)
+            else:
+                kernel_source.mirror(source, state.files, tree / "src")
+            patches.apply(tree / "src", series)
+            progress(f"configuring {source}")
+            kbuild.configure(tree, entry.config, strict=False, progress=progress)
+            kbuild.build(tree, entry.id, localversion=_local(entry), expected=None, progress=progress, lock=work.lock)
+            _collect(tree, folder)
+
+    return store.get(recipe, make), state.name
+
+
+def _collect(tree: Path, folder: Path) -> None:
+    """Copy what a host needs, and what a person may want to look at, from a finished build."""
+    for source, name in (
+        ("obj/arch/x86/boot/bzImage", "bzImage"),
+        ("obj/.config", "config"),
+        ("obj/System.map", "System.map"),
+        ("build.log", "build.log"),
+    ):
+        try:
+            shutil.copyfile(tree / source, folder / name)
+        except FileNotFoundError as error:
+            raise BuildFailed(f"the build in {tree} ended well but made no {source}") from error
+
+
+def _local(entry: CatalogKernel) -> str:
+    """What uname -r shows after the version, so that a booted kernel can be told from another."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", entry.id)
+    if not name:
+        raise CatalogError("a kernel needs a name")
+    return f"-apf-{name}"[:40]
+
+
+def _stage(tree: Path) -> str:
+    path = tree / "stage"
+    return path.read_text() if path.is_file() else ""
+
+
+def _set_stage(tree: Path, stage: str) -> str:
+    draft = tree / "stage.new"
+    draft.write_text(stage)
+    draft.replace(tree / "stage")
+    return stage
+
+
+def _clear(folder: Path) -> None:
+    """Make the folder an empty one."""
+    if folder.exists():
+        remove(folder)
+    folder.mkdir(parents=True)

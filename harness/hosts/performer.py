@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Ship the agent to a host once, then have it perform plans: written against base.Host only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.contract.plan import GuestKind, Plan, to_json
+from harness.errors import ApfError, InfraFault
+from harness.hosts.base import Conversation, Host
+
+REMOTE = "/run/apf-agent"
+_COPY_S = 120.0
+_AROUND_S = 420.0
+"""What the agent may need around the guest's program: guest boot, swapping out, tracing, undo; seconds, under TCG."""
+
+Step = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The files that a host needs.  ``guest_kernel`` and ``guest_initrd`` are only for Linux guests."""
+
+    agent: Path
+    probe: Path
+    guest_kernel: Path | None = None
+    guest_initrd: Path | None = None
+
+
+class Performer:
+    """Performs plans on one host.  Files are copied when they are first needed; one agent serves all plans."""
+
+    def __init__(self, host: Host, payload: Payload, remote: str = REMOTE) -> None:
+        self._host = host
+        self._payload = payload
+        self._remote = remote
+        self._there: set[str] = set()
+        self._agent: Conversation | None = None
+
+    def perform(self, plan: Plan, out: Path, on_step: Step) -> None:
+        """Perform ``plan``; its capture is below ``out`` afterwards, the host's console in ``out/host/console.txt``.
+
+        ``on_step`` receives the name and the object of each progress line of the agent.  When anything is raised, the
+        host is tainted, and what could be fetched is below ``out`` all the same.
+
+        :raise KernelFault, HostLost, DeadlineExpired: see base.Host.run.
+        :raise InfraFault: the agent failed for a reason of its own.
+        """
+        mark = self._host.console_mark()
+        folder = f"{self._remote}/{plan.nonce:016x}"
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            self._perform(plan, folder, out, on_step)
+        except (ApfError, KeyboardInterrupt) as exc:
+            self._host.taint(getattr(exc, "message", "") or "interrupted")
+            self.close()
+            if isinstance(exc, ApfError) and not (out / "end.json").exists():
+                with contextlib.suppress(ApfError):
+                    self._host.fetch(folder, out, deadline_s=30)
+            raise
+        finally:
+            text = self._host.console(mark)
+            if text:
+                (out / "host").mkdir(exist_ok=True)
+                (out / "host" / "console.txt").write_bytes(text)
+
+    def close(self) -> None:
+        """End the agent; what it was doing is undone by itself."""
+        agent, self._agent = self._agent, None
+        if agent is not None:
+            agent.close()
+
+    def _perform(self, plan: Plan, folder: str, out: Path, on_step: Step) -> None:
+        answer: dict[str, Any] = {}
+
+        def on_line(line: str) -> bool:
+            try:
+                told = json.loads(line)
+            except ValueError:
+                return False  # a library's chatter; stdout of the agent is progress, the verdict never depends on it
+            if isinstance(told, dict):
+                if "served" in told:
+                    answer.update(told)
+                    return True
+                if "step" in told:
+                    on_step(str(told["step"]), told)
+            return False
+
+        request = json.dumps({"plan": to_json(plan), "options": self._options(plan, folder)})
+        if self._agent is None:
+            self._agent = self._host.converse(["python3", self._ship(self._payload.agent, "agent.pyz"), "serve"])
+        self._agent.ask(request, deadline_s=plan.deadline_s + _AROUND_S, on_line=on_line)
+        self._host.fetch(folder, out, deadline_s=_COPY_S, remove=True)
+        self._host.check()
+        if not (out / "end.json").exists():
+            raise InfraFault(
+                f"the agent ended with code {answer['served']} and left no end.json",
+                hint=str(answer.get("stderr", "")).strip()[-2000:],
+            )
+
+    def _options(self, plan: Plan, folder: str) -> dict[str, str]:
+        """The agent's options (agent/session.py:Options); what they name is there afterwards."""
+        options = {
+            "out": folder,
+            "probe": self._ship(self._payload.probe, "probe.elf"),
+            "disk": self._host.facts.disk,
+        }
+        if plan.guest.kind is GuestKind.LINUX:
+            if self._payload.guest_kernel is None or self._payload.guest_initrd is None:
+                raise InfraFault("this host was given no kernel for Linux guests")
+            options["guest_kernel"] = self._ship(self._payload.guest_kernel, "guest-kernel")
+            options["guest_initrd"] = self._ship(self._payload.guest_initrd, "guest-initrd")
+        return options
+
+    def _ship(self, source: Path, name: str) -> str:
+        target = f"{self._remote}/{name}"
+        if name not in self._there:
+            if not self._there:
+                self._host.run(["mkdir", "-p", self._remote], deadline_s=60)
+            self._host.put(source, target, deadline_s=_COPY_S)
+            self._there.add(name)
+        return target

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The console file of a running host, read as it grows, and searched for findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.hosts.virtual.console import ConsoleFault, find_fault, tail
+
+
+class ConsoleWatch:
+    """Looks at a console file whenever it is asked: no thread to stop, and no finding between two looks is lost."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._searched = 0  # up to here there is no finding
+
+    def text(self, since: int = 0) -> bytes:
+        """Console bytes from offset ``since`` on; empty while there is no file."""
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(since)
+                return stream.read()
+        except FileNotFoundError:
+            return b""
+
+    def size(self) -> int:
+        """Bytes so far."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def fault(self) -> ConsoleFault | None:
+        """The first finding that was not forgotten; the same one again until forget()."""
+        size = self.size()
+        if size <= self._searched:
+            return None
+        # One byte before: the pattern wants to see the end of the line before.
+        start = max(0, self._searched - 1)
+        text = self.text(start)
+        found = find_fault(text)
+        if found is not None:
+            return ConsoleFault(found.kind, found.line, start + found.offset)
+        self._searched = start + text.rfind(b"\n") + 1
+        return None
+
+    def context(self, found: ConsoleFault, lines: int = 30) -> str:
+        """The finding and what follows it, safe to print."""
+        following = self.text(found.offset)[: 200 * lines].split(b"\n")
+        return tail(b"\n".join(following[:lines]), lines)
+
+    def tail(self, lines: int = 20) -> str:
+        """The last lines, safe to print."""
+        return tail(self.text(max(0, self.size() - 16384)), lines)

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The virtual host: a VM booted from the kernel under test, with nested KVM or with SVM emulated by TCG."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qemu.qmp import QMPClient, QMPError
+
+from harness.errors import DeadlineExpired, HostLost, KernelFault
+from harness.hosts.base import Completed, Conversation, HostFacts
+from harness.hosts.deadline import Deadline
+from harness.hosts.ssh_link import Link, Talk
+from harness.hosts.virtual.console_file import ConsoleWatch
+from harness.hosts.virtual.vm import HostMachine, QemuProcess, start_qemu
+from harness.progress import Progress, silent
+
+READY_MARK = b"apf-host: READY "
+"""Printed on the console by guest-images/host/init when the SSH server listens."""
+
+BOOT_S = 120.0  # about 4 s alone on a machine; this is for a machine that is busy with other things
+_AFTER_FAULT_S = 60.0
+"""How long a plan may go on after a finding on the console, so that its evidence is complete."""
+
+DISK = "/dev/vdb"
+CMDLINE = "console=ttyS0 panic=-1 oops=panic loglevel=5"  # 5: WARN() is a KERN_WARNING, and must be seen
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """How to get in: user name, our private key's file, and the host's public key as in known_hosts."""
+
+    client_key: Path
+    host_key: str
+    user: str = "root"
+
+
+class VirtualHost:
+    """See base.Host; made by start_virtual_host()."""
+
+    def __init__(self, facts: HostFacts, vm: QemuProcess, watch: ConsoleWatch, link: Link) -> None:
+        self._facts = facts
+        self._vm = vm
+        self._watch = watch
+        self._link = link
+        self._tainted = ""
+        self._faulty_since: float | None = None
+        link.check = self._check_gently
+
+    @property
+    def facts(self) -> HostFacts:
+        return self._facts
+
+    @property
+    def tainted(self) -> str:
+        return self._tainted
+
+    @property
+    def qemu_pid(self) -> int:
+        """For tests that kill it."""
+        return self._vm.pid
+
+    def taint(self, reason: str) -> None:
+        self._tainted = self._tainted or reason
+
+    def check(self) -> None:
+        check(self._vm, self._watch)
+
+    def _check_gently(self) -> None:
+        """Like check(), but what runs on a host with a finding may end first: its evidence says how it came to that.
+
+        A host that panicked is gone in a moment, and blame() finds out why.
+        """
+        self._vm.check()
+        if self._watch.fault() is None:
+            return
+        if self._faulty_since is None:
+            self._faulty_since = time.monotonic()
+        if time.monotonic() - self._faulty_since > _AFTER_FAULT_S:
+            self.check()
+
+    def put(self, source: Path, target: str, *, deadline_s: float) -> None:
+        with self.blame():
+            self._link.put(source, target, deadline=Deadline.after(deadline_s, f"copying {source.name}"))
+
+    def run(
+        self, argv: list[str], *, deadline_s: float, on_line: Callable[[str], None] | None = None, root: bool = True
+    ) -> Completed:
+        with self.blame():
+            return self._link.run(argv, deadline=Deadline.after(deadline_s, argv[0]), on_line=on_line)
+
+    def converse(self, argv: list[str]) -> Conversation:
+        with self.blame():
+            return _BlamingTalk(self, self._link.converse(argv), argv[0])
+
+    def fetch(self, source: str, target: Path, *, deadline_s: float, remove: bool = False) -> None:
+        with self.blame():
+            self._faulty_since = None  # the evidence of a finding may be fetched, within the deadline
+            deadline = Deadline.after(deadline_s, f"fetching {source}")
+            self._link.fetch(source, target, deadline=deadline, remove=remove)
+
+    def console_mark(self) -> int:
+        return self._watch.size()
+
+    def console(self, since: int = 0) -> bytes:
+        return self._watch.text(since)
+
+    def diagnose(self) -> str:
+        return f"last lines of the host's console:\n{self._watch.tail()}\nits processors:\n{processors(self._vm)}"
+
+    @contextlib.contextmanager
+    def blame(self) -> Iterator[None]:
+        """When the link goes, the console may say a moment later that it was a panic: that is the better reason."""
+        try:
+            yield
+        except (HostLost, DeadlineExpired):
+            patience = Deadline.after(3.0, "last words")
+            while not patience.expired:
+                found = self._watch.fault()
+                if found is not None:
+                    raise KernelFault(
+                        f"{found.kind} on the host: {found.line}", hint=self._watch.context(found)
+                    ) from None
+                time.sleep(0.1)
+            self._vm.check()
+            raise
+
+
+class _BlamingTalk:
+    """A conversation whose loss is blamed on what the console says."""
+
+    def __init__(self, host: VirtualHost, talk: Talk, what: str) -> None:
+        self._host = host
+        self._talk = talk
+        self._what = what
+
+    def ask(self, line: str, *, deadline_s: float, on_line: Callable[[str], bool]) -> None:
+        with self._host.blame():
+            self._talk.ask(line, deadline=Deadline.after(deadline_s, self._what), on_line=on_line)
+
+    def close(self) -> None:
+        self._talk.close()
+
+
+_PLACE = re.compile(r"^CPU#|^RIP=|^EIP=|^CS =|^CR0=|^RSP|^EFER")
+DID_NOT_BOOT = "the virtual host did not boot"
+"""Begins the message of what goes wrong before a host is up: a bisection skips such a kernel."""
+
+
+def check(vm: QemuProcess, watch: ConsoleWatch) -> None:
+    """:raise KernelFault: the console shows a finding.  :raise HostLost: QEMU has ended."""
+    found = watch.fault()
+    if found is not None:
+        raise KernelFault(f"{found.kind} on the host: {found.line}", hint=watch.context(found))
+    vm.check()
+
+
+@contextlib.contextmanager
+def start_virtual_host(
+    machine: HostMachine, keys: Keys, release: str, console: Path, progress: Progress = silent
+) -> Iterator[VirtualHost]:
+    """Boot a virtual host and connect to it.
+
+    :param console: file that receives the host's serial console.
+    :raise KernelFault: the kernel under test died while booting.
+    :raise HostLost: QEMU died, or the host cannot be reached.
+    :raise DeadlineExpired: it did not come up in time.
+    """
+    console.parent.mkdir(parents=True, exist_ok=True)
+    console.write_bytes(b"")
+    watch = ConsoleWatch(console)
+    with start_qemu(machine, console) as vm:
+        deadline = Deadline.after(BOOT_S, "boot of the virtual host")
+        began = time.monotonic()
+        while READY_MARK not in watch.text():
+            try:
+                check(vm, watch)
+            except KernelFault as fault:
+                raise KernelFault(f"{DID_NOT_BOOT}: {fault.message}", hint=fault.hint) from None
+            if deadline.expired:
+                raise DeadlineExpired(f"{DID_NOT_BOOT} in {BOOT_S:.0f} s", hint=watch.tail())
+            progress(f"boot {release} ({machine.accel}): {time.monotonic() - began:.0f} s")
+            time.sleep(0.1)
+        port = forwarded_port(vm)
+        with Link.open(
+            "127.0.0.1", port, keys.user,
+            client_key=keys.client_key, host_key=keys.host_key, deadline=deadline, check=lambda: check(vm, watch),
+        ) as link:  # fmt: skip
+            progress(f"boot {release} ({machine.accel}): up after {time.monotonic() - began:.1f} s")
+            yield VirtualHost(HostFacts("virtual", machine.accel, release, DISK), vm, watch, link)
+
+
+def forwarded_port(vm: QemuProcess) -> int:
+    """The port of 127.0.0.1 that QEMU chose for the host's SSH server.
+
+    :raise HostLost: QEMU does not answer, or forwards nothing.
+    """
+    return parse_usernet(monitor(vm, "info usernet", greeted=False))
+
+
+def processors(vm: QemuProcess) -> str:
+    """Where the host's processors are, twice, a second apart: a host that answers nothing still has registers."""
+    try:
+        samples = []
+        for _ in range(2):
+            text = monitor(vm, "info registers -a")
+            samples.append("\n".join(line for line in text.splitlines() if _PLACE.search(line)))
+            time.sleep(1)
+        return "\n-- a second later\n".join(samples)
+    except HostLost as exc:
+        return exc.message
+
+
+def monitor(vm: QemuProcess, command: str, *, greeted: bool = True) -> str:
+    """The answer of QEMU's human monitor.  ``greeted``: this is not the first command on the socket.
+
+    :raise HostLost: QEMU does not answer.
+    """
+
+    async def ask() -> str:
+        client = QMPClient("host")
+        client.await_greeting = client.negotiate = not greeted
+        await asyncio.wait_for(client.connect(vm.qmp.dup()), 20)
+        try:
+            answer = await asyncio.wait_for(client.execute("human-monitor-command", {"command-line": command}), 20)
+        finally:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(client.disconnect(), 5)
+        return str(answer)
+
+    try:
+        return asyncio.run(ask())
+    except (QMPError, OSError, TimeoutError, AssertionError) as exc:  # qemu.qmp asserts when its peer has gone
+        vm.check()
+        raise HostLost(f"QMP of the virtual host: {exc!r}") from exc
+
+
+def parse_usernet(text: str) -> int:
+    """The port in a line such as ``TCP[HOST_FORWARD]  12   127.0.0.1 40123   10.0.2.15    22   0   0``.
+
+    :raise HostLost: there is no such line.
+    """
+    match = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", text)
+    if match is None:
+        raise HostLost(f"QEMU forwards no port: {text.strip()!r}")
+    return int(match.group(1))

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The whole trace against the protocol's rules, and the logs of host and guest against kernel trouble."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.evidence.decode import Evidence, Facts
+from harness.evidence.trace_events import kinds_of
+from harness.judge.match import Finding
+from harness.judge.rules_context import context_of, initial
+from harness.model.events import Kind
+from harness.model.kernels import KernelModel
+from harness.model.protocol.checker import ALL_KINDS, Checker, Counts, Obligation, Violation
+from harness.model.protocol.rules import RULES
+from harness.model.simulation.situation import Prediction
+
+_TROUBLE = re.compile(
+    r"WARNING: CPU|BUG: |kernel BUG at|Oops|general protection fault|Kernel panic|blocked for more than"
+    r"|soft lockup|hard LOCKUP|self-detected stall|use-after-free|possible recursive locking|circular locking"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the rules say of a capture.  ``hints`` are violations of soft rules: shown, never a FAIL by themselves."""
+
+    counts: Counts
+    findings: tuple[Finding, ...]
+    hints: tuple[Finding, ...]
+    unchecked: tuple[tuple[str, str], ...]
+    host_trouble: tuple[str, ...]
+
+
+def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> Checked:
+    """Feed every event to the protocol checker, then look at the logs."""
+    plan = evidence.plan
+    checker = Checker(
+        kernel,
+        plan.guest.vcpus,
+        initial=initial(plan),
+        context=context_of(evidence, prediction),
+        recorded=_recorded(evidence.facts),
+    )
+    found: list[Finding] = []
+    for event in evidence.events:
+        if evidence.lost and event.t_ns >= evidence.complete_until_ns:
+            break
+        found += (_finding(v) for v in checker.feed(event))
+    for left in () if evidence.lost else checker.finish():
+        if isinstance(left, Obligation) and left.suspended:
+            continue
+        found.append(_finding(left))
+    trouble = tuple(_host_trouble(evidence.text("host/dmesg.txt").splitlines()))
+    found += (Finding("D28", f"host log: {line}") for line in trouble)
+    return Checked(
+        counts=checker.total,
+        findings=tuple(f for f in found if not f.soft),
+        hints=tuple(f for f in found if f.soft),
+        unchecked=tuple((u.rule, u.reason) for u in checker.unchecked),
+        host_trouble=trouble,
+    )
+
+
+def _recorded(facts: Facts | None) -> frozenset[Kind]:
+    """What the agent says that it recorded; captures that do not say have everything but, maybe, the probes."""
+    if facts is not None and facts.raw.get("trace_events"):
+        return kinds_of(facts.raw["trace_events"])
+    without = frozenset() if facts and facts.has_mm_fault else {Kind.MM_FAULT, Kind.MM_FAULT_RET}
+    return ALL_KINDS - without
+
+
+def _finding(what: Violation | Obligation) -> Finding:
+    line = what.event.line if what.event is not None else 0
+    soft = not RULES[what.rule].strict
+    where = f"vCPU {what.vcpu}: " if what.vcpu >= 0 else ""
+    owed = "; still owed at the end of the trace" if isinstance(what, Obligation) else ""
+    return Finding(what.rule, f"{where}{what.message}{owed}", line=line, soft=soft)
+
+
+def _host_trouble(lines: Iterable[str]) -> Iterable[str]:
+    return (line.strip() for line in lines if _TROUBLE.search(line))

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the protocol rules are told besides the trace: from the plan, the guest's log and the counters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from harness.contract.plan import Access, Backing, GuestKind, Op, PageStart, Plan, SwapKind
+from harness.evidence.decode import Evidence
+from harness.evidence.guestlog import GuestLog, Record
+from harness.judge.match_linux import hyp_rows
+from harness.model.events import MSR_ASYNC_PF_EN, Kind
+from harness.model.protocol.checker_types import Context, FaultState, InitialVcpu, PageAfter
+from harness.model.simulation.situation import Prediction
+
+_KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
+_KERNEL_HALF = 1 << 63
+"""A Linux guest runs its kernel at addresses of the upper half, its programs below (EN is off before that holds)."""
+_MEMORY = {Backing.ANON: "anon", Backing.MEMFD: "shmem", Backing.FILE: "file"}
+
+
+def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
+    """Fields that the evidence does not give stay None, so that their rules are listed as not checked."""
+    plan, facts = evidence.plan, evidence.facts
+    vcpus = range(plan.guest.vcpus)
+    probe = plan.guest.kind is GuestKind.PROBE
+    lapic_moves = any(i.op is Op.LAPIC for i in plan.items) or not plan.guest.apf.lapic_enabled
+    area_moves = plan.guest.apf.en_gpa >= 0 or any(i.op is Op.WRMSR for i in plan.items)
+    acts = {a.do for group in plan.host_actions for a in group} | {a.do for t in plan.timed for a in t.actions}
+    single_vcpu = plan.guest.vcpus == 1
+    majors = prediction.totals.get("MAJ_V") if prediction else None
+    log = evidence.guest
+    private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
+    return Context(
+        faults=_faults(plan) if probe else None,
+        kernel_rip=None if probe else _KERNEL_HALF,
+        lapic_in_kernel=plan.guest.irqchip != "off",
+        hlt_exits=not plan.guest.cpu_pm,
+        stopped=None if acts & {"stop", "cont", "reset"} else (),
+        lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
+        shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
+        memory=_MEMORY[plan.memory.backing],
+        userfaultfd=False,
+        single_toucher=_single_toucher(plan) and "lock-read" not in acts if probe else None,
+        page_cluster=plan.swap.page_cluster,
+        swap_synchronous=plan.swap.kind is SwapKind.ZRAM,
+        read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
+        slots=_slots(evidence),
+        shared_tail_zero=_tails(evidence),
+        hyp=_hyp(evidence),
+        private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
+        rss_anon_pages=_anonymous_growth(evidence) if private_file and probe else None,
+        pages_after=_pages_after(evidence) if not acts & {"reset"} else None,
+        guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
+        guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
+        guest_hlts=_hlts(evidence),
+        pf_guest=evidence.counters.get("PF_GUEST"),
+        kvm_stats=_kvm_stats(evidence.counters),
+        major_faults={0: evidence.counters["MAJ_V"]} if single_vcpu and "MAJ_V" in evidence.counters else None,
+        sync_majors={0: majors} if single_vcpu and majors is not None else None,
+        host_log=tuple(evidence.text("host/dmesg.txt").splitlines()) if "host/dmesg.txt" in evidence.files else None,
+        guest_log=tuple(evidence.text("guest/console.txt").splitlines())
+        if "guest/console.txt" in evidence.files
+        else None,
+    )
+
+
+def initial(plan: Plan) -> tuple[InitialVcpu, ...]:
+    """The vCPUs at the first event: none has enabled async page faults yet.
+
+    The probe guest does so when it is let go, a Linux guest of the boot workload is traced from its first instruction;
+    other Linux guests have booted before the trace begins, so nothing is known of them.
+    """
+    if plan.guest.kind is GuestKind.LINUX and plan.guest.workload != "boot":
+        start = InitialVcpu(en=None, last_id=None, live=None, wakeup=None)
+    else:
+        start = InitialVcpu(en=0, last_id=0)
+    return tuple(start for _ in range(plan.guest.vcpus))
+
+
+def _faults(plan: Plan) -> Mapping[tuple[int, int], tuple[FaultState, ...]]:
+    found: dict[tuple[int, int], list[FaultState]] = {}
+    for item in plan.items:
+        if item.op is Op.TOUCH:
+            state = FaultState(item.cpl, item.interrupts, item.shadow, not item.no_paging)
+            found.setdefault((item.vcpu, item.gpa >> 12), []).append(state)
+    return {key: tuple(states) for key, states in found.items()}
+
+
+def _single_toucher(plan: Plan) -> bool:
+    owner: dict[int, int] = {}
+    return all(owner.setdefault(i.gpa, i.vcpu) == i.vcpu for i in plan.items if i.op is Op.TOUCH)
+
+
+def _slots(evidence: Evidence) -> Mapping[int, int] | None:
+    """gfn -> first sector of the page on its device.  A swap area covers its device from the first sector on
+    (mm/swapfile.c:setup_swap_extents); where the pages of a file lie is what FIEMAP told the agent."""
+    found: dict[int, int] = {}
+    for page in evidence.plan.pages:
+        record = evidence.precondition.get("pages", {}).get(str(page.gpa), {})
+        if page.start in (PageStart.SWAPPED, PageStart.ZERO_SWAPPED) and record.get("swap_offset"):
+            found[page.gpa >> 12] = record["swap_offset"] * 8
+        elif page.start is PageStart.DROPPED and record.get("sector") is not None:
+            found[page.gpa >> 12] = record["sector"]
+    return found or None
+
+
+def _tails(evidence: Evidence) -> Mapping[int, bool] | None:
+    seen = evidence.after.get("shared_tail_zero")
+    return {int(vcpu): clean is True for vcpu, clean in seen.items()} if seen else None
+
+
+def _hyp(evidence: Evidence) -> Mapping[int, int] | None:
+    """The probe's handler logs each of its interrupts.  Of Linux guests only of one that is traced from its first
+    instruction: others count tokens of before the trace as well."""
+    plan, log = evidence.plan, evidence.guest
+    if evidence.end.status != "done":
+        return None
+    if log is not None:
+        return {v: len(_readies(log, v)) for v in range(plan.guest.vcpus)}
+    return hyp_rows(evidence.result)[1] if plan.guest.workload == "boot" else None
+
+
+def _hlts(evidence: Evidence) -> int | None:
+    """By their exits.  A vCPU that a timer still wakes may execute more after the trace has ended."""
+    plan = evidence.plan
+    ticks = plan.guest.vcpus > 1 and any(item.op is Op.TIMER for item in plan.items)
+    if evidence.guest is None or evidence.end.status != "done" or ticks:
+        return None
+    return sum(e.kind is Kind.EXIT and " reason hlt " in e.text.lower() for e in evidence.events)
+
+
+def _anonymous_growth(evidence: Evidence) -> int | None:
+    pages = [json.loads(evidence.text(f"counters/{n}.json") or "{}").get("anon_pages") for n in ("before", "after")]
+    return None if None in pages else pages[1] - pages[0]
+
+
+def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
+    """Pages of a shared file mapping that were only read: a write fault for them marks the folio dirty at once
+    (mm/memory.c:fault_dirty_shared_page).  What an anonymous page's table entry says is not to be had from outside.
+
+    Nothing is known where async page faults are disabled meanwhile: the work of a page is done then, but never ready.
+    """
+    plan = evidence.plan
+    if plan.memory.backing is not Backing.FILE or not plan.memory.share:
+        return None
+    if any(item.op is Op.WRMSR and item.msr == MSR_ASYNC_PF_EN for item in plan.items):
+        return None
+    written = {i.gpa for i in plan.items if i.op is Op.TOUCH and i.access is Access.WRITE}
+    read = {i.gpa for i in plan.items if i.op is Op.TOUCH} - written
+    dropped = {p.gpa for p in plan.pages if p.start is PageStart.DROPPED}
+    pages = evidence.after.get("pages", {})
+    found = {
+        gpa >> 12: PageAfter(pages[str(gpa)]["dirty"]) for gpa in read & dropped if "dirty" in pages.get(str(gpa), {})
+    }
+    return found or None
+
+
+def _tokens(log: GuestLog, vcpu: int) -> tuple[tuple[int, int], ...]:
+    return tuple((e.a, e.b) for e in log.vcpus[vcpu] if e.kind is Record.TOKEN)
+
+
+def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:
+    return tuple(e.a for e in log.vcpus[vcpu] if e.kind is Record.READY)
+
+
+def _kvm_stats(counters: Mapping[str, int]) -> Mapping[str, int] | None:
+    found = {n.lower(): counters[n] for n in _KVM_STATS if n in counters}
+    return found or None

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The totals that a capture shows, under the names of the prediction."""
+
+from __future__ import annotations
+
+from harness.contract.plan import POOL_GPA, GuestKind
+from harness.evidence.decode import Evidence
+from harness.model.events import Event, Kind
+from harness.model.kernels import KernelModel
+from harness.model.protocol.checker_types import Counts
+
+
+def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict[str, int]:
+    """Counted by the protocol checker, by the devices' bios, and by the kernel's own counters."""
+    top = evidence.plan.guest.memory_mib << 20
+    probe = evidence.plan.guest.kind is GuestKind.PROBE
+    pool = [e for e in evidence.events if e.kind is Kind.PF and POOL_GPA <= e.gpa < top]
+    found = {
+        "PF": len(pool) if probe else counts.pf,
+        "TRY": counts.try_,
+        "NP": counts.np,
+        "NPt": counts.npt,
+        "NPh": counts.nph,
+        "REP": counts.rep,
+        "FAIL": counts.fail,
+        "DONE": counts.done,
+        "RDY": counts.rdy,
+        "RDY_ALL": counts.rdy_wake_all,
+        "INJ": counts.inj,
+        "ACC": counts.acc,
+        "ACK": counts.ack,
+    }
+    dev = evidence.facts.swap_dev if evidence.facts else 0
+    if dev:
+        reads = [e for e in evidence.events if e.kind is Kind.BIO and e.flag and e.dev == dev]
+        found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0)
+        found["BIO_W"] = sum(1 for e in reads if _by_worker(e))
+    found.update(evidence.counters)
+    if kernel.memcg_events_batched:
+        found.pop("PGMAJ", None)  # memcontrol.c:__count_memcg_events keeps up to 32 per CPU back; PGMAJ_HOST remains
+    return found
+
+
+def _by_worker(event: Event) -> bool:
+    return event.worker and event.vcpu < 0

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What nobody accounts for.  Every event of a run belongs to an item, to the protocol, or to the guest's own needs;
+what is left over is a finding, not noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.contract.plan import HostAction, Op, Plan
+from harness.judge.episodes import Episode
+from harness.judge.match import Finding, View
+from harness.model.events import MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.situation import Prediction
+
+TIMER_VECTOR = 0x40
+"""The probe guest's LAPIC timer (guest-images/probe)."""
+
+START_VECTOR = 0x41
+"""With it vCPU 0 of the probe guest starts the others when it is let go."""
+
+_STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
+KVM_EXIT_INTR = 10
+
+
+def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
+    """One finding per event (or fault) that nothing in the plan or the protocol explains."""
+    for episode in view.alignment.strangers:
+        yield Finding(
+            "unexplained",
+            f"vCPU {episode.vcpu} faulted on {episode.gpa:#x}, which no item touches at that point",
+            line=episode.start.line,
+        )
+    top = view.plan.guest.memory_mib << 20
+    for episode in view.alignment.own:
+        what = view.outcome(episode)
+        if episode.gpa < top and what not in (Outcome.FAST, Outcome.MINOR):
+            yield Finding(
+                "unexplained",
+                f"the guest's own page {episode.gpa:#x} was missing ({what}), although it was proved present",
+                line=episode.start.line,
+            )
+    yield from _events(view, prediction)
+
+
+def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
+    vectors = _vectors(view.plan)
+    gps = sum(1 for item in prediction.items if item.gp)
+    others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
+    interrupted = any(a.do in ("stop", "cont", "reset") for a in _actions(view.plan))
+    inside = {
+        id(e) for episode in (*view.alignment.own, *view.alignment.strangers, *_of_items(view)) for e in episode.events
+    }
+    for e in view.events:
+        text = ""
+        if e.kind in _STARTED_BY_A_FAULT and id(e) not in inside:
+            text = "belongs to no fault of its thread"
+        elif e.kind is Kind.ACC and e.value not in vectors:
+            text = f"vector {e.value:#x} is neither async page fault nor timer"
+        elif e.kind is Kind.INJ_OTHER and not e.flag:
+            if "#GP" in e.text and gps > 0:
+                gps -= 1
+            else:
+                text = "an exception that the plan does not provoke"
+        elif e.kind is Kind.INJ and e.value != 0 and not e.flag:
+            text = "a page fault with an error code is not asynchronous"
+        elif e.kind is Kind.USER_EXIT and not interrupted and not _legal_exit(e, prediction):
+            text = "an exit to userspace while the guest's program ran"
+        elif e.kind is Kind.BIO and e.flag and e.dev == view.dev and e.vcpu < 0 and not e.worker:
+            others -= 1
+            if others < 0:
+                text = f"thread {e.tid} reads from the pages' device, but is neither vCPU nor kworker"
+        if text:
+            yield Finding("unexplained", f"{e.text} ({_thread(e)}): {text}", line=e.line)
+
+
+def _of_items(view: View) -> Iterator[Episode]:
+    for item in view.alignment.items:
+        yield from item.episodes
+
+
+def _legal_exit(e: Event, prediction: Prediction) -> bool:
+    errors = any(Outcome.ERROR in (p.outcome, *p.also) for p in prediction.items)
+    return e.value == KVM_EXIT_INTR or (errors and e.value == 14)
+
+
+def _vectors(plan: Plan) -> frozenset[int]:
+    written = {i.value for i in plan.items if i.op is Op.WRMSR and i.msr == MSR_ASYNC_PF_INT}
+    timer = {TIMER_VECTOR} if any(i.op is Op.TIMER for i in plan.items) else set()
+    start = {START_VECTOR} if plan.guest.vcpus > 1 else set()
+    return frozenset({plan.guest.apf.vector} | written | timer | start)
+
+
+def _actions(plan: Plan) -> Iterator[HostAction]:
+    for group in plan.host_actions:
+        yield from group
+    for timed in plan.timed:
+        yield from timed.actions
+
+
+def _thread(e: Event) -> str:
+    return f"vCPU {e.vcpu}" if e.vcpu >= 0 else f"thread {e.tid}"

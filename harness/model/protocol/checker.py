@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The protocol checker: one automaton per vCPU, fed with the events of a merged trace, says which rule breaks where.
+
+    checker = Checker(find_kernel("nowait-6.1"), vcpus=2, context=Context(pf_guest=12))
+    for event in events:
+        for violation in checker.feed(event):
+            ...
+    left = checker.finish()          # violations of the totals, and obligations still open
+    checker.counts, checker.total    # what was seen
+    checker.unchecked                # rules that could not be checked, and why
+
+Memory depends on the number of vCPUs and of works in flight, not on the length of the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from harness.errors import ModelError
+from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.kernels import KernelModel
+from harness.model.protocol.checker_types import Context, Counts, InitialVcpu, Obligation, Unchecked, Violation
+from harness.model.protocol.entry_rules import judge_entry
+from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNTED, Pages
+from harness.model.protocol.rules import RULES, Rule
+from harness.model.protocol.total_rules import check_totals
+from harness.model.protocol.vcpu_rules import EN_ENABLED, Shared, Vcpu
+from harness.model.protocol.work_rules import Ledger
+
+__all__ = ["ALL_KINDS", "Checker", "Context", "Counts", "InitialVcpu", "Obligation", "Unchecked", "Violation"]
+
+ALL_KINDS = frozenset(Kind)
+MSR_IA32_APICBASE = 0x1B
+MSR_X2APIC_SPIV = 0x80F
+_SLEEPS = ord("S")
+_NONE: tuple[Violation, ...] = ()
+
+
+class Checker:
+    """Checks the rules D01..D44.
+
+    :param kernel: the kernel under test.
+    :param vcpus: number of vCPUs.
+    :param int_vec: vector in MSR_KVM_ASYNC_PF_INT before the first write of it.
+    :param en: MSR_KVM_ASYNC_PF_EN before the first write of it; None: unknown.
+    :param first_id: id of the first token of each vCPU (1 if the trace begins before the VM); None: unknown, and
+        the first exit of each vCPU may be cut off by the start of the trace.
+    :param initial: overrides int_vec, en and first_id, for each vCPU.
+    :param vcpu_ids: KVM's ids of the vCPUs (the low 12 bits of tokens); the indices if not given.
+    :param context: what the trace does not say.
+    :param recorded: kinds of events that the trace has.  Rules that need others are not checked.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelModel,
+        vcpus: int,
+        *,
+        int_vec: int = 0xF3,
+        en: int | None = 0,
+        first_id: int | None = None,
+        initial: Sequence[InitialVcpu] | None = None,
+        vcpu_ids: Sequence[int] | None = None,
+        context: Context | None = None,
+        recorded: frozenset[Kind] = ALL_KINDS,
+    ) -> None:
+        if vcpus < 1 or (initial is not None and len(initial) != vcpus) or (vcpu_ids and len(vcpu_ids) != vcpus):
+            raise ModelError(f"{vcpus} vCPUs, but initial states or ids for another number of them")
+        self.kernel = kernel
+        self.context = context or Context()
+        self.recorded = recorded
+        self._found: list[Violation] = []
+        self._done = 0
+        self._pages = Pages(kernel, self.context, recorded, self._found.append)
+        self._seen = self._pages.seen
+        self._ledger = Ledger()
+        self._vcpus: list[Vcpu] = []
+        self._shared = Shared(kernel, self.context, recorded, self._ledger, self._found, self._pages, self._vcpus)
+        last = None if first_id is None else first_id - 1
+        same = InitialVcpu(en=en, int_vec=int_vec, last_id=last, live=None if last is None and en != 0 else ())
+        for index in range(vcpus):
+            vcpu_id = vcpu_ids[index] if vcpu_ids else index
+            self._vcpus.append(Vcpu(index, vcpu_id, self._shared, initial[index] if initial else same))
+        self._vcpus.append(Vcpu(-1, -1, self._shared, same))  # threads that are no vCPU's
+        self._handlers = self._table()
+
+    # --- feeding
+
+    def feed(self, event: Event) -> Sequence[Violation]:
+        """Take the next event; what it breaks, mostly nothing.
+
+        :raise ModelError: an event of a vCPU that the checker was not told of.
+        """
+        try:
+            self._handlers[event.kind](event)
+        except IndexError:
+            if event.vcpu < len(self._vcpus) - 1:
+                raise
+            raise ModelError(f"event of vCPU {event.vcpu}, the VM has {len(self._vcpus) - 1}") from None
+        if self._found:
+            found = self._found[:]
+            self._found.clear()
+            return found
+        return _NONE
+
+    def feed_all(self, events: Iterable[Event]) -> Iterator[Violation]:
+        """Feed many, lazily."""
+        for event in events:
+            yield from self.feed(event)
+
+    def finish(self, context: Context | None = None) -> list[Violation | Obligation]:
+        """The trace ended: rules about totals, and what is still owed.
+
+        :param context: replaces the constructor's for the totals (counters are read last).
+        """
+        if context is not None:
+            self.context = context
+        left: list[Violation | Obligation] = []
+        for vcpu in self._vcpus[:-1]:
+            left += _owed(vcpu)
+        live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
+        left += self._ledger.finish(live)
+        rdy_gfns = self._pages.touched
+        left += check_totals(self.kernel, self.context, self.counts, self._compared(), rdy_gfns)
+        return left
+
+    def _compared(self) -> tuple[tuple[int, int], ...]:
+        return tuple((v.tokens, v.readies) for v in self._vcpus[:-1])
+
+    # --- what was seen
+
+    @property
+    def counts(self) -> tuple[Counts, ...]:
+        """By vCPU."""
+        return tuple(vcpu.counts for vcpu in self._vcpus[:-1])
+
+    @property
+    def total(self) -> Counts:
+        """Over all vCPUs."""
+        total = Counts(done=self._done)
+        for vcpu in self._vcpus:
+            total.add(vcpu.counts)
+        return total
+
+    @property
+    def unchecked(self) -> tuple[Unchecked, ...]:
+        """The rules that are not, or only in part, checked, and why."""
+        return tuple(filter(None, (self._why_not(rule) for rule in RULES.values())))
+
+    def _why_not(self, rule: Rule) -> Unchecked | None:
+        kernel = self.kernel
+        series = f"{kernel.release[0]}.{kernel.release[1]}"
+        if not rule.applies_to(series, kernel.variant):
+            return Unchecked(rule.id, f"does not hold for {kernel.name}")
+        if rule.id == "D11" and not kernel.always_flush_work:
+            return Unchecked(rule.id, f"{kernel.name} does not flush each work")
+        if rule.id == "D13" and self.context.nested:
+            return Unchecked(rule.id, "tokens may leave as nested exits")
+        kinds = [kind.name for kind in rule.kinds if kind not in self.recorded]
+        if kinds:
+            return Unchecked(rule.id, f"the trace has no {', '.join(kinds)}")
+        if rule.id in ("D01", "D08") and not all(vcpu.known for vcpu in self._vcpus[:-1]):
+            return Unchecked(rule.id, "what was queued when the trace began is not known", True)
+        fields = [name for name in rule.context if getattr(self.context, name) is None]
+        return Unchecked(rule.id, f"not known: {', '.join(fields)}", rule.partly) if fields else None
+
+    # --- one small function for each kind of event
+
+    def _table(self) -> list[Callable[[Event], None]]:
+        handlers: list[Callable[[Event], None]] = [self._ignore] * (max(Kind) + 1)
+        for kind, handler in {
+            Kind.PF: self._pf,
+            Kind.TRY: lambda e: self._vcpus[e.vcpu].tried(e),
+            Kind.NP: lambda e: self._vcpus[e.vcpu].not_present(e),
+            Kind.REP: lambda e: self._vcpus[e.vcpu].repeated(e),
+            Kind.DONE: self._completed,
+            Kind.RDY: lambda e: self._vcpus[e.vcpu].is_ready(e),
+            Kind.INJ: lambda e: self._vcpus[e.vcpu].injected(e),
+            Kind.INJ_OTHER: self._awake,
+            Kind.ACC: self._accepted,
+            Kind.ENTRY: self._entry,
+            Kind.EXIT: self._exit,
+            Kind.WRMSR: self._wrmsr,
+            Kind.OUT: self._out,
+            Kind.BIO: self._bio,
+            Kind.WAKEUP: self._wakeup,
+            Kind.USER_EXIT: self._user_exit,
+            Kind.VIRQ: self._awake,
+            Kind.UNMAP: self._pages.unmapped,
+            Kind.MM_FAULT_RET: self._mm_fault_ret,
+            Kind.CLEAR: self._clear,
+        }.items():
+            handlers[kind] = handler
+        return handlers
+
+    def _ignore(self, event: Event) -> None:
+        pass
+
+    def _entry(self, event: Event) -> None:
+        vcpu = self._vcpus[event.vcpu]
+        if vcpu.busy:
+            judge_entry(vcpu, event)
+        vcpu.in_guest = vcpu.started = True
+
+    def _exit(self, event: Event) -> None:
+        vcpu = self._vcpus[event.vcpu]
+        vcpu.in_guest = False
+        vcpu.started = True
+
+    def _pf(self, event: Event) -> None:
+        vcpu = self._vcpus[event.vcpu]
+        vcpu.counts.pf += 1
+        vcpu.pf = event
+        vcpu.bio = vcpu.major = None
+        if event.gpa >> 12 in self._seen:
+            self._pages.fault(event, event.vcpu)
+
+    def _completed(self, event: Event) -> None:
+        self._done += 1
+        self._shared.seq += 1
+        if not event.worker or event.vcpu >= 0:
+            self._vcpus[event.vcpu].say("D02", event, f"DONE of {event.gpa:#x} is not from a kworker")
+        for work in self._ledger.waiting(event.gpa):
+            self._vcpus[work.vcpu].woken = True
+        self._found += self._ledger.done(event, self._shared.seq)
+
+    def _accepted(self, event: Event) -> None:
+        if event.vcpu >= 0:
+            vcpu = self._vcpus[event.vcpu]
+            vcpu.woken = True
+            vcpu.accepted(event)
+
+    def _awake(self, event: Event) -> None:
+        self._vcpus[event.vcpu].woken = True
+
+    def _out(self, event: Event) -> None:
+        if event.value == _SLEEPS:
+            self._vcpus[event.vcpu].slept = True
+
+    def _user_exit(self, event: Event) -> None:
+        vcpu = self._vcpus[event.vcpu]
+        vcpu.left = vcpu.woken = True
+
+    def _wakeup(self, event: Event) -> None:
+        vcpu = self._vcpus[event.vcpu]
+        vcpu.wakeups += 1
+        halted = (vcpu.fresh is not None and vcpu.inj is None) or vcpu.rep is not None
+        if halted and not vcpu.in_guest and not self.kernel.halt_polls:
+            cause = vcpu.rep or (vcpu.fresh.np if vcpu.fresh is not None else None)
+            vcpu.say("D25", event, "kvm_vcpu_wakeup for the halt of a missing page", cause)
+
+    def _bio(self, event: Event) -> None:
+        devices = self.context.read_devices
+        if event.flag and devices is not None and event.dev in devices:
+            self._vcpus[event.vcpu].bio = event
+            self._pages.read(event)
+
+    def _mm_fault_ret(self, event: Event) -> None:
+        if event.value & VM_FAULT_MAJOR and not event.value & VM_FAULT_NOT_COUNTED:
+            self._vcpus[event.vcpu].major = event
+
+    def _clear(self, event: Event) -> None:
+        self._vcpus[event.vcpu].clear(event, reset=not event.flag, done_may_follow=True)
+
+    def _wrmsr(self, event: Event) -> None:
+        msr, vcpu = event.value, self._vcpus[event.vcpu]
+        if msr == MSR_ASYNC_PF_EN:
+            _write_en(vcpu, event)
+        elif msr == MSR_ASYNC_PF_INT and not event.flag:
+            vcpu.old_vectors.add(vcpu.int_vec or 0)
+            vcpu.int_vec = event.data & 0xFF
+            vcpu.old_vectors.discard(vcpu.int_vec)
+        elif msr == MSR_ASYNC_PF_ACK and event.data & 1 and not event.flag:
+            vcpu.counts.ack += 1
+            vcpu.acked = True
+        elif msr == MSR_IA32_APICBASE and not event.flag:
+            vcpu.apic_hw = bool(event.data & 0x800)
+        elif msr == MSR_X2APIC_SPIV and not event.flag:
+            vcpu.apic_sw = bool(event.data & 0x100)
+
+
+def _write_en(vcpu: Vcpu, event: Event) -> None:
+    """kvm_pv_enable_async_pf: the trace of the write comes after its effect (behaviour.md B.2, B.9, B.10)."""
+    enables = event.data & EN_ENABLED == EN_ENABLED
+    if event.flag:
+        if enables and not event.data & 0x30:
+            vcpu.en, vcpu.shared_ok = event.data, False  # the area could not be bound; the value is kept all the same
+        return
+    vcpu.en = event.data
+    if not enables:
+        vcpu.clear(event, reset=False, done_may_follow=not vcpu.shared.kernel.always_flush_work)
+        return
+    vcpu.shared_ok = True
+    if vcpu.wake == 2 or any(work.done_seq for work in vcpu.live.values()):
+        return  # the done list is not empty: no wake-all
+    vcpu.wake = 1 if vcpu.live or not vcpu.known else 2  # a live work may have ended a moment ago
+
+
+def _owed(vcpu: Vcpu) -> Iterator[Violation | Obligation]:
+    stuck = bool(vcpu.enabled) and (not vcpu.shared_ok or vcpu.apic_hw is False or vcpu.apic_sw is False)
+    hidden = vcpu.context.shared_unreadable
+    stuck = stuck or bool(hidden is not None and hidden.get(vcpu.index))
+    off = vcpu.context.lapic_off
+    stuck = stuck or bool(off is not None and off.get(vcpu.index))
+    for work in vcpu.live.values():
+        yield Obligation("D05", work.np, f"NP of token {work.token:#x} has no RDY", vcpu.index, stuck)
+    if vcpu.fresh is not None and vcpu.inj is not None:
+        yield Obligation("D13", vcpu.inj, "token injected, but the vCPU never entered", vcpu.index)
+    if vcpu.wake == 2:
+        yield Obligation("D20", None, "APF was enabled, but its wake-all was never delivered", vcpu.index, stuck)
+    for ready in vcpu.batch:
+        if ready.irq is not None:
+            yield Obligation("D16", ready.irq, "interrupt accepted, but the vCPU never entered", vcpu.index)

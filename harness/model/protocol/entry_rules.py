@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an ENTRY decides: token or halt (behaviour.md B.15), interrupts due or not, completions that must have been.
+
+Called only when something happened since the vCPU's last ENTRY, so most ENTRIES cost nothing.
+"""
+
+from __future__ import annotations
+
+from harness.model.events import Event, Kind
+from harness.model.protocol.checker_types import Context
+from harness.model.protocol.vcpu_rules import EN_ENABLED, EN_SEND_ALWAYS, Vcpu
+from harness.model.protocol.work_rules import Work
+
+_HALT_EVIDENCE = frozenset({Kind.OUT, Kind.VIRQ, Kind.USER_EXIT})
+
+
+def judge_entry(vcpu: Vcpu, entry: Event) -> None:
+    """Judge everything since the last ENTRY of this vCPU, and forget it."""
+    if vcpu.trial is not None:
+        vcpu.failed()
+    if vcpu.fresh is not None:
+        if vcpu.inj is not None:
+            _token(vcpu, vcpu.fresh, vcpu.inj)
+        else:
+            _halt(vcpu, vcpu.fresh, entry)
+    elif vcpu.rep is not None:
+        if not _awake(vcpu):
+            vcpu.say("D24", entry, "the vCPU enters after REP, and nothing has ended its halt", vcpu.rep)
+        _wakeup_due(vcpu, entry)
+    if vcpu.batch:
+        _batch(vcpu, entry)
+    vcpu._idle()
+    vcpu.started = True
+
+
+def _token(vcpu: Vcpu, work: Work, inj: Event) -> None:
+    work.tokened = True
+    vcpu.counts.npt += 1
+    kernel, states = vcpu.shared.kernel, vcpu.states(work.gpa)
+    always = vcpu.en is not None and bool(vcpu.en & 2)
+    if vcpu.en is None:
+        vcpu.en = EN_ENABLED | EN_SEND_ALWAYS  # so it was enabled; what else was set is not known
+    elif vcpu.enabled is False:
+        vcpu.say("D22", inj, "token injected, but APF is not enabled", work.np)
+    elif states and not always and all(state.cpl == 0 for state in states):
+        vcpu.say("D22", inj, f"token injected at CPL0 for {work.gpa:#x} without SEND_ALWAYS", work.np)
+    elif states and not kernel.token_with_paging_off and not any(state.paging for state in states):
+        vcpu.say("D22", inj, f"token injected with CR0.PG=0 for {work.gpa:#x}", work.np)
+    elif vcpu.slept and not vcpu.left:
+        vcpu.say("D13", inj, "token injected for an NP that halted the vCPU", work.np)
+    logged = _log(vcpu.context, vcpu.index)
+    if logged is not None:
+        if vcpu.tokens < len(logged) and logged[vcpu.tokens] != (work.token, 1):
+            token, flags = logged[vcpu.tokens]
+            message = f"token {work.token:#x} injected, the guest saw {token:#x} with flags {flags:#x}"
+            vcpu.say("D39", inj, message, work.np)
+        vcpu.tokens += 1
+
+
+def _log(context: Context, index: int) -> tuple[tuple[int, int], ...] | None:
+    return None if context.guest_tokens is None else context.guest_tokens.get(index)
+
+
+def _halt(vcpu: Vcpu, work: Work, entry: Event) -> None:
+    work.tokened = False
+    vcpu.counts.nph += 1
+    states = vcpu.states(work.gpa)
+    barred = vcpu.enabled is False or (bool(states) and not any(vcpu.deliverable(s) for s in states))
+    due = _readable(vcpu, work) and bool(states) and all(vcpu.deliverable(s) for s in states)
+    if vcpu.context.nested:
+        return
+    if vcpu.context.hlt_exits is False:
+        vcpu.say("D23", entry, f"NP of {work.gpa:#x} halted a vCPU whose HLT exits are disabled", work.np)
+    elif not _awake(vcpu) and Kind.INJ in vcpu.shared.recorded:
+        if barred:
+            vcpu.say("D24", entry, "the vCPU enters after a halt NP, and nothing has ended its halt", work.np)
+        else:
+            vcpu.say("D13", entry, f"NP of token {work.token:#x} was neither injected nor did it halt", work.np)
+    elif due:
+        vcpu.say("D13", entry, f"a token was due for {work.gpa:#x}, but none was injected", work.np)
+    _wakeup_due(vcpu, entry)
+
+
+def _readable(vcpu: Vcpu, work: Work) -> bool:
+    """Whether APF was surely enabled, with a shared area that can be written, at the NP."""
+    hidden = vcpu.context.shared_unreadable
+    if not vcpu.enabled or not vcpu.shared_ok or hidden is None or work.np is None:
+        return False
+    return not vcpu.within(hidden.get(vcpu.index), work.np.t_ns)
+
+
+def _awake(vcpu: Vcpu) -> bool:
+    """Whether anything has ended a halt, or the trace cannot tell."""
+    if vcpu.slept or vcpu.woken or vcpu.left or not vcpu.shared.recorded >= _HALT_EVIDENCE:
+        return True
+    # A completed work that cannot be dequeued keeps the vCPU runnable (behaviour.md B.8, last line).  Its DONE may be
+    # traced late; that matters only while a token waits to be read by the guest.
+    waits = vcpu.irq_seq > 0 and not vcpu.acked and len(vcpu.live) > (vcpu.fresh is not None)
+    return waits or vcpu.wake > 0 or any(work.done_seq for work in vcpu.live.values())
+
+
+def _wakeup_due(vcpu: Vcpu, entry: Event) -> None:
+    """5.10: the halt goes through kvm_vcpu_block, which traces its end."""
+    polls = vcpu.shared.kernel.halt_polls and Kind.WAKEUP in vcpu.shared.recorded
+    if polls and vcpu.slept and not vcpu.left and not vcpu.wakeups:
+        vcpu.say("D25", entry, "the vCPU slept for a missing page, and there was no kvm_vcpu_wakeup")
+
+
+def _batch(vcpu: Vcpu, entry: Event) -> None:
+    """The RDYs since the last ENTRY."""
+    interrupts = {Kind.ACC} <= vcpu.shared.recorded
+    behind: Event | None = None
+    flushed = vcpu.shared.kernel.always_flush_work and Kind.DONE in vcpu.shared.recorded
+    for ready in vcpu.batch:
+        work, event = ready.work, ready.event
+        wake_all = event.token == 0xFFFFFFFF
+        tokened = True if wake_all else work.tokened if work is not None else None
+        if interrupts and tokened is not None and ready.enabled is not None:
+            due = tokened and ready.enabled
+            if due and ready.irq is None:
+                vcpu.say("D15", event, f"no interrupt for RDY of token {event.token:#x}", work.np if work else None)
+            elif ready.irq is not None and not due:
+                why = "its NP was a halt" if ready.enabled else "APF is not enabled"
+                vcpu.say("D15", ready.irq, f"interrupt for RDY of token {event.token:#x}, but {why}", event)
+            elif behind is not None and ready.irq is None:
+                vcpu.say("D18", event, "RDY after one with interrupt, and the vCPU has not entered between", behind)
+        if ready.irq is not None:
+            behind = event
+            _interrupt(vcpu, event, work)
+            vcpu.irq_seq, vcpu.acked = ready.seq, False
+        if work is not None:
+            late = vcpu.shared.ledger.settle(work, entry, event, flushed=flushed)
+            if late is not None:
+                vcpu.shared.found.append(late)
+
+
+def _interrupt(vcpu: Vcpu, event: Event, work: Work | None) -> None:
+    if vcpu.irq_seq and not vcpu.acked and work is not None and 0 < work.done_seq < vcpu.irq_seq:
+        message = "second RDY with interrupt without ACK, though its work was done before the first"
+        vcpu.say("D19", event, message, work.np)
+    readies = vcpu.context.guest_readies
+    logged = None if readies is None else readies.get(vcpu.index)
+    if logged is not None:
+        if vcpu.readies < len(logged) and logged[vcpu.readies] != event.token:
+            message = f"RDY of token {event.token:#x} with interrupt, the guest saw {logged[vcpu.readies]:#x}"
+            vcpu.say("D39", event, message)
+        vcpu.readies += 1

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The rules about pages: D29 (prefetch worked), D30, D31 (who read it), D32-D34 (none expected), D40 (endless cycle).
+
+State is kept for the last pages only, so that memory does not grow with the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.model.events import Event, Kind
+from harness.model.kernels import KernelModel, Variant
+from harness.model.protocol.checker_types import Context, Violation
+from harness.model.protocol.work_rules import Work
+
+LOOP_LIMIT = 16
+"""So many NPs of one page without an invalidation between them are an endless cycle (D40)."""
+
+_SEEN_MAX = 256
+_READS_MAX = 4096
+_SECTORS = 8  # 512-byte sectors in a page
+_SCAN = 64  # pages; longer invalidations are compared with each page seen
+VM_FAULT_MAJOR = 0x4
+VM_FAULT_NOT_COUNTED = 0x400 | 0x873  # VM_FAULT_RETRY and VM_FAULT_ERROR: mm/memory.c:mm_account_fault
+
+
+@dataclass(slots=True)
+class _Seen:
+    hva: int
+    nps: int = 0
+    told: bool = False
+    ready: dict[int, Event] = field(default_factory=dict)  # vCPU to the RDY after which the page is mapped
+
+
+class Pages:
+    """What is remembered of pages, over all vCPUs."""
+
+    __slots__ = (
+        "_by_hva",
+        "_context",
+        "_kernel",
+        "_reads",
+        "_recorded",
+        "_report",
+        "_wanted",
+        "none_expected",
+        "seen",
+        "touched",
+    )
+
+    def __init__(
+        self, kernel: KernelModel, context: Context, recorded: frozenset[Kind], report: Callable[[Violation], None]
+    ) -> None:
+        self.seen: dict[int, _Seen] = {}
+        self._by_hva: dict[int, int] = {}
+        self._reads: dict[int, None] = {}
+        self._kernel = kernel
+        self._context = context
+        self._recorded = recorded
+        self._report = report
+        self._wanted = (context.private_file or frozenset()) | frozenset(context.pages_after or ())
+        self.touched: frozenset[int] = frozenset()
+        self.none_expected = _none_expected(kernel, context)
+
+    def fault(self, event: Event, vcpu: int) -> None:
+        """kvm_page_fault on a page that is in ``seen``."""
+        rdy = self.seen[event.gpa >> 12].ready.pop(vcpu, None)
+        if rdy is not None and Kind.UNMAP in self._recorded:
+            message = f"fault on {event.gpa:#x} after its RDY, no invalidation between"
+            self._report(Violation("D29", event, message, (rdy,), vcpu))
+
+    def tried(self, event: Event, vcpu: int, pf: Event | None, bio: Event | None) -> None:
+        """TRY: was it possible at all, and was the page being read?"""
+        context, gfn = self._context, event.gpa >> 12
+        if self.none_expected:
+            rule, why = self.none_expected
+            self._report(Violation(rule, event, f"TRY of {event.gpa:#x} although {why}", (), vcpu))
+        if self._kernel.variant is not Variant.NOWAIT or pf is None or bio is not None or gfn in context.loops:
+            return
+        if context.slots is None or not context.single_toucher or context.read_devices is None:
+            return
+        if Kind.BIO not in self._recorded or context.userfaultfd:
+            return
+        sector = context.slots.get(gfn)
+        if sector is not None and sector not in self._reads:
+            message = f"TRY of {event.gpa:#x}, but nobody had submitted a read of its sector {sector}"
+            self._report(Violation("D30", event, message, (pf,), vcpu))
+
+    def not_present(self, event: Event, vcpu: int, pf: Event | None, bio: Event | None, major: Event | None) -> None:
+        """NP: who read, what was counted, and how often already."""
+        if self._kernel.variant is Variant.NOIO and pf is not None and bio is not None:
+            message = f"the vCPU thread itself read before NP of {event.gpa:#x}"
+            self._report(Violation("D30", event, message, (pf, bio), vcpu))
+        if major is not None:
+            message = f"the fault on {event.gpa:#x} was counted as major, and became NP all the same"
+            self._report(Violation("D31", event, message, (major,), vcpu))
+        gfn = event.gpa >> 12
+        seen = self.seen.get(gfn)
+        if seen is None:
+            seen = self.seen[gfn] = _Seen(0)
+            if len(self.seen) > _SEEN_MAX:
+                old = self.seen.pop(next(iter(self.seen)))
+                self._by_hva.pop(old.hva >> 12, None)
+        seen.nps += 1
+        seen.ready.pop(vcpu, None)
+        if seen.nps >= LOOP_LIMIT and not seen.told and gfn not in self._context.loops:
+            seen.told = True
+            message = f"{seen.nps} NPs of {event.gpa:#x} and no invalidation between them: the page cannot be resolved"
+            self._report(Violation("D40", event, message, (), vcpu))
+
+    def ready(self, event: Event, work: Work) -> None:
+        """RDY: the prefetch has mapped the page."""
+        gfn = work.gpa >> 12
+        if gfn in self._wanted and gfn not in self.touched:
+            self.touched |= {gfn}
+        seen = self.seen.get(gfn)
+        if seen is not None and work.hva:
+            seen.hva = work.hva
+            seen.ready[work.vcpu] = event
+            self._by_hva[work.hva >> 12] = work.gpa >> 12
+
+    def read(self, event: Event) -> None:
+        """A read was submitted, by anybody."""
+        if self._context.slots is None:
+            return
+        for sector in range(event.value, event.value + event.data, _SECTORS):
+            self._reads[sector] = None
+        while len(self._reads) > _READS_MAX:
+            del self._reads[next(iter(self._reads))]
+
+    def unmapped(self, event: Event) -> None:
+        """kvm_unmap_hva_range: the pages in it are no longer mapped for the guest."""
+        first, last = event.hva >> 12, (event.data - 1) >> 12
+        if last - first < _SCAN:
+            gfns = [self._by_hva[page] for page in range(first, last + 1) if page in self._by_hva]
+        else:
+            gfns = [gfn for page, gfn in self._by_hva.items() if first <= page <= last]
+        for gfn in gfns:
+            seen = self.seen.get(gfn)
+            if seen is not None:
+                seen.nps, seen.told = 0, False
+                seen.ready.clear()
+
+
+def _none_expected(kernel: KernelModel, context: Context) -> tuple[str, str] | None:
+    """The rule by which this situation has no TRY at all, and why."""
+    if kernel.variant is not Variant.NOWAIT or context.userfaultfd is not False:
+        return None
+    if context.memory == "shmem":
+        return "D33", "shmem waits for the page lock whatever the fault flags say"
+    if context.memory != "anon" or not context.single_toucher:
+        return None
+    if context.swap_synchronous:
+        return "D34", "the swap device is synchronous"
+    if context.page_cluster == 0 and kernel.do_poll:
+        return "D32", "with page-cluster 0 the page is read synchronously"
+    return None

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The text of the rules D01..D44 (behaviour.md section D), one entry each.  Import ``RULES`` from rules.py."""
+
+from __future__ import annotations
+
+from harness.model.events import Kind
+from harness.model.protocol.rules_base import Rule
+
+_NEW = ("6.1", "6.12")
+_APF = "virt/kvm/async_pf.c:"
+_X86 = "arch/x86/kvm/x86.c:"
+_MMU = "arch/x86/kvm/mmu/mmu.c:"
+
+TABLE: tuple[Rule, ...] = (
+    Rule(
+        "D01",
+        "Each TRY of a vCPU becomes exactly one of NP, REP or FAIL; FAIL only with 64 entries queued (a pending "
+        "wake-all counts) or when the work allocation failed.",
+        f"D01, B.4; {_MMU}kvm_faultin_pfn, {_APF}kvm_setup_async_pf",
+        kinds=(Kind.TRY,),
+    ),
+    Rule(
+        "D02",
+        "TRY, NP, REP, RDY and INJ of a vCPU are emitted by its own KVM_RUN thread, outside guest mode; "
+        "DONE by a kworker.",
+        f"D02, B.4, B.6, B.7; {_APF}async_pf_execute, {_X86}vcpu_enter_guest",
+    ),
+    Rule(
+        "D03",
+        "token & 0xfff is the vCPU's id; token >> 12 is in 1..0xFFFFF.",
+        f"D03, B.1; {_MMU}alloc_apf_token",
+    ),
+    Rule(
+        "D04",
+        "Ids of successive NPs grow by 1 plus the number of FAILs between them, 0xFFFFF is followed by 1, the first "
+        "after vCPU creation is 1, and neither reset nor EN writes restart them.",
+        f"D04, B.1; {_MMU}alloc_apf_token",
+    ),
+    Rule(
+        "D05",
+        "Each NP is followed by exactly one RDY of the same token, or by a clear of its vCPU.",
+        f"D05, B.7, B.10; {_APF}kvm_check_async_pf_completion",
+    ),
+    Rule(
+        "D06",
+        "RDY of a token has a live NP of the same vCPU, token and address.",
+        f"D06, B.7; {_X86}kvm_arch_async_page_present",
+    ),
+    Rule(
+        "D07",
+        "At most one live NP per vCPU and guest frame.",
+        f"D07, B.1, B.4; {_X86}kvm_add_async_pf_gfn, kvm_find_async_pf_gfn",
+    ),
+    Rule(
+        "D08",
+        "REP only for a frame with a live NP on that vCPU, and it injects no token.",
+        f"D08, B.4; {_MMU}kvm_faultin_pfn",
+    ),
+    Rule(
+        "D09",
+        "At most 64 entries are queued on a vCPU.",
+        f"D09, B.1; {_APF}kvm_setup_async_pf (ASYNC_PF_PER_VCPU)",
+    ),
+    Rule(
+        "D10",
+        "NP precedes the DONE of its work.",
+        f"D10, B.4; {_APF}kvm_setup_async_pf",
+        kinds=(Kind.DONE,),
+    ),
+    Rule(
+        "D11",
+        "DONE precedes the first ENTRY of the vCPU after the RDY of its work (it may follow the RDY).",
+        f"D11, B.6; {_APF}kvm_flush_and_free_async_pf_work",
+        kinds=(Kind.DONE, Kind.ENTRY),
+        note="only kernels that always flush: 5.10.215, 6.1.84, 6.12 and later",
+    ),
+    Rule(
+        "D12",
+        "As many DONEs of an address as NPs of it that were not cancelled.",
+        f"D12, B.6, B.10; {_APF}async_pf_execute",
+        kinds=(Kind.DONE,),
+    ),
+    Rule(
+        "D13",
+        "A token NP has exactly one INJ of #PF with code 0, not reinjected, before the vCPU's next ENTRY; "
+        "a halt NP none.",
+        f"D13, B.11, B.15; {_X86}kvm_arch_async_page_not_present, kvm_check_and_inject_events",
+        kinds=(Kind.INJ, Kind.ENTRY, Kind.OUT),
+        note="exceptions: reset before the entry; migration between NP and entry; nested delivery",
+    ),
+    Rule(
+        "D14",
+        "pf_guest grows by the number of token NPs (plus guest #PFs that KVM emulated: none with TDP).",
+        f"D14, B.11, B.14; {_X86}kvm_inject_page_fault",
+        context=("pf_guest",),
+        kinds=(Kind.INJ,),
+    ),
+    Rule(
+        "D15",
+        "The vCPU's LAPIC accepts int_vec once for each RDY of a token NP while APF is enabled and for each wake-all, "
+        "and for nothing else.",
+        f"D15, B.7; {_X86}kvm_arch_async_page_present",
+        kinds=(Kind.ACC, Kind.ENTRY),
+    ),
+    Rule(
+        "D16",
+        "The guest counts as many hypervisor callback interrupts as the LAPIC accepted; RDY of a halt NP adds none.",
+        "D16, C; arch/x86/kernel/kvm.c:sysvec_kvm_asyncpf_interrupt (guest)",
+        context=("hyp",),
+        kinds=(Kind.ACC,),
+    ),
+    Rule(
+        "D17",
+        "Between two RDYs with interrupt of one vCPU it ENTERs at least once (the guest must zero the token).",
+        f"D17, B.7; {_X86}kvm_arch_can_dequeue_async_page_present",
+        kinds=(Kind.ACC, Kind.ENTRY),
+    ),
+    Rule(
+        "D18",
+        "Of the RDYs between two ENTRIES at most one has an interrupt, and it is the last.",
+        f"D18, B.7; {_APF}kvm_check_async_pf_completion",
+        kinds=(Kind.ACC, Kind.ENTRY),
+    ),
+    Rule(
+        "D19",
+        "Between two RDYs with interrupt there is an ACK, unless the second completion found an empty done list.",
+        f"D19, B.2, B.7; {_X86}kvm_set_msr_common, {_APF}async_pf_execute",
+        strict=False,
+        kinds=(Kind.ACC, Kind.WRMSR, Kind.DONE),
+    ),
+    Rule(
+        "D20",
+        "One wake-all RDY (token 0xffffffff, gva 0) for each effective EN enable that found an empty done list.",
+        f"D20, B.9; {_APF}kvm_async_pf_wakeup_all",
+        kinds=(Kind.WRMSR,),
+        note="host-initiated EN writes are not traced by KVM: the decoder adds them as WRMSR",
+    ),
+    Rule(
+        "D21",
+        "No TRY from a context with IF=0, in an STI or MOV SS shadow, or during event delivery.",
+        f"D21, B.5; {_X86}kvm_can_do_async_pf",
+        context=("faults",),
+    ),
+    Rule(
+        "D22",
+        "No token at CPL0 unless EN bit 1, none unless EN bits 0 and 3, none with CR0.PG=0 (5.10 does that).",
+        f"D22, B.5; {_X86}kvm_can_deliver_async_pf",
+        context=("faults",),
+        kinds=(Kind.INJ,),
+        partly=True,
+    ),
+    Rule(
+        "D23",
+        "No TRY with a user-space LAPIC; with HLT exits disabled no halt NP, and no REP at CPL0 without SEND_ALWAYS.",
+        f"D23, B.5; {_X86}kvm_can_do_async_pf",
+        context=("lapic_in_kernel", "hlt_exits"),
+        partly=True,
+    ),
+    Rule(
+        "D24",
+        "After a halt NP or REP the thread does not ENTER before a completion, interrupt, signal or reset.",
+        f"D24, B.8; {_X86}vcpu_block, kvm_arch_vcpu_runnable",
+        kinds=(Kind.ENTRY, Kind.OUT, Kind.VIRQ),
+    ),
+    Rule(
+        "D25",
+        "A halt for a missing page emits no kvm_vcpu_wakeup and leaves halt_exits alone; 5.10 emits kvm_vcpu_wakeup.",
+        "D25, B.8; virt/kvm/kvm_main.c:kvm_vcpu_block, kvm_vcpu_halt",
+        context=("kvm_stats", "guest_hlts"),
+        kinds=(Kind.WAKEUP, Kind.ENTRY),
+        partly=True,
+    ),
+    Rule(
+        "D26",
+        "No RDY while the VMM is not in KVM_RUN for that vCPU.",
+        f"D26, B.16; {_X86}vcpu_enter_guest",
+        context=("stopped",),
+    ),
+    Rule(
+        "D27",
+        "After EN=0 or a reset no RDY for the tokens that were live; running workers emit DONE before "
+        "the clear returns.",
+        f"D27, B.10; {_APF}kvm_clear_async_pf_completion_queue",
+        kinds=(Kind.WRMSR,),
+    ),
+    Rule(
+        "D28",
+        "No \"Host injected async #PF\" in the guest's log; in the host's log no WARN from kvm_del_async_pf_gfn, "
+        "kvm_flush_and_free_async_pf_work or faultin_page.",
+        "D28, C; arch/x86/kernel/kvm.c:__kvm_handle_async_pf (guest)",
+        context=("guest_log", "host_log"),
+        partly=True,
+    ),
+    Rule(
+        "D29",
+        "After RDY no further fault of that vCPU on the page before an invalidation of it.",
+        f"D29, B.7; {_MMU}kvm_arch_async_page_ready",
+        strict=False,
+        kinds=(Kind.PF, Kind.UNMAP),
+        note="not for SMM, paging-mode or CR3 changes; kvm_unmap_hva_range exists from 6.1",
+    ),
+    Rule(
+        "D30",
+        "nowait: before TRY the vCPU thread read the page, or another holds it locked. noio: between PF and NP the "
+        "vCPU thread reads nothing from swap or file.",
+        "D30, A.2, A.4; mm/memory.c:do_swap_page, mm/filemap.c:filemap_fault",
+        context=("read_devices", "slots", "single_toucher"),
+        kinds=(Kind.PF, Kind.BIO),
+        note="a LOOP page, read-ahead on a hit and the blocking fallback are excepted",
+    ),
+    Rule(
+        "D31",
+        "A fault that became NP is no major fault of the vCPU thread.",
+        "D31, A.10; mm/memory.c:mm_account_fault",
+        context=("major_faults", "sync_majors"),
+        kinds=(Kind.PF, Kind.MM_FAULT_RET),
+        partly=True,
+    ),
+    Rule(
+        "D32",
+        "page-cluster=0, anonymous swap, no userfaultfd and a single toucher: no TRY.",
+        "D32, A.5; mm/swap_state.c:swap_cluster_readahead, mm/page_io.c:swap_readpage",
+        series=("5.10", "6.1"),
+        variants=("nowait",),
+        context=("page_cluster", "memory", "single_toucher", "userfaultfd"),
+    ),
+    Rule(
+        "D33",
+        "Guest RAM on shmem without userfaultfd: no TRY.",
+        "D33, A.7; mm/shmem.c:shmem_swapin_folio",
+        variants=("nowait",),
+        context=("memory", "userfaultfd"),
+    ),
+    Rule(
+        "D34",
+        "Anonymous RAM on a synchronous swap device (zram, brd, pmem) and a single toucher: no TRY.",
+        "D34, A.4; mm/memory.c:do_swap_page (SWP_SYNCHRONOUS_IO)",
+        variants=("nowait",),
+        context=("memory", "swap_synchronous", "single_toucher", "userfaultfd"),
+    ),
+    Rule(
+        "D35",
+        "pf_taken - pf_fixed - pf_spurious - pf_emulate grows by REP + NP - RDYs whose prefetch fixed + retries.",
+        "D35, B.14; arch/x86/kvm/mmu/mmu_internal.h:kvm_mmu_do_page_fault",
+        series=_NEW,
+        context=("kvm_stats", "retries"),
+        partly=True,
+    ),
+    Rule(
+        "D36",
+        "RDYs of a vCPU come in the order of completion.",
+        f"D36, B.6; {_APF}async_pf_execute (list_add_tail to done)",
+        strict=False,
+        kinds=(Kind.DONE,),
+        note="DONE is traced after the list_add: completions less than 1 ms apart are not compared",
+    ),
+    Rule(
+        "D37",
+        "With the LAPIC disabled no RDY while APF is enabled.",
+        f"D37, B.7; {_X86}kvm_arch_can_dequeue_async_page_present, arch/x86/kvm/lapic.c:apic_set_spiv",
+        context=("lapic_off",),
+        partly=True,
+        note="5.10 before 5.10.119 does not defer",
+    ),
+    Rule(
+        "D38",
+        "TRY, NP and RDY of one fault carry the same gva, and the gfn of TRY is gva >> 12.",
+        "D38, B.13; include/trace/events/kvm.h",
+        kinds=(Kind.TRY,),
+    ),
+    Rule(
+        "D39",
+        "The host writes bytes 0..7 of the shared area only: flags 1 for a token, the token of the last RDY "
+        "with interrupt.",
+        f"D39, B.1, B.7; {_X86}apf_put_user_notpresent, apf_put_user_ready",
+        context=("guest_tokens", "guest_readies", "shared_tail_zero"),
+        partly=True,
+    ),
+    Rule(
+        "D40",
+        "No endless cycle of NP and RDY on one page without a mapping (an unresolvable page).",
+        f"D40, A.9; {_MMU}kvm_arch_async_page_ready",
+        strict=False,
+    ),
+    Rule(
+        "D41",
+        "After RDY of a page in a private file mapping the page is anonymous.",
+        f"D41, B.6; {_APF}async_pf_execute (FOLL_WRITE)",
+        context=("private_file", "rss_anon_pages"),
+    ),
+    Rule(
+        "D42",
+        "A new int_vec is used by the RDYs after its MSR write, and only by those.",
+        f"D42, B.2; {_X86}kvm_pv_enable_async_pf_int",
+        kinds=(Kind.WRMSR, Kind.ACC),
+    ),
+    Rule(
+        "D43",
+        "A guest read resolved asynchronously leaves the host page writable and dirty; one resolved by the vCPU "
+        "thread does not.",
+        f"D43, B.6; {_APF}async_pf_execute (FOLL_WRITE)",
+        context=("pages_after",),
+    ),
+    Rule(
+        "D44",
+        "While the shared area cannot be read, with APF enabled, there is no RDY.",
+        f"D44, B.2; {_X86}apf_pageready_slot_free",
+        context=("shared_unreadable",),
+        kinds=(Kind.WRMSR,),
+        partly=True,
+    ),
+)

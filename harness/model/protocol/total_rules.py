@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The rules about totals: what the trace counted against the counters of host and guest, once, at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.model.kernels import KernelModel, Variant
+from harness.model.protocol.checker_types import Context, Counts, Violation
+
+_GUEST_PANIC = "Host injected async #PF"
+_HOST_WARNINGS = ("kvm_del_async_pf_gfn", "kvm_flush_and_free_async_pf_work", "faultin_page")
+_BALANCE = ("pf_taken", "pf_fixed", "pf_spurious", "pf_emulate")
+
+
+def check_totals(
+    kernel: KernelModel,
+    context: Context,
+    counts: Sequence[Counts],
+    compared: Sequence[tuple[int, int]],
+    ready_gfns: frozenset[int],
+) -> Iterator[Violation]:
+    """All rules about totals whose context is known.
+
+    :param compared: by vCPU, how many tokens and readies of the guest's log the trace has accounted for.
+    :param ready_gfns: those frames of ``context.private_file`` and ``context.pages_after`` that had a RDY.
+    """
+    yield from _tokens(context, counts)
+    yield from _interrupts(context, counts)
+    yield from _halts(kernel, context)
+    yield from _logs(context)
+    yield from _majors(kernel, context, counts)
+    yield from _balance(kernel, context, counts)
+    yield from _shared_area(context, compared)
+    yield from _pages(context, ready_gfns)
+
+
+def _total(rule: str, message: str, vcpu: int = -1) -> Violation:
+    return Violation(rule, None, message, (), vcpu)
+
+
+def _tokens(context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:
+    tokens = sum(c.npt for c in counts)
+    if context.pf_guest is not None and context.pf_guest != tokens:
+        yield _total("D14", f"pf_guest grew by {context.pf_guest}, {tokens} tokens were injected")
+
+
+def _interrupts(context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:
+    for vcpu, grown in (context.hyp or {}).items():
+        if grown != counts[vcpu].acc:
+            yield _total("D16", f"the guest counted {grown} interrupts, its LAPIC accepted {counts[vcpu].acc}", vcpu)
+
+
+def _halts(kernel: KernelModel, context: Context) -> Iterator[Violation]:
+    stats = context.kvm_stats
+    if stats is None or context.guest_hlts is None:
+        return
+    exits = stats.get("halt_exits")
+    if exits is not None and exits != context.guest_hlts:
+        yield _total("D25", f"halt_exits grew by {exits}, the guest executed HLT {context.guest_hlts} times")
+    polls = stats.get("halt_attempted_poll")
+    if polls is not None and not kernel.halt_polls and polls > context.guest_hlts:
+        yield _total("D25", f"halt_attempted_poll grew by {polls}, the guest executed HLT {context.guest_hlts} times")
+
+
+def _logs(context: Context) -> Iterator[Violation]:
+    for line in context.guest_log or ():
+        if _GUEST_PANIC in line:
+            yield _total("D28", f"the guest says: {line.strip()}")
+    for line in context.host_log or ():
+        if "WARNING:" in line and any(name in line for name in _HOST_WARNINGS):
+            yield _total("D28", f"the host says: {line.strip()}")
+
+
+def _majors(kernel: KernelModel, context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:
+    """The faults that became NP add nothing to maj_flt of the vCPU thread (A.10)."""
+    if kernel.variant is Variant.SYNC:
+        return
+    for vcpu, grown in (context.major_faults or {}).items():
+        predicted = (context.sync_majors or {}).get(vcpu)
+        if predicted is not None and not predicted.allows(grown):
+            message = f"maj_flt grew by {grown}, the faults that did not become NP explain {predicted}"
+            yield _total("D31", f"{message} (there were {counts[vcpu].np} NPs)", vcpu)
+
+
+def _balance(kernel: KernelModel, context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:
+    stats = context.kvm_stats
+    if stats is None or any(name not in stats for name in _BALANCE):
+        return  # 5.10 has no pf_taken
+    left = stats["pf_taken"] - sum(stats[name] for name in _BALANCE[1:])
+    async_faults = sum(c.np + c.rep for c in counts)
+    low = async_faults - sum(c.rdy for c in counts) + (context.retries or 0)
+    if left < low:
+        yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at least {low} expected")
+    elif context.retries is not None and left > async_faults + context.retries:
+        high = async_faults + context.retries
+        yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at most {high} expected")
+
+
+def _shared_area(context: Context, compared: Sequence[tuple[int, int]]) -> Iterator[Violation]:
+    for vcpu, clean in (context.shared_tail_zero or {}).items():
+        if not clean:
+            yield _total("D39", "the host wrote beyond byte 7 of the shared area", vcpu)
+    for vcpu, tokens in (context.guest_tokens or {}).items():
+        if len(tokens) > compared[vcpu][0]:
+            yield _total("D39", f"the guest saw {len(tokens)} tokens, {compared[vcpu][0]} were injected", vcpu)
+    for vcpu, readies in (context.guest_readies or {}).items():
+        if len(readies) > compared[vcpu][1]:
+            yield _total("D39", f"the guest saw {len(readies)} ready tokens, {compared[vcpu][1]} were written", vcpu)
+
+
+def _pages(context: Context, ready_gfns: frozenset[int]) -> Iterator[Violation]:
+    if context.private_file is not None and context.rss_anon_pages is not None:
+        copied = len(ready_gfns & context.private_file)
+        if context.rss_anon_pages < copied:
+            grown = context.rss_anon_pages
+            yield _total("D41", f"{copied} pages of a private file had RDY, RssAnon grew by {grown} pages")
+    for gfn, page in (context.pages_after or {}).items():
+        if page.writable and gfn not in ready_gfns:
+            yield _total("D43", f"frame {gfn:#x} was read by the vCPU thread itself, and is writable in the host")
+        elif not page.writable and gfn in ready_gfns:
+            yield _total("D43", f"frame {gfn:#x} was read asynchronously, but it is not writable in the host")

@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The automaton of one vCPU.  Events between two ENTRIES are gathered, the ENTRY decides what they were.
+
+One KVM_RUN thread emits all events of a vCPU, so their order is the kernel's own:
+EXIT, PF, TRY, NP or REP | (blocked) | RDY and ACC while done works can be dequeued | INJ | ENTRY.
+An ACK write consumes done works before it is traced itself (arch/x86/kvm/x86.c:kvm_set_msr_common), so there RDY and
+ACC precede the WRMSR.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
+from harness.model.kernels import KernelModel
+from harness.model.protocol.checker_types import Context, Counts, FaultState, InitialVcpu, Interval, Violation
+from harness.model.protocol.page_rules import Pages
+from harness.model.protocol.work_rules import Ledger, Work
+
+ASYNC_PF_PER_VCPU = 64
+LAST_ID = 0xFFFFF
+EN_ENABLED = 0b1001  # bits 0 and 3: kvm_pv_async_pf_enabled
+EN_SEND_ALWAYS = 0b10
+_COMPLETION_SLACK_NS = 20_000_000  # D36: DONE is traced a little after the list_add
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the vCPUs of a VM have in common."""
+
+    kernel: KernelModel
+    context: Context
+    recorded: frozenset[Kind]
+    ledger: Ledger
+    found: list[Violation]
+    pages: Pages
+    vcpus: Sequence[Vcpu]
+    seq: int = 0  # counts RDY, DONE and NP
+
+
+@dataclass(slots=True)
+class _Ready:
+    event: Event
+    work: Work | None  # None: wake-all, or a RDY that broke a rule
+    enabled: bool | None
+    seq: int
+    irq: Event | None = None
+
+
+class Vcpu:
+    """State and checks of one vCPU.  ``busy``: something since the last ENTRY has to be judged at the next."""
+
+    __slots__ = (
+        "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts", "en",
+        "first_id", "fresh", "gfns", "in_guest", "index", "inj", "int_vec", "irq_seq", "known", "last", "last_id",
+        "left", "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared", "shared_ok", "slept",
+        "started", "tokens", "trial", "vcpu_id", "wake", "wakeups", "woken",
+    )  # fmt: skip
+
+    def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
+        self.index, self.vcpu_id, self.shared, self.context = index, vcpu_id, shared, shared.context
+        self.counts = Counts()
+        self.en, self.int_vec, self.last_id = start.en, start.int_vec, start.last_id
+        self.old_vectors: set[int] = set()
+        self.shared_ok = True
+        self.first_id: int | None = None
+        self.known = start.live is not None
+        self.wake = 1 if start.wakeup is None else 2 * start.wakeup  # 0 none queued, 1 perhaps, 2 surely
+        self.live: dict[int, Work] = {}
+        self.gfns: dict[int, Work] = {}
+        for token, gpa in start.live or ():
+            work = Work(token, gpa, index, None)
+            self.live[token] = self.gfns[gpa >> 12] = work
+            shared.ledger.not_present(work)
+        self.retired: deque[int] = deque(maxlen=ASYNC_PF_PER_VCPU)
+        self.cleared: deque[int] = deque(maxlen=2 * ASYNC_PF_PER_VCPU)
+        self.apic_hw: bool | None = None
+        self.apic_sw: bool | None = None
+        self.tokens = self.readies = 0  # how many the guest's log has been compared with
+        self.irq_seq, self.acked = 0, False
+        self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
+        self.in_guest = False
+        self.pf: Event | None = None
+        self.bio: Event | None = None
+        self.major: Event | None = None
+        self.trial: Event | None = None
+        self._idle()
+
+    def _idle(self) -> None:
+        """Nothing since the last ENTRY."""
+        self.busy = self.slept = self.left = self.woken = False
+        self.wakeups = 0
+        self.fresh: Work | None = None
+        self.rep: Event | None = None
+        self.inj: Event | None = None
+        self.batch: list[_Ready] = []
+        self.batch_irq: Event | None = None
+        self.last: _Ready | None = None
+
+    # --- small questions
+
+    @property
+    def enabled(self) -> bool | None:
+        """Whether kvm_pv_async_pf_enabled holds; None: unknown."""
+        return None if self.en is None else self.en & EN_ENABLED == EN_ENABLED
+
+    @property
+    def queued(self) -> int:
+        """Entries surely in the queue."""
+        return len(self.live) + (self.wake == 2)
+
+    def say(self, rule: str, event: Event | None, message: str, *related: Event | None) -> None:
+        """Report a violation."""
+        events = tuple(e for e in related if e is not None)
+        self.shared.found.append(Violation(rule, event, message, events, self.index))
+
+    def states(self, gpa: int) -> tuple[FaultState, ...]:
+        """The states in which this vCPU may have touched the page; empty: not known."""
+        faults, kernel_rip = self.context.faults, self.context.kernel_rip
+        if kernel_rip is not None and self.pf is not None and self.pf.data and self.pf.gpa == gpa:
+            return (FaultState(cpl=0 if self.pf.data >= kernel_rip else 3),)
+        return faults.get((self.index, gpa >> 12), ()) if faults is not None else ()
+
+    def deliverable(self, state: FaultState) -> bool:
+        """kvm_can_deliver_async_pf for a fault in that state, APF being enabled (arch/x86/kvm/x86.c)."""
+        always = self.en is not None and bool(self.en & EN_SEND_ALWAYS)
+        paging = state.paging or self.shared.kernel.token_with_paging_off
+        return paging and (state.cpl != 0 or always)
+
+    def within(self, intervals: tuple[Interval, ...] | None, t_ns: int) -> bool:
+        """Whether a time is in one of the intervals."""
+        return intervals is not None and any(start <= t_ns <= end for start, end in intervals)
+
+    def _outside(self, event: Event) -> bool:
+        """D02: only the own thread emits it, and not while it runs the guest.  False: the event is not usable."""
+        if self.index < 0:
+            self.say("D02", event, f"{event.kind.name} from a thread that is no vCPU's")
+            return False
+        if self.in_guest:
+            self.say("D02", event, f"{event.kind.name} while the thread was in guest mode: not its own event")
+        return True
+
+    # --- a missing page
+
+    def tried(self, event: Event) -> None:
+        """TRY."""
+        if not self._outside(event):
+            return
+        if self.trial is not None:
+            self.failed()
+        self.counts.try_ += 1
+        self.trial, self.busy = event, True
+        context, states = self.context, self.states(event.gpa)
+        if event.data and event.data != event.gpa >> 12:
+            self.say("D38", event, f"TRY says gfn {event.data:#x} and gva {event.gpa:#x}")
+        if context.lapic_in_kernel is False:
+            self.say("D23", event, "TRY although the LAPIC is not in the kernel")
+        if states and not any(s.interrupts and not s.shadow for s in states):
+            self.say("D21", event, f"TRY of {event.gpa:#x}, which is touched only with interrupts blocked")
+        self.shared.pages.tried(event, self.index, self.pf, self.bio)
+
+    def failed(self) -> None:
+        """The last TRY became neither NP nor REP: its token id is used up."""
+        trial, self.trial = self.trial, None
+        self.counts.fail += 1
+        if self.last_id is not None:
+            self.last_id = self.last_id + 1 if self.last_id < LAST_ID else 1
+        full = len(self.live) + (self.wake > 0) >= ASYNC_PF_PER_VCPU
+        if not full and self.known and not self.context.allocation_may_fail:
+            message = f"TRY without NP or REP with {self.queued} of {ASYNC_PF_PER_VCPU} queued"
+            self.say("D01", trial, f"{message} (unless the allocation of the work failed)")
+
+    def _match_trial(self, event: Event) -> None:
+        trial, self.trial = self.trial, None
+        if trial is None:
+            if self.started and Kind.TRY in self.shared.recorded:
+                self.say("D01", event, f"{event.kind.name} without TRY")
+        elif trial.gpa != event.gpa and not (self.shared.kernel.era_2010 and trial.gpa >> 12 == event.gpa >> 12):
+            self.say("D38", event, f"TRY says gva {trial.gpa:#x}, {event.kind.name} says {event.gpa:#x}", trial)
+
+    def _halting(self) -> None:
+        self.busy = True
+        self.slept = self.left = self.woken = False
+        self.wakeups = 0
+
+    def not_present(self, event: Event) -> None:
+        """NP."""
+        if not self._outside(event):
+            return
+        self._match_trial(event)
+        if self.fresh is not None:
+            self.say("D13", event, "NP, and the one before it was neither injected nor entered with", self.fresh.np)
+            self.fresh.tokened = self.inj is not None
+        self.counts.np += 1
+        self._number(event)
+        gfn, shared = event.gpa >> 12, self.shared
+        if gfn in self.gfns:
+            self.say("D07", event, f"second NP for frame {gfn:#x}, which is live", self.gfns[gfn].np)
+        if self.queued >= ASYNC_PF_PER_VCPU:
+            self.say("D09", event, f"NP with {self.queued} entries queued already")
+        shared.seq += 1
+        work = Work(event.token, event.gpa, self.index, event, shared.seq)
+        self.live[event.token] = self.gfns[gfn] = self.fresh = work
+        self.inj = None
+        shared.ledger.not_present(work)
+        shared.pages.not_present(event, self.index, self.pf, self.bio, self.major)
+        self._halting()
+
+    def _number(self, event: Event) -> None:
+        ident = event.token >> 12
+        expected = None
+        if self.last_id is not None:
+            expected = self.last_id + 1 if self.last_id < LAST_ID else 1
+        valid = event.token & 0xFFF == self.vcpu_id & 0xFFF and 1 <= ident <= LAST_ID
+        if not valid:
+            self.say("D03", event, f"token {event.token:#x} is not (1..0xFFFFF) << 12 | {self.vcpu_id:#x}")
+        elif expected is not None and ident != expected:
+            self.say("D04", event, f"token id {ident:#x}, expected {expected:#x}")
+        self.last_id = ident if valid else expected
+        if self.first_id is None and valid:
+            self.first_id = ident
+
+    def repeated(self, event: Event) -> None:
+        """REP."""
+        if not self._outside(event):
+            return
+        self._match_trial(event)
+        self.counts.rep += 1
+        if self.known and event.gpa >> 12 not in self.gfns:
+            self.say("D08", event, f"REP for frame {event.gpa >> 12:#x}, which has no live NP")
+        states = self.states(event.gpa)
+        if self.context.hlt_exits is False and states and not any(self.deliverable(s) for s in states):
+            self.say("D23", event, "REP halts a vCPU whose HLT exits are disabled")
+        if self.fresh is not None:
+            self.say("D13", event, "REP, and the NP before it was neither injected nor entered with", self.fresh.np)
+            self.fresh = None
+        self.rep = event
+        self._halting()
+
+    def injected(self, event: Event) -> None:
+        """INJ of #PF."""
+        if not self._outside(event):
+            return
+        if event.flag:
+            self.counts.inj_reinjected += 1
+            return
+        if event.value:
+            return  # a #PF of the guest's own: a token has code 0
+        self.counts.inj += 1
+        self.busy = True
+        if self.rep is not None and self.fresh is None:
+            self.say("D08", event, "a token is injected for a repeated fault", self.rep)
+        elif self.fresh is None:
+            if self.started and not self.context.nested:
+                self.say("D13", event, "#PF with code 0 is injected, and no NP waits for it")
+        elif self.inj is not None:
+            self.say("D13", event, "#PF is injected twice for one NP", self.fresh.np, self.inj)
+        else:
+            self.inj = self.fresh.inj = event
+
+    # --- its end
+
+    def is_ready(self, event: Event) -> None:
+        """RDY."""
+        if not self._outside(event):
+            return
+        if self.trial is not None:
+            self.failed()
+        context, shared, enabled = self.context, self.shared, self.enabled
+        shared.seq += 1
+        if self.within(context.stopped, event.t_ns):
+            self.say("D26", event, "RDY while the VM is stopped")
+        if enabled:
+            self._deliverable_now(event)
+        wake_all = event.token == WAKE_ALL_TOKEN
+        work = None if wake_all else self._dequeue(event)
+        if wake_all:
+            self.counts.rdy_wake_all += 1
+            if event.gpa:
+                self.say("D20", event, f"wake-all with gva {event.gpa:#x}")
+            if not self.wake:
+                self.say("D20", event, "wake-all, but no enable of APF has queued one")
+            self.wake = 0
+        else:
+            self.counts.rdy += 1
+        self.last = _Ready(event, work, enabled, shared.seq)
+        self.batch.append(self.last)
+        self.busy = self.woken = True
+
+    def _deliverable_now(self, event: Event) -> None:
+        context, index = self.context, self.index
+        off = self.within(context.lapic_off.get(index), event.t_ns) if context.lapic_off is not None else False
+        if (off or self.apic_hw is False or self.apic_sw is False) and self.shared.kernel.lapic_disabled_defers:
+            self.say("D37", event, "RDY while the LAPIC is disabled")
+        hidden = context.shared_unreadable
+        if not self.shared_ok or (hidden is not None and self.within(hidden.get(index), event.t_ns)):
+            self.say("D44", event, "RDY while the shared area cannot be read")
+
+    def _dequeue(self, event: Event) -> Work | None:
+        """The live work of a RDY, or the rule that it breaks."""
+        token = event.token
+        work = self.live.get(token)
+        if work is None:
+            self._not_live(event)
+            return None
+        if work.gpa != event.gpa:
+            self.say("D06", event, f"RDY of token {token:#x} with gva {event.gpa:#x}, NP had {work.gpa:#x}", work.np)
+        self.drop(work)
+        self.retired.append(token)
+        if work.done_seq:
+            for other in self.live.values():
+                if other.done_seq and other.done_t + _COMPLETION_SLACK_NS < work.done_t:
+                    self.say("D36", event, f"RDY before that of {other.token:#x}, completed earlier", other.np)
+                    break
+        self.shared.pages.ready(event, work)
+        return work
+
+    def _not_live(self, event: Event) -> None:
+        token = event.token
+        owner = next((v for v in self.shared.vcpus if v is not self and token in v.live), None)
+        if owner is not None:
+            work = owner.live[token]
+            self.say("D02", event, f"RDY of token {token:#x}, which is live on vCPU {owner.index}", work.np)
+            owner.drop(work)
+            owner.retired.append(token)
+        elif token in self.cleared:
+            self.say("D27", event, f"RDY of token {token:#x}, which was cleared")
+        elif token in self.retired:
+            self.say("D05", event, f"second RDY of token {token:#x}")
+        elif not (not self.known and (self.first_id is None or token >> 12 < self.first_id)):
+            self.say("D06", event, f"RDY of token {token:#x}, which has no live NP")
+
+    def drop(self, work: Work) -> None:
+        """Take a work off the queue."""
+        self.live.pop(work.token, None)
+        if self.gfns.get(work.gpa >> 12) is work:
+            del self.gfns[work.gpa >> 12]
+
+    def accepted(self, event: Event) -> None:
+        """ACC by this vCPU's own thread."""
+        last = self.last
+        if last is not None and last.irq is None:
+            if self.int_vec is None and (last.work is None or last.work.tokened):
+                self.int_vec = event.value  # the trace began after the MSR was written
+            if event.value != self.int_vec:
+                if event.value not in self.old_vectors:
+                    return  # some other interrupt
+                self.say("D42", event, f"vector {event.value:#x} used, int_vec is {self.int_vec or 0:#x}", last.event)
+            last.irq = event
+            self.counts.acc += 1
+            if self.batch_irq is not None:
+                message = "second RDY with interrupt, and the vCPU has not entered since the first"
+                self.say("D17", last.event, message, self.batch_irq)
+            self.batch_irq = last.event
+        elif event.value == self.int_vec and self.started and self.enabled:
+            self.counts.acc += 1
+            self.say("D15", event, f"interrupt {event.value:#x} without a RDY before it")
+
+    def clear(self, event: Event, *, reset: bool, done_may_follow: bool) -> None:
+        """kvm_clear_async_pf_completion_queue ran.
+
+        :param reset: by reset or INIT, which zero EN and INT and drop a pending injection.
+        :param done_may_follow: DONEs of the cleared works may still be traced after this event.
+        """
+        for work in self.live.values():
+            self.shared.ledger.cancel(work, event, done_may_follow)
+            self.cleared.append(work.token)
+        self.live.clear()
+        self.gfns.clear()
+        self.wake = 0
+        self.known = True
+        self.woken = True
+        if reset:
+            self.en, self.apic_hw, self.apic_sw, self.shared_ok = 0, None, None, True
+            self.old_vectors.add(self.int_vec or 0)
+            self.int_vec = 0
+            self.fresh = None

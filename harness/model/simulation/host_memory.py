@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The host's memory in the simulation: pages, SPTEs, read-ahead, reads in flight; walks of threads through gup.py.
+
+Threads are named "V" (any vCPU thread), "W" (a kworker) and "OTHER".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+
+from harness.errors import ModelError
+from harness.model.events import Event, Kind
+from harness.model.outcomes import Outcome
+from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted
+from harness.model.readahead import ReadaheadState
+from harness.model.simulation.engine import Process, Signal, Wait
+from harness.model.simulation.why import deciding
+from harness.model.simulation.world import DelayDevice, World
+from harness.model.walk.gup import Walk, settle
+from harness.model.walk.steps import Counters, End, Environment, Leg, Read, Step, Thread, WaitKind
+from harness.model.walk.write_protect import userfault_missing
+
+_PAGE = 4096
+_COUNTERS = {"pgmaj": "PGMAJ", "pswpin": "PSWPIN", "ra": "RA", "rah": "RAH", "swpin_zero": "SWPIN_ZERO"}
+_HUGE_GFNS = 512
+
+
+@dataclass(slots=True)
+class Resolution:
+    """How a walk ended, over all its legs."""
+
+    end: End
+    outcome: Outcome
+    errno: int = 0
+    writable: bool = False
+    huge: bool = False  # a 2 MiB SPTE
+    waited: bool = False
+    stale: bool = False  # a notifier ran during the walk: nothing is mapped, the guest faults again
+    read_target: bool = False  # this walk submitted the read of the page
+    steps: list[Step] = field(default_factory=list)
+    slept: str = ""  # where it slept first, and what led there
+
+
+@dataclass(slots=True)
+class Memory:
+    """All pages of guest RAM that the run can touch or read, by page number in the VMM (vpn)."""
+
+    world: World
+    pages: dict[int, HostPage] = field(default_factory=dict)
+    spte: dict[int, bool] = field(default_factory=dict)  # gfn -> writable
+    readahead: ReadaheadState = field(default_factory=ReadaheadState)
+    signals: dict[int, Signal] = field(default_factory=lambda: defaultdict(Signal))
+    device: DelayDevice = field(init=False)
+    env: Environment = field(init=False)
+    no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
+    _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
+    _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
+    _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
+
+    def __post_init__(self) -> None:
+        situation = self.world.situation
+        for pool in situation.pages:
+            self._gfn_to_vpn[pool.gpa // _PAGE] = pool.page.vpn
+            self._indices[pool.page.index] = pool.page.vpn
+            if pool.page.swap is not None:
+                self._slots[pool.page.swap.offset] = pool.page.vpn
+            self.pages[pool.page.vpn] = pool.page
+        self.readahead = situation.readahead
+        device = situation.device
+        self.device = DelayDevice(device, device.delay_ns, device.delay_ns)
+        self.env = Environment(
+            page_cluster=device.page_cluster,
+            vma_readahead=device.vma_readahead,
+            ra_pages=device.ra_pages,
+            memcg_full=situation.memcg_full,
+            neighbours=self,
+        )
+
+    # --- Neighbours, for read-ahead
+    def swap_entry_uncached(self, vpn: int) -> bool:
+        """The PTE of this page is a swap entry whose page is not in the swap cache."""
+        page = self.pages.get(vpn)
+        return page is not None and page.pte is Pte.SWAP and page.folio is None
+
+    def slot_used_uncached(self, offset: int) -> bool:
+        """The swap slot is in use and its page is not in the swap cache."""
+        vpn = self._slots.get(offset)
+        return vpn is not None and self.pages[vpn].swapped_out
+
+    def file_uncached(self, index: int) -> bool:
+        """The page of the file exists and is not in the page cache."""
+        vpn = self._indices.get(index)
+        return vpn is not None and self.pages[vpn].folio is None and not self.pages[vpn].beyond_eof
+
+    # --- the guest's mapping
+    def mapped(self, gpa: int, *, write: bool) -> bool:
+        """The access does not leave the guest."""
+        writable = self.spte.get(gpa // _PAGE)
+        return writable is not None and (writable or not write)
+
+    def vpn(self, gpa: int) -> int:
+        """Where the VMM has the guest page."""
+        return self._gfn_to_vpn[gpa // _PAGE]
+
+    def page(self, gpa: int) -> HostPage:
+        """The host page of a guest address, as it is now."""
+        return self.pages[self.vpn(gpa)]
+
+    def install(self, gpa: int, resolution: Resolution) -> bool:
+        """Map what GUP gave; False if it gave nothing, or is_page_fault_stale says RET_PF_RETRY."""
+        if resolution.end is not End.MAPPED or resolution.stale:
+            return False
+        gfn = gpa // _PAGE
+        if resolution.huge:  # kvm_mmu_hugepage_adjust: the whole of the aligned 2 MiB
+            base = gfn - gfn % _HUGE_GFNS
+            self.spte |= dict.fromkeys(range(base, base + _HUGE_GFNS), resolution.writable)
+        else:
+            self.spte[gfn] = resolution.writable
+        return True
+
+    # --- threads
+    def perform(self, walk: Walk, gpa: int, who: str, vcpu: int = -1) -> Generator[Wait, None, Resolution]:
+        """Run a walk to its end, sleeping where it sleeps."""
+        vpn = self.vpn(gpa)
+        result = Resolution(End.ERROR, Outcome.ERROR)
+        while True:
+            if who == "V" and gpa // _PAGE in self.no_slot:
+                vma = replace(self.pages[vpn].vma, backing=Backing.NO_SLOT)
+                gone = walk.run(HostPage(vpn=vpn, vma=vma), self.readahead)
+                result.end, result.outcome = gone.end or End.EMUL, gone.outcome or Outcome.EMUL
+                result.steps += gone.steps
+                return result
+            leg = walk.run(self.pages[vpn], self.readahead)
+            self._apply(leg, vpn, who, vcpu)
+            if leg.invalidated:
+                self.spte.pop(gpa // _PAGE, None)  # kvm_mmu_notifier_invalidate_range_start
+            result.steps += leg.steps
+            result.read_target = result.read_target or any(vpn in self._vpns(r) for r in leg.reads)
+            if leg.wait is None:
+                result.end = leg.end or End.ERROR
+                result.outcome = leg.outcome or Outcome.ERROR
+                result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
+                result.huge = leg.huge
+                return result
+            result.waited = True
+            result.slept = result.slept or f"{deciding(result.steps)}; sleeps in {leg.wait.function} ({leg.wait.kind})"
+            if vcpu >= 0:
+                self.world.emit(Event(Kind.OUT, vcpu, value=ord(leg.wait.state)))
+            while self._busy(vpn):
+                yield Wait(signals=(self.signals[vpn],))
+            if vcpu >= 0:
+                self.world.emit(Event(Kind.IN, vcpu))
+
+    def read_by_other(self, gpa: int) -> None:
+        """Another process reads the page of the file: it is locked until the read ends."""
+        vpn = self.vpn(gpa)
+        self.pages[vpn] = read_submitted(self.pages[vpn])
+        index = self.pages[vpn].index
+        self._submit(Read(Thread.W, "index", index, (index,)), "OTHER", -1, vpn)
+
+    def read_slot_by_other(self, vpn: int) -> None:
+        """Another process reads a page from the swap device into the swap cache."""
+        swap = self.pages[vpn].swap
+        if swap is None:
+            raise ModelError("the page is not on swap")
+        self._slots[swap.offset] = vpn
+        self.pages[vpn] = read_submitted(self.pages[vpn])
+        self.world.count("PSWPIN")
+        self._submit(Read(Thread.W, "slot", swap.offset, (swap.offset,)), "OTHER", -1, vpn)
+
+    def _busy(self, vpn: int) -> bool:
+        page = self.pages[vpn]
+        return page.locked or page.pte is Pte.MIGRATION or userfault_missing(page)
+
+    # --- what others do to a page
+    def happen(self, gpa: int, kind: WaitKind) -> None:
+        """The event has come that a thread waits for, or would: UFFDIO_COPY, the end of a migration.
+
+        :raise ModelError: the page is not in a state that this event ends.
+        """
+        vpn = self.vpn(gpa)
+        self.pages[vpn] = settle(self.pages[vpn], kind)
+        self.world.engine.fire(self.signals[vpn])
+
+    def truncate(self, gpa: int) -> None:
+        """The file is made to end below the page; unmap_mapping_range: the notifier zaps the SPTE."""
+        vpn = self.vpn(gpa)
+        self.pages[vpn] = replace(self.pages[vpn], pte=Pte.NONE, folio=None, swap=None, beyond_eof=True)
+        self.spte.pop(gpa // _PAGE, None)
+
+    def _apply(self, leg: Leg, vpn: int, who: str, vcpu: int) -> None:
+        self.pages[vpn] = leg.page
+        self.readahead = leg.readahead
+        self._account(leg.counters, who)
+        for read in leg.reads:
+            # A poll or a wait for the read just submitted: it lasts as long as the device takes.
+            at_once = read.synchronous and leg.wait is None
+            self._submit(replace(read, synchronous=at_once), who, vcpu, vpn)
+
+    def _account(self, moved: Counters, who: str) -> None:
+        self.world.count(f"MAJ_{who}", moved.maj)
+        self.world.count(f"MIN_{who}", moved.min)
+        self.world.count(f"RECLAIM_{who}", moved.reclaims)
+        for name, total in _COUNTERS.items():
+            self.world.count(total, getattr(moved, name))
+
+    def _vpns(self, read: Read) -> list[int]:
+        where = {"slot": self._slots, "index": self._indices}.get(read.unit)
+        if where is None:
+            return list(read.pages)
+        return [where[p] for p in read.pages if p in where]
+
+    def _submit(self, read: Read, who: str, vcpu: int, target: int) -> None:
+        vpns = self._vpns(read)
+        flagged = set(self._vpns(replace(read, pages=read.flagged)))
+        for vpn in vpns:
+            if vpn != target:
+                submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged)
+                self.pages[vpn] = read_completed(submitted) if read.synchronous else submitted
+        self.world.count(f"READ_{who}", len(vpns))
+        if read.bio and self.device.device.issues_bios:
+            bios = [1] * len(vpns) if read.unit != "index" else [len(vpns)]
+            for pages in bios:
+                self.world.count(f"BIO_{who}")
+                self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who == "W"))
+        if not read.synchronous:
+            timing, device = self.world.situation.timing, self.device
+            end = self.world.engine.now + device.delay_ns + timing.device_ns
+            end = device.last_end_ns = max(end, device.last_end_ns + timing.device_gap_ns)
+            self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
+            self.world.engine.spawn(self._read([v for v in vpns if v != target], end + timing.neighbour_ns))
+
+    def _read(self, vpns: list[int], end_ns: int) -> Process:
+        yield Wait(until_ns=end_ns, signals=(self.device.loaded,))
+        for vpn in vpns:
+            page = self.pages[vpn]
+            if page.folio is not None and page.folio.lock is Lock.READ:
+                self.pages[vpn] = read_completed(page)
+            self.world.engine.fire(self.signals[vpn])

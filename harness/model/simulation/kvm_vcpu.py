@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One vCPU's KVM_RUN thread in the simulation: faults, workers, ready events, artificial halts.
+
+virt/kvm/async_pf.c and arch/x86/kvm/{x86.c,mmu/mmu.c} as behaviour.md B.4-B.10 describe them; what is decided is in
+harness.model.delivery, what the host's memory does in harness.model.simulate_memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+from harness.model import delivery as d
+from harness.model.delivery import ApfState, Setup, Work, WorkState
+from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
+from harness.model.kernels import Variant
+from harness.model.outcomes import Outcome
+from harness.model.pages import PRESENT
+from harness.model.simulation.engine import Process, Signal, Wait
+from harness.model.simulation.host_memory import Memory, Resolution
+from harness.model.simulation.situation import Step
+from harness.model.simulation.why import deciding
+from harness.model.simulation.world import Fault, World
+from harness.model.walk import gup
+from harness.model.walk.steps import End
+
+_LOOP_AFTER = 8
+"""Cycles of token and ready for one access without a mapping after which it is called endless."""
+_SPINS = 8
+"""Turns of a busy loop that are simulated before the rest is left out."""
+_WAITED = (Outcome.SYNC, Outcome.BLOCK)
+
+
+@dataclass(slots=True, eq=False)
+class KvmVcpu:
+    """The host's side of one vCPU.  ``irr``: interrupts that the LAPIC holds; ``kick`` ends guest mode."""
+
+    world: World
+    memory: Memory
+    state: ApfState
+    index: int
+    irr: set[int] = field(default_factory=set)
+    wake: Signal = field(default_factory=Signal)
+    flushed: Signal = field(default_factory=Signal)
+    stopped: bool = False
+    error: str = ""  # KVM_RUN failed: the VMM stops
+    token: Work | None = None  # its "page not present" waits for injection
+    tries: int = 0
+    spins: int = 0
+    in_guest: bool = False
+    emulated: bool = False  # the last fault was MMIO: the VMM did the access
+
+    # --- faults
+    def page_fault(self, step: Step) -> Generator[Wait, None, None]:
+        """kvm_page_fault and what follows, up to the return to the run loop."""
+        world, s = self.world, self.state
+        self.leave()
+        world.emit(Event(Kind.PF, self.index, gpa=step.gpa, value=2 if step.write else 0))
+        log = world.item(step.index).faults
+        if world.situation.kernel.variant is Variant.SYNC:
+            got = yield from self._blocking(step, None)
+            self._resolved(step, got, why=f"no async page faults; {got.slept or deciding(got.steps)}")
+            return
+        first = yield from self.memory.perform(
+            gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, "V", self.index
+        )
+        if first.end is not End.ASYNC:
+            self._resolved(step, first, why=first.slept or deciding(first.steps))
+            return
+        how = deciding(first.steps)
+        refused = d.why_not_async(s)
+        if not refused:
+            world.emit(Event(Kind.TRY, self.index, gpa=step.gpa))
+            self.tries += 1
+            setup, work = self._setup(step)
+            if setup is Setup.REPEATED:
+                world.emit(Event(Kind.REP, self.index, gpa=step.gpa))
+                log.append(Fault(Outcome.REPEATED, "", 0, "D08", "the gfn has live work on this vCPU: halt, no token"))
+                return
+            if work is not None:
+                in_flight = self.memory.page(step.gpa).locked
+                world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
+                if setup is Setup.TOKEN:
+                    yield from self.area_access(write=True)  # apf_put_user_notpresent; schedule_work comes later
+                self._queued(step, setup, work, first, in_flight=in_flight)
+                return
+            world.count("FAIL")
+            refused = "64 works are queued or no memory for the work"
+        got = yield from self._blocking(step, first)
+        self._resolved(step, got, why=f"{how}; not asynchronous: {refused}; {got.slept or deciding(got.steps)}")
+
+    def _setup(self, step: Step) -> tuple[Setup, Work | None]:
+        if self.tries - 1 in self.world.situation.failing_setups and step.gpa >> 12 not in self.state.gfns:
+            d.alloc_apf_token(self.state)
+            return Setup.FAILED, None
+        return d.kvm_setup_async_pf(self.state, step.gpa, write=step.write, item=step.index)
+
+    def _queued(self, step: Step, setup: Setup, work: Work, first: Resolution, *, in_flight: bool) -> None:
+        world = self.world
+        world.count("NPt" if setup is Setup.TOKEN else "NPh")
+        issuer = "V" if first.read_target else "" if in_flight else "W"
+        if setup is Setup.TOKEN:
+            self.token = work
+            why = "kvm_can_deliver_async_pf: a token"
+        else:
+            why = "kvm_can_deliver_async_pf is false: the vCPU halts"
+        outcome = Outcome.TOKEN if setup is Setup.TOKEN else Outcome.HALT
+        fault = Fault(outcome, issuer, work.token, "B.4", f"{deciding(first.steps)}; {why}")
+        world.item(step.index).faults.append(fault)
+        cycles = sum(1 for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))
+        if cycles > _LOOP_AFTER:
+            fault.outcome, fault.rule = Outcome.LOOP, "D40"
+            for name in ("PF", "TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST"):
+                world.unbounded[name] = "an access that no GUP can resolve: token and ready for ever (A.9 Q9)"
+            return
+        world.engine.spawn(self._worker(work), world.situation.timing.worker_ns)
+
+    def _blocking(self, step: Step, first: Resolution | None) -> Generator[Wait, None, Resolution]:
+        own = first is not None and first.read_target
+        walk = gup.blocking_attempt(self.state.kernel, write=step.write, env=self.memory.env, own_read=own)
+        got = yield from self.memory.perform(walk, step.gpa, "V", self.index)
+        if first is not None and first.read_target:
+            got.read_target = True
+            if got.end is End.MAPPED and got.waited:
+                got.outcome = Outcome.SYNC
+        return got
+
+    def _resolved(self, step: Step, got: Resolution, *, why: str) -> None:
+        if got.end is End.ERROR:
+            self.error = f"KVM_RUN fails with errno {got.errno}"
+        elif got.end in (End.SIGBUS, End.SIGNAL, End.OOPS):
+            self.error = str(got.end)
+        self.emulated = got.end is End.EMUL
+        self.memory.install(step.gpa, got)
+        if got.end is End.MAPPED and got.stale:
+            why += "; the notifier ran: the fault is stale, RET_PF_RETRY, and the guest faults again"
+        if got.outcome in (Outcome.FAST, Outcome.MINOR, *_WAITED):
+            self.world.count(got.outcome.name)
+        self.world.item(step.index).faults.append(Fault(got.outcome, "V" if got.read_target else "", 0, "A.8", why))
+
+    # --- workers and ready events
+    def area_access(self, *, write: bool) -> Generator[Wait, None, None]:
+        """kvm_{read,write}_guest_offset_cached: copy_from_user or copy_to_user faults a missing page in, in V."""
+        gpa = self.world.situation.guest.area_gpa
+        if not gpa or self.memory.page(gpa).pte in PRESENT or not self.state.shared_ok:
+            return
+        walk = gup.blocking_attempt(self.state.kernel, write=write, env=self.memory.env)
+        yield from self.memory.perform(walk, gpa, "V", self.index)
+
+    def _worker(self, work: Work) -> Process:
+        if work.state is not WorkState.QUEUED or work not in self.state.queue:
+            return
+        work.state = WorkState.RUNNING
+        walk = gup.worker_attempt(self.state.kernel, env=self.memory.env)
+        yield from self.memory.perform(walk, work.gpa, "W")
+        asked = d.complete(self.state, work)
+        self.world.emit(Event(Kind.DONE, gpa=work.gpa, hva=self.memory.vpn(work.gpa) << 12, worker=True))
+        self.world.engine.fire(self.flushed)
+        del asked  # a spinning guest that is not kicked notices at the host's next tick: no count depends on it
+        self.world.engine.fire(self.wake)
+
+    def check_completion(self) -> Generator[Wait, None, None]:
+        """kvm_check_async_pf_completion: everything on the done list that can be presented."""
+        s, world = self.state, self.world
+        if s.done and d.kvm_pv_async_pf_enabled(s):
+            yield from self.area_access(write=False)  # apf_pageready_slot_free
+        while (work := d.dequeue(s)) is not None:
+            if d.wants_prefetch(s, work):
+                write = work.write and s.kernel.prefetch_keeps_error_code
+                walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)
+                got = yield from self.memory.perform(walk, work.gpa, "V", self.index)
+                self.memory.install(work.gpa, got)
+            ready = d.kvm_arch_async_page_present(s, work)
+            world.emit(Event(Kind.RDY, self.index, token=ready.token, gpa=ready.gpa))
+            world.count("RDY_ALL" if work.wakeup_all else "RDY")
+            self.spins = 0
+            if ready.irq:
+                self.raise_irq(s.int_vec)
+
+    def raise_irq(self, vector: int) -> None:
+        """__apic_accept_irq of a fixed interrupt; one that is pending already is merged."""
+        self.world.emit(Event(Kind.ACC, self.index, value=vector))
+        self.world.count("ACC")
+        self.irr.add(vector)
+
+    def timer_tick(self, vector: int) -> None:
+        """The LAPIC timer expired; ticks that cannot be taken in time are one (lapic_timer.pending)."""
+        if self.state.lapic_hw and self.state.lapic_sw:
+            self.irr.add(vector)
+            self.world.engine.fire(self.wake)
+
+    def deliverable(self) -> int:
+        """The pending interrupt that the guest can be given now, highest vector first; 0: none."""
+        usable = [v for v in self.irr if v >= 16]  # class 0 is never above the processor priority
+        nested = self.state.guest_mode and self.state.l1_intercepts_interrupts  # taken by a vmexit to L1
+        if not usable or not (self.state.interrupts or nested) or not self.state.lapic_sw:
+            return 0
+        return max(usable)
+
+    # --- the run loop
+    def enter(self) -> Generator[Wait, None, None]:
+        """vcpu_run up to kvm_entry: stops, halts, requests, injection."""
+        s, world = self.state, self.world
+        self.leave()
+        yield Wait(until_ns=world.engine.now + world.situation.timing.exit_ns)
+        while True:
+            while self.stopped or self.error:
+                yield Wait(signals=(self.wake,))
+            if s.halted or s.hlt:
+                yield from self._block()
+                continue
+            if s.req_halt:
+                s.req_halt = False
+                s.halted = True
+                continue
+            if s.req_ready:
+                s.req_ready = False
+                yield from self.check_completion()
+                continue
+            break
+        if s.exception_pending:
+            s.exception_pending = False
+            if s.guest_mode:
+                s.guest_mode = False  # kvm_nested_vmexit_inject instead: L1 gets the #PF as a vmexit (B.12)
+            else:
+                world.emit(Event(Kind.INJ, self.index))
+            world.count("PF_GUEST")
+        world.emit(Event(Kind.ENTRY, self.index))
+        self.in_guest = True
+
+    def leave(self) -> None:
+        """kvm_exit, if the vCPU is in guest mode."""
+        if self.in_guest:
+            self.world.emit(Event(Kind.EXIT, self.index))
+        self.in_guest = False
+
+    def _block(self) -> Generator[Wait, None, None]:
+        """vcpu_block: asleep until something makes the vCPU runnable."""
+        s, world = self.state, self.world
+        polled = s.halted and s.kernel.halt_polls
+        slept = False
+        while not d.kvm_vcpu_has_events(s, irq=self.deliverable() > 0) and not self.stopped:
+            if not slept:
+                world.emit(Event(Kind.OUT, self.index, value=ord("S")))
+            slept = True
+            yield Wait(signals=(self.wake,))
+        if slept:
+            world.emit(Event(Kind.IN, self.index))
+        if self.stopped:
+            return  # -EINTR: apf.halted and the mp_state stay as they are
+        if polled or s.hlt:
+            world.emit(Event(Kind.WAKEUP, self.index))
+        if s.done and not (s.req_ready or s.exception_pending or self.deliverable()):
+            self.spins += 1
+            if self.spins > _SPINS:
+                yield from self._spin_for_ever()
+        s.halted = False
+        s.hlt = False
+
+    def _spin_for_ever(self) -> Generator[Wait, None, None]:
+        """done is not empty and nothing asks for it: halts end at once, over and over, until something changes."""
+        if self.state.halted:
+            for name in ("PF", "TRY", "REP"):
+                self.world.unbounded[name] = "done is stuck (B.8): the artificial halt is a busy loop"
+        yield Wait(signals=(self.wake, *self.memory.signals.values()))
+
+    def clear(
+        self, *, by_paging: bool = False, by_msr: bool = False, destroyed: bool = False
+    ) -> Generator[Wait, None, None]:
+        """kvm_clear_async_pf_completion_queue in this thread: sleeps until the running workers have finished."""
+        running = d.begin_clear(self.state)
+        while any(w.state is WorkState.RUNNING for w in running):
+            yield Wait(signals=(self.flushed,))
+        d.end_clear(self.state, vm_destroyed=destroyed)
+        if not by_msr:
+            self.world.emit(Event(Kind.CLEAR, self.index, flag=by_paging))
+
+    def write_msr(self, msr: int, value: int, *, area_ok: bool = True) -> Generator[Wait, None, bool]:
+        """A guest's or the VMM's MSR write; False: it got a general protection fault."""
+        self.leave()
+        result = d.write_msr(self.state, msr, value, area_ok=area_ok)
+        if result.clear:
+            yield from self.clear(by_msr=True)
+        if result.check:
+            self.world.count("ACK")
+            yield from self.check_completion()
+        # kvm_emulate_wrmsr traces the write when it is done: after RDYs of an ACK, after the wait of a clear.
+        self.world.emit(Event(Kind.WRMSR, self.index, value=msr, data=value, flag=result.gp))
+        if msr == MSR_ASYNC_PF_EN and not result.gp:
+            self.spins = 0
+        return not result.gp

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Host actions that end or change what lives: memslots, mappings, swap, vCPUs, the VMM, the VM (catalogue E4).
+
+Words of HostDo, with what ``arg`` is:
+``reclaim`` gpa; ``area-slot`` 0 gone, 1 back; ``delete-slot`` gpa; ``munmap`` gpa; ``swapoff``; ``unplug`` and
+``replug`` vCPU; ``loadvm``; ``migrate``; ``sigkill``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.errors import ModelError
+from harness.model import delivery as d
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
+from harness.model.pages import FILES, Backing, Folio, HostPage, Pte, SwapSlot
+from harness.model.simulation.engine import Process, Wait
+from harness.model.simulation.host_memory import Memory
+from harness.model.simulation.vcpu_thread import Vcpu
+from harness.model.simulation.world import World
+
+_SLOT_FREE = 1 << 20  # swap offset of a page swapped out during the run: next to no other
+
+
+def reclaim(memory: Memory, gpa: int) -> None:
+    """mm/vmscan.c writes the page out if need be and frees it; the notifier takes the guest's mapping."""
+    vpn = memory.vpn(gpa)
+    page = memory.pages[vpn]
+    if page.vma.backing in FILES:
+        memory.pages[vpn] = replace(page, pte=Pte.NONE, folio=None)
+    else:
+        slot = SwapSlot(offset=_SLOT_FREE + vpn, synchronous=memory.device.device.synchronous)
+        pte = Pte.SWAP if page.vma.backing is Backing.ANON else Pte.NONE
+        memory.pages[vpn] = replace(page, pte=pte, folio=None, swap=slot)
+    memory.spte.pop(gpa >> 12, None)
+
+
+def delete_slot(memory: Memory, gpa: int) -> None:
+    """KVM_SET_USER_MEMORY_REGION of size 0: the guest's page is gone, the VMM's mapping stays."""
+    memory.no_slot.add(gpa >> 12)
+    memory.spte.pop(gpa >> 12, None)
+
+
+def munmap(memory: Memory, gpa: int) -> None:
+    """The VMM unmaps the page; the memslot stays, and so does a read in flight (the swap or page cache owns it)."""
+    vpn = memory.vpn(gpa)
+    old = memory.pages[vpn]
+    memory.pages[vpn] = HostPage(vpn=vpn, vma=replace(old.vma, backing=Backing.NO_VMA), index=old.index)
+    memory.spte.pop(gpa >> 12, None)
+
+
+def swapoff(memory: Memory) -> Process:
+    """mm/swapfile.c:try_to_unuse: read what is not in the swap cache, wait for the lock, put the page into the PTE.
+
+    :raise ModelError: a page of shmem is on swap: shmem_unuse is not modelled.
+    """
+    for vpn in sorted(memory.pages):
+        page = memory.pages[vpn]
+        if page.swap is None:
+            continue
+        if page.vma.backing is not Backing.ANON:
+            raise ModelError(f"swapoff of {page.vma.backing} memory is not modelled")
+        if page.folio is None:
+            memory.read_slot_by_other(vpn)
+        while memory.pages[vpn].locked:
+            yield Wait(signals=(memory.signals[vpn],))
+        now = memory.pages[vpn]
+        pte = Pte.READ_ONLY if now.pte is Pte.SWAP else now.pte  # else a fault was faster: folio_free_swap only
+        memory.pages[vpn] = replace(now, pte=pte, swap=None)
+
+
+def unplug(vcpu: Vcpu) -> None:
+    """QEMU parks the fd (accel/kvm: do_kvm_destroy_vcpu): KVM_RUN is not called again, the vCPU's works live on."""
+    vcpu.kvm.stopped = True
+    vcpu.kvm.world.engine.fire(vcpu.kvm.wake)
+
+
+def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bool) -> Process:
+    """loadvm (``same_process``: reset, then load) or a migration to a file and back, here seen as one VM.
+
+    The works of the old life are cleared: running ones end (DONE), none is READY.  All of RAM is written by the VMM,
+    so it is resident.  Then target/i386/kvm/kvm.c:kvm_put_msrs writes INT and EN, which queues a wake-all.
+    apf.halted is in no saved state, so an artificial halt is over; a pending #PF and the guest's memory stay.
+    """
+    for vcpu in vcpus:
+        vcpu.kvm.stopped = True
+        world.engine.fire(vcpu.kvm.wake)
+    for vcpu in vcpus:
+        yield from vcpu.kvm.clear()
+    for vpn, page in memory.pages.items():
+        memory.pages[vpn] = replace(page, pte=Pte.WRITABLE, folio=Folio(), swap=None)
+    memory.spte.clear()
+    for vcpu in vcpus:
+        s = vcpu.kvm.state
+        s.halted = s.req_halt = s.req_ready = s.pageready_pending = False
+        if not same_process:
+            s.id = 0  # a new struct kvm_vcpu
+        d.write_msr(s, MSR_ASYNC_PF_INT, s.int_vec)
+        d.write_msr(s, MSR_ASYNC_PF_EN, s.en_val, area_ok=s.shared_ok)
+        vcpu.kvm.stopped = False
+        world.engine.fire(vcpu.kvm.wake)
+
+
+def sigkill(world: World, vcpus: list[Vcpu]) -> Process:
+    """The VMM dies: no vCPU runs again; kvm_destroy_vm cancels what has not started and waits for what runs.
+
+    World.vm_gone_ns is when the last vCPU was freed.  The address space goes at the same moment on all kernels: a
+    running worker holds mm_users on each, and what 5.10 and 6.1 hold for a queued one ends with its cancelling.
+    """
+    for vcpu in vcpus:
+        vcpu.kvm.error = "SIGKILL"
+        world.engine.fire(vcpu.kvm.wake)
+    for vcpu in vcpus:
+        yield from vcpu.kvm.clear(destroyed=True)
+    world.vm_gone_ns = world.engine.now

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One run of a Situation under one Timing: the parts are put together, the clock runs, what happened is returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from harness.model.delivery import ApfState, reset
+from harness.model.simulation.engine import Latch, Process, Signal, Wait
+from harness.model.simulation.host_memory import Memory
+from harness.model.simulation.host_words import HostSide
+from harness.model.simulation.kvm_vcpu import KvmVcpu
+from harness.model.simulation.probe_vcpu import ProbeVcpu
+from harness.model.simulation.situation import Situation, Step
+from harness.model.simulation.vcpu_thread import Vcpu
+from harness.model.simulation.world import World
+
+
+@dataclass(slots=True)
+class Machine:
+    """The virtual machine and its host in one run."""
+
+    world: World
+    memory: Memory
+    host: HostSide
+    finished: Signal
+    end_ns: int = -1
+
+    @property
+    def ended(self) -> bool:
+        """The guest's program has come to its end."""
+        return all(v.ended for v in self.host.vcpus)
+
+
+def run_once(situation: Situation) -> Machine:
+    """Simulate from "go" to the end of the program (or the deadline) and the settling after it."""
+    world = World(situation)
+    memory = Memory(world)
+    machine = Machine(world, memory, HostSide(world, memory), Signal())
+    world.recording = True
+    for index in range(situation.vcpus):
+        state = ApfState(
+            situation.kernel,
+            vcpu_id=index,
+            features=situation.guest.features,
+            lapic_in_kernel=situation.guest.lapic_in_kernel,
+            hlt_exits=situation.guest.hlt_exits,
+        )
+        steps = tuple(s for s in situation.steps if s.vcpu == index)
+        vcpu = Vcpu(KvmVcpu(world, memory, state, index), ProbeVcpu(steps), _starter(machine), machine.finished,
+                    peers=machine.host.vcpus)  # fmt: skip
+        machine.host.vcpus.append(vcpu)
+        world.engine.spawn(vcpu.run())
+    machine.host.restart = lambda end: _restart(machine, end)
+    machine.host.restart_one = lambda index: _restart_one(machine, index, None)
+    for at_ns, actions in situation.timed:
+        world.engine.spawn(machine.host.perform(actions), at_ns)
+    while not machine.ended and world.engine.step(situation.deadline_ns):
+        pass
+    machine.end_ns = world.engine.now
+    world.engine.run(world.engine.now + situation.settle_ns)
+    return machine
+
+
+@dataclass(slots=True)
+class _Barrier:
+    """A reset pauses all vCPUs and resumes none before each is reset (runstate.c:main_loop_should_exit, QEMU 7.2)."""
+
+    world: World
+    missing: int
+    signal: Signal = field(default_factory=Signal)
+
+    def wait(self) -> Process:
+        """One vCPU is ready; wait for the others."""
+        self.missing -= 1
+        if not self.missing:
+            self.world.engine.fire(self.signal)
+        while self.missing:
+            yield Wait(signals=(self.signal,))
+
+
+def _starter(machine: Machine) -> Callable[[Step], Latch]:
+    def start(step: Step) -> Latch:
+        end = Latch()
+        machine.world.engine.spawn(machine.host.perform(step.actions, end))
+        return end
+
+    return start
+
+
+def _restart(machine: Machine, end: Latch) -> None:
+    """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on."""
+    barrier = _Barrier(machine.world, len(machine.host.vcpus))
+    for n in range(len(machine.host.vcpus)):
+        _restart_one(machine, n, end, barrier)
+
+
+def _restart_one(machine: Machine, n: int, end: Latch | None, barrier: _Barrier | None = None) -> None:
+    """The same for one vCPU; also that of a parked fd that is used again (kvm_get_vcpu of QEMU, then a reset)."""
+    old = machine.host.vcpus[n]
+    old.kvm.stopped = True
+    machine.world.engine.fire(old.kvm.wake)
+    kvm = KvmVcpu(machine.world, machine.memory, old.kvm.state, n, wake=old.kvm.wake, flushed=old.kvm.flushed)
+    waits_for_host = old.host_end is not None
+    old.probe.lose_tasks()
+    old.timer_life += 1
+    vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, peers=machine.host.vcpus)
+    machine.host.vcpus[n] = vcpu
+    machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None, barrier))
+
+
+def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None) -> Process:
+    state = vcpu.kvm.state
+    reset(state)
+    yield from vcpu.kvm.clear()
+    if barrier is not None:
+        yield from barrier.wait()
+    state.token = state.flags = 0
+    state.req_halt = state.req_ready = state.exception_pending = False
+    state.paging = True
+    state.lapic_sw = False
+    if end is not None:
+        vcpu.host_end = end
+    yield from vcpu.run()

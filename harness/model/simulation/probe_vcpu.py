@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The probe guest's scheduler on one vCPU (docs/formats.md section 5): which item runs next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.model.events import WAKE_ALL_TOKEN
+from harness.model.simulation.situation import Step, StepKind
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One item that was started.  ``token``: it waits for this token's READY; 0: for none."""
+
+    step: Step
+    ended: bool = False
+    token: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class ProbeVcpu:
+    """Items in order; a touch that got a token is put aside, the next one starts; what READY names runs first."""
+
+    steps: tuple[Step, ...]
+    tasks: list[Task] = field(default_factory=list)
+    runnable: list[Task] = field(default_factory=list)
+    adopted: list[Task] = field(default_factory=list)  # put aside on a vCPU that went offline
+    early: set[int] = field(default_factory=set)  # READY came before its token
+    paused: int = -1  # index of the step whose pause is over
+
+    @property
+    def finished(self) -> bool:
+        """All items of this vCPU have ended, or were lost in a reset."""
+        return len(self.tasks) == len(self.steps) and all(t.ended for t in self._all)
+
+    @property
+    def waiting(self) -> bool:
+        """An item put aside waits for its READY."""
+        return any(t.token for t in self._all)
+
+    @property
+    def _all(self) -> list[Task]:
+        return self.tasks + self.adopted
+
+    def resume(self) -> Task | None:
+        """The runnable item that started first."""
+        if not self.runnable:
+            return None
+        self.runnable.sort(key=lambda t: t.step.index)
+        return self.runnable.pop(0)
+
+    def next_step(self) -> Step | None:
+        """The step that would start next; None at the end or while an item put aside says ``wait``."""
+        if len(self.tasks) == len(self.steps) or any(t.token and t.step.wait for t in self._all):
+            return None
+        step = self.steps[len(self.tasks)]
+        return None if step.kind is StepKind.WAIT and self.waiting else step
+
+    def start(self, step: Step) -> Task:
+        """The item has started."""
+        task = Task(step)
+        self.tasks.append(task)
+        return task
+
+    def put_aside(self, task: Task, token: int) -> None:
+        """#PF with the flags word set: the item waits for this token, unless its READY was there before."""
+        if token in self.early:
+            self.early.discard(token)
+            self.runnable.append(task)
+        else:
+            task.token = token
+
+    def ready(self, token: int) -> None:
+        """The READY interrupt (or the guest's own wake-all when it disables EN)."""
+        woken = [t for t in self._all if t.token and token in (WAKE_ALL_TOKEN, t.token)]
+        for task in woken:
+            task.token = 0
+            self.runnable.append(task)
+        if not woken and token not in (0, WAKE_ALL_TOKEN):
+            self.early.add(token)
+
+    def give_away(self) -> list[Task]:
+        """The vCPU went offline: what is runnable goes on elsewhere, its items count as ended here."""
+        moved = [Task(t.step) for t in self.runnable]
+        for task in self.runnable:
+            task.ended = True
+        self.runnable.clear()
+        return moved
+
+    def adopt(self, tasks: list[Task]) -> None:
+        """Tasks of a vCPU that went offline run here."""
+        self.adopted += tasks
+        self.runnable += tasks
+
+    def lose_tasks(self) -> None:
+        """The machine was reset: what was put aside is forgotten, the program goes on behind it."""
+        for task in self._all:
+            task.ended = True
+            task.token = 0
+        self.runnable.clear()
+        self.early.clear()

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A Situation in, a Prediction out.
+
+The model knows the device's delay, not how fast a machine handles an exit or starts a kworker.  So a situation is run
+under several timings, all with latencies small against the delay; what they agree on is exact, what they differ in
+is a range or a set of outcomes, with the reason.  The events are those of the first timing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.model.outcomes import UNBOUNDED, Count, Outcome
+from harness.model.simulation.machine import Machine, run_once
+from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, StepKind, Timing, with_timing
+from harness.model.simulation.world import TOTALS, Fault, ItemLog
+
+MS = 1_000_000
+TIMINGS = (
+    Timing(),
+    Timing("slow workers", worker_ns=3 * MS),
+    Timing("slow exits", exit_ns=300_000, worker_ns=5_000),
+    Timing("slow device", device_ns=12 * MS),
+    Timing("reads ending a tick apart", device_gap_ns=4 * MS),
+    Timing("read-ahead ending a tick after its target", neighbour_ns=4 * MS),
+    Timing("slow exits and workers", exit_ns=300_000, worker_ns=3 * MS, host_ns=20 * MS),
+)
+_FAULTED = (Outcome.NONE, Outcome.ERROR)
+RACE_NS = MS
+"""A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    label: str
+    machine: Machine
+
+
+def variations(situation: Situation) -> list[tuple[str, Situation]]:
+    """The runs whose results are merged, with what distinguishes each from the first."""
+    runs = [(t.name, with_timing(situation, t)) for t in TIMINGS]
+    cluster_mode = any(p.page.swap is not None for p in situation.pages) and not _uses_vma_readahead(situation)
+    if cluster_mode and situation.device.page_cluster > 0 and not situation.device.synchronous:
+        for hits in (0, 16):
+            state = replace(situation.readahead, hits=hits, last_window=0)
+            runs.append((f"the host's cluster read-ahead starts with {hits} hits", replace(situation, readahead=state)))
+    if situation.device.delay_ns < RACE_NS and not situation.device.synchronous:
+        runs.append(("reads that end before their submitter looks", _device_wins(situation)))
+    return runs
+
+
+def _device_wins(situation: Situation) -> Situation:
+    """Each time: whoever submits a read finds the page unlocked."""
+    pages = tuple(
+        replace(pool, page=replace(pool.page, swap=replace(pool.page.swap, fast=True))) if pool.page.swap else pool
+        for pool in situation.pages
+    )
+    return replace(situation, pages=pages)
+
+
+def _uses_vma_readahead(situation: Situation) -> bool:
+    return situation.device.vma_readahead and situation.vma.backing.value == "anon"
+
+
+def simulate(situation: Situation) -> Prediction:
+    """What this situation must lead to."""
+    runs = [_Run(label, run_once(varied)) for label, varied in variations(situation)]
+    first = runs[0].machine
+    items = tuple(_item(n, runs, situation) for n in range(len(situation.steps)))
+    totals = {name: _count(name, runs) for name in TOTALS}
+    totals["PGMAJ_HOST"] = Count(totals["PGMAJ"].low, UNBOUNDED, "vmstat counts the major faults of the whole host")
+    notes = tuple(dict.fromkeys(note for r in runs for note in r.machine.world.notes))
+    return Prediction(
+        kernel=situation.kernel.name,
+        items=items,
+        totals=totals,
+        events=tuple(first.world.events),
+        ends=first.ended,
+        notes=notes,
+    )
+
+
+def _range(values: list[int], runs: list[_Run]) -> Count:
+    low, high = min(values), max(values)
+    if low == high:
+        return Count.exactly(low)
+    other = next(i for i, v in enumerate(values) if v != values[0])
+    return Count(low, high, f"{values[0]}, but {values[other]} with {runs[other].label}")
+
+
+def _count(name: str, runs: list[_Run]) -> Count:
+    found = _range([r.machine.world.totals[name] for r in runs], runs)
+    for run in runs:
+        if name in run.machine.world.unbounded:
+            return Count(found.low, UNBOUNDED, run.machine.world.unbounded[name])
+    return found
+
+
+def _first_outcome(log: ItemLog) -> Outcome:
+    return log.faults[0].outcome if log.faults else Outcome.NONE
+
+
+def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPrediction:
+    step = situation.steps[position]
+    logs = [r.machine.world.items.get(step.index, ItemLog()) for r in runs]
+    outcomes = list(dict.fromkeys(_first_outcome(log) for log in logs))
+    base = logs[0]
+    deciding = base.faults[0] if base.faults else Fault(Outcome.NONE, rule="", why=_without_fault(step.kind))
+    why = deciding.why
+    if len(outcomes) > 1:
+        label = next(r.label for r, log in zip(runs, logs, strict=True) if _first_outcome(log) is not outcomes[0])
+        why += f"; or {outcomes[1]} with {label}"
+    content = next((p.content for p in situation.pages if p.gpa == step.gpa), 0)
+    reads = step.kind is StepKind.TOUCH and not step.write and base.ended
+    return ItemPrediction(
+        index=step.index,
+        vcpu=step.vcpu,
+        page=step.page,
+        outcome=outcomes[0],
+        also=tuple(outcomes[1:]),
+        faults=_range([len(log.faults) for log in logs], runs),
+        repeats=_range([_how_often(log, Outcome.REPEATED) for log in logs], runs),
+        halts=_range([_how_often(log, Outcome.HALT) for log in logs], runs),
+        tokens=tuple(f.token for f in base.faults if f.outcome is Outcome.TOKEN),
+        issuer=next((f.issuer for f in base.faults if f.issuer), ""),
+        value=content if reads else None,
+        ends=base.ended,
+        gp=base.gp,
+        rule=deciding.rule,
+        why=why,
+    )
+
+
+def _how_often(log: ItemLog, outcome: Outcome) -> int:
+    return sum(1 for f in log.faults if f.outcome is outcome)
+
+
+def _without_fault(kind: StepKind) -> str:
+    return "the guest has a mapping, or never got to it" if kind is StepKind.TOUCH else ""

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One vCPU as a process: the probe guest's program over KVM's run loop (simulate_kvm.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+from harness.model import delivery as d
+from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.simulation.engine import Latch, Process, Signal, Wait
+from harness.model.simulation.kvm_vcpu import KvmVcpu
+from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
+from harness.model.simulation.situation import Step, StepKind
+
+TIMER_VECTOR = 0x40
+"""guest-images/probe/layout.h: VEC_TIMER"""
+RESCHEDULE_VECTOR = 0xFD
+"""arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it."""
+MSR_X2APIC_SPIV = 0x80F
+AREA_ITEM = -1
+"""Log index of the accesses that the guest makes to its shared area."""
+_EN_EFFECTIVE = d.EN_ENABLED | d.EN_DELIVERY_AS_INT
+
+
+@dataclass(slots=True, eq=False)
+class Vcpu:
+    """Guest and host side of one vCPU.  ``host``: called for a HOST item, returns what says that it is over."""
+
+    kvm: KvmVcpu
+    probe: ProbeVcpu
+    host: Callable[[Step], Latch]
+    finished: Signal
+    ready_vectors: set[int] = field(default_factory=lambda: {0xF3})
+    timer_ns: int = 0
+    timer_life: int = 0
+    peers: list[Vcpu] = field(default_factory=list)
+    host_end: Latch | None = None  # the HOST item that the guest waits in ends with this
+    in_timer: bool = False  # in the handler that never returns
+    ended: bool = False
+
+    # --- the guest's program
+    def run(self) -> Process:
+        """The whole life of the vCPU from the moment the guest is let go."""
+        yield from self._boot()
+        while True:
+            yield from self._window()
+            task = self.probe.resume()
+            if task is not None:
+                yield from self._touch(task)
+                continue
+            step = self.probe.next_step()
+            if step is None:
+                if self.probe.finished:
+                    break
+                yield from self._idle()
+            elif self._pauses_first(step):
+                self.probe.paused = step.index
+                yield from self._pause(step.pause_ns)
+            else:
+                task = self.probe.start(step)
+                if step.kind is StepKind.TOUCH:
+                    yield from self._touch(task)
+                else:
+                    yield from self._perform(task)
+        self.ended = True
+        self._mode(cpl=0, interrupts=False)
+        self.kvm.world.engine.fire(self.finished)
+        yield from self._halt_for_ever()
+
+    def _pauses_first(self, step: Step) -> bool:
+        own = (StepKind.PAUSE, StepKind.PAGING)
+        return step.pause_ns > 0 and step.kind not in own and self.probe.paused != step.index
+
+    def _boot(self) -> Process:
+        """ops.c:apf_setup: INT, then EN, then the APIC if it was off."""
+        s, start = self.kvm.state, self.kvm.world.situation.guest
+        self._mode(cpl=0, interrupts=False)
+        s.lapic_sw = start.lapic_enabled
+        if start.vector:
+            self.ready_vectors.add(start.vector)
+            yield from self._wrmsr(MSR_ASYNC_PF_INT, start.vector)
+        if start.en_flags:
+            yield from self._wrmsr(MSR_ASYNC_PF_EN, start.en_flags, area_ok=start.area_ok)
+        if not start.lapic_enabled:
+            yield from self._lapic(True)
+        yield from self._exit()
+        if self.host_end:  # the machine was reset while the guest waited in a HOST item
+            yield from self._host_wait(self.host_end)
+
+    # --- guest mode
+    def _mode(self, *, cpl: int, interrupts: bool, shadow: bool = False) -> None:
+        s = self.kvm.state
+        s.cpl, s.interrupts, s.shadow = cpl, interrupts, shadow
+
+    def _exit(self) -> Generator[Wait, None, None]:
+        """One exit and the way back into the guest."""
+        yield from self.kvm.enter()
+
+    def _window(self) -> Generator[Wait, None, None]:
+        """sti; cli: requests of KVM are served and interrupts taken."""
+        self._mode(cpl=0, interrupts=True)
+        yield from self._settle()
+        self._mode(cpl=0, interrupts=False)
+
+    def _settle(self) -> Generator[Wait, None, None]:
+        """Serve everything that ends guest mode now, and take the interrupts that can be taken."""
+        s = self.kvm.state
+        while True:
+            if s.req_ready or s.req_halt or s.halted or self.kvm.stopped or self.kvm.error:
+                yield from self._exit()
+                continue
+            vector = self.kvm.deliverable()
+            if not vector:
+                return
+            self.kvm.irr.discard(vector)
+            yield from self._interrupt(vector)
+
+    def _interrupt(self, vector: int) -> Generator[Wait, None, None]:
+        """The handler, IF=0; what it interrupted goes on afterwards."""
+        s, start = self.kvm.state, self.kvm.world.situation.guest
+        before, nested = (s.cpl, s.interrupts), s.guest_mode
+        s.guest_mode = False
+        self._mode(cpl=0, interrupts=False)
+        self.kvm.leave()
+        self.kvm.world.emit(Event(Kind.VIRQ, self.kvm.index, value=vector))
+        yield from self._exit()
+        if vector in self.ready_vectors:
+            self.probe.ready(s.token)
+            if start.ack and start.ack_first:
+                yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1)
+            if start.zero_token:
+                s.token = 0
+            if start.ack and not start.ack_first:
+                yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1)
+        elif vector == TIMER_VECTOR and start.timer_never_returns and not self.in_timer:
+            self.in_timer = True
+            while True:
+                yield from self._idle()
+        self._mode(cpl=before[0], interrupts=before[1])
+        s.guest_mode = nested
+
+    def _wait_until(self, until_ns: int, *signals: Signal) -> Generator[Wait, None, bool]:
+        """The guest loops without exits until a time or a signal; False: something else ended guest mode."""
+        yield Wait(until_ns=until_ns, signals=(self.kvm.wake, *signals))
+        yield from self._settle()
+        return 0 <= until_ns <= self.kvm.world.engine.now
+
+    def _pause(self, length_ns: int, *, interrupts: bool = True) -> Generator[Wait, None, None]:
+        until = self.kvm.world.engine.now + length_ns
+        self._mode(cpl=0, interrupts=interrupts)
+        yield from self._settle()
+        while self.kvm.world.engine.now < until:
+            yield from self._wait_until(until)
+        self._mode(cpl=0, interrupts=False)
+
+    def _idle(self) -> Generator[Wait, None, None]:
+        """sched.c:idle: HLT with IF=1, or a loop, until an item is runnable."""
+        while not self.probe.runnable:
+            self._mode(cpl=0, interrupts=True)
+            if self.kvm.world.situation.guest.idle == "hlt" and self.kvm.state.hlt_exits:
+                yield from self._settle()
+                if self.probe.runnable:
+                    break
+                self.kvm.state.hlt = True
+                yield from self._exit()
+                yield from self._settle()
+            else:
+                yield from self._settle()
+                if not self.probe.runnable:
+                    yield from self._wait_until(-1)
+        self._mode(cpl=0, interrupts=False)
+
+    def _halt_for_ever(self) -> Process:
+        """cli; hlt: ready events are still consumed, interrupts stay pending."""
+        while True:
+            self.kvm.state.hlt = True
+            yield from self._exit()
+
+    # --- items
+    def _touch(self, task: Task) -> Generator[Wait, None, None]:
+        """Run the access until it retires or gets a token."""
+        kvm, step = self.kvm, task.step
+        s = kvm.state
+        if step.no_paging and d.set_paging(s, False):
+            yield from kvm.clear(by_paging=True)
+        self._mode(cpl=0 if step.no_paging else step.cpl, interrupts=step.interrupts or step.shadow, shadow=step.shadow)
+        s.guest_mode, s.l1_intercepts_interrupts = step.nested, step.l1_intercepts
+        done = False
+        while not done:
+            if not step.shadow or kvm.world.item(step.index).faults:
+                yield from self._settle()
+            if kvm.memory.mapped(step.gpa, write=step.write):
+                done = True
+                break
+            s.event_injected = step.in_delivery
+            yield from kvm.page_fault(step)
+            s.event_injected = False
+            yield from kvm.enter()
+            if kvm.emulated:
+                kvm.emulated = False
+                break
+            if kvm.token is not None:
+                token, kvm.token = kvm.token.token, None
+                yield from self._read_area()
+                s.flags = 0
+                self.probe.put_aside(task, token)
+                s.guest_mode = False
+                if not step.no_paging:
+                    self._mode(cpl=0, interrupts=False)
+                    return
+                while task.token:
+                    yield from self._await_token(task)
+                self._mode(cpl=0, interrupts=step.interrupts)
+        s.guest_mode = False
+        self._mode(cpl=0, interrupts=False)
+        task.ended = True
+        kvm.world.item(step.index).ended = True
+        if step.no_paging:
+            if d.set_paging(s, True):
+                yield from kvm.clear(by_paging=True)
+            yield from self._exit()
+
+    def _read_area(self) -> Generator[Wait, None, None]:
+        """trap64.c reads and clears the flags word, with IF=0: a fault of the guest if its mapping is gone."""
+        gpa = self.kvm.world.situation.guest.area_gpa
+        if not gpa:
+            return
+        self._mode(cpl=0, interrupts=False)
+        while not self.kvm.memory.mapped(gpa, write=True) and not self.kvm.error:
+            yield from self.kvm.page_fault(Step(AREA_ITEM, StepKind.TOUCH, gpa=gpa, write=True, interrupts=False))
+            yield from self._exit()
+
+    def _await_token(self, task: Task) -> Generator[Wait, None, None]:
+        """trap32.c:await_ready: with paging off the handler itself waits."""
+        self._mode(cpl=0, interrupts=True)
+        self.kvm.state.hlt = True
+        yield from self._exit()
+        yield from self._settle()
+        if not task.token and task in self.probe.runnable:
+            self.probe.runnable.remove(task)
+
+    def _perform(self, task: Task) -> Generator[Wait, None, None]:
+        """The ops that end where they start (ops.c:perform), with IF=0 except where they say otherwise."""
+        kvm, step = self.kvm, task.step
+        s, world = kvm.state, kvm.world
+        if step.kind is StepKind.WRMSR:
+            good = yield from self._wrmsr(step.msr, step.value, area_ok=step.area_ok)
+            world.item(step.index).gp = not good
+        elif step.kind is StepKind.LAPIC:
+            yield from self._lapic(bool(step.value))
+        elif step.kind is StepKind.PAGING:
+            if d.set_paging(s, False):
+                yield from kvm.clear(by_paging=True)
+            if not step.value:
+                yield from self._pause(step.pause_ns, interrupts=step.interrupts)
+            if d.set_paging(s, True):
+                yield from kvm.clear(by_paging=True)
+            yield from self._exit()
+        elif step.kind is StepKind.TIMER:
+            self._timer(step.value * 1000)
+        elif step.kind is StepKind.CLEAR_TOKEN:
+            s.token = 0
+        elif step.kind is StepKind.PAUSE:
+            yield from self._pause(step.pause_ns, interrupts=step.interrupts)
+        elif step.kind is StepKind.OFFLINE:
+            yield from self._wrmsr(MSR_ASYNC_PF_EN, 0)
+            peer = self.peers[step.value]
+            peer.probe.adopt(self.probe.give_away())
+            peer.kvm.timer_tick(RESCHEDULE_VECTOR)
+        elif step.kind is StepKind.HOST:
+            yield from self._host_wait(self.host(step))
+        task.ended = True
+        world.item(step.index).ended = True
+
+    def _host_wait(self, end: Latch) -> Generator[Wait, None, None]:
+        """ops.c:host_wait: a loop with IF=1 until the agent hands back."""
+        self.host_end = end
+        self._mode(cpl=0, interrupts=True)
+        yield from self._settle()
+        while not end.over:
+            yield from self._wait_until(-1, end.signal)
+        self.host_end = None
+        self._mode(cpl=0, interrupts=False)
+
+    def _wrmsr(self, msr: int, value: int, *, area_ok: bool = True) -> Generator[Wait, None, bool]:
+        """ops.c:write_msr; a guest that disables EN wakes its own waiting items, as Linux does."""
+        good = yield from self.kvm.write_msr(msr, value, area_ok=area_ok)
+        if msr == MSR_ASYNC_PF_INT and good and value & 0xFF >= 32:
+            self.ready_vectors.add(value & 0xFF)
+        if msr == MSR_ASYNC_PF_EN and good and value & _EN_EFFECTIVE != _EN_EFFECTIVE:
+            self.probe.ready(WAKE_ALL_TOKEN)
+        yield from self._exit()
+        return good
+
+    def _lapic(self, on: bool) -> Generator[Wait, None, None]:
+        """cpu.c:apic_enable: SPIV bit 8; the LVT timer is masked while it is clear."""
+        self.kvm.leave()
+        self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=MSR_X2APIC_SPIV, data=0xFF | on << 8))
+        d.set_lapic_software_enable(self.kvm.state, on)
+        yield from self._exit()
+
+    def _timer(self, period_ns: int) -> None:
+        """A periodic LAPIC timer."""
+        self.timer_life += 1
+        self.timer_ns = period_ns
+        if period_ns:
+            self.kvm.world.engine.spawn(self._ticks(self.timer_life, period_ns), period_ns)
+
+    def _ticks(self, life: int, period_ns: int) -> Process:
+        while life == self.timer_life:
+            self.kvm.timer_tick(TIMER_VECTOR)
+            yield Wait(until_ns=self.kvm.world.engine.now + period_ns)

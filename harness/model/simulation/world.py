@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the parts of the simulation share: clock, event stream, totals, the swap device, the log of what items met."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from harness.errors import ModelError
+from harness.model.events import Event, Kind
+from harness.model.outcomes import Outcome
+from harness.model.simulation.engine import MS, Engine, Signal
+from harness.model.simulation.situation import Device, Situation
+
+MAX_EVENTS = 50_000
+"""Some forty times what the largest scenario has; a prediction holds up to nine runs in memory."""
+
+TOTAL_OF_KIND = {
+    Kind.PF: "PF",
+    Kind.TRY: "TRY",
+    Kind.NP: "NP",
+    Kind.REP: "REP",
+    Kind.DONE: "DONE",
+    Kind.INJ: "INJ",
+}
+TOTALS = (
+    "PF", "TRY", "NP", "NPt", "NPh", "REP", "FAIL", "DONE", "RDY", "RDY_ALL", "INJ", "ACC", "ACK", "PF_GUEST",
+    "MAJ_V", "MIN_V", "MAJ_W", "MIN_W", "PGMAJ", "PSWPIN", "RA", "RAH", "SWPIN_ZERO", "BIO_V", "BIO_W", "BIO_OTHER",
+    "READ_V", "READ_W", "READ_OTHER", "FAST", "MINOR", "SYNC", "BLOCK", "MAJ_OTHER", "RECLAIM_V", "RECLAIM_W",
+)  # fmt: skip
+"""Every key of Prediction.totals but PGMAJ_HOST, PGMAJ as /proc/vmstat shows it: of the whole host.
+
+READ_*: pages read from the device by vCPU threads (V), kworkers (W) and others; BIO_*: their bios.  ACC: interrupts of
+the ready vector, those of wake-alls (RDY_ALL) included; RDY: without these.  FAST, MINOR, SYNC, BLOCK: page faults by
+what became of them in V.  MAJ_OTHER: of threads of the VMM that are no vCPU.  RECLAIM_*: charges of one page that found
+memory.max reached, so that this thread reclaimed (each one at least one mm_vmscan_memcg_reclaim_begin).
+"""
+
+
+@dataclass(slots=True, eq=False)
+class Fault:
+    """One kvm_page_fault of an item: what became of it, who reads the page, which test decided."""
+
+    outcome: Outcome
+    issuer: str = ""
+    token: int = 0
+    rule: str = ""
+    why: str = ""
+
+
+@dataclass(slots=True)
+class ItemLog:
+    """What one item met, in order."""
+
+    faults: list[Fault] = field(default_factory=list)
+    ended: bool = False
+    gp: bool = False
+
+
+@dataclass(slots=True)
+class DelayDevice:
+    """Reads end ``delay_ns`` after submission, any number at once, or when another table is loaded."""
+
+    device: Device
+    delay_ns: int
+    normal_ns: int
+    loaded: Signal = field(default_factory=Signal)
+    last_end_ns: int = -(1 << 62)
+
+
+@dataclass(slots=True)
+class World:
+    """Shared state of one run."""
+
+    situation: Situation
+    engine: Engine = field(default_factory=Engine)
+    events: list[Event] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+    items: dict[int, ItemLog] = field(default_factory=dict)
+    recording: bool = False  # False while the guest boots: nothing is counted
+    unbounded: dict[str, str] = field(default_factory=dict)  # total -> why it has no upper bound
+    notes: list[str] = field(default_factory=list)
+    vm_gone_ns: int = -1  # when kvm_destroy_vm was through and the address space gone; -1: it was not called
+    changed: Signal = field(default_factory=Signal)  # anything that a waiting host action may look at
+
+    def emit(self, event: Event) -> None:
+        """Append an event with the time of now, and count it.
+
+        :raise ModelError: more events than any plan is meant to have.
+        """
+        if not self.recording:
+            return
+        if len(self.events) >= MAX_EVENTS:
+            raise ModelError(
+                f"more than {MAX_EVENTS} events in the first {self.engine.now // MS} ms",
+                hint="a timer of a shorter period than its handling, or a pause of many periods?",
+            )
+        event.t_ns = self.engine.now
+        self.events.append(event)
+        name = TOTAL_OF_KIND.get(event.kind)
+        if name:
+            self.totals[name] += 1
+        self.engine.fire(self.changed)
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Move a total that has no event of its own."""
+        if self.recording:
+            self.totals[name] += n
+
+    def item(self, index: int) -> ItemLog:
+        """The log of an item."""
+        return self.items.setdefault(index, ItemLog())

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Faults of file and shmem mappings in 5.10, 6.1 and 6.12 (mm/memory.c:do_fault, mm/filemap.c, mm/shmem.c)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.model import readahead as ra
+from harness.model.pages import Backing, Folio, Lock, Pte, read_submitted
+from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_allow_retry_first
+from harness.model.walk.steps import Context, Mark, Read, Steps, kernel_function
+from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead, wait_until_unlocked
+from harness.model.walk.write_protect import handle_userfault, userfault_missing, wp_page_shared
+
+DONE = VM_FAULT_ERROR | VmFault.NOPAGE | VmFault.RETRY
+
+
+@kernel_function("mm/memory.c")
+def do_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """Read, private write or shared write."""
+    if ctx.page.vma.backing is Backing.PFNMAP:
+        ctx.change(pte=Pte.WRITABLE if ctx.page.vma.writable else Pte.READ_ONLY)
+        ctx.step("the driver's fault handler", "inserts the PFN", "may sleep; the flags do not reach it here")
+        return VmFault.NOPAGE
+    if FaultFlag.WRITE not in flags:
+        return (yield from do_read_fault(ctx, flags))
+    if ctx.page.vma.backing is Backing.FILE_PRIVATE:
+        return (yield from do_cow_fault(ctx, flags))
+    return (yield from do_shared_fault(ctx, flags))
+
+
+@kernel_function("mm/memory.c")
+def do_read_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """Map what the cache has around the address; else ask the VMA's fault handler."""
+    folio = ctx.page.folio
+    if ctx.env.fault_around and not ctx.page.vma.userfaultfd and ctx.page.swap is None:
+        if folio is not None and folio.uptodate and folio.lock is Lock.NO and not (folio.readahead or folio.hwpoison):
+            _map_read(ctx)
+            ctx.step("do_fault_around", "VM_FAULT_NOPAGE", "uptodate and unlocked in the page cache: mapped")
+            return VmFault.NOPAGE
+        ctx.step("do_fault_around", "nothing mapped here", "not uptodate, locked, PG_readahead, or not cached")
+    ret = yield from __do_fault(ctx, flags)
+    if ret & DONE:
+        return ret
+    _map_read(ctx)
+    ctx.step("finish_fault", "mapped", "for reading")
+    return ret
+
+
+def _map_read(ctx: Context) -> None:
+    vma = ctx.page.vma
+    if ctx.page.pte is not Pte.NONE:
+        return  # somebody else was faster
+    plain = vma.backing is Backing.SHMEM or (vma.backing is Backing.FILE_SHARED and not vma.page_mkwrite)
+    ctx.change(pte=Pte.WRITABLE if plain and vma.writable else Pte.READ_ONLY)
+
+
+@kernel_function("mm/memory.c")
+def do_cow_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """Private write: copy the file's page to a new anonymous one."""
+    if not ctx.charge():
+        ctx.step("alloc and charge the copy", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
+        return VmFault.OOM
+    ret = yield from __do_fault(ctx, flags)
+    if ret & DONE:
+        return ret
+    if ctx.page.pte is not Pte.NONE:
+        ctx.step("PTE", "no longer empty", "somebody else was faster")
+        return ret
+    ctx.change(pte=Pte.WRITABLE, folio=Folio())
+    ctx.step("copy_user_highpage", "private anonymous copy", "the mapping is private and the access a write")
+    return ret
+
+
+@kernel_function("mm/memory.c")
+def do_shared_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """Shared write: page_mkwrite, then map writable."""
+    ret = yield from __do_fault(ctx, flags)
+    if ret & DONE:
+        return ret
+    ctx.step("write to a shared mapping", "do_page_mkwrite", "then mapped writable")
+    yield from wp_page_shared(ctx)
+    return ret
+
+
+@kernel_function("mm/memory.c")
+def __do_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """vma->vm_ops->fault."""
+    shmem = ctx.page.vma.backing is Backing.SHMEM
+    ret = yield from (shmem_fault(ctx, flags) if shmem else filemap_fault(ctx, flags))
+    if not ret & DONE and ctx.page.folio is not None and ctx.page.folio.hwpoison:
+        ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the page of the cache is poisoned", Mark.REFUSED)
+        return VmFault.HWPOISON
+    return ret
+
+
+@kernel_function("mm/filemap.c")
+def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """Find the page in the page cache, or read it."""
+    if ctx.page.beyond_eof:
+        ctx.step("index beyond i_size", "VM_FAULT_SIGBUS", "the file was truncated", Mark.REFUSED)
+        return VmFault.SIGBUS
+    ret, dropped = VmFault(0), False
+    if ctx.page.folio is not None:
+        ctx.step("filemap_get_folio", "hit", "not major")
+        if FaultFlag.TRIED not in flags:
+            dropped = yield from do_async_mmap_readahead(ctx, flags)
+    else:
+        if FaultFlag.MINOR in flags:
+            ctx.step("FAULT_FLAG_MINOR and not in the page cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
+                     "a major fault is refused before the read-ahead and before PGMAJFAULT", Mark.REFUSED)  # fmt: skip
+            return REFUSED
+        ret = VmFault.MAJOR
+        ctx.count(pgmaj=1)
+        ctx.step("filemap_get_folio", "miss: VM_FAULT_MAJOR, PGMAJFAULT+1", "do_sync_mmap_readahead")
+        dropped = yield from do_sync_mmap_readahead(ctx, flags)
+        if ctx.page.folio is None:
+            if not ctx.charge():
+                ctx.step("__filemap_get_folio(FGP_CREAT)", "VM_FAULT_OOM", "no page for the page cache", Mark.REFUSED)
+                return VmFault.RETRY if dropped else VmFault.OOM
+            ctx.change(folio=Folio(uptodate=False))
+            ctx.step("__filemap_get_folio(FGP_CREAT)", "new, unlocked, not uptodate", "no read-ahead was done")
+    while True:
+        locked, dropped = yield from lock_folio_maybe_drop_mmap(ctx, flags, dropped)
+        if not locked:
+            return ret | VmFault.RETRY
+        folio = ctx.page.folio
+        if folio is None:
+            ctx.step("folio->mapping", "truncated meanwhile", "the fault is taken again")
+            return VmFault.RETRY if dropped else VmFault(0)
+        if folio.uptodate:
+            break
+        done = yield from filemap_read_folio(ctx, flags, dropped)
+        if done is not None:
+            return ret | done
+    if dropped:
+        ctx.step("mmap_lock was dropped", "VM_FAULT_RETRY", "the VMA may have changed")
+        return ret | VmFault.RETRY
+    ctx.step("folio uptodate and locked", "VM_FAULT_LOCKED", "to be mapped")
+    return ret | VmFault.LOCKED
+
+
+@kernel_function("mm/filemap.c")
+def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
+    """Read around a miss, from this thread.  True if mmap_lock was dropped for it."""
+    yield from ()
+    vma, env = ctx.page.vma, ctx.env
+    window, ctx.readahead = ra.file_window(
+        ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages, rand_read=vma.rand_read,
+        seq_read=vma.seq_read,
+    )  # fmt: skip
+    if not window.size:
+        ctx.step("VM_RAND_READ, ra_pages == 0 or mmap_miss > MMAP_LOTSAMISS", "no read-ahead", "mmap_lock stays held")
+        return False
+    dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
+    if ctx.charge(len(window.pages)):
+        ctx.page = read_submitted(ctx.page)
+        ctx.own_read = True
+        ctx.read(Read.of_window(ctx.thread, "index", window))
+    ctx.step("read-around", f"{len(window.pages)} page(s) in flight",
+             "mmap_lock is dropped first" if dropped else "mmap_lock stays held")  # fmt: skip
+    return dropped
+
+
+@kernel_function("mm/filemap.c")
+def do_async_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
+    """A hit takes a miss back; on PG_readahead the next window is submitted.  True if mmap_lock was dropped for it."""
+    yield from ()
+    folio, env = ctx.page.folio, ctx.env
+    assert folio is not None
+    if ctx.page.vma.rand_read or not env.ra_pages:
+        ctx.step("VM_RAND_READ or ra_pages == 0", "nothing", "read-ahead is off")
+        return False
+    ctx.readahead = ra.file_hit(ctx.readahead, tried=False)
+    if not folio.readahead:
+        ctx.step("folio_test_readahead", "no", "mmap_miss-1")
+        return False
+    ctx.change(folio=replace(folio, readahead=False))
+    window, ctx.readahead = ra.file_marker_hit(ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages)
+    if window.pages:
+        ctx.read(Read.of_window(ctx.thread, "index", window))
+    dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
+    ctx.step("folio_test_readahead", f"{len(window.pages)} page(s) in flight", "submitted here, not waited for")
+    return dropped
+
+
+@kernel_function("mm/filemap.c")
+def lock_folio_maybe_drop_mmap(ctx: Context, flags: FaultFlag, dropped: bool) -> Steps[tuple[bool, bool]]:
+    """Lock the folio; returns (locked, mmap_lock dropped)."""
+    if not ctx.page.locked:
+        ctx.step("folio_trylock", "locked", "nobody held it")
+        return True, dropped
+    if FaultFlag.RETRY_NOWAIT in flags:
+        ctx.step("folio_trylock fails, FAULT_FLAG_RETRY_NOWAIT", "VM_FAULT_RETRY", "V does not want to wait",
+                 Mark.REFUSED)  # fmt: skip
+        return False, dropped
+    dropped = dropped or fault_flag_allow_retry_first(flags)
+    ctx.step("folio_trylock fails", "__folio_lock", "mmap_lock is dropped" if dropped else "mmap_lock is held")
+    yield from wait_until_unlocked(ctx, mmap_lock_held=not dropped)
+    return True, dropped
+
+
+@kernel_function("mm/filemap.c")
+def filemap_read_folio(ctx: Context, flags: FaultFlag, dropped: bool) -> Steps[VmFault | None]:
+    """page_not_uptodate: read this one page and wait, whatever the flags say.  None: look at the page again."""
+    dropped = dropped or (fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags)
+    ctx.page = read_submitted(ctx.page)
+    ctx.own_read = True
+    index = ctx.page.index
+    ctx.read(Read(ctx.thread, "index", index, (index,), synchronous=True))
+    ctx.step("folio not uptodate", "read it and wait", "FAULT_FLAG_RETRY_NOWAIT is not consulted here")
+    yield from wait_until_unlocked(ctx, mmap_lock_held=not dropped)
+    if dropped:
+        return VmFault.RETRY
+    if ctx.page.folio is not None and not ctx.page.folio.uptodate:
+        ctx.step("the read failed", "VM_FAULT_SIGBUS", "nothing to map", Mark.REFUSED)
+        return VmFault.SIGBUS
+    return None
+
+
+@kernel_function("mm/shmem.c")
+def shmem_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """shmem_get_folio_gfp: page cache, swap, or a new page; waits for locks whatever the flags say."""
+    if ctx.page.beyond_eof:
+        ctx.step("index beyond i_size", "VM_FAULT_SIGBUS", "the file was truncated", Mark.REFUSED)
+        return VmFault.SIGBUS
+    if ctx.page.swap is not None:
+        return (yield from shmem_swapin_folio(ctx, flags))
+    if ctx.page.folio is not None:
+        ctx.step("page cache", "hit", "folio_lock, which waits unconditionally")
+        yield from wait_until_unlocked(ctx, mmap_lock_held=True)
+        return VmFault.LOCKED
+    if userfault_missing(ctx.page):
+        return (yield from handle_userfault(ctx, flags))
+    if not ctx.charge():
+        ctx.step("shmem_alloc_and_acct_folio", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
+        return VmFault.OOM
+    ctx.change(folio=Folio())
+    ctx.step("hole", "a new page", "allocated, for a read too: minor")
+    return VmFault.LOCKED
+
+
+@kernel_function("mm/shmem.c")
+def shmem_swapin_folio(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """A swapped page of shmem (5.10: shmem_swapin_page): always cluster mode, and a blocking lock."""
+    ret = VmFault(0)
+    if not (yield from swap_cache_get_folio(ctx, vma_mode=False)):
+        if FaultFlag.MINOR in flags and ctx.kernel.shmem_minor_hook:
+            ctx.step("FAULT_FLAG_MINOR and not in the swap cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
+                     "the series' hook in shmem refuses", Mark.REFUSED)  # fmt: skip
+            return REFUSED
+        ret = VmFault.MAJOR
+        ctx.count(pgmaj=1)
+        ctx.step("not in the swap cache", "VM_FAULT_MAJOR, PGMAJFAULT+1", "shmem_swapin")
+        if not (yield from swap_cluster_readahead(ctx)):
+            ctx.step("shmem_swapin", "-ENOMEM: VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
+            return VmFault.OOM
+    ctx.step("folio_lock", "waits if it must", "the fault flags are not consulted: never VM_FAULT_RETRY")
+    yield from wait_until_unlocked(ctx, mmap_lock_held=True)
+    folio = ctx.page.folio
+    if folio is not None and not folio.uptodate:
+        ctx.step("folio_test_uptodate", "-EIO: VM_FAULT_SIGBUS", "the read failed", Mark.REFUSED)
+        return ret | VmFault.SIGBUS
+    if folio is not None:
+        ctx.change(folio=replace(folio, readahead=False), swap=None)
+        ctx.step("shmem_add_to_page_cache", "in the page cache", "the slot is freed")
+    return ret | VmFault.LOCKED

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Swap-in of 5.10, 6.1 and 6.12: do_swap_page and what it calls (mm/memory.c, mm/swap_state.c, mm/page_io.c)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.model import readahead as ra
+from harness.model.pages import Backing, Folio, Lock, Pte, SwapSlot, read_completed, read_submitted
+from harness.model.walk.flags import FaultFlag, VmFault, fault_flag_allow_retry_first
+from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, kernel_function
+from harness.model.walk.write_protect import do_wp_page
+
+REFUSED = VmFault.MAJOR | VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV | VmFault.HWPOISON | (
+    VmFault.HWPOISON_LARGE | VmFault.FALLBACK
+)  # fmt: skip
+"""VM_FAULT_MAJOR | VM_FAULT_ERROR: what the noio series returns for a refused major fault; ERROR is a mask."""
+
+
+def wait_until_unlocked(ctx: Context, *, mmap_lock_held: bool) -> Steps[None]:
+    """Sleep while PG_locked is held, by a read in flight (own or not) or for another reason."""
+    while ctx.page.folio is not None and ctx.page.folio.lock is not Lock.NO:
+        kind = WaitKind.PAGE_LOCK
+        if ctx.page.folio.lock is Lock.READ:
+            kind = WaitKind.OWN_READ if ctx.own_read else WaitKind.OTHERS_READ
+        yield ctx.sleep(kind, mmap_lock_held=mmap_lock_held)
+
+
+def wait_until_migrated(ctx: Context) -> Steps[None]:
+    """Sleep, with mmap_lock held, until the migration entry is a PTE again."""
+    while ctx.page.pte is Pte.MIGRATION:
+        yield ctx.sleep(WaitKind.MIGRATION, mmap_lock_held=True)
+
+
+def slot(ctx: Context) -> SwapSlot:
+    """The page's swap slot, where the caller knows that there is one."""
+    assert ctx.page.swap is not None
+    return ctx.page.swap
+
+
+@kernel_function("mm/memory.c")
+def do_swap_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """The PTE is not present and not empty: a swap entry, or something that only looks like one."""
+    if ctx.page.pte is Pte.MIGRATION:
+        yield from migration_entry_wait(ctx)
+        return VmFault(0)
+    if ctx.page.pte is Pte.HWPOISON:
+        ctx.step("is_hwpoison_entry", "VM_FAULT_HWPOISON", "the page was poisoned: nothing to read", Mark.REFUSED)
+        return VmFault.HWPOISON
+    ret = VmFault(0)
+    cached = yield from swap_cache_get_folio(ctx, vma_mode=ctx.env.vma_readahead)
+    if not cached:
+        if FaultFlag.MINOR in flags:
+            ctx.step("FAULT_FLAG_MINOR and not in the swap cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
+                     "a major fault is refused before the read and before PGMAJFAULT", Mark.REFUSED)  # fmt: skip
+            return REFUSED
+        if slot(ctx).synchronous and slot(ctx).count == 1:
+            present = yield from swapin_sync(ctx)
+        else:
+            present = yield from swapin_readahead(ctx)
+        if not present:
+            ctx.step("folio == NULL", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
+            return VmFault.OOM
+        ret = VmFault.MAJOR
+        ctx.count(pgmaj=1)
+        ctx.step("had to read the page from the swap area", "VM_FAULT_MAJOR, PGMAJFAULT+1",
+                 "counted where the read is submitted, in this thread")  # fmt: skip
+    else:
+        ctx.step("folio found in the swap cache", "not major", "no read to submit")
+        if ctx.page.folio is not None and ctx.page.folio.hwpoison:
+            ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the cached page is poisoned", Mark.REFUSED)
+            return VmFault.HWPOISON
+    if not (yield from folio_lock_or_retry(ctx, flags)):
+        return ret | VmFault.RETRY
+    if ctx.page.pte is not Pte.SWAP or ctx.page.folio is None:
+        ctx.step("pte_same", "no", "somebody else has handled the fault meanwhile")
+        return ret
+    if not ctx.page.folio.uptodate:
+        ctx.step("folio_test_uptodate", "no: VM_FAULT_SIGBUS", "the read failed", Mark.REFUSED)
+        return VmFault.SIGBUS
+    return ret | (yield from _map_swapped(ctx, flags))
+
+
+def _map_swapped(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """The tail of do_swap_page: the PTE is made, for a write by way of do_wp_page where the page is not exclusive."""
+    folio, swap = ctx.page.folio, slot(ctx)
+    assert folio is not None
+    write = FaultFlag.WRITE in flags
+    kept = Folio(writeback=folio.writeback, ksm=swap.ksm)
+    exclusive = swap.count == 1 and not swap.ksm
+    if write and exclusive and ctx.page.vma.writable:
+        # folio_free_swap refuses while the folio is under writeback.
+        ctx.change(pte=Pte.WRITABLE, folio=kept, swap=swap if folio.writeback else None)
+        ctx.step("exclusive, write fault", "mapped writable", "the slot is freed" if not folio.writeback else
+                 "under writeback: the slot is kept")  # fmt: skip
+        return VmFault(0)
+    ctx.change(pte=Pte.READ_ONLY, folio=kept, swap=None if swap.synchronous and swap.count == 1 else swap)
+    ctx.step("write fault on an exclusive folio", "no: mapped read-only", "the slot and the swap cache are kept")
+    if write:
+        return (yield from do_wp_page(ctx, flags))
+    return VmFault(0)
+
+
+@kernel_function("mm/migrate.c")
+def migration_entry_wait(ctx: Context) -> Steps[None]:
+    """Sleeps until the entry is a PTE again; FAULT_FLAG_RETRY_NOWAIT is not consulted."""
+    ctx.step("is_migration_entry", "wait", "the flags are not consulted here")
+    yield from wait_until_migrated(ctx)
+
+
+@kernel_function("mm/swap_state.c")
+def swap_cache_get_folio(ctx: Context, *, vma_mode: bool) -> Steps[bool]:
+    """Look into the swap cache; a hit keeps the read-ahead statistics (5.10: lookup_swap_cache)."""
+    yield from ()
+    folio = ctx.page.folio
+    if folio is None:
+        ctx.step("folio in the swap cache?", "miss", "it is only on the device")
+        return False
+    vpn = ctx.page.vpn if vma_mode and ctx.page.vma.backing is not Backing.SHMEM else None
+    ctx.readahead = ra.cache_hit(ctx.readahead, vpn=vpn, flagged=folio.readahead)
+    if folio.readahead:
+        ctx.count(rah=1)
+        ctx.change(folio=replace(folio, readahead=False))
+    ctx.step("folio in the swap cache?", "hit" + (" with PG_readahead" if folio.readahead else ""),
+             "one hit for the next window" if folio.readahead else "no hit is counted")  # fmt: skip
+    return True
+
+
+@kernel_function("mm/memory.c", "do_swap_page: skip swapcache")
+def swapin_sync(ctx: Context) -> Steps[bool]:
+    """SWP_SYNCHRONOUS_IO and swap count 1: the page is read past the swap cache, the flags are not consulted."""
+    if not ctx.charge():
+        return False
+    what = "a large folio is possible" if ctx.kernel.large_folio_swapin else "one page"
+    ctx.step("SWP_SYNCHRONOUS_IO and __swap_count == 1", "skip the swap cache", what)
+    ctx.change(folio=Folio(uptodate=False, lock=Lock.READ))
+    yield from swap_readpage(ctx, ra.Window(1, (ctx.page.vpn,), ctx.page.vpn), "vpn", synchronous=True)
+    return True
+
+
+@kernel_function("mm/swap_state.c")
+def swapin_readahead(ctx: Context) -> Steps[bool]:
+    """Choose the mode: per-VMA unless a rotational device is active or the system says no."""
+    mode = "swap_vma_readahead" if ctx.env.vma_readahead else "swap_cluster_readahead"
+    ctx.step("swap_use_vma_readahead()", str(ctx.env.vma_readahead), mode)
+    if ctx.env.vma_readahead:
+        return (yield from swap_vma_readahead(ctx))
+    return (yield from swap_cluster_readahead(ctx))
+
+
+@kernel_function("mm/swap_state.c")
+def swap_vma_readahead(ctx: Context) -> Steps[bool]:
+    """Read the swapped pages around the address."""
+    page, env = ctx.page, ctx.env
+    window, ctx.readahead = ra.vma_window(
+        ctx.readahead, page.vpn, env.page_cluster, env.neighbours, vma_start=page.vma.start, vma_end=page.vma.end
+    )
+    return (yield from _read_window(ctx, window, "vpn"))
+
+
+@kernel_function("mm/swap_state.c")
+def swap_cluster_readahead(ctx: Context) -> Steps[bool]:
+    """Read the aligned block of slots around the entry."""
+    env, offset = ctx.env, slot(ctx).offset
+    window, ctx.readahead = ra.cluster_window(
+        ctx.readahead, offset, env.page_cluster, env.neighbours, last_slot=env.last_slot
+    )
+    if ctx.kernel.congested_single_page and env.congested and window.size > 1:
+        ctx.step("inode_read_congested", "yes", "only the target is read, and that synchronously")
+        window = ra.Window(1, (offset,), offset)
+    return (yield from _read_window(ctx, window, "slot"))
+
+
+def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
+    if not ctx.charge(len(window.pages)):
+        return False
+    poll = ctx.kernel.do_poll and window.size == 1
+    ctx.step("read-ahead window", f"{window.size} page(s), {len(window.pages)} to read",
+             "do_poll: a single page is read synchronously" if poll else "read_swap_cache_async for each")  # fmt: skip
+    ctx.page = read_submitted(ctx.page)
+    ctx.own_read = True
+    ctx.count(ra=len(window.flagged))
+    yield from swap_readpage(ctx, window, unit, synchronous=poll)
+    return True
+
+
+@kernel_function("mm/page_io.c")
+def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps[tuple[int, ...]]:
+    """6.12: pages in the zero map are cleared and unlocked at once.  Returns the pages that are left to read."""
+    yield from ()
+    if not ctx.kernel.zero_map:
+        return window.pages
+    target_zero, told = slot(ctx).zero, ctx.env.zero
+    left = tuple(p for p in window.pages if not (target_zero if p == window.target or told is None else told(unit, p)))
+    ctx.count(swpin_zero=len(window.pages) - len(left))
+    if target_zero:
+        ctx.page = read_completed(ctx.page)
+    if len(left) < len(window.pages):
+        ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O")
+    return left
+
+
+@kernel_function("mm/page_io.c")
+def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bool) -> Steps[None]:
+    """Submit the reads (6.12: swap_read_folio); the target's folio is locked until its end_io handler has run."""
+    swap = slot(ctx)
+    pages = yield from swap_read_folio_zeromap(ctx, window, unit)
+    n, target_read = len(pages), window.target in pages
+    if not n:
+        return
+    ctx.own_read = True
+    if swap.zswap:
+        if target_read:
+            ctx.page = read_completed(ctx.page)
+        ctx.step("zswap has the page", "decompressed and unlocked", "no I/O, PSWPIN is not counted")
+        return
+    ctx.count(pswpin=n)
+    bio = not swap.synchronous or not ctx.kernel.do_poll  # 5.10, 6.1: bdev_read_page (rw_page) makes no bio
+    done = swap.synchronous or swap.fast
+    ctx.read(Read(ctx.thread, unit, window.target, pages, window.flagged, synchronous or done, bio))
+    if not target_read:
+        ctx.step("submit", f"{n} neighbour(s) in flight", "the target itself needs no read")
+    elif done:
+        ctx.page = read_completed(ctx.page)
+        ctx.step("submit", "finished at once", "the device has done it before submission returns")
+    elif synchronous:
+        ctx.step("synchronous (do_poll)", "submit and poll", "TASK_UNINTERRUPTIBLE until the end_io handler has run; "
+                 "FAULT_FLAG_RETRY_NOWAIT is not consulted")  # fmt: skip
+        yield from wait_until_unlocked(ctx, mmap_lock_held=True)
+    else:
+        ctx.step("submit", f"{n} page(s) in flight", "the folio stays locked until the read has ended")
+
+
+@kernel_function("mm/filemap.c")
+def folio_lock_or_retry(ctx: Context, flags: FaultFlag) -> Steps[bool]:
+    """Lock the folio, or say that the fault is to be retried (5.10: lock_page_or_retry)."""
+    if not ctx.page.locked:
+        ctx.step("folio_trylock", "locked", "nobody held it")
+        return True
+    if fault_flag_allow_retry_first(flags):
+        if FaultFlag.RETRY_NOWAIT in flags:
+            ctx.step("folio_trylock fails, FAULT_FLAG_RETRY_NOWAIT", "VM_FAULT_RETRY",
+                     "V does not wait and keeps mmap_lock: GUP returns 0 pages", Mark.REFUSED)  # fmt: skip
+            return False
+        ctx.step("folio_trylock fails, FAULT_FLAG_ALLOW_RETRY", "wait, then VM_FAULT_RETRY", "mmap_lock is dropped")
+        yield from wait_until_unlocked(ctx, mmap_lock_held=False)
+        return False
+    ctx.step("folio_trylock fails, no retry allowed", "__folio_lock", "mmap_lock is held while it waits")
+    yield from wait_until_unlocked(ctx, mmap_lock_held=True)
+    return True

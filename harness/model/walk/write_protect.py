@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Write to a page whose PTE is read-only (mm/memory.c:do_wp_page), and userfaultfd (fs/userfaultfd.c)."""
+
+from __future__ import annotations
+
+from harness.model.pages import Backing, Folio, HostPage, Pte
+from harness.model.walk.flags import FaultFlag, VmFault
+from harness.model.walk.steps import Context, Mark, Steps, WaitKind, kernel_function
+
+SHARED = (Backing.SHMEM, Backing.FILE_SHARED)
+
+
+@kernel_function("mm/memory.c")
+def do_wp_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """Reuse or copy the page, so that it can be written."""
+    assert FaultFlag.WRITE in flags
+    page = ctx.page
+    if page.vma.backing in SHARED:
+        return (yield from wp_page_shared(ctx))
+    swap, folio = page.swap, page.folio
+    alone = swap is None or (swap.count == 1 and not ctx.kernel.wp_counts_references)
+    if folio is not None and not folio.ksm and alone and page.vma.backing is Backing.ANON:
+        ctx.change(pte=Pte.WRITABLE, swap=swap if folio.writeback else None)
+        ctx.step("the only user of an anonymous folio", "reuse", "the PTE becomes writable")
+        return VmFault.WRITE
+    return (yield from wp_page_copy(ctx))
+
+
+@kernel_function("mm/memory.c")
+def wp_page_copy(ctx: Context) -> Steps[VmFault]:
+    """Copy to a new anonymous page; the present PTE is replaced between the two calls of the mmu notifier."""
+    yield from ()
+    what = "zero page" if ctx.page.pte is Pte.ZERO else "page shared with others"
+    if not ctx.charge():
+        ctx.step(what, "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
+        return VmFault.OOM
+    ctx.change(pte=Pte.WRITABLE, folio=Folio(), swap=None)
+    ctx.invalidated = True
+    ctx.step(what, "copied", "a private anonymous page of its own; mmu_notifier_invalidate_range: KVM zaps the SPTE")
+    return VmFault.WRITE
+
+
+@kernel_function("mm/memory.c")
+def wp_page_shared(ctx: Context) -> Steps[VmFault]:
+    """Shared mapping: the file system is asked (page_mkwrite, which may sleep whatever the flags say), no copy."""
+    yield from ()
+    ctx.change(pte=Pte.WRITABLE)
+    asked = ctx.page.vma.page_mkwrite and ctx.page.vma.backing is Backing.FILE_SHARED
+    ctx.step("shared mapping", "page_mkwrite" if asked else "reuse", "the page is dirtied, not copied")
+    return VmFault.WRITE
+
+
+@kernel_function("fs/userfaultfd.c")
+def handle_userfault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
+    """A missing page in a registered range."""
+    if FaultFlag.ALLOW_RETRY not in flags:
+        ctx.step("FAULT_FLAG_ALLOW_RETRY", "no: VM_FAULT_SIGBUS", "mmap_lock cannot be dropped",
+                 Mark.REFUSED)  # fmt: skip
+        return VmFault.SIGBUS
+    if FaultFlag.RETRY_NOWAIT in flags:
+        ctx.step("FAULT_FLAG_RETRY_NOWAIT", "VM_FAULT_RETRY", "the caller does not want to wait", Mark.REFUSED)
+        return VmFault.RETRY
+    state = "S" if FaultFlag.INTERRUPTIBLE in flags else "D"
+    ctx.step("wait for UFFDIO_COPY", "sleep", "mmap_lock is dropped; then VM_FAULT_RETRY")
+    before = ctx.page
+    while userfault_missing(ctx.page) and ctx.page == before:
+        yield ctx.sleep(WaitKind.USERFAULT, mmap_lock_held=False, state=state)
+    return VmFault.RETRY
+
+
+def userfault_missing(page: HostPage) -> bool:
+    """userfaultfd_missing(vma), of a page that is not there."""
+    return page.vma.userfaultfd and page.pte is Pte.NONE and page.folio is None and page.swap is None

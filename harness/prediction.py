@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Plan -> Situation -> Prediction: the plan in the model's words, and the model's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.contract import plan as p
+from harness.errors import ModelError
+from harness.model.delivery import PvFeatures
+from harness.model.events import MSR_ASYNC_PF_EN
+from harness.model.kernels import KernelModel
+from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
+from harness.model.simulation import situation as m
+from harness.model.simulation.linux_guest import LinuxGuest, predict_linux
+from harness.model.simulation.simulate import simulate
+
+MS = 1_000_000
+US = 1_000
+RAM_VPN = 0x7F0000000
+"""Page number at which the model puts the VMM's mapping of guest RAM: 2 MiB aligned, as QEMU aligns it."""
+_CONTENT_KEY = 0x5555555555555555
+_MASK = (1 << 64) - 1
+_BACKINGS = {
+    (p.Backing.ANON, False): Backing.ANON,
+    (p.Backing.ANON, True): Backing.SHMEM,  # share=on without a file: shmem
+    (p.Backing.MEMFD, True): Backing.SHMEM,
+    (p.Backing.MEMFD, False): Backing.FILE_PRIVATE,
+    (p.Backing.FILE, True): Backing.FILE_SHARED,
+    (p.Backing.FILE, False): Backing.FILE_PRIVATE,
+}
+_NO_DATA = (p.PageStart.UNTOUCHED, p.PageStart.ZERO_SWAPPED)
+_BARE_CPUS = ("host", "max")
+
+
+def predict(plan: p.Plan, kernel: KernelModel, facts: Mapping[str, Any] | None = None) -> m.Prediction:
+    """What must be seen when this plan is performed on this kernel.
+
+    :param facts: precondition.json of a capture, which knows the swap offsets; None before anything was performed.
+    :raise ModelError: the plan asks for a state that the model knows to be impossible.
+    """
+    if plan.guest.kind is p.GuestKind.LINUX:
+        return predict_linux(_linux(plan), kernel)
+    return simulate(situation_of(plan, kernel, facts))
+
+
+def situation_of(plan: p.Plan, kernel: KernelModel, facts: Mapping[str, Any] | None = None) -> m.Situation:
+    """The plan of a probe guest as the simulation wants it.
+
+    :raise ModelError: an impossible page state.
+    """
+    offsets = _offsets(facts)
+    vma = _vma(plan)
+    device = plan.swap
+    zram = device.kind is p.SwapKind.ZRAM
+    return m.Situation(
+        kernel=kernel,
+        vma=vma,
+        pages=tuple(_page(plan, vma, page, n, offsets) for n, page in enumerate(plan.pages)),
+        steps=tuple(_step(plan, item) for item in plan.items),
+        vcpus=plan.guest.vcpus,
+        guest=_guest(plan, kernel),
+        device=m.Device(
+            delay_ns=0 if zram else device.delay_ms * MS,
+            synchronous=zram,
+            issues_bios=not zram or not kernel.do_poll,
+            page_cluster=device.page_cluster,
+            vma_readahead=zram or not device.rotational,
+            ra_pages=0 if plan.memory.random_advice else 32,
+        ),
+        timed=tuple((t.at_ms * MS, _actions(t.actions)) for t in plan.timed),
+        deadline_ns=plan.deadline_s * 1000 * MS,
+        settle_ns=plan.settle_ms * MS,
+        swap_offsets_known=bool(offsets),
+    )
+
+
+def _offsets(facts: Mapping[str, Any] | None) -> dict[int, int]:
+    pages = facts.get("pages", {}).values() if facts else ()
+    return {page["gpa"]: page["swap_offset"] for page in pages if page.get("swap_offset")}
+
+
+def _vma(plan: p.Plan) -> Vma:
+    pages = plan.guest.memory_mib << 8
+    backing = _BACKINGS[plan.memory.backing, plan.memory.share]
+    return Vma(backing=backing, start=RAM_VPN, end=RAM_VPN + pages, rand_read=plan.memory.random_advice)
+
+
+def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[int, int]) -> m.PoolPage:
+    index = page.gpa // p.PAGE_SIZE
+    host = HostPage(vpn=vma.start + index, vma=vma, index=index)
+    swapped = page.start in (p.PageStart.SWAPPED, p.PageStart.SWAPCACHE, p.PageStart.ZERO_SWAPPED)
+    slot = None
+    if swapped:
+        slot = SwapSlot(
+            offset=offsets.get(page.gpa, position + 1),
+            synchronous=plan.swap.kind is p.SwapKind.ZRAM,
+            zero=page.start is p.PageStart.ZERO_SWAPPED,
+            zswap=page.start is not p.PageStart.ZERO_SWAPPED and _zswap(plan),
+        )
+    pte, folio = _resident(vma.backing, page.start)
+    content = 0 if page.start in _NO_DATA else page.gpa ^ plan.nonce ^ _CONTENT_KEY
+    state = HostPage(vpn=host.vpn, vma=vma, pte=pte, folio=folio, swap=slot, index=index)
+    return m.PoolPage(page.name, page.gpa, state, content & _MASK)
+
+
+def _zswap(plan: p.Plan) -> bool:
+    """Whether what is swapped out stays compressed in memory: mm/zswap.c, switched on before swapon."""
+    on = dict(plan.kernel_params).get("zswap.enabled", "N") in ("Y", "y", "1")
+    return on and plan.swap.kind is p.SwapKind.DELAY
+
+
+def _resident(backing: Backing, start: p.PageStart) -> tuple[Pte, Folio | None]:
+    """Page table entry and folio of a page in this state."""
+    if start is p.PageStart.POPULATED:
+        return Pte.WRITABLE, Folio()
+    if start is p.PageStart.SWAPCACHE:
+        return (Pte.NONE if backing is Backing.SHMEM else Pte.SWAP), Folio()
+    if start in (p.PageStart.SWAPPED, p.PageStart.ZERO_SWAPPED):
+        return (Pte.NONE if backing is Backing.SHMEM else Pte.SWAP), None
+    if start is p.PageStart.DROPPED and backing not in (Backing.FILE_SHARED, Backing.FILE_PRIVATE):
+        raise ModelError(f"{start}: {backing} memory is not read from a file")
+    return Pte.NONE, None
+
+
+def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
+    apf, guest = plan.guest.apf, plan.guest
+    named = guest.cpu.split(",")[0] not in _BARE_CPUS
+    shown = not named or "+kvm-asyncpf-int" in guest.cpu
+    top = guest.memory_mib << 20
+    own = apf.en_gpa == -1
+    return m.GuestStart(
+        en_flags=apf.en_flags,
+        vector=apf.vector,
+        area_ok=own or apf.en_gpa < top,
+        lapic_enabled=apf.lapic_enabled,
+        zero_token=apf.zero_token,
+        ack=apf.ack,
+        ack_first=apf.ack_first,
+        idle=guest.idle,
+        features=PvFeatures(
+            async_pf=kernel.has_apf,
+            vmexit=not named,
+            interrupt=shown,
+            enforced="+kvm-pv-enforce-cpuid" in guest.cpu or not kernel.has_apf,
+        ),
+        lapic_in_kernel=guest.irqchip != "off",
+        hlt_exits=not guest.cpu_pm,
+    )
+
+
+def _step(plan: p.Plan, item: p.Item) -> m.Step:
+    own_area = item.msr != MSR_ASYNC_PF_EN or (item.value & ~63) < plan.guest.memory_mib << 20
+    host = item.op is p.Op.HOST
+    return m.Step(
+        index=item.index,
+        kind=m.StepKind(item.op.value),
+        vcpu=item.vcpu,
+        gpa=item.gpa,
+        write=item.access is p.Access.WRITE,
+        cpl=item.cpl,
+        interrupts=item.interrupts,
+        shadow=item.shadow,
+        no_paging=item.no_paging,
+        wait=item.wait,
+        pause_ns=item.pause_us * US,
+        msr=item.msr,
+        value=item.value,
+        area_ok=own_area,
+        actions=_actions(plan.host_actions[item.value]) if host else (),
+        page=item.page,
+    )
+
+
+def _actions(actions: tuple[p.HostAction, ...]) -> tuple[m.HostDo, ...]:
+    return tuple(m.HostDo(a.do, a.arg) for a in actions)
+
+
+def _linux(plan: p.Plan) -> LinuxGuest:
+    guest = plan.guest
+    named = guest.cpu.split(",")[0] not in _BARE_CPUS
+    offered = (not named or "+kvm-asyncpf-int" in guest.cpu) and "-kvm-asyncpf-int" not in guest.cpu
+    return LinuxGuest(
+        vcpus=guest.vcpus,
+        enables=offered and "no-kvmapf" not in guest.cmdline.split() and guest.irqchip != "off",
+        lapic_in_kernel=guest.irqchip != "off",
+        hlt_exits=not guest.cpu_pm,
+        swaps=plan.swap.kind is not p.SwapKind.NONE and guest.workload != "boot",
+        anonymous=plan.memory.backing is p.Backing.ANON and not plan.memory.share,
+        synchronous_device=plan.swap.kind is p.SwapKind.ZRAM,
+        page_cluster=plan.swap.page_cluster,
+        pages=guest.workload_pages,
+    )

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Comparisons of two kernels as text: long for a folder, at most forty lines for a mailing list, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+
+from harness.judge.comparison import Comparison, Difference, observed
+from harness.status import Status
+
+MAIL_LINES = 40
+_WIDTH = 76
+
+
+def full_text(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
+    """Everything: per scenario what differs and whether the models say so, then the known differences."""
+    lines = [f"{a} (A) against {b} (B): {len(comparisons)} scenarios", ""]
+    for c in comparisons:
+        lines.append(f"{c.scenario}  {c.title}")
+        lines.append(f"    A {c.a.status} by {c.a.kernel}, B {c.b.status} by {c.b.kernel}")
+        for side, verdict in (("A", c.a), ("B", c.b)):
+            if verdict.status is not Status.PASS:
+                lines.append(f"    {side}: {verdict.reason}")
+        lines += [f"    {_difference(d)}" for d in c.differences]
+        lines.append(f"    vCPU thread blocked: A {c.blocked_ms[0]} ms, B {c.blocked_ms[1]} ms")
+        if not c.differences:
+            lines.append("    no difference")
+        lines.append("")
+    lines += known_text(comparisons)
+    return "\n".join(lines) + "\n"
+
+
+def _difference(d: Difference) -> str:
+    where = f" of item{'s' if len(d.items) > 1 else ''} {_ranges(d.items)}" if d.items else ""
+    return f"{d.what}{where}: A {d.a}, B {d.b}{'  (as the models say)' if d.expected else '  <-- NO MODEL SAYS SO'}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    parts: list[list[int]] = []
+    for n in sorted(numbers):
+        if parts and parts[-1][1] == n - 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
+
+
+def known_text(comparisons: Sequence[Comparison]) -> list[str]:
+    """The known differences between noio and nowait that were seen here, and where."""
+    seen = [(known, where) for known, where in observed(tuple(comparisons)) if where]
+    if not seen:
+        return ["none of the known differences between noio and nowait was seen"]
+    lines = ["known differences between noio and nowait that were observed:"]
+    lines += [f"  {known.id:<4} {known.sentence}: {', '.join(where)}" for known, where in seen]
+    return lines
+
+
+def mail_text(a: str, b: str, comparisons: Sequence[Comparison], header: Sequence[str] = ()) -> str:
+    """At most forty lines of at most 76 columns, plain text."""
+    lines = [line for text in (*header, f"A: {a}", f"B: {b}") for line in _wrap(text)] + [""]
+    lines.append(f"{'scenario':<14} {'A':<5} {'B':<5} {'tokens':>9} {'halts':>9} {'repeats':>9} {'blocked ms':>13}")
+    rows = sorted(comparisons, key=lambda c: (c.green, not c.differences))
+    for c in rows:
+        counts = " ".join(f"{_pair(c, name):>9}" for name in ("NPt", "NPh", "REP"))
+        blocked = f"{c.blocked_ms[0]:>6.0f}/{c.blocked_ms[1]:<6.0f}"
+        lines.append(
+            f"{c.scenario[:14]:<14} {_short(c.a.status):<5} {_short(c.b.status):<5} {counts} {blocked}".rstrip()
+        )
+    notes: list[str] = []
+    for c in rows:
+        for side, verdict in (("A", c.a), ("B", c.b)):
+            if verdict.status is not Status.PASS:
+                notes += _wrap(f"{c.scenario} {side}: {verdict.status}: {verdict.reason}")
+        notes += [line for d in c.differences if not d.expected for line in _wrap(f"{c.scenario}: {_difference(d)}")]
+    changed = sum(1 for c in comparisons if c.differences)
+    bad = sum(1 for c in comparisons if not c.green)
+    end = ["", *_wrap(f"{len(comparisons)} scenarios, {changed} behave differently, {bad} not as the models say.")]
+    room = MAIL_LINES - len(end)
+    body = lines + (["", *notes] if notes else [])
+    if len(body) > room:
+        body = [*body[: room - 1], f"... {len(body) - room + 1} more lines in the full report"]
+    return "\n".join(line.rstrip() for line in [*body, *end]) + "\n"
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, subsequent_indent="    ", break_long_words=False) or [""]
+
+
+def _short(status: Status) -> str:
+    return {"PASS": "ok", "FAIL": "FAIL", "INCONCLUSIVE": "?", "UNSUPPORTED": "n/a", "ERROR": "ERR"}[status.value]
+
+
+def _pair(c: Comparison, name: str) -> str:
+    def side(rows: Sequence[object], total: str) -> str:
+        return next((str(getattr(r, "seen", "-")) for r in rows if getattr(r, "name", "") == total), "-")
+
+    a, b = side(c.a.totals, name), side(c.b.totals, name)
+    return a if a == b else f"{a}/{b}"
+
+
+def compare_json(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
+    """compare.json."""
+    return json.dumps(
+        {
+            "format": 1,
+            "a": a,
+            "b": b,
+            "scenarios": [
+                {
+                    "scenario": c.scenario,
+                    "a": c.a.status.value,
+                    "b": c.b.status.value,
+                    "green": c.green,
+                    "blocked_ms": list(c.blocked_ms),
+                    "differences": [
+                        {"what": d.what, "a": d.a, "b": d.b, "expected": d.expected, "items": list(d.items)}
+                        for d in c.differences
+                    ],
+                }
+                for c in comparisons
+            ],
+            "known": {known.id: list(where) for known, where in observed(tuple(comparisons))},
+        },
+        indent=1,
+    )

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A capture folder on disk, judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import CaptureDamaged
+from harness.judge.verdict import judge_capture
+from harness.model.kernels import KernelModel, find_kernel, kernel_for
+from harness.report.verdict_text import verdict_text
+from harness.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict as the report wants it.  ``taints``: why the host must not be used again; empty if it may."""
+
+    status: Status
+    reason: str = ""
+    details: str = ""
+    seen: Mapping[str, int] = field(default_factory=dict)
+    predicted: Mapping[str, str] = field(default_factory=dict)
+    taints: str = ""
+
+
+def read_capture(folder: Path) -> dict[str, bytes]:
+    """The files of a capture by their path below its folder.
+
+    :raise CaptureDamaged: there is no such folder, or nothing in it.
+    """
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    if not files:
+        raise CaptureDamaged(f"{folder}: no capture here")
+    return files
+
+
+def end_status(folder: Path) -> tuple[str, str]:
+    """(status, reason) of end.json: how the agent's work ended.
+
+    :raise CaptureDamaged: there is none, or it cannot be read.
+    """
+    try:
+        raw = json.loads((folder / "end.json").read_text())
+        return str(raw["status"]), str(raw.get("reason", ""))
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise CaptureDamaged(f"{folder}/end.json: {exc!r}") from exc
+
+
+def judge_folder(folder: Path, variant: str) -> Judged:
+    """Judge a capture against the model of a kernel of this variant ("sync", "noio", "nowait"; or a model's full name).
+
+    The kernel's exact release comes from the capture, because predictions depend on its stable level.
+
+    :raise CaptureDamaged: there is nothing to judge.
+    :raise ModelError: there is no model of such a kernel.
+    """
+    files = read_capture(folder)
+    verdict = judge_capture(files, model_of(files, variant))
+    return Judged(
+        verdict.status,
+        verdict.reason,
+        verdict_text(verdict),
+        dict(verdict.seen),
+        dict(verdict.predicted),
+        "its scenario left it in an unknown state" if verdict.taints else "",
+    )
+
+
+def model_of(files: Mapping[str, bytes], variant: str) -> KernelModel:
+    """The model for the host of a capture.
+
+    :raise ModelError: no such variant or model, or a release whose behaviour is not described.
+    :raise CaptureDamaged: the capture does not say what its host ran.
+    """
+    if "-" in variant:
+        return find_kernel(variant)
+    try:
+        raw = json.loads(files["facts.json"])
+        release = f"{raw['release']} {raw.get('kernel_version', '')}"
+    except (KeyError, ValueError, TypeError) as exc:
+        raise CaptureDamaged(f"facts.json does not say which kernel the host ran: {exc!r}") from exc
+    return kernel_for(variant, release)

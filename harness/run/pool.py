@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Several hosts at once, each with a worker process of its own.
+
+Processes and not threads: QEMU dies with the thread that started it, SIGTERM must reach whatever a worker waits for,
+and judging takes processor time.  A worker dies with us (PR_SET_PDEATHSIG), and its QEMU and its compiler with it.
+
+While one kernel is being built the others' scenarios run; a kernel with much left to do gets a second host when
+there is a processor for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import re
+import signal
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UsageError
+from harness.hosts.deadline import Deadline
+from harness.results import Row
+from harness.run.error_status import status_of
+from harness.run.request import Observer, Request
+from harness.run.run_folder import RunFolder
+from harness.run.selection import Job
+from harness.run.worker import Worker
+from harness.status import Status
+
+_WORTH_A_HOST = 3
+"""Jobs in waiting per further host of a kernel: fewer are done before it has booted."""
+
+_HOST_MIB = 2560  # a virtual host's memory and what QEMU needs besides
+_TIDY_S = 60.0
+_AGAIN_S = 5.0
+_FORK = multiprocessing.get_context("fork")
+
+
+def room() -> int:
+    """How many hosts this machine has processors and memory for, at least one."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    memory = int(found[1]) // 1024 // _HOST_MIB if found else 1
+    return max(1, min(len(os.sched_getaffinity(0)), memory))
+
+
+def hosts_wanted(jobs: Sequence[Job], request: Request) -> int:
+    """How many hosts at once are worth their while; 1: no crew is needed."""
+    if request.host != "virtual":
+        return 1
+    counts: dict[str, int] = {}
+    for job in jobs:
+        counts[job.key.kernel] = counts.get(job.key.kernel, 0) + 1
+    return min(request.hosts or room(), sum(-(-n // (_WORTH_A_HOST + 1)) for n in counts.values()))
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One kernel: what is to be done on it.  ``ready``: its bench has been built."""
+
+    kernel: str
+    jobs: tuple[Job, ...]
+    queue: deque[Job]
+    ready: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """One worker process.  ``doing``: the job that it has."""
+
+    lane: _Lane
+    process: BaseProcess
+    pipe: Connection[Any, Any]
+    doing: Job | None = None
+    said_bye: bool = field(default=False)
+
+
+class Crew:
+    """Performs jobs on at most ``hosts`` hosts at once; rows() hands out verdicts as they come."""
+
+    def __init__(
+        self, jobs: Sequence[Job], request: Request, folder: RunFolder, observer: Observer, hosts: int
+    ) -> None:
+        self._request = request
+        self._folder = folder
+        self._observer = observer
+        self._hosts = hosts
+        kernels = dict.fromkeys(job.key.kernel for job in jobs)
+        own = {kernel: tuple(job for job in jobs if job.key.kernel == kernel) for kernel in kernels}
+        self._lanes = [_Lane(kernel, mine, deque(mine)) for kernel, mine in own.items()]
+        self._members: list[_Member] = []
+        self.facts: dict[str, str] = {}
+
+    def rows(self) -> Generator[Row, None, None]:
+        """Every verdict; when this is left early, the workers are ended in order.
+
+        :raise UsageError: a worker met one.
+        """
+        try:
+            while self._hire():
+                for ready in wait([m.pipe for m in self._members] + [m.process.sentinel for m in self._members]):
+                    member = next((m for m in self._members if ready in (m.pipe, m.process.sentinel)), None)
+                    if member is not None:
+                        yield from self._hear(member)
+        finally:
+            self._dismiss()
+
+    def last_words(self) -> Iterator[Row]:
+        """Verdicts that were on their way when the crew was dismissed."""
+        for member in self._members:
+            with contextlib.suppress(EOFError, OSError):
+                while member.pipe.poll():
+                    kind, *words = member.pipe.recv()
+                    if kind == "row":
+                        yield words[0]
+            member.pipe.close()
+        self._members.clear()
+
+    def _hire(self) -> bool:
+        """Start what workers there are jobs and room for; False when nothing is left to do."""
+        while len(self._members) < self._hosts:
+            lane = self._neediest()
+            if lane is None:
+                break
+            ours, theirs = _FORK.Pipe()
+            process = _FORK.Process(
+                target=_work, args=(theirs, os.getpid(), lane.kernel, lane.jobs, self._request, self._folder)
+            )
+            process.start()
+            theirs.close()
+            self._members.append(_Member(lane, process, ours))
+        return bool(self._members)
+
+    def _neediest(self) -> _Lane | None:
+        """A lane that nobody works on; else the one with most to do for each host, if that is much."""
+        at_work = {lane.kernel: sum(m.lane is lane for m in self._members) for lane in self._lanes}
+        waiting = [lane for lane in self._lanes if lane.queue]
+        for lane in waiting:
+            if not at_work[lane.kernel]:
+                return lane
+        most = max((lane for lane in waiting if lane.ready), key=lambda la: len(la.queue), default=None)
+        return most if most is not None and len(most.queue) >= _WORTH_A_HOST * at_work[most.kernel] else None
+
+    def _hear(self, member: _Member) -> Iterator[Row]:
+        over = False
+        while not over and member.pipe.poll():
+            try:
+                kind, *words = member.pipe.recv()
+            except (EOFError, OSError):
+                over = True
+            else:
+                yield from self._handle(member, kind, words)
+        if over or (not member.process.is_alive() and not member.pipe.poll()):
+            member.process.join()
+            self._members.remove(member)
+            member.pipe.close()
+            if not member.said_bye:
+                yield from self._bury(member)
+
+    def _handle(self, member: _Member, kind: str, words: list[Any]) -> Iterator[Row]:
+        match kind:
+            case "progress":
+                scope, what, done = words
+                self._observer.scope(scope)
+                self._observer.progress(what, done)
+            case "line":
+                self._observer.line(words[0])
+            case "facts":
+                member.lane.ready = True
+                self.facts.update(words[0])
+            case "next":
+                member.doing = member.lane.queue.popleft() if member.lane.queue else None
+                with contextlib.suppress(OSError):  # it died meanwhile, which is found out next
+                    member.pipe.send(member.doing)
+            case "row":
+                member.doing = None
+                yield words[0]
+            case "usage":
+                raise UsageError(words[0], hint=words[1])
+            case "no-bench":
+                status, reason, details = words
+                yield from self._give_up(member.lane, Status(status), reason, details)
+            case "bye":
+                member.said_bye = True
+
+    def _give_up(self, lane: _Lane, status: Status, reason: str, details: str) -> Iterator[Row]:
+        """Everything that waits for this kernel gets this verdict."""
+        while lane.queue:
+            job = lane.queue.popleft()
+            yield Row(job.key, status, reason, job.scenario.title, folder=job.key.folder, details=details)
+
+    def _bury(self, member: _Member) -> Iterator[Row]:
+        """A worker that died without a word: its job has no other verdict, and without one nobody else need try."""
+        code = member.process.exitcode or 0
+        reason = f"the worker process was killed by {signal.Signals(-code).name}" if code < 0 else (
+            f"the worker process ended with code {code}")  # fmt: skip
+        if member.doing is not None:
+            key = member.doing.key
+            yield Row(key, Status.ERROR, reason, member.doing.scenario.title, folder=key.folder)
+        elif not any(m.lane is member.lane for m in self._members):
+            yield from self._give_up(member.lane, Status.ERROR, reason, "")
+
+    def _dismiss(self) -> None:
+        """SIGTERM, time for a tidy end, then SIGKILL.
+
+        SIGTERM again and again: Python swallows the exception of a handler that strikes inside a destructor.
+        """
+        deadline = Deadline.after(_TIDY_S, "workers")
+        while alive := [m.process for m in self._members if m.process.is_alive()]:
+            for process in alive:
+                if deadline.expired:
+                    process.kill()
+                else:
+                    process.terminate()
+            again = Deadline.after(_AGAIN_S, "another signal")
+            while any(process.is_alive() for process in alive) and not again.expired:
+                alive[0].join(0.1)
+                alive.append(alive.pop(0))
+
+
+class _Wire:
+    """An observer at the other end of a pipe."""
+
+    def __init__(self, pipe: Connection[Any, Any]) -> None:
+        self._pipe = pipe
+        self._scope = ""
+
+    def scope(self, prefix: str) -> None:
+        self._scope = prefix
+
+    def progress(self, what: str, done: float | None = None) -> None:
+        self._pipe.send(("progress", self._scope, what, done))
+
+    def line(self, text: str = "") -> None:
+        self._pipe.send(("line", text))
+
+    def verdict(self, row: Row) -> None:
+        self._pipe.send(("row", row))
+
+
+def _work(
+    pipe: Connection[Any, Any], parent: int, kernel: str, jobs: Sequence[Job], request: Request, folder: RunFolder
+) -> None:
+    """The life of a worker process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our parent ends us in order
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        return
+    wire = _Wire(pipe)
+    try:
+        try:
+            with Worker(kernel, jobs, request, folder, wire) as worker:
+                pipe.send(("facts", worker.facts))
+                while True:
+                    pipe.send(("next",))
+                    job = pipe.recv()
+                    if job is None:
+                        break
+                    wire.verdict(worker.perform(job))
+        except UsageError as exc:
+            pipe.send(("usage", exc.message, exc.hint))
+        except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
+            status, reason, details = status_of(exc)
+            pipe.send(("no-bench", status.value, reason, details))
+        pipe.send(("bye",))
+    except KeyboardInterrupt:
+        pass
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

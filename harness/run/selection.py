@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which scenarios a person means, and the jobs that follow from them.  Pure."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+from harness.results import Key
+from harness.scenario.schema import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One performance: a scenario on a kernel, for the ``key.repeat``-th time."""
+
+    key: Key
+    scenario: Scenario
+
+
+def select(scenarios: Sequence[Scenario], patterns: Iterable[str]) -> tuple[Scenario, ...]:
+    """The scenarios that any pattern names, in the order of the files; all of them when there is no pattern.
+
+    A pattern is an id, a glob ("S2*"), a tag ("tag:smoke"), or the id of a matrix file (all its combinations).
+
+    :raise UsageError: a pattern names nothing; the message has the nearest ids.
+    """
+    wanted: set[str] = set()
+    given = list(patterns)
+    for pattern in given:
+        found = {s.id for s in scenarios if _matches(s, pattern)}
+        if not found:
+            near = difflib.get_close_matches(pattern, [s.id for s in scenarios], n=5, cutoff=0.4)
+            raise UsageError(
+                f"no scenario is called {pattern!r}",
+                hint=f"did you mean {', '.join(near)}?" if near else "`apf list` shows all of them",
+            )
+        wanted |= found
+    return tuple(s for s in scenarios if not given or s.id in wanted)
+
+
+def _matches(scenario: Scenario, pattern: str) -> bool:
+    if pattern.startswith("tag:"):
+        return pattern[4:] in scenario.tags
+    return fnmatch.fnmatchcase(scenario.id, pattern) or fnmatch.fnmatchcase(scenario.id.partition("/")[0], pattern)
+
+
+def plan_jobs(scenarios: Sequence[Scenario], kernels: Mapping[str, str], repeats: int = 0) -> tuple[Job, ...]:
+    """The jobs, kernel by kernel, so that one boot of a host serves many.
+
+    :param kernels: variant by kernel id; a scenario that names variants is planned only for kernels of those.
+    :param repeats: how often each; 0: as often as the scenario says.
+    :raise UsageError: none of the scenarios is for any of the kernels.
+    """
+    jobs = tuple(
+        Job(Key(scenario.id, kernel, n), scenario)
+        for kernel, variant in kernels.items()
+        for scenario in scenarios
+        if not scenario.variants or variant in scenario.variants
+        for n in range(1, (repeats or scenario.repeats) + 1)
+    )
+    if not jobs:
+        raise UsageError("none of these scenarios is meant for the variants of these kernels")
+    folders: dict[str, Key] = {}
+    for job in jobs:
+        other = folders.setdefault(job.key.folder, job.key)
+        if other != job.key:
+            raise UsageError(f"{other} and {job.key} would share the folder {job.key.folder}: rename one of them")
+    return jobs

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QMP with a real QEMU under TCG."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from harness.agent.guest.qemu import Guest, QemuDied, start_guest
+from harness.agent.pages.guest_memory import ProcessMemory
+from harness.errors import InfraFault
+from tests.unit.agent.conftest import needs_qemu, root_only
+
+pytestmark = [needs_qemu, root_only]
+
+
+def with_guest(tmp_path: Path, act: Callable[[Guest], Awaitable[None]], *extra: str) -> None:
+    """A QEMU that stands still, with 64 MiB, and ``act`` on it."""
+
+    def argv(fd: int) -> list[str]:
+        return [
+            "qemu-system-x86_64", "-M", "microvm,memory-backend=ram", "-accel", "tcg", "-m", "64M", "-nodefaults",
+            "-object", "memory-backend-ram,id=ram,size=64M", "-display", "none", "-S", "-smp", "2",
+            "-chardev", f"socket,id=qmp,fd={fd}", "-mon", "chardev=qmp,mode=control", *extra,
+        ]  # fmt: skip
+
+    async def run() -> None:
+        paths = (str(tmp_path / "qmp.jsonl"), str(tmp_path / "qemu.txt"))
+        async with start_guest(argv, cgroup="", qmp_log=paths[0], stderr_path=paths[1]) as guest:
+            await act(guest)
+        assert not guest.alive
+
+    asyncio.run(run())
+
+
+def test_commands_and_log(tmp_path: Path) -> None:
+    async def act(guest: Guest) -> None:
+        assert len(set(await guest.vcpu_threads())) == 2
+        assert (await guest.version()).count(".") == 2
+        with ProcessMemory(guest.pid) as memory:
+            base = await guest.ram_base()
+            memory.write(base + 0x1000000, b"guest")
+        said = await guest.execute("human-monitor-command", {"command-line": "xp /5c 0x1000000"})
+        assert "'g' 'u' 'e' 's' 't'" in str(said)
+        await guest.cont()
+        await guest.stop()
+
+    with_guest(tmp_path, act)
+    log = [json.loads(line) for line in (tmp_path / "qmp.jsonl").read_text().splitlines()]
+    assert {m["dir"] for m in log} == {"in", "out"}
+    assert "stop" in [m["message"].get("execute") for m in log]
+    assert "STOP" in [m["message"].get("event") for m in log]
+    assert [m["t"] for m in log] == sorted(m["t"] for m in log)
+
+
+def test_a_refused_command(tmp_path: Path) -> None:
+    async def act(guest: Guest) -> None:
+        with pytest.raises(InfraFault, match="no-such-command"):
+            await guest.execute("no-such-command")
+        assert guest.alive
+
+    with_guest(tmp_path, act)
+
+
+def test_killed_under_a_command(tmp_path: Path) -> None:
+    async def act(guest: Guest) -> None:
+        os.kill(guest.pid, signal.SIGKILL)
+        with pytest.raises(QemuDied, match="-9"):
+            for _ in range(100):
+                await guest.execute("query-status")
+
+    with_guest(tmp_path, act)
+
+
+def test_bad_command_line_tells_why(tmp_path: Path) -> None:
+    async def act(guest: Guest) -> None:
+        raise AssertionError("it must not start")
+
+    with pytest.raises(QemuDied, match="nonsense"):
+        with_guest(tmp_path, act, "-device", "nonsense")
+
+
+def test_no_qemu(tmp_path: Path) -> None:
+    async def run() -> None:
+        log, err = str(tmp_path / "q"), str(tmp_path / "e")
+        async with start_guest(lambda fd: ["/nowhere/qemu"], cgroup="", qmp_log=log, stderr_path=err):
+            pass
+
+    with pytest.raises(InfraFault, match="/nowhere/qemu"):
+        asyncio.run(run())

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""dm-delay's table, the swap signature, and the RAM file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.agent.guest.program import page_content
+from harness.agent.host import dm, swap
+from harness.agent.pages import extents
+from harness.agent.ram import ramfile
+from harness.contract import plan as p
+from harness.errors import InfraFault, Unsupported
+from tests.unit.agent.conftest import POOL, make_plan, root_only
+
+
+def test_reads_are_delayed_and_writes_are_not() -> None:
+    assert dm.delay_parameters("/dev/vdb", 200) == "/dev/vdb 0 200 /dev/vdb 0 0"
+
+
+@root_only
+def test_targets_of_this_machine() -> None:
+    """The same as dmsetup(8) lists, where it is installed and there is device-mapper."""
+    if shutil.which("dmsetup") is None or not os.path.exists("/dev/mapper/control"):
+        pytest.skip("no dmsetup or no device-mapper")
+    said = subprocess.run(["dmsetup", "targets"], capture_output=True, text=True, check=False)
+    if said.returncode:
+        pytest.skip(said.stderr)
+    assert sorted(dm.targets()) == sorted(line.split()[0] for line in said.stdout.splitlines())
+
+
+@root_only
+def test_a_refusal_is_told_in_words() -> None:
+    with pytest.raises((InfraFault, Unsupported), match=r"apf-never-made|no device-mapper"):
+        dm.remove("apf-never-made")
+
+
+@pytest.mark.skipif(shutil.which("swaplabel") is None, reason="needs swaplabel of util-linux")
+def test_signature_is_read_by_util_linux(tmp_path: Path) -> None:
+    area = tmp_path / "area"
+    area.write_bytes(bytes(1 << 20))
+    swap.write_signature(str(area))
+    said = subprocess.run(["swaplabel", str(area)], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("UUID:")
+    assert swap.block_bytes(str(area)) == 1 << 20
+
+
+def test_ram_file(tmp_path: Path) -> None:
+    """Planned pages have their content, untouched ones are holes, so is what lies below the pool; and what read-ahead
+    around a planned page can reach is data."""
+    plan = make_plan(pages=2)
+    hole = p.Page(POOL + 3 * 4096, p.PageStart.UNTOUCHED, "h[0]")
+    plan = replace(plan, guest=p.Guest(memory_mib=20), pages=(*plan.pages, hole))
+    path = tmp_path / "ram"
+    ramfile.make_ram_file(str(path), plan)
+    assert path.stat().st_size == 20 << 20
+    with path.open("rb") as file:
+        for page in plan.pages[:2]:
+            file.seek(page.gpa)
+            assert file.read(4096) == page_content(page.gpa, plan.nonce)
+        fd = file.fileno()
+        around = range(max(p.POOL_GPA, POOL - 16 * 4096), POOL + 48 * 4096, 4096)
+        assert not [gpa for gpa in around if gpa != hole.gpa and ramfile.is_hole(fd, gpa)]
+        assert ramfile.is_hole(fd, hole.gpa) and ramfile.is_hole(fd, 0)
+        assert not ramfile.is_hole(fd, POOL)
+
+
+def test_extents_tell_pieces(tmp_path: Path) -> None:
+    """A hole tears a range, and what was only allocated is not written."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, (Path(folder) / "f").open("wb") as file:
+        fd = file.fileno()
+        os.posix_fallocate(fd, 0, 16 * 4096)
+        os.pwrite(fd, bytes(range(256)) * 64, 4096)  # pages 1 to 4
+        os.pwrite(fd, b"x" * 4096, 8 * 4096)
+        os.fsync(fd)
+        try:
+            found = extents.written_extents(fd)
+        except OSError:
+            pytest.skip("no FIEMAP here")
+    assert [(e.start // 4096, e.end // 4096) for e in found] == [(1, 5), (8, 9)]
+    assert len(extents.parts(found, 4096, 5 * 4096)) == 1
+    assert len(extents.parts(found, 0, 16 * 4096)) == 2
+    assert extents.parts(found, 2 * 4096, 3 * 4096)[0].physical == found[0].physical + 4096
+
+
+def test_dropped_pages_are_out_of_the_page_cache() -> None:
+    plan = replace(make_plan(pages=1), guest=p.Guest(memory_mib=20))
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # on a disk: tmpfs drops nothing
+        _drop(Path(folder) / "ram", plan)
+
+
+def _drop(path: Path, plan: p.Plan) -> None:
+    ramfile.make_ram_file(str(path), plan)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        size = 20 << 20
+        before = ramfile.cached_pages(fd, size)
+        assert before[plan.pages[0].gpa >> 12] & 1
+        ramfile.drop_pages(fd, [(p.POOL_GPA, size)])
+        assert not any(b & 1 for b in ramfile.cached_pages(fd, size)[p.POOL_GPA >> 12 :])
+    finally:
+        os.close(fd)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is read from trace text."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.agent.host import syscalls
+from harness.agent.host.kernel_files import write_text
+from harness.agent.host.tracing import Tracing, outstanding
+from tests.unit.agent.conftest import root_only
+
+NP = " CPU 0/KVM-163 [000] ..... 14.2: kvm_async_pf_not_present: token 0x{0:x} gva 0x1000\n"
+READY = " CPU 0/KVM-163 [000] ..... 14.3: kvm_async_pf_ready: token 0x{0:x} gva 0x1000\n"
+
+
+def test_outstanding() -> None:
+    assert outstanding("# tracer: nop\n") == 0
+    trace = READY.format(0xFFFFFFFF) + NP.format(0x1000) + NP.format(0x2000)
+    assert outstanding(trace) == 2
+    assert outstanding(trace + READY.format(0x1000)) == 1
+    assert outstanding(trace + READY.format(0xFFFFFFFF)) == 2
+
+
+@pytest.fixture
+def instance() -> Iterator[Tracing]:
+    """A real instance that sees this machine's context switches and wake-ups."""
+    with tempfile.TemporaryDirectory() as root:
+        try:
+            syscalls.mount("tracefs", root, "tracefs")
+        except OSError as exc:
+            pytest.skip(f"no tracefs: {exc}")
+        path = f"{root}/instances/apf-test-{os.getpid()}"
+        try:
+            os.mkdir(path)
+            events = ("sched/sched_switch", "sched/sched_wakeup")
+            write_text(f"{path}/tracing_on", "0")
+            for event in events:
+                write_text(f"{path}/events/{event}/enable", "1")
+            yield Tracing(root, path, events)
+        finally:
+            if os.path.isdir(path):
+                write_text(f"{path}/events/enable", "0")
+                os.rmdir(path)
+            syscalls.umount(root)
+
+
+def seen(tracing: Tracing, folder: Path) -> set[str]:
+    """Which of the events 20 sleeps of ours have caused."""
+    tracing.start()
+    for _ in range(20):
+        time.sleep(0.001)
+    tracing.stop()
+    tracing.save(str(folder))
+    lines = (folder / "events.txt").read_text().splitlines()
+    return {line.split(": ")[1].split(":")[0] for line in lines if not line.startswith("#")}
+
+
+@root_only
+def test_a_renewed_instance_is_empty_and_leaves_out_what_it_is_told_to(instance: Tracing, tmp_path: Path) -> None:
+    assert seen(instance.renew(), tmp_path) == {"sched_switch", "sched_wakeup"}
+    less = instance.renew(["sched/sched_switch"])
+    assert less.events == ("sched/sched_wakeup",)
+    assert sum(cpu["entries"] for cpu in less.stats().values()) == 0
+    assert seen(less, tmp_path) == {"sched_wakeup"}
+    assert seen(instance.renew(), tmp_path) == {"sched_switch", "sched_wakeup"}

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The journal with real changes: files, a cgroup with a process in it, and agents killed between the steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.agent.host.kernel_files import find_mount
+from harness.agent.host.undo import Journal, pending, undo
+from tests.unit.agent.conftest import root_only
+
+
+def test_write_is_put_back(tmp_path: Path) -> None:
+    knob = tmp_path / "knob"
+    knob.write_text("3\n")
+    journal = Journal(str(tmp_path / "journal"))
+    journal.write(str(knob), "0")
+    assert knob.read_text().startswith("0")
+    assert journal.undo_all(1) == []
+    assert knob.read_text().startswith("3")
+    assert pending(journal.path) == []
+
+
+def test_what_is_so_already_is_no_change(tmp_path: Path) -> None:
+    knob = tmp_path / "knob"
+    knob.write_text("0\n")
+    Journal(str(tmp_path / "journal")).write(str(knob), "0")
+    assert not (tmp_path / "journal").exists()
+
+
+def test_last_change_first(tmp_path: Path) -> None:
+    knob = tmp_path / "knob"
+    knob.write_text("1")
+    journal = Journal(str(tmp_path / "journal"))
+    journal.write(str(knob), "2")
+    journal.write(str(knob), "3")
+    assert journal.undo_all(1) == []
+    assert knob.read_text() == "1"
+
+
+def test_a_torn_last_line_is_no_change(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    Journal(str(path)).change("directory", path=str(tmp_path / "made"))
+    with path.open("a") as file:
+        file.write('{"n": 2, "kind": "direc')
+    assert [c["n"] for c in pending(str(path))] == [1]
+
+
+def test_undo_of_what_was_never_made_and_undo_twice(tmp_path: Path) -> None:
+    path = str(tmp_path / "journal")
+    journal = Journal(path)
+    journal.change("directory", path=str(tmp_path / "never"))
+    journal.change("file", path=str(tmp_path / "never either"))
+    journal.change("swap", device=str(tmp_path / "no swap"))
+    journal.change("mount", path=str(tmp_path / "no mount"))
+    journal.change("write", path=str(tmp_path / "no knob"), old="1")
+    journal.change("cgroup", path=str(tmp_path / "no cgroup"))
+    journal.change("instance", path=str(tmp_path / "no instance"))
+    assert undo(path, 1) == []
+    assert undo(path, 1) == []
+
+
+def test_what_resists_is_reported_and_the_rest_undone(tmp_path: Path) -> None:
+    full, empty = tmp_path / "full", tmp_path / "empty"
+    for folder in (full, empty):
+        folder.mkdir()
+    (full / "file").touch()
+    journal = Journal(str(tmp_path / "journal"))
+    journal.change("directory", path=str(empty))
+    journal.change("directory", path=str(full))
+    problems = journal.undo_all(0.2)
+    assert len(problems) == 1 and "full" in problems[0]
+    assert not empty.exists()
+    assert [c["path"] for c in pending(journal.path)] == [str(full)]
+    (full / "file").unlink()
+    assert undo(journal.path, 1) == []
+
+
+def test_a_kind_without_undo_is_a_mistake_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no undo"):
+        Journal(str(tmp_path / "journal")).change("format-disk", path="/")
+
+
+_AGENT = """
+import os, sys, time
+from harness.agent.host.undo import Journal
+folder, steps = sys.argv[1], int(sys.argv[2])
+journal = Journal(folder + "/journal")
+for step in range(steps):
+    journal.change("directory", path=f"{folder}/d{step}")
+    if step < steps - 1:
+        os.mkdir(f"{folder}/d{step}")
+print("made", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_killed_agent_is_undone_by_another(tmp_path: Path, steps: int) -> None:
+    """SIGKILL after the last change is noted and before it is made."""
+    agent = subprocess.Popen(
+        [sys.executable, "-c", _AGENT, str(tmp_path), str(steps)], stdout=subprocess.PIPE, text=True
+    )
+    assert agent.stdout is not None
+    assert agent.stdout.readline() == "made\n"
+    agent.send_signal(signal.SIGKILL)
+    agent.wait(10)
+    agent.stdout.close()
+    assert len(list(tmp_path.glob("d*"))) == steps - 1
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.agent", "undo", "--journal", str(tmp_path / "journal")], timeout=30, check=False
+    )
+    assert done.returncode == 0
+    assert list(tmp_path.glob("d*")) == []
+    assert pending(str(tmp_path / "journal")) == []
+
+
+@root_only
+@pytest.mark.skipif(not find_mount("cgroup2"), reason="needs a cgroup v2 hierarchy")
+def test_a_cgroup_is_killed_and_removed_with_its_children(tmp_path: Path) -> None:
+    group = Path(find_mount("cgroup2")) / f"apf-test-{os.getpid()}"
+    journal = Journal(str(tmp_path / "journal"))
+    journal.change("cgroup", path=str(group))
+    (group / "qemu").mkdir(parents=True)
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        (group / "qemu" / "cgroup.procs").write_text(str(process.pid))
+        start = time.monotonic()
+        assert journal.undo_all(10) == []
+        assert process.wait(5) == -signal.SIGKILL
+        assert time.monotonic() - start < 10
+        assert not group.exists()
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is found in another process after a run, and what killed agents left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.agent.host import resident
+from harness.agent.host.undo import Journal
+from harness.agent.pages.final_state import SHARED_GPA, inspect_after
+from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
+from harness.contract import plan as p
+from tests.unit.agent.conftest import Child, make_plan, root_only
+
+
+@root_only
+def test_after(child: Child) -> None:
+    """Page 0 of the child stands for the shared area, page 1 was written, page 12 was not."""
+    pages = (
+        p.Page(SHARED_GPA + 4096, p.PageStart.POPULATED, "w"),
+        p.Page(SHARED_GPA + 12 * 4096, p.PageStart.UNTOUCHED, "u"),
+    )
+    plan = replace(make_plan(pages=0), pages=pages)
+    with ProcessMemory(child.pid) as memory:
+        guest = GuestMemory(memory, child.address - SHARED_GPA, 1)
+        memory.write(child.address, bytes([1] * 8) + bytes(56))
+        found = inspect_after(plan, child.pid, guest)
+        assert found["shared_tail_zero"] == {"0": True}
+        assert [found["pages"][str(page.gpa)]["present"] for page in pages] == [True, False]
+        memory.write(child.address + 8, b"\x01")
+        assert inspect_after(plan, child.pid, guest)["shared_tail_zero"] == {"0": False}
+
+
+def test_what_a_killed_agent_left_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident, "_JOURNALS", f"{tmp_path}/serve-")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = {}
+    for pid in (dead.pid, os.getpid()):
+        left[pid] = tmp_path / f"left-{pid}"
+        Journal(f"{tmp_path}/serve-{pid}.journal").change("directory", path=str(left[pid]))
+        left[pid].mkdir()
+    resident.clean_up()
+    assert not left[dead.pid].exists() and left[os.getpid()].exists()
+    assert [path.name for path in tmp_path.glob("*.journal")] == [f"serve-{os.getpid()}.journal"]

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What counts as reached, state by state."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.agent.pages.extents import Extent
+from harness.agent.pages.pagemap import PageEntry
+from harness.agent.pages.prove import _problem, _torn_window
+from harness.contract.plan import POOL_GPA, Backing, Guest, Memory, Page, PageStart, Plan, Swap
+
+PRESENT = PageEntry(True, False, 0, 0, False)
+SWAPPED = PageEntry(False, True, 0, 7, False)
+NOTHING = PageEntry(False, False, 0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("backing", "start", "entry", "cached", "hole", "problem"),
+    [
+        (Backing.ANON, PageStart.UNTOUCHED, NOTHING, False, False, ""),
+        (Backing.ANON, PageStart.UNTOUCHED, SWAPPED, False, False, "allocated"),
+        (Backing.ANON, PageStart.UNTOUCHED, PRESENT, False, False, "still in the page table"),
+        (Backing.ANON, PageStart.POPULATED, PRESENT, False, False, ""),
+        (Backing.ANON, PageStart.POPULATED, SWAPPED, False, False, "not in the page table"),
+        (Backing.ANON, PageStart.SWAPPED, SWAPPED, False, False, ""),
+        (Backing.ANON, PageStart.SWAPPED, SWAPPED, True, False, "in the swap cache"),
+        (Backing.ANON, PageStart.SWAPPED, NOTHING, False, False, "no swap entry"),
+        (Backing.ANON, PageStart.ZERO_SWAPPED, PRESENT, False, False, "still in the page table"),
+        (Backing.ANON, PageStart.SWAPCACHE, SWAPPED, True, False, ""),
+        (Backing.ANON, PageStart.SWAPCACHE, SWAPPED, False, False, "not in the swap cache"),
+        (Backing.MEMFD, PageStart.SWAPPED, NOTHING, False, False, ""),
+        (Backing.MEMFD, PageStart.SWAPPED, NOTHING, True, False, "in the swap cache"),
+        (Backing.MEMFD, PageStart.SWAPPED, NOTHING, False, True, "was never written"),
+        (Backing.MEMFD, PageStart.UNTOUCHED, NOTHING, False, True, ""),
+        (Backing.MEMFD, PageStart.UNTOUCHED, NOTHING, False, False, "allocated"),
+        (Backing.FILE, PageStart.DROPPED, NOTHING, False, False, ""),
+        (Backing.FILE, PageStart.DROPPED, NOTHING, True, False, "in the page cache"),
+        (Backing.FILE, PageStart.DROPPED, NOTHING, False, True, "no data on the disk"),
+        (Backing.FILE, PageStart.DROPPED, PRESENT, True, False, "still in the page table"),
+    ],
+)
+def test_problem(backing: Backing, start: PageStart, entry: PageEntry, cached: bool, hole: bool, problem: str) -> None:
+    assert _problem(backing, start, entry, cached, hole) == problem
+
+
+def _window(extents: tuple[Extent, ...], page: Page) -> str:
+    plan = Plan("S", "t", 1, Guest(memory_mib=32), Memory(Backing.FILE), Swap(), (page,), ())
+    return _torn_window(plan, extents, page)
+
+
+def test_a_torn_window_is_no_precondition() -> None:
+    """One piece from the pool's beginning, then one that lies elsewhere on the device from page 64 on."""
+    pool, second = POOL_GPA, POOL_GPA + 64 * 4096
+    extents = (Extent(pool, second, 0), Extent(second, second + 64 * 4096, 1 << 30))
+    whole = [0, 16, 48, 80, 112]
+    torn = [49, 63, 64, 79]
+    dropped = {n: _window(extents, Page(pool + n * 4096, PageStart.DROPPED, "f")) for n in (*whole, *torn)}
+    assert [n for n, text in dropped.items() if text] == torn
+    assert "2 pieces" in dropped[64]
+    assert not _window(extents, Page(second, PageStart.POPULATED, "f"))

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A plan survives its JSON, and a damaged one is refused with the path of the damage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.contract import plan as p
+from harness.errors import UsageError
+
+items = st.builds(p.Item, index=st.integers(0, 999), op=st.sampled_from(p.Op), access=st.sampled_from(p.Access))
+plans = st.builds(
+    p.Plan,
+    scenario=st.text(),
+    title=st.text(),
+    nonce=st.integers(0, 2**64 - 1),
+    guest=st.builds(p.Guest, kind=st.sampled_from(p.GuestKind)),
+    memory=st.builds(p.Memory, backing=st.sampled_from(p.Backing)),
+    swap=st.builds(p.Swap, kind=st.sampled_from(p.SwapKind)),
+    pages=st.lists(st.builds(p.Page, start=st.sampled_from(p.PageStart))).map(tuple),
+    items=st.lists(items).map(tuple),
+    host_actions=st.just(((p.HostAction("freeze"),), (p.HostAction("sleep", 3),))),
+    timed=st.just((p.TimedAction(1, (p.HostAction("thaw"),)),)),
+    kernel_params=st.just((("kvm.x", "1"),)),
+)
+
+
+@given(plans)
+def test_round_trip(plan: p.Plan) -> None:
+    assert p.from_json(p.Plan, p.to_json(plan)) == plan
+
+
+def _raw() -> dict[str, Any]:
+    plan = p.Plan("s", "t", 1, p.Guest(), p.Memory(), p.Swap(), (), (p.Item(0, p.Op.TOUCH),))
+    raw: dict[str, Any] = json.loads(p.to_json(plan))
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("nonce",), "1", r"\$\.nonce: expected int"),
+        (("items", 0, "op"), "jump", r"\$\.items\[0\]\.op: 'jump' is not one of touch"),
+        (("guest", "vcpus"), True, r"\$\.guest\.vcpus: expected int"),
+        (("guest",), 3, r"\$\.guest: expected an object"),
+        (("items",), {}, r"\$\.items: expected a list"),
+        (("surprise",), 1, r"\$\.surprise: unknown key"),
+        (("kernel_params",), [["a"]], r"\$\.kernel_params\[0\]: expected 2 elements"),
+    ],
+)
+def test_damage_is_refused_with_its_path(path: tuple[str | int, ...], value: object, message: str) -> None:
+    raw: Any = _raw()
+    where = raw
+    for key in path[:-1]:
+        where = where[key]
+    where[path[-1]] = value
+    with pytest.raises(UsageError, match=message):
+        p.from_json(p.Plan, json.dumps(raw))
+
+
+def test_a_missing_key_and_no_json() -> None:
+    raw = _raw()
+    del raw["swap"]
+    with pytest.raises(UsageError, match=r"\$\.swap: missing"):
+        p.from_json(p.Plan, json.dumps(raw))
+    with pytest.raises(UsageError, match="not JSON"):
+        p.from_json(p.Plan, "{")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Each tracepoint in the spelling of each kernel (behaviour.md B.13)."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import CaptureDamaged
+from harness.evidence.ftrace import Line
+from harness.evidence.trace_events import decode, kinds_of
+from harness.model.events import Event, Kind
+
+VCPUS = (100, 101)
+
+
+def one(event: str, text: str, *, tid: int = 100, comm: str = "CPU 0/KVM") -> Event:
+    (found,) = decode([Line(7, comm, tid, 1, 12345, event, text)], VCPUS)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("event", "text", "kind", "fields"),
+    [
+        ("kvm_page_fault", "vcpu 0 rip 0x101234 address 0x0000000001000008 error_code 0x100000004", Kind.PF,
+         {"gpa": 0x1000008, "value": 0x100000004, "data": 0x101234}),
+        ("kvm_page_fault", "vcpu 0 rip 0xffffffff81000000 address 0x0000000001000008 error_code 0x4", Kind.PF,
+         {"gpa": 0x1000008, "value": 4, "data": 0xFFFFFFFF81000000}),
+        ("kvm_page_fault", "address 1000008 error_code 4", Kind.PF, {"gpa": 0x1000008, "value": 4, "data": 0}),
+        ("kvm_try_async_get_page", "gva = 0x1000000, gfn = 0x1000", Kind.TRY, {"gpa": 0x1000000}),
+        ("kvm_async_pf_repeated_fault", "gva = 0x1000000, gfn = 0x1000", Kind.REP, {"gpa": 0x1000000}),
+        ("kvm_async_pf_doublefault", "gva = 0x1000000, gfn = 0x1000", Kind.REP, {"gpa": 0x1000000}),
+        ("kvm_async_pf_not_present", "token 0x1000 gva 0x1000000", Kind.NP, {"token": 0x1000, "gpa": 0x1000000}),
+        ("kvm_async_pf_ready", "token 0xffffffff gva 0x0", Kind.RDY, {"token": 0xFFFFFFFF, "gpa": 0}),
+        ("kvm_async_pf_completed", "gva 0x1000000 address 0x7f0001000000", Kind.DONE,
+         {"gpa": 0x1000000, "hva": 0x7F0001000000}),
+        ("kvm_inj_exception", "#PF (0x0)", Kind.INJ, {"value": 0, "flag": False}),
+        ("kvm_inj_exception", "#PF (0x0) [reinjected]", Kind.INJ, {"flag": True}),
+        ("kvm_inj_exception", "#GP (0x0)", Kind.INJ_OTHER, {"flag": False}),
+        ("kvm_inj_exception", "#UD", Kind.INJ_OTHER, {"flag": False}),
+        ("kvm_apic_accept_irq", "apicid 1 vec 243 (Fixed|edge)", Kind.ACC, {"value": 243, "vcpu": 1}),
+        ("kvm_msr", "msr_write 4b564d07 = 0x1", Kind.WRMSR, {"value": 0x4B564D07, "data": 1, "flag": False}),
+        ("kvm_msr", "msr_write 4b564d02 = 0x10 (#GP)", Kind.WRMSR, {"flag": True, "data": 0x10}),
+        ("kvm_msr", "msr_read 4b564d02 = 0x9", Kind.RDMSR, {"data": 9}),
+        ("block_bio_queue", "253,0 R 2048 + 8 [CPU 0/KVM]", Kind.BIO,
+         {"dev": 253 << 20, "flag": True, "value": 2048, "data": 8}),
+        ("block_bio_queue", "253,1 RA 16 + 64 [kworker/0:1]", Kind.BIO, {"dev": 253 << 20 | 1, "flag": True}),
+        ("block_bio_queue", "253,0 WS 16 + 8 [kworker/0:1]", Kind.BIO, {"flag": False}),
+        ("kvm_userspace_exit", "reason restart (4)", Kind.USER_EXIT, {"value": 4}),
+        ("kvm_userspace_exit", "reason error (14)", Kind.USER_EXIT, {"value": 14}),
+        ("kvm_userspace_exit", "reason KVM_EXIT_IO (2)", Kind.USER_EXIT, {"value": 2}),
+        ("kvm_inj_virq", "IRQ 0xf3", Kind.VIRQ, {"value": 0xF3, "flag": False}),
+        ("kvm_inj_virq", "irq 243", Kind.VIRQ, {"value": 243}),
+        ("kvm_inj_virq", "IRQ 0xf3 [reinjected]", Kind.VIRQ, {"value": 0xF3, "flag": True}),
+        ("kvm_eoi", "apicid 0 vector 243", Kind.EOI, {"value": 243}),
+        ("kvm_unmap_hva_range", "mmu notifier unmap range: 0x7f0000001000 -- 0x7f0000002000", Kind.UNMAP,
+         {"hva": 0x7F0000001000, "data": 0x7F0000002000}),
+        ("mm_fault", "(handle_mm_fault+0x0/0x290) addr=0x7f0001000000 flags=0x1c", Kind.MM_FAULT,
+         {"hva": 0x7F0001000000, "value": 0x1C}),
+        ("mm_fault_ret", "(__get_user_pages+0x100/0x500 <- handle_mm_fault) ret=0x400", Kind.MM_FAULT_RET,
+         {"value": 0x400}),
+        ("kvm_entry", "vcpu 0, rip 0x101234", Kind.ENTRY, {"vcpu": 0}),
+        ("kvm_exit", "vcpu 0 reason npf rip 0x1", Kind.EXIT, {"vcpu": 0}),
+        ("kvm_vcpu_wakeup", "wait time 123 ns, polling valid", Kind.WAKEUP, {}),
+    ],
+)  # fmt: skip
+def test_fields(event: str, text: str, kind: Kind, fields: dict[str, object]) -> None:
+    found = one(event, text)
+    assert found.kind is kind
+    assert {name: getattr(found, name) for name in fields} == fields
+    assert found.line == 7 and found.t_ns == 12345
+
+
+def test_roles() -> None:
+    assert one("kvm_entry", "vcpu 1, rip 0x0", tid=101).vcpu == 1
+    assert one("kvm_async_pf_completed", "gva 0x0 address 0x0", tid=33, comm="kworker/0:1").worker
+    other = one("block_bio_queue", "253,0 R 1 + 8 [dd]", tid=34, comm="dd")
+    assert other.vcpu == -1 and not other.worker
+
+
+def test_a_switch_between_two_vcpus_is_two_events() -> None:
+    text = (
+        "prev_comm=CPU 0/KVM prev_pid=100 prev_prio=120 prev_state=D|W ==> "
+        "next_comm=CPU 1/KVM next_pid=101 next_prio=120"
+    )
+    out, into = decode([Line(1, "CPU 0/KVM", 100, 0, 5, "sched_switch", text)], VCPUS)
+    assert (out.kind, out.vcpu, chr(out.value)) == (Kind.OUT, 0, "D")
+    assert (into.kind, into.vcpu) == (Kind.IN, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [("kvm_async_pf_ready", "token gva 0x0"), ("kvm_strange_thing", "x"), ("sched_switch", "prev_comm=x")],
+)
+def test_what_cannot_be_accounted_for_is_damage(event: str, text: str) -> None:
+    with pytest.raises(CaptureDamaged, match=r"events\.txt:7"):
+        one(event, text)
+
+
+def test_kinds_that_a_trace_can_have() -> None:
+    got = kinds_of(["kvm/kvm_entry", "kvm/kvm_msr", "sched/sched_switch", "apf/mm_fault_ret", "kvm/of_tomorrow"])
+    assert got == {Kind.ENTRY, Kind.WRMSR, Kind.RDMSR, Kind.OUT, Kind.IN, Kind.MM_FAULT_RET, Kind.CLEAR}

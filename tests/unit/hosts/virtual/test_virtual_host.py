@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A real virtual host: booted, used, and then broken on purpose.  Run by ``make test-host``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts.images import images
+from harness.artifacts.images.keys import host_keys
+from harness.artifacts.kernels import built_kernel
+from harness.artifacts.store import Store
+from harness.contract.plan import Item, Op, Plan
+from harness.errors import ApfError, DeadlineExpired, HostLost, KernelFault
+from harness.hosts.performer import Payload, Performer
+from harness.hosts.virtual.virtual_host import CMDLINE, Keys, VirtualHost, start_virtual_host
+from harness.hosts.virtual.vm import HostMachine
+from harness.run.judge_folder import end_status
+from harness.run.setup import trial_plan
+
+pytestmark = pytest.mark.host
+
+
+@contextmanager
+def boot(folder: Path, host_key: str = "") -> Iterator[VirtualHost]:
+    """A virtual host with Debian's 6.1 under TCG."""
+    store = Store()
+    kernel = built_kernel.kernel(store, "debian-6.1")
+    image = images.host_image(store)
+    machine = HostMachine("tcg", kernel.bzimage, images.host_initramfs(store, kernel), image.root_ext4, CMDLINE)
+    keys = Keys(image.ssh_client_key, host_key or image.ssh_host_public_key)
+    with start_virtual_host(machine, keys, kernel.release, folder / "console.txt") as host:
+        yield host
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualHost]:
+    """One boot for the tests that do no harm."""
+    with boot(tmp_path_factory.mktemp("host")) as booted:
+        yield booted
+
+
+@pytest.fixture
+def doomed(tmp_path: Path) -> Iterator[VirtualHost]:
+    """A host of its own for a test that breaks it."""
+    with boot(tmp_path) as booted:
+        yield booted
+
+
+def payload() -> Payload:
+    store = Store()
+    return Payload(images.agent_zipapp(store), images.probe_guest(store))
+
+
+def endless_plan(deadline_s: int) -> Plan:
+    """A guest that does nothing for a long time."""
+    return dataclasses.replace(
+        trial_plan(), items=(Item(index=0, op=Op.PAUSE, pause_us=600_000_000),), pages=(), deadline_s=deadline_s
+    )
+
+
+def test_commands(host: VirtualHost) -> None:
+    lines: list[str] = []
+    done = host.run(["sh", "-c", "echo one; echo two; echo bad >&2; exit 7"], deadline_s=30, on_line=lines.append)
+    assert (done.code, lines, done.stdout, done.stderr) == (7, ["one", "two"], b"", b"bad\n")
+    assert host.run(["echo", "it's $HOME; *"], deadline_s=30).stdout == b"it's $HOME; *\n"
+
+
+def test_a_lot_of_output_does_not_block(host: VirtualHost) -> None:
+    done = host.run(["sh", "-c", "head -c 6000000 /dev/zero; head -c 3000000 /dev/zero >&2"], deadline_s=120)
+    assert (len(done.stdout), len(done.stderr)) == (6_000_000, 3_000_000)
+
+
+def test_files_there_and_back(host: VirtualHost, tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+    (tmp_path / "a").write_bytes(data)
+    host.run(["mkdir", "-p", "/tmp/there/sub"], deadline_s=30)
+    host.put(tmp_path / "a", "/tmp/there/sub/a b", deadline_s=60)
+    host.fetch("/tmp/there", tmp_path / "back", deadline_s=60)
+    assert (tmp_path / "back/sub/a b").read_bytes() == data
+
+
+def test_deadline_is_for_the_whole_command_and_ends_it(host: VirtualHost) -> None:
+    began = time.monotonic()
+    with pytest.raises(DeadlineExpired):
+        host.run(["sh", "-c", "while :; do echo chatter; sleep 0.2; done"], deadline_s=3, on_line=lambda _line: None)
+    assert time.monotonic() - began < 15
+    give_up = time.monotonic() + 10
+    while b"chatter" in host.run(["ps", "w"], deadline_s=30).stdout:
+        assert time.monotonic() < give_up, "the command still runs"
+
+
+def test_kernel_under_test_is_the_one_that_was_asked_for(host: VirtualHost) -> None:
+    assert host.run(["uname", "-r"], deadline_s=30).stdout.decode().strip() == host.facts.release
+    assert b"Nested Paging enabled" in host.run(["dmesg"], deadline_s=30).stdout
+    host.check()
+
+
+def test_a_plan_is_performed(host: VirtualHost, tmp_path: Path) -> None:
+    steps: list[str] = []
+    Performer(host, payload()).perform(trial_plan(), tmp_path / "capture", lambda step, _told: steps.append(step))
+    assert end_status(tmp_path / "capture") == ("done", "")
+    assert "go" in steps
+    assert not host.tainted
+
+
+def test_a_guest_that_never_finishes_ends_within_its_deadline(host: VirtualHost, tmp_path: Path) -> None:
+    began = time.monotonic()
+    Performer(host, payload()).perform(endless_plan(4), tmp_path / "capture", lambda _step, _told: None)
+    assert end_status(tmp_path / "capture")[0] == "guest-timeout"
+    assert time.monotonic() - began < 100
+
+
+def test_another_host_key_is_refused(tmp_path: Path) -> None:
+    other = host_keys(Store(tmp_path / "store")).host_public
+    with pytest.raises(HostLost, match="key"), boot(tmp_path, other):
+        pass
+
+
+def test_panic_during_a_scenario_is_a_finding(doomed: VirtualHost, tmp_path: Path) -> None:
+    def crash(step: str, _told: object) -> None:
+        if step == "go":
+            # What this call itself raises is not what is tested: the performance has to notice by itself.
+            with contextlib.suppress(ApfError):
+                doomed.run(["sh", "-c", "echo c > /proc/sysrq-trigger"], deadline_s=20)
+
+    began = time.monotonic()
+    with pytest.raises(KernelFault, match=r"panic|bug|oops") as caught:
+        Performer(doomed, payload()).perform(endless_plan(60), tmp_path / "capture", crash)
+    assert time.monotonic() - began < 60
+    assert doomed.tainted
+    assert "sysrq" in caught.value.hint
+    assert "sysrq" in (tmp_path / "capture/host/console.txt").read_text(errors="replace")
+
+
+def test_a_dead_qemu_is_the_machines_fault(doomed: VirtualHost, tmp_path: Path) -> None:
+    def kill(step: str, _told: object) -> None:
+        if step == "go":
+            os.kill(doomed.qemu_pid, signal.SIGKILL)
+
+    with pytest.raises(HostLost, match="SIGKILL"):
+        Performer(doomed, payload()).perform(endless_plan(60), tmp_path / "capture", kill)
+    assert doomed.tainted
+
+
+def test_a_kernel_that_panics_while_booting_is_a_finding(tmp_path: Path) -> None:
+    store = Store()
+    kernel = built_kernel.kernel(store, "debian-6.1")
+    image = images.host_image(store)
+    machine = HostMachine("tcg", kernel.bzimage, None, image.root_ext4, CMDLINE)
+    keys = Keys(image.ssh_client_key, image.ssh_host_public_key)
+    with (
+        pytest.raises(KernelFault, match="Unable to mount root"),
+        start_virtual_host(machine, keys, kernel.release, tmp_path / "console.txt"),
+    ):
+        pass
+
+
+def test_after_a_warning_the_plan_may_end_and_its_evidence_is_fetched(doomed: VirtualHost, tmp_path: Path) -> None:
+    def warn(step: str, _told: object) -> None:
+        if step == "go":
+            line = "<4>WARNING: CPU: 0 PID: 1 at arch/x86/kvm/x86.c:1 apf_test+0x1/0x2"
+            doomed.run(["sh", "-c", f"echo '{line}' > /dev/kmsg"], deadline_s=20)
+
+    with pytest.raises(KernelFault, match="warning on the host: WARNING: CPU: 0"):
+        Performer(doomed, payload()).perform(trial_plan(), tmp_path / "capture", warn)
+    assert doomed.tainted
+    assert end_status(tmp_path / "capture") == ("done", "")
+    assert (tmp_path / "capture/trace/events.txt").stat().st_size > 0
+
+
+def test_one_agent_serves_all_plans(host: VirtualHost, tmp_path: Path) -> None:
+    performer = Performer(host, payload())
+
+    def agents() -> list[str]:
+        """Pids of agents that serve."""
+        table = host.run(["ps", "w"], deadline_s=30).stdout.decode().splitlines()
+        return [line.split()[0] for line in table if "agent.pyz serve" in line]
+
+    seen = []
+    for n in (1, 2):
+        performer.perform(dataclasses.replace(trial_plan(), nonce=n), tmp_path / str(n), lambda _step, _told: None)
+        seen.append(agents())
+        assert host.run(["ls", f"/run/apf-agent/{n:016x}"], deadline_s=30).code != 0, "the capture is taken away"
+    assert len(seen[0]) == 1 and seen[0] == seen[1]
+    performer.close()
+    give_up = time.monotonic() + 20
+    while agents():
+        assert time.monotonic() < give_up, "the agent outlives its connection"

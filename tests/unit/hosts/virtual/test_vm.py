@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The QEMU of a virtual host, with the real QEMU: it starts, it ends, and it never outlives us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HostLost, InfraFault
+from harness.hosts.virtual.virtual_host import forwarded_port, parse_usernet
+from harness.hosts.virtual.vm import HostMachine, host_command, start_qemu
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> HostMachine:
+    """A machine that starts, although its kernel will never do anything: a multiboot-less blob of zeroes."""
+    kernel, root = tmp_path / "kernel", tmp_path / "root"
+    kernel.write_bytes(_idle_kernel())
+    root.write_bytes(bytes(1 << 20))
+    return HostMachine("tcg", kernel, None, root, "console=ttyS0", memory_mib=64, disk_mib=16)
+
+
+def _idle_kernel() -> bytes:
+    """A bzImage that halts: the boot protocol's header (Documentation/x86/boot.rst), then cli; hlt; jmp -3."""
+    setup = bytearray(0x400)
+    setup[0x1F1] = 1  # setup_sects
+    setup[0x1FE:0x200] = b"\x55\xaa"
+    setup[0x200:0x202] = b"\xeb\x6a"
+    setup[0x202:0x206] = b"HdrS"
+    setup[0x206:0x208] = (0x0206).to_bytes(2, "little")
+    setup[0x211] = 1  # loadflags: LOADED_HIGH
+    return bytes(setup) + b"\xfa\xf4\xeb\xfd" + bytes(4096)
+
+
+def gone(pid: int, within_s: float = 10.0) -> bool:
+    """Whether the process has ended; a zombie has."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_starts_and_ends(machine: HostMachine, tmp_path: Path) -> None:
+    with start_qemu(machine, tmp_path / "console.txt") as vm:
+        assert 1024 < forwarded_port(vm) < 65536
+        vm.check()
+        pid = vm.pid
+    assert gone(pid)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["console.txt", "kernel", "root"]
+
+
+def test_dead_qemu_is_told_as_such(machine: HostMachine, tmp_path: Path) -> None:
+    with start_qemu(machine, tmp_path / "console.txt") as vm:
+        os.kill(vm.pid, signal.SIGKILL)
+        assert vm.wait(10)
+        with pytest.raises(HostLost, match="SIGKILL"):
+            vm.check()
+        with pytest.raises(HostLost):
+            forwarded_port(vm)
+
+
+def test_refused_command_line(machine: HostMachine, tmp_path: Path) -> None:
+    (tmp_path / "root").unlink()
+    with start_qemu(machine, tmp_path / "console.txt") as vm:
+        assert vm.wait(20)
+        with pytest.raises(HostLost, match="ended with code 1") as caught:
+            vm.check()
+    assert "root" in caught.value.hint
+
+
+def test_no_qemu(machine: HostMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InfraFault, match="not in PATH"), start_qemu(machine, tmp_path / "console.txt"):
+        pass
+
+
+def test_only_from_the_main_thread(machine: HostMachine, tmp_path: Path) -> None:
+    caught: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            with start_qemu(machine, tmp_path / "console.txt"):
+                pass
+        except InfraFault as exc:
+            caught.append(exc)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert caught
+
+
+def test_killed_runner_leaves_no_qemu(machine: HostMachine, tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        f"""
+        import time
+        from pathlib import Path
+        from harness.hosts.virtual.virtual_host import forwarded_port
+        from harness.hosts.virtual.vm import HostMachine, start_qemu
+        machine = HostMachine("tcg", Path({str(machine.kernel)!r}), None, Path({str(machine.root)!r}), "", 1, 64, 16)
+        with start_qemu(machine, Path({str(tmp_path / "console.txt")!r})) as vm:
+            forwarded_port(vm)
+            print(vm.pid, flush=True)
+            time.sleep(60)
+        """
+    )
+    runner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert runner.stdout is not None
+    pid = int(runner.stdout.readline())
+    assert Path(f"/proc/{pid}").exists()
+    runner.kill()
+    runner.wait()
+    runner.stdout.close()
+    assert gone(pid)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["console.txt", "kernel", "root"]
+
+
+def test_command_line_of_each_accelerator(machine: HostMachine, tmp_path: Path) -> None:
+    words = host_command("qemu", machine, disk="/d", console=tmp_path / "c", qmp_fd=7)
+    assert words[words.index("-accel") + 1] == "tcg,thread=multi"
+    assert words[words.index("-cpu") + 1] == "EPYC,+svm,+npt"
+    assert any(w.startswith("user,") and "hostfwd=tcp:127.0.0.1:0-:22" in w and "restrict=on" in w for w in words)
+    assert any("readonly=on" in w for w in words if str(machine.root) in w)
+    kvm = HostMachine("kvm", machine.kernel, None, machine.root, "")
+    words = host_command("qemu", kvm, disk="/d", console=tmp_path / "c", qmp_fd=7)
+    assert words[words.index("-accel") + 1] == "kvm"
+    assert words[words.index("-cpu") + 1] == "host"
+
+
+def test_usernet() -> None:
+    text = (
+        "Hub -1 (n0):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n"
+        "  TCP[HOST_FORWARD]  12       127.0.0.1 40123       10.0.2.15    22     0     0\n"
+    )
+    assert parse_usernet(text) == 40123
+    with pytest.raises(HostLost):
+        parse_usernet(text.replace("HOST_FORWARD", "ESTABLISHED"))

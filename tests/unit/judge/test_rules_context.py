@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the rules are told besides the trace: planted contradictions in real captures break exactly the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.judge.verdict import judge_capture
+from harness.status import Status
+from tests.unit.judge.test_verdict import Files, change_json, load, model, records
+
+Raw = dict[str, Any]
+
+
+def _more(raw: Raw) -> None:
+    raw["kvm"]["halt_exits"] += 1
+
+
+def _fewer_copies(raw: Raw) -> None:
+    raw["anon_pages"] -= 1
+
+
+def _dirty_tail(raw: Raw) -> None:
+    raw["shared_tail_zero"]["0"] = False
+
+
+def _clean_page(raw: Raw) -> None:
+    next(iter(raw["pages"].values()))["dirty"] = False
+
+
+def _elsewhere(raw: Raw) -> None:
+    for record in raw["pages"].values():
+        record["swap_offset"] += 100
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "change", "rule"),
+    [
+        ("S61", "counters/after.json", _more, "D25"),
+        ("S29", "precondition.json", _elsewhere, "D30"),
+        ("S36", "after.json", _dirty_tail, "D39"),
+        ("S39", "counters/after.json", _fewer_copies, "D41"),
+        ("S36", "after.json", _clean_page, "D43"),
+    ],
+)
+def test_one_contradiction_breaks_one_rule(name: str, file: str, change: Callable[[Raw], None], rule: str) -> None:
+    verdict = judge_capture(change_json(load(name), file, change), model())
+    assert verdict.status is Status.FAIL
+    assert {f.rule for f in verdict.findings} == {rule}
+
+
+def test_an_interrupt_that_the_guest_did_not_handle() -> None:
+    def forget(entries: list[tuple[int, ...]]) -> None:
+        last = max(i for i, e in enumerate(entries) if e[1] == 5)
+        del entries[last]
+
+    verdict = judge_capture(records(load("S36"), forget), model())
+    assert "D16" in {f.rule for f in verdict.findings}
+
+
+def test_rules_without_evidence_are_named() -> None:
+    """A capture without after.json is not a pass of the rules that need it: they are not checked."""
+    files: Files = {name: data for name, data in load("S36").items() if name != "after.json"}
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.PASS
+    named = {rule for rule, _ in verdict.unchecked}
+    assert {"D39", "D43"} <= named
+    assert not {"D16", "D30"} & named

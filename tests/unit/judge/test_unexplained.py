@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reads of the pages' device by a thread that is neither vCPU nor kworker: as many as the plan's lock-reads make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.judge.align import Alignment
+from harness.judge.match import View
+from harness.judge.unexplained import unexplained
+from harness.model.events import Event, Kind
+from harness.model.kernels import find_kernel
+from harness.prediction import predict
+from harness.scenario.build import build_plan
+from harness.scenario.load import load_text
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+DEVICE = 253 << 20
+
+
+@pytest.mark.parametrize(("scenario", "reads", "wrong"), [("S38", 3, 0), ("S38", 4, 1), ("S36", 0, 0), ("S36", 1, 1)])
+def test_only_the_planned_reads_of_others_are_explained(scenario: str, reads: int, wrong: int) -> None:
+    path = SCENARIOS / f"{scenario}.toml"
+    plan = build_plan(load_text(path.name, path.read_text())[0], nonce=1)
+    events = tuple(Event(Kind.BIO, tid=77, dev=DEVICE, data=8, flag=True, line=n + 1) for n in range(reads))
+    view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
+    found = list(unexplained(view, predict(plan, find_kernel("nowait-6.1"))))
+    assert [f.line for f in found] == list(range(reads, reads - wrong, -1))
+    assert all("neither vCPU nor kworker" in f.message for f in found)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`git bisect run` over a small real history finds the commit that broke it.
+
+The builder is the real one, on the tree of faketree.py that builds in a blink.  Booting what comes out of it would be
+no kernel, so the half after the build is read from the image: a bad commit leaves a word in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BuildFailed, UsageError
+from harness.results import Key, Row
+from harness.run.bisect import Answer, State, revision_of, state_path, step
+from harness.status import Status
+from tests.unit.artifacts.faketree import FRAGMENT, make_tree
+
+DRIVER = """
+import os, sys
+from pathlib import Path
+from harness.artifacts.kernels import builder, kbuild
+from harness.artifacts.catalog import CatalogKernel, SourceKind
+from harness.progress import silent
+from harness.artifacts.store import Store
+from harness.status import Status
+from harness.results import Key, Row
+from harness.run.bisect import State, revision_of, state_path, step
+
+tree, work = Path(sys.argv[1]), Path(sys.argv[2])
+kbuild.TOOLS = ("gcc", "make", "patch", "setpriv")
+
+def perform():
+    entry = CatalogKernel("bisected", SourceKind.TREE, path=tree, config=(work / "all.config",))
+    folder, _ = builder.build(Store(work / "cache"), entry, silent)
+    with (work / "performed").open("a") as log:
+        print(revision_of(tree), file=log)
+    if (work / "kill-me").exists():
+        (work / "kill-me").unlink()
+        os.kill(os.getpid(), 9)
+    lost = b"lost wake-up" in (folder / "bzImage").read_bytes()
+    return [Row(Key("S23", "bisected"), Status.FAIL if lost else Status.PASS)]
+
+sys.exit(int(step(State.load(state_path(tree)), revision_of(tree), int(sys.argv[3]), perform, print)))
+"""
+
+
+class History:
+    """A tree with commits c1, c2, ..."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tree = make_tree(folder / "linux")
+        (folder / "all.config").write_text(FRAGMENT)
+        (folder / "driver.py").write_text(DRIVER)
+        self.git("init", "-q", "-b", "main")
+        self.commits: list[str] = []
+
+    def git(self, *words: str) -> str:
+        env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "HOME": str(self.folder)}
+        for who in ("AUTHOR", "COMMITTER"):
+            env |= {f"GIT_{who}_NAME": "t", f"GIT_{who}_EMAIL": "t@example"}
+        done = subprocess.run(
+            ["git", *words], cwd=self.tree, env=env, capture_output=True, text=True, check=False, timeout=120
+        )
+        self.code = done.returncode
+        return done.stdout + done.stderr
+
+    def commit(self, name: str, text: str) -> None:
+        (self.tree / name).write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", f"{name}: {text.splitlines()[-1]}")
+        self.commits.append(self.git("rev-parse", "HEAD").strip())
+
+    def bisect(self, repeats: int = 1) -> str:
+        driver = [sys.executable, str(self.folder / "driver.py"), str(self.tree), str(self.folder), str(repeats)]
+        return self.git("bisect", "run", *driver)
+
+    def performed(self) -> list[str]:
+        return (self.folder / "performed").read_text().split()
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> History:
+    """Ten commits; the sixth loses a wake-up, and the fourth and the fifth do not build."""
+    made = History(tmp_path)
+    for n in range(1, 11):
+        made.commit("virt/async_pf.c", "async\n" + ("BROKEN\n" if n in (4, 5) else "") + f"{n}\n"
+                    + ("lost wake-up\n" if n >= 6 else ""))  # fmt: skip
+    return made
+
+
+def test_the_bad_commit_is_found_and_what_does_not_build_is_skipped(history: History) -> None:
+    history.git("bisect", "start", history.commits[9], history.commits[0])
+    said = history.bisect()
+    # git cannot tell the bad commit from the ones before it that had to be skipped, and says so.
+    assert "only 'skip'ped commits left" in said, said
+    state = json.loads(state_path(history.tree).read_text())
+    skipped = {history.commits.index(c) + 1 for c in state["skipped"]}
+    assert skipped and skipped <= {4, 5}
+    assert all("does not build" in why for why in state["skipped"].values())
+    suspects = [c for c in history.commits if c in said.partition("first bad commit could be any of")[2]]
+    assert history.commits[5] in suspects and history.commits[2] not in suspects
+
+
+def test_a_bad_commit_between_good_ones_that_build(tmp_path: Path) -> None:
+    made = History(tmp_path)
+    for n in range(1, 11):
+        made.commit("virt/async_pf.c", f"async\n{n}\n" + ("lost wake-up\n" if n >= 6 else ""))
+    made.git("bisect", "start", made.commits[9], made.commits[0])
+    said = made.bisect(repeats=2)
+    assert f"{made.commits[5]} is the first bad commit" in said, said
+    times = {c: made.performed().count(c) for c in made.performed()}
+    # Two rounds make a good one; one FAIL is enough for a bad one.
+    assert {made.commits.index(c) + 1: n for c, n in times.items()} == {
+        made.commits.index(c) + 1: (1 if made.commits.index(c) >= 5 else 2) for c in times
+    }
+
+
+def test_after_a_kill_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    made = History(tmp_path)
+    for n in range(1, 9):
+        made.commit("virt/async_pf.c", f"async\n{n}\n" + ("lost wake-up\n" if n >= 5 else ""))
+    made.git("bisect", "start", made.commits[7], made.commits[0])
+    (tmp_path / "kill-me").touch()
+    made.bisect()
+    assert made.code != 0, "git stops when a step is killed"
+    said = made.bisect()
+    assert f"{made.commits[4]} is the first bad commit" in said, said
+    asked_again = [c for c in made.performed() if made.performed().count(c) > 1]
+    assert set(asked_again) == {made.performed()[0]}, "only the one that was killed is run twice"
+    # And once more from the start: everything is known.
+    before = len(made.performed())
+    made.git("bisect", "reset")
+    made.git("bisect", "start", made.commits[7], made.commits[0])
+    assert "is the first bad commit" in made.bisect()
+    assert len(made.performed()) == before
+
+
+def rounds(*words: Status | Exception) -> Callable[[], Sequence[Row]]:
+    left = list(words)
+
+    def perform() -> Sequence[Row]:
+        word = left.pop(0)
+        if isinstance(word, Exception):
+            raise word
+        return [Row(Key("S23", "bisected"), word), Row(Key("S29", "bisected"), Status.PASS)]
+
+    return perform
+
+
+@pytest.mark.parametrize(
+    ("words", "repeats", "answer"),
+    [
+        ([Status.PASS, Status.PASS, Status.PASS], 3, Answer.GOOD),
+        ([Status.PASS, Status.PASS, Status.FAIL], 3, Answer.BAD),
+        ([Status.INCONCLUSIVE, Status.PASS], 1, Answer.GOOD),
+        ([Status.INCONCLUSIVE, Status.ERROR, Status.UNSUPPORTED], 1, Answer.SKIP),
+        ([BuildFailed("it does not build")], 1, Answer.SKIP),
+    ],
+)
+def test_answers(words: list[Status | Exception], repeats: int, answer: Answer, tmp_path: Path) -> None:
+    told: list[str] = []
+    state = State(tmp_path / "state.json")
+    assert step(state, "c" * 40, repeats, rounds(*words), told.append) is answer
+    assert answer.name.lower() in told[-1]
+    # Asked again it answers from the file, without performing anything.
+    assert step(State.load(state.path), "c" * 40, repeats, rounds(), told.append) is answer
+
+
+def test_a_kernel_that_does_not_boot_is_skipped(tmp_path: Path) -> None:
+    def perform() -> Sequence[Row]:
+        return [Row(Key("S23", "bisected"), Status.FAIL, "the virtual host did not boot: panic on the host: x")]
+
+    assert step(State(tmp_path / "s"), "c" * 40, 1, perform, print) is Answer.SKIP
+
+
+def test_a_state_file_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text('{"verdicts": 7}')
+    with pytest.raises(UsageError, match="not the state of a bisection"):
+        State.load(tmp_path / "s")
+
+
+def test_no_git_tree(tmp_path: Path) -> None:
+    for ask in (revision_of, state_path):
+        with pytest.raises(UsageError, match="not a git checkout"):
+            ask(tmp_path)

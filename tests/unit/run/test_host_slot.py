@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A tainted host is replaced; a host that cannot be started is given up with the first cause."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.errors import DeadlineExpired, HostLost, InfraFault
+from harness.hosts.base import Host, HostFacts
+from harness.hosts.local import LocalHost
+from harness.hosts.performer import Payload
+from harness.run.host_slot import Lease
+
+PAYLOAD = Payload(Path("agent"), Path("probe"))
+
+
+class Starts:
+    """Starts real local hosts (nothing is run on them), or fails as told."""
+
+    def __init__(self, *errors: Exception | None) -> None:
+        self.errors = list(errors)
+        self.open = 0
+        self.started = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[Host]:
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+        self.started += 1
+        self.open += 1
+        try:
+            yield LocalHost(HostFacts("local", "hardware", "6.1", ""), [])
+        finally:
+            self.open -= 1
+
+
+def test_one_host_for_many_until_it_is_tainted() -> None:
+    starts = Starts()
+    with Lease(starts, PAYLOAD) as lease:
+        first = lease.performer()
+        assert lease.performer() is first
+        assert lease.host is not None
+        lease.host.taint("it had an oops")
+        assert lease.performer() is not first
+        assert starts.started == 2
+        assert starts.open == 1
+    assert starts.open == 0
+
+
+def test_given_up_after_two_failures_with_the_first_cause() -> None:
+    starts = Starts(DeadlineExpired("no sign of life"), HostLost("gone"))
+    with Lease(starts, PAYLOAD) as lease:
+        with pytest.raises(DeadlineExpired):
+            lease.performer()
+        with pytest.raises(HostLost):
+            lease.performer()
+        for _ in range(2):
+            with pytest.raises(InfraFault, match="no sign of life"):
+                lease.performer()
+    assert starts.started == 0
+
+
+def test_one_failure_is_forgiven() -> None:
+    starts = Starts(HostLost("gone"), None, HostLost("gone again"), None)
+    with Lease(starts, PAYLOAD) as lease:
+        with pytest.raises(HostLost):
+            lease.performer()
+        lease.performer()
+        assert lease.host is not None
+        lease.host.taint("x")
+        with pytest.raises(HostLost):
+            lease.performer()
+        lease.performer()
+    assert starts.open == 0

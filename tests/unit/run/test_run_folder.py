@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run leaves on disk."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.contract.plan import Plan, from_json
+from harness.errors import InfraFault
+from harness.results import Key, Row, RunResult
+from harness.run.run_folder import RunFolder
+from harness.run.setup import trial_plan
+from harness.status import Status
+
+NOW = datetime.datetime(2026, 11, 22, 9, 30, 0)
+
+
+def test_latest_points_to_the_newest_run(tmp_path: Path) -> None:
+    first = RunFolder.create(tmp_path / "results", NOW)
+    second = RunFolder.create(tmp_path / "results", NOW)
+    assert first.path != second.path
+    assert (tmp_path / "results/latest").resolve() == second.path
+    assert os.readlink(tmp_path / "results/latest") == second.path.name
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file is in the way")
+    with pytest.raises(InfraFault, match="cannot write results"):
+        RunFolder.create(tmp_path / "results", NOW)
+
+
+def test_a_job_and_its_verdict(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, NOW)
+    key = Key("S24/page_cluster=3", "my tree")
+    where = folder.start(key, trial_plan(), ["printf", "%s\n", "it's", "S24/page_cluster=3"])
+    assert from_json(Plan, (where / "plan.json").read_text()) == trial_plan()
+    said = subprocess.run([where / "repeat.sh"], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == ["it's", "S24/page_cluster=3"]
+    row = Row(key, Status.FAIL, "D05: it was", "a title", details="all about it", variant="noio")
+    folder.finish(row)
+    folder.write(RunResult("r", "apf run", (key,), (row,)))
+    raw = json.loads((where / "verdict.json").read_text())
+    assert (raw["verdict"], raw["variant"], raw["reason"]) == ("FAIL", "noio", "D05: it was")
+    text = (where / "verdict.txt").read_text()
+    assert text.startswith("S24/page_cluster=3 on my tree: FAIL\na title\n")
+    assert "all about it" in text
+    assert json.loads((folder.path / "results.json").read_text())["verdicts"][0]["reason"] == "D05: it was"
+    assert {p.name for p in folder.path.iterdir()} == {where.name, "results.json", "junit.xml", "results.tap"}
+
+
+def test_consoles_have_names_of_their_own(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, NOW)
+    names = [folder.console("debian-6.1").name, folder.console("debian-6.1").name, folder.console("a/b").name]
+    assert names == ["debian-6.1-1.console.txt", "debian-6.1-2.console.txt", "a_b-1.console.txt"]
