@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``apf rules``: the rules D01..D44 that a trace is judged by."""
+"""``apf rules``: the rules that a trace is judged by."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import json
 import textwrap
 
 from harness.errors import UsageError
+from harness.model.kernels import KERNEL_NAMES, Variant, find_kernel
 from harness.model.protocol.rules import RULES, Rule
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register ``apf rules``."""
-    parser = subparsers.add_parser("rules", help="list the rules D01..D44 that a trace is judged by")
+    parser = subparsers.add_parser("rules", help="list the rules that a trace is judged by")
     parser.add_argument("ids", nargs="*", metavar="RULE", help="only these, for instance D13")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(func=run)
@@ -35,7 +36,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _lines(rule: Rule) -> str:
     kind = "strict" if rule.strict else "soft"
-    kernels = ", ".join(rule.series) + " (" + ", ".join(rule.variants) + ")"
+    known = [find_kernel(name) for name in KERNEL_NAMES]
+    holds = [k.version for k in known if k.variant is Variant.NOWAIT and rule.behaviour_in(k)]
+    kernels = ", ".join(holds) + " (" + ", ".join(rule.variants) + ")"
     text = f"{rule.id}  {kind}  {kernels}\n" + textwrap.fill(
         rule.sentence, 100, initial_indent="     ", subsequent_indent="     "
     )

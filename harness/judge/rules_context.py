@@ -11,7 +11,7 @@ from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, Record
 from harness.judge.match_linux import hyp_rows
 from harness.model.events import MSR_ASYNC_PF_EN, Kind
-from harness.model.protocol.checker_types import Context, FaultState, InitialVcpu, PageAfter
+from harness.model.protocol.rules import Context, FaultState, InitialVcpu, PageAfter
 from harness.model.simulation.situation import Prediction
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")

@@ -23,6 +23,7 @@ EN_SEND_ALWAYS = 1 << 1
 EN_DELIVERY_AS_PF_VMEXIT = 1 << 2
 EN_DELIVERY_AS_INT = 1 << 3
 EN_RESERVED = 0b110000
+EN_EFFECTIVE = EN_ENABLED | EN_DELIVERY_AS_INT
 REASON_PAGE_NOT_PRESENT = 1
 """KVM_PV_REASON_PAGE_NOT_PRESENT, the flags word of the shared area (arch/x86/include/uapi/asm/kvm_para.h)."""
 _ID_BITS = 20
@@ -116,10 +117,9 @@ class ApfState:
     l1_intercepts_interrupts: bool = True  # in guest mode: L1 exits on external interrupts
 
 
-def kvm_pv_async_pf_enabled(v: ApfState) -> bool:
-    """x86.c: EN has both bit 0 and bit 3."""
-    mask = EN_ENABLED | EN_DELIVERY_AS_INT
-    return v.en_val & mask == mask
+def kvm_pv_async_pf_enabled(en: int) -> bool:
+    """x86.c: whether MSR_KVM_ASYNC_PF_EN enables, which takes both bit 0 and bit 3."""
+    return en & EN_EFFECTIVE == EN_EFFECTIVE
 
 
 def interrupt_allowed(v: ApfState) -> bool:
@@ -131,7 +131,7 @@ def interrupt_allowed(v: ApfState) -> bool:
 
 def kvm_can_deliver_async_pf(v: ApfState) -> bool:
     """x86.c:kvm_can_deliver_async_pf: may "page not present" be injected into the guest as it is now?"""
-    if not kvm_pv_async_pf_enabled(v):
+    if not kvm_pv_async_pf_enabled(v.en_val):
         return False
     if v.send_user_only and v.cpl == 0:
         return False
@@ -227,7 +227,7 @@ def complete(v: ApfState, work: Work) -> Completion:
 
 def kvm_arch_can_dequeue_async_page_present(v: ApfState) -> bool:
     """x86.c: with async PF on, the LAPIC must be enabled and the guest must have zeroed the token."""
-    if not kvm_pv_async_pf_enabled(v):
+    if not kvm_pv_async_pf_enabled(v.en_val):
         return True
     lapic = (v.lapic_hw and v.lapic_sw) or not v.kernel.lapic_disabled_defers
     return lapic and v.shared_ok and v.token == 0
@@ -265,7 +265,7 @@ def kvm_arch_async_page_present(v: ApfState, work: Work) -> Ready:
         v.gfns.discard(work.gfn)
         v.queue.remove(work)
     told = work.wakeup_all or work.notpresent_injected
-    irq = told and kvm_pv_async_pf_enabled(v) and v.shared_ok
+    irq = told and kvm_pv_async_pf_enabled(v.en_val) and v.shared_ok
     if irq:
         v.token = work.token
         v.pageready_pending = True
@@ -336,8 +336,11 @@ def kvm_pv_enable_async_pf(v: ApfState, value: int, *, area_ok: bool) -> MsrWrit
         return MsrWrite(gp=True, why="EN: delivery as interrupt is not offered")
     if not v.lapic_in_kernel:
         return MsrWrite(gp=bool(value), why="the local APIC is not in the kernel" if value else "")
+    if v.kernel.en_needs_shared_area and kvm_pv_async_pf_enabled(value) and not area_ok:
+        v.shared_ok = False  # __kvm_gfn_to_hva_cache_init leaves KVM_HVA_ERR_BAD in the cache of the old area too
+        return MsrWrite(gp=True, why="EN: no memslot at the address; the MSR stays as it was")
     v.en_val = value
-    if not kvm_pv_async_pf_enabled(v):
+    if not kvm_pv_async_pf_enabled(v.en_val):
         return MsrWrite(clear=True, why="EN disables: the completion queue is cleared")
     v.shared_ok = area_ok
     if not area_ok:

@@ -19,7 +19,7 @@ def as_json(kernel: KernelModel, story: Story) -> dict[str, Any]:
     """A story as JSON values; steps in order, each with its citation."""
     return {
         "kernel": kernel.name,
-        "release": ".".join(str(n) for n in kernel.release),
+        "release": kernel.version,
         "outcome": story.outcome.value,
         "decided_by": [_step_json(s) for s in deciding_steps(story)],
         "acts": [_act_json(act) for act in story.acts],
@@ -52,8 +52,7 @@ def _act_json(act: Act) -> dict[str, Any]:
 
 def walk_text(question: str, kernel: KernelModel, story: Story, *, width: int = 118) -> str:
     """The whole story for a terminal."""
-    release = "2.6.3x" if kernel.era_2010 else ".".join(str(n) for n in kernel.release)
-    lines = [f"{question}", f"kernel: {kernel.name} ({release})"]
+    lines = [f"{question}", f"kernel: {kernel.name} ({kernel.version})"]
     for act in story.acts:
         lines += ["", f"{act.title} - {_WHO[act.thread]}", *_tree(act, width), *_sum(act)]
     lines += ["", f"outcome: {story.outcome.value.upper()}", *_decided(deciding_steps(story))]

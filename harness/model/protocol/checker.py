@@ -17,14 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from harness.errors import ModelError
+from harness.model.delivery import EN_RESERVED, kvm_pv_async_pf_enabled
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.kernels import KernelModel
-from harness.model.protocol.checker_types import Context, Counts, InitialVcpu, Obligation, Unchecked, Violation
+from harness.model.protocol.checker_types import Counts, Obligation, Unchecked, Violation
 from harness.model.protocol.entry_rules import judge_entry
 from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNTED, Pages
-from harness.model.protocol.rules import RULES, Rule
+from harness.model.protocol.rules import RULES, Context, InitialVcpu, Rule
 from harness.model.protocol.total_rules import check_totals
-from harness.model.protocol.vcpu_rules import EN_ENABLED, Shared, Vcpu
+from harness.model.protocol.vcpu_rules import Shared, Vcpu
 from harness.model.protocol.work_rules import Ledger
 
 __all__ = ["ALL_KINDS", "Checker", "Context", "Counts", "InitialVcpu", "Obligation", "Unchecked", "Violation"]
@@ -37,7 +38,7 @@ _NONE: tuple[Violation, ...] = ()
 
 
 class Checker:
-    """Checks the rules D01..D44.
+    """Checks the rules of ``rules.RULES``.
 
     :param kernel: the kernel under test.
     :param vcpus: number of vCPUs.
@@ -149,11 +150,8 @@ class Checker:
 
     def _why_not(self, rule: Rule) -> Unchecked | None:
         kernel = self.kernel
-        series = f"{kernel.release[0]}.{kernel.release[1]}"
-        if not rule.applies_to(series, kernel.variant):
+        if not rule.holds_for(kernel):
             return Unchecked(rule.id, f"does not hold for {kernel.name}")
-        if rule.id == "D11" and not kernel.always_flush_work:
-            return Unchecked(rule.id, f"{kernel.name} does not flush each work")
         if rule.id == "D13" and self.context.nested:
             return Unchecked(rule.id, "tokens may leave as nested exits")
         kinds = [kind.name for kind in rule.kinds if kind not in self.recorded]
@@ -281,10 +279,12 @@ class Checker:
 
 def _write_en(vcpu: Vcpu, event: Event) -> None:
     """kvm_pv_enable_async_pf: the trace of the write comes after its effect (behaviour.md B.2, B.9, B.10)."""
-    enables = event.data & EN_ENABLED == EN_ENABLED
+    enables = kvm_pv_async_pf_enabled(event.data)
     if event.flag:
-        if enables and not event.data & 0x30:
-            vcpu.en, vcpu.shared_ok = event.data, False  # the area could not be bound; the value is kept all the same
+        if enables and not event.data & EN_RESERVED:
+            vcpu.shared_ok = False  # the area could not be bound
+            if not vcpu.shared.kernel.en_needs_shared_area:
+                vcpu.en = event.data
         return
     vcpu.en = event.data
     if not enables:

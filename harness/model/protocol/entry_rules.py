@@ -6,9 +6,10 @@ Called only when something happened since the vCPU's last ENTRY, so most ENTRIES
 
 from __future__ import annotations
 
+from harness.model.delivery import EN_EFFECTIVE, EN_SEND_ALWAYS
 from harness.model.events import Event, Kind
-from harness.model.protocol.checker_types import Context
-from harness.model.protocol.vcpu_rules import EN_ENABLED, EN_SEND_ALWAYS, Vcpu
+from harness.model.protocol.rules import Context
+from harness.model.protocol.vcpu_rules import Vcpu
 from harness.model.protocol.work_rules import Work
 
 _HALT_EVIDENCE = frozenset({Kind.OUT, Kind.VIRQ, Kind.USER_EXIT})
@@ -37,9 +38,9 @@ def _token(vcpu: Vcpu, work: Work, inj: Event) -> None:
     work.tokened = True
     vcpu.counts.npt += 1
     kernel, states = vcpu.shared.kernel, vcpu.states(work.gpa)
-    always = vcpu.en is not None and bool(vcpu.en & 2)
+    always = vcpu.en is not None and bool(vcpu.en & EN_SEND_ALWAYS)
     if vcpu.en is None:
-        vcpu.en = EN_ENABLED | EN_SEND_ALWAYS  # so it was enabled; what else was set is not known
+        vcpu.en = EN_EFFECTIVE | EN_SEND_ALWAYS  # so it was enabled; what else was set is not known
     elif vcpu.enabled is False:
         vcpu.say("D22", inj, "token injected, but APF is not enabled", work.np)
     elif states and not always and all(state.cpl == 0 for state in states):

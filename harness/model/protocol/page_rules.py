@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel, Variant
-from harness.model.protocol.checker_types import Context, Violation
+from harness.model.protocol.checker_types import Violation
+from harness.model.protocol.rules import Context
 from harness.model.protocol.work_rules import Work
 
 LOOP_LIMIT = 16

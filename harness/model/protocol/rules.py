@@ -1,18 +1,482 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The rules D01..D44 that every trace of KVM's asynchronous page faults must obey, as data.
+"""The rules that every trace of KVM's asynchronous page faults must obey, as data, one entry each.
 
-The automaton (protocol.py) and the counter checks (protocol_totals.py) enforce them; ``apf rules`` lists them.
+Context is what a rule may need to know besides the trace.  The automaton (checker.py and the *_rules modules) enforces
+the rules, and ``apf rules`` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from harness.model.protocol.rules_base import Rule
-from harness.model.protocol.rules_table import TABLE
+from harness.model.events import Kind
+from harness.model.kernels import KernelModel
+from harness.model.outcomes import Count
 
-__all__ = ["RULES", "Rule"]
+ALL_VARIANTS = ("noio", "nowait")
 
-RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in TABLE})
-"""All rules by id, in the order of behaviour.md section D."""
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    :param strict: True: a violation is a kernel bug or a lost event.  False: statistical, a violation is a hint.
+    :param needs: the field of KernelModel that must be true for the rule to hold; empty: it holds for every kernel.
+    :param variants: variants it holds for; ``sync`` kernels emit none of the events.
+    :param source: section of behaviour.md, then file:function in the kernel.
+    :param context: fields of Context without which the rule is checked in part, or not at all.
+    :param kinds: events that the trace must have recorded for the rule to be checked at all.
+    :param partly: True when a part of the rule is checked even without the context fields.
+    """
+
+    id: str
+    sentence: str
+    source: str
+    strict: bool = True
+    needs: str = ""
+    variants: tuple[str, ...] = ALL_VARIANTS
+    context: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    partly: bool = False
+    note: str = ""
+
+    def holds_for(self, kernel: KernelModel) -> bool:
+        """Whether the rule holds for a kernel; a port keeps the protocol of the kernel that it was ported to."""
+        return kernel.variant in self.variants and self.behaviour_in(kernel)
+
+    def behaviour_in(self, kernel: KernelModel) -> bool:
+        """Whether a kernel, of whatever variant, behaves as the rule needs it."""
+        return not self.needs or bool(getattr(kernel, self.needs))
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values for ``apf rules --json``."""
+        return {
+            "id": self.id,
+            "sentence": self.sentence,
+            "strict": self.strict,
+            "needs": self.needs,
+            "variants": list(self.variants),
+            "source": self.source,
+            "context": list(self.context),
+            "events": [kind.name for kind in self.kinds],
+            "note": self.note,
+        }
+
+
+Interval = tuple[int, int]
+"""[start, end] in nanoseconds of the trace clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultState:
+    """The state of a vCPU when it touches a page (behaviour.md B.5)."""
+
+    cpl: int = 3
+    interrupts: bool = True  # RFLAGS.IF
+    shadow: bool = False  # in the shadow of STI or MOV SS, or during event delivery
+    paging: bool = True  # CR0.PG
+
+
+@dataclass(frozen=True, slots=True)
+class PageAfter:
+    """A page that the guest only read, after the run.  ``writable``: dirty in the host, swap slot freed."""
+
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InitialVcpu:
+    """A vCPU at the first event of the trace.
+
+    :param en: MSR_KVM_ASYNC_PF_EN; None: unknown, rules about it wait for the first write.
+    :param int_vec: MSR_KVM_ASYNC_PF_INT; None: unknown, the first interrupt of a RDY tells it.
+    :param last_id: id of the last token given out (0: none yet, the next is 1); None: unknown.
+    :param live: (token, gpa) of the works queued; None: unknown, RDYs of older tokens are let pass.
+    :param wakeup: whether a wake-all is queued; None: unknown.
+    """
+
+    en: int | None = 0
+    int_vec: int | None = None
+    last_id: int | None = None
+    live: tuple[tuple[int, int], ...] | None = ()
+    wakeup: bool | None = False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the trace does not say, such as the CPL of a fault or the counters of the guest.
+
+    None: not known; the rules that need it are then "not checked" (``Checker.unchecked``), never silently passed.
+    Mappings without a noted key have the vCPU index as key.
+    """
+
+    # --- known before the run is judged
+    faults: Mapping[tuple[int, int], tuple[FaultState, ...]] | None = None
+    """By (vCPU, gfn): all states in which that vCPU touches the page."""
+    kernel_rip: int | None = None
+    """A fault whose rip (Event.data of PF, 0 where it is not printed) is at or above this comes from CPL0."""
+    lapic_in_kernel: bool | None = None
+    hlt_exits: bool | None = None
+    """False with ``-overcommit cpu-pm=on``."""
+    nested: bool = False
+    """The guest runs guests: tokens may leave as nested exits, so D13 is not checked."""
+    allocation_may_fail: bool = False
+    """The host is so short of memory that GFP_NOWAIT allocations fail: D01 accepts any FAIL."""
+    stopped: tuple[Interval, ...] | None = None
+    """From the QMP answer to stop until cont was sent."""
+    lapic_off: Mapping[int, tuple[Interval, ...]] | None = None
+    shared_unreadable: Mapping[int, tuple[Interval, ...]] | None = None
+    memory: str | None = None
+    """What guest RAM is: ``anon``, ``shmem`` or ``file``."""
+    userfaultfd: bool | None = None
+    single_toucher: bool | None = None
+    """Each page is touched by one vCPU only, and nothing else touches, reclaims or migrates pages meanwhile."""
+    page_cluster: int | None = None
+    swap_synchronous: bool | None = None
+    """The swap device is SWP_SYNCHRONOUS_IO (zram, brd, pmem)."""
+    read_devices: frozenset[int] | None = None
+    """Device numbers (as in Event.dev) from which a missing page is read."""
+    slots: Mapping[int, int] | None = None
+    """gfn to the first 512-byte sector of the page on its device."""
+    loops: frozenset[int] = frozenset()
+    """gfns that are meant to be unresolvable."""
+
+    # --- observed in the run
+    guest_tokens: Mapping[int, tuple[tuple[int, int], ...]] | None = None
+    """(token, flags word) in the order in which the guest's #PF handler saw them."""
+    guest_readies: Mapping[int, tuple[int, ...]] | None = None
+    """Token words in the order in which the guest's interrupt handler saw them, wake-alls included."""
+    shared_tail_zero: Mapping[int, bool] | None = None
+    """Whether bytes 8..63 of the shared area were still zero at the end."""
+    hyp: Mapping[int, int] | None = None
+    """Growth of the guest's count of hypervisor callback interrupts."""
+    pf_guest: int | None = None
+    """Growth of the VM's pf_guest statistic."""
+    kvm_stats: Mapping[str, int] | None = None
+    """Growth of the VM's statistics, by debugfs file name."""
+    retries: int | None = None
+    """Faults that ended in RET_PF_RETRY for another reason than APF (stale memslot or invalidation)."""
+    guest_hlts: int | None = None
+    """HLT instructions that the guest executed."""
+    major_faults: Mapping[int, int] | None = None
+    """Growth of maj_flt of the vCPU threads."""
+    sync_majors: Mapping[int, Count] | None = None
+    """What the model predicts for it: the majors of faults that did not become NP."""
+    private_file: frozenset[int] | None = None
+    """gfns in a private file mapping."""
+    rss_anon_pages: int | None = None
+    """Growth of QEMU's RssAnon, in pages."""
+    pages_after: Mapping[int, PageAfter] | None = None
+    """By gfn."""
+    guest_log: tuple[str, ...] | None = None
+    host_log: tuple[str, ...] | None = None
+
+
+_APF = "virt/kvm/async_pf.c:"
+_X86 = "arch/x86/kvm/x86.c:"
+_MMU = "arch/x86/kvm/mmu/mmu.c:"
+
+_TABLE: tuple[Rule, ...] = (
+    Rule(
+        "D01",
+        "Each TRY of a vCPU becomes exactly one of NP, REP or FAIL; FAIL only with 64 entries queued (a pending "
+        "wake-all counts) or when the work allocation failed.",
+        f"D01, B.4; {_MMU}kvm_faultin_pfn, {_APF}kvm_setup_async_pf",
+        kinds=(Kind.TRY,),
+    ),
+    Rule(
+        "D02",
+        "TRY, NP, REP, RDY and INJ of a vCPU are emitted by its own KVM_RUN thread, outside guest mode; "
+        "DONE by a kworker.",
+        f"D02, B.4, B.6, B.7; {_APF}async_pf_execute, {_X86}vcpu_enter_guest",
+    ),
+    Rule(
+        "D03",
+        "token & 0xfff is the vCPU's id; token >> 12 is in 1..0xFFFFF.",
+        f"D03, B.1; {_MMU}alloc_apf_token",
+    ),
+    Rule(
+        "D04",
+        "Ids of successive NPs grow by 1 plus the number of FAILs between them, 0xFFFFF is followed by 1, the first "
+        "after vCPU creation is 1, and neither reset nor EN writes restart them.",
+        f"D04, B.1; {_MMU}alloc_apf_token",
+    ),
+    Rule(
+        "D05",
+        "Each NP is followed by exactly one RDY of the same token, or by a clear of its vCPU.",
+        f"D05, B.7, B.10; {_APF}kvm_check_async_pf_completion",
+    ),
+    Rule(
+        "D06",
+        "RDY of a token has a live NP of the same vCPU, token and address.",
+        f"D06, B.7; {_X86}kvm_arch_async_page_present",
+    ),
+    Rule(
+        "D07",
+        "At most one live NP per vCPU and guest frame.",
+        f"D07, B.1, B.4; {_X86}kvm_add_async_pf_gfn, kvm_find_async_pf_gfn",
+    ),
+    Rule(
+        "D08",
+        "REP only for a frame with a live NP on that vCPU, and it injects no token.",
+        f"D08, B.4; {_MMU}kvm_faultin_pfn",
+    ),
+    Rule(
+        "D09",
+        "At most 64 entries are queued on a vCPU.",
+        f"D09, B.1; {_APF}kvm_setup_async_pf (ASYNC_PF_PER_VCPU)",
+    ),
+    Rule(
+        "D10",
+        "NP precedes the DONE of its work.",
+        f"D10, B.4; {_APF}kvm_setup_async_pf",
+        kinds=(Kind.DONE,),
+    ),
+    Rule(
+        "D11",
+        "DONE precedes the first ENTRY of the vCPU after the RDY of its work (it may follow the RDY).",
+        f"D11, B.6; {_APF}kvm_flush_and_free_async_pf_work",
+        kinds=(Kind.DONE, Kind.ENTRY),
+        needs="always_flush_work",
+    ),
+    Rule(
+        "D12",
+        "As many DONEs of an address as NPs of it that were not cancelled.",
+        f"D12, B.6, B.10; {_APF}async_pf_execute",
+        kinds=(Kind.DONE,),
+    ),
+    Rule(
+        "D13",
+        "A token NP has exactly one INJ of #PF with code 0, not reinjected, before the vCPU's next ENTRY; "
+        "a halt NP none.",
+        f"D13, B.11, B.15; {_X86}kvm_arch_async_page_not_present, kvm_check_and_inject_events",
+        kinds=(Kind.INJ, Kind.ENTRY, Kind.OUT),
+        note="exceptions: reset before the entry; migration between NP and entry; nested delivery",
+    ),
+    Rule(
+        "D14",
+        "pf_guest grows by the number of token NPs (plus guest #PFs that KVM emulated: none with TDP).",
+        f"D14, B.11, B.14; {_X86}kvm_inject_page_fault",
+        context=("pf_guest",),
+        kinds=(Kind.INJ,),
+    ),
+    Rule(
+        "D15",
+        "The vCPU's LAPIC accepts int_vec once for each RDY of a token NP while APF is enabled and for each wake-all, "
+        "and for nothing else.",
+        f"D15, B.7; {_X86}kvm_arch_async_page_present",
+        kinds=(Kind.ACC, Kind.ENTRY),
+    ),
+    Rule(
+        "D16",
+        "The guest counts as many hypervisor callback interrupts as the LAPIC accepted; RDY of a halt NP adds none.",
+        "D16, C; arch/x86/kernel/kvm.c:sysvec_kvm_asyncpf_interrupt (guest)",
+        context=("hyp",),
+        kinds=(Kind.ACC,),
+    ),
+    Rule(
+        "D17",
+        "Between two RDYs with interrupt of one vCPU it ENTERs at least once (the guest must zero the token).",
+        f"D17, B.7; {_X86}kvm_arch_can_dequeue_async_page_present",
+        kinds=(Kind.ACC, Kind.ENTRY),
+    ),
+    Rule(
+        "D18",
+        "Of the RDYs between two ENTRIES at most one has an interrupt, and it is the last.",
+        f"D18, B.7; {_APF}kvm_check_async_pf_completion",
+        kinds=(Kind.ACC, Kind.ENTRY),
+    ),
+    Rule(
+        "D19",
+        "Between two RDYs with interrupt there is an ACK, unless the second completion found an empty done list.",
+        f"D19, B.2, B.7; {_X86}kvm_set_msr_common, {_APF}async_pf_execute",
+        strict=False,
+        kinds=(Kind.ACC, Kind.WRMSR, Kind.DONE),
+    ),
+    Rule(
+        "D20",
+        "One wake-all RDY (token 0xffffffff, gva 0) for each effective EN enable that found an empty done list.",
+        f"D20, B.9; {_APF}kvm_async_pf_wakeup_all",
+        kinds=(Kind.WRMSR,),
+        note="host-initiated EN writes are not traced by KVM: the decoder adds them as WRMSR",
+    ),
+    Rule(
+        "D21",
+        "No TRY from a context with IF=0, in an STI or MOV SS shadow, or during event delivery.",
+        f"D21, B.5; {_X86}kvm_can_do_async_pf",
+        context=("faults",),
+    ),
+    Rule(
+        "D22",
+        "No token at CPL0 unless EN bit 1, none unless EN bits 0 and 3, none with CR0.PG=0 (5.10 does that).",
+        f"D22, B.5; {_X86}kvm_can_deliver_async_pf",
+        context=("faults",),
+        kinds=(Kind.INJ,),
+        partly=True,
+    ),
+    Rule(
+        "D23",
+        "No TRY with a user-space LAPIC; with HLT exits disabled no halt NP, and no REP at CPL0 without SEND_ALWAYS.",
+        f"D23, B.5; {_X86}kvm_can_do_async_pf",
+        context=("lapic_in_kernel", "hlt_exits"),
+        partly=True,
+    ),
+    Rule(
+        "D24",
+        "After a halt NP or REP the thread does not ENTER before a completion, interrupt, signal or reset.",
+        f"D24, B.8; {_X86}vcpu_block, kvm_arch_vcpu_runnable",
+        kinds=(Kind.ENTRY, Kind.OUT, Kind.VIRQ),
+    ),
+    Rule(
+        "D25",
+        "A halt for a missing page emits no kvm_vcpu_wakeup and leaves halt_exits alone; 5.10 emits kvm_vcpu_wakeup.",
+        "D25, B.8; virt/kvm/kvm_main.c:kvm_vcpu_block, kvm_vcpu_halt",
+        context=("kvm_stats", "guest_hlts"),
+        kinds=(Kind.WAKEUP, Kind.ENTRY),
+        partly=True,
+    ),
+    Rule(
+        "D26",
+        "No RDY while the VMM is not in KVM_RUN for that vCPU.",
+        f"D26, B.16; {_X86}vcpu_enter_guest",
+        context=("stopped",),
+    ),
+    Rule(
+        "D27",
+        "After EN=0 or a reset no RDY for the tokens that were live; running workers emit DONE before "
+        "the clear returns.",
+        f"D27, B.10; {_APF}kvm_clear_async_pf_completion_queue",
+        kinds=(Kind.WRMSR,),
+    ),
+    Rule(
+        "D28",
+        "No \"Host injected async #PF\" in the guest's log; in the host's log no WARN from kvm_del_async_pf_gfn, "
+        "kvm_flush_and_free_async_pf_work or faultin_page.",
+        "D28, C; arch/x86/kernel/kvm.c:__kvm_handle_async_pf (guest)",
+        context=("guest_log", "host_log"),
+        partly=True,
+    ),
+    Rule(
+        "D29",
+        "After RDY no further fault of that vCPU on the page before an invalidation of it.",
+        f"D29, B.7; {_MMU}kvm_arch_async_page_ready",
+        strict=False,
+        kinds=(Kind.PF, Kind.UNMAP),
+        note="not for SMM, paging-mode or CR3 changes; kvm_unmap_hva_range exists from 6.1",
+    ),
+    Rule(
+        "D30",
+        "nowait: before TRY the vCPU thread read the page, or another holds it locked. noio: between PF and NP the "
+        "vCPU thread reads nothing from swap or file.",
+        "D30, A.2, A.4; mm/memory.c:do_swap_page, mm/filemap.c:filemap_fault",
+        context=("read_devices", "slots", "single_toucher"),
+        kinds=(Kind.PF, Kind.BIO),
+        note="a LOOP page, read-ahead on a hit and the blocking fallback are excepted",
+    ),
+    Rule(
+        "D31",
+        "A fault that became NP is no major fault of the vCPU thread.",
+        "D31, A.10; mm/memory.c:mm_account_fault",
+        context=("major_faults", "sync_majors"),
+        kinds=(Kind.PF, Kind.MM_FAULT_RET),
+        partly=True,
+    ),
+    Rule(
+        "D32",
+        "page-cluster=0, anonymous swap, no userfaultfd and a single toucher: no TRY.",
+        "D32, A.5; mm/swap_state.c:swap_cluster_readahead, mm/page_io.c:swap_readpage",
+        needs="do_poll",
+        variants=("nowait",),
+        context=("page_cluster", "memory", "single_toucher", "userfaultfd"),
+    ),
+    Rule(
+        "D33",
+        "Guest RAM on shmem without userfaultfd: no TRY.",
+        "D33, A.7; mm/shmem.c:shmem_swapin_folio",
+        variants=("nowait",),
+        context=("memory", "userfaultfd"),
+    ),
+    Rule(
+        "D34",
+        "Anonymous RAM on a synchronous swap device (zram, brd, pmem) and a single toucher: no TRY.",
+        "D34, A.4; mm/memory.c:do_swap_page (SWP_SYNCHRONOUS_IO)",
+        variants=("nowait",),
+        context=("memory", "swap_synchronous", "single_toucher", "userfaultfd"),
+    ),
+    Rule(
+        "D35",
+        "pf_taken - pf_fixed - pf_spurious - pf_emulate grows by REP + NP - RDYs whose prefetch fixed + retries.",
+        "D35, B.14; arch/x86/kvm/mmu/mmu_internal.h:kvm_mmu_do_page_fault",
+        needs="pf_taken_statistic",
+        context=("kvm_stats", "retries"),
+        partly=True,
+    ),
+    Rule(
+        "D36",
+        "RDYs of a vCPU come in the order of completion.",
+        f"D36, B.6; {_APF}async_pf_execute (list_add_tail to done)",
+        strict=False,
+        kinds=(Kind.DONE,),
+        note="DONE is traced after the list_add: completions less than 1 ms apart are not compared",
+    ),
+    Rule(
+        "D37",
+        "With the LAPIC disabled no RDY while APF is enabled.",
+        f"D37, B.7; {_X86}kvm_arch_can_dequeue_async_page_present, arch/x86/kvm/lapic.c:apic_set_spiv",
+        context=("lapic_off",),
+        partly=True,
+        note="5.10 before 5.10.119 does not defer",
+    ),
+    Rule(
+        "D38",
+        "TRY, NP and RDY of one fault carry the same gva, and the gfn of TRY is gva >> 12.",
+        "D38, B.13; include/trace/events/kvm.h",
+        kinds=(Kind.TRY,),
+    ),
+    Rule(
+        "D39",
+        "The host writes bytes 0..7 of the shared area only: flags 1 for a token, the token of the last RDY "
+        "with interrupt.",
+        f"D39, B.1, B.7; {_X86}apf_put_user_notpresent, apf_put_user_ready",
+        context=("guest_tokens", "guest_readies", "shared_tail_zero"),
+        partly=True,
+    ),
+    Rule(
+        "D40",
+        "No endless cycle of NP and RDY on one page without a mapping (an unresolvable page).",
+        f"D40, A.9; {_MMU}kvm_arch_async_page_ready",
+        strict=False,
+    ),
+    Rule(
+        "D41",
+        "After RDY of a page in a private file mapping the page is anonymous.",
+        f"D41, B.6; {_APF}async_pf_execute (FOLL_WRITE)",
+        context=("private_file", "rss_anon_pages"),
+    ),
+    Rule(
+        "D42",
+        "A new int_vec is used by the RDYs after its MSR write, and only by those.",
+        f"D42, B.2; {_X86}kvm_pv_enable_async_pf_int",
+        kinds=(Kind.WRMSR, Kind.ACC),
+    ),
+    Rule(
+        "D43",
+        "A guest read resolved asynchronously leaves the host page writable and dirty; one resolved by the vCPU "
+        "thread does not.",
+        f"D43, B.6; {_APF}async_pf_execute (FOLL_WRITE)",
+        context=("pages_after",),
+    ),
+    Rule(
+        "D44",
+        "While the shared area cannot be read, with APF enabled, there is no RDY.",
+        f"D44, B.2; {_X86}apf_pageready_slot_free",
+        context=("shared_unreadable",),
+        kinds=(Kind.WRMSR,),
+        partly=True,
+    ),
+)
+
+RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})
+"""All rules by id, in order."""

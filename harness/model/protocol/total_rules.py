@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.model.kernels import KernelModel, Variant
-from harness.model.protocol.checker_types import Context, Counts, Violation
+from harness.model.protocol.checker_types import Counts, Violation
+from harness.model.protocol.rules import Context
 
 _GUEST_PANIC = "Host injected async #PF"
 _HOST_WARNINGS = ("kvm_del_async_pf_gfn", "kvm_flush_and_free_async_pf_work", "faultin_page")

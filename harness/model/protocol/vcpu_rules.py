@@ -13,16 +13,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.model.delivery import ASYNC_PF_PER_VCPU, EN_SEND_ALWAYS, kvm_pv_async_pf_enabled
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
-from harness.model.protocol.checker_types import Context, Counts, FaultState, InitialVcpu, Interval, Violation
+from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.page_rules import Pages
+from harness.model.protocol.rules import Context, FaultState, InitialVcpu, Interval
 from harness.model.protocol.work_rules import Ledger, Work
 
-ASYNC_PF_PER_VCPU = 64
 LAST_ID = 0xFFFFF
-EN_ENABLED = 0b1001  # bits 0 and 3: kvm_pv_async_pf_enabled
-EN_SEND_ALWAYS = 0b10
 _COMPLETION_SLACK_NS = 20_000_000  # D36: DONE is traced a little after the list_add
 
 
@@ -104,7 +103,7 @@ class Vcpu:
     @property
     def enabled(self) -> bool | None:
         """Whether kvm_pv_async_pf_enabled holds; None: unknown."""
-        return None if self.en is None else self.en & EN_ENABLED == EN_ENABLED
+        return None if self.en is None else kvm_pv_async_pf_enabled(self.en)
 
     @property
     def queued(self) -> int:

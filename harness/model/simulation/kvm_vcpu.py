@@ -162,7 +162,7 @@ class KvmVcpu:
     def check_completion(self) -> Generator[Wait, None, None]:
         """kvm_check_async_pf_completion: everything on the done list that can be presented."""
         s, world = self.state, self.world
-        if s.done and d.kvm_pv_async_pf_enabled(s):
+        if s.done and d.kvm_pv_async_pf_enabled(s.en_val):
             yield from self.area_access(write=False)  # apf_pageready_slot_free
         while (work := d.dequeue(s)) is not None:
             if d.wants_prefetch(s, work):

@@ -20,7 +20,6 @@ RESCHEDULE_VECTOR = 0xFD
 MSR_X2APIC_SPIV = 0x80F
 AREA_ITEM = -1
 """Log index of the accesses that the guest makes to its shared area."""
-_EN_EFFECTIVE = d.EN_ENABLED | d.EN_DELIVERY_AS_INT
 
 
 @dataclass(slots=True, eq=False)
@@ -288,7 +287,7 @@ class Vcpu:
         good = yield from self.kvm.write_msr(msr, value, area_ok=area_ok)
         if msr == MSR_ASYNC_PF_INT and good and value & 0xFF >= 32:
             self.ready_vectors.add(value & 0xFF)
-        if msr == MSR_ASYNC_PF_EN and good and value & _EN_EFFECTIVE != _EN_EFFECTIVE:
+        if msr == MSR_ASYNC_PF_EN and good and not d.kvm_pv_async_pf_enabled(value):
             self.probe.ready(WAKE_ALL_TOKEN)
         yield from self._exit()
         return good

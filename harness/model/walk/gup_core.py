@@ -38,12 +38,12 @@ class Locked:
 
 def foll_of(kernel: KernelModel) -> type[Foll] | type[Foll612]:
     """The FOLL_* layout of this kernel."""
-    return Foll612 if kernel.release >= (6, 12) else Foll
+    return Foll612 if kernel.foll_renumbered else Foll
 
 
-@kernel_function("mm/gup.c")
+@kernel_function("include/linux/mm.h")
 def get_user_page_fast_only(ctx: Context, *, write: bool) -> Steps[int]:
-    """Walk the page tables without mmap_lock; takes only what is there (5.10: __get_user_pages_fast)."""
+    """Walk the page tables without mmap_lock; takes only what is there."""
     yield from ()
     ok = _followable(ctx, write=write)
     ctx.step(f"PTE present{' and writable' if write else ''}?", f"{ctx.page.pte}: {'1 page' if ok else '0 pages'}",
@@ -153,7 +153,7 @@ def faultin_page(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[int]:
     if isinstance(flags, Foll) and Foll.MINOR in flags:
         fault |= FaultFlag.MINOR
     ctx.step(show("FOLL_", flags), show("FAULT_FLAG_", fault), "handle_mm_fault")
-    if ctx.page.vma.backing is Backing.HUGETLB and ctx.kernel.release < (6, 12):
+    if ctx.page.vma.backing is Backing.HUGETLB and ctx.kernel.gup_hugetlb_apart:
         # follow_hugetlb_page calls hugetlb_fault itself: no PGFAULT, no maj or min, FOLL_MINOR is not translated.
         ctx.attempts += 1
         ret = yield from hugetlb_fault(ctx, fault & ~FaultFlag.MINOR)

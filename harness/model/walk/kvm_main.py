@@ -10,6 +10,7 @@ from __future__ import annotations
 from harness.model.kernels import Port, Variant
 from harness.model.pages import Backing, Pte
 from harness.model.walk.flags import EFAULT, EHWPOISON, EINTR, Foll, Foll612
+from harness.model.walk.function_names import KVM
 from harness.model.walk.gup_core import (
     Gup,
     fixup_user_fault,
@@ -20,8 +21,6 @@ from harness.model.walk.gup_core import (
     map_present,
 )  # fmt: skip
 from harness.model.walk.steps import Context, End, Steps, kernel_function
-
-KVM = "virt/kvm/kvm_main.c"
 
 
 @kernel_function(KVM)

@@ -18,6 +18,7 @@ from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage
 from harness.model.readahead import AllMissing, Neighbours, ReadaheadState, Window
+from harness.model.walk.function_names import name_in
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -198,8 +199,7 @@ class Context:
         :raise ModelError: the model of this kernel does not come to an end here.
         """
         _, file, function = self.stack[-1]
-        release = "2.6.3x" if self.kernel.era_2010 else ".".join(str(n) for n in self.kernel.release)
-        citation = f"{file}:{function} ({release})"
+        citation = f"{file}:{function} ({self.kernel.version})"
         calls = tuple((serial, name) for serial, _, name in self.stack)
         if len(self.steps) >= MAX_STEPS:
             raise ModelError(f"the walk goes round in a circle in {citation}", hint=f"last: {tested}: {result}")
@@ -241,7 +241,8 @@ STEP_FUNCTIONS: set[tuple[str, str]] = set()
 def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]]], Callable[P, Steps[T]]]:
     """Decorate a step function (first argument: the Context): names it in the steps it records.
 
-    :param name: the kernel's name, where Python's differs.
+    :param file: file, with ``name`` (Python's, if not given) the function; ``function_names`` has the other names that
+        it bears in some releases.
     """
 
     def decorate(function: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
@@ -252,8 +253,11 @@ def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]
         def run(*args: P.args, **kwargs: P.kwargs) -> Steps[T]:
             ctx = args[0]
             assert isinstance(ctx, Context)
+            cited = name_in(ctx.kernel, *here)
+            if ctx.stack and ctx.stack[-1][1:] == cited:  # in this release the code stands in the caller
+                return (yield from function(*args, **kwargs))
             ctx.serial += 1
-            ctx.stack.append((ctx.serial, *here))
+            ctx.stack.append((ctx.serial, *cited))
             result = yield from function(*args, **kwargs)
             ctx.stack.pop()
             return result

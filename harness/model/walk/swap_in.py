@@ -54,7 +54,7 @@ def do_swap_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
             ctx.step("FAULT_FLAG_MINOR and not in the swap cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
                      "a major fault is refused before the read and before PGMAJFAULT", Mark.REFUSED)  # fmt: skip
             return REFUSED
-        if slot(ctx).synchronous and slot(ctx).count == 1:
+        if slot(ctx).synchronous and (slot(ctx).count == 1 or ctx.kernel.sync_swapin_shared):
             present = yield from swapin_sync(ctx)
         else:
             present = yield from swapin_readahead(ctx)
@@ -67,18 +67,27 @@ def do_swap_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
                  "counted where the read is submitted, in this thread")  # fmt: skip
     else:
         ctx.step("folio found in the swap cache", "not major", "no read to submit")
-        if ctx.page.folio is not None and ctx.page.folio.hwpoison:
-            ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the cached page is poisoned", Mark.REFUSED)
+        if not ctx.kernel.hwpoison_after_lock and _poisoned(ctx):
             return VmFault.HWPOISON
     if not (yield from folio_lock_or_retry(ctx, flags)):
         return ret | VmFault.RETRY
     if ctx.page.pte is not Pte.SWAP or ctx.page.folio is None:
         ctx.step("pte_same", "no", "somebody else has handled the fault meanwhile")
         return ret
+    if ctx.kernel.hwpoison_after_lock and _poisoned(ctx):
+        return VmFault.HWPOISON
     if not ctx.page.folio.uptodate:
         ctx.step("folio_test_uptodate", "no: VM_FAULT_SIGBUS", "the read failed", Mark.REFUSED)
         return VmFault.SIGBUS
     return ret | (yield from _map_swapped(ctx, flags))
+
+
+def _poisoned(ctx: Context) -> bool:
+    """A folio of the swap cache that memory_failure has found bad."""
+    poisoned = ctx.page.folio is not None and ctx.page.folio.hwpoison
+    if poisoned:
+        ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the cached page is poisoned", Mark.REFUSED)
+    return poisoned
 
 
 def _map_swapped(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
@@ -126,13 +135,19 @@ def swap_cache_get_folio(ctx: Context, *, vma_mode: bool) -> Steps[bool]:
     return True
 
 
-@kernel_function("mm/memory.c", "do_swap_page: skip swapcache")
+@kernel_function("mm/swap_state.c")
 def swapin_sync(ctx: Context) -> Steps[bool]:
-    """SWP_SYNCHRONOUS_IO and swap count 1: the page is read past the swap cache, the flags are not consulted."""
+    """SWP_SYNCHRONOUS_IO: the page alone is read, in this thread, and the flags are not consulted.
+
+    Before 7.0 only for a swap count of 1, and past the swap cache; since then through it, whatever the count.
+    """
     if not ctx.charge():
         return False
     what = "a large folio is possible" if ctx.kernel.large_folio_swapin else "one page"
-    ctx.step("SWP_SYNCHRONOUS_IO and __swap_count == 1", "skip the swap cache", what)
+    if ctx.kernel.sync_swapin_shared:
+        ctx.step("SWP_SYNCHRONOUS_IO", "no read-ahead", what)
+    else:
+        ctx.step("SWP_SYNCHRONOUS_IO and __swap_count == 1", "skip the swap cache", what)
     ctx.change(folio=Folio(uptodate=False, lock=Lock.READ))
     yield from swap_readpage(ctx, ra.Window(1, (ctx.page.vpn,), ctx.page.vpn), "vpn", synchronous=True)
     return True
@@ -215,7 +230,7 @@ def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bo
         ctx.step("zswap has the page", "decompressed and unlocked", "no I/O, PSWPIN is not counted")
         return
     ctx.count(pswpin=n)
-    bio = not swap.synchronous or not ctx.kernel.do_poll  # 5.10, 6.1: bdev_read_page (rw_page) makes no bio
+    bio = not (swap.synchronous and ctx.kernel.bdev_rw_page)
     done = swap.synchronous or swap.fast
     ctx.read(Read(ctx.thread, unit, window.target, pages, window.flagged, synchronous or done, bio))
     if not target_read:

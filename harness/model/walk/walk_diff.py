@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 
 from harness.model.delivery import (
-    EN_DELIVERY_AS_INT,
-    EN_ENABLED,
+    EN_EFFECTIVE,
     EN_SEND_ALWAYS,
     ApfState,
     kvm_can_deliver_async_pf,
@@ -42,7 +41,7 @@ class VcpuState:
 
     def view(self, kernel: KernelModel) -> VcpuView:
         """What KVM decides from it, by kvm_can_do_async_pf and kvm_can_deliver_async_pf."""
-        en = EN_ENABLED | EN_DELIVERY_AS_INT | (EN_SEND_ALWAYS if self.send_always else 0)
+        en = EN_EFFECTIVE | (EN_SEND_ALWAYS if self.send_always else 0)
         state = ApfState(
             kernel, en_val=en if self.apf_enabled else 0, send_user_only=not self.send_always, shared_ok=True,
             cpl=self.cpl, interrupts=self.interrupts, shadow=self.shadow, paging=self.paging,

@@ -1,81 +1,70 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The x86 part of a guest page fault, the decision of behaviour.md B.4, the prefetch, and the worker.
 
-arch/x86/kvm/mmu/mmu.c and virt/kvm/async_pf.c of 5.10, 6.1 and 6.12; the entry that calls GUP is try_async_pf in
-5.10, kvm_faultin_pfn in 6.1 and __kvm_faultin_pfn in 6.12.
+arch/x86/kvm/mmu/mmu.c and virt/kvm/async_pf.c, from 5.10 on.
 """
 
 from __future__ import annotations
 
 from harness.model.kernels import Variant
 from harness.model.walk.flags import EFAULT
+from harness.model.walk.function_names import MMU
 from harness.model.walk.gup_core import foll_of, get_user_pages_remote
 from harness.model.walk.kvm_main import __gfn_to_pfn_memslot
 from harness.model.walk.steps import Context, End, Mark, Steps, kernel_function
 
-MMU = "arch/x86/kvm/mmu/mmu.c"
+_ERRORS = (End.ERROR, End.SIGBUS, End.SIGNAL, End.OOPS)
 
 
 @kernel_function(MMU)
 def direct_page_fault(ctx: Context, *, prefetch: bool = False) -> Steps[End]:
     """A fault of the guest's nested page table: get the pfn, map it, or leave it to an async page fault."""
-    if ctx.kernel.variant is Variant.SYNC:
-        ctx.step("async page faults", "not in this kernel", "gfn_to_pfn without the async pointer")
-        end = yield from __gfn_to_pfn_memslot(ctx, asynchronous=False)
-    elif ctx.kernel.release >= (6, 12):
-        end = yield from __kvm_faultin_pfn(ctx, prefetch=prefetch)
-    elif ctx.kernel.release >= (6, 1):
+    kernel = ctx.kernel
+    if kernel.faultin_split:
         end = yield from kvm_faultin_pfn(ctx, prefetch=prefetch)
     else:
-        end = yield from try_async_pf(ctx, prefetch=prefetch)
-    if end is End.MAPPED and (yield from is_page_fault_stale(ctx)):
-        ctx.step("RET_PF_RETRY", "back to the guest", "it faults again, and GUP-fast finds the new page")
-        return End.STALE
+        end = yield from __kvm_faultin_pfn(ctx, prefetch=prefetch)
+        if end in _ERRORS:
+            yield from kvm_handle_error_pfn(ctx, end)
+    if end is End.MAPPED and not kernel.stale_before_lock and (yield from is_page_fault_stale(ctx)):
+        end = End.STALE
     if end is End.MAPPED:
         size = "2 MiB" if ctx.huge else "4 KiB"
         ctx.step("pfn", f"{size} SPTE, {'writable' if ctx.writable else 'read-only'}", "the guest goes on")
+    elif end is End.STALE:
+        ctx.step("RET_PF_RETRY", "back to the guest", "it faults again, and GUP-fast finds the new page")
     elif end in (End.TOKEN, End.HALT, End.REPEATED):
         ctx.step("RET_PF_RETRY", "back to the run loop", "nothing is mapped")
-    elif end is not End.EMUL:
-        yield from kvm_handle_error_pfn(ctx, end)
     return end
 
 
+@kernel_function(MMU)
+def kvm_faultin_pfn(ctx: Context, *, prefetch: bool) -> Steps[End]:
+    """Get the pfn, handle an error pfn, and ask whether the mmu notifier ran meanwhile."""
+    end = yield from __kvm_faultin_pfn(ctx, prefetch=prefetch)
+    if end in _ERRORS:
+        yield from kvm_handle_error_pfn(ctx, end)
+    elif end is End.MAPPED and ctx.kernel.stale_before_lock and (yield from is_page_fault_stale(ctx)):
+        return End.STALE
+    return end
+
+
+@kernel_function(MMU)
 def is_page_fault_stale(ctx: Context) -> Steps[bool]:
-    """Whether the mmu notifier ran since mmu_seq was read: what GUP gave may be gone.  One test, three names."""
-    if ctx.kernel.release >= (6, 12):
-        return (yield from _stale_6_12(ctx))
-    return (yield from (_stale_6_1(ctx) if ctx.kernel.release >= (6, 1) else _stale_5_10(ctx)))
+    """Whether the mmu notifier ran since its sequence number was read: what GUP gave may be gone.
 
-
-@kernel_function("include/linux/kvm_host.h", "mmu_notifier_retry")
-def _stale_5_10(ctx: Context) -> Steps[bool]:
-    """5.10: any invalidation of the VMM's address space counts."""
-    return (yield from _stale(ctx, "mmu_notifier_seq != mmu_seq"))
-
-
-@kernel_function(MMU, "is_page_fault_stale")
-def _stale_6_1(ctx: Context) -> Steps[bool]:
-    """6.1: mmu_invalidate_retry_hva; one that has ended counts whatever its range, if it touched a memslot."""
-    return (yield from _stale(ctx, "mmu_invalidate_seq != mmu_seq"))
-
-
-@kernel_function("include/linux/kvm_host.h", "mmu_invalidate_retry_gfn_unsafe")
-def _stale_6_12(ctx: Context) -> Steps[bool]:
-    """6.12: kvm_faultin_pfn asks before mmu_lock is taken."""
-    return (yield from _stale(ctx, "mmu_invalidate_seq != mmu_seq"))
-
-
-def _stale(ctx: Context, tested: str) -> Steps[bool]:
+    Before 5.16 mmu_notifier_retry: any invalidation of the VMM's address space counts.  Later one that has ended counts
+    whatever its range, if it touched a memslot.
+    """
     yield from ()
     if ctx.invalidated:
-        ctx.step(tested, "yes", "this fault's own GUP has replaced a present PTE")
+        ctx.step("the notifier's sequence number != mmu_seq", "yes", "this fault's own GUP has replaced a present PTE")
     return ctx.invalidated
 
 
 @kernel_function(MMU)
 def kvm_handle_error_pfn(ctx: Context, end: End) -> Steps[None]:
-    """The error pfn becomes what KVM_RUN returns (5.10: kvm_handle_bad_page)."""
+    """The error pfn becomes what KVM_RUN returns."""
     yield from ()
     if end is End.SIGBUS:
         ctx.step("KVM_PFN_ERR_HWPOISON", "SIGBUS BUS_MCEERR_AR to V", "the fault is retried")
@@ -86,24 +75,11 @@ def kvm_handle_error_pfn(ctx: Context, end: End) -> Steps[None]:
 
 
 @kernel_function(MMU)
-def try_async_pf(ctx: Context, *, prefetch: bool) -> Steps[End]:
-    """5.10."""
-    return (yield from _faultin(ctx, prefetch=prefetch))
-
-
-@kernel_function(MMU)
-def kvm_faultin_pfn(ctx: Context, *, prefetch: bool) -> Steps[End]:
-    """6.1."""
-    return (yield from _faultin(ctx, prefetch=prefetch))
-
-
-@kernel_function(MMU)
 def __kvm_faultin_pfn(ctx: Context, *, prefetch: bool) -> Steps[End]:
-    """6.12."""
-    return (yield from _faultin(ctx, prefetch=prefetch))
-
-
-def _faultin(ctx: Context, *, prefetch: bool) -> Steps[End]:
+    """Ask for the page with the async pointer, and decide what becomes of it if it would take I/O."""
+    if ctx.kernel.variant is Variant.SYNC:
+        ctx.step("async page faults", "not in this kernel", "gfn_to_pfn without the async pointer")
+        return (yield from __gfn_to_pfn_memslot(ctx, asynchronous=False))
     end = yield from __gfn_to_pfn_memslot(ctx, asynchronous=True)
     if end is not End.ASYNC:
         ctx.step("async", "false", "no async page fault: map it, or report the error")

@@ -74,7 +74,7 @@ def test_options_reach_the_model(capsys: pytest.CaptureFixture[str], args: tuple
         (("--backing", "anon"), "--state is missing"),
         (("--backing", "floppy"), "unknown backing 'floppy'"),
         (("--backing", "anon-swapped", "--kernel", "nowait-9"), "unknown kernel 'nowait-9'"),
-        (("--backing", "anon-swapped", "--kernel", "nowait:6.6.1"), "6.6 is not described"),
+        (("--backing", "anon-swapped", "--kernel", "nowait:5.4.1"), "5.4 is not described"),
         (("--backing", "anon-swapped", "--page-cluster", "-1"), "--page-cluster is at least 0"),
         (("--backing", "anon-swapped", "--page-cluster", "60"), "--page-cluster is at most 16"),
         (("--backing", "anon-swapped", "--window", "0"), "--window is at least 1"),

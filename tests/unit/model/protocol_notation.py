@@ -12,7 +12,7 @@ from dataclasses import replace
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.protocol.checker import Checker, Context, Obligation
-from harness.model.protocol.checker_types import FaultState
+from harness.model.protocol.rules import FaultState
 
 POOL, GFN, HVA = 0x1000000, 0x1000, 0x7F0000000000
 EN, INT, ACK, APICBASE, SPIV = 0x4B564D02, 0x4B564D06, 0x4B564D07, 0x1B, 0x80F

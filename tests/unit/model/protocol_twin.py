@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.model.events import Event, Kind
-from harness.model.protocol.checker_types import Context, FaultState
+from harness.model.protocol.rules import Context, FaultState
 
 POOL = 0x1000000
 HVA = 0x7F0000000000

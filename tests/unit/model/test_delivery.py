@@ -179,7 +179,7 @@ def test_userspace_lapic() -> None:
 def test_enable_without_bit3_is_accepted_and_disabled() -> None:
     v = make()
     assert d.write_msr(v, MSR_ASYNC_PF_EN, AREA | 1).clear
-    assert not d.kvm_pv_async_pf_enabled(v)
+    assert not d.kvm_pv_async_pf_enabled(v.en_val)
     assert not v.done
     assert not d.write_msr(v, MSR_ASYNC_PF_EN, AREA | 0xB).clear
     assert [w.wakeup_all for w in v.done] == [True]
@@ -190,7 +190,7 @@ def test_enable_with_no_memory_behind_it() -> None:
     """S10: #GP, but the value stays, tokens cannot be written and ready events never come."""
     v = d.ApfState(find_kernel("nowait-6.1"), cpl=3)
     assert d.write_msr(v, MSR_ASYNC_PF_EN, (1 << 40) | 9, area_ok=False).gp
-    assert d.kvm_pv_async_pf_enabled(v)
+    assert d.kvm_pv_async_pf_enabled(v.en_val)
     assert outcome(v) == "halt"
     d.complete(v, v.queue[0])
     assert d.dequeue(v) is None

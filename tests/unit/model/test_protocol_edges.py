@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.model.events import Kind
 from harness.model.kernels import find_kernel
 from harness.model.protocol.checker import ALL_KINDS, Checker, Context, InitialVcpu, Obligation
-from harness.model.protocol.checker_types import FaultState
+from harness.model.protocol.rules import FaultState
 from tests.unit.model.protocol_notation import (
     ACKED,
     BOTH,
@@ -170,7 +170,7 @@ def test_the_context_may_be_told_at_the_end():
 def test_rules_that_a_kernel_or_guest_makes_void():
     old = Checker(replace(STANDARD, always_flush_work=False), 1, context=Context(nested=True))
     reasons = {u.rule: u.reason for u in old.unchecked}
-    assert "does not flush" in reasons["D11"]
+    assert "does not hold" in reasons["D11"]
     assert "nested" in reasons["D13"]
 
 

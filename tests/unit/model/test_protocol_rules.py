@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Each rule D01..D44: a trace that keeps it, and one that breaks it and nothing else."""
+"""Each rule: a trace that keeps it, and one that breaks it and nothing else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from harness.model.events import WAKE_ALL_TOKEN
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.outcomes import Count
-from harness.model.protocol.checker_types import FaultState, PageAfter
-from harness.model.protocol.rules import RULES
+from harness.model.protocol.rules import RULES, FaultState, PageAfter
 from tests.unit.model.protocol_notation import (
     ALWAYS,
     BOTH,

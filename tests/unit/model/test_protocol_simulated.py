@@ -12,7 +12,7 @@ from harness.contract import plan as p
 from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.kernels import find_kernel
 from harness.model.protocol.checker import Checker, Context
-from harness.model.protocol.checker_types import FaultState
+from harness.model.protocol.rules import FaultState
 from harness.model.simulation.machine import run_once
 from harness.model.simulation.simulate import TIMINGS
 from harness.model.simulation.situation import Timing, with_timing

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The history of what the model asks about a kernel: which release brought which behaviour, as data.
+
+A kernel is Linux 5.10 and all changes that its release has: those of its mainline release and of earlier ones, and
+the backports to its own stable series.  Trees read beside each other: Debian's linux-source 5.10.262, 6.1.192,
+6.12.117, 7.2.12 and 7.3.4.  ``read`` of a change says between which of them the difference was seen; the exact release
+within that interval is from the commit named, and where it could not be checked against a tree, ``open`` says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Release = tuple[int, ...]
+"""(6, 1): mainline 6.1 and its stable series; (6, 1, 84): that stable level and the later ones of the series."""
+
+READ_RELEASES: tuple[Release, ...] = ((5, 10, 262), (6, 1, 192), (6, 12, 117), (7, 2, 12), (7, 3, 4))
+"""The trees that were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference.
+
+    :param field: of KernelModel; ``value``: what it is from this change on.
+    :param since: the mainline release that brought it; ``backports``: stable levels that have it too.
+    :param function: file:function of the kernel; ``commit``: the subject of the commit, or of its series.
+    :param read: the last tree read that lacks it, the first one that has it.
+    :param open: what is not settled; empty if nothing is.
+    """
+
+    field: str
+    value: object
+    since: Release
+    function: str
+    commit: str
+    read: tuple[Release, Release]
+    backports: tuple[Release, ...] = ()
+    open: str = ""
+
+    def in_release(self, release: Release) -> bool:
+        """Whether a kernel of this release, (major, minor, stable level), has the change."""
+        if release[:2] >= self.since[:2]:
+            return True
+        return any(release[:2] == level[:2] and release >= level for level in self.backports)
+
+
+_5_10, _6_1, _6_12, _7_2, _7_3 = READ_RELEASES
+_BOUNDS = "the release is the commit's as far as is known; the trees read bound it on both sides"
+_NO_COMMIT = "neither commit nor exact release is known; the trees read bound it on both sides"
+_X86 = "arch/x86/kvm/x86.c:"
+_MMU = "arch/x86/kvm/mmu/mmu.c:"
+
+CHANGES: tuple[Change, ...] = (
+    Change("token_with_paging_off", False, (5, 13), f"{_X86}kvm_can_deliver_async_pf",
+           "", (_5_10, _6_1), open=_NO_COMMIT),
+    Change("lapic_disabled_defers", True, (5, 13), f"{_X86}kvm_arch_can_dequeue_async_page_present",
+           "KVM: x86: Properly handle APF vs disabled LAPIC situation", (_5_10, _6_1), ((5, 10, 119),)),
+    Change("memcg_events_batched", False, (5, 13), "mm/memcontrol.c:memory_stat_format",
+           "mm: memcontrol: switch to rstat", (_5_10, _6_1), open=_BOUNDS),
+    Change("repeated_fault_event", "kvm_async_pf_repeated_fault", (5, 15), f"{_MMU}kvm_faultin_pfn",
+           "", (_5_10, _6_1), open=_NO_COMMIT),
+    Change("halt_polls", False, (5, 17), "virt/kvm/kvm_main.c:kvm_vcpu_block, kvm_vcpu_halt",
+           "KVM: Split out a kvm_vcpu_block() helper from kvm_vcpu_halt()", (_5_10, _6_1), open=_BOUNDS),
+    Change("token_never_zero", True, (5, 17), f"{_MMU}alloc_apf_token",
+           "KVM: x86/mmu: make apf token non-zero to fix bug", (_5_10, _6_1), ((5, 10, 103),),
+           "the stable level of 5.15 that has it"),
+    Change("wp_counts_references", False, (5, 18), "mm/memory.c:do_wp_page",
+           "mm: optimize do_wp_page() for exclusive pages in the swapcache", (_5_10, _6_1), open=_BOUNDS),
+    Change("congested_single_page", False, (5, 18), "mm/swap_state.c:swap_cluster_readahead",
+           "remove inode_congested()", (_5_10, _6_1), open=_BOUNDS),
+    Change("pf_taken_statistic", True, (6, 0), "arch/x86/kvm/mmu/mmu_internal.h:kvm_mmu_do_page_fault",
+           "KVM: x86/mmu: Expand and clean up page fault stats", (_5_10, _6_1), open=_BOUNDS),
+    Change("interruptible_gup", True, (6, 2), "virt/kvm/kvm_main.c:hva_to_pfn_slow",
+           "kvm: x86: Allow to respond to generic signals during slow PF", (_6_1, _6_12), open=_BOUNDS),
+    Change("sigpending_pfn", True, (6, 2), "virt/kvm/kvm_main.c:hva_to_pfn",
+           "kvm: Add KVM_PFN_ERR_SIGPENDING", (_6_1, _6_12), open=_BOUNDS),
+    Change("foll_renumbered", True, (6, 3), "include/linux/mm_types.h, mm/internal.h",
+           "mm/gup: move private gup FOLL_ flags to internal.h", (_6_1, _6_12), open=_BOUNDS),
+    Change("faultin_split", True, (6, 3), f"{_MMU}__kvm_faultin_pfn",
+           "KVM: x86/mmu: Handle error PFNs in kvm_faultin_pfn()", (_6_1, _6_12), open=_BOUNDS),
+    Change("bdev_rw_page", False, (6, 3), "mm/page_io.c:swap_readpage", "block: remove ->rw_page",
+           (_6_1, _6_12), open=_BOUNDS),
+    Change("pgfault_counts_retry", False, (6, 4), "mm/memory.c:mm_account_fault",
+           "mm: do not increment pgfault stats when page fault handler retries", (_6_1, _6_12),
+           open=_BOUNDS),
+    Change("do_poll", False, (6, 6), "mm/swap_state.c:read_swap_cache_async",
+           "swap: remove remnants of polling from read_swap_cache_async", (_6_1, _6_12), open=_BOUNDS),
+    Change("gup_hugetlb_apart", False, (6, 6), "mm/gup.c:__get_user_pages",
+           "mm/gup: retire follow_hugetlb_page()", (_6_1, _6_12), open=_BOUNDS),
+    Change("always_flush_work", True, (6, 9), "virt/kvm/async_pf.c:kvm_flush_and_free_async_pf_work",
+           "KVM: Always flush async #PF workqueue when vCPU is being destroyed", (_6_1, _6_12),
+           ((5, 10, 215), (6, 1, 84)), "the stable levels of 5.15 and 6.6 that have it"),
+    Change("stale_before_lock", True, (6, 9), f"{_MMU}kvm_faultin_pfn",
+           "KVM: x86/mmu: Retry fault before acquiring mmu_lock if mapping is changing", (_6_1, _6_12),
+           open=_BOUNDS),
+    Change("prefetch_keeps_error_code", True, (6, 10), f"{_MMU}kvm_arch_async_page_ready",
+           "KVM: x86/mmu: pass error code back to MMU when async pf is ready", (_6_1, _6_12), open=_BOUNDS),
+    Change("large_folio_swapin", True, (6, 12), "mm/memory.c:alloc_swap_folio",
+           "mm: support large folios swap-in for sync io devices", (_6_1, _6_12)),
+    Change("zero_map", True, (6, 12), "mm/page_io.c:swap_read_folio_zeromap",
+           "mm: store zero pages to be swapped out in a bitmap", (_6_1, _6_12)),
+    Change("hwpoison_after_lock", True, (6, 18), "mm/memory.c:do_swap_page",
+           "series \"mm, swap: introduce swap table as swap cache (phase I)\"", (_6_12, _7_2), open=_BOUNDS),
+    Change("cr0_pg_clears_queue", False, (6, 19), f"{_X86}kvm_post_set_cr0",
+           "KVM: x86: Don't clear async #PF queue when CR0.PG is disabled (e.g. on #SMI)", (_6_12, _7_2),
+           ((6, 1, 160), (6, 12, 64)), "the stable levels of 5.15, 6.6 and of 6.13 to 6.18 that have it, if any"),
+    Change("cr0_pg_set_requests_ready", True, (6, 19), f"{_X86}kvm_post_set_cr0",
+           "KVM: x86: Don't clear async #PF queue when CR0.PG is disabled (e.g. on #SMI)", (_6_12, _7_2),
+           ((6, 1, 160), (6, 12, 64)), "as cr0_pg_clears_queue"),
+    Change("sync_swapin_shared", True, (7, 0), "mm/memory.c:do_swap_page, mm/swap_state.c:swapin_sync",
+           "series \"mm, swap: swap table phase II\"", (_6_12, _7_2),
+           open="the release; how a second toucher finds the folio locked while it is read (it blocked in runs)"),
+    Change("en_needs_shared_area", True, (7, 2), "arch/x86/kvm/msrs.c:kvm_pv_enable_async_pf",
+           "", (_6_12, _7_2), open="commit, and whether a release from 6.13 to 7.1 has it already"),
+)  # fmt: skip
