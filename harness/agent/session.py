@@ -145,10 +145,15 @@ class Session:
         self.guest_facts.update(facts)
         self.capture.write_json("facts.json", {**self.facts, **self._device_facts(), **self.guest_facts})
 
+    @property
+    def device_number(self) -> str | None:
+        """"major,minor" of the device that the pages are read from; None: there is none."""
+        return swap_device.device_number(self.device.path) if self.device else None
+
     def _device_facts(self) -> dict[str, Any]:
         device = self.device
         delayed = device is not None and device.name != ""
-        number = swap_device.device_number(device.path) if device else None
+        number = self.device_number
         return {
             "accel": self.options.accel,
             "trace_clock": "mono",

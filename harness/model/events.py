@@ -48,6 +48,8 @@ class Kind(IntEnum):
     # kvm_clear_async_pf_completion_queue ran for this vCPU: added by the decoder.
     # flag: by a CR0.PG change, so that the MSRs stay; else by reset, INIT or VM destruction.
     CLEAR = 24
+    BIO_END = 25  # block_bio_complete: dev, value = sector, data = sectors, flag = read; its pages are unlocked next
+    WORK = 26  # probe on async_pf_execute: a worker has begun, so cancel_work_sync has to wait for it
 
 
 @dataclass(slots=True)

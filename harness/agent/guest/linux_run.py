@@ -67,7 +67,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> End:
     )
     result = capture.path("guest/result.txt")
     if session.tracing:
-        session.tracing.follow_threads(tids)
+        session.tracing.follow(tids, session.device_number)
     if plan.guest.workload != BOOT_WORKLOAD:
         await guest.cont()
         ready = await watch_result(guest, result, "READY", READY_SECONDS)

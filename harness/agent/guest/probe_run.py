@@ -124,7 +124,7 @@ def _arm(session: Session, tids: tuple[int, ...]) -> None:
     """The plan's read-ahead and delay; filters of the trace."""
     session.arm()
     if session.tracing:
-        session.tracing.follow_threads(tids)
+        session.tracing.follow(tids, session.device_number)
 
 
 async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> End:

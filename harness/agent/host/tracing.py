@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 
 from harness.agent.host.kernel_files import append_text, find_mount, read_text, write_text
 from harness.agent.host.undo import Journal
@@ -22,7 +23,12 @@ PROBES = (
     ("mm_fault", "p:apf/mm_fault handle_mm_fault addr=$arg2:x64 flags=$arg3:x32"),
     ("mm_fault_ret", "r512:apf/mm_fault_ret handle_mm_fault ret=$retval:x32"),
 )
-BOOT_WITHOUT = ("kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret")
+WORK_PROBE = ("work_start", "p:apf/work_start async_pf_execute")
+"""Not essential: a kernel may have been built without a symbol for that static function."""
+READ_ENDS = "block/block_bio_complete"
+BOOT_WITHOUT = (
+    "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret", READ_ENDS,
+)  # fmt: skip
 """Not recorded while a Linux guest boots: its own business by the ten thousand, of which no prediction speaks."""
 _NOTHING = "common_pid < 0"
 BUFFER_KIB = 65536
@@ -62,15 +68,20 @@ class Tracing:
         """Async page faults that are not ready yet, counted in the trace so far (reading it does not stop it)."""
         return outstanding(read_text(f"{self.path}/trace"))
 
-    def follow_threads(self, tids: Sequence[int]) -> None:
-        """Restrict sched_switch to these threads, and the fault probes to them and kworkers."""
+    def follow(self, tids: Sequence[int], device: str | None) -> None:
+        """Restrict sched_switch to these threads, the fault probes to them and kworkers, ends of bios to the device.
+
+        :param device: "major,minor" of the pages' device; None: there is none, and no end of a bio matters.
+        """
         switch = " || ".join(f"prev_pid == {t} || next_pid == {t}" for t in tids)
         probes = " || ".join(f"common_pid == {t}" for t in tids) + ' || comm ~ "kworker*"'
         for event in self.events:
             if event == "sched/sched_switch":
                 write_text(f"{self.path}/events/{event}/filter", switch)
-            elif event.startswith("apf/"):
+            elif event.startswith("apf/mm_fault"):
                 write_text(f"{self.path}/events/{event}/filter", probes)
+            elif event == READ_ENDS:
+                write_text(f"{self.path}/events/{event}/filter", _NOTHING if device is None else _of_device(device))
 
     def save(self, folder: str) -> dict[str, dict[str, int]]:
         """Write events.txt and formats/ below ``folder``; returns the statistics of each CPU."""
@@ -91,6 +102,12 @@ class Tracing:
             wanted = ("entries", "overrun", "commit overrun", "dropped events")
             found[cpu] = {name: int(numbers[name]) for name in wanted}
         return found
+
+
+def _of_device(number: str) -> str:
+    """The filter for a block event; the kernel's own dev_t has 20 bits of minor (include/linux/kdev_t.h)."""
+    major, minor = number.split(",")
+    return f"dev == {int(major) << 20 | int(minor)}"
 
 
 def outstanding(trace: str) -> int:
@@ -125,7 +142,7 @@ def open_tracing(journal: Journal, name: str) -> Tracing:
     write_text(f"{path}/buffer_size_kb", str(BUFFER_KIB))
     # When the buffer is full the newest events are dropped, so that what there is has no hole in it.
     write_text(f"{path}/options/overwrite", "0")
-    wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", "sched/sched_switch", *probes]
+    wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", READ_ENDS, "sched/sched_switch", *probes]
     events = tuple(e for e in wanted if os.path.isdir(f"{path}/events/{e}"))
     for event in events:
         write_text(f"{path}/events/{event}/enable", "1")
@@ -141,6 +158,11 @@ def _make_probes(journal: Journal, root: str) -> list[str]:
         if os.path.isdir(f"{root}/events/apf/{name}"):
             raise Unsupported(f"probe apf/{name} exists already: another agent is at work on this host")
         journal.change("kprobe", tracing=root, name=f"apf/{name}")
+        append_text(f"{root}/kprobe_events", definition + "\n")
+        made.append(f"apf/{name}")
+    name, definition = WORK_PROBE
+    journal.change("kprobe", tracing=root, name=f"apf/{name}")
+    with suppress(OSError):
         append_text(f"{root}/kprobe_events", definition + "\n")
         made.append(f"apf/{name}")
     return made
