@@ -21,6 +21,7 @@ from harness.agent.host.undo import Journal
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.session import Options, Session
 from harness.contract.plan import GuestKind, Plan, to_json
+from harness.contract.words import EndStatus
 from harness.errors import ApfError, Unsupported
 
 
@@ -77,7 +78,7 @@ async def _leashed(session: Session, leash: IO[bytes] | None) -> End:
     try:
         return await task
     except asyncio.CancelledError:
-        return End("error", why[0])
+        return End(EndStatus.ERROR, why[0])
 
 
 def _watch_leash(loop: asyncio.AbstractEventLoop, leash: IO[bytes], cut: Callable[[], None]) -> None:
@@ -100,20 +101,20 @@ async def _classified(session: Session) -> End:
         run = run_probe if session.plan.guest.kind is GuestKind.PROBE else run_linux
         return await run(session)
     except Unsupported as exc:
-        return End("unsupported", exc.message)
+        return End(EndStatus.UNSUPPORTED, exc.message)
     except PreconditionFailed as exc:
-        return End("precondition", exc.message)
+        return End(EndStatus.PRECONDITION, exc.message)
     except QemuDied as exc:
-        return End("qemu-died", exc.message)
+        return End(EndStatus.QEMU_DIED, exc.message)
     except ApfError as exc:
-        return End("error", str(exc))
+        return End(EndStatus.ERROR, str(exc))
     except OSError as exc:
-        return End("error", f"{type(exc).__name__}: {exc}")
+        return End(EndStatus.ERROR, f"{type(exc).__name__}: {exc}")
 
 
 def exit_code(end: End) -> int:
     """0: the capture says how it ended; 3: our or the machine's fault."""
-    if end.status == "error":
+    if end.status is EndStatus.ERROR:
         print(f"apf agent: {end.reason}", file=sys.stderr)
         return 3
     return 0

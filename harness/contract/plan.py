@@ -9,14 +9,17 @@ guest physical addresses (GPA) in bytes; pages are 4096 bytes.  docs/formats.md 
 from __future__ import annotations
 
 import dataclasses
-import json
-import types
-import typing
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-from harness.errors import UsageError
+from harness.contract.structure import from_json, to_json
+from harness.contract.words import Access, Backing, GuestKind, HostWord, Op, PageStart, SwapKind
+
+__all__ = [
+    "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
+    "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "Swap", "SwapKind", "TimedAction",
+    "changed", "from_json", "replace_index", "to_json",
+]  # fmt: skip
 
 PLAN_VERSION = 1
 PAGE_SIZE = 4096
@@ -25,55 +28,6 @@ POOL_GPA = 0x1000000
 
 SHARED_GPA = 0x801000
 """Guest physical address of vCPU 0's shared area (struct kvm_vcpu_pv_apf_data); vCPU v's is 4096 * v above."""
-
-
-class GuestKind(StrEnum):
-    PROBE = "probe"
-    LINUX = "linux"
-
-
-class Backing(StrEnum):
-    """What QEMU backs guest RAM with."""
-
-    ANON = "anon"
-    MEMFD = "memfd"
-    FILE = "file"
-
-
-class PageStart(StrEnum):
-    """The state of a page on the host when the guest first touches it (proved page by page before)."""
-
-    UNTOUCHED = "untouched"  # never allocated on the host
-    POPULATED = "populated"  # resident and writable in QEMU's page table, never in the guest's (no SPTE)
-    SWAPCACHE = "swapcache"  # unmapped by reclaim, uptodate in the swap cache
-    SWAPPED = "swapped"  # only on the swap device ("FREED")
-    DROPPED = "dropped"  # file backing: not in the page cache
-    ZERO_SWAPPED = "zero-swapped"  # as SWAPPED, but the page holds only zero bytes
-
-
-class SwapKind(StrEnum):
-    NONE = "none"
-    DELAY = "dm-delay"  # dm-delay over a virtio disk: reads delayed, writes not
-    ZRAM = "zram"
-
-
-class Op(StrEnum):
-    """One step of the guest's program.  Parameters: see Item."""
-
-    TOUCH = "touch"
-    WRMSR = "wrmsr"
-    LAPIC = "lapic"  # value 0/1: clear or set SPIV bit 8 (APIC software enable)
-    PAGING = "paging"  # value 0: run with CR0.PG=0 for pause_us and come back; 1: only off and on again
-    TIMER = "timer"  # value: period in microseconds of the LAPIC timer, 0 stops it
-    CLEAR_TOKEN = "clear-token"  # write 0 to the token word of the shared area, after pause_us
-    PAUSE = "pause"  # do nothing for pause_us, interrupts as given
-    WAIT = "wait"  # until all earlier touches of this vCPU have ended
-    HOST = "host"  # the guest stops here; the agent performs host_actions[value] and lets it go on
-
-
-class Access(StrEnum):
-    READ = "read"
-    WRITE = "write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +57,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class HostAction:
-    """What the agent does on the host when the guest reaches a HOST item, or at a time.
+    """What the agent does on the host when the guest reaches a HOST item, or at a time; ``arg``: see the word."""
 
-    do: "freeze" | "thaw" (the delay device holds every read), "delay" (arg: new read delay in ms),
-    "stop" | "cont" (QMP), "sleep" (arg: ms), "reset" (QMP system_reset), "wait-np" (until arg async page faults
-    are outstanding on the host, by the trace), "lock-read" (another process reads the page at gpa arg).
-    """
-
-    do: str
+    do: HostWord
     arg: int = 0
 
 
@@ -198,9 +147,6 @@ class Plan:
     version: int = PLAN_VERSION
 
 
-T = TypeVar("T")
-
-
 def changed(item: Item, **values: Any) -> Item:
     """The item with some fields changed."""
     return dataclasses.replace(item, **values)
@@ -209,62 +155,3 @@ def changed(item: Item, **values: Any) -> Item:
 def replace_index(item: Item, index: int) -> Item:
     """The item at its place in the program."""
     return dataclasses.replace(item, index=index)
-
-
-def to_json(value: Any) -> str:
-    """Any dataclass of this module as JSON, keys in declaration order."""
-    return json.dumps(dataclasses.asdict(value), indent=1)
-
-
-def from_json(cls: type[T], text: str) -> T:
-    """The inverse of to_json.
-
-    :raise UsageError: not JSON, an unknown or missing key, a wrong type; the message has the path of the key.
-    """
-    try:
-        raw = json.loads(text)
-    except ValueError as exc:
-        raise UsageError(f"not JSON: {exc}") from exc
-    return typing.cast(T, _structure(cls, raw, "$"))
-
-
-def _structure(cls: Any, raw: Any, path: str) -> Any:
-    origin = typing.get_origin(cls)
-    if origin is tuple:
-        if not isinstance(raw, list):
-            raise UsageError(f"{path}: expected a list, got {type(raw).__name__}")
-        args = typing.get_args(cls)
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_structure(args[0], r, f"{path}[{i}]") for i, r in enumerate(raw))
-        if len(args) != len(raw):
-            raise UsageError(f"{path}: expected {len(args)} elements, got {len(raw)}")
-        return tuple(_structure(a, r, f"{path}[{i}]") for i, (a, r) in enumerate(zip(args, raw, strict=True)))
-    if origin is types.UnionType:
-        if raw is None:
-            return None
-        return _structure(next(a for a in typing.get_args(cls) if a is not type(None)), raw, path)
-    if isinstance(cls, type) and dataclasses.is_dataclass(cls):
-        if not isinstance(raw, dict):
-            raise UsageError(f"{path}: expected an object, got {type(raw).__name__}")
-        hints = typing.get_type_hints(cls)
-        known = {f.name: f for f in dataclasses.fields(cls)}
-        for key in raw:
-            if key not in known:
-                raise UsageError(f"{path}.{key}: unknown key")
-        values = {}
-        for name, fld in known.items():
-            if name in raw:
-                values[name] = _structure(hints[name], raw[name], f"{path}.{name}")
-            elif fld.default is dataclasses.MISSING and fld.default_factory is dataclasses.MISSING:
-                raise UsageError(f"{path}.{name}: missing")
-        return cls(**values)
-    if isinstance(cls, type) and issubclass(cls, StrEnum):
-        try:
-            return cls(raw)
-        except ValueError:
-            raise UsageError(f"{path}: {raw!r} is not one of {', '.join(m.value for m in cls)}") from None
-    if cls is bool or cls is int or cls is str:
-        if type(raw) is not cls:
-            raise UsageError(f"{path}: expected {cls.__name__}, got {raw!r}")
-        return raw
-    raise UsageError(f"{path}: cannot read a {cls!r}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.contract.plan import GuestKind, Plan, from_json
+from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
 from harness.evidence import counter_deltas, ftrace, guestlog, trace_events
 from harness.model.events import Event
@@ -20,10 +21,10 @@ from harness.model.events import Event
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """end.json: how the agent's work ended.  ``status`` is one of docs/formats.md section 7."""
+    """end.json: how the agent's work ended."""
 
     nonce: int
-    status: str
+    status: EndStatus
     reason: str
 
 
@@ -65,7 +66,7 @@ def read_end(files: Mapping[str, bytes]) -> End:
     """:raise CaptureDamaged: no end.json: the agent did not finish, so there is no result."""
     raw = _json(files, "end.json")
     try:
-        return End(int(raw["nonce"]), str(raw["status"]), str(raw.get("reason", "")))
+        return End(int(raw["nonce"]), EndStatus(raw["status"]), str(raw.get("reason", "")))
     except (KeyError, TypeError, ValueError) as exc:
         raise CaptureDamaged(f"end.json: {exc!r}") from exc
 
@@ -85,7 +86,7 @@ def decode(files: Mapping[str, bytes]) -> Evidence:
     plan, end = read_plan(files), read_end(files)
     if end.nonce != plan.nonce:
         raise CaptureDamaged(f"end.json carries nonce {end.nonce:#x}, the plan {plan.nonce:#x}: not of this run")
-    complete = end.status == "done"
+    complete = end.status is EndStatus.DONE
     facts = _facts(_json(files, "facts.json")) if complete or "facts.json" in files else None
     decoded: tuple[Event, ...] = ()
     lost = complete_until_ns = 0

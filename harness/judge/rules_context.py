@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from harness.contract.plan import Access, Backing, GuestKind, Op, PageStart, Plan, SwapKind
+from harness.contract.plan import Access, Backing, GuestKind, HostWord, Op, PageStart, Plan, SwapKind
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, Record
 from harness.judge.match_linux import hyp_rows
+from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import MSR_ASYNC_PF_EN, Kind
 from harness.model.protocol.rules import Context, FaultState, InitialVcpu, PageAfter
 from harness.model.simulation.situation import Prediction
@@ -37,12 +38,12 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
         kernel_rip=None if probe else _KERNEL_HALF,
         lapic_in_kernel=plan.guest.irqchip != "off",
         hlt_exits=not plan.guest.cpu_pm,
-        stopped=None if acts & {"stop", "cont", "reset"} else (),
+        stopped=None if acts & INTERRUPTING else (),
         lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
         memory=_MEMORY[plan.memory.backing],
         userfaultfd=False,
-        single_toucher=_single_toucher(plan) and "lock-read" not in acts if probe else None,
+        single_toucher=_single_toucher(plan) and HostWord.LOCK_READ not in acts if probe else None,
         page_cluster=plan.swap.page_cluster,
         swap_synchronous=plan.swap.kind is SwapKind.ZRAM,
         read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
@@ -51,7 +52,7 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
         hyp=_hyp(evidence),
         private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
         rss_anon_pages=_anonymous_growth(evidence) if private_file and probe else None,
-        pages_after=_pages_after(evidence) if not acts & {"reset"} else None,
+        pages_after=_pages_after(evidence) if HostWord.RESET not in acts else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.contract.plan import HostAction, Op, Plan
+from harness.contract.plan import HostAction, HostWord, Op, Plan
 from harness.judge.episodes import Episode
 from harness.judge.match import Finding, View
 from harness.model.events import MSR_ASYNC_PF_INT, Event, Kind
@@ -21,6 +21,8 @@ START_VECTOR = 0x41
 
 _STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
 KVM_EXIT_INTR = 10
+INTERRUPTING = frozenset((HostWord.STOP, HostWord.CONT, HostWord.RESET))
+"""They get the vCPU threads out of KVM_RUN by a signal."""
 
 
 def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
@@ -47,7 +49,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     vectors = _vectors(view.plan)
     gps = sum(1 for item in prediction.items if item.gp)
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
-    interrupted = any(a.do in ("stop", "cont", "reset") for a in _actions(view.plan))
+    interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan))
     inside = {
         id(e) for episode in (*view.alignment.own, *view.alignment.strangers, *_of_items(view)) for e in episode.events
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.contract.plan import Access, Apf, Backing, GuestKind, Memory, PageStart, Swap
+from harness.contract.plan import Access, Apf, Backing, GuestKind, HostWord, Memory, PageStart, Swap
 
 __all__ = ["Apf", "Backing", "GuestSpec", "HostStep", "Memory", "PageSet", "Scenario", "Step", "Swap", "TimedStep"]
 
@@ -47,9 +47,9 @@ class PageSet:
 
 @dataclass(frozen=True, slots=True)
 class HostStep:
-    """What the agent does on the host: see plan.HostAction for the words."""
+    """What the agent does on the host: harness/contract/words.py says what each word does."""
 
-    do: str
+    do: HostWord
     arg: int = 0
     page: str = ""  # for "lock-read": NAME[i]
 

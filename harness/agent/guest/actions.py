@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 from harness.agent.capture_folder import Capture
 from harness.agent.guest.qemu import Guest
@@ -17,7 +18,7 @@ from harness.agent.host.kernel_files import PAGE, read_text
 from harness.agent.host.swap import Device
 from harness.agent.host.tracing import Tracing
 from harness.agent.host.undo import Journal
-from harness.contract.plan import HostAction, TimedAction
+from harness.contract.plan import HostAction, HostWord, TimedAction
 from harness.errors import DeadlineExpired, InfraFault, UsageError
 
 WAIT_NP_SECONDS = 30.0
@@ -37,7 +38,7 @@ class Actor:
     ram_path: str = ""
 
     async def perform(self, actions: Sequence[HostAction]) -> None:
-        """:raise InfraFault: an action failed. :raise UsageError: an unknown word."""
+        """:raise InfraFault: an action failed. :raise UsageError: the plan lacks what one needs."""
         for action in actions:
             self._note("host-action", action)
             await self._one(action)
@@ -49,27 +50,27 @@ class Actor:
 
     async def _one(self, action: HostAction) -> None:
         match action.do:
-            case "freeze":
+            case HostWord.FREEZE:
                 await self._set_delay(dm.FROZEN_MS)
-            case "thaw":
+            case HostWord.THAW:
                 await self._set_delay(self.delay_ms)
-            case "delay":
+            case HostWord.DELAY:
                 self.delay_ms = action.arg
                 await self._set_delay(action.arg)
-            case "stop":
+            case HostWord.STOP:
                 await self.guest.stop()
-            case "cont":
+            case HostWord.CONT:
                 await self.guest.cont()
-            case "reset":
+            case HostWord.RESET:
                 await self.guest.reset()
-            case "sleep":
+            case HostWord.SLEEP:
                 await asyncio.sleep(action.arg / 1000)
-            case "wait-np":
+            case HostWord.WAIT_NP:
                 await self._wait_outstanding(action.arg)
-            case "lock-read":
+            case HostWord.LOCK_READ:
                 await asyncio.to_thread(self._lock_read, action.arg)
             case _:
-                raise UsageError(f"host action {action.do!r} is not known to the agent")
+                assert_never(action.do)
 
     async def _set_delay(self, read_ms: int) -> None:
         if self.device is None or not self.device.name:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import assert_never
 
-from harness.contract.plan import Backing, Guest, GuestKind, Plan
+from harness.contract.plan import Backing, Guest, GuestKind, HostWord, Plan
 from harness.errors import UsageError
 
 _MACHINES = {
@@ -88,7 +89,7 @@ def _machine(guest: Guest) -> str:
 
 def _resets(plan: Plan) -> bool:
     lists = [*plan.host_actions, *(timed.actions for timed in plan.timed)]
-    return any(action.do == "reset" for actions in lists for action in actions)
+    return any(action.do is HostWord.RESET for actions in lists for action in actions)
 
 
 def linux_cmdline(plan: Plan) -> str:
@@ -108,8 +109,12 @@ def _serial(files: GuestFiles) -> list[str]:
 def _memory_backend(plan: Plan, files: GuestFiles) -> str:
     share = "on" if plan.memory.share else "off"
     size = f"id=ram,size={plan.guest.memory_mib}M,share={share},merge=off,prealloc=off"
-    if plan.memory.backing is Backing.ANON:
-        return f"memory-backend-ram,{size}"
-    if plan.memory.backing is Backing.MEMFD:
-        return f"memory-backend-memfd,{size}"
-    return f"memory-backend-file,{size},mem-path={files.ram}"
+    match plan.memory.backing:
+        case Backing.ANON:
+            return f"memory-backend-ram,{size}"
+        case Backing.MEMFD:
+            return f"memory-backend-memfd,{size}"
+        case Backing.FILE:
+            return f"memory-backend-file,{size},mem-path={files.ram}"
+        case _:
+            assert_never(plan.memory.backing)

@@ -14,6 +14,7 @@ from harness.agent.guest.qemu import Guest, QemuDied
 from harness.agent.host.kernel_files import read_text
 from harness.agent.pages.guest_memory import CONTROL_MAGIC, Control, GuestMemory, State
 from harness.contract.plan import Plan
+from harness.contract.words import EndStatus
 from harness.errors import UsageError
 
 POLL_SECONDS = 0.003
@@ -23,9 +24,9 @@ READY_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How the guest's program ended: a status word of end.json, and why."""
+    """How the guest's program ended, and why."""
 
-    status: str
+    status: EndStatus
     reason: str = ""
 
 
@@ -38,9 +39,9 @@ async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: flo
             return None
         if control.magic == CONTROL_MAGIC and control.state == State.PANIC:
             # The nonce is 0 then if it was the items file that the guest could not use.
-            return End("guest-panic", "the probe guest panicked before it was ready, see guest/console.txt")
+            return End(EndStatus.GUEST_PANIC, "the probe guest panicked before it was ready, see guest/console.txt")
         await asyncio.sleep(POLL_SECONDS)
-    return End("guest-timeout", f"the probe guest was not ready within {seconds:g} s")
+    return End(EndStatus.GUEST_TIMEOUT, f"the probe guest was not ready within {seconds:g} s")
 
 
 async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Actor, start: float) -> End:
@@ -49,9 +50,9 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
     while True:
         control = await _control(guest, memory)
         if control.is_complete(plan.nonce) and control.state == State.DONE:
-            return End("done")
+            return End(EndStatus.DONE)
         if control.state == State.PANIC:
-            return End("guest-panic", f"the probe guest panicked after {sum(control.counts)} log records")
+            return End(EndStatus.GUEST_PANIC, f"the probe guest panicked after {sum(control.counts)} log records")
         if control.state == State.HOST and control.host_entries > answered:
             if control.host_index >= len(plan.host_actions):
                 raise UsageError(f"the guest waits for host action {control.host_index}, the plan has none")
@@ -59,7 +60,7 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
             answered = control.host_entries
             memory.go()
         if time.monotonic() > start + plan.deadline_s:
-            return End("guest-timeout", f"not done {plan.deadline_s} s after go, state {control.state}")
+            return End(EndStatus.GUEST_TIMEOUT, f"not done {plan.deadline_s} s after go, state {control.state}")
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -68,11 +69,11 @@ async def watch_result(guest: Guest, path: str, line: str, seconds: float) -> En
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if any(x.startswith(line) for x in read_text(path).splitlines()) if os.path.exists(path) else False:
-            return End("done")
+            return End(EndStatus.DONE)
         if not guest.alive:
-            return End("qemu-died", guest.death())
+            return End(EndStatus.QEMU_DIED, guest.death())
         await asyncio.sleep(0.02)
-    return End("guest-timeout", f"no line {line!r} on the result port within {seconds:g} s")
+    return End(EndStatus.GUEST_TIMEOUT, f"no line {line!r} on the result port within {seconds:g} s")
 
 
 async def first_of(main: Awaitable[End], side: Awaitable[None], ended: Callable[[], Awaitable[End]]) -> End:

@@ -14,6 +14,7 @@ from harness.agent.guest.guest_wait import READY_SECONDS, End, first_of, watch_r
 from harness.agent.guest.qemu import Guest, start_guest
 from harness.agent.pages.pageout import PreconditionFailed, swap_everything_out
 from harness.agent.session import BOOT_WORKLOAD, Session
+from harness.contract.words import EndStatus
 
 
 async def run_linux(session: Session) -> End:
@@ -71,7 +72,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> End:
     if plan.guest.workload != BOOT_WORKLOAD:
         await guest.cont()
         ready = await watch_result(guest, result, "READY", READY_SECONDS)
-        if ready.status != "done":
+        if ready.status is not EndStatus.DONE:
             return ready
         capture.step("guest-ready")
         await guest.stop()
@@ -113,7 +114,7 @@ async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result:
 
     async def died() -> End:
         await guest.wait_end()
-        return End("qemu-died", guest.death())
+        return End(EndStatus.QEMU_DIED, guest.death())
 
     try:
         end = await first_of(

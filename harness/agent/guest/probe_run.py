@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from contextlib import ExitStack, suppress
+from typing import assert_never
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
@@ -22,6 +23,7 @@ from harness.agent.pages.prove import inspect
 from harness.agent.ram.ramfile import open_memfd
 from harness.agent.session import Session
 from harness.contract.plan import Backing
+from harness.contract.words import EndStatus
 
 _REAP_SECONDS = 5.0
 
@@ -84,10 +86,15 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> End:
 
 
 def _ram_fd(session: Session, guest: Guest, stack: ExitStack) -> int:
-    backing = session.plan.memory.backing
-    if backing is Backing.ANON:
-        return -1
-    fd = open_memfd(guest.pid) if backing is Backing.MEMFD else os.open(session.ram_path, os.O_RDONLY | os.O_CLOEXEC)
+    match session.plan.memory.backing:
+        case Backing.ANON:
+            return -1
+        case Backing.MEMFD:
+            fd = open_memfd(guest.pid)
+        case Backing.FILE:
+            fd = os.open(session.ram_path, os.O_RDONLY | os.O_CLOEXEC)
+        case _:
+            assert_never(session.plan.memory.backing)
     stack.callback(os.close, fd)
     return fd
 
@@ -164,4 +171,4 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
 
 async def _died(guest: Guest) -> End:
     await guest.wait_end()
-    return End("qemu-died", guest.death())
+    return End(EndStatus.QEMU_DIED, guest.death())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The host's memory in the simulation: pages, SPTEs, read-ahead, reads in flight; walks of threads through gup.py.
 
-Threads are named "V" (any vCPU thread), "W" (a kworker) and "OTHER".
+Threads are told apart by their role only: any vCPU thread is Thread.V.
 """
 
 from __future__ import annotations
@@ -121,12 +121,12 @@ class Memory:
         return True
 
     # --- threads
-    def perform(self, walk: Walk, gpa: int, who: str, vcpu: int = -1) -> Generator[Wait, None, Resolution]:
+    def perform(self, walk: Walk, gpa: int, who: Thread, vcpu: int = -1) -> Generator[Wait, None, Resolution]:
         """Run a walk to its end, sleeping where it sleeps."""
         vpn = self.vpn(gpa)
         result = Resolution(End.ERROR, Outcome.ERROR)
         while True:
-            if who == "V" and gpa // _PAGE in self.no_slot:
+            if who is Thread.V and gpa // _PAGE in self.no_slot:
                 vma = replace(self.pages[vpn].vma, backing=Backing.NO_SLOT)
                 gone = walk.run(HostPage(vpn=vpn, vma=vma), self.readahead)
                 result.end, result.outcome = gone.end or End.EMUL, gone.outcome or Outcome.EMUL
@@ -158,7 +158,7 @@ class Memory:
         vpn = self.vpn(gpa)
         self.pages[vpn] = read_submitted(self.pages[vpn])
         index = self.pages[vpn].index
-        self._submit(Read(Thread.W, "index", index, (index,)), "OTHER", -1, vpn)
+        self._submit(Read(Thread.W, "index", index, (index,)), Thread.OTHER, -1, vpn)
 
     def read_slot_by_other(self, vpn: int) -> None:
         """Another process reads a page from the swap device into the swap cache."""
@@ -168,7 +168,7 @@ class Memory:
         self._slots[swap.offset] = vpn
         self.pages[vpn] = read_submitted(self.pages[vpn])
         self.world.count("PSWPIN")
-        self._submit(Read(Thread.W, "slot", swap.offset, (swap.offset,)), "OTHER", -1, vpn)
+        self._submit(Read(Thread.W, "slot", swap.offset, (swap.offset,)), Thread.OTHER, -1, vpn)
 
     def _busy(self, vpn: int) -> bool:
         page = self.pages[vpn]
@@ -190,7 +190,7 @@ class Memory:
         self.pages[vpn] = replace(self.pages[vpn], pte=Pte.NONE, folio=None, swap=None, beyond_eof=True)
         self.spte.pop(gpa // _PAGE, None)
 
-    def _apply(self, leg: Leg, vpn: int, who: str, vcpu: int) -> None:
+    def _apply(self, leg: Leg, vpn: int, who: Thread, vcpu: int) -> None:
         self.pages[vpn] = leg.page
         self.readahead = leg.readahead
         self._account(leg.counters, who)
@@ -199,7 +199,7 @@ class Memory:
             at_once = read.synchronous and leg.wait is None
             self._submit(replace(read, synchronous=at_once), who, vcpu, vpn)
 
-    def _account(self, moved: Counters, who: str) -> None:
+    def _account(self, moved: Counters, who: Thread) -> None:
         self.world.count(f"MAJ_{who}", moved.maj)
         self.world.count(f"MIN_{who}", moved.min)
         self.world.count(f"RECLAIM_{who}", moved.reclaims)
@@ -212,7 +212,7 @@ class Memory:
             return list(read.pages)
         return [where[p] for p in read.pages if p in where]
 
-    def _submit(self, read: Read, who: str, vcpu: int, target: int) -> None:
+    def _submit(self, read: Read, who: Thread, vcpu: int, target: int) -> None:
         vpns = self._vpns(read)
         flagged = set(self._vpns(replace(read, pages=read.flagged)))
         for vpn in vpns:
@@ -224,7 +224,7 @@ class Memory:
             bios = [1] * len(vpns) if read.unit != "index" else [len(vpns)]
             for pages in bios:
                 self.world.count(f"BIO_{who}")
-                self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who == "W"))
+                self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
         if not read.synchronous:
             timing, device = self.world.situation.timing, self.device
             end = self.world.engine.now + device.delay_ns + timing.device_ns

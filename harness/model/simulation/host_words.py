@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import assert_never
 
-from harness.errors import ModelError
+from harness.contract.words import HostWord, Thread
 from harness.model.events import Event, Kind
 from harness.model.simulation import lifecycle as life
 from harness.model.simulation.engine import MS, Latch, Process, Wait
 from harness.model.simulation.host_memory import Memory
-from harness.model.simulation.situation import HostDo
+from harness.model.simulation.situation import HostDo, ModelWord
 from harness.model.simulation.vcpu_thread import Vcpu
 from harness.model.simulation.world import World
 from harness.model.walk.steps import WaitKind
@@ -20,8 +21,12 @@ from harness.model.walk.user_access import user_access
 _FROZEN_NS = 3_600_000 * MS
 """The agent freezes the device by a read delay of an hour (harness/agent/host/dm.py)."""
 KVM_EXIT_INTR = 10
-_PAGE_EVENTS = {"resolve-userfault": WaitKind.USERFAULT, "end-migration": WaitKind.MIGRATION}
-_ACCESSES = {"read": ("OTHER", False), "write": ("OTHER", True), "kvm-read": ("V", False), "kvm-write": ("V", True)}
+_ACCESSES = {
+    ModelWord.READ: (Thread.OTHER, False),
+    ModelWord.WRITE: (Thread.OTHER, True),
+    ModelWord.KVM_READ: (Thread.V, False),
+    ModelWord.KVM_WRITE: (Thread.V, True),
+}
 
 
 @dataclass(slots=True)
@@ -45,61 +50,90 @@ class HostSide:
             self.world.engine.fire(end.signal)
 
     def _do(self, action: HostDo, end: Latch | None) -> Process:
-        do, arg, device = action.do, action.arg, self.memory.device
-        if do == "freeze":
-            self._load_table(_FROZEN_NS)
-        elif do == "thaw":
-            self._load_table(device.normal_ns)
-        elif do == "delay":
-            device.normal_ns = arg * MS
-            self._load_table(arg * MS)
-        elif do == "sleep":
-            yield Wait(until_ns=self.world.engine.now + arg * MS)
-        elif do in ("stop", "freeze-vmm"):  # the freezer gets a thread out of KVM_RUN by a signal, like a stop
-            for vcpu in self.vcpus:
-                vcpu.kvm.stopped = True
-                self.world.engine.fire(vcpu.kvm.wake)
-                self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
-        elif do in ("cont", "thaw-vmm"):
-            for vcpu in self.vcpus:
-                vcpu.kvm.stopped = False
-                self.world.engine.fire(vcpu.kvm.wake)
-        elif do == "wait-np":
-            while sum(len(v.kvm.state.queue) for v in self.vcpus) < arg:
-                yield Wait(signals=(self.world.changed,))
-        elif do == "lock-read":
-            self.memory.read_by_other(arg)
-        elif do in _PAGE_EVENTS:
-            self.memory.happen(arg, _PAGE_EVENTS[do])
-        elif do == "truncate":
-            self.memory.truncate(arg)
-        elif do in _ACCESSES:
-            who, write = _ACCESSES[do]
-            walk = user_access(self.world.situation.kernel, write=write, env=self.memory.env)
-            yield from self.memory.perform(walk, arg, who)
-        elif do == "reset":
-            self.restart(end or Latch(over=True))
-        elif do == "reclaim":
-            life.reclaim(self.memory, arg)
-        elif do == "area-slot":
-            for vcpu in self.vcpus:
-                vcpu.kvm.state.shared_ok = bool(arg)  # the next access sees another memslot generation
-        elif do == "delete-slot":
-            life.delete_slot(self.memory, arg)
-        elif do == "munmap":
-            life.munmap(self.memory, arg)
-        elif do == "swapoff":
-            yield from life.swapoff(self.memory)
-        elif do == "unplug":
-            life.unplug(self.vcpus[arg])
-        elif do == "replug":
-            self.restart_one(arg)
-        elif do in ("loadvm", "migrate"):
-            yield from life.restore(self.world, self.memory, self.vcpus, same_process=do == "loadvm")
-        elif do == "sigkill":
-            yield from life.sigkill(self.world, self.vcpus)
+        if isinstance(action.do, HostWord):
+            yield from self._agent(action.do, action.arg, end)
+        elif isinstance(action.do, ModelWord):
+            yield from self._other(action.do, action.arg)
         else:
-            raise ModelError(f"the simulation knows no host action {do!r}")
+            assert_never(action.do)
+
+    def _agent(self, do: HostWord, arg: int, end: Latch | None) -> Process:
+        """What the agent does (harness/agent/guest/actions.py)."""
+        device = self.memory.device
+        match do:
+            case HostWord.FREEZE:
+                self._load_table(_FROZEN_NS)
+            case HostWord.THAW:
+                self._load_table(device.normal_ns)
+            case HostWord.DELAY:
+                device.normal_ns = arg * MS
+                self._load_table(arg * MS)
+            case HostWord.SLEEP:
+                yield Wait(until_ns=self.world.engine.now + arg * MS)
+            case HostWord.STOP:
+                self._stop()
+            case HostWord.CONT:
+                self._cont()
+            case HostWord.WAIT_NP:
+                while sum(len(v.kvm.state.queue) for v in self.vcpus) < arg:
+                    yield Wait(signals=(self.world.changed,))
+            case HostWord.LOCK_READ:
+                self.memory.read_by_other(arg)
+            case HostWord.RESET:
+                self.restart(end or Latch(over=True))
+            case _:
+                assert_never(do)
+
+    def _other(self, do: ModelWord, arg: int) -> Process:
+        """What no plan asks for."""
+        match do:
+            case ModelWord.FREEZE_VMM:  # the freezer gets a thread out of KVM_RUN by a signal, like a stop
+                self._stop()
+            case ModelWord.THAW_VMM:
+                self._cont()
+            case ModelWord.RESOLVE_USERFAULT:
+                self.memory.happen(arg, WaitKind.USERFAULT)
+            case ModelWord.END_MIGRATION:
+                self.memory.happen(arg, WaitKind.MIGRATION)
+            case ModelWord.TRUNCATE:
+                self.memory.truncate(arg)
+            case ModelWord.READ | ModelWord.WRITE | ModelWord.KVM_READ | ModelWord.KVM_WRITE:
+                who, write = _ACCESSES[do]
+                walk = user_access(self.world.situation.kernel, write=write, env=self.memory.env)
+                yield from self.memory.perform(walk, arg, who)
+            case ModelWord.RECLAIM:
+                life.reclaim(self.memory, arg)
+            case ModelWord.AREA_SLOT:
+                for vcpu in self.vcpus:
+                    vcpu.kvm.state.shared_ok = bool(arg)  # the next access sees another memslot generation
+            case ModelWord.DELETE_SLOT:
+                life.delete_slot(self.memory, arg)
+            case ModelWord.MUNMAP:
+                life.munmap(self.memory, arg)
+            case ModelWord.SWAPOFF:
+                yield from life.swapoff(self.memory)
+            case ModelWord.UNPLUG:
+                life.unplug(self.vcpus[arg])
+            case ModelWord.REPLUG:
+                self.restart_one(arg)
+            case ModelWord.LOADVM | ModelWord.MIGRATE:
+                same = do is ModelWord.LOADVM
+                yield from life.restore(self.world, self.memory, self.vcpus, same_process=same)
+            case ModelWord.SIGKILL:
+                yield from life.sigkill(self.world, self.vcpus)
+            case _:
+                assert_never(do)
+
+    def _stop(self) -> None:
+        for vcpu in self.vcpus:
+            vcpu.kvm.stopped = True
+            self.world.engine.fire(vcpu.kvm.wake)
+            self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
+
+    def _cont(self) -> None:
+        for vcpu in self.vcpus:
+            vcpu.kvm.stopped = False
+            self.world.engine.fire(vcpu.kvm.wake)
 
     def _load_table(self, delay_ns: int) -> None:
         """A new dm-delay table: what is held goes out at once, later reads take ``delay_ns``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
+from harness.contract.words import Thread
 from harness.model import delivery as d
 from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
@@ -62,7 +63,7 @@ class KvmVcpu:
             self._resolved(step, got, why=f"no async page faults; {got.slept or deciding(got.steps)}")
             return
         first = yield from self.memory.perform(
-            gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, "V", self.index
+            gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, Thread.V, self.index
         )
         if first.end is not End.ASYNC:
             self._resolved(step, first, why=first.slept or deciding(first.steps))
@@ -98,7 +99,7 @@ class KvmVcpu:
     def _queued(self, step: Step, setup: Setup, work: Work, first: Resolution, *, in_flight: bool) -> None:
         world = self.world
         world.count("NPt" if setup is Setup.TOKEN else "NPh")
-        issuer = "V" if first.read_target else "" if in_flight else "W"
+        issuer = Thread.V if first.read_target else "" if in_flight else Thread.W
         if setup is Setup.TOKEN:
             self.token = work
             why = "kvm_can_deliver_async_pf: a token"
@@ -118,7 +119,7 @@ class KvmVcpu:
     def _blocking(self, step: Step, first: Resolution | None) -> Generator[Wait, None, Resolution]:
         own = first is not None and first.read_target
         walk = gup.blocking_attempt(self.state.kernel, write=step.write, env=self.memory.env, own_read=own)
-        got = yield from self.memory.perform(walk, step.gpa, "V", self.index)
+        got = yield from self.memory.perform(walk, step.gpa, Thread.V, self.index)
         if first is not None and first.read_target:
             got.read_target = True
             if got.end is End.MAPPED and got.waited:
@@ -136,7 +137,9 @@ class KvmVcpu:
             why += "; the notifier ran: the fault is stale, RET_PF_RETRY, and the guest faults again"
         if got.outcome in (Outcome.FAST, Outcome.MINOR, *_WAITED):
             self.world.count(got.outcome.name)
-        self.world.item(step.index).faults.append(Fault(got.outcome, "V" if got.read_target else "", 0, "A.8", why))
+        self.world.item(step.index).faults.append(
+            Fault(got.outcome, Thread.V if got.read_target else "", 0, "A.8", why)
+        )
 
     # --- workers and ready events
     def area_access(self, *, write: bool) -> Generator[Wait, None, None]:
@@ -145,14 +148,14 @@ class KvmVcpu:
         if not gpa or self.memory.page(gpa).pte in PRESENT or not self.state.shared_ok:
             return
         walk = gup.blocking_attempt(self.state.kernel, write=write, env=self.memory.env)
-        yield from self.memory.perform(walk, gpa, "V", self.index)
+        yield from self.memory.perform(walk, gpa, Thread.V, self.index)
 
     def _worker(self, work: Work) -> Process:
         if work.state is not WorkState.QUEUED or work not in self.state.queue:
             return
         work.state = WorkState.RUNNING
         walk = gup.worker_attempt(self.state.kernel, env=self.memory.env)
-        yield from self.memory.perform(walk, work.gpa, "W")
+        yield from self.memory.perform(walk, work.gpa, Thread.W)
         asked = d.complete(self.state, work)
         self.world.emit(Event(Kind.DONE, gpa=work.gpa, hva=self.memory.vpn(work.gpa) << 12, worker=True))
         self.world.engine.fire(self.flushed)
@@ -168,7 +171,7 @@ class KvmVcpu:
             if d.wants_prefetch(s, work):
                 write = work.write and s.kernel.prefetch_keeps_error_code
                 walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)
-                got = yield from self.memory.perform(walk, work.gpa, "V", self.index)
+                got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index)
                 self.memory.install(work.gpa, got)
             ready = d.kvm_arch_async_page_present(s, work)
             world.emit(Event(Kind.RDY, self.index, token=ready.token, gpa=ready.gpa))

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Host actions that end or change what lives: memslots, mappings, swap, vCPUs, the VMM, the VM (catalogue E4).
 
-Words of HostDo, with what ``arg`` is:
-``reclaim`` gpa; ``area-slot`` 0 gone, 1 back; ``delete-slot`` gpa; ``munmap`` gpa; ``swapoff``; ``unplug`` and
-``replug`` vCPU; ``loadvm``; ``migrate``; ``sigkill``.
+The words are situation.ModelWord.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from harness.contract.words import HostWord
 from harness.model.delivery import PvFeatures
 from harness.model.events import Event
 from harness.model.kernels import KernelModel
@@ -36,16 +37,35 @@ class StepKind(StrEnum):
     OFFLINE = "offline"  # CPU hotplug: EN=0, then what was put aside goes on on vCPU `value`; not in plans
 
 
+class ModelWord(StrEnum):
+    """What happens on a host besides what the agent does in a plan; ``arg`` of HostDo as said."""
+
+    RESOLVE_USERFAULT = "resolve-userfault"  # gpa
+    END_MIGRATION = "end-migration"  # gpa
+    TRUNCATE = "truncate"  # gpa
+    READ = "read"  # gpa, by a thread of the VMM
+    WRITE = "write"
+    KVM_READ = "kvm-read"  # gpa, by KVM in a vCPU's thread
+    KVM_WRITE = "kvm-write"
+    FREEZE_VMM = "freeze-vmm"  # the cgroup freezer
+    THAW_VMM = "thaw-vmm"
+    RECLAIM = "reclaim"  # gpa
+    AREA_SLOT = "area-slot"  # 0: the memslot of the shared areas is gone, 1: it is back
+    DELETE_SLOT = "delete-slot"  # gpa
+    MUNMAP = "munmap"  # gpa
+    SWAPOFF = "swapoff"
+    UNPLUG = "unplug"  # vCPU
+    REPLUG = "replug"  # vCPU
+    LOADVM = "loadvm"
+    MIGRATE = "migrate"
+    SIGKILL = "sigkill"
+
+
 @dataclass(frozen=True, slots=True)
 class HostDo:
-    """An action on the host: freeze, thaw, delay, stop, cont, sleep, reset, wait-np, lock-read, disable, unbind.
+    """Something done on the host: by the agent, or what only the model knows.  ``arg``: see the word."""
 
-    Only in the model, no plan has them: resolve-userfault, end-migration, truncate, read and write (by a thread of the
-    VMM), kvm-read and kvm-write (by KVM in a vCPU's thread), all with a gpa as ``arg``; those of
-    harness.model.simulate_lifecycle.
-    """
-
-    do: str
+    do: HostWord | ModelWord
     arg: int = 0
 
 

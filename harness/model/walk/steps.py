@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import ParamSpec, TypeVar
 
+from harness.contract.words import Thread as Thread
 from harness.errors import ModelError
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
@@ -25,13 +26,6 @@ T = TypeVar("T")
 
 MAX_STEPS = 2_000
 """A walk takes some thirty; one that takes so many goes round in a circle."""
-
-
-class Thread(StrEnum):
-    """Whose context a walk runs in."""
-
-    V = "V"  # the vCPU's KVM_RUN thread
-    W = "W"  # the kworker in async_pf_execute
 
 
 class WaitKind(StrEnum):

@@ -125,7 +125,10 @@ def test_untouched_pages_read_zero(perform: Callable[..., Run]) -> None:
 
 def test_host_actions_in_order(perform: Callable[..., Run]) -> None:
     host = tuple(p.Item(0, p.Op.HOST, value=n) for n in (0, 1))
-    actions = ((p.HostAction("stop"), p.HostAction("sleep", 200), p.HostAction("cont")), (p.HostAction("sleep", 1),))
+    actions = (
+        (p.HostAction(p.HostWord.STOP), p.HostAction(p.HostWord.SLEEP, 200), p.HostAction(p.HostWord.CONT)),
+        (p.HostAction(p.HostWord.SLEEP, 1),),
+    )
     run = perform(make_plan(extra=host, host_actions=actions))
     assert run.end()["status"] == "done"
     assert [a for kind, _, a, b in records(run) if kind == STAGE and b == 0] == [0, 1]
@@ -138,7 +141,9 @@ def test_host_actions_in_order(perform: Callable[..., Run]) -> None:
 
 def test_reset_goes_on_with_the_program(perform: Callable[..., Run]) -> None:
     host = (p.Item(0, p.Op.HOST, value=0), p.Item(0, p.Op.PAUSE, pause_us=1000))
-    run = perform(make_plan(extra=host, host_actions=((p.HostAction("reset"), p.HostAction("sleep", 300)),)))
+    run = perform(
+        make_plan(extra=host, host_actions=((p.HostAction(p.HostWord.RESET), p.HostAction(p.HostWord.SLEEP, 300)),))
+    )
     assert run.end()["status"] == "done"
     assert [b for kind, _, _, b in records(run) if kind == BOOT] == [0, 1]
     assert [kind for kind, *_ in records(run)][-1] == DONE
@@ -146,7 +151,11 @@ def test_reset_goes_on_with_the_program(perform: Callable[..., Run]) -> None:
 
 def test_timed_actions(perform: Callable[..., Run]) -> None:
     """A stop of 400 ms at 100 ms makes a pause of 300 ms end later than 400 ms after go."""
-    timed = (p.TimedAction(100, (p.HostAction("stop"), p.HostAction("sleep", 400), p.HostAction("cont"))),)
+    timed = (
+        p.TimedAction(
+            100, (p.HostAction(p.HostWord.STOP), p.HostAction(p.HostWord.SLEEP, 400), p.HostAction(p.HostWord.CONT))
+        ),
+    )
     run = perform(make_plan(extra=(p.Item(0, p.Op.PAUSE, pause_us=300_000),), timed=timed))
     go, ended = run.until_step("go"), run.until_step("guest-ended")
     assert ended["t"] - go["t"] > 0.45
@@ -155,7 +164,7 @@ def test_timed_actions(perform: Callable[..., Run]) -> None:
 
 def test_an_action_that_cannot_be_done(perform: Callable[..., Run]) -> None:
     host = (p.Item(0, p.Op.HOST, value=0),)
-    run = perform(make_plan(extra=host, host_actions=((p.HostAction("freeze"),),)))
+    run = perform(make_plan(extra=host, host_actions=((p.HostAction(p.HostWord.FREEZE),),)))
     end = run.end()
     assert (end["status"], end["undone"]) == ("error", True)
     assert "dm-delay" in end["reason"]

@@ -24,8 +24,8 @@ plans = st.builds(
     swap=st.builds(p.Swap, kind=st.sampled_from(p.SwapKind)),
     pages=st.lists(st.builds(p.Page, start=st.sampled_from(p.PageStart))).map(tuple),
     items=st.lists(items).map(tuple),
-    host_actions=st.just(((p.HostAction("freeze"),), (p.HostAction("sleep", 3),))),
-    timed=st.just((p.TimedAction(1, (p.HostAction("thaw"),)),)),
+    host_actions=st.just(((p.HostAction(p.HostWord.FREEZE),), (p.HostAction(p.HostWord.SLEEP, 3),))),
+    timed=st.just((p.TimedAction(1, (p.HostAction(p.HostWord.THAW),)),)),
     kernel_params=st.just((("kvm.x", "1"),)),
 )
 
@@ -46,6 +46,7 @@ def _raw() -> dict[str, Any]:
     [
         (("nonce",), "1", r"\$\.nonce: expected int"),
         (("items", 0, "op"), "jump", r"\$\.items\[0\]\.op: 'jump' is not one of touch"),
+        (("host_actions",), [[{"do": "set fire"}]], r"\$\.host_actions\[0\]\[0\]\.do: 'set fire' is not one of freeze"),
         (("guest", "vcpus"), True, r"\$\.guest\.vcpus: expected int"),
         (("guest",), 3, r"\$\.guest: expected an object"),
         (("items",), {}, r"\$\.items: expected a list"),

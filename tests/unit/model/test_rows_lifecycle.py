@@ -17,7 +17,7 @@ from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.machine import run_once
 from harness.model.simulation.simulate import simulate
-from harness.model.simulation.situation import Prediction, Situation, Step, StepKind, Timing, with_timing
+from harness.model.simulation.situation import ModelWord, Prediction, Situation, Step, StepKind, Timing, with_timing
 from harness.prediction import situation_of
 
 N510, N61, N612, NIO = "nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"
@@ -44,7 +44,13 @@ def host(n: int, **fields: object) -> p.Item:
 
 
 def do(*actions: tuple[str, int] | str) -> tuple[p.HostAction, ...]:
-    return tuple(p.HostAction(a) if isinstance(a, str) else p.HostAction(*a) for a in actions)
+    """Actions by the value of their word: words that only the model knows go through a plan's types here."""
+    pairs = ((a, 0) if isinstance(a, str) else a for a in actions)
+    return tuple(p.HostAction(_word(word), arg) for word, arg in pairs)  # type: ignore[arg-type]
+
+
+def _word(value: str) -> p.HostWord | ModelWord:
+    return p.HostWord(value) if value in list(p.HostWord) else ModelWord(value)
 
 
 def ask(

@@ -17,7 +17,16 @@ from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
 from harness.model.simulation.machine import run_once
 from harness.model.simulation.simulate import simulate, variations
-from harness.model.simulation.situation import Device, HostDo, PoolPage, Prediction, Situation, Step, StepKind
+from harness.model.simulation.situation import (
+    Device,
+    HostDo,
+    ModelWord,
+    PoolPage,
+    Prediction,
+    Situation,
+    Step,
+    StepKind,
+)
 from harness.model.walk.access import tell
 from harness.model.walk.steps import Environment, Thread
 from harness.model.walk.user_access import user_access
@@ -200,7 +209,7 @@ def test_s46_hwpoison(kernel: str) -> None:
 @pytest.mark.parametrize("kernel", APF)
 def test_s48_truncated_under_the_guest(kernel: str, write: bool) -> None:
     cached = HostPage(FILE.start, FILE, folio=Folio())
-    cut = host(HostDo("truncate", gpa(0)))
+    cut = host(HostDo(ModelWord.TRUNCATE, gpa(0)))
     answer = simulate(situation(kernel, [cached], touch(write=write), cut, touch(write=write)))
     assert answer.items[0].outcome is Outcome.MINOR
     cycles(answer)
@@ -209,7 +218,7 @@ def test_s48_truncated_under_the_guest(kernel: str, write: bool) -> None:
 @pytest.mark.parametrize(("kernel", "interrupts"), [*((k, False) for k in APF), (SYNC, True)])
 def test_s48_without_async_page_faults(kernel: str, interrupts: bool) -> None:
     cached = HostPage(FILE.start, FILE, folio=Folio())
-    cut = host(HostDo("truncate", gpa(0)))
+    cut = host(HostDo(ModelWord.TRUNCATE, gpa(0)))
     row = situation(kernel, [cached], touch(), cut, touch(interrupts=interrupts))
     totals(simulate(row), PF=2, TRY=0, NP=0, BIO_V=0)
     assert "errno -14" in run_once(row).host.vcpus[0].kvm.error
@@ -218,7 +227,7 @@ def test_s48_without_async_page_faults(kernel: str, interrupts: bool) -> None:
 # --- S49: userfaultfd
 
 MISSING = replace(ANON, userfaultfd=True)
-COPIES = tuple((n * 100 * MS, (HostDo("resolve-userfault", gpa(4 - n)),)) for n in range(1, 5))
+COPIES = tuple((n * 100 * MS, (HostDo(ModelWord.RESOLVE_USERFAULT, gpa(4 - n)),)) for n in range(1, 5))
 """Four pages, the last one first, 100 ms apart."""
 
 
@@ -247,7 +256,7 @@ def test_s49_v_blocks_on_the_first(kernel: str) -> None:
 
 
 def test_s49_a_page_is_resolved_once() -> None:
-    timed = ((100 * MS, (HostDo("resolve-userfault", gpa(0)),)),)
+    timed = ((100 * MS, (HostDo(ModelWord.RESOLVE_USERFAULT, gpa(0)),)),)
     with pytest.raises(ModelError, match="no userfaultfd"):
         simulate(situation(N61, [HostPage(ANON.start, ANON)], touch(), timed=timed))
 
@@ -284,7 +293,7 @@ def test_s55_nothing_is_killed(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", ALL)
 def test_s51_migration(kernel: str) -> None:
-    timed = ((50 * MS, (HostDo("end-migration", gpa(0)),)),)
+    timed = ((50 * MS, (HostDo(ModelWord.END_MIGRATION, gpa(0)),)),)
     answer = simulate(situation(kernel, [HostPage(ANON.start, ANON, Pte.MIGRATION)], touch(), timed=timed))
     totals(answer, PF=1, TRY=0, BLOCK=1, MIN_V=1, MAJ_V=0)
     out = next(e for e in answer.events if e.kind is Kind.OUT)
@@ -326,7 +335,7 @@ def test_s52_noio_is_not_in_that_race() -> None:
 @pytest.mark.parametrize(("do", "write"), [("read", False), ("write", True)])
 def test_s53_a_thread_of_the_vmm(kernel: str, cluster: int, do: str, write: bool) -> None:
     """The guest then finds the PTE: FAST."""
-    row = situation(kernel, [swapped(ANON, 0)], host(HostDo(do, gpa(0))), touch(write=write),
+    row = situation(kernel, [swapped(ANON, 0)], host(HostDo(ModelWord(do), gpa(0))), touch(write=write),
                     device=Device(page_cluster=cluster))  # fmt: skip
     totals(simulate(row), PF=1, FAST=1, TRY=0, MAJ_OTHER=1, MAJ_V=0, MIN_V=0, BIO_OTHER=1, BIO_V=0, PGMAJ=1)
 
@@ -335,7 +344,9 @@ def test_s53_a_thread_of_the_vmm(kernel: str, cluster: int, do: str, write: bool
 @pytest.mark.parametrize("kernel", ALL)
 @pytest.mark.parametrize("do", ["kvm-read", "kvm-write"])
 def test_s54_kvm_itself(kernel: str, cluster: int, do: str) -> None:
-    row = situation(kernel, [swapped(ANON, 0)], host(HostDo(do, gpa(0))), device=Device(page_cluster=cluster))
+    row = situation(
+        kernel, [swapped(ANON, 0)], host(HostDo(ModelWord(do), gpa(0))), device=Device(page_cluster=cluster)
+    )
     totals(simulate(row), PF=0, TRY=0, MAJ_V=1, MAJ_OTHER=0, BIO_V=1, BIO_W=0, PGMAJ=1)
 
 

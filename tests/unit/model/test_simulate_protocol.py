@@ -50,9 +50,9 @@ _others = st.one_of(
     st.builds(p.Item, index=st.just(0), op=st.just(p.Op.HOST), value=st.integers(0, 2)),
 )  # fmt: skip
 _HOST = (
-    (p.HostAction("stop"), p.HostAction("sleep", 80), p.HostAction("cont")),
-    (p.HostAction("freeze"), p.HostAction("sleep", 5), p.HostAction("thaw")),
-    (p.HostAction("delay", 20),),
+    (p.HostAction(p.HostWord.STOP), p.HostAction(p.HostWord.SLEEP, 80), p.HostAction(p.HostWord.CONT)),
+    (p.HostAction(p.HostWord.FREEZE), p.HostAction(p.HostWord.SLEEP, 5), p.HostAction(p.HostWord.THAW)),
+    (p.HostAction(p.HostWord.DELAY, 20),),
 )
 
 

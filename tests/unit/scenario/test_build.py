@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
-from harness.contract.plan import POOL_GPA, SHARED_GPA, Access, HostAction, Op
+from harness.contract.plan import POOL_GPA, SHARED_GPA, Access, HostAction, HostWord, Op
 from harness.scenario.build import build_plan
 from harness.scenario.load import load_text
 
@@ -58,11 +58,14 @@ def test_steps_become_items_in_order_with_everything_resolved() -> None:
     en, vector, host1, host2, paging, lapic, timer, wait = plan.items[3:]
     assert (en.op, en.msr, en.value, en.vcpu) == (Op.WRMSR, 0x4B564D02, SHARED_GPA + 4096 + 9, 1)
     assert (vector.msr, vector.value) == (0x4B564D06, 0xF4)
-    assert plan.host_actions[host1.value] == (HostAction("freeze"), HostAction("lock-read", POOL_GPA + 4096))
-    assert plan.host_actions[host2.value] == (HostAction("thaw"),)
+    assert plan.host_actions[host1.value] == (
+        HostAction(HostWord.FREEZE),
+        HostAction(HostWord.LOCK_READ, POOL_GPA + 4096),
+    )
+    assert plan.host_actions[host2.value] == (HostAction(HostWord.THAW),)
     assert (paging.op, paging.value, lapic.op, lapic.value) == (Op.PAGING, 1, Op.LAPIC, 0)
     assert (timer.op, timer.value, wait.op) == (Op.TIMER, 100, Op.WAIT)
-    assert plan.timed[0].at_ms == 5 and plan.timed[0].actions == (HostAction("sleep", 3),)
+    assert plan.timed[0].at_ms == 5 and plan.timed[0].actions == (HostAction(HostWord.SLEEP, 3),)
     assert plan.nonce == 99 and plan.guest.vcpus == 2
 
 

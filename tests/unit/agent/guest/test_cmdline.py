@@ -89,7 +89,7 @@ def test_unknown_words_are_refused(guest: p.Guest) -> None:
 
 
 def test_a_plan_with_a_reset_survives_it() -> None:
-    reset = (p.HostAction("stop"), p.HostAction("reset"))
+    reset = (p.HostAction(p.HostWord.STOP), p.HostAction(p.HostWord.RESET))
     for plan in (make_plan(host_actions=(reset,)), make_plan(timed=(p.TimedAction(1, reset),))):
         assert "-no-reboot" not in build_qemu_argv(plan, PROBE)
-    assert "-no-reboot" in build_qemu_argv(make_plan(host_actions=((p.HostAction("stop"),),)), PROBE)
+    assert "-no-reboot" in build_qemu_argv(make_plan(host_actions=((p.HostAction(p.HostWord.STOP),),)), PROBE)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The words that plan, agent, guest, model and judge share, each an enumeration.
+
+Who decides by one of them uses ``match`` with ``assert_never`` at its end, so that mypy names every place that a new
+word concerns.  In JSON a word is its value; what the probe guest reads as a number carries the number beside it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class GuestKind(StrEnum):
+    PROBE = "probe"
+    LINUX = "linux"
+
+
+class Backing(StrEnum):
+    """What QEMU backs guest RAM with."""
+
+    ANON = "anon"
+    MEMFD = "memfd"
+    FILE = "file"
+
+
+class PageStart(StrEnum):
+    """The state of a page on the host when the guest first touches it (proved page by page before)."""
+
+    UNTOUCHED = "untouched"  # never allocated on the host
+    POPULATED = "populated"  # resident and writable in QEMU's page table, never in the guest's (no SPTE)
+    SWAPCACHE = "swapcache"  # unmapped by reclaim, uptodate in the swap cache
+    SWAPPED = "swapped"  # only on the swap device ("FREED")
+    DROPPED = "dropped"  # file backing: not in the page cache
+    ZERO_SWAPPED = "zero-swapped"  # as SWAPPED, but the page holds only zero bytes
+
+
+class SwapKind(StrEnum):
+    NONE = "none"
+    DELAY = "dm-delay"  # dm-delay over a virtio disk: reads delayed, writes not
+    ZRAM = "zram"
+
+
+class Access(StrEnum):
+    """What a touch does.  ``number``: the item's byte ``access`` (harness/contract/probe_abi.py)."""
+
+    number: int
+
+    READ = "read", 0
+    WRITE = "write", 1
+
+    def __new__(cls, word: str, number: int) -> Access:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.number = number
+        return member
+
+
+class Op(StrEnum):
+    """One step of the guest's program.  Parameters: see plan.Item.
+
+    ``number``: what the probe guest knows it by (layout.h: OP_*).  A number once given is never given again.
+    """
+
+    number: int
+
+    TOUCH = "touch", 0
+    WRMSR = "wrmsr", 1
+    LAPIC = "lapic", 2  # value 0/1: clear or set SPIV bit 8 (APIC software enable)
+    PAGING = "paging", 3  # value 0: run with CR0.PG=0 for pause_us and come back; 1: only off and on again
+    TIMER = "timer", 4  # value: period in microseconds of the LAPIC timer, 0 stops it
+    CLEAR_TOKEN = "clear-token", 5  # write 0 to the token word of the shared area, after pause_us
+    PAUSE = "pause", 6  # do nothing for pause_us, interrupts as given
+    WAIT = "wait", 7  # until all earlier touches of this vCPU have ended
+    HOST = "host", 8  # the guest stops here; the agent performs host_actions[value] and hands back
+
+    def __new__(cls, word: str, number: int) -> Op:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.number = number
+        return member
+
+
+class HostWord(StrEnum):
+    """What the agent does on the host.  "arg" is plan.HostAction's."""
+
+    FREEZE = "freeze"  # the delay device holds every read
+    THAW = "thaw"  # the delay device delays reads as before, and releases what it holds
+    DELAY = "delay"  # reads are delayed by arg milliseconds from now on
+    STOP = "stop"  # QMP stop: the vCPU threads leave KVM_RUN
+    CONT = "cont"  # QMP cont
+    SLEEP = "sleep"  # the agent does nothing for arg milliseconds
+    RESET = "reset"  # QMP system_reset
+    WAIT_NP = "wait-np"  # until arg async page faults are outstanding on the host, by the trace
+    LOCK_READ = "lock-read"  # another process reads the page at guest physical address arg of the RAM file
+
+
+class EndStatus(StrEnum):
+    """How the agent's work on a plan ended (end.json)."""
+
+    DONE = "done"  # the guest's program came to its end
+    GUEST_TIMEOUT = "guest-timeout"  # it did not, within its deadline
+    GUEST_PANIC = "guest-panic"  # the probe guest met an exception that it cannot explain
+    QEMU_DIED = "qemu-died"
+    PRECONDITION = "precondition"  # a planned state could not be reached: the program was never started
+    UNSUPPORTED = "unsupported"  # this host cannot do it
+    ERROR = "error"  # our or the machine's fault
+
+
+class Thread(StrEnum):
+    """Whose context something happens in on the host."""
+
+    V = "V"  # the vCPU's KVM_RUN thread
+    W = "W"  # the kworker in async_pf_execute
+    OTHER = "OTHER"  # any other thread of the host
