@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 SHELL := /bin/sh -f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test coverage test-host test-build lint types imports format smoke e2e mutants compare doctor clean
+.PHONY: help setup test coverage test-host test-build lint types imports format layout smoke e2e mutants compare doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -53,6 +53,10 @@ imports: $(STAMP) ## who may import whom
 format: $(STAMP) ## rewrite the sources in the house format
 	$(PYTHON) -m ruff check --fix-only .
 	$(PYTHON) -m ruff format .
+
+layout: $(STAMP) ## print the probe guest's layout.h anew from harness/contract/probe_abi.py
+	$(PYTHON) -m harness.contract.probe_abi > guest-images/probe/layout.h.new
+	mv guest-images/probe/layout.h.new guest-images/probe/layout.h
 
 smoke: $(STAMP) ## a few scenarios on a virtual host, in minutes
 	$(APF) run tag:smoke --results "$(RESULTS)"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.contract import plan as p
+from harness.contract.probe_abi import page_word
 from harness.errors import ModelError
 from harness.model.delivery import PvFeatures
 from harness.model.events import MSR_ASYNC_PF_EN
@@ -20,8 +21,6 @@ MS = 1_000_000
 US = 1_000
 RAM_VPN = 0x7F0000000
 """Page number at which the model puts the VMM's mapping of guest RAM: 2 MiB aligned, as QEMU aligns it."""
-_CONTENT_KEY = 0x5555555555555555
-_MASK = (1 << 64) - 1
 _BACKINGS = {
     (p.Backing.ANON, False): Backing.ANON,
     (p.Backing.ANON, True): Backing.SHMEM,  # share=on without a file: shmem
@@ -100,9 +99,9 @@ def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[
             zswap=page.start is not p.PageStart.ZERO_SWAPPED and _zswap(plan),
         )
     pte, folio = _resident(vma.backing, page.start)
-    content = 0 if page.start in _NO_DATA else page.gpa ^ plan.nonce ^ _CONTENT_KEY
+    content = 0 if page.start in _NO_DATA else page_word(page.gpa, plan.nonce)
     state = HostPage(vpn=host.vpn, vma=vma, pte=pte, folio=folio, swap=slot, index=index)
-    return m.PoolPage(page.name, page.gpa, state, content & _MASK)
+    return m.PoolPage(page.name, page.gpa, state, content)
 
 
 def _zswap(plan: p.Plan) -> bool:

@@ -3,7 +3,7 @@
  * From the PVH entry (32-bit protected mode, paging off, EBX = hvm_start_info: Xen docs/misc/pvh.pandoc) and from the
  * real-mode start of the other vCPUs to 64-bit C.
  */
-#include "layout.h"
+#include "numbers.h"
 
 	.section .note.pvh, "a", @note
 	.long 4, 4, 18			/* XEN_ELFNOTE_PHYS32_ENTRY */

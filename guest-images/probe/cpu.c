@@ -8,13 +8,10 @@ struct context contexts[MAX_ITEMS];
 u64 idt64[512] __attribute__((aligned(4096)));
 u64 idt32[256];
 
-_Static_assert(__builtin_offsetof(struct vcpu, self) == VCPU_SELF, "layout.h");
-_Static_assert(__builtin_offsetof(struct vcpu, sched_rsp) == VCPU_SCHED_RSP, "layout.h");
-_Static_assert(__builtin_offsetof(struct control_page, log_count) == 64, "docs/formats.md section 3");
-_Static_assert(__builtin_offsetof(struct control_page, boots) == 512, "docs/formats.md section 3");
+_Static_assert(__builtin_offsetof(struct vcpu, self) == VCPU_SELF, "numbers.h");
+_Static_assert(__builtin_offsetof(struct vcpu, sched_rsp) == VCPU_SCHED_RSP, "numbers.h");
 _Static_assert(sizeof(struct control_page) <= 4096, "one page");
-_Static_assert(sizeof(struct items_header) == 64 && sizeof(struct item) == 64, "docs/formats.md section 4");
-_Static_assert(sizeof(struct record) == 32, "docs/formats.md section 5");
+_Static_assert(NONE == NO_ITEM, "a record of no item");
 
 #define MSR_APIC_BASE	0x1b
 #define MSR_GS_BASE	0xc0000101

@@ -3,7 +3,7 @@
  * 64-bit traps and contexts.  Every vector uses IST 1, handlers run with IF=0 and an access needs no stack: so the
  * whole of a context is the frame pushed here, which C can keep and run again later.
  */
-#include "layout.h"
+#include "numbers.h"
 
 	.text
 	.code64

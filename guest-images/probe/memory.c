@@ -44,7 +44,7 @@ const char *load_program(u32 start_info)
 	words = (module->size + 7) / 8;
 	for (u32 i = 0; i < words; i++)
 		AT(volatile u64, PROGRAM_GPA)[i] = AT(const u64, module->gpa)[i];
-	if (header->magic != ITEMS_MAGIC || header->version != 1)
+	if (header->magic != ITEMS_MAGIC || header->version != ITEMS_VERSION)
 		return "items file: bad magic or version";
 	if (header->vcpus == 0 || header->vcpus > MAX_VCPUS || header->count > MAX_ITEMS)
 		return "items file: too many vCPUs or items";

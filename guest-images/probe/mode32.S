@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* To 32-bit protected mode with CR0.PG=0 and back, and the traps taken there (no stack switch, CPL stays 0). */
-#include "layout.h"
+#include "numbers.h"
 
 	.text
 	.code64

@@ -25,7 +25,7 @@ int write_msr(struct vcpu *v, u32 item, u32 msr, u64 value)
 /* INT, then EN, as the header says. */
 void apf_setup(struct vcpu *v)
 {
-	u64 en = (header->en_gpa == ALL_ONES ? SHARED_GPA + 4096 * v->id : header->en_gpa) | header->en_flags;
+	u64 en = (header->en_gpa == OWN_AREA ? SHARED_GPA + 4096 * v->id : header->en_gpa) | header->en_flags;
 
 	apic_enable(v, (header->flags & LAPIC_BEFORE_EN) != 0);
 	if (header->vector >= 32 && header->vector < 256)

@@ -1,20 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Structures of the probe guest.  Those with an offset in a comment are a contract: docs/formats.md sections 3 to 5.
+ * Structures of the probe guest's own; those that the harness knows too are in layout.h.
  * Compiled for 64 and for 32 bits, so no pointer and no long in a structure.
  */
 #ifndef PROBE_H
 #define PROBE_H
 
-#include "layout.h"
+#include "numbers.h"
 
-typedef __UINT8_TYPE__ u8;
-typedef __UINT16_TYPE__ u16;
-typedef __UINT32_TYPE__ u32;
-typedef __UINT64_TYPE__ u64;
-
-#define NONE	0xffffffffu
-#define ALL_ONES 0xffffffffffffffffull
+#define NONE	0xffffffffu	/* no position in the program; as an item of a record, NO_ITEM */
 #define AT(type, gpa) ((type *)(__UINTPTR_TYPE__)(gpa))
 
 /* Linux include/uapi/asm/kvm_para.h (arch/x86) */
@@ -23,78 +17,6 @@ typedef __UINT64_TYPE__ u64;
 #define MSR_KVM_ASYNC_PF_INT	0x4b564d06
 #define MSR_KVM_ASYNC_PF_ACK	0x4b564d07
 #define EN_EFFECTIVE		9u	/* enabled and delivery as interrupt: kvm_pv_async_pf_enabled() */
-
-enum { STATE_READY = 1, STATE_RUNNING, STATE_HOST, STATE_DONE, STATE_PANIC };
-
-struct control_page {
-	u64 magic;		/* 0 */
-	u64 nonce;		/* 8 */
-	volatile u32 state;	/* 16 */
-	volatile u32 go;	/* 20 */
-	u32 host_index;		/* 24 */
-	volatile u32 ended;	/* 28 */
-	u64 end_mark;		/* 32 */
-	u64 tsc_khz;		/* 40 */
-	u32 host_entries;	/* 48 */
-	u32 pad[3];
-	volatile u32 log_count[MAX_VCPUS]; /* 64 */
-	/* From 512 on the guest's own: what must survive a reset of the machine. */
-	u8 pad2[512 - 64 - 4 * MAX_VCPUS];
-	u32 boots;		/* 512 */
-	u32 go_seen;		/* 516: go before the HOST item that the guest waits in */
-	u32 host_vcpu;		/* 520: all ones: no HOST item is waited in */
-	u32 host_item;		/* 524 */
-	u32 next[MAX_VCPUS];	/* 528: position in the program from which each vCPU goes on */
-	u32 done[MAX_VCPUS];	/* items ended */
-};
-#define CONTROL_MAGIC	0x3150424f52504641ull
-#define END_MARK_XOR	0xa5a5a5a5a5a5a5a5ull
-
-struct items_header {
-	u64 magic;	/* 0 */
-	u64 nonce;	/* 8 */
-	u32 version;	/* 16 */
-	u32 vcpus;	/* 20 */
-	u32 count;	/* 24 */
-	u32 flags;	/* 28 */
-	u64 en_flags;	/* 32 */
-	u64 en_gpa;	/* 40 */
-	u32 vector;	/* 48 */
-	u32 pad[3];
-};
-#define ITEMS_MAGIC	0x314d455449465041ull
-enum { APF_ZERO_TOKEN = 1, APF_ACK = 2, APF_ACK_FIRST = 4, IDLE_HLT = 8, LAPIC_BEFORE_EN = 16, LAPIC_AFTER_EN = 32 };
-
-enum { OP_TOUCH, OP_WRMSR, OP_LAPIC, OP_PAGING, OP_TIMER, OP_CLEAR_TOKEN, OP_PAUSE, OP_WAIT, OP_HOST, OP_COUNT };
-enum { ITEM_INTERRUPTS = 1, ITEM_SHADOW = 2, ITEM_NO_PAGING = 4, ITEM_WAIT = 8 };
-
-struct item {
-	u32 index;	/* 0 */
-	u8 op;		/* 4 */
-	u8 vcpu;	/* 5 */
-	u8 write;	/* 6 */
-	u8 cpl;		/* 7 */
-	u32 flags;	/* 8 */
-	u32 msr;	/* 12 */
-	u64 gpa;	/* 16 */
-	u64 value;	/* 24 */
-	u32 pause_us;	/* 32 */
-	u32 pad[7];
-};
-
-enum {
-	LOG_BOOT = 1, LOG_START, LOG_END, LOG_TOKEN, LOG_READY, LOG_IRQ, LOG_FAULT, LOG_CR2, LOG_STAGE, LOG_MSR, LOG_WAKE,
-	LOG_IDLE, LOG_DONE
-};
-
-struct record {
-	u64 tsc;
-	u16 kind;
-	u16 vcpu;
-	u32 item;
-	u64 a;
-	u64 b;
-};
 
 /* Linux include/uapi/asm/kvm_para.h: struct kvm_vcpu_pv_apf_data, the part the host writes */
 struct apf_data {

@@ -12,6 +12,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.contract.probe_abi import PAGE_SIZE, POOL_GPA, SHARED_GPA
 from harness.contract.structure import from_json, to_json
 from harness.contract.words import Access, Backing, GuestKind, HostWord, Op, PageStart, SwapKind
 
@@ -22,12 +23,6 @@ __all__ = [
 ]  # fmt: skip
 
 PLAN_VERSION = 1
-PAGE_SIZE = 4096
-POOL_GPA = 0x1000000
-"""Guest physical address of pool page 0: everything below belongs to the probe guest itself."""
-
-SHARED_GPA = 0x801000
-"""Guest physical address of vCPU 0's shared area (struct kvm_vcpu_pv_apf_data); vCPU v's is 4096 * v above."""
 
 
 @dataclass(frozen=True, slots=True)

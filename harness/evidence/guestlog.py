@@ -3,33 +3,10 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
-from enum import IntEnum
 
+from harness.contract.probe_abi import MAX_VCPUS, NO_ITEM, PAGE_SIZE, RECORD_CODEC, Record, decode_control
 from harness.errors import CaptureDamaged
-
-MAGIC = 0x3150424F52504641
-END_XOR = 0xA5A5A5A5A5A5A5A5
-NO_ITEM = 0xFFFFFFFF
-_RECORD = struct.Struct("<QHHIQQ")
-_PAGE = 4096
-
-
-class Record(IntEnum):
-    BOOT = 1
-    START = 2
-    END = 3
-    TOKEN = 4
-    READY = 5
-    IRQ = 6
-    FAULT = 7
-    CR2 = 8
-    STAGE = 9
-    MSR = 10
-    WAKE = 11
-    IDLE = 12
-    DONE = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +37,26 @@ class GuestLog:
 
 def decode(data: bytes, vcpus: int) -> GuestLog:
     """:raise CaptureDamaged: too short, no magic, or a record that cannot be."""
-    if len(data) < _PAGE:
-        raise CaptureDamaged(f"guest/log.bin: {len(data)} bytes, a control page has {_PAGE}")
-    magic, nonce, state, _go, _host, _ended, mark, khz = struct.unpack_from("<QQIIIIQQ", data)
-    if magic != MAGIC:
-        raise CaptureDamaged(f"guest/log.bin: magic {magic:#x} is not the probe guest's")
-    counts = struct.unpack_from(f"<{vcpus}I", data, 64)
-    want = _PAGE + _RECORD.size * sum(counts)
+    if len(data) < PAGE_SIZE:
+        raise CaptureDamaged(f"guest/log.bin: {len(data)} bytes, a control page has {PAGE_SIZE}")
+    if not 1 <= vcpus <= MAX_VCPUS:
+        raise CaptureDamaged(f"guest/log.bin: a plan of {vcpus} vCPUs, the probe guest has 1 to {MAX_VCPUS}")
+    control = decode_control(data, vcpus)
+    if not control.is_valid:
+        raise CaptureDamaged(f"guest/log.bin: magic {control.magic:#x} is not the probe guest's")
+    counts = control.counts
+    want = PAGE_SIZE + RECORD_CODEC.size * sum(counts)
     if len(data) != want:
         raise CaptureDamaged(f"guest/log.bin: {len(data)} bytes, but the counts {list(counts)} need {want}")
-    logs, offset = [], _PAGE
+    logs, offset = [], PAGE_SIZE
     for vcpu, count in enumerate(counts):
-        logs.append(tuple(_entry(data, offset + i * _RECORD.size, vcpu) for i in range(count)))
-        offset += count * _RECORD.size
-    return GuestLog(nonce, state, mark == nonce ^ END_XOR, khz, tuple(logs))
+        logs.append(tuple(_entry(data, offset + i * RECORD_CODEC.size, vcpu) for i in range(count)))
+        offset += count * RECORD_CODEC.size
+    return GuestLog(control.nonce, control.state, control.is_complete(control.nonce), control.tsc_khz, tuple(logs))
 
 
 def _entry(data: bytes, offset: int, vcpu: int) -> Entry:
-    tsc, kind, of, item, a, b = _RECORD.unpack_from(data, offset)
+    tsc, kind, of, item, a, b = RECORD_CODEC.unpack_from(data, offset)
     try:
         record = Record(kind)
     except ValueError:

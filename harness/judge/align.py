@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Op, Plan
-from harness.evidence.guestlog import Entry, GuestLog, Record
+from harness.contract.probe_abi import Record
+from harness.evidence.guestlog import Entry, GuestLog
 from harness.judge.episodes import Episode
 from harness.model.outcomes import Outcome
 

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 
 from harness.contract.plan import Access, Backing, GuestKind, HostWord, Op, PageStart, Plan, SwapKind
+from harness.contract.probe_abi import Record
 from harness.evidence.decode import Evidence
-from harness.evidence.guestlog import GuestLog, Record
+from harness.evidence.guestlog import GuestLog
 from harness.judge.match_linux import hyp_rows
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import MSR_ASYNC_PF_EN, Kind

@@ -7,17 +7,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.contract.plan import HostAction, HostWord, Op, Plan
+from harness.contract.probe_abi import VEC_START, VEC_TIMER
 from harness.judge.episodes import Episode
 from harness.judge.match import Finding, View
 from harness.model.events import MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.situation import Prediction
-
-TIMER_VECTOR = 0x40
-"""The probe guest's LAPIC timer (guest-images/probe)."""
-
-START_VECTOR = 0x41
-"""With it vCPU 0 of the probe guest starts the others when it is let go."""
 
 _STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
 KVM_EXIT_INTR = 10
@@ -88,8 +83,8 @@ def _legal_exit(e: Event, prediction: Prediction) -> bool:
 
 def _vectors(plan: Plan) -> frozenset[int]:
     written = {i.value for i in plan.items if i.op is Op.WRMSR and i.msr == MSR_ASYNC_PF_INT}
-    timer = {TIMER_VECTOR} if any(i.op is Op.TIMER for i in plan.items) else set()
-    start = {START_VECTOR} if plan.guest.vcpus > 1 else set()
+    timer = {VEC_TIMER} if any(i.op is Op.TIMER for i in plan.items) else set()
+    start = {VEC_START} if plan.guest.vcpus > 1 else set()
     return frozenset({plan.guest.apf.vector} | written | timer | start)
 
 

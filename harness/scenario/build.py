@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from harness.contract import plan as p
+from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.scenario.pages import lay_out, select
 from harness.scenario.schema import HostStep, Scenario, Step
 
-_MSR = {"EN": 0x4B564D02, "INT": 0x4B564D06, "ACK": 0x4B564D07}
+_MSR = {"EN": MSR_ASYNC_PF_EN, "INT": MSR_ASYNC_PF_INT, "ACK": MSR_ASYNC_PF_ACK}
 
 
 def build_plan(scenario: Scenario, nonce: int) -> p.Plan:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from harness.agent.guest.actions import Actor
 from harness.agent.guest.qemu import Guest, QemuDied
 from harness.agent.host.kernel_files import read_text
-from harness.agent.pages.guest_memory import CONTROL_MAGIC, Control, GuestMemory, State
+from harness.agent.pages.guest_memory import GuestMemory
 from harness.contract.plan import Plan
+from harness.contract.probe_abi import Control, State
 from harness.contract.words import EndStatus
 from harness.errors import UsageError
 
@@ -37,7 +38,7 @@ async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: flo
         control = await _control(guest, memory)
         if control.is_of(nonce) and control.state == State.READY:
             return None
-        if control.magic == CONTROL_MAGIC and control.state == State.PANIC:
+        if control.is_valid and control.state == State.PANIC:
             # The nonce is 0 then if it was the items file that the guest could not use.
             return End(EndStatus.GUEST_PANIC, "the probe guest panicked before it was ready, see guest/console.txt")
         await asyncio.sleep(POLL_SECONDS)

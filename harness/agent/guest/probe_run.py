@@ -12,7 +12,6 @@ from typing import assert_never
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
 from harness.agent.guest.guest_wait import End, first_of, wait_ready, watch_probe
-from harness.agent.guest.program import encode_items
 from harness.agent.guest.qemu import Guest, QemuDied, start_guest
 from harness.agent.host import syscalls
 from harness.agent.pages import remote_madvise
@@ -23,6 +22,7 @@ from harness.agent.pages.prove import inspect
 from harness.agent.ram.ramfile import open_memfd
 from harness.agent.session import Session
 from harness.contract.plan import Backing
+from harness.contract.program import encode_items
 from harness.contract.words import EndStatus
 
 _REAP_SECONDS = 5.0

@@ -17,6 +17,7 @@ from qemu.qmp import Message, QMPClient, QMPError
 
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import write_text
+from harness.contract.probe_abi import POOL_GPA
 from harness.errors import InfraFault
 
 QMP_SECONDS = 60.0
@@ -94,11 +95,11 @@ class Guest:
 
     async def ram_base(self) -> int:
         """The address in QEMU of guest physical address 0 (all of RAM lies below the first hole)."""
-        text = cast(str, await self.execute("human-monitor-command", {"command-line": "gpa2hva 0x1000000"}))
+        text = cast(str, await self.execute("human-monitor-command", {"command-line": f"gpa2hva {POOL_GPA:#x}"}))
         match = re.search(r" is 0x([0-9a-f]+)|(0x[0-9a-f]+)\s*$", text)
         if not match:
             raise InfraFault(f"QEMU's gpa2hva said {text.strip()!r}")
-        return int(match[1] or match[2], 16) - 0x1000000
+        return int(match[1] or match[2], 16) - POOL_GPA
 
     async def wait_end(self) -> int:
         return await self.process.wait()

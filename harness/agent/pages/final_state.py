@@ -10,9 +10,8 @@ from typing import Any
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.pagemap import PageMap
-from harness.contract.plan import Plan
+from harness.contract.plan import SHARED_GPA, Plan
 
-SHARED_GPA = 0x801000
 SHARED_BYTES = 64
 HOST_BYTES = 8
 """Of struct kvm_vcpu_pv_apf_data (arch/x86/include/uapi/asm/kvm_para.h) the host writes flags and token only."""

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from harness.agent.guest.program import page_content
 from harness.agent.host import syscalls
 from harness.agent.host.cgroup import ScenarioCgroup, enter, reclaim
 from harness.agent.host.kernel_files import PAGE, wait_until
 from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.guest_memory import GuestMemory
+from harness.agent.pages.page_content import page_content
 from harness.agent.pages.pagemap import PageMap, Region
 from harness.agent.ram.ramfile import drop_pages, pieces
 from harness.contract.plan import POOL_GPA, Page, PageStart, Plan

@@ -6,9 +6,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from harness.agent.guest.program import page_content
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import PAGE
+from harness.agent.pages.page_content import page_content
 from harness.contract.plan import POOL_GPA, PageStart, Plan
 from harness.errors import InfraFault
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
+from harness.contract.probe_abi import VEC_TIMER
 from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
@@ -13,8 +14,6 @@ from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.situation import Step, StepKind
 
-TIMER_VECTOR = 0x40
-"""guest-images/probe/layout.h: VEC_TIMER"""
 RESCHEDULE_VECTOR = 0xFD
 """arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it."""
 MSR_X2APIC_SPIV = 0x80F
@@ -132,7 +131,7 @@ class Vcpu:
                 s.token = 0
             if start.ack and not start.ack_first:
                 yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1)
-        elif vector == TIMER_VECTOR and start.timer_never_returns and not self.in_timer:
+        elif vector == VEC_TIMER and start.timer_never_returns and not self.in_timer:
             self.in_timer = True
             while True:
                 yield from self._idle()
@@ -308,5 +307,5 @@ class Vcpu:
 
     def _ticks(self, life: int, period_ns: int) -> Process:
         while life == self.timer_life:
-            self.kvm.timer_tick(TIMER_VECTOR)
+            self.kvm.timer_tick(VEC_TIMER)
             yield Wait(until_ns=self.kvm.world.engine.now + period_ns)

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.contract.probe_abi import Record
 from harness.errors import CaptureDamaged
-from harness.evidence.guestlog import END_XOR, MAGIC, Entry, Record, decode
+from harness.evidence.guestlog import Entry, decode
 
+MAGIC, END_XOR = 0x3150424F52504641, 0xA5A5A5A5A5A5A5A5  # docs/formats.md section 3
 NONCE = 0x1234_5678_9ABC_DEF0
 u64 = st.integers(0, 2**64 - 1)
 entries = st.builds(Entry, st.sampled_from(Record), u64, st.just(0), st.integers(-1, 1000), u64, u64)
@@ -56,3 +58,9 @@ def test_without_the_end_mark_the_guest_has_not_ended() -> None:
 def test_damage(data: bytes) -> None:
     with pytest.raises(CaptureDamaged):
         decode(data, 1)
+
+
+def test_vcpus_that_no_control_page_can_count() -> None:
+    for vcpus in (-1, 0, 17, 2**40):
+        with pytest.raises(CaptureDamaged, match="vCPUs"):
+            decode(encode([[]]), vcpus)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from harness.contract.plan import POOL_GPA, Guest, Item, Memory, Op, Plan, Swap
-from harness.evidence.guestlog import Entry, GuestLog, Record
+from harness.contract.probe_abi import Record
+from harness.evidence.guestlog import Entry, GuestLog
 from harness.judge.align import Alignment, align
 from harness.judge.episodes import split
 from harness.model.events import Event, Kind

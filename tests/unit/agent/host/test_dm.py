@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent.guest.program import page_content
 from harness.agent.host import dm, swap
 from harness.agent.pages import extents
+from harness.agent.pages.page_content import page_content
 from harness.agent.ram import ramfile
 from harness.contract import plan as p
 from harness.errors import InfraFault, Unsupported

@@ -13,7 +13,7 @@ import pytest
 
 from harness.agent.host import resident
 from harness.agent.host.undo import Journal
-from harness.agent.pages.final_state import SHARED_GPA, inspect_after
+from harness.agent.pages.final_state import inspect_after
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.contract import plan as p
 from tests.unit.agent.conftest import Child, make_plan, root_only
@@ -23,12 +23,12 @@ from tests.unit.agent.conftest import Child, make_plan, root_only
 def test_after(child: Child) -> None:
     """Page 0 of the child stands for the shared area, page 1 was written, page 12 was not."""
     pages = (
-        p.Page(SHARED_GPA + 4096, p.PageStart.POPULATED, "w"),
-        p.Page(SHARED_GPA + 12 * 4096, p.PageStart.UNTOUCHED, "u"),
+        p.Page(p.SHARED_GPA + 4096, p.PageStart.POPULATED, "w"),
+        p.Page(p.SHARED_GPA + 12 * 4096, p.PageStart.UNTOUCHED, "u"),
     )
     plan = replace(make_plan(pages=0), pages=pages)
     with ProcessMemory(child.pid) as memory:
-        guest = GuestMemory(memory, child.address - SHARED_GPA, 1)
+        guest = GuestMemory(memory, child.address - p.SHARED_GPA, 1)
         memory.write(child.address, bytes([1] * 8) + bytes(56))
         found = inspect_after(plan, child.pid, guest)
         assert found["shared_tail_zero"] == {"0": True}

@@ -11,8 +11,9 @@ import pytest
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import read_text
 from harness.agent.pages import remote_madvise
-from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory, decode_control
+from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.agent.pages.pagemap import PageMap, decode_entry, regions
+from harness.contract.probe_abi import decode_control
 from harness.errors import InfraFault
 from tests.unit.agent.conftest import Child, root_only
 

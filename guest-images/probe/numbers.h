@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Numbers that only the guest's own assembly and C share; those that the harness knows too are in layout.h. */
+#ifndef NUMBERS_H
+#define NUMBERS_H
+
+#include "layout.h"
+
+#define TRAMPOLINE_GPA	0x8000		/* real mode, page aligned: the SIPI vector is its page number */
+
+/* Selectors.  Data segments have DPL 3: IRET to CPL 3 then leaves GS (the per-vCPU pointer) alone. */
+#define SEL_CODE64	0x08
+#define SEL_SS0		0x10
+#define SEL_CODE32	0x18
+#define SEL_USER_DATA	0x23
+#define SEL_USER_CODE	0x2b
+#define SEL_TSS		0x30
+
+#define VEC_ENDED	0x81	/* INT n at the end of an access */
+#define VEC_SPURIOUS	0xff
+
+/* Offsets in struct vcpu (checked in cpu.c). */
+#define VCPU_SELF	0
+#define VCPU_SCHED_RSP	8
+
+#endif

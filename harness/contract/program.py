@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The items file: the probe guest's program, from a plan and back (docs/formats.md section 4)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from harness.contract.plan import Apf, Item, Plan
+from harness.contract.probe_abi import (
+    ITEM,
+    ITEMS_HEADER,
+    ITEMS_MAGIC,
+    ITEMS_VERSION,
+    MASK64,
+    MAX_ITEMS,
+    MAX_VCPUS,
+    OWN_AREA,
+    HeaderFlag,
+    ItemFlag,
+    whole,
+)
+from harness.contract.words import Access, Op
+from harness.errors import CaptureDamaged, UsageError
+
+F = TypeVar("F", HeaderFlag, ItemFlag)
+_HEADER = whole(ITEMS_HEADER)
+_ITEM = whole(ITEM)
+_OPS = {op.number: op for op in Op}
+_ACCESSES = {access.number: access for access in Access}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What an items file says.  Items have no ``page``: that name is for people only."""
+
+    nonce: int
+    vcpus: int
+    idle: str
+    apf: Apf
+    items: tuple[Item, ...]
+
+
+def encode_items(plan: Plan) -> bytes:
+    """The items file of a plan for the probe guest.
+
+    :raise UsageError: a value does not fit its field.
+    """
+    apf = plan.guest.apf
+    flags = HeaderFlag.LAPIC_BEFORE_EN if apf.lapic_enabled else HeaderFlag.LAPIC_AFTER_EN
+    flags |= HeaderFlag.APF_ZERO_TOKEN * apf.zero_token | HeaderFlag.APF_ACK * apf.ack
+    flags |= HeaderFlag.APF_ACK_FIRST * apf.ack_first | HeaderFlag.IDLE_HLT * (plan.guest.idle == "hlt")
+    en_gpa = OWN_AREA if apf.en_gpa == -1 else apf.en_gpa
+    header = _pack(
+        _HEADER, "header", ITEMS_MAGIC, plan.nonce, ITEMS_VERSION, plan.guest.vcpus, len(plan.items), int(flags),
+        apf.en_flags, en_gpa, apf.vector,
+    )  # fmt: skip
+    return header + b"".join(_encode_item(item) for item in plan.items)
+
+
+def _encode_item(item: Item) -> bytes:
+    flags = ItemFlag.INTERRUPTS * item.interrupts | ItemFlag.SHADOW * item.shadow
+    flags |= ItemFlag.NO_PAGING * item.no_paging | ItemFlag.WAIT * item.wait
+    return _pack(
+        _ITEM, f"item {item.index}", item.index, item.op.number, item.vcpu, item.access.number, item.cpl, int(flags),
+        item.msr, item.gpa, item.value & MASK64, item.pause_us,
+    )  # fmt: skip
+
+
+def _pack(codec: struct.Struct, what: str, *values: int) -> bytes:
+    try:
+        return codec.pack(*values)
+    except struct.error as exc:
+        raise UsageError(f"{what}: {exc}") from None
+
+
+def decode_items(data: bytes) -> Program:
+    """The inverse of encode_items: an item's value as an unsigned number of 64 bits, its ``page`` empty.
+
+    :raise CaptureDamaged: no items file of a version that is known here, or one that encode_items cannot have made.
+    """
+    if len(data) < _HEADER.size:
+        raise CaptureDamaged(f"items file: {len(data)} bytes, its header has {_HEADER.size}")
+    magic, nonce, version, vcpus, count, flags, en_flags, en_gpa, vector = _unpack(_HEADER, data, 0, "header")
+    if magic != ITEMS_MAGIC or version != ITEMS_VERSION:
+        raise CaptureDamaged(f"items file: magic {magic:#x}, version {version}: not a program of this version")
+    if not 1 <= vcpus <= MAX_VCPUS or count > MAX_ITEMS:
+        raise CaptureDamaged(f"items file: {vcpus} vCPUs, {count} items: too many or none")
+    want = _HEADER.size + count * _ITEM.size
+    if len(data) != want:
+        raise CaptureDamaged(f"items file: {len(data)} bytes, but {count} items need {want}")
+    known = _flags(HeaderFlag, flags, "header")
+    lapic = known & (HeaderFlag.LAPIC_BEFORE_EN | HeaderFlag.LAPIC_AFTER_EN)
+    if lapic not in (HeaderFlag.LAPIC_BEFORE_EN, HeaderFlag.LAPIC_AFTER_EN):
+        raise CaptureDamaged(
+            f"items file: header: the LAPIC is enabled once, before or after EN, not by flags {flags:#x}"
+        )
+    apf = Apf(
+        en_flags=en_flags,
+        vector=vector,
+        en_gpa=-1 if en_gpa == OWN_AREA else en_gpa,
+        lapic_enabled=lapic is HeaderFlag.LAPIC_BEFORE_EN,
+        zero_token=HeaderFlag.APF_ZERO_TOKEN in known,
+        ack=HeaderFlag.APF_ACK in known,
+        ack_first=HeaderFlag.APF_ACK_FIRST in known,
+    )
+    items = tuple(_decode_item(data, _HEADER.size + n * _ITEM.size, n) for n in range(count))
+    return Program(nonce, vcpus, "hlt" if HeaderFlag.IDLE_HLT in known else "spin", apf, items)
+
+
+def _decode_item(data: bytes, offset: int, position: int) -> Item:
+    what = f"item at position {position}"
+    index, op, vcpu, access, cpl, flags, msr, gpa, value, pause_us = _unpack(_ITEM, data, offset, what)
+    if op not in _OPS or access not in _ACCESSES:
+        raise CaptureDamaged(f"items file: {what}: unknown op {op} or access {access}")
+    known = _flags(ItemFlag, flags, what)
+    return Item(
+        index=index,
+        op=_OPS[op],
+        vcpu=vcpu,
+        gpa=gpa,
+        access=_ACCESSES[access],
+        cpl=cpl,
+        interrupts=ItemFlag.INTERRUPTS in known,
+        shadow=ItemFlag.SHADOW in known,
+        no_paging=ItemFlag.NO_PAGING in known,
+        wait=ItemFlag.WAIT in known,
+        pause_us=pause_us,
+        msr=msr,
+        value=value,
+    )
+
+
+def _unpack(codec: struct.Struct, data: bytes, offset: int, what: str) -> tuple[Any, ...]:
+    values = codec.unpack_from(data, offset)
+    if codec.pack(*values) != data[offset : offset + codec.size]:
+        raise CaptureDamaged(f"items file: {what}: reserved bytes are not zero")
+    return values
+
+
+def _flags(kind: type[F], raw: int, what: str) -> F:
+    known = sum(kind)
+    if raw & ~known:
+        raise CaptureDamaged(f"items file: {what}: unknown flags {raw & ~known:#x}")
+    return kind(raw)
