@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.judge.verdict_types import Verdict
+from harness.model.kernels import Variant
 from harness.status import Status
 
 
@@ -30,21 +32,31 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One verdict.  ``seen`` and ``predicted`` hold the columns of the table: tokens, halts, sync, mapped.
+    """One verdict of a run, whole.
 
-    ``variant`` is that of the kernel: which model judged.
+    :ivar title: what the scenario is about.
+    :ivar seconds: how long it took to perform and judge; the boot of a host is no part of it.
     """
 
     key: Key
-    status: Status
-    reason: str = ""
+    verdict: Verdict
     title: str = ""
-    seen: Mapping[str, int] = field(default_factory=dict)
-    predicted: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
-    folder: str = ""
-    details: str = ""
-    variant: str = ""
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder below the run's."""
+        return self.key.folder
+
+    @property
+    def status(self) -> Status:
+        """The verdict in one word."""
+        return self.verdict.status
+
+    @property
+    def variant(self) -> Variant | None:
+        """Which kind of model the kernel was held against."""
+        return self.verdict.variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,10 @@ class RunResult:
         """Planned, but without a verdict."""
         done = {row.key for row in self.rows}
         return tuple(key for key in self.planned if key not in done)
+
+    def row(self, key: Key) -> Row | None:
+        """The verdict about this; None while it is missing."""
+        return next((row for row in self.rows if row.key == key), None)
 
     def is_green(self, row: Row) -> bool:
         """PASS; or UNSUPPORTED where this run allows it by name."""

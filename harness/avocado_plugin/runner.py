@@ -37,7 +37,7 @@ from avocado.core.utils.messages import (
 )
 
 from harness.artifacts.store import default_root
-from harness.avocado_plugin.outcome import Outcome, read_outcome
+from harness.avocado_plugin.avocado_result import AvocadoResult, read_result
 from harness.avocado_plugin.resolver import KIND
 
 CLEANUP_S = 45.0
@@ -60,11 +60,11 @@ class ScenarioRunner(BaseRunner):  # type: ignore[misc]
         stop = _Stop()
         stop.install()
         yield StartedMessage.get()
-        outcome = Outcome("error", "the runner of this scenario failed")
+        outcome = AvocadoResult("error", "the runner of this scenario failed")
         try:
             outcome = yield from _perform(runnable, stop)
         except Exception as exc:  # noqa: BLE001 - Avocado would hang for ever without the last message
-            outcome = Outcome("error", f"bug in the runner: {type(exc).__name__}: {exc}")
+            outcome = AvocadoResult("error", f"bug in the runner: {type(exc).__name__}: {exc}")
         yield LogMessage.get(f"{outcome.reason}\n{outcome.details}\n".encode())
         yield WhiteboardMessage.get(outcome.whiteboard)
         yield FinishedMessage.get(outcome.result, fail_reason=outcome.reason or None, class_name=KIND)
@@ -85,7 +85,7 @@ class _Stop:
         self.asked = True
 
 
-def _perform(runnable: Any, stop: _Stop) -> Generator[Any, None, Outcome]:
+def _perform(runnable: Any, stop: _Stop) -> Generator[Any, None, AvocadoResult]:
     path, scenario = reference_split(runnable.uri)
     results = Path(runnable.output_dir or tempfile.mkdtemp(prefix="apf-avocado-")) / "apf"
     command = scenario_command(runnable.config, path, scenario or "*", results)
@@ -96,7 +96,7 @@ def _perform(runnable: Any, stop: _Stop) -> Generator[Any, None, Outcome]:
         while not _try_lock(slot):
             yield from ticker.tick()
             if stop.asked:
-                return Outcome("interrupted", "terminated while waiting for another scenario to end")
+                return AvocadoResult("interrupted", "terminated while waiting for another scenario to end")
         words = stack.enter_context(tempfile.TemporaryFile())
         child = _start(command, words)
         give_up_at = float("inf")
@@ -111,7 +111,7 @@ def _perform(runnable: Any, stop: _Stop) -> Generator[Any, None, Outcome]:
         words.seek(0)
         said = words.read().decode(errors="replace")
         allowed = str(runnable.config.get("apf.allow_unsupported") or "").split()
-        return read_outcome(results, child.returncode, said, stopped=stop.asked, allowed=allowed)
+        return read_result(results, child.returncode, said, stopped=stop.asked, allowed=allowed)
 
 
 def scenario_command(config: dict[str, Any], path: str, scenario: str, results: Path) -> list[str]:

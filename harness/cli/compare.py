@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from harness.cli.run import positive
-from harness.report.compare_text import compare_json, full_text, known_text
+from harness.report.compare_text import compare_json, full_text
 from harness.report.terminal import Screen, table
 from harness.run.compare_kernels import compare_kernels, missing
 from harness.run.request import Request
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
     for line in table(result):
         screen.line(line)
     screen.line()
-    for line in text.splitlines() if comparisons else known_text(()):
+    for line in text.splitlines():
         screen.line(line)
     for key in missing(result, comparisons, args.a):
         screen.line(f"{key.scenario}: not compared, because it was not performed on both")

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.judge.verdict_types import Verdict
+from harness.model.kernels import Variant
+from harness.report.verdict_text import reason_text, verdict_text
 from harness.run.judge_folder import judge_folder
 from harness.status import Status
 
@@ -29,7 +31,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     p.add_argument("folder", type=Path, metavar="FOLDER")
     p.add_argument(
         "-k", "--model", metavar="M", default="",
-        help='variant ("sync", "noio", "nowait") or name of a model; default: as the run judged',
+        help='variant ("sync", "noio", "nowait") or name of a model; default: as the run verdict',
     )  # fmt: skip
     p.add_argument("--json", action="store_true", help="as JSON")
     p.set_defaults(func=main)
@@ -42,23 +44,20 @@ def main(args: argparse.Namespace) -> int:
         near = sorted(p.name for p in folder.parent.glob(f"{folder.name}+*")) if folder.parent.is_dir() else []
         raise UsageError(f"{folder}: no such folder", hint=f"did you mean {', '.join(near)}?" if near else "")
     capture = folder / "capture" if (folder / "capture").is_dir() else folder
-    judged = judge_folder(capture, args.model or _variant_of(capture.parent))
+    verdict = judge_folder(capture, args.model or _variant_of(capture.parent))
     if args.json:
-        print(json.dumps({
-            "verdict": judged.status.value, "reason": judged.reason, "seen": dict(judged.seen),
-            "predicted": dict(judged.predicted), "details": judged.details,
-        }, indent=1))  # fmt: skip
+        print(verdict.to_json())
     else:
-        print(f"{judged.status}: {judged.reason}" if judged.reason else judged.status.value)
-        print(judged.details)
-    if judged.status is Status.PASS:
+        reason = reason_text(verdict)
+        print(f"{verdict.status}: {reason}" if reason else verdict.status.value)
+        print(verdict_text(verdict))
+    if verdict.status is Status.PASS:
         return 0
-    return 3 if judged.status is Status.ERROR else 1
+    return 3 if verdict.status is Status.ERROR else 1
 
 
 def _variant_of(folder: Path) -> str:
     """What the run said that its kernel was; "nowait", as upstream is, for a capture that lies alone."""
-    try:
-        return str(json.loads((folder / "verdict.json").read_text())["variant"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "nowait"
+    file = folder / "verdict.json"
+    variant = Verdict.from_json(file.read_text()).variant if file.is_file() else None
+    return variant or Variant.NOWAIT

@@ -15,7 +15,7 @@ from harness.contract.plan import PAGE_SIZE, POOL_GPA, Op, Plan
 from harness.contract.probe_abi import Record
 from harness.evidence.guestlog import Entry, GuestLog
 from harness.judge.episodes import Episode
-from harness.model.outcomes import Outcome
+from harness.judge.verdict_types import Reader
 
 
 @dataclass(slots=True)
@@ -121,18 +121,14 @@ def _page(op: Op, gpa: int) -> int:
     return gpa // PAGE_SIZE if op is Op.TOUCH else -1
 
 
-def issuer(episode: Episode, dev: int, by_worker: Iterable[int], done_ns: int) -> str:
-    """Who queued reads on the pages' device for this episode: "V", "W" or "" (nobody was seen to).
+def issuer(episode: Episode, dev: int, by_worker: Iterable[int], done_ns: int) -> Reader:
+    """Who queued reads on the pages' device for this episode: the vCPU thread, a kworker, or nobody was seen to.
 
     :param by_worker: t_ns of each read bio that a kworker queued on the device.
     :param done_ns: when the work was completed; 0 when there was none.
     """
     if episode.own_reads(dev):
-        return "V"
+        return Reader.VCPU
     if done_ns and any(episode.start.t_ns <= t <= done_ns for t in by_worker):
-        return "W"
-    return ""
-
-
-WAITED = (Outcome.SYNC, Outcome.BLOCK)
-MAPPED = (Outcome.FAST, Outcome.MINOR, Outcome.NONE)
+        return Reader.WORKER
+    return Reader.NOBODY

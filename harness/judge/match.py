@@ -9,42 +9,18 @@ from dataclasses import dataclass
 from harness.contract.plan import Access, Item, Op, Plan
 from harness.judge.align import Alignment, SeenItem, issuer
 from harness.judge.episodes import Episode, outcome
+from harness.judge.verdict_types import (
+    Finding,
+    ItemRow,
+    Reader,
+    TotalRow,
+    outcome_words,
+    reader_words,
+    touch_words,
+)
 from harness.model.events import Event, Kind
-from harness.model.outcomes import Count, Outcome
+from harness.model.outcomes import Outcome
 from harness.model.simulation.situation import ItemPrediction, Prediction
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One way in which prediction and evidence part.  ``rule``: D-number, "item", "total", "value", "unexplained"."""
-
-    rule: str
-    message: str
-    item: int = -1
-    line: int = 0  # in trace/events.txt, 0 when it is about no line
-    soft: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ItemRow:
-    """One line of the item table, for people and for the comparison of two kernels."""
-
-    index: int
-    what: str
-    predicted: str
-    seen: str
-    issuer: str
-    ok: bool
-    blocked_ms: float
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class TotalRow:
-    name: str
-    predicted: Count
-    seen: int | None
-    ok: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +51,7 @@ def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...]
             findings += _op(planned, predicted, seen)
             continue
         outcomes = [view.outcome(e) for e in seen.episodes]
-        by = ""
+        by = Reader.NOBODY
         if seen.episodes:
             first = seen.episodes[0]
             by = issuer(first, view.dev, reads, done.get(first.gpa >> 12, 0))
@@ -84,12 +60,17 @@ def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...]
         rows.append(
             ItemRow(
                 index=planned.index,
-                what=_what(planned),
-                predicted=_predicted(predicted),
-                seen=_seen(outcomes),
-                issuer=by,
+                page=planned.page,
+                access=planned.access,
+                cpl=planned.cpl,
+                interrupts=planned.interrupts,
+                shadow=planned.shadow,
+                predicted=(predicted.outcome, *predicted.also),
+                repeats=predicted.repeats,
+                seen=tuple(outcomes),
+                reader=by,
                 ok=not wrong,
-                blocked_ms=round(sum(e.blocked_ns for e in seen.episodes) / 1e6, 1),
+                blocked_ns=sum(e.blocked_ns for e in seen.episodes),
                 why=predicted.why,
             )
         )
@@ -111,10 +92,10 @@ def _touch(
     predicted: ItemPrediction,
     seen: SeenItem,
     outcomes: list[Outcome],
-    by: str,
+    by: Reader,
     prediction: Prediction,
 ) -> Iterable[Finding]:
-    name = f"item {planned.index} ({_what(planned)})"
+    name = f"item {planned.index} ({touch_words(planned)})"
     at = seen.episodes[0].start.line if seen.episodes else 0
     first = outcomes[0] if outcomes else Outcome.NONE
     legal = (predicted.outcome, *predicted.also)
@@ -128,15 +109,16 @@ def _touch(
     if not predicted.faults.allows(len(outcomes)):
         line = seen.episodes[-1].start.line if seen.episodes else 0
         yield Finding("item", f"{name}: predicted {predicted.faults} faults, seen {len(outcomes)}"
-                      f" ({_seen(outcomes)})", planned.index, line)  # fmt: skip
+                      f" ({outcome_words(outcomes)})", planned.index, line)  # fmt: skip
     if (
         _observable(prediction)
-        and predicted.issuer in ("V", "W")
+        and predicted.issuer in (Reader.VCPU, Reader.WORKER)
         and first is not Outcome.NONE
         and by != predicted.issuer
     ):
-        yield Finding("item", f"{name}: the read was predicted to be issued by {_who(predicted.issuer)}, "
-                      f"but {_who(by)} issued it", planned.index, at)  # fmt: skip
+        due = reader_words(Reader(predicted.issuer))
+        yield Finding("item", f"{name}: the read was predicted to be issued by {due}, but {reader_words(by)} issued it",
+                      planned.index, at)  # fmt: skip
     if predicted.ends and not seen.ended:
         yield Finding("item", f"{name} never ended", planned.index, at)
     if not predicted.ends and seen.ended:
@@ -156,32 +138,6 @@ def _same(seen: Outcome, want: Outcome, probed: bool) -> bool:
 def _observable(prediction: Prediction) -> bool:
     counts = [prediction.totals.get(k) for k in ("BIO_V", "BIO_W")]
     return any(c is not None and c.high > 0 for c in counts)
-
-
-def _who(by: str) -> str:
-    return {"V": "the vCPU thread", "W": "a kworker", "": "nobody"}.get(by, by)
-
-
-def _what(item: Item) -> str:
-    state = "" if item.cpl == 3 and item.interrupts else f" CPL{item.cpl} IF={int(item.interrupts)}"
-    return f"{item.access} {item.page}{state}{' after STI' if item.shadow else ''}"
-
-
-def _predicted(p: ItemPrediction) -> str:
-    text = "/".join((p.outcome, *p.also))
-    return f"{text} +{p.repeats} repeated" if p.repeats.high else text
-
-
-def _seen(outcomes: list[Outcome]) -> str:
-    if not outcomes:
-        return Outcome.NONE.value
-    runs: list[list[object]] = []
-    for o in outcomes:
-        if runs and runs[-1][0] == o.value:
-            runs[-1][1] = int(str(runs[-1][1])) + 1
-        else:
-            runs.append([o.value, 1])
-    return ", ".join(f"{name}" if n == 1 else f"{n}x {name}" for name, n in runs)
 
 
 def match_totals(prediction: Prediction, seen: Mapping[str, int]) -> tuple[tuple[TotalRow, ...], tuple[Finding, ...]]:

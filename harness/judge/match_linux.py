@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence
-from harness.judge.match import Finding
+from harness.judge.verdict_types import Finding
 from harness.model.events import Kind
 from harness.model.simulation.situation import Prediction
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from harness.evidence.decode import Evidence, Facts
 from harness.evidence.trace_events import kinds_of
-from harness.judge.match import Finding
 from harness.judge.rules_context import context_of, initial
+from harness.judge.verdict_types import Finding, UncheckedRule
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker import ALL_KINDS, Checker, Counts, Obligation, Violation
@@ -30,7 +30,7 @@ class Checked:
     counts: Counts
     findings: tuple[Finding, ...]
     hints: tuple[Finding, ...]
-    unchecked: tuple[tuple[str, str], ...]
+    unchecked: tuple[UncheckedRule, ...]
     host_trouble: tuple[str, ...]
 
 
@@ -59,7 +59,7 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         counts=checker.total,
         findings=tuple(f for f in found if not f.soft),
         hints=tuple(f for f in found if f.soft),
-        unchecked=tuple((u.rule, u.reason) for u in checker.unchecked),
+        unchecked=tuple(UncheckedRule(u.rule, u.reason) for u in checker.unchecked),
         host_trouble=trouble,
     )
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from harness.contract.plan import HostAction, HostWord, Op, Plan
 from harness.contract.probe_abi import VEC_START, VEC_TIMER
 from harness.judge.episodes import Episode
-from harness.judge.match import Finding, View
+from harness.judge.match import View
+from harness.judge.verdict_types import Finding, thread_words
 from harness.model.events import MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.situation import Prediction
@@ -68,7 +69,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
             if others < 0:
                 text = f"thread {e.tid} reads from the pages' device, but is neither vCPU nor kworker"
         if text:
-            yield Finding("unexplained", f"{e.text} ({_thread(e)}): {text}", line=e.line)
+            yield Finding("unexplained", f"{e.text} ({thread_words(e.vcpu, e.worker, e.tid)}): {text}", line=e.line)
 
 
 def _of_items(view: View) -> Iterator[Episode]:
@@ -93,7 +94,3 @@ def _actions(plan: Plan) -> Iterator[HostAction]:
         yield from group
     for timed in plan.timed:
         yield from timed.actions
-
-
-def _thread(e: Event) -> str:
-    return f"vCPU {e.vcpu}" if e.vcpu >= 0 else f"thread {e.tid}"

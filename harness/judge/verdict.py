@@ -3,44 +3,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 from harness.contract.plan import GuestKind, Op, Plan
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import End, Evidence, decode, read_end, read_plan
-from harness.judge.align import MAPPED, WAITED, Alignment, align
+from harness.judge.align import Alignment, align
 from harness.judge.episodes import split
-from harness.judge.match import Finding, ItemRow, TotalRow, View, match_items, match_totals
+from harness.judge.match import View, match_items, match_totals
 from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked, check
 from harness.judge.seen_totals import seen_totals
 from harness.judge.unexplained import unexplained
+from harness.judge.verdict_types import (
+    MAPPED,
+    WAITED,
+    Finding,
+    ItemRow,
+    Stage,
+    TimelineRow,
+    TotalRow,
+    Verdict,
+)
 from harness.model.kernels import KernelModel
+from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.situation import Prediction
 from harness.prediction import predict
 from harness.status import Status
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """``findings`` are ordered by where they show in the trace; the first is the first divergence."""
-
-    scenario: str
-    kernel: str
-    status: Status
-    reason: str
-    findings: tuple[Finding, ...] = ()
-    items: tuple[ItemRow, ...] = ()
-    totals: tuple[TotalRow, ...] = ()
-    hints: tuple[Finding, ...] = ()  # soft rules
-    unchecked: tuple[tuple[str, str], ...] = ()  # (rule, why)
-    timeline: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    seen: Mapping[str, int] = field(default_factory=dict)  # tokens, halts, sync, mapped
-    predicted: Mapping[str, str] = field(default_factory=dict)
-    taints: bool = False  # the host must not be used again
 
 
 def judge_capture(files: Mapping[str, bytes], kernel: KernelModel) -> Verdict:
@@ -56,11 +46,24 @@ def judge_capture(files: Mapping[str, bytes], kernel: KernelModel) -> Verdict:
         name = plan.scenario
         early = _early(end)
         if early is not None:
-            return Verdict(name, kernel.name, early, end.reason, taints=early is Status.ERROR)
+            return _unjudged(name, kernel, early, end.reason, taints=early is Status.ERROR)
         evidence = decode(files)
         return judge(evidence, kernel)
     except CaptureDamaged as exc:
-        return Verdict(name, kernel.name, Status.INCONCLUSIVE, f"damaged capture: {exc.message}")
+        return _unjudged(name, kernel, Status.INCONCLUSIVE, f"damaged capture: {exc.message}")
+
+
+def _unjudged(scenario: str, kernel: KernelModel, status: Status, reason: str, *, taints: bool = False) -> Verdict:
+    """The verdict where there is no evidence that could be held against the model."""
+    return Verdict(
+        scenario=scenario,
+        status=status,
+        stage=Stage.PERFORM,
+        reason=reason,
+        model=kernel.name,
+        variant=kernel.variant,
+        taints=taints,
+    )
 
 
 def _early(end: End) -> Status | None:
@@ -76,7 +79,7 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     plan = evidence.plan
     unproved = next(problems(plan, evidence.precondition), "")
     if unproved:
-        return Verdict(plan.scenario, kernel.name, Status.INCONCLUSIVE, f"precondition: {unproved}")
+        return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"precondition: {unproved}")
     prediction = predict(plan, kernel, evidence.precondition or None)
     checked = check(evidence, kernel, prediction)
     if evidence.lost:
@@ -98,7 +101,8 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     ordered = tuple(sorted(findings, key=lambda f: (f.line == 0, f.line, f.rule not in _LAST)))
     return Verdict(
         scenario=plan.scenario,
-        kernel=kernel.name,
+        model=kernel.name,
+        variant=kernel.variant,
         status=status,
         reason=reason or (_first(ordered) if ordered else ""),
         findings=ordered,
@@ -108,8 +112,7 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
         unchecked=checked.unchecked,
         timeline=_timeline(evidence, ordered),
         notes=prediction.notes,
-        seen=_columns(totals_seen, rows),
-        predicted=_predicted_columns(plan, prediction),
+        columns=columns(plan, prediction, totals_seen, rows),
         taints=evidence.end.status in ("guest-timeout", "qemu-died") or bool(checked.host_trouble),
     )
 
@@ -125,7 +128,8 @@ def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checke
     ordered = tuple(sorted(findings, key=lambda f: (f.line == 0, f.line)))
     return Verdict(
         scenario=evidence.plan.scenario,
-        kernel=kernel.name,
+        model=kernel.name,
+        variant=kernel.variant,
         status=Status.FAIL if ordered else Status.INCONCLUSIVE,
         reason=f"{_first(ordered)}; {lost}" if ordered else f"{lost}: what is not there proves nothing",
         findings=ordered,
@@ -184,7 +188,7 @@ def _first(findings: tuple[Finding, ...]) -> str:
     return f"{head.rule}: {head.message}{more}"
 
 
-def _timeline(evidence: Evidence, findings: tuple[Finding, ...], around: int = 14) -> tuple[str, ...]:
+def _timeline(evidence: Evidence, findings: tuple[Finding, ...], around: int = 14) -> tuple[TimelineRow, ...]:
     """The trace around the first divergence, the line itself marked."""
     at = next((f.line for f in findings if f.line), 0)
     if not at:
@@ -192,27 +196,32 @@ def _timeline(evidence: Evidence, findings: tuple[Finding, ...], around: int = 1
     near = [e for e in evidence.events if at - 400 <= e.line <= at + 400]
     index = min(range(len(near)), key=lambda i: abs(near[i].line - at))
     shown = near[max(0, index - around) : index + around]
-    return tuple(
-        f"{'>' if e.line == at else ' '} {e.t_ns / 1e9:14.6f} {_who(e.vcpu, e.worker, e.tid):<10} {e.text}"
-        for e in shown
+    return tuple(TimelineRow(e.t_ns, e.vcpu, e.worker, e.tid, e.text, e.line == at) for e in shown)
+
+
+def columns(
+    plan: Plan, prediction: Prediction, seen: Mapping[str, int], rows: tuple[ItemRow, ...]
+) -> tuple[TotalRow, ...]:
+    """The four cells of a run's table.
+
+    "sync" and "mapped" count touches by the outcome of their first fault, in the prediction and in the evidence alike:
+    what a touch meets later (repeated faults, a fault to map the page) depends on when its page became ready.
+    """
+    legal = [(p.outcome, *p.also) for i, p in zip(plan.items, prediction.items, strict=False) if i.op is Op.TOUCH]
+    zero = Count.exactly(0)
+    return (
+        _column("tokens", prediction.totals.get("NPt", zero), seen.get("NPt", 0)),
+        _column("halts", prediction.totals.get("NPh", zero), seen.get("NPh", 0)),
+        _column("sync", _counted(legal, WAITED), sum(row.first in WAITED for row in rows)),
+        _column("mapped", _counted(legal, MAPPED), sum(row.first in MAPPED for row in rows)),
     )
 
 
-def _who(vcpu: int, worker: bool, tid: int) -> str:
-    return f"vCPU {vcpu}" if vcpu >= 0 else ("kworker" if worker else f"tid {tid}")
+def _column(name: str, predicted: Count, seen: int) -> TotalRow:
+    return TotalRow(name, predicted, seen, predicted.allows(seen))
 
 
-def _columns(totals: Mapping[str, int], rows: tuple[ItemRow, ...]) -> dict[str, int]:
-    waited = sum(1 for r in rows if r.seen.startswith(("sync", "block")))
-    mapped = sum(1 for r in rows if r.seen.startswith(("fast", "minor", "no-fault")))
-    return {"tokens": totals.get("NPt", 0), "halts": totals.get("NPh", 0), "sync": waited, "mapped": mapped}
-
-
-def _predicted_columns(plan: Plan, prediction: Prediction) -> dict[str, str]:
-    names = [p.outcome for i, p in zip(plan.items, prediction.items, strict=False) if i.op is Op.TOUCH]
-    return {
-        "tokens": str(prediction.totals.get("NPt", "0")),
-        "halts": str(prediction.totals.get("NPh", "0")),
-        "sync": str(sum(1 for n in names if n in WAITED)),
-        "mapped": str(sum(1 for n in names if n in MAPPED)),
-    }
+def _counted(legal: Sequence[tuple[Outcome, ...]], wanted: tuple[Outcome, ...]) -> Count:
+    """How many touches may and how many must have a first outcome among these."""
+    must = sum(all(outcome in wanted for outcome in outcomes) for outcomes in legal)
+    return Count(must, sum(any(outcome in wanted for outcome in outcomes) for outcomes in legal))

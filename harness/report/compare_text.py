@@ -6,8 +6,17 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
-from harness.judge.comparison import Comparison, Difference, observed
+from harness.judge.comparison import (
+    Comparison,
+    Difference,
+    OutcomeDifference,
+    ReaderDifference,
+    TotalDifference,
+    known_seen,
+)
+from harness.judge.verdict_types import reader_words
 from harness.status import Status
 
 MAIL_LINES = 40
@@ -19,22 +28,38 @@ def full_text(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
     lines = [f"{a} (A) against {b} (B): {len(comparisons)} scenarios", ""]
     for c in comparisons:
         lines.append(f"{c.scenario}  {c.title}")
-        lines.append(f"    A {c.a.status} by {c.a.kernel}, B {c.b.status} by {c.b.kernel}")
+        lines.append(f"    A {c.a.status} by {c.a.model}, B {c.b.status} by {c.b.model}")
         for side, verdict in (("A", c.a), ("B", c.b)):
             if verdict.status is not Status.PASS:
                 lines.append(f"    {side}: {verdict.reason}")
         lines += [f"    {_difference(d)}" for d in c.differences]
-        lines.append(f"    vCPU thread blocked: A {c.blocked_ms[0]} ms, B {c.blocked_ms[1]} ms")
+        lines.append(f"    vCPU thread blocked: A {_ms(c.blocked_ns[0])} ms, B {_ms(c.blocked_ns[1])} ms")
         if not c.differences:
             lines.append("    no difference")
         lines.append("")
     lines += known_text(comparisons)
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _ms(ns: int) -> str:
+    return f"{ns / 1e6:.1f}"
+
+
+def _cells(d: Difference) -> tuple[str, str, str, tuple[int, ...]]:
+    """(what, A, B, items) of a difference."""
+    match d:
+        case OutcomeDifference():
+            return "outcome", ", ".join(d.a), ", ".join(d.b), d.items
+        case ReaderDifference():
+            return "read issued by", reader_words(d.a), reader_words(d.b), d.items
+        case TotalDifference():
+            return d.name, str(d.a), str(d.b), ()
 
 
 def _difference(d: Difference) -> str:
-    where = f" of item{'s' if len(d.items) > 1 else ''} {_ranges(d.items)}" if d.items else ""
-    return f"{d.what}{where}: A {d.a}, B {d.b}{'  (as the models say)' if d.expected else '  <-- NO MODEL SAYS SO'}"
+    what, a, b, items = _cells(d)
+    where = f" of item{'s' if len(items) > 1 else ''} {_ranges(items)}" if items else ""
+    return f"{what}{where}: A {a}, B {b}{'  (as the models say)' if d.expected else '  <-- NO MODEL SAYS SO'}"
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -48,8 +73,11 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def known_text(comparisons: Sequence[Comparison]) -> list[str]:
-    """The known differences between noio and nowait that were seen here, and where."""
-    seen = [(known, where) for known, where in observed(tuple(comparisons)) if where]
+    """The known differences between noio and nowait that were seen here, and where; nothing for other variants."""
+    known_here = known_seen(comparisons)
+    if not known_here:
+        return []
+    seen = [(known, where) for known, where in known_here if where]
     if not seen:
         return ["none of the known differences between noio and nowait was seen"]
     lines = ["known differences between noio and nowait that were observed:"]
@@ -64,7 +92,7 @@ def mail_text(a: str, b: str, comparisons: Sequence[Comparison], header: Sequenc
     rows = sorted(comparisons, key=lambda c: (c.green, not c.differences))
     for c in rows:
         counts = " ".join(f"{_pair(c, name):>9}" for name in ("NPt", "NPh", "REP"))
-        blocked = f"{c.blocked_ms[0]:>6.0f}/{c.blocked_ms[1]:<6.0f}"
+        blocked = f"{c.blocked_ns[0] / 1e6:>6.0f}/{c.blocked_ns[1] / 1e6:<6.0f}"
         lines.append(
             f"{c.scenario[:14]:<14} {_short(c.a.status):<5} {_short(c.b.status):<5} {counts} {blocked}".rstrip()
         )
@@ -93,10 +121,7 @@ def _short(status: Status) -> str:
 
 
 def _pair(c: Comparison, name: str) -> str:
-    def side(rows: Sequence[object], total: str) -> str:
-        return next((str(getattr(r, "seen", "-")) for r in rows if getattr(r, "name", "") == total), "-")
-
-    a, b = side(c.a.totals, name), side(c.b.totals, name)
+    a, b = ("-" if n is None else str(n) for n in (c.a.total(name), c.b.total(name)))
     return a if a == b else f"{a}/{b}"
 
 
@@ -113,15 +138,17 @@ def compare_json(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
                     "a": c.a.status.value,
                     "b": c.b.status.value,
                     "green": c.green,
-                    "blocked_ms": list(c.blocked_ms),
-                    "differences": [
-                        {"what": d.what, "a": d.a, "b": d.b, "expected": d.expected, "items": list(d.items)}
-                        for d in c.differences
-                    ],
+                    "blocked_ms": [round(ns / 1e6, 1) for ns in c.blocked_ns],
+                    "differences": [_difference_json(d) for d in c.differences],
                 }
                 for c in comparisons
             ],
-            "known": {known.id: list(where) for known, where in observed(tuple(comparisons))},
+            "known": {known.id: list(where) for known, where in known_seen(comparisons)},
         },
         indent=1,
     )
+
+
+def _difference_json(d: Difference) -> dict[str, Any]:
+    what, a, b, items = _cells(d)
+    return {"what": what, "a": a, "b": b, "expected": d.expected, "items": list(items)}

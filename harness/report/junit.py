@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
+from harness.report.verdict_text import reason_text, verdict_text
 from harness.results import Row, RunResult
 from harness.status import Status
 
@@ -33,9 +34,9 @@ def junit_xml(result: RunResult) -> str:
             kind = _kind(result, row)
             if kind:
                 counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] += 1
-                text = row.reason if row else "no verdict: the run ended before"
+                text = reason_text(row.verdict) if row else "no verdict: the run ended before"
                 node = ET.SubElement(case, kind, message=_clean(text), type=row.status.value if row else "MISSING")
-                node.text = _clean(row.details if row else "")
+                node.text = _clean(verdict_text(row.verdict) if row else "")
         suite.set("tests", str(len(keys)))
         for what, number in counts.items():
             suite.set(what, str(number))

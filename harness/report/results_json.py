@@ -1,29 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""results.json: the whole run for machines."""
+"""results.json: the whole run for machines (docs/formats/results.md)."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from harness.results import Row, RunResult
+from harness.results import Key, Row, RunResult
 
-
-def row_object(row: Row) -> dict[str, Any]:
-    """One verdict as plain JSON data (also written as verdict.json in its folder)."""
-    return {
-        "scenario": row.key.scenario,
-        "kernel": row.key.kernel,
-        "repeat": row.key.repeat,
-        "variant": row.variant,
-        "title": row.title,
-        "verdict": row.status.value,
-        "reason": row.reason,
-        "seen": dict(row.seen),
-        "predicted": dict(row.predicted),
-        "seconds": round(row.seconds, 3),
-        "folder": row.folder,
-    }
+RESULTS_FORMAT = 1
+"""The number of the file's format; it changes when a reader of the old one would misread the new one."""
 
 
 def results_json(result: RunResult) -> str:
@@ -32,7 +18,7 @@ def results_json(result: RunResult) -> str:
     rows = sorted(result.rows, key=lambda row: order.get(row.key, len(order)))
     return json.dumps(
         {
-            "format": 1,
+            "format": RESULTS_FORMAT,
             "run": result.run,
             "command": result.command,
             "facts": dict(result.facts),
@@ -41,8 +27,26 @@ def results_json(result: RunResult) -> str:
             "seconds": round(result.seconds, 3),
             "allowed_unsupported": sorted(result.allowed),
             "planned": len(result.planned),
-            "missing": [{"scenario": k.scenario, "kernel": k.kernel, "repeat": k.repeat} for k in result.missing],
-            "verdicts": [row_object(row) | {"green": result.is_green(row)} for row in rows],
+            "missing": [_key(key) for key in result.missing],
+            "verdicts": [_row(row) | {"green": result.is_green(row)} for row in rows],
         },
         indent=1,
     )
+
+
+def _key(key: Key) -> dict[str, Any]:
+    return {"scenario": key.scenario, "kernel": key.kernel, "repeat": key.repeat}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    """A verdict's line in the run; everything else about it is in its own file, which ``verdict_file`` names."""
+    return _key(row.key) | {
+        "title": row.title,
+        "variant": row.variant,
+        "verdict": row.status.value,
+        "stage": row.verdict.stage.value,
+        "reason": row.verdict.reason,
+        "seconds": round(row.seconds, 3),
+        "folder": row.folder,
+        "verdict_file": f"{row.folder}/verdict.json",
+    }

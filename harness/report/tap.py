@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from harness.report.verdict_text import reason_text
 from harness.results import RunResult
 from harness.status import Status
 
@@ -17,10 +18,11 @@ def tap_text(result: RunResult) -> str:
         if row is None:
             lines += [f"not ok {number} - {name}", "# no verdict: the run ended before"]
             continue
-        skip = f" # SKIP {_line(row.reason)}" if row.status is Status.UNSUPPORTED and result.is_green(row) else ""
+        why = _line(reason_text(row.verdict))
+        skip = f" # SKIP {why}" if row.status is Status.UNSUPPORTED and result.is_green(row) else ""
         lines.append(f"{'ok' if result.is_green(row) else 'not ok'} {number} - {name}{skip}")
         if not skip and row.status is not Status.PASS:
-            lines.append(f"# {row.status}: {_line(row.reason)}")
+            lines.append(f"# {row.status}: {why}")
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from harness.report.verdict_text import reason_text
 from harness.results import Row, RunResult
 from harness.status import Status
 
@@ -80,7 +81,8 @@ class Screen:
 
     def verdict(self, row: Row) -> None:
         """One verdict, as soon as it is there."""
-        reason = f"  {row.reason.splitlines()[0]}" if row.reason else ""
+        text = reason_text(row.verdict)
+        reason = f"  {text.splitlines()[0]}" if text else ""
         self.line(f"{self.paint(row.status):<12} {row.key} ({row.seconds:.1f} s){reason}")
 
     def paint(self, status: Status) -> str:
@@ -101,9 +103,10 @@ def table(result: RunResult) -> list[str]:
             body.append([name, key.kernel, "missing", *("-" for _ in _COLUMNS), "-"])
             continue
         body.append([name, key.kernel, row.status.value, *(_cell(row, c) for c in _COLUMNS), f"{row.seconds:.1f}"])
-        if row.reason or row.status is not Status.PASS:
+        reason = reason_text(row.verdict)
+        if reason or row.status is not Status.PASS:
             notes += [f"{key}: {row.status}: {line}" if n == 0 else f"    {line}"
-                      for n, line in enumerate(row.reason.splitlines() or ["no reason given"])]  # fmt: skip
+                      for n, line in enumerate(reason.splitlines() or ["no reason given"])]  # fmt: skip
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [head, *body]]
     lines.insert(1, "  ".join("-" * w for w in widths))
@@ -118,9 +121,8 @@ def table(result: RunResult) -> list[str]:
 
 
 def _cell(row: Row, column: str) -> str:
-    seen, predicted = row.seen.get(column), row.predicted.get(column)
-    if seen is None and predicted is None:
+    cell = next((c for c in row.verdict.columns if c.name == column), None)
+    if cell is None:
         return "-"
-    if seen is None:
-        return f"?/{predicted}"
-    return str(seen) if predicted is None or predicted == str(seen) else f"{seen}/{predicted}"
+    seen, predicted = "?" if cell.seen is None else str(cell.seen), str(cell.predicted)
+    return seen if seen == predicted else f"{seen}/{predicted}"

@@ -5,14 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.judge.verdict import Verdict
+from harness.judge.verdict_types import ItemRow, TimelineRow, Verdict, outcome_words, thread_words, touch_words
 
 _MANY = 40
 
 
+def reason_text(verdict: Verdict) -> str:
+    """Why the verdict is as it is, and which attempts it took; empty for a plain PASS.  May have several lines."""
+    again = [f"second attempt; the first host fell silent: {why}" for why in verdict.retries]
+    return "\n".join(filter(None, (verdict.reason, *again)))
+
+
 def verdict_text(verdict: Verdict) -> str:
     """verdict.txt below its first lines; docs/reading-verdicts.md explains the sections."""
-    parts: list[str] = []
+    parts: list[str] = [verdict.log] if verdict.log else []
     if verdict.findings:
         lines = [
             f"{n}. {f.rule}{f' item {f.item}' if f.item >= 0 else ''}"
@@ -21,12 +27,10 @@ def verdict_text(verdict: Verdict) -> str:
         ]
         parts.append(_section("what diverged, first divergence first", _limit(lines)))
     if verdict.timeline:
-        parts.append(_section("the trace around the first divergence", verdict.timeline))
+        parts.append(_section("the trace around the first divergence", map(_event, verdict.timeline)))
     if verdict.items:
-        rows = [("item", "what", "predicted", "seen", "read by", "blocked ms", "")]
-        for i in verdict.items:
-            note = "" if i.ok else f"<-- {i.why}"
-            rows.append((str(i.index), i.what, i.predicted, i.seen, i.issuer, f"{i.blocked_ms:.1f}", note))
+        rows: list[tuple[str, ...]] = [("item", "what", "predicted", "seen", "read by", "blocked ms", "")]
+        rows += [_item(row) for row in verdict.items]
         parts.append(_section("items", columns(rows)))
     if verdict.totals:
         sums = [("total", "predicted", "seen", "")]
@@ -37,10 +41,28 @@ def verdict_text(verdict: Verdict) -> str:
     if verdict.hints:
         parts.append(_section("worth a look (no failure)", [f"{f.rule}: {f.message}" for f in verdict.hints]))
     if verdict.unchecked:
-        parts.append(_section("rules that could not be checked", [f"{rule}: {why}" for rule, why in verdict.unchecked]))
+        parts.append(_section("rules that could not be checked", [f"{u.rule}: {u.why}" for u in verdict.unchecked]))
     if verdict.notes:
         parts.append(_section("notes of the model", verdict.notes))
     return "\n\n".join(parts)
+
+
+def _item(row: ItemRow) -> tuple[str, ...]:
+    predicted = "/".join(row.predicted) + (f" +{row.repeats} repeated" if row.repeats.high else "")
+    return (
+        str(row.index),
+        touch_words(row),
+        predicted,
+        outcome_words(row.seen),
+        row.reader.value,
+        f"{row.blocked_ns / 1e6:.1f}",
+        "" if row.ok else f"<-- {row.why}",
+    )
+
+
+def _event(row: TimelineRow) -> str:
+    who = thread_words(row.vcpu, row.worker, row.tid)
+    return f"{'>' if row.marked else ' '} {row.t_ns / 1e9:14.6f} {who:<10} {row.text}"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:

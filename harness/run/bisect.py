@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from harness.errors import ApfError, BuildFailed, InfraFault, UsageError
-from harness.hosts.virtual.virtual_host import DID_NOT_BOOT
+from harness.judge.verdict_types import Stage
 from harness.results import Row
 from harness.status import Status
 
@@ -112,9 +112,8 @@ def step(
             rows = perform()
         except (BuildFailed, InfraFault) as exc:
             return _skip(state, revision, exc, tell)
-        unbootable = next((row for row in rows if row.reason.startswith(DID_NOT_BOOT)), None)
-        if unbootable is not None:
-            return _skip(state, revision, InfraFault(unbootable.reason), tell)
+        if rows and all(row.verdict.stage in (Stage.SETUP, Stage.BOOT) for row in rows):
+            return _skip(state, revision, InfraFault(rows[0].verdict.reason), tell)
         known.append(_round(rows).value)
         state.save()
 
@@ -127,8 +126,11 @@ def _skip(state: State, revision: str, exc: ApfError, tell: Callable[[str], None
 
 
 def _round(rows: Sequence[Row]) -> Status:
-    """One word for a round: a FAIL outranks everything, anything else but PASS proves nothing."""
-    words = {row.status for row in rows}
+    """One word for a round: a FAIL outranks everything, anything else but PASS proves nothing.
+
+    A host that died while it booted is no FAIL of a scenario.
+    """
+    words = {Status.INCONCLUSIVE if row.verdict.stage is Stage.BOOT else row.status for row in rows}
     if Status.FAIL in words:
         return Status.FAIL
     return Status.PASS if words == {Status.PASS} else Status.INCONCLUSIVE

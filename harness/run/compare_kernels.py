@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import CaptureDamaged, UsageError
-from harness.evidence.decode import read_plan
+from harness.contract.plan import Plan, from_json
+from harness.errors import UsageError
 from harness.judge.comparison import Comparison, compare
-from harness.judge.verdict import judge_capture
-from harness.results import Key, RunResult
-from harness.run.judge_folder import model_of, read_capture
+from harness.judge.verdict_types import Stage
+from harness.results import Key, Row, RunResult
 from harness.run.request import Observer, Request
 from harness.run.runner import run
 from harness.status import Status
@@ -26,29 +26,27 @@ def compare_kernels(request: Request, observer: Observer) -> tuple[RunResult, Pa
         raise UsageError(f"two different kernels are compared, not {', '.join(request.kernels) or 'none'}")
     a, b = request.kernels
     result, folder = run(request, observer)
-    variants = {name: request.kernel(name).variant for name in request.kernels}
-    return result, folder, compare_folder(folder, result, a, b, variants)
+
+    def plan_of(key: Key) -> Plan:
+        return from_json(Plan, (folder / key.folder / "plan.json").read_text())
+
+    return result, folder, compare_results(result, plan_of, a, b)
 
 
-def compare_folder(folder: Path, result: RunResult, a: str, b: str, variants: dict[str, str]) -> tuple[Comparison, ...]:
-    """Compare what a run left: scenarios that were performed on both kernels (first repeats only)."""
+def compare_results(result: RunResult, plan_of: Callable[[Key], Plan], a: str, b: str) -> tuple[Comparison, ...]:
+    """Compare what a run found: scenarios that were judged on both kernels (first repeats only)."""
     found = []
     for key in result.planned:
         if key.kernel != a or key.repeat != 1:
             continue
-        sides = []
-        for kernel in (a, b):
-            try:
-                files = read_capture(folder / replace(key, kernel=kernel).folder / "capture")
-                plan = read_plan(files)
-                sides.append(judge_capture(files, model_of(files, variants[kernel])))
-            except CaptureDamaged:
-                break
-            if sides[-1].status is Status.UNSUPPORTED:
-                break
-        if len(sides) == 2:
-            found.append(compare(plan, *sides))
+        left, right = (result.row(replace(key, kernel=kernel)) for kernel in (a, b))
+        if left is not None and right is not None and _judged(left) and _judged(right):
+            found.append(compare(plan_of(key), left.verdict, right.verdict))
     return tuple(found)
+
+
+def _judged(row: Row) -> bool:
+    return row.verdict.stage is Stage.JUDGE and row.status is not Status.ERROR
 
 
 def missing(result: RunResult, comparisons: tuple[Comparison, ...], a: str) -> tuple[Key, ...]:

@@ -4,19 +4,55 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import dataclass
 
 from harness.errors import ApfError, CaptureDamaged, KernelFault, Unsupported
+from harness.judge.verdict_types import Finding, Stage, Verdict
+from harness.model.kernels import Variant
 from harness.status import Status
 
 
-def status_of(exc: Exception) -> tuple[Status, str, str]:
-    """(status, reason, details) for an error that ended a scenario.
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What ended a scenario, or all scenarios of a kernel, before there was evidence.
 
-    An exception that is none of ours is a bug of ours: ERROR, with the traceback in the details.
+    :ivar stage: what was being done.
+    :ivar log: raw text that belongs to it: the console's last lines, a traceback.
+    :ivar of_kernel: it is a finding about the kernel under test.
+    """
+
+    status: Status
+    stage: Stage
+    reason: str
+    log: str = ""
+    of_kernel: bool = False
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The console's finding, where it is one."""
+        return (Finding("console", self.reason),) if self.of_kernel else ()
+
+    def verdict(self, scenario: str, variant: Variant | None = None) -> Verdict:
+        """The verdict of a scenario that it ended."""
+        return Verdict(
+            scenario=scenario,
+            status=self.status,
+            stage=self.stage,
+            reason=self.reason,
+            variant=variant,
+            findings=self.findings,
+            log=self.log,
+        )
+
+
+def failure_of(exc: Exception, stage: Stage) -> Failure:
+    """An error that ended a scenario in this stage.
+
+    An exception that is none of ours is a bug of ours: ERROR, with the traceback in the log.
     """
     if not isinstance(exc, ApfError):
-        details = "".join(traceback.format_exception(exc))
-        return Status.ERROR, f"bug in the harness: {type(exc).__name__}: {exc}", details
+        log = "".join(traceback.format_exception(exc))
+        return Failure(Status.ERROR, stage, f"bug in the harness: {type(exc).__name__}: {exc}", log)
     if isinstance(exc, KernelFault):
         status = Status.FAIL
     elif isinstance(exc, Unsupported):
@@ -25,4 +61,4 @@ def status_of(exc: Exception) -> tuple[Status, str, str]:
         status = Status.INCONCLUSIVE
     else:
         status = Status.ERROR
-    return status, exc.message, exc.hint
+    return Failure(status, stage, exc.message, exc.hint, isinstance(exc, KernelFault))

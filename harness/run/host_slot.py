@@ -15,7 +15,7 @@ from harness.hosts.performer import Payload, Performer
 _GIVE_UP_AFTER = 2  # failed starts in a row: a third would fail like them, and each costs a boot's deadline
 
 
-class Lease:
+class HostSlot:
     """Context manager; on exit the host is gone."""
 
     def __init__(self, start: Callable[[], AbstractContextManager[Host]], payload: Payload) -> None:
@@ -26,7 +26,7 @@ class Lease:
         self._performer: Performer | None = None
         self._failures: list[ApfError] = []
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> HostSlot:
         return self
 
     def __exit__(

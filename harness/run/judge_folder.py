@@ -5,26 +5,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import CaptureDamaged
 from harness.judge.verdict import judge_capture
+from harness.judge.verdict_types import Verdict
 from harness.model.kernels import KernelModel, find_kernel, kernel_for
-from harness.report.verdict_text import verdict_text
-from harness.status import Status
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A verdict as the report wants it.  ``taints``: why the host must not be used again; empty if it may."""
-
-    status: Status
-    reason: str = ""
-    details: str = ""
-    seen: Mapping[str, int] = field(default_factory=dict)
-    predicted: Mapping[str, str] = field(default_factory=dict)
-    taints: str = ""
 
 
 def read_capture(folder: Path) -> dict[str, bytes]:
@@ -50,7 +36,7 @@ def end_status(folder: Path) -> tuple[str, str]:
         raise CaptureDamaged(f"{folder}/end.json: {exc!r}") from exc
 
 
-def judge_folder(folder: Path, variant: str) -> Judged:
+def judge_folder(folder: Path, variant: str) -> Verdict:
     """Judge a capture against the model of a kernel of this variant ("sync", "noio", "nowait"; or a model's full name).
 
     The kernel's exact release comes from the capture, because predictions depend on its stable level.
@@ -59,15 +45,7 @@ def judge_folder(folder: Path, variant: str) -> Judged:
     :raise ModelError: there is no model of such a kernel.
     """
     files = read_capture(folder)
-    verdict = judge_capture(files, model_of(files, variant))
-    return Judged(
-        verdict.status,
-        verdict.reason,
-        verdict_text(verdict),
-        dict(verdict.seen),
-        dict(verdict.predicted),
-        "its scenario left it in an unknown state" if verdict.taints else "",
-    )
+    return judge_capture(files, model_of(files, variant))
 
 
 def model_of(files: Mapping[str, bytes], variant: str) -> KernelModel:

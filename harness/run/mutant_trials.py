@@ -7,7 +7,6 @@ mutant is a scenario with one more kernel parameter.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,8 @@ from typing import Any
 
 from harness.artifacts import layout
 from harness.errors import CatalogError, UsageError
+from harness.judge.verdict_types import Stage
+from harness.model.protocol.rules import RULES
 from harness.results import Key, Row
 from harness.run.request import Observer, Request
 from harness.run.runner import perform_jobs
@@ -26,7 +27,6 @@ from harness.status import Status
 
 KERNEL = "mutants-6.1"
 PARAMETER = "kvm.apf_mutant"
-_RULE = re.compile(r"\bD\d\d\b")
 CATALOG = layout.KERNELS / "patches/mutants/MUTANTS.toml"
 
 
@@ -53,16 +53,17 @@ class Trial:
 
     @property
     def caught(self) -> bool:
-        """A FAIL that is no accident of ours: an INCONCLUSIVE or ERROR proves nothing."""
-        return self.row is not None and self.row.status is Status.FAIL
+        """A FAIL that is no accident of ours: an INCONCLUSIVE or ERROR proves nothing, nor does a host that died while
+        it booted: no mistake is selected yet."""
+        return self.row is not None and self.row.status is Status.FAIL and self.row.verdict.stage is not Stage.BOOT
 
     @property
     def rule(self) -> str:
         """The protocol rules that were broken, or else what the first divergence is about; empty if not caught."""
         if self.row is None or not self.caught:
             return ""
-        head = self.row.reason.partition(":")[0]
-        return " ".join(dict.fromkeys(_RULE.findall(self.row.reason))) or head
+        rules = dict.fromkeys(finding.rule for finding in self.row.verdict.findings)
+        return " ".join(rule for rule in rules if rule in RULES) or next(iter(rules), "")
 
 
 def load_mutants(path: Path = CATALOG) -> tuple[Mutant, ...]:

@@ -26,12 +26,13 @@ from typing import Any
 
 from harness.errors import UsageError
 from harness.hosts.deadline import Deadline
+from harness.judge.verdict_types import Stage
 from harness.results import Row
-from harness.run.error_status import status_of
+from harness.run.error_status import Failure, failure_of
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
-from harness.run.worker import Worker
+from harness.run.worker import start_worker
 from harness.status import Status
 
 _WORTH_A_HOST = 3
@@ -184,16 +185,15 @@ class Crew:
             case "usage":
                 raise UsageError(words[0], hint=words[1])
             case "no-bench":
-                status, reason, details = words
-                yield from self._give_up(member.lane, Status(status), reason, details)
+                yield from self._give_up(member.lane, words[0])
             case "bye":
                 member.said_bye = True
 
-    def _give_up(self, lane: _Lane, status: Status, reason: str, details: str) -> Iterator[Row]:
+    def _give_up(self, lane: _Lane, failure: Failure) -> Iterator[Row]:
         """Everything that waits for this kernel gets this verdict."""
         while lane.queue:
             job = lane.queue.popleft()
-            yield Row(job.key, status, reason, job.scenario.title, folder=job.key.folder, details=details)
+            yield job.row(failure.verdict(job.scenario.id))
 
     def _bury(self, member: _Member) -> Iterator[Row]:
         """A worker that died without a word: its job has no other verdict, and without one nobody else need try."""
@@ -201,10 +201,10 @@ class Crew:
         reason = f"the worker process was killed by {signal.Signals(-code).name}" if code < 0 else (
             f"the worker process ended with code {code}")  # fmt: skip
         if member.doing is not None:
-            key = member.doing.key
-            yield Row(key, Status.ERROR, reason, member.doing.scenario.title, folder=key.folder)
+            lost = Failure(Status.ERROR, Stage.PERFORM, reason)
+            yield member.doing.row(lost.verdict(member.doing.scenario.id))
         elif not any(m.lane is member.lane for m in self._members):
-            yield from self._give_up(member.lane, Status.ERROR, reason, "")
+            yield from self._give_up(member.lane, Failure(Status.ERROR, Stage.SETUP, reason))
 
     def _dismiss(self) -> None:
         """SIGTERM, time for a tidy end, then SIGKILL.
@@ -256,7 +256,7 @@ def _work(
     wire = _Wire(pipe)
     try:
         try:
-            with Worker(kernel, jobs, request, folder, wire) as worker:
+            with start_worker(kernel, jobs, request, folder, wire) as worker:
                 pipe.send(("facts", worker.facts))
                 while True:
                     pipe.send(("next",))
@@ -267,8 +267,7 @@ def _work(
         except UsageError as exc:
             pipe.send(("usage", exc.message, exc.hint))
         except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
-            status, reason, details = status_of(exc)
-            pipe.send(("no-bench", status.value, reason, details))
+            pipe.send(("no-bench", failure_of(exc, Stage.SETUP)))
         pipe.send(("bye",))
     except KeyboardInterrupt:
         pass

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import itertools
-import json
 import os
 import shlex
 from pathlib import Path
@@ -21,8 +20,9 @@ from pathlib import Path
 from harness.contract.plan import Plan, to_json
 from harness.errors import InfraFault
 from harness.report.junit import junit_xml
-from harness.report.results_json import results_json, row_object
+from harness.report.results_json import results_json
 from harness.report.tap import tap_text
+from harness.report.verdict_text import reason_text, verdict_text
 from harness.results import Key, Row, RunResult
 
 
@@ -83,10 +83,10 @@ class RunFolder:
         """Write one verdict, for machines and for people."""
         folder = self.path / row.key.folder
         folder.mkdir(exist_ok=True)
-        (folder / "verdict.json").write_text(json.dumps(row_object(row), indent=1) + "\n")
+        (folder / "verdict.json").write_text(row.verdict.to_json() + "\n")
         text = f"{row.key}: {row.status}\n{row.title}\n"
-        text += f"\n{row.reason}\n" if row.reason else ""
-        text += f"\n{row.details}\n" if row.details else ""
+        for part in (reason_text(row.verdict), verdict_text(row.verdict)):
+            text += f"\n{part}\n" if part else ""
         (folder / "verdict.txt").write_text(text)
 
     def write(self, result: RunResult) -> None:

@@ -12,15 +12,16 @@ from pathlib import Path
 
 from harness.artifacts.store import Store
 from harness.errors import UsageError
+from harness.judge.verdict_types import Stage
 from harness.results import Row, RunResult
-from harness.run.error_status import status_of
+from harness.run.error_status import failure_of
 from harness.run.pool import Crew, hosts_wanted
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import Job, plan_jobs, select
 from harness.run.setup import find_variants
-from harness.run.worker import Worker
+from harness.run.worker import start_worker
 
 
 def run(request: Request, observer: Observer) -> tuple[RunResult, Path]:
@@ -96,18 +97,18 @@ class _Run:
     def _alone(self, kernel: str, jobs: Sequence[Job]) -> None:
         """All jobs of one kernel.  When its host cannot even be built, each of them gets that as its verdict."""
         try:
-            with Worker(kernel, jobs, self._request, self._folder, self._observer) as worker:
+            with start_worker(kernel, jobs, self._request, self._folder, self._observer) as worker:
                 self._result = replace(self._result, facts={**self._result.facts, **worker.facts})
                 for job in jobs:
                     self._add(worker.perform(job))
         except UsageError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
-            status, reason, details = status_of(exc)
+            failure = failure_of(exc, Stage.SETUP)
             done = {row.key for row in self._result.rows}
             for job in jobs:
                 if job.key not in done:
-                    self._add(Row(job.key, status, reason, job.scenario.title, folder=job.key.folder, details=details))
+                    self._add(job.row(failure.verdict(job.scenario.id)))
 
     def _add(self, row: Row) -> None:
         self._result = replace(self._result, rows=(*self._result.rows, row))

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UsageError
-from harness.results import Key
+from harness.judge.verdict_types import Verdict
+from harness.results import Key, Row
 from harness.scenario.schema import Scenario
 
 
@@ -19,6 +20,10 @@ class Job:
 
     key: Key
     scenario: Scenario
+
+    def row(self, verdict: Verdict, seconds: float = 0.0) -> Row:
+        """The line of the run's results for this verdict."""
+        return Row(self.key, verdict, self.scenario.title, seconds)
 
 
 def select(scenarios: Sequence[Scenario], patterns: Iterable[str]) -> tuple[Scenario, ...]:

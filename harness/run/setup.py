@@ -33,6 +33,7 @@ from harness.hosts.local import start_local_host
 from harness.hosts.performer import Payload, Performer
 from harness.hosts.virtual.virtual_host import CMDLINE, Keys, start_virtual_host
 from harness.hosts.virtual.vm import HostMachine, find_qemu
+from harness.model.kernels import Variant
 from harness.progress import Progress
 from harness.run.judge_folder import end_status
 from harness.run.request import Observer, Request
@@ -46,12 +47,12 @@ _LOCAL_GUEST_KERNEL = "debian-6.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class HostSetup:
     """Ready to run scenarios: how to start a host, what to ship to it, and which variant the kernel is."""
 
     start: Callable[[], AbstractContextManager[Host]]
     payload: Payload
-    variant: str
+    variant: Variant
     facts: dict[str, str]
 
 
@@ -69,9 +70,9 @@ def find_variants(request: Request) -> dict[str, str]:
     return {name: request.kernel(name).variant for name in request.kernels}
 
 
-def open_bench(
+def find_setup(
     store: Store, name: str, jobs: Sequence[Job], request: Request, folder: RunFolder, observer: Observer
-) -> Bench:
+) -> HostSetup:
     """Build or find what the host needs.
 
     :raise ApfError: something cannot be built, or this machine cannot do it.
@@ -92,7 +93,7 @@ def open_bench(
             replace(machine, accel=accel.name), keys, kernel.release, folder.console(name), observer.progress
         )
 
-    return Bench(start, payload, kernel.variant, _facts(name, kernel, accel))
+    return HostSetup(start, payload, Variant(kernel.variant), _facts(name, kernel, accel))
 
 
 def _facts(name: str, kernel: BuiltKernel, accel: Accel) -> dict[str, str]:
@@ -118,13 +119,13 @@ def _payload(store: Store, guest: BuiltKernel | None) -> Payload:
     return replace(payload, guest_kernel=guest.bzimage, guest_initrd=images.linux_guest_initramfs(store, guest))
 
 
-def _local(store: Store, guest: BuiltKernel | None, request: Request) -> Bench:
+def _local(store: Store, guest: BuiltKernel | None, request: Request) -> HostSetup:
     @contextmanager
     def start() -> Iterator[Host]:
         with start_local_host(request.disk) as host:
             yield host
 
-    return Bench(start, _payload(store, guest), "nowait", {"local release": platform.release()})
+    return HostSetup(start, _payload(store, guest), Variant.NOWAIT, {"local release": platform.release()})
 
 
 def _trial(

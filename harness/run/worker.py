@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What performs the jobs of one kernel, one after the other: its bench, its host, and a verdict for each job."""
+"""What performs the jobs of one kernel, one after the other: its setup, its host, and a verdict for each job."""
 
 from __future__ import annotations
 
@@ -7,133 +7,156 @@ import contextlib
 import secrets
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 
 from harness.artifacts.store import Store
-from harness.errors import ApfError, HostLost, KernelFault
+from harness.contract.plan import Plan
+from harness.errors import ApfError, HostLost
 from harness.hosts.base import Host
+from harness.judge.verdict_types import Stage, Verdict
 from harness.results import Key, Row
-from harness.run.error_status import status_of
-from harness.run.host_slot import Lease
-from harness.run.judge_folder import Judged, judge_folder
+from harness.run.error_status import failure_of
+from harness.run.host_slot import HostSlot
+from harness.run.judge_folder import judge_folder
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
-from harness.run.setup import Bench, open_bench
+from harness.run.setup import HostSetup, find_setup
 from harness.scenario.build import build_plan
+
+GO = "go"
+"""The agent's step with which the guest's program is started: the scenario has begun."""
+
+
+@contextmanager
+def start_worker(
+    kernel: str, jobs: Sequence[Job], request: Request, folder: RunFolder, observer: Observer
+) -> Iterator[Worker]:
+    """A worker with all that its kernel needs; on exit its host is gone.
+
+    :param jobs: all that it may be asked to perform; they decide what has to be built.
+    :raise ApfError: something cannot be built, or this machine cannot do it.
+    """
+    observer.scope(kernel)
+    setup = find_setup(Store(progress=observer.progress), kernel, jobs, request, folder, observer)
+    with HostSlot(setup.start, setup.payload) as slot:
+        yield Worker(setup, slot, request, folder, observer)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One performance of a plan.
+
+    :ivar stage: how far it came.
+    :ivar began: time.monotonic() when its host was there: a boot is not of the scenario's doing.
+    :ivar steps: the agent's steps so far.
+    :ivar error: what ended it, None when it came to its end.
+    """
+
+    stage: Stage = Stage.BOOT
+    began: float = field(default_factory=time.monotonic)
+    steps: list[str] = field(default_factory=list)
+    error: Exception | None = None
 
 
 class Worker:
-    """Context manager: the bench is built on entry, the host is gone on exit.
-
-    :param jobs: all that it may be asked to perform; they decide what has to be built.
-    :raise ApfError: on entry: something cannot be built, or this machine cannot do it.
-    """
+    """Performs jobs and judges them; made by start_worker()."""
 
     def __init__(
-        self, kernel: str, jobs: Sequence[Job], request: Request, folder: RunFolder, observer: Observer
+        self, setup: HostSetup, slot: HostSlot, request: Request, folder: RunFolder, observer: Observer
     ) -> None:
-        self._kernel = kernel
-        self._jobs = jobs
+        self._setup = setup
+        self._slot = slot
         self._request = request
         self._folder = folder
         self._observer = observer
-        self._bench: Bench | None = None
-        self._lease: Lease | None = None
-
-    def __enter__(self) -> Worker:
-        self._observer.scope(self._kernel)
-        store = Store(progress=self._observer.progress)
-        self._bench = open_bench(store, self._kernel, self._jobs, self._request, self._folder, self._observer)
-        self._lease = Lease(self._bench.start, self._bench.payload)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._lease is not None:
-            self._lease.drop()
 
     @property
     def facts(self) -> dict[str, str]:
         """What is known of the kernel and its host."""
-        assert self._bench is not None
-        return self._bench.facts
+        return self._setup.facts
 
     def perform(self, job: Job) -> Row:
         """One job, performed and judged; whatever goes wrong becomes its verdict."""
-        assert self._bench is not None and self._lease is not None
         self._observer.scope(str(job.key))
-        plan = build_plan(job.scenario, secrets.randbits(64))
-        where = self._folder.start(job.key, plan, repeat_command(self._request, job.key))
+        try:
+            plan = build_plan(job.scenario, secrets.randbits(64))
+            where = self._folder.start(job.key, plan, repeat_command(self._request, job.key))
+        except Exception as exc:  # noqa: BLE001 - a scenario without a plan must not end the others
+            return job.row(failure_of(exc, Stage.SETUP).verdict(job.scenario.id, self._setup.variant))
         capture = where / "capture"
-        began, silence = time.monotonic(), ""
-        while True:
-            steps: list[str] = []
+        attempt, retries = self._perform_with_retry(plan, capture)
+        verdict = replace(self._verdict(plan, capture, attempt), retries=retries)
+        if verdict.taints and self._slot.host is not None:
+            self._slot.host.taint("its scenario left it in an unknown state")
+        return job.row(verdict, time.monotonic() - attempt.began)
 
-            def on_step(step: str, _told: object, steps: list[str] = steps) -> None:
-                steps.append(step)
-                self._observer.progress(step)
+    def _perform_with_retry(self, plan: Plan, capture: Path) -> tuple[Attempt, tuple[str, ...]]:
+        """Perform it; once more when the host fell silent before the guest's program was started.
 
-            try:
-                performer = self._lease.performer()
-                began = time.monotonic()  # a boot is not of this scenario's doing
-                performer.perform(plan, capture, on_step)
-            except Exception as exc:  # noqa: BLE001 - whatever it was, this job must get a verdict
-                if not silence and GO not in steps and _fell_silent(exc, self._lease.host):
-                    silence = status_of(exc)[1]
-                    capture.rename(where / "capture-of-silent-host")
-                    continue
-                judged = self._failed(exc, self._lease)
-                if isinstance(exc, KernelFault):
-                    judged = _with_evidence(judged, capture, self._bench.variant)
-            else:
-                self._observer.progress("judging")
-                try:
-                    judged = judge_folder(capture, self._bench.variant)
-                except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
-                    judged = Judged(*status_of(exc))
-            break
-        if silence:
-            again = f"second attempt; the first host fell silent: {silence}"
-            judged = replace(judged, reason="\n".join(filter(None, (judged.reason, again))))
-        if judged.taints and self._lease.host is not None:
-            self._lease.host.taint(judged.taints)
-        return Row(
-            job.key,
-            judged.status,
-            judged.reason,
-            job.scenario.title,
-            judged.seen,
-            judged.predicted,
-            time.monotonic() - began,
-            job.key.folder,
-            judged.details,
-            self._bench.variant,
-        )
+        An emulated host does that once in some hundred scenarios on a busy machine, on every kernel (docs/adr/0005).  A
+        kernel that hangs by its own fault does it again on the next host.  Once the program ran nothing is repeated.
 
-    def _failed(self, exc: Exception, lease: Lease) -> Judged:
-        """The verdict when the performance itself failed, with the host's last words; the host is used up."""
-        status, reason, details = status_of(exc)
-        if lease.host is not None:
-            lease.host.taint(reason)
-            details = "\n".join(filter(None, (details, lease.host.diagnose())))
-        return Judged(status, reason, details)
+        :return: the attempt that counts, and why an earlier one does not.
+        """
+        first = self._attempt(plan, capture)
+        if first.error is None or GO in first.steps or not _fell_silent(first.error, self._slot.host):
+            return first, ()
+        capture.rename(capture.with_name("capture-of-silent-host"))
+        return self._attempt(plan, capture), (failure_of(first.error, first.stage).reason,)
 
+    def _attempt(self, plan: Plan, capture: Path) -> Attempt:
+        attempt = Attempt()
 
-GO = "go"
-"""The agent's step with which the guest is let go: the scenario has begun."""
+        def on_step(step: str, _told: object) -> None:
+            attempt.steps.append(step)
+            self._observer.progress(step)
+
+        try:
+            performer = self._slot.performer()
+            attempt.stage, attempt.began = Stage.PERFORM, time.monotonic()
+            performer.perform(plan, capture, on_step)
+        except Exception as exc:  # noqa: BLE001 - whatever it was, this job must get a verdict
+            attempt.error = exc
+        return attempt
+
+    def _verdict(self, plan: Plan, capture: Path, attempt: Attempt) -> Verdict:
+        if attempt.error is not None:
+            return self._of_failure(plan, capture, attempt.error, attempt.stage)
+        self._observer.progress("judging")
+        try:
+            return judge_folder(capture, self._setup.variant)
+        except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
+            return failure_of(exc, Stage.JUDGE).verdict(plan.scenario, self._setup.variant)
+
+    def _of_failure(self, plan: Plan, capture: Path, exc: Exception, stage: Stage) -> Verdict:
+        """The verdict when the performance itself failed, with the last that the host said; the host is used up.
+
+        A finding about the kernel comes with what the capture shows of how it came to that, as far as there is one.
+        """
+        failure = failure_of(exc, stage)
+        host = self._slot.host
+        if host is not None:
+            host.taint(failure.reason)
+            failure = replace(failure, log="\n".join(filter(None, (failure.log, host.diagnose()))))
+        if failure.of_kernel and stage is Stage.PERFORM:
+            with contextlib.suppress(ApfError):
+                seen = judge_folder(capture, self._setup.variant)
+                return replace(
+                    seen,
+                    status=failure.status,
+                    reason=failure.reason,
+                    findings=(*failure.findings, *seen.findings),
+                    log="\n\n".join(filter(None, (failure.log, seen.reason))),
+                )
+        return failure.verdict(plan.scenario, self._setup.variant)
 
 
 def _fell_silent(exc: Exception, host: Host | None) -> bool:
-    """The host did not answer, although its QEMU runs and its console has no finding.
-
-    An emulated host does that once in some hundred scenarios on a busy machine, on every kernel (docs/adr/0005).  A
-    kernel that hangs by its own fault does it again on the next host.  Once the guest was let go nothing is repeated.
-    """
+    """The host did not answer, although its QEMU runs and its console has no finding."""
     if not isinstance(exc, HostLost) or host is None:
         return False
     try:
@@ -141,15 +164,6 @@ def _fell_silent(exc: Exception, host: Host | None) -> bool:
     except ApfError:
         return False
     return True
-
-
-def _with_evidence(judged: Judged, capture: Path, variant: str) -> Judged:
-    """A finding on the console, with what the capture shows of how it came to that, as far as there is one."""
-    with contextlib.suppress(ApfError):
-        seen = judge_folder(capture, variant)
-        details = "\n\n".join(filter(None, (judged.details, seen.reason, seen.details)))
-        return replace(judged, details=details, seen=seen.seen, predicted=seen.predicted)
-    return judged
 
 
 def repeat_command(request: Request, key: Key) -> list[str]:

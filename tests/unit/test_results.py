@@ -12,8 +12,9 @@ import pytest
 from harness.report.junit import junit_xml
 from harness.report.results_json import results_json
 from harness.report.tap import tap_text
-from harness.results import Key, Row, RunResult
+from harness.results import Key, RunResult
 from harness.status import Status
+from tests.unit.rows import row_of
 
 REASON = "no dm-delay on this host \x1b[31m& <that> is all\x00"
 
@@ -22,7 +23,7 @@ def result(*statuses: Status | None, allowed: str = "", interrupted: bool = Fals
     """A run of scenarios S0, S1, ... with these verdicts; None: none."""
     keys = tuple(Key(f"S{n}", "debian-6.1") for n in range(len(statuses)))
     rows = tuple(
-        Row(key, status, "" if status is Status.PASS else REASON, seconds=1.5, details="line 1\nline 2")
+        row_of(key, status, "" if status is Status.PASS else REASON, seconds=1.5, log="line 1\nline 2")
         for key, status in zip(keys, statuses, strict=True)
         if status is not None
     )

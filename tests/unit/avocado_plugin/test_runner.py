@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 from harness.report.results_json import results_json
-from harness.results import Key, Row, RunResult
+from harness.results import Key, RunResult
 from harness.status import Status
+from tests.unit.rows import row_of
 
 AVOCADO = Path(sys.executable).with_name("avocado")
 SCENARIO = """
@@ -106,11 +107,16 @@ def rig(tmp_path: Path) -> Rig:
 def verdict_child(status: Status, reason: str = "") -> str:
     """A child that writes the results of ``apf run`` and ends."""
     key = Key("X1", "debian-6.1")
-    text = results_json(RunResult("r", "", (key,), (Row(key, status, reason),)))
+    only = row_of(key, status, reason)
+    files = {
+        "results.json": results_json(RunResult("r", "", (key,), (only,))),
+        f"{only.folder}/verdict.json": only.verdict.to_json(),
+    }
     return (
         "import sys\nfrom pathlib import Path\n"
         "out = Path(sys.argv[sys.argv.index('--results') + 1]) / 'latest'\n"
-        f"out.mkdir(parents=True)\n(out / 'results.json').write_text({text!r})\n"
+        f"(out / {only.folder!r}).mkdir(parents=True)\n"
+        f"for name, text in {files!r}.items():\n    (out / name).write_text(text)\n"
     )
 
 

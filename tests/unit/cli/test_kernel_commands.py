@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ import pytest
 from harness.cli import compare, mutants, validate
 from harness.results import Key, Row, RunResult
 from harness.run import compare_kernels
+from harness.run.judge_folder import judge_folder
 from harness.run.mutant_trials import Mutant, Trial, load_mutants
 from harness.run.request import Request
 from harness.status import Status
 from tests.unit.cli.test_cli import apf, one_message
+from tests.unit.rows import row_of
 
 DATA = Path(__file__).parents[2] / "data"
 PATCH = "--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-x\n+y\n"
@@ -82,7 +85,9 @@ def leave(request: Request, observer: object, *, status: Status = Status.PASS) -
         for scenario in ("S23", "S29"):
             key = Key(scenario, kernel)
             shutil.copytree(DATA / source / scenario, folder / key.folder / "capture")
-            rows.append(Row(key, status, folder=key.folder))
+            shutil.copy(DATA / source / scenario / "plan.json", folder / key.folder)
+            verdict = judge_folder(folder / key.folder / "capture", request.kernel(kernel).variant)
+            rows.append(Row(key, replace(verdict, status=status)))
     return RunResult("run", request.command, tuple(r.key for r in rows), tuple(rows)), folder
 
 
@@ -151,10 +156,10 @@ def test_mutants_are_green_when_all_are_caught_and_the_control_is_green(
     (one,) = load_mutants()[:1]
 
     def trials(*_args: object, **_named: object) -> tuple[list[Trial], list[Path], bool]:
-        def row(mutated: Mutant | None, status: Status) -> Trial:
-            return Trial(mutated, "S23", Row(Key("S23", "mutants-6.1"), status, "D05: x"))
+        def trial_of(mutated: Mutant | None, status: Status) -> Trial:
+            return Trial(mutated, "S23", row_of(Key("S23", "mutants-6.1"), status, "D05: x"))
 
-        return [row(None, control), row(one, mutant)], [tmp_path], True
+        return [trial_of(None, control), trial_of(one, mutant)], [tmp_path], True
 
     monkeypatch.setattr(mutants, "run_mutants", trials)
     assert command(mutants, ["mutants", one.name, "--results", str(tmp_path)]) == code

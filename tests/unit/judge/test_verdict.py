@@ -45,8 +45,8 @@ def test_a_flipped_prediction_fails_exactly_the_scenarios_that_it_concerns() -> 
     failed = verdicts["S23"]
     assert failed.status is Status.FAIL
     assert "predicted token, seen sync" in failed.reason and failed.findings[0].line > 0
-    marked = [line for line in failed.timeline if line.startswith(">")]
-    assert len(marked) == 1 and "kvm_page_fault" in marked[0]
+    marked = [row for row in failed.timeline if row.marked]
+    assert len(marked) == 1 and "kvm_page_fault" in marked[0].text
 
 
 def test_the_other_variant_is_told_apart() -> None:

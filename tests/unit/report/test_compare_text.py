@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from harness.judge.comparison import Comparison, Difference
+from harness.judge.comparison import Comparison, TotalDifference
 from harness.report.compare_text import MAIL_LINES, compare_json, full_text, mail_text
 from harness.status import Status
 from tests.unit.judge.test_comparison import both
@@ -20,7 +20,7 @@ def s23() -> Comparison:
 
 
 def spoilt(c: Comparison, name: str) -> Comparison:
-    bad = Difference("NPt", "0", "17", expected=False)
+    bad = TotalDifference("NPt", 0, 17, expected=False)
     verdict = dataclasses.replace(c.b, status=Status.FAIL, reason="D05: " + "a long story of what went wrong " * 8)
     return dataclasses.replace(c, scenario=name, b=verdict, differences=(*c.differences, bad))
 

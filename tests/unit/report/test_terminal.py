@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import io
 
+from harness.judge.verdict_types import TotalRow
+from harness.model.outcomes import Count
 from harness.report.terminal import Screen, table
-from harness.results import Key, Row, RunResult
+from harness.results import Key, RunResult
 from harness.status import Status
+from tests.unit.rows import row_of
 
 
 class Terminal(io.StringIO):
@@ -37,7 +40,7 @@ def test_a_log_has_no_escape_sequences() -> None:
     stream = io.StringIO()
     screen = Screen(stream)
     screen.progress("x", 0.5)
-    screen.verdict(Row(Key("S1", "k"), Status.FAIL, "because\nof this"))
+    screen.verdict(row_of(Key("S1", "k"), Status.FAIL, "because\nof this"))
     assert "\x1b" not in stream.getvalue()
     assert "x 50 %" in stream.getvalue()
     assert "FAIL" in stream.getvalue()
@@ -60,12 +63,16 @@ def test_a_long_progress_line_does_not_wrap() -> None:
     assert len(stream.getvalue()) < 300
 
 
+def cell(name: str, seen: int, predicted: int) -> TotalRow:
+    return TotalRow(name, Count.exactly(predicted), seen, seen == predicted)
+
+
 def test_table() -> None:
     keys = (Key("S23", "debian-6.1"), Key("S60", "debian-6.1"), Key("S61", "debian-6.1", 2), Key("S62", "debian-6.1"))
     rows = (
-        Row(keys[0], Status.PASS, seen={"tokens": 0, "sync": 24}, predicted={"sync": "24"}, seconds=9.87),
-        Row(keys[1], Status.FAIL, "D39: late\nsecond line", seen={"tokens": 11}, predicted={"tokens": "12"}),
-        Row(keys[2], Status.UNSUPPORTED, "no dm-delay"),
+        row_of(keys[0], Status.PASS, columns=(cell("tokens", 0, 0), cell("sync", 24, 24)), seconds=9.87),
+        row_of(keys[1], Status.FAIL, "D39: late\nsecond line", columns=(cell("tokens", 11, 12),)),
+        row_of(keys[2], Status.UNSUPPORTED, "no dm-delay"),
     )
     lines = table(RunResult("r", "", keys, rows, seconds=12.3))
     assert lines[0].split() == ["scenario", "kernel", "verdict", "tokens", "halts", "sync", "mapped", "seconds"]

@@ -95,7 +95,7 @@ def test_a_killed_qemu_is_an_error_and_the_next_scenario_has_a_fresh_host(tmp_pa
     listener = Listener("go", lambda: [os.kill(pid, signal.SIGKILL) for pid in qemus(os.getpid())])
     result, folder = run(request(tmp_path, A=ENDLESS, B=QUICK), listener)
     assert [row.status for row in result.rows] == [Status.ERROR, Status.PASS]
-    assert "SIGKILL" in result.rows[0].reason
+    assert "SIGKILL" in result.rows[0].verdict.reason
     assert result.exit_code == 3
     assert len(list((folder / "hosts").iterdir())) == 2
     assert qemus(os.getpid()) == []
@@ -115,7 +115,7 @@ def test_a_host_that_falls_silent_before_the_guest_is_let_go_is_replaced_once_an
     result, folder = fall_silent(monkeypatch, tmp_path, "start-guest")
     (row,) = result.rows
     assert row.status is Status.PASS
-    assert row.reason.startswith("second attempt; the first host fell silent: ")
+    assert len(row.verdict.retries) == 1 and row.verdict.retries[0]
     assert len(list((folder / "hosts").iterdir())) == 2
     assert qemus(os.getpid()) == []
 

@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BuildFailed, UsageError
+from harness.judge.verdict_types import Stage
 from harness.results import Key, Row
 from harness.run.bisect import Answer, State, revision_of, state_path, step
 from harness.status import Status
 from tests.unit.artifacts.faketree import FRAGMENT, make_tree
+from tests.unit.rows import row_of
 
 DRIVER = """
 import os, sys
@@ -32,6 +34,7 @@ from harness.artifacts.store import Store
 from harness.status import Status
 from harness.results import Key, Row
 from harness.run.bisect import State, revision_of, state_path, step
+from harness.judge.verdict_types import Verdict
 
 tree, work = Path(sys.argv[1]), Path(sys.argv[2])
 kbuild.TOOLS = ("gcc", "make", "patch", "setpriv")
@@ -45,7 +48,7 @@ def perform():
         (work / "kill-me").unlink()
         os.kill(os.getpid(), 9)
     lost = b"lost wake-up" in (folder / "bzImage").read_bytes()
-    return [Row(Key("S23", "bisected"), Status.FAIL if lost else Status.PASS)]
+    return [Row(Key("S23", "bisected"), Verdict(scenario="S23", status=Status.FAIL if lost else Status.PASS))]
 
 sys.exit(int(step(State.load(state_path(tree)), revision_of(tree), int(sys.argv[3]), perform, print)))
 """
@@ -150,7 +153,7 @@ def rounds(*words: Status | Exception) -> Callable[[], Sequence[Row]]:
         word = left.pop(0)
         if isinstance(word, Exception):
             raise word
-        return [Row(Key("S23", "bisected"), word), Row(Key("S29", "bisected"), Status.PASS)]
+        return [row_of(Key("S23", "bisected"), word), row_of(Key("S29", "bisected"), Status.PASS)]
 
     return perform
 
@@ -176,9 +179,19 @@ def test_answers(words: list[Status | Exception], repeats: int, answer: Answer, 
 
 def test_a_kernel_that_does_not_boot_is_skipped(tmp_path: Path) -> None:
     def perform() -> Sequence[Row]:
-        return [Row(Key("S23", "bisected"), Status.FAIL, "the virtual host did not boot: panic on the host: x")]
+        return [row_of(Key("S23", "bisected"), Status.FAIL, "panic on the host: x", stage=Stage.BOOT)]
 
     assert step(State(tmp_path / "s"), "c" * 40, 1, perform, print) is Answer.SKIP
+
+
+def test_a_kernel_that_boots_sometimes_is_not_bad_for_that(tmp_path: Path) -> None:
+    def perform() -> Sequence[Row]:
+        dead = row_of(Key("S23", "bisected"), Status.FAIL, "panic on the host: x", stage=Stage.BOOT)
+        return [dead, row_of(Key("S29", "bisected"), Status.PASS)]
+
+    state = State(tmp_path / "s")
+    assert step(state, "c" * 40, 1, perform, print) is Answer.SKIP
+    assert state.verdicts["c" * 40] == ["INCONCLUSIVE"] * 3
 
 
 def test_a_state_file_that_is_none(tmp_path: Path) -> None:

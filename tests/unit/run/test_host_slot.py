@@ -13,7 +13,7 @@ from harness.errors import DeadlineExpired, HostLost, InfraFault
 from harness.hosts.base import Host, HostFacts
 from harness.hosts.local import LocalHost
 from harness.hosts.performer import Payload
-from harness.run.host_slot import Lease
+from harness.run.host_slot import HostSlot
 
 PAYLOAD = Payload(Path("agent"), Path("probe"))
 
@@ -41,12 +41,12 @@ class Starts:
 
 def test_one_host_for_many_until_it_is_tainted() -> None:
     starts = Starts()
-    with Lease(starts, PAYLOAD) as lease:
-        first = lease.performer()
-        assert lease.performer() is first
-        assert lease.host is not None
-        lease.host.taint("it had an oops")
-        assert lease.performer() is not first
+    with HostSlot(starts, PAYLOAD) as slot:
+        first = slot.performer()
+        assert slot.performer() is first
+        assert slot.host is not None
+        slot.host.taint("it had an oops")
+        assert slot.performer() is not first
         assert starts.started == 2
         assert starts.open == 1
     assert starts.open == 0
@@ -54,26 +54,26 @@ def test_one_host_for_many_until_it_is_tainted() -> None:
 
 def test_given_up_after_two_failures_with_the_first_cause() -> None:
     starts = Starts(DeadlineExpired("no sign of life"), HostLost("gone"))
-    with Lease(starts, PAYLOAD) as lease:
+    with HostSlot(starts, PAYLOAD) as slot:
         with pytest.raises(DeadlineExpired):
-            lease.performer()
+            slot.performer()
         with pytest.raises(HostLost):
-            lease.performer()
+            slot.performer()
         for _ in range(2):
             with pytest.raises(InfraFault, match="no sign of life"):
-                lease.performer()
+                slot.performer()
     assert starts.started == 0
 
 
 def test_one_failure_is_forgiven() -> None:
     starts = Starts(HostLost("gone"), None, HostLost("gone again"), None)
-    with Lease(starts, PAYLOAD) as lease:
+    with HostSlot(starts, PAYLOAD) as slot:
         with pytest.raises(HostLost):
-            lease.performer()
-        lease.performer()
-        assert lease.host is not None
-        lease.host.taint("x")
+            slot.performer()
+        slot.performer()
+        assert slot.host is not None
+        slot.host.taint("x")
         with pytest.raises(HostLost):
-            lease.performer()
-        lease.performer()
+            slot.performer()
+        slot.performer()
     assert starts.open == 0

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import CatalogError, UsageError
-from harness.results import Key, Row, RunResult
+from harness.results import Key, RunResult
 from harness.run import mutant_trials
 from harness.run.mutant_trials import KERNEL, PARAMETER, Mutant, Trial, choose, load_mutants, run_mutants
 from harness.run.request import Request
 from harness.run.selection import Job
 from harness.status import Status
+from tests.unit.rows import row_of
 from tests.unit.run.test_bad_luck import Listener
 
 ONE = Mutant("ONE", 1, "about", "R1", ("S23", "S29", "S60"), ("D05",))
@@ -36,7 +37,7 @@ class Runs:
         rows = []
         for job in jobs:
             status = self.verdicts.get(job.key.scenario.replace("@", "_"), Status.PASS)
-            rows.append(Row(job.key, status, "D05: item 1" if status is Status.FAIL else ""))
+            rows.append(row_of(job.key, status, "D05: item 1" if status is Status.FAIL else ""))
         assert {job.key.kernel for job in jobs} == {KERNEL}
         return RunResult("r", "", tuple(job.key for job in jobs), tuple(rows)), Path(f"run{len(self.runs)}")
 
@@ -69,7 +70,7 @@ def test_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.FAIL])
 def test_only_a_fail_is_a_catch(status: Status) -> None:
-    trial = Trial(ONE, "S23", Row(Key("S23@ONE", KERNEL), status, "D05: no"))
+    trial = Trial(ONE, "S23", row_of(Key("S23@ONE", KERNEL), status, "D05: no"))
     assert not trial.caught and trial.rule == ""
     assert not Trial(ONE, "S23", None).caught
 

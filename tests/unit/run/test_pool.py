@@ -25,6 +25,7 @@ from harness.run.runner import perform_jobs
 from harness.run.selection import Job, plan_jobs
 from harness.scenario.load import load_all
 from harness.status import Status
+from tests.unit.rows import row_of
 
 TEXT = 'id = "{}"\ntitle = "t"\n[pages.f]\ngroups = 1\n[[steps]]\ntouch = "f"\n'
 
@@ -75,12 +76,12 @@ class StandIn:
         if job.scenario.id == "DIE":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(30 if job.scenario.id == "LONG" else 0.05)
-        return Row(job.key, Status.PASS, title=str(os.getpid()))
+        return row_of(job.key, Status.PASS, title=str(os.getpid()))
 
 
 @pytest.fixture(autouse=True)
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(pool, "Worker", StandIn)
+    monkeypatch.setattr(pool, "start_worker", StandIn)
     monkeypatch.chdir(tmp_path)
 
 
@@ -133,7 +134,7 @@ def test_a_kernel_without_a_host_does_not_touch_the_others(kernel: str, status: 
     assert result.missing == ()
     for row in result.rows:
         assert row.status is (status if row.key.kernel == kernel else Status.PASS)
-        assert (reason in row.reason) == (row.key.kernel == kernel)
+        assert (reason in row.verdict.reason) == (row.key.kernel == kernel)
 
 
 def test_a_worker_that_is_killed_costs_its_job_and_no_other() -> None:
@@ -141,7 +142,7 @@ def test_a_worker_that_is_killed_costs_its_job_and_no_other() -> None:
     assert result.missing == ()
     verdicts = {(row.key.scenario, row.key.kernel): row for row in result.rows}
     assert [verdicts["DIE", kernel].status for kernel in ("one", "two")] == [Status.ERROR] * 2
-    assert "SIGKILL" in verdicts["DIE", "one"].reason
+    assert "SIGKILL" in verdicts["DIE", "one"].verdict.reason
     assert [verdicts[s, kernel].status for s in "AZ" for kernel in ("one", "two")] == [Status.PASS] * 4
 
 

@@ -13,10 +13,13 @@ import pytest
 
 from harness.contract.plan import Plan, from_json
 from harness.errors import InfraFault
-from harness.results import Key, Row, RunResult
+from harness.judge.verdict_types import Verdict
+from harness.model.kernels import Variant
+from harness.results import Key, RunResult
 from harness.run.run_folder import RunFolder
 from harness.run.setup import trial_plan
 from harness.status import Status
+from tests.unit.rows import row_of
 
 NOW = datetime.datetime(2026, 11, 22, 9, 30, 0)
 
@@ -42,15 +45,16 @@ def test_a_job_and_its_verdict(tmp_path: Path) -> None:
     assert from_json(Plan, (where / "plan.json").read_text()) == trial_plan()
     said = subprocess.run([where / "repeat.sh"], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == ["it's", "S24/page_cluster=3"]
-    row = Row(key, Status.FAIL, "D05: it was", "a title", details="all about it", variant="noio")
-    folder.finish(row)
-    folder.write(RunResult("r", "apf run", (key,), (row,)))
-    raw = json.loads((where / "verdict.json").read_text())
-    assert (raw["verdict"], raw["variant"], raw["reason"]) == ("FAIL", "noio", "D05: it was")
+    failed = row_of(key, Status.FAIL, "D05: it was", title="a title", log="all about it", variant=Variant.NOIO)
+    folder.finish(failed)
+    folder.write(RunResult("r", "apf run", (key,), (failed,)))
+    assert Verdict.from_json((where / "verdict.json").read_text()) == failed.verdict
     text = (where / "verdict.txt").read_text()
     assert text.startswith("S24/page_cluster=3 on my tree: FAIL\na title\n")
     assert "all about it" in text
     assert json.loads((folder.path / "results.json").read_text())["verdicts"][0]["reason"] == "D05: it was"
+    (entry,) = json.loads((folder.path / "results.json").read_text())["verdicts"]
+    assert (folder.path / entry["verdict_file"]) == where / "verdict.json"
     assert {p.name for p in folder.path.iterdir()} == {where.name, "results.json", "junit.xml", "results.tap"}
 
 
