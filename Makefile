@@ -13,21 +13,21 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 SHELL := /bin/sh -f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test coverage test-host test-build lint types imports format layout smoke e2e mutants compare doctor clean
+.PHONY: help setup test coverage test-host test-build bench lint types imports format layout smoke e2e mutants compare doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
 		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
-$(STAMP): pyproject.toml .ci/setup
+$(STAMP): pyproject.toml .ci/setup .ci/needs
 	@.ci/setup
 	@touch $@
 
 setup: $(STAMP) ## install what is missing on this machine, and the Python environment (.venv)
 
 test: $(STAMP) ## the project's own tests; needs no host and no network once it is set up
-	$(PYTHON) -m pytest -q -m "not host and not build"
-	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build"
+	$(PYTHON) -m pytest -q -n auto -m "not host and not build and not bench"
+	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build; because they measure time: make bench"
 
 coverage: $(STAMP) ## branch coverage of the model by its own tests: 95 % or more
 	$(PYTHON) -m pytest -q tests/unit/model tests/unit/judge tests/unit/cli --ignore tests/unit/cli/test_cli.py \
@@ -39,6 +39,9 @@ test-host: $(STAMP) ## tests that boot a virtual host and then break it on purpo
 
 test-build: $(STAMP) ## tests that build kernels or images
 	$(PYTHON) -m pytest -q -m build tests
+
+bench: $(STAMP) ## tests that measure how fast something is; on a machine that does nothing else
+	$(PYTHON) -m pytest -q -m bench tests
 
 lint: $(STAMP) ## ruff: lint and format
 	$(PYTHON) -m ruff check .

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.artifacts.needed_tools import needs
 from harness.artifacts.store import default_root
 from harness.hosts.accel import rule_out
 
@@ -29,26 +30,6 @@ class Check:
     remedy: str = ""
 
 
-_TOOLS = (
-    ("qemu-system-x86_64", "run", "qemu-system-x86"),
-    ("setpriv", "run", "util-linux"),
-    ("mkfs.ext4", "run", "e2fsprogs"),
-    ("apt-get", "run", "apt"),
-    ("dpkg-deb", "run", "dpkg"),
-    ("gcc", "run", "gcc"),
-    ("make", "run", "make"),
-    ("xz", "run", "xz-utils"),
-    ("flex", "build", "flex"),
-    ("bison", "build", "bison"),
-    ("bc", "build", "bc"),
-    ("patch", "build", "patch"),
-)
-_HEADERS = (
-    ("libelf.h", "build", "libelf-dev"),
-    ("openssl/ssl.h", "build", "libssl-dev"),
-)
-
-
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this command."""
     p = subparsers.add_parser(
@@ -63,7 +44,7 @@ def main(_args: argparse.Namespace) -> int:
     checks = list(examine())
     for c in checks:
         mark = "ok     " if c.ok else ("MISSING" if c.need != "speed" else "slower ")
-        print(f"{mark}  {c.what:<20} {c.found}{'' if c.ok or not c.remedy else f'  ->  {c.remedy}'}")
+        print(f"{mark}  {c.what:<22} {c.found}{'' if c.ok or not c.remedy else f'  ->  {c.remedy}'}")
     bad = {c.need for c in checks if not c.ok}
     print()
     print(f"scenarios on packaged kernels: {'no' if 'run' in bad else 'yes'}")
@@ -74,16 +55,19 @@ def main(_args: argparse.Namespace) -> int:
 
 def examine() -> Iterator[Check]:
     """All checks, in the order in which they are printed."""
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    for tool, need, package in _TOOLS:
-        where = shutil.which(tool, path=path)
+    for need in needs():
+        where = need.found()
         found = where or "not found"
-        if where and tool.startswith("qemu"):
+        if where and need.probe.startswith("qemu"):
             found = f"{where}: {_first_line([where, '--version'])}"
-        yield Check(tool, where is not None, found, need, f"apt-get install {package} (or make setup)")
-    for header, need, package in _HEADERS:
-        there = any(Path("/usr/include").glob(header)) or any(Path("/usr/include").glob(f"*/{header}"))
-        yield Check(header, there, "there" if there else "not found", need, f"apt-get install {package}")
+        use = "build" if need.use == "build" else "run"
+        yield Check(
+            need.probe if need.is_command else need.package,
+            bool(where),
+            found,
+            use,
+            f"apt-get install {need.package} (or make setup)",
+        )
     machine = os.uname().machine
     yield Check("processor", machine == "x86_64", f"{machine}, {os.cpu_count()} CPUs", "run", "an x86-64 machine")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.contract.kernel_trouble import Blame, Trouble
+from harness.errors import InfraFault, KernelFault
+
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
@@ -26,6 +29,12 @@ class HostFacts:
     accel: str
     release: str
     disk: str  # block device that the agent may overwrite, for swap
+
+
+def trouble_error(found: Trouble, hint: str = "") -> KernelFault | InfraFault:
+    """The error for a finding in a host's kernel log: the kernel's fault, or that of the machine below it."""
+    message = f"{found.kind} on the host: {found.line}"
+    return KernelFault(message, hint=hint) if found.blame is Blame.KERNEL else InfraFault(message, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

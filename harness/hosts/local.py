@@ -18,10 +18,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.errors import DeadlineExpired, HostLost, InfraFault, KernelFault, Unsupported
-from harness.hosts.base import Completed, Conversation, HostFacts
+from harness.contract.kernel_trouble import find_trouble
+from harness.errors import DeadlineExpired, HostLost, InfraFault, Unsupported
+from harness.hosts.base import Completed, Conversation, HostFacts, trouble_error
 from harness.hosts.deadline import Deadline
-from harness.hosts.virtual.console import find_fault
 
 _UNDO_S = 60.0  # how long the agent may take to undo everything once it was told to end
 
@@ -79,9 +79,9 @@ class LocalHost:
         return self._kernel_log()[since:]
 
     def check(self) -> None:
-        found = find_fault(b"\n" + self.console(self._log_start))
+        found = find_trouble(b"\n" + self.console(self._log_start))
         if found is not None:
-            raise KernelFault(f"{found.kind} on the host: {found.line}")
+            raise trouble_error(found)
 
     def diagnose(self) -> str:
         return "the host is this machine: see dmesg"

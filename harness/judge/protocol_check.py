@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
 from harness.evidence.decode import Evidence, Facts
 from harness.evidence.trace_events import kinds_of
 from harness.judge.rules_context import context_of, initial
@@ -17,11 +16,6 @@ from harness.model.protocol.checker import ALL_KINDS, Checker, Counts, Obligatio
 from harness.model.protocol.rules import RULES
 from harness.model.simulation.situation import Prediction
 
-_TROUBLE = re.compile(
-    r"WARNING: CPU|BUG: |kernel BUG at|Oops|general protection fault|Kernel panic|blocked for more than"
-    r"|soft lockup|hard LOCKUP|self-detected stall|use-after-free|possible recursive locking|circular locking"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -31,7 +25,7 @@ class Checked:
     findings: tuple[Finding, ...]
     hints: tuple[Finding, ...]
     unchecked: tuple[UncheckedRule, ...]
-    host_trouble: tuple[str, ...]
+    host_trouble: tuple[Trouble, ...]
 
 
 def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> Checked:
@@ -53,8 +47,9 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         if isinstance(left, Obligation) and left.suspended:
             continue
         found.append(_finding(left))
-    trouble = tuple(_host_trouble(evidence.text("host/dmesg.txt").splitlines()))
-    found += (Finding("D28", f"host log: {line}") for line in trouble)
+    trouble = all_trouble(evidence.text("host/dmesg.txt").splitlines())
+    if evidence.lost:  # the rule about the host's log is one of those that only finish() checks
+        found += (Finding("D28", f"the host says: {t.line}") for t in trouble if t.blame is Blame.KERNEL)
     return Checked(
         counts=checker.total,
         findings=tuple(f for f in found if not f.soft),
@@ -78,7 +73,3 @@ def _finding(what: Violation | Obligation) -> Finding:
     where = f"vCPU {what.vcpu}: " if what.vcpu >= 0 else ""
     owed = "; still owed at the end of the trace" if isinstance(what, Obligation) else ""
     return Finding(what.rule, f"{where}{what.message}{owed}", line=line, soft=soft)
-
-
-def _host_trouble(lines: Iterable[str]) -> Iterable[str]:
-    return (line.strip() for line in lines if _TROUBLE.search(line))

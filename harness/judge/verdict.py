@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, Plan
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import End, Evidence, decode, read_end, read_plan
@@ -98,6 +99,8 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     findings += checked.findings
     findings += _ending(evidence, prediction)
     status, reason = _status(evidence, prediction, findings, totals_seen)
+    if checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble):
+        status, reason = Status.INCONCLUSIVE, f"the host's machine did not do its part: {checked.host_trouble[0]}"
     ordered = tuple(sorted(findings, key=lambda f: (f.line == 0, f.line, f.rule not in _LAST)))
     return Verdict(
         scenario=plan.scenario,

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from harness.artifacts.command import command, missing_tool, tail
 from harness.artifacts.kernels import kconfig
+from harness.artifacts.needed_tools import build_commands
 from harness.errors import BuildFailed
 from harness.progress import Progress
 
-TOOLS = ("gcc", "ld", "make", "flex", "bison", "bc", "perl", "tar", "xz", "patch", "setpriv")
+TOOLS = build_commands()
 _REPRODUCIBLE = ("KBUILD_BUILD_USER=apf", "KBUILD_BUILD_HOST=apf", "KBUILD_BUILD_TIMESTAMP=1970-01-01")
 _OBJECT = re.compile(r"^  (?:CC|AS) +(?P<name>\S+\.o)$")
 _COMPLAINT = re.compile(r"\b(?:error|warning|undefined reference)\b|\*\*\*", re.IGNORECASE)

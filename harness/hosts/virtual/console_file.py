@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from harness.hosts.virtual.console import ConsoleFault, find_fault, tail
+from harness.contract.kernel_trouble import Trouble, find_trouble
+from harness.hosts.virtual.console import tail
 
 
 class ConsoleWatch:
@@ -31,7 +33,7 @@ class ConsoleWatch:
         except FileNotFoundError:
             return 0
 
-    def fault(self) -> ConsoleFault | None:
+    def fault(self) -> Trouble | None:
         """The first finding that was not forgotten; the same one again until forget()."""
         size = self.size()
         if size <= self._searched:
@@ -39,13 +41,13 @@ class ConsoleWatch:
         # One byte before: the pattern wants to see the end of the line before.
         start = max(0, self._searched - 1)
         text = self.text(start)
-        found = find_fault(text)
+        found = find_trouble(text)
         if found is not None:
-            return ConsoleFault(found.kind, found.line, start + found.offset)
+            return replace(found, offset=start + found.offset)
         self._searched = start + text.rfind(b"\n") + 1
         return None
 
-    def context(self, found: ConsoleFault, lines: int = 30) -> str:
+    def context(self, found: Trouble, lines: int = 30) -> str:
         """The finding and what follows it, safe to print."""
         following = self.text(found.offset)[: 200 * lines].split(b"\n")
         return tail(b"\n".join(following[:lines]), lines)

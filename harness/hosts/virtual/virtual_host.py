@@ -14,7 +14,7 @@ from pathlib import Path
 from qemu.qmp import QMPClient, QMPError
 
 from harness.errors import DeadlineExpired, HostLost, KernelFault
-from harness.hosts.base import Completed, Conversation, HostFacts
+from harness.hosts.base import Completed, Conversation, HostFacts, trouble_error
 from harness.hosts.deadline import Deadline
 from harness.hosts.ssh_link import Link, Talk
 from harness.hosts.virtual.console_file import ConsoleWatch
@@ -124,9 +124,7 @@ class VirtualHost:
             while not patience.expired:
                 found = self._watch.fault()
                 if found is not None:
-                    raise KernelFault(
-                        f"{found.kind} on the host: {found.line}", hint=self._watch.context(found)
-                    ) from None
+                    raise trouble_error(found, self._watch.context(found)) from None
                 time.sleep(0.1)
             self._vm.check()
             raise
@@ -157,7 +155,7 @@ def check(vm: QemuProcess, watch: ConsoleWatch) -> None:
     """:raise KernelFault: the console shows a finding.  :raise HostLost: QEMU has ended."""
     found = watch.fault()
     if found is not None:
-        raise KernelFault(f"{found.kind} on the host: {found.line}", hint=watch.context(found))
+        raise trouble_error(found, watch.context(found))
     vm.check()
 
 

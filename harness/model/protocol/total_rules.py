@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from harness.contract.kernel_trouble import Blame, all_trouble
 from harness.model.kernels import KernelModel, Variant
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.rules import Context
 
 _GUEST_PANIC = "Host injected async #PF"
-_HOST_WARNINGS = ("kvm_del_async_pf_gfn", "kvm_flush_and_free_async_pf_work", "faultin_page")
 _BALANCE = ("pf_taken", "pf_fixed", "pf_spurious", "pf_emulate")
 
 
@@ -68,9 +68,9 @@ def _logs(context: Context) -> Iterator[Violation]:
     for line in context.guest_log or ():
         if _GUEST_PANIC in line:
             yield _total("D28", f"the guest says: {line.strip()}")
-    for line in context.host_log or ():
-        if "WARNING:" in line and any(name in line for name in _HOST_WARNINGS):
-            yield _total("D28", f"the host says: {line.strip()}")
+    for found in all_trouble(context.host_log or ()):
+        if found.blame is Blame.KERNEL:
+            yield _total("D28", f"the host says: {found.line}")
 
 
 def _majors(kernel: KernelModel, context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:

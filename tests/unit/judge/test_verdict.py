@@ -239,6 +239,25 @@ def test_kernel_trouble_in_the_host_log_is_a_fail() -> None:
     assert verdict.status is Status.FAIL and verdict.taints
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", Status.FAIL),
+        ("UBSAN: shift-out-of-bounds in arch/x86/kvm/x86.c:1:2", Status.FAIL),
+        ("list_del corruption. prev->next should be a, but was b", Status.FAIL),
+        ("I/O error, dev vdb, sector 8 op 0x0:(READ) flags 0x0", Status.INCONCLUSIVE),
+        ("Read-error on swap-device (254:0:8)", Status.INCONCLUSIVE),
+        ("Out of memory: Killed process 412 (qemu-system-x86)", Status.INCONCLUSIVE),
+    ],
+)
+def test_trouble_is_blamed_on_the_kernel_or_on_its_machine(line: str, status: Status) -> None:
+    files = load("S61")
+    files["host/dmesg.txt"] += f"[   12.000000] {line}\n".encode()
+    verdict = judge_capture(files, model())
+    assert verdict.status is status and verdict.taints
+    assert line in verdict.reason
+
+
 def cut_after(pattern: str, lost: int = 3) -> Files:
     """As if the buffer of that line's CPU had been full from there on."""
     files = load("S29")

@@ -116,7 +116,7 @@ CASES: dict[str, Case] = {
     "D28": Case(
         BOTH,
         BOTH,
-        {"guest_log": ("booting",), "host_log": ("WARNING: CPU: 0 at mm/other.c",)},
+        {"guest_log": ("booting",), "host_log": ("[    1.000000] random: WARNING: not at the beginning",)},
         {"guest_log": ("Kernel panic: Host injected async #PF in kernel mode",)},
     ),
     "D29": Case(
@@ -244,7 +244,12 @@ MORE: dict[str, Case] = {
     "D27 RDY": Case(
         f"{token(1, 0)} EXIT DONE:0 WRMSR:EN=0 ENTRY", f"{token(1, 0)} EXIT DONE:0 WRMSR:EN=0 ENTRY EXIT RDY:1@0 ENTRY"
     ),
-    "D28 host": Case(BOTH, BOTH, {"host_log": ()}, {"host_log": ("WARNING: CPU: 1 at kvm_del_async_pf_gfn+0x12",)}),
+    "D28 host": Case(
+        BOTH,
+        BOTH,
+        {"host_log": ()},
+        {"host_log": ("[    9.000000] WARNING: CPU: 1 PID: 7 at kvm_del_async_pf_gfn+0x12",)},
+    ),
     "D30 noio": Case(
         token(1, 0),
         "EXIT PF:0 READ:0 TRY:0 NP:1@0 INJ ENTRY",

@@ -56,6 +56,7 @@ def checker() -> Checker:
     return Checker(find_kernel("nowait-6.1"), 2, int_vec=0, first_id=1)
 
 
+@pytest.mark.bench
 def test_events_per_second(capsys: pytest.CaptureFixture[str]) -> None:
     events = list(rounds(120))
     hot = {Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.OUT, Kind.IN}

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which lines of a kernel log say that something is wrong.  The only list of them; pure, standard library only.
+
+The texts are those of the kernel's own printks (6.1 and, where they changed, the release named):
+
+    kernel/panic.c              panic, __warn ("WARNING: CPU: 1 PID: 2 at"; 6.18: "WARNING: file:line at ..., CPU#1:")
+    lib/bug.c                   report_bug ("kernel BUG at")
+    arch/x86/kernel/dumpstack.c __die_header ("Oops: 0002 [#1]"), arch/x86/kernel/traps.c (exceptions by name)
+    arch/x86/mm/fault.c         show_fault_oops ("BUG: unable to handle", "BUG: kernel NULL pointer dereference")
+    kernel/hung_task.c          check_hung_task
+    kernel/watchdog.c           watchdog_timer_fn;  watchdog_hld.c;  workqueue.c wq_watchdog_timer_fn
+    kernel/rcu/tree_stall.h     print_cpu_stall, print_other_cpu_stall, rcu_check_gp_kthread_starvation;  tasks.h
+    kernel/locking/lockdep.c    print_*_bug;  lib/list_debug.c;  lib/ubsan.c
+    mm/kasan/report.c           start_report;  mm/kfence/report.c;  mm/page_alloc.c bad_page
+    block/blk-core.c            blk_status_to_str and print_req_error; fs/buffer.c buffer_io_error
+    mm/page_io.c                end_swap_bio_read, end_swap_bio_write;  mm/oom_kill.c dump_header, __oom_kill_process
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Blame(StrEnum):
+    """Whose fault a line tells of."""
+
+    KERNEL = "kernel"  # the kernel under test did something wrong
+    MACHINE = "machine"  # memory or a device did not do its part: nothing can be concluded about the kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """``pattern`` matches where the text of the message begins, after time stamp and caller id."""
+
+    kind: str
+    blame: Blame
+    pattern: str
+
+
+MARKS: tuple[Mark, ...] = (
+    Mark("panic", Blame.KERNEL, r"Kernel panic - not syncing"),
+    Mark("kasan", Blame.KERNEL, r"BUG: (?:KASAN|KFENCE|KCSAN|KMSAN): "),
+    Mark(
+        "lockup",
+        Blame.KERNEL,
+        r"(?:NMI )?watchdog: (?:BUG: soft lockup|Watchdog detected hard LOCKUP)|BUG: workqueue lockup",
+    ),
+    Mark("hung-task", Blame.KERNEL, r"INFO: task .{1,40} blocked (?:in I/O wait )?for more than \d+ seconds"),
+    Mark(
+        "rcu-stall",
+        Blame.KERNEL,
+        r"(?:rcu: )?INFO: \w+ (?:self-)?detected (?:expedited )?stalls?|rcu: \w+ kthread (?:starved|timer wakeup)",
+    ),
+    Mark("bug", Blame.KERNEL, r"kernel BUG at |BUG: "),
+    Mark(
+        "oops",
+        Blame.KERNEL,
+        r"Oops: |general protection fault|double fault: |stack segment: |invalid opcode: |divide error: ",
+    ),
+    Mark("warning", Blame.KERNEL, r"WARNING: (?:CPU: \d+ PID: \d+|(?:\S+ )?at .+, CPU#\d+:)"),
+    Mark(
+        "lockdep",
+        Blame.KERNEL,
+        r"WARNING: (?:possible |inconsistent |bad unlock|suspicious RCU|lock held when|[Nn]ested lock|held lock freed)",
+    ),
+    Mark("list", Blame.KERNEL, r"list_(?:add|del) corruption|slab .*: corruption"),
+    Mark("ubsan", Blame.KERNEL, r"UBSAN: "),
+    Mark("oom", Blame.MACHINE, r".{0,40}invoked oom-killer: |oom-kill:|(?:Memory cgroup o|O)ut of memory: "),
+    Mark(
+        "io-error",
+        Blame.MACHINE,
+        r"(?:blk_update_request: |print_req_error: )?(?:critical \w+(?: \w+)?|I/O|protection) error, dev "
+        r"|Buffer I/O error on dev|(?:Read|Write)-error on swap-device|EXT4-fs error |Aborting journal on device",
+    ),
+)
+
+# Demanding the time stamp (and allowing a level and CONFIG_PRINTK_CALLER's id) keeps programs that write to the same
+# console from being taken for the kernel.
+_PRINTK = r"(?:^|\r|\n)(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? "
+_FINDING = re.compile(
+    (_PRINTK + "(?P<line>" + "|".join(f"(?P<k{i}>{m.pattern})" for i, m in enumerate(MARKS)) + ")").encode()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One finding.  ``line`` lacks the time stamp; ``offset`` (bytes) is where it starts in the text searched."""
+
+    kind: str
+    blame: Blame
+    line: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.line}"
+
+
+def find_trouble(text: bytes, start: int = 0) -> Trouble | None:
+    """The first finding at or after byte ``start`` of a console or kernel log, or None.
+
+    Only finished lines count, so that a growing file can be searched again and again without half a line being judged.
+    """
+    match = _FINDING.search(text, start)
+    if match is None:
+        return None
+    end = text.find(b"\n", match.start("line"))
+    if end < 0:
+        return None
+    mark = next(m for i, m in enumerate(MARKS) if match.group(f"k{i}") is not None)
+    line = text[match.start("line") : end].decode(errors="replace").rstrip("\r")
+    return Trouble(mark.kind, mark.blame, line, match.start("line"))
+
+
+def all_trouble(lines: Iterable[str]) -> tuple[Trouble, ...]:
+    """The findings among the lines of a kernel log (time stamp and text each), at most one for each line."""
+    found = (find_trouble(f"{line}\n".encode()) for line in lines)
+    return tuple(t for t in found if t is not None)
