@@ -72,7 +72,18 @@ def situation_of(plan: p.Plan, kernel: KernelModel, facts: Mapping[str, Any] | N
         deadline_ns=plan.deadline_s * 1000 * MS,
         settle_ns=plan.settle_ms * MS,
         swap_offsets_known=bool(offsets),
+        ram_file=_ram_file(plan),
     )
+
+
+def _ram_file(plan: p.Plan) -> m.RamFile | None:
+    """What harness/agent/ram/ramfile.py makes: all of the pool dropped, data around the planned pages, holes."""
+    if plan.memory.backing is not p.Backing.FILE:
+        return None
+    first, end = p.POOL_GPA // p.PAGE_SIZE, plan.guest.memory_mib << 8
+    pages = [page.gpa // p.PAGE_SIZE for page in plan.pages if page.start is not p.PageStart.UNTOUCHED]
+    before, after = p.RAM_FILE_DATA_BEFORE, p.RAM_FILE_DATA_AFTER
+    return m.RamFile(first, end, tuple((max(first, n - before), min(end, n + after)) for n in pages))
 
 
 def _offsets(facts: Mapping[str, Any] | None) -> dict[int, int]:
@@ -100,7 +111,8 @@ def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[
         )
     pte, folio = _resident(vma.backing, page.start)
     content = 0 if page.start in _NO_DATA else page_word(page.gpa, plan.nonce)
-    state = HostPage(vpn=host.vpn, vma=vma, pte=pte, folio=folio, swap=slot, index=index)
+    hole = page.start is p.PageStart.UNTOUCHED and plan.memory.backing is p.Backing.FILE
+    state = HostPage(vpn=host.vpn, vma=vma, pte=pte, folio=folio, swap=slot, index=index, hole=hole)
     return m.PoolPage(page.name, page.gpa, state, content)
 
 

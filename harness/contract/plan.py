@@ -17,12 +17,15 @@ from harness.contract.structure import from_json, to_json
 from harness.contract.words import Access, Backing, GuestKind, HostWord, Op, PageStart, SwapKind
 
 __all__ = [
-    "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
+    "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE", "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "Swap", "SwapKind", "TimedAction",
     "changed", "from_json", "replace_index", "to_json",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
+RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER = 16, 48
+"""Pages of a RAM file before, and from, each planned page that is to hold data that are really written: what the
+read-around of a miss (mm/filemap.c:do_sync_mmap_readahead, 32 pages) and one window more can reach."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,12 +106,11 @@ def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
         return Outcome.REPEATED
     if any(e.kind is Kind.USER_EXIT and e.value == 14 for e in episode.events):
         return Outcome.ERROR
-    if episode.own_reads(dev):
-        return Outcome.SYNC
+    slept = any(e.kind is Kind.OUT and chr(e.value) == "D" for e in episode.events)
     results = [e.value for e in episode.of(Kind.MM_FAULT_RET)]
-    if any(r & VM_FAULT_MAJOR for r in results):
-        return Outcome.SYNC
-    if any(e.kind is Kind.OUT and chr(e.value) == "D" for e in episode.events):
+    if any(r & VM_FAULT_MAJOR for r in results) or (slept and episode.own_reads(dev)):
+        return Outcome.SYNC  # a read of its own that it neither needed nor waited for is the next read-ahead's
+    if slept:
         return Outcome.BLOCK
     if probed:
         return Outcome.MINOR if episode.first(Kind.MM_FAULT) is not None else Outcome.FAST

@@ -110,6 +110,7 @@ class HostPage:
     read_fails: bool = False  # file: reading it ends in an I/O error
     charge_fails: bool = False  # the memory cgroup or the machine has no page to give: -ENOMEM
     read_only_slot: bool = False  # KVM_MEM_READONLY
+    hole: bool = False  # file: no written block on the device, so the page is zero-filled without a read
     migrating_to: Pte = Pte.WRITABLE  # for Pte.MIGRATION: what the entry becomes afterwards
 
     def __post_init__(self) -> None:
@@ -172,6 +173,7 @@ def _contradiction(p: HostPage) -> str:
         (p.beyond_eof and (p.folio is not None or p.swap is not None), "a page beyond the end of file holds nothing"),
         (p.read_fails and backing not in FILES,
          f"{backing} memory is not read from a file (for swap: SwapSlot.read_fails)"),
+        (p.hole and backing not in FILES, f"{backing} memory has no holes on a device"),
         (backing is Backing.HUGETLB and p.pte not in (Pte.NONE, Pte.WRITABLE),
          f"hugetlb with a {p.pte} PTE: not modelled"),
         (p.vma.userfaultfd and backing in (Backing.PFNMAP, Backing.NO_VMA, Backing.NO_SLOT),
@@ -201,6 +203,11 @@ def read_completed(page: HostPage) -> HostPage:
         raise ModelError("no read of this page is in flight")
     failed = page.read_fails or (page.swap is not None and page.swap.read_fails)
     return replace(page, folio=replace(page.folio, uptodate=not failed, lock=Lock.NO))
+
+
+def zero_filled(page: HostPage, *, readahead: bool = False) -> HostPage:
+    """The page has come into the cache without a read: a hole of a file, or a page that the zero map knows."""
+    return replace(page, folio=Folio(readahead=readahead))
 
 
 def unlocked(page: HostPage) -> HostPage:

@@ -11,10 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from harness.model.pages import HostPage
+
 PMD_PAGES = 512
 MAX_VMA_ORDER = 5  # SWAP_RA_ORDER_CEILING
 MAX_VMA_HITS = 63  # SWAP_RA_HITS_MAX
 MMAP_LOTSAMISS = 100
+FAULT_AROUND_PAGES = 16
+"""mm/memory.c:fault_around_bytes, 64 KiB (6.12: fault_around_pages)."""
 
 
 class Neighbours(Protocol):
@@ -29,6 +33,15 @@ class Neighbours(Protocol):
     def file_uncached(self, index: int) -> bool:
         """The page of the file exists and is not in the page cache."""
 
+    def file_has_blocks(self, index: int) -> bool:
+        """The page of the file has written blocks on the device; a hole or an unwritten extent is zero-filled."""
+
+    def mapped_by(self, vpn: int) -> HostPage | None:
+        """The page of the same VMA at this page number, as it is now; None: nothing of it is in memory."""
+
+    def zero_on_swap(self, unit: str, number: int) -> bool | None:
+        """The page at this "slot" or "vpn" held only zero bytes when it was written out; None: as the target did."""
+
 
 class AllMissing:
     """Everything around is in the same state as a page that was swapped out or dropped with all its neighbours."""
@@ -41,6 +54,15 @@ class AllMissing:
 
     def file_uncached(self, index: int) -> bool:
         return index >= 0
+
+    def file_has_blocks(self, index: int) -> bool:
+        return index >= 0
+
+    def mapped_by(self, vpn: int) -> HostPage | None:
+        return None
+
+    def zero_on_swap(self, unit: str, number: int) -> bool | None:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +175,19 @@ def cache_hit(state: ReadaheadState, *, vpn: int | None, flagged: bool) -> Reada
 
 
 def file_window(
-    state: ReadaheadState, index: int, around: Neighbours, *, ra_pages: int, rand_read: bool, seq_read: bool
+    state: ReadaheadState,
+    index: int,
+    around: Neighbours,
+    *,
+    ra_pages: int,
+    rand_read: bool,
+    seq_read: bool,
+    last_index: int | None = None,
 ) -> tuple[Window, ReadaheadState]:
-    """do_sync_mmap_readahead: the read-around of a page-cache miss; a window of size 0 reads nothing."""
+    """do_sync_mmap_readahead: the read-around of a page-cache miss; a window of size 0 reads nothing.
+
+    :param last_index: the last page of the file, past which do_page_cache_ra reads nothing; None: far away.
+    """
     nothing = Window(0, (), index)
     if rand_read or ra_pages == 0:
         return nothing, state
@@ -166,19 +198,24 @@ def file_window(
         if state.mmap_miss > MMAP_LOTSAMISS:
             return nothing, state
         first = max(0, index - ra_pages // 2)
-    pages = tuple(p for p in range(first, first + ra_pages) if p == index or around.file_uncached(p))
+    size = ra_pages if last_index is None else min(ra_pages, last_index - first + 1)
+    pages = tuple(p for p in range(first, first + size) if p == index or around.file_uncached(p))
     ahead = ra_pages if seq_read else ra_pages // 4
-    mark = first + ra_pages - ahead
-    if mark == index:
+    mark = first + size - ahead  # page_cache_ra_unbounded: nr_to_read - lookahead_size
+    if mark == index and seq_read:
         mark += 1  # sequential: the page after the requested one
-    state = replace(state, file_start=first, file_size=ra_pages, file_async=first + ra_pages - mark)
+        ahead -= 1
+    state = replace(state, file_start=first, file_size=ra_pages, file_async=ahead)
     return Window(ra_pages, pages, index, tuple(p for p in pages if p == mark)), state
 
 
 def file_marker_hit(
-    state: ReadaheadState, index: int, around: Neighbours, *, ra_pages: int
+    state: ReadaheadState, index: int, around: Neighbours, *, ra_pages: int, last_index: int | None = None
 ) -> tuple[Window, ReadaheadState]:
-    """page_cache_async_ra: a hit on PG_readahead reads the next window, twice as large up to ``ra_pages``."""
+    """page_cache_async_ra: a hit on PG_readahead reads the next window, twice as large up to ``ra_pages``.
+
+    :param last_index: the last page of the file; None: far away.
+    """
     expected = state.file_start + state.file_size - state.file_async
     if state.file_size and index in (expected, state.file_start + state.file_size):
         first = state.file_start + state.file_size
@@ -186,11 +223,28 @@ def file_marker_hit(
     else:
         # A marker of somebody else's window: what comes after the pages that are cached from here on.
         first, size = index + 1, ra_pages
-        while first <= index + ra_pages and not around.file_uncached(first):
+        end = index + ra_pages if last_index is None else min(index + ra_pages, last_index)
+        while first <= end and not around.file_uncached(first):
             first += 1
+        if first > index + ra_pages:  # page_cache_next_miss found no gap
+            return Window(0, (), index), state
     state = replace(state, file_start=first, file_size=size, file_async=size)
-    pages = tuple(p for p in range(first, first + size) if around.file_uncached(p))
+    end = first + size if last_index is None else min(first + size, last_index + 1)
+    pages = tuple(p for p in range(first, end) if around.file_uncached(p))
     return Window(size, pages, index, tuple(p for p in pages if p == first)), state
+
+
+def fault_around_range(vpn: int, *, vma_start: int, vma_end: int, pages: int = FAULT_AROUND_PAGES) -> range:
+    """do_fault_around: the aligned block of ``pages`` around the address, clipped to the VMA and the page table."""
+    first = vpn - vpn % pages
+    pmd_end = vpn - vpn % PMD_PAGES + PMD_PAGES
+    return range(max(first, vma_start), min(first + pages, vma_end, pmd_end))
+
+
+def fault_around_hits(state: ReadaheadState, cached: int) -> ReadaheadState:
+    """filemap_map_pages: every page of the block that is cached and could be mapped takes a miss back, also those that
+    are mapped already (6.12 too, unless the folio is of the workingset: refaulted after a reclaim)."""
+    return replace(state, mmap_miss=max(0, state.mmap_miss - cached))
 
 
 def file_hit(state: ReadaheadState, *, tried: bool) -> ReadaheadState:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.pages.page_content import page_content
-from harness.contract.plan import POOL_GPA, PageStart, Plan
+from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, PageStart, Plan
 from harness.errors import InfraFault
 
 READ_AROUND = 32
@@ -32,7 +32,7 @@ def make_ram_file(path: str, plan: Plan) -> None:
         for first, last in pieces((POOL_GPA, end), holes):
             os.posix_fallocate(fd, first, last - first)
         filler = page_content(0, plan.nonce)
-        for first, last in windows(plan, READ_AROUND // 2, READ_AROUND * 3 // 2):
+        for first, last in windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER):
             for start, stop in pieces((first, last), holes):
                 gpas = range(start, stop, PAGE)
                 os.pwrite(fd, b"".join(page_content(g, plan.nonce) if g in planned else filler for g in gpas), start)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
-from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted
+from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, zero_filled
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.why import deciding
@@ -92,7 +92,27 @@ class Memory:
     def file_uncached(self, index: int) -> bool:
         """The page of the file exists and is not in the page cache."""
         vpn = self._indices.get(index)
-        return vpn is not None and self.pages[vpn].folio is None and not self.pages[vpn].beyond_eof
+        if vpn is None:
+            rest = self.world.situation.ram_file
+            return rest is not None and rest.first <= index < rest.end
+        return self.pages[vpn].folio is None and not self.pages[vpn].beyond_eof
+
+    def file_has_blocks(self, index: int) -> bool:
+        """The page of the file has written blocks on the device."""
+        vpn = self._indices.get(index)
+        if vpn is not None:
+            return not self.pages[vpn].hole
+        rest = self.world.situation.ram_file
+        return rest is not None and rest.has_blocks(index)
+
+    def mapped_by(self, vpn: int) -> HostPage | None:
+        """The page at this page number, if it is one that the run can touch or has read."""
+        return self.pages.get(vpn)
+
+    def zero_on_swap(self, unit: str, number: int) -> bool | None:
+        """The page at this slot or page number held only zero bytes when it was written out."""
+        page = self.pages.get(number if unit == "vpn" else self._slots.get(number, -1))
+        return page is not None and page.swap is not None and page.swap.zero
 
     # --- the guest's mapping
     def mapped(self, gpa: int, *, write: bool) -> bool:
@@ -137,7 +157,7 @@ class Memory:
             if leg.invalidated:
                 self.spte.pop(gpa // _PAGE, None)  # kvm_mmu_notifier_invalidate_range_start
             result.steps += leg.steps
-            result.read_target = result.read_target or any(vpn in self._vpns(r) for r in leg.reads)
+            result.read_target = result.read_target or any(vpn in self._vpns(r.unit, r.pages) for r in leg.reads)
             if leg.wait is None:
                 result.end = leg.end or End.ERROR
                 result.outcome = leg.outcome or Outcome.ERROR
@@ -192,8 +212,13 @@ class Memory:
 
     def _apply(self, leg: Leg, vpn: int, who: Thread, vcpu: int) -> None:
         self.pages[vpn] = leg.page
+        self.pages.update((page.vpn, page) for page in leg.around)
         self.readahead = leg.readahead
         self._account(leg.counters, who)
+        for fill in leg.fills:
+            flagged = set(self._vpns(fill.unit, fill.flagged))
+            for other in self._vpns(fill.unit, fill.pages):
+                self.pages[other] = zero_filled(self.pages[other], readahead=other in flagged)
         for read in leg.reads:
             # A poll or a wait for the read just submitted: it lasts as long as the device takes.
             at_once = read.synchronous and leg.wait is None
@@ -206,15 +231,27 @@ class Memory:
         for name, total in _COUNTERS.items():
             self.world.count(total, getattr(moved, name))
 
-    def _vpns(self, read: Read) -> list[int]:
-        where = {"slot": self._slots, "index": self._indices}.get(read.unit)
+    def _vpns(self, unit: str, pages: tuple[int, ...]) -> list[int]:
+        where = {"slot": self._slots, "index": self._indices}.get(unit)
         if where is None:
-            return list(read.pages)
-        return [where[p] for p in read.pages if p in where]
+            return list(pages)
+        if unit == "index":
+            for index in pages:
+                self._know(index)
+        return [where[p] for p in pages if p in where]
+
+    def _know(self, index: int) -> None:
+        """A page of the RAM file that no PoolPage names comes into the page cache."""
+        if index in self._indices or not self.file_uncached(index):
+            return
+        vma = self.world.situation.vma
+        vpn = vma.start + index
+        self.pages[vpn] = HostPage(vpn=vpn, vma=vma, index=index, hole=not self.file_has_blocks(index))
+        self._indices[index] = vpn
 
     def _submit(self, read: Read, who: Thread, vcpu: int, target: int) -> None:
-        vpns = self._vpns(read)
-        flagged = set(self._vpns(replace(read, pages=read.flagged)))
+        vpns = self._vpns(read.unit, read.pages)
+        flagged = set(self._vpns(read.unit, read.flagged))
         for vpn in vpns:
             if vpn != target:
                 submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged)

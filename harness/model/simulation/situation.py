@@ -105,6 +105,21 @@ class PoolPage:
 
 
 @dataclass(frozen=True, slots=True)
+class RamFile:
+    """The part of a RAM file [first, end), in page numbers, of which no page is cached that no PoolPage names.
+
+    ``data``: [first, end) ranges with written blocks; the rest is holes and unwritten extents.
+    """
+
+    first: int
+    end: int
+    data: tuple[tuple[int, int], ...]
+
+    def has_blocks(self, index: int) -> bool:
+        return any(first <= index < end for first, end in self.data)
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """The device under the pages.  ``synchronous``: SWP_SYNCHRONOUS_IO (zram): a read ends inside its submission."""
 
@@ -166,6 +181,7 @@ class Situation:
     settle_ns: int = 300_000_000
     swap_offsets_known: bool = False
     memcg_full: bool = False  # memory.current is at memory.max: each charge reclaims in the thread that charges
+    ram_file: RamFile | None = None
     failing_setups: tuple[int, ...] = ()  # TRYs (counted from 0) whose work cannot be allocated (S73)
 
 

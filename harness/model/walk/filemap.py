@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model import readahead as ra
-from harness.model.pages import Backing, Folio, Lock, Pte, read_submitted
+from harness.model.pages import Backing, Folio, HostPage, Lock, Pte, Vma, read_submitted, zero_filled
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_allow_retry_first
 from harness.model.walk.steps import Context, Mark, Read, Steps, kernel_function
 from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead, wait_until_unlocked
@@ -32,13 +32,10 @@ def do_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 @kernel_function("mm/memory.c")
 def do_read_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """Map what the cache has around the address; else ask the VMA's fault handler."""
-    folio = ctx.page.folio
-    if ctx.env.fault_around and not ctx.page.vma.userfaultfd and ctx.page.swap is None:
-        if folio is not None and folio.uptodate and folio.lock is Lock.NO and not (folio.readahead or folio.hwpoison):
-            _map_read(ctx)
-            ctx.step("do_fault_around", "VM_FAULT_NOPAGE", "uptodate and unlocked in the page cache: mapped")
-            return VmFault.NOPAGE
-        ctx.step("do_fault_around", "nothing mapped here", "not uptodate, locked, PG_readahead, or not cached")
+    if ctx.env.fault_around and not ctx.page.vma.userfaultfd:
+        ret = yield from do_fault_around(ctx)
+        if ret:
+            return ret
     ret = yield from __do_fault(ctx, flags)
     if ret & DONE:
         return ret
@@ -48,11 +45,54 @@ def do_read_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 
 
 def _map_read(ctx: Context) -> None:
-    vma = ctx.page.vma
-    if ctx.page.pte is not Pte.NONE:
-        return  # somebody else was faster
+    if ctx.page.pte is Pte.NONE:  # else somebody else was faster
+        ctx.change(pte=_read_pte(ctx.page.vma))
+
+
+def _read_pte(vma: Vma) -> Pte:
+    """vm_page_prot: read-only for a private mapping, and where the file system wants to hear of the first write."""
     plain = vma.backing is Backing.SHMEM or (vma.backing is Backing.FILE_SHARED and not vma.page_mkwrite)
-    ctx.change(pte=Pte.WRITABLE if plain and vma.writable else Pte.READ_ONLY)
+    return Pte.WRITABLE if plain and vma.writable else Pte.READ_ONLY
+
+
+@kernel_function("mm/memory.c")
+def do_fault_around(ctx: Context) -> Steps[VmFault]:
+    """The aligned block of fault_around_bytes around the address, clipped to the VMA and the page table."""
+    vma = ctx.page.vma
+    block = ra.fault_around_range(ctx.page.vpn, vma_start=vma.start, vma_end=vma.end)
+    ctx.step("fault_around_bytes", f"{len(block)} page(s)", "map_pages")
+    return (yield from filemap_map_pages(ctx, block))
+
+
+@kernel_function("mm/filemap.c")
+def filemap_map_pages(ctx: Context, block: range) -> Steps[VmFault]:
+    """Map each page of the block that is cached and ready; each takes a miss back (mmap_miss)."""
+    yield from ()
+    mapped = cached = 0
+    for vpn in block:
+        page = ctx.page if vpn == ctx.page.vpn else ctx.env.neighbours.mapped_by(vpn)
+        if page is None or not _next_uptodate_folio(page):
+            continue
+        cached += 1
+        if page.pte is Pte.NONE and page is not ctx.page:
+            ctx.map_neighbour(replace(page, pte=_read_pte(page.vma)))
+            mapped += 1
+    ctx.readahead = ra.fault_around_hits(ctx.readahead, cached)
+    words = f"{mapped} neighbour(s), mmap_miss-{cached}"
+    if _next_uptodate_folio(ctx.page) and ctx.page.pte is Pte.NONE:
+        _map_read(ctx)
+        ctx.step("next_uptodate_folio", f"VM_FAULT_NOPAGE; {words}", "uptodate and unlocked in the page cache: mapped")
+        return VmFault.NOPAGE
+    ctx.step("next_uptodate_folio", f"not this page; {words}", "not uptodate, locked, PG_readahead, or not cached")
+    return VmFault(0)
+
+
+def _next_uptodate_folio(page: HostPage) -> bool:
+    """mm/filemap.c:next_uptodate_folio (6.1: next_uptodate_page), and the test of PG_hwpoison after it."""
+    folio = page.folio
+    if folio is None or page.swap is not None:
+        return False
+    return folio.uptodate and folio.lock is Lock.NO and not (folio.readahead or folio.hwpoison)
 
 
 @kernel_function("mm/memory.c")
@@ -147,16 +187,16 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     vma, env = ctx.page.vma, ctx.env
     window, ctx.readahead = ra.file_window(
         ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages, rand_read=vma.rand_read,
-        seq_read=vma.seq_read,
+        seq_read=vma.seq_read, last_index=_last_index(ctx.page),
     )  # fmt: skip
     if not window.size:
         ctx.step("VM_RAND_READ, ra_pages == 0 or mmap_miss > MMAP_LOTSAMISS", "no read-ahead", "mmap_lock stays held")
         return False
     dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
     if ctx.charge(len(window.pages)):
-        ctx.page = read_submitted(ctx.page)
-        ctx.own_read = True
-        ctx.read(Read.of_window(ctx.thread, "index", window))
+        ctx.page = zero_filled(ctx.page) if ctx.page.hole else read_submitted(ctx.page)
+        ctx.own_read = not ctx.page.hole
+        ctx.read_file(window)
     ctx.step("read-around", f"{len(window.pages)} page(s) in flight",
              "mmap_lock is dropped first" if dropped else "mmap_lock stays held")  # fmt: skip
     return dropped
@@ -176,12 +216,19 @@ def do_async_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         ctx.step("folio_test_readahead", "no", "mmap_miss-1")
         return False
     ctx.change(folio=replace(folio, readahead=False))
-    window, ctx.readahead = ra.file_marker_hit(ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages)
+    window, ctx.readahead = ra.file_marker_hit(
+        ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages, last_index=_last_index(ctx.page)
+    )
     if window.pages:
-        ctx.read(Read.of_window(ctx.thread, "index", window))
+        ctx.read_file(window)
     dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
     ctx.step("folio_test_readahead", f"{len(window.pages)} page(s) in flight", "submitted here, not waited for")
     return dropped
+
+
+def _last_index(page: HostPage) -> int:
+    """The last page of the file, which ends with the VMA."""
+    return page.index + page.vma.end - 1 - page.vpn
 
 
 @kernel_function("mm/filemap.c")
@@ -204,6 +251,10 @@ def lock_folio_maybe_drop_mmap(ctx: Context, flags: FaultFlag, dropped: bool) ->
 def filemap_read_folio(ctx: Context, flags: FaultFlag, dropped: bool) -> Steps[VmFault | None]:
     """page_not_uptodate: read this one page and wait, whatever the flags say.  None: look at the page again."""
     dropped = dropped or (fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags)
+    if ctx.page.hole:
+        ctx.page = zero_filled(ctx.page)
+        ctx.step("folio not uptodate", "zero-filled", "no block: nothing to read")
+        return VmFault.RETRY if dropped else None
     ctx.page = read_submitted(ctx.page)
     ctx.own_read = True
     index = ctx.page.index

@@ -59,6 +59,8 @@ class Walk:
         assert self._steps is not None
         ctx.page, ctx.readahead = page, readahead
         first_step, first_read, before = len(ctx.steps), len(ctx.reads), ctx.counters
+        ctx.around.clear()
+        ctx.fills.clear()
         ctx.counters = Counters()
         wait = None
         try:
@@ -71,7 +73,7 @@ class Walk:
             page=ctx.page, readahead=ctx.readahead, steps=tuple(ctx.steps[first_step:]),
             reads=tuple(ctx.reads[first_read:]), counters=moved, wait=wait, end=ctx.end, outcome=_outcome(ctx),
             errno=ctx.errno, is_async=ctx.is_async, writable=ctx.writable, huge=ctx.huge,
-            invalidated=ctx.invalidated,
+            invalidated=ctx.invalidated, around=tuple(ctx.around), fills=tuple(ctx.fills),
         )  # fmt: skip
 
 

@@ -218,7 +218,7 @@ def do_sync_mmap_readahead(ctx: Context) -> Steps[None]:
         window = ra.Window(1, (index,), index)
     ctx.page = read_submitted(ctx.page)
     ctx.own_read = True
-    ctx.read(Read.of_window(ctx.thread, "index", window))
+    ctx.read_file(window)
     ctx.step("read-around", f"{len(window.pages)} page(s) in flight", "in this thread")
 
 
@@ -238,7 +238,7 @@ def do_async_mmap_readahead(ctx: Context) -> Steps[None]:
     ctx.change(folio=replace(folio, readahead=False))
     window, ctx.readahead = ra.file_marker_hit(ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages)
     if window.pages:
-        ctx.read(Read.of_window(ctx.thread, "index", window))
+        ctx.read_file(window)
     ctx.step("PageReadahead", f"{len(window.pages)} page(s) in flight", "submitted here, not waited for")
 
 

@@ -62,9 +62,14 @@ class Read:
     synchronous: bool = False
     bio: bool = True
 
-    @staticmethod
-    def of_window(thread: Thread, unit: str, window: Window) -> Read:
-        return Read(thread, unit, window.target, window.pages, window.flagged)
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Neighbours of a target that come into the cache, uptodate and unlocked, without any I/O; units as in Read."""
+
+    unit: str
+    pages: tuple[int, ...]
+    flagged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,6 @@ class Environment:
     signal_pending: bool = False
     memcg_full: bool = False
     neighbours: Neighbours = field(default_factory=AllMissing)
-    zero: Callable[[str, int], bool] | None = None  # (unit, number): all-zero page on swap; None: all as the target
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,8 @@ class Context:
     steps: list[Step] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
+    around: list[HostPage] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
     counters: Counters = field(default_factory=Counters)
     is_async: bool = False  # *async
     errno: int = 0  # negative errno of the last GUP, 0 if none
@@ -208,6 +214,20 @@ class Context:
     def read(self, read: Read) -> None:
         self.reads.append(read)
 
+    def fill(self, unit: str, window: Window, pages: tuple[int, ...]) -> None:
+        """These pages of the window need no I/O."""
+        others = tuple(p for p in pages if p != window.target)
+        if others:
+            self.fills.append(Fill(unit, others, tuple(p for p in window.flagged if p in others)))
+
+    def read_file(self, window: Window) -> None:
+        """fs/ext4/readpage.c:ext4_mpage_readpages: pages without blocks are zero-filled and unlocked at once."""
+        data = tuple(p for p in window.pages if self.env.neighbours.file_has_blocks(p))
+        self.fill("index", window, tuple(p for p in window.pages if p not in data))
+        if data:
+            flagged = tuple(p for p in window.flagged if p in data)
+            self.read(Read(self.thread, "index", window.target, data, flagged))
+
     def count(self, **moved: int) -> None:
         self.counters = self.counters + Counters(**moved)
 
@@ -219,6 +239,10 @@ class Context:
             self.count(reclaims=pages)
             self.step("memory.max is reached", "try_to_free_mem_cgroup_pages", "reclaim, in the thread that charges")
         return True
+
+    def map_neighbour(self, page: HostPage) -> None:
+        """Fault-around: another page of the VMA, mapped by this walk."""
+        self.around.append(page)
 
     def change(self, **fields_: object) -> None:
         """The page changes."""
@@ -267,7 +291,8 @@ class Leg:
 
     ``wait``: why it sleeps, None if it ended.  ``end``, ``outcome``, ``errno``, ``is_async``, ``writable`` count only
     when it ended.  ``reads``, ``counters``, ``steps`` are those of this leg alone.  ``invalidated``: the walk has up to
-    here replaced a present PTE, so that KVM refuses the mapping as stale.
+    here replaced a present PTE, so that KVM refuses the mapping as stale.  ``around``: neighbours that fault-around has
+    mapped, as they are now.
     """
 
     page: HostPage
@@ -283,3 +308,5 @@ class Leg:
     writable: bool = False
     huge: bool = False
     invalidated: bool = False
+    around: tuple[HostPage, ...] = ()
+    fills: tuple[Fill, ...] = ()

@@ -201,12 +201,13 @@ def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
 
 @kernel_function("mm/page_io.c")
 def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps[tuple[int, ...]]:
-    """6.12: pages in the zero map are cleared and unlocked at once.  Returns the pages that are left to read."""
+    """6.12: pages in the zero map are cleared and unlocked at once, each by itself.  Returns those left to read."""
     yield from ()
     if not ctx.kernel.zero_map:
         return window.pages
-    target_zero, told = slot(ctx).zero, ctx.env.zero
-    left = tuple(p for p in window.pages if not (target_zero if p == window.target or told is None else told(unit, p)))
+    target_zero, zero = slot(ctx).zero, ctx.env.neighbours.zero_on_swap
+    told = {p: None if p == window.target else zero(unit, p) for p in window.pages}
+    left = tuple(p for p, is_zero in told.items() if not (target_zero if is_zero is None else is_zero))
     ctx.count(swpin_zero=len(window.pages) - len(left))
     if target_zero:
         ctx.page = read_completed(ctx.page)
@@ -221,12 +222,14 @@ def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bo
     swap = slot(ctx)
     pages = yield from swap_read_folio_zeromap(ctx, window, unit)
     n, target_read = len(pages), window.target in pages
+    ctx.fill(unit, window, tuple(p for p in window.pages if p not in pages))
     if not n:
         return
     ctx.own_read = True
     if swap.zswap:
         if target_read:
             ctx.page = read_completed(ctx.page)
+        ctx.fill(unit, window, pages)
         ctx.step("zswap has the page", "decompressed and unlocked", "no I/O, PSWPIN is not counted")
         return
     ctx.count(pswpin=n)

@@ -49,6 +49,7 @@ def ret(bits: int) -> Event:
         ([FAULT, BIO, SLEEP_D, WAKE, ret(VM_FAULT_MAJOR)], Outcome.SYNC),
         ([FAULT, ret(VM_FAULT_MAJOR)], Outcome.SYNC),
         ([FAULT, SLEEP_D, WAKE, ret(0)], Outcome.BLOCK),
+        ([FAULT, BIO, ret(0x200)], Outcome.MINOR),  # a hit on PG_readahead: the next window is read, nobody waits
         ([ev(Kind.USER_EXIT, value=14)], Outcome.ERROR),
     ],
 )

@@ -16,6 +16,8 @@ from harness.model.readahead import (
     Window,
     cache_hit,
     cluster_window,
+    fault_around_hits,
+    fault_around_range,
     file_hit,
     file_marker_hit,
     file_window,
@@ -262,3 +264,28 @@ def test_without_hits_and_neighbours_the_window_ends_at_one(state: ReadaheadStat
         window, state = touch(state, BASE + start + 64 * step, 5)
         assert window.size == max(1, previous // 2)
     assert window.size == 1
+
+
+def test_file_windows_end_with_the_file() -> None:
+    """do_page_cache_ra clips to the last page, and the marker moves with it (nr_to_read - lookahead_size)."""
+    window, state = file_window(
+        ReadaheadState(), 100, AllMissing(), ra_pages=32, rand_read=False, seq_read=False, last_index=109
+    )
+    assert window.pages == tuple(range(84, 110)) and window.flagged == (102,)
+    ahead, _ = file_marker_hit(state, 102, Only(), ra_pages=32, last_index=109)
+    assert ahead.pages == ()
+    clipped, _ = file_marker_hit(ReadaheadState(), 50, Only(set(range(52, 60))), ra_pages=32, last_index=55)
+    assert clipped.pages == (52, 53, 54, 55)
+
+
+def test_a_foreign_marker_without_a_gap_behind_it_reads_nothing() -> None:
+    """ondemand_readahead: page_cache_next_miss within max_pages found none."""
+    state = ReadaheadState(mmap_miss=3)
+    assert file_marker_hit(state, 500, Only(), ra_pages=32) == (Window(0, (), 500), state)
+
+
+def test_fault_around_block_is_aligned_and_clipped() -> None:
+    assert fault_around_range(BASE + 21, vma_start=BASE, vma_end=END) == range(BASE + 16, BASE + 32)
+    assert fault_around_range(BASE + 21, vma_start=BASE + 20, vma_end=BASE + 24) == range(BASE + 20, BASE + 24)
+    assert fault_around_hits(ReadaheadState(mmap_miss=9), 4).mmap_miss == 5
+    assert fault_around_hits(ReadaheadState(mmap_miss=3), 16).mmap_miss == 0

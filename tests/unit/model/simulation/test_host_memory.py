@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a fault does to the pages beside its own: fault-around, the next read-ahead, holes, the zero map."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.contract import plan as p
+from harness.model.kernels import find_kernel
+from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.situation import Prediction
+from harness.prediction import predict
+
+N510, N61, N612, NIO = "nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"
+FILE = p.Memory(p.Backing.FILE, share=True)
+DROPPED, HOLE = p.PageStart.DROPPED, p.PageStart.UNTOUCHED
+SWAPPED, ZERO = p.PageStart.SWAPPED, p.PageStart.ZERO_SWAPPED
+
+
+def gpa(n: int) -> int:
+    return p.POOL_GPA + n * p.PAGE_SIZE
+
+
+def ask(kernel: str, starts: dict[int, p.PageStart], touches: list[tuple[int, str]], **fields: object) -> Prediction:
+    """Touches (page, "r" or "w"), each waited for and well after the one before it."""
+    fields.setdefault("memory", p.Memory())
+    items = tuple(
+        p.Item(n, p.Op.TOUCH, gpa=gpa(page), page=f"f[{page}]", wait=True, pause_us=50_000,
+               access=p.Access.WRITE if how == "w" else p.Access.READ)
+        for n, (page, how) in enumerate(touches)
+    )  # fmt: skip
+    pages = tuple(p.Page(gpa(n), start, f"f[{n}]") for n, start in starts.items())
+    plan = p.Plan(scenario="beside", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=400),
+                  items=items, pages=pages, **fields)  # type: ignore[arg-type] # fmt: skip
+    return predict(plan, find_kernel(kernel))
+
+
+def outcomes(answer: Prediction) -> list[str]:
+    assert not any(i.also for i in answer.items)
+    return [i.outcome.value for i in answer.items]
+
+
+@pytest.mark.parametrize("kernel", [N510, N61, N612, NIO])
+def test_fault_around_maps_the_aligned_block_read_only(kernel: str) -> None:
+    """mm/memory.c:do_fault_around: 16 pages, aligned to 16."""
+    run = dict.fromkeys(range(20), DROPPED)
+    touches = [(4, "w"), (2, "r"), (3, "r"), (3, "w"), (15, "r"), (16, "r")]
+    answer = ask(kernel, run, touches, memory=FILE)
+    assert outcomes(answer) == ["token", "minor", "fast", "minor", "fast", "minor"]
+    assert answer.items[3].faults == Count.exactly(1)
+
+
+@pytest.mark.parametrize("kernel", [N510, N61, N612])
+def test_the_page_with_pg_readahead_is_not_mapped_by_its_neighbours_and_reads_ahead(kernel: str) -> None:
+    """The window of f[0] is f[-16] to f[15], its marker f[8]; the hit on it submits f[16] and what follows."""
+    run = dict.fromkeys(range(40), DROPPED)
+    answer = ask(kernel, run, [(0, "r"), (7, "r"), (9, "r"), (8, "r")], memory=FILE)
+    assert outcomes(answer) == ["token", "minor", "fast", "minor"]
+    assert answer.totals["BIO_V"] == Count.exactly(2) and answer.totals["READ_V"] == Count.exactly(16 + 32)
+    ahead = ask(kernel, run, [(0, "r"), (8, "r"), (20, "r")], memory=FILE)
+    assert outcomes(ahead) == ["token", "minor", "token"] and ahead.items[2].issuer == ""
+
+
+@pytest.mark.parametrize(("kernel", "want"), [(N61, ["sync"] * 2), (N612, ["sync"] * 2), (NIO, ["token"] * 2)])
+def test_a_hole_is_major_but_nothing_is_read(kernel: str, want: list[str]) -> None:
+    """fs/ext4/readpage.c zero-fills it: it is unlocked when filemap_fault looks, so nothing is asynchronous."""
+    answer = ask(kernel, {0: HOLE, 300: HOLE}, [(0, "w"), (300, "r")], memory=FILE)
+    assert outcomes(answer) == want
+    assert answer.totals["PGMAJ"] == Count.exactly(2)
+    assert answer.totals["BIO_V"] == answer.totals["BIO_W"] == Count.exactly(0)
+
+
+def test_a_read_of_a_dropped_page_fills_the_holes_of_its_window() -> None:
+    answer = ask(N61, {0: DROPPED, 60: HOLE, 70: HOLE}, [(60, "r"), (70, "r"), (0, "w")], memory=FILE)
+    assert outcomes(answer) == ["sync", "minor", "token"]
+
+
+def test_isolated_synchronous_reads_never_stop_read_around() -> None:
+    """The retry of a read takes back what it mapped (filemap_map_pages); that of a write takes nothing back (noio: the
+    refused attempt before it has not looked at the page cache)."""
+    starts = {32 + 160 * n: DROPPED for n in range(104)}
+    for how, last in (("r", 32), ("w", 1)):
+        items = tuple(
+            p.Item(n, p.Op.TOUCH, gpa=gpa(page), page=f"f[{n}]", wait=True, cpl=0, interrupts=False,
+                   access=p.Access.WRITE if how == "w" else p.Access.READ)
+            for n, page in enumerate(starts)
+        )  # fmt: skip
+        pages = tuple(p.Page(gpa(n), s, f"f[{n}]") for n, s in starts.items())
+        plan = p.Plan(scenario="misses", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=5),
+                      memory=FILE, items=items, pages=pages)  # fmt: skip
+        answer = predict(plan, find_kernel(NIO))
+        assert {i.outcome for i in answer.items} == {Outcome.SYNC}
+        assert answer.totals["READ_V"] == Count.exactly(100 * 32 + 4 * last), how
+
+
+def test_the_zero_map_answers_for_each_page_by_itself() -> None:
+    """6.12, mm/page_io.c:swap_read_folio_zeromap: the neighbour that held zeroes needs no I/O, the target does."""
+    starts = {n: ZERO if n % 2 else SWAPPED for n in range(8)}
+    answer = ask(N612, starts, [(4, "r"), (3, "r"), (2, "r")])
+    assert outcomes(answer) == ["token", "minor", "minor"]
+    assert answer.totals["PSWPIN"] == Count.exactly(3) and answer.totals["SWPIN_ZERO"] == Count.exactly(4)
+    target = ask(N612, starts, [(3, "r"), (4, "r"), (5, "r")])
+    assert outcomes(target)[0] == "sync" and target.totals["PSWPIN"] == Count.exactly(4)
+    assert ask(N61, starts, [(4, "r")]).totals["PSWPIN"] == Count.exactly(7)
