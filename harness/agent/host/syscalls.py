@@ -14,7 +14,7 @@ MADV_RANDOM = 1
 MADV_NOHUGEPAGE = 15
 MADV_PAGEOUT = 21
 IOV_MAX = 1024
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_IO_FLUSHER = 1, 15, 57
 _PROT_READ, _MAP_SHARED = 1, 1
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -68,6 +68,16 @@ def process_madvise(pidfd: int, ranges: Sequence[tuple[int, int]], advice: int) 
 def die_with_parent() -> None:
     """prctl(2) PR_SET_PDEATHSIG: SIGKILL when the thread that forked us is gone (for use after fork)."""
     _libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def name_thread(name: str) -> None:
+    """prctl(2) PR_SET_NAME: the calling thread's comm, 15 characters."""
+    _libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def io_flusher() -> None:
+    """prctl(2) PR_SET_IO_FLUSHER (5.6): what we allocate never waits for I/O of our own device.  Older: nothing."""
+    _libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0)
 
 
 def mincore_file(fd: int, offset: int, pages: int) -> bytes:

@@ -2,8 +2,9 @@
 """The journal of everything the agent changes on the host, and how each change is taken back.
 
 Each change is written to the journal and flushed to the disk before it is made, so whatever kills the agent,
-``agent.pyz undo --journal FILE`` finds it.  Changes are taken back last first.  An undo may find its change not made,
-or taken back already by the kernel (a cgroup that vanished): that is success.  Lines of the file:
+``agent.pyz undo --journal FILE`` finds it.  Changes are taken back last first, but before all else whoever sleeps on a
+device of ours is let go: processes would not end, and swapoff(2) and umount(2) would sleep there too.  An undo may find
+its change not made, or taken back already by the kernel (a cgroup that vanished): that is success.  Lines of the file:
 ``{"n": 3, "kind": "swap", "device": "..."}`` for a change, ``{"undone": 3}`` when it is taken back.
 """
 
@@ -15,6 +16,7 @@ import os
 import time
 from collections.abc import Callable
 
+from harness.agent.gate import leave
 from harness.agent.host import dm, syscalls
 from harness.agent.host.kernel_files import append_text, read_text, write_text
 from harness.errors import ApfError
@@ -74,14 +76,22 @@ def pending(path: str, *, everything: bool = False) -> list[dict[str, object]]:
 def undo(path: str, seconds: float = UNDO_SECONDS) -> list[str]:
     """Take back the pending changes of a journal, last first; returns what could not be, in words."""
     failures = []
-    for record in reversed(pending(path)):
-        args = {k: v for k, v in record.items() if k not in ("n", "kind")}
+    changes = pending(path)
+    for record in changes:
+        if str(record["kind"]) in _LET_GO:
+            _attempt(_LET_GO[str(record["kind"])], _arguments(record), 0)
+    for record in reversed(changes):
+        args = _arguments(record)
         problem = _attempt(_UNDO[str(record["kind"])], args, seconds)
         if problem:
             failures.append(f"{record['kind']} {json.dumps(args)}: {problem}")
         else:
             _append(path, {"undone": record["n"]})
     return failures
+
+
+def _arguments(record: dict[str, object]) -> dict[str, object]:
+    return {k: v for k, v in record.items() if k not in ("n", "kind")}
 
 
 def _attempt(action: Callable[..., None], args: dict[str, object], seconds: float) -> str:
@@ -173,7 +183,10 @@ def _undo_file(path: str) -> None:
     _gone_is_fine(lambda: os.unlink(path))
 
 
+_LET_GO: dict[str, Callable[..., None]] = {"nbd": leave.let_go}
+"""Kinds of change that others may sleep on."""
 _UNDO: dict[str, Callable[..., None]] = {
+    "nbd": leave.take_back,
     "write": _undo_write,
     "dm": _undo_dm,
     "hold": _undo_hold,

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the server reads in the trace: which events, and each line as a value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+WATCHED_KVM = (
+    "kvm_page_fault", "kvm_async_pf_not_present", "kvm_async_pf_ready", "kvm_async_pf_repeated_fault",
+    "kvm_async_pf_doublefault", "kvm_async_pf_completed",
+)  # fmt: skip
+WATCHED = (*(f"kvm/{e}" for e in WATCHED_KVM), "block/block_bio_queue", "sched/sched_switch")
+
+
+class What(Enum):
+    FAULT = auto()  # kvm_page_fault on ``page``
+    ANNOUNCED = auto()  # kvm_async_pf_not_present
+    READY = auto()  # kvm_async_pf_ready, not of a wake-all
+    REPEATED = auto()  # kvm_async_pf_repeated_fault
+    COMPLETED = auto()  # kvm_async_pf_completed: the worker is through with one work
+    READ = auto()  # block_bio_queue of a read at ``sector``
+    OUT = auto()  # the thread left its CPU in TASK_UNINTERRUPTIBLE
+    IN = auto()  # the thread is on a CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One trace line.  ``tid``: the thread that it is about; ``at``: seconds, CLOCK_MONOTONIC; ``page``: a guest frame
+    number; ``sector``: of 512 bytes, on the device; ``worker``: the thread is a kworker."""
+
+    what: What
+    tid: int
+    at: float
+    page: int = 0
+    sector: int = 0
+    worker: bool = False
+
+
+_LINE = re.compile(r"^\s*(.*)-(\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[\d+\]\s+\S+\s+(\d+\.\d+): (\w+): ?(.*)$")
+_ADDRESS = re.compile(r"address (?:0x)?([0-9a-f]+)")
+_TOKEN = re.compile(r"token 0x([0-9a-f]+) gva (?:0x)?([0-9a-f]+)")
+_BIO = re.compile(r"\d+,\d+ (\w+) (\d+) \+ \d+")
+_SWITCH = re.compile(r"prev_pid=(\d+) .*prev_state=(\S+) ==> .*next_pid=(\d+) ")
+_WAKE_ALL = 0xFFFFFFFF
+
+
+def read_line(line: str) -> list[Sight]:
+    """What a line of trace_pipe says: nothing for comments and for what does not concern the gate."""
+    match = _LINE.search(line)
+    if match is None:
+        return []
+    comm, tid, at, event, text = match[1], int(match[2]), float(match[3]), match[4], match[5]
+    match event:
+        case "kvm_page_fault":
+            address = _ADDRESS.search(text)
+            return [Sight(What.FAULT, tid, at, page=int(address[1], 16) >> 12)] if address else []
+        case "kvm_async_pf_not_present" | "kvm_async_pf_ready":
+            found = _TOKEN.search(text)
+            if found is None or int(found[1], 16) == _WAKE_ALL:
+                return []
+            what = What.ANNOUNCED if event == "kvm_async_pf_not_present" else What.READY
+            return [Sight(what, tid, at, page=int(found[2], 16) >> 12)]
+        case "kvm_async_pf_repeated_fault" | "kvm_async_pf_doublefault":
+            return [Sight(What.REPEATED, tid, at)]
+        case "kvm_async_pf_completed":
+            return [Sight(What.COMPLETED, tid, at)]
+        case "block_bio_queue":
+            bio = _BIO.search(text)
+            if bio is None or "R" not in bio[1]:
+                return []
+            return [Sight(What.READ, tid, at, sector=int(bio[2]), worker=comm.startswith("kworker"))]
+        case "sched_switch":
+            return _switch(text, at)
+        case _:
+            return []
+
+
+def _switch(text: str, at: float) -> list[Sight]:
+    found = _SWITCH.search(text)
+    if found is None:
+        return []
+    out = [Sight(What.OUT, int(found[1]), at)] if found[2].startswith("D") else []
+    return [*out, Sight(What.IN, int(found[3]), at)]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs on a host: set a gated device up, have a process sleep on it, break something, undo, and say how it went.
+
+    PYTHONPATH=agent.pyz python3 break_it.py swap|file server-killed|agent-killed|both-stopped|nothing FOLDER
+
+Prints one JSON object.  Standard library and the agent only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from harness.agent.gate.device import open_gate
+from harness.agent.host import nbd, swap
+from harness.agent.host.cgroup import enter, make_cgroup, reclaim
+from harness.agent.host.kernel_files import read_text, wait_until
+from harness.agent.host.read_counters import swap_cached_pages
+from harness.agent.host.undo import Journal, pending, undo
+
+SIZE = 64 << 20
+PAGES = 16
+
+
+def state(pid: int) -> str:
+    try:
+        return read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
+def reader(backing: str, folder: str) -> None:
+    """After a line fill memory, after another touch it: that sleeps."""
+    sys.stdin.readline()
+    if backing == "swap":
+        memory = mmap.mmap(-1, PAGES * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for page in range(PAGES):
+            memory[page * 4096] = page + 1
+    else:
+        with open(f"{folder}/mnt/file", "rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(memory[0], flush=True)
+
+
+def agent(backing: str, folder: str) -> None:
+    """What the agent does, up to a process that sleeps on a held read; then it waits to be killed."""
+    journal = Journal(f"{folder}/journal")
+    gate = open_gate(journal, SIZE)
+    device = swap.Device(gate.path, f"nbd{gate.index}")
+    group = make_cgroup(journal, "apf-break")
+    if backing == "swap":
+        swap.start_swap(journal, device)
+    else:
+        swap.mount_ext4(journal, device, f"{folder}/mnt")
+        journal.change("file", path=f"{folder}/mnt/file")
+        with open(f"{folder}/mnt/file", "wb") as file:
+            file.write(b"\1" * 4096 * PAGES)
+            file.flush()
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    process = subprocess.Popen(
+        [sys.executable, __file__, "reader", backing, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    enter(group.pool, process.pid)
+    process.stdin.write("fill\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    if backing == "swap":
+        reclaim(group.pool, SIZE)
+        wait_until(lambda: swap_cached_pages() == 0 or not reclaim(group.pool, SIZE), 20, "an empty swap cache")
+    gate.arm(rule="step", order="given", tids=[], pages={}, errors=[], after_s=0, trace="/dev/null")
+    gate.ask("freeze")
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    wait_until(lambda: state(process.pid) == "D", 20, "a reader that sleeps")
+    wait_until(lambda: nbd.in_flight(gate.index) > 0, 20, "a read at the server")
+    print(json.dumps({"server": gate.pid, "reader": process.pid, "index": gate.index}), flush=True)
+    signal.pause()
+
+
+def main(backing: str, harm: str, folder: str) -> None:
+    """Break, undo, look."""
+    os.makedirs(f"{folder}/mnt", exist_ok=True)
+    process = subprocess.Popen([sys.executable, __file__, "agent", backing, folder], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = json.loads(process.stdout.readline())
+    slept = state(told["reader"])
+    match harm:
+        case "server-killed":
+            os.kill(told["server"], signal.SIGKILL)
+        case "agent-killed":
+            process.kill()
+            process.wait()
+        case "both-killed":
+            os.kill(told["server"], signal.SIGKILL)
+            process.kill()
+            process.wait()
+        case "both-stopped":
+            os.kill(told["server"], signal.SIGSTOP)
+            os.kill(process.pid, signal.SIGSTOP)
+        case "nothing":
+            pass
+    began = time.monotonic()
+    problems = undo(f"{folder}/journal", 10)
+    seconds = time.monotonic() - began
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    process.wait()
+    print(json.dumps({
+        "seconds": round(seconds, 3), "slept": slept, "problems": problems, "left": pending(f"{folder}/journal"),
+        "reader": state(told["reader"]), "server": state(told["server"]), "owner": nbd.owner(told["index"]),
+        "swaps": swap.others_in_use(), "mounted": f"{folder}/mnt" in read_text("/proc/mounts"),
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    match sys.argv[1]:
+        case "reader":
+            reader(sys.argv[2], sys.argv[3])
+        case "agent":
+            agent(sys.argv[2], sys.argv[3])
+        case _:
+            main(sys.argv[1], sys.argv[2], sys.argv[3])

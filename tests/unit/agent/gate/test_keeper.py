@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Requests, trace lines and words in, answers out."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.agent.gate.keeper import LATE_SECONDS, Keeper, Order, Orders
+from harness.agent.gate.watch import Sight, What
+from harness.contract.gate import Why, parse_rule
+
+V, W = 812, 40
+PAGE = 4096
+
+
+def armed(rule: str = "np", order: Order = Order.GIVEN, errors: frozenset[int] = frozenset()) -> Keeper:
+    """One vCPU; page 100 + n of the guest at sector 8 * n."""
+    keeper = Keeper()
+    pages = {8 * n: 100 + n for n in range(1, 20)}
+    keeper.arm(Orders(parse_rule(rule), order, (V,), pages, errors))
+    return keeper
+
+
+def read(keeper: Keeper, *numbers: int, tid: int = V, at: float = 1.0) -> None:
+    """Bios of pages 100 + n, then their requests; the handle is n."""
+    for n in numbers:
+        keeper.see(Sight(What.READ, tid, at, sector=8 * n))
+    for n in numbers:
+        keeper.request(n, n * PAGE, PAGE, at)
+
+
+def handles(keeper: Keeper, now: float = 1.1) -> list[int]:
+    return [a.handle for a in keeper.answers(now)]
+
+
+def test_unarmed_answers_at_once_and_logs_nothing() -> None:
+    keeper = Keeper()
+    keeper.request(1, 0, PAGE, 0.0)
+    assert handles(keeper) == [1]
+    assert keeper.log == []
+
+
+def test_read_ahead_ends_with_its_target() -> None:
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=102))
+    read(keeper, 1, 2, 3)
+    assert handles(keeper) == []
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=102))
+    assert handles(keeper) == [1, 2, 3]
+    assert {e.why for e in keeper.log} == {Why.ANNOUNCED}
+
+
+def test_a_request_that_comes_after_its_target_was_answered() -> None:
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    for n in (1, 2):
+        keeper.see(Sight(What.READ, V, 1.0, sector=8 * n))
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    keeper.request(1, PAGE, PAGE, 1.0)
+    assert handles(keeper) == [1]
+    keeper.see(Sight(What.READY, V, 1.1, page=101))
+    keeper.request(2, 2 * PAGE, PAGE, 1.2)
+    assert handles(keeper) == [2]
+
+
+def test_the_read_of_the_next_fault_stays() -> None:
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1)
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    keeper.see(Sight(What.FAULT, V, 1.0, page=105))
+    read(keeper, 5)
+    assert handles(keeper) == [1]
+
+
+def test_a_worker_reads_for_a_fault_that_was_announced() -> None:
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    read(keeper, 1, 2, tid=W)
+    assert handles(keeper) == [1, 2]
+    keeper.see(Sight(What.COMPLETED, W, 1.1))
+    read(keeper, 3, tid=W)
+    assert handles(keeper) == []
+
+
+def test_pages_whose_place_on_the_device_is_not_known() -> None:
+    """Shmem: sectors 8 * 30 and up are in no table."""
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=7))
+    read(keeper, 30)
+    assert handles(keeper) == []
+    keeper.see(Sight(What.OUT, V, 1.0))
+    assert handles(keeper) == [30]
+    keeper.see(Sight(What.FAULT, V, 1.0, page=9))
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=9))
+    keeper.see(Sight(What.READ, W, 1.0, sector=8 * 31, worker=True))
+    keeper.request(31, 31 * PAGE, PAGE, 1.0)
+    assert handles(keeper) == [31]
+    assert [e.why for e in keeper.log] == [Why.ASLEEP, Why.ANNOUNCED]
+
+
+def test_asleep_and_a_switch_that_comes_out_of_order() -> None:
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1)
+    keeper.see(Sight(What.IN, V, 1.2))
+    keeper.see(Sight(What.OUT, V, 1.1))
+    assert handles(keeper) == []
+    keeper.see(Sight(What.OUT, V, 1.3))
+    assert handles(keeper) == [1]
+    assert keeper.log[0].why is Why.ASLEEP
+
+
+def test_words() -> None:
+    keeper = armed("step")
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1)
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    assert handles(keeper, 1000.0) == []
+    keeper.step()
+    assert handles(keeper) == [1]
+    read(keeper, 2)
+    assert handles(keeper) == []
+    keeper.open()
+    assert handles(keeper) == [2]
+
+
+def test_frozen_holds_what_the_rule_would_let_go() -> None:
+    keeper = armed()
+    keeper.freeze(True)
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1, 30)
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    assert handles(keeper, 100.0) == []
+    keeper.freeze(False)
+    assert handles(keeper) == [1, 30]
+
+
+def test_after_its_time() -> None:
+    keeper = armed("after")
+    keeper.orders = replace(keeper.orders, after_s=0.3)
+    read(keeper, 1, at=1.0)
+    assert handles(keeper, 1.2) == []
+    assert handles(keeper, 1.31) == [1]
+    assert keeper.log[0].why is Why.AFTER
+
+
+def test_the_last_resort_is_told() -> None:
+    keeper = armed()
+    read(keeper, 1, at=1.0)
+    assert handles(keeper, 0.9 + LATE_SECONDS) == []
+    assert handles(keeper, 1.0 + LATE_SECONDS) == [1]
+    assert [e.why for e in keeper.log] == [Why.LATE]
+
+
+def test_errors_and_reverse_order() -> None:
+    keeper = armed(order=Order.REVERSE, errors=frozenset({102}))
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1, 2, 3)
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    answers = keeper.answers(1.1)
+    assert [(a.handle, a.error) for a in answers] == [(3, 0), (2, errno.EIO), (1, 0)]
+    assert [e.error for e in keeper.log] == [0, errno.EIO, 0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 19), st.booleans()), max_size=20, unique_by=lambda t: t[0]))
+def test_every_read_is_answered_once_and_logged(numbers: list[tuple[int, bool]]) -> None:
+    keeper = armed()
+    answered: list[int] = []
+    for n, announced in numbers:
+        keeper.see(Sight(What.FAULT, V, 1.0, page=100 + n))
+        read(keeper, n)
+        if announced:
+            keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=100 + n))
+        answered += handles(keeper)
+    assert answered == [n for n, announced in numbers if announced]
+    answered += handles(keeper, 1.0 + LATE_SECONDS)
+    assert sorted(answered) == sorted(n for n, _ in numbers)
+    assert len(keeper.log) == len(numbers) and keeper.held == []

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The server itself, with this test in the place of the kernel's nbd client; the kernel is in test_on_host.py."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.agent.gate import wire
+from harness.agent.gate.server import Server
+from harness.agent.gate.wire import Command
+
+SIZE = 1 << 20
+
+
+class Client:
+    """Both peers of a server: the kernel (``disk``) and the agent (``control``)."""
+
+    def __init__(self) -> None:
+        self.disk, theirs = socket.socketpair()
+        self.control, other = socket.socketpair()
+        self.disk.settimeout(10)
+        self.control.settimeout(10)
+        self.thread = threading.Thread(target=Server(theirs, other, SIZE).run)
+        self.thread.start()
+
+    def send(self, command: Command, handle: int, offset: int, length: int, data: bytes = b"") -> None:
+        self.disk.sendall(struct.pack(">IIQQI", 0x25609513, command, handle, offset, length) + data)
+
+    def reply(self, length: int = 0) -> tuple[int, int, bytes]:
+        magic, error, handle = struct.unpack(">IIQ", self.take(16))
+        assert magic == 0x67446698
+        return handle, error, self.take(length)
+
+    def take(self, length: int) -> bytes:
+        data = b""
+        while len(data) < length:
+            data += self.disk.recv(length - len(data))
+        return data
+
+    def ask(self, do: str, **more: object) -> dict[str, object]:
+        self.control.sendall(json.dumps({"do": do, **more}).encode() + b"\n")
+        answer: dict[str, object] = json.loads(self.control.makefile("rb").readline())
+        return answer
+
+    def arm(self, rule: str, trace: Path) -> None:
+        self.ask("arm", rule=rule, order="given", tids=[812], pages={"8": 0x1208, "16": 0x1209}, errors=[0x1209],
+                 after_s=0, trace=str(trace))  # fmt: skip
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    found = Client()
+    yield found
+    found.send(Command.DISCONNECT, 0, 0, 0)
+    found.thread.join(10)
+    assert not found.thread.is_alive()
+
+
+def test_what_was_written_is_read(client: Client) -> None:
+    client.send(Command.WRITE, 1, 4096, 4096, b"x" * 4096)
+    assert client.reply() == (1, 0, b"")
+    client.send(Command.FLUSH, 2, 0, 0)
+    assert client.reply() == (2, 0, b"")
+    client.send(Command.READ, 3, 4096, 4096)
+    assert client.reply(4096) == (3, 0, b"x" * 4096)
+
+
+def test_held_until_the_trace_says_so(client: Client, tmp_path: Path) -> None:
+    trace = tmp_path / "trace_pipe"
+    trace.write_text("")
+    client.arm("np", trace)
+    client.send(Command.READ, 1, 4096, 4096)
+    client.send(Command.READ, 2, 8192, 4096)
+    held = 0
+    while held < 2:
+        held = int(str(client.ask("log")["held"]))
+    head = "  CPU 0/KVM-812  [000] ..... "
+    with trace.open("a") as file:
+        file.write(f"{head}1.0: kvm_async_pf_not_present: token 0x1000 gva 0x1208000\n")
+        file.write(f"{head}1.0: kvm_async_pf_not_present: token 0x2000 gva 0x1209000\n")
+    assert client.reply(4096) == (1, 0, bytes(4096))
+    assert client.reply() == (2, 5, b"")
+    log = client.ask("log")["reads"]
+    assert isinstance(log, list)
+    assert [(entry["pages"], entry["why"], entry["error"]) for entry in log] == [
+        ([0x1208], "announced", 0),
+        ([0x1209], "announced", 5),
+    ]
+
+
+def test_an_agent_that_is_gone_leaves_an_open_gate(client: Client, tmp_path: Path) -> None:
+    trace = tmp_path / "trace_pipe"
+    trace.write_text("")
+    client.arm("step", trace)
+    client.send(Command.READ, 1, 4096, 4096)
+    while client.ask("log")["held"] != 1:
+        pass
+    client.control.close()
+    assert client.reply(4096) == (1, 0, bytes(4096))
+
+
+def test_a_word_that_is_none(client: Client) -> None:
+    assert "error" in client.ask("fly")
+
+
+@given(st.sampled_from(list(Command)), st.integers(0, 2**64 - 1), st.integers(0, 2**63), st.integers(0, 2**32 - 1))
+def test_requests(command: Command, handle: int, offset: int, length: int) -> None:
+    data = struct.pack(">IIQQI", 0x25609513, command | 1 << 16, handle, offset, length)
+    assert wire.decode_request(data) == wire.Request(command, handle, offset, length)
+    assert len(data) == wire.REQUEST_BYTES
+
+
+def test_a_stream_out_of_step() -> None:
+    with pytest.raises(ValueError, match="magic"):
+        wire.decode_request(bytes(wire.REQUEST_BYTES))

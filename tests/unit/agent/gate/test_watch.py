@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Trace lines as 5.10 and 6.1 print them."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.agent.gate.watch import Sight, What, read_line
+
+HEAD = "     CPU 0/KVM-812     [001] d.... "
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        (
+            "  5.000001: kvm_page_fault: vcpu 0 rip 0x100f00 address 0x0000000001208000 error_code 0x100000014",
+            [Sight(What.FAULT, 812, 5.000001, page=0x1208)],
+        ),
+        ("  5.1: kvm_page_fault: address 1208000 error_code 14", [Sight(What.FAULT, 812, 5.1, page=0x1208)]),
+        (
+            "  5.2: kvm_async_pf_not_present: token 0x1000 gva 0x1208000",
+            [Sight(What.ANNOUNCED, 812, 5.2, page=0x1208)],
+        ),
+        ("  5.3: kvm_async_pf_ready: token 0x1000 gva 0x1208000", [Sight(What.READY, 812, 5.3, page=0x1208)]),
+        ("  5.3: kvm_async_pf_ready: token 0xffffffff gva 0", []),
+        ("  5.4: kvm_async_pf_repeated_fault: gva = 0x1208000, gfn = 0x1208", [Sight(What.REPEATED, 812, 5.4)]),
+        ("  5.4: kvm_async_pf_doublefault: gva = 0x1208000, gfn = 0x1208", [Sight(What.REPEATED, 812, 5.4)]),
+        ("  5.5: block_bio_queue: 43,0 R 128 + 8 [CPU 0/KVM]", [Sight(What.READ, 812, 5.5, sector=128)]),
+        ("  5.5: block_bio_queue: 43,0 RA 1256 + 256 [CPU 0/KVM]", [Sight(What.READ, 812, 5.5, sector=1256)]),
+        ("  5.5: block_bio_queue: 43,0 WS 128 + 8 [CPU 0/KVM]", []),
+        (
+            "  5.6: sched_switch: prev_comm=CPU 0/KVM prev_pid=812 prev_prio=120 prev_state=D ==> "
+            "next_comm=swapper/1 next_pid=0 next_prio=120",
+            [Sight(What.OUT, 812, 5.6), Sight(What.IN, 0, 5.6)],
+        ),
+        (
+            "  5.7: sched_switch: prev_comm=swapper/1 prev_pid=0 prev_prio=120 prev_state=R ==> "
+            "next_comm=CPU 0/KVM next_pid=812 next_prio=120",
+            [Sight(What.IN, 812, 5.7)],
+        ),
+    ],
+)
+def test_lines(text: str, seen: list[Sight]) -> None:
+    assert read_line(HEAD + text) == seen
+
+
+@pytest.mark.parametrize("line", ["", "# tracer: nop", "CPU:1 [LOST 12 EVENTS]", HEAD + " 5.0: kvm_entry: vcpu 0"])
+def test_what_does_not_concern_the_gate(line: str) -> None:
+    assert read_line(line) == []

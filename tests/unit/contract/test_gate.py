@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The release rule: which reads may end after what was seen."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.contract.gate import COUNTED, Release, Rule, Seen, Why, parse_rule
+from harness.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("np", Rule()),
+        ("np:2", Rule(Release.NP, 2)),
+        ("repeated:3", Rule(Release.REPEATED, 3)),
+        ("asleep", Rule(Release.ASLEEP)),
+        ("step", Rule(Release.STEP)),
+    ],
+)
+def test_words(text: str, rule: Rule) -> None:
+    assert parse_rule(text) == rule
+
+
+@pytest.mark.parametrize("text", ["", "never", "np:", "np:0", "np:-1", "np:x", "step:2", "open:1"])
+def test_no_words(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_rule(text)
+
+
+def fresh(text: str = "np", vcpus: int = 2) -> Seen:
+    return Seen(parse_rule(text), vcpus)
+
+
+READ = [frozenset({8, 9})]
+
+
+def test_a_read_that_nobody_settled_stays() -> None:
+    seen = fresh()
+    seen.fault(0, 8)
+    assert seen.due(READ) == []  # its submitter has not looked at the page yet
+
+
+def test_announced() -> None:
+    seen = fresh()
+    seen.fault(0, 8)
+    seen.announced(0, 8)
+    assert seen.due([*READ, frozenset({20})]) == [(0, Why.ANNOUNCED)]
+
+
+def test_asleep_on_the_page_of_its_fault_only() -> None:
+    seen = fresh()
+    seen.fault(0, 8)
+    seen.sleeps(0)
+    assert seen.due([frozenset({20}), *READ]) == [(1, Why.ASLEEP)]
+    seen.wakes(0)
+    assert seen.due(READ) == []
+
+
+def test_asleep_for_another_reason_after_its_fault_was_announced() -> None:
+    seen = fresh("np:2")
+    seen.fault(0, 8)
+    seen.announced(0, 8)
+    seen.sleeps(0)
+    assert seen.due(READ) == []
+
+
+def test_two_on_one_page() -> None:
+    seen = fresh("np:2", vcpus=3)
+    for vcpu in (0, 1):
+        assert seen.due(READ) == []
+        seen.fault(vcpu, 8)
+        seen.announced(vcpu, 8)
+    assert seen.due(READ) == [(0, Why.ANNOUNCED)]
+
+
+def test_once_met_the_default_rule_holds() -> None:
+    seen = fresh("repeated")
+    seen.fault(0, 8)
+    seen.announced(0, 8)
+    assert seen.due(READ) == []
+    seen.fault(0, 8)
+    seen.repeated(0)
+    assert seen.due(READ) == [(0, Why.ANNOUNCED)]
+    seen.ready(0, 8)
+    seen.fault(0, 30)
+    seen.announced(0, 30)
+    assert seen.due([frozenset({30})]) == [(0, Why.ANNOUNCED)]
+
+
+@pytest.mark.parametrize("text", ["step", "after", "open"])
+def test_words_that_no_fault_meets(text: str) -> None:
+    seen = fresh(text, vcpus=1)
+    seen.fault(0, 8)
+    seen.sleeps(0)
+    assert seen.due(READ) == []
+
+
+pages = st.integers(0, 5)
+vcpu = st.integers(0, 2)
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("fault"), vcpu, pages),
+        st.tuples(st.just("announced"), vcpu, pages),
+        st.tuples(st.just("ready"), vcpu, pages),
+        st.tuples(st.just("repeated"), vcpu),
+        st.tuples(st.just("sleeps"), vcpu),
+        st.tuples(st.just("wakes"), vcpu),
+    ),
+    max_size=30,
+)
+rules = st.builds(Rule, st.sampled_from(COUNTED), st.integers(1, 3))
+reads = st.lists(st.frozensets(pages, min_size=1), max_size=4)
+
+
+def tell(seen: Seen, told: list[tuple[object, ...]]) -> None:
+    for name, *args in told:
+        getattr(seen, str(name))(*args)
+
+
+@given(rules, steps, reads)
+def test_only_reads_with_a_settled_fault_end(
+    rule: Rule, told: list[tuple[object, ...]], held: list[frozenset[int]]
+) -> None:
+    seen = Seen(rule, 3)
+    tell(seen, told)
+    due = seen.due(held)
+    settled = {page for _, page in seen.outstanding} | {seen.wanted[v] for v in seen.asleep if v in seen.wanted}
+    for position, _ in due:
+        assert held[position] & settled
+    if rule == Rule():
+        assert [p for p, _ in due] == [p for p, pages in enumerate(held) if pages & settled]
+
+
+@given(rules, reads.filter(bool))
+def test_no_read_stays_when_every_vcpu_sleeps_on_one(rule: Rule, held: list[frozenset[int]]) -> None:
+    seen = Seen(rule, 3)
+    for v in range(3):
+        seen.fault(v, min(held[v % len(held)]))
+        seen.sleeps(v)
+    wanted = set(seen.wanted.values())
+    assert [p for p, _ in seen.due(held)] == [p for p, pages in enumerate(held) if pages & wanted]
+
+
+@given(rules, steps, steps, reads)
+def test_what_was_met_stays_met(
+    rule: Rule, before: list[tuple[object, ...]], after: list[tuple[object, ...]], held: list[frozenset[int]]
+) -> None:
+    seen = Seen(rule, 3)
+    tell(seen, before)
+    seen.due(held)
+    met = seen.met
+    tell(seen, after)
+    seen.due(held)
+    assert seen.met or not met
