@@ -45,6 +45,7 @@ class CatalogKernel:
     revision: str = ""
     config: tuple[Path, ...] = ()
     patches: tuple[Path, ...] = ()
+    mutate: Path | None = None  # names functions of which every condition and effect can be made wrong
     cmdline: str = ""  # added to the command line of a virtual host with this kernel
     about: str = ""
 
@@ -108,6 +109,7 @@ _KEYS: dict[str, type] = {
     "revision": str,
     "config": list,
     "patches": list,
+    "mutate": str,
     "cmdline": str,
     "about": str,
 }
@@ -140,7 +142,8 @@ def _entry(name: str, raw: dict[str, Any], folder: Path, problems: list[str]) ->
         problems.append(f"{name}.variant: must be one of {', '.join(VARIANTS)}")
     config = tuple(folder / "config" / item for item in raw.get("config", ()))
     patches = tuple(folder / "patches" / item for item in raw.get("patches", ()))
-    for key, paths in (("config", config), ("patches", patches)):
+    mutate = (folder / raw["mutate"],) if raw.get("mutate") else ()
+    for key, paths in (("config", config), ("patches", patches), ("mutate", mutate)):
         problems += [f"{name}.{key}: {path} does not exist" for path in paths if not path.exists()]
     if len(problems) > before:
         return None
@@ -154,6 +157,7 @@ def _entry(name: str, raw: dict[str, Any], folder: Path, problems: list[str]) ->
         revision=raw.get("revision", ""),
         config=config,
         patches=patches,
+        mutate=mutate[0] if mutate else None,
         cmdline=raw.get("cmdline", ""),
         about=raw.get("about", ""),
     )

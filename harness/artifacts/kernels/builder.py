@@ -22,7 +22,7 @@ from harness.artifacts import layout
 from harness.artifacts.catalog import CatalogKernel, SourceKind
 from harness.artifacts.command import tool_version
 from harness.artifacts.debian.packages import Package, Packages, with_packages
-from harness.artifacts.kernels import kbuild, kernel_source, patches
+from harness.artifacts.kernels import kbuild, kernel_source, mutations, patches
 from harness.artifacts.store import Recipe, Store, Work, remove
 from harness.errors import BuildFailed, CatalogError
 from harness.progress import Progress
@@ -64,17 +64,20 @@ def _from_package(
     identity = f"{source.name} {source.version}"
     if series:
         identity += f" with {', '.join(path.name for path in series)}"
-    recipe = Recipe("kernel", {**inputs, "name": entry.id, "patches": [layout.digest([p], p.parent) for p in series]})
+    recipe = Recipe(
+        "kernel",
+        {**inputs, "name": entry.id, "patches": [layout.digest([p], p.parent) for p in series], **_mutations(entry)},
+    )
 
     def make(folder: Path) -> None:
         with store.work(work_name) as work, store.lock("kbuild"):
             tree = work.folder / "tree"
             if not (work.folder / "base").is_dir():
                 _build_base(work, packages, source, entry, progress)
-            if not series:
+            if not series and entry.mutate is None:
                 _collect(work.folder / "base", folder)
                 return
-            _start_from_base(work.folder, recipe.key, series, progress)
+            _start_from_base(work.folder, recipe.key, series, entry.mutate, progress)
             kbuild.build(tree, entry.id, localversion=_local(entry), expected=None, progress=progress, lock=work.lock)
             _collect(tree, folder)
             remove(tree)
@@ -106,8 +109,8 @@ def _build_base(work: Work, packages: Packages, source: Package, entry: CatalogK
     tree.rename(work.folder / "base")
 
 
-def _start_from_base(work: Path, key: str, series: Sequence[Path], progress: Progress) -> None:
-    """Make tree/ a patched copy of base/, unless an interrupted call has done so."""
+def _start_from_base(work: Path, key: str, series: Sequence[Path], mutate: Path | None, progress: Progress) -> None:
+    """Make tree/ a patched and mutated copy of base/, unless an interrupted call has done so."""
     tree = work / "tree"
     if _stage(tree) == key:
         return
@@ -116,7 +119,23 @@ def _start_from_base(work: Path, key: str, series: Sequence[Path], progress: Pro
     progress("copying the base build")
     kernel_source.clone(work / "base", tree)
     patches.apply(tree / "src", series)
+    _mutate(tree, mutate)
     _set_stage(tree, key)
+
+
+def _mutations(entry: CatalogKernel) -> dict[str, object]:
+    """What decides the points of a kernel with mutants; nothing for any other."""
+    if entry.mutate is None:
+        return {}
+    return {"mutate": layout.digest([entry.mutate, Path(mutations.__file__)], layout.REPOSITORY)}
+
+
+def _mutate(tree: Path, targets: Path | None) -> None:
+    """Put the points into the sources and list them beside."""
+    if targets is None:
+        return
+    points = mutations.apply(tree / "src", mutations.load_targets(targets))
+    (tree / mutations.POINTS).write_text(mutations.to_json(points))
 
 
 def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progress: Progress) -> tuple[Path, str]:
@@ -135,6 +154,7 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
             "tree": state.digest,
             "name": entry.id,
             "patches": [layout.digest([path], path.parent) for path in series],
+            **_mutations(entry),
         },
     )
     work_name = f"kbuild-tree-{Recipe('tree', {'path': str(source), **_inputs(entry)}).key[:16]}"
@@ -153,6 +173,7 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
             else:
                 kernel_source.mirror(source, state.files, tree / "src")
             patches.apply(tree / "src", series)
+            _mutate(tree, entry.mutate)
             progress(f"configuring {source}")
             kbuild.configure(tree, entry.config, strict=False, progress=progress)
             kbuild.build(tree, entry.id, localversion=_local(entry), expected=None, progress=progress, lock=work.lock)
@@ -173,6 +194,8 @@ def _collect(tree: Path, folder: Path) -> None:
             shutil.copyfile(tree / source, folder / name)
         except FileNotFoundError as error:
             raise BuildFailed(f"the build in {tree} ended well but made no {source}") from error
+    if (tree / mutations.POINTS).is_file():
+        shutil.copyfile(tree / mutations.POINTS, folder / mutations.POINTS)
 
 
 def _local(entry: CatalogKernel) -> str:

@@ -1,0 +1,480 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Mutants of a kernel, made systematically: every condition and every effect of the functions that a list names.
+
+The source is parsed (tree-sitter), and each condition, statement, value and flag of a named function becomes a *point*
+with a number.  The kernel parameter kvm.apf_mutant selects one point, which then does the wrong thing; all others do
+what the source says.  What each kind of point does wrong is said in PointKind.  A point also notes that it was reached,
+so that a run of the unmutated kernel tells which scenarios can see a mutant at all (kvm.apf_reached).
+
+Nothing here depends on a release: a function that the tree does not have is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import tree_sitter_c
+from tree_sitter import Language, Node, Parser
+
+from harness.errors import BuildFailed, CatalogError
+
+FIRST = 1000
+"""Number of the first point; numbers below are those of the mutants written by hand."""
+POINTS = "points.json"
+"""The list of points, beside the kernel that has them."""
+HEADER = "include/linux/kvm_apf_point.h"
+_C = Language(tree_sitter_c.language())
+_CONSTANT = re.compile(r"[A-Z][A-Z0-9_]+\Z")
+_TRANSPARENT = {"likely", "unlikely", "WARN_ON_ONCE", "WARN_ON"}
+"""Macros whose argument is a condition like any other."""
+_NO_VALUE = {"container_of", "list_first_entry", "list_first_entry_or_null"}
+"""Macros whose result is a pointer."""
+_NO_EFFECT = re.compile(
+    r"(might_sleep|lockdep_\w+|BUILD_BUG_ON|WARN_ON(_ONCE)?|(raw_)?spin_(un)?lock\w*|mmap_read_(un)?lock)\("
+)
+"""Statements that are no points.  A lock that is not taken is a data race that no single run decides, one that is not
+given back is a deadlock of the host; the others only check."""
+_FLAG = re.compile(r"(FOLL|KVM_FEATURE)_\w+\Z")
+"""Constants that are left out where a function is called with them: flags.  Other constants are the function's own."""
+_LOOPS = {"while_statement", "for_statement"}
+
+
+class PointKind(StrEnum):
+    """What the kernel does wrong at a point."""
+
+    NOT = "negated"  # a condition or a truth value is the opposite
+    NEVER = "never entered"  # a loop's body is not executed
+    IGNORED = "ignored"  # a further condition of a loop is taken to hold
+    SKIP = "left out"  # a statement is not executed
+    NEIGHBOUR = "off by one"  # a value has its lowest bit flipped, or a bound is one higher
+    ZERO = "zero"  # a flag or an error is 0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One mutant.  ``line``: in the unmutated file; ``text``: what is mutated, as it stands there."""
+
+    number: int
+    file: str
+    function: str
+    line: int
+    kind: PointKind
+    text: str
+
+    @property
+    def name(self) -> str:
+        """Readable, and the same in releases whose text is the same."""
+        return f"{self.function}: {self.text} {self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is to be mutated.
+
+    ``functions``: by name, an empty text for the whole function, or a regular expression: of a function that does more,
+    only the conditions and statements that match, and what stands inside them.  ``equivalent``: by a point's name, why
+    no guest can notice it.
+    """
+
+    files: tuple[str, ...]  # patterns, relative to the tree
+    functions: Mapping[str, str]
+    equivalent: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Edits:
+    """Insertions and replacements of one file, by byte offset."""
+
+    inserts: list[tuple[int, int, bytes]] = field(default_factory=list)
+
+    def around(self, node: Node, before: str, after: str) -> None:
+        """Put text around a node; nested nodes stay properly nested."""
+        size = node.end_byte - node.start_byte
+        self.inserts.append((node.start_byte, -size, before.encode()))
+        self.inserts.append((node.end_byte, size - (1 << 30), after.encode()))
+
+    def applied(self, source: bytes) -> bytes:
+        """The source with all of them."""
+        parts, last = [], 0
+        for offset, _, text in sorted(self.inserts, key=lambda e: (e[0], e[1])):
+            parts += [source[last:offset], text]
+            last = offset
+        return b"".join([*parts, source[last:]])
+
+
+def load_targets(path: Path) -> Targets:
+    """The list of functions (kernels/mutate.toml).
+
+    :raise CatalogError: the file cannot be read, or has another shape.
+    """
+    try:
+        raw = tomllib.loads(path.read_text())
+        functions = {str(name): re.compile(only).pattern for name, only in raw["functions"].items()}
+        return Targets(tuple(map(str, raw["files"])), functions, dict(raw.get("equivalent", {})))
+    except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError, TypeError, re.error) as exc:
+        raise CatalogError(f"{path}: {exc!r}") from exc
+
+
+def apply(tree: Path, targets: Targets) -> tuple[Point, ...]:
+    """Mutate a source tree in place.
+
+    :raise BuildFailed: none of the functions is in this tree, or a file cannot be written.
+    """
+    points: list[Point] = []
+    try:
+        for path in sorted({p for pattern in targets.files for p in tree.glob(pattern)}):
+            changed, found = mutate(path.read_bytes(), str(path.relative_to(tree)), targets, FIRST + len(points))
+            if found:
+                path.unlink()  # hard links to the unmutated file stay as they are
+                path.write_bytes(b"#include <linux/kvm_apf_point.h>\n" + changed)
+                points += found
+        if not points:
+            raise BuildFailed("none of the functions to be mutated is in this tree")
+        (tree / HEADER).write_text(header(len(points)))
+        owner = tree / "virt/kvm/async_pf.c"
+        owner.write_bytes(owner.read_bytes() + definitions().encode())
+    except OSError as exc:
+        raise BuildFailed(f"{exc.filename}: {exc.strerror}: cannot be mutated") from exc
+    return tuple(points)
+
+
+def mutate(source: bytes, file: str, targets: Targets, first: int) -> tuple[bytes, tuple[Point, ...]]:
+    """The mutated text of one file, and its points, numbered from ``first``."""
+    edits = _Edits()
+    points: list[Point] = []
+    for function in _find(Parser(_C).parse(source).root_node, "function_definition"):
+        name = _name(function)
+        if name not in targets.functions:
+            continue
+        for spot in _Spots(function, targets.functions[name]).found():
+            number = first + len(points)
+            text = " ".join(_text(spot.node).split())
+            points.append(Point(number, file, name, spot.node.start_point.row + 1, spot.kind, text))
+            edits.around(spot.node, *_wrapping(spot, number))
+    return edits.applied(source), tuple(points)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    node: Node
+    kind: PointKind
+
+
+def _wrapping(spot: _Spot, number: int) -> tuple[str, str]:
+    match spot.kind:
+        case PointKind.NOT:
+            return f"(apf_point({number}) != !!(", "))"
+        case PointKind.NEVER:
+            return f"(!apf_point({number}) && (", "))"
+        case PointKind.IGNORED:
+            return f"(apf_point({number}) || (", "))"
+        case PointKind.SKIP:
+            return f"do {{ if (!apf_point({number})) {{ ", " } } while (0);"
+        case PointKind.NEIGHBOUR:
+            return "((", f") ^ apf_point({number}))"
+        case PointKind.ZERO:
+            return f"(apf_point({number}) ? 0 : (", "))"
+
+
+class _Spots:
+    """What can be mutated in one function."""
+
+    def __init__(self, function: Node, only: str) -> None:
+        self.function = function
+        self.only = re.compile(only) if only else None
+        declared = function.child_by_field_name("type")
+        self.returns = _text(declared) if declared is not None else ""
+        pointer = function.child_by_field_name("declarator")
+        self.returns_pointer = pointer is not None and pointer.type == "pointer_declarator"
+        self.pointers, self.booleans = _locals(function)
+
+    def found(self) -> Iterator[_Spot]:
+        """In the order of the source."""
+        spots = [s for s in self._all(self.function) if self._wanted(s.node)]
+        yield from sorted(spots, key=lambda s: (s.node.start_byte, -s.node.end_byte, s.kind))
+
+    def _wanted(self, node: Node) -> bool:
+        """Of a function that does more: the parts that match, and what is inside a part that matches."""
+        if self.only is None:
+            return True
+        part: Node | None = node
+        while part is not None and part.type not in ("case_statement", "compound_statement", "function_definition"):
+            head = part.child_by_field_name("condition") if part.type in ("if_statement", *_LOOPS) else part
+            if head is not None and self.only.search(_text(head)):
+                return True
+            part = part.parent
+        while part is not None and part.type != "function_definition":
+            if part.type == "case_statement":
+                value = part.child_by_field_name("value")
+                return value is not None and self.only.search(_text(value)) is not None
+            if part.type == "if_statement" and self.only.search(_text(part.child_by_field_name("condition"))):
+                return True
+            part = part.parent
+        return False
+
+    def _all(self, node: Node) -> Iterator[_Spot]:
+        match node.type:
+            case "if_statement":
+                yield from self._conditions(node.child_by_field_name("condition"))
+            case "while_statement" | "for_statement":
+                yield from self._loop(node.child_by_field_name("condition"))
+            case "do_statement" | "conditional_expression":
+                yield from self._conditions(node.child_by_field_name("condition"))
+            case "expression_statement":
+                yield from self._statement(node)
+            case "init_declarator":
+                yield from self._value(node.child_by_field_name("declarator"), node.child_by_field_name("value"))
+            case "return_statement":
+                yield from self._return(node)
+            case "call_expression":
+                yield from self._flags(node.child_by_field_name("arguments"))
+            case "binary_expression" if _operator(node) == "|":
+                operands = (node.child_by_field_name("left"), node.child_by_field_name("right"))
+                yield from (_Spot(o, PointKind.ZERO) for o in operands if o is not None and _CONSTANT.match(_text(o)))
+        for child in node.named_children:
+            yield from self._all(child)
+
+    def _conditions(self, node: Node | None) -> Iterator[_Spot]:
+        """Each operand of && and ||, negated; a bound of a comparison, one off."""
+        if node is None or _text(node) in ("true", "1", "(true)"):
+            return
+        inner = _operands(node)
+        if inner:
+            for operand in inner:
+                yield from self._conditions(operand)
+            return
+        bare = _bare(node)
+        if _callee(bare) == "IS_ENABLED":
+            return  # decided when the kernel is configured
+        yield _Spot(node, PointKind.NOT)
+        if bare.type == "binary_expression" and _operator(bare) in (">=", "<", ">", "<="):
+            right = bare.child_by_field_name("right")
+            if right is not None:
+                yield _Spot(right, PointKind.NEIGHBOUR)
+
+    def _loop(self, condition: Node | None) -> Iterator[_Spot]:
+        """Negating a loop's condition walks off the end of a list; what is asked is whether the loop is needed."""
+        if condition is None or _text(condition) in ("true", "1", "(true)"):
+            return
+        bare = _bare(condition)
+        yield _Spot(bare, PointKind.NEVER)
+        if bare.type == "binary_expression" and _operator(bare) == "&&":
+            right = bare.child_by_field_name("right")
+            if right is not None:
+                yield _Spot(right, PointKind.IGNORED)
+
+    def _statement(self, node: Node) -> Iterator[_Spot]:
+        expression = node.named_children[0] if node.named_children else None
+        if expression is None:
+            return
+        if expression.type == "assignment_expression":
+            left, right = expression.child_by_field_name("left"), expression.child_by_field_name("right")
+            if left is None or right is None:
+                return
+            if "->" in _text(left):
+                yield _Spot(node, PointKind.SKIP)
+            if "->" not in _text(left) or _text(right) in ("true", "false"):
+                yield from self._value(left, right)
+        elif _NO_EFFECT.match(_text(expression)):
+            return
+        elif expression.type in ("call_expression", "update_expression"):
+            yield _Spot(node, PointKind.SKIP)
+
+    def _value(self, left: Node | None, right: Node | None) -> Iterator[_Spot]:
+        """A value that goes into a variable of the function, or a truth value."""
+        if left is None or right is None or right.type == "initializer_list":
+            return
+        name = _text(left)
+        if name in self.pointers or left.type in ("pointer_declarator", "array_declarator"):
+            return
+        if _text(right) in ("true", "false") or name in self.booleans:
+            yield _Spot(right, PointKind.NOT)
+        elif _callee(right) not in _NO_VALUE and _text(right) != "NULL":
+            yield _Spot(right, PointKind.NEIGHBOUR)
+
+    def _return(self, node: Node) -> Iterator[_Spot]:
+        if not node.named_children or self.returns_pointer:
+            return
+        value = node.named_children[0]
+        if _text(value).startswith("-E"):
+            yield _Spot(value, PointKind.ZERO)
+        elif self.returns == "bool":
+            yield _Spot(value, PointKind.NOT)
+        else:
+            yield _Spot(value, PointKind.NEIGHBOUR)
+
+    def _flags(self, arguments: Node | None) -> Iterator[_Spot]:
+        """Flags given to functions, such as FOLL_WRITE."""
+        if arguments is not None:
+            yield from (_Spot(a, PointKind.ZERO) for a in arguments.named_children if _FLAG.match(_text(a)))
+
+
+def _operands(node: Node) -> list[Node]:
+    """What a condition is put together from; empty for one that is not."""
+    bare = _bare(node)
+    parts: list[Node | None]
+    match bare.type:
+        case "binary_expression" if _operator(bare) in ("&&", "||"):
+            parts = [bare.child_by_field_name("left"), bare.child_by_field_name("right")]
+        case "unary_expression" if _operator(bare) == "!":
+            inner = bare.child_by_field_name("argument")
+            parts = [*_operands(inner)] if inner is not None else []
+        case "call_expression" if _callee(bare) in _TRANSPARENT:
+            arguments = bare.child_by_field_name("arguments")
+            parts = [*arguments.named_children] if arguments is not None else []
+        case "conditional_expression":
+            parts = [bare.child_by_field_name("consequence"), bare.child_by_field_name("alternative")]
+        case _:
+            parts = []
+    return [p for p in parts if p is not None]
+
+
+def _bare(node: Node) -> Node:
+    """Without the parentheses around it."""
+    while node.type == "parenthesized_expression" and node.named_children:
+        node = node.named_children[0]
+    return node
+
+
+def _locals(function: Node) -> tuple[frozenset[str], frozenset[str]]:
+    """(pointers, truth values) among the function's parameters and variables."""
+    pointers, booleans = set(), set()
+    for declaration in (*_find(function, "declaration"), *_find(function, "parameter_declaration")):
+        kind = declaration.child_by_field_name("type")
+        for part in declaration.children_by_field_name("declarator"):
+            inner = part.child_by_field_name("declarator") if part.type == "init_declarator" else part
+            if inner is None:
+                continue
+            if inner.type == "pointer_declarator":
+                pointers.add(_text(inner).lstrip("* "))
+            elif kind is not None and _text(kind) == "bool":
+                booleans.add(_text(inner))
+    return frozenset(pointers), frozenset(booleans)
+
+
+def _find(node: Node, kind: str) -> Iterator[Node]:
+    if node.type == kind:
+        yield node
+    for child in node.named_children:
+        yield from _find(child, kind)
+
+
+def _name(function: Node) -> str:
+    declarator = function.child_by_field_name("declarator")
+    while declarator is not None and declarator.type != "identifier":
+        declarator = declarator.child_by_field_name("declarator")
+    return _text(declarator) if declarator is not None else ""
+
+
+def _callee(node: Node) -> str:
+    called = node.child_by_field_name("function") if node.type == "call_expression" else None
+    return _text(called) if called is not None else ""
+
+
+def _operator(node: Node) -> str:
+    return _text(node.child_by_field_name("operator"))
+
+
+def _text(node: Node | None) -> str:
+    return (node.text or b"").decode(errors="replace") if node is not None else ""
+
+
+def to_json(points: Iterable[Point]) -> str:
+    """The list of points as a file."""
+    return json.dumps([asdict(p) for p in points], indent=1) + "\n"
+
+
+def from_json(text: str) -> tuple[Point, ...]:
+    """The inverse of to_json.
+
+    :raise CatalogError: no such list.
+    """
+    try:
+        return tuple(Point(**{**entry, "kind": PointKind(entry["kind"])}) for entry in json.loads(text))
+    except (ValueError, KeyError, TypeError) as exc:
+        raise CatalogError(f"{POINTS}: {exc!r}") from exc
+
+
+def header(points: int) -> str:
+    """The kernel header that a mutated file includes."""
+    return f"""/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef _LINUX_KVM_APF_POINT_H
+#define _LINUX_KVM_APF_POINT_H
+
+#include <linux/compiler.h>
+
+/* Mistakes on purpose, made by the test harness; the parameter kvm.apf_mutant selects one. */
+#define APF_FIRST_POINT {FIRST}
+#define APF_POINTS {points}
+
+extern unsigned int apf_mutant;
+extern unsigned char apf_point_reached[APF_POINTS];
+
+static __always_inline bool apf_point(unsigned int number)
+{{
+	WRITE_ONCE(apf_point_reached[number - APF_FIRST_POINT], 1);
+	return READ_ONCE(apf_mutant) == number;
+}}
+
+#endif
+"""
+
+
+def definitions() -> str:
+    """What the owner of the parameters (virt/kvm/async_pf.c) defines: kvm.apf_mutant and kvm.apf_reached.
+
+    apf_reached reads as hexadecimal digits, four points each, lowest first; writing anything forgets them.
+    """
+    return """
+unsigned int apf_mutant;
+EXPORT_SYMBOL_GPL(apf_mutant);
+module_param(apf_mutant, uint, 0644);
+unsigned char apf_point_reached[APF_POINTS];
+EXPORT_SYMBOL_GPL(apf_point_reached);
+
+static int apf_reached_set(const char *value, const struct kernel_param *param)
+{
+	memset(apf_point_reached, 0, sizeof(apf_point_reached));
+	return 0;
+}
+
+static int apf_reached_get(char *buffer, const struct kernel_param *param)
+{
+	unsigned int digit, bit, n, value;
+
+	for (digit = 0; digit < (APF_POINTS + 3) / 4; digit++) {
+		value = 0;
+		for (bit = 0; bit < 4; bit++) {
+			n = digit * 4 + bit;
+			if (n < APF_POINTS && apf_point_reached[n])
+				value |= 1 << bit;
+		}
+		buffer[digit] = "0123456789abcdef"[value];
+	}
+	buffer[digit++] = '\\n';
+	buffer[digit] = 0;
+	return digit;
+}
+
+static const struct kernel_param_ops apf_reached_ops = {
+	.set = apf_reached_set,
+	.get = apf_reached_get,
+};
+module_param_cb(apf_reached, &apf_reached_ops, NULL, 0644);
+"""
+
+
+def reached(text: str) -> frozenset[int]:
+    """Numbers of the points that /sys/module/kvm/parameters/apf_reached names."""
+    return frozenset(
+        FIRST + 4 * place + bit
+        for place, digit in enumerate(text.strip())
+        for bit in range(4)
+        if int(digit, 16) >> bit & 1
+    )
