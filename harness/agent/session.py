@@ -147,7 +147,7 @@ class Session:
 
     @property
     def device_number(self) -> str | None:
-        """"major,minor" of the device that the pages are read from; None: there is none."""
+        """The number "major,minor" of the device that the pages are read from; None: there is none."""
         return swap_device.device_number(self.device.path) if self.device else None
 
     def _device_facts(self) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from harness.contract.structure import from_json, to_json
 from harness.contract.words import Access, Backing, GuestKind, HostWord, Op, PageStart, SwapKind
 
 __all__ = [
-    "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE", "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
+    "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
+    "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "Swap", "SwapKind", "TimedAction",
     "changed", "from_json", "replace_index", "to_json",
 ]  # fmt: skip
