@@ -66,6 +66,6 @@ def test_rules_without_evidence_are_named() -> None:
     files: Files = {name: data for name, data in load("S36").items() if name != "after.json"}
     verdict = judge_capture(files, model())
     assert verdict.status is Status.PASS
-    named = {rule for rule, _ in verdict.unchecked}
+    named = {unchecked.rule for unchecked in verdict.unchecked}
     assert {"D39", "D43"} <= named
     assert not {"D16", "D30"} & named
