@@ -14,7 +14,7 @@ from harness.artifacts.catalog import find_kernel
 from harness.cli.run import positive
 from harness.report.terminal import Screen
 from harness.results import Row
-from harness.run.bisect import State, revision_of, state_path, step
+from harness.run.bisect import BisectState, revision_of, state_path, step
 from harness.run.request import Request
 from harness.run.runner import run
 
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
             raise KeyboardInterrupt
         return result.rows
 
-    state = State.load(args.state or state_path(tree))
+    state = BisectState.load(args.state or state_path(tree))
     try:
         return int(step(state, revision, args.repeats, perform, screen.line))
     finally:

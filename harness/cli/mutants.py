@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.report.mutants_text import Line, mutants_table
+from harness.report.mutants_text import MutantLine, mutants_table
 from harness.report.terminal import Screen
 from harness.run.mutant_trials import KERNEL, Mutant, Trial, choose, load_mutants, run_mutants
 from harness.run.request import Request
@@ -74,9 +74,9 @@ def main(args: argparse.Namespace) -> int:
     return 0 if green and all(line.caught_by for line in lines) else 1
 
 
-def _line(mutant: Mutant, trials: Sequence[Trial]) -> Line:
+def _line(mutant: Mutant, trials: Sequence[Trial]) -> MutantLine:
     mine = [t for t in trials if t.mutant is not None and t.mutant.name == mutant.name]
-    return Line(
+    return MutantLine(
         name=mutant.name,
         number=mutant.number,
         about=mutant.about,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class MutantLine:
     """One mutant.  ``cells``: scenario -> verdict and rule; ``caught_by``: the rule of the first divergence."""
 
     name: str
@@ -19,7 +19,7 @@ class Line:
     caught_by: str
 
 
-def mutants_table(lines: Sequence[Line], control: Sequence[tuple[str, str]]) -> list[str]:
+def mutants_table(lines: Sequence[MutantLine], control: Sequence[tuple[str, str]]) -> list[str]:
     """Plain text: the unmutated kernel first, then a line per mutant; survivors are named at the end."""
     text = ["unmutated kernel: " + (", ".join(f"{s} {verdict}" for s, verdict in control) or "not run"), ""]
     width = max((len(line.name) for line in lines), default=6)

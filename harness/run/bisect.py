@@ -29,7 +29,7 @@ class Answer(IntEnum):
 
 
 @dataclass(slots=True)
-class State:
+class BisectState:
     """What is known of each revision: the verdicts so far, or why it was skipped."""
 
     path: Path
@@ -37,13 +37,13 @@ class State:
     skipped: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def load(path: Path) -> State:
+    def load(path: Path) -> BisectState:
         """:raise UsageError: the file is not a state file."""
         if not path.exists():
-            return State(path)
+            return BisectState(path)
         try:
             raw = json.loads(path.read_text())
-            return State(path, {k: list(v) for k, v in raw["verdicts"].items()}, dict(raw["skipped"]))
+            return BisectState(path, {k: list(v) for k, v in raw["verdicts"].items()}, dict(raw["skipped"]))
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise UsageError(
                 f"{path} is not the state of a bisection: {exc!r}", hint="remove it to start anew"
@@ -81,7 +81,7 @@ def state_path(tree: Path) -> Path:
 
 
 def step(
-    state: State,
+    state: BisectState,
     revision: str,
     repeats: int,
     perform: Callable[[], Sequence[Row]],
@@ -118,7 +118,7 @@ def step(
         state.save()
 
 
-def _skip(state: State, revision: str, exc: ApfError, tell: Callable[[str], None]) -> Answer:
+def _skip(state: BisectState, revision: str, exc: ApfError, tell: Callable[[str], None]) -> Answer:
     state.skipped[revision] = exc.message.splitlines()[0]
     state.save()
     tell(f"{revision[:12]}: skip: {exc}")

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from harness.errors import UsageError
 from harness.hosts.deadline import Deadline
@@ -52,7 +52,7 @@ def room() -> int:
 
 
 def hosts_wanted(jobs: Sequence[Job], request: Request) -> int:
-    """How many hosts at once are worth their while; 1: no crew is needed."""
+    """How many hosts at once are worth their while; 1: no pool is needed."""
     if request.host != "virtual":
         return 1
     counts: dict[str, int] = {}
@@ -61,28 +61,86 @@ def hosts_wanted(jobs: Sequence[Job], request: Request) -> int:
     return min(request.hosts or room(), sum(-(-n // (_WORTH_A_HOST + 1)) for n in counts.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerProgress:
+    """A worker tells what it does; ``done``: 0.0 to 1.0 where it is known."""
+
+    scope: str
+    what: str
+    done: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """A line for people."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The kernel's setup is there."""
+
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class WantsJob:
+    """The worker asks for its next job; it gets a Job, or None when there is none left."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """A verdict."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class BadRequest:
+    """The request cannot be carried out as written: the whole run ends with this."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetupFailed:
+    """No job of this kernel can be performed."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnds:
+    """The last message of a worker that ends in order."""
+
+
+Message = WorkerProgress | WorkerLine | WorkerReady | WantsJob | JobDone | BadRequest | SetupFailed | WorkerEnds
+
+
 @dataclass(slots=True)
-class _Lane:
-    """One kernel: what is to be done on it.  ``ready``: its bench has been built."""
+class KernelQueue:
+    """One kernel: what is to be done on it.  ``ready``: its setup is there."""
 
     kernel: str
     jobs: tuple[Job, ...]
-    queue: deque[Job]
+    waiting: deque[Job]
     ready: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class _Member:
-    """One worker process.  ``doing``: the job that it has."""
+class WorkerProcess:
+    """One worker process.  ``doing``: the job that it has; ``ended``: it has sent its last message."""
 
-    lane: _Lane
+    queue: KernelQueue
     process: BaseProcess
     pipe: Connection[Any, Any]
     doing: Job | None = None
-    said_bye: bool = field(default=False)
+    ended: bool = field(default=False)
 
 
-class Crew:
+class WorkerPool:
     """Performs jobs on at most ``hosts`` hosts at once; rows() hands out verdicts as they come."""
 
     def __init__(
@@ -94,8 +152,8 @@ class Crew:
         self._hosts = hosts
         kernels = dict.fromkeys(job.key.kernel for job in jobs)
         own = {kernel: tuple(job for job in jobs if job.key.kernel == kernel) for kernel in kernels}
-        self._lanes = [_Lane(kernel, mine, deque(mine)) for kernel, mine in own.items()]
-        self._members: list[_Member] = []
+        self._queues = [KernelQueue(kernel, mine, deque(mine)) for kernel, mine in own.items()]
+        self._members: list[WorkerProcess] = []
         self.facts: dict[str, str] = {}
 
     def rows(self) -> Generator[Row, None, None]:
@@ -104,109 +162,113 @@ class Crew:
         :raise UsageError: a worker met one.
         """
         try:
-            while self._hire():
+            while self._start():
                 for ready in wait([m.pipe for m in self._members] + [m.process.sentinel for m in self._members]):
                     member = next((m for m in self._members if ready in (m.pipe, m.process.sentinel)), None)
                     if member is not None:
-                        yield from self._hear(member)
+                        yield from self._receive(member)
         finally:
-            self._dismiss()
+            self._stop()
 
-    def last_words(self) -> Iterator[Row]:
-        """Verdicts that were on their way when the crew was dismissed."""
+    def drain(self) -> Iterator[Row]:
+        """Verdicts that were on their way when the workers were stopped."""
         for member in self._members:
             with contextlib.suppress(EOFError, OSError):
                 while member.pipe.poll():
-                    kind, *words = member.pipe.recv()
-                    if kind == "row":
-                        yield words[0]
+                    message = member.pipe.recv()
+                    if isinstance(message, JobDone):
+                        yield message.row
             member.pipe.close()
         self._members.clear()
 
-    def _hire(self) -> bool:
+    def _start(self) -> bool:
         """Start what workers there are jobs and room for; False when nothing is left to do."""
         while len(self._members) < self._hosts:
-            lane = self._neediest()
-            if lane is None:
+            queue = self._most_needed()
+            if queue is None:
                 break
             ours, theirs = _FORK.Pipe()
             process = _FORK.Process(
-                target=_work, args=(theirs, os.getpid(), lane.kernel, lane.jobs, self._request, self._folder)
+                target=_work, args=(theirs, os.getpid(), queue.kernel, queue.jobs, self._request, self._folder)
             )
             process.start()
             theirs.close()
-            self._members.append(_Member(lane, process, ours))
+            self._members.append(WorkerProcess(queue, process, ours))
         return bool(self._members)
 
-    def _neediest(self) -> _Lane | None:
-        """A lane that nobody works on; else the one with most to do for each host, if that is much."""
-        at_work = {lane.kernel: sum(m.lane is lane for m in self._members) for lane in self._lanes}
-        waiting = [lane for lane in self._lanes if lane.queue]
-        for lane in waiting:
-            if not at_work[lane.kernel]:
-                return lane
-        most = max((lane for lane in waiting if lane.ready), key=lambda la: len(la.queue), default=None)
-        return most if most is not None and len(most.queue) >= _WORTH_A_HOST * at_work[most.kernel] else None
+    def _most_needed(self) -> KernelQueue | None:
+        """A queue that nobody works on; else the one with most to do for each host, if that is much."""
+        at_work = {queue.kernel: sum(m.queue is queue for m in self._members) for queue in self._queues}
+        open_ = [queue for queue in self._queues if queue.waiting]
+        for queue in open_:
+            if not at_work[queue.kernel]:
+                return queue
+        most = max((queue for queue in open_ if queue.ready), key=lambda q: len(q.waiting), default=None)
+        return most if most is not None and len(most.waiting) >= _WORTH_A_HOST * at_work[most.kernel] else None
 
-    def _hear(self, member: _Member) -> Iterator[Row]:
+    def _receive(self, member: WorkerProcess) -> Iterator[Row]:
         over = False
         while not over and member.pipe.poll():
             try:
-                kind, *words = member.pipe.recv()
+                message: Message = member.pipe.recv()
             except (EOFError, OSError):
                 over = True
             else:
-                yield from self._handle(member, kind, words)
+                yield from self._handle(member, message)
         if over or (not member.process.is_alive() and not member.pipe.poll()):
             member.process.join()
             self._members.remove(member)
             member.pipe.close()
-            if not member.said_bye:
-                yield from self._bury(member)
+            if not member.ended:
+                yield from self._lost(member)
 
-    def _handle(self, member: _Member, kind: str, words: list[Any]) -> Iterator[Row]:
-        match kind:
-            case "progress":
-                scope, what, done = words
+    def _handle(self, member: WorkerProcess, message: Message) -> Iterator[Row]:
+        match message:
+            case WorkerProgress(scope, what, done):
                 self._observer.scope(scope)
                 self._observer.progress(what, done)
-            case "line":
-                self._observer.line(words[0])
-            case "facts":
-                member.lane.ready = True
-                self.facts.update(words[0])
-            case "next":
-                member.doing = member.lane.queue.popleft() if member.lane.queue else None
+            case WorkerLine(text):
+                self._observer.line(text)
+            case WorkerReady(facts):
+                member.queue.ready = True
+                self.facts.update(facts)
+            case WantsJob():
+                member.doing = member.queue.waiting.popleft() if member.queue.waiting else None
                 with contextlib.suppress(OSError):  # it died meanwhile, which is found out next
                     member.pipe.send(member.doing)
-            case "row":
+            case JobDone(row):
                 member.doing = None
-                yield words[0]
-            case "usage":
-                raise UsageError(words[0], hint=words[1])
-            case "no-bench":
-                yield from self._give_up(member.lane, words[0])
-            case "bye":
-                member.said_bye = True
+                yield row
+            case BadRequest(text, hint):
+                raise UsageError(text, hint=hint)
+            case SetupFailed(failure):
+                yield from self._give_up(member.queue, failure)
+            case WorkerEnds():
+                member.ended = True
+            case _:
+                assert_never(message)
 
-    def _give_up(self, lane: _Lane, failure: Failure) -> Iterator[Row]:
+    def _give_up(self, queue: KernelQueue, failure: Failure) -> Iterator[Row]:
         """Everything that waits for this kernel gets this verdict."""
-        while lane.queue:
-            job = lane.queue.popleft()
+        while queue.waiting:
+            job = queue.waiting.popleft()
             yield job.row(failure.verdict(job.scenario.id))
 
-    def _bury(self, member: _Member) -> Iterator[Row]:
-        """A worker that died without a word: its job has no other verdict, and without one nobody else need try."""
+    def _lost(self, member: WorkerProcess) -> Iterator[Row]:
+        """The worker exited without its last message.
+
+        Its current job gets ERROR; if it had none and no other worker serves this kernel, all queued jobs do.
+        """
         code = member.process.exitcode or 0
         reason = f"the worker process was killed by {signal.Signals(-code).name}" if code < 0 else (
             f"the worker process ended with code {code}")  # fmt: skip
         if member.doing is not None:
             lost = Failure(Status.ERROR, Stage.PERFORM, reason)
             yield member.doing.row(lost.verdict(member.doing.scenario.id))
-        elif not any(m.lane is member.lane for m in self._members):
-            yield from self._give_up(member.lane, Failure(Status.ERROR, Stage.SETUP, reason))
+        elif not any(m.queue is member.queue for m in self._members):
+            yield from self._give_up(member.queue, Failure(Status.ERROR, Stage.SETUP, reason))
 
-    def _dismiss(self) -> None:
+    def _stop(self) -> None:
         """SIGTERM, time for a tidy end, then SIGKILL.
 
         SIGTERM again and again: Python swallows the exception of a handler that strikes inside a destructor.
@@ -224,7 +286,7 @@ class Crew:
                 alive.append(alive.pop(0))
 
 
-class _Wire:
+class PipeObserver:
     """An observer at the other end of a pipe."""
 
     def __init__(self, pipe: Connection[Any, Any]) -> None:
@@ -235,13 +297,13 @@ class _Wire:
         self._scope = prefix
 
     def progress(self, what: str, done: float | None = None) -> None:
-        self._pipe.send(("progress", self._scope, what, done))
+        self._pipe.send(WorkerProgress(self._scope, what, done))
 
     def line(self, text: str = "") -> None:
-        self._pipe.send(("line", text))
+        self._pipe.send(WorkerLine(text))
 
     def verdict(self, row: Row) -> None:
-        self._pipe.send(("row", row))
+        self._pipe.send(JobDone(row))
 
 
 def _work(
@@ -253,22 +315,22 @@ def _work(
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         return
-    wire = _Wire(pipe)
+    observer = PipeObserver(pipe)
     try:
         try:
-            with start_worker(kernel, jobs, request, folder, wire) as worker:
-                pipe.send(("facts", worker.facts))
+            with start_worker(kernel, jobs, request, folder, observer) as worker:
+                pipe.send(WorkerReady(worker.facts))
                 while True:
-                    pipe.send(("next",))
+                    pipe.send(WantsJob())
                     job = pipe.recv()
                     if job is None:
                         break
-                    wire.verdict(worker.perform(job))
+                    observer.verdict(worker.perform(job))
         except UsageError as exc:
-            pipe.send(("usage", exc.message, exc.hint))
+            pipe.send(BadRequest(exc.message, exc.hint))
         except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
-            pipe.send(("no-bench", failure_of(exc, Stage.SETUP)))
-        pipe.send(("bye",))
+            pipe.send(SetupFailed(failure_of(exc, Stage.SETUP)))
+        pipe.send(WorkerEnds())
     except KeyboardInterrupt:
         pass
 

@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.judge.verdict_types import Stage
 from harness.results import Row, RunResult
 from harness.run.error_status import failure_of
-from harness.run.pool import Crew, hosts_wanted
+from harness.run.pool import WorkerPool, hosts_wanted
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.scenario_sources import default_scenarios, read_scenarios
@@ -84,15 +84,15 @@ class _Run:
 
     def _together(self, hosts: int) -> None:
         """Several hosts at once, each in a process of its own."""
-        crew = Crew(self._jobs, self._request, self._folder, self._observer, hosts)
+        pool = WorkerPool(self._jobs, self._request, self._folder, self._observer, hosts)
         try:
-            with contextlib.closing(crew.rows()) as rows:
+            with contextlib.closing(pool.rows()) as rows:
                 for row in rows:
                     self._add(row)
         finally:
-            for row in crew.last_words():
+            for row in pool.drain():
                 self._add(row)
-            self._result = replace(self._result, facts={**self._result.facts, **crew.facts})
+            self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
 
     def _alone(self, kernel: str, jobs: Sequence[Job]) -> None:
         """All jobs of one kernel.  When its host cannot even be built, each of them gets that as its verdict."""

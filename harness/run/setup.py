@@ -35,6 +35,7 @@ from harness.hosts.virtual.virtual_host import CMDLINE, Keys, start_virtual_host
 from harness.hosts.virtual.vm import HostMachine, find_qemu
 from harness.model.kernels import Variant
 from harness.progress import Progress
+from harness.run.described import require_model, require_model_of_built
 from harness.run.judge_folder import end_status
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
@@ -60,6 +61,7 @@ def find_variants(request: Request) -> dict[str, str]:
     """The variant of each kernel of the request, by the name that was given; builds nothing.
 
     :raise CatalogError: a kernel does not exist.
+    :raise ModelError: what a kernel does is not described.
     :raise UsageError: the kind of host cannot be had.
     """
     if request.host == "ssh":
@@ -67,6 +69,8 @@ def find_variants(request: Request) -> dict[str, str]:
     if request.host == "local":
         return {LOCAL: "nowait"}
     find_qemu()
+    for name in request.kernels:
+        require_model(request.kernel(name))
     return {name: request.kernel(name).variant for name in request.kernels}
 
 
@@ -82,6 +86,7 @@ def find_setup(
         guest = built_kernel.kernel(store, _LOCAL_GUEST_KERNEL, observer.progress) if linux else None
         return _local(store, guest, request)
     kernel = built_kernel.kernel(store, request.kernel(name), observer.progress)
+    require_model_of_built(name, kernel.variant, kernel.version or kernel.release)
     machine, keys = _machine(store, kernel, observer.progress)
     payload = _payload(store, kernel if linux else None)
     with store.lock("accel"):

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from harness.report.mutants_text import Line, mutants_table
+from harness.report.mutants_text import MutantLine, mutants_table
 
-CAUGHT = Line("LOST", 5, "drops one", "R10", (("S23", "PASS"), ("S60", "FAIL (D05)")), "D05")
-SURVIVED = Line("QUIET", 6, "does nothing that shows", "slip", (("S23", "PASS"),), "")
+CAUGHT = MutantLine("LOST", 5, "drops one", "R10", (("S23", "PASS"), ("S60", "FAIL (D05)")), "D05")
+SURVIVED = MutantLine("QUIET", 6, "does nothing that shows", "slip", (("S23", "PASS"),), "")
 
 
 def test_all_caught() -> None:

@@ -19,7 +19,7 @@ import pytest
 from harness.errors import BuildFailed, UsageError
 from harness.judge.verdict_types import Stage
 from harness.results import Key, Row
-from harness.run.bisect import Answer, State, revision_of, state_path, step
+from harness.run.bisect import Answer, BisectState, revision_of, state_path, step
 from harness.status import Status
 from tests.unit.artifacts.faketree import FRAGMENT, make_tree
 from tests.unit.rows import row_of
@@ -33,7 +33,7 @@ from harness.progress import silent
 from harness.artifacts.store import Store
 from harness.status import Status
 from harness.results import Key, Row
-from harness.run.bisect import State, revision_of, state_path, step
+from harness.run.bisect import BisectState, revision_of, state_path, step
 from harness.judge.verdict_types import Verdict
 
 tree, work = Path(sys.argv[1]), Path(sys.argv[2])
@@ -50,7 +50,7 @@ def perform():
     lost = b"lost wake-up" in (folder / "bzImage").read_bytes()
     return [Row(Key("S23", "bisected"), Verdict(scenario="S23", status=Status.FAIL if lost else Status.PASS))]
 
-sys.exit(int(step(State.load(state_path(tree)), revision_of(tree), int(sys.argv[3]), perform, print)))
+sys.exit(int(step(BisectState.load(state_path(tree)), revision_of(tree), int(sys.argv[3]), perform, print)))
 """
 
 
@@ -170,18 +170,18 @@ def rounds(*words: Status | Exception) -> Callable[[], Sequence[Row]]:
 )
 def test_answers(words: list[Status | Exception], repeats: int, answer: Answer, tmp_path: Path) -> None:
     told: list[str] = []
-    state = State(tmp_path / "state.json")
+    state = BisectState(tmp_path / "state.json")
     assert step(state, "c" * 40, repeats, rounds(*words), told.append) is answer
     assert answer.name.lower() in told[-1]
     # Asked again it answers from the file, without performing anything.
-    assert step(State.load(state.path), "c" * 40, repeats, rounds(), told.append) is answer
+    assert step(BisectState.load(state.path), "c" * 40, repeats, rounds(), told.append) is answer
 
 
 def test_a_kernel_that_does_not_boot_is_skipped(tmp_path: Path) -> None:
     def perform() -> Sequence[Row]:
         return [row_of(Key("S23", "bisected"), Status.FAIL, "panic on the host: x", stage=Stage.BOOT)]
 
-    assert step(State(tmp_path / "s"), "c" * 40, 1, perform, print) is Answer.SKIP
+    assert step(BisectState(tmp_path / "s"), "c" * 40, 1, perform, print) is Answer.SKIP
 
 
 def test_a_kernel_that_boots_sometimes_is_not_bad_for_that(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_kernel_that_boots_sometimes_is_not_bad_for_that(tmp_path: Path) -> No
         dead = row_of(Key("S23", "bisected"), Status.FAIL, "panic on the host: x", stage=Stage.BOOT)
         return [dead, row_of(Key("S29", "bisected"), Status.PASS)]
 
-    state = State(tmp_path / "s")
+    state = BisectState(tmp_path / "s")
     assert step(state, "c" * 40, 1, perform, print) is Answer.SKIP
     assert state.verdicts["c" * 40] == ["INCONCLUSIVE"] * 3
 
@@ -197,7 +197,7 @@ def test_a_kernel_that_boots_sometimes_is_not_bad_for_that(tmp_path: Path) -> No
 def test_a_state_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "s").write_text('{"verdicts": 7}')
     with pytest.raises(UsageError, match="not the state of a bisection"):
-        State.load(tmp_path / "s")
+        BisectState.load(tmp_path / "s")
 
 
 def test_no_git_tree(tmp_path: Path) -> None:
