@@ -12,7 +12,7 @@ from harness.model.readahead import ReadaheadState
 from harness.model.walk.page_states import BACKING_NAMES, STATES, page_in_state
 from harness.model.walk.steps import Environment
 from harness.model.walk.walk_diff import Question, VcpuState, compare
-from harness.report.explain_text import as_json, parting_json, parting_text, walk_text
+from harness.report.explain_text import as_json, diff_json, diff_text, walk_text
 
 _FLAGS = {
     "synchronous": "the swap device is SWP_SYNCHRONOUS_IO (zram, brd, pmem)",
@@ -78,15 +78,15 @@ def run(args: argparse.Namespace) -> int:
     question, words = _question(args)
     if args.compare:
         first, second = (_kernel(name) for name in args.compare)
-        parting = compare(question.ask(first), question.ask(second))
+        diff = compare(question.ask(first), question.ask(second))
         if args.json:
-            print(json.dumps(parting_json(first, second, parting), indent=2))
+            print(json.dumps(diff_json(first, second, diff), indent=2))
         else:
-            print(parting_text(words, first, second, parting))
+            print(diff_text(words, first, second, diff))
         return 0
     kernel = _kernel(args.kernel)
-    story = question.ask(kernel)
-    print(json.dumps(as_json(kernel, story), indent=2) if args.json else walk_text(words, kernel, story))
+    walk = question.ask(kernel)
+    print(json.dumps(as_json(kernel, walk), indent=2) if args.json else walk_text(words, kernel, walk))
     return 0
 
 

@@ -13,7 +13,7 @@ from harness.evidence.guestlog import GuestLog
 from harness.judge.match_linux import hyp_rows
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import MSR_ASYNC_PF_EN, Kind
-from harness.model.protocol.rules import Context, FaultState, InitialVcpu, PageAfter
+from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
@@ -22,7 +22,7 @@ _KERNEL_HALF = 1 << 63
 _MEMORY = {Backing.ANON: "anon", Backing.MEMFD: "shmem", Backing.FILE: "file"}
 
 
-def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
+def context_of(evidence: Evidence, prediction: Prediction | None) -> RuleContext:
     """Fields that the evidence does not give stay None, so that their rules are listed as not checked."""
     plan, facts = evidence.plan, evidence.facts
     vcpus = range(plan.guest.vcpus)
@@ -34,7 +34,7 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> Context:
     majors = prediction.totals.get("MAJ_V") if prediction else None
     log = evidence.guest
     private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
-    return Context(
+    return RuleContext(
         faults=_faults(plan) if probe else None,
         kernel_rip=None if probe else _KERNEL_HALF,
         lapic_in_kernel=plan.guest.irqchip != "off",

@@ -81,7 +81,7 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     unproved = next(problems(plan, evidence.precondition), "")
     if unproved:
         return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"precondition: {unproved}")
-    prediction = predict(plan, kernel, evidence.precondition or None)
+    prediction = predict(plan, kernel, evidence.precondition)
     checked = check(evidence, kernel, prediction)
     if evidence.lost:
         return _cut(evidence, kernel, prediction, checked)

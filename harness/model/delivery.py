@@ -208,21 +208,12 @@ def kvm_setup_async_pf(v: ApfState, gpa: int, *, write: bool, item: int = -1) ->
     return Setup.HALT, work
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What the end of async_pf_execute asks of the vCPU: a kick out of guest mode; a wake-up comes always."""
-
-    kick: bool
-
-
-def complete(v: ApfState, work: Work) -> Completion:
+def complete(v: ApfState, work: Work) -> None:
     """The tail of async_pf.c:async_pf_execute: append to done, request APF_READY if done was empty."""
-    first = not v.done
+    if not v.done:
+        v.req_ready = True
     work.state = WorkState.DONE
     v.done.append(work)
-    if first:
-        v.req_ready = True
-    return Completion(kick=first and not v.pageready_pending)
 
 
 def kvm_arch_can_dequeue_async_page_present(v: ApfState) -> bool:

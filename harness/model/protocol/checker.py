@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The protocol checker: one automaton per vCPU, fed with the events of a merged trace, says which rule breaks where.
 
-    checker = Checker(find_kernel("nowait-6.1"), vcpus=2, context=Context(pf_guest=12))
+    checker = Checker(find_kernel("nowait-6.1"), vcpus=2, context=RuleContext(pf_guest=12))
     for event in events:
         for violation in checker.feed(event):
             ...
@@ -14,7 +14,7 @@ Memory depends on the number of vCPUs and of works in flight, not on the length 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from harness.errors import ModelError
 from harness.model.delivery import EN_RESERVED, kvm_pv_async_pf_enabled
@@ -23,12 +23,12 @@ from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Obligation, Unchecked, Violation
 from harness.model.protocol.entry_rules import judge_entry
 from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNTED, Pages
-from harness.model.protocol.rules import RULES, Context, InitialVcpu, Rule
+from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
 from harness.model.protocol.total_rules import check_totals
-from harness.model.protocol.vcpu_rules import Shared, Vcpu
+from harness.model.protocol.vcpu_rules import SeenVcpu, Shared, WakeAll
 from harness.model.protocol.work_rules import Ledger
 
-__all__ = ["ALL_KINDS", "Checker", "Context", "Counts", "InitialVcpu", "Obligation", "Unchecked", "Violation"]
+__all__ = ["ALL_KINDS", "Checker", "Counts", "InitialVcpu", "Obligation", "RuleContext", "Unchecked", "Violation"]
 
 ALL_KINDS = frozenset(Kind)
 MSR_IA32_APICBASE = 0x1B
@@ -62,27 +62,27 @@ class Checker:
         first_id: int | None = None,
         initial: Sequence[InitialVcpu] | None = None,
         vcpu_ids: Sequence[int] | None = None,
-        context: Context | None = None,
+        context: RuleContext | None = None,
         recorded: frozenset[Kind] = ALL_KINDS,
     ) -> None:
         if vcpus < 1 or (initial is not None and len(initial) != vcpus) or (vcpu_ids and len(vcpu_ids) != vcpus):
             raise ModelError(f"{vcpus} vCPUs, but initial states or ids for another number of them")
         self.kernel = kernel
-        self.context = context or Context()
+        self.context = context or RuleContext()
         self.recorded = recorded
         self._found: list[Violation] = []
         self._done = 0
         self._pages = Pages(kernel, self.context, recorded, self._found.append)
         self._seen = self._pages.seen
         self._ledger = Ledger()
-        self._vcpus: list[Vcpu] = []
+        self._vcpus: list[SeenVcpu] = []
         self._shared = Shared(kernel, self.context, recorded, self._ledger, self._found, self._pages, self._vcpus)
         last = None if first_id is None else first_id - 1
         same = InitialVcpu(en=en, int_vec=int_vec, last_id=last, live=None if last is None and en != 0 else ())
         for index in range(vcpus):
             vcpu_id = vcpu_ids[index] if vcpu_ids else index
-            self._vcpus.append(Vcpu(index, vcpu_id, self._shared, initial[index] if initial else same))
-        self._vcpus.append(Vcpu(-1, -1, self._shared, same))  # threads that are no vCPU's
+            self._vcpus.append(SeenVcpu(index, vcpu_id, self._shared, initial[index] if initial else same))
+        self._vcpus.append(SeenVcpu(-1, -1, self._shared, same))  # threads that are no vCPU's
         self._handlers = self._table()
 
     # --- feeding
@@ -104,12 +104,7 @@ class Checker:
             return found
         return _NONE
 
-    def feed_all(self, events: Iterable[Event]) -> Iterator[Violation]:
-        """Feed many, lazily."""
-        for event in events:
-            yield from self.feed(event)
-
-    def finish(self, context: Context | None = None) -> list[Violation | Obligation]:
+    def finish(self, context: RuleContext | None = None) -> list[Violation | Obligation]:
         """The trace ended: rules about totals, and what is still owed.
 
         :param context: replaces the constructor's for the totals (counters are read last).
@@ -195,6 +190,7 @@ class Checker:
         pass
 
     def _entry(self, event: Event) -> None:
+        """kvm_entry: judges what has gathered since the last one (entry_rules: D11, D13, D15, D18, D22 to D25, D39)."""
         vcpu = self._vcpus[event.vcpu]
         if vcpu.busy:
             judge_entry(vcpu, event)
@@ -206,6 +202,7 @@ class Checker:
         vcpu.started = True
 
     def _pf(self, event: Event) -> None:
+        """kvm_page_fault: D29; what is read and counted from here on belongs to it (D30, D31)."""
         vcpu = self._vcpus[event.vcpu]
         vcpu.counts.pf += 1
         vcpu.pf = event
@@ -214,6 +211,7 @@ class Checker:
             self._pages.fault(event, event.vcpu)
 
     def _completed(self, event: Event) -> None:
+        """kvm_async_pf_completed: D02, and by the ledger D10, D12, D27."""
         self._done += 1
         self._shared.seq += 1
         if not event.worker or event.vcpu >= 0:
@@ -223,23 +221,28 @@ class Checker:
         self._found += self._ledger.done(event, self._shared.seq)
 
     def _accepted(self, event: Event) -> None:
+        """kvm_apic_accept_irq: ends a halt (D24); D15, D17, D42."""
         if event.vcpu >= 0:
             vcpu = self._vcpus[event.vcpu]
             vcpu.woken = True
             vcpu.accepted(event)
 
     def _awake(self, event: Event) -> None:
+        """kvm_inj_virq, or an exception other than #PF: ends a halt (D24)."""
         self._vcpus[event.vcpu].woken = True
 
     def _out(self, event: Event) -> None:
+        """sched_switch away from the vCPU thread: in state S it sleeps, as a halt does (D13, D24, D25)."""
         if event.value == _SLEEPS:
             self._vcpus[event.vcpu].slept = True
 
     def _user_exit(self, event: Event) -> None:
+        """kvm_userspace_exit: KVM_RUN returned, which ends a halt (D24)."""
         vcpu = self._vcpus[event.vcpu]
         vcpu.left = vcpu.woken = True
 
     def _wakeup(self, event: Event) -> None:
+        """kvm_vcpu_wakeup: D25."""
         vcpu = self._vcpus[event.vcpu]
         vcpu.wakeups += 1
         halted = (vcpu.fresh is not None and vcpu.inj is None) or vcpu.rep is not None
@@ -248,19 +251,23 @@ class Checker:
             vcpu.say("D25", event, "kvm_vcpu_wakeup for the halt of a missing page", cause)
 
     def _bio(self, event: Event) -> None:
+        """block_bio_queue of a read from a device that pages are read from: D30."""
         devices = self.context.read_devices
         if event.flag and devices is not None and event.dev in devices:
             self._vcpus[event.vcpu].bio = event
             self._pages.read(event)
 
     def _mm_fault_ret(self, event: Event) -> None:
+        """handle_mm_fault returned: a major fault that was counted (D31)."""
         if event.value & VM_FAULT_MAJOR and not event.value & VM_FAULT_NOT_COUNTED:
             self._vcpus[event.vcpu].major = event
 
     def _clear(self, event: Event) -> None:
+        """kvm_clear_async_pf_completion_queue by a reset or a CR0.PG change: D05, D27."""
         self._vcpus[event.vcpu].clear(event, reset=not event.flag, done_may_follow=True)
 
     def _wrmsr(self, event: Event) -> None:
+        """kvm_msr, written: EN (D20, D27, D44), INT (D42), ACK (D19), the LAPIC's two switches (D37)."""
         msr, vcpu = event.value, self._vcpus[event.vcpu]
         if msr == MSR_ASYNC_PF_EN:
             _write_en(vcpu, event)
@@ -277,8 +284,11 @@ class Checker:
             vcpu.apic_sw = bool(event.data & 0x100)
 
 
-def _write_en(vcpu: Vcpu, event: Event) -> None:
-    """kvm_pv_enable_async_pf: the trace of the write comes after its effect (behaviour.md B.2, B.9, B.10)."""
+def _write_en(vcpu: SeenVcpu, event: Event) -> None:
+    """A write of MSR_KVM_ASYNC_PF_EN, traced after its effect (kvm_pv_enable_async_pf; behaviour.md B.2, B.9, B.10).
+
+    Enabling queues the wake-all of D20, disabling clears (D27); a refused write may unbind the area (D44).
+    """
     enables = kvm_pv_async_pf_enabled(event.data)
     if event.flag:
         if enables and not event.data & EN_RESERVED:
@@ -291,12 +301,14 @@ def _write_en(vcpu: Vcpu, event: Event) -> None:
         vcpu.clear(event, reset=False, done_may_follow=not vcpu.shared.kernel.always_flush_work)
         return
     vcpu.shared_ok = True
-    if vcpu.wake == 2 or any(work.done_seq for work in vcpu.live.values()):
+    if vcpu.wake_all is WakeAll.SURELY or any(work.done_seq for work in vcpu.live.values()):
         return  # the done list is not empty: no wake-all
-    vcpu.wake = 1 if vcpu.live or not vcpu.known else 2  # a live work may have ended a moment ago
+    unsure = vcpu.live or not vcpu.known  # a live work may have ended a moment ago
+    vcpu.wake_all = WakeAll.PERHAPS if unsure else WakeAll.SURELY
 
 
-def _owed(vcpu: Vcpu) -> Iterator[Violation | Obligation]:
+def _owed(vcpu: SeenVcpu) -> Iterator[Violation | Obligation]:
+    """What a vCPU still waits for when the trace ends: D05, D13, D16, D20."""
     stuck = bool(vcpu.enabled) and (not vcpu.shared_ok or vcpu.apic_hw is False or vcpu.apic_sw is False)
     hidden = vcpu.context.shared_unreadable
     stuck = stuck or bool(hidden is not None and hidden.get(vcpu.index))
@@ -306,7 +318,7 @@ def _owed(vcpu: Vcpu) -> Iterator[Violation | Obligation]:
         yield Obligation("D05", work.np, f"NP of token {work.token:#x} has no RDY", vcpu.index, stuck)
     if vcpu.fresh is not None and vcpu.inj is not None:
         yield Obligation("D13", vcpu.inj, "token injected, but the vCPU never entered", vcpu.index)
-    if vcpu.wake == 2:
+    if vcpu.wake_all is WakeAll.SURELY:
         yield Obligation("D20", None, "APF was enabled, but its wake-all was never delivered", vcpu.index, stuck)
     for ready in vcpu.batch:
         if ready.irq is not None:

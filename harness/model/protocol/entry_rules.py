@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from harness.model.delivery import EN_EFFECTIVE, EN_SEND_ALWAYS
 from harness.model.events import Event, Kind
-from harness.model.protocol.rules import Context
-from harness.model.protocol.vcpu_rules import Vcpu
-from harness.model.protocol.work_rules import Work
+from harness.model.protocol.rules import RuleContext
+from harness.model.protocol.vcpu_rules import SeenVcpu, WakeAll
+from harness.model.protocol.work_rules import SeenWork
 
 _HALT_EVIDENCE = frozenset({Kind.OUT, Kind.VIRQ, Kind.USER_EXIT})
 
 
-def judge_entry(vcpu: Vcpu, entry: Event) -> None:
+def judge_entry(vcpu: SeenVcpu, entry: Event) -> None:
     """Judge everything since the last ENTRY of this vCPU, and forget it."""
     if vcpu.trial is not None:
         vcpu.failed()
@@ -34,7 +34,8 @@ def judge_entry(vcpu: Vcpu, entry: Event) -> None:
     vcpu.started = True
 
 
-def _token(vcpu: Vcpu, work: Work, inj: Event) -> None:
+def _token(vcpu: SeenVcpu, work: SeenWork, inj: Event) -> None:
+    """An NP with its injection was a token: D13 (it did not halt), D22, D39."""
     work.tokened = True
     vcpu.counts.npt += 1
     kernel, states = vcpu.shared.kernel, vcpu.states(work.gpa)
@@ -58,11 +59,12 @@ def _token(vcpu: Vcpu, work: Work, inj: Event) -> None:
         vcpu.tokens += 1
 
 
-def _log(context: Context, index: int) -> tuple[tuple[int, int], ...] | None:
+def _log(context: RuleContext, index: int) -> tuple[tuple[int, int], ...] | None:
     return None if context.guest_tokens is None else context.guest_tokens.get(index)
 
 
-def _halt(vcpu: Vcpu, work: Work, entry: Event) -> None:
+def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
+    """An NP without injection was a halt: D13 (a token was due), D23, D24, D25."""
     work.tokened = False
     vcpu.counts.nph += 1
     states = vcpu.states(work.gpa)
@@ -82,7 +84,7 @@ def _halt(vcpu: Vcpu, work: Work, entry: Event) -> None:
     _wakeup_due(vcpu, entry)
 
 
-def _readable(vcpu: Vcpu, work: Work) -> bool:
+def _readable(vcpu: SeenVcpu, work: SeenWork) -> bool:
     """Whether APF was surely enabled, with a shared area that can be written, at the NP."""
     hidden = vcpu.context.shared_unreadable
     if not vcpu.enabled or not vcpu.shared_ok or hidden is None or work.np is None:
@@ -90,25 +92,25 @@ def _readable(vcpu: Vcpu, work: Work) -> bool:
     return not vcpu.within(hidden.get(vcpu.index), work.np.t_ns)
 
 
-def _awake(vcpu: Vcpu) -> bool:
+def _awake(vcpu: SeenVcpu) -> bool:
     """Whether anything has ended a halt, or the trace cannot tell."""
     if vcpu.slept or vcpu.woken or vcpu.left or not vcpu.shared.recorded >= _HALT_EVIDENCE:
         return True
     # A completed work that cannot be dequeued keeps the vCPU runnable (behaviour.md B.8, last line).  Its DONE may be
     # traced late; that matters only while a token waits to be read by the guest.
     waits = vcpu.irq_seq > 0 and not vcpu.acked and len(vcpu.live) > (vcpu.fresh is not None)
-    return waits or vcpu.wake > 0 or any(work.done_seq for work in vcpu.live.values())
+    return waits or vcpu.wake_all is not WakeAll.NO or any(work.done_seq for work in vcpu.live.values())
 
 
-def _wakeup_due(vcpu: Vcpu, entry: Event) -> None:
-    """5.10: the halt goes through kvm_vcpu_block, which traces its end."""
+def _wakeup_due(vcpu: SeenVcpu, entry: Event) -> None:
+    """D25 of a kernel whose halts go through kvm_vcpu_block, which traces their end (5.10)."""
     polls = vcpu.shared.kernel.halt_polls and Kind.WAKEUP in vcpu.shared.recorded
     if polls and vcpu.slept and not vcpu.left and not vcpu.wakeups:
         vcpu.say("D25", entry, "the vCPU slept for a missing page, and there was no kvm_vcpu_wakeup")
 
 
-def _batch(vcpu: Vcpu, entry: Event) -> None:
-    """The RDYs since the last ENTRY."""
+def _batch(vcpu: SeenVcpu, entry: Event) -> None:
+    """The RDYs since the last ENTRY: D15, D18, and of each work D11; of the one with interrupt D19, D39."""
     interrupts = {Kind.ACC} <= vcpu.shared.recorded
     behind: Event | None = None
     flushed = vcpu.shared.kernel.always_flush_work and Kind.DONE in vcpu.shared.recorded
@@ -135,7 +137,8 @@ def _batch(vcpu: Vcpu, entry: Event) -> None:
                 vcpu.shared.found.append(late)
 
 
-def _interrupt(vcpu: Vcpu, event: Event, work: Work | None) -> None:
+def _interrupt(vcpu: SeenVcpu, event: Event, work: SeenWork | None) -> None:
+    """A RDY was told by an interrupt: D19, D39."""
     if vcpu.irq_seq and not vcpu.acked and work is not None and 0 < work.done_seq < vcpu.irq_seq:
         message = "second RDY with interrupt without ACK, though its work was done before the first"
         vcpu.say("D19", event, message, work.np)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel, Variant
 from harness.model.protocol.checker_types import Violation
-from harness.model.protocol.rules import Context
-from harness.model.protocol.work_rules import Work
+from harness.model.protocol.rules import RuleContext
+from harness.model.protocol.work_rules import SeenWork
 
 LOOP_LIMIT = 16
 """So many NPs of one page without an invalidation between them are an endless cycle (D40)."""
@@ -51,7 +51,7 @@ class Pages:
     )
 
     def __init__(
-        self, kernel: KernelModel, context: Context, recorded: frozenset[Kind], report: Callable[[Violation], None]
+        self, kernel: KernelModel, context: RuleContext, recorded: frozenset[Kind], report: Callable[[Violation], None]
     ) -> None:
         self.seen: dict[int, _Seen] = {}
         self._by_hva: dict[int, int] = {}
@@ -110,7 +110,7 @@ class Pages:
             message = f"{seen.nps} NPs of {event.gpa:#x} and no invalidation between them: the page cannot be resolved"
             self._report(Violation("D40", event, message, (), vcpu))
 
-    def ready(self, event: Event, work: Work) -> None:
+    def ready(self, event: Event, work: SeenWork) -> None:
         """RDY: the prefetch has mapped the page."""
         gfn = work.gpa >> 12
         if gfn in self._wanted and gfn not in self.touched:
@@ -144,7 +144,7 @@ class Pages:
                 seen.ready.clear()
 
 
-def _none_expected(kernel: KernelModel, context: Context) -> tuple[str, str] | None:
+def _none_expected(kernel: KernelModel, context: RuleContext) -> tuple[str, str] | None:
     """The rule by which this situation has no TRY at all, and why."""
     if kernel.variant is not Variant.NOWAIT or context.userfaultfd is not False:
         return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The rules that every trace of KVM's asynchronous page faults must obey, as data, one entry each.
 
-Context is what a rule may need to know besides the trace.  The automaton (checker.py and the *_rules modules) enforces
-the rules, and ``apf rules`` lists them.
+RuleContext is what a rule may need to know besides the trace.  The automaton (checker.py and the *_rules modules)
+enforces the rules, and ``apf rules`` lists them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Rule:
     :param needs: the field of KernelModel that must be true for the rule to hold; empty: it holds for every kernel.
     :param variants: variants it holds for; ``sync`` kernels emit none of the events.
     :param source: section of behaviour.md, then file:function in the kernel.
-    :param context: fields of Context without which the rule is checked in part, or not at all.
+    :param context: fields of RuleContext without which the rule is checked in part, or not at all.
     :param kinds: events that the trace must have recorded for the rule to be checked at all.
     :param partly: True when a part of the rule is checked even without the context fields.
     """
@@ -105,7 +105,7 @@ class InitialVcpu:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class RuleContext:
     """What the trace does not say, such as the CPL of a fault or the counters of the guest.
 
     None: not known; the rules that need it are then "not checked" (``Checker.unchecked``), never silently passed.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from harness.contract.kernel_trouble import Blame, all_trouble
 from harness.model.kernels import KernelModel, Variant
 from harness.model.protocol.checker_types import Counts, Violation
-from harness.model.protocol.rules import Context
+from harness.model.protocol.rules import RuleContext
 
 _GUEST_PANIC = "Host injected async #PF"
 _BALANCE = ("pf_taken", "pf_fixed", "pf_spurious", "pf_emulate")
@@ -16,7 +16,7 @@ _BALANCE = ("pf_taken", "pf_fixed", "pf_spurious", "pf_emulate")
 
 def check_totals(
     kernel: KernelModel,
-    context: Context,
+    context: RuleContext,
     counts: Sequence[Counts],
     compared: Sequence[tuple[int, int]],
     ready_gfns: frozenset[int],
@@ -40,19 +40,22 @@ def _total(rule: str, message: str, vcpu: int = -1) -> Violation:
     return Violation(rule, None, message, (), vcpu)
 
 
-def _tokens(context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:
+def _tokens(context: RuleContext, counts: Sequence[Counts]) -> Iterator[Violation]:
+    """D14: pf_guest."""
     tokens = sum(c.npt for c in counts)
     if context.pf_guest is not None and context.pf_guest != tokens:
         yield _total("D14", f"pf_guest grew by {context.pf_guest}, {tokens} tokens were injected")
 
 
-def _interrupts(context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:
+def _interrupts(context: RuleContext, counts: Sequence[Counts]) -> Iterator[Violation]:
+    """D16: the guest's count of interrupts."""
     for vcpu, grown in (context.hyp or {}).items():
         if grown != counts[vcpu].acc:
             yield _total("D16", f"the guest counted {grown} interrupts, its LAPIC accepted {counts[vcpu].acc}", vcpu)
 
 
-def _halts(kernel: KernelModel, context: Context) -> Iterator[Violation]:
+def _halts(kernel: KernelModel, context: RuleContext) -> Iterator[Violation]:
+    """D25: halt_exits and halt_attempted_poll."""
     stats = context.kvm_stats
     if stats is None or context.guest_hlts is None:
         return
@@ -64,7 +67,8 @@ def _halts(kernel: KernelModel, context: Context) -> Iterator[Violation]:
         yield _total("D25", f"halt_attempted_poll grew by {polls}, the guest executed HLT {context.guest_hlts} times")
 
 
-def _logs(context: Context) -> Iterator[Violation]:
+def _logs(context: RuleContext) -> Iterator[Violation]:
+    """D28: what guest and host logged."""
     for line in context.guest_log or ():
         if _GUEST_PANIC in line:
             yield _total("D28", f"the guest says: {line.strip()}")
@@ -73,8 +77,8 @@ def _logs(context: Context) -> Iterator[Violation]:
             yield _total("D28", f"the host says: {found.line}")
 
 
-def _majors(kernel: KernelModel, context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:
-    """The faults that became NP add nothing to maj_flt of the vCPU thread (A.10)."""
+def _majors(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]) -> Iterator[Violation]:
+    """D31: the faults that became NP add nothing to maj_flt of the vCPU thread (A.10)."""
     if kernel.variant is Variant.SYNC:
         return
     for vcpu, grown in (context.major_faults or {}).items():
@@ -84,7 +88,8 @@ def _majors(kernel: KernelModel, context: Context, counts: Sequence[Counts]) -> 
             yield _total("D31", f"{message} (there were {counts[vcpu].np} NPs)", vcpu)
 
 
-def _balance(kernel: KernelModel, context: Context, counts: Sequence[Counts]) -> Iterator[Violation]:
+def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]) -> Iterator[Violation]:
+    """D35: what became of the faults that KVM took."""
     stats = context.kvm_stats
     if stats is None or any(name not in stats for name in _BALANCE):
         return  # 5.10 has no pf_taken
@@ -98,7 +103,8 @@ def _balance(kernel: KernelModel, context: Context, counts: Sequence[Counts]) ->
         yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at most {high} expected")
 
 
-def _shared_area(context: Context, compared: Sequence[tuple[int, int]]) -> Iterator[Violation]:
+def _shared_area(context: RuleContext, compared: Sequence[tuple[int, int]]) -> Iterator[Violation]:
+    """D39: what the guest saw in the shared area."""
     for vcpu, clean in (context.shared_tail_zero or {}).items():
         if not clean:
             yield _total("D39", "the host wrote beyond byte 7 of the shared area", vcpu)
@@ -110,7 +116,8 @@ def _shared_area(context: Context, compared: Sequence[tuple[int, int]]) -> Itera
             yield _total("D39", f"the guest saw {len(readies)} ready tokens, {compared[vcpu][1]} were written", vcpu)
 
 
-def _pages(context: Context, ready_gfns: frozenset[int]) -> Iterator[Violation]:
+def _pages(context: RuleContext, ready_gfns: frozenset[int]) -> Iterator[Violation]:
+    """D41, D43: the pages afterwards."""
     if context.private_file is not None and context.rss_anon_pages is not None:
         copied = len(ready_gfns & context.private_file)
         if context.rss_anon_pages < copied:

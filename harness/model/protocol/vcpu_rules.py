@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from harness.model.delivery import ASYNC_PF_PER_VCPU, EN_SEND_ALWAYS, kvm_pv_async_pf_enabled
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.page_rules import Pages
-from harness.model.protocol.rules import Context, FaultState, InitialVcpu, Interval
-from harness.model.protocol.work_rules import Ledger, Work
+from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, RuleContext
+from harness.model.protocol.work_rules import Ledger, SeenWork
 
 LAST_ID = 0xFFFFF
 _COMPLETION_SLACK_NS = 20_000_000  # D36: DONE is traced a little after the list_add
@@ -30,32 +31,40 @@ class Shared:
     """What the vCPUs of a VM have in common."""
 
     kernel: KernelModel
-    context: Context
+    context: RuleContext
     recorded: frozenset[Kind]
     ledger: Ledger
     found: list[Violation]
     pages: Pages
-    vcpus: Sequence[Vcpu]
+    vcpus: Sequence[SeenVcpu]
     seq: int = 0  # counts RDY, DONE and NP
+
+
+class WakeAll(IntEnum):
+    """Whether a kvm_async_pf_wakeup_all work is queued."""
+
+    NO = 0
+    PERHAPS = 1  # a work may have ended just before EN was written: then none was queued
+    SURELY = 2
 
 
 @dataclass(slots=True)
 class _Ready:
     event: Event
-    work: Work | None  # None: wake-all, or a RDY that broke a rule
+    work: SeenWork | None  # None: wake-all, or a RDY that broke a rule
     enabled: bool | None
     seq: int
     irq: Event | None = None
 
 
-class Vcpu:
+class SeenVcpu:
     """State and checks of one vCPU.  ``busy``: something since the last ENTRY has to be judged at the next."""
 
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts", "en",
         "first_id", "fresh", "gfns", "in_guest", "index", "inj", "int_vec", "irq_seq", "known", "last", "last_id",
         "left", "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared", "shared_ok", "slept",
-        "started", "tokens", "trial", "vcpu_id", "wake", "wakeups", "woken",
+        "started", "tokens", "trial", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -66,11 +75,11 @@ class Vcpu:
         self.shared_ok = True
         self.first_id: int | None = None
         self.known = start.live is not None
-        self.wake = 1 if start.wakeup is None else 2 * start.wakeup  # 0 none queued, 1 perhaps, 2 surely
-        self.live: dict[int, Work] = {}
-        self.gfns: dict[int, Work] = {}
+        self.wake_all = {None: WakeAll.PERHAPS, False: WakeAll.NO, True: WakeAll.SURELY}[start.wakeup]
+        self.live: dict[int, SeenWork] = {}
+        self.gfns: dict[int, SeenWork] = {}
         for token, gpa in start.live or ():
-            work = Work(token, gpa, index, None)
+            work = SeenWork(token, gpa, index, None)
             self.live[token] = self.gfns[gpa >> 12] = work
             shared.ledger.not_present(work)
         self.retired: deque[int] = deque(maxlen=ASYNC_PF_PER_VCPU)
@@ -91,7 +100,7 @@ class Vcpu:
         """Nothing since the last ENTRY."""
         self.busy = self.slept = self.left = self.woken = False
         self.wakeups = 0
-        self.fresh: Work | None = None
+        self.fresh: SeenWork | None = None
         self.rep: Event | None = None
         self.inj: Event | None = None
         self.batch: list[_Ready] = []
@@ -108,7 +117,7 @@ class Vcpu:
     @property
     def queued(self) -> int:
         """Entries surely in the queue."""
-        return len(self.live) + (self.wake == 2)
+        return len(self.live) + (self.wake_all is WakeAll.SURELY)
 
     def say(self, rule: str, event: Event | None, message: str, *related: Event | None) -> None:
         """Report a violation."""
@@ -144,7 +153,10 @@ class Vcpu:
     # --- a missing page
 
     def tried(self, event: Event) -> None:
-        """TRY."""
+        """kvm_try_async_get_page: D02, D21, D23, D38, and by pages.tried D30, D32 to D34.
+
+        A TRY that nothing followed has failed (D01).
+        """
         if not self._outside(event):
             return
         if self.trial is not None:
@@ -161,17 +173,18 @@ class Vcpu:
         self.shared.pages.tried(event, self.index, self.pf, self.bio)
 
     def failed(self) -> None:
-        """The last TRY became neither NP nor REP: its token id is used up."""
+        """The last TRY became neither NP nor REP: D01.  Its token id is used up (D04)."""
         trial, self.trial = self.trial, None
         self.counts.fail += 1
         if self.last_id is not None:
             self.last_id = self.last_id + 1 if self.last_id < LAST_ID else 1
-        full = len(self.live) + (self.wake > 0) >= ASYNC_PF_PER_VCPU
+        full = len(self.live) + (self.wake_all is not WakeAll.NO) >= ASYNC_PF_PER_VCPU
         if not full and self.known and not self.context.allocation_may_fail:
             message = f"TRY without NP or REP with {self.queued} of {ASYNC_PF_PER_VCPU} queued"
             self.say("D01", trial, f"{message} (unless the allocation of the work failed)")
 
     def _match_trial(self, event: Event) -> None:
+        """The TRY that an NP or REP answers: D01, D38."""
         trial, self.trial = self.trial, None
         if trial is None:
             if self.started and Kind.TRY in self.shared.recorded:
@@ -185,7 +198,10 @@ class Vcpu:
         self.wakeups = 0
 
     def not_present(self, event: Event) -> None:
-        """NP."""
+        """kvm_async_pf_not_present: D02, D01 and D38 (its TRY), D03, D04, D07, D09, D13 (the NP before).
+
+        By pages.not_present also D30, D31, D40.
+        """
         if not self._outside(event):
             return
         self._match_trial(event)
@@ -200,7 +216,7 @@ class Vcpu:
         if self.queued >= ASYNC_PF_PER_VCPU:
             self.say("D09", event, f"NP with {self.queued} entries queued already")
         shared.seq += 1
-        work = Work(event.token, event.gpa, self.index, event, shared.seq)
+        work = SeenWork(event.token, event.gpa, self.index, event, shared.seq)
         self.live[event.token] = self.gfns[gfn] = self.fresh = work
         self.inj = None
         shared.ledger.not_present(work)
@@ -208,6 +224,7 @@ class Vcpu:
         self._halting()
 
     def _number(self, event: Event) -> None:
+        """The token of an NP: D03, D04."""
         ident = event.token >> 12
         expected = None
         if self.last_id is not None:
@@ -222,7 +239,7 @@ class Vcpu:
             self.first_id = ident
 
     def repeated(self, event: Event) -> None:
-        """REP."""
+        """kvm_async_pf_repeated_fault (5.10: doublefault): D02, D01 and D38 (its TRY), D08, D13, D23."""
         if not self._outside(event):
             return
         self._match_trial(event)
@@ -239,7 +256,7 @@ class Vcpu:
         self._halting()
 
     def injected(self, event: Event) -> None:
-        """INJ of #PF."""
+        """kvm_inj_exception of #PF: D02, D08, D13.  A reinjected one, or one with an error code, is no token."""
         if not self._outside(event):
             return
         if event.flag:
@@ -262,7 +279,7 @@ class Vcpu:
     # --- its end
 
     def is_ready(self, event: Event) -> None:
-        """RDY."""
+        """kvm_async_pf_ready: D02, D20, D26, D37, D44, and of its work D05, D06, D27, D36, D29 (pages.ready)."""
         if not self._outside(event):
             return
         if self.trial is not None:
@@ -279,9 +296,9 @@ class Vcpu:
             self.counts.rdy_wake_all += 1
             if event.gpa:
                 self.say("D20", event, f"wake-all with gva {event.gpa:#x}")
-            if not self.wake:
+            if self.wake_all is WakeAll.NO:
                 self.say("D20", event, "wake-all, but no enable of APF has queued one")
-            self.wake = 0
+            self.wake_all = WakeAll.NO
         else:
             self.counts.rdy += 1
         self.last = _Ready(event, work, enabled, shared.seq)
@@ -289,6 +306,7 @@ class Vcpu:
         self.busy = self.woken = True
 
     def _deliverable_now(self, event: Event) -> None:
+        """A RDY although nothing could be told to the guest: D37, D44."""
         context, index = self.context, self.index
         off = self.within(context.lapic_off.get(index), event.t_ns) if context.lapic_off is not None else False
         if (off or self.apic_hw is False or self.apic_sw is False) and self.shared.kernel.lapic_disabled_defers:
@@ -297,8 +315,8 @@ class Vcpu:
         if not self.shared_ok or (hidden is not None and self.within(hidden.get(index), event.t_ns)):
             self.say("D44", event, "RDY while the shared area cannot be read")
 
-    def _dequeue(self, event: Event) -> Work | None:
-        """The live work of a RDY, or the rule that it breaks."""
+    def _dequeue(self, event: Event) -> SeenWork | None:
+        """The live work of a RDY: D06 (its address), D36 (its order); without one see _not_live."""
         token = event.token
         work = self.live.get(token)
         if work is None:
@@ -317,6 +335,7 @@ class Vcpu:
         return work
 
     def _not_live(self, event: Event) -> None:
+        """A RDY whose token is not live on this vCPU: D02, D05, D06, D27."""
         token = event.token
         owner = next((v for v in self.shared.vcpus if v is not self and token in v.live), None)
         if owner is not None:
@@ -331,14 +350,14 @@ class Vcpu:
         elif not (not self.known and (self.first_id is None or token >> 12 < self.first_id)):
             self.say("D06", event, f"RDY of token {token:#x}, which has no live NP")
 
-    def drop(self, work: Work) -> None:
+    def drop(self, work: SeenWork) -> None:
         """Take a work off the queue."""
         self.live.pop(work.token, None)
         if self.gfns.get(work.gpa >> 12) is work:
             del self.gfns[work.gpa >> 12]
 
     def accepted(self, event: Event) -> None:
-        """ACC by this vCPU's own thread."""
+        """kvm_apic_accept_irq by this vCPU's own thread: D15, D17, D42; counted for D16."""
         last = self.last
         if last is not None and last.irq is None:
             if self.int_vec is None and (last.work is None or last.work.tokened):
@@ -358,7 +377,7 @@ class Vcpu:
             self.say("D15", event, f"interrupt {event.value:#x} without a RDY before it")
 
     def clear(self, event: Event, *, reset: bool, done_may_follow: bool) -> None:
-        """kvm_clear_async_pf_completion_queue ran.
+        """kvm_clear_async_pf_completion_queue ran: what was live is owed nothing more (D05), a RDY of it breaks D27.
 
         :param reset: by reset or INIT, which zero EN and INT and drop a pending injection.
         :param done_may_follow: DONEs of the cleared works may still be traced after this event.
@@ -368,7 +387,7 @@ class Vcpu:
             self.cleared.append(work.token)
         self.live.clear()
         self.gfns.clear()
-        self.wake = 0
+        self.wake_all = WakeAll.NO
         self.known = True
         self.woken = True
         if reset:

@@ -4,6 +4,21 @@
 DONE carries neither token nor vCPU, only the address, and may be traced after the RDY of its work (the worker appends
 to the done list before it traces, virt/kvm/async_pf.c:async_pf_execute).  So DONEs are kept as credit per address, and
 a work takes its credit at the latest moment at which it must have it: the first ENTRY after its RDY.
+
+An example, all of one address (w1, w2: works; c: credit of the address):
+
+    NP w1         waits: w1        c=0
+    DONE          waits: w1        c=1    w1's, for w1 is the only one
+    RDY w1        waits: w1        c=1
+    NP w2         waits: w1, w2    c=1    another vCPU's, or the page was reclaimed again
+    ENTRY         waits: w2        c=0    settle(w1) takes the credit
+    RDY w2        waits: w2        c=0    its worker has put it on the done list, the DONE is not traced yet
+    DONE          waits: w2        c=1
+    ENTRY         waits: nothing   c=0    settle(w2); without that DONE D11, and the work is ``late``
+    DONE          ``early``: of no work.  Of the next NP, then D10, or of none, then D12
+
+A clear removes works; where it is not known whether the DONE of one came before it, the address has ``slack``: one DONE
+that may come or not.
 """
 
 from __future__ import annotations
@@ -19,7 +34,7 @@ _CLEARED_MAX = 256
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class SeenWork:
     """One queued struct kvm_async_pf, from NP to RDY."""
 
     token: int
@@ -36,7 +51,7 @@ class Work:
 
 @dataclass(slots=True)
 class _Tally:
-    works: list[Work] = field(default_factory=list)
+    works: list[SeenWork] = field(default_factory=list)
     credit: int = 0  # DONEs not yet taken by a work
     late: int = 0  # works that were reported by D11 and whose DONE may still come
     slack: int = 0  # DONEs that may or may not come, for cancelled works
@@ -54,7 +69,7 @@ class Ledger:
         self._cleared: dict[int, Event | None] = {}
         self._slack: dict[int, None] = {}  # addresses whose tally has slack, oldest first
 
-    def not_present(self, work: Work) -> None:
+    def not_present(self, work: SeenWork) -> None:
         """A work was queued."""
         tally = self._tallies.get(work.gpa)
         if tally is None:
@@ -65,7 +80,7 @@ class Ledger:
             tally.early = self._early.pop(work.gpa)
 
     def done(self, event: Event, seq: int) -> list[Violation]:
-        """A worker ended."""
+        """A worker ended: D12 (more DONEs than works), D27 (after a clear that had to wait for it)."""
         tally = self._tallies.get(event.gpa)
         found: list[Violation] = []
         if tally is not None and tally.credit < len(tally.works):
@@ -95,13 +110,13 @@ class Ledger:
             found.append(_surplus(self._early.pop(next(iter(self._early)))))
         return found
 
-    def waiting(self, gpa: int) -> tuple[Work, ...]:
+    def waiting(self, gpa: int) -> tuple[SeenWork, ...]:
         """The works of an address that are not settled."""
         tally = self._tallies.get(gpa)
         return tuple(tally.works) if tally is not None else ()
 
-    def settle(self, work: Work, entry: Event, rdy: Event, *, flushed: bool) -> Violation | None:
-        """The vCPU ENTERs after the work's RDY: now its DONE must have been there (D11).
+    def settle(self, work: SeenWork, entry: Event, rdy: Event, *, flushed: bool) -> Violation | None:
+        """The vCPU ENTERs after the work's RDY: now its DONE must have been there (D11), and after its NP (D10).
 
         ``flushed``: the kernel flushes each work before it frees it; without that DONE may come later.
         """
@@ -123,7 +138,7 @@ class Ledger:
         message = f"the vCPU enters after RDY of token {work.token:#x}, but no DONE of {work.gpa:#x} was seen"
         return Violation("D11", entry, message, (*_some(work.np), rdy), work.vcpu)
 
-    def cancel(self, work: Work, clear: Event | None, done_may_follow: bool) -> None:
+    def cancel(self, work: SeenWork, clear: Event | None, done_may_follow: bool) -> None:
         """The work was cleared.  ``done_may_follow``: the clear's exact place among the DONEs is not known."""
         tally = self._tallies.get(work.gpa)
         if tally is None:
@@ -143,7 +158,7 @@ class Ledger:
         self._tidy(work.gpa, tally)
 
     def finish(self, live: set[int]) -> Iterator[Violation | Obligation]:
-        """What is left.  ``live``: ids of the Work objects that still wait for RDY, they may wait for DONE too."""
+        """What is left: D12.  ``live``: ids of the works that still wait for RDY, they may wait for DONE too."""
         for event in self._early.values():
             yield _surplus(event)
         for tally in self._tallies.values():
@@ -164,7 +179,7 @@ class Ledger:
                 self._tallies[oldest].slack = 0
                 self._tidy(oldest, self._tallies[oldest])
 
-    def _take(self, tally: _Tally, work: Work) -> None:
+    def _take(self, tally: _Tally, work: SeenWork) -> None:
         tally.credit -= 1
         if work in tally.works:
             tally.works.remove(work)

@@ -16,10 +16,10 @@ from harness.model.outcomes import Outcome
 from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, zero_filled
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.engine import Process, Signal, Wait
-from harness.model.simulation.why import deciding
 from harness.model.simulation.world import DelayDevice, World
+from harness.model.walk.deciding import deciding_steps, in_words
 from harness.model.walk.gup import Walk, settle
-from harness.model.walk.steps import Counters, End, Environment, Leg, Read, Step, Thread, WaitKind
+from harness.model.walk.steps import Counters, End, Environment, Leg, Read, Thread, WaitKind, WalkStep
 from harness.model.walk.write_protect import userfault_missing
 
 _PAGE = 4096
@@ -39,8 +39,14 @@ class Resolution:
     waited: bool = False
     stale: bool = False  # a notifier ran during the walk: nothing is mapped, the guest faults again
     read_target: bool = False  # this walk submitted the read of the page
-    steps: list[Step] = field(default_factory=list)
-    slept: str = ""  # where it slept first, and what led there
+    steps: list[WalkStep] = field(default_factory=list)
+    asleep: WalkStep | None = None  # after which it slept first
+    slept: str = ""  # where, and what it waited for
+
+    def why(self) -> str:
+        """The steps that decided, as `apf explain` names them, for people."""
+        decided = in_words(deciding_steps(self.steps, self.outcome, self.asleep))
+        return f"{decided}; {self.slept}" if self.slept else decided
 
 
 @dataclass(slots=True)
@@ -165,7 +171,9 @@ class Memory:
                 result.huge = leg.huge
                 return result
             result.waited = True
-            result.slept = result.slept or f"{deciding(result.steps)}; sleeps in {leg.wait.function} ({leg.wait.kind})"
+            if result.asleep is None:
+                result.asleep = result.steps[-1]
+                result.slept = f"sleeps in {leg.wait.function} ({leg.wait.kind})"
             if vcpu >= 0:
                 self.world.emit(Event(Kind.OUT, vcpu, value=ord(leg.wait.state)))
             while self._busy(vpn):

@@ -20,7 +20,6 @@ from harness.model.pages import PRESENT
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.situation import Step
-from harness.model.simulation.why import deciding
 from harness.model.simulation.world import Fault, World
 from harness.model.walk import gup
 from harness.model.walk.steps import End
@@ -60,15 +59,15 @@ class KvmVcpu:
         log = world.item(step.index).faults
         if world.situation.kernel.variant is Variant.SYNC:
             got = yield from self._blocking(step, None)
-            self._resolved(step, got, why=f"no async page faults; {got.slept or deciding(got.steps)}")
+            self._resolved(step, got, why=f"no async page faults; {got.why()}")
             return
         first = yield from self.memory.perform(
             gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, Thread.V, self.index
         )
         if first.end is not End.ASYNC:
-            self._resolved(step, first, why=first.slept or deciding(first.steps))
+            self._resolved(step, first, why=first.why())
             return
-        how = deciding(first.steps)
+        how = first.why()
         refused = d.why_not_async(s)
         if not refused:
             world.emit(Event(Kind.TRY, self.index, gpa=step.gpa))
@@ -88,7 +87,7 @@ class KvmVcpu:
             world.count("FAIL")
             refused = "64 works are queued or no memory for the work"
         got = yield from self._blocking(step, first)
-        self._resolved(step, got, why=f"{how}; not asynchronous: {refused}; {got.slept or deciding(got.steps)}")
+        self._resolved(step, got, why=f"{how}; not asynchronous: {refused}; {got.why()}")
 
     def _setup(self, step: Step) -> tuple[Setup, Work | None]:
         if self.tries - 1 in self.world.situation.failing_setups and step.gpa >> 12 not in self.state.gfns:
@@ -106,7 +105,7 @@ class KvmVcpu:
         else:
             why = "kvm_can_deliver_async_pf is false: the vCPU halts"
         outcome = Outcome.TOKEN if setup is Setup.TOKEN else Outcome.HALT
-        fault = Fault(outcome, issuer, work.token, "B.4", f"{deciding(first.steps)}; {why}")
+        fault = Fault(outcome, issuer, work.token, "B.4", f"{first.why()}; {why}")
         world.item(step.index).faults.append(fault)
         cycles = sum(1 for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))
         if cycles > _LOOP_AFTER:
@@ -156,10 +155,9 @@ class KvmVcpu:
         work.state = WorkState.RUNNING
         walk = gup.worker_attempt(self.state.kernel, env=self.memory.env)
         yield from self.memory.perform(walk, work.gpa, Thread.W)
-        asked = d.complete(self.state, work)
+        d.complete(self.state, work)
         self.world.emit(Event(Kind.DONE, gpa=work.gpa, hva=self.memory.vpn(work.gpa) << 12, worker=True))
         self.world.engine.fire(self.flushed)
-        del asked  # a spinning guest that is not kicked notices at the host's next tick: no count depends on it
         self.world.engine.fire(self.wake)
 
     def check_completion(self) -> Generator[Wait, None, None]:

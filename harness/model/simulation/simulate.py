@@ -25,7 +25,6 @@ TIMINGS = (
     Timing("read-ahead ending a tick after its target", neighbour_ns=4 * MS),
     Timing("slow exits and workers", exit_ns=300_000, worker_ns=3 * MS, host_ns=20 * MS),
 )
-_FAULTED = (Outcome.NONE, Outcome.ERROR)
 RACE_NS = MS
 """A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The whole story of one access with nobody else around: V's fault, the worker, the prefetch, the guest's retry.
+"""The whole walk of one access with nobody else around: V's fault, the worker, the prefetch, the guest's retry.
 
-Each wait is over when nothing else can happen; so a story has an order, no times.  What interleaves with others is the
+Each wait is over when nothing else can happen; so a walk has an order, no times.  What interleaves with others is the
 business of the simulation.
 """
 
@@ -14,13 +14,13 @@ from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage
 from harness.model.readahead import ReadaheadState
 from harness.model.walk.gup import Walk, fault_walk, in_flight, prefetch_attempt, wake, worker_attempt
-from harness.model.walk.steps import Counters, End, Environment, Leg, Read, Step, Thread, VcpuView, Wait
+from harness.model.walk.steps import Counters, End, Environment, Leg, Read, Thread, VcpuView, WalkStep, WalkWait
 
 APF = (Outcome.TOKEN, Outcome.HALT)
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Phase:
     """One walk, driven to its end: who, what for, its legs."""
 
     title: str
@@ -32,7 +32,7 @@ class Act:
         return self.legs[-1]
 
     @property
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[WalkStep, ...]:
         return tuple(s for leg in self.legs for s in leg.steps)
 
     @property
@@ -40,7 +40,7 @@ class Act:
         return tuple(r for leg in self.legs for r in leg.reads)
 
     @property
-    def waits(self) -> tuple[Wait, ...]:
+    def waits(self) -> tuple[WalkWait, ...]:
         return tuple(leg.wait for leg in self.legs if leg.wait)
 
     @property
@@ -49,71 +49,71 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """The acts in order.  ``outcome``: of the access; ``fault``: V's first act, where it is decided."""
+class AccessWalk:
+    """The phases in order.  ``outcome``: of the access; ``fault``: V's first phase, where it is decided."""
 
     outcome: Outcome
-    acts: tuple[Act, ...]
+    phases: tuple[Phase, ...]
 
     @property
-    def fault(self) -> Act:
-        return self.acts[0]
+    def fault(self) -> Phase:
+        return self.phases[0]
 
     @property
     def page(self) -> HostPage:
         """The page when all is over."""
-        return self.acts[-1].end.page
+        return self.phases[-1].end.page
 
     @property
     def readahead(self) -> ReadaheadState:
-        return self.acts[-1].end.readahead
+        return self.phases[-1].end.readahead
 
     def counters(self, thread: Thread) -> Counters:
-        return sum((a.counters for a in self.acts if a.thread is thread), Counters())
+        return sum((a.counters for a in self.phases if a.thread is thread), Counters())
 
     def reads(self, thread: Thread) -> tuple[Read, ...]:
-        return tuple(r for a in self.acts if a.thread is thread for r in a.reads)
+        return tuple(r for a in self.phases if a.thread is thread for r in a.reads)
 
 
-def act(title: str, walk: Walk, page: HostPage, readahead: ReadaheadState) -> Act:
+def play(title: str, walk: Walk, page: HostPage, readahead: ReadaheadState) -> Phase:
     """Drive one walk to its end; each time it sleeps, what it waits for happens."""
     leg = walk.run(page, readahead)
     legs = [leg]
     while leg.wait:
         leg = walk.run(wake(leg.page, leg), leg.readahead)
         legs.append(leg)
-    return Act(title, walk.thread, tuple(legs))
+    return Phase(title, walk.thread, tuple(legs))
 
 
-def tell(
+def walk_access(
     kernel: KernelModel, page: HostPage, *, write: bool, vcpu: VcpuView | None = None,
     env: Environment | None = None, readahead: ReadaheadState | None = None,
-) -> Story:  # fmt: skip
-    """The story of one access to ``page``.
+) -> AccessWalk:  # fmt: skip
+    """The walk of one access to ``page``.
 
     LOOP: the worker fails, the guest's retry wants another async page fault, and the page is no nearer.
     :raise ModelError: this kernel cannot have such a page.
     """
     vcpu = vcpu or VcpuView()
-    fault = act("the guest's fault", fault_walk(kernel, write=write, vcpu=vcpu, env=env), page,
+    fault = play("the guest's fault", fault_walk(kernel, write=write, vcpu=vcpu, env=env), page,
                 readahead or ReadaheadState())  # fmt: skip
     first = fault.end.outcome
     assert first is not None
-    acts = [fault]
+    phases = [fault]
     if fault.end.end is End.STALE:
         again = fault_walk(kernel, write=write, vcpu=vcpu, env=env)
-        acts.append(act("the guest's second fault", again, fault.end.page, fault.end.readahead))
+        phases.append(play("the guest's second fault", again, fault.end.page, fault.end.readahead))
     if first not in APF:
-        return Story(first, tuple(acts))
+        return AccessWalk(first, tuple(phases))
     for title, walk in (
         ("the worker", worker_attempt(kernel, env=env)),
         ("the prefetch when the page is announced", prefetch_attempt(kernel, write=write, env=env)),
     ):
-        now = acts[-1].end
-        acts.append(act(title, walk, now.page, now.readahead))
-    now = acts[-1].end
-    retry = act("the guest's retry", fault_walk(kernel, write=write, vcpu=replace(vcpu, live=False), env=env),
+        now = phases[-1].end
+        phases.append(play(title, walk, now.page, now.readahead))
+    now = phases[-1].end
+    retry = play("the guest's retry", fault_walk(kernel, write=write, vcpu=replace(vcpu, live=False), env=env),
                 now.page, now.readahead)  # fmt: skip
-    acts.append(retry)
-    hopeless = retry.end.outcome in APF and acts[1].end.end is End.ERROR and in_flight(retry.end.page) is None
-    return Story(Outcome.LOOP if hopeless else first, tuple(acts))
+    phases.append(retry)
+    hopeless = retry.end.outcome in APF and phases[1].end.end is End.ERROR and in_flight(retry.end.page) is None
+    return AccessWalk(Outcome.LOOP if hopeless else first, tuple(phases))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a walk through the kernel's functions is made of: steps, waits, reads, counters, the context that records them.
 
-A step function is a generator under the kernel function's name.  It yields a Wait where the kernel would sleep and
+A step function is a generator under the kernel function's name.  It yields a WalkWait where the kernel would sleep and
 goes on when the page has changed; so one walk can be suspended, and several can interleave.  Nothing here knows time.
 """
 
@@ -37,7 +37,7 @@ class WaitKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class WalkWait:
     """The thread sleeps.  ``mmap_lock_held``: for read, over the whole sleep; ``state``: as sched_switch shows it."""
 
     kind: WaitKind
@@ -99,7 +99,7 @@ class Mark(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class WalkStep:
     """One thing that one kernel function did: what it tested, with which result, and why it went on as it did."""
 
     function: str
@@ -176,9 +176,9 @@ class Context:
     vcpu: VcpuView = field(default_factory=VcpuView)
     stack: list[tuple[int, str, str]] = field(default_factory=list)  # (serial, file, kernel function)
     serial: int = 0
-    steps: list[Step] = field(default_factory=list)
+    steps: list[WalkStep] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
-    waits: list[Wait] = field(default_factory=list)
+    waits: list[WalkWait] = field(default_factory=list)
     around: list[HostPage] = field(default_factory=list)
     fills: list[Fill] = field(default_factory=list)
     counters: Counters = field(default_factory=Counters)
@@ -203,11 +203,11 @@ class Context:
         calls = tuple((serial, name) for serial, _, name in self.stack)
         if len(self.steps) >= MAX_STEPS:
             raise ModelError(f"the walk goes round in a circle in {citation}", hint=f"last: {tested}: {result}")
-        self.steps.append(Step(function, tested, result, why, citation, self.thread, mark, calls))
+        self.steps.append(WalkStep(function, tested, result, why, citation, self.thread, mark, calls))
 
-    def sleep(self, kind: WaitKind, *, mmap_lock_held: bool, state: str = "D") -> Wait:
-        """The Wait to yield; recorded."""
-        wait = Wait(kind, self.stack[-1][2], mmap_lock_held, state)
+    def sleep(self, kind: WaitKind, *, mmap_lock_held: bool, state: str = "D") -> WalkWait:
+        """The WalkWait to yield; recorded."""
+        wait = WalkWait(kind, self.stack[-1][2], mmap_lock_held, state)
         self.waits.append(wait)
         return wait
 
@@ -249,7 +249,7 @@ class Context:
         self.page = replace(self.page, **fields_)  # type: ignore[arg-type]
 
 
-Steps = Generator[Wait, None, T]
+Steps = Generator[WalkWait, None, T]
 """A step function: yields where it sleeps, returns what the kernel function returns."""
 
 STEP_FUNCTIONS: set[tuple[str, str]] = set()
@@ -297,10 +297,10 @@ class Leg:
 
     page: HostPage
     readahead: ReadaheadState
-    steps: tuple[Step, ...]
+    steps: tuple[WalkStep, ...]
     reads: tuple[Read, ...]
     counters: Counters
-    wait: Wait | None = None
+    wait: WalkWait | None = None
     end: End | None = None
     outcome: Outcome | None = None
     errno: int = 0

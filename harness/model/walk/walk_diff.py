@@ -19,8 +19,9 @@ from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage
 from harness.model.readahead import ReadaheadState
-from harness.model.walk.access import Act, Story, tell
-from harness.model.walk.steps import Environment, Mark, Step, VcpuView
+from harness.model.walk.access import AccessWalk, Phase, walk_access
+from harness.model.walk.deciding import deciding_steps
+from harness.model.walk.steps import Environment, VcpuView, WalkStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,50 +72,36 @@ class Question:
     env: Environment = field(default_factory=Environment)
     readahead: ReadaheadState = field(default_factory=ReadaheadState)
 
-    def ask(self, kernel: KernelModel) -> Story:
+    def ask(self, kernel: KernelModel) -> AccessWalk:
         """:raise ModelError: this kernel cannot have such a page."""
-        return tell(kernel, self.page, write=self.write, vcpu=self.vcpu.view(kernel), env=self.env,
+        return walk_access(kernel, self.page, write=self.write, vcpu=self.vcpu.view(kernel), env=self.env,
                     readahead=self.readahead)  # fmt: skip
 
 
-def deciding_steps(story: Story) -> tuple[Step, ...]:
-    """The steps of V's fault that made it end as it did, in order.
-
-    Where the fault handler refused and what KVM made of it; where V went to sleep; else the innermost step.
-    """
-    steps, legs = story.fault.steps, story.fault.legs
-    if story.outcome is Outcome.LOOP:
-        steps = story.acts[-1].steps  # the retry: what it finds is what keeps the loop going
-    gates = [s for s in steps if s.mark is Mark.GATE][-1:]
-    refused = [s for s in steps if s.mark is Mark.REFUSED]
-    if story.outcome in (Outcome.SYNC, Outcome.BLOCK):
-        asleep = [legs[0].steps[-1]] if story.fault.waits else []
-        return tuple(gates + asleep) or (_innermost(steps),)
-    return tuple(refused[-1:] + gates) or (_innermost(steps),)
-
-
-def _innermost(steps: tuple[Step, ...]) -> Step:
-    deepest = max(s.depth for s in steps)
-    return next(s for s in steps if s.depth == deepest)
+def decided_by(walk: AccessWalk) -> tuple[WalkStep, ...]:
+    """The steps of the vCPU thread's fault that made it end as it did; of an endless cycle, those of the retry."""
+    fault = walk.fault
+    steps = walk.phases[-1].steps if walk.outcome is Outcome.LOOP else fault.steps
+    return deciding_steps(steps, walk.outcome, fault.legs[0].steps[-1] if fault.waits else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
-    """Where the walks of two kernels part.
+class WalkDiff:
+    """Where the walks of one access on two kernels differ.
 
     ``difference``: the first steps that differ in anything (None: none differs); ``ways``: the first ones in
     different functions; ``effects``: what an observer sees: name, first, second;
     ``decided``: the deciding steps of each.
     """
 
-    difference: tuple[Step, Step] | None
-    ways: tuple[Step | None, Step | None] | None
+    difference: tuple[WalkStep, WalkStep] | None
+    ways: tuple[WalkStep | None, WalkStep | None] | None
     effects: tuple[tuple[str, str, str], ...]
-    decided: tuple[tuple[Step, ...], tuple[Step, ...]]
+    decided: tuple[tuple[WalkStep, ...], tuple[WalkStep, ...]]
 
 
-def compare(first: Story, second: Story) -> Parting:
-    """Hold two stories of the same question against each other."""
+def compare(first: AccessWalk, second: AccessWalk) -> WalkDiff:
+    """Compare two walks of the same access."""
     a, b = first.fault.steps, second.fault.steps
     same = _common(a, b, lambda s: (s.function, s.tested, s.result))
     path = _common(a, b, lambda s: s.function)
@@ -123,44 +110,44 @@ def compare(first: Story, second: Story) -> Parting:
     if path < max(len(a), len(b)):
         ways = (a[path] if path < len(a) else None, b[path] if path < len(b) else None)
     effects = tuple((n, x, y) for (n, x), (_, y) in zip(_effects(first), _effects(second), strict=True) if x != y)
-    return Parting(difference, ways, effects, (deciding_steps(first), deciding_steps(second)))
+    return WalkDiff(difference, ways, effects, (decided_by(first), decided_by(second)))
 
 
-def _common(a: tuple[Step, ...], b: tuple[Step, ...], key: Callable[[Step], object]) -> int:
+def _common(a: tuple[WalkStep, ...], b: tuple[WalkStep, ...], key: Callable[[WalkStep], object]) -> int:
     return sum(1 for _ in takewhile(lambda pair: key(pair[0]) == key(pair[1]), zip(a, b, strict=False)))
 
 
-def _effects(story: Story) -> list[tuple[str, str]]:
-    worker = story.acts[1] if len(story.acts) > 1 else None
+def _effects(walk: AccessWalk) -> list[tuple[str, str]]:
+    worker = walk.phases[1] if len(walk.phases) > 1 else None
     return [
-        ("outcome", story.outcome.value),
-        ("reads submitted by V", _reads(story.fault)),
+        ("outcome", walk.outcome.value),
+        ("reads submitted by V", _reads(walk.fault)),
         ("reads submitted by the worker", _reads(worker)),
-        ("V waits", _waits(story.fault)),
+        ("V waits", _waits(walk.fault)),
         ("the worker waits", _waits(worker)),
-        ("counters moved by V", moved(story.fault)),
+        ("counters moved by V", moved(walk.fault)),
         ("counters moved by the worker", moved(worker)),
-        ("errno of V's last GUP", str(story.fault.end.errno)),
-        ("PTE afterwards", story.page.pte.value),
+        ("errno of V's last GUP", str(walk.fault.end.errno)),
+        ("PTE afterwards", walk.page.pte.value),
     ]
 
 
-def _reads(act: Act | None) -> str:
-    if act is None or not act.reads:
+def _reads(phase: Phase | None) -> str:
+    if phase is None or not phase.reads:
         return "none"
-    return ", ".join(f"{len(r.pages)} page(s)" + (" synchronously" if r.synchronous else "") for r in act.reads)
+    return ", ".join(f"{len(r.pages)} page(s)" + (" synchronously" if r.synchronous else "") for r in phase.reads)
 
 
-def _waits(act: Act | None) -> str:
-    if act is None or not act.waits:
+def _waits(phase: Phase | None) -> str:
+    if phase is None or not phase.waits:
         return "no"
     return ", ".join(
         f"{w.kind} in {w.function} ({w.state}, mmap_lock {'held' if w.mmap_lock_held else 'dropped'})"
-        for w in act.waits
+        for w in phase.waits
     )
 
 
-def moved(act: Act | None) -> str:
-    """The counters of an act that moved, as "maj+1 pgmaj+1"; "none"."""
-    counters = asdict(act.counters) if act else {}
+def moved(phase: Phase | None) -> str:
+    """The counters of an phase that moved, as "maj+1 pgmaj+1"; "none"."""
+    counters = asdict(phase.counters) if phase else {}
     return " ".join(f"{name}+{n}" for name, n in counters.items() if n) or "none"

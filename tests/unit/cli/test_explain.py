@@ -30,7 +30,7 @@ def test_walk(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(explain(capsys, "--backing", "anon-swapped", "--access", "write", "--cpl", "0", "--json"))
     assert (found["kernel"], found["outcome"]) == ("nowait-6.1", "halt")
-    fault, worker = found["acts"][0], found["acts"][1]
+    fault, worker = found["phases"][0], found["phases"][1]
     assert (fault["async"], fault["thread"], worker["thread"]) == (True, "V", "W")
     assert fault["counters"]["pgmaj"] == 1 and worker["counters"]["maj"] == 1
     assert len(fault["reads"][0]["pages"]) == 8

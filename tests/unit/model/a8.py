@@ -4,7 +4,7 @@
 A row: number, page (arguments of page_in_state), and per access a cell for each column:
 ``v7`` (noio on its base), ``sync`` (its base without the series), ``n61`` (also 5.10), ``n612``.
 A cell is "OUTCOME key=value ...":
-  V.maj V.min V.pgmaj V.pswpin V.ra V.rah V.zero   counters that V's part of the story moves (until the worker runs)
+  V.maj V.min V.pgmaj V.pswpin V.ra V.rah V.zero   counters that V's part of the walk moves (until the worker runs)
   by=V|W|-                                         who submits the reads
   spte=rw|ro|2m                                    what KVM maps
 ``APF`` stands for a token (the vCPU of the table can take one).  "" is a cell that the table does not have.

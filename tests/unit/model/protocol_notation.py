@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel, find_kernel
-from harness.model.protocol.checker import Checker, Context, Obligation
+from harness.model.protocol.checker import Checker, Obligation, RuleContext, Violation
 from harness.model.protocol.rules import FaultState
 
 POOL, GFN, HVA = 0x1000000, 0x1000, 0x7F0000000000
@@ -19,6 +19,12 @@ EN, INT, ACK, APICBASE, SPIV = 0x4B564D02, 0x4B564D06, 0x4B564D07, 0x1B, 0x80F
 TOKEN_FAULT = {(0, GFN + page): (FaultState(cpl=3),) for page in range(70)}
 KERNEL_FAULT = {(0, GFN + page): (FaultState(cpl=0),) for page in range(70)}
 STANDARD = find_kernel("nowait-6.1")
+
+
+def feed_all(checker: Checker, events: Iterable[Event]) -> Iterator[Violation]:
+    """What many events break, lazily."""
+    for event in events:
+        yield from checker.feed(event)
 
 
 def page(text: str) -> int:
@@ -99,8 +105,8 @@ FAILED_ENABLE = "EXIT WRMSR_GP:EN=0xfffffffff009 ENTRY "
 
 def run(text: str, context: Mapping[str, object], kernel: KernelModel) -> tuple[set[str], set[str]]:
     """Rules violated, and rules with obligations that are not suspended."""
-    checker = Checker(kernel, 2, int_vec=0, first_id=1, context=Context(**context))  # type: ignore[arg-type]
-    found = list(checker.feed_all(trace_of(text)))
+    checker = Checker(kernel, 2, int_vec=0, first_id=1, context=RuleContext(**context))  # type: ignore[arg-type]
+    found = list(feed_all(checker, trace_of(text)))
     left = checker.finish()
     violated = {v.rule for v in found} | {v.rule for v in left if not isinstance(v, Obligation)}
     return violated, {o.rule for o in left if isinstance(o, Obligation) and not o.suspended}

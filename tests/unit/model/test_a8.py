@@ -12,7 +12,7 @@ from harness.errors import ModelError
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.outcomes import Outcome
 from harness.model.readahead import ReadaheadState
-from harness.model.walk.access import Story, tell
+from harness.model.walk.access import AccessWalk, walk_access
 from harness.model.walk.function_names import name_in
 from harness.model.walk.page_states import page_in_state
 from harness.model.walk.steps import STEP_FUNCTIONS, Counters, Environment, Thread, VcpuView
@@ -34,32 +34,32 @@ CASES = [
 ]
 
 
-def story(row: Row, access: str, kernel: str, vcpu: VcpuView | None = None) -> Story:
-    return tell(
+def walk(row: Row, access: str, kernel: str, vcpu: VcpuView | None = None) -> AccessWalk:
+    return walk_access(
         find_kernel(kernel), page_in_state(row.backing, row.state, **row.options), write=access == "W", vcpu=vcpu,
         env=Environment(**row.env), readahead=ReadaheadState(**row.readahead),
     )  # fmt: skip
 
 
-def submitter(told: Story) -> str:
+def submitter(told: AccessWalk) -> str:
     """V if V's fault submitted the reads, W if the worker did; - if nobody."""
     if told.fault.reads:
         return "V"
-    return "W" if len(told.acts) > 1 and told.acts[1].reads else "-"
+    return "W" if len(told.phases) > 1 and told.phases[1].reads else "-"
 
 
-def spte(told: Story) -> str:
+def spte(told: AccessWalk) -> str:
     leg = told.fault.end
     return "2m" if leg.huge else "rw" if leg.writable else "ro"
 
 
-def facts(told: Story) -> dict[str, object]:
+def facts(told: AccessWalk) -> dict[str, object]:
     names = {"zero": "swpin_zero"}
     counters = {"V": told.fault.counters, "W": told.counters(Thread.W)}
     found: dict[str, object] = {
         "by": submitter(told), "spte": spte(told), "end": told.fault.end.end, "errno": told.fault.end.errno,
         "anon": int(told.page.swap is None and told.page.pte == "writable"),
-        "prefetch_waits": len(told.acts[2].waits) if len(told.acts) > 2 else 0,
+        "prefetch_waits": len(told.phases[2].waits) if len(told.phases) > 2 else 0,
     }  # fmt: skip
     for who, moved in counters.items():
         for key in ("maj", "min", "pgmaj", "pswpin", "ra", "rah", "zero"):
@@ -67,7 +67,7 @@ def facts(told: Story) -> dict[str, object]:
     return found
 
 
-def check(told: Story, cell: str) -> None:
+def check(told: AccessWalk, cell: str) -> None:
     outcome, *claims = cell.split()
     want = Outcome.TOKEN if outcome == "APF" else Outcome[outcome]
     assert told.outcome is want, [s.function + ": " + s.result for s in told.fault.steps]
@@ -79,7 +79,7 @@ def check(told: Story, cell: str) -> None:
 
 @pytest.mark.parametrize(("row", "access", "column", "kernel", "cell"), CASES)
 def test_cell(row: Row, access: str, column: str, kernel: str, cell: str) -> None:
-    check(story(row, access, kernel), cell)
+    check(walk(row, access, kernel), cell)
 
 
 def test_all_rows_are_there() -> None:
@@ -90,7 +90,7 @@ def test_all_rows_are_there() -> None:
 @pytest.mark.parametrize(("row", "access", "column", "kernel", "cell"), [c for c in CASES if c.values[4][:3] == "APF"])
 def test_without_apf(row: Row, access: str, column: str, kernel: str, cell: str) -> None:
     """The sentence under A.8's heading: when kvm_can_do_async_pf is false, V waits for the I/O itself."""
-    told = story(row, access, kernel, VcpuView(can_do=False))
+    told = walk(row, access, kernel, VcpuView(can_do=False))
     moved = told.fault.counters
     if row.options.get("userfaultfd") or row.state in ("swapcache-locked", "cache-locked"):
         assert told.outcome is Outcome.BLOCK and not told.fault.reads
@@ -113,7 +113,7 @@ PORT_CASES = [
 
 @pytest.mark.parametrize(("row", "access", "port"), PORT_CASES)
 def test_port(row: Row, access: str, port: str) -> None:
-    told, nowait = story(row, access, port), story(row, access, "nowait-6.1")
+    told, nowait = walk(row, access, port), walk(row, access, "nowait-6.1")
     if row.number in SAME_IN_BOTH - {27, 29, 39, 43}:
         assert told.outcome is nowait.outcome
         assert told.fault.counters == replace(nowait.fault.counters, pgfault=told.fault.counters.pgfault)
@@ -137,7 +137,7 @@ def test_port_p2_waits_with_mmap_lock_held_and_p1_without() -> None:
     """X8, X12: the neighbour in flight."""
     page = page_in_state("anon", "swapcache-locked")
     for port, held, moved in (("noio-6.1", True, (0, 1)), ("noio-6.1-p1", False, (1, 0))):
-        told = tell(find_kernel(port), page, write=False)
+        told = walk_access(find_kernel(port), page, write=False)
         (wait,) = told.fault.waits
         assert wait.mmap_lock_held is held and wait.state == "D"
         assert (told.fault.counters.maj, told.fault.counters.min) == moved
@@ -146,14 +146,14 @@ def test_port_p2_waits_with_mmap_lock_held_and_p1_without() -> None:
 def test_refused_major_fault_is_enomem_by_itself() -> None:
     """A.0.6: VM_FAULT_ERROR is a mask, OOM is tested first."""
     for kernel in ("noio-v7", "noio-6.1", "noio-6.1-p1"):
-        assert tell(find_kernel(kernel), page_in_state("anon", "swapped"), write=False).fault.end.errno == -12
+        assert walk_access(find_kernel(kernel), page_in_state("anon", "swapped"), write=False).fault.end.errno == -12
 
 
 def test_every_step_function_is_reached() -> None:
-    told = [story(row, access, k) for row, access, _, k, _ in (c.values for c in CASES)]
-    told += [story(row, access, k) for row, access, k in (c.values for c in PORT_CASES)]
-    told += [story(row, access, k, VcpuView(can_do=False)) for row, access, _, k, _ in (c.values for c in CASES)]
-    reached = {step.citation.split(" (")[0] for t in told for act in t.acts for step in act.steps}
+    told = [walk(row, access, k) for row, access, _, k, _ in (c.values for c in CASES)]
+    told += [walk(row, access, k) for row, access, k in (c.values for c in PORT_CASES)]
+    told += [walk(row, access, k, VcpuView(can_do=False)) for row, access, _, k, _ in (c.values for c in CASES)]
+    reached = {step.citation.split(" (")[0] for t in told for phase in t.phases for step in phase.steps}
     walked = [find_kernel(k) for kernels in KERNELS.values() for k in kernels] + [find_kernel("noio-6.1")]
     assert not {here for here in STEP_FUNCTIONS if not reached & names(walked, *here)}
 

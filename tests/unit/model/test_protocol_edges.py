@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.model.events import Kind
 from harness.model.kernels import find_kernel
-from harness.model.protocol.checker import ALL_KINDS, Checker, Context, InitialVcpu, Obligation
+from harness.model.protocol.checker import ALL_KINDS, Checker, InitialVcpu, Obligation, RuleContext
 from harness.model.protocol.rules import FaultState
 from tests.unit.model.protocol_notation import (
     ACKED,
@@ -18,6 +18,7 @@ from tests.unit.model.protocol_notation import (
     SET_UP,
     STANDARD,
     TOKEN_FAULT,
+    feed_all,
     halt,
     page,
     ready,
@@ -33,7 +34,7 @@ def test_done_must_come_from_a_kworker():
         if event.kind is Kind.DONE:
             event.worker = False
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
-    assert {v.rule for v in checker.feed_all(trace)} == {"D02"}
+    assert {v.rule for v in feed_all(checker, trace)} == {"D02"}
 
 
 def test_no_interrupt_is_due_while_apf_is_disabled():
@@ -45,7 +46,7 @@ def test_no_interrupt_is_due_while_apf_is_disabled():
 
 def test_obligations_are_suspended_while_the_shared_area_cannot_be_read():
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
-    assert list(checker.feed_all(trace_of(f"ENTRY {FAILED_ENABLE}{halt(1, 0)} VIRQ ENTRY"))) == []
+    assert list(feed_all(checker, trace_of(f"ENTRY {FAILED_ENABLE}{halt(1, 0)} VIRQ ENTRY"))) == []
     assert [(o.rule, o.suspended) for o in checker.finish() if isinstance(o, Obligation)] == [("D05", True)]
 
 
@@ -100,7 +101,7 @@ def test_what_is_unknown_at_the_start_is_learned():
 
     def found(end: str) -> list[str]:
         checker = Checker(STANDARD, 1, initial=[start])
-        violations = list(checker.feed_all(trace_of(text + end)))
+        violations = list(feed_all(checker, trace_of(text + end)))
         assert {"D01", "D08"} <= {u.rule for u in checker.unchecked if u.partly}
         assert checker.counts[0].acc == 2 - len(violations)
         return [v.rule for v in violations]
@@ -141,7 +142,7 @@ def test_nested_guests_and_missing_events_are_not_judged_by_d13():
     text = f"{SET_UP} EXIT PF:0 TRY:0 NP:1@0 ENTRY"
     assert run(text, {"nested": True}, STANDARD)[0] == set()
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1, recorded=ALL_KINDS - {Kind.OUT})
-    assert list(checker.feed_all(trace_of(text))) == []
+    assert list(feed_all(checker, trace_of(text))) == []
     assert "D13" in {u.rule for u in checker.unchecked}
 
 
@@ -153,7 +154,7 @@ def test_an_allocation_failure_explains_a_fail():
 def test_live_works_from_before_the_trace():
     start = InitialVcpu(en=0x801009, int_vec=0xF3, last_id=1, live=((0x1000, page("0")),))
     checker = Checker(STANDARD, 1, initial=[start])
-    assert list(checker.feed_all(trace_of(f"ENTRY EXIT DONE:0 RDY:1@0 ENTRY {token(2, 0)}"))) == []
+    assert list(feed_all(checker, trace_of(f"ENTRY EXIT DONE:0 RDY:1@0 ENTRY {token(2, 0)}"))) == []
 
 
 def test_an_injection_owed_at_the_end():
@@ -162,13 +163,13 @@ def test_an_injection_owed_at_the_end():
 
 def test_the_context_may_be_told_at_the_end():
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
-    assert list(checker.feed_all(trace_of(f"{SET_UP} {BOTH}"))) == []
-    assert [v.rule for v in checker.finish(Context(pf_guest=5))] == ["D14"]
-    assert checker.finish(Context(pf_guest=1)) == []
+    assert list(feed_all(checker, trace_of(f"{SET_UP} {BOTH}"))) == []
+    assert [v.rule for v in checker.finish(RuleContext(pf_guest=5))] == ["D14"]
+    assert checker.finish(RuleContext(pf_guest=1)) == []
 
 
 def test_rules_that_a_kernel_or_guest_makes_void():
-    old = Checker(replace(STANDARD, always_flush_work=False), 1, context=Context(nested=True))
+    old = Checker(replace(STANDARD, always_flush_work=False), 1, context=RuleContext(nested=True))
     reasons = {u.rule: u.reason for u in old.unchecked}
     assert "does not hold" in reasons["D11"]
     assert "nested" in reasons["D13"]
@@ -185,7 +186,7 @@ def test_the_x2apic_spiv_disables_the_lapic_too():
 def test_two_tries_without_an_outcome_are_two_fails():
     text = f"{SET_UP} EXIT PF:0 TRY:0 PF:1 TRY:1 ENTRY {token(3, 2)}"
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
-    assert [v.rule for v in checker.feed_all(trace_of(text))] == ["D01", "D01"]
+    assert [v.rule for v in feed_all(checker, trace_of(text))] == ["D01", "D01"]
     assert checker.total.fail == 2
 
 
@@ -204,7 +205,7 @@ def test_reinjections_and_page_faults_of_the_guest_are_no_tokens():
     events = trace_of(f"{SET_UP} {token(1, 0)} EXIT INJ INJ=0x2 ENTRY")
     events[-3].flag = True
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
-    assert list(checker.feed_all(events)) == []
+    assert list(feed_all(checker, events)) == []
     assert (checker.total.inj, checker.total.inj_reinjected) == (1, 1)
 
 
@@ -214,7 +215,7 @@ def test_events_of_unknown_threads_are_no_ones():
         (event,) = trace_of(name)
         event.vcpu = -1
         checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
-        assert [v.rule for v in checker.feed_all([*trace_of(text), event])] == ["D02"]
+        assert [v.rule for v in feed_all(checker, [*trace_of(text), event])] == ["D02"]
 
 
 def test_an_interrupt_that_was_never_entered_with_is_owed():

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from harness.contract import plan as p
 from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.kernels import find_kernel
-from harness.model.protocol.checker import Checker, Context
+from harness.model.protocol.checker import Checker, RuleContext
 from harness.model.protocol.rules import FaultState
 from harness.model.simulation.machine import run_once
 from harness.model.simulation.simulate import TIMINGS
 from harness.model.simulation.situation import Timing, with_timing
 from harness.prediction import situation_of
 from tests.unit.model.protocol.test_checker import DAMAGE, at, still_live_at_entry
+from tests.unit.model.protocol_notation import feed_all
 from tests.unit.model.test_simulate_protocol import EMITTED, plans
 
 KERNEL = find_kernel("nowait-6.1")
@@ -33,9 +34,9 @@ def judge(trace: list[Event], plan: p.Plan) -> set[str]:
         if item.op is p.Op.TOUCH:
             key = (item.vcpu, item.gpa >> 12)
             faults[key] = (*faults.get(key, ()), FaultState(item.cpl, item.interrupts, item.shadow, not item.no_paging))
-    context = Context(faults=faults, shared_unreadable=dict.fromkeys(range(plan.guest.vcpus), ()))
+    context = RuleContext(faults=faults, shared_unreadable=dict.fromkeys(range(plan.guest.vcpus), ()))
     checker = Checker(KERNEL, plan.guest.vcpus, int_vec=0, first_id=1, context=context, recorded=EMITTED)
-    found = list(checker.feed_all(trace))
+    found = list(feed_all(checker, trace))
     return {v.rule for v in (*found, *checker.finish()) if v.rule not in ("D29", "D36", "D40")}
 
 

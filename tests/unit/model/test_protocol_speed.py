@@ -13,7 +13,7 @@ import pytest
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
 from harness.model.protocol.checker import Checker
-from tests.unit.model.protocol_twin import Twin
+from tests.unit.model.reference_kvm import ReferenceKvm
 
 WANTED = 200_000
 """Events a second on one core."""
@@ -24,32 +24,32 @@ def rounds(count: int, noise: int = 40, touches: int = 5, new_pages: bool = Fals
 
     ``new_pages``: no page is ever touched again, and each round ends with a reset of a vCPU that has works.
     """
-    twin = Twin(2, pages=10_000_000 if new_pages else 64)
-    yield from twin.trace
+    reference = ReferenceKvm(2, pages=10_000_000 if new_pages else 64)
+    yield from reference.trace
     page = 0
     for number in range(count):
-        twin.trace.clear()
-        for v in twin.vcpus:
+        reference.trace.clear()
+        for v in reference.vcpus:
             for i in range(noise):
-                twin.noise(v, i)
-                twin.kick(v, 0)
-                twin.kick(v, 0)
+                reference.noise(v, i)
+                reference.kick(v, 0)
+                reference.kick(v, 0)
             for i in range(touches):
                 page += 1 if i % 4 else 2
-                twin.touch(v, page)
-                twin.interrupt(v, 0)
+                reference.touch(v, page)
+                reference.interrupt(v, 0)
                 if i % 4 == 3:
-                    twin.touch(v, page)  # REP
-                    twin.interrupt(v, 0)
+                    reference.touch(v, page)  # REP
+                    reference.interrupt(v, 0)
         if new_pages:
-            twin.reset(twin.vcpus[number % 2], number)
-            twin.enable(twin.vcpus[number % 2], 0)
-        twin.drain()
-        for old in list(twin.mapped):
-            twin.reclaim(twin.vcpus[0], old)
-        for event in twin.trace:
+            reference.reset(reference.vcpus[number % 2], number)
+            reference.enable(reference.vcpus[number % 2], 0)
+        reference.drain()
+        for old in list(reference.mapped):
+            reference.reclaim(reference.vcpus[0], old)
+        for event in reference.trace:
             event.t_ns += number * 1_000_000
-        yield from twin.trace
+        yield from reference.trace
 
 
 def checker() -> Checker:

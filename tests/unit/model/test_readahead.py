@@ -215,10 +215,10 @@ def test_nr_pages(prev: int, cur: int, hits: int, order: int, last: int) -> None
     n = swapin_nr_pages(prev, cur, hits, 1 << order, last)
     assert n & (n - 1) == 0
     assert last // 2 <= n <= max(1 << order, last // 2)
-    assert n == max(min(twin(prev, cur, hits), 1 << order), last // 2)
+    assert n == max(min(reference(prev, cur, hits), 1 << order), last // 2)
 
 
-def twin(prev: int, cur: int, hits: int) -> int:
+def reference(prev: int, cur: int, hits: int) -> int:
     """The same rule said in another way: by cases of hits."""
     if hits == 0:
         return 2 if abs(cur - prev) == 1 else 1

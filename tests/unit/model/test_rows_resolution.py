@@ -27,7 +27,7 @@ from harness.model.simulation.situation import (
     Step,
     StepKind,
 )
-from harness.model.walk.access import tell
+from harness.model.walk.access import walk_access
 from harness.model.walk.steps import Environment, Thread
 from harness.model.walk.user_access import user_access
 
@@ -276,10 +276,10 @@ def test_s50_who_reclaims(kernel: str, by_v: int) -> None:
 @pytest.mark.parametrize(("kernel", "first"), [*((k, Thread.V) for k in NOWAIT), (NIO, Thread.W), (P1, Thread.W)])
 def test_s50_s55_before_or_after_not_present(kernel: str, first: Thread) -> None:
     """nowait: in V's fault, so before NP; noio: nothing there, the worker is the first that charges."""
-    full = tell(find_kernel(kernel), swapped(ANON, 0), write=False, env=Environment(memcg_full=True))
-    assert next(a.thread for a in full.acts if a.counters.reclaims) is first
-    oom = tell(find_kernel(kernel), replace(swapped(ANON, 0), charge_fails=True), write=False)
-    assert next(a.thread for a in oom.acts if any(s.tested == "folio == NULL" for s in a.steps)) is first
+    full = walk_access(find_kernel(kernel), swapped(ANON, 0), write=False, env=Environment(memcg_full=True))
+    assert next(a.thread for a in full.phases if a.counters.reclaims) is first
+    oom = walk_access(find_kernel(kernel), replace(swapped(ANON, 0), charge_fails=True), write=False)
+    assert next(a.thread for a in oom.phases if any(s.tested == "folio == NULL" for s in a.steps)) is first
     assert oom.outcome is Outcome.LOOP
 
 

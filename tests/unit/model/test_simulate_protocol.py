@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.contract import plan as p
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
 from harness.model.kernels import KernelModel, find_kernel, kernel_for
-from harness.model.protocol.checker import Checker, Context, Violation
+from harness.model.protocol.checker import Checker, RuleContext, Violation
 from harness.model.simulation.machine import Machine, run_once
 from harness.model.simulation.simulate import TIMINGS
 from harness.model.simulation.situation import Situation, with_timing
@@ -82,7 +82,7 @@ def plans(draw: st.DrawFn) -> p.Plan:
 
 def check_run(situation: Situation, kernel: KernelModel) -> Machine:
     machine = run_once(situation)
-    checker = Checker(kernel, situation.vcpus, int_vec=0, en=0, first_id=1, context=Context(), recorded=EMITTED)
+    checker = Checker(kernel, situation.vcpus, int_vec=0, en=0, first_id=1, context=RuleContext(), recorded=EMITTED)
     found = [v for e in machine.world.events for v in checker.feed(e)] + checker.finish()
     wrong = [v for v in found if not isinstance(v, Violation) or v.strict]
     assert not wrong, [(v.rule, v.message) for v in wrong]

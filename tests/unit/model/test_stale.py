@@ -16,7 +16,7 @@ from harness.model.kernels import find_kernel
 from harness.model.outcomes import Outcome
 from harness.model.pages import SwapSlot
 from harness.model.readahead import ReadaheadState
-from harness.model.walk.access import tell
+from harness.model.walk.access import walk_access
 from harness.model.walk.gup import fault_walk
 from harness.model.walk.page_states import page_in_state
 from harness.model.walk.steps import End, VcpuView
@@ -47,19 +47,19 @@ def test_a_write_that_copies_a_present_page_faults_twice(
     kernel: str, backing: str, state: str, options: dict[str, Any]
 ) -> None:
     page = page_in_state(backing, state, **options)
-    story = tell(find_kernel(kernel), page, write=True)
-    assert story.outcome is Outcome.MINOR
-    assert [a.end.end for a in story.acts] == [End.STALE, End.MAPPED]
-    assert story.acts[1].end.outcome is Outcome.FAST and story.acts[1].end.writable
-    assert any(s.function.startswith(FUNCTION[kernel]) for s in story.fault.steps)
-    assert sum(a.counters.min for a in story.acts) == 1, "min_flt moves for the copy, not for the second fault"
+    walk = walk_access(find_kernel(kernel), page, write=True)
+    assert walk.outcome is Outcome.MINOR
+    assert [a.end.end for a in walk.phases] == [End.STALE, End.MAPPED]
+    assert walk.phases[1].end.outcome is Outcome.FAST and walk.phases[1].end.writable
+    assert any(s.function.startswith(FUNCTION[kernel]) for s in walk.fault.steps)
+    assert sum(a.counters.min for a in walk.phases) == 1, "min_flt moves for the copy, not for the second fault"
 
 
 @pytest.mark.parametrize("kernel", FUNCTION)
 @pytest.mark.parametrize(("backing", "state"), KEPT)
 def test_a_write_that_replaces_nothing_is_mapped_at_once(kernel: str, backing: str, state: str) -> None:
-    story = tell(find_kernel(kernel), page_in_state(backing, state), write=True)
-    assert [a.end.end for a in story.acts] == [End.MAPPED]
+    walk = walk_access(find_kernel(kernel), page_in_state(backing, state), write=True)
+    assert [a.end.end for a in walk.phases] == [End.MAPPED]
 
 
 @pytest.mark.parametrize("kernel", ["nowait-5.10", "nowait-6.1", "nowait-6.12"])
@@ -73,5 +73,5 @@ def test_5_10_copies_a_page_that_is_still_in_the_swap_cache() -> None:
     """do_wp_page of 5.10 wants page_count 1, and the swap cache holds one reference; later kernels free the slot."""
     page = replace(page_in_state("anon", "read-only"), swap=SwapSlot())
     for name, ends in (("nowait-5.10", [End.STALE, End.MAPPED]), ("nowait-6.1", [End.MAPPED])):
-        story = tell(find_kernel(name), page, write=True)
-        assert [a.end.end for a in story.acts] == ends, name
+        walk = walk_access(find_kernel(name), page, write=True)
+        assert [a.end.end for a in walk.phases] == ends, name

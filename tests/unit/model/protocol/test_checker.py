@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from harness.errors import ModelError
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import find_kernel
-from harness.model.protocol.checker import Checker, Context, InitialVcpu, Obligation, Violation
-from tests.unit.model.protocol_twin import CALM, Twin
+from harness.model.protocol.checker import Checker, InitialVcpu, Obligation, RuleContext, Violation
+from tests.unit.model.protocol_notation import feed_all
+from tests.unit.model.reference_kvm import CALM, ReferenceKvm
 
 KERNEL = find_kernel("nowait-6.1")
 STEP = st.tuples(st.integers(0, 10_000), st.integers(0, 1), st.integers(0, 255))
@@ -22,56 +23,56 @@ SCRIPT = st.lists(STEP, max_size=150)
 QUICK = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-def check(trace: list[Event], context: Context, vcpus: int = 2, **kwargs) -> tuple[list[Violation], list]:
+def check(trace: list[Event], context: RuleContext, vcpus: int = 2, **kwargs) -> tuple[list[Violation], list]:
     checker = Checker(KERNEL, vcpus, int_vec=0, first_id=1, context=context, **kwargs)
-    found = list(checker.feed_all(trace))
+    found = list(feed_all(checker, trace))
     return found, checker.finish()
 
 
-def rules_of(trace: list[Event], context: Context, vcpus: int = 2) -> set[str]:
+def rules_of(trace: list[Event], context: RuleContext, vcpus: int = 2) -> set[str]:
     found, left = check(trace, context, vcpus)
     return {item.rule for item in (*found, *left)}
 
 
-def make(script: list, actions: tuple[str, ...] = CALM, vcpus: int = 2) -> tuple[list[Event], Context]:
+def make(script: list, actions: tuple[str, ...] = CALM, vcpus: int = 2) -> tuple[list[Event], RuleContext]:
     """A legal trace in which everything that began has ended."""
-    twin = Twin(vcpus)
-    twin.play(script, actions)
-    twin.drain()
-    return twin.trace, twin.context()
+    reference = ReferenceKvm(vcpus)
+    reference.play(script, actions)
+    reference.drain()
+    return reference.trace, reference.context()
 
 
 @QUICK
 @given(SCRIPT)
 def test_a_legal_trace_breaks_nothing_and_owes_nothing(script):
-    twin = Twin()
-    twin.play(script)
-    twin.drain()
-    found, left = check(twin.trace, twin.context())
-    assert [v for v in found if v.rule != "D40"] == []  # soft: the twin may touch a page often
+    reference = ReferenceKvm()
+    reference.play(script)
+    reference.drain()
+    found, left = check(reference.trace, reference.context())
+    assert [v for v in found if v.rule != "D40"] == []  # soft: the reference may touch a page often
     assert left == []
 
 
 @QUICK
 @given(SCRIPT)
 def test_a_legal_trace_cut_off_anywhere_owes_exactly_the_live_works(script):
-    twin = Twin()
-    twin.play(script)
-    found, left = check(twin.trace, twin.context())
+    reference = ReferenceKvm()
+    reference.play(script)
+    found, left = check(reference.trace, reference.context())
     assert [v for v in found if v.strict] == []
     owed = sorted(o.event.token for o in left if isinstance(o, Obligation) and o.rule == "D05")
-    assert owed == sorted(w["token"] for v in twin.vcpus for w in v.queue if w["gpa"] is not None)
+    assert owed == sorted(w["token"] for v in reference.vcpus for w in v.queue if w["gpa"] is not None)
 
 
 @QUICK
 @given(SCRIPT, st.integers(0, 300))
 def test_a_trace_that_begins_in_the_middle_is_no_violation(script, begin):
     """Nothing is known of the time before: neither EN, nor ids, nor what is live."""
-    twin = Twin()
-    twin.play(script)
+    reference = ReferenceKvm()
+    reference.play(script)
     unknown = InitialVcpu(en=None, int_vec=0xF3, last_id=None, live=None, wakeup=None)
     checker = Checker(KERNEL, 2, initial=[unknown] * 2)
-    found = list(checker.feed_all(twin.trace[begin:]))
+    found = list(feed_all(checker, reference.trace[begin:]))
     # DONEs of works from before the trace cannot be told from surplus ones: that alone may be reported
     assert {v.rule for v in found if v.strict} <= {"D12", "D10", "D42"}
 
@@ -215,69 +216,69 @@ def test_a_token_injected_at_cpl0_is_caught(script, number):
     assert found[0].rule == "D22"
 
 
-def many_live(count: int) -> tuple[Twin, Context]:
-    twin = Twin(1, pages=200)
+def many_live(count: int) -> tuple[ReferenceKvm, RuleContext]:
+    reference = ReferenceKvm(1, pages=200)
     for page in range(0, 2 * count, 2):
-        twin.ack(twin.vcpus[0], 0)
-        twin.touch(twin.vcpus[0], page)
-    return twin, twin.context()
+        reference.ack(reference.vcpus[0], 0)
+        reference.touch(reference.vcpus[0], page)
+    return reference, reference.context()
 
 
 def test_64_live_works_and_then_a_blocking_fault_are_legal():
-    twin, context = many_live(66)
+    reference, context = many_live(66)
     checker = Checker(KERNEL, 1, int_vec=0, first_id=1, context=context)
-    assert list(checker.feed_all(twin.trace)) == []
+    assert list(feed_all(checker, reference.trace)) == []
     assert (checker.total.np, checker.total.fail) == (64, 2)
-    twin.complete(twin.vcpus[0], 0)
-    twin.kick(twin.vcpus[0], 0)
-    before = len(twin.trace)
-    twin.touch(twin.vcpus[0], 150)
-    assert [e.token >> 12 for e in twin.trace[before:] if e.kind is Kind.NP] == [67]  # FAILs use up ids
+    reference.complete(reference.vcpus[0], 0)
+    reference.kick(reference.vcpus[0], 0)
+    before = len(reference.trace)
+    reference.touch(reference.vcpus[0], 150)
+    assert [e.token >> 12 for e in reference.trace[before:] if e.kind is Kind.NP] == [67]  # FAILs use up ids
 
 
 def test_the_65th_live_work_is_caught():
-    twin, context = many_live(64)
-    v = twin.vcpus[0]
+    reference, context = many_live(64)
+    v = reference.vcpus[0]
     gpa = 0x1000000 + 170 * 4096
     for kind, fields in ((Kind.EXIT, {}), (Kind.TRY, {"gpa": gpa}), (Kind.NP, {"gpa": gpa, "token": 65 << 12})):
-        twin.emit(kind, v, **fields)
-    found, _ = check(twin.trace, context, 1)
+        reference.emit(kind, v, **fields)
+    found, _ = check(reference.trace, context, 1)
     assert [violation.rule for violation in found] == ["D09"]
 
 
 def test_a_pending_wake_all_counts_for_the_limit():
-    twin, context = many_live(63)
-    v = twin.vcpus[0]
+    reference, context = many_live(63)
+    v = reference.vcpus[0]
     v.slot = 0x1000  # the guest does not take the next token, so the wake-all stays queued
-    twin.enable(v, 0)
-    twin.touch(v, 150)
+    reference.enable(v, 0)
+    reference.touch(v, 150)
     checker = Checker(KERNEL, 1, int_vec=0, first_id=1, context=context)
-    assert list(checker.feed_all(twin.trace)) == []
+    assert list(feed_all(checker, reference.trace)) == []
     assert checker.total.fail == 1
 
 
 def test_the_token_id_wraps_to_1():
-    twin = Twin(1)
-    twin.vcpus[0].ident = 0xFFFFE
+    reference = ReferenceKvm(1)
+    reference.vcpus[0].ident = 0xFFFFE
     for page in (0, 2):
-        twin.touch(twin.vcpus[0], page)
+        reference.touch(reference.vcpus[0], page)
     start = InitialVcpu(en=0, last_id=0xFFFFE)
-    checker = Checker(KERNEL, 1, initial=[start], context=twin.context())
-    assert list(checker.feed_all(twin.trace)) == []
-    assert [e.token >> 12 for e in twin.trace if e.kind is Kind.NP] == [0xFFFFF, 1]
+    checker = Checker(KERNEL, 1, initial=[start], context=reference.context())
+    assert list(feed_all(checker, reference.trace)) == []
+    assert [e.token >> 12 for e in reference.trace if e.kind is Kind.NP] == [0xFFFFF, 1]
 
 
 def test_counts_of_a_trace():
-    twin = Twin(1)
-    v = twin.vcpus[0]
-    twin.ack(v, 0)
+    reference = ReferenceKvm(1)
+    v = reference.vcpus[0]
+    reference.ack(v, 0)
     for page in (0, 1):
-        twin.touch(v, page)
-    twin.interrupt(v, 0)
-    twin.touch(v, 1)
-    twin.drain()
-    checker = Checker(KERNEL, 1, int_vec=0, first_id=1, context=twin.context())
-    assert list(checker.feed_all(twin.trace)) == []
+        reference.touch(v, page)
+    reference.interrupt(v, 0)
+    reference.touch(v, 1)
+    reference.drain()
+    checker = Checker(KERNEL, 1, int_vec=0, first_id=1, context=reference.context())
+    assert list(feed_all(checker, reference.trace)) == []
     counts = checker.total
     assert (counts.try_, counts.np, counts.npt, counts.nph, counts.rep, counts.fail) == (3, 2, 1, 1, 1, 0)
     assert (counts.done, counts.rdy, counts.rdy_wake_all, counts.inj, counts.acc, counts.pf) == (2, 2, 1, 1, 2, 3)

@@ -12,7 +12,7 @@ import pytest
 from harness.cli import rules as command
 from harness.errors import UsageError
 from harness.model.kernels import KernelModel, kernel_for
-from harness.model.protocol.rules import RULES, Context
+from harness.model.protocol.rules import RULES, RuleContext
 
 
 def run(*words: str) -> int:
@@ -29,7 +29,7 @@ def test_the_rules_are_numbered_without_a_gap_each_with_a_source():
 
 
 def test_the_context_that_a_rule_asks_for_exists():
-    known = {field.name for field in fields(Context)}
+    known = {field.name for field in fields(RuleContext)}
     assert {name for rule in RULES.values() for name in rule.context} <= known
 
 

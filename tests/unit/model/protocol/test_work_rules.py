@@ -6,8 +6,8 @@ from __future__ import annotations
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
 from harness.model.protocol.checker import Checker, Obligation
-from harness.model.protocol.work_rules import Ledger, Work
-from tests.unit.model.protocol_notation import run, trace_of
+from harness.model.protocol.work_rules import Ledger, SeenWork
+from tests.unit.model.protocol_notation import feed_all, run, trace_of
 
 STANDARD = find_kernel("nowait-6.1")
 
@@ -16,8 +16,8 @@ def done(gpa: int, seq: int = 1) -> tuple[Event, int]:
     return Event(Kind.DONE, gpa=gpa, worker=True), seq
 
 
-def work(gpa: int = 0x1000, vcpu: int = 0) -> Work:
-    return Work(0x1000 | vcpu, gpa, vcpu, Event(Kind.NP, vcpu, token=0x1000 | vcpu, gpa=gpa))
+def work(gpa: int = 0x1000, vcpu: int = 0) -> SeenWork:
+    return SeenWork(0x1000 | vcpu, gpa, vcpu, Event(Kind.NP, vcpu, token=0x1000 | vcpu, gpa=gpa))
 
 
 def left(ledger: Ledger, live: set[int] | None = None) -> list[str]:
@@ -127,5 +127,5 @@ def test_the_hva_of_a_done_finds_the_page_of_an_invalidation():
         events = trace_of("ENTRY EXIT TRY:3 NP:1@3 INJ ENTRY EXIT DONE:3 RDY:1@3 ACC ENTRY UNMAP:3 EXIT PF:3 ENTRY")
         unmap = next(e for e in events if e.kind is Kind.UNMAP)
         unmap.data = unmap.hva + 4096 * pages
-        assert list(checker.feed_all(events)) == []
+        assert list(feed_all(checker, events)) == []
         assert [i for i in checker.finish() if not isinstance(i, Obligation)] == []

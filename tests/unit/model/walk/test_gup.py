@@ -13,7 +13,7 @@ from harness.model.outcomes import Outcome
 from harness.model.pages import Folio, HostPage, Lock, Pte, SwapSlot, read_completed
 from harness.model.readahead import AllMissing, ReadaheadState
 from harness.model.walk import flags as f
-from harness.model.walk.access import tell
+from harness.model.walk.access import walk_access
 from harness.model.walk.gup import blocking_attempt, prefetch_attempt, settle, vcpu_attempt, wake, worker_attempt
 from harness.model.walk.page_states import page_in_state
 from harness.model.walk.steps import Counters, End, Environment, Mark, Thread, VcpuView, WaitKind
@@ -165,7 +165,7 @@ def test_sigkill_while_waiting_ends_the_retry() -> None:
     over = walk.run(wake(leg.page, leg), leg.readahead)
     assert over.end is End.ERROR and not over.is_async
     assert any(s.function == "__get_user_pages_locked" and s.result == "-EINTR" for s in over.steps)
-    told = tell(N612, SWAPPED, write=False, env=Environment(signal_pending=True))
+    told = walk_access(N612, SWAPPED, write=False, env=Environment(signal_pending=True))
     assert told.outcome is Outcome.ERROR and told.fault.steps[-1].result == "-EINTR"
 
 
@@ -192,8 +192,8 @@ def test_hugetlb_is_accounted_where_it_goes_through_handle_mm_fault(kernel: str,
 def test_hugetlb_pool_is_empty() -> None:
     page = page_in_state("hugetlb", "untouched", charge_fails=True)
     for kernel in (N61, N612, P2, V7):
-        assert tell(kernel, page, write=True).outcome is Outcome.LOOP
-    assert tell(N61, page, write=True, vcpu=VcpuView(can_do=False)).fault.end.errno == -14
+        assert walk_access(kernel, page, write=True).outcome is Outcome.LOOP
+    assert walk_access(N61, page, write=True, vcpu=VcpuView(can_do=False)).fault.end.errno == -14
 
 
 def test_no_memory_everywhere() -> None:
@@ -205,7 +205,7 @@ def test_no_memory_everywhere() -> None:
     ):  # fmt: skip
         page = page_in_state(backing, state, charge_fails=True)
         for kernel in (N510, N61, N612, P2, P1, V7):
-            assert tell(kernel, page, write=write).outcome is Outcome.LOOP, (backing, state, kernel.name)
+            assert walk_access(kernel, page, write=write).outcome is Outcome.LOOP, (backing, state, kernel.name)
     fast_zram = page_in_state("anon", "swapped", synchronous=True, charge_fails=True)
     leg = vcpu_attempt(N61, write=False).run(fast_zram, RA)
     assert leg.errno == -f.ENOMEM and not leg.reads and leg.counters.pgmaj == 0
@@ -249,15 +249,15 @@ def test_reuse_waits_for_the_lock_in_2010() -> None:
 
 def test_failed_reads_in_2010() -> None:
     for backing, state in (("anon", "swapped"), ("memfd", "swapped"), ("file", "not-uptodate")):
-        told = tell(V7, page_in_state(backing, state, read_fails=True), write=False, vcpu=VcpuView(can_do=False))
+        told = walk_access(V7, page_in_state(backing, state, read_fails=True), write=False, vcpu=VcpuView(can_do=False))
         assert told.fault.end.errno == -14, (backing, state)
 
 
 def test_the_congested_device_of_5_10() -> None:
     """A.4: in cluster mode a congested device also takes the single-page synchronous branch."""
     env = Environment(vma_readahead=False, congested=True)
-    assert tell(N510, SWAPPED, write=False, env=env).outcome is Outcome.SYNC
-    assert tell(N61, SWAPPED, write=False, env=env).outcome is Outcome.TOKEN
+    assert walk_access(N510, SWAPPED, write=False, env=env).outcome is Outcome.SYNC
+    assert walk_access(N61, SWAPPED, write=False, env=env).outcome is Outcome.TOKEN
 
 
 def test_zero_map_is_asked_page_by_page() -> None:
@@ -295,7 +295,7 @@ def test_a_hundred_file_misses_without_apf_stop_read_around() -> None:
         kernel, state, around = find_kernel(name), RA, 0
         for i in range(120):
             page = replace(page_in_state("file", "dropped"), index=1000 * i)
-            told = tell(kernel, page, write=write, readahead=state)
+            told = walk_access(kernel, page, write=write, readahead=state)
             state = told.readahead
             around += sum(len(r.pages) > 1 for r in told.reads(Thread.V))
         assert around == windows, name
@@ -351,11 +351,11 @@ def test_misuse_is_refused() -> None:
 
 def test_setup_that_fails_ends_in_a_blocking_gup() -> None:
     for kernel in (N61, V7):
-        told = tell(kernel, SWAPPED, write=False, vcpu=VcpuView(setup_fails=True))
+        told = walk_access(kernel, SWAPPED, write=False, vcpu=VcpuView(setup_fails=True))
         assert told.outcome is Outcome.SYNC
-        told = tell(kernel, SWAPPED, write=False, vcpu=VcpuView(live=True))
-        assert told.outcome is Outcome.REPEATED and len(told.acts) == 1
-        assert tell(kernel, SWAPPED, write=False, vcpu=VcpuView(can_deliver=False)).outcome is Outcome.HALT
+        told = walk_access(kernel, SWAPPED, write=False, vcpu=VcpuView(live=True))
+        assert told.outcome is Outcome.REPEATED and len(told.phases) == 1
+        assert walk_access(kernel, SWAPPED, write=False, vcpu=VcpuView(can_deliver=False)).outcome is Outcome.HALT
 
 
 # --- flags: the bits, and what follows from them --------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from harness.model.kernels import KERNEL_NAMES, find_kernel
 from harness.model.outcomes import Outcome
 from harness.model.walk.page_states import STATES, page_in_state
-from harness.model.walk.walk_diff import Question, VcpuState, compare, deciding_steps
+from harness.model.walk.walk_diff import Question, VcpuState, compare, decided_by
 
 SWAPPED = page_in_state("anon", "swapped")
 
@@ -51,7 +51,7 @@ def test_b5_paging_off() -> None:
     ],
 )
 def test_the_reason_is_in_the_deciding_step(vcpu: VcpuState, why: str) -> None:
-    steps = deciding_steps(Question(SWAPPED, vcpu=vcpu).ask(find_kernel("nowait-6.1")))
+    steps = decided_by(Question(SWAPPED, vcpu=vcpu).ask(find_kernel("nowait-6.1")))
     assert any(why in step.result for step in steps)
 
 
@@ -70,14 +70,14 @@ def test_the_reason_is_in_the_deciding_step(vcpu: VcpuState, why: str) -> None:
 )
 def test_deciding_functions(kernel: str, state: str, functions: list[str]) -> None:
     told = Question(page_in_state("anon", state)).ask(find_kernel(kernel))
-    assert [s.function for s in deciding_steps(told)] == functions
+    assert [s.function for s in decided_by(told)] == functions
 
 
 def test_every_step_cites_a_file_and_a_release() -> None:
     for name in KERNEL_NAMES:
         kernel = find_kernel(name)
-        for act in Question(SWAPPED).ask(kernel).acts:
-            for step in act.steps:
+        for phase in Question(SWAPPED).ask(kernel).phases:
+            for step in phase.steps:
                 file, _, rest = step.citation.partition(":")
                 assert file.endswith((".c", ".h")) and rest.startswith(step.function)
                 assert f"({kernel.version})" in rest
@@ -86,8 +86,8 @@ def test_every_step_cites_a_file_and_a_release() -> None:
 
 def effects(a: str, b: str, state: str, backing: str = "anon") -> dict[str, tuple[str, str]]:
     question = Question(page_in_state(backing, state))
-    parting = compare(question.ask(find_kernel(a)), question.ask(find_kernel(b)))
-    return {name: (x, y) for name, x, y in parting.effects}
+    diff = compare(question.ask(find_kernel(a)), question.ask(find_kernel(b)))
+    return {name: (x, y) for name, x, y in diff.effects}
 
 
 def test_x1_submitter() -> None:
@@ -108,15 +108,15 @@ def test_x6_memfd_x8_neighbour_x12_mmap_lock() -> None:
 @pytest.mark.parametrize("state", [n for n, s in STATES.items() if "anon" in s.backings])
 def test_a_kernel_does_not_part_from_itself(state: str) -> None:
     told = Question(page_in_state("anon", state)).ask(find_kernel("nowait-6.1"))
-    parting = compare(told, told)
-    assert (parting.difference, parting.ways, parting.effects) == (None, None, ())
+    diff = compare(told, told)
+    assert (diff.difference, diff.ways, diff.effects) == (None, None, ())
 
 
 def test_first_difference() -> None:
     question = Question(SWAPPED)
-    parting = compare(question.ask(find_kernel("noio-6.1-p1")), question.ask(find_kernel("nowait-6.1")))
-    assert parting.difference is not None
-    one, two = parting.difference
+    diff = compare(question.ask(find_kernel("noio-6.1-p1")), question.ask(find_kernel("nowait-6.1")))
+    assert diff.difference is not None
+    one, two = diff.difference
     assert ("FOLL_MINOR" in one.tested + one.result) and ("FOLL_NOWAIT" in two.tested + two.result)
-    assert parting.ways is not None
-    assert [s.function if s else None for s in parting.ways] == ["do_swap_page", "swapin_readahead"]
+    assert diff.ways is not None
+    assert [s.function if s else None for s in diff.ways] == ["do_swap_page", "swapin_readahead"]

@@ -2,7 +2,7 @@
 """A deliberately naive model of KVM's side of async page faults: lists and loops, no code shared with the checker.
 
 It follows behaviour.md B.4 to B.11 step by step and emits the events that a merged trace would have.  A script of
-numbers drives it (``Twin.play``), so that Hypothesis can make and shrink random legal traces.
+numbers drives it (``ReferenceKvm.play``), so that Hypothesis can make and shrink random legal traces.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.model.events import Event, Kind
-from harness.model.protocol.rules import Context, FaultState
+from harness.model.protocol.rules import FaultState, RuleContext
 
 POOL = 0x1000000
 HVA = 0x7F0000000000
@@ -41,7 +41,7 @@ class TwinVcpu:
         self.sleeping = False
 
 
-class Twin:
+class ReferenceKvm:
     """A VM of naive vCPUs.  Pages with an even number are touched at CPL3, those with an odd one at CPL0."""
 
     def __init__(self, vcpus: int = 2, pages: int = 8) -> None:
@@ -58,14 +58,14 @@ class Twin:
             self.enter(v)
             self.enable(v, 0)
 
-    def context(self) -> Context:
-        """What the twin knows and the trace does not say."""
+    def context(self) -> RuleContext:
+        """What the reference knows and the trace does not say."""
         states = {
             (v.index, (POOL >> 12) + page): (FaultState(cpl=0 if page % 2 else 3),)
             for v in self.vcpus
             for page in range(self.pages)
         }
-        return Context(
+        return RuleContext(
             faults=states,
             lapic_in_kernel=True,
             hlt_exits=True,
