@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from harness.contract import plan as p
+from harness.contract.capture import Precondition
 from harness.contract.probe_abi import page_word
 from harness.errors import ModelError
 from harness.model.delivery import PvFeatures
@@ -33,23 +33,23 @@ _NO_DATA = (p.PageStart.UNTOUCHED, p.PageStart.ZERO_SWAPPED)
 _BARE_CPUS = ("host", "max")
 
 
-def predict(plan: p.Plan, kernel: KernelModel, facts: Mapping[str, Any] | None = None) -> m.Prediction:
+def predict(plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None) -> m.Prediction:
     """What must be seen when this plan is performed on this kernel.
 
-    :param facts: precondition.json of a capture, which knows the swap offsets; None before anything was performed.
+    :param proof: precondition.json of a capture, which knows the swap offsets; None before anything was performed.
     :raise ModelError: the plan asks for a state that the model knows to be impossible.
     """
     if plan.guest.kind is p.GuestKind.LINUX:
         return predict_linux(_linux(plan), kernel)
-    return simulate(situation_of(plan, kernel, facts))
+    return simulate(situation_of(plan, kernel, proof))
 
 
-def situation_of(plan: p.Plan, kernel: KernelModel, facts: Mapping[str, Any] | None = None) -> m.Situation:
+def situation_of(plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None) -> m.Situation:
     """The plan of a probe guest as the simulation wants it.
 
     :raise ModelError: an impossible page state.
     """
-    offsets = _offsets(facts)
+    offsets = _offsets(proof)
     vma = _vma(plan)
     device = plan.swap
     zram = device.kind is p.SwapKind.ZRAM
@@ -86,9 +86,9 @@ def _ram_file(plan: p.Plan) -> m.RamFile | None:
     return m.RamFile(first, end, tuple((max(first, n - before), min(end, n + after)) for n in pages))
 
 
-def _offsets(facts: Mapping[str, Any] | None) -> dict[int, int]:
-    pages = facts.get("pages", {}).values() if facts else ()
-    return {page["gpa"]: page["swap_offset"] for page in pages if page.get("swap_offset")}
+def _offsets(proof: Precondition | None) -> dict[int, int]:
+    pages = proof.pages.values() if proof else ()
+    return {page.gpa: page.swap_offset for page in pages if page.swap_offset}
 
 
 def _vma(plan: p.Plan) -> Vma:

@@ -14,18 +14,11 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RESULT_PORT 0xe9
 #define PAGE 4096
-
-struct spinner {	/* shared with the process that spins */
-	volatile uint64_t rounds;
-	volatile uint64_t longest_gap_us;
-	volatile int running, stop;
-};
 
 static void sleep_forever(void)
 {
@@ -144,48 +137,14 @@ static uint64_t now_us(void)
 	return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
 }
 
-static void spin(struct spinner *s)
-{
-	uint64_t last = now_us();
-
-	s->running = 1;
-	while (!s->stop) {
-		uint64_t now = now_us();
-
-		if (now - last > s->longest_gap_us)
-			s->longest_gap_us = now - last;
-		last = now;
-		s->rounds++;
-	}
-	_exit(0);
-}
-
-static struct spinner *start_spinner(void)
-{
-	struct spinner *s = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t child;
-
-	if (s == MAP_FAILED)
-		die("mmap");
-	child = fork();
-	if (child < 0)
-		die("fork");
-	if (child == 0)
-		spin(s);
-	while (!s->running)
-		usleep(1000);
-	return s;
-}
-
 static unsigned char content(size_t page)
 {
 	return (unsigned char)(page * 7 + 1);
 }
 
-static void touch(size_t pages, int with_spinner)
+static void touch(size_t pages)
 {
 	unsigned char *memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct spinner *spinner = NULL;
 	struct rusage before, after;
 	size_t wrong = 0;
 	uint64_t begin, end;
@@ -199,23 +158,12 @@ static void touch(size_t pages, int with_spinner)
 	hypervisor_interrupts();
 	result("READY");
 	wait_for_go();
-	if (with_spinner) {
-		spinner = start_spinner();
-		spinner->longest_gap_us = 0;
-		spinner->rounds = 0;
-	}
 	getrusage(RUSAGE_SELF, &before);
 	begin = now_us();
 	for (size_t p = 0; p < pages; p++)
 		wrong += *(volatile unsigned char *)(memory + p * PAGE) != content(p);
 	end = now_us();
 	getrusage(RUSAGE_SELF, &after);
-	if (spinner) {
-		spinner->stop = 1;
-		wait(NULL);
-		result("SPIN %llu rounds %llu us", (unsigned long long)spinner->rounds,
-		       (unsigned long long)spinner->longest_gap_us);
-	}
 	result("TOUCHED %zu pages %zu wrong %llu us", pages, wrong, (unsigned long long)(end - begin));
 	result("FAULTS %ld major %ld minor", after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
 	hypervisor_interrupts();
@@ -234,14 +182,14 @@ int main(void)
 	result("WORKLOAD %s %s %ld cpus", workload, name.release, sysconf(_SC_NPROCESSORS_ONLN));
 	if (!strcmp(workload, "boot")) {
 		hypervisor_interrupts();
-	} else if (!strcmp(workload, "touch") || !strcmp(workload, "touch-spin")) {
+	} else if (!strcmp(workload, "touch")) {
 		size_t pages = strtoul(option("apf.pages"), NULL, 10);
 
 		if (!pages) {
 			errno = EINVAL;
 			die("apf.pages");
 		}
-		touch(pages, !strcmp(workload, "touch-spin"));
+		touch(pages);
 	} else {
 		errno = EINVAL;
 		die("apf.workload");

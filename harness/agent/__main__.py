@@ -15,6 +15,7 @@ from harness.agent.perform import exit_code, perform
 from harness.agent.serve import serve
 from harness.agent.session import Options
 from harness.contract.plan import Plan, from_json
+from harness.contract.structure import plain
 from harness.errors import ApfError, UsageError
 
 
@@ -80,7 +81,7 @@ def _undo(args: argparse.Namespace) -> int:
 
 
 def _facts(args: argparse.Namespace) -> int:
-    print(json.dumps({**host_facts(), "qemu": qemu_version(args.qemu)}, indent=1))
+    print(json.dumps({**plain(host_facts()), "qemu": qemu_version(args.qemu)}, indent=1))
     return 0
 
 

@@ -8,7 +8,10 @@ import os
 import sys
 import time
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO
+
+from harness.contract.capture import NO_DETAILS, AgentStep, Progress, StepDetails
+from harness.contract.structure import to_json
 
 
 class Capture:
@@ -17,7 +20,7 @@ class Capture:
     def __init__(self, folder: str, stream: IO[str] | None = None) -> None:
         self.folder = folder
         self._stream = stream
-        for name in ("trace/formats", "counters", "guest", "host"):
+        for name in ("trace", "counters", "guest", "host"):
             os.makedirs(f"{folder}/{name}", exist_ok=True)
         self._start = time.monotonic()
         self._progress = open(f"{folder}/progress.jsonl", "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
@@ -25,10 +28,11 @@ class Capture:
     def path(self, name: str) -> str:
         return f"{self.folder}/{name}"
 
-    def step(self, step: str, **details: object) -> None:
-        """One step of the agent, ``t`` in seconds since the capture began and ``mono`` as the trace clock has it."""
+    def step(self, step: AgentStep, details: StepDetails = NO_DETAILS) -> None:
+        """One step of the agent, with what it has to say."""
         now = time.monotonic()
-        line = json.dumps({"t": round(now - self._start, 3), "mono": round(now, 6), "step": step, **details}) + "\n"
+        progress = Progress(round(now - self._start, 3), round(now, 6), step, details)
+        line = json.dumps(progress.as_line()) + "\n"
         self._progress.write(line)
         self._progress.flush()
         if self._stream is not None:
@@ -37,11 +41,10 @@ class Capture:
                 self._stream.write(line)
                 self._stream.flush()
 
-    def write_json(self, name: str, value: Any) -> None:
-        """Written to the side first, so that a file that exists is complete."""
+    def write_json(self, name: str, record: object) -> None:
+        """A record of harness/contract/capture.py.  Written to the side first: a file that exists is complete."""
         with open(self.path(name + ".part"), "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-            file.write("\n")
+            file.write(to_json(record) + "\n")
         os.replace(self.path(name + ".part"), self.path(name))
 
     def write_bytes(self, name: str, data: bytes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import IO
 
 from harness.agent.capture_folder import Capture, KernelLog
-from harness.agent.guest.guest_wait import End
+from harness.agent.guest.guest_wait import GuestEnd
 from harness.agent.guest.linux_run import run_linux
 from harness.agent.guest.probe_run import run_probe
 from harness.agent.guest.qemu import QemuDied
@@ -20,6 +20,7 @@ from harness.agent.host.tracing import Tracing
 from harness.agent.host.undo import Journal
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.session import Options, Session
+from harness.contract.capture import FORMAT, AgentStep, RunEnd, StepDetails
 from harness.contract.plan import GuestKind, Plan, to_json
 from harness.contract.words import EndStatus
 from harness.errors import ApfError, Unsupported
@@ -32,12 +33,12 @@ def perform(
     stream: IO[str] | None = None,
     leash: IO[bytes] | None = None,
     kept: Tracing | None = None,
-) -> End:
+) -> GuestEnd:
     """Perform the plan and leave the capture folder ``options.out``; everything is undone when this returns.
 
     Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when ``leash`` (usually stdin) comes to its end.
     ``kept``: the trace instance of an agent that performs many plans; else one is made and removed.
-    Never raises for what happens on the host: the returned End, also in end.json, says it.
+    Never raises for what happens on the host: the returned GuestEnd, also in end.json, says it.
     """
     capture = Capture(options.out, stream)
     capture.write_text("plan.json", to_json(plan))
@@ -46,22 +47,20 @@ def perform(
     log = KernelLog()
     try:
         end = asyncio.run(_leashed(session, leash))
-        capture.step("undo")
+        capture.step(AgentStep.UNDO)
         problems = journal.undo_all()
         capture.write_text("host/dmesg.txt", log.rest())
         if problems:
-            end = End(end.status, "; ".join([end.reason, *problems]).lstrip("; "))
-        capture.write_json("end.json", {
-            "nonce": plan.nonce, "status": end.status, "reason": end.reason, "undone": not problems,
-        })  # fmt: skip
-        capture.step("end", status=end.status, reason=end.reason, undone=not problems)
+            end = GuestEnd(end.status, "; ".join([end.reason, *problems]).lstrip("; "))
+        capture.write_json("end.json", RunEnd(FORMAT, plan.nonce, end.status, end.reason, not problems))
+        capture.step(AgentStep.END, StepDetails(status=end.status, reason=end.reason, undone=not problems))
         return end
     finally:
         log.close()
         capture.close()
 
 
-async def _leashed(session: Session, leash: IO[bytes] | None) -> End:
+async def _leashed(session: Session, leash: IO[bytes] | None) -> GuestEnd:
     """The run as a task that a signal or the end of ``leash`` cancels."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(_classified(session))
@@ -78,7 +77,7 @@ async def _leashed(session: Session, leash: IO[bytes] | None) -> End:
     try:
         return await task
     except asyncio.CancelledError:
-        return End(EndStatus.ERROR, why[0])
+        return GuestEnd(EndStatus.ERROR, why[0])
 
 
 def _watch_leash(loop: asyncio.AbstractEventLoop, leash: IO[bytes], cut: Callable[[], None]) -> None:
@@ -93,26 +92,26 @@ def _watch_leash(loop: asyncio.AbstractEventLoop, leash: IO[bytes], cut: Callabl
     threading.Thread(target=wait, daemon=True, name="leash").start()
 
 
-async def _classified(session: Session) -> End:
+async def _classified(session: Session) -> GuestEnd:
     """The run, with every error turned into the word for it."""
     try:
-        session.capture.step("prepare-host")
+        session.capture.step(AgentStep.PREPARE_HOST)
         await asyncio.to_thread(session.prepare_host)
         run = run_probe if session.plan.guest.kind is GuestKind.PROBE else run_linux
         return await run(session)
     except Unsupported as exc:
-        return End(EndStatus.UNSUPPORTED, exc.message)
+        return GuestEnd(EndStatus.UNSUPPORTED, exc.message)
     except PreconditionFailed as exc:
-        return End(EndStatus.PRECONDITION, exc.message)
+        return GuestEnd(EndStatus.PRECONDITION, exc.message)
     except QemuDied as exc:
-        return End(EndStatus.QEMU_DIED, exc.message)
+        return GuestEnd(EndStatus.QEMU_DIED, exc.message)
     except ApfError as exc:
-        return End(EndStatus.ERROR, str(exc))
+        return GuestEnd(EndStatus.ERROR, str(exc))
     except OSError as exc:
-        return End(EndStatus.ERROR, f"{type(exc).__name__}: {exc}")
+        return GuestEnd(EndStatus.ERROR, f"{type(exc).__name__}: {exc}")
 
 
-def exit_code(end: End) -> int:
+def exit_code(end: GuestEnd) -> int:
     """0: the capture says how it ended; 3: our or the machine's fault."""
     if end.status is EndStatus.ERROR:
         print(f"apf agent: {end.reason}", file=sys.stderr)

@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from harness.agent.capture_folder import Capture
 from harness.agent.guest.qemu import Guest
@@ -20,8 +19,9 @@ from harness.agent.host.swap import Device
 from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, open_tracing
 from harness.agent.host.undo import Journal
 from harness.agent.ram.ramfile import make_ram_file
+from harness.contract.capture import Facts, HostFacts, RunFacts
 from harness.contract.plan import Backing, GuestKind, Plan, SwapKind
-from harness.errors import Unsupported
+from harness.errors import InfraFault, Unsupported
 
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 _KSM = "/sys/kernel/mm/ksm/run"
@@ -53,12 +53,11 @@ class Session:
     capture: Capture
     journal: Journal
     kept: Tracing | None = None  # the instance of an agent that serves many plans
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: HostFacts | None = None
     device: Device | None = None
     group: ScenarioCgroup | None = None
     tracing: Tracing | None = None
     ram_path: str = ""
-    guest_facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def qemu(self) -> str:
@@ -74,10 +73,10 @@ class Session:
 
     def prepare_host(self) -> None:
         """Everything up to the guest's start. :raise Unsupported: this host cannot; nothing has been changed then."""
-        self.facts = host_facts()
-        self.capture.write_json("facts.json", self.facts)
-        self._check_needs()
-        self._settings()
+        facts = self.facts = host_facts()
+        self.capture.write_json("facts.json", Facts(facts))
+        self._check_needs(facts)
+        self._settings(facts)
         if self.plan.swap.kind is not SwapKind.NONE:
             self.device = swap_device.open_device(self.journal, self.plan.swap, self.options.disk, self.name)
             self._use_device(self.device)
@@ -87,22 +86,22 @@ class Session:
             everything = self.kept or open_tracing(self.journal, self.name)
             self.tracing = everything.renew(BOOT_WITHOUT if boots else ())
 
-    def _check_needs(self) -> None:
-        guest, facts = self.plan.guest, self.facts
+    def _check_needs(self, facts: HostFacts) -> None:
+        guest = self.plan.guest
         if self.options.accel == "kvm":
-            if not facts["kvm_device"]:
+            if not facts.kvm_device:
                 raise Unsupported("/dev/kvm is not there or not usable")
-            if not facts["cgroup_memory"]:
+            if not facts.cgroup_memory:
                 raise Unsupported("the host has no cgroup v2 memory controller")
         if shutil.which(self.options.qemu) is None:
             raise Unsupported(f"{self.options.qemu} cannot be run on the host")
-        if self.plan.swap.kind is not SwapKind.NONE and facts["swap_in_use"]:
+        if self.plan.swap.kind is not SwapKind.NONE and facts.swap_in_use:
             raise Unsupported(
-                f"swap is in use on the host already ({', '.join(facts['swap_in_use'])}): its counters are global"
+                f"swap is in use on the host already ({', '.join(facts.swap_in_use)}): its counters are global"
             )
-        if self.plan.swap.kind is SwapKind.DELAY and not facts["dm_delay"]:
+        if self.plan.swap.kind is SwapKind.DELAY and not facts.dm_delay:
             raise Unsupported("the host's kernel has no dm-delay")
-        if self.plan.swap.kind is SwapKind.ZRAM and not facts["zram"]:
+        if self.plan.swap.kind is SwapKind.ZRAM and not facts.zram:
             raise Unsupported("the host's kernel has no zram")
         for parameter, _ in self.plan.kernel_params:
             if not os.path.exists(_parameter_path(parameter)):
@@ -113,7 +112,7 @@ class Session:
             need_file(self.options.guest_kernel, "--guest-kernel")
             need_file(self.options.guest_initrd, "--guest-initrd")
 
-    def _settings(self) -> None:
+    def _settings(self, facts: HostFacts) -> None:
         """Host-wide settings; each is put back by undo."""
         if os.path.exists(_THP):
             self.journal.write(_THP, "never", selected(read_text(_THP)))
@@ -123,7 +122,7 @@ class Session:
             # The classic LRU lists: reclaim of the pool group finds the pages rotated to the inactive tail first.
             self.journal.write(_LRU_GEN, "0x0000")
         self.journal.write("/proc/sys/vm/page-cluster", "0")
-        self.journal.write("/proc/sys/vm/swappiness", "200" if self.facts["memory_reclaim"] else "100")
+        self.journal.write("/proc/sys/vm/swappiness", "200" if facts.memory_reclaim else "100")
         for parameter, value in self.plan.kernel_params:
             self.journal.write(_parameter_path(parameter), value)
 
@@ -140,37 +139,31 @@ class Session:
         self.journal.change("file", path=self.ram_path)
         make_ram_file(self.ram_path, self.plan)
 
-    def note_guest(self, **facts: Any) -> None:
+    def note_guest(self, qemu_pid: int, qemu_version: str, vcpu_tids: tuple[int, ...]) -> None:
         """Add what is known only now of the guest to facts.json."""
-        self.guest_facts.update(facts)
-        self.capture.write_json("facts.json", {**self.facts, **self._device_facts(), **self.guest_facts})
+        if self.facts is None:
+            raise InfraFault("a guest runs on a host that was not prepared")
+        device = self.device
+        number = self.device_number
+        run = RunFacts(
+            accel=self.options.accel,
+            qemu_pid=qemu_pid,
+            qemu_version=qemu_version,
+            vcpu_tids=vcpu_tids,
+            trace_clock="mono",
+            trace_events=self.tracing.events if self.tracing else (),
+            mm_fault_probe=self.tracing is not None and "apf/mm_fault" in self.tracing.events,
+            io_dev=number,
+            backing_device=swap_device.device_number(device.backing) if device and device.backing else None,
+            page_cluster=int(read_text("/proc/sys/vm/page-cluster")),
+            swappiness=int(read_text("/proc/sys/vm/swappiness")),
+        )
+        self.capture.write_json("facts.json", Facts(self.facts, run))
 
     @property
     def device_number(self) -> str | None:
         """The number "major,minor" of the device that the pages are read from; None: there is none."""
         return swap_device.device_number(self.device.path) if self.device else None
-
-    def _device_facts(self) -> dict[str, Any]:
-        device = self.device
-        delayed = device is not None and device.name != ""
-        number = self.device_number
-        return {
-            "accel": self.options.accel,
-            "trace_clock": "mono",
-            "mm_fault_probe": self.tracing is not None and "apf/mm_fault" in self.tracing.events,
-            "ram_size": self.plan.guest.memory_mib << 20,
-            "io_dev": number,
-            "trace_events": list(self.tracing.events) if self.tracing else [],
-            "delay_device": number if delayed else None,
-            "backing_device": swap_device.device_number(device.backing) if device and delayed else None,
-            "swap_device": number if self.plan.memory.backing is not Backing.FILE else None,
-            "file_device": number if self.plan.memory.backing is Backing.FILE else None,
-            "zram_device": number if device and not delayed else None,
-            "settings": {
-                "page_cluster": int(read_text("/proc/sys/vm/page-cluster")),
-                "swappiness": int(read_text("/proc/sys/vm/swappiness")),
-            },
-        }
 
     def counters(self, name: str, guest: Guest, tids: tuple[int, ...]) -> None:
         """counters/<name>.json, as long as QEMU is there."""
@@ -192,7 +185,7 @@ class Session:
         """Recording off and everything it saw into the capture."""
         if self.tracing:
             self.tracing.stop()
-            self.capture.write_json("trace/stats.json", self.tracing.save(self.capture.path("trace")))
+            self.capture.write_json("trace/stats.json", self.tracing.save(self.capture.path("trace/events.txt")))
 
 
 def _parameter_path(parameter: str) -> str:

@@ -124,7 +124,8 @@ def _tuple(args: tuple[Any, ...], raw: Any, path: str) -> tuple[Any, ...]:
     return tuple(_any(a, r, f"{path}[{i}]") for i, (a, r) in enumerate(zip(args, raw, strict=True)))
 
 
-def _need_object(raw: Any, path: str) -> dict[str, Any]:
+def need_object(raw: Any, path: str = "$") -> dict[str, Any]:
+    """A JSON object as it is. :raise UsageError: it is something else, or a key stands in it twice."""
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: expected an object, got {_show(raw)}")
     twice = getattr(raw, "twice", None)
@@ -136,7 +137,7 @@ def _need_object(raw: Any, path: str) -> dict[str, Any]:
 def _mapping(args: tuple[Any, ...], raw: Any, path: str) -> dict[Any, Any]:
     numbered = args[0] is int
     found: dict[Any, Any] = {}
-    for key, value in _need_object(raw, path).items():
+    for key, value in need_object(raw, path).items():
         place = f"{path}.{_show_key(key)}"
         if numbered and not _is_decimal(key):
             raise UsageError(f"{place}: expected a decimal number as key")
@@ -166,7 +167,7 @@ def _key(field: dataclasses.Field[Any]) -> str:
 
 
 def _dataclass(cls: type, raw: Any, path: str) -> Any:
-    table = _need_object(raw, path)
+    table = need_object(raw, path)
     fields = _fields(cls)
     known = {key for _, key, _, _ in fields}
     for key in table:

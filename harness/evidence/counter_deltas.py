@@ -7,9 +7,9 @@ a kernel without VM_EVENT_COUNTERS has no pswpin, 5.10 has no pf_taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
+from harness.contract.capture import CounterSnapshot
 from harness.errors import CaptureDamaged
 
 _VMSTAT = {
@@ -31,25 +31,34 @@ _KVM = {
 }
 
 
-def deltas(before: Mapping[str, Any], after: Mapping[str, Any], vcpu_tids: Iterable[int]) -> dict[str, int]:
+def deltas(before: CounterSnapshot, after: CounterSnapshot, vcpu_tids: Iterable[int]) -> dict[str, int]:
     """Total name -> how far it moved; MAJ_V and MIN_V are summed over the vCPU threads.
 
     :raise CaptureDamaged: a vCPU thread is missing, or a counter went backwards.
     """
     found: dict[str, int] = {}
-    for section, names in (("vmstat", _VMSTAT), ("memory_stat", _MEMCG), ("kvm", _KVM)):
-        old, new = before.get(section) or {}, after.get(section) or {}
+    for old, new, names in (
+        (before.vmstat, after.vmstat, _VMSTAT),
+        (before.memory_stat, after.memory_stat, _MEMCG),
+        (before.kvm, after.kvm, _KVM),
+    ):
         for total, name in names.items():
             if name in old and name in new:
-                found[total] = int(new[name]) - int(old[name])
-    for total, name in (("MAJ_V", "maj_flt"), ("MIN_V", "min_flt")):
-        found[total] = 0
-        for tid in vcpu_tids:
-            try:
-                found[total] += int(after["threads"][str(tid)][name]) - int(before["threads"][str(tid)][name])
-            except KeyError:
-                raise CaptureDamaged(f"counters: the vCPU thread {tid} has no {name}") from None
+                found[total] = new[name] - old[name]
+    found["MAJ_V"] = found["MIN_V"] = 0
+    for tid in vcpu_tids:
+        if tid not in before.threads or tid not in after.threads:
+            raise CaptureDamaged(f"counters: the vCPU thread {tid} is missing")
+        found["MAJ_V"] += after.threads[tid].maj_flt - before.threads[tid].maj_flt
+        found["MIN_V"] += after.threads[tid].min_flt - before.threads[tid].min_flt
     backwards = [name for name, delta in found.items() if delta < 0]
     if backwards:
         raise CaptureDamaged(f"counters: went backwards: {', '.join(sorted(backwards))}")
     return found
+
+
+def anon_growth(before: CounterSnapshot, after: CounterSnapshot) -> int | None:
+    """How many anonymous pages QEMU has more; None where they were not counted."""
+    if before.anon_pages is None or after.anon_pages is None:
+        return None
+    return after.anon_pages - before.anon_pages

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from harness.contract.capture import TraceStats
 from harness.errors import CaptureDamaged
 
 _LINE = re.compile(
@@ -76,24 +77,14 @@ def _line(number: int, raw: str) -> Line:
     )
 
 
-def lost_by_stats(stats: dict[str, dict[str, int]]) -> int:
-    """Events lost or overwritten according to per_cpu/cpuN/stats (overrun, commit overrun, dropped events)."""
-    return sum(
-        value
-        for cpu in stats.values()
-        for key, value in cpu.items()
-        if key.replace("_", " ") in ("overrun", "commit overrun", "dropped events")
-    )
-
-
-def complete_until(trace: Trace, stats: dict[str, dict[str, int]]) -> int:
+def complete_until(trace: Trace, stats: TraceStats) -> int:
     """Trace clock (ns) up to which nothing is missing, for a trace that lost events.
 
     A CPU whose buffer was full dropped its newest events, so its last recorded one is the end of what is complete.
     0 when events were overwritten or a hole is marked inside: then no prefix can be trusted.
     """
-    if trace.lost or any(cpu.get("overrun") or cpu.get("commit overrun") for cpu in stats.values()):
+    if trace.lost or any(cpu.overrun or cpu.commit_overrun for cpu in stats.cpus.values()):
         return 0
-    full = {int(name.removeprefix("cpu")) for name, cpu in stats.items() if cpu.get("dropped events")}
+    full = {number for number, cpu in stats.cpus.items() if cpu.dropped_events}
     last = {line.cpu: line.t_ns for line in trace.lines}
     return min((last.get(cpu, 0) for cpu in full), default=0)

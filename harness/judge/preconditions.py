@@ -3,40 +3,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from harness.contract.capture import PageProof, Precondition
 from harness.contract.plan import Backing, GuestKind, Page, PageStart, Plan
 
 _OUT = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED)
 
 
-def problems(plan: Plan, seen: Mapping[str, Any]) -> Iterator[str]:
+def problems(plan: Plan, seen: Precondition | None) -> Iterator[str]:
     """What keeps the run from proving anything; nothing when all is as planned."""
     if plan.guest.kind is GuestKind.LINUX:
         return
-    if seen.get("reached") is not True:
-        yield str(seen.get("reason") or "the agent does not say that the precondition was reached")
-    if seen.get("others_swapped"):
-        yield f"{seen['others_swapped']} pages of the guest outside the plan were swapped"
-    pages = seen.get("pages")
-    if not isinstance(pages, Mapping):
-        yield "precondition.json has no pages"
+    if seen is None:
+        yield "the agent does not say that the precondition was reached"
         return
+    if not seen.reached:
+        yield seen.reason or "the agent does not say that the precondition was reached"
+    if seen.outside:
+        yield f"{len(seen.outside)} pages of the guest outside the plan were swapped"
     for page in plan.pages:
-        record = pages.get(str(page.gpa))
-        if not isinstance(record, Mapping):
+        proof = seen.pages.get(page.gpa)
+        if proof is None:
             yield f"{page.name}: its state was not recorded"
             continue
-        text = str(record.get("problem") or "") or _contradiction(plan, page, record)
+        text = proof.problem or _contradiction(plan, page, proof)
         if text:
             yield f"{page.name} ({page.start}): {text}"
 
 
-def _contradiction(plan: Plan, page: Page, record: Mapping[str, Any]) -> str:
-    present, swapped, cached = (record.get(k) is True for k in ("present", "swapped", "cached"))
-    if record.get("start") != page.start.value:
-        return f"recorded as {record.get('start')!r}"
+def _contradiction(plan: Plan, page: Page, proof: PageProof) -> str:
+    present, swapped, cached = proof.present, proof.swapped, proof.cached
+    if proof.start is not page.start:
+        return f"recorded as {proof.start}"
     if page.start in (*_OUT, PageStart.DROPPED, PageStart.UNTOUCHED) and present:
         return "mapped in QEMU's page table"
     if page.start in _OUT and cached:

@@ -61,8 +61,8 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
 
 def _recorded(facts: Facts | None) -> frozenset[Kind]:
     """What the agent says that it recorded; captures that do not say have everything but, maybe, the probes."""
-    if facts is not None and facts.raw.get("trace_events"):
-        return kinds_of(facts.raw["trace_events"])
+    if facts is not None and facts.trace_events:
+        return kinds_of(facts.trace_events)
     without = frozenset() if facts and facts.has_mm_fault else {Kind.MM_FAULT, Kind.MM_FAULT_RET}
     return ALL_KINDS - without
 

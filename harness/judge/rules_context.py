@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 from harness.contract.plan import Access, Backing, GuestKind, HostWord, Op, PageStart, Plan, SwapKind
 from harness.contract.probe_abi import Record
+from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
-from harness.judge.match_linux import hyp_rows
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import MSR_ASYNC_PF_EN, Kind
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
@@ -52,7 +51,7 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> RuleContext
         shared_tail_zero=_tails(evidence),
         hyp=_hyp(evidence),
         private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
-        rss_anon_pages=_anonymous_growth(evidence) if private_file and probe else None,
+        rss_anon_pages=evidence.anon_growth if private_file and probe else None,
         pages_after=_pages_after(evidence) if HostWord.RESET not in acts else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
@@ -100,42 +99,39 @@ def _slots(evidence: Evidence) -> Mapping[int, int] | None:
     (mm/swapfile.c:setup_swap_extents); where the pages of a file lie is what FIEMAP told the agent."""
     found: dict[int, int] = {}
     for page in evidence.plan.pages:
-        record = evidence.precondition.get("pages", {}).get(str(page.gpa), {})
-        if page.start in (PageStart.SWAPPED, PageStart.ZERO_SWAPPED) and record.get("swap_offset"):
-            found[page.gpa >> 12] = record["swap_offset"] * 8
-        elif page.start is PageStart.DROPPED and record.get("sector") is not None:
-            found[page.gpa >> 12] = record["sector"]
+        proof = evidence.precondition.pages.get(page.gpa) if evidence.precondition else None
+        if proof is None:
+            continue
+        if page.start in (PageStart.SWAPPED, PageStart.ZERO_SWAPPED) and proof.swap_offset:
+            found[page.gpa >> 12] = proof.swap_offset * 8
+        elif page.start is PageStart.DROPPED and proof.sector is not None:
+            found[page.gpa >> 12] = proof.sector
     return found or None
 
 
 def _tails(evidence: Evidence) -> Mapping[int, bool] | None:
-    seen = evidence.after.get("shared_tail_zero")
-    return {int(vcpu): clean is True for vcpu, clean in seen.items()} if seen else None
+    return (evidence.after.shared_tail_zero or None) if evidence.after else None
 
 
 def _hyp(evidence: Evidence) -> Mapping[int, int] | None:
     """The probe's handler logs each of its interrupts.  Of Linux guests only of one that is traced from its first
     instruction: others count tokens of before the trace as well."""
     plan, log = evidence.plan, evidence.guest
-    if evidence.end.status != "done":
+    if evidence.end.status is not EndStatus.DONE:
         return None
     if log is not None:
         return {v: len(_readies(log, v)) for v in range(plan.guest.vcpus)}
-    return hyp_rows(evidence.result)[1] if plan.guest.workload == "boot" else None
+    row = evidence.result.hyp[-1] if evidence.result and plan.guest.workload == "boot" else None
+    return dict(enumerate(row)) if row is not None else None
 
 
 def _hlts(evidence: Evidence) -> int | None:
     """By their exits.  A vCPU that a timer still wakes may execute more after the trace has ended."""
     plan = evidence.plan
     ticks = plan.guest.vcpus > 1 and any(item.op is Op.TIMER for item in plan.items)
-    if evidence.guest is None or evidence.end.status != "done" or ticks:
+    if evidence.guest is None or evidence.end.status is not EndStatus.DONE or ticks:
         return None
     return sum(e.kind is Kind.EXIT and " reason hlt " in e.text.lower() for e in evidence.events)
-
-
-def _anonymous_growth(evidence: Evidence) -> int | None:
-    pages = [json.loads(evidence.text(f"counters/{n}.json") or "{}").get("anon_pages") for n in ("before", "after")]
-    return None if None in pages else pages[1] - pages[0]
 
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
@@ -152,9 +148,11 @@ def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
     written = {i.gpa for i in plan.items if i.op is Op.TOUCH and i.access is Access.WRITE}
     read = {i.gpa for i in plan.items if i.op is Op.TOUCH} - written
     dropped = {p.gpa for p in plan.pages if p.start is PageStart.DROPPED}
-    pages = evidence.after.get("pages", {})
+    left = evidence.after.pages if evidence.after else {}
     found = {
-        gpa >> 12: PageAfter(pages[str(gpa)]["dirty"]) for gpa in read & dropped if "dirty" in pages.get(str(gpa), {})
+        gpa >> 12: PageAfter(page.dirty)
+        for gpa in read & dropped
+        if (page := left.get(gpa)) is not None and page.dirty is not None
     }
     return found or None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, Plan
 from harness.errors import CaptureDamaged
-from harness.evidence.decode import End, Evidence, decode, read_end, read_plan
+from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.judge.align import Alignment, align
 from harness.judge.episodes import split
 from harness.judge.match import View, match_items, match_totals
@@ -67,7 +68,7 @@ def _unjudged(scenario: str, kernel: KernelModel, status: Status, reason: str, *
     )
 
 
-def _early(end: End) -> Status | None:
+def _early(end: RunEnd) -> Status | None:
     return {
         "precondition": Status.INCONCLUSIVE,
         "unsupported": Status.UNSUPPORTED,

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import CaptureDamaged
+from harness.evidence.decode import read_end, read_release
 from harness.judge.verdict import judge_capture
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import KernelModel, find_kernel, kernel_for
@@ -30,10 +30,10 @@ def end_status(folder: Path) -> tuple[str, str]:
     :raise CaptureDamaged: there is none, or it cannot be read.
     """
     try:
-        raw = json.loads((folder / "end.json").read_text())
-        return str(raw["status"]), str(raw.get("reason", ""))
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        end = read_end({"end.json": (folder / "end.json").read_bytes()})
+    except OSError as exc:
         raise CaptureDamaged(f"{folder}/end.json: {exc!r}") from exc
+    return end.status, end.reason
 
 
 def judge_folder(folder: Path, variant: str) -> Verdict:
@@ -56,9 +56,4 @@ def model_of(files: Mapping[str, bytes], variant: str) -> KernelModel:
     """
     if "-" in variant:
         return find_kernel(variant)
-    try:
-        raw = json.loads(files["facts.json"])
-        release = f"{raw['release']} {raw.get('kernel_version', '')}"
-    except (KeyError, ValueError, TypeError) as exc:
-        raise CaptureDamaged(f"facts.json does not say which kernel the host ran: {exc!r}") from exc
-    return kernel_for(variant, release)
+    return kernel_for(variant, read_release(files))

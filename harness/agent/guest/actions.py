@@ -18,6 +18,7 @@ from harness.agent.host.kernel_files import PAGE, read_text
 from harness.agent.host.swap import Device
 from harness.agent.host.tracing import Tracing
 from harness.agent.host.undo import Journal
+from harness.contract.capture import AgentStep, StepDetails
 from harness.contract.plan import HostAction, HostWord, TimedAction
 from harness.errors import DeadlineExpired, InfraFault, UsageError
 
@@ -40,13 +41,13 @@ class Actor:
     async def perform(self, actions: Sequence[HostAction]) -> None:
         """:raise InfraFault: an action failed. :raise UsageError: the plan lacks what one needs."""
         for action in actions:
-            self._note("host-action", action)
+            self._note(AgentStep.HOST_ACTION, action)
             await self._one(action)
-            self._note("host-action-done", action)
+            self._note(AgentStep.HOST_ACTION_DONE, action)
 
-    def _note(self, step: str, action: HostAction) -> None:
+    def _note(self, step: AgentStep, action: HostAction) -> None:
         # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
-        self.capture.step(step, do=action.do, arg=action.arg)
+        self.capture.step(step, StepDetails(do=action.do, arg=action.arg))
 
     async def _one(self, action: HostAction) -> None:
         match action.do:

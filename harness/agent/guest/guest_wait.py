@@ -24,14 +24,14 @@ READY_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How the guest's program ended, and why."""
+class GuestEnd:
+    """How the guest's program (or the work on it) ended, and why."""
 
     status: EndStatus
     reason: str = ""
 
 
-async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: float = READY_SECONDS) -> End | None:
+async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: float = READY_SECONDS) -> GuestEnd | None:
     """Until the probe guest spins in READY: None.  Otherwise how it ended."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -40,20 +40,22 @@ async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: flo
             return None
         if control.is_valid and control.state == State.PANIC:
             # The nonce is 0 then if it was the items file that the guest could not use.
-            return End(EndStatus.GUEST_PANIC, "the probe guest panicked before it was ready, see guest/console.txt")
+            return GuestEnd(
+                EndStatus.GUEST_PANIC, "the probe guest panicked before it was ready, see guest/console.txt"
+            )
         await asyncio.sleep(POLL_SECONDS)
-    return End(EndStatus.GUEST_TIMEOUT, f"the probe guest was not ready within {seconds:g} s")
+    return GuestEnd(EndStatus.GUEST_TIMEOUT, f"the probe guest was not ready within {seconds:g} s")
 
 
-async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Actor, start: float) -> End:
+async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Actor, start: float) -> GuestEnd:
     """Until the guest's program has ended or the plan's deadline is over; does the host actions the guest waits for."""
     answered = 0  # HOST items let go so far
     while True:
         control = await _control(guest, memory)
         if control.is_complete(plan.nonce) and control.state == State.DONE:
-            return End(EndStatus.DONE)
+            return GuestEnd(EndStatus.DONE)
         if control.state == State.PANIC:
-            return End(EndStatus.GUEST_PANIC, f"the probe guest panicked after {sum(control.counts)} log records")
+            return GuestEnd(EndStatus.GUEST_PANIC, f"the probe guest panicked after {sum(control.counts)} log records")
         if control.state == State.HOST and control.host_entries > answered:
             if control.host_index >= len(plan.host_actions):
                 raise UsageError(f"the guest waits for host action {control.host_index}, the plan has none")
@@ -61,23 +63,25 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
             answered = control.host_entries
             memory.go()
         if time.monotonic() > start + plan.deadline_s:
-            return End(EndStatus.GUEST_TIMEOUT, f"not done {plan.deadline_s} s after go, state {control.state}")
+            return GuestEnd(EndStatus.GUEST_TIMEOUT, f"not done {plan.deadline_s} s after go, state {control.state}")
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def watch_result(guest: Guest, path: str, line: str, seconds: float) -> End:
+async def watch_result(guest: Guest, path: str, line: str, seconds: float) -> GuestEnd:
     """Until the Linux guest has written ``line`` (its beginning) to the result port."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if any(x.startswith(line) for x in read_text(path).splitlines()) if os.path.exists(path) else False:
-            return End(EndStatus.DONE)
+            return GuestEnd(EndStatus.DONE)
         if not guest.alive:
-            return End(EndStatus.QEMU_DIED, guest.death())
+            return GuestEnd(EndStatus.QEMU_DIED, guest.death())
         await asyncio.sleep(0.02)
-    return End(EndStatus.GUEST_TIMEOUT, f"no line {line!r} on the result port within {seconds:g} s")
+    return GuestEnd(EndStatus.GUEST_TIMEOUT, f"no line {line!r} on the result port within {seconds:g} s")
 
 
-async def first_of(main: Awaitable[End], side: Awaitable[None], ended: Callable[[], Awaitable[End]]) -> End:
+async def first_of(
+    main: Awaitable[GuestEnd], side: Awaitable[None], ended: Callable[[], Awaitable[GuestEnd]]
+) -> GuestEnd:
     """``main`` with ``side`` (timed actions) next to it, cut short when QEMU ends; an error of ``side`` is raised."""
     watching, acting = asyncio.ensure_future(main), asyncio.ensure_future(side)
     dying = asyncio.ensure_future(ended())

@@ -10,14 +10,15 @@ from contextlib import suppress
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
-from harness.agent.guest.guest_wait import READY_SECONDS, End, first_of, watch_result
+from harness.agent.guest.guest_wait import READY_SECONDS, GuestEnd, first_of, watch_result
 from harness.agent.guest.qemu import Guest, start_guest
 from harness.agent.pages.pageout import PreconditionFailed, swap_everything_out
 from harness.agent.session import BOOT_WORKLOAD, Session
+from harness.contract.capture import AgentStep, Precondition, StepDetails
 from harness.contract.words import EndStatus
 
 
-async def run_linux(session: Session) -> End:
+async def run_linux(session: Session) -> GuestEnd:
     """Boot the guest, swap it out where the workload wants that, follow it to its END line and collect the evidence.
 
     :raise PreconditionFailed, QemuDied, InfraFault:
@@ -60,12 +61,10 @@ async def _drain(serial: socket.socket) -> None:
         pass
 
 
-async def _run(session: Session, guest: Guest, serial: socket.socket) -> End:
+async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEnd:
     capture, plan = session.capture, session.plan
     tids = await guest.vcpu_threads()
-    session.note_guest(
-        qemu_pid=guest.pid, vcpu_tids=tids, ram_hva=await guest.ram_base(), qemu_version=await guest.version()
-    )
+    session.note_guest(guest.pid, await guest.version(), tids)
     result = capture.path("guest/result.txt")
     if session.tracing:
         session.tracing.follow(tids, session.device_number)
@@ -74,7 +73,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> End:
         ready = await watch_result(guest, result, "READY", READY_SECONDS)
         if ready.status is not EndStatus.DONE:
             return ready
-        capture.step("guest-ready")
+        capture.step(AgentStep.GUEST_READY)
         await guest.stop()
         await asyncio.to_thread(_swap_out, session)
     else:
@@ -84,7 +83,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> End:
         session.tracing.start()
     session.counters("before", guest, tids)
     await guest.cont()
-    capture.step("go")
+    capture.step(AgentStep.GO)
     start = time.monotonic()
     if plan.guest.workload != BOOT_WORKLOAD:
         await asyncio.get_running_loop().sock_sendall(serial, b"go\n")
@@ -94,7 +93,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> End:
 def _swap_out(session: Session) -> None:
     if session.group is None:
         raise PreconditionFailed("a Linux guest cannot be swapped out without a memory cgroup")
-    session.capture.step("swap-out", anon=session.group.stat()["anon"])
+    session.capture.step(AgentStep.SWAP_OUT, StepDetails(anon=session.group.stat()["anon"]))
     left = swap_everything_out(session.group)
     stat = session.group.stat()
     _write_precondition(session, {"anon_left": left, "swap_cached": stat.get("swapcached", 0)})
@@ -102,19 +101,17 @@ def _swap_out(session: Session) -> None:
 
 def _write_precondition(session: Session, totals: dict[str, int]) -> None:
     """A Linux guest has no page-by-page plan: reached when the reclaim came to its end, or nothing was to be done."""
-    session.capture.write_json(
-        "precondition.json", {"reached": True, "reason": "", "totals": totals, "pages": {}, "others_swapped": 0}
-    )
-    session.capture.step("precondition", reached=True, totals=totals)
+    session.capture.write_json("precondition.json", Precondition(True, "", totals, (), {}))
+    session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=True, totals=totals))
 
 
-async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result: str, start: float) -> End:
+async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result: str, start: float) -> GuestEnd:
     capture, plan, tracing = session.capture, session.plan, session.tracing
     actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
 
-    async def died() -> End:
+    async def died() -> GuestEnd:
         await guest.wait_end()
-        return End(EndStatus.QEMU_DIED, guest.death())
+        return GuestEnd(EndStatus.QEMU_DIED, guest.death())
 
     try:
         end = await first_of(
@@ -122,11 +119,11 @@ async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result:
             perform_timed(actor, plan.timed, start),
             died,
         )
-        capture.step("guest-ended", status=end.status, reason=end.reason)
+        capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
         await asyncio.sleep(plan.settle_ms / 1000)
         return end
     finally:
-        capture.step("collect")
+        capture.step(AgentStep.COLLECT)
         if tracing:
             tracing.stop()
         session.counters("after", guest, tids)

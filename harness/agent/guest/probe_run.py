@@ -11,7 +11,7 @@ from typing import assert_never
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
-from harness.agent.guest.guest_wait import End, first_of, wait_ready, watch_probe
+from harness.agent.guest.guest_wait import GuestEnd, first_of, wait_ready, watch_probe
 from harness.agent.guest.qemu import Guest, QemuDied, start_guest
 from harness.agent.host import syscalls
 from harness.agent.pages import remote_madvise
@@ -21,6 +21,7 @@ from harness.agent.pages.pageout import PreconditionFailed, Target, prepare_page
 from harness.agent.pages.prove import inspect
 from harness.agent.ram.ramfile import open_memfd
 from harness.agent.session import Session
+from harness.contract.capture import AgentStep, StepDetails
 from harness.contract.plan import Backing
 from harness.contract.program import encode_items
 from harness.contract.words import EndStatus
@@ -28,7 +29,7 @@ from harness.contract.words import EndStatus
 _REAP_SECONDS = 5.0
 
 
-async def run_probe(session: Session) -> End:
+async def run_probe(session: Session) -> GuestEnd:
     """Start the guest, prepare its pages, let it go, follow it to its end and collect the evidence.
 
     :raise PreconditionFailed, QemuDied, InfraFault:
@@ -46,7 +47,7 @@ async def run_probe(session: Session) -> End:
         capture.write_json("guest/qemu-argv.json", command)
         return command
 
-    capture.step("start-guest")
+    capture.step(AgentStep.START_GUEST)
     cgroup = session.group.qemu if session.group else ""
     async with start_guest(
         argv, cgroup=cgroup, qmp_log=capture.path("qmp.jsonl"), stderr_path=capture.path("guest/qemu.txt"),
@@ -64,17 +65,17 @@ async def run_probe(session: Session) -> End:
                 raise QemuDied(guest.death()) from exc
 
 
-async def _run(session: Session, guest: Guest, stack: ExitStack) -> End:
+async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
     capture, plan = session.capture, session.plan
     base, tids = await guest.ram_base(), await guest.vcpu_threads()
     memory = GuestMemory(stack.enter_context(ProcessMemory(guest.pid)), base, plan.guest.vcpus)
-    session.note_guest(qemu_pid=guest.pid, vcpu_tids=tids, ram_hva=base, qemu_version=await guest.version())
+    session.note_guest(guest.pid, await guest.version(), tids)
     not_ready = await wait_ready(guest, memory, plan.nonce)
     if not_ready:
         with suppress(OSError):
             capture.write_bytes("guest/log.bin", memory.log())
         return not_ready
-    capture.step("guest-ready", tsc_khz=memory.control().tsc_khz)
+    capture.step(AgentStep.GUEST_READY, StepDetails(tsc_khz=memory.control().tsc_khz))
     await guest.stop()
     target = Target(plan, guest.pid, memory, session.group, _ram_fd(session, guest, stack))
     await asyncio.to_thread(_advise, session, target)
@@ -114,7 +115,7 @@ def _advise(session: Session, target: Target) -> None:
 
 def _prepare(session: Session, target: Target) -> None:
     """Pages into their states, and the proof of it. :raise PreconditionFailed:"""
-    session.capture.step("prepare-pages", pages=len(target.plan.pages))
+    session.capture.step(AgentStep.PREPARE_PAGES, StepDetails(pages=len(target.plan.pages)))
     try:
         prepare_pages(target)
     finally:
@@ -122,9 +123,9 @@ def _prepare(session: Session, target: Target) -> None:
         with suppress(OSError):
             proof = inspect(target)
             session.capture.write_json("precondition.json", proof)
-    session.capture.step("precondition", reached=proof["reached"], totals=proof["totals"])
-    if not proof["reached"]:
-        raise PreconditionFailed(proof["reason"])
+    session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=proof.reached, totals=proof.totals))
+    if not proof.reached:
+        raise PreconditionFailed(proof.reason)
 
 
 def _arm(session: Session, tids: tuple[int, ...]) -> None:
@@ -134,14 +135,14 @@ def _arm(session: Session, tids: tuple[int, ...]) -> None:
         session.tracing.follow(tids, session.device_number)
 
 
-async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> End:
+async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> GuestEnd:
     """Let the guest go, follow it, settle, collect."""
     capture, plan, tracing = session.capture, session.plan, session.tracing
     actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
     if tracing:
         tracing.start()
     start = time.monotonic()
-    capture.step("go")
+    capture.step(AgentStep.GO)
     try:
         memory.go()
         end = await first_of(
@@ -149,7 +150,7 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
             perform_timed(actor, plan.timed, start),
             lambda: _died(guest),
         )
-        capture.step("guest-ended", status=end.status, reason=end.reason)
+        capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
         await asyncio.sleep(plan.settle_ms / 1000)
         return end
     finally:
@@ -158,7 +159,7 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
 
 
 def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> None:
-    session.capture.step("collect")
+    session.capture.step(AgentStep.COLLECT)
     if session.tracing:
         session.tracing.stop()
     session.counters("after", guest, tids)
@@ -169,6 +170,6 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     session.stop_tracing()
 
 
-async def _died(guest: Guest) -> End:
+async def _died(guest: Guest) -> GuestEnd:
     await guest.wait_end()
-    return End(EndStatus.QEMU_DIED, guest.death())
+    return GuestEnd(EndStatus.QEMU_DIED, guest.death())

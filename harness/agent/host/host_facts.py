@@ -7,42 +7,42 @@ import errno
 import os
 import shutil
 import subprocess
-from typing import Any
 
 from harness.agent.host import dm, syscalls
 from harness.agent.host.kernel_files import find_mount, read_text, selected
 from harness.agent.host.tracing import KVM_EVENTS
+from harness.contract.capture import HostFacts
 
 
-def host_facts() -> dict[str, Any]:
-    """Facts as JSON values.  Whether KVM really works is for a guest to show, not for /dev/kvm."""
+def host_facts() -> HostFacts:
+    """What there is.  Whether KVM really works is for a guest to show, not for /dev/kvm."""
     tracing = find_mount("tracefs")
     cgroup = find_mount("cgroup2")
-    return {
-        "release": os.uname().release,
-        "kernel_version": os.uname().version,
-        "cmdline": read_text("/proc/cmdline").strip(),
-        "cpus": os.cpu_count(),
-        "memory_kib": _memory_kib(),
-        "kvm_device": os.access("/dev/kvm", os.R_OK | os.W_OK),
-        "kvm_modules": sorted(m for m in ("kvm", "kvm_amd", "kvm_intel") if os.path.isdir(f"/sys/module/{m}")),
-        "kvm_parameters": _parameters(),
-        "tracefs": tracing,
-        "kvm_events": [e for e in KVM_EVENTS if tracing and os.path.isdir(f"{tracing}/events/kvm/{e}")],
-        "kprobe_events": bool(tracing) and os.path.exists(f"{tracing}/kprobe_events"),
-        "debugfs": find_mount("debugfs"),
-        "cgroup2": cgroup,
-        "cgroup_memory": bool(cgroup) and "memory" in read_text(f"{cgroup}/cgroup.controllers").split(),
-        "memory_reclaim": _has_memory_reclaim(cgroup),
-        "process_madvise": _has_process_madvise(),
-        "vm_event_counters": "pswpin" in read_text("/proc/vmstat"),
-        "dm_delay": dm.has_delay(),
-        "zram": os.path.exists("/sys/block/zram0") or os.path.isdir("/sys/class/zram-control"),
-        "thp": _choice("/sys/kernel/mm/transparent_hugepage/enabled"),
-        "lru_gen": _choice("/sys/kernel/mm/lru_gen/enabled"),
-        "swap_in_use": [line.split()[0] for line in read_text("/proc/swaps").splitlines()[1:]],
-        "mkfs_ext4": shutil.which("mkfs.ext4") is not None,
-    }
+    return HostFacts(
+        release=os.uname().release,
+        kernel_version=os.uname().version,
+        cmdline=read_text("/proc/cmdline").strip(),
+        cpus=os.cpu_count() or 0,
+        memory_kib=_memory_kib(),
+        kvm_device=os.access("/dev/kvm", os.R_OK | os.W_OK),
+        kvm_modules=tuple(m for m in ("kvm", "kvm_amd", "kvm_intel") if os.path.isdir(f"/sys/module/{m}")),
+        kvm_parameters=_parameters(),
+        tracefs=tracing,
+        kvm_events=tuple(e for e in KVM_EVENTS if tracing and os.path.isdir(f"{tracing}/events/kvm/{e}")),
+        kprobe_events=bool(tracing) and os.path.exists(f"{tracing}/kprobe_events"),
+        debugfs=find_mount("debugfs"),
+        cgroup2=cgroup,
+        cgroup_memory=bool(cgroup) and "memory" in read_text(f"{cgroup}/cgroup.controllers").split(),
+        memory_reclaim=_has_memory_reclaim(cgroup),
+        process_madvise=_has_process_madvise(),
+        vm_event_counters="pswpin" in read_text("/proc/vmstat"),
+        dm_delay=dm.has_delay(),
+        zram=os.path.exists("/sys/block/zram0") or os.path.isdir("/sys/class/zram-control"),
+        thp=_choice("/sys/kernel/mm/transparent_hugepage/enabled"),
+        lru_gen=_choice("/sys/kernel/mm/lru_gen/enabled"),
+        swap_in_use=tuple(line.split()[0] for line in read_text("/proc/swaps").splitlines()[1:]),
+        mkfs_ext4=shutil.which("mkfs.ext4") is not None,
+    )
 
 
 def qemu_version(qemu: str) -> str:

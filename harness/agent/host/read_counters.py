@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from harness.agent.host.cgroup import ScenarioCgroup
 from harness.agent.host.kernel_files import find_mount, key_values, read_text
+from harness.contract.capture import CounterSnapshot, ThreadFaults
 
 STAT_REFRESH = "/proc/sys/vm/stat_refresh"
 
@@ -32,38 +32,32 @@ def writeback_pages() -> int:
     return key_values(read_text("/proc/vmstat"))["nr_writeback"]
 
 
-def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -> dict[str, Any]:
-    """The counters of docs/formats.md section 7, as JSON values."""
+def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -> CounterSnapshot:
+    """The counters of docs/formats.md section 7."""
     refresh()
-    return {
-        "vmstat": key_values(read_text("/proc/vmstat")),
-        "memory_stat": group.stat() if group else {},
-        "threads": threads(pid, vcpu_tids),
-        "kvm": kvm_stats(pid),
-        "anon_pages": anonymous_pages(pid),
-        "swaps": read_text("/proc/swaps"),
-        "interrupts": read_text("/proc/interrupts"),
-    }
+    return CounterSnapshot(
+        vmstat=key_values(read_text("/proc/vmstat")),
+        memory_stat=group.stat() if group else {},
+        threads=threads(pid, vcpu_tids),
+        kvm=kvm_stats(pid),
+        anon_pages=anonymous_pages(pid),
+        swaps=read_text("/proc/swaps"),
+        interrupts=read_text("/proc/interrupts"),
+    )
 
 
-def threads(pid: int, vcpu_tids: Sequence[int]) -> dict[str, dict[str, Any]]:
+def threads(pid: int, vcpu_tids: Sequence[int]) -> dict[int, ThreadFaults]:
     """Faults of each thread of QEMU by thread id: fields 10 and 12 of /proc/<pid>/task/<tid>/stat."""
     found = {}
-    for tid in sorted(os.listdir(f"/proc/{pid}/task"), key=int):
+    for tid in sorted(int(name) for name in os.listdir(f"/proc/{pid}/task")):
         try:
             stat = read_text(f"/proc/{pid}/task/{tid}/stat")
         except OSError:
             continue  # a thread of QEMU's pool that has ended just now
         name, _, rest = stat.partition("(")[2].rpartition(")")
         fields = rest.split()
-        vcpu = vcpu_tids.index(int(tid)) if int(tid) in vcpu_tids else -1
-        found[tid] = {
-            "name": name,
-            "state": fields[0],
-            "min_flt": int(fields[7]),
-            "maj_flt": int(fields[9]),
-            "vcpu": vcpu,
-        }
+        vcpu = vcpu_tids.index(tid) if tid in vcpu_tids else -1
+        found[tid] = ThreadFaults(name, fields[0], min_flt=int(fields[7]), maj_flt=int(fields[9]), vcpu=vcpu)
     return found
 
 

@@ -26,7 +26,6 @@ class Device:
     """A device the agent has set up.  ``name``: of the device mapper, "" for zram; ``backing``: the disk below."""
 
     path: str
-    kernel_name: str
     name: str = ""
     backing: str = ""
     sectors: int = 0
@@ -72,7 +71,7 @@ def _open_delay(journal: Journal, swap: Swap, disk: str, name: str) -> Device:
     _set_rotational(journal, disk, swap.rotational)
     journal.change("dm", name=name)
     path = dm.create(name, disk, wanted, 0)
-    return Device(path, path.removeprefix("/dev/"), name, disk, wanted)
+    return Device(path, name, disk, wanted)
 
 
 def _open_zram(journal: Journal, swap: Swap) -> Device:
@@ -88,7 +87,7 @@ def _open_zram(journal: Journal, swap: Swap) -> Device:
     _set_rotational(journal, name, swap.rotational)
     journal.change("zram", name=name)
     write_text(f"/sys/block/{name}/disksize", str(swap.size_mib << 20))
-    return Device(f"/dev/{name}", name)
+    return Device(f"/dev/{name}")
 
 
 def start_swap(journal: Journal, device: Device) -> None:
@@ -160,8 +159,3 @@ def device_number(path: str) -> str:
     """``major,minor`` as the block trace events print it."""
     number = os.stat(path).st_rdev
     return f"{os.major(number)},{os.minor(number)}"
-
-
-def others_in_use() -> list[str]:
-    """Swap areas that are in use on the host (lines of /proc/swaps without the heading)."""
-    return [line.split()[0] for line in read_text("/proc/swaps").splitlines()[1:]]

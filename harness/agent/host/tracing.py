@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from harness.agent.host.kernel_files import append_text, find_mount, read_text, write_text
 from harness.agent.host.undo import Journal
+from harness.contract.capture import CpuTraceStats, TraceStats
 from harness.errors import Unsupported
 
 KVM_EVENTS = (
@@ -83,25 +84,21 @@ class Tracing:
             elif event == READ_ENDS:
                 write_text(f"{self.path}/events/{event}/filter", _NOTHING if device is None else _of_device(device))
 
-    def save(self, folder: str) -> dict[str, dict[str, int]]:
-        """Write events.txt and formats/ below ``folder``; returns the statistics of each CPU."""
-        with open(f"{self.path}/trace", "rb") as source, open(f"{folder}/events.txt", "wb") as target:
+    def save(self, path: str) -> TraceStats:
+        """Copy the trace to ``path``; returns the statistics of each CPU."""
+        with open(f"{self.path}/trace", "rb") as source, open(path, "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
-        for event in self.events:
-            os.makedirs(f"{folder}/formats/{os.path.dirname(event)}", exist_ok=True)
-            with open(f"{folder}/formats/{event}", "w", encoding="utf-8") as file:
-                file.write(read_text(f"{self.path}/events/{event}/format"))
         return self.stats()
 
-    def stats(self) -> dict[str, dict[str, int]]:
-        """Per CPU: entries, overrun, commit overrun, dropped events."""
+    def stats(self) -> TraceStats:
+        """What the kernel counted per CPU (kernel/trace/trace.c:tracing_stats_read)."""
         found = {}
-        for cpu in sorted(os.listdir(f"{self.path}/per_cpu")):
+        for cpu in os.listdir(f"{self.path}/per_cpu"):
             lines = (line.split(":") for line in read_text(f"{self.path}/per_cpu/{cpu}/stats").splitlines())
             numbers = {k.strip(): v.strip() for k, v in lines}
             wanted = ("entries", "overrun", "commit overrun", "dropped events")
-            found[cpu] = {name: int(numbers[name]) for name in wanted}
-        return found
+            found[int(cpu.removeprefix("cpu"))] = CpuTraceStats(*(int(numbers[name]) for name in wanted))
+        return TraceStats(dict(sorted(found.items())))
 
 
 def _of_device(number: str) -> str:

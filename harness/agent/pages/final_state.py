@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from collections.abc import Iterator
 
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.pagemap import PageMap
+from harness.contract.capture import FinalState, PageLeft
 from harness.contract.plan import SHARED_GPA, Plan
 
 SHARED_BYTES = 64
@@ -19,29 +20,25 @@ _KPAGEFLAGS = "/proc/kpageflags"
 _DIRTY, _SWAP_CACHE = 1 << 4, 1 << 13  # include/uapi/linux/kernel-page-flags.h
 
 
-def inspect_after(plan: Plan, pid: int, memory: GuestMemory) -> dict[str, Any]:
+def inspect_after(plan: Plan, pid: int, memory: GuestMemory) -> FinalState:
     """The planned pages in the page table and in kpageflags, and the shared areas. :raise OSError: QEMU is gone."""
     areas = [memory.memory.read(memory.base + SHARED_GPA + PAGE * v, SHARED_BYTES) for v in range(memory.vcpus)]
-    return {
-        "shared_tail_zero": {str(v): not any(area[HOST_BYTES:]) for v, area in enumerate(areas)},
-        "pages": _pages(plan, pid, memory),
-    }
+    tails = {vcpu: not any(area[HOST_BYTES:]) for vcpu, area in enumerate(areas)}
+    return FinalState(tails, dict(_pages(plan, pid, memory)))
 
 
-def _pages(plan: Plan, pid: int, memory: GuestMemory) -> dict[str, dict[str, Any]]:
-    """By gpa: ``present`` in the page table; if so, and where the host shows it, ``dirty`` and ``swap_cache`` of the
-    folio (the folio's own flag: what only the page table knows to be dirty is not in it)."""
-    found: dict[str, dict[str, Any]] = {}
+def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, PageLeft]]:
+    """By gpa.  The flags are the folio's own: what only the page table knows to be dirty is not in them."""
     flags = os.open(_KPAGEFLAGS, os.O_RDONLY | os.O_CLOEXEC) if os.path.exists(_KPAGEFLAGS) else -1
     try:
         with PageMap(pid) as pagemap:
             for page in plan.pages:
                 frame = pagemap.frame(memory.base + page.gpa)
-                record = found[str(page.gpa)] = {"name": page.name, "present": frame is not None}
                 if frame and flags >= 0:
                     (word,) = struct.unpack("<Q", os.pread(flags, 8, frame * 8))
-                    record["dirty"], record["swap_cache"] = bool(word & _DIRTY), bool(word & _SWAP_CACHE)
+                    yield page.gpa, PageLeft(page.name, True, bool(word & _DIRTY), bool(word & _SWAP_CACHE))
+                else:
+                    yield page.gpa, PageLeft(page.name, frame is not None)
     finally:
         if flags >= 0:
             os.close(flags)
-    return found

@@ -70,7 +70,7 @@ def prepare_pages(target: Target) -> None:
         if by_start[PageStart.DROPPED]:
             keep = {p.gpa for p in by_start[PageStart.POPULATED]}
             drop_pages(target.ram_fd, list(pieces((POOL_GPA, target.plan.guest.memory_mib << 20), keep)))
-    restore_strays(target)
+    restore_pages_outside_plan(target)
 
 
 def _fill_in_pool(target: Target, pages: Sequence[Page]) -> None:
@@ -129,7 +129,7 @@ def _free_swap_cache(target: Target) -> None:
             time.sleep(0.01)
 
 
-def restore_strays(target: Target, rounds: int = 5) -> int:
+def restore_pages_outside_plan(target: Target, rounds: int = 5) -> int:
     """Bring every page of QEMU that was swapped out without being planned back, writable, off the swap device.
 
     Each is written with its own bytes while QEMU is stopped by SIGSTOP, so no thread of it can come between: a write
@@ -138,21 +138,23 @@ def restore_strays(target: Target, rounds: int = 5) -> int:
     """
     found = 0
     for _ in range(rounds):
-        strays = find_strays(target)
-        if not strays:
+        outside = pages_outside_plan(target)
+        if not outside:
             return found
-        found += len(strays)
+        found += len(outside)
         os.kill(target.pid, signal.SIGSTOP)
         try:
-            for _region, address in strays:
+            for _region, address in outside:
                 with suppress(OSError):  # unmapped in the meantime
                     target.memory.memory.write(address, target.memory.memory.read(address, PAGE))
         finally:
             os.kill(target.pid, signal.SIGCONT)
-    raise PreconditionFailed(f"{len(find_strays(target))} pages outside the plan are swapped out again and again")
+    raise PreconditionFailed(
+        f"{len(pages_outside_plan(target))} pages outside the plan are swapped out again and again"
+    )
 
 
-def find_strays(target: Target) -> list[tuple[Region, int]]:
+def pages_outside_plan(target: Target) -> list[tuple[Region, int]]:
     """Pages of QEMU that are swap entries but not planned to be."""
     planned = {target.address(p) for p in target.plan.pages if p.start in (*_SWAP_STARTS, PageStart.SWAPCACHE)}
     with PageMap(target.pid) as pagemap:

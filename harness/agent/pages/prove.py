@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.extents import Extent, parts, written_extents
 from harness.agent.pages.pagemap import PageEntry, PageMap
-from harness.agent.pages.pageout import Target, find_strays
+from harness.agent.pages.pageout import Target, pages_outside_plan
 from harness.agent.ram.ramfile import READ_AROUND, cached_pages, is_hole
+from harness.contract.capture import OutsidePage, PageProof, Precondition
 from harness.contract.plan import POOL_GPA, Backing, Page, PageStart, Plan
 
 
-def inspect(target: Target) -> dict[str, Any]:
+def inspect(target: Target) -> Precondition:
     """What is, next to what was planned; ``reached`` is true only if every page and every total agrees.
 
     ``cached``: in the page cache or swap cache.  Linux has no way to ask that of one anonymous page of another process;
@@ -29,33 +30,36 @@ def inspect(target: Target) -> dict[str, Any]:
             _page(target, page, pagemap.entry(target.address(page)), cache, swap_cached) for page in target.plan.pages
         ]
     if on_file:
-        for page, record in zip(target.plan.pages, pages, strict=True):
-            record["sector"] = _sector(extents, page)
-            record["problem"] = record["problem"] or _torn_window(target.plan, extents, page)
-    strays = [
-        {"address": hex(a), "gpa": _gpa(target, a), "region": region.path or region.permissions}
-        for region, a in find_strays(target)
-    ]
+        pages = [
+            replace(
+                proof,
+                sector=_sector(extents, page),
+                problem=proof.problem or _torn_window(target.plan, extents, page),
+            )
+            for page, proof in zip(target.plan.pages, pages, strict=True)
+        ]
+    outside = tuple(
+        OutsidePage(address, _gpa(target, address), region.path or region.permissions)
+        for region, address in pages_outside_plan(target)
+    )
     planned_cached = sum(page.start is PageStart.SWAPCACHE for page in target.plan.pages)
-    problems = [f"{p['name']}: {p['problem']}" for p in pages if p["problem"]]
-    problems += [f"outside the plan swapped out: {s['address']} ({s['region']})" for s in strays]
+    problems = [f"{p.name}: {p.problem}" for p in pages if p.problem]
+    problems += [f"outside the plan swapped out: {o.address:#x} ({o.region})" for o in outside]
     if swap_cached != planned_cached:
         problems.append(f"{swap_cached} pages in the swap cache, planned {planned_cached}")
-    return {
-        "reached": not problems,
-        "reason": "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else ""),
-        "totals": {
+    return Precondition(
+        reached=not problems,
+        reason="; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else ""),
+        totals={
             "pages": len(pages),
-            "present": sum(p["present"] for p in pages),
-            "swapped": sum(p["swapped"] for p in pages),
+            "present": sum(p.present for p in pages),
+            "swapped": sum(p.swapped for p in pages),
             "swap_cached_host": swap_cached,
             "writeback_host": writeback_pages(),
         },
-        "swapcached": swap_cached,
-        "others_swapped": len(strays),
-        "others": strays,
-        "pages": {str(p["gpa"]): p for p in pages},
-    }
+        outside=outside,
+        pages={p.gpa: p for p in pages},
+    )
 
 
 def _gpa(target: Target, address: int) -> int | None:
@@ -63,24 +67,24 @@ def _gpa(target: Target, address: int) -> int | None:
     return gpa if 0 <= gpa < target.plan.guest.memory_mib << 20 else None
 
 
-def _page(target: Target, page: Page, entry: PageEntry, cache: bytes, swap_cached: int) -> dict[str, Any]:
+def _page(target: Target, page: Page, entry: PageEntry, cache: bytes, swap_cached: int) -> PageProof:
     if target.ram_fd >= 0:
         cached = bool(cache[page.gpa >> 12] & 1)
         hole: bool | None = is_hole(target.ram_fd, page.gpa)
     else:
         cached, hole = entry.swapped and page.start is PageStart.SWAPCACHE and swap_cached > 0, None
-    return {
-        "gpa": page.gpa,
-        "name": page.name,
-        "start": page.start.value,
-        "present": entry.present,
-        "swapped": entry.swapped,
-        "swap_type": entry.swap_type if entry.swapped else None,
-        "swap_offset": entry.swap_offset if entry.swapped else None,
-        "cached": cached,
-        "hole": hole,
-        "problem": _problem(target.plan.memory.backing, page.start, entry, cached, bool(hole)),
-    }
+    return PageProof(
+        gpa=page.gpa,
+        name=page.name,
+        start=page.start,
+        present=entry.present,
+        swapped=entry.swapped,
+        cached=cached,
+        swap_type=entry.swap_type if entry.swapped else None,
+        swap_offset=entry.swap_offset if entry.swapped else None,
+        hole=hole,
+        problem=_problem(target.plan.memory.backing, page.start, entry, cached, bool(hole)),
+    )
 
 
 def _sector(extents: tuple[Extent, ...], page: Page) -> int | None:

@@ -66,7 +66,7 @@ class Run:
         return found
 
     def qemu_pid(self) -> int:
-        return int(self.json("facts.json")["qemu_pid"])
+        return int(self.json("facts.json")["run"]["qemu_pid"])
 
 
 @pytest.fixture
@@ -105,12 +105,12 @@ def test_done(perform: Callable[..., Run], memory: p.Memory) -> None:
     """The guest reads from each page what the agent wrote there."""
     plan = make_plan(memory=memory)
     run = perform(plan)
-    assert run.end() == {"nonce": plan.nonce, "status": "done", "reason": "", "undone": True}
+    assert run.end() == {"format": 2, "nonce": plan.nonce, "status": "done", "reason": "", "undone": True}
     read = {item: a for kind, item, a, _ in records(run) if kind == END}
     assert read == {i: page.gpa ^ plan.nonce ^ 0x5555555555555555 for i, page in enumerate(plan.pages)}
     assert run.json("precondition.json")["reached"] is True
     assert all(page["present"] for page in run.json("precondition.json")["pages"].values())
-    facts = run.json("facts.json")
+    facts = run.json("facts.json")["run"]
     threads = run.json("counters/before.json")["threads"]
     assert len(facts["vcpu_tids"]) == 1 and threads[str(facts["vcpu_tids"][0])]["vcpu"] == 0
     assert p.from_json(p.Plan, (run.out / "plan.json").read_text()) == plan

@@ -86,7 +86,7 @@ def test_an_end_in_the_middle_undoes_everything(how: str, server: Server, tmp_pa
     plan = replace(plan, items=(plan.items[0], endless), deadline_s=300)
     server.send(plan, tmp_path / "out", probe_elf)
     server.until("step", "go")
-    qemu = int(json.loads((tmp_path / "out/facts.json").read_text())["qemu_pid"])
+    qemu = int(json.loads((tmp_path / "out/facts.json").read_text())["run"]["qemu_pid"])
     if how == "closed input":
         assert server.process.stdin is not None
         server.process.stdin.close()

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.contract.capture import CpuTraceStats, TraceStats
 from harness.errors import CaptureDamaged
-from harness.evidence.ftrace import lost_by_stats, parse
+from harness.evidence.ftrace import complete_until, parse
 
 HEADER = "# tracer: nop\n#\n# entries-in-buffer/entries-written: 2/2   #P:2\n#\n"
 comms = st.sampled_from(
@@ -42,9 +43,16 @@ def test_losses_are_counted_not_skipped() -> None:
     text = HEADER + "CPU:1 [LOST 17 EVENTS]\n" + line("x", 1, 1, 5, "kvm_entry", "vcpu 0") + "\nCPU:0 [LOST 2 EVENTS]\n"
     trace = parse(text)
     assert trace.lost == 19 and len(trace.lines) == 1
-    assert (
-        lost_by_stats({"cpu0": {"entries": 9, "overrun": 2, "dropped events": 1}, "cpu1": {"commit overrun": 4}}) == 7
-    )
+
+
+def test_what_is_complete_ends_with_the_last_event_of_a_cpu_that_dropped_some() -> None:
+    trace = parse(HEADER + line("x", 1, 0, 5, "a", "") + "\n" + line("x", 1, 1, 7, "a", "") + "\n")
+    whole, dropping = CpuTraceStats(1, 0, 0, 0), CpuTraceStats(1, 0, 0, 3)
+    assert complete_until(trace, TraceStats({0: dropping, 1: whole})) == 5000
+    assert complete_until(trace, TraceStats({0: dropping, 1: dropping})) == 5000
+    assert complete_until(trace, TraceStats({0: whole, 1: dropping})) == 7000
+    for overwritten in (CpuTraceStats(1, 1, 0, 0), CpuTraceStats(1, 0, 1, 0)):
+        assert complete_until(trace, TraceStats({0: dropping, 1: overwritten})) == 0
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.contract import plan as p
+from harness.contract.capture import PageProof, Precondition
 from harness.errors import ModelError
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
 from harness.model.kernels import find_kernel
@@ -289,11 +290,15 @@ def test_swap_offsets_of_a_capture_decide_the_cluster() -> None:
     the_plan = plan(touch(0, wait=True), touch(1, wait=True, pause_us=30_000), pages=2, start=p.PageStart.SWAPPED,
                     memory=p.Memory(), swap=p.Swap(delay_ms=50, page_cluster=3, rotational=True))  # fmt: skip
 
-    def facts(*offsets: int) -> dict[str, object]:
-        return {"pages": {str(gpa(n)): {"gpa": gpa(n), "swap_offset": o} for n, o in enumerate(offsets)}}
+    def proof(*offsets: int) -> Precondition:
+        pages = [
+            PageProof(gpa(n), f"f[{n}]", p.PageStart.SWAPPED, present=False, swapped=True, cached=False, swap_offset=o)
+            for n, o in enumerate(offsets)
+        ]
+        return Precondition(True, "", {}, (), {page.gpa: page for page in pages})
 
-    together = predict(the_plan, find_kernel(N61), facts(16, 17))
-    apart = predict(the_plan, find_kernel(N61), facts(16, 64))
+    together = predict(the_plan, find_kernel(N61), proof(16, 17))
+    apart = predict(the_plan, find_kernel(N61), proof(16, 64))
     assert (together.totals["PGMAJ"].low, together.totals["PGMAJ"].high) == (1, 2)
     assert "0 hits" in together.totals["PGMAJ"].reason, "what the host's read-ahead remembers is not known"
     assert together.totals["PSWPIN"] == Count.exactly(2)

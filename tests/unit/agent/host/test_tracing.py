@@ -57,7 +57,7 @@ def seen(tracing: Tracing, folder: Path) -> set[str]:
     for _ in range(20):
         time.sleep(0.001)
     tracing.stop()
-    tracing.save(str(folder))
+    tracing.save(str(folder / "events.txt"))
     lines = (folder / "events.txt").read_text().splitlines()
     return {line.split(": ")[1].split(":")[0] for line in lines if not line.startswith("#")}
 
@@ -67,6 +67,6 @@ def test_a_renewed_instance_is_empty_and_leaves_out_what_it_is_told_to(instance:
     assert seen(instance.renew(), tmp_path) == {"sched_switch", "sched_wakeup"}
     less = instance.renew(["sched/sched_switch"])
     assert less.events == ("sched/sched_wakeup",)
-    assert sum(cpu["entries"] for cpu in less.stats().values()) == 0
+    assert less.stats().entries == 0
     assert seen(less, tmp_path) == {"sched_wakeup"}
     assert seen(instance.renew(), tmp_path) == {"sched_switch", "sched_wakeup"}

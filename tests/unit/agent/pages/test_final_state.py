@@ -31,10 +31,10 @@ def test_after(child: Child) -> None:
         guest = GuestMemory(memory, child.address - p.SHARED_GPA, 1)
         memory.write(child.address, bytes([1] * 8) + bytes(56))
         found = inspect_after(plan, child.pid, guest)
-        assert found["shared_tail_zero"] == {"0": True}
-        assert [found["pages"][str(page.gpa)]["present"] for page in pages] == [True, False]
+        assert found.shared_tail_zero == {0: True}
+        assert [found.pages[page.gpa].present for page in pages] == [True, False]
         memory.write(child.address + 8, b"\x01")
-        assert inspect_after(plan, child.pid, guest)["shared_tail_zero"] == {"0": False}
+        assert inspect_after(plan, child.pid, guest).shared_tail_zero == {0: False}
 
 
 def test_what_a_killed_agent_left_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

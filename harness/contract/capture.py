@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the agent writes into a capture folder and the evidence reads from it, as dataclasses.
+
+docs/formats.md section 7 says which file holds which, and harness/contract/structure.py how a dataclass is JSON.
+``FORMAT`` counts changes of what is written; ``end.json`` carries it.  Format 1, which did not carry one, is read by
+harness/evidence/format_1.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from harness.contract.structure import plain
+from harness.contract.words import EndStatus, HostWord, PageStart
+
+FORMAT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """end.json, written last: how the agent's work ended.  ``undone`` false: the reason says what is left."""
+
+    format: int
+    nonce: int
+    status: EndStatus
+    reason: str
+    undone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What the host offers, asked of the kernel itself."""
+
+    release: str
+    kernel_version: str
+    cmdline: str
+    cpus: int
+    memory_kib: int
+    kvm_device: bool
+    kvm_modules: tuple[str, ...]
+    kvm_parameters: Mapping[str, str]
+    tracefs: str  # where it is mounted, "" if it is not
+    kvm_events: tuple[str, ...]
+    kprobe_events: bool
+    debugfs: str
+    cgroup2: str
+    cgroup_memory: bool
+    memory_reclaim: bool
+    process_madvise: bool
+    vm_event_counters: bool
+    dm_delay: bool
+    zram: bool
+    thp: str
+    lru_gen: str
+    swap_in_use: tuple[str, ...]
+    mkfs_ext4: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What is known once QEMU runs.  Devices are "major,minor"."""
+
+    accel: str
+    qemu_pid: int
+    qemu_version: str
+    vcpu_tids: tuple[int, ...]  # thread ids in vCPU order
+    trace_clock: str
+    trace_events: tuple[str, ...]  # "system/event" of what is recorded
+    mm_fault_probe: bool
+    io_dev: str | None  # the device whose reads are the pages' own reads: of the swap or of the RAM file
+    backing_device: str | None  # the disk below the delay device
+    page_cluster: int
+    swappiness: int
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """facts.json.  ``run``: absent where the run ended before QEMU could be asked."""
+
+    host: HostFacts
+    run: RunFacts | None = None
+
+    @property
+    def release(self) -> str:
+        """The kernel release that the host ran."""
+        return self.host.release
+
+
+@dataclass(frozen=True, slots=True)
+class PageProof:
+    """One planned page just before go.  ``problem``: why it is not in its state, "" if it is.
+
+    ``cached``: in the page cache or the swap cache.  ``hole``: of a memfd or file: never allocated there.  ``sector``:
+    first 512-byte sector of a page of a RAM file on the device.  None: there is no such thing for this page.
+    """
+
+    gpa: int
+    name: str
+    start: PageStart
+    present: bool
+    swapped: bool
+    cached: bool
+    swap_type: int | None = None
+    swap_offset: int | None = None
+    hole: bool | None = None
+    sector: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutsidePage:
+    """A page of QEMU that is swapped out although no plan says so.  ``gpa``: None where it is not guest RAM."""
+
+    address: int
+    gpa: int | None
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """precondition.json.  ``reached``: each planned page is in its state, and no other page is swapped out.
+
+    ``totals`` are for people: of pages and of the host.  Linux guests have no planned pages.
+    """
+
+    reached: bool
+    reason: str
+    totals: Mapping[str, int]
+    outside: tuple[OutsidePage, ...]
+    pages: Mapping[int, PageProof]  # by guest physical address
+
+
+@dataclass(frozen=True, slots=True)
+class PageLeft:
+    """A planned page after the run.  ``dirty``, ``swap_cache``: flags of its folio; None: not present or not seen."""
+
+    name: str
+    present: bool
+    dirty: bool | None = None
+    swap_cache: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinalState:
+    """after.json.  ``shared_tail_zero`` by vCPU: bytes 8..63 of its own shared area are zero."""
+
+    shared_tail_zero: Mapping[int, bool]
+    pages: Mapping[int, PageLeft]  # by guest physical address
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadFaults:
+    """A thread of QEMU: fields of /proc/<pid>/task/<tid>/stat.  ``vcpu``: -1 where it runs none."""
+
+    name: str
+    state: str
+    min_flt: int
+    maj_flt: int
+    vcpu: int
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSnapshot:
+    """counters/before.json and counters/after.json."""
+
+    vmstat: Mapping[str, int]
+    memory_stat: Mapping[str, int]  # of the scenario's cgroup, empty without one
+    threads: Mapping[int, ThreadFaults]  # by thread id
+    kvm: Mapping[str, int]  # debugfs of the VM, "vcpu0/..." of its vCPUs; empty without debugfs
+    anon_pages: int | None  # of QEMU
+    swaps: str = ""
+    interrupts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CpuTraceStats:
+    """per_cpu/cpuN/stats of the trace instance."""
+
+    entries: int
+    overrun: int
+    commit_overrun: int
+    dropped_events: int
+
+    @property
+    def lost(self) -> int:
+        """Events of this CPU that are not in the trace."""
+        return self.overrun + self.commit_overrun + self.dropped_events
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStats:
+    """trace/stats.json, by CPU."""
+
+    cpus: Mapping[int, CpuTraceStats]
+
+    @property
+    def entries(self) -> int:
+        """Events in the trace."""
+        return sum(cpu.entries for cpu in self.cpus.values())
+
+    @property
+    def lost(self) -> int:
+        """Events that are not in the trace."""
+        return sum(cpu.lost for cpu in self.cpus.values())
+
+
+class AgentStep(StrEnum):
+    """Steps of the agent as progress.jsonl and its reader know them."""
+
+    PREPARE_HOST = "prepare-host"
+    START_GUEST = "start-guest"
+    GUEST_READY = "guest-ready"
+    PREPARE_PAGES = "prepare-pages"
+    SWAP_OUT = "swap-out"  # Linux guests
+    PRECONDITION = "precondition"
+    GO = "go"
+    HOST_ACTION = "host-action"
+    HOST_ACTION_DONE = "host-action-done"
+    GUEST_ENDED = "guest-ended"
+    COLLECT = "collect"
+    UNDO = "undo"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class StepDetails:
+    """What a step may have to say besides its name; what is None is not written."""
+
+    tsc_khz: int | None = None
+    pages: int | None = None
+    anon: int | None = None  # bytes
+    reached: bool | None = None
+    totals: Mapping[str, int] | None = None
+    do: HostWord | None = None
+    arg: int | None = None
+    status: EndStatus | None = None
+    reason: str | None = None
+    undone: bool | None = None
+
+
+NO_DETAILS = StepDetails()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A line of progress.jsonl: ``t`` seconds after the capture began, ``mono`` seconds of the trace clock."""
+
+    t: float
+    mono: float
+    step: AgentStep
+    details: StepDetails = field(default_factory=StepDetails)
+
+    def as_line(self) -> dict[str, object]:
+        """Flat, as JSON objects are written: the details beside the rest, without those that are None."""
+        details = {key: value for key, value in plain(self.details).items() if value is not None}
+        return {"t": self.t, "mono": self.mono, "step": self.step.value, **details}
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """``TOUCHED <pages> pages <wrong> wrong <us> us``: one byte was read of each page."""
+
+    pages: int
+    wrong: int
+    us: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFaults:
+    """``FAULTS <major> major <minor> minor``: of the toucher, in the guest's own accounting."""
+
+    major: int
+    minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxResult:
+    """guest/result.txt: what a Linux guest says (guest-images/linux/README.md).
+
+    ``hyp``: the rows HYP of /proc/interrupts in the order in which they were told, each its counts in CPU order; None
+    where there is no such row.  ``touched`` and ``faults``: of the workload "touch".
+    """
+
+    workload: str
+    release: str
+    cpus: int
+    hyp: tuple[tuple[int, ...] | None, ...]
+    touched: Touched | None = None
+    faults: GuestFaults | None = None
