@@ -69,8 +69,8 @@ def _perform(args: argparse.Namespace) -> int:
         out=args.out, probe=args.probe, disk=args.disk, qemu=args.qemu, guest_kernel=args.guest_kernel,
         guest_initrd=args.guest_initrd, accel=args.accel, journal=args.journal,
     )  # fmt: skip
-    leash = None if args.detached else sys.stdin.buffer
-    return exit_code(perform(plan, options, stream=stdout_stream(), leash=leash))
+    stdin = None if args.detached else sys.stdin.buffer
+    return exit_code(perform(plan, options, stream=stdout_stream(), stdin=stdin))
 
 
 def _undo(args: argparse.Namespace) -> int:

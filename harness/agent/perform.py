@@ -31,22 +31,22 @@ def perform(
     options: Options,
     *,
     stream: IO[str] | None = None,
-    leash: IO[bytes] | None = None,
-    kept: Tracing | None = None,
+    stdin: IO[bytes] | None = None,
+    resident: Tracing | None = None,
 ) -> GuestEnd:
     """Perform the plan and leave the capture folder ``options.out``; everything is undone when this returns.
 
-    Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when ``leash`` (usually stdin) comes to its end.
-    ``kept``: the trace instance of an agent that performs many plans; else one is made and removed.
+    Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when ``stdin`` (usually stdin) comes to its end.
+    ``resident``: the trace instance of an agent that performs many plans; else one is made and removed.
     Never raises for what happens on the host: the returned GuestEnd, also in end.json, says it.
     """
     capture = Capture(options.out, stream)
     capture.write_text("plan.json", to_json(plan))
     journal = Journal(options.journal or capture.path("journal.jsonl"))
-    session = Session(plan, options, capture, journal, kept)
+    session = Session(plan, options, capture, journal, resident)
     log = KernelLog()
     try:
-        end = asyncio.run(_leashed(session, leash))
+        end = asyncio.run(_cancellable(session, stdin))
         capture.step(AgentStep.UNDO)
         problems = journal.undo_all()
         capture.write_text("host/dmesg.txt", log.rest())
@@ -60,8 +60,8 @@ def perform(
         capture.close()
 
 
-async def _leashed(session: Session, leash: IO[bytes] | None) -> GuestEnd:
-    """The run as a task that a signal or the end of ``leash`` cancels."""
+async def _cancellable(session: Session, stdin: IO[bytes] | None) -> GuestEnd:
+    """The run as a task that a signal or the end of ``stdin`` cancels."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(_classified(session))
     why = ["terminated"]
@@ -72,24 +72,24 @@ async def _leashed(session: Session, leash: IO[bytes] | None) -> GuestEnd:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, cut, f"terminated by {number.name}")
-    if leash is not None:
-        _watch_leash(loop, leash, lambda: cut("the connection that started the agent was closed"))
+    if stdin is not None:
+        _watch_stdin(loop, stdin, lambda: cut("the connection that started the agent was closed"))
     try:
         return await task
     except asyncio.CancelledError:
         return GuestEnd(EndStatus.ERROR, why[0])
 
 
-def _watch_leash(loop: asyncio.AbstractEventLoop, leash: IO[bytes], cut: Callable[[], None]) -> None:
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stdin: IO[bytes], cut: Callable[[], None]) -> None:
     def wait() -> None:
-        while os.read(leash.fileno(), 4096):
+        while os.read(stdin.fileno(), 4096):
             pass
         try:
             loop.call_soon_threadsafe(cut)
         except RuntimeError:
             pass  # the loop is closed: the run was over before
 
-    threading.Thread(target=wait, daemon=True, name="leash").start()
+    threading.Thread(target=wait, daemon=True, name="stdin-watch").start()
 
 
 async def _classified(session: Session) -> GuestEnd:

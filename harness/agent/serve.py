@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 
 from harness.agent.capture_folder import stdout_stream
-from harness.agent.host.resident import Kept
+from harness.agent.host.resident import Resident
 from harness.agent.host.tracing import Tracing
 from harness.agent.perform import exit_code, perform
 from harness.agent.session import Options
@@ -31,18 +31,18 @@ _CHUNK = 1 << 16
 def serve(source: int = 0) -> int:
     """Serve requests from the descriptor ``source`` until it ends; the exit code (0)."""
     _say({"serving": os.getpid()})
-    with Kept() as kept:
-        return _serve(source, kept)
+    with Resident() as resident:
+        return _serve(source, resident)
 
 
-def _serve(source: int, kept: Kept) -> int:
+def _serve(source: int, resident: Resident) -> int:
     pending = bytearray()
     open_ = True
     while True:
         line, found, rest = bytes(pending).partition(b"\n")
         if found:
             pending[:] = rest
-            open_ = _answer(line, source, pending, kept) and open_
+            open_ = _answer(line, source, pending, resident) and open_
             continue
         if not open_:
             return 0
@@ -51,7 +51,7 @@ def _serve(source: int, kept: Kept) -> int:
         pending += chunk
 
 
-def _answer(line: bytes, source: int, pending: bytearray, kept: Kept) -> bool:
+def _answer(line: bytes, source: int, pending: bytearray, resident: Resident) -> bool:
     """Perform one request; False when ``source`` ended meanwhile."""
     try:
         request = json.loads(line)
@@ -59,26 +59,26 @@ def _answer(line: bytes, source: int, pending: bytearray, kept: Kept) -> bool:
     except (ValueError, KeyError, TypeError, UsageError) as exc:
         _say({"served": 2, "stderr": f"apf agent: not a request: {exc!r}"})
         return True
-    tracing = kept.tracing() if options.accel == "kvm" else None
+    tracing = resident.tracing() if options.accel == "kvm" else None
     with tempfile.TemporaryFile() as errors:
-        leash, hold = os.pipe()
+        stop_read, stop_write = os.pipe()
         pid = os.fork()
         if pid == 0:
-            os.close(hold)
-            _child(lambda: _perform(plan, options, leash, tracing), errors.fileno())
-        os.close(leash)
-        alive = _wait(pid, hold, source, pending)
+            os.close(stop_write)
+            _child(lambda: _perform(plan, options, stop_read, tracing), errors.fileno())
+        os.close(stop_read)
+        alive = _wait(pid, stop_write, source, pending)
         _, status = os.waitpid(pid, 0)
         if alive:
-            os.close(hold)
+            os.close(stop_write)
         errors.seek(0)
         said = errors.read().decode(errors="replace")
     _say({"served": os.waitstatus_to_exitcode(status), "stderr": said})
     return alive
 
 
-def _wait(pid: int, hold: int, source: int, pending: bytearray) -> bool:
-    """Until the child has ended; when ``source`` ends or SIGTERM comes, its leash is cut.  False: it was cut."""
+def _wait(pid: int, stop_write: int, source: int, pending: bytearray) -> bool:
+    """Until the child has ended; when ``source`` ends or SIGTERM comes, it is told to stop.  False: it was."""
     child, (heard, told) = os.pidfd_open(pid), os.pipe()
     before = signal.signal(signal.SIGTERM, lambda *_: os.write(told, b"t"))
     watched = [child, source, heard]
@@ -87,7 +87,7 @@ def _wait(pid: int, hold: int, source: int, pending: bytearray) -> bool:
             ready, _, _ = select.select(watched, [], [])
             chunk = os.read(source, _CHUNK) if source in ready else b""
             if heard in ready or (source in ready and not chunk):
-                os.close(hold)
+                os.close(stop_write)
                 return False
             pending += chunk
             if child in ready:
@@ -98,9 +98,9 @@ def _wait(pid: int, hold: int, source: int, pending: bytearray) -> bool:
             os.close(fd)
 
 
-def _perform(plan: Plan, options: Options, leash: int, kept: Tracing | None) -> int:
-    with os.fdopen(leash, "rb", buffering=0) as stream:
-        return exit_code(perform(plan, options, stream=stdout_stream(), leash=stream, kept=kept))
+def _perform(plan: Plan, options: Options, stop_read: int, resident: Tracing | None) -> int:
+    with os.fdopen(stop_read, "rb", buffering=0) as stream:
+        return exit_code(perform(plan, options, stream=stdout_stream(), stdin=stream, resident=resident))
 
 
 def _child(work: Callable[[], int], errors: int) -> None:

@@ -18,9 +18,10 @@ from harness.agent.host.read_counters import snapshot
 from harness.agent.host.swap import Device
 from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, open_tracing
 from harness.agent.host.undo import Journal
-from harness.agent.ram.ramfile import make_ram_file
+from harness.agent.ram.base import GuestRam
+from harness.agent.ram.choose import ram_of
 from harness.contract.capture import Facts, HostFacts, RunFacts
-from harness.contract.plan import Backing, GuestKind, Plan, SwapKind
+from harness.contract.plan import GuestKind, Plan, SwapKind
 from harness.errors import InfraFault, Unsupported
 
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
@@ -52,12 +53,17 @@ class Session:
     options: Options
     capture: Capture
     journal: Journal
-    kept: Tracing | None = None  # the instance of an agent that serves many plans
+    resident: Tracing | None = None  # the instance of an agent that serves many plans
     facts: HostFacts | None = None
     device: Device | None = None
     group: ScenarioCgroup | None = None
     tracing: Tracing | None = None
     ram_path: str = ""
+
+    @property
+    def ram(self) -> GuestRam:
+        """The memory behind guest RAM."""
+        return ram_of(self.plan.memory.backing)
 
     @property
     def qemu(self) -> str:
@@ -79,11 +85,11 @@ class Session:
         self._settings(facts)
         if self.plan.swap.kind is not SwapKind.NONE:
             self.device = swap_device.open_device(self.journal, self.plan.swap, self.options.disk, self.name)
-            self._use_device(self.device)
+            self.ram_path = self.ram.set_up(self.journal, self.device, self.plan, f"{self.options.scratch}/{self.name}")
         if self.options.accel == "kvm":
             self.group = make_cgroup(self.journal, self.name)
             boots = self.plan.guest.kind is GuestKind.LINUX and self.plan.guest.workload == BOOT_WORKLOAD
-            everything = self.kept or open_tracing(self.journal, self.name)
+            everything = self.resident or open_tracing(self.journal, self.name)
             self.tracing = everything.renew(BOOT_WITHOUT if boots else ())
 
     def _check_needs(self, facts: HostFacts) -> None:
@@ -125,19 +131,6 @@ class Session:
         self.journal.write("/proc/sys/vm/swappiness", "200" if facts.memory_reclaim else "100")
         for parameter, value in self.plan.kernel_params:
             self.journal.write(_parameter_path(parameter), value)
-
-    def _use_device(self, device: Device) -> None:
-        if self.plan.memory.backing is not Backing.FILE:
-            swap_device.start_swap(self.journal, device)
-            return
-        # A write-back by the flusher would write-protect the guest's own pages in the middle of the run.
-        self.journal.write("/proc/sys/vm/dirty_writeback_centisecs", "0")
-        target = f"{self.options.scratch}/{self.name}"
-        swap_device.mount_ext4(self.journal, device, target)
-        self.ram_path = f"{target}/ram"
-        # Unlinked before the unmount: then what the guest wrote need not go to the disk.
-        self.journal.change("file", path=self.ram_path)
-        make_ram_file(self.ram_path, self.plan)
 
     def note_guest(self, qemu_pid: int, qemu_version: str, vcpu_tids: tuple[int, ...]) -> None:
         """Add what is known only now of the guest to facts.json."""

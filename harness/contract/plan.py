@@ -64,7 +64,7 @@ class HostAction:
 
 @dataclass(frozen=True, slots=True)
 class TimedAction:
-    """HostActions performed ``at_ms`` after the guest was let go, whatever the guest does."""
+    """HostActions performed ``at_ms`` after the guest's program was started, whatever the guest does."""
 
     at_ms: int
     actions: tuple[HostAction, ...]
@@ -119,7 +119,7 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of the pool and the state it must be in when the guest is let go."""
+    """One page of the pool and the state it must be in when the guest's program is started."""
 
     gpa: int
     start: PageStart
@@ -141,7 +141,7 @@ class Plan:
     host_actions: tuple[tuple[HostAction, ...], ...] = ()
     timed: tuple[TimedAction, ...] = ()
     kernel_params: tuple[tuple[str, str], ...] = ()  # written to /sys/module/<m>/parameters/<p> as ("m.p", "v")
-    deadline_s: int = 60  # for the guest's program, from the moment it is let go
+    deadline_s: int = 60  # for the guest's program, from its start
     settle_ms: int = 300  # after the guest's end, before the trace is stopped
     version: int = PLAN_VERSION
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
 
-from harness.contract.plan import Backing, Guest, GuestKind, HostWord, Plan
+from harness.agent.ram.choose import ram_of
+from harness.contract.plan import Guest, GuestKind, HostWord, Plan
 from harness.errors import UsageError
 
 _MACHINES = {
@@ -108,13 +108,5 @@ def _serial(files: GuestFiles) -> list[str]:
 
 def _memory_backend(plan: Plan, files: GuestFiles) -> str:
     share = "on" if plan.memory.share else "off"
-    size = f"id=ram,size={plan.guest.memory_mib}M,share={share},merge=off,prealloc=off"
-    match plan.memory.backing:
-        case Backing.ANON:
-            return f"memory-backend-ram,{size}"
-        case Backing.MEMFD:
-            return f"memory-backend-memfd,{size}"
-        case Backing.FILE:
-            return f"memory-backend-file,{size},mem-path={files.ram}"
-        case _:
-            assert_never(plan.memory.backing)
+    kind, more = ram_of(plan.memory.backing).qemu_object(files.ram)
+    return f"{kind},id=ram,size={plan.guest.memory_mib}M,share={share},merge=off,prealloc=off{more}"

@@ -49,7 +49,7 @@ async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: flo
 
 async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Actor, start: float) -> GuestEnd:
     """Until the guest's program has ended or the plan's deadline is over; does the host actions the guest waits for."""
-    answered = 0  # HOST items let go so far
+    answered = 0  # HOST items handed back so far
     while True:
         control = await _control(guest, memory)
         if control.is_complete(plan.nonce) and control.state == State.DONE:

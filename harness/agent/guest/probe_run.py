@@ -7,7 +7,6 @@ import asyncio
 import os
 import time
 from contextlib import ExitStack, suppress
-from typing import assert_never
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
@@ -19,10 +18,8 @@ from harness.agent.pages.final_state import inspect_after
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.agent.pages.pageout import PreconditionFailed, Target, prepare_pages
 from harness.agent.pages.prove import inspect
-from harness.agent.ram.ramfile import open_memfd
 from harness.agent.session import Session
 from harness.contract.capture import AgentStep, StepDetails
-from harness.contract.plan import Backing
 from harness.contract.program import encode_items
 from harness.contract.words import EndStatus
 
@@ -77,7 +74,7 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
         return not_ready
     capture.step(AgentStep.GUEST_READY, StepDetails(tsc_khz=memory.control().tsc_khz))
     await guest.stop()
-    target = Target(plan, guest.pid, memory, session.group, _ram_fd(session, guest, stack))
+    target = Target(plan, guest.pid, memory, session.group, session.ram, _ram_fd(session, guest, stack))
     await asyncio.to_thread(_advise, session, target)
     await asyncio.to_thread(_prepare, session, target)
     await asyncio.to_thread(_arm, session, tids)
@@ -87,30 +84,18 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
 
 
 def _ram_fd(session: Session, guest: Guest, stack: ExitStack) -> int:
-    match session.plan.memory.backing:
-        case Backing.ANON:
-            return -1
-        case Backing.MEMFD:
-            fd = open_memfd(guest.pid)
-        case Backing.FILE:
-            fd = os.open(session.ram_path, os.O_RDONLY | os.O_CLOEXEC)
-        case _:
-            assert_never(session.plan.memory.backing)
-    stack.callback(os.close, fd)
+    fd = session.ram.open(guest.pid, session.ram_path)
+    if fd >= 0:
+        stack.callback(os.close, fd)
     return fd
 
 
 def _advise(session: Session, target: Target) -> None:
-    """Advice on the RAM mapping.
-
-    QEMU advises MADV_HUGEPAGE for all RAM, and file read-ahead takes that for a wish to read 4 MiB at a time even with
-    huge pages off (mm/filemap.c:do_sync_mmap_readahead, since 5.18).
-    """
+    """Advice on the RAM mapping: what its kind wants, then the plan's."""
     size = session.plan.guest.memory_mib << 20
-    if session.plan.memory.backing is Backing.FILE:
-        remote_madvise.madvise_apart(target.pid, target.memory.base, size, syscalls.MADV_NOHUGEPAGE)
-    if session.plan.memory.random_advice:
-        remote_madvise.madvise_apart(target.pid, target.memory.base, size, syscalls.MADV_RANDOM)
+    wanted = (syscalls.MADV_RANDOM,) if session.plan.memory.random_advice else ()
+    for advice in (*session.ram.advice, *wanted):
+        remote_madvise.madvise_apart(target.pid, target.memory.base, size, advice)
 
 
 def _prepare(session: Session, target: Target) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What one agent keeps on the host for all its plans: a tracefs instance with everything on, and an idle VM.
+"""What one agent has on the host for all its plans: a tracefs instance with everything on, and an idle VM.
 
 Both are slow to set up on an emulated host.  And each tracepoint that goes on or off, and the first VM (through
 preempt_notifier_key), patches the kernel's text under a breakpoint (arch/x86/kernel/alternative.c:text_poke_bp_batch).
@@ -22,7 +22,7 @@ _KVM_CREATE_VM = 0xAE01  # include/uapi/linux/kvm.h
 _JOURNALS = "/run/apf-serve-"
 
 
-class Kept:
+class Resident:
     """Made when it is first asked for; a context manager that takes everything back."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Kept:
         self._tracing: Tracing | None = None
         self._fds: list[int] = []
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> Resident:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -47,7 +47,7 @@ class Tracing:
     def renew(self, without: Sequence[str] = ()) -> Tracing:
         """Empty and not recording; ``events`` of the one returned are those that it will record: all but ``without``.
 
-        What is left out stays switched on, with a filter that lets nothing pass: see kept.py.
+        What is left out stays switched on, with a filter that lets nothing pass: see resident.py.
         """
         self.stop()
         with open(f"{self.path}/trace", "wb"):

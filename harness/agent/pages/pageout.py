@@ -23,7 +23,8 @@ from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_content import page_content
 from harness.agent.pages.pagemap import PageMap, Region
-from harness.agent.ram.ramfile import drop_pages, pieces
+from harness.agent.ram.base import GuestRam
+from harness.agent.ram.file import drop_pages, pieces
 from harness.contract.plan import POOL_GPA, Page, PageStart, Plan
 from harness.errors import ApfError, DeadlineExpired
 
@@ -45,7 +46,8 @@ class Target:
     pid: int
     memory: GuestMemory
     group: ScenarioCgroup | None
-    ram_fd: int = -1  # the memfd or RAM file, -1 for anonymous memory
+    ram: GuestRam
+    ram_fd: int  # the memfd or RAM file, -1 for anonymous memory
 
     def address(self, page: Page) -> int:
         return self.memory.base + page.gpa

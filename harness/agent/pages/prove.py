@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
-from harness.agent.pages.extents import Extent, parts, written_extents
+from harness.agent.pages.extents import Extent, parts
 from harness.agent.pages.pagemap import PageEntry, PageMap
 from harness.agent.pages.pageout import Target, pages_outside_plan
-from harness.agent.ram.ramfile import READ_AROUND, cached_pages, is_hole
+from harness.agent.ram.base import cached_pages, is_hole
+from harness.agent.ram.file import READ_AROUND
 from harness.contract.capture import OutsidePage, PageProof, Precondition
-from harness.contract.plan import POOL_GPA, Backing, Page, PageStart, Plan
+from harness.contract.plan import POOL_GPA, Page, PageStart, Plan
 
 
 def inspect(target: Target) -> Precondition:
@@ -23,13 +24,12 @@ def inspect(target: Target) -> Precondition:
     """
     swap_cached = swap_cached_pages()
     cache = cached_pages(target.ram_fd, target.plan.guest.memory_mib << 20) if target.ram_fd >= 0 else b""
-    on_file = target.plan.memory.backing is Backing.FILE
-    extents = written_extents(target.ram_fd) if on_file else ()
+    extents = target.ram.extents(target.ram_fd)
     with PageMap(target.pid) as pagemap:
         pages = [
             _page(target, page, pagemap.entry(target.address(page)), cache, swap_cached) for page in target.plan.pages
         ]
-    if on_file:
+    if extents is not None:
         pages = [
             replace(
                 proof,
@@ -83,7 +83,7 @@ def _page(target: Target, page: Page, entry: PageEntry, cache: bytes, swap_cache
         swap_type=entry.swap_type if entry.swapped else None,
         swap_offset=entry.swap_offset if entry.swapped else None,
         hole=hole,
-        problem=_problem(target.plan.memory.backing, page.start, entry, cached, bool(hole)),
+        problem=_problem(target.ram.in_page_table, page.start, entry, cached, bool(hole)),
     )
 
 
@@ -103,9 +103,8 @@ def _torn_window(plan: Plan, extents: tuple[Extent, ...], page: Page) -> str:
     return "" if len(pieces) == 1 else f"its read-around window lies in {len(pieces)} pieces on the device"
 
 
-def _problem(backing: Backing, start: PageStart, entry: PageEntry, cached: bool, hole: bool) -> str:
+def _problem(anonymous: bool, start: PageStart, entry: PageEntry, cached: bool, hole: bool) -> str:
     """What is wrong with a page, "" if nothing."""
-    anonymous = backing is Backing.ANON
     if start is PageStart.POPULATED:
         return "" if entry.present else "not in the page table"
     if entry.present:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,14 @@ def probe_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = REPOSITORY / "guest-images" / "probe"
     subprocess.run(["make", "-s", "-C", str(folder), f"OUT={out}"], check=True, capture_output=True, timeout=120)
     return out / "probe.elf"
+
+
+@pytest.fixture
+def host_settings() -> Iterator[None]:
+    """This machine's settings for the test alone: an agent changes page-cluster and others, and puts them back."""
+    with open(Path(tempfile.gettempdir()) / "apf-tests-host-settings.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def make_plan(

@@ -70,7 +70,7 @@ class Run:
 
 
 @pytest.fixture
-def perform(tmp_path: Path, probe_elf: Path) -> Any:
+def perform(tmp_path: Path, probe_elf: Path, host_settings: None) -> Any:
     """Start an agent; afterwards the host's settings are what they were, the journal is clean and QEMU is gone."""
     before = [Path(s).read_text() for s in SETTINGS if Path(s).exists()]
     runs: list[Run] = []

@@ -51,7 +51,7 @@ class Server:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(host_settings: None) -> Iterator[Server]:
     found = Server()
     yield found
     found.process.kill()

@@ -15,7 +15,8 @@ import pytest
 from harness.agent.host import dm, swap
 from harness.agent.pages import extents
 from harness.agent.pages.page_content import page_content
-from harness.agent.ram import ramfile
+from harness.agent.ram.base import cached_pages, is_hole
+from harness.agent.ram.file import drop_pages, make_ram_file
 from harness.contract import plan as p
 from harness.errors import InfraFault, Unsupported
 from tests.unit.agent.conftest import POOL, make_plan, root_only
@@ -59,7 +60,7 @@ def test_ram_file(tmp_path: Path) -> None:
     hole = p.Page(POOL + 3 * 4096, p.PageStart.UNTOUCHED, "h[0]")
     plan = replace(plan, guest=p.Guest(memory_mib=20), pages=(*plan.pages, hole))
     path = tmp_path / "ram"
-    ramfile.make_ram_file(str(path), plan)
+    make_ram_file(str(path), plan)
     assert path.stat().st_size == 20 << 20
     with path.open("rb") as file:
         for page in plan.pages[:2]:
@@ -67,9 +68,9 @@ def test_ram_file(tmp_path: Path) -> None:
             assert file.read(4096) == page_content(page.gpa, plan.nonce)
         fd = file.fileno()
         around = range(max(p.POOL_GPA, POOL - 16 * 4096), POOL + 48 * 4096, 4096)
-        assert not [gpa for gpa in around if gpa != hole.gpa and ramfile.is_hole(fd, gpa)]
-        assert ramfile.is_hole(fd, hole.gpa) and ramfile.is_hole(fd, 0)
-        assert not ramfile.is_hole(fd, POOL)
+        assert not [gpa for gpa in around if gpa != hole.gpa and is_hole(fd, gpa)]
+        assert is_hole(fd, hole.gpa) and is_hole(fd, 0)
+        assert not is_hole(fd, POOL)
 
 
 def test_extents_tell_pieces(tmp_path: Path) -> None:
@@ -97,13 +98,13 @@ def test_dropped_pages_are_out_of_the_page_cache() -> None:
 
 
 def _drop(path: Path, plan: p.Plan) -> None:
-    ramfile.make_ram_file(str(path), plan)
+    make_ram_file(str(path), plan)
     fd = os.open(path, os.O_RDWR)
     try:
         size = 20 << 20
-        before = ramfile.cached_pages(fd, size)
+        before = cached_pages(fd, size)
         assert before[plan.pages[0].gpa >> 12] & 1
-        ramfile.drop_pages(fd, [(p.POOL_GPA, size)])
-        assert not any(b & 1 for b in ramfile.cached_pages(fd, size)[p.POOL_GPA >> 12 :])
+        drop_pages(fd, [(p.POOL_GPA, size)])
+        assert not any(b & 1 for b in cached_pages(fd, size)[p.POOL_GPA >> 12 :])
     finally:
         os.close(fd)

@@ -8,6 +8,7 @@ import pytest
 from harness.agent.pages.extents import Extent
 from harness.agent.pages.pagemap import PageEntry
 from harness.agent.pages.prove import _problem, _torn_window
+from harness.agent.ram.choose import ram_of
 from harness.contract.plan import POOL_GPA, Backing, Guest, Memory, Page, PageStart, Plan, Swap
 
 PRESENT = PageEntry(True, False, 0, 0, False)
@@ -41,7 +42,7 @@ NOTHING = PageEntry(False, False, 0, 0, False)
     ],
 )
 def test_problem(backing: Backing, start: PageStart, entry: PageEntry, cached: bool, hole: bool, problem: str) -> None:
-    assert _problem(backing, start, entry, cached, hole) == problem
+    assert _problem(ram_of(backing).in_page_table, start, entry, cached, hole) == problem
 
 
 def _window(extents: tuple[Extent, ...], page: Page) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Guest RAM in a file: made before QEMU starts, dropped from the page cache page by page, and the memfd of QEMU."""
+"""Guest RAM in a file on the delay device: made before QEMU starts, dropped from the page cache page by page."""
 
 from __future__ import annotations
 
@@ -8,12 +8,44 @@ from collections.abc import Iterator
 
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import PAGE
+from harness.agent.host.swap import Device, mount_ext4
+from harness.agent.host.undo import Journal
+from harness.agent.pages.extents import Extent, written_extents
 from harness.agent.pages.page_content import page_content
+from harness.agent.ram.base import GuestRam
 from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, PageStart, Plan
-from harness.errors import InfraFault
 
 READ_AROUND = 32
 """Pages that a miss reads, half of them before it (mm/filemap.c:do_sync_mmap_readahead, 128 KiB of read-ahead)."""
+
+
+class FileRam(GuestRam):
+    """memory-backend-file.  The plan's device carries its file system.
+
+    QEMU advises MADV_HUGEPAGE for all RAM, and file read-ahead takes that for a wish to read 4 MiB at a time even with
+    huge pages off (mm/filemap.c:do_sync_mmap_readahead, since 5.18).
+    """
+
+    advice = (syscalls.MADV_NOHUGEPAGE,)
+
+    def set_up(self, journal: Journal, device: Device, plan: Plan, folder: str) -> str:
+        # A write-back by the flusher would write-protect the guest's own pages in the middle of the run.
+        journal.write("/proc/sys/vm/dirty_writeback_centisecs", "0")
+        mount_ext4(journal, device, folder)
+        path = f"{folder}/ram"
+        # Unlinked before the unmount: then what the guest wrote need not go to the disk.
+        journal.change("file", path=path)
+        make_ram_file(path, plan)
+        return path
+
+    def qemu_object(self, path: str) -> tuple[str, str]:
+        return "memory-backend-file", f",mem-path={path}"
+
+    def open(self, pid: int, path: str) -> int:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def extents(self, fd: int) -> tuple[Extent, ...] | None:
+        return written_extents(fd)
 
 
 def make_ram_file(path: str, plan: Plan) -> None:
@@ -71,27 +103,3 @@ def drop_pages(fd: int, ranges: list[tuple[int, int]]) -> None:
     """Drop clean, unmapped pages of [first, last) byte ranges from the page cache (mm/fadvise.c:generic_fadvise)."""
     for first, last in ranges:
         os.posix_fadvise(fd, first, last - first, os.POSIX_FADV_DONTNEED)
-
-
-def cached_pages(fd: int, size: int) -> bytes:
-    """One byte per page of the file: bit 0 says that it is in the page cache (shmem: or in the swap cache)."""
-    return syscalls.mincore_file(fd, 0, size // PAGE)
-
-
-def is_hole(fd: int, offset: int) -> bool:
-    """Whether the page was never allocated (a swapped-out page of a memfd is data)."""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA) >= offset + PAGE
-    except OSError:
-        return True  # ENXIO: no data from here to the end
-
-
-def open_memfd(pid: int) -> int:
-    """QEMU's memory-backend-memfd, opened anew. :raise InfraFault: it has none."""
-    for entry in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            if os.readlink(f"/proc/{pid}/fd/{entry}").startswith("/memfd:memory-backend-memfd"):
-                return os.open(f"/proc/{pid}/fd/{entry}", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-    raise InfraFault("QEMU holds no memfd")
