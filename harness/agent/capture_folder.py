@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import IO
 
-from harness.contract.capture import NO_DETAILS, AgentStep, Progress, StepDetails
+from harness.contract.capture import NO_DETAILS, AgentStep, ProgressLine, StepDetails
 from harness.contract.structure import to_json
 
 
@@ -31,7 +31,7 @@ class Capture:
     def step(self, step: AgentStep, details: StepDetails = NO_DETAILS) -> None:
         """One step of the agent, with what it has to say."""
         now = time.monotonic()
-        progress = Progress(round(now - self._start, 3), round(now, 6), step, details)
+        progress = ProgressLine(round(now - self._start, 3), round(now, 6), step, details)
         line = json.dumps(progress.as_line()) + "\n"
         self._progress.write(line)
         self._progress.flush()

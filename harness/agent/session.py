@@ -18,8 +18,8 @@ from harness.agent.host.read_counters import snapshot
 from harness.agent.host.swap import Device
 from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, open_tracing
 from harness.agent.host.undo import Journal
-from harness.agent.ram.base import GuestRam
 from harness.agent.ram.choose import ram_of
+from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import Facts, HostFacts, RunFacts
 from harness.contract.plan import GuestKind, Plan, SwapKind
 from harness.errors import InfraFault, Unsupported

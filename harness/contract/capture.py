@@ -244,7 +244,7 @@ NO_DETAILS = StepDetails()
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ProgressLine:
     """A line of progress.jsonl: ``t`` seconds after the capture began, ``mono`` seconds of the trace clock."""
 
     t: float

@@ -32,7 +32,7 @@ class Blame(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class TroubleMark:
     """``pattern`` matches where the text of the message begins, after time stamp and caller id."""
 
     kind: str
@@ -40,36 +40,36 @@ class Mark:
     pattern: str
 
 
-MARKS: tuple[Mark, ...] = (
-    Mark("panic", Blame.KERNEL, r"Kernel panic - not syncing"),
-    Mark("kasan", Blame.KERNEL, r"BUG: (?:KASAN|KFENCE|KCSAN|KMSAN): "),
-    Mark(
+MARKS: tuple[TroubleMark, ...] = (
+    TroubleMark("panic", Blame.KERNEL, r"Kernel panic - not syncing"),
+    TroubleMark("kasan", Blame.KERNEL, r"BUG: (?:KASAN|KFENCE|KCSAN|KMSAN): "),
+    TroubleMark(
         "lockup",
         Blame.KERNEL,
         r"(?:NMI )?watchdog: (?:BUG: soft lockup|Watchdog detected hard LOCKUP)|BUG: workqueue lockup",
     ),
-    Mark("hung-task", Blame.KERNEL, r"INFO: task .{1,40} blocked (?:in I/O wait )?for more than \d+ seconds"),
-    Mark(
+    TroubleMark("hung-task", Blame.KERNEL, r"INFO: task .{1,40} blocked (?:in I/O wait )?for more than \d+ seconds"),
+    TroubleMark(
         "rcu-stall",
         Blame.KERNEL,
         r"(?:rcu: )?INFO: \w+ (?:self-)?detected (?:expedited )?stalls?|rcu: \w+ kthread (?:starved|timer wakeup)",
     ),
-    Mark("bug", Blame.KERNEL, r"kernel BUG at |BUG: "),
-    Mark(
+    TroubleMark("bug", Blame.KERNEL, r"kernel BUG at |BUG: "),
+    TroubleMark(
         "oops",
         Blame.KERNEL,
         r"Oops: |general protection fault|double fault: |stack segment: |invalid opcode: |divide error: ",
     ),
-    Mark("warning", Blame.KERNEL, r"WARNING: (?:CPU: \d+ PID: \d+|(?:\S+ )?at .+, CPU#\d+:)"),
-    Mark(
+    TroubleMark("warning", Blame.KERNEL, r"WARNING: (?:CPU: \d+ PID: \d+|(?:\S+ )?at .+, CPU#\d+:)"),
+    TroubleMark(
         "lockdep",
         Blame.KERNEL,
         r"WARNING: (?:possible |inconsistent |bad unlock|suspicious RCU|lock held when|[Nn]ested lock|held lock freed)",
     ),
-    Mark("list", Blame.KERNEL, r"list_(?:add|del) corruption|slab .*: corruption"),
-    Mark("ubsan", Blame.KERNEL, r"UBSAN: "),
-    Mark("oom", Blame.MACHINE, r".{0,40}invoked oom-killer: |oom-kill:|(?:Memory cgroup o|O)ut of memory: "),
-    Mark(
+    TroubleMark("list", Blame.KERNEL, r"list_(?:add|del) corruption|slab .*: corruption"),
+    TroubleMark("ubsan", Blame.KERNEL, r"UBSAN: "),
+    TroubleMark("oom", Blame.MACHINE, r".{0,40}invoked oom-killer: |oom-kill:|(?:Memory cgroup o|O)ut of memory: "),
+    TroubleMark(
         "io-error",
         Blame.MACHINE,
         r"(?:blk_update_request: |print_req_error: )?(?:critical \w+(?: \w+)?|I/O|protection) error, dev "

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 from harness.contract.capture import (
     FORMAT,
     CounterSnapshot,
+    Facts,
     FinalState,
     LinuxResult,
     Precondition,
     RunEnd,
     TraceStats,
 )
-from harness.contract.capture import Facts as FactsRecord
 from harness.contract.plan import GuestKind, Plan, from_json
 from harness.contract.structure import need_object, parse, structure
 from harness.contract.words import EndStatus
@@ -33,7 +33,7 @@ Files = Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class DecodedFacts:
     """What the judge must know of host and QEMU, from facts.json of any format."""
 
     vcpu_tids: tuple[int, ...]
@@ -48,7 +48,7 @@ class Evidence:
 
     plan: Plan
     end: RunEnd
-    facts: Facts | None
+    facts: DecodedFacts | None
     events: tuple[Event, ...]
     lost: int
     complete_until_ns: int  # where events were lost: the trace clock up to which none is missing
@@ -170,13 +170,13 @@ def _result(files: Files, plan: Plan) -> LinuxResult:
     return result
 
 
-def _facts(raw: Mapping[str, Any], old: bool) -> Facts | None:
+def _facts(raw: Mapping[str, Any], old: bool) -> DecodedFacts | None:
     """None: the run ended before QEMU could be asked."""
     if not old:
-        run = _record("facts.json", lambda: structure(FactsRecord, raw)).run
+        run = _record("facts.json", lambda: structure(Facts, raw)).run
         if run is None:
             return None
-        return Facts(run.vcpu_tids, _device(run.io_dev), run.mm_fault_probe, run.trace_events)
+        return DecodedFacts(run.vcpu_tids, _device(run.io_dev), run.mm_fault_probe, run.trace_events)
     known = {
         "vcpu_tids": raw.get("vcpu_tids"),
         "io_dev": raw.get("io_dev"),
@@ -184,7 +184,7 @@ def _facts(raw: Mapping[str, Any], old: bool) -> Facts | None:
         "trace_events": raw.get("trace_events", []),
     }
     found = _record("facts.json", lambda: structure(_OldFacts, known))
-    return Facts(found.vcpu_tids, _device(found.io_dev), found.mm_fault_probe, found.trace_events)
+    return DecodedFacts(found.vcpu_tids, _device(found.io_dev), found.mm_fault_probe, found.trace_events)
 
 
 @dataclass(frozen=True, slots=True)

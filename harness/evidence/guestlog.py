@@ -10,7 +10,7 @@ from harness.errors import CaptureDamaged
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class GuestRecord:
     """One record; ``item`` is -1 where the record belongs to none; a and b as docs/formats.md says."""
 
     kind: Record
@@ -29,9 +29,9 @@ class GuestLog:
     state: int
     ended: bool  # the end mark with the nonce is there
     tsc_khz: int
-    vcpus: tuple[tuple[Entry, ...], ...]
+    vcpus: tuple[tuple[GuestRecord, ...], ...]
 
-    def all(self) -> tuple[Entry, ...]:
+    def all(self) -> tuple[GuestRecord, ...]:
         return tuple(e for log in self.vcpus for e in log)
 
 
@@ -55,7 +55,7 @@ def decode(data: bytes, vcpus: int) -> GuestLog:
     return GuestLog(control.nonce, control.state, control.is_complete(control.nonce), control.tsc_khz, tuple(logs))
 
 
-def _entry(data: bytes, offset: int, vcpu: int) -> Entry:
+def _entry(data: bytes, offset: int, vcpu: int) -> GuestRecord:
     tsc, kind, of, item, a, b = RECORD_CODEC.unpack_from(data, offset)
     try:
         record = Record(kind)
@@ -63,4 +63,4 @@ def _entry(data: bytes, offset: int, vcpu: int) -> Entry:
         raise CaptureDamaged(f"guest/log.bin: record at {offset:#x} has the unknown kind {kind}") from None
     if of != vcpu:
         raise CaptureDamaged(f"guest/log.bin: record at {offset:#x} of vCPU {of} stands in the log of vCPU {vcpu}")
-    return Entry(record, tsc, of, -1 if item == NO_ITEM else item, a, b)
+    return GuestRecord(record, tsc, of, -1 if item == NO_ITEM else item, a, b)

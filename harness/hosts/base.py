@@ -17,7 +17,7 @@ from harness.errors import InfraFault, KernelFault
 
 
 @dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostDescription:
     """What is known of a host before anything was run on it.
 
     :param kind: "virtual", "local" or "ssh"
@@ -65,7 +65,7 @@ class Host(Protocol):
     """A Linux whose KVM and memory management are under test."""
 
     @property
-    def facts(self) -> HostFacts: ...
+    def facts(self) -> HostDescription: ...
 
     @property
     def tainted(self) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from harness.contract.kernel_trouble import find_trouble
 from harness.errors import DeadlineExpired, HostLost, InfraFault, Unsupported
-from harness.hosts.base import Completed, Conversation, HostFacts, trouble_error
+from harness.hosts.base import Completed, Conversation, HostDescription, trouble_error
 from harness.hosts.deadline import Deadline
 
 _UNDO_S = 60.0  # how long the agent may take to undo everything once it was told to end
@@ -29,14 +29,14 @@ _UNDO_S = 60.0  # how long the agent may take to undo everything once it was tol
 class LocalHost:
     """See base.Host; made by start_local_host()."""
 
-    def __init__(self, facts: HostFacts, sudo: list[str]) -> None:
+    def __init__(self, facts: HostDescription, sudo: list[str]) -> None:
         self._facts = facts
         self._sudo = sudo
         self._tainted = ""
         self._log_start = len(self._kernel_log())
 
     @property
-    def facts(self) -> HostFacts:
+    def facts(self) -> HostDescription:
         return self._facts
 
     @property
@@ -206,7 +206,7 @@ def start_local_host(disk: str = "", disk_mib: int = 4096) -> Iterator[LocalHost
     with contextlib.ExitStack() as stack:
         if not disk:
             disk = stack.enter_context(_loop_device(sudo, disk_mib))
-        yield LocalHost(HostFacts("local", "hardware", platform.release(), disk), sudo)
+        yield LocalHost(HostDescription("local", "hardware", platform.release(), disk), sudo)
 
 
 @contextlib.contextmanager

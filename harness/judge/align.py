@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Op, Plan
 from harness.contract.probe_abi import Record
-from harness.evidence.guestlog import Entry, GuestLog
+from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.episodes import Episode
 from harness.judge.verdict_types import Reader
 
@@ -84,7 +84,7 @@ def _find(stretches: Sequence[Stretch], start: int, episode: Episode) -> int | N
     return candidates[0] if candidates else None
 
 
-def _stretches(plan: Plan, log: Sequence[Entry], seen: Sequence[SeenItem], problems: list[str]) -> list[Stretch]:
+def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem], problems: list[str]) -> list[Stretch]:
     found: list[Stretch] = []
     for entry in log:
         if not 0 <= entry.item < len(seen):

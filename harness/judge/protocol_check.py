@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
-from harness.evidence.decode import Evidence, Facts
+from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.trace_events import kinds_of
 from harness.judge.rules_context import context_of, initial
 from harness.judge.verdict_types import Finding, UncheckedRule
@@ -59,7 +59,7 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
     )
 
 
-def _recorded(facts: Facts | None) -> frozenset[Kind]:
+def _recorded(facts: DecodedFacts | None) -> frozenset[Kind]:
     """What the agent says that it recorded; captures that do not say have everything but, maybe, the probes."""
     if facts is not None and facts.trace_events:
         return kinds_of(facts.trace_events)

@@ -17,6 +17,7 @@ COMMANDS = HARNESS / "cli"
 OF_PYTHON = ("__init__.py", "__main__.py")
 
 CLASSES_TWICE = {
+    "Answer": 2,
     "Backing": 2,
     "Context": 2,
     "Device": 2,
@@ -25,6 +26,8 @@ CLASSES_TWICE = {
     "Guest": 2,
     "Memory": 2,
     "Outcome": 2,
+    "Request": 2,
+    "Rule": 2,
     "State": 2,
     "Step": 3,
     "Vcpu": 2,

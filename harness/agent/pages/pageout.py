@@ -23,8 +23,8 @@ from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_content import page_content
 from harness.agent.pages.pagemap import PageMap, Region
-from harness.agent.ram.base import GuestRam
 from harness.agent.ram.file import drop_pages, pieces
+from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.plan import POOL_GPA, Page, PageStart, Plan
 from harness.errors import ApfError, DeadlineExpired
 

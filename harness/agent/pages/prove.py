@@ -10,8 +10,8 @@ from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.extents import Extent, parts
 from harness.agent.pages.pagemap import PageEntry, PageMap
 from harness.agent.pages.pageout import Target, pages_outside_plan
-from harness.agent.ram.base import cached_pages, is_hole
 from harness.agent.ram.file import READ_AROUND
+from harness.agent.ram.guest_ram import cached_pages, is_hole
 from harness.contract.capture import OutsidePage, PageProof, Precondition
 from harness.contract.plan import POOL_GPA, Page, PageStart, Plan
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from harness.agent.ram.base import GuestRam
+from harness.agent.ram.guest_ram import GuestRam
 
 
 class AnonRam(GuestRam):

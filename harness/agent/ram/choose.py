@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import assert_never
 
 from harness.agent.ram.anon import AnonRam
-from harness.agent.ram.base import GuestRam
 from harness.agent.ram.file import FileRam
+from harness.agent.ram.guest_ram import GuestRam
 from harness.agent.ram.memfd import MemfdRam
 from harness.contract.words import Backing
 

@@ -12,7 +12,7 @@ from harness.agent.host.swap import Device, mount_ext4
 from harness.agent.host.undo import Journal
 from harness.agent.pages.extents import Extent, written_extents
 from harness.agent.pages.page_content import page_content
-from harness.agent.ram.base import GuestRam
+from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, PageStart, Plan
 
 READ_AROUND = 32

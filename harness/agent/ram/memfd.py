@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from harness.agent.ram.base import GuestRam
+from harness.agent.ram.guest_ram import GuestRam
 from harness.errors import InfraFault
 
 

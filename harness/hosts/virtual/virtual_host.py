@@ -14,7 +14,7 @@ from pathlib import Path
 from qemu.qmp import QMPClient, QMPError
 
 from harness.errors import DeadlineExpired, HostLost, KernelFault
-from harness.hosts.base import Completed, Conversation, HostFacts, trouble_error
+from harness.hosts.base import Completed, Conversation, HostDescription, trouble_error
 from harness.hosts.deadline import Deadline
 from harness.hosts.ssh_link import Link, Talk
 from harness.hosts.virtual.console_file import ConsoleWatch
@@ -44,7 +44,7 @@ class Keys:
 class VirtualHost:
     """See base.Host; made by start_virtual_host()."""
 
-    def __init__(self, facts: HostFacts, vm: QemuProcess, watch: ConsoleWatch, link: Link) -> None:
+    def __init__(self, facts: HostDescription, vm: QemuProcess, watch: ConsoleWatch, link: Link) -> None:
         self._facts = facts
         self._vm = vm
         self._watch = watch
@@ -54,7 +54,7 @@ class VirtualHost:
         link.check = self._check_gently
 
     @property
-    def facts(self) -> HostFacts:
+    def facts(self) -> HostDescription:
         return self._facts
 
     @property
@@ -191,7 +191,7 @@ def start_virtual_host(
             client_key=keys.client_key, host_key=keys.host_key, deadline=deadline, check=lambda: check(vm, watch),
         ) as link:  # fmt: skip
             progress(f"boot {release} ({machine.accel}): up after {time.monotonic() - began:.1f} s")
-            yield VirtualHost(HostFacts("virtual", machine.accel, release, DISK), vm, watch, link)
+            yield VirtualHost(HostDescription("virtual", machine.accel, release, DISK), vm, watch, link)
 
 
 def forwarded_port(vm: QemuProcess) -> int:

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from harness.contract.probe_abi import Record
 from harness.errors import CaptureDamaged
-from harness.evidence.guestlog import Entry, decode
+from harness.evidence.guestlog import GuestRecord, decode
 
 MAGIC, END_XOR = 0x3150424F52504641, 0xA5A5A5A5A5A5A5A5  # docs/formats.md section 3
 NONCE = 0x1234_5678_9ABC_DEF0
 u64 = st.integers(0, 2**64 - 1)
-entries = st.builds(Entry, st.sampled_from(Record), u64, st.just(0), st.integers(-1, 1000), u64, u64)
+entries = st.builds(GuestRecord, st.sampled_from(Record), u64, st.just(0), st.integers(-1, 1000), u64, u64)
 
 
-def encode(logs: list[list[Entry]], *, mark: int = NONCE ^ END_XOR, magic: int = MAGIC) -> bytes:
+def encode(logs: list[list[GuestRecord]], *, mark: int = NONCE ^ END_XOR, magic: int = MAGIC) -> bytes:
     page = bytearray(4096)
     struct.pack_into("<QQIIIIQQ", page, 0, magic, NONCE, 4, 1, 0, len(logs), mark, 2_000_000)
     for i, log in enumerate(logs):
@@ -31,7 +31,7 @@ def encode(logs: list[list[Entry]], *, mark: int = NONCE ^ END_XOR, magic: int =
 
 
 @given(st.lists(entries, max_size=20), st.lists(entries, max_size=20))
-def test_records_come_back_per_vcpu_in_order(first: list[Entry], second: list[Entry]) -> None:
+def test_records_come_back_per_vcpu_in_order(first: list[GuestRecord], second: list[GuestRecord]) -> None:
     log = decode(encode([first, second]), 2)
     assert log.ended and log.nonce == NONCE and log.tsc_khz == 2_000_000
     assert list(log.vcpus[0]) == first
@@ -48,9 +48,9 @@ def test_without_the_end_mark_the_guest_has_not_ended() -> None:
     [
         b"",
         encode([[]], magic=1),
-        encode([[Entry(Record.BOOT, 0, 0, -1, 0, 0)]])[:-1],
+        encode([[GuestRecord(Record.BOOT, 0, 0, -1, 0, 0)]])[:-1],
         encode([[]]) + b"x",
-        encode([[Entry(Record.BOOT, 0, 0, -1, 0, 0)]]).replace(
+        encode([[GuestRecord(Record.BOOT, 0, 0, -1, 0, 0)]]).replace(
             struct.pack("<QHH", 0, 1, 0), struct.pack("<QHH", 0, 99, 0)
         ),
     ],

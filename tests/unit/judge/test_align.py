@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from harness.contract.plan import POOL_GPA, Guest, Item, Memory, Op, Plan, Swap
 from harness.contract.probe_abi import Record
-from harness.evidence.guestlog import Entry, GuestLog
+from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.align import Alignment, align
 from harness.judge.episodes import split
 from harness.model.events import Event, Kind
@@ -19,7 +19,7 @@ def plan(*gpas: int) -> Plan:
 
 
 def log(*entries: tuple[Record, int, int]) -> GuestLog:
-    return GuestLog(1, 4, True, 0, (tuple(Entry(kind, 0, 0, item, a, 1) for kind, item, a in entries),))
+    return GuestLog(1, 4, True, 0, (tuple(GuestRecord(kind, 0, 0, item, a, 1) for kind, item, a in entries),))
 
 
 def fault(gpa: int, token: int = 0) -> list[Event]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DeadlineExpired, HostLost, InfraFault
-from harness.hosts.base import Host, HostFacts
+from harness.hosts.base import Host, HostDescription
 from harness.hosts.local import LocalHost
 from harness.hosts.performer import Payload
 from harness.run.host_slot import HostSlot
@@ -34,7 +34,7 @@ class Starts:
         self.started += 1
         self.open += 1
         try:
-            yield LocalHost(HostFacts("local", "hardware", "6.1", ""), [])
+            yield LocalHost(HostDescription("local", "hardware", "6.1", ""), [])
         finally:
             self.open -= 1
 

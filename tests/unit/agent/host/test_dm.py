@@ -15,8 +15,8 @@ import pytest
 from harness.agent.host import dm, swap
 from harness.agent.pages import extents
 from harness.agent.pages.page_content import page_content
-from harness.agent.ram.base import cached_pages, is_hole
 from harness.agent.ram.file import drop_pages, make_ram_file
+from harness.agent.ram.guest_ram import cached_pages, is_hole
 from harness.contract import plan as p
 from harness.errors import InfraFault, Unsupported
 from tests.unit.agent.conftest import POOL, make_plan, root_only

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.agent.ram.base import cached_pages, is_hole
 from harness.agent.ram.choose import ram_of
+from harness.agent.ram.guest_ram import cached_pages, is_hole
 from harness.contract.words import Backing
 from harness.errors import InfraFault
 
