@@ -19,7 +19,7 @@ from harness.errors import ApfError, InfraFault
 
 COMMANDS = (
     "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "doctor",
-    "kernels", "images",
+    "kernels", "images", "citations",
 )  # fmt: skip
 
 _DESCRIPTION = """\

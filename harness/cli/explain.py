@@ -7,12 +7,13 @@ import argparse
 import json
 
 from harness.errors import UsageError
-from harness.model.kernels import KERNEL_NAMES, KernelModel, find_kernel, kernel_for
+from harness.model.kernels import KERNEL_NAMES
 from harness.model.readahead import ReadaheadState
 from harness.model.walk.page_states import BACKING_NAMES, STATES, page_in_state
 from harness.model.walk.steps import Environment
 from harness.model.walk.walk_diff import Question, VcpuState, compare
 from harness.report.explain_text import as_json, diff_json, diff_text, walk_text
+from harness.run.model_named import model_named
 
 _FLAGS = {
     "synchronous": "the swap device is SWP_SYNCHRONOUS_IO (zram, brd, pmem)",
@@ -50,7 +51,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     for name, text in _FLAGS.items():
         page.add_argument(f"--{name}", action="store_true", help=text)
     host = parser.add_argument_group("the host")
-    host.add_argument("--kernel", default="nowait-6.1", help=f"{', '.join(KERNEL_NAMES)}; or VARIANT:RELEASE")
+    host.add_argument(
+        "--kernel", default="nowait-6.1", help=f"{', '.join(KERNEL_NAMES)}; VARIANT:RELEASE; or as `apf run` takes it"
+    )
     host.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two kernels: print where they part")
     host.add_argument("--page-cluster", type=int, default=3, metavar="N", help="vm.page-cluster, default 3")
     host.add_argument("--rotational", action="store_true", help="a rotational swap device is active: cluster mode")
@@ -77,22 +80,17 @@ def run(args: argparse.Namespace) -> int:
     """Print the walk or the comparison.  :raise UsageError: impossible page, unknown kernel, bad number."""
     question, words = _question(args)
     if args.compare:
-        first, second = (_kernel(name) for name in args.compare)
+        first, second = (model_named(name) for name in args.compare)
         diff = compare(question.ask(first), question.ask(second))
         if args.json:
             print(json.dumps(diff_json(first, second, diff), indent=2))
         else:
             print(diff_text(words, first, second, diff))
         return 0
-    kernel = _kernel(args.kernel)
+    kernel = model_named(args.kernel)
     walk = question.ask(kernel)
     print(json.dumps(as_json(kernel, walk), indent=2) if args.json else walk_text(words, kernel, walk))
     return 0
-
-
-def _kernel(name: str) -> KernelModel:
-    variant, colon, release = name.partition(":")
-    return kernel_for(variant, release) if colon else find_kernel(name)
 
 
 def _question(args: argparse.Namespace) -> tuple[Question, str]:

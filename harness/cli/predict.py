@@ -13,9 +13,10 @@ from typing import Any
 
 from harness.errors import ModelError
 from harness.model.events import Kind
-from harness.model.kernels import KernelModel, find_kernel, kernel_for
+from harness.model.kernels import KernelModel
 from harness.model.simulation.situation import ItemPrediction, Prediction
 from harness.prediction import predict
+from harness.run.model_named import model_named
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import select
 from harness.scenario.build import build_plan
@@ -38,7 +39,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     p.add_argument("scenario", nargs="+", help='id, glob ("S2*"), tag ("tag:smoke") or a scenario file')
     p.add_argument("--kernel", default="nowait-6.1", metavar="KERNEL",
-                   help="of the model (nowait-6.1, noio-6.1, ...), or VARIANT:RELEASE (nowait:6.1.158)")  # fmt: skip
+                   help="nowait-6.1, noio-6.1, ...; VARIANT:RELEASE (nowait:6.1.158); or as for `apf run`")  # fmt: skip
     p.add_argument("--scenarios", action="append", default=[], type=Path, metavar="PATH",
                    help="scenario file or folder (default: tests/scenarios)")  # fmt: skip
     p.add_argument("--events", action="store_true", help="also print the predicted events in order")
@@ -48,7 +49,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Predict and print.  :raise UsageError: no such scenario or kernel."""
-    kernel = _kernel(args.kernel)
+    kernel = model_named(args.kernel)
     answers = [(s, predict(build_plan(s, _NONCE), kernel)) for s in _scenarios(args)]
     if args.json:
         print(json.dumps([_as_json(s, a) for s, a in answers], indent=1))
@@ -56,13 +57,6 @@ def run(args: argparse.Namespace) -> int:
     width = min(shutil.get_terminal_size((110, 24)).columns, 160)
     print("\n\n".join(render(s, kernel, a, width=width, events=args.events) for s, a in answers))
     return 0
-
-
-def _kernel(name: str) -> KernelModel:
-    if ":" in name:
-        variant, release = name.split(":", 1)
-        return kernel_for(variant, release)
-    return find_kernel(name)
 
 
 def _scenarios(args: argparse.Namespace) -> tuple[Scenario, ...]:

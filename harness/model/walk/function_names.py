@@ -58,6 +58,7 @@ NAMES: dict[tuple[str, str], _Names] = {
     ("mm/page_io.c", "swap_readpage"): (
         ((5, 10), "mm/page_io.c", "swap_readpage"), ((6, 9), "mm/page_io.c", "swap_read_folio"),
     ),
+    ("mm/page_io.c", "swap_read_folio_zeromap"): (((6, 12), "mm/page_io.c", "swap_read_folio_zeromap"),),
     ("fs/userfaultfd.c", "handle_userfault"): (
         ((5, 10), "fs/userfaultfd.c", "handle_userfault"), ((7, 2), "mm/userfaultfd.c", "handle_userfault"),
     ),

@@ -15,6 +15,7 @@ gup_wp, gup_file (mm/): 5.10, 6.1, 6.12 and the ports.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from harness.errors import ModelError
 from harness.model.kernels import KernelModel, Variant
@@ -22,9 +23,35 @@ from harness.model.outcomes import Outcome
 from harness.model.pages import Backing, HostPage, Lock, migrated, read_completed, unlocked, userfault_resolved
 from harness.model.readahead import ReadaheadState
 from harness.model.walk import gup_2010, kvm_main, x86_mmu
-from harness.model.walk.steps import Context, Counters, End, Environment, Leg, Steps, Thread, VcpuView, WaitKind
+from harness.model.walk.function_names import name_in
+from harness.model.walk.steps import (
+    STEP_FUNCTIONS,
+    Context,
+    Counters,
+    End,
+    Environment,
+    Leg,
+    Steps,
+    Thread,
+    VcpuView,
+    WaitKind,
+)
 
 _DEFAULT_ENV = Environment()
+
+
+_PORTED = ("mm/gup.c", "get_user_pages_noio")
+"""Of the noio series: in no released kernel."""
+
+
+def cited_functions(kernel: KernelModel) -> frozenset[tuple[str, str]]:
+    """(file, function) of all that walks cite in a kernel from 5.10 up, with the names that they have there."""
+    found = set()
+    for here, modules in STEP_FUNCTIONS.items():
+        if here != _PORTED and not all(module.endswith("_2010") for module in modules):
+            with suppress(ModelError):  # a function of later releases
+                found.add(name_in(kernel, *here))
+    return frozenset(found)
 
 
 class Walk:

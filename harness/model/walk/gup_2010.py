@@ -29,6 +29,7 @@ MMU = "arch/x86/kvm/mmu.c"
 @kernel_function(MMU)
 def tdp_page_fault(ctx: Context, *, prefetch: bool = False) -> Steps[End]:
     """A fault of the nested page table."""
+    ctx.step("mmu_seq", "= mmu_notifier_seq, smp_rmb", "the snapshot that mmu_notifier_retry is asked about at the end")
     if ctx.kernel.variant is Variant.SYNC:
         end = yield from gfn_to_pfn(ctx)
     else:
@@ -41,7 +42,7 @@ def tdp_page_fault(ctx: Context, *, prefetch: bool = False) -> Steps[End]:
     elif end is End.MAPPED:
         ctx.step("is_error_pfn", "no", "__direct_map, writable")
     elif end is not End.OOPS:
-        ctx.step("is_error_pfn", f"{end}", "kvm_handle_bad_page" if end is not End.EMUL else "mmio")
+        ctx.step("is_error_pfn", f"{end}", "kvm_handle_bad_page" if end is not End.EMUL else "mmio", holds=True)
     return end
 
 
@@ -108,6 +109,8 @@ def gfn_to_hva(ctx: Context) -> Steps[bool]:
 def hva_to_pfn(ctx: Context, *, asynchronous: bool) -> Steps[End]:
     """v7 02/12; without async as before the series."""
     npages = 0
+    if ctx.kernel.variant is not Variant.SYNC:
+        ctx.step("BUG_ON(atomic && async)", "no", "either atomically or asynchronously, not both; atomic is false")
     if asynchronous:
         npages = yield from __get_user_pages_fast(ctx)
     if npages != 1:
@@ -121,7 +124,11 @@ def hva_to_pfn(ctx: Context, *, asynchronous: bool) -> Steps[End]:
         ctx.step("is_hwpoison_address", "yes: hwpoison_page", "SIGBUS to V; *async stays false")
         return End.SIGBUS
     if page.vma.backing is Backing.PFNMAP:
-        ctx.step("vma->vm_flags & VM_PFNMAP", "yes", "pfn computed from vm_pgoff, *async stays false")
+        ctx.step(
+            "vma->vm_flags & VM_PFNMAP",
+            "yes",
+            "pfn computed from vm_pgoff; BUG_ON(!kvm_is_mmio_pfn(pfn)): no; *async stays false",
+        )
         ctx.errno = 0
         ctx.writable = True
         return End.MAPPED
@@ -148,10 +155,15 @@ def _failed(ctx: Context, *, asynchronous: bool) -> Steps[End]:
         writable = vma.writable
     if asynchronous and writable:
         ctx.is_async = True
-        ctx.step("async && !(VM_PFNMAP) && VM_WRITE", f"*async = true (GUP said {ctx.errno})", "whatever it was")
+        ctx.step("async && !(VM_PFNMAP) && VM_WRITE", f"*async = true (GUP said {ctx.errno})", "whatever it was",
+                 holds=True)  # fmt: skip
+        ctx.step("return_fault_page", "get_page(fault_page)", "the caller asks *async before it looks at the page")
         return End.ASYNC
+    if asynchronous:
+        ctx.step("async && !(VM_PFNMAP) && VM_WRITE", "*async stays false", "no write access: nothing to wait for",
+                 holds=False)  # fmt: skip
     ctx.errno = -EFAULT
-    ctx.step("fault_page", "-EFAULT", "KVM_RUN fails")
+    ctx.step("return_fault_page", "get_page(fault_page): -EFAULT", "KVM_RUN fails")
     return End.ERROR
 
 
@@ -177,14 +189,14 @@ def get_user_pages_fast(ctx: Context) -> Steps[int]:
 @kernel_function("mm/memory.c")
 def get_user_pages(ctx: Context) -> Steps[int]:
     """All faults allowed."""
-    ctx.step("FOLL_MINOR", "not passed", "major faults are handled, in this thread")
+    ctx.step("FOLL_MINOR, FOLL_FORCE", "not passed", "major faults are handled, in this thread; force is 0")
     return (yield from __get_user_pages(ctx, Foll2010.TOUCH | Foll2010.GET | Foll2010.WRITE))
 
 
 @kernel_function("mm/memory.c")
 def get_user_pages_noio(ctx: Context) -> Steps[int]:
     """v6 01/12: only minor faults; mmap_sem is held for read around the whole call."""
-    ctx.step("FOLL_MINOR", "passed", "down_read(mmap_sem) around the whole call")
+    ctx.step("FOLL_MINOR", "passed; FOLL_FORCE not, force is 0", "down_read(mmap_sem) around the whole call")
     return (yield from __get_user_pages(ctx, Foll2010.TOUCH | Foll2010.MINOR | Foll2010.GET | Foll2010.WRITE))
 
 
@@ -221,7 +233,7 @@ def __get_user_pages(ctx: Context, flags: Foll2010) -> Steps[int]:
         major = bool(ret & VmFault2010.MAJOR)
         ctx.major = ctx.major or major
         ctx.count(maj=int(major), min=int(not major))
-        ctx.step("VM_FAULT_MAJOR", "tsk->maj_flt++" if major else "tsk->min_flt++", "look again")
+        ctx.step("VM_FAULT_MAJOR", "tsk->maj_flt++" if major else "tsk->min_flt++", "look again", holds=major)
 
 
 @kernel_function("mm/memory.c")

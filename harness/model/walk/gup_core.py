@@ -104,7 +104,7 @@ def __get_user_pages(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[i
         ctx.step("find_vma", "none here", "-EFAULT", Mark.REFUSED)
         return -EFAULT
     if vma.backing is Backing.PFNMAP:
-        ctx.step("check_vma_flags: VM_IO | VM_PFNMAP", "-EFAULT", "there is no struct page", Mark.REFUSED)
+        ctx.step("check_vma_flags: VM_IO | VM_PFNMAP", "-EFAULT", "there is no struct page", Mark.REFUSED, holds=True)
         return -EFAULT
     if not (vma.writable if write else vma.readable):
         ctx.step(f"check_vma_flags: {'VM_WRITE' if write else 'VM_READ'}", "missing: -EFAULT", "not allowed",
@@ -112,7 +112,7 @@ def __get_user_pages(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[i
         return -EFAULT
     while True:
         if ctx.env.signal_pending:
-            ctx.step("fatal_signal_pending", "-EINTR", "the process is being killed", Mark.REFUSED)
+            ctx.step("fatal_signal_pending", "-EINTR", "the process is being killed", Mark.REFUSED, holds=True)
             return -EINTR
         if (yield from follow_page_mask(ctx, write=write)):
             return 1

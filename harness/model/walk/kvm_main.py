@@ -32,7 +32,9 @@ def __gfn_to_pfn_memslot(ctx: Context, *, asynchronous: bool) -> Steps[End]:
         ctx.step("memslot", "none: KVM_PFN_NOSLOT", "MMIO: async is left alone (false), no GUP")
         return End.EMUL
     if ctx.write and page.read_only_slot:
-        ctx.step("write to a KVM_MEM_READONLY slot", "KVM_PFN_ERR_RO_FAULT", "emulated as an MMIO write, no GUP")
+        ctx.step(
+            "write to a KVM_MEM_READONLY slot", "KVM_PFN_ERR_RO_FAULT", "emulated as an MMIO write, no GUP", holds=True
+        )
         return End.EMUL
     ctx.step("memslot", "found", f"async pointer {'given' if asynchronous else 'NULL'}")
     return (yield from hva_to_pfn(ctx, asynchronous=asynchronous))
@@ -48,10 +50,10 @@ def hva_to_pfn(ctx: Context, *, asynchronous: bool) -> Steps[End]:
     if npages == 1:
         return End.MAPPED
     if npages == -EINTR and ctx.kernel.sigpending_pfn:
-        ctx.step("npages == -EINTR", "KVM_PFN_ERR_SIGPENDING", "KVM_RUN returns -EINTR")
+        ctx.step("npages == -EINTR", "KVM_PFN_ERR_SIGPENDING", "KVM_RUN returns -EINTR", holds=True)
         return End.SIGNAL
     if npages == -EHWPOISON:
-        ctx.step("npages == -EHWPOISON", "KVM_PFN_ERR_HWPOISON", "SIGBUS to V; async stays false")
+        ctx.step("npages == -EHWPOISON", "KVM_PFN_ERR_HWPOISON", "SIGBUS to V; async stays false", holds=True)
         return End.SIGBUS
     vma = ctx.page.vma
     if vma.backing is Backing.NO_VMA:
@@ -59,7 +61,7 @@ def hva_to_pfn(ctx: Context, *, asynchronous: bool) -> Steps[End]:
         ctx.errno = -EFAULT
         return End.ERROR
     if vma.backing is Backing.PFNMAP:
-        ctx.step("VM_IO | VM_PFNMAP", "hva_to_pfn_remapped", "blocking, never async")
+        ctx.step("VM_IO | VM_PFNMAP", "hva_to_pfn_remapped", "blocking, never async", holds=True)
         return (yield from hva_to_pfn_remapped(ctx))
     if asynchronous and (yield from vma_is_valid(ctx)):
         ctx.is_async = True

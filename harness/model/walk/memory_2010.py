@@ -47,7 +47,8 @@ def do_anonymous_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         ctx.step("alloc_zeroed_user_highpage, charge", "VM_FAULT_OOM", "no memory", Mark.REFUSED)
         return VmFault2010.OOM
     ctx.change(pte=Pte.WRITABLE, folio=Folio())
-    ctx.step("FAULT_FLAG_WRITE", "a new page", "allocated and cleared: minor, allowed with FAULT_FLAG_MINOR")
+    ctx.step("FAULT_FLAG_WRITE", "a new page, not pte_mkspecial of my_zero_pfn",
+             "allocated and cleared: minor, allowed with FAULT_FLAG_MINOR", holds=True)  # fmt: skip
     return VmFault2010(0)
 
 
@@ -57,7 +58,7 @@ def do_wp_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
     page = ctx.page
     if page.vma.backing in (Backing.SHMEM, Backing.FILE_SHARED):
         ctx.change(pte=Pte.WRITABLE)
-        ctx.step("VM_SHARED", "page_mkwrite, reuse", "the page is dirtied")
+        ctx.step("VM_SHARED", "page_mkwrite, reuse", "the page is dirtied", holds=True)
         return VmFault2010.WRITE
     alone = page.folio is not None and not page.folio.ksm and (page.swap is None or page.swap.count == 1)
     if alone and page.vma.backing is Backing.ANON:
@@ -85,17 +86,19 @@ def do_swap_page(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
         ctx.step("is_hwpoison_entry", "VM_FAULT_HWPOISON", "poisoned", Mark.REFUSED)
         return VmFault2010.HWPOISON
     ret = VmFault2010(0)
+    ctx.step("delayacct_set_flag", "DELAYACCT_PF_SWAPIN", "what V waits for from here on counts as swap-in delay")
     if (yield from lookup_swap_cache(ctx)):
         ctx.step("lookup_swap_cache", "hit", "not major: also allowed with FAULT_FLAG_MINOR")
     else:
         if FaultFlag2010.MINOR in flags:
             ctx.step("!page && FAULT_FLAG_MINOR", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
-                     "before the swap token, the read and PGMAJFAULT", Mark.REFUSED)  # fmt: skip
+                     "before grab_swap_token, the read and PGMAJFAULT", Mark.REFUSED, holds=True)  # fmt: skip
             return REFUSED
         if ctx.page.charge_fails:
             ctx.step("swapin_readahead", "NULL: VM_FAULT_OOM", "no memory", Mark.REFUSED)
             return VmFault2010.OOM
         ret = VmFault2010.MAJOR
+        ctx.step("grab_swap_token", "contend for the token", "before the read, after the series' refusal")
         yield from swapin_readahead(ctx)
         ctx.count(pgmaj=1)
         ctx.step("had to read the page", "VM_FAULT_MAJOR, PGMAJFAULT+1", "counted in this thread")
@@ -173,7 +176,7 @@ def do_linear_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
 def filemap_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
     """v6 01/12 refuses on a page-cache miss; a page that is not uptodate is read whatever the flags say."""
     if ctx.page.beyond_eof:
-        ctx.step("offset >= size", "VM_FAULT_SIGBUS", "the file was truncated", Mark.REFUSED)
+        ctx.step("offset >= size", "VM_FAULT_SIGBUS", "the file was truncated", Mark.REFUSED, holds=True)
         return VmFault2010.SIGBUS
     ret = VmFault2010(0)
     if ctx.page.folio is not None:
@@ -182,7 +185,7 @@ def filemap_fault(ctx: Context, flags: FaultFlag2010) -> Steps[VmFault2010]:
     else:
         if FaultFlag2010.MINOR in flags:
             ctx.step("miss && FAULT_FLAG_MINOR", "VM_FAULT_MAJOR|VM_FAULT_ERROR", "before read-ahead and PGMAJFAULT",
-                     Mark.REFUSED)  # fmt: skip
+                     Mark.REFUSED, holds=True)  # fmt: skip
             return REFUSED
         ret = VmFault2010.MAJOR
         ctx.count(pgmaj=1)
@@ -216,6 +219,7 @@ def do_sync_mmap_readahead(ctx: Context) -> Steps[None]:
     )
     if not window.size:
         window = ra.Window(1, (index,), index)
+        ctx.step("find_get_page, again", "no_cached_page", "no read-ahead was done: page_cache_read reads the one page")
     ctx.page = read_submitted(ctx.page)
     ctx.own_read = True
     ctx.read_file(window)
@@ -229,7 +233,7 @@ def do_async_mmap_readahead(ctx: Context) -> Steps[None]:
     folio, env = ctx.page.folio, ctx.env
     assert folio is not None
     if ctx.page.vma.rand_read or not env.ra_pages:
-        ctx.step("VM_RandomReadHint, ra_pages == 0", "nothing", "read-ahead is off")
+        ctx.step("VM_RandomReadHint or ra_pages == 0", "nothing", "read-ahead is off", holds=True)
         return
     ctx.readahead = ra.file_hit(ctx.readahead, tried=False)
     if not folio.readahead:

@@ -34,12 +34,12 @@ def mm_account_fault(ctx: Context, flags: FaultFlag, ret: VmFault) -> Steps[None
     if not ctx.kernel.pgfault_counts_retry and not ret & VmFault.RETRY:
         ctx.count(pgfault=1)
     if ret & (VM_FAULT_ERROR | VmFault.RETRY):
-        ctx.step("VM_FAULT_ERROR or VM_FAULT_RETRY", "not counted", "the fault is not complete")
+        ctx.step("VM_FAULT_ERROR or VM_FAULT_RETRY", "not counted", "the fault is not complete", holds=True)
         return
     major = bool(ret & VmFault.MAJOR) or FaultFlag.TRIED in flags
     ctx.major = ctx.major or VmFault.MAJOR in ret
     ctx.count(maj=int(major), min=int(not major))
-    ctx.step("VM_FAULT_MAJOR or FAULT_FLAG_TRIED", "maj+1" if major else "min+1", "of the current thread")
+    ctx.step("VM_FAULT_MAJOR or FAULT_FLAG_TRIED", "maj+1" if major else "min+1", "of the current thread", holds=major)
 
 
 @kernel_function("mm/memory.c")
@@ -48,15 +48,15 @@ def handle_pte_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     page = ctx.page
     if page.pte is Pte.NONE:
         if page.vma.backing is Backing.ANON:
-            ctx.step("pte_none, vma_is_anonymous", "do_anonymous_page", "nothing was ever here")
+            ctx.step("pte_none, vma_is_anonymous", "do_anonymous_page", "nothing was ever here", holds=True)
             return (yield from do_anonymous_page(ctx, flags))
-        ctx.step("pte_none", "do_fault", "the VMA has a fault handler")
+        ctx.step("pte_none", "do_fault", "the VMA has a fault handler", holds=True)
         return (yield from do_fault(ctx, flags))
     if page.pte not in PRESENT:
         ctx.step("pte_present", "no", f"{page.pte} entry: do_swap_page")
         return (yield from do_swap_page(ctx, flags))
     if FaultFlag.WRITE in flags and page.pte is not Pte.WRITABLE:
-        ctx.step("write, but not pte_write", "do_wp_page", "present but read-only")
+        ctx.step("write, but not pte_write", "do_wp_page", "present but read-only", holds=True)
         return (yield from do_wp_page(ctx, flags))
     ctx.step("PTE", "already as wanted", "somebody else was faster")
     return VmFault(0)
@@ -77,7 +77,7 @@ def do_anonymous_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     if userfault_missing(ctx.page):
         return (yield from handle_userfault(ctx, flags))
     ctx.change(pte=Pte.WRITABLE, folio=Folio())
-    ctx.step("FAULT_FLAG_WRITE", "a new page", "allocated and cleared: minor")
+    ctx.step("FAULT_FLAG_WRITE", "a new page", "allocated and cleared: minor", holds=True)
     return VmFault(0)
 
 

@@ -193,13 +193,16 @@ class Context:
     invalidated: bool = False  # GUP replaced a present PTE: mmu_notifier_invalidate_range has zapped the SPTE
     end: End | None = None
 
-    def step(self, tested: str, result: str, why: str, mark: Mark = Mark.NONE) -> None:
+    def step(self, tested: str, result: str, why: str, mark: Mark = Mark.NONE, *, holds: bool | None = None) -> None:
         """Record one step of the kernel function that is running.
 
+        :param holds: where ``tested`` is a condition and ``result`` what comes of it: its truth value.
         :raise ModelError: the model of this kernel does not come to an end here.
         """
         _, file, function = self.stack[-1]
         citation = f"{file}:{function} ({self.kernel.version})"
+        if holds is not None:
+            result = f"{'yes' if holds else 'no'}: {result}"
         calls = tuple((serial, name) for serial, _, name in self.stack)
         if len(self.steps) >= MAX_STEPS:
             raise ModelError(f"the walk goes round in a circle in {citation}", hint=f"last: {tested}: {result}")
@@ -252,8 +255,8 @@ class Context:
 Steps = Generator[WalkWait, None, T]
 """A step function: yields where it sleeps, returns what the kernel function returns."""
 
-STEP_FUNCTIONS: set[tuple[str, str]] = set()
-"""(file, kernel function) of every step function: what a walk can visit."""
+STEP_FUNCTIONS: dict[tuple[str, str], set[str]] = {}
+"""(file, kernel function) of every step function, what a walk can visit, and the modules that have it."""
 
 
 def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]]], Callable[P, Steps[T]]]:
@@ -265,7 +268,7 @@ def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]
 
     def decorate(function: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
         here = (file, name or function.__name__)
-        STEP_FUNCTIONS.add(here)
+        STEP_FUNCTIONS.setdefault(here, set()).add(function.__module__)
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> Steps[T]:

@@ -45,21 +45,25 @@ def do_swap_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         yield from migration_entry_wait(ctx)
         return VmFault(0)
     if ctx.page.pte is Pte.HWPOISON:
-        ctx.step("is_hwpoison_entry", "VM_FAULT_HWPOISON", "the page was poisoned: nothing to read", Mark.REFUSED)
+        ctx.step(
+            "is_hwpoison_entry", "VM_FAULT_HWPOISON", "the page was poisoned: nothing to read", Mark.REFUSED, holds=True
+        )
         return VmFault.HWPOISON
     ret = VmFault(0)
     cached = yield from swap_cache_get_folio(ctx, vma_mode=ctx.env.vma_readahead)
     if not cached:
         if FaultFlag.MINOR in flags:
-            ctx.step("FAULT_FLAG_MINOR and not in the swap cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
-                     "a major fault is refused before the read and before PGMAJFAULT", Mark.REFUSED)  # fmt: skip
+            ctx.step(
+                "FAULT_FLAG_MINOR and not in the swap cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
+                "a major fault is refused before the read and before PGMAJFAULT", Mark.REFUSED, holds=True,
+            )  # fmt: skip
             return REFUSED
         if slot(ctx).synchronous and (slot(ctx).count == 1 or ctx.kernel.sync_swapin_shared):
             present = yield from swapin_sync(ctx)
         else:
             present = yield from swapin_readahead(ctx)
         if not present:
-            ctx.step("folio == NULL", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
+            ctx.step("folio == NULL", "VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED, holds=True)
             return VmFault.OOM
         ret = VmFault.MAJOR
         ctx.count(pgmaj=1)
@@ -86,7 +90,7 @@ def _poisoned(ctx: Context) -> bool:
     """A folio of the swap cache that memory_failure has found bad."""
     poisoned = ctx.page.folio is not None and ctx.page.folio.hwpoison
     if poisoned:
-        ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the cached page is poisoned", Mark.REFUSED)
+        ctx.step("PageHWPoison", "VM_FAULT_HWPOISON", "the cached page is poisoned", Mark.REFUSED, holds=True)
     return poisoned
 
 
@@ -145,9 +149,9 @@ def swapin_sync(ctx: Context) -> Steps[bool]:
         return False
     what = "a large folio is possible" if ctx.kernel.large_folio_swapin else "one page"
     if ctx.kernel.sync_swapin_shared:
-        ctx.step("SWP_SYNCHRONOUS_IO", "no read-ahead", what)
+        ctx.step("SWP_SYNCHRONOUS_IO", "no read-ahead", what, holds=True)
     else:
-        ctx.step("SWP_SYNCHRONOUS_IO and __swap_count == 1", "skip the swap cache", what)
+        ctx.step("SWP_SYNCHRONOUS_IO and __swap_count == 1", "skip the swap cache", what, holds=True)
     ctx.change(folio=Folio(uptodate=False, lock=Lock.READ))
     yield from swap_readpage(ctx, ra.Window(1, (ctx.page.vpn,), ctx.page.vpn), "vpn", synchronous=True)
     return True
@@ -203,8 +207,6 @@ def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
 def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps[tuple[int, ...]]:
     """6.12: pages in the zero map are cleared and unlocked at once, each by itself.  Returns those left to read."""
     yield from ()
-    if not ctx.kernel.zero_map:
-        return window.pages
     target_zero, zero = slot(ctx).zero, ctx.env.neighbours.zero_on_swap
     told = {p: None if p == window.target else zero(unit, p) for p in window.pages}
     left = tuple(p for p, is_zero in told.items() if not (target_zero if is_zero is None else is_zero))
@@ -220,7 +222,8 @@ def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps
 def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bool) -> Steps[None]:
     """Submit the reads (6.12: swap_read_folio); the target's folio is locked until its end_io handler has run."""
     swap = slot(ctx)
-    pages = yield from swap_read_folio_zeromap(ctx, window, unit)
+    zero_map = ctx.kernel.zero_map
+    pages = (yield from swap_read_folio_zeromap(ctx, window, unit)) if zero_map else window.pages
     n, target_read = len(pages), window.target in pages
     ctx.fill(unit, window, tuple(p for p in window.pages if p not in pages))
     if not n:

@@ -20,7 +20,7 @@ KERNEL = find_kernel("nowait-6.1")
 
 
 def test_a_walk_in_a_circle_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.model.walk.steps.STEP_FUNCTIONS", set())
+    monkeypatch.setattr("harness.model.walk.steps.STEP_FUNCTIONS", {})
 
     @kernel_function("mm/nowhere.c")
     def endless(ctx: Context) -> Steps[End]:
