@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, Plan
+from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.judge.align import Alignment, align
@@ -69,11 +71,18 @@ def _unjudged(scenario: str, kernel: KernelModel, status: Status, reason: str, *
 
 
 def _early(end: RunEnd) -> Status | None:
-    return {
-        "precondition": Status.INCONCLUSIVE,
-        "unsupported": Status.UNSUPPORTED,
-        "error": Status.ERROR,
-    }.get(end.status)
+    """What the end of a run says that never came to the guest's program; None: it did."""
+    match end.status:
+        case EndStatus.PRECONDITION:
+            return Status.INCONCLUSIVE
+        case EndStatus.UNSUPPORTED:
+            return Status.UNSUPPORTED
+        case EndStatus.ERROR:
+            return Status.ERROR
+        case EndStatus.DONE | EndStatus.GUEST_TIMEOUT | EndStatus.GUEST_PANIC | EndStatus.QEMU_DIED:
+            return None
+        case _:
+            assert_never(end.status)
 
 
 def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
@@ -117,7 +126,7 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
         timeline=_timeline(evidence, ordered),
         notes=prediction.notes,
         columns=columns(plan, prediction, totals_seen, rows),
-        taints=evidence.end.status in ("guest-timeout", "qemu-died") or bool(checked.host_trouble),
+        taints=evidence.end.status in (EndStatus.GUEST_TIMEOUT, EndStatus.QEMU_DIED) or bool(checked.host_trouble),
     )
 
 
@@ -138,7 +147,7 @@ def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checke
         reason=f"{_first(ordered)}; {lost}" if ordered else f"{lost}: what is not there proves nothing",
         findings=ordered,
         timeline=_timeline(evidence, ordered),
-        taints=evidence.end.status != "done" or bool(checked.host_trouble),
+        taints=evidence.end.status is not EndStatus.DONE or bool(checked.host_trouble),
     )
 
 
@@ -151,14 +160,14 @@ def _view(evidence: Evidence) -> View:
 
 def _ending(evidence: Evidence, prediction: Prediction) -> list[Finding]:
     status = evidence.end.status
-    if status == "done":
+    if status is EndStatus.DONE:
         return [] if prediction.ends else [Finding("item", "the program was predicted never to end, but it did")]
-    if not prediction.ends and status == "guest-timeout":
+    if not prediction.ends and status is EndStatus.GUEST_TIMEOUT:
         return []
     words = {
-        "guest-timeout": "the guest's program did not end within its deadline",
-        "guest-panic": "the guest met an exception that it cannot explain",
-        "qemu-died": "QEMU ended before the guest did",
+        EndStatus.GUEST_TIMEOUT: "the guest's program did not end within its deadline",
+        EndStatus.GUEST_PANIC: "the guest met an exception that it cannot explain",
+        EndStatus.QEMU_DIED: "QEMU ended before the guest did",
     }
     return [Finding("ending", f"{words.get(status, status)}: {evidence.end.reason}".rstrip(": "))]
 
@@ -173,7 +182,7 @@ def _status(
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
     if findings:
         return Status.FAIL, ""
-    if evidence.end.status == "guest-timeout":
+    if evidence.end.status is EndStatus.GUEST_TIMEOUT:
         # Only a predicted one comes here.  The deadline proves no more than that nothing came until then.
         stuck = ", ".join(str(i.index) for i in prediction.items if not i.ends)
         return Status.PASS, (
