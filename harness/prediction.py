@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from harness.contract import plan as p
 from harness.contract.capture import Precondition
+from harness.contract.gate import rule_of
 from harness.contract.probe_abi import page_word
 from harness.errors import ModelError
 from harness.model.delivery import PvFeatures
@@ -67,6 +68,7 @@ def situation_of(plan: p.Plan, kernel: KernelModel, proof: Precondition | None =
             page_cluster=device.page_cluster,
             vma_readahead=zram or not device.rotational,
             ra_pages=0 if plan.memory.random_advice else 32,
+            rule=rule_of(device),
         ),
         timed=tuple((t.at_ms * MS, _actions(t.actions)) for t in plan.timed),
         deadline_ns=plan.deadline_s * 1000 * MS,
@@ -119,7 +121,7 @@ def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[
 def _zswap(plan: p.Plan) -> bool:
     """Whether what is swapped out stays compressed in memory: mm/zswap.c, switched on before swapon."""
     on = dict(plan.kernel_params).get("zswap.enabled", "N") in ("Y", "y", "1")
-    return on and plan.swap.kind is p.SwapKind.DELAY
+    return on and plan.swap.kind in (p.SwapKind.DELAY, p.SwapKind.GATED)
 
 
 def _resident(backing: Backing, start: p.PageStart) -> tuple[Pte, Folio | None]:

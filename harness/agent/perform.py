@@ -16,7 +16,7 @@ from harness.agent.guest.guest_wait import GuestEnd
 from harness.agent.guest.linux_run import run_linux
 from harness.agent.guest.probe_run import run_probe
 from harness.agent.guest.qemu import QemuDied
-from harness.agent.host.tracing import Tracing
+from harness.agent.host.resident import Instances
 from harness.agent.host.undo import Journal
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.session import Options, Session
@@ -32,12 +32,12 @@ def perform(
     *,
     stream: IO[str] | None = None,
     stdin: IO[bytes] | None = None,
-    resident: Tracing | None = None,
+    resident: Instances | None = None,
 ) -> GuestEnd:
     """Perform the plan and leave the capture folder ``options.out``; everything is undone when this returns.
 
     Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when ``stdin`` (usually stdin) comes to its end.
-    ``resident``: the trace instance of an agent that performs many plans; else one is made and removed.
+    ``resident``: the trace instances of an agent that performs many plans; else they are made and removed.
     Never raises for what happens on the host: the returned GuestEnd, also in end.json, says it.
     """
     capture = Capture(options.out, stream)

@@ -18,8 +18,7 @@ import tempfile
 from collections.abc import Callable
 
 from harness.agent.capture_folder import stdout_stream
-from harness.agent.host.resident import Resident
-from harness.agent.host.tracing import Tracing
+from harness.agent.host.resident import Instances, Resident
 from harness.agent.perform import exit_code, perform
 from harness.agent.session import Options
 from harness.contract.plan import Plan, from_json
@@ -59,13 +58,13 @@ def _answer(line: bytes, source: int, pending: bytearray, resident: Resident) ->
     except (ValueError, KeyError, TypeError, UsageError) as exc:
         _say({"served": 2, "stderr": f"apf agent: not a request: {exc!r}"})
         return True
-    tracing = resident.tracing() if options.accel == "kvm" else None
+    instances = resident.instances() if options.accel == "kvm" else None
     with tempfile.TemporaryFile() as errors:
         stop_read, stop_write = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(stop_write)
-            _child(lambda: _perform(plan, options, stop_read, tracing), errors.fileno())
+            _child(lambda: _perform(plan, options, stop_read, instances), errors.fileno())
         os.close(stop_read)
         alive = _wait(pid, stop_write, source, pending)
         _, status = os.waitpid(pid, 0)
@@ -98,7 +97,7 @@ def _wait(pid: int, stop_write: int, source: int, pending: bytearray) -> bool:
             os.close(fd)
 
 
-def _perform(plan: Plan, options: Options, stop_read: int, resident: Tracing | None) -> int:
+def _perform(plan: Plan, options: Options, stop_read: int, resident: Instances | None) -> int:
     with os.fdopen(stop_read, "rb", buffering=0) as stream:
         return exit_code(perform(plan, options, stream=stdout_stream(), stdin=stream, resident=resident))
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.agent.capture_folder import Capture
+from harness.agent.gate.watch import WORKER_FAULT, filters
 from harness.agent.guest.qemu import Guest
 from harness.agent.host import swap as swap_device
 from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
 from harness.agent.host.host_facts import host_facts
 from harness.agent.host.kernel_files import need_file, read_text, selected
 from harness.agent.host.read_counters import snapshot
+from harness.agent.host.resident import Instances, open_instances
 from harness.agent.host.swap import Device
-from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, open_tracing
+from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch
 from harness.agent.host.undo import Journal
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
@@ -53,11 +56,12 @@ class Session:
     options: Options
     capture: Capture
     journal: Journal
-    resident: Tracing | None = None  # the instance of an agent that serves many plans
+    resident: Instances | None = None  # of an agent that serves many plans
     facts: HostFacts | None = None
     device: Device | None = None
     group: ScenarioCgroup | None = None
     tracing: Tracing | None = None
+    watch: Watch | None = None
     ram_path: str = ""
 
     @property
@@ -89,8 +93,8 @@ class Session:
         if self.options.accel == "kvm":
             self.group = make_cgroup(self.journal, self.name)
             boots = self.plan.guest.kind is GuestKind.LINUX and self.plan.guest.workload == BOOT_WORKLOAD
-            everything = self.resident or open_tracing(self.journal, self.name)
-            self.tracing = everything.renew(BOOT_WITHOUT if boots else ())
+            instances = self.resident or open_instances(self.journal, self.name)
+            self.tracing, self.watch = instances.tracing.renew(BOOT_WITHOUT if boots else ()), instances.watch
 
     def _check_needs(self, facts: HostFacts) -> None:
         guest = self.plan.guest
@@ -105,6 +109,8 @@ class Session:
             raise Unsupported(
                 f"swap is in use on the host already ({', '.join(facts.swap_in_use)}): its counters are global"
             )
+        if self.plan.swap.kind is SwapKind.GATED and not facts.nbd:
+            raise Unsupported("the host's kernel has no nbd")
         if self.plan.swap.kind is SwapKind.DELAY and not facts.dm_delay:
             raise Unsupported("the host's kernel has no dm-delay")
         if self.plan.swap.kind is SwapKind.ZRAM and not facts.zram:
@@ -163,16 +169,40 @@ class Session:
         with suppress(FileNotFoundError, ProcessLookupError):
             self.capture.write_json(f"counters/{name}.json", snapshot(guest.pid, tids, self.group))
 
-    def arm(self) -> None:
-        """Page-cluster and delay as the plan wants them, from here on."""
-        self.journal.write("/proc/sys/vm/page-cluster", str(self.plan.swap.page_cluster))
-        if self.device and self.device.name:
-            self.device.set_delay(self.journal, self.plan.swap.delay_ms)
+    def arm(self, tids: Sequence[int], ram_hva: int, sectors: Mapping[int, int]) -> None:
+        """Page-cluster, and reads that end as the plan wants them, from here on.
+
+        :param ram_hva: address in QEMU of guest physical address 0.
+        :param sectors: gpa of planned pages -> their first sector on the device, as far as it is known.
+        """
+        plan = self.plan
+        self.journal.write("/proc/sys/vm/page-cluster", str(plan.swap.page_cluster))
+        if self.device is None:
+            return
+        self.device.set_delay(self.journal, plan.swap.delay_ms)
+        if self.device.gate is not None and self.watch is not None:
+            self.watch.start(filters(tids, swap_device.device_number(self.device.path)))
+            self.device.gate.arm(
+                rule=plan.swap.release, order=plan.swap.order, tids=tids,
+                pages={sector: gpa >> 12 for gpa, sector in sectors.items()},
+                errors=[page.gpa >> 12 for page in plan.pages if page.name in plan.swap.error],
+                after_s=plan.swap.delay_ms / 1000,
+                ram_hva=ram_hva if WORKER_FAULT in self.watch.events else -1,
+                trace=self.watch.pipe,
+            )  # fmt: skip
 
     def release(self) -> None:
         """Let go every read that the device holds."""
         if self.device:
-            self.device.set_delay(self.journal, 0)
+            self.device.open(self.journal)
+
+    def collect_gate(self) -> None:
+        """gate.json: what became of each read, and why."""
+        if self.device and self.device.gate:
+            self.capture.write_json("gate.json", self.device.gate.log())
+            self.device.gate.open()
+            if self.watch:
+                self.watch.stop()
 
     def stop_tracing(self) -> None:
         """Recording off and everything it saw into the capture."""

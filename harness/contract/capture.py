@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from harness.contract.structure import plain
-from harness.contract.words import EndStatus, HostWord, PageStart
+from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
 FORMAT = 2
 
@@ -56,6 +56,7 @@ class HostFacts:
     lru_gen: str
     swap_in_use: tuple[str, ...]
     mkfs_ext4: bool
+    nbd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,27 @@ class TraceStats:
     def lost(self) -> int:
         """Events that are not in the trace."""
         return sum(cpu.lost for cpu in self.cpus.values())
+
+
+@dataclass(frozen=True, slots=True)
+class GateRead:
+    """One read of the gated device, from request to answer (gate.json).  Times: nanoseconds of the trace clock."""
+
+    at_ns: int
+    answered_ns: int
+    sector: int  # of 512 bytes
+    sectors: int
+    pages: tuple[int, ...]  # guest frame numbers of the planned pages in it
+    why: ReadEnd
+    error: int  # errno it ended with, 0: none
+
+
+@dataclass(frozen=True, slots=True)
+class GateLog:
+    """gate.json: every read that was answered, in that order; ``held``: how many were not."""
+
+    reads: tuple[GateRead, ...]
+    held: int = 0
 
 
 class AgentStep(StrEnum):

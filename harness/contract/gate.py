@@ -10,26 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from harness.contract.plan import Swap
+from harness.contract.words import ReadEnd, Release, SwapKind
 from harness.errors import UsageError
-
-
-class Release(StrEnum):
-    """What the reads of a plan wait for.
-
-    But for ``step``, ``after`` and ``open``, a read ends only when its fault is settled: KVM has announced it
-    (kvm_async_pf_not_present), or the vCPU thread sleeps on it.  Until then whoever submitted it may still look at the
-    page, and would find it read or not by luck.
-    """
-
-    NP = "np"  # count settled faults wait; default: one, so each read ends as soon as its fault is settled
-    REPEATED = "repeated"  # count kvm_async_pf_repeated_fault were seen
-    ASLEEP = "asleep"  # count vCPU threads sleep on reads that are held
-    STEP = "step"  # the host word "release"
-    AFTER = "after"  # swap.delay_ms, where time is the subject
-    OPEN = "open"  # nothing: reads are answered as they come
-
 
 COUNTED = (Release.NP, Release.REPEATED, Release.ASLEEP)
 
@@ -38,8 +22,13 @@ COUNTED = (Release.NP, Release.REPEATED, Release.ASLEEP)
 class Rule:
     """A release rule.  Once it was met, the plan goes on with the default rule, ``np``."""
 
-    release: Release = Release.NP
+    word: Release = Release.NP
     count: int = 1
+
+
+def rule_of(swap: Swap) -> Rule | None:
+    """The release rule of a gated device, None for others. :raise UsageError: see parse_rule."""
+    return parse_rule(swap.release) if swap.kind is SwapKind.GATED else None
 
 
 def parse_rule(text: str) -> Rule:
@@ -56,32 +45,31 @@ def parse_rule(text: str) -> Rule:
     return Rule(release, int(number))
 
 
-class Why(StrEnum):
-    """Why a read was let go."""
-
-    ANNOUNCED = "announced"  # KVM announced the fault
-    ASLEEP = "asleep"  # the vCPU thread sleeps on it
-    STEP = "step"  # the host word "release"
-    AFTER = "after"  # its time was over
-    OPEN = "open"  # the gate was open
-    NOT_PLANNED = "not-planned"  # it holds no page of the plan
-    LATE = "late"  # nothing that it waits for came: the run proves nothing
-
-
 @dataclass(slots=True)
 class Seen:
-    """What the rule looks at, told in the order in which it happened."""
+    """What the rule looks at, told in the order in which it happened.
+
+    ``workers_seen``: what workers do is told too; else a fault is settled when it was announced.
+    """
 
     rule: Rule = field(default_factory=Rule)
     vcpus: int = 1
+    workers_seen: bool = True
     met: bool = False
     repeats: int = 0
     outstanding: set[tuple[int, int]] = field(default_factory=set)  # (vCPU, page) announced and not ready
     wanted: dict[int, int] = field(default_factory=dict)  # vCPU -> page of a fault that is not settled
     asleep: set[int] = field(default_factory=set)  # vCPUs whose thread is in TASK_UNINTERRUPTIBLE
+    worked_on: dict[int, int] = field(default_factory=dict)  # kworker -> page that its work asks for
+    workers_asleep: set[int] = field(default_factory=set)
+
+    def let_go(self) -> None:
+        """The host word "release"."""
+        self.met = True
 
     def fault(self, vcpu: int, page: int) -> None:
-        """kvm_page_fault."""
+        """kvm_page_fault.  What was announced for this page is announced again, or was forgotten (EN was cleared)."""
+        self.outstanding.discard((vcpu, page))
         self.wanted[vcpu] = page
 
     def announced(self, vcpu: int, page: int) -> None:
@@ -90,13 +78,30 @@ class Seen:
         self.wanted.pop(vcpu, None)
 
     def repeated(self, vcpu: int) -> None:
-        """kvm_async_pf_repeated_fault."""
+        """kvm_async_pf_repeated_fault: the page of its last fault is still outstanding."""
         self.repeats += 1
-        self.wanted.pop(vcpu, None)
+        page = self.wanted.pop(vcpu, None)
+        if page is not None:
+            self.outstanding.add((vcpu, page))
 
     def ready(self, vcpu: int, page: int) -> None:
         """kvm_async_pf_ready."""
         self.outstanding.discard((vcpu, page))
+
+    def work(self, worker: int, page: int) -> None:
+        """handle_mm_fault in a kworker: async_pf_execute asks for the page."""
+        self.worked_on[worker] = page
+        self.workers_asleep.discard(worker)
+
+    def work_sleeps(self, worker: int) -> None:
+        """The kworker left its CPU in TASK_UNINTERRUPTIBLE."""
+        if worker in self.worked_on:
+            self.workers_asleep.add(worker)
+
+    def work_done(self, worker: int) -> None:
+        """kvm_async_pf_completed."""
+        self.worked_on.pop(worker, None)
+        self.workers_asleep.discard(worker)
 
     def sleeps(self, vcpu: int) -> None:
         """The vCPU thread left its CPU in TASK_UNINTERRUPTIBLE."""
@@ -111,30 +116,45 @@ class Seen:
         """Pages of faults that were announced and are not ready."""
         return frozenset(page for _, page in self.outstanding)
 
-    def due(self, held: Sequence[frozenset[int]]) -> list[tuple[int, Why]]:
+    @property
+    def awaited(self) -> frozenset[int]:
+        """Pages that somebody waits for."""
+        return self.announced_pages | {self.wanted[v] for v in self.asleep if v in self.wanted}
+
+    def due(self, held: Sequence[frozenset[int]]) -> list[tuple[int, ReadEnd]]:
         """Which of the reads that are held, each with the pages that it brings, may end now, and why."""
         found = []
-        sleepers = {v for v in self.asleep if any(self.wanted.get(v) in pages for pages in held)}
-        announced = self.announced_pages
-        slept_on = {self.wanted[v] for v in sleepers}
-        self.met = self.met or self._is_met(sleepers)
-        if self.met:
-            for position, pages in enumerate(held):
-                if pages & announced:
-                    found.append((position, Why.ANNOUNCED))
-                elif pages & slept_on:
-                    found.append((position, Why.ASLEEP))
+        there = frozenset[int]().union(*held)
+        slept_on = {self.wanted[v] for v in self.asleep if self.wanted.get(v) in there}
+        announced, waited_for = self.announced_pages, {self.worked_on[w] for w in self.workers_asleep}
+        self.met = self.met or self._is_met(there)
+        if not self.met and not self._stuck(there):
+            return []
+        for position, pages in enumerate(held):
+            outstanding = pages & announced
+            if outstanding and (not self.workers_seen or outstanding <= waited_for):
+                found.append((position, ReadEnd.ANNOUNCED))
+            elif pages & slept_on:
+                found.append((position, ReadEnd.ASLEEP))
         return found
 
-    def _is_met(self, sleepers: set[int]) -> bool:
-        if len(sleepers) == self.vcpus and self.rule.release in COUNTED:
-            return True  # no vCPU can go on, so nothing else can come
-        match self.rule.release:
+    def _stuck(self, there: frozenset[int]) -> bool:
+        """No vCPU can go on before a read ends, so nothing that the rule waits for can come."""
+        return self.rule.word is not Release.AFTER and len(self._sleepers(there)) == self.vcpus
+
+    def _sleepers(self, there: frozenset[int]) -> set[int]:
+        """vCPUs whose thread sleeps on a read that is held, or (flush_work) on a worker that does."""
+        waiting = {v for v, page in self.outstanding if page in there}
+        return {v for v in self.asleep if self.wanted.get(v) in there or v in waiting}
+
+    def _is_met(self, there: frozenset[int]) -> bool:
+        match self.rule.word:
             case Release.NP:
-                return len(self.outstanding) + len(sleepers) >= self.rule.count
+                asleep = sum(1 for v in self.asleep if self.wanted.get(v) in there)
+                return len(self.outstanding) + asleep >= self.rule.count
             case Release.REPEATED:
                 return self.repeats >= self.rule.count
             case Release.ASLEEP:
-                return len(sleepers) >= self.rule.count
+                return len(self._sleepers(there)) >= self.rule.count
             case Release.STEP | Release.AFTER | Release.OPEN:
                 return False

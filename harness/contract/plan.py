@@ -14,13 +14,13 @@ from typing import Any
 
 from harness.contract.probe_abi import PAGE_SIZE, POOL_GPA, SHARED_GPA
 from harness.contract.structure import from_json, to_json
-from harness.contract.words import Access, Backing, GuestKind, HostWord, Op, PageStart, SwapKind
+from harness.contract.words import Access, Backing, GuestKind, HostWord, Op, PageStart, ReadOrder, SwapKind
 
 __all__ = [
     "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
     "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
-    "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "Swap", "SwapKind", "TimedAction",
-    "changed", "from_json", "replace_index", "to_json",
+    "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
+    "TimedAction", "changed", "from_json", "replace_index", "to_json",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -108,13 +108,20 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """The device under the pages: for FILE backing the same device carries the file system."""
+    """The device under the pages: for FILE backing the same device carries the file system.
+
+    ``release``, ``order``, ``error``: of a gated device (harness/contract/gate.py); ``delay_ms``: of dm-delay, and of a
+    gated device with the release ``after``.
+    """
 
     kind: SwapKind = SwapKind.DELAY
     delay_ms: int = 200  # read delay
     rotational: bool = False
     page_cluster: int = 3
     size_mib: int = 256
+    release: str = "np"  # gate.parse_rule
+    order: ReadOrder = ReadOrder.TARGET_LAST
+    error: tuple[str, ...] = ()  # names of pages whose reads end with EIO
 
 
 @dataclass(frozen=True, slots=True)

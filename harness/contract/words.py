@@ -36,6 +36,7 @@ class PageStart(StrEnum):
 
 class SwapKind(StrEnum):
     NONE = "none"
+    GATED = "gated"  # nbd, served by the agent: reads end when the plan says so
     DELAY = "dm-delay"  # dm-delay over a virtio disk: reads delayed, writes not
     ZRAM = "zram"
 
@@ -83,8 +84,9 @@ class Op(StrEnum):
 class HostWord(StrEnum):
     """What the agent does on the host.  "arg" is plan.HostAction's."""
 
-    FREEZE = "freeze"  # the delay device holds every read
-    THAW = "thaw"  # the delay device delays reads as before, and releases what it holds
+    FREEZE = "freeze"  # the device holds every read
+    THAW = "thaw"  # the device ends reads as before (dm-delay: and releases at once what it holds)
+    RELEASE = "release"  # what a gated device waits for with release = "step"
     DELAY = "delay"  # reads are delayed by arg milliseconds from now on
     STOP = "stop"  # QMP stop: the vCPU threads leave KVM_RUN
     CONT = "cont"  # QMP cont
@@ -92,6 +94,46 @@ class HostWord(StrEnum):
     RESET = "reset"  # QMP system_reset
     WAIT_NP = "wait-np"  # until arg async page faults are outstanding on the host, by the trace
     LOCK_READ = "lock-read"  # another process reads the page at guest physical address arg of the RAM file
+
+
+class Release(StrEnum):
+    """What the reads of a plan wait for.
+
+    But for ``step``, ``after`` and ``open``, a read ends only when its fault is settled: the vCPU thread sleeps on it,
+    or KVM has announced it (kvm_async_pf_not_present) and its worker sleeps on it.  Until then somebody may still look
+    at the page, and would find it read or not by luck.  When all vCPU threads sleep on reads that are held, nothing
+    else can come, and those reads end whatever the word says (but for ``after``).
+    """
+
+    NP = "np"  # count settled faults wait; default: one, so each read ends as soon as its fault is settled
+    REPEATED = "repeated"  # count kvm_async_pf_repeated_fault were seen
+    ASLEEP = "asleep"  # count vCPU threads sleep on reads that are held
+    STEP = "step"  # the host word "release" was said
+    AFTER = "after"  # swap.delay_ms, where time is the subject
+    OPEN = "open"  # nothing: reads are answered as they come
+
+
+class ReadOrder(StrEnum):
+    """In which order reads are answered that may end at the same moment.
+
+    Reads that came with the one that a fault waits for (read-ahead) end before it by default: then they are there when
+    the fault goes on, and what it finds is no matter of luck.
+    """
+
+    TARGET_LAST = "target-last"
+    GIVEN = "given"  # as the device got them
+    REVERSE = "reverse"  # the newest first
+
+
+class ReadEnd(StrEnum):
+    """Why a read was let go."""
+
+    ANNOUNCED = "announced"  # KVM announced the fault, and the worker sleeps on it
+    ASLEEP = "asleep"  # the vCPU thread sleeps on it
+    AFTER = "after"  # its time was over
+    OPEN = "open"  # the gate was open
+    NOT_PLANNED = "not-planned"  # it holds no page of the plan
+    LATE = "late"  # nothing that it waits for came: the run proves nothing
 
 
 class EndStatus(StrEnum):

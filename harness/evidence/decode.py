@@ -16,6 +16,7 @@ from harness.contract.capture import (
     CounterSnapshot,
     Facts,
     FinalState,
+    GateLog,
     LinuxResult,
     Precondition,
     RunEnd,
@@ -23,7 +24,7 @@ from harness.contract.capture import (
 )
 from harness.contract.plan import GuestKind, Plan, from_json
 from harness.contract.structure import need_object, parse, structure
-from harness.contract.words import EndStatus
+from harness.contract.words import EndStatus, SwapKind
 from harness.errors import CaptureDamaged, UsageError
 from harness.evidence import counter_deltas, format_1, ftrace, guestlog, linux_result, trace_events
 from harness.model.events import Event
@@ -59,6 +60,7 @@ class Evidence:
     precondition: Precondition | None
     files: Files
     after: FinalState | None = None
+    gate: GateLog | None = None  # of a gated device
 
     def text(self, name: str) -> str:
         """A text file of the capture, empty when it is not there."""
@@ -145,6 +147,9 @@ def decode(files: Files) -> Evidence:
         files=files,
         after=_read(files, "after.json", FinalState, format_1.final_state if old else None)
         if "after.json" in files
+        else None,
+        gate=_read(files, "gate.json", GateLog, None)
+        if complete and plan.swap.kind is SwapKind.GATED and facts is not None
         else None,
     )
 

@@ -9,7 +9,7 @@ from typing import assert_never
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, Plan
-from harness.contract.words import EndStatus
+from harness.contract.words import EndStatus, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.judge.align import Alignment, align
@@ -180,6 +180,11 @@ def _status(
     wanted = prediction.totals.get("PF")
     if evidence.plan.guest.kind is GuestKind.PROBE and wanted and wanted.low > 0 and seen.get("PF", 0) == 0:
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
+    late = sum(1 for read in evidence.gate.reads if read.why is ReadEnd.LATE) if evidence.gate else 0
+    if late and not any(f.rule.startswith("D") for f in findings):  # what a rule forbids is wrong whenever a read ends
+        return Status.INCONCLUSIVE, (
+            f"{late} reads were let go because what they were to wait for did not come (gate.json)"
+        )
     if findings:
         return Status.FAIL, ""
     if evidence.end.status is EndStatus.GUEST_TIMEOUT:

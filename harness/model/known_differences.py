@@ -35,7 +35,7 @@ class ObservedDifference:
     @property
     def swaps_anonymous(self) -> bool:
         """Anonymous memory, swapped to a device that takes its time."""
-        return self.plan.memory.backing is Backing.ANON and self.plan.swap.kind is SwapKind.DELAY
+        return self.plan.memory.backing is Backing.ANON and self.plan.swap.kind in (SwapKind.GATED, SwapKind.DELAY)
 
     @property
     def compresses(self) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from harness.contract import plan as p
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
@@ -41,7 +42,7 @@ def build_plan(scenario: Scenario, nonce: int) -> p.Plan:
             workload_pages=g.workload_pages,
         ),
         memory=scenario.memory,
-        swap=scenario.swap,
+        swap=replace(scenario.swap, error=tuple(name for name, _ in select(placed, scenario.swap.error))),
         pages=tuple(
             p.Page(gpa=gpa, start=scenario.pages[name].start, name=f"{name}[{i}]")
             for name, gpas in placed.items()

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.contract.plan import POOL_GPA, Backing, GuestKind, PageStart, SwapKind
-from harness.errors import ScenarioError
+from harness.contract.gate import Rule, parse_rule
+from harness.contract.plan import POOL_GPA, Backing, GuestKind, PageStart, Swap, SwapKind
+from harness.contract.words import HostWord, ReadOrder, Release
+from harness.errors import ScenarioError, UsageError
 from harness.scenario.pages import lay_out, select
 from harness.scenario.schema import PageSet, Scenario, Step
 
@@ -54,6 +56,7 @@ def _machine(s: Scenario) -> Iterator[str]:
         yield f"$.guest.idle: {g.idle!r} is not hlt or spin"
     if not 0 <= s.swap.page_cluster <= 6:
         yield f"$.swap.page_cluster: {s.swap.page_cluster} is not between 0 and 6"
+    yield from _gate(s)
     if s.swap.delay_ms < 0:
         yield "$.swap.delay_ms: cannot be negative"
     if s.swap.kind is SwapKind.ZRAM and (s.swap.rotational or s.memory.backing is Backing.FILE):
@@ -79,6 +82,32 @@ def _machine(s: Scenario) -> Iterator[str]:
             yield "$.guest.workload, $.guest.cmdline: only for linux guests; the probe guest runs steps"
         if not s.steps:
             yield "$.steps: a probe guest with nothing to do proves nothing"
+
+
+def _gate(s: Scenario) -> Iterator[str]:
+    """Keys and words of a gated device."""
+    try:
+        rule = parse_rule(s.swap.release)
+    except UsageError as exc:
+        yield f"$.swap.release: {exc.message}"
+        return
+    words = {h.do for steps in (*(t.host for t in s.steps), *(t.host for t in s.timed)) for h in steps}
+    if s.swap.kind is not SwapKind.GATED:
+        if rule != Rule() or s.swap.order is not ReadOrder.TARGET_LAST or s.swap.error:
+            yield "$.swap: release, order and error are for kind = gated"
+        if HostWord.RELEASE in words:
+            yield "$.steps.host: release is for swap.kind = gated"
+        return
+    if HostWord.DELAY in words:
+        yield "$.steps.host: delay is for swap.kind = dm-delay"
+    if rule.word is Release.STEP and HostWord.RELEASE not in words:
+        yield '$.swap.release: with step, reads end by the host word "release", and there is none'
+    if rule.word is not Release.AFTER and s.swap.delay_ms != Swap().delay_ms:
+        yield "$.swap.delay_ms: reads of a gated device take no time, but for release = after"
+    try:
+        select(lay_out(s.pages), s.swap.error)
+    except ScenarioError as exc:
+        yield f"$.swap.error: {exc.message}"
 
 
 def _sets(s: Scenario) -> Iterator[str]:

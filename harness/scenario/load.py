@@ -62,7 +62,8 @@ def _converter() -> Converter:
     conv = Converter(forbid_extra_keys=True)
     for kind in (int, str, bool, float):
         conv.register_structure_hook(kind, _strict(kind))
-    for choice in (plan.Access, plan.Backing, plan.GuestKind, plan.HostWord, plan.PageStart, plan.SwapKind):
+    words = (plan.Access, plan.Backing, plan.GuestKind, plan.HostWord, plan.PageStart, plan.ReadOrder, plan.SwapKind)
+    for choice in words:
         conv.register_structure_hook(choice, _member)  # the hook for str would catch the StrEnums otherwise
     conv.register_structure_hook_func(lambda t: t == int | str, _either)
     conv.register_structure_hook_func(lambda t: t == str | tuple[str, ...], _names)

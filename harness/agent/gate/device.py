@@ -36,20 +36,19 @@ class Gate:
 
     def arm(
         self, *, rule: str, order: str, tids: Sequence[int], pages: Mapping[int, int], errors: Sequence[int],
-        after_s: float, trace: str,
+        after_s: float, ram_hva: int, trace: str,
     ) -> None:  # fmt: skip
         """From now on reads end as the plan says (keeper.Orders); ``trace``: the trace_pipe to follow."""
         self.ask("arm", rule=rule, order=order, tids=list(tids), pages=dict(pages), errors=list(errors),
-                 after_s=after_s, trace=trace)  # fmt: skip
+                 after_s=after_s, ram_hva=ram_hva, trace=trace)  # fmt: skip
 
     def open(self) -> None:
         """Let every read pass, now and later."""
         self.ask("open")
 
-    def log(self) -> list[dict[str, Any]]:
-        """keeper.Entry of every read that was answered since ``arm``."""
-        reads: list[dict[str, Any]] = self.ask("log")["reads"]
-        return reads
+    def log(self) -> dict[str, Any]:
+        """harness.contract.gate.GateLog, as JSON values."""
+        return self.ask("log")
 
     def ask(self, do: str, **more: object) -> dict[str, Any]:
         """One word and its answer."""

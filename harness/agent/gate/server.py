@@ -7,6 +7,7 @@ gone it lets every read pass, so that nobody stays asleep on it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import mmap
 import os
@@ -16,9 +17,10 @@ import time
 from typing import Any
 
 from harness.agent.gate import watch, wire
-from harness.agent.gate.keeper import Keeper, Order, Orders
+from harness.agent.gate.keeper import Keeper, Orders
 from harness.agent.gate.wire import Command
 from harness.contract.gate import parse_rule
+from harness.contract.words import ReadOrder
 
 _LOOK_MS = 5
 """How often the trace is looked at while reads are held: poll(2) on trace_pipe wakes us, but late on a busy host."""
@@ -47,7 +49,6 @@ class Server:
             ready = {fd for fd, _ in poll.poll(_LOOK_MS if self._keeper.held else None)}
             if self._requests.fileno() in ready and not self._take_request():
                 return
-            # The trace after the request: then the line of the bio behind it is there.
             self._look()
             if self._control.fileno() in ready and not self._take_words():
                 poll.unregister(self._control)
@@ -60,6 +61,7 @@ class Server:
         if not self._fill(self._head):
             return False
         request = wire.decode_request(bytes(self._head))
+        self._look()  # the bio behind the request was traced before it was sent
         match request.command:
             case Command.READ:
                 self._keeper.request(request.handle, request.offset, request.length, time.monotonic())
@@ -128,9 +130,9 @@ class Server:
             case "freeze" | "thaw":
                 keeper.freeze(said["do"] == "freeze")
             case "release":
-                keeper.step()
+                keeper.let_go()
             case "log":
-                return {"reads": keeper.evidence(), "held": len(keeper.held)}
+                return dataclasses.asdict(keeper.evidence)
             case word:
                 return {"error": f"the gate knows no word {word!r}"}
         return {"held": len(keeper.held)}
@@ -146,9 +148,10 @@ class Server:
 def _orders(said: dict[str, Any]) -> Orders:
     return Orders(
         rule=parse_rule(said["rule"]),
-        order=Order(said["order"]),
+        order=ReadOrder(said["order"]),
         tids=tuple(said["tids"]),
         pages={int(sector): page for sector, page in said["pages"].items()},
         errors=frozenset(said["errors"]),
         after_s=said["after_s"],
+        ram_hva=said["ram_hva"],
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -11,7 +12,25 @@ WATCHED_KVM = (
     "kvm_page_fault", "kvm_async_pf_not_present", "kvm_async_pf_ready", "kvm_async_pf_repeated_fault",
     "kvm_async_pf_doublefault", "kvm_async_pf_completed",
 )  # fmt: skip
-WATCHED = (*(f"kvm/{e}" for e in WATCHED_KVM), "block/block_bio_queue", "sched/sched_switch")
+WORKER_FAULT = "apf/mm_fault"
+WATCHED = (*(f"kvm/{e}" for e in WATCHED_KVM), "block/block_bio_queue", "sched/sched_switch", WORKER_FAULT)
+
+
+def filters(tids: Sequence[int], device: str) -> dict[str, str]:
+    """Filter of each event: vCPU threads, kworkers that fall asleep or fault, reads of ``device`` ("major,minor")."""
+    major, minor = device.split(",")
+    vcpus = " || ".join(f"common_pid == {t}" for t in tids)
+    switches = " || ".join(f"prev_pid == {t} || next_pid == {t}" for t in tids)
+    return {
+        **{f"kvm/{e}": vcpus for e in WATCHED_KVM if e != "kvm_async_pf_completed"},
+        "block/block_bio_queue": f"dev == {int(major) << 20 | int(minor)}",
+        "sched/sched_switch": f'{switches} || (prev_comm ~ "kworker*" && prev_state & {_UNINTERRUPTIBLE})',
+        WORKER_FAULT: 'comm ~ "kworker*"',
+    }
+
+
+_UNINTERRUPTIBLE = 2
+"""include/linux/sched.h:TASK_UNINTERRUPTIBLE, as sched_switch has it"""
 
 
 class What(Enum):
@@ -20,6 +39,7 @@ class What(Enum):
     READY = auto()  # kvm_async_pf_ready, not of a wake-all
     REPEATED = auto()  # kvm_async_pf_repeated_fault
     COMPLETED = auto()  # kvm_async_pf_completed: the worker is through with one work
+    WORK = auto()  # handle_mm_fault in a kworker, at ``address`` of QEMU
     READ = auto()  # block_bio_queue of a read at ``sector``
     OUT = auto()  # the thread left its CPU in TASK_UNINTERRUPTIBLE
     IN = auto()  # the thread is on a CPU
@@ -35,6 +55,7 @@ class Sight:
     at: float
     page: int = 0
     sector: int = 0
+    address: int = 0
     worker: bool = False
 
 
@@ -42,6 +63,7 @@ _LINE = re.compile(r"^\s*(.*)-(\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[\d+\]\s+\S+\s+(\d+\
 _ADDRESS = re.compile(r"address (?:0x)?([0-9a-f]+)")
 _TOKEN = re.compile(r"token 0x([0-9a-f]+) gva (?:0x)?([0-9a-f]+)")
 _BIO = re.compile(r"\d+,\d+ (\w+) (\d+) \+ \d+")
+_MM_FAULT = re.compile(r"addr=0x([0-9a-f]+)")
 _SWITCH = re.compile(r"prev_pid=(\d+) .*prev_state=(\S+) ==> .*next_pid=(\d+) ")
 _WAKE_ALL = 0xFFFFFFFF
 
@@ -66,6 +88,9 @@ def read_line(line: str) -> list[Sight]:
             return [Sight(What.REPEATED, tid, at)]
         case "kvm_async_pf_completed":
             return [Sight(What.COMPLETED, tid, at)]
+        case "mm_fault":
+            fault = _MM_FAULT.search(text)
+            return [Sight(What.WORK, tid, at, address=int(fault[1], 16))] if fault else []
         case "block_bio_queue":
             bio = _BIO.search(text)
             if bio is None or "R" not in bio[1]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from harness.agent.capture_folder import Capture
+from harness.agent.gate.device import Gate
 from harness.agent.guest.qemu import Guest
-from harness.agent.host import dm
 from harness.agent.host.kernel_files import PAGE, read_text
 from harness.agent.host.swap import Device
 from harness.agent.host.tracing import Tracing
@@ -52,12 +52,14 @@ class Actor:
     async def _one(self, action: HostAction) -> None:
         match action.do:
             case HostWord.FREEZE:
-                await self._set_delay(dm.FROZEN_MS)
+                await asyncio.to_thread(self._holding().hold, self.journal)
             case HostWord.THAW:
-                await self._set_delay(self.delay_ms)
+                await asyncio.to_thread(self._holding().go_on, self.journal, self.delay_ms)
             case HostWord.DELAY:
                 self.delay_ms = action.arg
-                await self._set_delay(action.arg)
+                await asyncio.to_thread(self._holding().set_delay, self.journal, action.arg)
+            case HostWord.RELEASE:
+                await asyncio.to_thread(self._gate().ask, "release")
             case HostWord.STOP:
                 await self.guest.stop()
             case HostWord.CONT:
@@ -73,10 +75,15 @@ class Actor:
             case _:
                 assert_never(action.do)
 
-    async def _set_delay(self, read_ms: int) -> None:
-        if self.device is None or not self.device.name:
-            raise UsageError("freeze, thaw and delay need a dm-delay device in the plan")
-        await asyncio.to_thread(self.device.set_delay, self.journal, read_ms)
+    def _holding(self) -> Device:
+        if self.device is None or not self.device.holds:
+            raise UsageError("freeze, thaw and delay need a gated or dm-delay device in the plan")
+        return self.device
+
+    def _gate(self) -> Gate:
+        if self.device is None or self.device.gate is None:
+            raise UsageError("release needs a gated device in the plan")
+        return self.device.gate
 
     async def _wait_outstanding(self, count: int) -> None:
         if self.tracing is None:

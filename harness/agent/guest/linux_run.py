@@ -78,7 +78,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEn
         await asyncio.to_thread(_swap_out, session)
     else:
         _write_precondition(session, {})
-    await asyncio.to_thread(session.arm)
+    await asyncio.to_thread(session.arm, tids, await guest.ram_base(), {})
     if session.tracing:
         session.tracing.start()
     session.counters("before", guest, tids)
@@ -128,3 +128,4 @@ async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result:
             tracing.stop()
         session.counters("after", guest, tids)
         session.stop_tracing()
+        session.collect_gate()

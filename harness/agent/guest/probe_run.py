@@ -17,9 +17,9 @@ from harness.agent.pages import remote_madvise
 from harness.agent.pages.final_state import inspect_after
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.agent.pages.pageout import PreconditionFailed, Target, prepare_pages
-from harness.agent.pages.prove import inspect
+from harness.agent.pages.prove import inspect, sectors
 from harness.agent.session import Session
-from harness.contract.capture import AgentStep, StepDetails
+from harness.contract.capture import AgentStep, Precondition, StepDetails
 from harness.contract.program import encode_items
 from harness.contract.words import EndStatus
 
@@ -76,8 +76,8 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
     await guest.stop()
     target = Target(plan, guest.pid, memory, session.group, session.ram, _ram_fd(session, guest, stack))
     await asyncio.to_thread(_advise, session, target)
-    await asyncio.to_thread(_prepare, session, target)
-    await asyncio.to_thread(_arm, session, tids)
+    proof = await asyncio.to_thread(_prepare, session, target)
+    await asyncio.to_thread(_arm, session, tids, base, proof)
     await guest.cont()
     session.counters("before", guest, tids)
     return await _go(session, guest, memory, tids)
@@ -98,7 +98,7 @@ def _advise(session: Session, target: Target) -> None:
         remote_madvise.madvise_apart(target.pid, target.memory.base, size, advice)
 
 
-def _prepare(session: Session, target: Target) -> None:
+def _prepare(session: Session, target: Target) -> Precondition:
     """Pages into their states, and the proof of it. :raise PreconditionFailed:"""
     session.capture.step(AgentStep.PREPARE_PAGES, StepDetails(pages=len(target.plan.pages)))
     try:
@@ -111,11 +111,12 @@ def _prepare(session: Session, target: Target) -> None:
     session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=proof.reached, totals=proof.totals))
     if not proof.reached:
         raise PreconditionFailed(proof.reason)
+    return proof
 
 
-def _arm(session: Session, tids: tuple[int, ...]) -> None:
-    """The plan's read-ahead and delay; filters of the trace."""
-    session.arm()
+def _arm(session: Session, tids: tuple[int, ...], ram_hva: int, proof: Precondition) -> None:
+    """The plan's read-ahead and device; filters of the trace."""
+    session.arm(tids, ram_hva, sectors(proof))
     if session.tracing:
         session.tracing.follow(tids, session.device_number)
 
@@ -153,6 +154,7 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
             session.capture.write_bytes("guest/log.bin", memory.log())
             session.capture.write_json("after.json", inspect_after(session.plan, guest.pid, memory))
     session.stop_tracing()
+    session.collect_gate()
 
 
 async def _died(guest: Guest) -> GuestEnd:

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 
-from harness.agent.host import dm, syscalls
+from harness.agent.host import dm, nbd, syscalls
 from harness.agent.host.kernel_files import find_mount, read_text, selected
 from harness.agent.host.tracing import KVM_EVENTS
 from harness.contract.capture import HostFacts
@@ -37,6 +37,7 @@ def host_facts() -> HostFacts:
         process_madvise=_has_process_madvise(),
         vm_event_counters="pswpin" in read_text("/proc/vmstat"),
         dm_delay=dm.has_delay(),
+        nbd=nbd.has_nbd(),
         zram=os.path.exists("/sys/block/zram0") or os.path.isdir("/sys/class/zram-control"),
         thp=_choice("/sys/kernel/mm/transparent_hugepage/enabled"),
         lru_gen=_choice("/sys/kernel/mm/lru_gen/enabled"),

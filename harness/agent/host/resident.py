@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What one agent has on the host for all its plans: a tracefs instance with everything on, and an idle VM.
+"""What one agent has on the host for all its plans: tracefs instances with everything on, and an idle VM.
 
-Both are slow to set up on an emulated host.  And each tracepoint that goes on or off, and the first VM (through
+All are slow to set up on an emulated host.  And each tracepoint that goes on or off, and the first VM (through
 preempt_notifier_key), patches the kernel's text under a breakpoint (arch/x86/kernel/alternative.c:text_poke_bp_batch).
 QEMU's TCG before 8.1 may translate that breakpoint on one vCPU while another removes it, and run the stale translation
 for ever: the emulated host hangs in asm_exc_int3.  So the text is patched once, and recording is all that is switched.
@@ -13,8 +13,10 @@ import fcntl
 import glob
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 
-from harness.agent.host.tracing import Tracing, open_tracing
+from harness.agent.gate.watch import WATCHED
+from harness.agent.host.tracing import Tracing, Watch, open_tracing, open_watch
 from harness.agent.host.undo import Journal, undo
 from harness.errors import ApfError
 
@@ -22,12 +24,26 @@ _KVM_CREATE_VM = 0xAE01  # include/uapi/linux/kvm.h
 _JOURNALS = "/run/apf-serve-"
 
 
+@dataclass(frozen=True, slots=True)
+class Instances:
+    """``tracing``: what is evidence; ``watch``: what the gated device is told."""
+
+    tracing: Tracing
+    watch: Watch
+
+
+def open_instances(journal: Journal, name: str) -> Instances:
+    """:raise Unsupported: see open_tracing."""
+    tracing = open_tracing(journal, name)  # first: it makes the probes
+    return Instances(tracing, open_watch(journal, f"{name}-gate", WATCHED))
+
+
 class Resident:
     """Made when it is first asked for; a context manager that takes everything back."""
 
     def __init__(self) -> None:
         self._journal: Journal | None = None
-        self._tracing: Tracing | None = None
+        self._instances: Instances | None = None
         self._fds: list[int] = []
 
     def __enter__(self) -> Resident:
@@ -39,17 +55,17 @@ class Resident:
         self._fds.clear()
         self._take_back()
 
-    def tracing(self) -> Tracing | None:
-        """The instance; None where there cannot be one: then the plan's own attempt says why."""
+    def instances(self) -> Instances | None:
+        """The instances; None where there cannot be any: then the plan's own attempt says why."""
         if self._journal is None:
             clean_up()
             self._journal = Journal(f"{_JOURNALS}{os.getpid()}.journal")
             self._hold_vm()
             try:
-                self._tracing = open_tracing(self._journal, f"apf-serve-{os.getpid()}")
+                self._instances = open_instances(self._journal, f"apf-serve-{os.getpid()}")
             except (ApfError, OSError):
                 self._journal.undo_all()
-        return self._tracing
+        return self._instances
 
     def _hold_vm(self) -> None:
         with suppress(OSError):

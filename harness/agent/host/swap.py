@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The device under the pages: dm-delay over a disk, or zram; as swap, or carrying the file system of the RAM file."""
+"""The device under the pages: gated (nbd), dm-delay over a disk, or zram; as swap, or under the RAM file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import subprocess
 import uuid
 from dataclasses import dataclass
 
+from harness.agent.gate.device import Gate, open_gate
 from harness.agent.host import dm, syscalls
-from harness.agent.host.kernel_files import PAGE, read_text, write_text
+from harness.agent.host.kernel_files import PAGE, read_text, selected, write_text
 from harness.agent.host.undo import Journal
 from harness.contract.plan import Swap, SwapKind
 from harness.errors import InfraFault, Unsupported
@@ -23,29 +24,76 @@ _SIGNATURE = b"SWAPSPACE2"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device the agent has set up.  ``name``: of the device mapper, "" for zram; ``backing``: the disk below."""
+    """A device the agent has set up.  ``name``: of the device mapper, "" for others; ``backing``: the disk below it."""
 
     path: str
     name: str = ""
     backing: str = ""
     sectors: int = 0
+    gate: Gate | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether reads can be held."""
+        return self.gate is not None or self.name != ""
 
     def set_delay(self, journal: Journal, read_ms: int) -> None:
-        """Delay reads by ``read_ms`` from now; reads held so far go out at once.  No effect on zram."""
+        """dm-delay: delay reads by ``read_ms`` from now; reads held so far go out at once.  Others: no effect."""
         if self.name:
             if read_ms:
                 journal.change("hold", name=self.name, device=self.backing, sectors=self.sectors)
             dm.set_delay(self.name, self.backing, self.sectors, read_ms)
 
+    def hold(self, journal: Journal) -> None:
+        """Hold every read from now on."""
+        if self.gate is not None:
+            self.gate.ask("freeze")
+        self.set_delay(journal, dm.FROZEN_MS)
+
+    def go_on(self, journal: Journal, read_ms: int) -> None:
+        """No longer: reads end as the plan says."""
+        if self.gate is not None:
+            self.gate.ask("thaw")
+        self.set_delay(journal, read_ms)
+
+    def open(self, journal: Journal) -> None:
+        """Let go every read that is held, and hold no more."""
+        if self.gate is not None:
+            self.gate.open()
+        self.set_delay(journal, 0)
+
 
 def open_device(journal: Journal, swap: Swap, disk: str, name: str) -> Device:
     """Set the plan's device up, reads not delayed yet, and rotational or not as planned.
 
-    :raise Unsupported: the host has no dm-delay, no zram, or no disk was given.
+    :raise Unsupported: the host has no nbd, no dm-delay, no zram, or no disk was given.
     """
-    if swap.kind is SwapKind.ZRAM:
-        return _open_zram(journal, swap)
-    return _open_delay(journal, swap, disk, name)
+    match swap.kind:
+        case SwapKind.GATED:
+            return _open_gated(journal, swap)
+        case SwapKind.ZRAM:
+            return _open_zram(journal, swap)
+        case _:
+            return _open_delay(journal, swap, disk, name)
+
+
+_GATED_QUEUE = {
+    "read_ahead_kb": "128",  # 6.12 has 256 for nbd; file read-ahead is predicted for 32 pages
+    "max_sectors_kb": "1024",  # one bio, one request; larger ones write a RAM file faster
+    "nomerges": "2",  # each bio a request of its own: so each has an end of its own
+}
+
+
+def _open_gated(journal: Journal, swap: Swap) -> Device:
+    gate = open_gate(journal, swap.size_mib << 20)
+    name = f"nbd{gate.index}"
+    # The queue outlives the connection, as a disk's would.
+    for attribute, value in {**_GATED_QUEUE, "rotational": str(int(swap.rotational))}.items():
+        journal.write(f"/sys/block/{name}/queue/{attribute}", value)
+    scheduler = f"/sys/block/{name}/queue/scheduler"
+    if "none" in read_text(scheduler).split():  # a scheduler would send requests in an order of its own
+        journal.write(scheduler, "none", selected(read_text(scheduler)))
+    return Device(gate.path, gate=gate)
 
 
 def _set_rotational(journal: Journal, disk: str, rotational: bool) -> None:

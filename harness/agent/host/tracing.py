@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from harness.agent.host.kernel_files import append_text, find_mount, read_text, write_text
 from harness.agent.host.undo import Journal
@@ -34,6 +35,8 @@ BOOT_WITHOUT = (
 _NOTHING = "common_pid < 0"
 BUFFER_KIB = 65536
 """Per CPU, allocated by the kernel at once.  An entry has 30 to 90 bytes; booting a Linux guest makes 450 thousand."""
+WATCH_KIB = 1024
+"""Per CPU, of the instance that is read as it fills."""
 
 
 class Tracing:
@@ -105,6 +108,48 @@ def _of_device(number: str) -> str:
     """The filter for a block event; the kernel's own dev_t has 20 bits of minor (include/linux/kdev_t.h)."""
     major, minor = number.split(",")
     return f"dev == {int(major) << 20 | int(minor)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A small instance of its own, whose trace_pipe is read while the guest runs; ``events``: those that are on."""
+
+    path: str
+    events: tuple[str, ...]
+
+    @property
+    def pipe(self) -> str:
+        return f"{self.path}/trace_pipe"
+
+    def start(self, filters: Mapping[str, str]) -> None:
+        """Record what passes, from an empty buffer on."""
+        write_text(f"{self.path}/tracing_on", "0")
+        with open(f"{self.path}/trace", "wb"):
+            pass
+        for event in self.events:
+            if event in filters:
+                write_text(f"{self.path}/events/{event}/filter", filters[event])
+        write_text(f"{self.path}/tracing_on", "1")
+
+    def stop(self) -> None:
+        write_text(f"{self.path}/tracing_on", "0")
+
+
+def open_watch(journal: Journal, name: str, wanted: Sequence[str]) -> Watch:
+    """Make the instance with those of the ``wanted`` events that this host has; not recording yet.
+
+    :raise Unsupported: no tracefs.
+    """
+    path = f"{tracing_root()}/instances/{name}"
+    journal.change("instance", path=path)
+    os.mkdir(path)
+    write_text(f"{path}/tracing_on", "0")
+    write_text(f"{path}/trace_clock", "mono")
+    write_text(f"{path}/buffer_size_kb", str(WATCH_KIB))
+    events = tuple(e for e in wanted if os.path.isdir(f"{path}/events/{e}"))
+    for event in events:
+        write_text(f"{path}/events/{event}/enable", "1")
+    return Watch(path, events)
 
 
 def outstanding(trace: str) -> int:

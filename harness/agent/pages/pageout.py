@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from harness.agent.host import syscalls
 from harness.agent.host.cgroup import ScenarioCgroup, enter, reclaim
-from harness.agent.host.kernel_files import PAGE, wait_until
+from harness.agent.host.kernel_files import PAGE, wait_until, write_text
 from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_content import page_content
@@ -128,7 +128,18 @@ def _free_swap_cache(target: Target) -> None:
         if time.monotonic() > end:
             raise PreconditionFailed(f"{cached} pages stay in the swap cache")
         if not reclaim(target.group.pool, cached * PAGE):
+            drain_lru_batches()
             time.sleep(0.01)
+
+
+def drain_lru_batches() -> None:
+    """Every CPU's batches of folios on their way to an LRU list, each a reference (mm/swap.c:lru_add_drain_all).
+
+    nbd ends a write in a kworker on any CPU, and on 5.10 the end of write-back puts the page into that CPU's batch for
+    rotation, where it stays.  /proc/sys/vm/compact_memory is the one file that drains them all.
+    """
+    with suppress(FileNotFoundError):
+        write_text("/proc/sys/vm/compact_memory", "1")
 
 
 def restore_pages_outside_plan(target: Target, rounds: int = 5) -> int:

@@ -62,6 +62,20 @@ def inspect(target: Target) -> Precondition:
     )
 
 
+def sectors(proof: Precondition) -> dict[int, int]:
+    """gpa -> first 512-byte sector on the device, of the planned pages of which it is known (not of shmem).
+
+    A swap area over a whole device: slot n is page n of the device (mm/swapfile.c:add_swap_extent).
+    """
+    found = {}
+    for gpa, page in proof.pages.items():
+        if page.sector is not None:
+            found[gpa] = page.sector
+        elif page.swap_offset is not None:
+            found[gpa] = page.swap_offset * PAGE >> 9
+    return found
+
+
 def _gpa(target: Target, address: int) -> int | None:
     gpa = address - target.memory.base
     return gpa if 0 <= gpa < target.plan.guest.memory_mib << 20 else None

@@ -16,6 +16,7 @@ from harness.model.outcomes import Outcome
 from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, zero_filled
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.engine import Process, Signal, Wait
+from harness.model.simulation.gated import GatedReads, HeldRead
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
 from harness.model.walk.gup import Walk, settle
@@ -59,6 +60,7 @@ class Memory:
     readahead: ReadaheadState = field(default_factory=ReadaheadState)
     signals: dict[int, Signal] = field(default_factory=lambda: defaultdict(Signal))
     device: DelayDevice = field(init=False)
+    gate: GatedReads | None = None
     env: Environment = field(init=False)
     no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
@@ -76,6 +78,8 @@ class Memory:
         self.readahead = situation.readahead
         device = situation.device
         self.device = DelayDevice(device, device.delay_ns, device.delay_ns)
+        if device.rule is not None and device.gated:
+            self.gate = GatedReads(self.world, device.rule)
         self.env = Environment(
             page_cluster=device.page_cluster,
             vma_readahead=device.vma_readahead,
@@ -176,6 +180,8 @@ class Memory:
                 result.slept = f"sleeps in {leg.wait.function} ({leg.wait.kind})"
             if vcpu >= 0:
                 self.world.emit(Event(Kind.OUT, vcpu, value=ord(leg.wait.state)))
+            elif self.gate is not None and who is Thread.W:
+                self.gate.worker_sleeps(gpa // _PAGE)
             while self._busy(vpn):
                 yield Wait(signals=(self.signals[vpn],))
             if vcpu >= 0:
@@ -270,15 +276,32 @@ class Memory:
             for pages in bios:
                 self.world.count(f"BIO_{who}")
                 self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
-        if not read.synchronous:
+        if not read.synchronous and self.gate is not None:
+            self.world.engine.spawn(self._gated_read(vpns, target))
+        elif not read.synchronous:
             timing, device = self.world.situation.timing, self.device
             end = self.world.engine.now + device.delay_ns + timing.device_ns
             end = device.last_end_ns = max(end, device.last_end_ns + timing.device_gap_ns)
             self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
             self.world.engine.spawn(self._read([v for v in vpns if v != target], end + timing.neighbour_ns))
 
+    def _gated_read(self, vpns: list[int], target: int) -> Process:
+        """Ends when the rule says so, read-ahead before its target."""
+        assert self.gate is not None
+        gfns = {vpn: gfn for gfn, vpn in self._gfn_to_vpn.items()}
+        held = HeldRead(frozenset(gfns[v] for v in vpns if v in gfns))
+        self.gate.held.append(held)
+        while not self.gate.ends(held):
+            yield Wait(signals=(self.world.changed, self.device.loaded))
+        self.gate.held.remove(held)
+        yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
+        self._complete([v for v in vpns if v != target] + [v for v in vpns if v == target])
+
     def _read(self, vpns: list[int], end_ns: int) -> Process:
         yield Wait(until_ns=end_ns, signals=(self.device.loaded,))
+        self._complete(vpns)
+
+    def _complete(self, vpns: list[int]) -> None:
         for vpn in vpns:
             page = self.pages[vpn]
             if page.folio is not None and page.folio.lock is Lock.READ:

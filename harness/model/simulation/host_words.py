@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from harness.contract.words import HostWord, Thread
+from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.simulation import lifecycle as life
 from harness.model.simulation.engine import MS, Latch, Process, Wait
+from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.situation import HostDo, ModelWord
 from harness.model.simulation.vcpu_thread import Vcpu
@@ -61,10 +63,11 @@ class HostSide:
         """What the agent does (harness/agent/guest/actions.py)."""
         device = self.memory.device
         match do:
-            case HostWord.FREEZE:
-                self._load_table(_FROZEN_NS)
-            case HostWord.THAW:
-                self._load_table(device.normal_ns)
+            case HostWord.FREEZE | HostWord.THAW:
+                self._freeze(do is HostWord.FREEZE)
+            case HostWord.RELEASE:
+                self._gate().let_go()
+                self.world.engine.fire(device.loaded)
             case HostWord.DELAY:
                 device.normal_ns = arg * MS
                 self._load_table(arg * MS)
@@ -134,6 +137,19 @@ class HostSide:
         for vcpu in self.vcpus:
             vcpu.kvm.stopped = False
             self.world.engine.fire(vcpu.kvm.wake)
+
+    def _freeze(self, frozen: bool) -> None:
+        """Hold every read, or go on as before."""
+        if self.memory.gate is None:
+            self._load_table(_FROZEN_NS if frozen else self.memory.device.normal_ns)
+        else:
+            self.memory.gate.frozen = frozen
+            self.world.engine.fire(self.memory.device.loaded)
+
+    def _gate(self) -> GatedReads:
+        if self.memory.gate is None:
+            raise ModelError("release is for a gated device")
+        return self.memory.gate
 
     def _load_table(self, delay_ns: int) -> None:
         """A new dm-delay table: what is held goes out at once, later reads take ``delay_ns``."""

@@ -270,8 +270,14 @@ class KvmVcpu:
     ) -> Generator[Wait, None, None]:
         """kvm_clear_async_pf_completion_queue in this thread: sleeps until the running workers have finished."""
         running = d.begin_clear(self.state)
+        slept = False
         while any(w.state is WorkState.RUNNING for w in running):
+            if not slept:
+                self.world.emit(Event(Kind.OUT, self.index, value=ord("D")))  # flush_work: wait_for_completion
+            slept = True
             yield Wait(signals=(self.flushed,))
+        if slept:
+            self.world.emit(Event(Kind.IN, self.index))
         d.end_clear(self.state, vm_destroyed=destroyed)
         if not by_msr:
             self.world.emit(Event(Kind.CLEAR, self.index, flag=by_paging))

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from harness.contract.words import HostWord
+from harness.contract.gate import Rule
+from harness.contract.words import HostWord, Release
 from harness.model.delivery import PvFeatures
 from harness.model.events import Event
 from harness.model.kernels import KernelModel
@@ -121,7 +122,8 @@ class RamFile:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The device under the pages.  ``synchronous``: SWP_SYNCHRONOUS_IO (zram): a read ends inside its submission."""
+    """The device under the pages.  ``synchronous``: SWP_SYNCHRONOUS_IO (zram): a read ends inside its submission.
+    ``rule``: a gated device, whose reads end by it (release "after": by ``delay_ns``, as without)."""
 
     delay_ns: int = 200_000_000
     synchronous: bool = False
@@ -129,6 +131,12 @@ class Device:
     page_cluster: int = 3
     vma_readahead: bool = True  # no rotational swap device is active (nr_rotate_swap == 0)
     ra_pages: int = 32  # file: bdi read-ahead, in pages
+    rule: Rule | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Reads end by what happens, not by the clock."""
+        return self.rule is not None and self.rule.word not in (Release.AFTER, Release.OPEN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def of_today(files: Files) -> Files:
     """The capture as the agent would write it today."""
     raw = {name: json.loads(data) for name, data in files.items() if name.endswith(".json")}
     old = raw["facts.json"]
-    host = {f.name: old[f.name] for f in fields(HostFacts)}
+    host = {f.name: old[f.name] for f in fields(HostFacts) if f.default is MISSING}
     run = {f.name: {**old, **old["settings"]}.get(f.name) for f in fields(RunFacts)}
     records: dict[str, object] = {
         "end.json": replace(format_1.run_end(raw["end.json"]), format=2),

@@ -36,7 +36,10 @@ def test_a_minimal_file_has_the_documented_defaults() -> None:
         ("id = 3", ["expected str, got int 3 at $.id", "required key 'title' is missing"]),
         (GOOD + "colour = 1", ["unknown key 'colour' at $.steps[0]"]),
         ('id="a"\ntitle="b"\n[swap]\npage_cluster="3"', ["expected int, got str '3' at $.swap.page_cluster"]),
-        ('id="a"\ntitle="b"\n[swap]\nkind="floppy"', ["at $.swap.kind", "'floppy' is not one of none, dm-delay, zram"]),
+        (
+            'id="a"\ntitle="b"\n[swap]\nkind="floppy"',
+            ["at $.swap.kind", "'floppy' is not one of none, gated, dm-delay, zram"],
+        ),
         ('id="a"\ntitle="b"\n[swap]\nrotational=1', ["expected bool, got int 1 at $.swap.rotational"]),
         ("id = ", ["not TOML"]),
         (GOOD.replace('touch = "f"', 'touch = "g"'), ["$.steps[0].touch", "no page set 'g'", "there are: f"]),

@@ -77,7 +77,7 @@ def agent(backing: str, folder: str) -> None:
     if backing == "swap":
         reclaim(group.pool, SIZE)
         wait_until(lambda: swap_cached_pages() == 0 or not reclaim(group.pool, SIZE), 20, "an empty swap cache")
-    gate.arm(rule="step", order="given", tids=[], pages={}, errors=[], after_s=0, trace="/dev/null")
+    gate.arm(rule="step", order="given", tids=[], pages={}, errors=[], after_s=0, ram_hva=-1, trace="/dev/null")
     gate.ask("freeze")
     process.stdin.write("go\n")
     process.stdin.flush()
@@ -99,11 +99,9 @@ def main(backing: str, harm: str, folder: str) -> None:
             os.kill(told["server"], signal.SIGKILL)
         case "agent-killed":
             process.kill()
-            process.wait()
         case "both-killed":
             os.kill(told["server"], signal.SIGKILL)
             process.kill()
-            process.wait()
         case "both-stopped":
             os.kill(told["server"], signal.SIGSTOP)
             os.kill(process.pid, signal.SIGSTOP)
@@ -118,7 +116,7 @@ def main(backing: str, harm: str, folder: str) -> None:
     print(json.dumps({
         "seconds": round(seconds, 3), "slept": slept, "problems": problems, "left": pending(f"{folder}/journal"),
         "reader": state(told["reader"]), "server": state(told["server"]), "owner": nbd.owner(told["index"]),
-        "swaps": swap.others_in_use(), "mounted": f"{folder}/mnt" in read_text("/proc/mounts"),
+        "swaps": read_text("/proc/swaps").splitlines()[1:], "mounted": f"{folder}/mnt" in read_text("/proc/mounts"),
     }))  # fmt: skip
 
 

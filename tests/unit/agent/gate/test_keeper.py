@@ -9,20 +9,29 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.agent.gate.keeper import LATE_SECONDS, Keeper, Order, Orders
+from harness.agent.gate.keeper import LATE_SECONDS, Keeper, Orders
 from harness.agent.gate.watch import Sight, What
-from harness.contract.gate import Why, parse_rule
+from harness.contract.gate import parse_rule
+from harness.contract.words import ReadEnd, ReadOrder
 
 V, W = 812, 40
 PAGE = 4096
+RAM = 0x7F0000000000
 
 
-def armed(rule: str = "np", order: Order = Order.GIVEN, errors: frozenset[int] = frozenset()) -> Keeper:
+def armed(rule: str = "np", order: ReadOrder = ReadOrder.TARGET_LAST, errors: frozenset[int] = frozenset()) -> Keeper:
     """One vCPU; page 100 + n of the guest at sector 8 * n."""
     keeper = Keeper()
     pages = {8 * n: 100 + n for n in range(1, 20)}
-    keeper.arm(Orders(parse_rule(rule), order, (V,), pages, errors))
+    keeper.arm(Orders(parse_rule(rule), order, (V,), pages, errors, ram_hva=RAM))
     return keeper
+
+
+def announce(keeper: Keeper, page: int, tid: int = W) -> None:
+    """KVM announces the fault; its worker asks for the page and falls asleep."""
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=page))
+    keeper.see(Sight(What.WORK, tid, 1.0, address=RAM + page * PAGE + 8))
+    keeper.see(Sight(What.OUT, tid, 1.0))
 
 
 def read(keeper: Keeper, *numbers: int, tid: int = V, at: float = 1.0) -> None:
@@ -49,29 +58,61 @@ def test_read_ahead_ends_with_its_target() -> None:
     keeper.see(Sight(What.FAULT, V, 0.9, page=102))
     read(keeper, 1, 2, 3)
     assert handles(keeper) == []
-    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=102))
-    assert handles(keeper) == [1, 2, 3]
-    assert {e.why for e in keeper.log} == {Why.ANNOUNCED}
+    announce(keeper, 102)
+    assert handles(keeper) == [1, 3, 2]  # its target last
+    assert {e.why for e in keeper.log} == {ReadEnd.ANNOUNCED}
 
 
-def test_a_request_that_comes_after_its_target_was_answered() -> None:
+def test_nothing_ends_before_all_that_was_queued_with_it_has_come() -> None:
     keeper = armed()
     keeper.see(Sight(What.FAULT, V, 0.9, page=101))
     for n in (1, 2):
         keeper.see(Sight(What.READ, V, 1.0, sector=8 * n))
-    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    announce(keeper, 101)
     keeper.request(1, PAGE, PAGE, 1.0)
+    assert handles(keeper) == []
+    keeper.request(2, 2 * PAGE, PAGE, 1.2)
+    assert handles(keeper) == [2, 1]
+
+
+def test_what_was_queued_later_ends_with_it() -> None:
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    announce(keeper, 101)
+    read(keeper, 1, tid=W)
     assert handles(keeper) == [1]
     keeper.see(Sight(What.READY, V, 1.1, page=101))
-    keeper.request(2, 2 * PAGE, PAGE, 1.2)
+    read(keeper, 2, tid=W)
     assert handles(keeper) == [2]
+
+
+def test_a_worker_that_has_not_looked_yet() -> None:
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1)
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    keeper.see(Sight(What.OUT, W, 1.0))  # for a reason of its own
+    assert handles(keeper) == []
+    keeper.see(Sight(What.WORK, W, 1.0, address=RAM + 101 * PAGE))
+    assert handles(keeper) == []
+    keeper.see(Sight(What.OUT, W, 1.0))
+    assert handles(keeper) == [1]
+
+
+def test_without_probes_announced_is_enough() -> None:
+    keeper = armed()
+    keeper.arm(replace(keeper.orders, ram_hva=-1))
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1)
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    assert handles(keeper) == [1]
 
 
 def test_the_read_of_the_next_fault_stays() -> None:
     keeper = armed()
     keeper.see(Sight(What.FAULT, V, 0.9, page=101))
     read(keeper, 1)
-    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    announce(keeper, 101)
     keeper.see(Sight(What.FAULT, V, 1.0, page=105))
     read(keeper, 5)
     assert handles(keeper) == [1]
@@ -80,9 +121,9 @@ def test_the_read_of_the_next_fault_stays() -> None:
 def test_a_worker_reads_for_a_fault_that_was_announced() -> None:
     keeper = armed()
     keeper.see(Sight(What.FAULT, V, 0.9, page=101))
-    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    announce(keeper, 101)
     read(keeper, 1, 2, tid=W)
-    assert handles(keeper) == [1, 2]
+    assert handles(keeper) == [2, 1]
     keeper.see(Sight(What.COMPLETED, W, 1.1))
     read(keeper, 3, tid=W)
     assert handles(keeper) == []
@@ -97,11 +138,22 @@ def test_pages_whose_place_on_the_device_is_not_known() -> None:
     keeper.see(Sight(What.OUT, V, 1.0))
     assert handles(keeper) == [30]
     keeper.see(Sight(What.FAULT, V, 1.0, page=9))
-    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=9))
+    announce(keeper, 9)
     keeper.see(Sight(What.READ, W, 1.0, sector=8 * 31, worker=True))
     keeper.request(31, 31 * PAGE, PAGE, 1.0)
     assert handles(keeper) == [31]
-    assert [e.why for e in keeper.log] == [Why.ASLEEP, Why.ANNOUNCED]
+    assert [e.why for e in keeper.log] == [ReadEnd.ASLEEP, ReadEnd.ANNOUNCED]
+
+
+def test_asleep_on_a_worker_that_waits_for_the_read() -> None:
+    """flush_work when EN is cleared: the vCPU thread sleeps, and its fault was announced long ago."""
+    keeper = armed("asleep")
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1)
+    announce(keeper, 101)
+    assert handles(keeper) == []
+    keeper.see(Sight(What.OUT, V, 1.0))
+    assert handles(keeper) == [1]
 
 
 def test_asleep_and_a_switch_that_comes_out_of_order() -> None:
@@ -113,18 +165,18 @@ def test_asleep_and_a_switch_that_comes_out_of_order() -> None:
     assert handles(keeper) == []
     keeper.see(Sight(What.OUT, V, 1.3))
     assert handles(keeper) == [1]
-    assert keeper.log[0].why is Why.ASLEEP
+    assert keeper.log[0].why is ReadEnd.ASLEEP
 
 
 def test_words() -> None:
     keeper = armed("step")
     keeper.see(Sight(What.FAULT, V, 0.9, page=101))
     read(keeper, 1)
-    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    announce(keeper, 101)
     assert handles(keeper, 1000.0) == []
-    keeper.step()
+    keeper.let_go()
     assert handles(keeper) == [1]
-    read(keeper, 2)
+    read(keeper, 2, tid=W)
     assert handles(keeper) == []
     keeper.open()
     assert handles(keeper) == [2]
@@ -135,10 +187,10 @@ def test_frozen_holds_what_the_rule_would_let_go() -> None:
     keeper.freeze(True)
     keeper.see(Sight(What.FAULT, V, 0.9, page=101))
     read(keeper, 1, 30)
-    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    announce(keeper, 101)
     assert handles(keeper, 100.0) == []
     keeper.freeze(False)
-    assert handles(keeper) == [1, 30]
+    assert sorted(handles(keeper)) == [1, 30]
 
 
 def test_after_its_time() -> None:
@@ -147,7 +199,7 @@ def test_after_its_time() -> None:
     read(keeper, 1, at=1.0)
     assert handles(keeper, 1.2) == []
     assert handles(keeper, 1.31) == [1]
-    assert keeper.log[0].why is Why.AFTER
+    assert keeper.log[0].why is ReadEnd.AFTER
 
 
 def test_the_last_resort_is_told() -> None:
@@ -155,14 +207,14 @@ def test_the_last_resort_is_told() -> None:
     read(keeper, 1, at=1.0)
     assert handles(keeper, 0.9 + LATE_SECONDS) == []
     assert handles(keeper, 1.0 + LATE_SECONDS) == [1]
-    assert [e.why for e in keeper.log] == [Why.LATE]
+    assert [e.why for e in keeper.log] == [ReadEnd.LATE]
 
 
 def test_errors_and_reverse_order() -> None:
-    keeper = armed(order=Order.REVERSE, errors=frozenset({102}))
+    keeper = armed(order=ReadOrder.REVERSE, errors=frozenset({102}))
     keeper.see(Sight(What.FAULT, V, 0.9, page=101))
     read(keeper, 1, 2, 3)
-    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    announce(keeper, 101)
     answers = keeper.answers(1.1)
     assert [(a.handle, a.error) for a in answers] == [(3, 0), (2, errno.EIO), (1, 0)]
     assert [e.error for e in keeper.log] == [0, errno.EIO, 0]
@@ -176,7 +228,7 @@ def test_every_read_is_answered_once_and_logged(numbers: list[tuple[int, bool]])
         keeper.see(Sight(What.FAULT, V, 1.0, page=100 + n))
         read(keeper, n)
         if announced:
-            keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=100 + n))
+            announce(keeper, 100 + n)
         answered += handles(keeper)
     assert answered == [n for n, announced in numbers if announced]
     answered += handles(keeper, 1.0 + LATE_SECONDS)

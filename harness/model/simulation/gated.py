@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The gated device in the simulation: reads that are held, and the release rule told what happens in the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.contract.gate import Rule, Seen
+from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
+from harness.model.simulation.world import World
+
+
+@dataclass(slots=True, eq=False)
+class HeldRead:
+    """A read that has not ended: the guest frame numbers that it brings."""
+
+    pages: frozenset[int]
+
+
+@dataclass(slots=True)
+class GatedReads:
+    """The rule sees the run's own events, as the agent's server sees the kernel's (harness/agent/gate/keeper.py)."""
+
+    world: World
+    rule: Rule
+    held: list[HeldRead] = field(default_factory=list)
+    frozen: bool = False
+    _seen: Seen = field(init=False)
+    _next: int = 0  # of world.events
+
+    def __post_init__(self) -> None:
+        self._seen = Seen(self.rule, self.world.situation.vcpus)
+
+    def let_go(self) -> None:
+        """The host word "release"."""
+        self._seen.let_go()
+
+    def worker_sleeps(self, page: int) -> None:
+        """The worker of an announced fault waits for its page; pages and workers are one and the same here."""
+        self._seen.work(page, page)
+        self._seen.work_sleeps(page)
+        self.world.engine.fire(self.world.changed)
+
+    def ends(self, read: HeldRead) -> bool:
+        """Whether the read may end now."""
+        self._look()
+        if self.frozen:
+            return False
+        due = self._seen.due([r.pages for r in self.held])
+        return any(self.held[position] is read for position, _ in due)
+
+    def _look(self) -> None:
+        for event in self.world.events[self._next :]:
+            self._tell(event)
+        self._next = len(self.world.events)
+
+    def _tell(self, event: Event) -> None:
+        seen, vcpu, page = self._seen, event.vcpu, event.gpa >> 12
+        match event.kind:
+            case Kind.PF:
+                seen.fault(vcpu, page)
+            case Kind.NP:
+                seen.announced(vcpu, page)
+            case Kind.REP:
+                seen.repeated(vcpu)
+            case Kind.RDY if event.token != WAKE_ALL_TOKEN:
+                seen.ready(vcpu, page)
+            case Kind.DONE:
+                seen.work_done(page)
+            case Kind.OUT if event.value == ord("D"):
+                seen.sleeps(vcpu)
+            case Kind.IN:
+                seen.wakes(vcpu)
+            case _:
+                pass
