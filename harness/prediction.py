@@ -110,6 +110,7 @@ def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[
             synchronous=plan.swap.kind is p.SwapKind.ZRAM,
             zero=page.start is p.PageStart.ZERO_SWAPPED,
             zswap=page.start is not p.PageStart.ZERO_SWAPPED and _zswap(plan),
+            read_fails=page.name in plan.swap.error,
         )
     pte, folio = _resident(vma.backing, page.start)
     content = 0 if page.start in _NO_DATA else page_word(page.gpa, plan.nonce)

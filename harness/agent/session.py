@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.agent.capture_folder import Capture
 from harness.agent.gate.watch import WORKER_FAULT, filters
@@ -24,7 +24,9 @@ from harness.agent.host.undo import Journal
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import Facts, HostFacts, RunFacts
-from harness.contract.plan import GuestKind, Plan, SwapKind
+from harness.contract.gate import Rule, rule_of
+from harness.contract.plan import GuestKind, Plan, SwapKind, to_json
+from harness.contract.words import ReadOrder
 from harness.errors import InfraFault, Unsupported
 
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
@@ -85,6 +87,7 @@ class Session:
         """Everything up to the guest's start. :raise Unsupported: this host cannot; nothing has been changed then."""
         facts = self.facts = host_facts()
         self.capture.write_json("facts.json", Facts(facts))
+        self._do_without_gate(facts)
         self._check_needs(facts)
         self._settings(facts)
         if self.plan.swap.kind is not SwapKind.NONE:
@@ -95,6 +98,16 @@ class Session:
             boots = self.plan.guest.kind is GuestKind.LINUX and self.plan.guest.workload == BOOT_WORKLOAD
             instances = self.resident or open_instances(self.journal, self.name)
             self.tracing, self.watch = instances.tracing.renew(BOOT_WITHOUT if boots else ()), instances.watch
+
+    def _do_without_gate(self, facts: HostFacts) -> None:
+        """Where there is no nbd, dm-delay performs the default rule: plan.json says then that it was used."""
+        swap = self.plan.swap
+        if swap.kind is not SwapKind.GATED or facts.nbd:
+            return
+        if rule_of(swap) != Rule() or swap.error or swap.order is not ReadOrder.TARGET_LAST:
+            raise Unsupported("the host's kernel has no nbd, and dm-delay cannot end reads as this plan says")
+        self.plan = replace(self.plan, swap=replace(swap, kind=SwapKind.DELAY))
+        self.capture.write_text("plan.json", to_json(self.plan))
 
     def _check_needs(self, facts: HostFacts) -> None:
         guest = self.plan.guest
@@ -109,8 +122,6 @@ class Session:
             raise Unsupported(
                 f"swap is in use on the host already ({', '.join(facts.swap_in_use)}): its counters are global"
             )
-        if self.plan.swap.kind is SwapKind.GATED and not facts.nbd:
-            raise Unsupported("the host's kernel has no nbd")
         if self.plan.swap.kind is SwapKind.DELAY and not facts.dm_delay:
             raise Unsupported("the host's kernel has no dm-delay")
         if self.plan.swap.kind is SwapKind.ZRAM and not facts.zram:

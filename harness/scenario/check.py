@@ -104,6 +104,8 @@ def _gate(s: Scenario) -> Iterator[str]:
         yield '$.swap.release: with step, reads end by the host word "release", and there is none'
     if rule.word is not Release.AFTER and s.swap.delay_ms != Swap().delay_ms:
         yield "$.swap.delay_ms: reads of a gated device take no time, but for release = after"
+    if s.swap.error and s.memory.backing is Backing.FILE:
+        yield "$.swap.error: one read of a file brings many pages, and all would fail; name pages on swap"
     try:
         select(lay_out(s.pages), s.swap.error)
     except ScenarioError as exc:

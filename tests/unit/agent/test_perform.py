@@ -264,6 +264,19 @@ def test_no_disk_for_dm_delay_is_unsupported(perform: Callable[..., Run]) -> Non
     assert run.process.returncode == 0
 
 
+@pytest.mark.skipif(os.path.exists("/sys/block/nbd0"), reason="this machine has nbd")
+def test_without_nbd_the_default_rule_is_performed_by_dm_delay(perform: Callable[..., Run]) -> None:
+    run = perform(replace(make_plan(), swap=p.Swap(kind=p.SwapKind.GATED)))
+    assert "dm-delay" in run.end()["reason"]  # and there is no disk for it
+    assert json.loads((run.out / "plan.json").read_text())["swap"]["kind"] == "dm-delay"
+
+
+@pytest.mark.skipif(os.path.exists("/sys/block/nbd0"), reason="this machine has nbd")
+def test_without_nbd_other_rules_are_unsupported(perform: Callable[..., Run]) -> None:
+    end = perform(replace(make_plan(), swap=p.Swap(kind=p.SwapKind.GATED, release="step"))).end()
+    assert end["status"] == "unsupported" and "nbd" in end["reason"]
+
+
 def test_missing_module_parameter_is_unsupported(perform: Callable[..., Run]) -> None:
     run = perform(replace(make_plan(), kernel_params=(("kvm.no_such_parameter", "1"),)))
     end = run.end()
