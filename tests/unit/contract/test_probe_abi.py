@@ -16,7 +16,8 @@ from harness.contract.words import Op
 
 ROOT = Path(__file__).resolve().parents[3]
 LAYOUT = ROOT / "guest-images/probe/layout.h"
-FORMATS = (ROOT / "docs/formats.md").read_text()
+PROSE = (ROOT / "docs/formats/probe.md").read_text()
+SECTIONS = dict(re.findall(r"^## (\d)\. .*?\n(.*?)(?=^## |\Z)", PROSE, re.MULTILINE | re.DOTALL))
 
 
 def test_layout_h_is_what_the_module_prints() -> None:
@@ -48,13 +49,19 @@ def test_members_do_not_overlap() -> None:
 
 
 def test_the_control_page_is_as_the_prose_says() -> None:
-    rows = re.findall(r"^\| (\d+)(?: \+ 4·v)? \| (u\d+) \|", FORMATS, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+)(?: \+ 4·v)? \| (u\d+) \|", SECTIONS["2"], re.MULTILINE)
     harness_reads = [m for m in abi.CONTROL_PAGE.members if m.offset < 512]
     assert [(int(offset), kind) for offset, kind in rows] == [(m.offset, m.kind) for m in harness_reads]
 
 
+def test_the_items_file_is_as_the_prose_says() -> None:
+    rows = re.findall(r"^\| (\d+) \| (u\d+) \|", SECTIONS["3"], re.MULTILINE)
+    members = [*abi.ITEMS_HEADER.members, *abi.ITEM.members]
+    assert [(int(offset), kind) for offset, kind in rows] == [(m.offset, m.kind) for m in members]
+
+
 def test_the_record_kinds_are_as_the_prose_says() -> None:
-    rows = re.findall(r"^\| (\d+) \| ([A-Z0-9]+) \|", FORMATS, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| ([A-Z0-9]+) \|", SECTIONS["4"], re.MULTILINE)
     assert {name: int(number) for number, name in rows} == {r.name: r.value for r in abi.Record}
 
 
