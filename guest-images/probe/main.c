@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* From the entry to READY, and from the end of the programs to the end mark (docs/formats.md section 3). */
+/* From the entry to READY, and from the end of the programs to the end mark (docs/formats/probe.md section 2). */
 #include "machine.h"
 #include "functions.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* The items file and the guest's own memory (docs/formats.md sections 2 and 4). */
+/* The items file and the guest's own memory (docs/formats/probe.md sections 1 and 3). */
 #include "machine.h"
 #include "functions.h"
 

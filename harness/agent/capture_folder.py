@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The capture folder (docs/formats.md section 7) and the stream of progress."""
+"""The capture folder (docs/formats/capture.md) and the stream of progress."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the agent writes into a capture folder and the evidence reads from it, as dataclasses.
 
-docs/formats.md section 7 says which file holds which, and harness/contract/structure.py how a dataclass is JSON.
+docs/formats/capture.md says which file holds which, and harness/contract/structure.py how a dataclass is JSON.
 ``FORMAT`` counts changes of what is written; ``end.json`` carries it.  Format 1, which did not carry one, is read by
 harness/evidence/format_1.py.
 """

@@ -3,7 +3,7 @@
 
 The agent performs it on the host, the model predicts from it, the judge holds the evidence against it.
 Standard library only, because the agent is shipped with it.  Units are in the field names; addresses are
-guest physical addresses (GPA) in bytes; pages are 4096 bytes.  docs/formats.md is the prose of this file.
+guest physical addresses (GPA) in bytes; pages are 4096 bytes.  docs/formats/plan.md is the prose of this file.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """The probe guest's ABI: addresses, structures and numbers that the guest and the harness have in common.
 
 Written once, here: guest-images/probe/layout.h is printed by ``python -m harness.contract.probe_abi`` (``make
-layout``), and a test compares them.  docs/formats.md sections 2 to 5 say in prose what the fields mean.  All integers
+layout``), and a test compares them.  docs/formats/probe.md says in prose what the fields mean.  All integers
 are little-endian.
 """
 
@@ -210,7 +210,7 @@ RECORD_CODEC = whole(RECORD)
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The control page (docs/formats.md section 3); ``counts`` are log records of each vCPU."""
+    """The control page (docs/formats/probe.md section 2); ``counts`` are log records of each vCPU."""
 
     magic: int
     nonce: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The items file: the probe guest's program, from a plan and back (docs/formats.md section 4)."""
+"""The items file: the probe guest's program, from a plan and back (docs/formats/probe.md section 3)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A capture folder, as a mapping of names to bytes -> Evidence: everything decoded and checked for damage.
 
-docs/formats.md section 7 lists the files.  What is missing or contradicts itself is CaptureDamaged: a capture that
+docs/formats/capture.md lists the files.  What is missing or contradicts itself is CaptureDamaged: a capture that
 cannot be trusted proves nothing, neither pass nor fail.
 """
 

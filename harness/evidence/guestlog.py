@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""guest/log.bin -> the probe guest's control page and records (docs/formats.md sections 3 and 5)."""
+"""guest/log.bin -> the probe guest's control page and records (docs/formats/probe.md sections 2 and 4)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.errors import CaptureDamaged
 
 @dataclass(frozen=True, slots=True)
 class GuestRecord:
-    """One record; ``item`` is -1 where the record belongs to none; a and b as docs/formats.md says."""
+    """One record; ``item`` is -1 where the record belongs to none; a and b as docs/formats/probe.md section 4 says."""
 
     kind: Record
     tsc: int

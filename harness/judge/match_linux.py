@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A Linux guest's own report against what its kernel must have done (docs/formats.md: guest/result.txt)."""
+"""A Linux guest's own report against what its kernel must have done (docs/formats/capture.md: guest/result.txt)."""
 
 from __future__ import annotations
 

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 
+from harness.contract import capture
 from harness.evidence import counter_deltas
 from harness.model.events import Kind
 from harness.model.kernel_changes import CHANGES
@@ -62,3 +64,24 @@ def test_the_history_of_kernels_is_told_as_it_is_known() -> None:
 
 def dotted(release: tuple[int, ...]) -> str:
     return ".".join(str(n) for n in release)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        capture.RunEnd,
+        capture.HostFacts,
+        capture.RunFacts,
+        capture.PageProof,
+        capture.OutsidePage,
+        capture.Precondition,
+        capture.PageLeft,
+        capture.FinalState,
+        capture.ThreadFaults,
+        capture.CounterSnapshot,
+    ],
+)
+def test_each_key_of_the_capture_is_told(record: type) -> None:
+    page = (ROOT / "docs/formats/capture.md").read_text()
+    untold = [f.name for f in dataclasses.fields(record) if not re.search(rf"[`\"]{f.name}[`\"]", page)]
+    assert not untold

@@ -33,7 +33,7 @@ def writeback_pages() -> int:
 
 
 def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -> CounterSnapshot:
-    """The counters of docs/formats.md section 7."""
+    """The counters of docs/formats/capture.md."""
     refresh()
     return CounterSnapshot(
         vmstat=key_values(read_text("/proc/vmstat")),

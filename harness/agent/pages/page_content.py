@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the agent writes into a pool page before the run (docs/formats.md section 6)."""
+"""What the agent writes into a pool page before the run (docs/formats/probe.md section 6)."""
 
 from __future__ import annotations
 

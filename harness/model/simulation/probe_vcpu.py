@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The probe guest's scheduler on one vCPU (docs/formats.md section 5): which item runs next."""
+"""The probe guest's scheduler on one vCPU (docs/formats/probe.md section 5): which item runs next."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _ZERO = Count(0, 0)
 
 
 class StepKind(StrEnum):
-    """One step of the probe guest's program (docs/formats.md section 4 has the same words)."""
+    """One step of the probe guest's program (docs/formats/probe.md section 3 has the same words)."""
 
     TOUCH = "touch"
     WRMSR = "wrmsr"

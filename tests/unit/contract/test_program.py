@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The items file against a decoder written from docs/formats.md section 4 alone, and against its own inverse."""
+"""The items file against a decoder written from docs/formats/probe.md section 3 alone, and against its own inverse."""
 
 from __future__ import annotations
 

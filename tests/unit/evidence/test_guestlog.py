@@ -11,7 +11,7 @@ from harness.contract.probe_abi import Record
 from harness.errors import CaptureDamaged
 from harness.evidence.guestlog import GuestRecord, decode
 
-MAGIC, END_XOR = 0x3150424F52504641, 0xA5A5A5A5A5A5A5A5  # docs/formats.md section 3
+MAGIC, END_XOR = 0x3150424F52504641, 0xA5A5A5A5A5A5A5A5  # docs/formats/probe.md section 2
 NONCE = 0x1234_5678_9ABC_DEF0
 u64 = st.integers(0, 2**64 - 1)
 entries = st.builds(GuestRecord, st.sampled_from(Record), u64, st.just(0), st.integers(-1, 1000), u64, u64)

@@ -30,7 +30,7 @@ MACHINES = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An item of the program; the encoder of this test, written from docs/formats.md section 4."""
+    """An item of the program; the encoder of this test, written from docs/formats/probe.md section 3."""
 
     op: int
     vcpu: int = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The probe guest's scheduling rules of docs/formats.md section 5."""
+"""The probe guest's scheduling rules of docs/formats/probe.md section 5."""
 
 from __future__ import annotations
 
