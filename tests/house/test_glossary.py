@@ -79,6 +79,8 @@ def dotted(release: tuple[int, ...]) -> str:
         capture.FinalState,
         capture.ThreadFaults,
         capture.CounterSnapshot,
+        capture.GateRead,
+        capture.GateLog,
     ],
 )
 def test_each_key_of_the_capture_is_told(record: type) -> None:
