@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from harness.model.delivery import ASYNC_PF_PER_VCPU, EN_SEND_ALWAYS, kvm_pv_async_pf_enabled
-from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import LOWEST_VECTOR, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.page_rules import Pages
@@ -368,6 +368,7 @@ class SeenVcpu:
                 self.say("D42", event, f"vector {event.value:#x} used, int_vec is {self.int_vec or 0:#x}", last.event)
             last.irq = event
             self.counts.acc += 1
+            self.counts.acc_lost += event.value < LOWEST_VECTOR
             if self.batch_irq is not None:
                 message = "second RDY with interrupt, and the vCPU has not entered since the first"
                 self.say("D17", last.event, message, self.batch_irq)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from harness.contract.words import Thread
 from harness.model import delivery as d
 from harness.model.delivery import ApfState, Setup, Work, WorkState
-from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
+from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.pages import PRESENT
@@ -192,7 +192,7 @@ class KvmVcpu:
 
     def deliverable(self) -> int:
         """The pending interrupt that the guest can be given now, highest vector first; 0: none."""
-        usable = [v for v in self.irr if v >= 16]  # class 0 is never above the processor priority
+        usable = [v for v in self.irr if v >= LOWEST_VECTOR]
         nested = self.state.guest_mode and self.state.l1_intercepts_interrupts  # taken by a vmexit to L1
         if not usable or not (self.state.interrupts or nested) or not self.state.lapic_sw:
             return 0

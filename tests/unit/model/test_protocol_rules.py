@@ -13,6 +13,7 @@ from harness.model.kernels import KernelModel, find_kernel
 from harness.model.outcomes import Count
 from harness.model.protocol.rules import RULES, FaultState, PageAfter
 from tests.unit.model.protocol_notation import (
+    ACKED,
     ALWAYS,
     BOTH,
     FAILED_ENABLE,
@@ -26,6 +27,8 @@ from tests.unit.model.protocol_notation import (
     run,
     token,
 )
+
+CLASS_0 = f"ENTRY EXIT WRMSR:INT=0x7 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC=0x7 ENTRY {ACKED}"
 
 
 @dataclass(frozen=True)
@@ -275,6 +278,20 @@ MORE: dict[str, Case] = {
         f"{token(1, 0)} {ready(1, 0)}",
         {"guest_readies": {0: (WAKE_ALL_TOKEN, 0x1000)}},
         {"guest_readies": {0: (WAKE_ALL_TOKEN, 0x2000)}},
+    ),
+    "D39 vector of class 0": Case(  # EN before INT: the wake-all is announced with a vector that is never taken
+        f"{token(1, 0)} EXIT WRMSR:INT=0xf3 ENTRY {ready(1, 0)}",
+        f"{token(1, 0)} EXIT WRMSR:INT=0xf3 ENTRY {ready(1, 0)}",
+        {"guest_readies": {0: (0x1000,)}, "hyp": {0: 1}},
+        {"guest_readies": {0: (WAKE_ALL_TOKEN, 0x1000)}, "hyp": {0: 1}},
+        set_up=CLASS_0,
+    ),
+    "D16 vector of class 0": Case(
+        f"{token(1, 0)} EXIT WRMSR:INT=0xf3 ENTRY {ready(1, 0)}",
+        f"{token(1, 0)} EXIT WRMSR:INT=0xf3 ENTRY {ready(1, 0)}",
+        {"hyp": {0: 1}},
+        {"hyp": {0: 2}},
+        set_up=CLASS_0,
     ),
     "D39 surplus": Case(
         f"{token(1, 0)} {ready(1, 0)}",
