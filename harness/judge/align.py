@@ -3,7 +3,9 @@
 
 The two have no common clock.  What they share is order on each vCPU, the page, and the token: the guest's log is a
 sequence of stretches in which one item ran (START or WAKE up to TOKEN or END), and each episode belongs to the next
-stretch that touches its page; an episode that injected a token ends the stretch that logged the token.
+stretch that touches its page by the same access (the W bit of the error code: a page that was only read is mapped
+read-only, so that the write after it faults by itself); an episode that injected a token ends the stretch that logged
+the token.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from harness.contract.plan import PAGE_SIZE, POOL_GPA, Op, Plan
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access, Item, Op, Plan
 from harness.contract.probe_abi import Record
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.episodes import Episode
@@ -24,6 +26,7 @@ class Stretch:
 
     item: int
     page: int  # page number, -1 for an item that touches nothing
+    write: bool = False
     token: int = 0  # the token that ended it, 0 when it ended otherwise
 
 
@@ -81,7 +84,8 @@ def _find(stretches: Sequence[Stretch], start: int, episode: Episode) -> int | N
         for i in candidates:
             if stretches[i].token == episode.token:
                 return i
-    return candidates[0] if candidates else None
+    same_access = [i for i in candidates if stretches[i].write == episode.write]
+    return next(iter(same_access or candidates), None)
 
 
 def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem], problems: list[str]) -> list[Stretch]:
@@ -96,10 +100,10 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
             if item.started:
                 problems.append(f"guest log: item {item.index} starts twice")
             item.started = True
-            found.append(Stretch(item.index, _page(planned.op, planned.gpa)))
+            found.append(_stretch(planned))
         elif entry.kind is Record.WAKE:
             item.woken += 1
-            found.append(Stretch(item.index, _page(planned.op, planned.gpa)))
+            found.append(_stretch(planned))
         elif entry.kind is Record.TOKEN:
             item.tokens.append(entry.a)
             if entry.b & 1 == 0:
@@ -117,8 +121,9 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
     return found
 
 
-def _page(op: Op, gpa: int) -> int:
-    return gpa // PAGE_SIZE if op is Op.TOUCH else -1
+def _stretch(item: Item) -> Stretch:
+    page = item.gpa // PAGE_SIZE if item.op is Op.TOUCH else -1
+    return Stretch(item.index, page, write=item.access is Access.WRITE)
 
 
 def issuer(episode: Episode, dev: int, by_worker: Iterable[int], done_ns: int) -> Reader:

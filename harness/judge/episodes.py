@@ -30,6 +30,11 @@ class Episode:
     def gpa(self) -> int:
         return self.start.gpa
 
+    @property
+    def write(self) -> bool:
+        """PFERR_WRITE_MASK of the error code (arch/x86/include/asm/kvm_host.h)."""
+        return bool(self.start.value & 2)
+
     def of(self, kind: Kind) -> list[Event]:
         return [e for e in self.events if e.kind is kind]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from harness.contract.plan import POOL_GPA, Guest, Item, Memory, Op, Plan, Swap
+from harness.contract.plan import POOL_GPA, Access, Guest, Item, Memory, Op, Plan, Swap
 from harness.contract.probe_abi import Record
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.align import Alignment, align
@@ -41,6 +41,19 @@ def test_the_same_page_twice_goes_to_the_item_whose_token_it_was() -> None:
     assert [len(i.episodes) for i in found.items] == [1, 2]
     assert all(i.started and i.ended for i in found.items)
     assert found.items[0].tokens == [0x1000] and not found.strangers
+
+
+def test_a_write_right_after_a_read_of_the_page_has_the_fault_with_the_w_bit() -> None:
+    """The read was synchronous and left the page read-only: both touches fault, and no token tells them apart."""
+    reads, writes = Item(0, Op.TOUCH, gpa=A), Item(1, Op.TOUCH, gpa=A, access=Access.WRITE)
+    both = Plan("s", "t", 1, Guest(), Memory(), Swap(), (), (reads, writes))
+    write_fault = [Event(Kind.PF, 0, gpa=A + 8, value=0x7), Event(Kind.ENTRY, 0)]
+    read_fault = [Event(Kind.PF, 0, gpa=A, value=0x4), Event(Kind.ENTRY, 0)]
+    entries = log((Record.START, 0, A), (Record.END, 0, 0), (Record.START, 1, A), (Record.END, 1, 0))
+    found = run(both, entries, read_fault, write_fault)
+    assert [[e.gpa for e in i.episodes] for i in found.items] == [[A], [A + 8]]
+    only = run(both, entries, write_fault)
+    assert [len(i.episodes) for i in only.items] == [0, 1]
 
 
 def test_a_page_that_no_running_item_touches_is_a_stranger_and_own_pages_are_apart() -> None:
