@@ -10,6 +10,7 @@ from harness.contract.capture import Precondition
 from harness.contract.gate import rule_of
 from harness.contract.probe_abi import page_word
 from harness.errors import ModelError
+from harness.model.cpu_model import parse_cpu
 from harness.model.delivery import PvFeatures
 from harness.model.events import MSR_ASYNC_PF_EN
 from harness.model.kernels import KernelModel
@@ -31,7 +32,6 @@ _BACKINGS = {
     (p.Backing.FILE, False): Backing.FILE_PRIVATE,
 }
 _NO_DATA = (p.PageStart.UNTOUCHED, p.PageStart.ZERO_SWAPPED)
-_BARE_CPUS = ("host", "max")
 
 
 def predict(plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None) -> m.Prediction:
@@ -140,8 +140,7 @@ def _resident(backing: Backing, start: p.PageStart) -> tuple[Pte, Folio | None]:
 
 def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
     apf, guest = plan.guest.apf, plan.guest
-    named = guest.cpu.split(",")[0] not in _BARE_CPUS
-    shown = not named or "+kvm-asyncpf-int" in guest.cpu
+    cpu = parse_cpu(guest.cpu)
     top = guest.memory_mib << 20
     own = apf.en_gpa == -1
     return m.GuestStart(
@@ -154,10 +153,10 @@ def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
         ack_first=apf.ack_first,
         idle=guest.idle,
         features=PvFeatures(
-            async_pf=kernel.has_apf,
-            vmexit=not named,
-            interrupt=shown,
-            enforced="+kvm-pv-enforce-cpuid" in guest.cpu or not kernel.has_apf,
+            async_pf=kernel.has_apf and cpu.async_pf,
+            vmexit=kernel.has_apf and cpu.async_pf_vmexit,
+            interrupt=kernel.has_apf and cpu.async_pf_int,
+            enforced=cpu.enforced or not kernel.has_apf,  # without the series there is no such MSR
         ),
         lapic_in_kernel=guest.irqchip != "off",
         hlt_exits=not guest.cpu_pm,
@@ -193,8 +192,8 @@ def _actions(actions: tuple[p.HostAction, ...]) -> tuple[m.HostDo, ...]:
 
 def _linux(plan: p.Plan) -> LinuxGuest:
     guest = plan.guest
-    named = guest.cpu.split(",")[0] not in _BARE_CPUS
-    offered = (not named or "+kvm-asyncpf-int" in guest.cpu) and "-kvm-asyncpf-int" not in guest.cpu
+    cpu = parse_cpu(guest.cpu)
+    offered = cpu.async_pf_int and (cpu.async_pf or not cpu.enforced)
     return LinuxGuest(
         vcpus=guest.vcpus,
         enables=offered and "no-kvmapf" not in guest.cmdline.split() and guest.irqchip != "off",

@@ -29,6 +29,7 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         "INJ": counts.inj,
         "ACC": counts.acc,
         "ACK": counts.ack,
+        "GP": sum(1 for e in evidence.events if e.kind is Kind.INJ_OTHER and not e.flag and "#GP" in e.text),
     }
     dev = evidence.facts.swap_dev if evidence.facts else 0
     if dev:

@@ -43,7 +43,7 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
 
 def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     vectors = _vectors(view.plan)
-    gps = sum(1 for item in prediction.items if item.gp)
+    gps = prediction.totals.get("GP", Count.exactly(0)).high
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
     interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan))
     inside = {

@@ -315,6 +315,11 @@ def write_msr(v: ApfState, msr: int, value: int, *, area_ok: bool = True) -> Msr
     raise ModelError(f"MSR {msr:#x} is not one of the async page fault MSRs")
 
 
+def can_read_msr(v: ApfState, msr: int) -> bool:
+    """x86.c:kvm_get_msr_common: one of the three that is not offered is no MSR; reading it is a #GP."""
+    return v.features.has_async_pf() if msr == MSR_ASYNC_PF_EN else v.features.has_interrupt()
+
+
 def kvm_pv_enable_async_pf(v: ApfState, value: int, *, area_ok: bool) -> MsrWrite:
     """x86.c:kvm_pv_enable_async_pf (behaviour.md B.2)."""
     if not v.features.has_async_pf():

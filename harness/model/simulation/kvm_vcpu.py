@@ -293,6 +293,7 @@ class KvmVcpu:
             yield from self.check_completion()
         # kvm_emulate_wrmsr traces the write when it is done: after RDYs of an ACK, after the wait of a clear.
         self.world.emit(Event(Kind.WRMSR, self.index, value=msr, data=value, flag=result.gp))
+        self.world.count("GP", int(result.gp))
         if msr == MSR_ASYNC_PF_EN and not result.gp:
             self.spins = 0
         return not result.gp

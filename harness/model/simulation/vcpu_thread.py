@@ -126,11 +126,11 @@ class Vcpu:
         if vector in self.ready_vectors:
             self.probe.ready(s.token)
             if start.ack and start.ack_first:
-                yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1)
+                yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1, reads_back=False)
             if start.zero_token:
                 s.token = 0
             if start.ack and not start.ack_first:
-                yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1)
+                yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1, reads_back=False)
         elif vector == VEC_TIMER and start.timer_never_returns and not self.in_timer:
             self.in_timer = True
             while True:
@@ -281,9 +281,16 @@ class Vcpu:
         self.host_end = None
         self._mode(cpl=0, interrupts=False)
 
-    def _wrmsr(self, msr: int, value: int, *, area_ok: bool = True) -> Generator[Wait, None, bool]:
-        """ops.c:write_msr; a guest that disables EN wakes its own waiting items, as Linux does."""
+    def _wrmsr(
+        self, msr: int, value: int, *, area_ok: bool = True, reads_back: bool = True
+    ) -> Generator[Wait, None, bool]:
+        """ops.c:write_msr; a guest that disables EN wakes its own waiting items, as Linux does.
+
+        ``reads_back``: the program's writes are read back; those of the ready interrupt's handler are not.
+        """
         good = yield from self.kvm.write_msr(msr, value, area_ok=area_ok)
+        if reads_back and not d.can_read_msr(self.kvm.state, msr):
+            self.kvm.world.count("GP")
         if msr == MSR_ASYNC_PF_INT and good and value & 0xFF >= 32:
             self.ready_vectors.add(value & 0xFF)
         if msr == MSR_ASYNC_PF_EN and good and not d.kvm_pv_async_pf_enabled(value):

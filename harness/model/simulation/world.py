@@ -26,14 +26,15 @@ TOTAL_OF_KIND = {
 TOTALS = (
     "PF", "TRY", "NP", "NPt", "NPh", "REP", "FAIL", "DONE", "RDY", "RDY_ALL", "INJ", "ACC", "ACK", "PF_GUEST",
     "MAJ_V", "MIN_V", "MAJ_W", "MIN_W", "PGMAJ", "PSWPIN", "RA", "RAH", "SWPIN_ZERO", "BIO_V", "BIO_W", "BIO_OTHER",
-    "READ_V", "READ_W", "READ_OTHER", "FAST", "MINOR", "SYNC", "BLOCK", "MAJ_OTHER", "RECLAIM_V", "RECLAIM_W",
+    "READ_V", "READ_W", "READ_OTHER", "FAST", "MINOR", "SYNC", "BLOCK", "MAJ_OTHER", "RECLAIM_V", "RECLAIM_W", "GP",
 )  # fmt: skip
 """Every key of Prediction.totals but PGMAJ_HOST, PGMAJ as /proc/vmstat shows it: of the whole host.
 
 READ_*: pages read from the device by vCPU threads (V), kworkers (W) and others; BIO_*: their bios.  ACC: interrupts of
 the ready vector, those of wake-alls (RDY_ALL) included; RDY: without these.  FAST, MINOR, SYNC, BLOCK: page faults by
 what became of them in V.  MAJ_OTHER: of threads of the VMM that are no vCPU.  RECLAIM_*: charges of one page that found
-memory.max reached, so that this thread reclaimed (each one at least one mm_vmscan_memcg_reclaim_begin).
+memory.max reached, so that this thread reclaimed (each one at least one mm_vmscan_memcg_reclaim_begin).  GP: general
+protection faults that the guest is given for its MSR accesses.
 """
 
 
