@@ -26,7 +26,7 @@ from harness.contract.plan import GuestKind, Plan, from_json
 from harness.contract.structure import need_object, parse, structure
 from harness.contract.words import EndStatus, SwapKind
 from harness.errors import CaptureDamaged, UsageError
-from harness.evidence import counter_deltas, format_1, ftrace, guestlog, linux_result, trace_events
+from harness.evidence import counter_deltas, format_1, ftrace, guestlog, linux_result, resets, trace_events
 from harness.model.events import Event
 
 T = TypeVar("T")
@@ -121,6 +121,8 @@ def decode(files: Files) -> Evidence:
                 " the trace was cut or edited"
             )
         decoded = tuple(trace_events.decode(trace.lines, facts.vcpu_tids))
+        happened = resets.parse_resets(files.get("qmp.jsonl", b"").decode(errors="replace"))
+        decoded = resets.add_clears(decoded, happened, len(facts.vcpu_tids))
     moved: Mapping[str, int] = {}
     growth: int | None = None
     if complete and facts is not None:

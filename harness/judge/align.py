@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access, Item, Op, Plan
 from harness.contract.probe_abi import Record
 from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.evidence.resets import Boot
 from harness.judge.episodes import Episode
 from harness.judge.verdict_types import Reader
+from harness.model.events import Event
 
 
 @dataclass(slots=True)
@@ -54,17 +56,28 @@ class Alignment:
     problems: tuple[str, ...]
 
 
-def align(plan: Plan, log: GuestLog, episodes: Iterable[Episode]) -> Alignment:
-    """Give each episode to its item.  Problems are contradictions inside the guest's log."""
+def in_boot(boots: Sequence[Boot], event: Event) -> bool:
+    """Whether the vCPU of the event ran firmware or start-up code after a reset."""
+    return any(b.vcpu == event.vcpu and b.start_ns <= event.t_ns <= b.end_ns for b in boots)
+
+
+def align(plan: Plan, log: GuestLog, episodes: Iterable[Episode], boots: Sequence[Boot] = ()) -> Alignment:
+    """Give each episode to its item.  Problems are contradictions inside the guest's log.
+
+    ``boots``: while a vCPU boots after a reset it also touches memory of the guest's own above the pool's start, where
+    QEMU puts the items file again; planned pages are not among it.
+    """
     seen = tuple(SeenItem(i.index) for i in plan.items)
     problems: list[str] = []
     stretches = [_stretches(plan, log.vcpus[v], seen, problems) for v in range(plan.guest.vcpus)]
     cursor = [0] * plan.guest.vcpus
     strangers: list[Episode] = []
     own: list[Episode] = []
+    planned = {page.gpa // PAGE_SIZE for page in plan.pages}
     top = plan.guest.memory_mib << 20
     for episode in episodes:
-        if not POOL_GPA <= episode.gpa < top:
+        booting = episode.gpa // PAGE_SIZE not in planned and in_boot(boots, episode.start)
+        if booting or not POOL_GPA <= episode.gpa < top:
             own.append(episode)
             continue
         v = episode.vcpu

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from harness.contract.plan import POOL_GPA, GuestKind
 from harness.evidence.decode import Evidence
+from harness.evidence.resets import boots
+from harness.judge.align import in_boot
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts
@@ -14,7 +16,12 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
     """Counted by the protocol checker, by the devices' bios, and by the kernel's own counters."""
     top = evidence.plan.guest.memory_mib << 20
     probe = evidence.plan.guest.kind is GuestKind.PROBE
-    pool = [e for e in evidence.events if e.kind is Kind.PF and POOL_GPA <= e.gpa < top]
+    booted, planned = boots(evidence.events), {page.gpa >> 12 for page in evidence.plan.pages}
+    pool = [
+        e
+        for e in evidence.events
+        if e.kind is Kind.PF and POOL_GPA <= e.gpa < top and (e.gpa >> 12 in planned or not in_boot(booted, e))
+    ]
     found = {
         "PF": len(pool) if probe else counts.pf,
         "TRY": counts.try_,

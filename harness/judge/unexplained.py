@@ -4,6 +4,7 @@ what is left over is a finding, not noise."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from harness.contract.plan import HostAction, HostWord, Op, Plan
@@ -14,6 +15,9 @@ from harness.judge.verdict_types import Finding, thread_words
 from harness.model.events import MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.situation import Prediction
+
+_STARTS_A_CPU = re.compile(r"\((INIT|SIPI)\|")
+"""How the boot CPU starts the others after a reset (arch/x86/kvm/trace.h:kvm_deliver_mode)."""
 
 _STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
 KVM_EXIT_INTR = 10
@@ -46,6 +50,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     gps = prediction.totals.get("GP", Count.exactly(0)).high
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
     interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan))
+    reset = view.plan.guest.vcpus > 1 and any(a.do is HostWord.RESET for a in _actions(view.plan))
     inside = {
         id(e) for episode in (*view.alignment.own, *view.alignment.strangers, *_of_items(view)) for e in episode.events
     }
@@ -53,7 +58,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
         text = ""
         if e.kind in _STARTED_BY_A_FAULT and id(e) not in inside:
             text = "belongs to no fault of its thread"
-        elif e.kind is Kind.ACC and e.value not in vectors:
+        elif e.kind is Kind.ACC and e.value not in vectors and not (reset and _STARTS_A_CPU.search(e.text)):
             text = f"vector {e.value:#x} is neither async page fault nor timer"
         elif e.kind is Kind.INJ_OTHER and not e.flag:
             if "#GP" in e.text and gps > 0:

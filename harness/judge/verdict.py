@@ -12,6 +12,7 @@ from harness.contract.plan import GuestKind, Op, Plan
 from harness.contract.words import EndStatus, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
+from harness.evidence.resets import boots
 from harness.judge.align import Alignment, align
 from harness.judge.episodes import split
 from harness.judge.match import View, match_items, match_totals
@@ -154,7 +155,7 @@ def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checke
 def _view(evidence: Evidence) -> View:
     if evidence.facts is None or evidence.guest is None:
         raise CaptureDamaged("the run reached the guest's program, but facts or guest log are missing")
-    alignment: Alignment = align(evidence.plan, evidence.guest, split(evidence.events))
+    alignment: Alignment = align(evidence.plan, evidence.guest, split(evidence.events), boots(evidence.events))
     return View(evidence.plan, alignment, evidence.events, evidence.facts.swap_dev, evidence.facts.has_mm_fault)
 
 
@@ -193,6 +194,7 @@ def _status(
         return Status.PASS, (
             f"stopped at its deadline of {evidence.plan.deadline_s} s: the model says that the program never ends"
             f" (items {stuck or 'none'}); all that happened until then is as predicted"
+            + "".join(f"; {note}" for note in prediction.notes)
         )
     return Status.PASS, ""
 

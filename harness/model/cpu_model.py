@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a QEMU ``-cpu`` string offers of KVM's async page fault features (QEMU 7.2, target/i386/cpu.c, kvm/kvm-cpu.c).
 
-KVM offers ASYNC_PF, ASYNC_PF_VMEXIT and ASYNC_PF_INT.  ``host`` and ``max`` pass on what QEMU has a name for: 7.2 has none
-for ASYNC_PF_VMEXIT, so that bit needs ``migratable=off``.  Named models show kvm-asyncpf alone (kvm_default_props).
+KVM offers ASYNC_PF, ASYNC_PF_VMEXIT and ASYNC_PF_INT.  ``host`` and ``max`` pass on what QEMU has a name for; 7.2 has
+none for ASYNC_PF_VMEXIT, so that bit needs ``migratable=off``.  Named models show kvm-asyncpf (kvm_default_props).
 What is hidden stays usable unless ``kvm-pv-enforce-cpuid`` is on (arch/x86/kvm/cpuid.h:guest_pv_has).
 """
 

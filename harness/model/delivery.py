@@ -371,11 +371,16 @@ def end_clear(v: ApfState, *, vm_destroyed: bool = False) -> int:
     return dropped
 
 
-def reset(v: ApfState) -> None:
-    """x86.c:kvm_vcpu_reset, before its clear_queue: EN and INT are zeroed, the id counter is not."""
+def reset(v: ApfState, *, init: bool = True) -> None:
+    """EN and INT are zeroed, the id counter is not; the caller's clear_queue comes next.
+
+    ``init``: the vCPU is given an INIT (x86.c:kvm_vcpu_reset, which clears apf.halted).  Else the VMM has reset it, by
+    KVM_SET_MSRS and KVM_SET_MP_STATE = RUNNABLE: neither kvm_pv_enable_async_pf nor kvm_arch_vcpu_ioctl_set_mpstate
+    clears apf.halted (finding F1; 5.10.262, 6.1.192, 6.12.117, 7.3.4).
+    """
     v.en_val = 0
     v.int_vec = 0
-    v.halted = False
+    v.halted = v.halted and not init and v.kernel.reset_keeps_halt
     v.hlt = False
 
 

@@ -78,6 +78,7 @@ class KernelModel:
     token_with_paging_off: bool = True  # kvm_can_deliver_async_pf does not test CR0.PG
     cr0_pg_clears_queue: bool = True  # a CR0.PG change clears the completion queue
     cr0_pg_set_requests_ready: bool = False  # CR0.PG 0 -> 1 requests KVM_REQ_APF_READY
+    reset_keeps_halt: bool = True  # F1: EN=0 and KVM_SET_MP_STATE of a VMM's reset leave apf.halted set
     halt_polls: bool = True  # an APF halt goes through halt polling and emits kvm_vcpu_wakeup
     prefetch_keeps_error_code: bool = False  # kvm_arch_async_page_ready faults with the original error code
     token_never_zero: bool = False  # alloc_apf_token skips id<<12 == 0

@@ -114,6 +114,7 @@ class Checker:
         left: list[Violation | Obligation] = []
         for vcpu in self._vcpus[:-1]:
             left += _owed(vcpu)
+            vcpu.count_undecided()
         live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
         left += self._ledger.finish(live)
         rdy_gfns = self._pages.touched

@@ -377,6 +377,13 @@ class SeenVcpu:
             self.counts.acc += 1
             self.say("D15", event, f"interrupt {event.value:#x} without a RDY before it")
 
+    def count_undecided(self) -> None:
+        """No ENTRY will decide what the last NP was: injected, or else a halt from which the vCPU did not come back."""
+        if self.fresh is not None:
+            self.counts.npt += self.inj is not None
+            self.counts.nph += self.inj is None
+        self.fresh = None
+
     def clear(self, event: Event, *, reset: bool, done_may_follow: bool) -> None:
         """kvm_clear_async_pf_completion_queue ran: what was live is owed nothing more (D05), a RDY of it breaks D27.
 
@@ -392,7 +399,7 @@ class SeenVcpu:
         self.known = True
         self.woken = True
         if reset:
+            self.count_undecided()
             self.en, self.apic_hw, self.apic_sw, self.shared_ok = 0, None, None, True
             self.old_vectors.add(self.int_vec or 0)
             self.int_vec = 0
-            self.fresh = None

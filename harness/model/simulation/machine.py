@@ -63,13 +63,23 @@ def run_once(situation: Situation) -> Machine:
     return machine
 
 
+_F1 = (
+    "finding F1: the reset comes while the boot CPU is in an artificial halt; apf.halted stays set, no ready event will"
+    " come, and KVM_RUN blocks for ever"
+)
+
+
 @dataclass(slots=True)
 class _Barrier:
-    """A reset pauses all vCPUs and resumes none before each is reset (runstate.c:main_loop_should_exit, QEMU 7.2)."""
+    """A reset pauses all vCPUs and resumes none before each is reset (runstate.c:main_loop_should_exit, QEMU 7.2).
+
+    ``boot_cpu``: over once vCPU 0 runs again; it starts the others by INIT and SIPI.
+    """
 
     world: World
     missing: int
     signal: Signal = field(default_factory=Signal)
+    boot_cpu: Latch = field(default_factory=Latch)
 
     def wait(self) -> Process:
         """One vCPU is ready; wait for the others."""
@@ -111,11 +121,20 @@ def _restart_one(machine: Machine, n: int, end: Latch | None, barrier: _Barrier 
 
 
 def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None) -> Process:
-    state = vcpu.kvm.state
-    reset(state)
+    state, world = vcpu.kvm.state, vcpu.kvm.world
+    world.unbounded["MIN_V"] = "QEMU's devices fault in the vCPU threads while firmware boots the guest again"
+    reset(state, init=barrier is None or vcpu.kvm.index > 0)
     yield from vcpu.kvm.clear()
     if barrier is not None:
         yield from barrier.wait()
+        if state.halted:
+            world.notes.append(_F1)
+            yield from vcpu.kvm.enter()
+        if vcpu.kvm.index == 0:
+            barrier.boot_cpu.over = True
+            world.engine.fire(barrier.boot_cpu.signal)
+        while not barrier.boot_cpu.over:
+            yield Wait(signals=(barrier.boot_cpu.signal,))
     state.token = state.flags = 0
     state.req_halt = state.req_ready = state.exception_pending = False
     state.paging = True

@@ -233,3 +233,11 @@ def test_pages_locked_by_others_are_no_business_of_d30():
     assert run(f"{SET_UP} {read_by_neighbour}".replace("READ:1 ", ""), context, STANDARD)[0] == {"D30"}
     context["userfaultfd"] = True
     assert run(f"{SET_UP} {read_by_neighbour}".replace("READ:1 ", ""), context, STANDARD)[0] == set()
+
+
+def test_a_halt_that_a_reset_or_the_end_of_the_trace_cuts_off_is_counted() -> None:
+    for left in (f"{halt(1, 0)} USER_EXIT=10 DONE:0 CLEAR", halt(1, 0)):
+        checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+        assert not list(checker.feed_all(trace_of(f"{SET_UP} {left}")))
+        checker.finish()
+        assert (checker.total.nph, checker.total.npt) == (1, 0)

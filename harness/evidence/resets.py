@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Resets of the machine: no tracepoint shows that the VMM writes MSR_KVM_ASYNC_PF_EN = 0, so it is inferred.
+
+QEMU pauses all vCPUs, resets the devices, emits the RESET event and then puts the registers of each vCPU by
+KVM_SET_MSRS (softmmu/runstate.c:qemu_system_reset, target/i386/kvm/kvm.c:kvm_put_msrs at KVM_PUT_RESET_STATE), which
+runs kvm_clear_async_pf_completion_queue; only then may any vCPU run again.  So each vCPU's clear lies before its first
+event of a KVM_RUN after that; the boot CPU's first ENTRY is at the reset vector.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.errors import CaptureDamaged
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+
+_AT_RESET_VECTOR = re.compile(r"\brip 0xfff0\b")
+_NOT_OF_KVM_RUN = (Kind.OUT, Kind.IN, Kind.BIO, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.USER_EXIT)
+_SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """One RESET event of QMP.  ``not_before_ns``: when it was asked for (0: the guest asked); ``seen_ns``: when the
+    event was read, at the latest some scheduling delay after the vCPUs could run again."""
+
+    not_before_ns: int
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """[start, end] on the trace clock in which a vCPU ran firmware and the guest's own start-up after a reset."""
+
+    vcpu: int
+    start_ns: int
+    end_ns: int
+
+
+def parse_resets(qmp: str) -> tuple[Reset, ...]:
+    """The resets in qmp.jsonl, in order.
+
+    :raise CaptureDamaged: a line is not an object with time, direction and message.
+    """
+    found: list[Reset] = []
+    asked = 0
+    for number, line in enumerate(qmp.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            raw = json.loads(line)
+            at = int(float(raw["t"]) * 1e9)
+            message = raw["message"]
+            if message.get("execute") == "system_reset":
+                asked = at
+            elif message.get("event") == "RESET":
+                found.append(Reset(asked, at))
+                asked = 0
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+            raise CaptureDamaged(f"qmp.jsonl line {number}: {exc!r}") from exc
+    return tuple(found)
+
+
+def add_clears(events: Sequence[Event], resets: Iterable[Reset], vcpus: int) -> tuple[Event, ...]:
+    """The events with one CLEAR per vCPU and reset, each where it happened at the latest."""
+    out = list(events)
+    for reset in resets:
+        boot = next((i for i, e in enumerate(out) if _restarts(e, reset)), None)
+        for vcpu in range(vcpus):
+            at = _place(out, reset, boot, vcpu)
+            t_ns = out[at].t_ns if at < len(out) else reset.seen_ns
+            out.insert(at, Event(Kind.CLEAR, vcpu, t_ns=t_ns, text="(inferred: reset of the machine)"))
+            boot = boot + 1 if boot is not None and at <= boot else boot
+    return tuple(out)
+
+
+def _restarts(event: Event, reset: Reset) -> bool:
+    """The boot CPU enters the guest at the reset vector."""
+    after = event.t_ns >= reset.not_before_ns if reset.not_before_ns else event.t_ns >= reset.seen_ns - 1_000_000_000
+    return event.kind is Kind.ENTRY and event.vcpu == 0 and after and bool(_AT_RESET_VECTOR.search(event.text))
+
+
+def _place(events: Sequence[Event], reset: Reset, boot: int | None, vcpu: int) -> int:
+    if boot is None:  # no vCPU ran again: after all that was traced before the event was read
+        return next((i for i, e in enumerate(events) if e.t_ns >= reset.seen_ns), len(events))
+    if vcpu == 0:
+        return boot
+    later = range(boot, len(events))
+    return next((i for i in later if events[i].vcpu == vcpu and events[i].kind not in _NOT_OF_KVM_RUN), len(events))
+
+
+def boots(events: Iterable[Event]) -> tuple[Boot, ...]:
+    """From each CLEAR of a reset to that vCPU's next write of INT or EN; to the end where it writes neither."""
+    open_: dict[int, int] = {}
+    found: list[Boot] = []
+    for event in events:
+        if event.kind is Kind.CLEAR and not event.flag:
+            open_[event.vcpu] = event.t_ns
+        elif event.kind is Kind.WRMSR and event.value in _SET_UP and event.vcpu in open_:
+            found.append(Boot(event.vcpu, open_.pop(event.vcpu), event.t_ns))
+    found += [Boot(vcpu, start, 1 << 62) for vcpu, start in open_.items()]
+    return tuple(found)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Resets of the machine while pages are missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.contract import plan as p
+from harness.model.kernels import find_kernel
+from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.simulate import simulate
+from harness.prediction import situation_of
+
+KERNELS = ("nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1")
+
+
+def reset_in_a_halt(vcpu: int) -> p.Plan:
+    """The read takes 2 s; the vCPU halts for it, the machine is reset at 0.7 s; each vCPU has one more page to read."""
+    pages = tuple(p.Page(p.POOL_GPA + n * 160 * p.PAGE_SIZE, p.PageStart.DROPPED, f"f[{n}]") for n in range(3))
+    items = [p.Item(0, p.Op.TOUCH, vcpu=vcpu, gpa=pages[0].gpa, cpl=0, wait=True, page="f[0]")]
+    items += [p.Item(1 + n, p.Op.TOUCH, vcpu=n, gpa=pages[1 + n].gpa, wait=True, pause_us=3_000_000 * (n != vcpu),
+                     page=f"f[{n + 1}]") for n in range(2)]  # fmt: skip
+    return p.Plan(
+        scenario="reset", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2), swap=p.Swap(delay_ms=2000),
+        memory=p.Memory(p.Backing.FILE, share=True), items=tuple(items), pages=pages,
+        timed=(p.TimedAction(700, (p.HostAction("reset"),)),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_boot_cpu_never_leaves_a_halt_that_a_reset_has_orphaned(kernel: str) -> None:
+    """F1: kvm_pv_enable_async_pf and kvm_arch_vcpu_ioctl_set_mpstate leave apf.halted; nobody starts vCPU 1 either."""
+    answer = simulate(situation_of(reset_in_a_halt(0), find_kernel(kernel)))
+    assert not answer.ends and any("finding F1" in note for note in answer.notes)
+    assert [i.outcome for i in answer.items] == [Outcome.HALT, Outcome.NONE, Outcome.NONE]
+    assert answer.totals["RDY"] == Count.exactly(0) and answer.totals["RDY_ALL"] == Count.exactly(2)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_another_vcpu_is_given_an_init_which_ends_the_halt(kernel: str) -> None:
+    answer = simulate(situation_of(reset_in_a_halt(1), find_kernel(kernel)))
+    assert answer.ends and not answer.notes
+    assert [i.outcome for i in answer.items] == [Outcome.HALT, Outcome.TOKEN, Outcome.TOKEN]
+
+
+def test_a_kernel_without_the_fault_boots_again() -> None:
+    mended = replace(find_kernel("nowait-6.1"), reset_keeps_halt=False)
+    answer = simulate(situation_of(reset_in_a_halt(0), mended))
+    assert answer.ends and not answer.notes
