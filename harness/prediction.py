@@ -41,7 +41,7 @@ def predict(plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None
     :raise ModelError: the plan asks for a state that the model knows to be impossible.
     """
     if plan.guest.kind is p.GuestKind.LINUX:
-        return predict_linux(_linux(plan), kernel)
+        return predict_linux(linux_guest(plan, proof), kernel)
     return simulate(situation_of(plan, kernel, proof))
 
 
@@ -138,9 +138,19 @@ def _resident(backing: Backing, start: p.PageStart) -> tuple[Pte, Folio | None]:
     return Pte.NONE, None
 
 
+def pv_features(plan: p.Plan, kernel: KernelModel) -> PvFeatures:
+    """What the guest is offered.  Without the series there is none of the MSRs."""
+    cpu = parse_cpu(plan.guest.cpu)
+    return PvFeatures(
+        async_pf=kernel.has_apf and cpu.async_pf,
+        vmexit=kernel.has_apf and cpu.async_pf_vmexit,
+        interrupt=kernel.has_apf and cpu.async_pf_int,
+        enforced=cpu.enforced or not kernel.has_apf,
+    )
+
+
 def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
     apf, guest = plan.guest.apf, plan.guest
-    cpu = parse_cpu(guest.cpu)
     top = guest.memory_mib << 20
     own = apf.en_gpa == -1
     return m.GuestStart(
@@ -152,12 +162,7 @@ def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
         ack=apf.ack,
         ack_first=apf.ack_first,
         idle=guest.idle,
-        features=PvFeatures(
-            async_pf=kernel.has_apf and cpu.async_pf,
-            vmexit=kernel.has_apf and cpu.async_pf_vmexit,
-            interrupt=kernel.has_apf and cpu.async_pf_int,
-            enforced=cpu.enforced or not kernel.has_apf,  # without the series there is no such MSR
-        ),
+        features=pv_features(plan, kernel),
         lapic_in_kernel=guest.irqchip != "off",
         hlt_exits=not guest.cpu_pm,
     )
@@ -190,7 +195,8 @@ def _actions(actions: tuple[p.HostAction, ...]) -> tuple[m.HostDo, ...]:
     return tuple(m.HostDo(a.do, a.arg) for a in actions)
 
 
-def _linux(plan: p.Plan) -> LinuxGuest:
+def linux_guest(plan: p.Plan, proof: Precondition | None = None) -> LinuxGuest:
+    """What is known of a Linux guest beforehand; from precondition.json, how much of it stayed in memory."""
     guest = plan.guest
     cpu = parse_cpu(guest.cpu)
     offered = cpu.async_pf_int and (cpu.async_pf or not cpu.enforced)
@@ -203,5 +209,14 @@ def _linux(plan: p.Plan) -> LinuxGuest:
         anonymous=plan.memory.backing is p.Backing.ANON and not plan.memory.share,
         synchronous_device=plan.swap.kind is p.SwapKind.ZRAM,
         page_cluster=plan.swap.page_cluster,
+        rotational=plan.swap.rotational,
         pages=guest.workload_pages,
+        resident_pages=_left_in_memory(proof),
+        traced_from_boot=guest.workload == "boot",
     )
+
+
+def _left_in_memory(proof: Precondition | None) -> int:
+    """Pages of the VM (anonymous and shmem) that were not swapped out; 0 before anything was performed."""
+    totals = proof.totals if proof else {}
+    return -(-(totals.get("anon_left", 0) + totals.get("shmem_left", 0)) // p.PAGE_SIZE)

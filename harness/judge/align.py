@@ -21,6 +21,10 @@ from harness.judge.episodes import Episode
 from harness.judge.verdict_types import Reader
 from harness.model.events import Event
 
+NO_ITEM = -1
+"""Records of the set-up before the program; an END among them says that a write of INT or EN got a #GP."""
+GP_VECTOR = 13
+
 
 @dataclass(slots=True)
 class Stretch:
@@ -105,7 +109,8 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
     found: list[Stretch] = []
     for entry in log:
         if not 0 <= entry.item < len(seen):
-            if entry.kind in (Record.START, Record.END, Record.TOKEN, Record.WAKE):
+            set_up = entry.item == NO_ITEM and entry.kind is Record.END and entry.b == GP_VECTOR
+            if entry.kind in (Record.START, Record.END, Record.TOKEN, Record.WAKE) and not set_up:
                 problems.append(f"guest log: {entry.kind.name} names item {entry.item}, the plan has {len(seen)}")
             continue
         item, planned = seen[entry.item], plan.items[entry.item]
@@ -130,7 +135,7 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
                 problems.append(f"guest log: item {item.index} ends twice")
             item.ended = True
             item.value = entry.a
-            item.gp = entry.b == 13
+            item.gp = entry.b == GP_VECTOR
     return found
 
 

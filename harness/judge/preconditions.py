@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from harness.contract.capture import PageProof, Precondition
 from harness.contract.plan import Backing, GuestKind, Page, PageStart, Plan
@@ -13,13 +13,14 @@ _OUT = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED)
 
 def problems(plan: Plan, seen: Precondition | None) -> Iterator[str]:
     """What keeps the run from proving anything; nothing when all is as planned."""
-    if plan.guest.kind is GuestKind.LINUX:
-        return
     if seen is None:
         yield "the agent does not say that the precondition was reached"
         return
     if not seen.reached:
         yield seen.reason or "the agent does not say that the precondition was reached"
+    if plan.guest.kind is GuestKind.LINUX:
+        yield from _linux(plan.guest.workload_pages, seen.totals)
+        return
     if seen.outside:
         yield f"{len(seen.outside)} pages of the guest outside the plan were swapped"
     for page in plan.pages:
@@ -30,6 +31,16 @@ def problems(plan: Plan, seen: Precondition | None) -> Iterator[str]:
         text = proof.problem or _contradiction(plan, page, proof)
         if text:
             yield f"{page.name} ({page.start}): {text}"
+
+
+def _linux(pages: int, totals: Mapping[str, int]) -> Iterator[str]:
+    """The totals prove that the workload's pages were out (old captures: that little was left in memory)."""
+    if not pages:
+        return
+    if "swapped" not in totals and "anon_left" not in totals:
+        yield "precondition.json does not say what was swapped out"
+    elif totals.get("swapped", pages) < pages:
+        yield f"{totals['swapped']} pages were swapped out, the workload has {pages}"
 
 
 def _contradiction(plan: Plan, page: Page, proof: PageProof) -> str:

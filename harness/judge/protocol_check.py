@@ -35,7 +35,7 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         kernel,
         plan.guest.vcpus,
         initial=initial(plan),
-        context=context_of(evidence, prediction),
+        context=context_of(evidence, kernel, prediction),
         recorded=_recorded(evidence.facts),
     )
     found: list[Finding] = []

@@ -12,8 +12,10 @@ from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import MSR_ASYNC_PF_EN, Kind
+from harness.model.kernels import KernelModel
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
+from harness.prediction import pv_features
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
 _KERNEL_HALF = 1 << 63
@@ -21,7 +23,7 @@ _KERNEL_HALF = 1 << 63
 _MEMORY = {Backing.ANON: "anon", Backing.MEMFD: "shmem", Backing.FILE: "file"}
 
 
-def context_of(evidence: Evidence, prediction: Prediction | None) -> RuleContext:
+def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> RuleContext:
     """Fields that the evidence does not give stay None, so that their rules are listed as not checked."""
     plan, facts = evidence.plan, evidence.facts
     vcpus = range(plan.guest.vcpus)
@@ -36,6 +38,7 @@ def context_of(evidence: Evidence, prediction: Prediction | None) -> RuleContext
     return RuleContext(
         faults=_faults(plan) if probe else None,
         kernel_rip=None if probe else _KERNEL_HALF,
+        features=pv_features(plan, kernel),
         lapic_in_kernel=plan.guest.irqchip != "off",
         hlt_exits=not plan.guest.cpu_pm,
         stopped=None if acts & INTERRUPTING else (),

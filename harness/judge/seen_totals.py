@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from harness.contract.plan import POOL_GPA, GuestKind
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import in_boot
+from harness.judge.episodes import outcome, split
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
+from harness.model.outcomes import Outcome
 from harness.model.protocol.checker_types import Counts
 
 
@@ -23,7 +27,7 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         if e.kind is Kind.PF and POOL_GPA <= e.gpa < top and (e.gpa >> 12 in planned or not in_boot(booted, e))
     ]
     found = {
-        "PF": len(pool) if probe else counts.pf,
+        "PF": len(pool) if probe else sum(1 for e in evidence.events if e.kind is Kind.PF and e.gpa < top),
         "TRY": counts.try_,
         "NP": counts.np,
         "NPt": counts.npt,
@@ -39,6 +43,8 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         "GP": sum(1 for e in evidence.events if e.kind is Kind.INJ_OTHER and not e.flag and "#GP" in e.text),
     }
     dev = evidence.facts.swap_dev if evidence.facts else 0
+    if not probe and evidence.facts is not None:
+        found |= _by_outcome(evidence, dev, probed=evidence.facts.has_mm_fault)
     if dev:
         reads = [e for e in evidence.events if e.kind is Kind.BIO and e.flag and e.dev == dev]
         found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0)
@@ -47,6 +53,16 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
     if kernel.memcg_events_batched:
         found.pop("PGMAJ", None)  # memcontrol.c:__count_memcg_events keeps up to 32 per CPU back; PGMAJ_HOST remains
     return found
+
+
+def _by_outcome(evidence: Evidence, dev: int, *, probed: bool) -> dict[str, int]:
+    """A Linux guest's page faults by what became of them; a guest traced without the probes on handle_mm_fault shows
+    only those that slept or were asynchronous."""
+    top = evidence.plan.guest.memory_mib << 20
+    found = Counter(outcome(e, dev, probed) for e in split(evidence.events) if e.gpa < top)
+    waited = (Outcome.TOKEN, Outcome.HALT, Outcome.REPEATED, Outcome.SYNC, Outcome.BLOCK)
+    seen = {"WAITED": sum(found[o] for o in waited), "SYNC": found[Outcome.SYNC], "BLOCK": found[Outcome.BLOCK]}
+    return seen | ({"FAST": found[Outcome.FAST], "MINOR": found[Outcome.MINOR]} if probed else {})
 
 
 def _by_worker(event: Event) -> bool:

@@ -99,7 +99,7 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     totals_seen = seen_totals(evidence, checked.counts, kernel)
     if plan.guest.kind is GuestKind.LINUX:
         rows: tuple[ItemRow, ...] = ()
-        findings = list(match_linux(evidence, prediction))
+        findings = list(match_linux(evidence))
     else:
         view = _view(evidence)
         rows, wrong = match_items(view, prediction)

@@ -320,16 +320,24 @@ def can_read_msr(v: ApfState, msr: int) -> bool:
     return v.features.has_async_pf() if msr == MSR_ASYNC_PF_EN else v.features.has_interrupt()
 
 
+def why_en_refused(features: PvFeatures, value: int) -> str:
+    """Why a write of EN is a #GP before its value is stored; empty if it is stored (given a LAPIC in the kernel)."""
+    if not features.has_async_pf():
+        return "ASYNC_PF is not offered"
+    if value & EN_RESERVED:
+        return "EN: reserved bits"
+    if value & EN_DELIVERY_AS_PF_VMEXIT and not features.has_vmexit():
+        return "EN: delivery as #PF vmexit is not offered"
+    if value & EN_DELIVERY_AS_INT and not features.has_interrupt():
+        return "EN: delivery as interrupt is not offered"
+    return ""
+
+
 def kvm_pv_enable_async_pf(v: ApfState, value: int, *, area_ok: bool) -> MsrWrite:
     """x86.c:kvm_pv_enable_async_pf (behaviour.md B.2)."""
-    if not v.features.has_async_pf():
-        return MsrWrite(gp=True, why="ASYNC_PF is not offered")
-    if value & EN_RESERVED:
-        return MsrWrite(gp=True, why="EN: reserved bits")
-    if value & EN_DELIVERY_AS_PF_VMEXIT and not v.features.has_vmexit():
-        return MsrWrite(gp=True, why="EN: delivery as #PF vmexit is not offered")
-    if value & EN_DELIVERY_AS_INT and not v.features.has_interrupt():
-        return MsrWrite(gp=True, why="EN: delivery as interrupt is not offered")
+    refused = why_en_refused(v.features, value)
+    if refused:
+        return MsrWrite(gp=True, why=refused)
     if not v.lapic_in_kernel:
         return MsrWrite(gp=bool(value), why="the local APIC is not in the kernel" if value else "")
     if v.kernel.en_needs_shared_area and kvm_pv_async_pf_enabled(value) and not area_ok:

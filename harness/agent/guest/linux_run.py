@@ -6,12 +6,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
 from harness.agent.guest.guest_wait import READY_SECONDS, GuestEnd, first_of, watch_result
 from harness.agent.guest.qemu import Guest, start_guest
+from harness.agent.host.cgroup import ScenarioCgroup
+from harness.agent.host.read_counters import swap_cached_pages
 from harness.agent.pages.pageout import PreconditionFailed, swap_everything_out
 from harness.agent.session import BOOT_WORKLOAD, Session
 from harness.contract.capture import AgentStep, Precondition, StepDetails
@@ -77,7 +80,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEn
         await guest.stop()
         await asyncio.to_thread(_swap_out, session)
     else:
-        _write_precondition(session, {})
+        _write_precondition(session, _totals(session.group) if session.group else {})
     await asyncio.to_thread(session.arm, tids, await guest.ram_base(), {})
     if session.tracing:
         session.tracing.start()
@@ -94,15 +97,38 @@ def _swap_out(session: Session) -> None:
     if session.group is None:
         raise PreconditionFailed("a Linux guest cannot be swapped out without a memory cgroup")
     session.capture.step(AgentStep.SWAP_OUT, StepDetails(anon=session.group.stat()["anon"]))
-    left = swap_everything_out(session.group)
-    stat = session.group.stat()
-    _write_precondition(session, {"anon_left": left, "swap_cached": stat.get("swapcached", 0)})
+    swap_everything_out(session.group)
+    _write_precondition(session, _totals(session.group))
+
+
+def _totals(group: ScenarioCgroup) -> dict[str, int]:
+    """What is left of the VM in memory, in bytes, and what is on the swap device and in the swap cache, in pages."""
+    stat = group.stat()
+    return {
+        "anon_left": stat.get("anon", 0),
+        "shmem_left": stat.get("shmem", 0),
+        "swapped": group.swapped_pages(),
+        "swap_cached": swap_cached_pages(),
+    }
 
 
 def _write_precondition(session: Session, totals: dict[str, int]) -> None:
-    """A Linux guest has no page-by-page plan: reached when the reclaim came to its end, or nothing was to be done."""
-    session.capture.write_json("precondition.json", Precondition(True, "", totals, (), {}))
-    session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=True, totals=totals))
+    """A Linux guest has no page-by-page plan: the workload's pages are on the swap device, or nothing is (``boot``)."""
+    reason = unreached(session.plan.guest.workload_pages, totals)
+    session.capture.write_json("precondition.json", Precondition(not reason, reason, totals, (), {}))
+    session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=not reason, totals=totals))
+    if reason:
+        raise PreconditionFailed(reason)
+
+
+def unreached(pages: int, totals: Mapping[str, int]) -> str:
+    """Why a run of a workload of so many pages (0: it only boots) would prove nothing; empty if it does."""
+    swapped, cached = totals.get("swapped", 0), totals.get("swap_cached", 0)
+    if cached:
+        return f"{cached} pages are in the swap cache"
+    if not pages:
+        return f"{swapped} pages of the guest are swapped out before it boots" if swapped else ""
+    return f"the workload has {pages} pages, and only {swapped} of the VM are swapped out" if swapped < pages else ""
 
 
 async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result: str, start: float) -> GuestEnd:

@@ -40,6 +40,10 @@ class ScenarioCgroup:
         read_text(f"{self.path}/cpu.stat")
         return key_values(read_text(f"{self.path}/memory.stat"))
 
+    def swapped_pages(self) -> int:
+        """memory.swap.current of the whole scenario: pages that have a swap slot."""
+        return int(read_text(f"{self.path}/memory.swap.current")) >> 12
+
 
 def make_cgroup(journal: Journal, name: str) -> ScenarioCgroup:
     """Make the group and its children with the memory controller.

@@ -193,12 +193,18 @@ def swap_everything_out(group: ScenarioCgroup, seconds: float = 60.0) -> int:
     end = time.monotonic() + seconds
     idle_rounds = 0
     while True:
-        before = group.stat().get("anon", 0)
+        before = _in_memory(group)
         reclaim(group.path, max(before, PAGE * 32))
         wait_until(lambda: writeback_pages() == 0, WRITEBACK_SECONDS, "the end of writeback")
-        left = group.stat().get("anon", 0)
+        left = _in_memory(group)
         idle_rounds = idle_rounds + 1 if left >= before - PAGE * 32 else 0
         if swap_cached_pages() == 0 and idle_rounds >= 2:
             return left
         if time.monotonic() > end:
             raise PreconditionFailed(f"{swap_cached_pages()} pages stay in the swap cache, {left} bytes in memory")
+
+
+def _in_memory(group: ScenarioCgroup) -> int:
+    """Bytes that could be swapped out: anonymous memory and shmem (a memfd)."""
+    stat = group.stat()
+    return stat.get("anon", 0) + stat.get("shmem", 0)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.errors import ModelError
-from harness.model.delivery import EN_RESERVED, kvm_pv_async_pf_enabled
+from harness.model.delivery import kvm_pv_async_pf_enabled, why_en_refused
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Obligation, Unchecked, Violation
@@ -292,7 +292,7 @@ def _write_en(vcpu: SeenVcpu, event: Event) -> None:
     """
     enables = kvm_pv_async_pf_enabled(event.data)
     if event.flag:
-        if enables and not event.data & EN_RESERVED:
+        if enables and not why_en_refused(vcpu.context.features, event.data):
             vcpu.shared_ok = False  # the area could not be bound
             if not vcpu.shared.kernel.en_needs_shared_area:
                 vcpu.en = event.data

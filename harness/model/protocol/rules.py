@@ -8,9 +8,10 @@ enforces the rules, and ``apf rules`` lists them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from harness.model.delivery import PvFeatures
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Count
@@ -117,6 +118,8 @@ class RuleContext:
     """By (vCPU, gfn): all states in which that vCPU touches the page."""
     kernel_rip: int | None = None
     """A fault whose rip (Event.data of PF, 0 where it is not printed) is at or above this comes from CPL0."""
+    features: PvFeatures = field(default_factory=PvFeatures)
+    """Which of async page faults' features the guest is offered, and whether KVM insists."""
     lapic_in_kernel: bool | None = None
     hlt_exits: bool | None = None
     """False with ``-overcommit cpu-pm=on``."""

@@ -75,6 +75,7 @@ class KvmVcpu:
             setup, work = self._setup(step)
             if setup is Setup.REPEATED:
                 world.emit(Event(Kind.REP, self.index, gpa=step.gpa))
+                world.count("WAITED")
                 log.append(Fault(Outcome.REPEATED, "", 0, "D08", "the gfn has live work on this vCPU: halt, no token"))
                 return
             if work is not None:
@@ -98,6 +99,7 @@ class KvmVcpu:
     def _queued(self, step: Step, setup: Setup, work: Work, first: Resolution, *, in_flight: bool) -> None:
         world = self.world
         world.count("NPt" if setup is Setup.TOKEN else "NPh")
+        world.count("WAITED")
         issuer = Thread.V if first.read_target else "" if in_flight else Thread.W
         if setup is Setup.TOKEN:
             self.token = work
@@ -110,7 +112,7 @@ class KvmVcpu:
         cycles = sum(1 for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))
         if cycles > _LOOP_AFTER:
             fault.outcome, fault.rule = Outcome.LOOP, "D40"
-            for name in ("PF", "TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST"):
+            for name in ("PF", "TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "WAITED"):
                 world.unbounded[name] = "an access that no GUP can resolve: token and ready for ever (A.9 Q9)"
             return
         world.engine.spawn(self._worker(work), world.situation.timing.worker_ns)
@@ -136,6 +138,7 @@ class KvmVcpu:
             why += "; the notifier ran: the fault is stale, RET_PF_RETRY, and the guest faults again"
         if got.outcome in (Outcome.FAST, Outcome.MINOR, *_WAITED):
             self.world.count(got.outcome.name)
+            self.world.count("WAITED", int(got.outcome in _WAITED))
         self.world.item(step.index).faults.append(
             Fault(got.outcome, Thread.V if got.read_target else "", 0, "A.8", why)
         )
@@ -261,7 +264,7 @@ class KvmVcpu:
     def _spin_for_ever(self) -> Generator[Wait, None, None]:
         """done is not empty and nothing asks for it: halts end at once, over and over, until something changes."""
         if self.state.halted:
-            for name in ("PF", "TRY", "REP"):
+            for name in ("PF", "TRY", "REP", "WAITED"):
                 self.world.unbounded[name] = "done is stuck (B.8): the artificial halt is a busy loop"
         yield Wait(signals=(self.wake, *self.memory.signals.values()))
 

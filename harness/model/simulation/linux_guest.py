@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from harness.model.kernels import KernelModel, Variant
 from harness.model.outcomes import UNBOUNDED, Count
+from harness.model.readahead import MAX_VMA_ORDER, PMD_PAGES
 from harness.model.simulation.situation import Prediction
 from harness.model.simulation.world import TOTALS
 
@@ -31,7 +32,23 @@ class LinuxGuest:
     anonymous: bool = True
     synchronous_device: bool = False
     page_cluster: int = 3
-    pages: int = 0
+    rotational: bool = False
+    pages: int = 0  # that the workload touches again
+    resident_pages: int = 0  # of the VM's, after everything was swapped out (precondition.json)
+    traced_from_boot: bool = True  # False: the trace begins when the guest has booted and was swapped out
+
+    @property
+    def missing(self) -> int:
+        """So many pages of the workload are surely on the swap device when it touches them."""
+        return max(0, self.pages - self.resident_pages) if self.swaps else 0
+
+    def window(self, kernel: KernelModel) -> int:
+        """No swap-in brings more pages than this (mm/swap_state.c:__swapin_nr_pages; SWP_SYNCHRONOUS_IO: one, but 6.12
+        may swap in a large folio of up to 2 MiB: mm/memory.c:alloc_swap_folio)."""
+        if self.synchronous_device and self.anonymous:
+            return PMD_PAGES if kernel.large_folio_swapin else 1
+        order = self.page_cluster if self.rotational or not self.anonymous else min(self.page_cluster, MAX_VMA_ORDER)
+        return 1 << order
 
 
 def why_never_async(guest: LinuxGuest, kernel: KernelModel) -> str:
@@ -53,11 +70,27 @@ def why_never_async(guest: LinuxGuest, kernel: KernelModel) -> str:
     return ""
 
 
+def _swapped_in(guest: LinuxGuest, kernel: KernelModel, never: str) -> dict[str, Count]:
+    """What must at least happen for the workload's pages to come back: each is unmapped for the guest, so each is a
+    fault; each is read once; and each read-ahead window has a first touch, which somebody waits for."""
+    missing = guest.missing
+    if not missing:
+        return {}
+    waits = -(-missing // guest.window(kernel))
+    text = f"{missing} pages of the workload are swapped out"
+    each, windows = Count(missing, UNBOUNDED, text), Count(waits, UNBOUNDED, f"{text}, no read brings more than "
+                                                           f"{guest.window(kernel)}")  # fmt: skip
+    found = {"PF": each, "PSWPIN": each, "PGMAJ": windows, "WAITED": windows}
+    if never:
+        found["MAJ_V"] = found["SYNC"] = windows
+    return found
+
+
 def predict_linux(guest: LinuxGuest, kernel: KernelModel) -> Prediction:
-    """The totals of a Linux guest from its boot to the end of its workload."""
+    """The totals of a Linux guest from its boot, or from the moment it was swapped out, to the end of its workload."""
     open_end = Count(0, UNBOUNDED, _OWN)
     totals = dict.fromkeys(TOTALS, open_end)
-    wake_alls = guest.vcpus if guest.enables else 0
+    wake_alls = guest.vcpus if guest.enables and guest.traced_from_boot else 0
     never = why_never_async(guest, kernel)
     none = Count(0, 0, never)
     some = Count(1, UNBOUNDED, _OWN)
@@ -75,6 +108,7 @@ def predict_linux(guest: LinuxGuest, kernel: KernelModel) -> Prediction:
             totals["ACC"] = totals["ACK"] = Count.exactly(0)
         else:
             totals["ACC"] = totals["ACK"] = Count(wake_alls, UNBOUNDED, "one for each token besides the wake-alls")
+    totals |= _swapped_in(guest, kernel, never)
     if not guest.hlt_exits:
         totals["NPh"] = Count(0, 0, "HLT exits are disabled: no artificial halt without delivery")
     return Prediction(kernel=kernel.name, items=(), totals=totals, events=(), notes=(never,) if never else ())

@@ -27,6 +27,7 @@ TOTALS = (
     "PF", "TRY", "NP", "NPt", "NPh", "REP", "FAIL", "DONE", "RDY", "RDY_ALL", "INJ", "ACC", "ACK", "PF_GUEST",
     "MAJ_V", "MIN_V", "MAJ_W", "MIN_W", "PGMAJ", "PSWPIN", "RA", "RAH", "SWPIN_ZERO", "BIO_V", "BIO_W", "BIO_OTHER",
     "READ_V", "READ_W", "READ_OTHER", "FAST", "MINOR", "SYNC", "BLOCK", "MAJ_OTHER", "RECLAIM_V", "RECLAIM_W", "GP",
+    "WAITED",
 )  # fmt: skip
 """Every key of Prediction.totals but PGMAJ_HOST, PGMAJ as /proc/vmstat shows it: of the whole host.
 
@@ -34,7 +35,8 @@ READ_*: pages read from the device by vCPU threads (V), kworkers (W) and others;
 the ready vector, those of wake-alls (RDY_ALL) included; RDY: without these.  FAST, MINOR, SYNC, BLOCK: page faults by
 what became of them in V.  MAJ_OTHER: of threads of the VMM that are no vCPU.  RECLAIM_*: charges of one page that found
 memory.max reached, so that this thread reclaimed (each one at least one mm_vmscan_memcg_reclaim_begin).  GP: general
-protection faults that the guest is given for its MSR accesses.
+protection faults that the guest is given for its MSR accesses.  WAITED: page faults that did not just map a page: NP,
+REP, SYNC and BLOCK.
 """
 
 

@@ -107,7 +107,12 @@ def _map_swapped(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("exclusive, write fault", "mapped writable", "the slot is freed" if not folio.writeback else
                  "under writeback: the slot is kept")  # fmt: skip
         return VmFault(0)
-    ctx.change(pte=Pte.READ_ONLY, folio=kept, swap=None if swap.synchronous and swap.count == 1 else swap)
+    left = None if swap.synchronous and swap.count == 1 else swap
+    if exclusive and ctx.page.vma.writable and ctx.kernel.swapin_read_writable:
+        ctx.change(pte=Pte.WRITABLE, folio=kept, swap=left)
+        ctx.step("exclusive, read fault", "pte_mkwrite: mapped writable", "the slot and the swap cache are kept")
+        return VmFault(0)
+    ctx.change(pte=Pte.READ_ONLY, folio=kept, swap=left)
     ctx.step("write fault on an exclusive folio", "no: mapped read-only", "the slot and the swap cache are kept")
     if write:
         return (yield from do_wp_page(ctx, flags))

@@ -332,3 +332,29 @@ def test_linux_guests(guest: LinuxGuest, kernel: str, never: str) -> None:
         assert found.totals["TRY"].low == 1
     if not guest.hlt_exits:
         assert found.totals["NPh"].high == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "kernel", "windows"),
+    [
+        ({}, N61, 64),  # 512 / 8
+        ({"page_cluster": 7}, N61, 16),  # per-VMA windows end at 32 pages
+        ({"page_cluster": 7, "rotational": True}, N61, 4),
+        ({"page_cluster": 0}, N61, 512),
+        ({"synchronous_device": True}, N61, 512),
+        ({"synchronous_device": True}, N612, 1),  # large folios
+        ({"lapic_in_kernel": False, "enables": False}, N61, 64),
+    ],
+)
+def test_what_must_happen_when_a_linux_guest_touches_what_was_swapped_out(
+    fields: dict[str, bool | int], kernel: str, windows: int
+) -> None:
+    guest = LinuxGuest(swaps=True, pages=520, resident_pages=8, traced_from_boot=False, **fields)  # type: ignore[arg-type]
+    totals = predict_linux(guest, find_kernel(kernel)).totals
+    assert totals["RDY_ALL"] == Count.exactly(0), "the trace begins after the boot"
+    assert totals["PF"].low == totals["PSWPIN"].low == 512
+    assert totals["PGMAJ"].low == totals["WAITED"].low == windows
+    never = totals["TRY"].high == 0
+    assert totals["SYNC"].low == totals["MAJ_V"].low == (windows if never else 0)
+    booting = replace(guest, swaps=False, pages=0, traced_from_boot=True)
+    assert predict_linux(booting, find_kernel(kernel)).totals["WAITED"].low == 0

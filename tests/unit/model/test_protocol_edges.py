@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.model.delivery import PvFeatures
 from harness.model.events import Kind
 from harness.model.kernels import find_kernel
 from harness.model.protocol.checker import ALL_KINDS, Checker, InitialVcpu, Obligation, RuleContext
@@ -241,3 +242,12 @@ def test_a_halt_that_a_reset_or_the_end_of_the_trace_cuts_off_is_counted() -> No
         assert not list(checker.feed_all(trace_of(f"{SET_UP} {left}")))
         checker.finish()
         assert (checker.total.nph, checker.total.npt) == (1, 0)
+
+
+def test_an_enable_that_the_features_refuse_stores_nothing() -> None:
+    """guest_pv_has fails before msr_en_val is written: APF stays off, so the halt's RDY needs no shared area."""
+    hidden = Context(features=PvFeatures(interrupt=False, enforced=True))
+    left = f"ENTRY EXIT WRMSR_GP:EN=0x801009 ENTRY {halt(1, 0)} DONE:0 RDY:1@0 ENTRY"
+    for context, rules in ((hidden, set()), (Context(), {"D44"})):
+        checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=context)
+        assert {v.rule for v in checker.feed_all(trace_of(left))} == rules

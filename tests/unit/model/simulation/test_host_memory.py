@@ -102,3 +102,15 @@ def test_the_zero_map_answers_for_each_page_by_itself() -> None:
     target = ask(N612, starts, [(3, "r"), (4, "r"), (5, "r")])
     assert outcomes(target)[0] == "sync" and target.totals["PSWPIN"] == Count.exactly(4)
     assert ask(N61, starts, [(4, "r")]).totals["PSWPIN"] == Count.exactly(7)
+
+
+@pytest.mark.parametrize(("kernel", "want"), [(N510, "minor"), (N61, "minor"), (N612, "no-fault")])
+def test_a_page_that_the_vcpu_thread_read_by_itself_is_writable_from_6_12_on(kernel: str, want: str) -> None:
+    """mm/memory.c:do_swap_page, 6.12: pte_mkwrite for an exclusive page, whatever the fault was."""
+    items = tuple(
+        p.Item(n, p.Op.TOUCH, gpa=gpa(0), page="f[0]", wait=True, cpl=0, interrupts=False, access=access)
+        for n, access in enumerate((p.Access.READ, p.Access.WRITE))
+    )
+    plan = p.Plan(scenario="rw", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=200),
+                  memory=p.Memory(), items=items, pages=(p.Page(gpa(0), SWAPPED, "f[0]"),))  # fmt: skip
+    assert outcomes(predict(plan, find_kernel(kernel))) == ["sync", want]

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A Linux guest's report against the trace: made events, and two real captures of a guest that was swapped out."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from harness.errors import CaptureDamaged
+from harness.judge.match_linux import interrupts_at_last_hyp
+from harness.judge.verdict import judge_capture
+from harness.model.events import Event, Kind
+from harness.model.kernels import find_kernel
+from harness.status import Status
+
+N61 = find_kernel("nowait-6.1")
+DATA = Path(__file__).parents[2] / "data" / "linux"
+RESULT = "WORKLOAD\nHYP 1\nEND 7\n"
+
+
+def out(t: int, port: int = 0xE9) -> Event:
+    return Event(
+        Kind.EXIT, 0, t, text=f"kvm_exit: vcpu 0 reason io rip 0xffff info1 {port << 16 | 0x10:#018x} info2 0x0"
+    )
+
+
+def irq(t: int, vcpu: int = 0, vector: int = 0xF3) -> Event:
+    return Event(Kind.VIRQ, vcpu, t, value=vector)
+
+
+def test_the_last_row_is_read_between_the_line_before_it_and_its_own_first_byte() -> None:
+    written = [out(10 * n) for n in range(len(RESULT))]  # WORKLOAD\n ends at 80, HYP begins at 90
+    console = [out(85, port=0x3F8)]
+    given = [irq(5), irq(79), irq(88), irq(91), irq(84, vector=0xEC), irq(50, vcpu=1), irq(86, vcpu=1)]
+    events = sorted([*written, *console, *given], key=lambda e: e.t_ns)
+    assert interrupts_at_last_hyp(events, RESULT, 1) == ((2, 3),)
+    assert interrupts_at_last_hyp(events, RESULT, 2) == ((1, 3), (0, 2))
+    text = "kvm_exit: reason EXIT_IOIO rip 0xffff info e90010 ffff"
+    old = [Event(e.kind, 0, e.t_ns, text=text) if e in written else e for e in events]
+    assert interrupts_at_last_hyp(old, RESULT, 1) == ((2, 3),)
+
+
+def test_a_trace_without_the_exits_proves_nothing() -> None:
+    with pytest.raises(CaptureDamaged, match="result port"):
+        interrupts_at_last_hyp([irq(5)], RESULT, 1)
+
+
+def capture(name: str) -> dict[str, bytes]:
+    """tests/data/linux: captures of debian-6.1, 512 pages swapped out on a device with reads of 5 ms."""
+    with tarfile.open(DATA / f"{name}.tar.xz") as tar:
+        files = {m.name.removeprefix("./"): tar.extractfile(m) for m in tar.getmembers() if m.isfile()}
+        return {path: file.read() for path, file in files.items() if file is not None}
+
+
+@pytest.mark.parametrize("name", ["enabled", "hidden"])
+def test_a_guest_that_was_swapped_out_is_judged(name: str) -> None:
+    files = capture(name)
+    verdict = judge_capture(files, N61)
+    assert verdict.status is Status.PASS, verdict.reason
+    wrong = files["guest/result.txt"].replace(b"pages 0 wrong", b"pages 1 wrong")
+    assert judge_capture(files | {"guest/result.txt": wrong}, N61).status is Status.FAIL
+
+
+def test_a_lost_interrupt_of_a_linux_guest_is_named() -> None:
+    files = capture("enabled")
+    line = next(row for row in files["guest/result.txt"].splitlines()[3:] if row.startswith(b"HYP"))
+    fewer = b"HYP %d" % (int(line.split()[1]) - 5)
+    verdict = judge_capture(files | {"guest/result.txt": files["guest/result.txt"].replace(line, fewer)}, N61)
+    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "D16"
