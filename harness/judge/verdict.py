@@ -162,8 +162,9 @@ def _view(evidence: Evidence) -> View:
 def _ending(evidence: Evidence, prediction: Prediction) -> list[Finding]:
     status = evidence.end.status
     if status is EndStatus.DONE:
-        return [] if prediction.ends else [Finding("item", "the program was predicted never to end, but it did")]
-    if not prediction.ends and status is EndStatus.GUEST_TIMEOUT:
+        may_end = prediction.ends or prediction.undecided_end
+        return [] if may_end else [Finding("item", "the program was predicted never to end, but it did")]
+    if (not prediction.ends or prediction.undecided_end) and status is EndStatus.GUEST_TIMEOUT:
         return []
     words = {
         EndStatus.GUEST_TIMEOUT: "the guest's program did not end within its deadline",

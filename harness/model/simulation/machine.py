@@ -26,10 +26,11 @@ class Machine:
     host: HostSide
     finished: Signal
     end_ns: int = -1
+    ended: bool = False  # the guest's program came to its end before the deadline
 
     @property
-    def ended(self) -> bool:
-        """The guest's program has come to its end."""
+    def stands(self) -> bool:
+        """No vCPU has anything of the program left to do."""
         return all(v.ended for v in self.host.vcpus)
 
 
@@ -56,9 +57,9 @@ def run_once(situation: Situation) -> Machine:
     machine.host.restart_one = lambda index: _restart_one(machine, index, None)
     for at_ns, actions in situation.timed:
         world.engine.spawn(machine.host.perform(actions), at_ns)
-    while not machine.ended and world.engine.step(situation.deadline_ns):
+    while not machine.stands and world.engine.step(situation.deadline_ns):
         pass
-    machine.end_ns = world.engine.now
+    machine.end_ns, machine.ended = world.engine.now, machine.stands
     world.engine.run(world.engine.now + situation.settle_ns)
     return machine
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.simulation.machine import Machine, run_once
+from harness.model.simulation.races import widen
 from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, StepKind, Timing, with_timing
 from harness.model.simulation.world import TOTALS, Fault, ItemLog
 
@@ -71,15 +72,34 @@ def simulate(situation: Situation) -> Prediction:
     items = tuple(_item(n, runs, situation) for n in range(len(situation.steps)))
     totals = {name: _count(name, runs) for name in TOTALS}
     totals["PGMAJ_HOST"] = Count(totals["PGMAJ"].low, UNBOUNDED, "vmstat counts the major faults of the whole host")
-    notes = tuple(dict.fromkeys(note for r in runs for note in r.machine.world.notes))
-    return Prediction(
+    notes = list(dict.fromkeys(note for r in runs for note in r.machine.world.notes))
+    undecided = _undecided_end(runs)
+    if undecided:
+        notes.append(undecided)
+    prediction = Prediction(
         kernel=situation.kernel.name,
         items=items,
         totals=totals,
         events=tuple(first.world.events),
         ends=first.ended,
-        notes=notes,
+        undecided_end=undecided,
+        notes=tuple(notes),
     )
+    return widen(prediction, situation)
+
+
+def _undecided_end(runs: list[_Run]) -> str:
+    """What to say when the program comes to its end under some timings and not under others."""
+    ended = [r.machine.ended for r in runs]
+    if len(set(ended)) == 1:
+        return ""
+    other = next(r for r in runs if r.machine.ended != ended[0])
+    how = "the program ends" if ended[0] else "the program never ends"
+    stuck = next(r for r in runs if not r.machine.ended).machine
+    left = sum(len(v.kvm.state.queue) for v in stuck.host.vcpus)
+    return f"{how}, but not with {other.label} ({left} works are outstanding at the deadline then)" if ended[0] else (
+        f"{how}, but it does with {other.label} ({left} works are outstanding at the deadline otherwise)"
+    )  # fmt: skip
 
 
 def _range(values: list[int], runs: list[_Run]) -> Count:
@@ -127,6 +147,7 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
         issuer=next((f.issuer for f in base.faults if f.issuer), ""),
         value=content if reads else None,
         ends=base.ended,
+        end_known=len({log.ended for log in logs}) == 1,
         gp=base.gp,
         rule=deciding.rule,
         why=why,

@@ -213,6 +213,7 @@ class ItemPrediction:
     issuer: str = ""
     value: int | None = None
     ends: bool = True
+    end_known: bool = True  # False: under another timing it is the other way round
     gp: bool = False
     rule: str = ""
     why: str = ""
@@ -227,6 +228,7 @@ class Prediction:
     totals: dict[str, Count]
     events: tuple[Event, ...]
     ends: bool = True  # the guest's program comes to its end
+    undecided_end: str = ""  # why, when that hangs by timings that the model does not know
     notes: tuple[str, ...] = ()
 
 

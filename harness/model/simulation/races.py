@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Touches of one page by several vCPUs whose order nothing decides: each may be the one that reads, or come after it.
+
+On a synchronous device (zram) a read ends inside its submission, in a time that the model does not know.  Who comes
+while it lasts finds swapcache_prepare taken and sleeps a tick in do_swap_page (6.1.192, 6.12; mm/memory.c); who comes
+after it finds the PTE (fast, minor) or the mapping (no fault); 5.10 may read twice and drop one copy at pte_same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, Step, StepKind
+
+_APART_NS = 20_000_000
+"""Touches with so much planned pause between them are in that order ..."""
+_PER_TOUCH_NS = 5_000_000
+"""... and so much more for each touch that either vCPU made before: what a synchronous read may take."""
+_AT_LEAST_ONCE = ("PF", "SYNC", "MAJ_V", "PGMAJ", "PSWPIN", "NP", "TRY", "DONE", "RDY", "WAITED")
+_ANY = (
+    "NPt", "NPh", "INJ", "ACC", "ACK", "PF_GUEST", "MAJ_W", "MIN_W", "MIN_V", "BLOCK", "FAST", "MINOR", "BIO_V",
+    "BIO_W", "READ_V", "READ_W", "RA", "RAH", "SWPIN_ZERO", "FAIL", "REP",
+)  # fmt: skip
+_AFTERWARDS = (Outcome.NONE, Outcome.FAST, Outcome.MINOR, Outcome.BLOCK)
+_ASYNC = (Outcome.TOKEN, Outcome.HALT)
+_WHY = "two vCPUs touch the page and nothing decides which comes first"
+
+
+def racing_touches(situation: Situation) -> frozenset[int]:
+    """Indices of the steps that race."""
+    if not situation.device.synchronous:
+        return frozenset()
+    by_page: dict[int, list[tuple[Step, int, int]]] = defaultdict(list)
+    at: dict[int, int] = defaultdict(int)
+    before: dict[int, int] = defaultdict(int)
+    for step in situation.steps:
+        at[step.vcpu] += step.pause_ns
+        if step.kind is StepKind.TOUCH:
+            by_page[step.gpa].append((step, at[step.vcpu], before[step.vcpu]))
+            before[step.vcpu] += 1
+    found: set[int] = set()
+    for touches in by_page.values():
+        for a, a_ns, a_before in touches:
+            for b, b_ns, b_before in touches:
+                if a.vcpu != b.vcpu and abs(a_ns - b_ns) < _APART_NS + _PER_TOUCH_NS * (a_before + b_before):
+                    found |= {a.index, b.index}
+    return frozenset(found)
+
+
+def widen(prediction: Prediction, situation: Situation) -> Prediction:
+    """The prediction with everything that a race leaves open."""
+    racing = racing_touches(situation)
+    if not racing:
+        return prediction
+    pages = {s.gpa for s in situation.steps if s.index in racing}
+    more = len(racing) - len(pages)
+    totals = dict(prediction.totals)
+    for name in (*_AT_LEAST_ONCE, *_ANY):
+        old = totals[name]
+        happens = old.high > 0 or name in ("BLOCK", "FAST", "MINOR", "MIN_V")
+        if happens:
+            least = min(old.low, len(pages)) if name in _AT_LEAST_ONCE else 0
+            low = max(least, old.low - more)
+            totals[name] = Count(low, old.high + more * (2 if name == "PF" else 1), _WHY)
+    reading = {i.outcome for i in prediction.items if i.index in racing} - {Outcome.NONE}
+    items = tuple(_open(i, reading) if i.index in racing else i for i in prediction.items)
+    return replace(prediction, totals=totals, items=items, notes=(*prediction.notes, _WHY))
+
+
+def _open(item: ItemPrediction, reading: set[Outcome]) -> ItemPrediction:
+    possible = dict.fromkeys((item.outcome, *item.also, *sorted(reading), *_AFTERWARDS))
+    also = tuple(o for o in possible if o is not item.outcome)
+    halts = Count(0, 1, _WHY) if set(possible) & set(_ASYNC) else item.halts
+    return replace(item, also=also, faults=Count(0, 2 + item.faults.high, _WHY), halts=halts, issuer="", tokens=(),
+                   why=f"{item.why}; or {', '.join(also)}: {_WHY}")  # fmt: skip

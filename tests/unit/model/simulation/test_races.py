@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two vCPUs on one page of zram, and endings that hang by timing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.contract import plan as p
+from harness.model.kernels import find_kernel
+from harness.model.outcomes import Outcome
+from harness.model.simulation import simulate as s
+from harness.model.simulation.races import racing_touches
+from harness.prediction import predict, situation_of
+
+N61, NIO = find_kernel("nowait-6.1"), find_kernel("noio-6.1")
+
+
+def zram(second_pause_us: int = 0, pages: int = 3) -> p.Plan:
+    gpas = [p.POOL_GPA + n * 64 * p.PAGE_SIZE for n in range(pages)]
+    items = [p.Item(n, p.Op.TOUCH, vcpu=n // pages, gpa=gpas[n % pages], wait=True, page=f"f[{n % pages}]",
+                    pause_us=second_pause_us * (n == pages)) for n in range(2 * pages)]  # fmt: skip
+    return p.Plan(
+        scenario="race", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2), memory=p.Memory(),
+        swap=p.Swap(kind=p.SwapKind.ZRAM, page_cluster=0), items=tuple(items),
+        pages=tuple(p.Page(g, p.PageStart.SWAPPED, f"f[{n}]") for n, g in enumerate(gpas)),
+    )  # fmt: skip
+
+
+def test_a_race_is_a_set_of_outcomes_and_each_page_is_read_at_least_once() -> None:
+    answer = predict(zram(), N61)
+    for item in answer.items:
+        assert {item.outcome, *item.also} >= {Outcome.SYNC, Outcome.BLOCK, Outcome.NONE, Outcome.FAST, Outcome.MINOR}
+    assert (answer.totals["SYNC"].low, answer.totals["SYNC"].high) == (3, 6)
+    assert answer.totals["TRY"].high == 0
+    noio = predict(zram(), NIO)
+    assert all(Outcome.TOKEN in (i.outcome, *i.also) for i in noio.items) and noio.totals["NP"].low == 3
+
+
+def test_touches_that_are_well_apart_do_not_race() -> None:
+    assert not racing_touches(situation_of(zram(second_pause_us=500_000), N61))
+    assert not predict(zram(second_pause_us=500_000), N61).items[0].also
+
+
+@pytest.mark.parametrize("first_ends", [True, False])
+def test_an_end_that_hangs_by_timing_is_said(first_ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline lies between what a quick and a slow device take."""
+    gpa = p.POOL_GPA
+    plan = p.Plan(scenario="end", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=990),
+                  memory=p.Memory(p.Backing.FILE, share=True), pages=(p.Page(gpa, p.PageStart.DROPPED, "f[0]"),),
+                  items=(p.Item(0, p.Op.TOUCH, gpa=gpa, page="f[0]"),), deadline_s=1)  # fmt: skip
+    timings = (s.TIMINGS[0], replace(s.TIMINGS[3], device_ns=400_000_000))
+    monkeypatch.setattr(s, "TIMINGS", timings if first_ends else timings[::-1])
+    answer = predict(plan, N61)
+    assert answer.ends is first_ends and not answer.items[0].end_known
+    assert answer.undecided_end in answer.notes and "1 works are outstanding" in answer.undecided_end
+    assert predict(replace(plan, deadline_s=5), N61).undecided_end == ""
