@@ -57,7 +57,7 @@ def situation_of(plan: p.Plan, kernel: KernelModel, proof: Precondition | None =
     return m.Situation(
         kernel=kernel,
         vma=vma,
-        pages=tuple(_page(plan, vma, page, n, offsets) for n, page in enumerate(plan.pages)),
+        pages=(*(_page(plan, vma, page, n, offsets) for n, page in enumerate(plan.pages)), *_unplanned_area(plan, vma)),
         steps=tuple(_step(plan, item) for item in plan.items),
         vcpus=plan.guest.vcpus,
         guest=_guest(plan, kernel),
@@ -119,6 +119,37 @@ def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[
     return m.PoolPage(page.name, page.gpa, state, content)
 
 
+def _unplanned_area(plan: p.Plan, vma: Vma) -> tuple[m.PoolPage, ...]:
+    """The pool page of the shared area where it is none of the planned: untouched, or dropped and without blocks.
+
+    :raise ModelError: what is not modelled: an item touches the page, or several vCPUs share the area.
+    """
+    gpa = p.area_page(plan)
+    if not gpa:
+        return ()
+    if plan.guest.vcpus > 1:
+        raise ModelError("several vCPUs with one shared area are not modelled", hint="leave apf.en_gpa out")
+    if any(item.op is p.Op.TOUCH and item.gpa == gpa for item in plan.items):
+        raise ModelError(f"an item touches {gpa:#x}, the page of the shared area: not modelled")
+    if any(page.gpa == gpa for page in plan.pages):
+        return ()
+    return (_page(plan, vma, p.Page(gpa, p.PageStart.UNTOUCHED, "shared area"), len(plan.pages), {}),)
+
+
+def _area_words(plan: p.Plan) -> tuple[int, int]:
+    """Flags and token word of a shared area in the pool before anybody writes them.
+
+    :raise ModelError: it lies behind the known first bytes of a page that holds data.
+    """
+    gpa = p.area_page(plan)
+    if not any(page.gpa == gpa and page.start not in _NO_DATA for page in plan.pages):
+        return 0, 0
+    if plan.guest.apf.en_gpa != gpa:
+        raise ModelError("a shared area behind the first 64 bytes of a page that holds data: not modelled")
+    word = page_word(gpa, plan.nonce)
+    return word & 0xFFFFFFFF, word >> 32
+
+
 def _zswap(plan: p.Plan) -> bool:
     """Whether what is swapped out stays compressed in memory: mm/zswap.c, switched on before swapon."""
     on = dict(plan.kernel_params).get("zswap.enabled", "N") in ("Y", "y", "1")
@@ -157,6 +188,8 @@ def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
         en_flags=apf.en_flags,
         vector=apf.vector,
         area_ok=own or apf.en_gpa < top,
+        area_gpa=p.area_page(plan),
+        area_words=_area_words(plan),
         lapic_enabled=apf.lapic_enabled,
         zero_token=apf.zero_token,
         ack=apf.ack,
@@ -169,6 +202,9 @@ def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
 
 
 def _step(plan: p.Plan, item: p.Item) -> m.Step:
+    area = item.value & ~63
+    if item.msr == MSR_ASYNC_PF_EN and p.POOL_GPA <= area < plan.guest.memory_mib << 20:
+        raise ModelError(f"item {item.index} puts the shared area into the pool: only apf.en_gpa may")
     own_area = item.msr != MSR_ASYNC_PF_EN or (item.value & ~63) < plan.guest.memory_mib << 20
     host = item.op is p.Op.HOST
     return m.Step(

@@ -20,7 +20,7 @@ __all__ = [
     "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
     "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
-    "TimedAction", "changed", "from_json", "replace_index", "to_json",
+    "TimedAction", "area_page", "changed", "from_json", "replace_index", "to_json",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -151,6 +151,13 @@ class Plan:
     deadline_s: int = 60  # for the guest's program, from its start
     settle_ms: int = 300  # after the guest's end, before the trace is stopped
     version: int = PLAN_VERSION
+
+
+def area_page(plan: Plan) -> int:
+    """The pool page in which the shared area lies that the set-up names; 0: it lies elsewhere, or EN is not written."""
+    apf = plan.guest.apf
+    inside = POOL_GPA <= apf.en_gpa < plan.guest.memory_mib << 20
+    return apf.en_gpa - apf.en_gpa % PAGE_SIZE if inside and apf.en_flags else 0
 
 
 def changed(item: Item, **values: Any) -> Item:

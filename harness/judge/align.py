@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access, Item, Op, Plan
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access, Item, Op, Plan, area_page
 from harness.contract.probe_abi import Record
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.evidence.resets import Boot
@@ -78,8 +78,12 @@ def align(plan: Plan, log: GuestLog, episodes: Iterable[Episode], boots: Sequenc
     strangers: list[Episode] = []
     own: list[Episode] = []
     planned = {page.gpa // PAGE_SIZE for page in plan.pages}
+    area = area_page(plan) // PAGE_SIZE or -1
     top = plan.guest.memory_mib << 20
     for episode in episodes:
+        if episode.gpa // PAGE_SIZE == area:
+            own.append(episode)
+            continue
         booting = episode.gpa // PAGE_SIZE not in planned and in_boot(boots, episode.start)
         if booting or not POOL_GPA <= episode.gpa < top:
             own.append(episode)

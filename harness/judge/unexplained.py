@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness.contract.plan import HostAction, HostWord, Op, Plan
+from harness.contract.plan import HostAction, HostWord, Op, Plan, area_page
 from harness.contract.probe_abi import VEC_START, VEC_TIMER
 from harness.judge.episodes import Episode
 from harness.judge.match import View
@@ -36,7 +36,8 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
     top = view.plan.guest.memory_mib << 20
     for episode in view.alignment.own:
         what = view.outcome(episode)
-        if episode.gpa < top and what not in (Outcome.FAST, Outcome.MINOR):
+        in_area = episode.gpa & ~0xFFF == area_page(view.plan)
+        if episode.gpa < top and not in_area and what not in (Outcome.FAST, Outcome.MINOR):
             yield Finding(
                 "unexplained",
                 f"the guest's own page {episode.gpa:#x} was missing ({what}), although it was proved present",

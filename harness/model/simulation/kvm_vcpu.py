@@ -16,13 +16,14 @@ from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
-from harness.model.pages import PRESENT
+from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.situation import Step
 from harness.model.simulation.world import Fault, World
 from harness.model.walk import gup
 from harness.model.walk.steps import End
+from harness.model.walk.user_access import user_access
 
 _LOOP_AFTER = 8
 """Cycles of token and ready for one access without a mapping after which it is called endless."""
@@ -147,9 +148,15 @@ class KvmVcpu:
     def area_access(self, *, write: bool) -> Generator[Wait, None, None]:
         """kvm_{read,write}_guest_offset_cached: copy_from_user or copy_to_user faults a missing page in, in V."""
         gpa = self.world.situation.guest.area_gpa
-        if not gpa or self.memory.page(gpa).pte in PRESENT or not self.state.shared_ok:
+        if not gpa or not self.state.shared_ok:
             return
-        walk = gup.blocking_attempt(self.state.kernel, write=write, env=self.memory.env)
+        pte = self.memory.page(gpa).pte
+        if pte is Pte.WRITABLE or (not write and pte in PRESENT):
+            return
+        if self.state.kernel.era_2010:
+            walk = gup.blocking_attempt(self.state.kernel, write=write, env=self.memory.env)
+        else:
+            walk = user_access(self.state.kernel, write=write, env=self.memory.env)
         yield from self.memory.perform(walk, gpa, Thread.V, self.index)
 
     def _worker(self, work: Work) -> Process:
@@ -179,6 +186,7 @@ class KvmVcpu:
             world.count("RDY_ALL" if work.wakeup_all else "RDY")
             self.spins = 0
             if ready.irq:
+                yield from self.area_access(write=True)  # apf_put_user_ready
                 self.raise_irq(s.int_vec)
 
     def raise_irq(self, vector: int) -> None:

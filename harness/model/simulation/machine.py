@@ -48,6 +48,7 @@ def run_once(situation: Situation) -> Machine:
             lapic_in_kernel=situation.guest.lapic_in_kernel,
             hlt_exits=situation.guest.hlt_exits,
         )
+        state.flags, state.token = situation.guest.area_words
         steps = tuple(s for s in situation.steps if s.vcpu == index)
         vcpu = Vcpu(KvmVcpu(world, memory, state, index), ProbeVcpu(steps), _starter(machine), machine.finished,
                     peers=machine.host.vcpus)  # fmt: skip
@@ -136,7 +137,8 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None) -> Process:
             world.engine.fire(barrier.boot_cpu.signal)
         while not barrier.boot_cpu.over:
             yield Wait(signals=(barrier.boot_cpu.signal,))
-    state.token = state.flags = 0
+    if not world.situation.guest.area_gpa:  # the image's own areas are zeroed by its start-up code
+        state.token = state.flags = 0
     state.req_halt = state.req_ready = state.exception_pending = False
     state.paging = True
     state.lapic_sw = False

@@ -124,10 +124,12 @@ class Vcpu:
         self.kvm.world.emit(Event(Kind.VIRQ, self.kvm.index, value=vector))
         yield from self._exit()
         if vector in self.ready_vectors:
+            yield from self._touch_area(write=False)
             self.probe.ready(s.token)
             if start.ack and start.ack_first:
                 yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1, reads_back=False)
             if start.zero_token:
+                yield from self._touch_area(write=True)
                 s.token = 0
             if start.ack and not start.ack_first:
                 yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1, reads_back=False)
@@ -200,7 +202,8 @@ class Vcpu:
                 break
             if kvm.token is not None:
                 token, kvm.token = kvm.token.token, None
-                yield from self._read_area()
+                yield from self._touch_area(write=False)
+                yield from self._touch_area(write=True)
                 s.flags = 0
                 self.probe.put_aside(task, token)
                 s.guest_mode = False
@@ -219,14 +222,15 @@ class Vcpu:
                 yield from kvm.clear(by_paging=True)
             yield from self._exit()
 
-    def _read_area(self) -> Generator[Wait, None, None]:
-        """trap64.c reads and clears the flags word, with IF=0: a fault of the guest if its mapping is gone."""
+    def _touch_area(self, *, write: bool) -> Generator[Wait, None, None]:
+        """The guest's own access to its shared area, with IF=0: a fault if nothing maps it (yet, or any more)."""
         gpa = self.kvm.world.situation.guest.area_gpa
         if not gpa:
             return
         self._mode(cpl=0, interrupts=False)
-        while not self.kvm.memory.mapped(gpa, write=True) and not self.kvm.error:
-            yield from self.kvm.page_fault(Step(AREA_ITEM, StepKind.TOUCH, gpa=gpa, write=True, interrupts=False))
+        while not self.kvm.memory.mapped(gpa, write=write) and not self.kvm.error:
+            step = Step(AREA_ITEM, StepKind.TOUCH, gpa=gpa, write=write, cpl=0, interrupts=False)
+            yield from self.kvm.page_fault(step)
             yield from self._exit()
 
     def _await_token(self, task: Task) -> Generator[Wait, None, None]:
@@ -258,6 +262,7 @@ class Vcpu:
         elif step.kind is StepKind.TIMER:
             self._timer(step.value * 1000)
         elif step.kind is StepKind.CLEAR_TOKEN:
+            yield from self._touch_area(write=True)
             s.token = 0
         elif step.kind is StepKind.PAUSE:
             yield from self._pause(step.pause_ns, interrupts=step.interrupts)
