@@ -239,15 +239,15 @@ def test_pages_locked_by_others_are_no_business_of_d30():
 def test_a_halt_that_a_reset_or_the_end_of_the_trace_cuts_off_is_counted() -> None:
     for left in (f"{halt(1, 0)} USER_EXIT=10 DONE:0 CLEAR", halt(1, 0)):
         checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
-        assert not list(checker.feed_all(trace_of(f"{SET_UP} {left}")))
+        assert not [v for event in trace_of(f"{SET_UP} {left}") for v in checker.feed(event)]
         checker.finish()
         assert (checker.total.nph, checker.total.npt) == (1, 0)
 
 
 def test_an_enable_that_the_features_refuse_stores_nothing() -> None:
     """guest_pv_has fails before msr_en_val is written: APF stays off, so the halt's RDY needs no shared area."""
-    hidden = Context(features=PvFeatures(interrupt=False, enforced=True))
+    hidden = RuleContext(features=PvFeatures(interrupt=False, enforced=True))
     left = f"ENTRY EXIT WRMSR_GP:EN=0x801009 ENTRY {halt(1, 0)} DONE:0 RDY:1@0 ENTRY"
-    for context, rules in ((hidden, set()), (Context(), {"D44"})):
+    for context, rules in ((hidden, set()), (RuleContext(), {"D44"})):
         checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=context)
-        assert {v.rule for v in checker.feed_all(trace_of(left))} == rules
+        assert {v.rule for event in trace_of(left) for v in checker.feed(event)} == rules

@@ -25,7 +25,7 @@ def reset_in_a_halt(vcpu: int) -> p.Plan:
     return p.Plan(
         scenario="reset", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2), swap=p.Swap(delay_ms=2000),
         memory=p.Memory(p.Backing.FILE, share=True), items=tuple(items), pages=pages,
-        timed=(p.TimedAction(700, (p.HostAction("reset"),)),),
+        timed=(p.TimedAction(700, (p.HostAction(p.HostWord.RESET),)),),
     )  # fmt: skip
 
 
