@@ -26,6 +26,8 @@ from harness.model.walk.write_protect import userfault_missing
 _PAGE = 4096
 _COUNTERS = {"pgmaj": "PGMAJ", "pswpin": "PSWPIN", "ra": "RA", "rah": "RAH", "swpin_zero": "SWPIN_ZERO"}
 _HUGE_GFNS = 512
+_HELD_UP_NS = 100_000_000
+"""So long a kworker may be preempted where processors are fewer than runnable threads (seen: 55 ms)."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,7 @@ class Memory:
     device: DelayDevice = field(init=False)
     gate: GatedReads | None = None
     env: Environment = field(init=False)
+    worker_reads: dict[int, int] = field(default_factory=dict)  # vpn -> when a kworker submitted its read
     no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
@@ -187,6 +190,14 @@ class Memory:
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
 
+    def worker_starts(self, gpa: int) -> None:
+        """A work for the page begins while a read of it is in flight: it finds the folio, unless the kworker that reads
+        was held up between its own look-up and the read.  Then both have missed, and each counts PGMAJFAULT."""
+        vpn = self.vpn(gpa)
+        since = self.worker_reads.get(vpn)
+        if self.pages[vpn].locked and since is not None and self.world.engine.now - since < _HELD_UP_NS:
+            self.world.may_be_more["PGMAJ"] += 1
+
     def read_by_other(self, gpa: int) -> None:
         """Another process reads the page of the file: it is locked until the read ends."""
         vpn = self.vpn(gpa)
@@ -271,6 +282,8 @@ class Memory:
                 submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged)
                 self.pages[vpn] = read_completed(submitted) if read.synchronous else submitted
         self.world.count(f"READ_{who}", len(vpns))
+        if who is Thread.W:
+            self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
         if read.bio and self.device.device.issues_bios:
             bios = [1] * len(vpns) if read.unit != "index" else [len(vpns)]
             for pages in bios:

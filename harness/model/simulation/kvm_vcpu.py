@@ -163,6 +163,7 @@ class KvmVcpu:
         if work.state is not WorkState.QUEUED or work not in self.state.queue:
             return
         work.state = WorkState.RUNNING
+        self.memory.worker_starts(work.gpa)
         walk = gup.worker_attempt(self.state.kernel, env=self.memory.env)
         yield from self.memory.perform(walk, work.gpa, Thread.W)
         d.complete(self.state, work)

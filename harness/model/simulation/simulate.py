@@ -115,6 +115,9 @@ def _count(name: str, runs: list[_Run]) -> Count:
     for run in runs:
         if name in run.machine.world.unbounded:
             return Count(found.low, UNBOUNDED, run.machine.world.unbounded[name])
+    more = max(r.machine.world.may_be_more[name] for r in runs)
+    if more:
+        return Count(found.low, found.high + more, "kworkers that look for a page before either of them reads it")
     return found
 
 

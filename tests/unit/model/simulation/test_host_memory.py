@@ -114,3 +114,16 @@ def test_a_page_that_the_vcpu_thread_read_by_itself_is_writable_from_6_12_on(ker
     plan = p.Plan(scenario="rw", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=200),
                   memory=p.Memory(), items=items, pages=(p.Page(gpa(0), SWAPPED, "f[0]"),))  # fmt: skip
     assert outcomes(predict(plan, find_kernel(kernel))) == ["sync", want]
+
+
+def test_two_workers_may_both_miss_what_the_first_of_them_reads() -> None:
+    """noio: mm/filemap.c:filemap_fault counts PGMAJFAULT before it reads ahead; the second one's read-ahead finds the
+    pages there.  Later, when the read has long been submitted, the second finds the folio."""
+    starts = dict.fromkeys(range(8), DROPPED)
+    for pause_us, high in ((0, 2), (200_000, 1)):
+        items = tuple(p.Item(n, p.Op.TOUCH, gpa=gpa(n), page=f"f[{n}]", pause_us=pause_us * n) for n in range(2))
+        pages = tuple(p.Page(gpa(n), s, f"f[{n}]") for n, s in starts.items())
+        plan = p.Plan(scenario="both", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=400),
+                      memory=FILE, items=items, pages=pages)  # fmt: skip
+        answer = predict(plan, find_kernel(NIO))
+        assert (answer.totals["PGMAJ"].low, answer.totals["PGMAJ"].high) == (1, high)
