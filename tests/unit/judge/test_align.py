@@ -82,6 +82,6 @@ def test_contradictions_in_the_guest_log_are_named() -> None:
 
 
 def test_a_set_up_that_got_a_general_protection_fault_is_no_contradiction() -> None:
-    entries = (Entry(Record.END, 0, 0, -1, 0x801009, 13), Entry(Record.END, 0, 0, -1, 0x801009, 0))
+    entries = tuple(GuestRecord(Record.END, 0, 0, -1, 0x801009, b) for b in (13, 0))
     found = align(plan(A), GuestLog(1, 4, True, 0, (entries,)), [])
     assert found.problems == ("guest log: END names item -1, the plan has 1",)
