@@ -41,32 +41,34 @@ GROUNDS = (
     Ground("file-random", 'backing = "file"\nshare = true\nrandom_advice = true\n', _DELAY,
            ("untouched", "populated", "dropped")),
 )  # fmt: skip
+ACCESSES = ("read", "write")
 WAYS = {"async": "", "sync": "cpl = 0\ninterrupts = false\n", "halt": "cpl = 0\n"}
 """CPL 3 with IF=1: a token if the page is missing; IF=0: the vCPU thread waits; CPL 0: an artificial halt."""
 
 
-def pairs_of(ground: Ground) -> list[tuple[str, str, str]]:
-    """(state, state of the neighbour, access).  Without a hole next to a dropped page: the agent refuses a read-around
-    window that does not lie in one piece on the device (harness/agent/pages/prove.py)."""
-    every = product(ground.states, ground.states, ("read", "write"))
-    return [(a, b, how) for a, b, how in every if {a, b} != {"untouched", "dropped"}]
+def neighbours_of(ground: Ground) -> list[tuple[str, str]]:
+    """(state, state of the neighbour).  Without a hole next to a dropped page: the agent refuses a read-around window
+    that does not lie in one piece on the device (harness/agent/pages/prove.py)."""
+    return [(a, b) for a, b in product(ground.states, repeat=2) if {a, b} != {"untouched", "dropped"}]
 
 
 def scenario(ground: Ground, way: str) -> str:
     """The TOML of one scenario."""
-    pairs = pairs_of(ground)
+    pairs = neighbours_of(ground)
     text = [
-        f'id = "grid-{ground.name}-{way}"\ntitle = "{ground.name}, {way}: {len(pairs)} pairs of neighbours"\n'
+        f'id = "grid-{ground.name}-{way}"\ntitle = "{ground.name}, {way}: {2 * len(pairs)} pairs of neighbours"\n'
         f'why = "Every page state, access and state of the neighbour."\ntags = ["grid"]\ndeadline_s = 120\n',
         f"[guest]\nmemory_mib = 160\n\n[memory]\n{ground.memory}\n[swap]\n{ground.swap}",
     ]
     steps = []
-    for n, (state, neighbour, access) in enumerate(pairs):
-        for letter, start in (("a", state), ("b", neighbour)):
-            offset = 32 + n * STRIDE + (letter == "b")
-            text.append(f'[pages.{letter}{n}]\ngroups = 1\noffset = {offset}\nstart = "{start}"\n')
-        for name, how in ((f"a{n}", access), (f"b{n}", "read"), (f"b{n}", "write")):
-            steps.append(f'[[steps]]\ntouch = "{name}"\naccess = "{how}"\nthen = "wait"\n{WAYS[way]}')
+    for n, states in enumerate(pairs):
+        for letter, start, offset in zip("ab", states, (0, 1), strict=True):
+            at = 32 + 2 * n * STRIDE + offset
+            text.append(f'[pages.{letter}{n}]\ngroups = 2\nstride = {STRIDE}\noffset = {at}\nstart = "{start}"\n')
+        for group, access in enumerate(ACCESSES):
+            for letter, how in (("a", access), ("b", "read"), ("b", "write")):
+                touch = f'touch = "{letter}{n}[{group}]"\naccess = "{how}"'
+                steps.append(f'[[steps]]\n{touch}\nthen = "wait"\n{WAYS[way]}')
     return "\n".join([*text, *steps])
 
 
