@@ -3,9 +3,6 @@
 
 from __future__ import annotations
 
-import tarfile
-from pathlib import Path
-
 import pytest
 
 from harness.errors import CaptureDamaged
@@ -14,9 +11,9 @@ from harness.judge.verdict import judge_capture
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
 from harness.status import Status
+from tests.unit.judge.packed import packed_capture
 
 N61 = find_kernel("nowait-6.1")
-DATA = Path(__file__).parents[2] / "data" / "linux"
 RESULT = "WORKLOAD\nHYP 1\nEND 7\n"
 
 
@@ -47,16 +44,9 @@ def test_a_trace_without_the_exits_proves_nothing() -> None:
         interrupts_at_last_hyp([irq(5)], RESULT, 1)
 
 
-def capture(name: str) -> dict[str, bytes]:
-    """tests/data/linux: captures of debian-6.1, 512 pages swapped out on a device with reads of 5 ms."""
-    with tarfile.open(DATA / f"{name}.tar.xz") as tar:
-        files = {m.name.removeprefix("./"): tar.extractfile(m) for m in tar.getmembers() if m.isfile()}
-        return {path: file.read() for path, file in files.items() if file is not None}
-
-
 @pytest.mark.parametrize("name", ["enabled", "hidden"])
 def test_a_guest_that_was_swapped_out_is_judged(name: str) -> None:
-    files = capture(name)
+    files = packed_capture(name)
     verdict = judge_capture(files, N61)
     assert verdict.status is Status.PASS, verdict.reason
     wrong = files["guest/result.txt"].replace(b"pages 0 wrong", b"pages 1 wrong")
@@ -64,7 +54,7 @@ def test_a_guest_that_was_swapped_out_is_judged(name: str) -> None:
 
 
 def test_a_lost_interrupt_of_a_linux_guest_is_named() -> None:
-    files = capture("enabled")
+    files = packed_capture("enabled")
     line = next(row for row in files["guest/result.txt"].splitlines()[3:] if row.startswith(b"HYP"))
     fewer = b"HYP %d" % (int(line.split()[1]) - 5)
     verdict = judge_capture(files | {"guest/result.txt": files["guest/result.txt"].replace(line, fewer)}, N61)

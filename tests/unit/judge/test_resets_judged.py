@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real captures of a reset: with pages outstanding on two vCPUs, and in an artificial halt of the boot CPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.judge.verdict import judge_capture
+from harness.model.kernels import find_kernel
+from harness.status import Status
+from tests.unit.judge.packed import packed_capture
+
+N61 = find_kernel("nowait-6.1")
+
+
+def test_pages_outstanding_on_two_vcpus_are_cleared() -> None:
+    verdict = judge_capture(packed_capture("reset"), N61)
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_without_the_reset_in_the_log_of_qmp_the_works_are_owed() -> None:
+    files = packed_capture("reset")
+    lines = [line for line in files["qmp.jsonl"].splitlines(keepends=True) if b'"RESET"' not in line]
+    verdict = judge_capture(files | {"qmp.jsonl": b"".join(lines)}, N61)
+    assert verdict.status is Status.FAIL and "D05" in {f.rule for f in verdict.findings}
+
+
+def test_a_hang_by_a_known_finding_passes_and_names_it() -> None:
+    files = packed_capture("reset-in-a-halt")
+    verdict = judge_capture(files, N61)
+    assert verdict.status is Status.PASS and "finding F1" in verdict.reason
+    mended = judge_capture(files, replace(N61, reset_keeps_halt=False))
+    assert mended.status is Status.FAIL
