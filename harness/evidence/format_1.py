@@ -22,8 +22,11 @@ from harness.contract.capture import (
     TraceStats,
 )
 from harness.contract.structure import need_object, structure
+from harness.errors import UsageError
 
 FORMAT = 1
+MAX_UNNAMED = 1024
+"""So many pages at most stand for those that are counted and not named."""
 T = TypeVar("T")
 
 
@@ -35,9 +38,12 @@ def run_end(raw: Any) -> RunEnd:
 def precondition(raw: Any) -> Precondition:
     """precondition.json: ``others`` are the pages outside the plan; ``others_swapped`` counts them."""
     table = need_object(raw)
-    outside = [_outside(entry) for entry in table.get("others") or ()]
+    others = table.get("others") or []
+    if not isinstance(others, list):
+        raise UsageError(f"$.others: expected a list, got {others!r:.100}")
+    outside = [_outside(entry) for entry in others]
     counted = structure(int, table.get("others_swapped", len(outside)), "$.others_swapped")
-    unnamed = [OutsidePage(0, None, "not recorded")] * max(0, counted - len(outside))
+    unnamed = [OutsidePage(0, None, "not recorded")] * min(max(0, counted - len(outside)), MAX_UNNAMED)
     return Precondition(
         reached=structure(bool, table.get("reached"), "$.reached"),
         reason=structure(str, table.get("reason", ""), "$.reason"),

@@ -49,6 +49,17 @@ def test_any_json_is_a_record_or_refused(name: str, value: Any) -> None:
         assert exc.message
 
 
+@pytest.mark.parametrize("others", [True, 1, "x", {"a": 1}])
+def test_others_that_are_no_list_are_refused(others: Any) -> None:
+    with pytest.raises(UsageError, match="others"):
+        READERS["precondition.json"]({"reached": True, "pages": {}, "others": others})
+
+
+def test_a_count_of_others_costs_no_memory() -> None:
+    found = format_1.precondition({"reached": False, "pages": {}, "others_swapped": 10**15})
+    assert len(found.outside) == format_1.MAX_UNNAMED
+
+
 def test_the_golden_capture_says_what_its_files_say() -> None:
     files = load()
     evidence = decode(files)
