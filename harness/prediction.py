@@ -34,24 +34,30 @@ _BACKINGS = {
 _NO_DATA = (p.PageStart.UNTOUCHED, p.PageStart.ZERO_SWAPPED)
 
 
-def predict(plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None) -> m.Prediction:
+def predict(
+    plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None, *, ram_vpn: int = RAM_VPN
+) -> m.Prediction:
     """What must be seen when this plan is performed on this kernel.
 
     :param proof: precondition.json of a capture, which knows the swap offsets; None before anything was performed.
+    :param ram_vpn: page number in the VMM of guest physical address 0, which decides where fault-around and the windows
+        of VMA read-ahead are clipped; a RAM file need not be aligned to 2 MiB.
     :raise ModelError: the plan asks for a state that the model knows to be impossible.
     """
     if plan.guest.kind is p.GuestKind.LINUX:
         return predict_linux(linux_guest(plan, proof), kernel)
-    return simulate(situation_of(plan, kernel, proof))
+    return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn))
 
 
-def situation_of(plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None) -> m.Situation:
+def situation_of(
+    plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None, *, ram_vpn: int = RAM_VPN
+) -> m.Situation:
     """The plan of a probe guest as the simulation wants it.
 
     :raise ModelError: an impossible page state.
     """
     offsets = _offsets(proof)
-    vma = _vma(plan)
+    vma = _vma(plan, ram_vpn)
     device = plan.swap
     zram = device.kind is p.SwapKind.ZRAM
     return m.Situation(
@@ -93,10 +99,10 @@ def _offsets(proof: Precondition | None) -> dict[int, int]:
     return {page.gpa: page.swap_offset for page in pages if page.swap_offset}
 
 
-def _vma(plan: p.Plan) -> Vma:
+def _vma(plan: p.Plan, start: int) -> Vma:
     pages = plan.guest.memory_mib << 8
     backing = _BACKINGS[plan.memory.backing, plan.memory.share]
-    return Vma(backing=backing, start=RAM_VPN, end=RAM_VPN + pages, rand_read=plan.memory.random_advice)
+    return Vma(backing=backing, start=start, end=start + pages, rand_read=plan.memory.random_advice)
 
 
 def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[int, int]) -> m.PoolPage:

@@ -12,6 +12,7 @@ from harness.contract.plan import GuestKind, Op, Plan
 from harness.contract.words import EndStatus, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
+from harness.evidence.ram_page import ram_page
 from harness.evidence.resets import boots
 from harness.judge.align import Alignment, align
 from harness.judge.episodes import split
@@ -34,7 +35,7 @@ from harness.judge.verdict_types import (
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.situation import Prediction
-from harness.prediction import predict
+from harness.prediction import RAM_VPN, predict
 from harness.status import Status
 
 
@@ -92,7 +93,7 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     unproved = next(problems(plan, evidence.precondition), "")
     if unproved:
         return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"precondition: {unproved}")
-    prediction = predict(plan, kernel, evidence.precondition)
+    prediction = predict(plan, kernel, evidence.precondition, ram_vpn=ram_page(evidence.events) or RAM_VPN)
     checked = check(evidence, kernel, prediction)
     if evidence.lost:
         return _cut(evidence, kernel, prediction, checked)

@@ -285,7 +285,7 @@ class Memory:
         if who is Thread.W:
             self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
         if read.bio and self.device.device.issues_bios:
-            bios = [1] * len(vpns) if read.unit != "index" else [len(vpns)]
+            bios = [1] * len(vpns) if read.unit != "index" else _runs(read.pages)
             for pages in bios:
                 self.world.count(f"BIO_{who}")
                 self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
@@ -320,3 +320,16 @@ class Memory:
             if page.folio is not None and page.folio.lock is Lock.READ:
                 self.pages[vpn] = read_completed(page)
             self.world.engine.fire(self.signals[vpn])
+
+
+def _runs(pages: tuple[int, ...]) -> list[int]:
+    """Lengths of the runs of consecutive pages of a file, each of which is one bio: page_cache_ra_unbounded
+    (mm/readahead.c) submits what it has before a page that is cached, ext4_mpage_readpages (fs/ext4/readpage.c) before
+    a block that does not follow on the device, as behind a hole."""
+    runs: list[int] = []
+    for before, page in zip((-2, *pages), pages, strict=False):
+        if page == before + 1:
+            runs[-1] += 1
+        else:
+            runs.append(1)
+    return runs

@@ -127,3 +127,22 @@ def test_two_workers_may_both_miss_what_the_first_of_them_reads() -> None:
                       memory=FILE, items=items, pages=pages)  # fmt: skip
         answer = predict(plan, find_kernel(NIO))
         assert (answer.totals["PGMAJ"].low, answer.totals["PGMAJ"].high) == (1, high)
+
+
+def test_read_around_is_one_bio_per_run_of_missing_pages() -> None:
+    """page_cache_ra_unbounded: a page that is cached already ends the batch before it."""
+    apart = ask(N61, {32: DROPPED, 33: p.PageStart.POPULATED}, [(32, "w")], memory=FILE)
+    assert apart.totals["BIO_V"] == Count.exactly(2) and apart.totals["READ_V"] == Count.exactly(31)
+    assert ask(N61, {32: DROPPED, 33: DROPPED}, [(32, "w")], memory=FILE).totals["BIO_V"] == Count.exactly(1)
+
+
+def test_fault_around_is_aligned_in_the_vmms_address_space() -> None:
+    """A RAM file that QEMU maps one page below a multiple of 64 KiB: page 0 is the last of its block."""
+    items = tuple(p.Item(n, p.Op.TOUCH, gpa=gpa(page), page=f"f[{page}]", wait=True, cpl=0, interrupts=False)
+                  for n, page in enumerate((32, 33)))  # fmt: skip
+    pages = tuple(p.Page(gpa(n), DROPPED, f"f[{n}]") for n in (32, 33))
+    plan = p.Plan(scenario="base", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=100),
+                  memory=FILE, items=items, pages=pages)  # fmt: skip
+    for ram_vpn, second in ((0x7F0000000, {"fast", "block"}), (0x7F0000000 - 1, {"minor", "block"})):
+        item = predict(plan, find_kernel(N61), ram_vpn=ram_vpn).items[1]
+        assert {item.outcome.value, *(o.value for o in item.also)} == second
