@@ -151,7 +151,7 @@ def decode(files: Files) -> Evidence:
         if "after.json" in files
         else None,
         gate=_read(files, "gate.json", GateLog, None)
-        if complete and plan.swap.kind is SwapKind.GATED and facts is not None
+        if plan.swap.kind is SwapKind.GATED and (complete or "gate.json" in files)
         else None,
     )
 

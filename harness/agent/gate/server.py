@@ -60,11 +60,12 @@ class Server:
         """One request; False when the connection is over."""
         if not self._fill(self._head):
             return False
+        now = time.monotonic()
         request = wire.decode_request(bytes(self._head))
         self._look()  # the bio behind the request was traced before it was sent
         match request.command:
             case Command.READ:
-                self._keeper.request(request.handle, request.offset, request.length, time.monotonic())
+                self._keeper.request(request.handle, request.offset, request.length, now)
             case Command.WRITE:
                 if not self._fill(self._content[request.offset : request.offset + request.length]):
                     return False

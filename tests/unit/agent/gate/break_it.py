@@ -9,6 +9,7 @@ Prints one JSON object.  Standard library and the agent only.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import mmap
 import os
@@ -18,10 +19,10 @@ import sys
 import time
 
 from harness.agent.gate.device import open_gate
-from harness.agent.host import nbd, swap
+from harness.agent.host import nbd, swap, syscalls
 from harness.agent.host.cgroup import enter, make_cgroup, reclaim
 from harness.agent.host.kernel_files import read_text, wait_until
-from harness.agent.host.read_counters import swap_cached_pages
+from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.host.undo import Journal, pending, undo
 
 SIZE = 64 << 20
@@ -45,9 +46,26 @@ def reader(backing: str, folder: str) -> None:
     else:
         with open(f"{folder}/mnt/file", "rb") as file:
             memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    print("ready", flush=True)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory)) if backing == "swap" else 0
+    print(address, flush=True)
     sys.stdin.readline()
     print(memory[0], flush=True)
+
+
+def page_out(pid: int, address: int, group: str) -> None:
+    """As pages/pageout.py does it: MADV_PAGEOUT, then small reclaims until the swap cache is empty."""
+    pidfd = os.pidfd_open(pid)
+    syscalls.process_madvise(pidfd, [(address, PAGES * 4096)], syscalls.MADV_PAGEOUT)
+    os.close(pidfd)
+    wait_until(lambda: writeback_pages() == 0, 20, "the end of writeback")
+
+    def empty() -> bool:
+        cached = swap_cached_pages()
+        if cached:
+            reclaim(group, cached * 4096)
+        return not cached
+
+    wait_until(empty, 20, "an empty swap cache")
 
 
 def agent(backing: str, folder: str) -> None:
@@ -73,10 +91,9 @@ def agent(backing: str, folder: str) -> None:
     enter(group.pool, process.pid)
     process.stdin.write("fill\n")
     process.stdin.flush()
-    process.stdout.readline()
+    address = int(process.stdout.readline())
     if backing == "swap":
-        reclaim(group.pool, SIZE)
-        wait_until(lambda: swap_cached_pages() == 0 or not reclaim(group.pool, SIZE), 20, "an empty swap cache")
+        page_out(process.pid, address, group.pool)
     gate.arm(rule="step", order="given", tids=[], pages={}, errors=[], after_s=0, ram_hva=-1, trace="/dev/null")
     gate.ask("freeze")
     process.stdin.write("go\n")
