@@ -112,6 +112,7 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "kvm_msr": (Kind.WRMSR, re.compile(r"msr_(read|write) ([0-9a-f]+) = (0x[0-9a-f]+|0)( \(#GP\))?"), _msr),
     "block_bio_queue": (Kind.BIO, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
     "block_bio_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
+    "block_rq_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) \(.*?\) (\d+) \+ (\d+)"), _bio),
     "work_start": (Kind.WORK, re.compile(r""), _nothing),
     "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r""), _nothing),
     "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)"), _reason),

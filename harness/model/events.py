@@ -51,7 +51,8 @@ class Kind(IntEnum):
     # kvm_clear_async_pf_completion_queue ran for this vCPU: added by the decoder.
     # flag: by a CR0.PG change, so that the MSRs stay; else by reset, INIT or VM destruction.
     CLEAR = 24
-    BIO_END = 25  # block_bio_complete: dev, value = sector, data = sectors, flag = read; its pages are unlocked next
+    # block_bio_complete, block_rq_complete: dev, value = sector, data = sectors, flag = read; then pages are unlocked.
+    BIO_END = 25
     WORK = 26  # probe on async_pf_execute: a worker has begun, so cancel_work_sync has to wait for it
 
 

@@ -27,9 +27,11 @@ PROBES = (
 )
 WORK_PROBE = ("work_start", "p:apf/work_start async_pf_execute")
 """Not essential: a kernel may have been built without a symbol for that static function."""
-READ_ENDS = "block/block_bio_complete"
+READ_ENDS = ("block/block_bio_complete", "block/block_rq_complete")
+"""Of a device without a request queue (dm-delay, zram), and of one with (nbd): block/blk-mq.c:blk_update_request clears
+BIO_TRACE_COMPLETION of the bios of a request, because their completion has been traced already."""
 BOOT_WITHOUT = (
-    "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret", READ_ENDS,
+    "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret", *READ_ENDS,
 )  # fmt: skip
 """Not recorded while a Linux guest boots: its own business by the ten thousand, of which no prediction speaks."""
 _NOTHING = "common_pid < 0"
@@ -84,7 +86,7 @@ class Tracing:
                 write_text(f"{self.path}/events/{event}/filter", switch)
             elif event.startswith("apf/mm_fault"):
                 write_text(f"{self.path}/events/{event}/filter", probes)
-            elif event == READ_ENDS:
+            elif event in READ_ENDS:
                 write_text(f"{self.path}/events/{event}/filter", _NOTHING if device is None else _of_device(device))
 
     def save(self, path: str) -> TraceStats:
@@ -184,7 +186,7 @@ def open_tracing(journal: Journal, name: str) -> Tracing:
     write_text(f"{path}/buffer_size_kb", str(BUFFER_KIB))
     # When the buffer is full the newest events are dropped, so that what there is has no hole in it.
     write_text(f"{path}/options/overwrite", "0")
-    wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", READ_ENDS, "sched/sched_switch", *probes]
+    wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", *READ_ENDS, "sched/sched_switch", *probes]
     events = tuple(e for e in wanted if os.path.isdir(f"{path}/events/{e}"))
     for event in events:
         write_text(f"{path}/events/{event}/enable", "1")
