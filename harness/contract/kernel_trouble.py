@@ -14,6 +14,9 @@ The texts are those of the kernel's own printks (6.1 and, where they changed, th
     mm/kasan/report.c           start_report;  mm/kfence/report.c;  mm/page_alloc.c bad_page
     block/blk-core.c            blk_status_to_str and print_req_error; fs/buffer.c buffer_io_error
     mm/page_io.c                end_swap_bio_read, end_swap_bio_write;  mm/oom_kill.c dump_header, __oom_kill_process
+
+Errors of nbd devices (major 43) are no trouble: the agent answers with them where a plan says so (gate.json), and what
+becomes of a device whose server is gone shows in the agent.
 """
 
 from __future__ import annotations
@@ -72,8 +75,9 @@ MARKS: tuple[TroubleMark, ...] = (
     TroubleMark(
         "io-error",
         Blame.MACHINE,
-        r"(?:blk_update_request: |print_req_error: )?(?:critical \w+(?: \w+)?|I/O|protection) error, dev "
-        r"|Buffer I/O error on dev|(?:Read|Write)-error on swap-device|EXT4-fs error |Aborting journal on device",
+        r"(?:blk_update_request: |print_req_error: )?(?:critical \w+(?: \w+)?|I/O|protection) error, dev (?!nbd)"
+        r"|Buffer I/O error on dev (?!nbd)|(?:Read|Write)-error on swap-device \((?!43:)"
+        r"|EXT4-fs error |Aborting journal on device",
     ),
 )
 

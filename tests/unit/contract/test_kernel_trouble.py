@@ -121,3 +121,16 @@ def test_all_trouble_tells_one_finding_for_each_line() -> None:
 @pytest.mark.parametrize("path", sorted(CAPTURES.glob("captures*/*/host/dmesg.txt")), ids=lambda p: p.parts[-3])
 def test_the_logs_of_sound_captures_have_none(path: Path) -> None:
     assert all_trouble(path.read_text().splitlines()) == ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "I/O error, dev nbd0, sector 131144 op 0x0:(READ) flags 0x0 phys_seg 1 prio class 2",
+        "blk_update_request: I/O error, dev nbd3, sector 8 op 0x0:(READ) flags 0x0",
+        "Buffer I/O error on dev nbd0, logical block 0, async page read",
+        "Read-error on swap-device (43:0:131144)",
+    ],
+)
+def test_errors_that_a_gated_device_answers_with_are_none(line: str) -> None:
+    assert all_trouble([f"[   88.000000] {line}"]) == ()
