@@ -174,7 +174,8 @@ class Keeper:
             return [(read, ReadEnd.OPEN) for read in self.held]
         if self.frozen:
             return []
-        pages = [self._pages(read.batch) | read.pages for read in self.held]
+        brought = self._brought()
+        pages = [brought[read.batch] for read in self.held]
         for position, why in self._seen.due(pages):
             batch = self.held[position].batch
             if not batch.coming and batch.why is None:
@@ -192,10 +193,13 @@ class Keeper:
             return None  # until the plan says so
         return ReadEnd.LATE if now - read.at >= LATE_SECONDS else None
 
-    def _pages(self, batch: Batch) -> frozenset[int]:
-        """Pages that the reads of a batch bring, as far as anybody knows."""
-        pages = batch.targets.union(*(read.pages for read in self.held if read.batch is batch))
-        return self._seen.announced_pages if batch.worker and not pages else pages
+    def _brought(self) -> dict[Batch, frozenset[int]]:
+        """Pages that the reads of each batch bring, as far as anybody knows."""
+        found: dict[Batch, frozenset[int]] = {}
+        for read in self.held:
+            found[read.batch] = found.get(read.batch, read.batch.targets) | read.pages
+        announced = self._seen.announced_pages
+        return {batch: announced if batch.worker and not pages else pages for batch, pages in found.items()}
 
     def _error(self, read: Held) -> int:
         return errno.EIO if self.armed and read.pages & self.orders.errors else 0

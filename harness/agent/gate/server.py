@@ -47,7 +47,7 @@ class Server:
         poll.register(self._control, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll(_LOOK_MS if self._keeper.held else None)}
-            if self._requests.fileno() in ready and not self._take_request():
+            if self._requests.fileno() in ready and not self._take_requests():
                 return
             self._look()
             if self._control.fileno() in ready and not self._take_words():
@@ -56,6 +56,13 @@ class Server:
             self._answer()
 
     # --- the kernel
+    def _take_requests(self) -> bool:
+        """All requests that are there; False when the connection is over."""
+        while self._take_request():
+            if not select.select([self._requests], [], [], 0)[0]:
+                return True
+        return False
+
     def _take_request(self) -> bool:
         """One request; False when the connection is over."""
         if not self._fill(self._head):
