@@ -7,7 +7,7 @@ cannot be trusted proves nothing, neither pass nor fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,9 +24,20 @@ from harness.contract.capture import (
 )
 from harness.contract.plan import GuestKind, Plan, from_json
 from harness.contract.structure import need_object, parse, structure
-from harness.contract.words import EndStatus, SwapKind
+from harness.contract.words import EndStatus, HostWord, SwapKind
 from harness.errors import CaptureDamaged, UsageError
-from harness.evidence import counter_deltas, format_1, ftrace, guestlog, linux_result, resets, trace_events
+from harness.evidence import (
+    agreement,
+    counter_deltas,
+    format_1,
+    ftrace,
+    guestlog,
+    linux_result,
+    resets,
+    trace_events,
+)
+from harness.evidence.completeness import HostHas, counter_problems, event_problems, trace_problems
+from harness.evidence.guest_frame import frame_problems
 from harness.model.events import Event
 
 T = TypeVar("T")
@@ -40,7 +51,8 @@ class DecodedFacts:
     vcpu_tids: tuple[int, ...]
     swap_dev: int  # the device whose reads are the pages' own reads: major << 20 | minor, 0 when there is none
     has_mm_fault: bool  # the probes on handle_mm_fault were there
-    trace_events: tuple[str, ...]  # "system/event" of what was recorded; empty in old captures, which do not say
+    trace_events: tuple[str, ...]  # "system/event" of what was recorded
+    has: HostHas
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +127,7 @@ def decode(files: Files) -> Evidence:
         stats = _read(files, "trace/stats.json", TraceStats, format_1.trace_stats if old else None)
         lost = max(trace.lost, stats.lost)
         complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
-        if stats.entries != len(trace.lines):
-            raise CaptureDamaged(
-                f"trace/events.txt has {len(trace.lines)} events, the kernel counted {stats.entries}:"
-                " the trace was cut or edited"
-            )
+        _demand(trace_problems(trace, stats, facts.trace_events))
         decoded = tuple(trace_events.decode(trace.lines, facts.vcpu_tids))
         happened = resets.parse_resets(files.get("qmp.jsonl", b"").decode(errors="replace"))
         decoded = resets.add_clears(decoded, happened, len(facts.vcpu_tids))
@@ -132,7 +140,8 @@ def decode(files: Files) -> Evidence:
         )
         moved = counter_deltas.deltas(before, after, facts.vcpu_tids)
         growth = counter_deltas.anon_growth(before, after)
-    return Evidence(
+        _demand(counter_problems(facts.has, before, after))
+    evidence = Evidence(
         plan=plan,
         end=end,
         facts=facts,
@@ -154,6 +163,52 @@ def decode(files: Files) -> Evidence:
         if plan.swap.kind is SwapKind.GATED and (complete or "gate.json" in files)
         else None,
     )
+    _demand(_problems(evidence))
+    return evidence
+
+
+def _problems(e: Evidence) -> Iterator[str]:
+    """Files that contradict each other, or say less than the host had to tell; of an early end as far as it goes."""
+    plan, facts = e.plan, e.facts
+    probe, complete = plan.guest.kind is GuestKind.PROBE, e.end.status is EndStatus.DONE
+    if facts is not None and (complete or e.events):
+        if len(set(facts.vcpu_tids)) != plan.guest.vcpus or len(facts.vcpu_tids) != plan.guest.vcpus:
+            yield f"facts.json: the plan has {plan.guest.vcpus} vCPUs, their threads are {list(facts.vcpu_tids)}"
+        saved = [name.removeprefix(_FORMATS) for name in e.files if name.startswith(_FORMATS)]
+        boots = not probe and plan.guest.workload == "boot"
+        yield from event_problems(facts.has, facts.trace_events, facts.has_mm_fault, saved, boots)
+        yield from agreement.thread_problems(e.events)
+    if e.guest is not None:
+        yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
+    if not complete:
+        return
+    for name in ("host/dmesg.txt", "guest/console.txt"):
+        _need(e.files, name)
+    steps = _record("progress.jsonl", lambda: agreement.read_progress(_need(e.files, "progress.jsonl")))
+    yield from agreement.progress_problems(steps, e.end, e.guest, plan)
+    if not e.lost:
+        yield from agreement.clock_problems(steps, e.events, probe=probe)
+    if probe:
+        yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
+        if e.precondition is not None:
+            yield from agreement.precondition_problems(e.precondition)
+        if e.guest is not None and not e.lost and not _resets(plan):
+            yield from agreement.register_problems(plan, e.guest, e.events)
+
+
+_FORMATS = "trace/formats/"
+
+
+def _resets(plan: Plan) -> bool:
+    acts = [a for group in plan.host_actions for a in group] + [a for t in plan.timed for a in t.actions]
+    return any(a.do is HostWord.RESET for a in acts)
+
+
+def _demand(problems: Iterator[str]) -> None:
+    """:raise CaptureDamaged: there is one; the first is told, with the number of others."""
+    found = list(problems)
+    if found:
+        raise CaptureDamaged(found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
 
 
 def _guest(files: Files, plan: Plan, *, complete: bool) -> guestlog.GuestLog | None:
@@ -180,18 +235,31 @@ def _result(files: Files, plan: Plan) -> LinuxResult:
 def _facts(raw: Mapping[str, Any], old: bool) -> DecodedFacts | None:
     """None: the run ended before QEMU could be asked."""
     if not old:
-        run = _record("facts.json", lambda: structure(Facts, raw)).run
+        facts = _record("facts.json", lambda: structure(Facts, raw))
+        run = facts.run
         if run is None:
             return None
-        return DecodedFacts(run.vcpu_tids, _device(run.io_dev), run.mm_fault_probe, run.trace_events)
-    known = {
-        "vcpu_tids": raw.get("vcpu_tids"),
-        "io_dev": raw.get("io_dev"),
-        "mm_fault_probe": raw.get("mm_fault_probe", False),
-        "trace_events": raw.get("trace_events", []),
-    }
+        host = facts.host
+        has = HostHas(
+            release=host.release,
+            kvm_events=host.kvm_events,
+            debugfs=bool(host.debugfs),
+            cgroup_memory=host.cgroup_memory,
+            vm_event_counters=host.vm_event_counters,
+        )
+        return DecodedFacts(run.vcpu_tids, _device(run.io_dev), run.mm_fault_probe, run.trace_events, has)
+    if "vcpu_tids" not in raw:
+        return None
+    known = {name: raw[name] for name in _OldFacts.__dataclass_fields__ if name in raw}
     found = _record("facts.json", lambda: structure(_OldFacts, known))
-    return DecodedFacts(found.vcpu_tids, _device(found.io_dev), found.mm_fault_probe, found.trace_events)
+    has = HostHas(
+        release=found.release,
+        kvm_events=found.kvm_events,
+        debugfs=bool(found.debugfs),
+        cgroup_memory=found.cgroup_memory,
+        vm_event_counters=found.vm_event_counters,
+    )
+    return DecodedFacts(found.vcpu_tids, _device(found.io_dev), found.mm_fault_probe, found.trace_events, has)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +268,11 @@ class _OldFacts:
     io_dev: str | None
     mm_fault_probe: bool
     trace_events: tuple[str, ...]
+    release: str
+    kvm_events: tuple[str, ...]
+    debugfs: str
+    cgroup_memory: bool
+    vm_event_counters: bool
 
 
 def _device(text: str | None) -> int:

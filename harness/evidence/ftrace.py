@@ -18,6 +18,8 @@ _LINE = re.compile(
     r"(?P<s>\d+)\.(?P<frac>\d+): (?P<event>[A-Za-z_][A-Za-z0-9_]*): ?(?P<text>.*)$"
 )
 _LOST = re.compile(r"^CPU:\d+ \[LOST (?P<n>\d+) EVENTS\]")
+_WRITTEN = re.compile(r"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})\s")
+"""kernel/trace/trace.c:print_event_info"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,26 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """All lines in the file's order, and how many events the kernel says it lost."""
+    """All lines in the file's order, and how many events the kernel says it lost.
+
+    ``written``: how many events the head of the file says are in it, and how many were ever written; None: it has none.
+    """
 
     lines: tuple[Line, ...]
     lost: int
+    written: tuple[int, int] | None = None
 
 
 def parse(text: str) -> Trace:
     """:raise CaptureDamaged: a line that is neither comment, loss mark nor event, or time going backwards on a CPU."""
     lost = 0
     lines: list[Line] = []
+    written: tuple[int, int] | None = None
     newest: dict[int, int] = {}
     for number, raw in enumerate(text.splitlines(), 1):
+        head = _WRITTEN.match(raw)
+        if head:
+            written = int(head[1]), int(head[2])
         if not raw.strip() or raw.startswith("#"):
             continue
         mark = _LOST.match(raw)
@@ -58,7 +68,7 @@ def parse(text: str) -> Trace:
             raise CaptureDamaged(f"trace/events.txt:{number}: time goes backwards on CPU {line.cpu}: {raw.strip()!r}")
         newest[line.cpu] = line.t_ns
         lines.append(line)
-    return Trace(tuple(lines), lost)
+    return Trace(tuple(lines), lost, written)
 
 
 def _line(number: int, raw: str) -> Line:

@@ -10,7 +10,8 @@ import pytest
 
 from harness.judge.verdict import judge_capture
 from harness.status import Status
-from tests.unit.judge.test_verdict import Files, change_json, load, model, records
+from tests.unit.judge.golden import Files, edit_trace, load
+from tests.unit.judge.test_verdict import change_json, model
 
 Raw = dict[str, Any]
 
@@ -53,11 +54,11 @@ def test_one_contradiction_breaks_one_rule(name: str, file: str, change: Callabl
 
 
 def test_an_interrupt_that_the_guest_did_not_handle() -> None:
-    def forget(entries: list[tuple[int, ...]]) -> None:
-        last = max(i for i, e in enumerate(entries) if e[1] == 5)
-        del entries[last]
+    def twice(lines: list[str]) -> list[str]:
+        last = max(i for i, line in enumerate(lines) if "kvm_apic_accept_irq" in line and "vec 243" in line)
+        return [*lines[: last + 1], *lines[last:]]
 
-    verdict = judge_capture(records(load("S36"), forget), model())
+    verdict = judge_capture(edit_trace(load("S36"), twice), model())
     assert "D16" in {f.rule for f in verdict.findings}
 
 

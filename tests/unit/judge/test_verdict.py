@@ -9,22 +9,13 @@ import random
 import re
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
 from harness.status import Status
-
-CAPTURES = Path(__file__).parents[2] / "data/captures"
-NAMES = sorted(p.name for p in CAPTURES.iterdir())
-Files = dict[str, bytes]
-
-
-def load(name: str) -> Files:
-    folder = CAPTURES / name
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+from tests.unit.judge.golden import NAMES, Files, edit_trace, load, recounted
 
 
 def model() -> KernelModel:
@@ -52,22 +43,6 @@ def test_a_flipped_prediction_fails_exactly_the_scenarios_that_it_concerns() -> 
 def test_the_other_variant_is_told_apart() -> None:
     for name in ("S23", "S29", "S61"):
         assert judge_capture(load(name), find_kernel("noio-6.1")).status is Status.FAIL, name
-
-
-def edit_trace(files: Files, change: Callable[[list[str]], list[str]], *, recount: bool = True) -> Files:
-    lines = files["trace/events.txt"].decode().splitlines()
-    changed = change(lines)
-    stats = json.loads(files["trace/stats.json"])
-    if recount:
-        first = next(iter(stats))
-        stats[first]["entries"] += sum(not x.startswith("#") for x in changed) - sum(
-            not x.startswith("#") for x in lines
-        )
-    return {
-        **files,
-        "trace/events.txt": "\n".join(changed).encode() + b"\n",
-        "trace/stats.json": json.dumps(stats).encode(),
-    }
 
 
 def drop(pattern: str) -> Callable[[list[str]], list[str]]:
@@ -140,8 +115,10 @@ def test_a_missing_file_is_never_a_pass_where_it_matters(name: str) -> None:
     del files[name]
     status = judge_capture(files, model()).status
     needed = ("plan.json", "end.json", "facts.json", "precondition.json", "trace/events.txt", "trace/stats.json",
-              "counters/before.json", "counters/after.json", "guest/log.bin")  # fmt: skip
-    assert status is (Status.INCONCLUSIVE if name in needed else Status.PASS)
+              "counters/before.json", "counters/after.json", "guest/log.bin", "guest/items.bin", "guest/console.txt",
+              "host/dmesg.txt", "progress.jsonl")  # fmt: skip
+    missed = name in needed or name.startswith("trace/formats/")
+    assert status is (Status.INCONCLUSIVE if missed else Status.PASS)
 
 
 @pytest.mark.parametrize("name", ["plan.json", "end.json", "facts.json", "precondition.json", "trace/events.txt",
@@ -161,6 +138,7 @@ def change_json(files: Files, name: str, change: Callable[[dict], None]) -> File
 
 def test_lost_events_are_inconclusive() -> None:
     files = change_json(load("S29"), "trace/stats.json", lambda r: r["cpu0"].update(overrun=1))
+    files = edit_trace(files, lambda lines: lines)
     verdict = judge_capture(files, model())
     assert verdict.status is Status.INCONCLUSIVE and "lost 1" in verdict.reason
 
@@ -218,18 +196,32 @@ def test_a_wrong_value_read_by_the_guest_is_a_fail() -> None:
 
 
 def test_a_token_that_the_guest_never_saw_is_a_fail() -> None:
-    def forget(entries: list[tuple[int, ...]]) -> None:
-        entries[:] = [e for e in entries if e[1] != 4]
+    """The log of a guest that found its page at once, which the host's trace denies."""
 
-    assert judge_capture(records(load("S29"), forget), model()).status is Status.FAIL
+    def forget(entries: list[tuple[int, ...]]) -> None:
+        kept = [e for e in entries if e[1] in (1, 2, 3, 10, 13)]
+        last = kept.pop()
+        setup, touches = [e for e in kept if e[1] not in (2, 3)], [e for e in kept if e[1] in (2, 3)]
+        ordered = [*setup, *sorted(touches, key=lambda e: (e[3], e[1])), last]
+        entries[:] = [(tsc, *e[1:]) for tsc, e in enumerate(ordered, entries[0][0])]
+
+    verdict = judge_capture(records(load("S29"), forget), model())
+    assert verdict.status is Status.FAIL and {"D16", "D39"} & {f.rule for f in verdict.findings}
 
 
 def test_an_item_that_never_ended_is_a_fail() -> None:
     def forget(entries: list[tuple[int, ...]]) -> None:
-        entries[:] = [e for e in entries if e[1] != 3]
+        entries[:] = [e for e in entries if e[1] not in (3, 13)]
 
-    verdict = judge_capture(records(load("S61"), forget), model())
-    assert verdict.status is Status.FAIL and "never ended" in verdict.reason
+    files = records(load("S61"), forget)
+    control = bytearray(files["guest/log.bin"][:4096])
+    struct.pack_into("<I", control, 16, 2)  # state: RUNNING
+    struct.pack_into("<Q", control, 32, 0)  # end mark
+    files["guest/log.bin"] = bytes(control) + files["guest/log.bin"][4096:]
+    files = change_json(files, "end.json", lambda r: r.update(status="guest-timeout", reason="60 s"))
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.FAIL
+    assert "never ended" in verdict.findings[0].message or any("never ended" in f.message for f in verdict.findings)
 
 
 def test_kernel_trouble_in_the_host_log_is_a_fail() -> None:
@@ -263,10 +255,9 @@ def cut_after(pattern: str, lost: int = 3) -> Files:
     files = load("S29")
     lines = files["trace/events.txt"].decode().splitlines()
     at = next(i for i, x in enumerate(lines) if re.search(pattern, x))
-    stats = json.loads(files["trace/stats.json"])
-    kept = lines[: at + 1]
+    kept, counted = recounted(lines[: at + 1], files["trace/stats.json"])
+    stats = json.loads(counted)
     for cpu, row in stats.items():
-        row["entries"] = sum(f"[{int(cpu.removeprefix('cpu')):03}]" in x for x in kept if not x.startswith("#"))
         row["dropped events"] = lost if f"[{int(cpu.removeprefix('cpu')):03}]" in kept[-1] else 0
     return {
         **files,

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The files of one capture against each other: what was written about the same thing in two places must agree.
+
+For runs whose program came to its end.  Each function yields contradictions in words, nothing where there is none.
+A contradiction is damage, never a finding about the kernel: no kernel writes these files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from harness.contract.capture import AgentStep, Precondition, RunEnd
+from harness.contract.plan import PAGE_SIZE, SHARED_GPA, HostWord, Op, Plan
+from harness.contract.probe_abi import MASK64, Record
+from harness.contract.program import decode_items
+from harness.contract.structure import need_object, parse, structure
+from harness.errors import UsageError
+from harness.evidence.guestlog import GuestLog
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+
+_SLACK_S = 0.1
+"""How far two stamps of one moment may lie apart: they are taken one after the other by a program that can be held."""
+_ONCE = (AgentStep.PREPARE_HOST, AgentStep.GO, AgentStep.GUEST_ENDED, AgentStep.COLLECT, AgentStep.END)
+_VCPU_ONLY = frozenset({Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.TRY, Kind.NP, Kind.REP})
+"""What only a thread in KVM_RUN traces."""
+_SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressStep:
+    """A line of progress.jsonl: seconds since the capture began, seconds of the trace clock."""
+
+    t: float
+    mono: float
+    step: AgentStep
+    status: str
+    action: tuple[HostWord, int] | None
+    tsc_khz: int | None
+
+
+def read_progress(data: bytes) -> tuple[ProgressStep, ...]:
+    """progress.jsonl. :raise UsageError: a line is not what the agent writes."""
+    return tuple(_step(line, number) for number, line in enumerate(data.splitlines(), 1))
+
+
+def _step(line: bytes, number: int) -> ProgressStep:
+    try:
+        raw = need_object(parse(line))
+        action = None
+        if raw.get("step") == AgentStep.HOST_ACTION:
+            arg = raw.get("arg")
+            action = structure(HostWord, raw.get("do"), "$.do"), 0 if arg is None else structure(int, arg, "$.arg")
+        khz = raw.get("tsc_khz")
+        return ProgressStep(
+            t=structure(float, raw.get("t"), "$.t"),
+            mono=structure(float, raw.get("mono"), "$.mono"),
+            step=structure(AgentStep, raw.get("step"), "$.step"),
+            status=structure(str, raw.get("status", ""), "$.status"),
+            action=action,
+            tsc_khz=None if khz is None else structure(int, khz, "$.tsc_khz"),
+        )
+    except UsageError as exc:
+        raise UsageError(f"line {number}: {exc.message}") from exc
+
+
+def program_problems(plan: Plan, data: bytes) -> Iterator[str]:
+    """guest/items.bin, which the guest ran, against the plan. :raise CaptureDamaged: it is no items file."""
+    program = decode_items(data)
+    for what, ran, planned in (
+        ("nonce", program.nonce, plan.nonce),
+        ("number of vCPUs", program.vcpus, plan.guest.vcpus),
+        ("idle loop", program.idle, plan.guest.idle),
+        ("set-up of async page faults", program.apf, plan.guest.apf),
+        ("number of items", len(program.items), len(plan.items)),
+    ):
+        if ran != planned:
+            yield f"guest/items.bin: the guest ran another {what} than the plan's: {ran} instead of {planned}"
+    for ran_item, item in zip(program.items, plan.items, strict=False):
+        if ran_item != dataclasses.replace(item, page="", value=item.value & MASK64):
+            yield f"guest/items.bin: item {item.index} is not the plan's"
+
+
+def progress_problems(steps: Sequence[ProgressStep], end: RunEnd, log: GuestLog | None, plan: Plan) -> Iterator[str]:
+    """The agent's steps among themselves, and against end.json, the guest's log and the plan."""
+    for old, new in pairwise(steps):
+        if new.t < old.t or new.mono < old.mono:
+            yield f"progress.jsonl: {new.step} is before {old.step}"
+    bases = [s.mono - s.t for s in steps]
+    if bases and max(bases) - min(bases) > _SLACK_S:
+        yield "progress.jsonl: its two clocks do not run alike"
+    order = [s.step for s in steps if s.step in _ONCE]
+    if tuple(order) != _ONCE:
+        yield f"progress.jsonl: its steps are {', '.join(order) or 'none'}, not {', '.join(_ONCE)}"
+    for step in steps:
+        if step.step in (AgentStep.GUEST_ENDED, AgentStep.END) and step.status != end.status:
+            yield f"progress.jsonl: {step.step} with status {step.status!r}, end.json says {end.status}"
+        if log is not None and step.tsc_khz not in (None, log.tsc_khz):
+            yield f"progress.jsonl: a TSC of {step.tsc_khz} kHz, guest/log.bin says {log.tsc_khz}"
+    if log is not None:
+        yield from _actions(steps, log, plan)
+
+
+def _actions(steps: Sequence[ProgressStep], log: GuestLog, plan: Plan) -> Iterator[str]:
+    """The host actions that were performed are those of the stages that the guest came to, and timed ones."""
+    performed = Counter(s.action for s in steps if s.action is not None)
+    due: Counter[tuple[HostWord, int]] = Counter()
+    for record in log.all():
+        if record.kind is Record.STAGE and record.b == 1 and 0 <= record.a < len(plan.host_actions):
+            due.update((a.do, a.arg) for a in plan.host_actions[record.a])
+    timed = Counter((a.do, a.arg) for t in plan.timed for a in t.actions)
+    for (do, arg), count in (due - performed).items():
+        yield f"progress.jsonl: {do} {arg} was due {count} times more than it was performed"
+    for (do, arg), count in (performed - due - timed).items():
+        yield f"progress.jsonl: {do} {arg} was performed {count} times more than the guest asked for it"
+
+
+def clock_problems(steps: Sequence[ProgressStep], events: Sequence[Event], *, probe: bool) -> Iterator[str]:
+    """The trace lies where the agent recorded it, and something of it while the guest's program ran.
+
+    A probe guest is traced from the precondition on, a Linux guest from some time after the host was prepared.
+    """
+    at = {s.step: s.mono for s in steps}
+    if not events or not {AgentStep.PREPARE_HOST, AgentStep.GO, AgentStep.GUEST_ENDED, AgentStep.COLLECT} <= set(at):
+        return
+    begin = at.get(AgentStep.PRECONDITION, at[AgentStep.GO]) if probe else at[AgentStep.PREPARE_HOST]
+    first, last = min(e.t_ns for e in events) / 1e9, max(e.t_ns for e in events) / 1e9
+    if first < begin - _SLACK_S or last > at[AgentStep.COLLECT] + _SLACK_S:
+        yield (
+            f"the trace is of {first:.3f} to {last:.3f} s, progress.jsonl says that it was recorded between"
+            f" {begin:.3f} and {at[AgentStep.COLLECT]:.3f} s"
+        )
+    elif last < at[AgentStep.GO] or first > at[AgentStep.GUEST_ENDED] + _SLACK_S:
+        yield "nothing in the trace is of the time in which the guest's program ran"
+
+
+def thread_problems(events: Sequence[Event]) -> Iterator[str]:
+    """KVM_RUN is traced for QEMU's vCPU threads, and for each vCPU."""
+    for event in events:
+        if event.kind in _VCPU_ONLY and event.vcpu < 0:
+            yield f"trace/events.txt:{event.line}: thread {event.tid} runs a vCPU, facts.json names it not: another run"
+            return
+    if events and not any(e.kind is Kind.ENTRY and e.vcpu == 0 for e in events):
+        yield "vCPU 0 was never entered in the trace"
+
+
+def register_problems(plan: Plan, log: GuestLog, events: Sequence[Event]) -> Iterator[str]:
+    """What the guest wrote to EN and INT, and read back, is what the trace shows, in the order of each vCPU.
+
+    For a guest that was not reset.  A kernel cannot change what is written; what it gives back is in the trace.
+    """
+    for vcpu, records in enumerate(log.vcpus):
+        mine = [e for e in events if e.vcpu == vcpu and e.value in _SET_UP]
+        wrote = [(e.value, e.data) for e in mine if e.kind is Kind.WRMSR]
+        planned = [*_set_up(plan, vcpu)]
+        for record in records:
+            item = plan.items[record.item] if 0 <= record.item < len(plan.items) else None
+            if record.kind is Record.START and item is not None and item.op is Op.WRMSR and item.msr in _SET_UP:
+                planned.append((item.msr, item.value & MASK64))
+        if wrote != planned:
+            yield f"vCPU {vcpu}: the trace has {len(wrote)} writes of EN and INT, and not those {len(planned)} due"
+        read = [(e.value, e.data) for e in mine if e.kind is Kind.RDMSR and not e.flag]
+        told = [(r.a, r.b) for r in records if r.kind is Record.MSR and r.a in _SET_UP]
+        if read != told:
+            yield f"vCPU {vcpu}: guest/log.bin says that it read back other values than the trace"
+
+
+def _set_up(plan: Plan, vcpu: int) -> Iterator[tuple[int, int]]:
+    """guest-images/probe/ops.c:apf_setup."""
+    apf = plan.guest.apf
+    if apf.vector:
+        yield MSR_ASYNC_PF_INT, apf.vector
+    if apf.en_flags:
+        area = SHARED_GPA + PAGE_SIZE * vcpu if apf.en_gpa == -1 else apf.en_gpa
+        yield MSR_ASYNC_PF_EN, (area | apf.en_flags) & MASK64
+
+
+def precondition_problems(seen: Precondition) -> Iterator[str]:
+    """The totals against the pages that they are totals of."""
+    pages = seen.pages
+    for name, count in (
+        ("pages", len(pages)),
+        ("present", sum(p.present for p in pages.values())),
+        ("swapped", sum(p.swapped for p in pages.values())),
+    ):
+        if seen.totals.get(name) != count:
+            yield f"precondition.json: its totals say {seen.totals.get(name)} for {name}, its pages {count}"
+    for gpa, page in pages.items():
+        if page.gpa != gpa:
+            yield f"precondition.json: the page {page.gpa:#x} stands at {gpa:#x}"

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Is everything there that the host is said to have?  What was not recorded cannot show that it did not happen.
+
+Each function yields in words what is missing, nothing where all is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from harness.contract.capture import CounterSnapshot, TraceStats
+from harness.evidence.ftrace import Trace
+
+_NEEDED_EVENTS = (
+    "kvm/kvm_entry", "kvm/kvm_exit", "kvm/kvm_try_async_get_page", "kvm/kvm_async_pf_not_present",
+    "kvm/kvm_async_pf_ready", "kvm/kvm_async_pf_completed", "kvm/kvm_inj_exception", "kvm/kvm_apic_accept_irq",
+    "kvm/kvm_msr", "block/block_bio_queue", "sched/sched_switch",
+)  # fmt: skip
+"""Tracepoints of each kernel from 5.10 on (arch/x86/kvm/trace.h, include/trace/events): no verdict without them."""
+_REPEATED = ("kvm/kvm_async_pf_repeated_fault", "kvm/kvm_async_pf_doublefault")
+_UNLESS_BOOT = ("kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret")
+"""Left out while a Linux guest boots (harness/agent/host/tracing.py: BOOT_WITHOUT)."""
+
+_VMSTAT = ("pgmajfault", "pswpin", "swap_ra", "swap_ra_hit")
+_KVM = ("pf_fixed", "pf_guest", "halt_exits", "halt_attempted_poll")
+_KVM_5_19 = ("pf_taken", "pf_spurious", "pf_emulate")
+"""arch/x86/kvm/x86.c: kvm_vcpu_stats_desc since 5.19 (1075d41efd3d); pf_guest and pf_fixed are older."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostHas:
+    """What facts.json says of the host, as far as it decides what must be recorded."""
+
+    release: str
+    kvm_events: tuple[str, ...]
+    debugfs: bool
+    cgroup_memory: bool
+    vm_event_counters: bool
+
+
+def event_problems(
+    has: HostHas, recorded: Sequence[str], probed: bool, formats: Sequence[str], boots: bool
+) -> Iterator[str]:
+    """facts.trace_events against what the host has.
+
+    :param recorded: "system/event" of facts.trace_events.
+    :param formats: "system/event" of the format files that were saved beside the trace; empty: none were.
+    :param boots: a Linux guest is traced from its first instruction, with fewer events.
+    """
+    due = [*_NEEDED_EVENTS, *(f"kvm/{e}" for e in has.kvm_events)]
+    due += ["kvm/kvm_page_fault"]
+    due += ["apf/mm_fault", "apf/mm_fault_ret"] if probed else []
+    left_out = _UNLESS_BOOT if boots else ()
+    missing = sorted({e for e in due if e not in recorded and e not in left_out})
+    if missing:
+        yield f"facts.json: trace_events does not name {', '.join(missing)}, which the host has"
+    if not any(e in recorded for e in _REPEATED):
+        yield f"facts.json: trace_events names neither {' nor '.join(_REPEATED)}"
+    if formats and not boots and set(formats) != set(recorded):
+        other = sorted(set(formats) ^ set(recorded))
+        yield f"facts.json: trace_events and the formats saved beside the trace part: {', '.join(other)}"
+    if len(set(recorded)) != len(recorded):
+        yield "facts.json: trace_events names an event twice"
+
+
+def trace_problems(trace: Trace, stats: TraceStats, recorded: Sequence[str]) -> Iterator[str]:
+    """The trace's lines against the kernel's own counts, CPU by CPU, and against the events said to be recorded."""
+    lines: dict[int, int] = dict.fromkeys(stats.cpus, 0)
+    for line in trace.lines:
+        lines[line.cpu] = lines.get(line.cpu, 0) + 1
+    for cpu, count in sorted(lines.items()):
+        row = stats.cpus.get(cpu)
+        if row is None:
+            yield f"trace/stats.json has no CPU {cpu}, the trace has {count} events of it"
+        elif row.entries != count:
+            yield (
+                f"trace/events.txt has {count} events of CPU {cpu}, the kernel counted {row.entries}:"
+                " the trace was cut or edited"
+            )
+    if any(min(c.entries, c.overrun, c.commit_overrun, c.dropped_events) < 0 for c in stats.cpus.values()):
+        yield "trace/stats.json: a count below zero"
+    if trace.written is None:
+        yield "trace/events.txt: no line says how many events were written"
+    elif trace.written != (len(trace.lines), len(trace.lines) + sum(c.overrun for c in stats.cpus.values())):
+        yield (
+            f"trace/events.txt says that {trace.written[0]} of {trace.written[1]} events are there, it has"
+            f" {len(trace.lines)}, and the kernel counted {sum(c.overrun for c in stats.cpus.values())} overwritten"
+        )
+    for old, new in pairwise(trace.lines):
+        if new.t_ns < old.t_ns:  # kernel/trace/trace.c:__find_next_entry merges the CPUs by time
+            yield f"trace/events.txt:{new.number}: stands behind a later event: the CPUs were merged by another hand"
+            break
+    names = {event.rpartition("/")[2] for event in recorded}
+    strange = sorted({line.event for line in trace.lines} - names)
+    if strange:
+        yield f"facts.json: trace_events does not name {', '.join(strange)}, which the trace has"
+
+
+def counter_problems(has: HostHas, before: CounterSnapshot, after: CounterSnapshot) -> Iterator[str]:
+    """Each section of the counters that the host has, in both snapshots, with what must have moved."""
+    for name, old, new, due in (
+        ("vmstat", before.vmstat, after.vmstat, _VMSTAT if has.vm_event_counters else ()),
+        ("memory_stat", before.memory_stat, after.memory_stat, ("pgmajfault",) if has.cgroup_memory else ()),
+        ("kvm", before.kvm, after.kvm, _kvm(has.release) if has.debugfs else ()),
+    ):
+        yield from _section(name, old, new, due)
+    if before.vmstat == after.vmstat or (before.kvm and before.kvm == after.kvm):
+        yield "counters: before and after are the same, though a guest ran between them"
+    if (before.anon_pages is None) != (after.anon_pages is None):
+        yield "counters: anon_pages is there only once"
+
+
+def _section(name: str, old: Mapping[str, int], new: Mapping[str, int], due: Sequence[str]) -> Iterator[str]:
+    for counter in due:
+        for when, section in (("before", old), ("after", new)):
+            if counter not in section:
+                yield f"counters/{when}.json: {name} has no {counter}, which the host has"
+                return
+    only = sorted(set(old) ^ set(new))
+    if only:
+        yield f"counters: {name}: {', '.join(only[:4])} is there only once"
+
+
+def _kvm(release: str) -> tuple[str, ...]:
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return _KVM + _KVM_5_19 if match and (int(match[1]), int(match[2])) >= (5, 19) else _KVM

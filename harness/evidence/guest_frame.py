@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The probe guest's log against itself and its plan: what guest-images/probe cannot have written is damage.
+
+A log that went through here is one that the program can have made, so what is wrong in it afterwards (a value, a token
+that nobody injected) is the kernel's doing.  Order is told for each vCPU, as its log has it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from harness.contract.plan import HostWord, Item, Op, Plan
+from harness.contract.probe_abi import MASK64, VEC_TIMER, Record, State
+from harness.contract.words import Access
+from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
+
+GP = 13
+_OF_ITEM = frozenset({Record.START, Record.END, Record.TOKEN, Record.WAKE, Record.STAGE})
+_PLANNED = frozenset({MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT})
+
+
+def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
+    """Each contradiction, in words; nothing where the log holds together.
+
+    A log without its end (deadline, panic, QEMU gone) is looked at as far as it goes.
+    """
+    resets = any(a.do is HostWord.RESET for group in plan.host_actions for a in group) or any(
+        a.do is HostWord.RESET for timed in plan.timed for a in timed.actions
+    )
+    if log.ended != (log.state == State.DONE):
+        yield f"the end mark is {'there' if log.ended else 'not there'}, the state is {log.state}"
+    for vcpu in range(plan.guest.vcpus):
+        walk = _Walk(plan, vcpu, resets)
+        for number, record in enumerate(log.vcpus[vcpu]):
+            for text in walk.take(record, number):
+                yield f"vCPU {vcpu}, record {number} ({record.kind.name}): {text}"
+        if log.ended:
+            for text in walk.end():
+                yield f"vCPU {vcpu}: {text}"
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One vCPU's log, record by record."""
+
+    plan: Plan
+    vcpu: int
+    resets: bool
+    boots: int = 0
+    tsc: int = 0
+    running: int = -1  # item of the last START or WAKE that has neither ended nor been put aside
+    idle: bool = False
+    done: bool = False
+    faulted: bool = False
+    started: set[int] = field(default_factory=set)
+    ended: set[int] = field(default_factory=set)
+    waits: dict[int, int] = field(default_factory=dict)  # item -> the token that it waits for
+    woken: set[int] = field(default_factory=set)  # items whose token has come, and that have not gone on
+    early: Counter[int] = field(default_factory=Counter)  # readies that came before their tokens
+    stage: int = -1
+
+    def take(self, e: GuestRecord, number: int) -> Iterator[str]:
+        if self.done:
+            yield "stands behind DONE"
+        if number == 0 and e.kind is not Record.BOOT:
+            yield "the log does not begin with BOOT"
+        if e.kind is Record.BOOT:
+            yield from self._boot(e)
+            return
+        if e.tsc < self.tsc:
+            yield f"its time {e.tsc} is before that of the record before it"
+        self.tsc = e.tsc
+        if self.faulted and e.kind is not Record.CR2:
+            yield "FAULT is not followed by CR2"
+        if e.kind in _OF_ITEM and not self._set_up(e):
+            if not 0 <= e.item < len(self.plan.items):
+                yield f"names item {e.item}, the plan has {len(self.plan.items)}"
+                return
+            if self.plan.items[e.item].vcpu != self.vcpu:
+                yield f"item {e.item} is of vCPU {self.plan.items[e.item].vcpu}"
+                return
+        yield from self._kind(e)
+
+    def _kind(self, e: GuestRecord) -> Iterator[str]:
+        match e.kind:
+            case Record.START:
+                yield from self._start(e, self.plan.items[e.item])
+            case Record.END:
+                if not self._set_up(e):
+                    yield from self._end(e, self.plan.items[e.item])
+            case Record.TOKEN:
+                yield from self._token(e)
+            case Record.READY:
+                yield from self._ready(e)
+            case Record.WAKE:
+                yield from self._wake(e)
+            case Record.IDLE:
+                if e.a not in (0, 1) or bool(e.a) != self.idle:
+                    yield "idling ends before it begins, or begins twice"
+                self.idle = e.a == 0
+            case Record.STAGE:
+                yield from self._staged(e, self.plan.items[e.item])
+            case Record.MSR:
+                if 0 <= e.item < len(self.plan.items) and self.plan.items[e.item].msr != e.a:
+                    yield f"item {e.item} writes MSR {self.plan.items[e.item].msr:#x}, not {e.a:#x}"
+            case Record.IRQ:
+                if e.a == VEC_TIMER and not any(i.op is Op.TIMER for i in self.plan.items):
+                    yield "the timer, which no item starts"
+            case Record.FAULT:
+                self.faulted = True
+            case Record.CR2:
+                if not self.faulted:
+                    yield "CR2 without FAULT"
+                self.faulted = False
+            case Record.DONE:
+                yield from self._done(e)
+            case Record.BOOT:
+                return
+
+    def _set_up(self, e: GuestRecord) -> bool:
+        """END of no item: EN or INT got #GP before the first item."""
+        return e.kind is Record.END and e.item < 0 and e.b == GP
+
+    def _boot(self, e: GuestRecord) -> Iterator[str]:
+        if e.a != self.vcpu:
+            yield f"APIC id {e.a}"
+        if self.boots and not self.resets:
+            yield "a second boot, and the plan has no reset"
+        if self.vcpu == 0 and e.b != self.boots:
+            yield f"says {e.b} resets, the log has {self.boots}"
+        if not self.resets and e.b > (self.vcpu > 0):
+            yield f"says {e.b} resets, the plan has none"
+        self.boots += 1
+        self.tsc, self.running, self.idle, self.stage = e.tsc, -1, False, -1
+        self.waits.clear()
+        self.woken.clear()
+        self.early.clear()
+
+    def _start(self, e: GuestRecord, item: Item) -> Iterator[str]:
+        again = self.resets and item.op is Op.WAIT
+        if item.index in self.started and not again:
+            yield f"item {item.index} starts twice"
+        if self.running >= 0 and self.plan.items[self.running].op is not Op.WAIT:
+            yield f"item {self.running} is still running"
+        before = [i.index for i in self.plan.items[: item.index] if i.vcpu == self.vcpu]
+        if any(i not in self.started for i in before):
+            yield f"item {item.index} starts before an earlier one of its vCPU"
+        want = item.gpa if item.op is Op.TOUCH else item.value & MASK64
+        if e.a != want or e.b:
+            yield f"item {item.index} starts with {e.a:#x}, {e.b:#x}, not with {want:#x}"
+        self.started.add(item.index)
+        if item.op is not Op.WAIT:
+            self.running = item.index
+
+    def _end(self, e: GuestRecord, item: Item) -> Iterator[str]:
+        waited = item.op is Op.WAIT or (self.resets and item.op is Op.HOST)
+        if item.index not in self.started or (self.running != item.index and not waited):
+            yield f"item {item.index} ends without running"
+        if item.index in self.ended:
+            yield f"item {item.index} ends twice"
+        if e.b not in (0, GP) or (e.b and item.op is not Op.WRMSR):
+            yield f"item {item.index} ({item.op}) ends with exception {e.b}"
+        if item.op is not Op.TOUCH:
+            if e.a != item.value & MASK64:
+                yield f"item {item.index} ends with {e.a:#x}, not with its value"
+        elif item.access is Access.WRITE and e.a != (item.gpa ^ self.plan.nonce) & MASK64 and not item.no_paging:
+            yield f"item {item.index} wrote {e.a:#x}, not what this program writes"
+        if item.op is Op.HOST and self.stage != 1:
+            yield f"item {item.index} ends, and the agent had not answered"
+        if item.op is Op.WRMSR and item.msr == MSR_ASYNC_PF_EN and not e.b and item.value & 9 != 9:
+            self._wake_all()
+        self.ended.add(item.index)
+        if self.running == item.index:
+            self.running = -1
+
+    def _token(self, e: GuestRecord) -> Iterator[str]:
+        if e.item != self.running:
+            yield f"token {e.a:#x} for item {e.item}, which was not running"
+        self.running = -1
+        self.waits[e.item] = e.a
+        if self.early[e.a & WAKE_ALL_TOKEN]:
+            self.early[e.a & WAKE_ALL_TOKEN] -= 1
+            self.woken.add(e.item)
+
+    def _ready(self, e: GuestRecord) -> Iterator[str]:
+        written = {i.value & 0xFF for i in self.plan.items if i.op is Op.WRMSR and i.msr == MSR_ASYNC_PF_INT}
+        if e.b not in written | {self.plan.guest.apf.vector}:
+            yield f"vector {e.b:#x}, which nobody has named for it"
+        if e.a == WAKE_ALL_TOKEN:
+            if e.item >= 0:
+                yield "a wake-all of one item"
+            self._wake_all()
+            return
+        waiting = [i for i, token in self.waits.items() if token & WAKE_ALL_TOKEN == e.a and i not in self.woken]
+        if e.item >= 0 and e.item not in waiting:
+            yield f"item {e.item} does not wait for token {e.a:#x}"
+        if e.item < 0 and waiting:
+            yield f"item {waiting[0]} waits for token {e.a:#x}, the handler found none"
+        if waiting:
+            self.woken.update(waiting)
+        elif e.a:
+            self.early[e.a] += 1
+
+    def _wake(self, e: GuestRecord) -> Iterator[str]:
+        if e.item not in self.waits:
+            yield f"item {e.item} did not wait"
+        elif self.waits[e.item] & WAKE_ALL_TOKEN != e.a:
+            yield f"item {e.item} waited for token {self.waits[e.item]:#x}, it goes on for {e.a:#x}"
+        elif e.item not in self.woken:
+            yield f"item {e.item} goes on, and nothing has said that token {e.a:#x} is ready"
+        if self.running >= 0 and not self.plan.items[self.running].no_paging:
+            yield f"item {self.running} is still running"
+        self.waits.pop(e.item, None)
+        self.woken.discard(e.item)
+        self.running = e.item
+
+    def _wake_all(self) -> None:
+        self.woken.update(self.waits)
+
+    def _staged(self, e: GuestRecord, item: Item) -> Iterator[str]:
+        if item.op is not Op.HOST or e.a != item.value:
+            yield f"item {item.index} is no stage {e.a}"
+        if e.b not in (0, 1) or (e.b == 1 and self.stage != 0 and not self.resets) or (e.b == 0 and self.stage == 0):
+            yield "a stage is answered before it is entered, or entered twice"
+        self.stage = e.b
+
+    def _done(self, e: GuestRecord) -> Iterator[str]:
+        self.done = True
+        if e.a != self.plan.nonce:
+            yield f"carries nonce {e.a:#x}, the plan {self.plan.nonce:#x}"
+        if e.b != len(self.ended) and not (self.resets and e.b < len(self.ended)):
+            yield f"says that {e.b} items ended, the log has {len(self.ended)}"
+
+    def end(self) -> Iterator[str]:
+        """What must be so when the guest has come to its end."""
+        if not self.done:
+            yield "the guest ended, and there is no DONE"
+        if self.idle or self.faulted:
+            yield "the guest ended in idle or in a fault"
+        mine = [i for i in self.plan.items if i.vcpu == self.vcpu]
+        for item in mine:
+            if item.index not in self.started:
+                yield f"the guest ended, item {item.index} did not start"
+            elif item.index not in self.ended and not self.resets:
+                yield f"the guest ended, item {item.index} did not"
+
+
+def started_writes(plan: Plan, records: Sequence[GuestRecord]) -> tuple[tuple[int, int], ...]:
+    """(msr, value) of the writes of EN and INT that this vCPU made, in its order, of a guest that booted once."""
+    apf = plan.guest.apf
+    first = []
+    if apf.vector:
+        first.append((MSR_ASYNC_PF_INT, apf.vector))
+    for e in records:
+        if e.kind is Record.START and plan.items[e.item].op is Op.WRMSR and plan.items[e.item].msr in _PLANNED:
+            first.append((plan.items[e.item].msr, plan.items[e.item].value & MASK64))
+    return tuple(first)

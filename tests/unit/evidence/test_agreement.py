@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two files of one capture that do not say the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.errors import UsageError
+from harness.evidence import agreement
+from harness.evidence.decode import decode
+from harness.model.events import Kind
+from tests.unit.judge.golden import load
+
+FILES = load("S29")
+E = decode(FILES)
+STEPS = agreement.read_progress(FILES["progress.jsonl"])
+
+
+def test_items_that_the_plan_has_not() -> None:
+    changed = dataclasses.replace(E.plan.items[0], pause_us=E.plan.items[0].pause_us + 1)
+    other = dataclasses.replace(E.plan, items=(changed, *E.plan.items[1:]))
+    assert not list(agreement.program_problems(E.plan, FILES["guest/items.bin"]))
+    assert "item 0" in next(agreement.program_problems(other, FILES["guest/items.bin"]))
+    fewer = dataclasses.replace(E.plan, items=E.plan.items[:-1])
+    assert "number of items" in next(agreement.program_problems(fewer, FILES["guest/items.bin"]))
+
+
+def test_a_clock_that_was_shifted() -> None:
+    assert not list(agreement.clock_problems(STEPS, E.events, probe=True))
+    for shift in (-10.0, 10.0):
+        moved = [dataclasses.replace(s, mono=s.mono + shift) for s in STEPS]
+        assert list(agreement.clock_problems(moved, E.events, probe=True))
+
+
+def test_steps_out_of_order_missing_or_of_another_end() -> None:
+    assert not list(agreement.progress_problems(STEPS, E.end, E.guest, E.plan))
+    for steps in (STEPS[1:], STEPS[:-1], (*STEPS, STEPS[-1]), STEPS[::-1],
+                  [dataclasses.replace(s, status="error") for s in STEPS],
+                  [dataclasses.replace(s, t=s.t * 2) for s in STEPS],
+                  [dataclasses.replace(s, tsc_khz=1) for s in STEPS]):  # fmt: skip
+        assert list(agreement.progress_problems(steps, E.end, E.guest, E.plan))
+
+
+@pytest.mark.parametrize(
+    "line", [b"[]", b"{}", b'{"t": 1e999, "mono": 1, "step": "go"}', b"\xff", b'{"t": 1, "mono": 2']
+)
+def test_a_line_that_the_agent_does_not_write(line: bytes) -> None:
+    with pytest.raises(UsageError, match="line 1"):
+        agreement.read_progress(line)
+
+
+def test_a_vcpu_thread_of_another_run() -> None:
+    assert not list(agreement.thread_problems(E.events))
+    strangers = [dataclasses.replace(e, vcpu=-1) for e in E.events]
+    assert "another run" in next(agreement.thread_problems(strangers))
+
+
+def test_a_register_that_was_written_or_read_otherwise() -> None:
+    assert E.guest is not None and not list(agreement.register_problems(E.plan, E.guest, E.events))
+    for kind in (Kind.WRMSR, Kind.RDMSR):
+        changed = [dataclasses.replace(e, data=e.data ^ 1) if e.kind is kind else e for e in E.events]
+        assert list(agreement.register_problems(E.plan, E.guest, changed)), kind
+
+
+def test_totals_that_contradict_the_pages() -> None:
+    seen = E.precondition
+    assert seen is not None and not list(agreement.precondition_problems(seen))
+    for name in ("pages", "present", "swapped"):
+        wrong = dataclasses.replace(seen, totals={**seen.totals, name: seen.totals[name] + 1})
+        assert name in next(agreement.precondition_problems(wrong))
+    assert len(list(agreement.precondition_problems(dataclasses.replace(seen, totals={})))) == 3

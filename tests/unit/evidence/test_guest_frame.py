@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Logs of real guests hold together; without, or with twice, any of their records they do not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.contract.probe_abi import Record
+from harness.evidence.decode import decode
+from harness.evidence.guest_frame import frame_problems
+from harness.evidence.guestlog import GuestLog, GuestRecord
+from tests.unit.judge.golden import NAMES, load
+
+PROBES = [name for name in NAMES if "guest/log.bin" in load(name)]
+LONE = (Record.MSR, Record.IRQ)
+"""Records that stand for themselves: the trace is what they are held against."""
+
+
+def edited(log: GuestLog, vcpu: int, records: list[GuestRecord]) -> GuestLog:
+    logs = list(log.vcpus)
+    logs[vcpu] = tuple(records)
+    return dataclasses.replace(log, vcpus=tuple(logs))
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_real_log_holds_together_and_no_record_of_it_is_idle(name: str) -> None:
+    evidence = decode(load(name))
+    plan, log = evidence.plan, evidence.guest
+    assert log is not None and not list(frame_problems(plan, log))
+    for vcpu, records in enumerate(log.vcpus):
+        for at, record in enumerate(records):
+            if record.kind in LONE:
+                continue
+            without = edited(log, vcpu, [*records[:at], *records[at + 1 :]])
+            if not (record.kind is Record.READY and record.item < 0):
+                assert list(frame_problems(plan, without)), f"without {record}"
+            if record.kind is not Record.READY:
+                assert list(frame_problems(plan, edited(log, vcpu, [*records[: at + 1], *records[at:]]))), record
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        (Record.BOOT, {"a": 7}, "APIC id"),
+        (Record.BOOT, {"b": 1}, "resets"),
+        (Record.START, {"a": 1}, "starts with"),
+        (Record.END, {"b": 13}, "exception"),
+        (Record.END, {"item": 99}, "the plan has"),
+        (Record.TOKEN, {"item": 1}, "not running"),
+        (Record.READY, {"b": 0x31}, "vector"),
+        (Record.WAKE, {"a": 1}, "goes on for"),
+        (Record.DONE, {"a": 1}, "nonce"),
+        (Record.DONE, {"b": 1}, "items ended"),
+        (Record.END, {"tsc": 0}, "before that"),
+    ],
+)
+def test_what_the_program_cannot_have_written(kind: Record, change: dict[str, int], words: str) -> None:
+    evidence = decode(load("S29"))
+    log = evidence.guest
+    assert log is not None
+    records = list(log.vcpus[0])
+    at = next(i for i, r in enumerate(records) if r.kind is kind)
+    records[at] = dataclasses.replace(records[at], **change)  # type: ignore[arg-type]
+    assert words in " ".join(frame_problems(evidence.plan, edited(log, 0, records)))
