@@ -145,9 +145,13 @@ class PageLeft:
 
 @dataclass(frozen=True, slots=True)
 class FinalState:
-    """after.json.  ``shared_tail_zero`` by vCPU: bytes 8..63 of its own shared area are zero."""
+    """after.json.  By vCPU, of its own shared area (struct kvm_vcpu_pv_apf_data): ``shared_flags`` and ``shared_token``
+    are bytes 0..3 and 4..7 as numbers, ``shared_tail_zero`` says that bytes 8..63 are zero.
+    """
 
     shared_tail_zero: Mapping[int, bool]
+    shared_flags: Mapping[int, int]
+    shared_token: Mapping[int, int]
     pages: Mapping[int, PageLeft]  # by guest physical address
 
 

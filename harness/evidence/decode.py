@@ -189,11 +189,29 @@ def _problems(e: Evidence) -> Iterator[str]:
     if not e.lost:
         yield from agreement.clock_problems(steps, e.events, probe=probe)
     if probe:
+        if e.end.format != format_1.FORMAT:
+            yield from _left(plan, e.after)
         yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
         if e.precondition is not None:
             yield from agreement.precondition_problems(e.precondition)
         if e.guest is not None and not e.lost and not _resets(plan):
             yield from agreement.register_problems(plan, e.guest, e.events)
+
+
+def _left(plan: Plan, after: FinalState | None) -> Iterator[str]:
+    """What the agent looks at after each probe guest, since format 2."""
+    if after is None:
+        yield "after.json is missing from the capture"
+        return
+    vcpus, pages = set(range(plan.guest.vcpus)), {page.gpa for page in plan.pages}
+    for name, there, due in (
+        ("shared_tail_zero", set(after.shared_tail_zero), vcpus),
+        ("shared_flags", set(after.shared_flags), vcpus),
+        ("shared_token", set(after.shared_token), vcpus),
+        ("pages", set(after.pages), pages),
+    ):
+        if there != due:
+            yield f"after.json: {name} is of {len(there)}, not of the plan's {len(due)}"
 
 
 _FORMATS = "trace/formats/"

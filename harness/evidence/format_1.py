@@ -57,7 +57,7 @@ def final_state(raw: Any) -> FinalState:
     """after.json."""
     table = need_object(raw)
     tails = structure(Mapping[int, bool], table.get("shared_tail_zero", {}), "$.tails")  # type: ignore[type-abstract]
-    return FinalState(tails, _by_gpa(table.get("pages", {}), lambda entry: _known(PageLeft, entry)))
+    return FinalState(tails, {}, {}, _by_gpa(table.get("pages", {}), lambda entry: _known(PageLeft, entry)))
 
 
 def counters(raw: Any) -> CounterSnapshot:

@@ -79,7 +79,7 @@ def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...]
 
 def _op(planned: Item, predicted: ItemPrediction, seen: SeenItem) -> Iterable[Finding]:
     if predicted.ends and predicted.end_known and not seen.ended:
-        yield Finding("item", f"item {planned.index} ({planned.op}) never ended", planned.index)
+        yield Finding("item", f"item {planned.index} ({planned.op}) never ended", planned.index, consequence=True)
     if seen.ended and predicted.gp != seen.gp:
         text = "a #GP" if predicted.gp else "no #GP"
         yield Finding("item", f"item {planned.index} ({planned.op}): predicted {text}, the guest saw the opposite",
@@ -120,7 +120,7 @@ def _touch(
         yield Finding("item", f"{name}: the read was predicted to be issued by {due}, but {reader_words(by)} issued it",
                       planned.index, at)  # fmt: skip
     if predicted.ends and predicted.end_known and not seen.ended:
-        yield Finding("item", f"{name} never ended", planned.index, at)
+        yield Finding("item", f"{name} never ended", planned.index, at, consequence=True)
     if not predicted.ends and predicted.end_known and seen.ended:
         yield Finding("item", f"{name} was predicted never to end, but it did", planned.index, at)
     if planned.access is Access.READ and seen.ended and predicted.value is not None and seen.value != predicted.value:

@@ -72,4 +72,6 @@ def _finding(what: Violation | Obligation) -> Finding:
     soft = not RULES[what.rule].strict
     where = f"vCPU {what.vcpu}: " if what.vcpu >= 0 else ""
     owed = "; still owed at the end of the trace" if isinstance(what, Obligation) else ""
-    return Finding(what.rule, f"{where}{what.message}{owed}", line=line, soft=soft)
+    return Finding(
+        what.rule, f"{where}{what.message}{owed}", line=line, soft=soft, consequence=isinstance(what, Obligation)
+    )

@@ -52,6 +52,8 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
         slots=_slots(evidence),
         shared_tail_zero=_tails(evidence),
+        shared_flags=_flags(evidence),
+        guest_ended=evidence.end.status is EndStatus.DONE and HostWord.RESET not in acts,
         hyp=_hyp(evidence),
         private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
         rss_anon_pages=evidence.anon_growth if private_file and probe else None,
@@ -114,6 +116,13 @@ def _slots(evidence: Evidence) -> Mapping[int, int] | None:
 
 def _tails(evidence: Evidence) -> Mapping[int, bool] | None:
     return (evidence.after.shared_tail_zero or None) if evidence.after else None
+
+
+def _flags(evidence: Evidence) -> Mapping[int, int] | None:
+    """The probe's handler clears the word of each token; nothing else may leave one there (a halt, a ready)."""
+    if evidence.end.status is not EndStatus.DONE or evidence.after is None:
+        return None
+    return evidence.after.shared_flags or None
 
 
 def _hyp(evidence: Evidence) -> Mapping[int, int] | None:

@@ -15,6 +15,7 @@ from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.ram_page import ram_page
 from harness.evidence.resets import boots
 from harness.judge.align import Alignment, align
+from harness.judge.blame import END_WORDS, ending, in_order
 from harness.judge.episodes import split
 from harness.judge.match import View, match_items, match_totals
 from harness.judge.match_linux import match_linux
@@ -46,7 +47,7 @@ def judge_capture(files: Mapping[str, bytes], kernel: KernelModel) -> Verdict:
 
     :raise ModelError: the plan cannot be predicted for this kernel.
     """
-    name = "?"
+    name, end = "?", None
     try:
         plan, end = read_plan(files), read_end(files)
         name = plan.scenario
@@ -56,7 +57,12 @@ def judge_capture(files: Mapping[str, bytes], kernel: KernelModel) -> Verdict:
         evidence = decode(files)
         return judge(evidence, kernel)
     except CaptureDamaged as exc:
-        return _unjudged(name, kernel, Status.INCONCLUSIVE, f"damaged capture: {exc.message}")
+        damage = f"damaged capture: {exc.message}"
+        if end is not None and end.status in END_WORDS:
+            damage = (
+                f"{END_WORDS[end.status]} ({end.reason or 'no reason is given'}), and nothing can be judged: {damage}"
+            )
+        return _unjudged(name, kernel, Status.INCONCLUSIVE, damage)
 
 
 def _unjudged(scenario: str, kernel: KernelModel, status: Status, reason: str, *, taints: bool = False) -> Verdict:
@@ -101,6 +107,8 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     if plan.guest.kind is GuestKind.LINUX:
         rows: tuple[ItemRow, ...] = ()
         findings = list(match_linux(evidence))
+    elif evidence.guest is None and evidence.end.status is not EndStatus.DONE:
+        rows, findings = (), []  # the guest is gone and took its log with it; the trace has what the host did
     else:
         view = _view(evidence)
         rows, wrong = match_items(view, prediction)
@@ -109,11 +117,11 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     totals, wrong_totals = match_totals(prediction, totals_seen)
     findings += wrong_totals
     findings += checked.findings
-    findings += _ending(evidence, prediction)
+    findings += ending(evidence, prediction)
     status, reason = _status(evidence, prediction, findings, totals_seen)
     if checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble):
         status, reason = Status.INCONCLUSIVE, f"the host's machine did not do its part: {checked.host_trouble[0]}"
-    ordered = tuple(sorted(findings, key=lambda f: (f.line == 0, f.line, f.rule not in _LAST)))
+    ordered = in_order(findings)
     return Verdict(
         scenario=plan.scenario,
         model=kernel.name,
@@ -132,15 +140,12 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     )
 
 
-_LAST = ("total",)
-
-
 def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:
     """A trace that lost events can convict, never acquit: by a rule broken before the first loss, or by the guest's own
     log, which loses nothing."""
-    findings = [*checked.findings, *_ending(evidence, prediction)]
+    findings = [*checked.findings, *ending(evidence, prediction)]
     lost = f"the kernel lost {evidence.lost} trace events"
-    ordered = tuple(sorted(findings, key=lambda f: (f.line == 0, f.line)))
+    ordered = in_order(findings)
     return Verdict(
         scenario=evidence.plan.scenario,
         model=kernel.name,
@@ -158,21 +163,6 @@ def _view(evidence: Evidence) -> View:
         raise CaptureDamaged("the run reached the guest's program, but facts or guest log are missing")
     alignment: Alignment = align(evidence.plan, evidence.guest, split(evidence.events), boots(evidence.events))
     return View(evidence.plan, alignment, evidence.events, evidence.facts.swap_dev, evidence.facts.has_mm_fault)
-
-
-def _ending(evidence: Evidence, prediction: Prediction) -> list[Finding]:
-    status = evidence.end.status
-    if status is EndStatus.DONE:
-        may_end = prediction.ends or prediction.undecided_end
-        return [] if may_end else [Finding("item", "the program was predicted never to end, but it did")]
-    if (not prediction.ends or prediction.undecided_end) and status is EndStatus.GUEST_TIMEOUT:
-        return []
-    words = {
-        EndStatus.GUEST_TIMEOUT: "the guest's program did not end within its deadline",
-        EndStatus.GUEST_PANIC: "the guest met an exception that it cannot explain",
-        EndStatus.QEMU_DIED: "QEMU ended before the guest did",
-    }
-    return [Finding("ending", f"{words.get(status, status)}: {evidence.end.reason}".rstrip(": "))]
 
 
 def _status(

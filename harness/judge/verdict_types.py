@@ -52,10 +52,12 @@ class Reader(StrEnum):
 class Finding:
     """One way in which prediction and evidence part.
 
-    :ivar rule: "D01".. of the protocol, or "item", "value", "total", "unexplained", "guest-log", "ending", "console".
+    :ivar rule: "D01".. of the protocol, or "item", "value", "total", "unexplained", "guest-log", "ending", "console",
+        "panic" (the guest's last trap), "stopped" (a vCPU that never ran again).
     :ivar item: index of the plan's item, -1 when it is about none.
     :ivar line: line of trace/events.txt that shows it, 0 when none does.
     :ivar soft: worth a look, and never a FAIL by itself.
+    :ivar consequence: of what is told before it: something still owed, or not at its end, when all was over.
     """
 
     rule: str
@@ -63,6 +65,7 @@ class Finding:
     item: int = -1
     line: int = 0
     soft: bool = False
+    consequence: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class Verdict:
     :ivar model: name of the model that judged, "nowait-6.1"; empty when none did.
     :ivar variant: that model's variant, or that of the kernel as it was asked for; None when neither is known.
     :ivar reason: one line: the first divergence, or why there is no judgement; empty for a plain PASS.
-    :ivar findings: ordered by where they show in the trace; the first is the first divergence.
+    :ivar findings: the cause before its consequences, then by where they show in the trace (judge/blame.py).
     :ivar columns: the cells of the table of a run: tokens, halts, sync, mapped.
     :ivar hints: violations of soft rules.
     :ivar notes: what the model says about its own prediction.

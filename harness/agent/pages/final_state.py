@@ -24,7 +24,13 @@ def inspect_after(plan: Plan, pid: int, memory: GuestMemory) -> FinalState:
     """The planned pages in the page table and in kpageflags, and the shared areas. :raise OSError: QEMU is gone."""
     areas = [memory.memory.read(memory.base + SHARED_GPA + PAGE * v, SHARED_BYTES) for v in range(memory.vcpus)]
     tails = {vcpu: not any(area[HOST_BYTES:]) for vcpu, area in enumerate(areas)}
-    return FinalState(tails, dict(_pages(plan, pid, memory)))
+    words = {vcpu: struct.unpack_from("<II", area) for vcpu, area in enumerate(areas)}
+    return FinalState(
+        shared_tail_zero=tails,
+        shared_flags={vcpu: flags for vcpu, (flags, _) in words.items()},
+        shared_token={vcpu: token for vcpu, (_, token) in words.items()},
+        pages=dict(_pages(plan, pid, memory)),
+    )
 
 
 def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, PageLeft]]:

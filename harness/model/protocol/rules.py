@@ -153,6 +153,10 @@ class RuleContext:
     """Token words in the order in which the guest's interrupt handler saw them, wake-alls included."""
     shared_tail_zero: Mapping[int, bool] | None = None
     """Whether bytes 8..63 of the shared area were still zero at the end."""
+    shared_flags: Mapping[int, int] | None = None
+    """The flags word at the end of a guest that clears it in the handler of each token, and has come to its end."""
+    guest_ended: bool = False
+    """The guest was at its end, and never reset: all that was injected is in its lists."""
     hyp: Mapping[int, int] | None = None
     """Growth of the guest's count of hypervisor callback interrupts."""
     pf_guest: int | None = None

@@ -110,7 +110,12 @@ def _shared_area(context: RuleContext, compared: Sequence[tuple[int, int]]) -> I
     for vcpu, clean in (context.shared_tail_zero or {}).items():
         if not clean:
             yield _total("D39", "the host wrote beyond byte 7 of the shared area", vcpu)
+    for vcpu, flags in (context.shared_flags or {}).items():
+        if flags:
+            yield _total("D39", f"the flags word is {flags:#x} at the end, and no token waits for its handler", vcpu)
     for vcpu, tokens in (context.guest_tokens or {}).items():
+        if context.guest_ended and len(tokens) < compared[vcpu][0]:
+            yield _total("D39", f"{compared[vcpu][0]} tokens were injected, the guest saw {len(tokens)}", vcpu)
         if len(tokens) > compared[vcpu][0]:
             yield _total("D39", f"the guest saw {len(tokens)} tokens, {compared[vcpu][0]} were injected", vcpu)
     for vcpu, readies in (context.guest_readies or {}).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.contract.capture import Facts, HostFacts, OutsidePage, RunEnd, RunFacts
-from harness.contract.structure import structure, to_json
+from harness.contract.capture import OutsidePage, RunEnd
+from harness.contract.structure import to_json
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
 from harness.evidence import format_1
 from harness.evidence.decode import Files, decode, read_end, read_release
+from tests.unit.judge.golden import of_today
 
 CAPTURE = Path(__file__).parents[2] / "data/captures/S36"
 READERS: dict[str, Callable[[Any], object]] = {
@@ -77,29 +78,12 @@ def test_the_golden_capture_says_what_its_files_say() -> None:
     assert list(evidence.facts.vcpu_tids) == json.loads(files["facts.json"])["vcpu_tids"]
 
 
-def of_today(files: Files) -> Files:
-    """The capture as the agent would write it today."""
-    raw = {name: json.loads(data) for name, data in files.items() if name.endswith(".json")}
-    old = raw["facts.json"]
-    host = {f.name: old[f.name] for f in fields(HostFacts) if f.default is MISSING}
-    run = {f.name: {**old, **old["settings"]}.get(f.name) for f in fields(RunFacts)}
-    records: dict[str, object] = {
-        "end.json": replace(format_1.run_end(raw["end.json"]), format=2),
-        "facts.json": structure(Facts, {"host": host, "run": run}),
-        "precondition.json": format_1.precondition(raw["precondition.json"]),
-        "trace/stats.json": format_1.trace_stats(raw["trace/stats.json"]),
-    }
-    records |= {f"counters/{n}.json": format_1.counters(raw[f"counters/{n}.json"]) for n in ("before", "after")}
-    if "after.json" in raw:
-        records["after.json"] = format_1.final_state(raw["after.json"])
-    return {**files, **{name: to_json(record).encode() for name, record in records.items()}}
-
-
 @pytest.mark.parametrize("folder", sorted(CAPTURE.parent.iterdir()), ids=lambda p: p.name)
 def test_the_same_capture_in_both_formats_is_the_same_evidence(folder: Path) -> None:
     files = load(folder)
     old, new = decode(files), decode(of_today(files))
-    assert replace(new, end=old.end, files=old.files) == old
+    assert new.after is not None and new.after.shared_flags
+    assert replace(new, end=old.end, files=old.files, after=old.after) == old
     assert read_release(of_today(files)) == read_release(files)
 
 

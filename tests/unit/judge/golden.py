@@ -6,8 +6,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
+
+from harness.contract.capture import Facts, FinalState, HostFacts, PageLeft, RunFacts
+from harness.contract.plan import Plan, from_json
+from harness.contract.structure import structure, to_json
+from harness.evidence import format_1
 
 CAPTURES = Path(__file__).parents[2] / "data/captures"
 NAMES = sorted(p.name for p in CAPTURES.iterdir())
@@ -43,3 +49,25 @@ def recounted(lines: Sequence[str], stats: bytes) -> tuple[list[str], bytes]:
     total = sum(cpus.values())
     head = f"# entries-in-buffer/entries-written: {total}/{total + sum(row['overrun'] for row in table.values())}"
     return [_WRITTEN.sub(head, line) for line in lines], json.dumps(table).encode()
+
+
+def of_today(files: Mapping[str, bytes]) -> Files:
+    """A capture of format 1 as the agent would write it today; what it lacks is as a sound kernel leaves it."""
+    raw = {name: json.loads(data) for name, data in files.items() if name.endswith(".json")}
+    old = raw["facts.json"]
+    host = {f.name: old[f.name] for f in fields(HostFacts) if f.default is MISSING}
+    run = {f.name: {**old, **old["settings"]}.get(f.name) for f in fields(RunFacts)}
+    records: dict[str, object] = {
+        "end.json": replace(format_1.run_end(raw["end.json"]), format=2),
+        "facts.json": structure(Facts, {"host": host, "run": run}),
+        "precondition.json": format_1.precondition(raw["precondition.json"]),
+        "trace/stats.json": format_1.trace_stats(raw["trace/stats.json"]),
+    }
+    records |= {f"counters/{n}.json": format_1.counters(raw[f"counters/{n}.json"]) for n in ("before", "after")}
+    plan = from_json(Plan, files["plan.json"])
+    zero = dict.fromkeys(range(plan.guest.vcpus), 0)
+    left = FinalState(dict.fromkeys(zero, True), zero, zero, {p.gpa: PageLeft(p.name, True) for p in plan.pages})
+    if "after.json" in raw:
+        left = replace(format_1.final_state(raw["after.json"]), shared_flags=zero, shared_token=zero)
+    records["after.json"] = left
+    return {**files, **{name: to_json(record).encode() for name, record in records.items()}}

@@ -32,6 +32,7 @@ def test_after(child: Child) -> None:
         memory.write(child.address, bytes([1] * 8) + bytes(56))
         found = inspect_after(plan, child.pid, guest)
         assert found.shared_tail_zero == {0: True}
+        assert found.shared_flags == found.shared_token == {0: 0x01010101}
         assert [found.pages[page.gpa].present for page in pages] == [True, False]
         memory.write(child.address + 8, b"\x01")
         assert inspect_after(plan, child.pid, guest).shared_tail_zero == {0: False}

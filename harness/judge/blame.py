@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which finding is the cause and which follow from it: how a guest ended, and the order in which findings are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+
+from harness.contract.probe_abi import Record
+from harness.contract.words import EndStatus
+from harness.evidence.decode import Evidence
+from harness.evidence.guestlog import GuestRecord
+from harness.judge.verdict_types import Finding
+from harness.model.events import Event, Kind
+from harness.model.simulation.situation import Prediction
+
+PAGE_FAULT = 14
+_OF_A_RUN = frozenset({Kind.ENTRY, Kind.EXIT, Kind.OUT, Kind.IN, Kind.NP, Kind.REP, Kind.USER_EXIT, Kind.PF})
+
+
+class Rank(IntEnum):
+    """What is told first."""
+
+    CAUSE = 0  # the kernel's own cry, the guest's panic, a vCPU that never ran again
+    SHOWN = 1  # a line of the trace shows it
+    UNSHOWN = 2
+    CONSEQUENCE = 3  # something was still owed, or had not ended, when all was over
+    COUNT = 4  # a number that follows from all the others
+
+
+def rank(finding: Finding) -> Rank:
+    """Where a finding stands."""
+    if finding.rule == "total":
+        return Rank.COUNT
+    if finding.consequence:
+        return Rank.CONSEQUENCE
+    if finding.rule in ("D28", "panic", "stopped"):
+        return Rank.CAUSE
+    return Rank.SHOWN if finding.line else Rank.UNSHOWN
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Causes before their consequences, then as the trace shows them."""
+    return tuple(sorted(findings, key=lambda f: (rank(f), f.line)))
+
+
+END_WORDS = {
+    EndStatus.GUEST_TIMEOUT: "the guest's program did not end within its deadline",
+    EndStatus.GUEST_PANIC: "the guest met an exception that it cannot explain",
+    EndStatus.QEMU_DIED: "QEMU ended before the guest did",
+}
+
+
+def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
+    """How the run ended, where it was not to end so, with what is known of the reason."""
+    status = evidence.end.status
+    if status is EndStatus.DONE:
+        if not prediction.ends and not prediction.undecided_end:
+            yield Finding("item", "the program was predicted never to end, but it did")
+        return
+    yield from panics(evidence)
+    if (not prediction.ends or prediction.undecided_end) and status is EndStatus.GUEST_TIMEOUT:
+        return
+    if status is EndStatus.GUEST_TIMEOUT and not evidence.lost:
+        yield from stopped(evidence.events, evidence.plan.guest.vcpus)
+    words = f"{END_WORDS.get(status, status)}: {evidence.end.reason}".rstrip(": ")
+    yield Finding("ending", words, consequence=True)
+
+
+def panics(evidence: Evidence) -> Iterator[Finding]:
+    """What the probe guest says of its last trap.
+
+    A #PF whose CR2 is a token that the host injected is a token whose flags word was not written, or cleared before it
+    was read (arch/x86/kvm/x86.c:apf_put_user_notpresent).
+    """
+    for vcpu, records in enumerate(evidence.guest.vcpus if evidence.guest else ()):
+        for at, record in enumerate(records):
+            if record.kind is not Record.FAULT:
+                continue
+            cr2 = _cr2(records, at)
+            vector, error = record.a & 0xFFFFFFFF, record.a >> 32
+            flags = evidence.after.shared_flags.get(vcpu) if evidence.after else None
+            said = (
+                f"the guest met vector {vector}, error code {error:#x}, at {record.b:#x}"
+                f" with CR2 {'unknown' if cr2 is None else hex(cr2)};"
+                f" the flags word of its shared area {'was not read' if flags is None else f'is {flags:#x}'}"
+            )
+            token = _injected(evidence.events, vcpu, cr2) if vector == PAGE_FAULT else None
+            if token is None:
+                yield Finding("panic", f"vCPU {vcpu}: {said}", item=record.item)
+            else:
+                why = f"that is token {token.token:#x}, and nothing told the guest that it is one"
+                yield Finding("D39", f"vCPU {vcpu}: {said}: {why}", item=record.item, line=token.line)
+
+
+def _cr2(records: tuple[GuestRecord, ...], at: int) -> int | None:
+    return next((r.a for r in records[at + 1 : at + 2] if r.kind is Record.CR2), None)
+
+
+def _injected(events: Iterable[Event], vcpu: int, cr2: int | None) -> Event | None:
+    """The NP of this vCPU whose token that is, None without."""
+    return next((e for e in events if e.kind is Kind.NP and e.vcpu == vcpu and e.token == cr2), None)
+
+
+def stopped(events: Iterable[Event], vcpus: int) -> Iterator[Finding]:
+    """vCPUs whose threads slept in the host at the end although the guest had not executed HLT.
+
+    One that sleeps in HLT waits for what the host owes it: that is told by whoever owes it.
+    """
+    last: dict[int, Event] = {}
+    exit_: dict[int, Event] = {}
+    for e in events:
+        if e.vcpu >= 0 and e.kind in _OF_A_RUN:
+            last[e.vcpu] = e
+            if e.kind is Kind.EXIT:
+                exit_[e.vcpu] = e
+    for vcpu in range(vcpus):
+        final, left = last.get(vcpu), exit_.get(vcpu)
+        asleep = final is not None and final.kind is Kind.OUT and chr(final.value) != "R"
+        if not asleep or left is None or " reason hlt " in left.text.lower():
+            continue
+        assert final is not None
+        yield Finding(
+            "stopped",
+            f"vCPU {vcpu} never ran again: it left the guest ({left.text}) and slept until the end",
+            line=final.line,
+        )

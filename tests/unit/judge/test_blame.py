@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Causes come before their consequences, and a guest that is gone is judged by what it left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+
+import pytest
+
+from harness.contract.capture import FinalState
+from harness.contract.probe_abi import Record
+from harness.evidence.decode import decode
+from harness.evidence.guestlog import GuestRecord
+from harness.judge.blame import in_order, panics, stopped
+from harness.judge.verdict import judge_capture
+from harness.judge.verdict_types import Finding
+from harness.model.events import Event, Kind
+from harness.status import Status
+from tests.unit.judge.golden import Files, edit_trace, load
+from tests.unit.judge.test_verdict import change_json, drop, model
+
+
+def test_the_cause_stands_before_its_consequences() -> None:
+    told = (
+        Finding("stopped", "never ran again", line=90),
+        Finding("D15", "no interrupt", line=40),
+        Finding("D03", "token", line=50),
+        Finding("D16", "counted"),
+        Finding("D05", "owed", line=10, consequence=True),
+        Finding("item", "never ended", 0, 20, consequence=True),
+        Finding("total", "RDY"),
+    )
+    assert in_order(reversed(told)) == told
+
+
+def ended(files: Files, status: str, reason: str = "why") -> Files:
+    files = {**files, "guest/log.bin": unfinished(files["guest/log.bin"])}
+    return change_json(files, "end.json", lambda r: r.update(status=status, reason=reason))
+
+
+def unfinished(log: bytes) -> bytes:
+    """Without DONE, state RUNNING, no end mark; of a guest with one vCPU."""
+    control = bytearray(log[:4096])
+    (count,) = struct.unpack_from("<I", control, 64)
+    struct.pack_into("<I", control, 16, 2)
+    struct.pack_into("<Q", control, 32, 0)
+    struct.pack_into("<I", control, 64, count - 1)
+    return bytes(control) + log[4096:-32]
+
+
+def test_a_guest_that_the_kernel_killed_keeps_its_findings_without_its_log() -> None:
+    files = edit_trace(ended(load("S29"), "qemu-died"), drop("kvm_async_pf_ready: token 0x1000"))
+    del files["guest/log.bin"]
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.FAIL and len(verdict.findings) > 1
+    assert verdict.findings[0].rule.startswith("D") and any("QEMU ended" in f.message for f in verdict.findings)
+
+
+@pytest.mark.parametrize("name", ["guest/log.bin", "trace/stats.json"])
+def test_a_deadline_is_called_a_deadline(name: str) -> None:
+    files = ended(load("S29"), "guest-timeout", "60 s")
+    files[name] = files[name][: len(files[name]) // 2]
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.INCONCLUSIVE
+    assert verdict.reason.startswith("the guest's program did not end within its deadline (60 s)")
+
+
+def test_an_item_that_did_not_end_does_not_hide_the_rule_behind_it() -> None:
+    files = edit_trace(ended(load("S29"), "guest-timeout"), drop("kvm_apic_accept_irq: .*vec 243"))
+    verdict = judge_capture(files, model())
+    assert verdict.findings[0].rule in ("D15", "D19") and verdict.findings[-1].rule == "total"
+
+
+def test_a_panic_tells_vector_cr2_flags_and_the_rule() -> None:
+    evidence = decode(load("S29"))
+    assert evidence.guest is not None
+    trap = [
+        GuestRecord(Record.FAULT, 1, 0, 0, 14 | 2 << 32, 0x100200),
+        GuestRecord(Record.CR2, 2, 0, 0, 0x1000, 0x2),
+    ]
+    died = dataclasses.replace(
+        evidence,
+        guest=dataclasses.replace(evidence.guest, vcpus=(tuple(trap),)),
+        after=FinalState({0: True}, {0: 0}, {0: 0}, {}),
+    )
+    (found,) = panics(died)
+    assert found.rule == "D39" and found.line > 0
+    for words in ("vector 14", "error code 0x2", "CR2 0x1000", "flags word of its shared area is 0x0"):
+        assert words in found.message
+    other = dataclasses.replace(
+        died, guest=dataclasses.replace(evidence.guest, vcpus=((dataclasses.replace(trap[0], a=13),),))
+    )
+    (found,) = panics(other)
+    assert found.rule == "panic" and "vector 13" in found.message and "CR2 unknown" in found.message
+
+
+def test_a_vcpu_that_sleeps_outside_hlt_never_ran_again() -> None:
+    left = Event(Kind.EXIT, 0, line=1, text="kvm_exit: vcpu 0 reason npf rip 0x1")
+    out = Event(Kind.OUT, 0, line=2, value=ord("S"))
+    assert [f.line for f in stopped([left, out], 1)] == [2]
+    assert not list(stopped([left, out, Event(Kind.IN, 0), Event(Kind.ENTRY, 0)], 1))
+    halted = dataclasses.replace(left, text="kvm_exit: vcpu 0 reason hlt rip 0x1")
+    assert not list(stopped([halted, out], 1))
+
+
+def test_a_host_warning_comes_with_items_and_rules() -> None:
+    files = edit_trace(load("S29"), drop("kvm_async_pf_ready: token 0x1000"))
+    files["host/dmesg.txt"] += b"[   12.0] WARNING: CPU: 0 PID: 1 at virt/kvm/async_pf.c:90\n"
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.FAIL and verdict.items
+    assert verdict.findings[0].rule == "D28" and {"D05", "D16"} & {f.rule for f in verdict.findings}
+    assert json.loads(verdict.to_json())["findings"][0]["consequence"] is False
