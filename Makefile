@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 SHELL := /bin/sh -f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test coverage test-host test-build bench lint types imports format layout smoke e2e mutants compare doctor clean
+.PHONY: help setup test coverage test-host test-build bench damage lint types imports format layout smoke e2e mutants compare doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -42,6 +42,9 @@ test-build: $(STAMP) ## tests that build kernels or images
 
 bench: $(STAMP) ## tests that measure how fast something is; on a machine that does nothing else
 	$(PYTHON) -m pytest -q -m bench tests
+
+damage: $(STAMP) ## each kind of damage to a capture, and what the judge says of it
+	$(PYTHON) -m tests.unit.judge.damage
 
 lint: $(STAMP) ## ruff: lint and format
 	$(PYTHON) -m ruff check .

@@ -189,5 +189,7 @@ def precondition_problems(seen: Precondition) -> Iterator[str]:
         if seen.totals.get(name) != count:
             yield f"precondition.json: its totals say {seen.totals.get(name)} for {name}, its pages {count}"
     for gpa, page in pages.items():
+        if page.swapped and (page.swap_offset is None or page.swap_type is None):
+            yield f"precondition.json: the page {page.gpa:#x} is swapped, but it is not said where to"
         if page.gpa != gpa:
             yield f"precondition.json: the page {page.gpa:#x} stands at {gpa:#x}"

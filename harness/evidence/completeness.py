@@ -35,6 +35,7 @@ class HostHas:
     """What facts.json says of the host, as far as it decides what must be recorded."""
 
     release: str
+    cpus: int
     kvm_events: tuple[str, ...]
     debugfs: bool
     cgroup_memory: bool
@@ -66,7 +67,7 @@ def event_problems(
         yield "facts.json: trace_events names an event twice"
 
 
-def trace_problems(trace: Trace, stats: TraceStats, recorded: Sequence[str]) -> Iterator[str]:
+def trace_problems(has: HostHas, trace: Trace, stats: TraceStats, recorded: Sequence[str]) -> Iterator[str]:
     """The trace's lines against the kernel's own counts, CPU by CPU, and against the events said to be recorded."""
     lines: dict[int, int] = dict.fromkeys(stats.cpus, 0)
     for line in trace.lines:
@@ -80,6 +81,8 @@ def trace_problems(trace: Trace, stats: TraceStats, recorded: Sequence[str]) -> 
                 f"trace/events.txt has {count} events of CPU {cpu}, the kernel counted {row.entries}:"
                 " the trace was cut or edited"
             )
+    if sorted(stats.cpus) != list(range(len(stats.cpus))) or len(stats.cpus) < has.cpus:
+        yield f"trace/stats.json: it is of the CPUs {sorted(stats.cpus)}, the host has {has.cpus}"
     if any(min(c.entries, c.overrun, c.commit_overrun, c.dropped_events) < 0 for c in stats.cpus.values()):
         yield "trace/stats.json: a count below zero"
     if trace.written is None:

@@ -127,7 +127,7 @@ def decode(files: Files) -> Evidence:
         stats = _read(files, "trace/stats.json", TraceStats, format_1.trace_stats if old else None)
         lost = max(trace.lost, stats.lost)
         complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
-        _demand(trace_problems(trace, stats, facts.trace_events))
+        _demand(trace_problems(facts.has, trace, stats, facts.trace_events))
         decoded = tuple(trace_events.decode(trace.lines, facts.vcpu_tids))
         happened = resets.parse_resets(files.get("qmp.jsonl", b"").decode(errors="replace"))
         decoded = resets.add_clears(decoded, happened, len(facts.vcpu_tids))
@@ -189,8 +189,8 @@ def _problems(e: Evidence) -> Iterator[str]:
     if not e.lost:
         yield from agreement.clock_problems(steps, e.events, probe=probe)
     if probe:
-        if e.end.format != format_1.FORMAT:
-            yield from _left(plan, e.after)
+        if e.after is not None or e.end.format != format_1.FORMAT:
+            yield from _left(plan, e.after, old=e.end.format == format_1.FORMAT)
         yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
         if e.precondition is not None:
             yield from agreement.precondition_problems(e.precondition)
@@ -198,20 +198,23 @@ def _problems(e: Evidence) -> Iterator[str]:
             yield from agreement.register_problems(plan, e.guest, e.events)
 
 
-def _left(plan: Plan, after: FinalState | None) -> Iterator[str]:
-    """What the agent looks at after each probe guest, since format 2."""
+def _left(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:
+    """What the agent looks at after each probe guest: since format 2, with the words of the shared areas."""
     if after is None:
         yield "after.json is missing from the capture"
         return
     vcpus, pages = set(range(plan.guest.vcpus)), {page.gpa for page in plan.pages}
     for name, there, due in (
         ("shared_tail_zero", set(after.shared_tail_zero), vcpus),
-        ("shared_flags", set(after.shared_flags), vcpus),
-        ("shared_token", set(after.shared_token), vcpus),
+        ("shared_flags", set(after.shared_flags), set() if old else vcpus),
+        ("shared_token", set(after.shared_token), set() if old else vcpus),
         ("pages", set(after.pages), pages),
     ):
         if there != due:
             yield f"after.json: {name} is of {len(there)}, not of the plan's {len(due)}"
+    seen = [(page.dirty is None, page.swap_cache is None) for page in after.pages.values() if page.present]
+    if len({known for pair in seen for known in pair}) > 1:
+        yield "after.json: the flags of some pages in the page table are there, of others not"
 
 
 _FORMATS = "trace/formats/"
@@ -260,6 +263,7 @@ def _facts(raw: Mapping[str, Any], old: bool) -> DecodedFacts | None:
         host = facts.host
         has = HostHas(
             release=host.release,
+            cpus=host.cpus,
             kvm_events=host.kvm_events,
             debugfs=bool(host.debugfs),
             cgroup_memory=host.cgroup_memory,
@@ -272,6 +276,7 @@ def _facts(raw: Mapping[str, Any], old: bool) -> DecodedFacts | None:
     found = _record("facts.json", lambda: structure(_OldFacts, known))
     has = HostHas(
         release=found.release,
+        cpus=found.cpus,
         kvm_events=found.kvm_events,
         debugfs=bool(found.debugfs),
         cgroup_memory=found.cgroup_memory,
@@ -287,6 +292,7 @@ class _OldFacts:
     mm_fault_probe: bool
     trace_events: tuple[str, ...]
     release: str
+    cpus: int
     kvm_events: tuple[str, ...]
     debugfs: str
     cgroup_memory: bool

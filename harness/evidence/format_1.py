@@ -56,8 +56,8 @@ def precondition(raw: Any) -> Precondition:
 def final_state(raw: Any) -> FinalState:
     """after.json."""
     table = need_object(raw)
-    tails = structure(Mapping[int, bool], table.get("shared_tail_zero", {}), "$.tails")  # type: ignore[type-abstract]
-    return FinalState(tails, {}, {}, _by_gpa(table.get("pages", {}), lambda entry: _known(PageLeft, entry)))
+    tails = structure(Mapping[int, bool], table.get("shared_tail_zero"), "$.tails")  # type: ignore[type-abstract]
+    return FinalState(tails, {}, {}, _by_gpa(table.get("pages"), lambda entry: _known(PageLeft, entry)))
 
 
 def counters(raw: Any) -> CounterSnapshot:

@@ -49,6 +49,8 @@ class Trace:
 
 def parse(text: str) -> Trace:
     """:raise CaptureDamaged: a line that is neither comment, loss mark nor event, or time going backwards on a CPU."""
+    if text and not text.endswith("\n"):
+        raise CaptureDamaged("trace/events.txt: its last line is cut")
     lost = 0
     lines: list[Line] = []
     written: tuple[int, int] | None = None

@@ -8,7 +8,7 @@ that nobody injected) is the kernel's doing.  Order is told for each vCPU, as it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.contract.plan import HostWord, Item, Op, Plan
@@ -19,7 +19,7 @@ from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOK
 
 GP = 13
 _OF_ITEM = frozenset({Record.START, Record.END, Record.TOKEN, Record.WAKE, Record.STAGE})
-_PLANNED = frozenset({MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT})
+_OF_NONE = frozenset({Record.BOOT, Record.IDLE, Record.IRQ, Record.DONE})
 
 
 def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
@@ -67,6 +67,8 @@ class _Walk:
             yield "stands behind DONE"
         if number == 0 and e.kind is not Record.BOOT:
             yield "the log does not begin with BOOT"
+        if e.kind in _OF_NONE and e.item >= 0:
+            yield f"names item {e.item}"
         if e.kind is Record.BOOT:
             yield from self._boot(e)
             return
@@ -98,13 +100,15 @@ class _Walk:
             case Record.WAKE:
                 yield from self._wake(e)
             case Record.IDLE:
-                if e.a not in (0, 1) or bool(e.a) != self.idle:
+                if e.a not in (0, 1) or e.b or bool(e.a) != self.idle:
                     yield "idling ends before it begins, or begins twice"
                 self.idle = e.a == 0
             case Record.STAGE:
                 yield from self._staged(e, self.plan.items[e.item])
             case Record.MSR:
-                if 0 <= e.item < len(self.plan.items) and self.plan.items[e.item].msr != e.a:
+                if e.item != self.running:
+                    yield f"names item {e.item}, item {self.running} is running"
+                elif e.item >= 0 and self.plan.items[e.item].msr != e.a:
                     yield f"item {e.item} writes MSR {self.plan.items[e.item].msr:#x}, not {e.a:#x}"
             case Record.IRQ:
                 if e.a == VEC_TIMER and not any(i.op is Op.TIMER for i in self.plan.items):
@@ -205,7 +209,7 @@ class _Walk:
             self.early[e.a] += 1
 
     def _wake(self, e: GuestRecord) -> Iterator[str]:
-        if e.item not in self.waits:
+        if e.item not in self.waits or e.b:
             yield f"item {e.item} did not wait"
         elif self.waits[e.item] & WAKE_ALL_TOKEN != e.a:
             yield f"item {e.item} waited for token {self.waits[e.item]:#x}, it goes on for {e.a:#x}"
@@ -246,15 +250,3 @@ class _Walk:
                 yield f"the guest ended, item {item.index} did not start"
             elif item.index not in self.ended and not self.resets:
                 yield f"the guest ended, item {item.index} did not"
-
-
-def started_writes(plan: Plan, records: Sequence[GuestRecord]) -> tuple[tuple[int, int], ...]:
-    """(msr, value) of the writes of EN and INT that this vCPU made, in its order, of a guest that booted once."""
-    apf = plan.guest.apf
-    first = []
-    if apf.vector:
-        first.append((MSR_ASYNC_PF_INT, apf.vector))
-    for e in records:
-        if e.kind is Record.START and plan.items[e.item].op is Op.WRMSR and plan.items[e.item].msr in _PLANNED:
-            first.append((plan.items[e.item].msr, plan.items[e.item].value & MASK64))
-    return tuple(first)

@@ -12,7 +12,7 @@ from harness.contract.capture import CounterSnapshot, CpuTraceStats, TraceStats
 from harness.evidence.completeness import HostHas, counter_problems, event_problems, trace_problems
 from harness.evidence.ftrace import Line, Trace
 
-HAS = HostHas("6.1.0-9", ("kvm_entry", "kvm_eoi"), debugfs=True, cgroup_memory=True, vm_event_counters=True)
+HAS = HostHas("6.1.0-9", 2, ("kvm_entry", "kvm_eoi"), debugfs=True, cgroup_memory=True, vm_event_counters=True)
 EVENTS = (
     "kvm/kvm_entry", "kvm/kvm_exit", "kvm/kvm_page_fault", "kvm/kvm_try_async_get_page",
     "kvm/kvm_async_pf_not_present", "kvm/kvm_async_pf_repeated_fault", "kvm/kvm_async_pf_ready",
@@ -60,7 +60,7 @@ def test_a_section_or_a_counter_that_is_missing(section: str) -> None:
 
 
 def test_a_host_without_them_need_not_show_them() -> None:
-    bare = HostHas("5.10.0", (), debugfs=False, cgroup_memory=False, vm_event_counters=False)
+    bare = HostHas("5.10.0", 2, (), debugfs=False, cgroup_memory=False, vm_event_counters=False)
     assert not list(counter_problems(bare, snapshot(vmstat={"a": 1}, memory_stat={}, kvm={}),
                                      snapshot(vmstat={"a": 2}, memory_stat={}, kvm={})))  # fmt: skip
     old = dataclasses.replace(HAS, release="5.10.0-40")
@@ -92,14 +92,15 @@ LINES = (line(0, 1), line(1, 2), line(0, 3))
         (Trace(LINES, 0, (3, 3)), stats(2, 1), ""),
         (Trace(LINES, 0, (3, 3)), stats(1, 2), "cut or edited"),
         (Trace(LINES, 0, (3, 3)), stats(2), "has no CPU 1"),
+        (Trace(LINES[:1], 0, (1, 1)), stats(1), "the host has 2"),
         (Trace(LINES, 0, (3, 3)), stats(2, 1, -1), "below zero"),
         (Trace(LINES, 0, (4, 4)), stats(2, 1), "events are there"),
         (Trace(LINES, 0, (3, 3)), stats(2, 1, overrun=1), "overwritten"),
         (Trace(LINES, 0), stats(2, 1), "no line says"),
         (Trace((line(0, 2), line(1, 1)), 0, (2, 2)), stats(1, 1), "merged by another hand"),
-        (Trace((line(0, 2, "kvm_fish"),), 0, (1, 1)), stats(1), "kvm_fish"),
+        (Trace((line(0, 2, "kvm_fish"),), 0, (1, 1)), stats(1, 0), "kvm_fish"),
     ],
 )
 def test_lines_against_counts(trace: Trace, counted: TraceStats, words: str) -> None:
-    found = " ".join(trace_problems(trace, counted, EVENTS))
+    found = " ".join(trace_problems(HAS, trace, counted, EVENTS))
     assert words in found and bool(words) == bool(found)

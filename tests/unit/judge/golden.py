@@ -41,13 +41,14 @@ def edit_trace(files: Files, change: Callable[[list[str]], list[str]], *, recoun
 
 
 def recounted(lines: Sequence[str], stats: bytes) -> tuple[list[str], bytes]:
-    """The lines with the right counts in their head, and stats.json (format 1) with the right entries."""
+    """The lines with the right counts in their head, and stats.json with the right entries."""
     cpus = Counter(int(m[1]) for line in lines if is_event(line) and (m := re.search(r"\[(\d{3})\]", line)))
     table = json.loads(stats)
-    for name, row in table.items():
+    rows = table.get("cpus", table)
+    for name, row in rows.items():
         row["entries"] = cpus[int(name.removeprefix("cpu"))]
-    total = sum(cpus.values())
-    head = f"# entries-in-buffer/entries-written: {total}/{total + sum(row['overrun'] for row in table.values())}"
+    total, lost = sum(cpus.values()), sum(row["overrun"] for row in rows.values())
+    head = f"# entries-in-buffer/entries-written: {total}/{total + lost}"
     return [_WRITTEN.sub(head, line) for line in lines], json.dumps(table).encode()
 
 

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Damage to the JSON files of a capture: keys gone or of another type, and values that something contradicts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tests.unit.judge.damage_kind import JSON_FILES, Damage, Expect, in_bytes
+from tests.unit.judge.golden import Files, load, of_today
+
+FOR_PEOPLE = re.compile(
+    r"plan\.json.*|end\.json.*(reason|undone)|facts\.json.*|precondition\.json.*(reason|totals.*host|hole|sector|problem|swap_type|swap_offset)"
+    r"|counters/.*(swaps|interrupts)|after\.json.*(name|dirty|swap_cache)"
+)
+"""Places that may be left out: defaults and what nobody judges by."""
+
+Place = tuple[str, ...]
+
+
+def _places(raw: Any, at: Place = ()) -> Iterator[Place]:
+    """Leaves, and of tables with many like entries the first entry only."""
+    if isinstance(raw, dict) and raw:
+        keys = list(raw)
+        alike = all(k.lstrip("-").isdigit() for k in keys) or len(keys) > 40
+        for key in keys[:1] if alike else keys:
+            yield (*at, key)
+            yield from _places(raw[key], (*at, key))
+    elif isinstance(raw, list) and raw and isinstance(raw[0], dict):
+        yield from _places(raw[0], (*at, "0"))
+
+
+def json_places() -> Iterator[Damage]:
+    """Each key of each JSON file of today: gone, null, of another type."""
+    sample = of_today(load("S29"))
+    for name in JSON_FILES:
+        for place in _places(json.loads(sample[name])):
+            where = ".".join(place)
+            for what, value in (("missing", _GONE), ("of another type", {"a": [None]})):
+                if what == "missing" and FOR_PEOPLE.fullmatch(f"{name}.{where}"):
+                    continue
+                if name.startswith("counters") and (len(place) > 1 or FOR_PEOPLE.fullmatch(f"{name}.{where}")):
+                    continue  # see _values: only some of the hundred counters and threads are asked
+                yield Damage(f"{name}: {where}: {what}", Expect.INCONCLUSIVE, _set(name, place, value))
+
+
+_GONE = object()
+
+
+def _set(name: str, place: Place, value: object) -> Callable[[Files], Files | None]:
+    """A JSON value replaced, by a function of the old one where ``value`` is callable, or taken away."""
+
+    def apply(files: Files) -> Files | None:
+        if name not in files:
+            return None
+        raw = json.loads(files[name])
+        inner = raw
+        facts = json.loads(files["facts.json"])
+        tid = str(facts.get("run", facts)["vcpu_tids"][0])
+        where = [tid if key == "@vcpu" else key for key in place]
+        for key in where[:-1]:
+            inner = _inside(inner, key)
+            if inner is None:
+                return None
+        last: Any = int(where[-1]) if isinstance(inner, list) else where[-1]
+        if last == "*":
+            last = next(iter(inner), None)
+        if last is None or (isinstance(inner, dict) and last not in inner):
+            return None
+        if value is inner[last]:
+            return None
+        if value is _GONE:
+            del inner[last]
+        else:
+            inner[last] = value(inner[last]) if callable(value) else value
+        return {**files, name: json.dumps(raw).encode()}
+
+    return apply
+
+
+def _inside(raw: Any, key: str) -> Any:
+    if isinstance(raw, list):
+        return raw[int(key)] if len(raw) > int(key) else None
+    if key == "*":
+        return next(iter(raw.values()), None)
+    return raw.get(key)
+
+
+def _more(n: Any) -> Any:
+    return n + 1
+
+
+def json_values() -> Iterator[Damage]:
+    """Values of the right type that another file, or another place of the same file, contradicts."""
+    at: Place
+    inconclusive: list[tuple[str, str, object, str]] = [
+        ("plan.json", "nonce", _more, "off by one"),
+        ("plan.json", "guest.vcpus", _more, "off by one"),
+        ("plan.json", "guest.idle", "fish", "unknown word"),
+        ("plan.json", "guest.apf.en_flags", _more, "off by one"),
+        ("plan.json", "guest.apf.vector", _more, "off by one"),
+        ("plan.json", "guest.apf.lapic_enabled", lambda b: not b, "flipped"),
+        ("plan.json", "guest.apf.zero_token", lambda b: not b, "flipped"),
+        ("plan.json", "items", lambda i: i[:-1], "cut"),
+        ("plan.json", "items", lambda i: i + i[-1:], "doubled"),
+        ("plan.json", "items", lambda i: i[::-1], "turned round"),
+        ("plan.json", "items.0.access", lambda a: "write" if a == "read" else "read", "swapped"),
+        ("plan.json", "items.0.pause_us", _more, "off by one"),
+        ("plan.json", "items.0.cpl", lambda c: 3 - c, "swapped"),
+        ("plan.json", "items.0.vcpu", 99, "out of range"),
+        ("plan.json", "items.0.index", 7777, "out of range"),
+        ("plan.json", "items.0.gpa", lambda g: g + 4096, "the next page"),
+        ("plan.json", "items.0.interrupts", lambda b: not b, "flipped"),
+        ("plan.json", "items.0.wait", lambda b: not b, "flipped"),
+        ("plan.json", "items.0.value", 10**30, "too large"),
+        ("plan.json", "pages.0.start", "populated", "another state"),
+        ("plan.json", "pages.0.gpa", lambda g: g + (1 << 30), "elsewhere"),
+        ("end.json", "status", "fish", "unknown word"),
+        ("end.json", "nonce", _more, "off by one"),
+        ("end.json", "format", 99, "of another time"),
+        ("facts.json", "run.vcpu_tids", lambda t: [x + 1 for x in t], "other threads"),
+        ("facts.json", "run.vcpu_tids", lambda t: t + t, "doubled"),
+        ("facts.json", "run.vcpu_tids", lambda _: [], "emptied"),
+        ("facts.json", "run.trace_events", lambda e: [], "emptied"),
+        ("facts.json", "run.trace_events", lambda e: e[1:], "first cut"),
+        ("facts.json", "run.trace_events", lambda e: e[:-1], "last cut"),
+        ("facts.json", "run.trace_events", lambda e: [*e, e[0]], "doubled"),
+        ("facts.json", "run.io_dev", "fish", "no number"),
+        ("precondition.json", "reached", False, "flipped"),
+        ("precondition.json", "pages.*.start", "untouched", "another state"),
+        ("precondition.json", "pages.*.present", lambda b: not b, "flipped"),
+        ("precondition.json", "pages.*.swapped", lambda b: not b, "flipped"),
+        ("precondition.json", "pages.*.gpa", _more, "off by one"),
+        ("precondition.json", "pages", lambda p: dict(list(p.items())[1:]), "one gone"),
+        ("precondition.json", "pages.*.problem", "why", "a problem"),
+        ("precondition.json", "pages.*.swap_offset", None, "null"),
+        ("precondition.json", "pages.*.swap_type", None, "null"),
+        ("after.json", "pages.*.dirty", None, "null"),
+        ("after.json", "pages.*.swap_cache", None, "null"),
+        ("precondition.json", "totals.pages", _more, "off by one"),
+        ("precondition.json", "totals.present", _more, "off by one"),
+        ("precondition.json", "totals.swapped", _more, "off by one"),
+        ("precondition.json", "totals", lambda _: {}, "emptied"),
+        ("trace/stats.json", "cpus.*.entries", _more, "off by one"),
+        ("trace/stats.json", "cpus.*.overrun", _more, "off by one"),
+        ("trace/stats.json", "cpus.*.overrun", -1, "negative"),
+        ("trace/stats.json", "cpus.*.dropped_events", _more, "off by one"),
+        ("trace/stats.json", "cpus.*.commit_overrun", _more, "off by one"),
+        ("after.json", "shared_flags", lambda _: {}, "emptied"),
+        ("after.json", "shared_tail_zero", lambda _: {}, "emptied"),
+        ("after.json", "shared_token", lambda _: {}, "emptied"),
+        ("after.json", "pages", lambda p: dict(list(p.items())[1:]), "one gone"),
+    ]
+    for name, where, value, what in inconclusive:
+        yield Damage(f"{name}: {where}: {what}", Expect.INCONCLUSIVE, _set(name, tuple(where.split(".")), value))
+    for when in ("before", "after"):
+        name = f"counters/{when}.json"
+        for section in ("vmstat", "memory_stat", "kvm", "threads"):
+            for what, empty in (("emptied", {}), ("a list", []), ("null", None), ("text", "x")):
+                yield Damage(f"{name}: {section}: {what}", Expect.INCONCLUSIVE, _set(name, (section,), empty))
+        for field in ("min_flt", "maj_flt"):
+            for what, value in (("missing", _GONE), ("text", "7"), ("null", None), ("a float", 1.5)):
+                place = ("threads", "@vcpu", field)
+                yield Damage(f"{name}: {field} of a vCPU: {what}", Expect.INCONCLUSIVE, _set(name, place, value))
+        yield Damage(f"{name}: a vCPU thread is missing", Expect.INCONCLUSIVE, _set(name, ("threads", "@vcpu"), _GONE))
+        for at in (("vmstat", "pgmajfault"), ("vmstat", "pswpin"), ("vmstat", "swap_ra"), ("vmstat", "swap_ra_hit"),
+                   ("memory_stat", "pgmajfault"), ("kvm", "pf_taken"), ("kvm", "pf_fixed"), ("kvm", "pf_guest"),
+                   ("kvm", "pf_emulate"), ("kvm", "pf_spurious"), ("kvm", "halt_exits")):  # fmt: skip
+            where = f"{name}: {'.'.join(at)}"
+            yield Damage(f"{where}: missing", Expect.INCONCLUSIVE, _set(name, at, _GONE))
+            yield Damage(f"{where}: text", Expect.INCONCLUSIVE, _set(name, at, "7"))
+            yield Damage(f"{where}: null", Expect.INCONCLUSIVE, _set(name, at, None))
+    for at in (("vmstat", "pswpin"), ("kvm", "pf_guest"), ("kvm", "halt_exits")):
+        where = f"counters/after.json: {'.'.join(at)}"
+        yield Damage(f"{where}: off by one", Expect.KERNEL, _set("counters/after.json", at, _more))
+        yield Damage(f"{where}: backwards", Expect.INCONCLUSIVE, _set("counters/after.json", at, -1))
+    yield Damage(
+        "counters: after is before", Expect.INCONCLUSIVE,
+        lambda f: {**f, "counters/after.json": f["counters/before.json"]},
+    )  # fmt: skip
+    yield Damage("after.json: a flags word is left", Expect.KERNEL, _set("after.json", ("shared_flags", "*"), 1))
+    yield Damage(
+        "after.json: the tail is not zero", Expect.KERNEL, _set("after.json", ("shared_tail_zero", "*"), False)
+    )
+    for line in ("I/O error, dev vdb, sector 8 op 0x0:(READ) flags 0x0", "Out of memory: Killed process 1 (qemu)",
+                 "Read-error on swap-device (254:0:8)"):  # fmt: skip
+        yield in_bytes("host/dmesg.txt", line.split(",")[0], lambda d, line=line: d + f"[  9.0] {line}\n".encode())  # type: ignore[misc]
