@@ -52,7 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = list(sys.argv[1:] if argv is None else argv)
         # Only the module of the command that is meant is loaded: SSH and judge cost a second that `apf list` can save.
         known = words[0] if words and words[0] in COMMANDS else ""
-        args = parser((known,) if known else COMMANDS).parse_args(words)
+        commands = parser((known,) if known else COMMANDS)
+        args = commands.parse_args(words)
+        if not hasattr(args, "func"):
+            commands.print_help()
+            return 0
         code = args.func(args)
         sys.stdout.flush()
         return int(code or 0)
@@ -81,7 +85,7 @@ def parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="apf", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    subparsers = top.add_subparsers(title="commands", metavar="COMMAND")
     for name in commands:
         importlib.import_module(f"harness.cli.{name.replace('-', '_')}").add(subparsers)
     return top

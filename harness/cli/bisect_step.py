@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.artifacts.catalog import find_kernel
-from harness.cli.run import positive
+from harness.artifacts.catalog import VARIANTS, find_kernel
+from harness.cli import options
 from harness.report.terminal import Screen
 from harness.results import Row
 from harness.run.bisect import BisectState, revision_of, state_path, step
-from harness.run.request import Request
 from harness.run.runner import run
 
 _HELP = """\
@@ -29,20 +27,18 @@ revision is kept in the git directory (apf-bisect.json), so that an interrupted 
 """
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = subparsers.add_parser(
-        "bisect-step", help="one step of `git bisect run`: good, bad or skip", description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = options.command(
+        subparsers, "bisect-step", "one step of `git bisect run`: good, bad or skip", _HELP,
+        [options.scenario_files(), options.running()],
     )  # fmt: skip
-    p.add_argument("scenario", nargs="+", help='id ("S23"), glob ("S2*") or tag')
+    options.scenario_argument(p, "+")
     p.add_argument("--tree", type=Path, default=Path("."), metavar="DIR", help="kernel tree (default: here)")
-    p.add_argument("--variant", choices=("sync", "noio", "nowait"), default="nowait", help="model (default nowait)")
-    p.add_argument("--repeats", type=positive, default=1, metavar="N", help="rounds without a FAIL that make it good")
+    p.add_argument("--variant", choices=VARIANTS, default="nowait", help="model (default nowait)")
+    p.add_argument("--repeats", type=options.positive, default=1, metavar="N",
+                   help="rounds without a FAIL that make it good")  # fmt: skip
     p.add_argument("--state", type=Path, metavar="FILE", help="default: apf-bisect.json in the git directory")
-    p.add_argument("--scenarios", action="append", default=[], type=Path, metavar="PATH",
-                   help="scenario file or folder (default: tests/scenarios)")  # fmt: skip
-    p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     p.set_defaults(func=main)
 
 
@@ -52,15 +48,7 @@ def main(args: argparse.Namespace) -> int:
     tree = args.tree.absolute()
     revision = revision_of(tree)
     entry = replace(find_kernel(str(tree)), id="bisected", variant=args.variant)
-    request = Request(
-        patterns=tuple(args.scenario),
-        scenario_paths=tuple(args.scenarios),
-        kernels=("bisected",),
-        results=args.results,
-        repeats=1,
-        command=shlex.join(["apf", *sys.argv[1:]]),
-        extra=(entry,),
-    )
+    request = options.request_of(args, ("bisected",), repeats=1, extra=(entry,))
 
     def perform() -> Sequence[Row]:
         result, _ = run(request, screen)

@@ -11,13 +11,14 @@ from pathlib import Path
 from harness.artifacts.debian.packages import Package, Packages, with_packages
 from harness.artifacts.kernels import citations
 from harness.artifacts.store import Store
+from harness.cli import options
 from harness.errors import UsageError
 from harness.progress import silent
 
 _PACKAGE = re.compile(r"([\w-]+)/(linux-source-[\d.]+)")
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Register ``apf citations``."""
     parser = subparsers.add_parser(
         "citations",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.artifacts.needed_tools import needs
 from harness.artifacts.store import default_root
+from harness.cli import options
 from harness.hosts.accel import rule_out
 
 _GIB = 1 << 30
@@ -30,7 +31,7 @@ class Check:
     remedy: str = ""
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = subparsers.add_parser(
         "doctor", help="what this machine can do, and what it would need",

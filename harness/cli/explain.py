@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from harness.cli import options
 from harness.errors import UsageError
 from harness.model.kernels import KERNEL_NAMES
 from harness.model.readahead import ReadaheadState
@@ -26,6 +27,19 @@ _FLAGS = {
     "random-advice": "MADV_RANDOM on the mapping",
     "ksm": "the swapped page was merged by KSM",
 }
+_BOUNDS = {
+    "page_cluster": (0, 16),  # a window of 64 Ki pages; the kernel's own sysctl allows up to 31
+    "ra_pages": (0, 65_536),  # 256 MiB; read_ahead_kb has no limit of its own
+    "mmap_miss": (0, 1_000_000),
+    "swap_count": (1, 65_536),
+    "window": (1, 65_536),
+}
+"""Option -> lowest and highest value: each page of a window is walked, so that these decide how long it takes."""
+
+_HELP = """\
+Walk one access of a guest to one page through the functions of KVM and mm, step by step with what each tests, up to its
+outcome (token, halt, a vCPU thread that waits, ...); or show where two kernels part and what of it can be observed.
+"""
 _EPILOG = """\
 examples:
   apf explain --backing anon --state swapped --kernel nowait-6.1
@@ -34,11 +48,10 @@ examples:
 """
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Register ``apf explain``."""
-    parser = subparsers.add_parser(
-        "explain", help="what becomes of one access to one page, function by function",
-        formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__,
+    parser = options.command(
+        subparsers, "explain", "what becomes of one access to one page, function by function", _HELP,
         epilog=_EPILOG + "\npage states:\n" + "\n".join(f"  {n:20} {s.words}" for n, s in STATES.items()),
     )  # fmt: skip
     page = parser.add_argument_group("the page")
@@ -97,11 +110,10 @@ def _question(args: argparse.Namespace) -> tuple[Question, str]:
     backing, state = args.backing, args.state
     if not state:
         backing, state = _split(backing)
-    for name, low in (("page_cluster", 0), ("ra_pages", 0), ("mmap_miss", 0), ("swap_count", 1)):
-        if getattr(args, name) < low:
-            raise UsageError(f"--{name.replace('_', '-')} is at least {low}")
-    if args.page_cluster > 16:
-        raise UsageError("--page-cluster is at most 16")
+    for name, (low, high) in _BOUNDS.items():
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: must be between {low} and {high}")
     page = page_in_state(
         backing, state, swap_count=args.swap_count, synchronous=args.synchronous, fast=args.fast,
         read_fails=args.read_fails, charge_fails=args.charge_fails, read_only_vma=args.read_only_vma,
@@ -116,8 +128,6 @@ def _question(args: argparse.Namespace) -> tuple[Question, str]:
     env = Environment(page_cluster=args.page_cluster, vma_readahead=not args.rotational, ra_pages=args.ra_pages)
     ra = ReadaheadState(mmap_miss=args.mmap_miss)
     if args.window is not None:
-        if args.window < 1:
-            raise UsageError("--window is at least 1")
         ra = ReadaheadState(0, 0, args.window, 0, args.window, 0, args.mmap_miss)
     words = (f"page: {backing}, {state} ({STATES[state].words}); guest {args.access} at CPL {args.cpl}, "
              f"IF={int(vcpu.interrupts)}")  # fmt: skip

@@ -8,10 +8,11 @@ import sys
 
 from harness.artifacts.images import images
 from harness.artifacts.store import Store
+from harness.cli import options
 from harness.report.terminal import Screen
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = subparsers.add_parser(
         "images", help="make the images of hosts and guests",

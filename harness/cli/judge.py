@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.cli import options
 from harness.errors import UsageError
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import Variant
@@ -22,7 +23,7 @@ Exit code: 0 PASS, 1 FAIL or INCONCLUSIVE or UNSUPPORTED, 3 ERROR.
 """
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = subparsers.add_parser(
         "judge", help="judge an old capture again", description=_HELP,

@@ -9,11 +9,12 @@ import sys
 from harness.artifacts import catalog
 from harness.artifacts.kernels import built_kernel as builder
 from harness.artifacts.store import Store
+from harness.cli import options
 from harness.report.terminal import Screen
 from harness.report.verdict_text import columns
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = subparsers.add_parser(
         "kernels", help="list kernels, or make some",

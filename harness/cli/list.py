@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from harness.cli import options
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import select
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = subparsers.add_parser("list", help="list the scenarios", description="List scenarios, their tags and titles.")
-    p.add_argument("scenario", nargs="*", help='id, glob ("S2*") or tag ("tag:smoke"); default: all')
-    p.add_argument("--scenarios", action="append", default=[], type=Path, metavar="PATH",
-                   help="scenario file or folder (default: tests/scenarios)")  # fmt: skip
+    p = options.command(
+        subparsers, "list", "list the scenarios",
+        "List scenarios: id, title, tags, and the variants they are for.\n\n  apf list tag:smoke --why",
+        [options.scenario_files()],
+    )  # fmt: skip
+    options.scenario_argument(p)
     p.add_argument("--why", action="store_true", help="also print what each is good for")
     p.set_defaults(func=main)
 

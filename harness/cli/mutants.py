@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
+from harness.cli import options
 from harness.report.mutants_text import MutantLine, mutants_table
 from harness.report.terminal import Screen
 from harness.run.mutant_trials import KERNEL, Mutant, Trial, choose, load_mutants, run_mutants
-from harness.run.request import Request
 from harness.status import Status
 
 _HELP = """\
@@ -25,19 +23,16 @@ of them.  A mutant that survives is a hole in the harness.  Exit code 0: control
 """
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = subparsers.add_parser(
-        "mutants", help="kernels with one deliberate fault each: every one must be caught", description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = options.command(
+        subparsers, "mutants", "kernels with one deliberate fault each: every one must be caught", _HELP,
+        [options.scenario_files(), options.running()],
     )  # fmt: skip
     p.add_argument("mutant", nargs="*", help="name or number (default: all)")
     p.add_argument("--list", action="store_true", help="list the mutants and stop")
     p.add_argument("--every", action="store_true", help="run every scenario of each mutant: the whole table")
     p.add_argument("--no-control", action="store_true", help="leave out the unmutated kernel")
-    p.add_argument("--scenarios", action="append", default=[], type=Path, metavar="PATH",
-                   help="scenario file or folder (default: tests/scenarios)")  # fmt: skip
-    p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     p.set_defaults(func=main)
 
 
@@ -49,12 +44,7 @@ def main(args: argparse.Namespace) -> int:
         for m in mutants:
             screen.line(f"{m.number:>3}  {m.name:<20} {m.about} [{m.imitates}]  {' '.join(m.scenarios)}")
         return 0
-    request = Request(
-        scenario_paths=tuple(args.scenarios),
-        kernels=(KERNEL,),
-        results=args.results,
-        command=shlex.join(["apf", *sys.argv[1:]]),
-    )
+    request = options.request_of(args, (KERNEL,))
     try:
         trials, folders, complete = run_mutants(request, screen, mutants, every=args.every, control=not args.no_control)
     finally:

@@ -7,12 +7,13 @@ import argparse
 import json
 import textwrap
 
+from harness.cli import options
 from harness.errors import UsageError
 from harness.model.kernels import KERNEL_NAMES, Variant, find_kernel
 from harness.model.protocol.rules import RULES, Rule
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Register ``apf rules``."""
     parser = subparsers.add_parser("rules", help="list the rules that a trace is judged by")
     parser.add_argument("ids", nargs="*", metavar="RULE", help="only these, for instance D13")

@@ -4,43 +4,41 @@
 from __future__ import annotations
 
 import argparse
-import shlex
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from harness.artifacts.catalog import CatalogKernel, SourceKind, find_kernel
+from harness.artifacts.catalog import VARIANTS, CatalogKernel, SourceKind, find_kernel
+from harness.cli import options
 from harness.errors import UsageError
 from harness.report.compare_text import compare_json, full_text, mail_text
-from harness.report.terminal import Screen, table
+from harness.report.terminal import Screen
 from harness.run.compare_kernels import compare_kernels, missing
-from harness.run.request import Request
 
 _HELP = """\
 Build a kernel with a patch (or from a tree), run the scenarios on it and on its base, and print at most forty lines fit
 for a mailing list; the full report is in the run's folder (validate.txt, compare.txt, compare.json).
 
-  apf validate --patch 0001-KVM-async_pf-whatever.patch
+  apf validate --patch 0001-KVM-async_pf-whatever.patch S29
+  apf validate --patch 0001-a.patch --patch 0002-b.patch --variant noio
   apf validate --tree ~/linux --base stock-6.1 'S2*' S60
 """
 
 
-def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = subparsers.add_parser(
-        "validate", help="a patch or a tree against its base, in a report fit for a mailing list", description=_HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = options.command(
+        subparsers, "validate", "a patch or a tree against its base, in a report fit for a mailing list", _HELP,
+        [options.scenario_files(), options.running()],
     )  # fmt: skip
-    p.add_argument("scenario", nargs="*", help='id ("S23"), glob ("S2*") or tag; default: all')
+    options.scenario_argument(p)
     what = p.add_mutually_exclusive_group(required=True)
-    what.add_argument("--patch", nargs="+", type=Path, metavar="FILE", help="patches to apply to the base, in order")
+    what.add_argument("--patch", action="append", type=Path, metavar="FILE",
+                      help="patch to apply to the base; may be repeated, in order")  # fmt: skip
     what.add_argument("--tree", type=Path, metavar="DIR", help="kernel tree with the change in it")
     p.add_argument("--base", default="stock-6.1", metavar="K", help="kernel to compare with (default stock-6.1)")
-    p.add_argument("--variant", choices=("sync", "noio", "nowait"), default="", help="model of the patched kernel "
-                   "(default: the base's)")  # fmt: skip
-    p.add_argument("--scenarios", action="append", default=[], type=Path, metavar="PATH",
-                   help="scenario file or folder (default: tests/scenarios)")  # fmt: skip
-    p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    p.add_argument("--variant", choices=VARIANTS, default="", help="model of the patched kernel (default: the base's)")
     p.set_defaults(func=main)
 
 
@@ -49,14 +47,7 @@ def main(args: argparse.Namespace) -> int:
     base = find_kernel(args.base)
     patched = _patched(args, base)
     screen = Screen(sys.stdout)
-    request = Request(
-        patterns=tuple(args.scenario),
-        scenario_paths=tuple(args.scenarios),
-        kernels=(args.base, patched.id),
-        results=args.results,
-        command=shlex.join(["apf", *sys.argv[1:]]),
-        extra=(patched,),
-    )
+    request = options.request_of(args, (args.base, patched.id), extra=(patched,))
     try:
         result, folder, comparisons = compare_kernels(request, screen)
     finally:
@@ -72,8 +63,7 @@ def main(args: argparse.Namespace) -> int:
         screen.line(line)
     left = missing(result, comparisons, args.base)
     if left or not comparisons:
-        for line in table(result):
-            screen.line(line)
+        screen.table(result)
     screen.line(f"full report: {folder}")
     if result.exit_code:
         return result.exit_code
@@ -85,10 +75,21 @@ def _patched(args: argparse.Namespace, base: CatalogKernel) -> CatalogKernel:
     variant = args.variant or base.variant
     if args.tree is not None:
         return replace(find_kernel(str(args.tree.absolute())), id="patched", variant=variant)
-    absent = [str(p) for p in args.patch if not p.is_file()]
-    if absent:
-        raise UsageError(f"no such patch: {', '.join(absent)}")
+    for path in args.patch:
+        _check_patch(path)
     if base.source not in (SourceKind.LINUX_SOURCE, SourceKind.TREE):
         raise UsageError(f"{base.id} is not built from source, so it cannot be patched", hint="use --base stock-6.1")
     patches = tuple(p.absolute() for p in args.patch)
     return replace(base, id="patched", patches=(*base.patches, *patches), variant=variant)
+
+
+def _check_patch(path: Path) -> None:
+    """:raise UsageError: not a file, or one in which nothing is changed: it would be validated without being there."""
+    if not path.is_file():
+        raise UsageError(f"no such patch: {path}", hint="scenarios are named without an option: --patch FILE S29")
+    try:
+        text = path.read_bytes()
+    except OSError as exc:
+        raise UsageError(f"{path}: {exc.strerror}") from exc
+    if not re.search(rb"^@@ .*@@", text, re.MULTILINE) and b"GIT binary patch" not in text:
+        raise UsageError(f"{path} changes nothing: it has no hunk (a line that begins with @@)")

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from harness.contract.kernel_trouble import find_trouble
 from harness.errors import DeadlineExpired, HostLost, InfraFault, Unsupported
-from harness.hosts.base import Completed, Conversation, HostDescription, trouble_error
+from harness.hosts import HostOpener, HostOrder
+from harness.hosts.base import Completed, Conversation, Host, HostDescription, trouble_error
 from harness.hosts.deadline import Deadline
 
 _UNDO_S = 60.0  # how long the agent may take to undo everything once it was told to end
@@ -187,6 +188,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def prepare(order: HostOrder) -> HostOpener:
+    """This machine needs no preparation."""
+
+    @contextlib.contextmanager
+    def start() -> Iterator[Host]:
+        with start_local_host(order.disk) as host:
+            yield host
+
+    return HostOpener(start, {"local release": platform.release()})
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from harness.judge.comparison import (
     known_seen,
 )
 from harness.judge.verdict_types import reader_words
+from harness.report.ranges import ranges
 from harness.status import Status
 
 MAIL_LINES = 40
@@ -58,18 +59,8 @@ def _cells(d: Difference) -> tuple[str, str, str, tuple[int, ...]]:
 
 def _difference(d: Difference) -> str:
     what, a, b, items = _cells(d)
-    where = f" of item{'s' if len(items) > 1 else ''} {_ranges(items)}" if items else ""
+    where = f" of item{'s' if len(items) > 1 else ''} {ranges(items)}" if items else ""
     return f"{what}{where}: A {a}, B {b}{'  (as the models say)' if d.expected else '  <-- NO MODEL SAYS SO'}"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    parts: list[list[int]] = []
-    for n in sorted(numbers):
-        if parts and parts[-1][1] == n - 1:
-            parts[-1][1] = n
-        else:
-            parts.append([n, n])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
 
 
 def known_text(comparisons: Sequence[Comparison]) -> list[str]:

@@ -11,6 +11,8 @@ from harness.artifacts.kernels.citations import open_source
 from harness.errors import CatalogError, ModelError
 from harness.model.kernels import KERNEL_NAMES, KernelModel, find_kernel, kernel_for
 
+_RELEASE = re.compile(r"\d{1,4}\.\d{1,4}(\.\d{1,6})?([-+~][\w.+~-]{0,80})?", re.ASCII)
+
 
 def model_named(name: str) -> KernelModel:
     """The model of ``nowait-6.1``, ``nowait:6.1.158``, ``stock-6.1`` (as `apf run` takes it) or a kernel tree.
@@ -22,6 +24,8 @@ def model_named(name: str) -> KernelModel:
     """
     variant, colon, release = name.partition(":")
     if colon:
+        if not _RELEASE.fullmatch(release):
+            raise ModelError(f"{release!r} is not a kernel release", hint="expected something like nowait:6.1.192")
         return kernel_for(variant, release)
     try:
         return find_kernel(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.artifacts.catalog import CatalogKernel, find_kernel
+from harness.hosts import DEFAULT_KIND
 from harness.results import Row
 
 
@@ -24,7 +25,7 @@ class Request:
     kernels: tuple[str, ...] = ("debian-6.1",)
     results: Path = Path("results")
     repeats: int = 0
-    host: str = "virtual"
+    host: str = DEFAULT_KIND
     disk: str = ""
     allow_unsupported: frozenset[str] = frozenset()
     command: str = ""

@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.artifacts.store import Store
 from harness.contract.plan import Plan
 from harness.errors import ApfError, HostLost
+from harness.hosts import KINDS
 from harness.hosts.base import Host
 from harness.judge.verdict_types import Stage, Verdict
 from harness.results import Key, Row
@@ -169,7 +170,6 @@ def _fell_silent(exc: Exception, host: Host | None) -> bool:
 def repeat_command(request: Request, key: Key) -> list[str]:
     """The command line that repeats one verdict only."""
     paths = [word for path in request.scenario_paths for word in ("--scenarios", str(path.absolute()))]
-    host = [] if request.host == "virtual" else ["--host", request.host]
+    where = ["--kernel", key.kernel] if KINDS[request.host].boots else ["--host", request.host]
     disk = ["--disk", request.disk] if request.disk else []
-    return [sys.executable, "-m", "harness.cli", "run", key.scenario, "--kernel", key.kernel, "--repeats", "1",
-            *paths, *host, *disk]  # fmt: skip
+    return [sys.executable, "-m", "harness.cli", "run", key.scenario, *where, "--repeats", "1", *paths, *disk]

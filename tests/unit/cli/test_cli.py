@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import COMMANDS
+from harness.cli import COMMANDS, parser
+from harness.cli.options import request_of
 
 GOOD = """
 id = "X1"
@@ -44,6 +45,24 @@ def test_help_says_something(command: str, tmp_path: Path) -> None:
     done = apf(*filter(None, [command.replace("_", "-")]), "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) > 5
+
+
+def test_without_a_command_the_help_is_printed(tmp_path: Path) -> None:
+    done = apf(cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: apf") and "bisect-step" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "validate", "bisect-step", "mutants"])
+def test_what_runs_scenarios_has_the_same_options(command: str) -> None:
+    done = parser((command,)).parse_args
+    words = {"validate": ["--tree", "."], "bisect-step": ["S23"]}.get(command, [])
+    args = done([command, *words, "--scenarios", "a", "--results", "r", "--allow-unsupported", "S1",
+                 "--host", "local", "--hosts", "2", "--disk", "/dev/null"])  # fmt: skip
+    request = request_of(args, ("k",))
+    assert request.scenario_paths == (Path("a"),)
+    assert (request.results, request.allow_unsupported, request.kernels) == (Path("r"), {"S1"}, ("k",))
+    assert (request.host, request.hosts, request.disk) == ("local", 2, "/dev/null")
 
 
 def test_list_shows_the_scenarios_of_the_repository(tmp_path: Path) -> None:
@@ -90,7 +109,15 @@ def test_bad_scenario_is_one_message_with_file_and_key(tmp_path: Path, change: t
         ["run", "--scenarios", "/no/such/folder"],
         ["run", "--scenarios", "."],
         ["run", "S23", "--allow-unsupported", "S99"],
-        ["run", "S23", "--host", "ssh"],
+        ["run", "S23", "--host", "local", "--kernel", "debian-6.1"],
+        ["run", "S23", "--disk", "/dev/vdb"],
+        ["compare", "debian-6.1", "noio-6.1", "S23", "--host", "local"],
+        ["predict", "S23", "--kernel", "nowait:6.1;rm"],
+        ["predict", "S23", "--kernel", "nowait:"],
+        ["explain", "--backing", "anon-swapped", "--ra-pages", "100000000"],
+        ["explain", "--backing", "anon-swapped", "--ra-pages", "-1"],
+        ["explain", "--backing", "anon-swapped", "--page-cluster", "31"],
+        ["explain", "--backing", "anon-swapped", "--window", "0"],
         ["list", "no-such-scenario"],
         ["judge", "/no/such/capture"],
         ["kernels", "no-such-kernel"],
@@ -102,7 +129,7 @@ def test_bad_input_is_exit_2_and_leaves_nothing(tmp_path: Path, words: list[str]
 
 
 def test_bad_command_line_is_exit_2(tmp_path: Path) -> None:
-    for words in ([], ["frobnicate"], ["run", "--repeats", "0"], ["run", "--no-such-option"]):
+    for words in (["frobnicate"], ["run", "--repeats", "0"], ["run", "--no-such-option"]):
         done = apf(*words, cwd=tmp_path)
         assert done.returncode == 2
         assert "usage: apf" in done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import compare, mutants, validate
+from harness.cli import compare, mutants, parser, validate
 from harness.results import Key, Row, RunResult
 from harness.run import compare_kernels
 from harness.run.judge_folder import judge_folder
@@ -33,6 +33,9 @@ PATCH = "--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-x\n+y\n"
         ["compare", "stock-6.1", "noio-6.1", "no-such-scenario"],
         ["validate", "--patch", "no-such.patch"],
         ["validate", "--patch", "a.patch", "--base", "debian-6.1"],
+        ["validate", "--patch", "empty.patch"],
+        ["validate", "--patch", "words.patch", "S23"],
+        ["validate", "--patch", "a.patch", "no-such-scenario"],
         ["validate", "--patch", "a.patch", "--base", "no-such-kernel"],
         ["validate", "--tree", "/no/such/tree"],
         ["validate", "--tree", "."],
@@ -41,9 +44,17 @@ PATCH = "--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-x\n+y\n"
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(tmp_path: Path, words: list[str]) -> None:
-    (tmp_path / "a.patch").write_text(PATCH)
+    files = {"a.patch": PATCH, "empty.patch": "", "words.patch": "From: me\n\nNothing is changed here.\n"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     one_message(apf(*words, cwd=tmp_path), 2)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.patch"]
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
+
+
+def test_a_scenario_after_a_patch_is_a_scenario(tmp_path: Path) -> None:
+    words = ["validate", "--patch", "a.patch", "--patch", "b.patch", "S29", "S23"]
+    args = parser(("validate",)).parse_args(words)
+    assert (args.patch, args.scenario) == ([Path("a.patch"), Path("b.patch")], ["S29", "S23"])
 
 
 def test_a_patch_or_a_tree_is_needed(tmp_path: Path) -> None:

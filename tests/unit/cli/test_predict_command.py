@@ -7,7 +7,9 @@ import json
 
 import pytest
 
+from harness.artifacts.catalog import load
 from harness.cli import main
+from harness.run.model_named import model_named
 
 
 def test_says_outcome_reader_and_deciding_function(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +44,13 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_stable_levels_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "S84", "--kernel", "nowait:6.1.158"]) == 0
     assert "NEVER ENDS" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [k for k in load() if k.startswith(("debian-", "stock-", "noio-", "mutants-"))])
+def test_names_of_the_catalogue_are_understood(name: str) -> None:
+    model, entry = model_named(name), load()[name]
+    assert model.variant == entry.variant
+    assert name.endswith("-" + ".".join(map(str, model.release[:2])))
 
 
 @pytest.mark.parametrize("argv", [["predict", "S23", "--kernel", "4.4"], ["predict", "S999"], ["predict", "no.toml"]])

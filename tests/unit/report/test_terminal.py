@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import io
+import re
+
+import pytest
 
 from harness.judge.verdict_types import TotalRow
 from harness.model.outcomes import Count
@@ -47,20 +50,72 @@ def test_a_log_has_no_escape_sequences() -> None:
     assert "because" in stream.getvalue()
 
 
-def test_a_terminal_has_one_line_that_goes_away() -> None:
+def seen(stream: io.StringIO) -> list[str]:
+    """What a terminal shows at the end: the escape sequences that rich uses, carried out."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", stream.getvalue()):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif up := re.fullmatch(r"\x1b\[(\d+)A", part):
+            row -= int(up[1])
+        elif part[0] not in "\r\x1b":
+            lines[row] += part
+    return [line.rstrip() for line in lines]
+
+
+def test_a_terminal_has_a_line_of_work_that_goes_away() -> None:
     stream = Terminal()
-    screen = Screen(stream)
+    screen = Screen(stream, environ={"TERM": "xterm"})
     screen.scope("S1 on k")
     screen.progress("boot")
+    assert "S1 on k: boot" in seen(stream)
     screen.progress("swap")
-    screen.line("done")
-    assert stream.getvalue() == "\r\x1b[2KS1 on k: boot\r\x1b[2KS1 on k: swap\r\x1b[2Kdone\n"
+    screen.scope("S2 on l")
+    screen.progress("building", 0.5)
+    shown = seen(stream)
+    assert "S1 on k: swap" in shown and "S1 on k: boot" not in shown
+    assert any("S2 on l: building" in line and "50 %" in line for line in shown)
+    screen.line("a line that stays")
+    screen.verdict(row_of(Key("S1", "k"), Status.PASS, seconds=1.0))
+    assert "S1 on k: swap" not in seen(stream)
+    screen.clear()
+    assert [line for line in seen(stream) if line] == ["a line that stays", "PASS         S1 on k (1.0 s)"]
 
 
-def test_a_long_progress_line_does_not_wrap() -> None:
+def test_a_long_line_of_work_does_not_wrap() -> None:
     stream = Terminal()
-    Screen(stream).progress("x" * 1000)
-    assert len(stream.getvalue()) < 300
+    Screen(stream, environ={"TERM": "xterm"}).progress("x" * 1000)
+    assert max(map(len, seen(stream))) < 300
+
+
+@pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"TERM": "xterm", "NO_COLOR": "1"}])
+def test_a_terminal_that_shall_not_be_drawn_on_gets_a_log(environ: dict[str, str]) -> None:
+    stream = Terminal()
+    screen = Screen(stream, environ=environ)
+    screen.progress("x", 0.5)
+    screen.verdict(row_of(Key("S1", "k"), Status.FAIL, "because"))
+    screen.table(RunResult("r", "", (Key("S1", "k"),), (row_of(Key("S1", "k"), Status.FAIL, "because"),)))
+    assert "\x1b" not in stream.getvalue() and "x 50 %" in stream.getvalue()
+
+
+def test_texts_are_printed_as_they_are() -> None:
+    """No markup, no emoji: a kernel's words may look like either."""
+    stream = Terminal()
+    screen = Screen(stream, environ={"TERM": "xterm"})
+    screen.line("[bold]kvm[/bold] :warning: [ 12.0]")
+    assert seen(stream)[0] == "[bold]kvm[/bold] :warning: [ 12.0]"
+
+
+def test_the_table_on_a_terminal_has_the_same_cells() -> None:
+    key = Key("S23", "debian-6.1")
+    result = RunResult("r", "", (key,), (row_of(key, Status.PASS, columns=(cell("sync", 24, 24),)),))
+    stream = Terminal()
+    Screen(stream, environ={"TERM": "xterm", "COLUMNS": "120"}).table(result)
+    row = next(line for line in seen(stream) if "S23" in line)
+    assert row.split() == ["S23", "debian-6.1", "PASS", "-", "-", "24", "-", "0.0"]
 
 
 def cell(name: str, seen: int, predicted: int) -> TotalRow:

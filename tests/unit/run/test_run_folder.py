@@ -13,11 +13,11 @@ import pytest
 
 from harness.contract.plan import Plan, from_json
 from harness.errors import InfraFault
+from harness.hosts.virtual.opener import trial_plan
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import Variant
 from harness.results import Key, RunResult
 from harness.run.run_folder import RunFolder
-from harness.run.setup import trial_plan
 from harness.status import Status
 from tests.unit.rows import row_of
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The options that several commands have, each written once, and the Request that follows from them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from harness.artifacts.catalog import CatalogKernel
+from harness.errors import UsageError
+from harness.hosts import DEFAULT_KIND, KINDS
+from harness.run.request import Request
+
+DEFAULT_KERNEL = "debian-6.1"
+SCENARIO_HELP = 'id ("S23"), glob ("S2*") or tag ("tag:smoke"); default: all'
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def command(
+    subparsers: Subparsers, name: str, help: str, description: str, parents: Sequence[argparse.ArgumentParser] = (),
+    epilog: str = "",
+) -> argparse.ArgumentParser:  # fmt: skip
+    """A sub-command whose text is printed as it is written."""
+    return subparsers.add_parser(
+        name, help=help, description=description, epilog=epilog, parents=list(parents),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+
+
+def scenario_files() -> argparse.ArgumentParser:
+    """Where scenarios are read from."""
+    p = argparse.ArgumentParser(add_help=False)
+    group = p.add_argument_group("which scenarios there are")
+    group.add_argument("--scenarios", action="append", default=[], type=Path, metavar="PATH",
+                       help="scenario file or folder; may be repeated (default: tests/scenarios)")  # fmt: skip
+    return p
+
+
+def running() -> argparse.ArgumentParser:
+    """How and where scenarios are performed, and where their evidence goes."""
+    p = argparse.ArgumentParser(add_help=False)
+    group = p.add_argument_group("how scenarios are run")
+    group.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                       help="the run gets a folder of its own in there (default: results)")  # fmt: skip
+    group.add_argument("--allow-unsupported", action="append", default=[], metavar="ID",
+                       help="this scenario is green although this machine cannot do it; may be repeated")  # fmt: skip
+    group.add_argument("--host", choices=tuple(KINDS), default=DEFAULT_KIND,
+                       help="; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
+                       + f" (default {DEFAULT_KIND})")  # fmt: skip
+    group.add_argument("--hosts", type=positive, default=0, metavar="N",
+                       help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
+    group.add_argument("--disk", default="", metavar="DEV",
+                       help="--host local: block device that may be overwritten (default: a loop device)")  # fmt: skip
+    return p
+
+
+def scenario_argument(p: argparse.ArgumentParser, nargs: str = "*") -> None:
+    """The scenarios that are meant."""
+    p.add_argument("scenario", nargs=nargs, help=SCENARIO_HELP if nargs == "*" else SCENARIO_HELP.partition(";")[0])
+
+
+def positive(text: str) -> int:
+    """An argparse type: a number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError("must be between 1 and 1000000")
+    return number
+
+
+def request_of(
+    args: argparse.Namespace, kernels: Sequence[str], *, repeats: int = 0, extra: Sequence[CatalogKernel] = ()
+) -> Request:
+    """What the command line asks a run to do.
+
+    :raise UsageError: the options contradict each other.
+    """
+    if args.disk and args.host == DEFAULT_KIND:
+        raise UsageError(f"--disk is for --host local: a {args.host} host has a disk of its own")
+    return Request(
+        patterns=tuple(getattr(args, "scenario", ())),
+        scenario_paths=tuple(args.scenarios),
+        kernels=tuple(kernels),
+        results=args.results,
+        repeats=repeats,
+        host=args.host,
+        disk=args.disk,
+        allow_unsupported=frozenset(args.allow_unsupported),
+        command=shlex.join(["apf", *sys.argv[1:]]),
+        extra=tuple(extra),
+        hosts=args.hosts,
+    )

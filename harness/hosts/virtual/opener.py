@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a virtual host is made from: images, keys, and the accelerator that works on this machine."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+from harness.artifacts.images import images
+from harness.artifacts.kernels.built_kernel import BuiltKernel
+from harness.artifacts.store import Store
+from harness.contract.plan import (
+    POOL_GPA,
+    Access,
+    Guest,
+    Item,
+    Memory,
+    Op,
+    Page,
+    PageStart,
+    Plan,
+    Swap,
+    SwapKind,
+)
+from harness.errors import InfraFault
+from harness.hosts import HostOpener, HostOrder
+from harness.hosts.accel import find_accel
+from harness.hosts.base import Host
+from harness.hosts.performer import Performer
+from harness.hosts.virtual.virtual_host import CMDLINE, Keys, start_virtual_host
+from harness.hosts.virtual.vm import HostMachine
+from harness.progress import Progress
+
+
+def prepare(order: HostOrder) -> HostOpener:
+    """Find or make the images, and find out what can run them.
+
+    :raise ApfError: something cannot be built, or this machine cannot do it.
+    """
+    kernel = order.kernel
+    if kernel is None:
+        raise InfraFault("a virtual host was ordered without a kernel")
+    machine, keys = machine_for(order.store, kernel, order.progress)
+    with order.store.lock("accel"):
+        accel = find_accel(order.store.root, lambda: _trial(order, machine, keys, kernel.release))
+
+    def start() -> AbstractContextManager[Host]:
+        return start_virtual_host(
+            replace(machine, accel=accel.name), keys, kernel.release, order.console(), order.progress
+        )
+
+    return HostOpener(start, {"accelerator": f"{accel.name} ({accel.reason})"})
+
+
+def machine_for(store: Store, kernel: BuiltKernel, progress: Progress) -> tuple[HostMachine, Keys]:
+    """The virtual machine that boots this kernel, and how to get in; the accelerator is yet to be chosen."""
+    image = images.host_image(store, progress)
+    initrd = images.host_initramfs(store, kernel)
+    cmdline = f"{CMDLINE} {kernel.cmdline}".strip()
+    machine = HostMachine("tcg", kernel.bzimage, initrd, image.root_ext4, cmdline)
+    return machine, Keys(image.ssh_client_key, image.ssh_host_public_key)
+
+
+def _trial(order: HostOrder, machine: HostMachine, keys: Keys, release: str) -> None:
+    """A virtual host under KVM that runs a guest, under its own KVM, to its end.
+
+    :raise ApfError: it did not.
+    """
+    order.progress("testing whether nested KVM works here")
+    console = order.console()
+    out = console.with_name("kvm-test")
+    with start_virtual_host(replace(machine, accel="kvm"), keys, release, console, order.progress) as host:
+        Performer(host, order.payload).perform(trial_plan(), out, lambda step, _told: order.progress(step))
+    try:
+        end = json.loads((out / "end.json").read_text())
+        status, reason = str(end["status"]), str(end.get("reason", ""))
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise InfraFault(f"the test guest left no end.json: {exc!r}") from exc
+    if status != "done":
+        raise InfraFault(f"the test guest ended with {status!r}: {reason}")
+
+
+def trial_plan() -> Plan:
+    """The smallest plan there is: a probe guest reads one resident page."""
+    return Plan(
+        scenario="kvm-test",
+        title="does a guest run to its end",
+        nonce=0x6B766D2D74657374,
+        guest=Guest(memory_mib=32),
+        memory=Memory(),
+        swap=Swap(kind=SwapKind.NONE),
+        pages=(Page(POOL_GPA, PageStart.POPULATED, "p[0]"),),
+        items=(Item(index=0, op=Op.TOUCH, gpa=POOL_GPA, access=Access.READ, page="p[0]"),),
+        deadline_s=20,
+    )
