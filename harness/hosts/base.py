@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What every host can do, on one screen.  virtual.py and local.py implement it, perform.py is written against it.
+"""What every host can do, on one screen.  The kinds of hosts/__init__.py implement it (most of it is StreamHost, in
+stream.py), performer.py is written against it.
 
 Life cycle: a host comes out of a ``start_*`` context manager usable and untainted; it is closed when that context
 ends.  After an error of perform() the host is tainted: nothing is known of its state, and no scenario may use it again.
@@ -81,9 +82,9 @@ class Host(Protocol):
         """
 
     def run(
-        self, argv: list[str], *, deadline_s: float, on_line: Callable[[str], None] | None = None, root: bool = True
-    ) -> Completed:
-        """Run a command to its end; its standard input stays open until then, so that it can notice our death.
+        self, argv: list[str], *, deadline_s: float, on_line: Callable[[str], None] | None = None
+    ) -> Completed:  # fmt: skip
+        """Run a command, as root, to its end.  Its standard input stays open until then: so it can notice our death.
 
         ``on_line`` receives each line of standard output as it comes.  ``deadline_s`` is for the whole command.
 
@@ -93,19 +94,20 @@ class Host(Protocol):
         """
 
     def converse(self, argv: list[str]) -> Conversation:
-        """Start a command that serves until its input ends; it is terminated with the host at the latest."""
+        """Start a command, as root, that serves until its input ends; it is terminated with the host at the latest."""
 
     def fetch(self, source: str, target: Path, *, deadline_s: float, remove: bool = False) -> None:
         """Copy the files below the folder ``source`` of the host into the folder ``target`` of the runner.
 
-        ``remove``: the folder is removed from the host in the same breath.
+        ``remove``: the same command removes the folder from the host.
         """
 
     def console_mark(self) -> int:
-        """How much console text (bytes) there is now; 0 where there is no console."""
+        """A mark for console(): how much console text there is now.  Its unit is the host's own (bytes of a console,
+        the number of the last message of a kernel log)."""
 
     def console(self, since: int = 0) -> bytes:
-        """Console text after the mark ``since``; empty where there is no console."""
+        """Console text, or kernel log, after the mark ``since``; 0: all of it."""
 
     def check(self) -> None:
         """:raise KernelFault: the console shows a finding.  :raise HostLost: the host is gone."""

@@ -9,18 +9,15 @@ both streams are read here with a deadline of our own, and silence is met with a
 from __future__ import annotations
 
 import contextlib
-import io
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
 
 from harness.errors import DeadlineExpired, HostLost, InfraFault
-from harness.hosts.base import Completed
 from harness.hosts.deadline import Deadline
-from harness.hosts.untar import untar
 
 _POLL_S = 0.05
 _SILENCE_S = 30.0  # without any output for so long, ask whether the peer still answers
@@ -102,93 +99,18 @@ class Link:
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise HostLost(f"no SSH channel: {exc}") from exc
 
-    def run(
-        self,
-        argv: list[str],
-        *,
-        deadline: Deadline,
-        on_line: Callable[[str], None] | None = None,
-        stdin: io.BufferedIOBase | None = None,
-    ) -> Completed:
-        """Run a command to its end.
+    def open_stream(self, argv: list[str]) -> SshStream:
+        """Start a command; see stream.Stream.
 
-        With ``stdin`` its bytes are sent and then the command's input is closed; without, the input stays open until
-        the command has ended.  For :raise: see base.Host.run.
+        :raise HostLost: the link went away.
         """
-        channel = self._channel(deadline)
-        try:
-            # The shell prints the process group first, so that an expired deadline can kill it from outside.
-            channel.exec_command("echo $$ >&2; exec " + shlex.join(argv))
-            if stdin is not None:
-                self._send(channel, stdin, deadline)
-            return self._pump(channel, deadline, on_line, argv)
-        except (paramiko.SSHException, EOFError, ConnectionError) as exc:
-            self.check()
-            raise HostLost(f"the link was lost during {argv[0]}: {exc!r}") from exc
-        finally:
-            with contextlib.suppress(Exception):
-                channel.close()
-
-    def _send(self, channel: paramiko.Channel, stdin: io.BufferedIOBase, deadline: Deadline) -> None:
-        channel.settimeout(_POLL_S)
-        while chunk := stdin.read(_CHUNK):
-            view = memoryview(chunk)
-            while view:
-                self.check()
-                deadline.check()
-                try:
-                    sent = channel.send(view.tobytes())
-                except TimeoutError:
-                    continue
-                if sent == 0:
-                    raise HostLost("the command closed its input early")
-                view = view[sent:]
-        channel.shutdown_write()
-
-    def _pump(
-        self, channel: paramiko.Channel, deadline: Deadline, on_line: Callable[[str], None] | None, argv: list[str]
-    ) -> Completed:
-        out, err = bytearray(), bytearray()
-        heard = time.monotonic()
-        while True:
-            got = False
-            while channel.recv_ready():
-                out += channel.recv(_CHUNK)
-                got = True
-            while channel.recv_stderr_ready():
-                err += channel.recv_stderr(_CHUNK)
-                got = True
-            if on_line is not None:
-                _take_lines(out, on_line)
-            if got:
-                heard = time.monotonic()
-                continue
-            if channel.exit_status_ready() and channel.eof_received:
-                break
-            self.check()
-            transport = channel.get_transport()
-            if transport is None or not transport.is_active() or (channel.closed and not channel.exit_status_ready()):
-                raise HostLost(f"the link was lost during {argv[0]}")
-            if deadline.expired:
-                self.kill(bytes(err))
-                raise DeadlineExpired(f"{deadline.what}: {argv[0]} did not end in time")
-            if time.monotonic() - heard > _SILENCE_S:
-                self.ping()
-                heard = time.monotonic()
-            time.sleep(_POLL_S)
-        if on_line is not None and out:
-            on_line(bytes(out).decode(errors="replace"))
-            out.clear()
-        return Completed(channel.recv_exit_status(), bytes(out), bytes(err).partition(b"\n")[2])
-
-    def converse(self, argv: list[str]) -> Talk:
-        """Start a command that answers lines; see base.Conversation."""
         channel = self._channel(Deadline.after(_ANSWER_S, argv[0]))
         try:
+            # The shell prints its pid first, so that the command can be terminated from outside.
             channel.exec_command("echo $$ >&2; exec " + shlex.join(argv))
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise HostLost(f"the link was lost during {argv[0]}: {exc!r}") from exc
-        return Talk(self, channel, argv[0])
+        return SshStream(self, channel, argv[0])
 
     def ping(self) -> None:
         """:raise HostLost: the peer does not answer a trivial command; a keepalive alone would not tell."""
@@ -216,84 +138,108 @@ class Link:
                 # The agent's own process: it undoes everything on SIGTERM before it ends.
                 channel.exec_command(f"kill -TERM {pid}")
 
-    def put(self, source: Path, target: str, *, deadline: Deadline) -> None:
-        """Copy one file; the target appears whole or not at all."""
-        with source.open("rb") as stream:
-            done = self.run(
-                ["sh", "-c", 'cat > "$1.part" && mv "$1.part" "$1"', "sh", target], deadline=deadline, stdin=stream
-            )
-        if done.code != 0:
-            raise InfraFault(f"cannot write {target} on the host: {done.stderr.decode(errors='replace').strip()}")
 
-    def fetch(self, source: str, target: Path, *, deadline: Deadline, remove: bool = False) -> None:
-        """Copy the regular files below a folder, as a tar stream."""
-        script = 'tar -C "$1" -cf - . && rm -rf "$1"' if remove else 'exec tar -C "$1" -cf - .'
-        done = self.run(["sh", "-c", script, "sh", source], deadline=deadline)
-        if done.code != 0:
-            raise InfraFault(f"cannot fetch {source}: {done.stderr.decode(errors='replace').strip()}")
-        untar(done.stdout, target)
-
-
-class Talk:
-    """A command that answers lines; made by Link.converse()."""
+class SshStream:
+    """A command over SSH; made by Link.open_stream(), see stream.Stream."""
 
     def __init__(self, link: Link, channel: paramiko.Channel, what: str) -> None:
         self._link = link
         self._channel = channel
         self._what = what
-        self._out = bytearray()
         self._err = bytearray()
+        channel.settimeout(_POLL_S)
 
-    def ask(self, line: str, *, deadline: Deadline, on_line: Callable[[str], bool]) -> None:
-        """See base.Conversation.ask."""
+    @property
+    def what(self) -> str:
+        return self._what
+
+    @contextlib.contextmanager
+    def _losing(self) -> Iterator[None]:
+        """paramiko's ways of saying that the link is gone, as HostLost, or as what check() finds to be the reason."""
         try:
-            self._channel.settimeout(max(1.0, deadline.remaining()))
-            self._channel.sendall(line.encode() + b"\n")
-            self._hear(deadline, on_line)
-        except (paramiko.SSHException, EOFError, ConnectionError, TimeoutError) as exc:
+            yield
+        except (paramiko.SSHException, EOFError, ConnectionError) as exc:
             self._link.check()
             raise HostLost(f"the link was lost during {self._what}: {exc!r}") from exc
 
-    def _hear(self, deadline: Deadline, on_line: Callable[[str], bool]) -> None:
-        heard = time.monotonic()
-        while True:
-            got = False
-            while self._channel.recv_ready():
-                self._out += self._channel.recv(_CHUNK)
-                got = True
-            while self._channel.recv_stderr_ready():
-                self._err += self._channel.recv_stderr(_CHUNK)
-                got = True
-            while (end := self._out.find(b"\n")) >= 0:
-                text = bytes(self._out[:end]).decode(errors="replace")
-                del self._out[: end + 1]
-                if on_line(text):
-                    return
-            if got:
-                heard = time.monotonic()
-                continue
-            self._link.check()
-            if self._channel.closed or self._channel.eof_received:
-                raise HostLost(f"{self._what} ended in the middle of its answer", hint=self._last_words())
-            if deadline.expired:
-                self._link.kill(bytes(self._err))
-                raise DeadlineExpired(f"{deadline.what}: {self._what} did not answer in time")
-            if time.monotonic() - heard > _SILENCE_S:
-                self._link.ping()
-                heard = time.monotonic()
-            time.sleep(_POLL_S)
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        view = memoryview(data)
+        with self._losing():
+            while view:
+                self._link.check()
+                self._expire(deadline)
+                try:
+                    sent = self._channel.send(view.tobytes())
+                except TimeoutError:
+                    continue
+                except OSError as exc:  # paramiko's "Socket is closed"
+                    raise HostLost(f"{self._what} has ended") from exc
+                if sent == 0:
+                    raise HostLost(f"{self._what} has closed its input")
+                view = view[sent:]
 
-    def _last_words(self) -> str:
-        return bytes(self._err).partition(b"\n")[2].decode(errors="replace").strip()[-2000:]
+    def end_input(self) -> None:
+        with contextlib.suppress(Exception):
+            self._channel.shutdown_write()
+
+    def read(self, deadline: Deadline) -> bytes:
+        with self._losing():
+            heard = time.monotonic()
+            while True:
+                if self._take_errors():
+                    heard = time.monotonic()
+                if self._channel.recv_ready():
+                    return self._channel.recv(_CHUNK)
+                if self._channel.eof_received and not self._channel.recv_ready():
+                    self._take_errors()
+                    return b""
+                heard = self._wait(deadline, heard)
+
+    def code(self, deadline: Deadline) -> int:
+        with self._losing():
+            heard = time.monotonic()
+            while not self._channel.exit_status_ready():
+                if self._take_errors():
+                    heard = time.monotonic()
+                heard = self._wait(deadline, heard)
+            self._take_errors()
+            return self._channel.recv_exit_status()
+
+    def _take_errors(self) -> bool:
+        got = False
+        while self._channel.recv_stderr_ready():
+            self._err += self._channel.recv_stderr(_CHUNK)
+            got = True
+        return got
+
+    def _wait(self, deadline: Deadline, heard: float) -> float:
+        """A moment of silence, in which everything is looked at that could end it; when something was last heard."""
+        self._link.check()
+        transport = self._channel.get_transport()
+        if transport is None or not transport.is_active() or (
+            self._channel.closed and not self._channel.exit_status_ready()
+        ):  # fmt: skip
+            raise HostLost(f"the link was lost during {self._what}")
+        self._expire(deadline)
+        if time.monotonic() - heard > _SILENCE_S:
+            self._link.ping()
+            heard = time.monotonic()
+        time.sleep(_POLL_S)
+        return heard
+
+    def _expire(self, deadline: Deadline) -> None:
+        if deadline.expired:
+            self.kill()
+            raise DeadlineExpired(f"{deadline.what}: {self._what} did not answer in time")
+
+    def errors(self) -> bytes:
+        return bytes(self._err).partition(b"\n")[2]
+
+    def kill(self) -> None:
+        with contextlib.suppress(Exception):
+            self._take_errors()
+            self._link.kill(bytes(self._err))
 
     def close(self) -> None:
-        """See base.Conversation.close."""
         with contextlib.suppress(Exception):
             self._channel.close()
-
-
-def _take_lines(buffer: bytearray, on_line: Callable[[str], None]) -> None:
-    while (end := buffer.find(b"\n")) >= 0:
-        line = bytes(buffer[:end]).decode(errors="replace")
-        del buffer[: end + 1]
-        on_line(line)

@@ -7,16 +7,17 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from qemu.qmp import QMPClient, QMPError
 
 from harness.errors import DeadlineExpired, HostLost, KernelFault
-from harness.hosts.base import Completed, Conversation, HostDescription, trouble_error
+from harness.hosts.base import HostDescription, trouble_error
 from harness.hosts.deadline import Deadline
-from harness.hosts.ssh_link import Link, Talk
+from harness.hosts.ssh_link import Link
+from harness.hosts.stream import Stream, StreamHost
 from harness.hosts.virtual.console_file import ConsoleWatch
 from harness.hosts.virtual.vm import HostMachine, QemuProcess, start_qemu
 from harness.progress import Progress, silent
@@ -41,7 +42,7 @@ class Keys:
     user: str = "root"
 
 
-class VirtualHost:
+class VirtualHost(StreamHost):
     """See base.Host; made by start_virtual_host()."""
 
     def __init__(self, facts: HostDescription, vm: QemuProcess, watch: ConsoleWatch, link: Link) -> None:
@@ -75,7 +76,7 @@ class VirtualHost:
     def _check_gently(self) -> None:
         """Like check(), but what runs on a host with a finding may end first: its evidence says how it came to that.
 
-        A host that panicked is gone in a moment, and blame() finds out why.
+        A host that panicked is gone in a moment, and guard() finds out why.
         """
         self._vm.check()
         if self._watch.fault() is None:
@@ -85,25 +86,12 @@ class VirtualHost:
         if time.monotonic() - self._faulty_since > _AFTER_FAULT_S:
             self.check()
 
-    def put(self, source: Path, target: str, *, deadline_s: float) -> None:
-        with self.blame():
-            self._link.put(source, target, deadline=Deadline.after(deadline_s, f"copying {source.name}"))
-
-    def run(
-        self, argv: list[str], *, deadline_s: float, on_line: Callable[[str], None] | None = None, root: bool = True
-    ) -> Completed:
-        with self.blame():
-            return self._link.run(argv, deadline=Deadline.after(deadline_s, argv[0]), on_line=on_line)
-
-    def converse(self, argv: list[str]) -> Conversation:
-        with self.blame():
-            return _BlamingTalk(self, self._link.converse(argv), argv[0])
+    def open(self, argv: list[str]) -> Stream:
+        return self._link.open_stream(argv)
 
     def fetch(self, source: str, target: Path, *, deadline_s: float, remove: bool = False) -> None:
-        with self.blame():
-            self._faulty_since = None  # the evidence of a finding may be fetched, within the deadline
-            deadline = Deadline.after(deadline_s, f"fetching {source}")
-            self._link.fetch(source, target, deadline=deadline, remove=remove)
+        self._faulty_since = None  # the evidence of a finding may be fetched, within the deadline
+        super().fetch(source, target, deadline_s=deadline_s, remove=remove)
 
     def console_mark(self) -> int:
         return self._watch.size()
@@ -115,7 +103,7 @@ class VirtualHost:
         return f"last lines of the host's console:\n{self._watch.tail()}\nits processors:\n{processors(self._vm)}"
 
     @contextlib.contextmanager
-    def blame(self) -> Iterator[None]:
+    def guard(self) -> Iterator[None]:
         """When the link goes, the console may say a moment later that it was a panic: that is the better reason."""
         try:
             yield
@@ -128,22 +116,6 @@ class VirtualHost:
                 time.sleep(0.1)
             self._vm.check()
             raise
-
-
-class _BlamingTalk:
-    """A conversation whose loss is blamed on what the console says."""
-
-    def __init__(self, host: VirtualHost, talk: Talk, what: str) -> None:
-        self._host = host
-        self._talk = talk
-        self._what = what
-
-    def ask(self, line: str, *, deadline_s: float, on_line: Callable[[str], bool]) -> None:
-        with self._host.blame():
-            self._talk.ask(line, deadline=Deadline.after(deadline_s, self._what), on_line=on_line)
-
-    def close(self) -> None:
-        self._talk.close()
 
 
 _PLACE = re.compile(r"^CPU#|^RIP=|^EIP=|^CS =|^CR0=|^RSP|^EFER")

@@ -19,7 +19,7 @@ from harness.artifacts.images.keys import host_keys
 from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.contract.plan import Item, Op, Plan
-from harness.errors import ApfError, DeadlineExpired, HostLost, KernelFault
+from harness.errors import ApfError, HostLost, KernelFault
 from harness.hosts.performer import Payload, Performer
 from harness.hosts.virtual.opener import trial_plan
 from harness.hosts.virtual.virtual_host import CMDLINE, Keys, VirtualHost, start_virtual_host
@@ -65,37 +65,6 @@ def endless_plan(deadline_s: int) -> Plan:
     return dataclasses.replace(
         trial_plan(), items=(Item(index=0, op=Op.PAUSE, pause_us=600_000_000),), pages=(), deadline_s=deadline_s
     )
-
-
-def test_commands(host: VirtualHost) -> None:
-    lines: list[str] = []
-    done = host.run(["sh", "-c", "echo one; echo two; echo bad >&2; exit 7"], deadline_s=30, on_line=lines.append)
-    assert (done.code, lines, done.stdout, done.stderr) == (7, ["one", "two"], b"", b"bad\n")
-    assert host.run(["echo", "it's $HOME; *"], deadline_s=30).stdout == b"it's $HOME; *\n"
-
-
-def test_a_lot_of_output_does_not_block(host: VirtualHost) -> None:
-    done = host.run(["sh", "-c", "head -c 6000000 /dev/zero; head -c 3000000 /dev/zero >&2"], deadline_s=120)
-    assert (len(done.stdout), len(done.stderr)) == (6_000_000, 3_000_000)
-
-
-def test_files_there_and_back(host: VirtualHost, tmp_path: Path) -> None:
-    data = os.urandom(3 << 20)
-    (tmp_path / "a").write_bytes(data)
-    host.run(["mkdir", "-p", "/tmp/there/sub"], deadline_s=30)
-    host.put(tmp_path / "a", "/tmp/there/sub/a b", deadline_s=60)
-    host.fetch("/tmp/there", tmp_path / "back", deadline_s=60)
-    assert (tmp_path / "back/sub/a b").read_bytes() == data
-
-
-def test_deadline_is_for_the_whole_command_and_ends_it(host: VirtualHost) -> None:
-    began = time.monotonic()
-    with pytest.raises(DeadlineExpired):
-        host.run(["sh", "-c", "while :; do echo chatter; sleep 0.2; done"], deadline_s=3, on_line=lambda _line: None)
-    assert time.monotonic() - began < 15
-    give_up = time.monotonic() + 10
-    while b"chatter" in host.run(["ps", "w"], deadline_s=30).stdout:
-        assert time.monotonic() < give_up, "the command still runs"
 
 
 def test_kernel_under_test_is_the_one_that_was_asked_for(host: VirtualHost) -> None:

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What base.Host promises, held against each kind of host: this machine always, a virtual host with ``-m host``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts.images import images
+from harness.artifacts.kernels import built_kernel
+from harness.artifacts.store import Store
+from harness.errors import DeadlineExpired, HostLost, InfraFault
+from harness.hosts import KINDS, HostOrder
+from harness.hosts.base import Host, HostDescription
+from harness.hosts.local import LocalHost
+from harness.hosts.performer import Payload
+from harness.progress import silent
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("virtual", marks=pytest.mark.host)])
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """One host for all tests of this file: none of them does it any harm."""
+    if request.param == "local":
+        # No KVM is needed for what is tested here, so not start_local_host().
+        try:
+            yield LocalHost(
+                HostDescription("local", "hardware", platform.release(), ""),
+                [] if os.geteuid() == 0 else ["sudo", "-n"],
+            )
+        except InfraFault as exc:
+            pytest.skip(f"no root here: {exc.message}")
+        return
+    store, folder = Store(), tmp_path_factory.mktemp("host")
+    payload = Payload(images.agent_zipapp(store), images.probe_guest(store))
+    kernel = built_kernel.kernel(store, "debian-6.1")
+    order = HostOrder(store, kernel, payload, lambda: folder / "console.txt", silent)
+    with KINDS["virtual"].prepare(order).start() as booted:
+        yield booted
+
+
+@pytest.fixture
+def place(host: Host) -> Iterator[str]:
+    """A folder of the host."""
+    path = f"/tmp/apf-contract-{secrets.token_hex(6)}"
+    assert host.run(["mkdir", path], deadline_s=30).code == 0
+    yield path
+    host.run(["rm", "-rf", path], deadline_s=30)
+
+
+def wait_until(what: Callable[[], bool], seconds: float = 20.0) -> None:
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < give_up, "it did not come"
+        time.sleep(0.1)
+
+
+def test_every_kind_of_host_is_held_to_this() -> None:
+    assert set(KINDS) == {"local", "virtual"}, "add the new kind to the fixture"
+
+
+def test_commands(host: Host) -> None:
+    lines: list[str] = []
+    done = host.run(["sh", "-c", "echo one; echo two; echo bad >&2; exit 7"], deadline_s=30, on_line=lines.append)
+    assert (done.code, lines, done.stdout, done.stderr) == (7, ["one", "two"], b"", b"bad\n")
+    assert host.run(["echo", "it's $HOME; *"], deadline_s=30).stdout == b"it's $HOME; *\n"
+    assert host.run(["true"], deadline_s=30).stdout == b""
+
+
+def test_a_last_line_without_an_end_is_a_line(host: Host) -> None:
+    lines: list[str] = []
+    host.run(["printf", "a\\nb"], deadline_s=30, on_line=lines.append)
+    assert lines == ["a", "b"]
+
+
+def test_lines_come_as_they_are_written(host: Host) -> None:
+    heard: list[float] = []
+    host.run(["sh", "-c", "echo 1; sleep 1; echo 2"], deadline_s=30, on_line=lambda _: heard.append(time.monotonic()))
+    assert heard[1] - heard[0] > 0.5
+
+
+def test_commands_run_as_root(host: Host) -> None:
+    assert host.run(["id", "-u"], deadline_s=30).stdout == b"0\n"
+
+
+def test_a_lot_of_output_does_not_block(host: Host) -> None:
+    done = host.run(["sh", "-c", "head -c 6000000 /dev/zero; head -c 3000000 /dev/zero >&2"], deadline_s=120)
+    assert (len(done.stdout), len(done.stderr)) == (6_000_000, 3_000_000)
+
+
+def test_the_input_stays_open_until_the_command_has_ended(host: Host) -> None:
+    """`timeout 1 cat` ends by its timeout (124), not by an end of its input (0)."""
+    assert host.run(["timeout", "1", "cat"], deadline_s=30).code in (124, 143)
+
+
+@pytest.mark.parametrize("noisy", [True, False], ids=["chatter", "silence"])
+def test_the_deadline_is_for_the_whole_command_and_ends_it(host: Host, place: str, noisy: bool) -> None:
+    script = 'echo $$ > "$1/pid"; while :; do ' + ("echo chatter; " if noisy else "") + "sleep 0.2; done"
+    began = time.monotonic()
+    with pytest.raises(DeadlineExpired):
+        host.run(["sh", "-c", script, "sh", place], deadline_s=3, on_line=lambda _line: None)
+    assert time.monotonic() - began < 15
+    wait_until(lambda: host.run(["sh", "-c", f"kill -0 $(cat {place}/pid)"], deadline_s=30).code != 0)
+
+
+def test_files_there_and_back(host: Host, place: str, tmp_path: Path) -> None:
+    data = os.urandom(3 << 20)
+    (tmp_path / "a").write_bytes(data)
+    (tmp_path / "empty").write_bytes(b"")
+    host.run(["mkdir", f"{place}/sub"], deadline_s=30)
+    host.put(tmp_path / "a", f"{place}/sub/a b", deadline_s=60)
+    host.put(tmp_path / "empty", f"{place}/empty", deadline_s=60)
+    host.fetch(place, tmp_path / "back", deadline_s=60)
+    assert (tmp_path / "back/sub/a b").read_bytes() == data
+    assert (tmp_path / "back/empty").read_bytes() == b""
+    assert (tmp_path / "back/empty").stat().st_uid == os.getuid()
+    assert not list((tmp_path / "back").rglob("*.part"))
+    host.fetch(place, tmp_path / "again", deadline_s=60, remove=True)
+    assert (tmp_path / "again/sub/a b").read_bytes() == data
+    assert host.run(["ls", place], deadline_s=30).code != 0
+
+
+def test_files_that_cannot_be_copied_are_told(host: Host, place: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    with pytest.raises(InfraFault, match="cannot write"):
+        host.put(tmp_path / "a", f"{place}/absent/a", deadline_s=30)
+    with pytest.raises(InfraFault, match="cannot fetch"):
+        host.fetch(f"{place}/absent", tmp_path / "back", deadline_s=30)
+
+
+def test_what_is_no_file_is_not_fetched(host: Host, place: str, tmp_path: Path) -> None:
+    host.run(["ln", "-s", "/etc/passwd", f"{place}/link"], deadline_s=30)
+    with pytest.raises(InfraFault, match="no file"):
+        host.fetch(place, tmp_path / "back", deadline_s=30)
+
+
+ECHO = 'while read x; do echo "1 $x"; echo "2 $x"; done; echo ended > "$1/ended"'
+
+
+def test_a_conversation(host: Host, place: str) -> None:
+    talk = host.converse(["sh", "-c", ECHO, "sh", place])
+    for word in ("one", "two"):
+        heard: list[str] = []
+
+        def on_line(line: str, heard: list[str] = heard) -> bool:
+            heard.append(line)
+            return line.startswith("2")
+
+        talk.ask(word, deadline_s=30, on_line=on_line)
+        assert heard == [f"1 {word}", f"2 {word}"]
+    talk.close()
+    talk.close()
+    wait_until(lambda: host.run(["pgrep", "-f", f"sh {place}"], deadline_s=30).stdout == b"")
+
+
+def test_a_conversation_that_ends_in_the_middle(host: Host) -> None:
+    talk = host.converse(["sh", "-c", "read x; echo half; echo because >&2; exit 3"])
+    with pytest.raises(HostLost) as caught:
+        talk.ask("x", deadline_s=30, on_line=lambda _line: False)
+    assert caught.value.hint == "because"
+    with pytest.raises(HostLost):
+        talk.ask("again", deadline_s=30, on_line=lambda _line: True)
+    talk.close()
+
+
+def test_a_conversation_without_an_answer(host: Host, place: str) -> None:
+    talk = host.converse(["sh", "-c", 'echo $$ > "$1/pid"; while read x; do :; done', "sh", place])
+    with pytest.raises(DeadlineExpired):
+        talk.ask("x", deadline_s=2, on_line=lambda _line: True)
+    talk.close()
+    wait_until(lambda: host.run(["sh", "-c", f"kill -0 $(cat {place}/pid)"], deadline_s=30).code != 0)
+
+
+def test_the_kernel_log_from_a_mark_on(host: Host) -> None:
+    before, after = (f"apf-contract {secrets.token_hex(6)}" for _ in range(2))
+
+    def say(text: str) -> None:
+        assert host.run(["sh", "-c", f"echo '<4>{text}' > /dev/kmsg"], deadline_s=30).code == 0
+
+    say(before)
+    wait_until(lambda: before.encode() in host.console())
+    mark = host.console_mark()
+    say(after)
+    wait_until(lambda: after.encode() in host.console(mark))
+    assert before.encode() not in host.console(mark)
+    host.check()
+
+
+def test_the_first_taint_is_kept(host: Host) -> None:
+    assert not host.tainted
+    assert host.facts.kind in KINDS
+    assert host.diagnose()
