@@ -22,6 +22,9 @@ FOLDER is the folder of a scenario in the results (results/latest/S23+debian-6.1
 Exit code: 0 PASS, 1 FAIL or INCONCLUSIVE or UNSUPPORTED, 3 ERROR.
 """
 
+_MARKS = ("plan.json", "end.json", "facts.json", "progress.jsonl")
+"""A capture has at least one of these, however early it was broken off."""
+
 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
@@ -45,6 +48,8 @@ def main(args: argparse.Namespace) -> int:
         near = sorted(p.name for p in folder.parent.glob(f"{folder.name}+*")) if folder.parent.is_dir() else []
         raise UsageError(f"{folder}: no such folder", hint=f"did you mean {', '.join(near)}?" if near else "")
     capture = folder / "capture" if (folder / "capture").is_dir() else folder
+    if not any((capture / name).is_file() for name in _MARKS):
+        raise UsageError(f"{folder} is no capture: it has none of {', '.join(_MARKS)}")
     verdict = judge_folder(capture, args.model or _variant_of(capture.parent))
     if args.json:
         print(verdict.to_json())

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 import harness
 from harness.errors import UsageError
+from harness.scenario.bounds import MAX_TEXT
 from harness.scenario.load import load_all
 from harness.scenario.schema import Scenario
 
@@ -37,11 +40,18 @@ def read_scenarios(paths: Iterable[Path]) -> tuple[Scenario, ...]:
             files += found
         else:
             files.append(path)
-    texts: list[tuple[str, str]] = []
-    for file in files:
-        try:
-            texts.append((str(file), file.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
-            raise UsageError(f"{file}: {why}") from exc
-    return load_all(texts)
+    return load_all((str(file), _read(file)) for file in files)
+
+
+def _read(file: Path) -> str:
+    """:raise UsageError: it is no regular file (a FIFO would never end, a device perhaps neither), or is no text."""
+    try:
+        # Opened without waiting for a FIFO's writer, and looked at when it is open: it may be exchanged in between.
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise UsageError(f"{file}: not a regular file")
+            data = stream.read(4 * MAX_TEXT + 1)  # as many bytes as so many characters may have
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else "not UTF-8"
+        raise UsageError(f"{file}: {why}") from exc

@@ -11,7 +11,7 @@ from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF
 from harness.scenario.pages import lay_out, select
 from harness.scenario.schema import HostStep, Scenario, Step
 
-_MSR = {"EN": MSR_ASYNC_PF_EN, "INT": MSR_ASYNC_PF_INT, "ACK": MSR_ASYNC_PF_ACK}
+MSRS = {"EN": MSR_ASYNC_PF_EN, "INT": MSR_ASYNC_PF_INT, "ACK": MSR_ASYNC_PF_ACK}
 
 
 def build_plan(scenario: Scenario, nonce: int) -> p.Plan:
@@ -83,7 +83,7 @@ def _items(
         actions.append(_actions(step.host, placed))
         yield p.changed(common, op=p.Op.HOST, value=len(actions) - 1)
     elif step.wrmsr:
-        msr = _MSR[step.wrmsr] if step.wrmsr in _MSR else int(step.wrmsr, 16)
+        msr = MSRS[step.wrmsr] if step.wrmsr in MSRS else int(step.wrmsr, 0)
         yield p.changed(common, op=p.Op.WRMSR, msr=msr, value=_msr_value(step.value, step.vcpu))
     elif step.lapic:
         yield p.changed(common, op=p.Op.LAPIC, value=int(step.lapic == "on"))

@@ -5,29 +5,55 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.contract.gate import Rule, parse_rule
-from harness.contract.plan import POOL_GPA, Backing, GuestKind, PageStart, Swap, SwapKind
-from harness.contract.words import HostWord, ReadOrder, Release
-from harness.errors import ScenarioError, UsageError
-from harness.scenario.pages import lay_out, select
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, PageStart, SwapKind
+from harness.contract.probe_abi import MAX_ITEMS, MAX_VCPUS
+from harness.errors import ApfError, ScenarioError
+from harness.scenario import bounds
+from harness.scenario.build import MSRS, build_plan
+from harness.scenario.gate_keys import check_errors, check_gate
+from harness.scenario.host_steps import check_host
+from harness.scenario.pages import is_set_name, lay_out, select
 from harness.scenario.schema import PageSet, Scenario, Step
 
+VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
-_MSRS = ("EN", "INT", "ACK")
 _WORKLOADS = ("boot", "touch")
+_EN_FLAGS = 0x3F  # the bits of MSR_KVM_ASYNC_PF_EN below the address (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)
 
 
 def check(s: Scenario) -> Iterator[str]:
-    """Problems as "$.key: text"; nothing when the scenario makes sense."""
-    if not s.id or any(c.isspace() for c in s.id):
-        yield f"$.id: {s.id!r} must be a word without spaces"
+    """Problems as "$.key: text"; nothing when a plan can be built from the scenario."""
+    clean = True
+    for problem in _problems(s):
+        clean = False
+        yield problem
+    if not clean:
+        return
+    try:
+        build_plan(s, 0)
+    except ApfError as exc:  # what the checks above have missed must be told here, and not in the middle of a run
+        yield f"$: {exc.message}"
+
+
+def _problems(s: Scenario) -> Iterator[str]:
+    yield from _words(s)
     yield from _machine(s)
+    yield from _apf(s)
+    yield from _swap(s)
+    yield from _guest(s)
     yield from _sets(s)
-    if any(p.groups < 1 or p.run < 1 or p.stride < p.run for p in s.pages.values()):
+    for i, timed in enumerate(s.timed):
+        yield from bounds.number(f"$.timed[{i}].at_ms", timed.at_ms, 0, 1000 * max(1, s.deadline_s))
+    if any(next(_size(p), "") for p in s.pages.values()):
+        return  # nothing can be placed, so that nothing more can be said about pages
+    pages = sum(p.groups * p.run for p in s.pages.values())
+    if pages > bounds.MAX_PAGES:
+        yield f"$.pages: {pages} pages, at most {bounds.MAX_PAGES} are allowed"
         return
     placed = lay_out(s.pages)
+    yield from check_errors(s)
     top = max((gpa for gpas in placed.values() for gpa in gpas), default=POOL_GPA)
-    if top + 4096 > (s.guest.memory_mib - 1) << 20:
+    if top + PAGE_SIZE > (s.guest.memory_mib - 1) << 20:
         yield f"$.guest.memory_mib: the pages reach up to {top / (1 << 20):.1f} MiB and 1 MiB must stay free above"
     owner: dict[int, str] = {}
     for name, gpas in placed.items():
@@ -38,41 +64,95 @@ def check(s: Scenario) -> Iterator[str]:
     for i, step in enumerate(s.steps):
         yield from (f"$.steps[{i}]{p}" for p in _step(s, step, placed))
     for i, timed in enumerate(s.timed):
-        if timed.at_ms < 0:
-            yield f"$.timed[{i}].at_ms: cannot be negative"
+        yield from (f"$.timed[{i}]{p}" for p in check_host(s, timed.host, placed))
+    yield from _count(s, placed)
+
+
+def _words(s: Scenario) -> Iterator[str]:
+    """Ids and texts are printed, and ids name folders and are selected by patterns."""
+    yield from bounds.prose("$.id", s.id, bounds.MAX_NAME)
+    if not s.id or any(c.isspace() for c in s.id):
+        yield f"$.id: {s.id[: bounds.MAX_NAME]!r} must be a word without spaces"
+    yield from bounds.prose("$.title", s.title, bounds.MAX_TITLE)
+    yield from bounds.prose("$.catalogue", s.catalogue, bounds.MAX_NAME)
+    yield from bounds.prose("$.why", s.why, bounds.MAX_PROSE, lines=True)
+    if len(s.tags) > bounds.MAX_TAGS:
+        yield f"$.tags: {len(s.tags)} entries, at most {bounds.MAX_TAGS} are allowed"
+    for i, tag in enumerate(s.tags[: bounds.MAX_TAGS]):
+        yield from bounds.prose(f"$.tags[{i}]", tag, bounds.MAX_NAME)
+    for i, variant in enumerate(s.variants):
+        if variant not in VARIANTS:
+            yield f"$.variants[{i}]: {variant[: bounds.MAX_NAME]!r} is not one of {', '.join(VARIANTS)}"
+    yield from bounds.number("$.deadline_s", s.deadline_s, 1, bounds.MAX_DEADLINE_S)
+    yield from bounds.number("$.repeats", s.repeats, 1, bounds.MAX_REPEATS)
+    for key, value in s.kernel_params.items():
+        module, dot, name = key.partition(".")
+        if not dot or not _is_identifier(module) or not _is_identifier(name):
+            yield f"$.kernel_params.{key[: bounds.MAX_NAME]!r}: expected module.parameter"
+        else:
+            yield from bounds.prose(f"$.kernel_params.{key!r}", value, bounds.MAX_NAME)
+
+
+def _is_identifier(text: str) -> bool:
+    """A module's or parameter's name: it becomes part of a path below /sys/module."""
+    return 0 < len(text) <= 64 and all(c.isascii() and (c.isalnum() or c in "_-") for c in text)
+
+
+def _count(s: Scenario, placed: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    """Each page that a step touches is an item of the guest's program."""
+    items = 0
+    for step in s.steps:
+        try:
+            items += len(select(placed, step.touch)) if step.touch else 1
+        except ScenarioError:
+            return  # told with the step
+        if items > MAX_ITEMS:
+            yield f"$.steps: more than {MAX_ITEMS} items, and the guest's program has room for no more"
+            return
 
 
 def _machine(s: Scenario) -> Iterator[str]:
     g = s.guest
     if g.machine not in ("microvm", "q35"):
-        yield f"$.guest.machine: {g.machine!r} is not microvm or q35"
-    if not 1 <= g.vcpus <= 16:
-        yield f"$.guest.vcpus: {g.vcpus} is not between 1 and 16"
-    if not 32 <= g.memory_mib <= 1024:
-        yield f"$.guest.memory_mib: {g.memory_mib} is not between 32 and 1024"
+        yield f"$.guest.machine: {g.machine[: bounds.MAX_NAME]!r} is not microvm or q35"
+    yield from bounds.number("$.guest.vcpus", g.vcpus, 1, MAX_VCPUS)
+    yield from bounds.number("$.guest.memory_mib", g.memory_mib, 32, 1024)
     if g.irqchip not in ("on", "split", "off"):
-        yield f"$.guest.irqchip: {g.irqchip!r} is not on, split or off"
+        yield f"$.guest.irqchip: {g.irqchip[: bounds.MAX_NAME]!r} is not on, split or off"
     if g.idle not in ("hlt", "spin"):
-        yield f"$.guest.idle: {g.idle!r} is not hlt or spin"
-    if not 0 <= s.swap.page_cluster <= 6:
-        yield f"$.swap.page_cluster: {s.swap.page_cluster} is not between 0 and 6"
-    yield from _gate(s)
-    if s.swap.delay_ms < 0:
-        yield "$.swap.delay_ms: cannot be negative"
+        yield f"$.guest.idle: {g.idle[: bounds.MAX_NAME]!r} is not hlt or spin"
+    for key, text in (("cpu", g.cpu), ("cmdline", g.cmdline)):
+        yield from bounds.prose(f"$.guest.{key}", text, bounds.MAX_TITLE if key == "cpu" else bounds.MAX_LINE)
+    if not g.cpu or any(c.isspace() for c in g.cpu):
+        yield f"$.guest.cpu: {g.cpu[: bounds.MAX_NAME]!r} is not a value of QEMU's -cpu"
+
+
+def _apf(s: Scenario) -> Iterator[str]:
+    yield from bounds.number("$.apf.vector", s.apf.vector, 0, 0xFF)
+    yield from bounds.number("$.apf.en_flags", s.apf.en_flags, 0, _EN_FLAGS)
+    if s.apf.en_gpa != -1:
+        yield from bounds.number("$.apf.en_gpa", s.apf.en_gpa, 0, bounds.MAX_GPA - 64)
+        if s.apf.en_gpa % 64:
+            yield f"$.apf.en_gpa: {s.apf.en_gpa:#x} is not a multiple of 64: the low bits of the MSR are flags"
+
+
+def _swap(s: Scenario) -> Iterator[str]:
+    yield from bounds.number("$.swap.page_cluster", s.swap.page_cluster, 0, 6)
+    yield from bounds.number("$.swap.delay_ms", s.swap.delay_ms, 0, bounds.MAX_DELAY_MS)
+    yield from bounds.number("$.swap.size_mib", s.swap.size_mib, bounds.MIN_SWAP_MIB, bounds.MAX_SWAP_MIB)
+    yield from check_gate(s)
     if s.swap.kind is SwapKind.ZRAM and (s.swap.rotational or s.memory.backing is Backing.FILE):
         yield "$.swap.kind: zram is never rotational and cannot carry the file system of file-backed memory"
     if s.memory.random_advice and s.memory.backing is Backing.ANON:
         yield "$.memory.random_advice: read-ahead advice has no meaning for anonymous memory"
-    if not 0 <= s.apf.vector <= 0xFF:
-        yield f"$.apf.vector: {s.apf.vector} is not a vector"
-    if s.deadline_s < 1 or s.repeats < 1:
-        yield "$.deadline_s, $.repeats: must be at least 1"
-    for key in s.kernel_params:
-        if key.count(".") != 1:
-            yield f"$.kernel_params.{key!r}: expected module.parameter"
+
+
+def _guest(s: Scenario) -> Iterator[str]:
+    g = s.guest
+    yield from bounds.number("$.guest.workload_pages", g.workload_pages, 0, bounds.POOL_PAGES)
     if g.kind is GuestKind.LINUX:
         if g.workload not in _WORKLOADS:
-            yield f"$.guest.workload: {g.workload!r} is not one of {', '.join(_WORKLOADS)}"
+            yield f"$.guest.workload: {g.workload[: bounds.MAX_NAME]!r} is not one of {', '.join(_WORKLOADS)}"
         if s.pages or s.steps:
             yield "$.pages, $.steps: a linux guest runs a workload; pages and steps are for the probe guest"
         if g.workload == "touch" and g.workload_pages < 1:
@@ -84,44 +164,34 @@ def _machine(s: Scenario) -> Iterator[str]:
             yield "$.steps: a probe guest with nothing to do proves nothing"
 
 
-def _gate(s: Scenario) -> Iterator[str]:
-    """Keys and words of a gated device."""
-    try:
-        rule = parse_rule(s.swap.release)
-    except UsageError as exc:
-        yield f"$.swap.release: {exc.message}"
-        return
-    words = {h.do for steps in (*(t.host for t in s.steps), *(t.host for t in s.timed)) for h in steps}
-    if s.swap.kind is not SwapKind.GATED:
-        if rule != Rule() or s.swap.order is not ReadOrder.TARGET_LAST or s.swap.error:
-            yield "$.swap: release, order and error are for kind = gated"
-        if HostWord.RELEASE in words:
-            yield "$.steps.host: release is for swap.kind = gated"
-        return
-    if HostWord.DELAY in words:
-        yield "$.steps.host: delay is for swap.kind = dm-delay"
-    if rule.word is Release.STEP and HostWord.RELEASE not in words:
-        yield '$.swap.release: with step, reads end by the host word "release", and there is none'
-    if rule.word is not Release.AFTER and s.swap.delay_ms != Swap().delay_ms:
-        yield "$.swap.delay_ms: reads of a gated device take no time, but for release = after"
-    if s.swap.error and s.memory.backing is Backing.FILE:
-        yield "$.swap.error: one read of a file brings many pages, and all would fail; name pages on swap"
-    try:
-        select(lay_out(s.pages), s.swap.error)
-    except ScenarioError as exc:
-        yield f"$.swap.error: {exc.message}"
-
-
 def _sets(s: Scenario) -> Iterator[str]:
+    if len(s.pages) > bounds.MAX_SETS:
+        yield f"$.pages: {len(s.pages)} sets, at most {bounds.MAX_SETS} are allowed"
     for name, p in s.pages.items():
-        yield from (f"$.pages.{name}{text}" for text in _set(s, p))
+        if not is_set_name(name) or len(name) > bounds.MAX_NAME:
+            yield f"$.pages.{name[: bounds.MAX_NAME]!r}: not a name that a step could use, such as f or file_pages"
+        yield from (f"$.pages.{name[: bounds.MAX_NAME]}{text}" for text in (*_size(p), *_set(s, p)))
+
+
+def _size(p: PageSet) -> Iterator[str]:
+    """Without these nothing can be placed.  Checked one after the other: the last needs the ones before."""
+    before = len(list(sizes := [
+        *bounds.number(".groups", p.groups, 1, bounds.POOL_PAGES),
+        *bounds.number(".run", p.run, 1, bounds.POOL_PAGES),
+        *bounds.number(".offset", p.offset, -1, bounds.POOL_PAGES),
+    ]))  # fmt: skip
+    yield from sizes
+    if before:
+        return
+    if p.groups > 1 and p.stride < p.run:
+        yield f".stride: {p.stride} is less than run = {p.run}: groups would overlap"
+    elif p.groups > 1 and max(p.offset, 0) + (p.groups - 1) * p.stride + p.run > bounds.POOL_PAGES:
+        yield f".groups: the set spans more pages than any guest has ({bounds.POOL_PAGES})"
+    elif p.groups * p.run > bounds.POOL_PAGES:
+        yield f".run: the set has more pages than any guest ({bounds.POOL_PAGES})"
 
 
 def _set(s: Scenario, p: PageSet) -> Iterator[str]:
-    if p.groups < 1 or p.run < 1:
-        yield ": groups and run must be at least 1"
-    if p.stride < p.run:
-        yield f".stride: {p.stride} is less than run = {p.run}: groups would overlap"
     if p.start in _SWAP_STATES:
         if s.swap.kind is SwapKind.NONE:
             yield f".start: {p.start} needs a swap device"
@@ -141,7 +211,7 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
         "wrmsr": bool(t.wrmsr),
         "lapic": bool(t.lapic),
         "paging": bool(t.paging),
-        "timer_us": t.timer_us >= 0,
+        "timer_us": t.timer_us != -1,
         "clear_token": t.clear_token,
         "pause": t.pause,
         "wait_all": t.wait_all,
@@ -156,39 +226,50 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
     if t.cpl not in (0, 3):
         yield f".cpl: {t.cpl} is not 0 or 3"
     if t.then not in ("go-on", "wait"):
-        yield f".then: {t.then!r} is not go-on or wait"
+        yield f".then: {t.then[: bounds.MAX_NAME]!r} is not go-on or wait"
     if t.shadow and not t.interrupts:
         yield ".shadow: an interrupt shadow is made by STI, so interrupts must be true"
     if t.shadow and t.cpl == 3:
         yield ".shadow: the STI is executed at CPL 0: set cpl = 0"
     if t.no_paging and t.cpl == 3:
         yield ".no_paging: code without paging runs at CPL 0: set cpl = 0"
-    if t.pause_us < 0:
-        yield ".pause_us: cannot be negative"
+    yield from bounds.number(".pause_us", t.pause_us, 0, bounds.MAX_U32)
+    if t.timer_us != -1:
+        yield from bounds.number(".timer_us", t.timer_us, 0, bounds.MAX_U32)
     if t.lapic and t.lapic not in ("on", "off"):
-        yield f".lapic: {t.lapic!r} is not on or off"
+        yield f".lapic: {t.lapic[: bounds.MAX_NAME]!r} is not on or off"
     if t.paging and t.paging not in ("flip", "off"):
-        yield f".paging: {t.paging!r} is not flip or off"
-    if t.wrmsr and t.wrmsr not in _MSRS and not _is_number(t.wrmsr):
-        yield f".wrmsr: {t.wrmsr!r} is not EN, INT, ACK or a number like 0x4b564d02"
-    if isinstance(t.value, str) and not _is_number(t.value.removeprefix("own|")):
-        yield f'.value: {t.value!r} is not a number or "own|flags"'
+        yield f".paging: {t.paging[: bounds.MAX_NAME]!r} is not flip or off"
+    if t.wrmsr:
+        yield from _wrmsr(t)
     if t.touch:
         try:
             select(placed, t.touch)
         except ScenarioError as exc:
             yield f".touch: {exc.message}"
-    for h in t.host:
-        if h.page:
-            try:
-                select(placed, h.page)
-            except ScenarioError as exc:
-                yield f".host: {exc.message}"
+    yield from check_host(s, t.host, placed)
 
 
-def _is_number(text: str) -> bool:
+def _wrmsr(t: Step) -> Iterator[str]:
+    number = MSRS.get(t.wrmsr, _number(t.wrmsr))
+    if number is None:
+        yield f".wrmsr: {t.wrmsr[: bounds.MAX_NAME]!r} is not {', '.join(MSRS)} or a number like 0x4b564d02"
+    elif number not in MSRS.values():
+        yield f".wrmsr: MSR {t.wrmsr} is not one of the async page fault MSRs ({', '.join(MSRS)})"
+    if isinstance(t.value, int):
+        yield from bounds.number(".value", t.value, 0, bounds.MAX_U64)
+    elif t.value.startswith("own|"):
+        flags = _number(t.value.removeprefix("own|"))
+        if flags is None or not 0 <= flags <= _EN_FLAGS:
+            yield f'.value: {t.value[: bounds.MAX_NAME]!r} is not "own|flags" with flags from 0 to {_EN_FLAGS}'
+    else:
+        plain = _number(t.value)
+        if plain is None or not 0 <= plain <= bounds.MAX_U64:
+            yield f'.value: {t.value[: bounds.MAX_NAME]!r} is not a 64-bit number or "own|flags"'
+
+
+def _number(text: str) -> int | None:
     try:
-        int(text, 0)
+        return int(text, 0) if len(text) <= bounds.MAX_NAME else None
     except ValueError:
-        return False
-    return True
+        return None

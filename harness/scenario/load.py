@@ -6,7 +6,9 @@ Reading the files is the caller's affair (this package does no I/O): it passes n
 
 from __future__ import annotations
 
-import tomllib
+import copy
+import dataclasses
+import re
 import types
 from collections.abc import Iterable
 from typing import Any, TypeVar, get_args, get_origin
@@ -16,17 +18,27 @@ from cattrs.gen import make_dict_structure_fn
 
 from harness.contract import plan
 from harness.errors import ScenarioError
-from harness.scenario import schema
+from harness.scenario import bounds, schema
+from harness.scenario.bounds import MAX_NAME
 from harness.scenario.check import check
 from harness.scenario.matrix import expand
 
 T = TypeVar("T")
 
 
+def _shown(value: Any) -> str:
+    """A value in a message: printable and short, whatever it is."""
+    try:
+        text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    except ValueError:  # a number of more digits than Python converts
+        text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}..."
+
+
 def _strict(kind: type) -> Any:
     def hook(value: Any, _: Any) -> Any:
         if type(value) is not kind:
-            raise TypeError(f"expected {kind.__name__}, got {type(value).__name__} {value!r}")
+            raise TypeError(f"expected {kind.__name__}, got {type(value).__name__} {_shown(value)}")
         return value
 
     return hook
@@ -36,12 +48,12 @@ def _member(value: Any, choice: Any) -> Any:
     try:
         return choice(value)
     except ValueError:
-        raise ValueError(f"{value!r} is not one of {', '.join(m.value for m in choice)}") from None
+        raise ValueError(f"{_shown(value)} is not one of {', '.join(m.value for m in choice)}") from None
 
 
 def _either(value: Any, _: Any) -> Any:
     if type(value) not in (int, str):
-        raise TypeError(f"expected a number or a string, got {value!r}")
+        raise TypeError(f"expected a number or a string, got {_shown(value)}")
     return value
 
 
@@ -50,7 +62,7 @@ def _names(value: Any, _: Any) -> Any:
         return value
     if isinstance(value, list) and all(type(v) is str for v in value):
         return tuple(value)
-    raise TypeError(f"expected a page name or a list of page names, got {value!r}")
+    raise TypeError(f"expected a page name or a list of page names, got {_shown(value)}")
 
 
 def _is_listing(cls: Any) -> bool:
@@ -73,7 +85,7 @@ def _converter() -> Converter:
 
         def hook(value: Any, _: Any) -> Any:
             if not isinstance(value, list):
-                raise TypeError(f"expected a list, got {type(value).__name__} {value!r}")
+                raise TypeError(f"expected a list, got {type(value).__name__} {_shown(value)}")
             listing: Any = types.GenericAlias(list, (elem,))
             return tuple(conv.structure(value, listing))
 
@@ -97,23 +109,81 @@ def load_text(name: str, text: str) -> tuple[schema.Scenario, ...]:
     :param name: the file's name, for messages only.
     :raise ScenarioError: not TOML, unknown keys, wrong types, contradictions: all of them, with key paths.
     """
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise ScenarioError(f"{name}: not TOML: {exc}") from exc
+    raw = bounds.parse(name, text)
     found: list[schema.Scenario] = []
     problems: list[str] = []
     for table in expand(name, raw):
-        try:
-            scenario: schema.Scenario = _CONVERTER.structure(table, schema.Scenario)
-        except Exception as exc:  # noqa: BLE001 - cattrs raises groups of many kinds; transform_error names each
-            problems += [f"{name}: {line}" for line in _explain(exc)]
-            break
-        problems += [f"{name}: {p}" for p in check(scenario)]
-        found.append(scenario)
+        scenario, wrong = _structure(table)
+        problems += (f"{name}: {line}" for line in wrong)
+        if scenario is not None:
+            found.append(scenario)
     if problems:
-        raise ScenarioError("\n".join(dict.fromkeys(problems)), hint="docs/writing-scenarios.md lists every key")
+        told = list(dict.fromkeys(problems))
+        if len(told) > _MOST_PROBLEMS:
+            told = [*told[:_MOST_PROBLEMS], f"{name}: and {len(told) - _MOST_PROBLEMS} problems more"]
+        raise ScenarioError("\n".join(told), hint="docs/writing-scenarios.md lists every key")
     return tuple(found)
+
+
+_MOST_PROBLEMS = 50
+_PATH = re.compile(r" (?:at|@) (\$\S*)$")
+
+
+def _structure(table: dict[str, Any]) -> tuple[schema.Scenario | None, list[str]]:
+    """The scenario, or all that is wrong with it: wrong keys and types, and what contradicts itself in the rest.
+
+    The second kind is looked for in a copy from which the wrong keys were taken out, and what such a key may have
+    caused is left out.
+    """
+    try:
+        scenario: schema.Scenario = _CONVERTER.structure(table, schema.Scenario)
+    except Exception as exc:  # noqa: BLE001 - cattrs raises groups of many kinds; transform_error names each
+        wrong = _explain(exc)
+    else:
+        return scenario, list(check(scenario))
+    rest, taken = copy.deepcopy(table), []
+    for key in ("id", "title"):
+        if type(rest.get(key)) is not str:
+            rest[key] = "x"
+            taken.append(f"$.{key}")
+    for line in wrong:
+        path = _PATH.search(line)
+        if path is not None and path[1] != "$":
+            taken.append(_take_out(rest, path[1]))
+        elif path is not None:
+            for key in set(rest) - {f.name for f in dataclasses.fields(schema.Scenario)}:
+                del rest[key]
+    try:
+        scenario = _CONVERTER.structure(rest, schema.Scenario)
+    except Exception:  # noqa: BLE001 - as above: enough is known to be wrong
+        return None, wrong
+    return None, wrong + [line for line in check(scenario) if not _follows(line, taken)]
+
+
+def _take_out(table: dict[str, Any], path: str) -> str:
+    """Remove the entry of ``table`` in which ``path`` lies; what was removed, as a path.
+
+    Elements of lists are replaced by what says nothing, so that the others keep their numbers.
+    """
+    top, _, index = path.removeprefix("$.").partition(".")[0].partition("[")
+    if top in ("steps", "timed") and index:
+        number = int(index.partition("]")[0])
+        table[top][number] = {"pause": True} if top == "steps" else {"at_ms": 0, "host": []}
+        return f"$.{top}[{number}]"
+    table.pop(top, None)
+    return f"$.{top}"
+
+
+def _follows(line: str, taken: Iterable[str]) -> bool:
+    """Whether a contradiction may only be there because something was taken out."""
+    for gone in taken:
+        if line.startswith(gone):
+            return True
+        if gone == "$.steps" and line.startswith("$.steps:"):
+            return True
+        if gone in ("$.pages", "$.guest", "$.memory", "$.swap", "$.deadline_s"):
+            return True
+    return False
 
 
 def load_all(files: Iterable[tuple[str, str]]) -> tuple[schema.Scenario, ...]:

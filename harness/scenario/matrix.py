@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.errors import ScenarioError
+from harness.scenario.bounds import MAX_DEPTH, MAX_NAME
 
 
 def expand(name: str, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -31,13 +32,15 @@ def expand(name: str, raw: dict[str, Any]) -> Iterator[dict[str, Any]]:
         raise ScenarioError(f"{name}: $.matrix: expected a table of key path = [values]")
     for path, values in axes.items():
         if not isinstance(values, list) or not values:
-            raise ScenarioError(f"{name}: $.matrix.{path!r}: expected a list of values")
+            raise ScenarioError(f"{name}: $.matrix.{path[:MAX_NAME]!r}: expected a list of values")
+        if path.count(".") >= MAX_DEPTH:
+            raise ScenarioError(f"{name}: $.matrix.{path[:MAX_NAME]!r}: no key is nested so deeply")
     for combination in itertools.product(*axes.values()):
         table = copy.deepcopy(base)
         labels = []
         for path, value in zip(axes, combination, strict=True):
             _put(name, table, path, value)
-            labels.append(f"{path.split('.')[-1]}={value}")
+            labels.append(f"{path.split('.')[-1]}={str(value)[:MAX_NAME]}")
         table["id"] = f"{base.get('id', '?')}/{','.join(labels)}"
         yield table
 
@@ -47,7 +50,7 @@ def _put(name: str, table: dict[str, Any], path: str, value: Any) -> None:
     where: Any = table
     for key in parents:
         if isinstance(where, list):
-            if not key.isdecimal() or int(key) >= len(where):
+            if not key.isdecimal() or len(key) > 6 or int(key) >= len(where):
                 raise ScenarioError(f"{name}: $.matrix.{path!r}: there is no element {key!r}")
             where = where[int(key)]
         else:

@@ -185,6 +185,13 @@ def test_an_old_capture_without_end_is_inconclusive(tmp_path: Path) -> None:
     assert done.stdout.startswith("INCONCLUSIVE")
 
 
+def test_a_folder_that_is_no_capture_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear kernel")
+    (tmp_path / "verdict.json").write_text("{}")
+    message = one_message(apf("judge", tmp_path, cwd=tmp_path), 2)
+    assert "is no capture" in message and len(message.splitlines()) == 1
+
+
 def test_no_space_for_results(tmp_path: Path) -> None:
     """/dev/full fails every write with ENOSPC, as a full disk does."""
     done = subprocess.run(

@@ -13,6 +13,9 @@ vcpus = 2
 [pages.f]
 groups = 2
 run = 2
+start = "dropped"
+[memory]
+backing = "file"
 [[steps]]
 touch = ["f[2:4]", "f[0]"]
 access = "write"

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Keys and host words of a gated device in a scenario: what goes with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.contract.gate import Rule, parse_rule
+from harness.contract.plan import Backing, Swap, SwapKind
+from harness.contract.words import HostWord, ReadOrder, Release
+from harness.errors import ScenarioError, UsageError
+from harness.scenario.pages import lay_out, select
+from harness.scenario.schema import Scenario
+
+
+def check_gate(s: Scenario) -> Iterator[str]:
+    """Problems of ``release``, ``order``, ``error`` and ``delay_ms``, as "$.key: text"."""
+    try:
+        rule = parse_rule(s.swap.release)
+    except UsageError as exc:
+        yield f"$.swap.release: {exc.message}"
+        return
+    words = {h.do for steps in (*(t.host for t in s.steps), *(t.host for t in s.timed)) for h in steps}
+    if s.swap.kind is not SwapKind.GATED:
+        if rule != Rule() or s.swap.order is not ReadOrder.TARGET_LAST or s.swap.error:
+            yield "$.swap: release, order and error are for kind = gated"
+        return
+    if rule.word is Release.STEP and HostWord.RELEASE not in words:
+        yield '$.swap.release: with step, reads end by the host word "release", and there is none'
+    if rule.word is not Release.AFTER and s.swap.delay_ms != Swap().delay_ms:
+        yield "$.swap.delay_ms: reads of a gated device take no time, but for release = after"
+    if s.swap.error and s.memory.backing is Backing.FILE:
+        yield "$.swap.error: one read of a file brings many pages, and all would fail; name pages on swap"
+
+
+def check_errors(s: Scenario) -> Iterator[str]:
+    """The pages that cannot be read must exist; only where the page sets can be placed."""
+    try:
+        select(lay_out(s.pages), s.swap.error)
+    except ScenarioError as exc:
+        yield f"$.swap.error: {exc.message}"

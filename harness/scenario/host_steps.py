@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The host words of a scenario: each with what must hold where it stands, or the agent could not do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import assert_never
+
+from harness.contract.plan import Backing, HostWord, PageStart, SwapKind
+from harness.errors import ScenarioError
+from harness.model.delivery import ASYNC_PF_PER_VCPU
+from harness.scenario import bounds
+from harness.scenario.pages import select
+from harness.scenario.schema import HostStep, Scenario
+
+
+def check_host(s: Scenario, steps: tuple[HostStep, ...], placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Problems of one list of host steps as ".host[i]...: text"."""
+    if len(steps) > bounds.MAX_HOST_STEPS:
+        yield f".host: {len(steps)} entries, at most {bounds.MAX_HOST_STEPS} are allowed"
+        return
+    for i, h in enumerate(steps):
+        for problem in _one(s, h, placed):
+            yield f".host[{i}]{problem}"
+
+
+def _one(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    match h.do:
+        case HostWord.FREEZE | HostWord.THAW:
+            yield from _device(s, h, SwapKind.DELAY, SwapKind.GATED)
+            yield from _nothing(h, arg=True)
+        case HostWord.RELEASE:
+            yield from _device(s, h, SwapKind.GATED)
+            yield from _nothing(h, arg=True)
+        case HostWord.DELAY:
+            yield from _device(s, h, SwapKind.DELAY)
+            yield from bounds.number(".arg", h.arg, 0, bounds.MAX_DELAY_MS)
+            yield from _nothing(h)
+        case HostWord.STOP | HostWord.CONT | HostWord.RESET:
+            yield from _nothing(h, arg=True)
+        case HostWord.SLEEP:
+            yield from bounds.number(".arg", h.arg, 0, s.deadline_s * 1000)
+            yield from _nothing(h)
+        case HostWord.WAIT_NP:
+            yield from bounds.number(".arg", h.arg, 1, ASYNC_PF_PER_VCPU * s.guest.vcpus)
+            yield from _nothing(h)
+        case HostWord.LOCK_READ:
+            yield from _lock_read(s, h, placed)
+        case _:
+            assert_never(h.do)
+
+
+def _nothing(h: HostStep, *, arg: bool = False) -> Iterator[str]:
+    """The word takes no page, nor, with ``arg``, a number."""
+    if h.page:
+        yield f".page: {h.do} concerns no page"
+    if arg and h.arg:
+        yield f".arg: {h.do} takes no number"
+
+
+def _device(s: Scenario, h: HostStep, *kinds: SwapKind) -> Iterator[str]:
+    if s.swap.kind not in kinds:
+        yield f": {h.do} needs swap.kind = {' or '.join(kinds)}, and it is {s.swap.kind}"
+
+
+def _lock_read(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """The other process must sleep on the device until the page is read, with the page locked."""
+    if h.arg:
+        yield ".arg: lock-read takes a page, no number"
+    if s.memory.backing is not Backing.FILE:
+        yield f": lock-read reads the file behind the memory, and memory.backing is {s.memory.backing}"
+    if not h.page:
+        yield ": lock-read needs page"
+        return
+    try:
+        found = select(placed, h.page)
+    except ScenarioError as exc:
+        yield f".page: {exc.message}"
+        return
+    if len(found) != 1:
+        yield f".page: {h.page!r} names {len(found)} pages, lock-read reads one"
+    owner = h.page.partition("[")[0]
+    if owner in s.pages and s.pages[owner].start is not PageStart.DROPPED:
+        yield f".page: a page that starts as {s.pages[owner].start} is not read from the device; use start = dropped"

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Each contradiction and each value out of its range is one line with its key; all of a file at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import ScenarioError
+from harness.scenario.load import load_text
+
+GOOD = """
+id = "X1"
+title = "a title"
+[pages.f]
+groups = 4
+[[steps]]
+touch = "f"
+"""
+FILE = GOOD.replace("groups = 4", 'groups = 4\nstart = "dropped"') + '[memory]\nbacking = "file"\n'
+
+
+def messages(text: str) -> list[str]:
+    """The problems of a file, each without the file's name."""
+    with pytest.raises(ScenarioError) as caught:
+        load_text("x.toml", text)
+    return [line.removeprefix("x.toml: ") for line in caught.value.message.splitlines()]
+
+
+def top(line: str) -> str:
+    return line + GOOD
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (top('variants = ["nowiat"]'), "$.variants[0]: 'nowiat'"),
+        (top("deadline_s = 0"), "$.deadline_s"),
+        (top("deadline_s = 999999999"), "$.deadline_s"),
+        (top("repeats = -1"), "$.repeats"),
+        (GOOD.replace("X1", "a\\u0000b"), "$.id: the character \\x00"),
+        (GOOD.replace("X1", "a\\u202Eb"), "$.id: the character \\u202e"),
+        (GOOD.replace("X1", "x" * 101), "$.id: 101 characters"),
+        (GOOD.replace("X1", "a b"), "$.id"),
+        (GOOD.replace("a title", "\\u001b[2J"), "$.title: the character \\x1b"),
+        (GOOD.replace("a title", "a\\nb"), "$.title: the character \\n"),
+        (GOOD.replace("a title", "x" * 4000), "$.title: 4000 characters"),
+        (top('tags = ["a\\u0007"]'), "$.tags[0]"),
+        (top(f'why = "{"x" * 4001}"'), "$.why"),
+        (GOOD + "pause_us = 4294967296", "$.steps[0].pause_us"),
+        (GOOD + "pause_us = -1", "$.steps[0].pause_us"),
+        (GOOD + "[[steps]]\ntimer_us = -2", "$.steps[1].timer_us"),
+        (GOOD + "[apf]\nen_gpa = -2", "$.apf.en_gpa"),
+        (GOOD + "[apf]\nen_gpa = 4097", "$.apf.en_gpa: 0x1001 is not a multiple of 64"),
+        (GOOD + "[apf]\nen_flags = 64", "$.apf.en_flags"),
+        (GOOD + "[apf]\nvector = 256", "$.apf.vector"),
+        (GOOD + "[swap]\nsize_mib = -1", "$.swap.size_mib"),
+        (GOOD + "[swap]\nsize_mib = 100000", "$.swap.size_mib"),
+        (GOOD + "[swap]\ndelay_ms = -5", "$.swap.delay_ms"),
+        (GOOD + "[swap]\npage_cluster = 7", "$.swap.page_cluster"),
+        (GOOD.replace("groups = 4", "groups = 4\noffset = -2"), "$.pages.f.offset"),
+        (GOOD.replace("groups = 4", "groups = 0"), "$.pages.f.groups"),
+        (GOOD.replace("[pages.f]", '[pages."f g"]'), "$.pages.'f g'"),
+        (GOOD.replace("[pages.f]", '[pages.""]'), "$.pages.''"),
+        (GOOD + '[[steps]]\nwrmsr = "0x10"\nvalue = 3', "$.steps[1].wrmsr: MSR 0x10"),
+        (GOOD + '[[steps]]\nwrmsr = "NE"\nvalue = 3', "$.steps[1].wrmsr: 'NE'"),
+        (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = -1', "$.steps[1].value"),
+        (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = "0x10000000000000000"', "$.steps[1].value"),
+        (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = "own|64"', "$.steps[1].value"),
+        (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = "own|x"', "$.steps[1].value"),
+        (GOOD + '[kernel_params]\n"kvm.a/b" = "1"', "$.kernel_params.'kvm.a/b'"),
+        (GOOD + '[kernel_params]\n"kvm.a" = "1\\n2"', "$.kernel_params.'kvm.a'"),
+        (GOOD + '[guest]\ncpu = ""', "$.guest.cpu"),
+        (GOOD + "[guest]\nvcpus = 17", "$.guest.vcpus"),
+        (GOOD + '[[timed]]\nat_ms = -1\nhost = [{do = "stop"}]', "$.timed[0].at_ms"),
+        (GOOD + '[[timed]]\nat_ms = 99999999\nhost = [{do = "stop"}]', "$.timed[0].at_ms"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
+    found = messages(text)
+    assert any(line.startswith(key) for line in found), found
+
+
+@pytest.mark.parametrize("where", ["[[steps]]\nhost", "[[timed]]\nat_ms = 1\nhost"])
+@pytest.mark.parametrize(
+    ("step", "base", "told"),
+    [
+        ('{do = "lock-read"}', FILE, "lock-read needs page"),
+        ('{do = "lock-read", page = "f[9]"}', FILE, "the set has 4 pages"),
+        ('{do = "lock-read", page = "g[0]"}', FILE, "there is no page set 'g'"),
+        ('{do = "lock-read", page = "f"}', FILE, "names 4 pages"),
+        ('{do = "lock-read", page = "f[0]", arg = 1}', FILE, "takes a page, no number"),
+        ('{do = "lock-read", page = "f[0]"}', GOOD, "memory.backing is anon"),
+        ('{do = "lock-read", page = "f[0]"}', FILE.replace("dropped", "populated"), "starts as populated"),
+        ('{do = "freeze"}', GOOD + '[swap]\nkind = "zram"\n', "swap.kind is zram"),
+        ('{do = "thaw"}', GOOD + '[swap]\nkind = "zram"\n', "swap.kind is zram"),
+        ('{do = "delay", arg = 5}', GOOD + '[swap]\nkind = "zram"\n', "swap.kind is zram"),
+        ('{do = "delay", arg = -5}', GOOD, ".arg: -5 is not between"),
+        ('{do = "delay", arg = 99999999}', GOOD, ".arg: 99999999 is not between"),
+        ('{do = "sleep", arg = -1}', GOOD, ".arg: -1 is not between"),
+        ('{do = "sleep", arg = 60001}', GOOD, ".arg: 60001 is not between"),
+        ('{do = "wait-np"}', GOOD, ".arg: 0 is not between 1 and 64"),
+        ('{do = "wait-np", arg = 65}', GOOD, ".arg: 65 is not between 1 and 64"),
+        ('{do = "stop", arg = 1}', GOOD, "takes no number"),
+        ('{do = "reset", page = "f[0]"}', GOOD, "concerns no page"),
+        ('{do = "explode"}', GOOD, "'explode' is not one of"),
+    ],
+)
+def test_each_host_word_has_its_preconditions(where: str, step: str, base: str, told: str) -> None:
+    found = messages(f"{base}{where} = [{step}]\n")
+    index = "$.steps[1].host" if where.startswith("[[steps") else "$.timed[0].host"
+    assert any(told in line and index in line for line in found), found
+
+
+def test_the_same_words_are_accepted_where_they_make_sense() -> None:
+    words = (
+        '[{do = "lock-read", page = "f[0]"}, {do = "freeze"}, {do = "thaw"}, {do = "delay", arg = 5}, {do = "stop"}]'
+    )
+    assert load_text("x", f"{FILE}[[steps]]\nhost = {words}\n[[timed]]\nat_ms = 5\nhost = {words}\n")
+
+
+def test_both_kinds_of_problems_are_told_at_once() -> None:
+    """Wrong keys and types, and contradictions in the rest of the file."""
+    text = top('colour = 1\nvariants = ["nowiat"]') + (
+        'cpl = 7\n[[steps]]\ntouch = 3\n[[steps]]\ntouch = "f"\nvcpu = 3\n[apf]\nvector = "x"\n'
+    )
+    found = messages(text)
+    for start in ("unknown key 'colour' at $", "$.variants[0]", "$.steps[0].cpl", "$.steps[2].vcpu"):
+        assert any(line.startswith(start) for line in found), (start, found)
+    for end in ("at $.steps[1].touch", "at $.apf.vector"):
+        assert any(line.endswith(end) for line in found), (end, found)
+    assert len(found) == 6, found
+
+
+def test_what_a_wrong_key_has_caused_is_not_told_again() -> None:
+    assert messages(GOOD.replace("groups = 4", 'groups = "four"')) == [
+        "expected int, got str 'four' at $.pages['f'].groups"
+    ]
+
+
+def test_problems_of_all_combinations_are_told() -> None:
+    found = messages(GOOD + '[matrix]\n"swap.page_cluster" = [3, 7, 9]\n')
+    assert found == [f"$.swap.page_cluster: {n} is not between 0 and 6" for n in (7, 9)]
+
+
+def test_a_stride_of_a_single_group_says_nothing() -> None:
+    assert load_text("x", GOOD.replace("groups = 4", "groups = 1\nrun = 100"))
