@@ -18,8 +18,8 @@ from types import FrameType
 from harness.errors import ApfError, InfraFault
 
 COMMANDS = (
-    "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "doctor",
-    "kernels", "images", "citations",
+    "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "shell",
+    "doctor", "kernels", "images", "citations",
 )  # fmt: skip
 
 _DESCRIPTION = """\

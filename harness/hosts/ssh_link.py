@@ -9,8 +9,13 @@ both streams are read here with a deadline of our own, and silence is met with a
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import shlex
+import signal
+import termios
 import time
+import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,6 +116,53 @@ class Link:
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise HostLost(f"the link was lost during {argv[0]}: {exc!r}") from exc
         return SshStream(self, channel, argv[0])
+
+    def interact(self, stdin: int, stdout: int) -> int:
+        """A login shell on a pseudo-terminal of the host, between these descriptors of a terminal, until it ends.
+
+        The terminal is in raw mode meanwhile: Ctrl-C is for the shell.
+
+        :return: the shell's exit code; -1 when it has none.
+        :raise HostLost: the link went away, or what check() raises.
+        """
+        channel = self._channel(Deadline.after(_ANSWER_S, "shell"))
+        try:
+            size = os.get_terminal_size(stdout)
+            channel.get_pty(os.environ.get("TERM", "vt100"), size.columns, size.lines)
+            channel.invoke_shell()
+            with _raw(stdin), _on_resize(lambda: _resize(channel, stdout)):
+                self._pass_on(channel, stdin, stdout)
+            return channel.recv_exit_status() if channel.exit_status_ready() else -1
+        except (paramiko.SSHException, EOFError, ConnectionError) as exc:
+            self.check()
+            raise HostLost(f"the link was lost during the shell: {exc!r}") from exc
+        finally:
+            with contextlib.suppress(Exception):
+                channel.close()
+
+    def _pass_on(self, channel: paramiko.Channel, stdin: int, stdout: int) -> None:
+        """Both directions, until the shell ends."""
+        sources: list[int | paramiko.Channel] = [channel, stdin]
+        while True:
+            ready, _, _ = select.select(sources, [], [], 0.5)
+            if channel in ready:
+                data = channel.recv(_CHUNK)
+                if not data:
+                    return
+                while data:
+                    data = data[os.write(stdout, data) :]
+            if stdin in ready:
+                typed = os.read(stdin, 1024)
+                if typed:
+                    channel.sendall(typed)
+                else:
+                    sources.remove(stdin)
+                    channel.shutdown_write()
+            if not ready:
+                self.check()
+                transport = channel.get_transport()
+                if transport is None or not transport.is_active():
+                    raise HostLost("the link was lost during the shell")
 
     def ping(self) -> None:
         """:raise HostLost: the peer does not answer a trivial command; a keepalive alone would not tell."""
@@ -243,3 +295,29 @@ class SshStream:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             self._channel.close()
+
+
+@contextlib.contextmanager
+def _raw(terminal: int) -> Iterator[None]:
+    """The terminal without line editing, echo and signals; as before afterwards."""
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setraw(terminal)
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _on_resize(act: Callable[[], None]) -> Iterator[None]:
+    before = signal.signal(signal.SIGWINCH, lambda _number, _frame: act())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+def _resize(channel: paramiko.Channel, terminal: int) -> None:
+    with contextlib.suppress(paramiko.SSHException, OSError):
+        size = os.get_terminal_size(terminal)
+        channel.resize_pty(size.columns, size.lines)

@@ -42,10 +42,33 @@ class Keys:
     user: str = "root"
 
 
+@dataclass(frozen=True, slots=True)
+class SshAccess:
+    """How anybody on this machine can get in while the host runs."""
+
+    port: int
+    keys: Keys
+
+    def known_hosts(self) -> str:
+        """The line for an SSH client's file of known hosts."""
+        return f"[127.0.0.1]:{self.port} {self.keys.host_key}\n"
+
+    def command(self, known_hosts: Path) -> list[str]:
+        """The command line of OpenSSH's client; ``known_hosts``: where that line is."""
+        return [
+            "ssh", "-p", str(self.port), "-i", str(self.keys.client_key), "-o", "IdentitiesOnly=yes",
+            "-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes",
+            f"{self.keys.user}@127.0.0.1",
+        ]  # fmt: skip
+
+
 class VirtualHost(StreamHost):
     """See base.Host; made by start_virtual_host()."""
 
-    def __init__(self, facts: HostDescription, vm: QemuProcess, watch: ConsoleWatch, link: Link) -> None:
+    def __init__(
+        self, facts: HostDescription, vm: QemuProcess, watch: ConsoleWatch, link: Link, access: SshAccess
+    ) -> None:  # fmt: skip
+        self.access = access
         self._facts = facts
         self._vm = vm
         self._watch = watch
@@ -85,6 +108,14 @@ class VirtualHost(StreamHost):
             self._faulty_since = time.monotonic()
         if time.monotonic() - self._faulty_since > _AFTER_FAULT_S:
             self.check()
+
+    def interact(self, stdin: int, stdout: int) -> int:
+        """A shell for a person; see Link.interact().
+
+        :raise KernelFault: the kernel under test died meanwhile.
+        """
+        with self.guard():
+            return self._link.interact(stdin, stdout)
 
     def open(self, argv: list[str]) -> Stream:
         return self._link.open_stream(argv)
@@ -163,7 +194,8 @@ def start_virtual_host(
             client_key=keys.client_key, host_key=keys.host_key, deadline=deadline, check=lambda: check(vm, watch),
         ) as link:  # fmt: skip
             progress(f"boot {release} ({machine.accel}): up after {time.monotonic() - began:.1f} s")
-            yield VirtualHost(HostDescription("virtual", machine.accel, release, DISK), vm, watch, link)
+            facts = HostDescription("virtual", machine.accel, release, DISK)
+            yield VirtualHost(facts, vm, watch, link, SshAccess(port, keys))
 
 
 def forwarded_port(vm: QemuProcess) -> int:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""apf shell: look around in a virtual host."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import time
+
+from harness.cli import options
+from harness.errors import UsageError
+from harness.report.terminal import Screen
+from harness.run.shell_host import ShellHost, start_shell_host
+
+_HELP = """\
+Boot a virtual host from a kernel and give a root shell in it, as scenarios find it: KVM, tracefs, QEMU, Python, an
+empty disk for swap (/dev/vdb), and the agent and the probe guest in /run/apf-agent.  The host is gone when the shell
+ends.
+"""
+_EPILOG = """\
+examples:
+  apf shell                        a shell in a host with debian-6.1
+  apf shell --kernel noio-6.1      in one with another kernel (built first, if need be)
+  apf shell --ssh                  print how to get in with ssh or scp, and keep the host until Ctrl-C
+
+Exit code: that of the shell (0 with --ssh); 1 when the kernel under test died; 3 when the host could not be had.
+"""
+
+
+def add(subparsers: options.Subparsers) -> None:
+    """Add this command."""
+    p = options.command(subparsers, "shell", "a shell in a virtual host, to look around", _HELP, epilog=_EPILOG)
+    p.add_argument("-k", "--kernel", default=options.DEFAULT_KERNEL, metavar="K",
+                   help="name from `apf kernels`, a bzImage, or a kernel tree "
+                   f"(default {options.DEFAULT_KERNEL})")  # fmt: skip
+    p.add_argument("--ssh", action="store_true", help="print how to get in, and keep the host until Ctrl-C")
+    p.set_defaults(func=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Boot, then a shell or the command line for one.
+
+    :raise UsageError: a shell was asked for and there is no terminal for it.
+    """
+    if not args.ssh and not (os.isatty(0) and os.isatty(1)):
+        raise UsageError("a shell needs a terminal", hint="`apf shell --ssh` prints how to get in from elsewhere")
+    screen = Screen(sys.stdout)
+    try:
+        with start_shell_host(args.kernel, screen) as shell:
+            screen.clear()
+            return _keep(shell, screen) if args.ssh else _interact(shell, screen)
+    finally:
+        screen.clear()
+
+
+def _interact(shell: ShellHost, screen: Screen) -> int:
+    screen.line(f"{shell.host.facts.release} ({shell.host.facts.accel}); here are {', '.join(shell.files)}")
+    code = shell.host.interact(0, 1)
+    shell.host.check()
+    return max(0, code)
+
+
+def _keep(shell: ShellHost, screen: Screen) -> int:
+    """Until Ctrl-C, which is what it is for; a host that dies before is told."""
+    known_hosts = shell.folder / "known_hosts"
+    known_hosts.write_text(shell.host.access.known_hosts())
+    screen.line(f"{shell.host.facts.release} ({shell.host.facts.accel}); Ctrl-C here ends it")
+    screen.line(shlex.join(shell.host.access.command(known_hosts)))
+    try:
+        while True:
+            shell.host.check()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A virtual host for a person: booted from a kernel of choice, with the agent and the probe guest in it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.artifacts.catalog import find_kernel
+from harness.artifacts.images import images
+from harness.artifacts.kernels import built_kernel
+from harness.artifacts.store import Store
+from harness.errors import InfraFault
+from harness.hosts import KINDS, HostOrder
+from harness.hosts.performer import REMOTE, Payload
+from harness.hosts.virtual.virtual_host import VirtualHost
+from harness.run.request import Observer
+
+_COPY_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class ShellHost:
+    """``folder`` (console, known hosts) is removed with the host; ``files`` are what was copied into it."""
+
+    host: VirtualHost
+    folder: Path
+    files: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def start_shell_host(kernel_name: str, observer: Observer) -> Iterator[ShellHost]:
+    """Make what is missing, boot, copy the agent and the probe guest; the host is gone when the context ends.
+
+    :raise CatalogError: there is no such kernel.
+    :raise ApfError: something cannot be built, or the host does not come up.
+    """
+    entry = find_kernel(kernel_name)
+    kind = KINDS["virtual"]
+    kind.check()
+    store = Store(progress=observer.progress)
+    kernel = built_kernel.kernel(store, entry, observer.progress)
+    payload = Payload(images.agent_zipapp(store), images.probe_guest(store))
+    with tempfile.TemporaryDirectory(prefix="apf-shell-") as scratch:
+        folder = Path(scratch)
+        numbers = itertools.count(1)
+        order = HostOrder(
+            store, kernel, payload, lambda: folder / f"console-{next(numbers)}.txt", observer.progress
+        )  # fmt: skip
+        with kind.prepare(order).start() as host:
+            if not isinstance(host, VirtualHost):
+                raise InfraFault("the virtual kind of host gave something else")
+            host.run(["mkdir", "-p", REMOTE], deadline_s=_COPY_S)
+            files = {payload.agent: f"{REMOTE}/agent.pyz", payload.probe: f"{REMOTE}/probe.elf"}
+            for source, target in files.items():
+                host.put(source, target, deadline_s=_COPY_S)
+            yield ShellHost(host, folder, tuple(files.values()))
