@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs one scenario for Avocado's nrunner.
 
+Each scenario boots a host of its own (4 s alone on a machine, 20 s on a busy one).  nrunner starts one process for each
+test and ends whatever it leaves behind, so a host that several tests share would need a service beside Avocado that
+knows when the job is over.  Who runs many scenarios and does not need Avocado is faster with ``apf run``, where all
+scenarios of a kernel share hosts.
+
 Avocado 113 waits for ever for a runner that dies without its last message.  So the scenario is performed by a child
 process; this one only watches it, survives what kills the child, and always ends with ``finished``:
 

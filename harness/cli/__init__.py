@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ApfError as exc:
         if os.environ.get("APF_DEBUG"):
             raise
-        print(f"apf: {exc}", file=sys.stderr)
+        print(f"apf: {printable(str(exc))}", file=sys.stderr)
         return exc.exit_code
     except KeyboardInterrupt:
         print("apf: interrupted", file=sys.stderr)
@@ -76,8 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("APF_DEBUG"):
             raise
         where = f"{exc.filename}: " if exc.filename else ""
-        print(f"apf: {where}{exc.strerror or exc}", file=sys.stderr)
+        print(f"apf: {printable(f'{where}{exc.strerror or exc}')}", file=sys.stderr)
         return InfraFault.exit_code
+
+
+def printable(text: str) -> str:
+    """A message that may quote anything, safe for a terminal: what cannot be printed is escaped, lines stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:

@@ -9,6 +9,9 @@ import shutil
 from pathlib import Path
 
 from harness.cli import options
+from harness.errors import ModelError
+from harness.model.kernels import KernelModel
+from harness.model.simulation.situation import Prediction
 from harness.prediction import predict
 from harness.report.predict_text import predict_json, predict_text
 from harness.run.model_named import model_named
@@ -51,13 +54,21 @@ def add(subparsers: options.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict and print.  :raise UsageError: no such scenario or kernel."""
     kernel = model_named(args.kernel)
-    answers = [(s, predict(build_plan(s, _NONCE), kernel)) for s in _scenarios(args)]
+    answers = [(s, _predict(s, kernel)) for s in _scenarios(args)]
     if args.json:
         print(json.dumps([predict_json(s, a) for s, a in answers], indent=1))
         return 0
     width = min(shutil.get_terminal_size((110, 24)).columns, 160)
     print("\n\n".join(predict_text(s, kernel, a, width=width, events=args.events) for s, a in answers))
     return 0
+
+
+def _predict(scenario: Scenario, kernel: KernelModel) -> Prediction:
+    """:raise ModelError: the model cannot say; the message names the scenario."""
+    try:
+        return predict(build_plan(scenario, _NONCE), kernel)
+    except ModelError as exc:
+        raise ModelError(f"{scenario.id}: {exc.message}", hint=exc.hint) from exc
 
 
 def _scenarios(args: argparse.Namespace) -> tuple[Scenario, ...]:

@@ -128,6 +128,18 @@ def test_bad_input_is_exit_2_and_leaves_nothing(tmp_path: Path, words: list[str]
     assert list(tmp_path.iterdir()) == []
 
 
+def test_messages_are_safe_for_a_terminal(tmp_path: Path) -> None:
+    """Whatever a name on the command line or in a file holds."""
+    (tmp_path / "x.toml").write_text(GOOD.replace("one page", "\\u001b[2J\\u202e"))
+    for words in (
+        ["run", "S23", "--kernel", "/no/\x1b[31m\u202ered"],
+        ["run", "S23\x1b[2J"],
+        ["list", "--scenarios", "x.toml"],
+    ):
+        message = one_message(apf(*words, cwd=tmp_path), 2)
+        assert message.replace("\n", "").isprintable(), ascii(message)
+
+
 def test_bad_command_line_is_exit_2(tmp_path: Path) -> None:
     for words in (["frobnicate"], ["run", "--repeats", "0"], ["run", "--no-such-option"]):
         done = apf(*words, cwd=tmp_path)

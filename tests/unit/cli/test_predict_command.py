@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,18 @@ def test_names_of_the_catalogue_are_understood(name: str) -> None:
 def test_bad_input_is_exit_2_with_one_message(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert capsys.readouterr().err.startswith("apf: ")
+
+
+def test_more_events_than_the_model_follows_are_told_with_the_scenario(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """A timer of 1 us for an hour."""
+    (tmp_path / "x.toml").write_text(
+        'id = "X7"\ntitle = "t"\n[pages.f]\ngroups = 1\n'
+        "[[steps]]\ntimer_us = 1\n[[steps]]\npause = true\npause_us = 4000000000\n"
+    )
+    assert main(["predict", str(tmp_path / "x.toml")]) == 2
+    assert capsys.readouterr().err.startswith("apf: X7: more than")
 
 
 def test_linux_guests(capsys: pytest.CaptureFixture[str]) -> None:
