@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from harness.contract.probe_abi import MAX_ITEMS
 from harness.contract.program import encode_items
 from harness.errors import ScenarioError
+from harness.scenario import bounds
 from harness.scenario.build import build_plan
 from harness.scenario.load import load_text
 
@@ -43,6 +44,14 @@ def judged(text: str) -> str:
         return ""
     finally:
         assert time.process_time() - began < SECONDS
+
+
+def test_the_documented_limits_are_the_real_ones() -> None:
+    text = (ROOT / "docs/writing-scenarios.md").read_text().partition("## Limits")[2].partition("\n## ")[0]
+    said = {int(n) for n in re.findall(r"\b\d+\b", text)}
+    real = {value for name, value in vars(bounds).items() if name.startswith(("MAX_", "MIN_"))}
+    real -= {bounds.MAX_U64, bounds.MAX_TAGS}
+    assert real <= said, f"not documented: {real - said}"
 
 
 STEP = '[[steps]]\ntouch = "f"\n'
