@@ -5,17 +5,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 
 from harness.cli import options
 from harness.errors import UsageError
-from harness.model.kernels import KERNEL_NAMES, Variant, find_kernel
-from harness.model.protocol.rules import RULES, Rule
+from harness.model.protocol.rules import RULES
+from harness.report.rules_text import rule_text
+
+_HELP = """\
+List the rules of the protocol between host and guest that every trace is held to: what must hold, on which kernels,
+whether a violation fails a scenario by itself (strict) or is only shown (soft), and which kernel function says so.
+
+  apf rules D05 D13        two of them, as a verdict names them
+"""
 
 
 def add(subparsers: options.Subparsers) -> None:
     """Register ``apf rules``."""
-    parser = subparsers.add_parser("rules", help="list the rules that a trace is judged by")
+    parser = options.command(subparsers, "rules", "list the rules that a trace is judged by", _HELP)
     parser.add_argument("ids", nargs="*", metavar="RULE", help="only these, for instance D13")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(func=run)
@@ -31,18 +37,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([rule.as_json() for rule in chosen], indent=2))
     else:
-        print("\n".join(_lines(rule) for rule in chosen))
+        print("\n".join(rule_text(rule) for rule in chosen))
     return 0
-
-
-def _lines(rule: Rule) -> str:
-    kind = "strict" if rule.strict else "soft"
-    known = [find_kernel(name) for name in KERNEL_NAMES]
-    holds = [k.version for k in known if k.variant is Variant.NOWAIT and rule.behaviour_in(k)]
-    kernels = ", ".join(holds) + " (" + ", ".join(rule.variants) + ")"
-    text = f"{rule.id}  {kind}  {kernels}\n" + textwrap.fill(
-        rule.sentence, 100, initial_indent="     ", subsequent_indent="     "
-    )
-    if rule.note:
-        text += "\n" + textwrap.fill(rule.note, 100, initial_indent="     note: ", subsequent_indent="           ")
-    return text + f"\n     source: {rule.source}"
