@@ -28,6 +28,7 @@ _POLL_S = 0.05
 _SILENCE_S = 30.0  # without any output for so long, ask whether the peer still answers
 _ANSWER_S = 30.0  # and this is how long the answer may take (a host under swap pressure answers late)
 _CHUNK = 1 << 16
+_CLOSE_S = 5.0  # for a command to end after its input did, or after SIGTERM
 
 
 class Link:
@@ -186,9 +187,12 @@ class Link:
         pid = err.split(b"\n", 1)[0].decode(errors="replace")
         if pid.isdigit():
             with contextlib.suppress(HostLost, DeadlineExpired, paramiko.SSHException, OSError):
-                channel = self._channel(Deadline.after(5, "kill"))
-                # The agent's own process: it undoes everything on SIGTERM before it ends.
-                channel.exec_command(f"kill -TERM {pid}")
+                deadline = Deadline.after(_CLOSE_S, "kill")
+                with contextlib.closing(self._channel(deadline)) as channel:
+                    # The agent's own process: it undoes everything on SIGTERM before it ends.
+                    channel.exec_command(f"kill -TERM {pid}")
+                    while not channel.exit_status_ready() and not deadline.expired:
+                        time.sleep(_POLL_S)
 
 
 class SshStream:
@@ -293,7 +297,22 @@ class SshStream:
             self._link.kill(bytes(self._err))
 
     def close(self) -> None:
+        """Ends the command's input and gives it a moment to end.
+
+        dropbear 2022.83 dies when a channel is closed while its command still writes ("Failed assertion ...
+        !channel->sent_close"), and the whole connection with it.
+        """
+        self.end_input()
         with contextlib.suppress(Exception):
+            deadline = Deadline.after(_CLOSE_S, "close")
+            transport = self._channel.get_transport()
+            while transport.is_active() and not self._channel.closed and not deadline.expired:
+                while self._channel.recv_ready():
+                    self._channel.recv(_CHUNK)
+                self._take_errors()
+                if self._channel.exit_status_ready() and self._channel.eof_received:
+                    break
+                time.sleep(_POLL_S)
             self._channel.close()
 
 
