@@ -133,7 +133,8 @@ class Link:
             channel.invoke_shell()
             with _raw(stdin), _on_resize(lambda: _resize(channel, stdout)):
                 self._pass_on(channel, stdin, stdout)
-            return channel.recv_exit_status() if channel.exit_status_ready() else -1
+            # The end of the output comes before the exit status.
+            return channel.recv_exit_status() if channel.status_event.wait(_CLOSE_S) else -1
         except (paramiko.SSHException, EOFError, ConnectionError) as exc:
             self.check()
             raise HostLost(f"the link was lost during the shell: {exc!r}") from exc

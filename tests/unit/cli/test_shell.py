@@ -98,6 +98,8 @@ def test_a_session_on_a_terminal(tmp_path: Path) -> None:
         terminal.type("sleep 100\n")
         time.sleep(1)
         terminal.type("\x03")  # Ctrl-C is for what runs in the shell
+        terminal.wait_for(r"\^C", 60)
+        time.sleep(1)  # what is typed in the same moment may be thrown away with what was interrupted
         terminal.type("echo still-$((1 + 1))\n")
         terminal.wait_for(r"still-2", 60)
         terminal.type("exit 7\n")

@@ -1,11 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What base.Host promises, held against each kind of host: this machine always, a virtual host with ``-m host``."""
+"""What base.Host promises, held against each kind of host: this machine always, a virtual host with ``-m host``.
+
+The third is this machine over SSH: the link that a virtual host has, without the virtual host.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import platform
+import pty
 import secrets
+import select
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from harness.artifacts.images import images
+from harness.artifacts.images.keys import host_keys
 from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.errors import DeadlineExpired, HostLost, InfraFault
@@ -20,10 +30,25 @@ from harness.hosts import KINDS, HostOrder
 from harness.hosts.base import Host, HostDescription
 from harness.hosts.local import LocalHost
 from harness.hosts.performer import Payload
+from harness.hosts.ssh_link import Link
+from harness.hosts.stream import Stream
 from harness.progress import silent
+from tests.unit.hosts.dropbear import Server, start_dropbear
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("virtual", marks=pytest.mark.host)])
+class SshHost(LocalHost):
+    """This machine, its commands over SSH."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        super().__init__(HostDescription("local", "hardware", platform.release(), ""), [])
+
+    def open(self, argv: list[str]) -> Stream:
+        # Where Python's own is in root's home, the server's namespace hides it.
+        return super().open(argv) if argv[0] == sys.executable else self._link.open_stream(argv)
+
+
+@pytest.fixture(scope="module", params=["local", "ssh", pytest.param("virtual", marks=pytest.mark.host)])
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One host for all tests of this file: none of them does it any harm."""
     if request.param == "local":
@@ -35,6 +60,10 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             )
         except InfraFault as exc:
             pytest.skip(f"no root here: {exc.message}")
+        return
+    if request.param == "ssh":
+        with start_dropbear(tmp_path_factory.mktemp("ssh")) as server, server.connect() as link:
+            yield SshHost(link)
         return
     store, folder = Store(), tmp_path_factory.mktemp("host")
     payload = Payload(images.agent_zipapp(store), images.probe_guest(store))
@@ -195,3 +224,64 @@ def test_the_first_taint_is_kept(host: Host) -> None:
     assert not host.tainted
     assert host.facts.kind in KINDS
     assert host.diagnose()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with start_dropbear(tmp_path_factory.mktemp("ssh")) as started:
+        yield started
+
+
+def test_another_host_key_is_refused(server: Server, tmp_path: Path) -> None:
+    other = host_keys(Store(tmp_path)).host_public
+    with pytest.raises(HostLost, match="key"):
+        dataclasses.replace(server, host_key=other).connect()
+
+
+def test_another_client_key_is_refused(server: Server, tmp_path: Path) -> None:
+    other = host_keys(Store(tmp_path)).client_private
+    with pytest.raises(HostLost):
+        dataclasses.replace(server, client_key=other).connect()
+
+
+def test_a_link_that_is_cut_is_a_lost_host(server: Server) -> None:
+    with server.connect() as link:
+        host = SshHost(link)
+        with pytest.raises(HostLost):
+            host.run(["sh", "-c", "kill -9 $PPID; sleep 20"], deadline_s=15)
+        with pytest.raises(HostLost):
+            host.run(["true"], deadline_s=15)
+
+
+def test_a_shell_between_two_terminals(server: Server) -> None:
+    """interact(): what is typed comes to the shell, what it says comes back, its exit code is returned."""
+    master, slave = pty.openpty()
+    seen = bytearray()
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        with contextlib.suppress(BaseException), server.connect() as link:
+            code = link.interact(slave, slave)
+        os._exit(code)
+    try:
+        wait_until(lambda: _read(master, seen) and bool(seen))  # the prompt: what is typed before raw mode is dropped
+        os.write(master, b"echo sum-$((40 + 2)); tty; stty size\n")
+        wait_until(lambda: _read(master, seen) and b"sum-42" in seen and b"/dev/pts/" in seen)
+        os.write(master, b"exit 7\n")
+        wait_until(
+            lambda: _read(master, seen) and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        )
+        status, pid = os.waitpid(pid, 0)[1], 0
+        assert os.waitstatus_to_exitcode(status) == 7
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        os.close(master)
+        os.close(slave)
+
+
+def _read(terminal: int, into: bytearray) -> bool:
+    while select.select([terminal], [], [], 0.1)[0]:
+        into += os.read(terminal, 65536)
+    return True
