@@ -16,6 +16,7 @@ from harness.agent.host import swap as swap_device
 from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
 from harness.agent.host.host_facts import host_facts
 from harness.agent.host.kernel_files import need_file, read_text, selected
+from harness.agent.host.points import CAPTURED, forget_points, reached_points
 from harness.agent.host.read_counters import snapshot
 from harness.agent.host.resident import Instances, open_instances
 from harness.agent.host.swap import Device
@@ -148,6 +149,7 @@ class Session:
         self.journal.write("/proc/sys/vm/swappiness", "200" if facts.memory_reclaim else "100")
         for parameter, value in self.plan.kernel_params:
             self.journal.write(_parameter_path(parameter), value)
+        forget_points()
 
     def note_guest(self, qemu_pid: int, qemu_version: str, vcpu_tids: tuple[int, ...]) -> None:
         """Add what is known only now of the guest to facts.json."""
@@ -217,6 +219,9 @@ class Session:
 
     def stop_tracing(self) -> None:
         """Recording off and everything it saw into the capture."""
+        points = reached_points()
+        if points:
+            self.capture.write_bytes(CAPTURED, points.encode())
         if self.tracing:
             self.tracing.stop()
             self.capture.write_json("trace/stats.json", self.tracing.save(self.capture.path("trace/events.txt")))

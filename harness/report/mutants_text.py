@@ -3,33 +3,43 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class MutantLine:
-    """One mutant.  ``cells``: scenario -> verdict and rule; ``caught_by``: the rule of the first divergence."""
+    """One mutant.
+
+    :ivar cells: scenario -> verdict and rules.
+    :ivar catch: "caught", "caught otherwise", "SURVIVED", "not run", or "equivalent".
+    :ivar caught_by: the rules that were broken.
+    :ivar note: why nobody can notice it; or how what was seen differs from what was expected.
+    """
 
     name: str
     number: int
     about: str
     imitates: str
     cells: tuple[tuple[str, str], ...]
+    catch: str
     caught_by: str
+    note: str = ""
 
 
 def mutants_table(lines: Sequence[MutantLine], control: Sequence[tuple[str, str]]) -> list[str]:
-    """Plain text: the unmutated kernel first, then a line per mutant; survivors are named at the end."""
+    """Plain text: the unmutated kernel, a line per mutant, then by name what was not caught by a rule that names it."""
     text = ["unmutated kernel: " + (", ".join(f"{s} {verdict}" for s, verdict in control) or "not run"), ""]
-    width = max((len(line.name) for line in lines), default=6)
+    width = min(64, max((len(line.name) for line in lines), default=6))
     for line in lines:
         cells = "  ".join(f"{scenario} {what}" for scenario, what in line.cells) or "no scenario was run"
-        mark = "caught" if line.caught_by else "SURVIVED"
-        text.append(f"{line.number:>3}  {line.name:<{width}}  {mark:<8}  {cells}")
-        text.append(f"     {'':<{width}}  {line.about} [{line.imitates}]")
-    survivors = [line.name for line in lines if not line.caught_by]
-    text += ["", f"{len(lines) - len(survivors)} of {len(lines)} mutants caught"]
-    if survivors:
-        text.append(f"survivors: {', '.join(survivors)}: a hole in the harness")
+        text.append(f"{line.number:>4}  {line.name:<{width}}  {line.catch:<16}  {cells}")
+        text.append(f"      {'':<{width}}  {line.about} [{line.imitates}]" + (f"  {line.note}" if line.note else ""))
+    counts = Counter(line.catch for line in lines)
+    text += ["", f"{len(lines)} mutants: " + ", ".join(f"{n} {word}" for word, n in counts.most_common())]
+    for word in ("SURVIVED", "caught otherwise", "not run"):
+        names = [line.name for line in lines if line.catch == word]
+        if names:
+            text += [f"{word}:", *(f"    {name}" for name in names)]
     return text

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The harness tried on kernels that are known to be wrong: each mutant must be caught, the unmutated kernel be green.
 
-One kernel holds all mutants (kernels/patches/mutants); the parameter kvm.apf_mutant selects one at run time, so a
-mutant is a scenario with one more kernel parameter.
+One kernel holds many mutants, written by hand (kernels/patches/mutants) or made systematically (kernels/mutate.toml).
+The parameter kvm.apf_mutant selects one at run time, so a mutant is a scenario with one more kernel parameter.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,21 @@ class Mutant:
     scenarios: tuple[str, ...]
     rules: tuple[str, ...]
     hangs: bool = False
+    equivalent: str = ""  # why nobody can notice it
+
+    @property
+    def label(self) -> str:
+        """Short, and fit for the id of a scenario."""
+        return self.name if self.name.isidentifier() else str(self.number)
+
+
+class Catch(StrEnum):
+    """What became of a mutant."""
+
+    NAMED = "caught"  # by a rule that names the fault
+    OTHERWISE = "caught otherwise"  # a FAIL, but by nothing that names the fault
+    SURVIVED = "SURVIVED"
+    NOT_RUN = "not run"  # no scenario reaches it, or none got a verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +74,39 @@ class Trial:
         return self.row is not None and self.row.status is Status.FAIL and self.row.verdict.stage is not Stage.BOOT
 
     @property
+    def rules(self) -> tuple[str, ...]:
+        """What the verdict's findings are about, each once, the first divergence first; "host" for trouble of the host
+        that ended the scenario.  Empty if not caught."""
+        if self.row is None or not self.caught:
+            return ()
+        return tuple(dict.fromkeys(finding.rule for finding in self.row.verdict.findings)) or ("host",)
+
+    @property
     def rule(self) -> str:
         """The protocol rules that were broken, or else what the first divergence is about; empty if not caught."""
-        if self.row is None or not self.caught:
-            return ""
-        rules = dict.fromkeys(finding.rule for finding in self.row.verdict.findings)
-        return " ".join(rule for rule in rules if rule in RULES) or next(iter(rules), "")
+        return " ".join(rule for rule in self.rules if rule in RULES) or next(iter(self.rules), "")
+
+    @property
+    def named(self) -> bool:
+        """Caught by a rule that names the fault."""
+        return self.mutant is not None and not _rules_meant(self.mutant.rules).isdisjoint(self.rules)
+
+
+def _rules_meant(words: Sequence[str]) -> frozenset[str]:
+    """The rules that MUTANTS.toml names by its own words: "count" is any prediction of counts or outcomes, "timeout" a
+    program that never ends."""
+    wider = {"count": ("item", "total", "value"), "timeout": ("ending", "item", "host")}
+    return frozenset(rule for word in words for rule in wider.get(word, (word,)))
+
+
+def catch_of(mutant: Mutant, trials: Sequence[Trial]) -> Catch:
+    """The best that any of the trials says of a mutant."""
+    mine = [t for t in trials if t.mutant is not None and t.mutant.number == mutant.number]
+    if any(t.named for t in mine):
+        return Catch.NAMED
+    if any(t.caught for t in mine):
+        return Catch.OTHERWISE
+    return Catch.SURVIVED if any(t.row is not None for t in mine) else Catch.NOT_RUN
 
 
 def load_mutants(path: Path = CATALOG) -> tuple[Mutant, ...]:
@@ -101,11 +144,20 @@ def choose(mutants: Sequence[Mutant], names: Sequence[str]) -> tuple[Mutant, ...
 
 
 def run_mutants(
-    request: Request, observer: Observer, mutants: Sequence[Mutant], *, every: bool, control: bool = True
+    request: Request,
+    observer: Observer,
+    mutants: Sequence[Mutant],
+    *,
+    every: bool,
+    control: bool = True,
+    only_control: bool = False,
+    kernel: str = KERNEL,
 ) -> tuple[list[Trial], list[Path], bool]:
-    """First the unmutated kernel under all scenarios concerned, then each mutant until it is caught.
+    """First the unmutated kernel under all scenarios concerned, then each mutant until it is caught by name.
 
     :param every: do not stop at the first catch: the whole table.
+    :param only_control: the unmutated kernel alone.
+    :param kernel: which kernel has the mutants.
     :return: the trials, the folders of the runs, and whether all were performed (False: Ctrl-C).
     """
     known = {s.id: s for s in read_scenarios(request.scenario_paths or (default_scenarios(),))}
@@ -113,7 +165,7 @@ def run_mutants(
     folders: list[Path] = []
 
     def perform(wanted: Sequence[tuple[Mutant | None, Scenario]]) -> bool:
-        jobs = {_job(m, s).key: (m, s, _job(m, s)) for m, s in wanted}
+        jobs = {_job(m, s, kernel).key: (m, s, _job(m, s, kernel)) for m, s in wanted}
         result, folder = perform_jobs([job for _, _, job in jobs.values()], request, observer)
         folders.append(folder)
         rows = {row.key: row for row in result.rows}
@@ -128,8 +180,10 @@ def run_mutants(
         concerned = list(dict.fromkeys(s.id for chosen in queue.values() for s in chosen))
         if not perform([(None, known[name]) for name in concerned]):
             return trials, folders, False
+    if only_control:
+        return trials, folders, True
     while True:
-        caught = {t.mutant.name for t in trials if t.mutant is not None and t.caught}
+        caught = {t.mutant.name for t in trials if t.mutant is not None and t.named}
         wanted: list[tuple[Mutant | None, Scenario]] = []
         for mutant in mutants:
             if mutant.name in caught and not every:
@@ -143,9 +197,9 @@ def run_mutants(
             return trials, folders, False
 
 
-def _job(mutant: Mutant | None, scenario: Scenario) -> Job:
+def _job(mutant: Mutant | None, scenario: Scenario, kernel: str) -> Job:
     if mutant is None:
-        return Job(Key(scenario.id, KERNEL), scenario)
-    name = f"{scenario.id}@{mutant.name}"
+        return Job(Key(scenario.id, kernel), scenario)
+    name = f"{scenario.id}@{mutant.label}"
     changed = replace(scenario, id=name, kernel_params={**scenario.kernel_params, PARAMETER: str(mutant.number)})
-    return Job(Key(name, KERNEL), changed)
+    return Job(Key(name, kernel), changed)

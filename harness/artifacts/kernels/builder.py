@@ -22,7 +22,7 @@ from harness.artifacts import layout
 from harness.artifacts.catalog import CatalogKernel, SourceKind
 from harness.artifacts.command import tool_version
 from harness.artifacts.debian.packages import Package, Packages, with_packages
-from harness.artifacts.kernels import kbuild, kernel_source, mutations, patches
+from harness.artifacts.kernels import kbuild, kernel_source, mutation_points, mutations, patches
 from harness.artifacts.store import Recipe, Store, Work, remove
 from harness.errors import BuildFailed, CatalogError
 from harness.progress import Progress
@@ -127,15 +127,23 @@ def _mutations(entry: CatalogKernel) -> dict[str, object]:
     """What decides the points of a kernel with mutants; nothing for any other."""
     if entry.mutate is None:
         return {}
-    return {"mutate": layout.digest([entry.mutate, Path(mutations.__file__)], layout.REPOSITORY)}
+    targets = mutation_points.load_targets(entry.mutate)
+    code = [Path(mutations.__file__), Path(mutation_points.__file__)]
+    return {
+        "mutate": {
+            "files": list(targets.files),
+            "functions": dict(targets.functions),
+            "code": layout.digest(code, layout.REPOSITORY),
+        }
+    }
 
 
 def _mutate(tree: Path, targets: Path | None) -> None:
     """Put the points into the sources and list them beside."""
     if targets is None:
         return
-    points = mutations.apply(tree / "src", mutations.load_targets(targets))
-    (tree / mutations.POINTS).write_text(mutations.to_json(points))
+    points = mutations.apply(tree / "src", mutation_points.load_targets(targets))
+    (tree / mutation_points.POINTS).write_text(mutation_points.to_json(points))
 
 
 def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progress: Progress) -> tuple[Path, str]:
@@ -194,8 +202,8 @@ def _collect(tree: Path, folder: Path) -> None:
             shutil.copyfile(tree / source, folder / name)
         except FileNotFoundError as error:
             raise BuildFailed(f"the build in {tree} ended well but made no {source}") from error
-    if (tree / mutations.POINTS).is_file():
-        shutil.copyfile(tree / mutations.POINTS, folder / mutations.POINTS)
+    if (tree / mutation_points.POINTS).is_file():
+        shutil.copyfile(tree / mutation_points.POINTS, folder / mutation_points.POINTS)
 
 
 def _local(entry: CatalogKernel) -> str:

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The table of mutants names survivors."""
+"""The table of mutants names what was not caught."""
 
 from __future__ import annotations
 
 from harness.report.mutants_text import MutantLine, mutants_table
 
-CAUGHT = MutantLine("LOST", 5, "drops one", "R10", (("S23", "PASS"), ("S60", "FAIL (D05)")), "D05")
-SURVIVED = MutantLine("QUIET", 6, "does nothing that shows", "slip", (("S23", "PASS"),), "")
+CAUGHT = MutantLine("LOST", 5, "drops one", "R10", (("S23", "PASS"), ("S60", "FAIL (D05)")), "caught", "D05")
+OTHER = MutantLine(
+    "TWICE", 6, "two of them", "slip", (("S60", "FAIL (total, not named)"),), "caught otherwise", "total"
+)
+ALIVE = MutantLine("QUIET", 7, "changes nothing", "slip", (("S23", "PASS"),), "SURVIVED", "")
+SAME = MutantLine("LEAK", 8, "a.c:3", "f", (), "equivalent", "", "only memory is lost")
 
 
-def test_all_caught() -> None:
-    text = "\n".join(mutants_table([CAUGHT], [("S23", "PASS")]))
-    assert "unmutated kernel: S23 PASS" in text
-    assert "1 of 1 mutants caught" in text
-    assert "S60 FAIL (D05)" in text
-    assert "SURVIVED" not in text and "survivors" not in text
+def test_survivors_and_what_was_not_named_are_named_at_the_end() -> None:
+    text = mutants_table((CAUGHT, OTHER, ALIVE, SAME), (("S23", "PASS"),))
+    assert text[0] == "unmutated kernel: S23 PASS"
+    assert any("LOST" in row and "S60 FAIL (D05)" in row for row in text)
+    assert "4 mutants: 1 caught, 1 caught otherwise, 1 SURVIVED, 1 equivalent" in text
+    end = text[text.index("SURVIVED:") :]
+    assert end == ["SURVIVED:", "    QUIET", "caught otherwise:", "    TWICE"]
+    assert any("only memory is lost" in row for row in text)
 
 
-def test_a_survivor_is_named() -> None:
-    lines = mutants_table([CAUGHT, SURVIVED], [])
-    assert lines[0] == "unmutated kernel: not run"
-    assert next(line for line in lines if "QUIET" in line).split()[2] == "SURVIVED"
-    assert "1 of 2 mutants caught" in lines
-    assert lines[-1] == "survivors: QUIET: a hole in the harness"
+def test_without_control() -> None:
+    assert mutants_table((CAUGHT,), ())[0] == "unmutated kernel: not run"

@@ -9,18 +9,17 @@ from pathlib import Path
 import pytest
 
 from harness.artifacts import layout
-from harness.artifacts.kernels.mutations import (
+from harness.artifacts.kernels.mutation_points import (
     FIRST,
     Point,
     PointKind,
     Targets,
-    apply,
     from_json,
     load_targets,
-    mutate,
     reached,
     to_json,
 )
+from harness.artifacts.kernels.mutations import apply, mutate
 from harness.errors import BuildFailed, CatalogError
 
 SOURCE = b"""

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Systematic mutants: which scenarios are chosen, and what counts as caught.  What performs them is a stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts.kernels.mutation_points import FIRST, Point, PointKind, to_json
+from harness.errors import UsageError
+from harness.results import RunResult
+from harness.run import mutant_trials
+from harness.run.mutant_points import REACHED, choose_scenarios, load_points, run_points
+from harness.run.mutant_trials import Catch, Mutant, Trial, catch_of
+from harness.run.request import Request
+from harness.run.selection import Job
+from harness.status import Status
+from tests.unit.rows import row_of
+from tests.unit.run.test_bad_luck import Listener
+
+POINTS = (
+    Point(FIRST, "virt/kvm/async_pf.c", "kvm_setup_async_pf", 190, PointKind.NOT, "(queued)"),
+    Point(FIRST + 1, "virt/kvm/async_pf.c", "async_pf_execute", 90, PointKind.SKIP, "mmput(mm);"),
+)
+
+
+def built(folder: Path) -> Path:
+    (folder / "points.json").write_text(to_json(POINTS))
+    return folder
+
+
+def test_points_become_mutants_with_the_rules_of_their_function(tmp_path: Path) -> None:
+    setup, leak = load_points(built(tmp_path))
+    assert "D09" in setup.rules and setup.about == "virt/kvm/async_pf.c:190" and not setup.equivalent
+    assert leak.equivalent, "a reference that is never given back is seen by no guest"
+
+
+def test_a_kernel_without_points_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no mutants"):
+        load_points(tmp_path)
+
+
+def test_only_scenarios_that_reach_a_point_are_chosen_the_quickest_and_the_widest_first() -> None:
+    reached = {"S1": frozenset({7}), "S2": frozenset({7, 8}), "S3": frozenset({7, 8, 9}), "S4": frozenset({8})}
+    seconds = {"S1": 3.0, "S2": 1.0, "S3": 9.0, "S4": 0.5}
+    assert choose_scenarios(7, reached, seconds) == ("S2", "S3", "S1")
+    assert choose_scenarios(9, reached, seconds) == ("S3",)
+    assert choose_scenarios(5, reached, seconds) == ()
+
+
+class Runs:
+    """Stands in for the hosts: the unmutated kernel passes and leaves what it reached; the mutant fails on S29."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs: list[list[str]] = []
+
+    def __call__(self, jobs: Sequence[Job], request: Request, observer: object) -> tuple[RunResult, Path]:
+        self.runs.append([job.key.scenario for job in jobs])
+        rows = []
+        for job in jobs:
+            if "@" not in job.key.scenario:
+                path = self.folder / job.key.folder / REACHED
+                path.parent.mkdir(parents=True)
+                path.write_text("1\n" if job.key.scenario == "S29" else "0\n")
+            failed = job.key.scenario.startswith("S29@")
+            rows.append(row_of(job.key, Status.FAIL if failed else Status.PASS, "D09: too many" if failed else ""))
+        return RunResult("r", "", tuple(job.key for job in jobs), tuple(rows)), self.folder
+
+
+def test_each_mutant_runs_where_its_point_was_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(tmp_path)
+    monkeypatch.setattr(mutant_trials, "perform_jobs", runs)
+    mutants = load_points(built(tmp_path))
+    chosen, trials, _, complete = run_points(Request(), Listener(""), mutants, ("S23", "S29"), "points-6.1", 3)
+    assert complete and runs.runs == [["S23", "S29"], [f"S29@{FIRST}"]]
+    assert [m.scenarios for m in chosen] == [("S29",), ()]
+    assert catch_of(chosen[0], trials) is Catch.NAMED
+    assert catch_of(chosen[1], trials) is Catch.NOT_RUN
+
+
+def test_a_fail_that_does_not_name_the_fault_is_another_word() -> None:
+    mutant = Mutant("M", 1, "", "", ("S29",), ("D36",))
+    runs = [Trial(mutant, "S29", row_of(mutant_trials.Key("S29@M", "k"), Status.FAIL, "D09: too many"))]
+    assert catch_of(mutant, runs) is Catch.OTHERWISE
+    assert catch_of(replace(mutant, rules=("D09",)), [replace(runs[0], mutant=replace(mutant, rules=("D09",)))])
