@@ -154,25 +154,28 @@ def test_validate_of_a_patch_that_changes_behaviour_against_the_model_is_red(
 @pytest.mark.parametrize(
     ("control", "mutant", "code"),
     [
-        (Status.PASS, Status.FAIL, 0),
+        (Status.PASS, "D15: named", 0),
+        (Status.PASS, "D05: another", 1),
         (Status.PASS, Status.PASS, 1),
         (Status.PASS, Status.INCONCLUSIVE, 1),
-        (Status.FAIL, Status.FAIL, 1),
+        (Status.FAIL, "D15: named", 1),
     ],
 )
-def test_mutants_are_green_when_all_are_caught_and_the_control_is_green(
-    control: Status, mutant: Status, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+def test_mutants_are_green_when_all_are_caught_by_name_and_the_control_is_green(
+    control: Status, mutant: Status | str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     (one,) = load_mutants()[:1]
 
     def trials(*_args: object, **_named: object) -> tuple[list[Trial], list[Path], bool]:
-        def trial_of(mutated: Mutant | None, status: Status) -> Trial:
-            return Trial(mutated, "S23", row_of(Key("S23", "mutants-6.1"), status, "D05: x"))
+        def trial_of(mutated: Mutant | None, said: Status | str) -> Trial:
+            status = said if isinstance(said, Status) else Status.FAIL
+            return Trial(mutated, "S23", row_of(Key("S23", "mutants-6.1"), status, str(said)))
 
         return [trial_of(None, control), trial_of(one, mutant)], [tmp_path], True
 
     monkeypatch.setattr(mutants, "run_mutants", trials)
     assert command(mutants, ["mutants", one.name, "--results", str(tmp_path)]) == code
-    assert ("1 of 1 mutants caught" in capsys.readouterr().out) == (mutant is Status.FAIL)
+    words = {"D15: named": "1 caught", "D05: another": "1 caught otherwise"}
+    assert f"1 mutants: {words.get(mutant, '1 SURVIVED')}\n" in capsys.readouterr().out
     assert (tmp_path / "mutants.txt").exists() and (tmp_path / "mutants.json").exists()
