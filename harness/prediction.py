@@ -35,18 +35,24 @@ _NO_DATA = (p.PageStart.UNTOUCHED, p.PageStart.ZERO_SWAPPED)
 
 
 def predict(
-    plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None, *, ram_vpn: int = RAM_VPN
+    plan: p.Plan,
+    kernel: KernelModel,
+    proof: Precondition | None = None,
+    *,
+    ram_vpn: int = RAM_VPN,
+    explored: bool = False,
 ) -> m.Prediction:
     """What must be seen when this plan is performed on this kernel.
 
     :param proof: precondition.json of a capture, which knows the swap offsets; None before anything was performed.
     :param ram_vpn: page number in the VMM of guest physical address 0, which decides where fault-around and the windows
         of VMA read-ahead are clipped; a RAM file need not be aligned to 2 MiB.
+    :param explored: with every kind of choice that a kernel is free in, for an answer before the run.
     :raise ModelError: the plan asks for a state that the model knows to be impossible.
     """
     if plan.guest.kind is p.GuestKind.LINUX:
         return predict_linux(linux_guest(plan, proof), kernel)
-    return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn))
+    return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn), explored=explored)
 
 
 def situation_of(

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def _predict(scenario: Scenario, kernel: KernelModel) -> Prediction:
     """:raise ModelError: the model cannot say; the message names the scenario."""
     try:
-        return predict(build_plan(scenario, _NONCE), kernel)
+        return predict(build_plan(scenario, _NONCE), kernel, explored=True)
     except ModelError as exc:
         raise ModelError(f"{scenario.id}: {exc.message}", hint=exc.hint) from exc
 

@@ -41,6 +41,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         features=pv_features(plan, kernel),
         lapic_in_kernel=plan.guest.irqchip != "off",
         hlt_exits=not plan.guest.cpu_pm,
+        paging_flips=_flips(plan),
         stopped=None if acts & INTERRUPTING else (),
         lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
@@ -50,14 +51,14 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         page_cluster=plan.swap.page_cluster,
         swap_synchronous=plan.swap.kind is SwapKind.ZRAM,
         read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
-        slots=_slots(evidence),
+        slots=places(evidence),
         shared_tail_zero=_tails(evidence),
         shared_flags=_flags(evidence),
         guest_ended=evidence.end.status is EndStatus.DONE and HostWord.RESET not in acts,
         hyp=_hyp(evidence),
         private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
         rss_anon_pages=evidence.anon_growth if private_file and probe else None,
-        pages_after=_pages_after(evidence) if HostWord.RESET not in acts else None,
+        pages_after=_pages_after(evidence, kernel) if HostWord.RESET not in acts else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
@@ -85,6 +86,10 @@ def initial(plan: Plan) -> tuple[InitialVcpu, ...]:
     return tuple(start for _ in range(plan.guest.vcpus))
 
 
+def _flips(plan: Plan) -> bool:
+    return any(i.op is Op.PAGING or i.no_paging for i in plan.items)
+
+
 def _faults(plan: Plan) -> Mapping[tuple[int, int], tuple[FaultState, ...]]:
     found: dict[tuple[int, int], list[FaultState]] = {}
     for item in plan.items:
@@ -99,7 +104,7 @@ def _single_toucher(plan: Plan) -> bool:
     return all(owner.setdefault(i.gpa, i.vcpu) == i.vcpu for i in plan.items if i.op is Op.TOUCH)
 
 
-def _slots(evidence: Evidence) -> Mapping[int, int] | None:
+def places(evidence: Evidence) -> Mapping[int, int] | None:
     """gfn -> first sector of the page on its device.  A swap area covers its device from the first sector on
     (mm/swapfile.c:setup_swap_extents); where the pages of a file lie is what FIEMAP told the agent."""
     found: dict[int, int] = {}
@@ -146,16 +151,18 @@ def _hlts(evidence: Evidence) -> int | None:
     return sum(e.kind is Kind.EXIT and " reason hlt " in e.text.lower() for e in evidence.events)
 
 
-def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
+def _pages_after(evidence: Evidence, kernel: KernelModel) -> Mapping[int, PageAfter] | None:
     """Pages of a shared file mapping that were only read: a write fault for them marks the folio dirty at once
     (mm/memory.c:fault_dirty_shared_page).  What an anonymous page's table entry says is not to be had from outside.
 
-    Nothing is known where async page faults are disabled meanwhile: the work of a page is done then, but never ready.
+    Nothing is known where the queue is cleared meanwhile: the work of a page is done then, but never ready.
     """
     plan = evidence.plan
     if plan.memory.backing is not Backing.FILE or not plan.memory.share:
         return None
     if any(item.op is Op.WRMSR and item.msr == MSR_ASYNC_PF_EN for item in plan.items):
+        return None
+    if kernel.cr0_pg_clears_queue and _flips(plan):
         return None
     written = {i.gpa for i in plan.items if i.op is Op.TOUCH and i.access is Access.WRITE}
     read = {i.gpa for i in plan.items if i.op is Op.TOUCH} - written

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import assert_never
 
 from harness.contract.capture import RunEnd
@@ -12,11 +13,11 @@ from harness.contract.plan import GuestKind, Op, Plan
 from harness.contract.words import EndStatus, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
-from harness.evidence.ram_page import ram_page
 from harness.evidence.resets import boots
 from harness.judge.align import Alignment, align
 from harness.judge.blame import END_WORDS, ending, in_order
 from harness.judge.episodes import split
+from harness.judge.lockstep import predictions
 from harness.judge.match import View, match_items, match_totals
 from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
@@ -35,8 +36,8 @@ from harness.judge.verdict_types import (
 )
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.simulate import Followed
 from harness.model.simulation.situation import Prediction
-from harness.prediction import RAM_VPN, predict
 from harness.status import Status
 
 
@@ -99,14 +100,29 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     unproved = next(problems(plan, evidence.precondition), "")
     if unproved:
         return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"precondition: {unproved}")
-    prediction = predict(plan, kernel, evidence.precondition, ram_vpn=ram_page(evidence.events) or RAM_VPN)
+    best: Verdict | None = None
+    in_vain = 0
+    for followed in islice(predictions(evidence, kernel), MAX_JUDGED):
+        verdict = _judge_by(evidence, kernel, followed)
+        in_vain += 1
+        if best is None or len(verdict.findings) < len(best.findings):
+            best, in_vain = verdict, 0
+        if not best.findings or in_vain == MAX_IN_VAIN:
+            break
+    assert best is not None
+    return best
+
+
+def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Verdict:
+    """The evidence against one prediction."""
+    plan, prediction = evidence.plan, followed.prediction
     checked = check(evidence, kernel, prediction)
     if evidence.lost:
         return _cut(evidence, kernel, prediction, checked)
     totals_seen = seen_totals(evidence, checked.counts, kernel)
     if plan.guest.kind is GuestKind.LINUX:
         rows: tuple[ItemRow, ...] = ()
-        findings = list(match_linux(evidence))
+        findings = list(match_linux(evidence)) if evidence.end.status is EndStatus.DONE else []
     elif evidence.guest is None and evidence.end.status is not EndStatus.DONE:
         rows, findings = (), []  # the guest is gone and took its log with it; the trace has what the host did
     else:
@@ -117,7 +133,14 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     totals, wrong_totals = match_totals(prediction, totals_seen)
     findings += wrong_totals
     findings += checked.findings
-    findings += ending(evidence, prediction)
+    late = plan.guest.kind is GuestKind.LINUX and evidence.end.status is EndStatus.GUEST_TIMEOUT
+    if not late:
+        findings += ending(evidence, prediction)
+    elif not checked.findings:
+        reason = f"the Linux guest did not report within its deadline of {plan.deadline_s} s, and no rule was broken"
+        return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"{reason}: {evidence.end.reason}", taints=True)
+    if followed.parted is not None:
+        findings.append(Finding("lockstep", followed.parted.text, line=followed.parted.line))
     status, reason = _status(evidence, prediction, findings, totals_seen)
     if checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble):
         status, reason = Status.INCONCLUSIVE, f"the host's machine did not do its part: {checked.host_trouble[0]}"
@@ -134,10 +157,17 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
         hints=checked.hints,
         unchecked=checked.unchecked,
         timeline=_timeline(evidence, ordered),
-        notes=prediction.notes,
+        notes=(*prediction.notes, *_open(followed)),
         columns=columns(plan, prediction, totals_seen, rows),
         taints=evidence.end.status in (EndStatus.GUEST_TIMEOUT, EndStatus.QEMU_DIED) or bool(checked.host_trouble),
     )
+
+
+_NAMED = 3
+MAX_JUDGED = 48
+"""So many ways that the evidence leaves open are compared with it,"""
+MAX_IN_VAIN = 8
+"""or so many, one after the other, that agree with it no better."""
 
 
 def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:
@@ -156,6 +186,13 @@ def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checke
         timeline=_timeline(evidence, ordered),
         taints=evidence.end.status is not EndStatus.DONE or bool(checked.host_trouble),
     )
+
+
+def _open(followed: Followed) -> Iterator[str]:
+    """How often the evidence left the model more than one way."""
+    if followed.open_:
+        kinds = ", ".join(dict.fromkeys(followed.open_[:_NAMED]))
+        yield f"the evidence left {len(followed.open_)} choice(s) of the kernel open, all were allowed: {kinds}"
 
 
 def _view(evidence: Evidence) -> View:

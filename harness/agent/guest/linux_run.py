@@ -15,10 +15,14 @@ from harness.agent.guest.guest_wait import READY_SECONDS, GuestEnd, first_of, wa
 from harness.agent.guest.qemu import Guest, start_guest
 from harness.agent.host.cgroup import ScenarioCgroup
 from harness.agent.host.read_counters import swap_cached_pages
+from harness.agent.host.tracing import Tracing
 from harness.agent.pages.pageout import PreconditionFailed, swap_everything_out
 from harness.agent.session import BOOT_WORKLOAD, Session
 from harness.contract.capture import AgentStep, Precondition, StepDetails
 from harness.contract.words import EndStatus
+
+QUIET_SECONDS = 10
+"""So long a read that is in flight when a Linux guest has ended is waited for."""
 
 
 async def run_linux(session: Session) -> GuestEnd:
@@ -131,6 +135,13 @@ def unreached(pages: int, totals: Mapping[str, int]) -> str:
     return f"the workload has {pages} pages, and only {swapped} of the VM are swapped out" if swapped < pages else ""
 
 
+async def _quiet(tracing: Tracing) -> None:
+    """Until no page is in flight any more, so that the trace has the end of each; what never ends shows as such."""
+    deadline = time.monotonic() + QUIET_SECONDS
+    while await asyncio.to_thread(tracing.outstanding) > 0 and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+
+
 async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result: str, start: float) -> GuestEnd:
     capture, plan, tracing = session.capture, session.plan, session.tracing
     actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
@@ -147,6 +158,8 @@ async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], result:
         )
         capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
         await asyncio.sleep(plan.settle_ms / 1000)
+        if tracing:
+            await _quiet(tracing)
         return end
     finally:
         capture.step(AgentStep.COLLECT)

@@ -72,6 +72,7 @@ class Checker:
         self.recorded = recorded
         self._found: list[Violation] = []
         self._done = 0
+        self._returned: dict[int, int] = {}  # by kworker: when it began its work, or last came back from a page fault
         self._pages = Pages(kernel, self.context, recorded, self._found.append)
         self._seen = self._pages.seen
         self._ledger = Ledger()
@@ -183,6 +184,7 @@ class Checker:
             Kind.UNMAP: self._pages.unmapped,
             Kind.MM_FAULT_RET: self._mm_fault_ret,
             Kind.CLEAR: self._clear,
+            Kind.WORK: self._work,
         }.items():
             handlers[kind] = handler
         return handlers
@@ -219,7 +221,7 @@ class Checker:
             self._vcpus[event.vcpu].say("D02", event, f"DONE of {event.gpa:#x} is not from a kworker")
         for work in self._ledger.waiting(event.gpa):
             self._vcpus[work.vcpu].woken = True
-        self._found += self._ledger.done(event, self._shared.seq)
+        self._found += self._ledger.done(event, self._shared.seq, self._returned.pop(event.tid, 0))
 
     def _accepted(self, event: Event) -> None:
         """kvm_apic_accept_irq: ends a halt (D24); D15, D17, D42."""
@@ -258,8 +260,13 @@ class Checker:
             self._vcpus[event.vcpu].bio = event
             self._pages.read(event)
 
+    def _work(self, event: Event) -> None:
+        self._returned[event.tid] = event.t_ns
+
     def _mm_fault_ret(self, event: Event) -> None:
         """handle_mm_fault returned: a major fault that was counted (D31)."""
+        if event.worker:
+            self._returned[event.tid] = event.t_ns
         if event.value & VM_FAULT_MAJOR and not event.value & VM_FAULT_NOT_COUNTED:
             self._vcpus[event.vcpu].major = event
 
@@ -315,6 +322,7 @@ def _owed(vcpu: SeenVcpu) -> Iterator[Violation | Obligation]:
     stuck = stuck or bool(hidden is not None and hidden.get(vcpu.index))
     off = vcpu.context.lapic_off
     stuck = stuck or bool(off is not None and off.get(vcpu.index))
+    stuck = stuck or (vcpu.context.paging_flips and vcpu.shared.kernel.cr0_pg_clears_queue)
     for work in vcpu.live.values():
         yield Obligation("D05", work.np, f"NP of token {work.token:#x} has no RDY", vcpu.index, stuck)
     if vcpu.fresh is not None and vcpu.inj is not None:

@@ -23,7 +23,6 @@ from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, Rule
 from harness.model.protocol.work_rules import Ledger, SeenWork
 
 LAST_ID = 0xFFFFF
-_COMPLETION_SLACK_NS = 20_000_000  # D36: DONE is traced a little after the list_add
 
 
 @dataclass(slots=True)
@@ -328,8 +327,9 @@ class SeenVcpu:
         self.retired.append(token)
         if work.done_seq:
             for other in self.live.values():
-                if other.done_seq and other.done_t + _COMPLETION_SLACK_NS < work.done_t:
-                    self.say("D36", event, f"RDY before that of {other.token:#x}, completed earlier", other.np)
+                if other.done_seq and other.done_t < work.gup_end_t:
+                    message = f"RDY before that of {other.token:#x}, which was completed before this work had its page"
+                    self.say("D36", event, message, other.np)
                     break
         self.shared.pages.ready(event, work)
         return work

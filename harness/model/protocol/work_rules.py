@@ -46,6 +46,7 @@ class SeenWork:
     inj: Event | None = None
     done_seq: int = 0  # number of its DONE event; 0: none yet, or the address has several works
     done_t: int = 0
+    gup_end_t: int = 0  # its worker was surely not through with the page before this: it was completed later
     hva: int = 0
 
 
@@ -79,14 +80,18 @@ class Ledger:
         if self._early and work.gpa in self._early:
             tally.early = self._early.pop(work.gpa)
 
-    def done(self, event: Event, seq: int) -> list[Violation]:
-        """A worker ended: D12 (more DONEs than works), D27 (after a clear that had to wait for it)."""
+    def done(self, event: Event, seq: int, gup_end_t: int = 0) -> list[Violation]:
+        """A worker ended: D12 (more DONEs than works), D27 (after a clear that had to wait for it).
+
+        :param gup_end_t: when this worker last came back from a page fault; 0: that was not recorded.
+        """
         tally = self._tallies.get(event.gpa)
         found: list[Violation] = []
         if tally is not None and tally.credit < len(tally.works):
             if len(tally.works) == 1:
                 only = tally.works[0]
                 only.done_seq, only.done_t, only.hva = seq, event.t_ns, event.hva
+                only.gup_end_t = max(gup_end_t, only.np.t_ns if only.np is not None else 0)
             tally.credit += 1
             if tally.early is not None:
                 found.append(_surplus(tally.early))

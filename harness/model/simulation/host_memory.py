@@ -17,6 +17,7 @@ from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, re
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.gated import GatedReads, HeldRead
+from harness.model.simulation.recorded import FaultCall
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
 from harness.model.walk.gup import Walk, settle
@@ -53,6 +54,28 @@ class Resolution:
 
 
 @dataclass(slots=True)
+class PageWatch:
+    """When a thread looked at a page, from a recording: its calls of handle_mm_fault, within [start_ns, end_ns].
+
+    ``thread``: its id, so that what it did to the page itself is not taken for another's doing.
+    """
+
+    start_ns: int
+    end_ns: int
+    windows: tuple[FaultCall, ...] = ()
+    thread: int = 0
+
+    @property
+    def left_ns(self) -> int:
+        """When it was through with the page."""
+        return max(self.end_ns, *(w.end_ns for w in self.windows)) if self.windows else self.end_ns
+
+    def window(self, now_ns: int) -> FaultCall | None:
+        """The call that it is in at ``now_ns``, or the next one."""
+        return next((w for w in self.windows if w.end_ns >= now_ns), None)
+
+
+@dataclass(slots=True)
 class Memory:
     """All pages of guest RAM that the run can touch or read, by page number in the VMM (vpn)."""
 
@@ -66,6 +89,8 @@ class Memory:
     env: Environment = field(init=False)
     worker_reads: dict[int, int] = field(default_factory=dict)  # vpn -> when a kworker submitted its read
     no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
+    watch: PageWatch | None = None  # of the thread that runs now
+    _resumes_ns: int = 0  # when the thread that was overtaken goes on
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
     _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
@@ -89,6 +114,8 @@ class Memory:
             ra_pages=device.ra_pages,
             memcg_full=situation.memcg_full,
             neighbours=self,
+            overtaken=self._overtaken if self.world.replay else None,
+            finished=self._finished if self.world.replay or situation.timing.reads_first else None,
         )
 
     # --- Neighbours, for read-ahead
@@ -154,8 +181,10 @@ class Memory:
         return True
 
     # --- threads
-    def perform(self, walk: Walk, gpa: int, who: Thread, vcpu: int = -1) -> Generator[Wait, None, Resolution]:
-        """Run a walk to its end, sleeping where it sleeps."""
+    def perform(
+        self, walk: Walk, gpa: int, who: Thread, vcpu: int = -1, watch: PageWatch | None = None
+    ) -> Generator[Wait, None, Resolution]:
+        """Run a walk to its end, sleeping where it sleeps; ``watch``: when it ran, in a run that was recorded."""
         vpn = self.vpn(gpa)
         result = Resolution(End.ERROR, Outcome.ERROR)
         while True:
@@ -165,7 +194,11 @@ class Memory:
                 result.end, result.outcome = gone.end or End.EMUL, gone.outcome or Outcome.EMUL
                 result.steps += gone.steps
                 return result
+            if watch is not None:
+                yield from self._moment(watch, gpa // _PAGE)
+            self.watch = watch
             leg = walk.run(self.pages[vpn], self.readahead)
+            self.watch = None
             self._apply(leg, vpn, who, vcpu)
             if leg.invalidated:
                 self.spte.pop(gpa // _PAGE, None)  # kvm_mmu_notifier_invalidate_range_start
@@ -177,6 +210,9 @@ class Memory:
                 result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
                 result.huge = leg.huge
                 return result
+            if leg.wait.kind is WaitKind.OVERTAKEN:
+                yield Wait(until_ns=self._resumes_ns)
+                continue
             result.waited = True
             if result.asleep is None:
                 result.asleep = result.steps[-1]
@@ -197,6 +233,50 @@ class Memory:
         since = self.worker_reads.get(vpn)
         if self.pages[vpn].locked and since is not None and self.world.engine.now - since < _HELD_UP_NS:
             self.world.may_be_more["PGMAJ"] += 1
+
+    def _moment(self, watch: PageWatch, gfn: int) -> Generator[Wait, None, None]:
+        """Let the time come at which the thread looked at the page.
+
+        It is known up to the thread's stay in handle_mm_fault; where another changed the page meanwhile, both orders
+        are possible.
+        """
+        replay, now = self.world.replay, self.world.engine.now
+        if replay is None:
+            return
+        window = watch.window(now)
+        usual = max(now, window.start_ns if window else watch.start_ns)
+        end = window.end_ns if window else watch.end_ns
+        cuts = replay.cuts(gfn, watch.thread, now, end)
+        likely = sum(1 for t in cuts if t <= usual)
+        order = [likely, *(n for n in range(len(cuts) + 1) if n != likely)]
+        after = order[replay.choices.ask(len(order), f"when the page {gfn:#x} was looked at")]
+        at = usual
+        if after < likely:
+            at = max(now, cuts[after] - 1)
+        elif after > likely:
+            at = cuts[after - 1] + 1
+        yield Wait(until_ns=at)
+
+    def _overtaken(self, page: HostPage) -> bool:
+        """Whether another thread came between the running one's look at the page and its read of it."""
+        replay, watch, now = self.world.replay, self.watch, self.world.engine.now
+        window = watch.window(now) if watch else None
+        if replay is None or watch is None or window is None:
+            return False
+        others = replay.cuts(page.index, watch.thread, now, window.end_ns)
+        answer = replay.choices.ask(len(others) + 1, f"whether another thread read {page.index:#x} first")
+        if answer:
+            self._resumes_ns = others[answer - 1] + 1
+        return answer > 0
+
+    def _finished(self, page: HostPage) -> bool:
+        """Whether the read that the running thread has just submitted ended before it tried the page's lock."""
+        replay, watch, now = self.world.replay, self.watch, self.world.engine.now
+        if replay is None or watch is None:
+            return self.world.situation.timing.reads_first
+        window, end = watch.window(now), replay.read_end(page.index, now)
+        limit = window.end_ns if window else watch.end_ns
+        return 0 <= end <= limit and replay.choices.ask(2, f"whether the read of {page.index:#x} was faster") == 1
 
     def read_by_other(self, gpa: int) -> None:
         """Another process reads the page of the file: it is locked until the read ends."""
@@ -280,7 +360,8 @@ class Memory:
         for vpn in vpns:
             if vpn != target:
                 submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged)
-                self.pages[vpn] = read_completed(submitted) if read.synchronous else submitted
+                at_once = read.synchronous and not self._recorded(vpn)
+                self.pages[vpn] = read_completed(submitted) if at_once else submitted
         self.world.count(f"READ_{who}", len(vpns))
         if who is Thread.W:
             self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
@@ -289,7 +370,11 @@ class Memory:
             for pages in bios:
                 self.world.count(f"BIO_{who}")
                 self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
-        if not read.synchronous and self.gate is not None:
+        if self.world.replay is not None:
+            for vpn in vpns:
+                if not read.synchronous or self._recorded(vpn):
+                    self.world.engine.spawn(self._read_recorded(vpn))
+        elif not read.synchronous and self.gate is not None:
             self.world.engine.spawn(self._gated_read(vpns, target))
         elif not read.synchronous:
             timing, device = self.world.situation.timing, self.device
@@ -309,6 +394,22 @@ class Memory:
         self.gate.held.remove(held)
         yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
         self._complete([v for v in vpns if v != target] + [v for v in vpns if v == target])
+
+    def _recorded(self, vpn: int) -> bool:
+        replay = self.world.replay
+        return replay is not None and replay.read_end(self.pages[vpn].index, self.world.engine.now) >= 0
+
+    def _read_recorded(self, vpn: int) -> Process:
+        """The read ends when it ended; what was not seen to end has not: the device may take as long as it will."""
+        replay = self.world.replay
+        end = replay.read_end(self.pages[vpn].index, self.world.engine.now) if replay else -1
+        if end < 0:
+            return
+        yield Wait(until_ns=end)
+        page = self.pages[vpn]
+        if page.folio is not None and page.folio.lock is Lock.READ:
+            self.pages[vpn] = read_completed(page)
+        self.world.engine.fire(self.signals[vpn])
 
     def _read(self, vpns: list[int], end_ns: int) -> Process:
         yield Wait(until_ns=end_ns, signals=(self.device.loaded,))

@@ -43,11 +43,18 @@ class HostSide:
 
     def perform(self, actions: tuple[HostDo, ...], end: Latch | None = None) -> Process:
         """All actions in order, then fire ``end``."""
+        replay = self.world.replay
         for action in actions:
+            seen = replay.host(action.do, action.arg) if replay else None
+            wait = seen.start_ns if seen else self.world.engine.now + self.world.situation.timing.host_ns
+            yield Wait(until_ns=wait)
+            if seen is None or action.do != "sleep":
+                yield from self._do(action, end)
+            if seen is not None:
+                yield Wait(until_ns=seen.end_ns)
+        if end is not None and replay is None:
             yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
-            yield from self._do(action, end)
         if end is not None:
-            yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
             end.over = True
             self.world.engine.fire(end.signal)
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from harness.contract.words import Thread
 from harness.model import delivery as d
 from harness.model.delivery import ApfState, Setup, Work, WorkState
-from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, Event, Kind
+from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
-from harness.model.simulation.host_memory import Memory, Resolution
+from harness.model.simulation.host_memory import Memory, PageWatch, Resolution
+from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
 from harness.model.simulation.world import Fault, World
 from harness.model.walk import gup
@@ -51,21 +52,78 @@ class KvmVcpu:
     in_guest: bool = False
     emulated: bool = False  # the last fault was MMIO: the VMM did the access
 
+    # --- a recording
+    def reach(self, kind: Kind, key: int, what: str) -> Generator[Wait, None, RecordedEvent | None]:
+        """Let the time come at which this thread did that; without a recording at once.
+
+        What was not recorded any more happens, if at all, after the recording's end.
+        """
+        replay, engine = self.world.replay, self.world.engine
+        if replay is None:
+            return None
+        mark = replay.peek(self.index, kind, key)
+        if mark is None:
+            yield Wait(until_ns=replay.recorded.end_ns)
+            return None
+        if not mark.fits(kind, key):
+            replay.part(self.index, engine.now, mark, what)
+        if engine.now > (mark.start_ns if kind is Kind.RDY else mark.end_ns):
+            replay.part(self.index, engine.now, mark, f"{what} only {engine.now - mark.start_ns} ns later")
+        yield Wait(until_ns=mark.start_ns)
+        replay.take(self.index, mark)
+        return mark
+
+    def watch(self, mark: RecordedEvent | None) -> PageWatch | None:
+        """The moments of the page fault, or of the look before a ready event, that this mark stands for."""
+        replay = self.world.replay
+        if replay is None or mark is None:
+            return None
+        return PageWatch(
+            mark.start_ns, max(mark.until_ns, mark.end_ns), mark.windows, replay.recorded.threads[self.index]
+        )
+
+    def serves(self) -> bool:
+        """KVM_REQ_APF_READY is served at this entry: always, unless the recording shows that it came a little later."""
+        replay, s = self.world.replay, self.state
+        if replay is None or not s.done or not d.kvm_arch_can_dequeue_async_page_present(s):
+            return True
+        mark = replay.peek(self.index)
+        return mark is None or mark.kind is Kind.RDY
+
+    def _through(self, watch: PageWatch | None) -> Generator[Wait, None, None]:
+        """The thread is still in its page fault, so that what comes meanwhile is served at the entry behind it."""
+        if watch is not None:
+            yield Wait(until_ns=watch.left_ns)
+
+    def _lost(self, got: Resolution, mark: RecordedEvent | None) -> None:
+        """RET_PF_RETRY where a notifier or another vCPU's fault came between: nothing is mapped."""
+        replay = self.world.replay
+        if replay is None or mark is None or got.end is not End.MAPPED or got.stale:
+            return
+        if replay.may_retry(self.index, min(mark.start_ns, mark.since_ns or mark.start_ns), mark.until_ns):
+            got.stale = replay.choices.ask(2, f"whether the mapping of {mark.key:#x} was lost") == 1
+
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:
         """kvm_page_fault and what follows, up to the return to the run loop."""
         world, s = self.world, self.state
+        mark = yield from self.reach(Kind.PF, step.gpa >> 12, f"a fault on {step.gpa:#x}")
+        watch = self.watch(mark)
         self.leave()
         world.emit(Event(Kind.PF, self.index, gpa=step.gpa, value=2 if step.write else 0))
         log = world.item(step.index).faults
         if world.situation.kernel.variant is Variant.SYNC:
-            got = yield from self._blocking(step, None)
+            got = yield from self._blocking(step, None, watch)
+            yield from self._through(watch)
+            self._lost(got, mark)
             self._resolved(step, got, why=f"no async page faults; {got.why()}")
             return
         first = yield from self.memory.perform(
-            gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, Thread.V, self.index
+            gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, Thread.V, self.index, watch
         )
         if first.end is not End.ASYNC:
+            yield from self._through(watch)
+            self._lost(first, mark)
             self._resolved(step, first, why=first.why())
             return
         how = first.why()
@@ -75,12 +133,14 @@ class KvmVcpu:
             self.tries += 1
             setup, work = self._setup(step)
             if setup is Setup.REPEATED:
+                yield from self.reach(Kind.REP, step.gpa >> 12, f"a repeated fault on {step.gpa:#x}")
                 world.emit(Event(Kind.REP, self.index, gpa=step.gpa))
                 world.count("WAITED")
                 log.append(Fault(Outcome.REPEATED, "", 0, "D08", "the gfn has live work on this vCPU: halt, no token"))
                 return
             if work is not None:
                 in_flight = self.memory.page(step.gpa).locked
+                yield from self.reach(Kind.NP, work.token, f"the token {work.token:#x} for {step.gpa:#x}")
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
                 if setup is Setup.TOKEN:
                     yield from self.area_access(write=True)  # apf_put_user_notpresent; schedule_work comes later
@@ -88,7 +148,9 @@ class KvmVcpu:
                 return
             world.count("FAIL")
             refused = "64 works are queued or no memory for the work"
-        got = yield from self._blocking(step, first)
+        got = yield from self._blocking(step, first, watch)
+        yield from self._through(watch)
+        self._lost(got, mark)
         self._resolved(step, got, why=f"{how}; not asynchronous: {refused}; {got.why()}")
 
     def _setup(self, step: Step) -> tuple[Setup, Work | None]:
@@ -118,10 +180,12 @@ class KvmVcpu:
             return
         world.engine.spawn(self._worker(work), world.situation.timing.worker_ns)
 
-    def _blocking(self, step: Step, first: Resolution | None) -> Generator[Wait, None, Resolution]:
+    def _blocking(
+        self, step: Step, first: Resolution | None, watch: PageWatch | None = None
+    ) -> Generator[Wait, None, Resolution]:
         own = first is not None and first.read_target
         walk = gup.blocking_attempt(self.state.kernel, write=step.write, env=self.memory.env, own_read=own)
-        got = yield from self.memory.perform(walk, step.gpa, Thread.V, self.index)
+        got = yield from self.memory.perform(walk, step.gpa, Thread.V, self.index, watch)
         if first is not None and first.read_target:
             got.read_target = True
             if got.end is End.MAPPED and got.waited:
@@ -160,12 +224,22 @@ class KvmVcpu:
         yield from self.memory.perform(walk, gpa, Thread.V, self.index)
 
     def _worker(self, work: Work) -> Process:
-        if work.state is not WorkState.QUEUED or work not in self.state.queue:
+        replay = self.world.replay
+        seen = replay.work(self.index, work.token) if replay else None
+        if replay is not None:  # one that never began is still to begin when the recording ends, unless it is cancelled
+            yield Wait(until_ns=seen.start_ns if seen else replay.recorded.end_ns)
+        if work.state is WorkState.DONE or work not in self.state.queue:
             return
         work.state = WorkState.RUNNING
         self.memory.worker_starts(work.gpa)
         walk = gup.worker_attempt(self.state.kernel, env=self.memory.env)
-        yield from self.memory.perform(walk, work.gpa, Thread.W)
+        watch = None
+        if seen is not None:
+            watch = PageWatch(seen.start_ns, max(seen.completed_ns, seen.start_ns), seen.windows, seen.thread)
+        yield from self.memory.perform(walk, work.gpa, Thread.W, watch=watch)
+        if replay is not None:
+            done = seen.completed_ns if seen else -1
+            yield Wait(until_ns=done if done >= 0 else replay.recorded.end_ns)
         d.complete(self.state, work)
         self.world.emit(Event(Kind.DONE, gpa=work.gpa, hva=self.memory.vpn(work.gpa) << 12, worker=True))
         self.world.engine.fire(self.flushed)
@@ -176,12 +250,20 @@ class KvmVcpu:
         s, world = self.state, self.world
         if s.done and d.kvm_pv_async_pf_enabled(s.en_val):
             yield from self.area_access(write=False)  # apf_pageready_slot_free
-        while (work := d.dequeue(s)) is not None:
+        first = True
+        while (first or self.serves()) and (work := d.dequeue(s)) is not None:
+            first = False
+            token = WAKE_ALL_TOKEN if work.wakeup_all else work.token
+            mark = yield from self.reach(Kind.RDY, token, f"the ready event of {token:#x}")
             if d.wants_prefetch(s, work):
                 write = work.write and s.kernel.prefetch_keeps_error_code
                 walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)
-                got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index)
+                got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index, self.watch(mark))
+                self._lost(got, mark)
+                got.stale = got.stale or world.situation.timing.prefetch_lost
                 self.memory.install(work.gpa, got)
+            if mark is not None:
+                yield Wait(until_ns=mark.end_ns)
             ready = d.kvm_arch_async_page_present(s, work)
             world.emit(Event(Kind.RDY, self.index, token=ready.token, gpa=ready.gpa))
             world.count("RDY_ALL" if work.wakeup_all else "RDY")
@@ -189,6 +271,8 @@ class KvmVcpu:
             if ready.irq:
                 yield from self.area_access(write=True)  # apf_put_user_ready
                 self.raise_irq(s.int_vec)
+        if not first and not self.serves():
+            s.req_ready = True  # what is left was put on the list after this look at it
 
     def raise_irq(self, vector: int) -> None:
         """__apic_accept_irq of a fixed interrupt; one that is pending already is merged."""
@@ -215,18 +299,21 @@ class KvmVcpu:
         """vcpu_run up to kvm_entry: stops, halts, requests, injection."""
         s, world = self.state, self.world
         self.leave()
-        yield Wait(until_ns=world.engine.now + world.situation.timing.exit_ns)
+        if world.replay is None:
+            yield Wait(until_ns=world.engine.now + world.situation.timing.exit_ns)
+        blocked = False
         while True:
             while self.stopped or self.error:
                 yield Wait(signals=(self.wake,))
             if s.halted or s.hlt:
                 yield from self._block()
+                blocked = True
                 continue
             if s.req_halt:
                 s.req_halt = False
                 s.halted = True
                 continue
-            if s.req_ready:
+            if s.req_ready and (blocked or self.serves()):
                 s.req_ready = False
                 yield from self.check_completion()
                 continue
@@ -278,9 +365,19 @@ class KvmVcpu:
         yield Wait(signals=(self.wake, *self.memory.signals.values()))
 
     def clear(
-        self, *, by_paging: bool = False, by_msr: bool = False, destroyed: bool = False
+        self,
+        *,
+        by_paging: bool = False,
+        by_msr: bool = False,
+        destroyed: bool = False,
+        mark: RecordedEvent | None = None,
     ) -> Generator[Wait, None, None]:
         """kvm_clear_async_pf_completion_queue in this thread: sleeps until the running workers have finished."""
+        if mark is not None and self.world.replay is not None:
+            for work in self.state.queue:  # a worker that ran before the write was over had begun when it was cancelled
+                seen = self.world.replay.work(self.index, work.token)
+                if work.state is WorkState.QUEUED and seen is not None and seen.start_ns <= mark.end_ns:
+                    work.state = WorkState.RUNNING
         running = d.begin_clear(self.state)
         slept = False
         while any(w.state is WorkState.RUNNING for w in running):
@@ -296,13 +393,16 @@ class KvmVcpu:
 
     def write_msr(self, msr: int, value: int, *, area_ok: bool = True) -> Generator[Wait, None, bool]:
         """A guest's or the VMM's MSR write; False: it got a general protection fault."""
+        mark = yield from self.reach(Kind.WRMSR, msr, f"a write of MSR {msr:#x}")
         self.leave()
         result = d.write_msr(self.state, msr, value, area_ok=area_ok)
         if result.clear:
-            yield from self.clear(by_msr=True)
+            yield from self.clear(by_msr=True, mark=mark)
         if result.check:
             self.world.count("ACK")
             yield from self.check_completion()
+        if mark is not None:
+            yield Wait(until_ns=mark.end_ns)
         # kvm_emulate_wrmsr traces the write when it is done: after RDYs of an ACK, after the wait of a clear.
         self.world.emit(Event(Kind.WRMSR, self.index, value=msr, data=value, flag=result.gp))
         self.world.count("GP", int(result.gp))

@@ -12,6 +12,7 @@ from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.host_words import HostSide
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.probe_vcpu import ProbeVcpu
+from harness.model.simulation.replay import Replay
 from harness.model.simulation.situation import Situation, Step
 from harness.model.simulation.vcpu_thread import Vcpu
 from harness.model.simulation.world import World
@@ -34,9 +35,13 @@ class Machine:
         return all(v.ended for v in self.host.vcpus)
 
 
-def run_once(situation: Situation) -> Machine:
-    """Simulate from "go" to the end of the program (or the deadline) and the settling after it."""
-    world = World(situation)
+def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
+    """Simulate from "go" to the end of the program (or the deadline) and the settling after it.
+
+    :param replay: the recording of a run that is to be followed.
+    :raise Diverged: it cannot be followed.
+    """
+    world = World(situation, replay)
     memory = Memory(world)
     machine = Machine(world, memory, HostSide(world, memory), Signal())
     world.recording = True
@@ -57,10 +62,12 @@ def run_once(situation: Situation) -> Machine:
     machine.host.restart = lambda end: _restart(machine, end)
     machine.host.restart_one = lambda index: _restart_one(machine, index, None)
     for at_ns, actions in situation.timed:
-        world.engine.spawn(machine.host.perform(actions), at_ns)
+        world.engine.spawn(machine.host.perform(actions), at_ns if replay is None else 0)
     while not machine.stands and world.engine.step(situation.deadline_ns):
         pass
     machine.end_ns, machine.ended = world.engine.now, machine.stands
+    if replay is not None:
+        world.engine.run(max(replay.recorded.end_ns, machine.end_ns))
     world.engine.run(world.engine.now + situation.settle_ns)
     return machine
 

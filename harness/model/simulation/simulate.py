@@ -8,11 +8,17 @@ is a range or a set of outcomes, with the reason.  The events are those of the f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
+from harness.errors import ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
+from harness.model.simulation.choices import Choices, explore
 from harness.model.simulation.machine import Machine, run_once
 from harness.model.simulation.races import widen
+from harness.model.simulation.recorded import Recorded
+from harness.model.simulation.replay import Diverged, Replay
 from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, StepKind, Timing, with_timing
 from harness.model.simulation.world import TOTALS, Fault, ItemLog
 
@@ -26,6 +32,13 @@ TIMINGS = (
     Timing("read-ahead ending a tick after its target", neighbour_ns=4 * MS),
     Timing("slow exits and workers", exit_ns=300_000, worker_ns=3 * MS, host_ns=20 * MS),
 )
+_EXPLORED = (
+    Timing("reads that end before their submitter tries the lock", reads_first=True),
+    Timing("workers slower than all that the guest does meanwhile", worker_ns=100 * MS),
+)
+_LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
+MAX_RUNS = 100
+"""So many combinations of what a recording leaves open are tried."""
 RACE_NS = MS
 """A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
 
@@ -42,13 +55,20 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
     # What a gated device reads for one fault ends in an order of its own, and no sooner than the fault is settled.
     timings = [t for t in TIMINGS if not gated or not (t.device_gap_ns or t.neighbour_ns)]
     runs = [(t.name, with_timing(situation, t)) for t in timings]
+    runs += _unknown_hits(situation)
+    if situation.device.delay_ns < RACE_NS and not situation.device.synchronous and not gated:
+        runs.append(("reads that end before their submitter looks", _device_wins(situation)))
+    return runs
+
+
+def _unknown_hits(situation: Situation) -> list[tuple[str, Situation]]:
+    """Cluster read-ahead remembers what the host did before, which nobody knows."""
+    runs: list[tuple[str, Situation]] = []
     cluster_mode = any(p.page.swap is not None for p in situation.pages) and not _uses_vma_readahead(situation)
     if cluster_mode and situation.device.page_cluster > 0 and not situation.device.synchronous:
         for hits in (0, 16):
             state = replace(situation.readahead, hits=hits, last_window=0)
             runs.append((f"the host's cluster read-ahead starts with {hits} hits", replace(situation, readahead=state)))
-    if situation.device.delay_ns < RACE_NS and not situation.device.synchronous and not gated:
-        runs.append(("reads that end before their submitter looks", _device_wins(situation)))
     return runs
 
 
@@ -65,9 +85,62 @@ def _uses_vma_readahead(situation: Situation) -> bool:
     return situation.device.vma_readahead and situation.vma.backing.value == "anon"
 
 
-def simulate(situation: Situation) -> Prediction:
-    """What this situation must lead to."""
-    runs = [_Run(label, run_once(varied)) for label, varied in variations(situation)]
+def simulate(situation: Situation, *, explored: bool = False) -> Prediction:
+    """What this situation must lead to.
+
+    :param explored: also what each kind of free choice leads to when it is taken the other way everywhere; a program
+        that does not come to its end in one of the runs has a note that says so.
+    """
+    varied = variations(situation)
+    if explored:
+        free = tuple(t for t in _EXPLORED if not (situation.device.gated and t.reads_first))
+        more = (*free, *((_LOST,) if situation.vcpus > 1 else ()))
+        varied += [(timing.name, with_timing(situation, timing)) for timing in more]
+    runs = [_Run(label, run_once(each)) for label, each in varied]
+    return widen(_predict(situation, runs), situation)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A run of the model that followed a recording.  ``open_``: questions that the recording did not answer.
+
+    ``parted``: where no run could follow; then the prediction is that of before the run.
+    """
+
+    prediction: Prediction
+    open_: tuple[str, ...] = ()
+    parted: Diverged | None = None
+
+
+def follow(situation: Situation, recorded: Recorded) -> Iterator[Followed]:
+    """Every run that the model allows and that is consistent with the recording, up to MAX_RUNS of them.
+
+    If there is none: what is predicted without the recording, and where the run parted from it that came furthest.
+    """
+    furthest: Diverged | None = None
+    found = False
+    for start in (situation, *(varied for _, varied in _unknown_hits(situation))):
+        for run in explore(partial(_attempt, start, recorded), MAX_RUNS):
+            if isinstance(run.result, Machine):
+                found = True
+                prediction = _predict(situation, [_Run("as recorded", run.result)])
+                yield Followed(prediction, tuple(run.choices.reasons))
+            elif furthest is None or run.result.t_ns > furthest.t_ns:
+                furthest = run.result
+    if not found:
+        yield Followed(simulate(situation), (), furthest)
+
+
+def _attempt(situation: Situation, recorded: Recorded, choices: Choices) -> Machine | Diverged:
+    try:
+        return run_once(situation, Replay(recorded, choices))
+    except Diverged as parting:
+        return parting
+    except ModelError as exc:  # without a recording the plan comes to an end: what does not fit goes round in circles
+        return Diverged(0, 0, f"the model cannot follow the recording: {exc.message}")
+
+
+def _predict(situation: Situation, runs: list[_Run]) -> Prediction:
     first = runs[0].machine
     items = tuple(_item(n, runs, situation) for n in range(len(situation.steps)))
     totals = {name: _count(name, runs) for name in TOTALS}
@@ -76,7 +149,7 @@ def simulate(situation: Situation) -> Prediction:
     undecided = _undecided_end(runs)
     if undecided:
         notes.append(undecided)
-    prediction = Prediction(
+    return Prediction(
         kernel=situation.kernel.name,
         items=items,
         totals=totals,
@@ -85,7 +158,6 @@ def simulate(situation: Situation) -> Prediction:
         undecided_end=undecided,
         notes=tuple(notes),
     )
-    return widen(prediction, situation)
 
 
 def _undecided_end(runs: list[_Run]) -> str:

@@ -170,6 +170,8 @@ class Timing:
     device_gap_ns: int = 0  # no read ends sooner than this after the one submitted before it
     neighbour_ns: int = 0  # the other pages of a read-ahead end so much later than the one that was asked for
     host_ns: int = 1_000_000  # the agent between two host actions
+    reads_first: bool = False  # whoever submits a read finds it over when it tries the page's lock
+    prefetch_lost: bool = False  # the mapping before each ready event loses a race: RET_PF_RETRY
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
+from harness.model.simulation.replay import INTERRUPTS
 from harness.model.simulation.situation import Step, StepKind
 
 RESCHEDULE_VECTOR = 0xFD
@@ -34,6 +35,7 @@ class Vcpu:
     timer_life: int = 0
     peers: list[Vcpu] = field(default_factory=list)
     host_end: Latch | None = None  # the HOST item that the guest waits in ends with this
+    idle: bool = False  # it can do nothing but take interrupts
     in_timer: bool = False  # in the handler that never returns
     ended: bool = False
 
@@ -45,6 +47,7 @@ class Vcpu:
             yield from self._window()
             task = self.probe.resume()
             if task is not None:
+                self._log("wake", task.step.index)
                 yield from self._touch(task)
                 continue
             step = self.probe.next_step()
@@ -57,6 +60,7 @@ class Vcpu:
                 yield from self._pause(step.pause_ns)
             else:
                 task = self.probe.start(step)
+                self._log("start", step.index)
                 if step.kind is StepKind.TOUCH:
                     yield from self._touch(task)
                 else:
@@ -99,28 +103,66 @@ class Vcpu:
         """sti; cli: requests of KVM are served and interrupts taken."""
         self._mode(cpl=0, interrupts=True)
         yield from self._settle()
+        yield from self._logged()
         self._mode(cpl=0, interrupts=False)
+
+    def _logged(self) -> Generator[Wait, None, None]:
+        """Of a recorded run: wait for the interrupts that the guest's log has before anything else it did."""
+        kvm = self.kvm
+        replay = kvm.world.replay
+        while replay is not None and replay.logged(kvm.index) in INTERRUPTS:
+            mark = replay.peek(kvm.index)
+            if mark is None or mark.kind not in (Kind.RDY, Kind.VIRQ):
+                return
+            yield Wait(until_ns=mark.start_ns)
+            yield from self._settle()
+            if replay.peek(kvm.index) is mark:
+                return
+
+    def _comes_first(self, kind: Kind, key: int) -> Generator[Wait, None, bool]:
+        """Whether a recorded run had something else before the guest did this; it has happened then."""
+        kvm = self.kvm
+        replay = kvm.world.replay
+        mark = replay.peek(kvm.index, kind, key) if replay else None
+        if replay is None or mark is None or mark.fits(kind, key):
+            return False
+        yield Wait(until_ns=mark.start_ns)
+        yield from self._settle()
+        return replay.peek(kvm.index, kind, key) is not mark
 
     def _settle(self) -> Generator[Wait, None, None]:
         """Serve everything that ends guest mode now, and take the interrupts that can be taken."""
         s = self.kvm.state
         while True:
-            if s.req_ready or s.req_halt or s.halted or self.kvm.stopped or self.kvm.error:
+            ready = s.req_ready and self.kvm.serves()
+            if ready or s.req_halt or s.halted or self.kvm.stopped or self.kvm.error:
                 yield from self._exit()
                 continue
             vector = self.kvm.deliverable()
-            if not vector:
+            if not vector or not self._takes(vector):
                 return
             self.kvm.irr.discard(vector)
             yield from self._interrupt(vector)
+
+    def _takes(self, vector: int) -> bool:
+        """The interrupt is taken here, and not in a later window of the guest that the recording shows."""
+        replay = self.kvm.world.replay
+        if replay is None:
+            return True
+        mark, word = replay.peek(self.kvm.index), replay.logged(self.kvm.index)
+        if mark is None or self.idle:
+            return True
+        return mark.fits(Kind.VIRQ, vector) and (not word or word in INTERRUPTS)
 
     def _interrupt(self, vector: int) -> Generator[Wait, None, None]:
         """The handler, IF=0; what it interrupted goes on afterwards."""
         s, start = self.kvm.state, self.kvm.world.situation.guest
         before, nested = (s.cpl, s.interrupts), s.guest_mode
         s.guest_mode = False
+        yield from self.kvm.reach(Kind.VIRQ, vector, f"the interrupt {vector:#x}")
         self._mode(cpl=0, interrupts=False)
         self.kvm.leave()
+        self._log("irq" if vector == VEC_TIMER else "ready")
         self.kvm.world.emit(Event(Kind.VIRQ, self.kvm.index, value=vector))
         yield from self._exit()
         if vector in self.ready_vectors:
@@ -140,9 +182,19 @@ class Vcpu:
         self._mode(cpl=before[0], interrupts=before[1])
         s.guest_mode = nested
 
+    def _log(self, word: str, number: int = -1) -> None:
+        """The guest's program has come to what it writes down with this word."""
+        if self.kvm.world.replay is not None:
+            self.kvm.world.replay.log(self.kvm.index, word, number)
+
     def _wait_until(self, until_ns: int, *signals: Signal) -> Generator[Wait, None, bool]:
         """The guest loops without exits until a time or a signal; False: something else ended guest mode."""
-        yield Wait(until_ns=until_ns, signals=(self.kvm.wake, *signals))
+        replay, now = self.kvm.world.replay, self.kvm.world.engine.now
+        mark = replay.peek(self.kvm.index) if replay else None
+        wake_ns = until_ns
+        if mark is not None and mark.kind in (Kind.RDY, Kind.VIRQ) and mark.start_ns > now:
+            wake_ns = mark.start_ns if until_ns < 0 else min(until_ns, mark.start_ns)
+        yield Wait(until_ns=wake_ns, signals=(self.kvm.wake, *signals))
         yield from self._settle()
         return 0 <= until_ns <= self.kvm.world.engine.now
 
@@ -150,14 +202,19 @@ class Vcpu:
         until = self.kvm.world.engine.now + length_ns
         self._mode(cpl=0, interrupts=interrupts)
         yield from self._settle()
+        if self.kvm.world.replay is not None:  # how long it was is the guest's matter; what came meanwhile is recorded
+            yield from self._logged()
+            until = self.kvm.world.engine.now
         while self.kvm.world.engine.now < until:
             yield from self._wait_until(until)
         self._mode(cpl=0, interrupts=False)
 
     def _idle(self) -> Generator[Wait, None, None]:
         """sched.c:idle: HLT with IF=1, or a loop, until an item is runnable."""
+        self.idle = True
         while not self.probe.runnable:
             self._mode(cpl=0, interrupts=True)
+            self._only_interrupts()
             if self.kvm.world.situation.guest.idle == "hlt" and self.kvm.state.hlt_exits:
                 yield from self._settle()
                 if self.probe.runnable:
@@ -169,7 +226,18 @@ class Vcpu:
                 yield from self._settle()
                 if not self.probe.runnable:
                     yield from self._wait_until(-1)
+        self.idle = False
         self._mode(cpl=0, interrupts=False)
+
+    def _only_interrupts(self) -> None:
+        """An idle guest does nothing of its own.
+
+        :raise Diverged: a recorded run did.
+        """
+        replay = self.kvm.world.replay
+        mark = replay.peek(self.kvm.index) if replay else None
+        if replay is not None and mark is not None and mark.kind not in (Kind.RDY, Kind.VIRQ):
+            replay.part(self.kvm.index, self.kvm.world.engine.now, mark, "an idle guest that waits for an interrupt")
 
     def _halt_for_ever(self) -> Process:
         """cli; hlt: ready events are still consumed, interrupts stay pending."""
@@ -193,6 +261,8 @@ class Vcpu:
             if kvm.memory.mapped(step.gpa, write=step.write):
                 done = True
                 break
+            if (yield from self._comes_first(Kind.PF, step.gpa >> 12)):
+                continue
             s.event_injected = step.in_delivery
             yield from kvm.page_fault(step)
             s.event_injected = False
@@ -202,6 +272,7 @@ class Vcpu:
                 break
             if kvm.token is not None:
                 token, kvm.token = kvm.token.token, None
+                self._log("token", token)
                 yield from self._touch_area(write=False)
                 yield from self._touch_area(write=True)
                 s.flags = 0
@@ -216,6 +287,7 @@ class Vcpu:
         s.guest_mode = False
         self._mode(cpl=0, interrupts=False)
         task.ended = True
+        self._log("end", step.index)
         kvm.world.item(step.index).ended = True
         if step.no_paging:
             if d.set_paging(s, True):
@@ -274,6 +346,7 @@ class Vcpu:
         elif step.kind is StepKind.HOST:
             yield from self._host_wait(self.host(step))
         task.ended = True
+        self._log("end", step.index)
         world.item(step.index).ended = True
 
     def _host_wait(self, end: Latch) -> Generator[Wait, None, None]:
@@ -293,6 +366,8 @@ class Vcpu:
 
         ``reads_back``: the program's writes are read back; those of the ready interrupt's handler are not.
         """
+        while (yield from self._comes_first(Kind.WRMSR, msr)):
+            pass
         good = yield from self.kvm.write_msr(msr, value, area_ok=area_ok)
         if reads_back and not d.can_read_msr(self.kvm.state, msr):
             self.kvm.world.count("GP")
@@ -305,6 +380,9 @@ class Vcpu:
 
     def _lapic(self, on: bool) -> Generator[Wait, None, None]:
         """cpu.c:apic_enable: SPIV bit 8; the LVT timer is masked while it is clear."""
+        while (yield from self._comes_first(Kind.WRMSR, MSR_X2APIC_SPIV)):
+            pass
+        yield from self.kvm.reach(Kind.WRMSR, MSR_X2APIC_SPIV, "a write of the spurious-interrupt vector register")
         self.kvm.leave()
         self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=MSR_X2APIC_SPIV, data=0xFF | on << 8))
         d.set_lapic_software_enable(self.kvm.state, on)
@@ -314,8 +392,20 @@ class Vcpu:
         """A periodic LAPIC timer."""
         self.timer_life += 1
         self.timer_ns = period_ns
-        if period_ns:
+        replay = self.kvm.world.replay
+        if period_ns and replay is not None:
+            self.kvm.world.engine.spawn(self._recorded_ticks(self.timer_life, replay.recorded.ticks[self.kvm.index]))
+        elif period_ns:
             self.kvm.world.engine.spawn(self._ticks(self.timer_life, period_ns), period_ns)
+
+    def _recorded_ticks(self, life: int, ticks: tuple[int, ...]) -> Process:
+        for tick_ns in ticks:
+            if tick_ns < self.kvm.world.engine.now:
+                continue
+            yield Wait(until_ns=tick_ns)
+            if life != self.timer_life:
+                return
+            self.kvm.timer_tick(VEC_TIMER)
 
     def _ticks(self, life: int, period_ns: int) -> Process:
         while life == self.timer_life:

@@ -10,6 +10,7 @@ from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
 from harness.model.simulation.engine import MS, Engine, Signal
+from harness.model.simulation.replay import Replay
 from harness.model.simulation.situation import Device, Situation
 
 MAX_EVENTS = 50_000
@@ -76,6 +77,7 @@ class World:
     """Shared state of one run."""
 
     situation: Situation
+    replay: Replay | None = None  # the recording that says when and which first; None: before a run
     engine: Engine = field(default_factory=Engine)
     events: list[Event] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)

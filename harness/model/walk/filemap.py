@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model import readahead as ra
-from harness.model.pages import Backing, Folio, HostPage, Lock, Pte, Vma, read_submitted, zero_filled
+from harness.model.pages import Backing, Folio, HostPage, Lock, Pte, Vma, read_completed, read_submitted, zero_filled
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_allow_retry_first
 from harness.model.walk.steps import Context, Mark, Read, Steps, kernel_function
 from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead, wait_until_unlocked
@@ -197,6 +197,9 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         ctx.page = zero_filled(ctx.page) if ctx.page.hole else read_submitted(ctx.page)
         ctx.own_read = not ctx.page.hole
         ctx.read_file(window)
+        if ctx.own_read and ctx.finished():
+            ctx.page = read_completed(ctx.page)
+            ctx.step("submit", "finished at once", "the device has done it before this thread looks at the page")
     ctx.step("read-around", f"{len(window.pages)} page(s) in flight",
              "mmap_lock is dropped first" if dropped else "mmap_lock stays held")  # fmt: skip
     return dropped

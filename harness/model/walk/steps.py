@@ -34,6 +34,7 @@ class WaitKind(StrEnum):
     PAGE_LOCK = "page-lock"  # PG_locked held for another reason
     MIGRATION = "migration"  # migration_entry_wait
     USERFAULT = "userfault"  # handle_userfault
+    OVERTAKEN = "overtaken"  # no sleep: another thread does something to the page before this one goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,8 @@ class Environment:
     signal_pending: bool = False
     memcg_full: bool = False
     neighbours: Neighbours = field(default_factory=AllMissing)
+    finished: Callable[[HostPage], bool] | None = None  # the read just submitted is over before its submitter looks
+    overtaken: Callable[[HostPage], bool] | None = None  # another thread comes between this one's look and its read
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +249,14 @@ class Context:
     def map_neighbour(self, page: HostPage) -> None:
         """Fault-around: another page of the VMA, mapped by this walk."""
         self.around.append(page)
+
+    def overtaken(self) -> bool:
+        """Whether another thread comes between this one's miss in the cache and its own read."""
+        return self.env.overtaken is not None and self.env.overtaken(self.page)
+
+    def finished(self) -> bool:
+        """Whether the device was faster than this thread's look at the page whose read it has just submitted."""
+        return self.env.finished is not None and self.env.finished(self.page)
 
     def change(self, **fields_: object) -> None:
         """The page changes."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.model import readahead as ra
 from harness.model.pages import Backing, Folio, Lock, Pte, SwapSlot, read_completed, read_submitted
 from harness.model.walk.flags import FaultFlag, VmFault, fault_flag_allow_retry_first
-from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, kernel_function
+from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
 from harness.model.walk.write_protect import do_wp_page
 
 REFUSED = VmFault.MAJOR | VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV | VmFault.HWPOISON | (
@@ -150,8 +150,14 @@ def swapin_sync(ctx: Context) -> Steps[bool]:
 
     Before 7.0 only for a swap count of 1, and past the swap cache; since then through it, whatever the count.
     """
+    if ctx.overtaken():
+        yield WalkWait(WaitKind.OVERTAKEN, "do_swap_page", mmap_lock_held=True, state="R")
     if not ctx.charge():
         return False
+    if ctx.page.pte is not Pte.SWAP:
+        ctx.step("SWP_SYNCHRONOUS_IO", "a page of its own is read", "another thread has mapped the page meanwhile")
+        ctx.count(pswpin=1)
+        return True
     what = "a large folio is possible" if ctx.kernel.large_folio_swapin else "one page"
     if ctx.kernel.sync_swapin_shared:
         ctx.step("SWP_SYNCHRONOUS_IO", "no read-ahead", what, holds=True)
@@ -198,6 +204,11 @@ def swap_cluster_readahead(ctx: Context) -> Steps[bool]:
 def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
     if not ctx.charge(len(window.pages)):
         return False
+    if ctx.overtaken():
+        yield WalkWait(WaitKind.OVERTAKEN, "__read_swap_cache_async", mmap_lock_held=True, state="R")
+        if ctx.page.folio is not None:
+            ctx.step("swapcache_prepare", "-EEXIST: found", "another thread has read it since the look before")
+            return True
     poll = ctx.kernel.do_poll and window.size == 1
     ctx.step("read-ahead window", f"{window.size} page(s), {len(window.pages)} to read",
              "do_poll: a single page is read synchronously" if poll else "read_swap_cache_async for each")  # fmt: skip
@@ -242,7 +253,7 @@ def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bo
         return
     ctx.count(pswpin=n)
     bio = not (swap.synchronous and ctx.kernel.bdev_rw_page)
-    done = swap.synchronous or swap.fast
+    done = swap.synchronous or swap.fast or (target_read and not synchronous and ctx.finished())
     ctx.read(Read(ctx.thread, unit, window.target, pages, window.flagged, synchronous or done, bio))
     if not target_read:
         ctx.step("submit", f"{n} neighbour(s) in flight", "the target itself needs no read")

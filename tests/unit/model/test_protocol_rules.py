@@ -160,8 +160,12 @@ CASES: dict[str, Case] = {
         {"kvm_stats": {"pf_taken": 2, "pf_fixed": 3, "pf_spurious": 0, "pf_emulate": 0}, "retries": 0},
     ),
     "D36": Case(
-        f"{halt(1, 0)} INT {halt(2, 1)} DONE:0#5 DONE:1#45 RDY:1@0 RDY:2@1 ENTRY".replace("INT", "VIRQ ENTRY"),
-        f"{halt(1, 0)} INT {halt(2, 1)} DONE:0#5 DONE:1#45 RDY:2@1 RDY:1@0 ENTRY".replace("INT", "VIRQ ENTRY"),
+        f"{halt(1, 0)} INT {halt(2, 1)} MM_FAULT_RET:1#4 DONE:0#5 DONE:1#45 RDY:2@1 RDY:1@0 ENTRY".replace(
+            "INT", "VIRQ ENTRY"
+        ),
+        f"{halt(1, 0)} INT {halt(2, 1)} DONE:0#5 MM_FAULT_RET:1#5.001 DONE:1#5.002 RDY:2@1 RDY:1@0 ENTRY".replace(
+            "INT", "VIRQ ENTRY"
+        ),
     ),
     "D37": Case(
         f"{token(1, 0)} DONE:0 EXIT WRMSR:APICBASE=0x100 WRMSR:APICBASE=0x900 RDY:1@0 ACC ENTRY",

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the model has for the very run that was seen: predictions that follow its evidence step by step.
+
+Where the evidence has what the choices are read from, each prediction is exact; a kernel agrees with the model if it
+agrees with one of them.  Where it has not (a capture of before those events were recorded, a Linux guest, memory whose
+place on the device is not known), there is one prediction, with ranges, that stands for all orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.evidence.decode import Evidence
+from harness.evidence.ram_page import ram_page
+from harness.judge.recording import recording
+from harness.judge.rules_context import places
+from harness.model.kernels import KernelModel
+from harness.model.simulation.simulate import Followed, follow
+from harness.prediction import RAM_VPN, predict, situation_of
+
+
+def predictions(evidence: Evidence, kernel: KernelModel) -> Iterator[Followed]:
+    """At least one.
+
+    :raise ModelError: the plan cannot be predicted for this kernel.
+    """
+    plan, facts, ram = evidence.plan, evidence.precondition, ram_page(evidence.events) or RAM_VPN
+    recorded = recording(evidence, places(evidence))
+    if recorded is None:
+        yield Followed(predict(plan, kernel, facts, ram_vpn=ram))
+    elif recorded.ends_known:
+        yield from follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded)
+    else:
+        yield Followed(predict(plan, kernel, facts, ram_vpn=ram))
+        for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded):
+            if followed.parted is None:
+                yield followed

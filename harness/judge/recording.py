@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Evidence -> Recorded: the times and orders that drive the model through the very run that was seen."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from harness.contract.plan import GuestKind, Op, PageStart, Plan, SwapKind
+from harness.contract.probe_abi import VEC_TIMER, Record
+from harness.evidence.decode import Evidence
+from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.model.events import (
+    MSR_ASYNC_PF_ACK,
+    MSR_ASYNC_PF_EN,
+    MSR_ASYNC_PF_INT,
+    WAKE_ALL_TOKEN,
+    Event,
+    Kind,
+)
+from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
+
+_NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
+_ENDS = {SwapKind.GATED: "block/block_rq_complete"}
+_MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
+_SPIV = 0x80F
+_SECTORS = 8
+_PAGE_MASK = ~0xFFF
+_WORDS = {
+    Record.READY: "ready", Record.IRQ: "irq", Record.START: "start", Record.WAKE: "wake", Record.TOKEN: "token",
+    Record.END: "end",
+}  # fmt: skip
+
+
+def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded | None:
+    """The recording of a probe guest's run; None where it lacks what the choices are read from.
+
+    :param places: gfn to the first sector of the page on its device.
+    """
+    facts, plan = evidence.facts, evidence.plan
+    if facts is None or evidence.guest is None or plan.guest.kind is not GuestKind.PROBE or evidence.lost:
+        return None
+    if any(name not in facts.trace_events for name in _NEEDED):
+        return None
+    ram_hva = _ram(evidence.events)
+    known = dict(places or {})
+    if not _all_placed(plan, known):
+        learned = _single_reads(evidence.events, facts.swap_dev, ram_hva)
+        if learned is None:
+            return None
+        known = learned
+    start_ns, end_ns, host = _progress(evidence.text("progress.jsonl"))
+    if start_ns < 0:
+        return None
+    ends_known = _ENDS.get(plan.swap.kind, "block/block_bio_complete") in facts.trace_events
+    reader = _Reader(plan, facts.swap_dev, ram_hva, known, start_ns, ends_known)
+    for event in evidence.events:
+        reader.feed(event)
+    return reader.result(facts.vcpu_tids, host, _log(evidence.guest, plan), end_ns)
+
+
+def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:
+    """Where each page that may be read lies is known, or no read takes time."""
+    if plan.swap.kind in (SwapKind.NONE, SwapKind.ZRAM):
+        return True
+    read = (PageStart.SWAPPED, PageStart.DROPPED, PageStart.ZERO_SWAPPED)
+    return all(page.gpa >> 12 in places for page in plan.pages if page.start in read)
+
+
+def _ram(events: Iterable[Event]) -> int:
+    """Where QEMU has the RAM: a fault of a vCPU thread as KVM and as handle_mm_fault have it; 0: unknown."""
+    found: Counter[int] = Counter()
+    faults: dict[int, int] = {}
+    for event in events:
+        if event.kind is Kind.PF:
+            faults[event.tid] = event.gpa
+        elif event.kind is Kind.MM_FAULT and event.tid in faults:
+            found[(event.hva & _PAGE_MASK) - (faults.pop(event.tid) & _PAGE_MASK)] += 1
+        elif event.kind is Kind.ENTRY:
+            faults.pop(event.tid, None)
+        elif event.kind is Kind.DONE:
+            found[(event.hva & _PAGE_MASK) - (event.gpa & _PAGE_MASK)] += 1
+    return found.most_common(1)[0][0] if found else 0
+
+
+def _single_reads(events: Iterable[Event], dev: int, ram_hva: int) -> dict[int, int] | None:
+    """gfn to sector, if each read was of one page while its thread handled a fault on that page; else None.
+
+    Of shmem nobody outside the kernel can tell where a page is on the swap device.
+    """
+    found: dict[int, int] = {}
+    inside: dict[int, tuple[int, list[Event]]] = {}
+    for event in events:
+        if event.kind is Kind.MM_FAULT:
+            inside[event.tid] = event.hva - ram_hva >> 12, []
+        elif event.kind is Kind.BIO and event.flag and event.dev == dev:
+            if event.tid not in inside:
+                return None
+            inside[event.tid][1].append(event)
+        elif event.kind is Kind.MM_FAULT_RET and event.tid in inside:
+            gfn, reads = inside.pop(event.tid)
+            if len(reads) > 1 or any(read.data != _SECTORS for read in reads):
+                return None
+            for read in reads:
+                found.setdefault(gfn, read.value)
+    return found
+
+
+def _progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
+    """(go, end of the recording, host actions): the first on the trace clock, the others relative to it; go -1:
+    unknown."""
+    go, end, found = -1, -1, []
+    open_: dict[tuple[str, int], int] = {}
+    for line in text.splitlines():
+        step = json.loads(line)
+        t_ns = int(step["mono"] * 1e9)
+        if step["step"] == "go":
+            go = t_ns
+        elif step["step"] == "collect":
+            end = t_ns
+        elif step["step"] == "host-action":
+            open_[step["do"], int(step.get("arg") or 0)] = t_ns
+        elif step["step"] == "host-action-done":
+            key = (step["do"], int(step.get("arg") or 0))
+            found.append(RecordedAction(*key, open_.pop(key, t_ns) - go, t_ns - go))
+    return go, end - go, tuple(found)
+
+
+def _log(log: GuestLog, plan: Plan) -> tuple[tuple[tuple[str, int], ...], ...]:
+    waits = frozenset(i.index for i in plan.items if i.op is Op.WAIT)
+    return tuple(tuple(_words(entries, waits)) for entries in log.vcpus[: plan.guest.vcpus])
+
+
+def _words(entries: tuple[GuestRecord, ...], waits: frozenset[int]) -> Iterator[tuple[str, int]]:
+    """Without what the program only waits for: that starts when the guest looks at it, before it is over."""
+    for entry in entries:
+        if entry.item in waits:
+            continue
+        word = _WORDS.get(entry.kind)
+        if word is None or (word == "irq" and entry.a != VEC_TIMER):
+            continue
+        if word in ("start", "wake", "end") and entry.item < 0:
+            continue
+        yield word, entry.item if word in ("start", "wake", "end") else entry.a
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of handle_mm_fault, for a page."""
+
+    gfn: int
+    window: FaultCall
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A mark while it grows."""
+
+    mark: RecordedEvent
+    calls: list[_Call] = field(default_factory=list)
+
+    def freeze(self) -> RecordedEvent:
+        return replace(self.mark, windows=tuple(call.window for call in self.calls))
+
+
+@dataclass(slots=True)
+class _Thread:
+    """A thread that handles host page faults: those it has handled for what it does now."""
+
+    hva: int = 0
+    since: int = -1  # it is in handle_mm_fault since then
+    calls: list[_Call] = field(default_factory=list)
+    begun: int = -1  # a worker: async_pf_execute was entered
+    work: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class _VcpuReader:
+    drafts: list[_Draft] = field(default_factory=list)
+    fault: _Draft | None = None
+    exit_ns: int = 0
+    exit_at: int = 0
+    last_ns: int = 0
+    thread: _Thread = field(default_factory=_Thread)
+    busy: list[FaultCall] = field(default_factory=list)
+    ticks: list[int] = field(default_factory=list)
+    accepted: set[int] = field(default_factory=set)  # interrupts that the LAPIC holds
+
+
+@dataclass(slots=True)
+class _Live:
+    """A work from NP until it is ready or cleared."""
+
+    vcpu: int
+    token: int
+    gfn: int
+    begun: bool = False
+
+
+@dataclass(slots=True)
+class _Bios:
+    """Reads that one thread submitted in one call of handle_mm_fault."""
+
+    thread: int
+    since: int
+    gfns: set[int] = field(default_factory=set)
+    sent: bool = False  # the delay is over, the disk below has it
+
+
+@dataclass(slots=True)
+class _Run:
+    start: int
+    calls: list[_Call]
+    thread: int
+    done: int = -1
+    ready: int = -1  # when its page was first looked at for the ready event
+
+
+class _Reader:
+    """Takes the events of the trace in order."""
+
+    def __init__(
+        self, plan: Plan, dev: int, ram_hva: int, places: dict[int, int], start_ns: int, ends_known: bool
+    ) -> None:
+        self._dev, self._ram, self._start, self._ends_known = dev, ram_hva, start_ns, ends_known
+        self._gfn_of = {sector: gfn for gfn, sector in places.items()}
+        self._vcpus = [_VcpuReader() for _ in range(plan.guest.vcpus)]
+        ready = {plan.guest.apf.vector} | {
+            i.value & 0xFF for i in plan.items if i.op is Op.WRMSR and i.msr == MSR_ASYNC_PF_INT
+        }
+        self._vectors = ready | {VEC_TIMER, 0xF3}
+        self._gfns = {p.gpa >> 12 for p in plan.pages}
+        self._workers: dict[int, _Thread] = defaultdict(_Thread)
+        self._live: list[_Live] = []
+        self._runs: dict[tuple[int, int], _Run] = {}
+        self._order: list[list[tuple[int, int]]] = [[] for _ in self._vcpus]
+        self._ends: dict[int, list[int]] = defaultdict(list)
+        self._changes: dict[int, list[PageChange]] = defaultdict(list)
+        self._unmaps: list[int] = []
+        self._in_flight: list[_Bios] = []  # where the ends of reads were not recorded
+
+    def feed(self, event: Event) -> None:
+        """One event."""
+        t = event.t_ns - self._start
+        if event.kind in (Kind.BIO, Kind.BIO_END):
+            self._block(event, t)
+        elif event.kind is Kind.UNMAP:
+            self._unmaps.append(t)
+        elif event.vcpu >= 0:
+            self._of_vcpu(event, t)
+        elif event.worker or event.kind in (Kind.DONE, Kind.WORK):
+            self._of_worker(event, t)
+
+    # --- device and workers
+    def _block(self, event: Event, t: int) -> None:
+        if not event.flag:
+            return
+        sectors = range(event.value, event.value + event.data, _SECTORS)
+        gfns = [self._gfn_of[sector] for sector in sectors if sector in self._gfn_of]
+        if event.dev != self._dev:  # the disk below: what was delayed is on its way
+            for bios in self._in_flight:
+                bios.sent = bios.sent or not bios.gfns.isdisjoint(gfns)
+            return
+        if not self._ends_known:
+            last = self._in_flight[-1] if self._in_flight else None
+            thread = self._vcpus[event.vcpu].thread if event.vcpu >= 0 else self._workers[event.tid]
+            if last is None or (last.thread, last.since) != (event.tid, thread.since):
+                last = _Bios(event.tid, thread.since)
+                self._in_flight.append(last)
+            last.gfns.update(gfns)
+        for gfn in gfns:
+            if event.kind is Kind.BIO_END:
+                self._ends[gfn].append(t)
+                self._changes[gfn].append(PageChange(t, 0))
+            else:
+                self._changes[gfn].append(PageChange(t, event.tid))
+
+    def _of_worker(self, event: Event, t: int) -> None:
+        thread = self._workers[event.tid]
+        if event.kind is Kind.WORK:
+            self._workers[event.tid] = _Thread(begun=t)
+        elif event.kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
+            self._mm_fault(thread, event, t)
+            gfn = self._gfn(event.hva) if event.kind is Kind.MM_FAULT else -1
+            if thread.work is None and gfn in self._gfns:
+                self._begins(thread, gfn, t, event.tid)
+        elif event.kind is Kind.DONE:
+            if thread.work is None:
+                self._begins(thread, event.gpa >> 12, t, event.tid)
+            if thread.work is not None:
+                self._runs[thread.work].done = t
+            del self._workers[event.tid]
+
+    def _begins(self, thread: _Thread, gfn: int, t: int, tid: int) -> None:
+        """The oldest work of this page that no worker has begun."""
+        live = next((w for w in self._live if w.gfn == gfn and not w.begun), None)
+        if live is None:
+            return
+        live.begun = True
+        thread.work = live.vcpu, live.token
+        self._runs[thread.work] = _Run(thread.begun if thread.begun >= 0 else t, thread.calls, tid)
+
+    def _mm_fault(self, thread: _Thread, event: Event, t: int) -> None:
+        if event.kind is Kind.MM_FAULT:
+            thread.hva, thread.since = event.hva, t
+        elif thread.since >= 0:
+            thread.calls.append(_Call(self._gfn(thread.hva), FaultCall(thread.since, t)))
+            thread.since = -1
+            gfn = self._gfn(thread.hva)
+            self._changes[gfn].append(PageChange(t, event.tid))
+            if event.worker and not self._ends_known:
+                self._waited(gfn, t)
+
+    def _waited(self, gfn: int, t: int) -> None:
+        """A worker that came back from the page had slept until its read ended; what the disk had by then is over too.
+
+        A guess, for captures of before the ends were recorded.
+        """
+        if not any(gfn in bios.gfns for bios in self._in_flight):
+            return
+        for over in [bios for bios in self._in_flight if bios.sent or gfn in bios.gfns]:
+            self._in_flight.remove(over)
+            for other in over.gfns:
+                self._ends[other].append(t - 1)
+                self._changes[other].append(PageChange(t - 1, 0))
+
+    def _gfn(self, hva: int) -> int:
+        return hva - self._ram >> 12 if hva >= self._ram else -1
+
+    # --- vCPU threads
+    def _of_vcpu(self, event: Event, t: int) -> None:
+        v, kind = self._vcpus[event.vcpu], event.kind
+        if kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
+            self._mm_fault(v.thread, event, t)
+            return
+        if kind is Kind.PF:
+            self._fault(v, event, t)
+        elif kind in (Kind.TRY, Kind.NP, Kind.REP, Kind.ENTRY, Kind.USER_EXIT):
+            self._leaves_fault(v, event, t)
+        elif kind is Kind.EXIT:
+            v.thread = _Thread()
+            v.exit_ns, v.exit_at = t, len(v.drafts)
+        elif kind is Kind.WRMSR:
+            self._wrmsr(v, event, t)
+        elif kind is Kind.RDY:
+            self._ready(v, event, t)
+        elif kind is Kind.VIRQ and event.value in self._vectors & v.accepted:
+            v.accepted.discard(event.value)  # once more without being accepted: injected again (5.10 does not say so)
+            v.drafts.append(_Draft(RecordedEvent(kind, event.value, t, t, event.line)))
+        elif kind is Kind.ACC:
+            v.accepted.add(event.value)
+            if event.value == VEC_TIMER:
+                v.ticks.append(t)
+        elif kind is Kind.CLEAR:
+            self._cleared(event.vcpu)
+        v.last_ns = t
+
+    def _fault(self, v: _VcpuReader, event: Event, t: int) -> None:
+        v.thread = _Thread()
+        v.fault = _Draft(RecordedEvent(Kind.PF, event.gpa >> 12, t, t, event.line, v.last_ns, t), v.thread.calls)
+        v.drafts.append(v.fault)
+
+    def _leaves_fault(self, v: _VcpuReader, event: Event, t: int) -> None:
+        if v.fault is not None:
+            if v.fault.mark.until_ns == v.fault.mark.start_ns:
+                v.fault.mark = replace(v.fault.mark, until_ns=t)
+            if event.kind is not Kind.TRY:
+                v.busy.append(FaultCall(v.fault.mark.start_ns, t))
+                v.fault = None
+                v.thread = _Thread()
+        if event.kind is Kind.NP:
+            v.drafts.append(_Draft(RecordedEvent(Kind.NP, event.token, t, t, event.line)))
+            self._live = [w for w in self._live if (w.vcpu, w.gfn) != (event.vcpu, event.gpa >> 12)]
+            self._live.append(_Live(event.vcpu, event.token, event.gpa >> 12))
+        elif event.kind is Kind.REP:
+            v.drafts.append(_Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
+
+    def _wrmsr(self, v: _VcpuReader, event: Event, t: int) -> None:
+        if event.value not in (*_MSRS, _SPIV):
+            return
+        mark = RecordedEvent(Kind.WRMSR, event.value, v.exit_ns, t, event.line, optional=event.value == _SPIV)
+        v.drafts.insert(v.exit_at, _Draft(mark))
+        if event.value == MSR_ASYNC_PF_EN and event.data & 0b1001 != 0b1001 and not event.flag:
+            self._cleared(event.vcpu)
+
+    def _ready(self, v: _VcpuReader, event: Event, t: int) -> None:
+        calls = self._prefetch(v, event.gpa >> 12)
+        first = calls[0].window.start_ns if calls else t
+        v.drafts.append(_Draft(RecordedEvent(Kind.RDY, event.token, first, t, event.line, v.last_ns, t), calls))
+        v.busy.append(FaultCall(min(v.last_ns, first), t))
+        v.thread = _Thread()
+        if event.token != WAKE_ALL_TOKEN:
+            key = (event.vcpu, event.token)
+            self._order[event.vcpu].append(key)
+            self._live = [w for w in self._live if (w.vcpu, w.token) != key]
+            if key in self._runs:
+                self._runs[key].ready = first
+
+    def _prefetch(self, v: _VcpuReader, gfn: int) -> list[_Call]:
+        """The calls of kvm_arch_async_page_ready; those before them were of a fault that has no entry yet."""
+        calls, fault = v.thread.calls, v.fault
+        own = [call for call in calls if call.gfn == gfn]
+        if fault is None:
+            return own
+        own = [call for call in own if call.gfn != fault.mark.key]
+        fault.calls = [call for call in calls if call not in own]
+        last = fault.calls[-1].window.end_ns if fault.calls else fault.mark.start_ns
+        fault.mark = replace(fault.mark, until_ns=last)
+        v.busy.append(FaultCall(fault.mark.start_ns, last))
+        v.fault = None
+        return own
+
+    def _cleared(self, vcpu: int) -> None:
+        self._live = [w for w in self._live if w.vcpu != vcpu]
+
+    # --- all together
+    def result(
+        self,
+        tids: tuple[int, ...],
+        host: tuple[RecordedAction, ...],
+        log: tuple[tuple[tuple[str, int], ...], ...],
+        end: int,
+    ) -> Recorded:
+        """The recording."""
+        return Recorded(
+            marks=tuple(tuple(d.freeze() for d in v.drafts) for v in self._vcpus),
+            threads=tids,
+            works=self._works(),
+            read_ends={gfn: tuple(ends) for gfn, ends in self._ends.items()},
+            changes={gfn: tuple(found) for gfn, found in self._changes.items()},
+            busy=tuple(tuple(v.busy) for v in self._vcpus),
+            unmaps=tuple(self._unmaps),
+            ticks=tuple(tuple(v.ticks) for v in self._vcpus),
+            host=host,
+            log=log,
+            end_ns=end,
+            ends_known=self._ends_known,
+        )
+
+    def _works(self) -> dict[tuple[int, int], WorkRun]:
+        """When each work came on the done list: between its page fault's return and its trace, which comes later; and
+        as the list is first in first out, before that of the next one that was ready, as far as that is possible."""
+        completed: dict[tuple[int, int], int] = {}
+        for order in self._order:
+            later = -1
+            for key in reversed(order):
+                run = self._runs.get(key)
+                if run is None or (run.done < 0 and run.ready < 0):
+                    continue
+                limits = [t for t in (run.done, run.ready - 1 if run.ready >= 0 else -1, later - 1) if t >= 0]
+                least = run.calls[-1].window.end_ns if run.calls else run.start
+                later = completed[key] = max(min(limits), least)
+        return {
+            key: WorkRun(run.start, tuple(c.window for c in run.calls), completed.get(key, run.done), run.thread)
+            for key, run in self._runs.items()
+        }

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run's evidence says of the choices that its kernel was free to make: when, and which of two first.
+
+Only times and orders, never what came of them: that follows from the model.  Times are nanoseconds since the guest was
+let go, as in the simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.model.events import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class FaultCall:
+    """A thread was in handle_mm_fault from ``start_ns`` to ``end_ns``: somewhere between it tried the page's lock."""
+
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An event of a vCPU thread that the simulation has too.  ``key``: gfn (PF, REP), token (NP, RDY), vector or MSR.
+
+    ``start_ns``: the earliest moment at which its effect can have come (an MSR write: its exit; a ready event: the
+    look at the page before it); ``end_ns``: its line.  ``since_ns``: the event of the thread before ``start_ns``;
+    ``until_ns``: what follows it (a page fault's TRY or ENTRY).  ``optional``: may be passed over.
+    """
+
+    kind: Kind
+    key: int
+    start_ns: int
+    end_ns: int
+    line: int = 0
+    since_ns: int = 0
+    until_ns: int = 0
+    windows: tuple[FaultCall, ...] = ()
+    optional: bool = False
+
+    def fits(self, kind: Kind, key: int) -> bool:
+        """It is that event."""
+        return self.kind is kind and self.key == key
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRun:
+    """async_pf_execute of one work.  ``completed_ns``: when it was put on the done list; -1: it was not."""
+
+    start_ns: int
+    windows: tuple[FaultCall, ...] = ()
+    completed_ns: int = -1
+    thread: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PageChange:
+    """Another moment at which a page may have changed: its read ended, or a thread came back from handling it."""
+
+    t_ns: int
+    thread: int  # 0: the device
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAction:
+    """A host action, from the agent's own record."""
+
+    do: str
+    arg: int
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The recording of a run.  Tuples are indexed by vCPU.
+
+    ``works``: by (vCPU, token); ``read_ends``: by gfn, the ends of reads that held its page; ``changes``: by gfn;
+    ``busy``: when each vCPU thread was in KVM's MMU; ``unmaps``: when a notifier ran; ``ticks``: when the LAPIC timer's
+    interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped.
+    """
+
+    marks: tuple[tuple[RecordedEvent, ...], ...]
+    threads: tuple[int, ...]
+    works: Mapping[tuple[int, int], WorkRun]
+    read_ends: Mapping[int, tuple[int, ...]]
+    changes: Mapping[int, tuple[PageChange, ...]]
+    busy: tuple[tuple[FaultCall, ...], ...]
+    unmaps: tuple[int, ...]
+    ticks: tuple[tuple[int, ...], ...]
+    host: tuple[RecordedAction, ...]
+    log: tuple[tuple[tuple[str, int], ...], ...]
+    end_ns: int
+    ends_known: bool = True  # else ``read_ends`` is no more than a guess

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A recording that drives one run of the simulation: where each vCPU thread has got to in it.
+
+The simulation says what a vCPU does next, the recording says when it did it, and which of several possible things it
+did first.  Where the recording has what the simulation cannot do, the two have parted: Diverged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from harness.model.events import Kind
+from harness.model.simulation.choices import Choices
+from harness.model.simulation.recorded import Recorded, RecordedAction, RecordedEvent, WorkRun
+
+INTERRUPTS = ("ready", "irq")
+"""Words of the guest's log that say: here an interrupt was taken."""
+
+
+class Diverged(Exception):
+    """The recording has something that the model's vCPU cannot do there."""
+
+    def __init__(self, t_ns: int, line: int, text: str) -> None:
+        super().__init__(text)
+        self.t_ns, self.line, self.text = t_ns, line, text
+
+
+@dataclass(slots=True)
+class Replay:
+    """One run."""
+
+    recorded: Recorded
+    choices: Choices = field(default_factory=Choices)
+    _at: list[int] = field(init=False)
+    _log_at: list[int] = field(init=False)
+    _host_used: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._at = [0] * len(self.recorded.marks)
+        self._log_at = [0] * len(self.recorded.marks)
+
+    # --- the trace of a vCPU
+    def peek(self, vcpu: int, kind: Kind | None = None, key: int = -1) -> RecordedEvent | None:
+        """What this vCPU does next, optional marks only if they are asked for; None: nothing more was recorded."""
+        marks = self.recorded.marks[vcpu]
+        for mark in marks[self._at[vcpu] :]:
+            if not mark.optional or (kind is not None and mark.fits(kind, key)):
+                return mark
+        return None
+
+    def take(self, vcpu: int, mark: RecordedEvent) -> None:
+        """It has done it."""
+        self._at[vcpu] = self.recorded.marks[vcpu].index(mark, self._at[vcpu]) + 1
+
+    def part(self, vcpu: int, now_ns: int, found: RecordedEvent, wanted: str) -> NoReturn:
+        """The recording has ``found`` where the model would do ``wanted``.
+
+        :raise Diverged: always.
+        """
+        text = f"vCPU {vcpu}: {found.kind.name} {found.key:#x} is recorded, where the model has {wanted}"
+        raise Diverged(max(now_ns, found.start_ns), found.line, text)
+
+    # --- the guest's own log
+    def logged(self, vcpu: int) -> str:
+        """The word of the guest's next record on this vCPU, "" if there is none."""
+        log = self.recorded.log[vcpu]
+        return log[self._log_at[vcpu]][0] if self._log_at[vcpu] < len(log) else ""
+
+    def log(self, vcpu: int, word: str, number: int = -1) -> None:
+        """The guest has come to this record (number -1: to the next of this word)."""
+        log = self.recorded.log[vcpu]
+        for at in range(self._log_at[vcpu], len(log)):
+            if log[at][0] == word and number in (-1, log[at][1]):
+                self._log_at[vcpu] = at + 1
+                return
+
+    # --- others
+    def work(self, vcpu: int, token: int) -> WorkRun | None:
+        """The worker's run of this work; None: there was none."""
+        return self.recorded.works.get((vcpu, token))
+
+    def read_end(self, gfn: int, since_ns: int) -> int:
+        """When the read of this page that is in flight at ``since_ns`` ended; -1: not while it was recorded."""
+        return next((t for t in self.recorded.read_ends.get(gfn, ()) if t >= since_ns), -1)
+
+    def cuts(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
+        """Moments between the two at which another thread or the device may have changed the page.
+
+        Behind the thread's own read of it there is nothing open: it has looked before it read.
+        """
+        found = [c for c in self.recorded.changes.get(gfn, ()) if start_ns < c.t_ns <= end_ns]
+        own = min((c.t_ns for c in found if c.thread == thread), default=end_ns + 1)
+        return sorted({c.t_ns for c in found if c.thread != thread and c.t_ns < own})
+
+    def may_retry(self, vcpu: int, start_ns: int, end_ns: int) -> bool:
+        """A mapping made between the two may have been refused or lost.
+
+        A notifier ran (mmu_invalidate_retry), or another vCPU linked the same page table page first: the cmpxchg of
+        arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_set_spte_atomic fails, RET_PF_RETRY.
+        """
+        if any(start_ns <= t <= end_ns for t in self.recorded.unmaps):
+            return True
+        return any(
+            window.start_ns <= end_ns and start_ns <= window.end_ns
+            for other, windows in enumerate(self.recorded.busy)
+            if other != vcpu
+            for window in windows
+        )
+
+    def host(self, do: str, arg: int) -> RecordedAction | None:
+        """The agent's record of the next such action."""
+        for at, step in enumerate(self.recorded.host):
+            if at not in self._host_used and (step.do, step.arg) == (do, arg):
+                self._host_used.add(at)
+                return step
+        return None

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Captures of real runs that the model follows step by step: whatever order the kernel chose is right, and whatever it
+did besides is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.evidence.decode import decode
+from harness.judge.lockstep import predictions
+from harness.judge.recording import recording
+from harness.judge.rules_context import places
+from harness.judge.verdict import judge_capture
+from harness.model.kernels import KernelModel, find_kernel
+from harness.status import Status
+from tests.unit.judge.test_verdict import Files, double, drop, edit, edit_trace
+
+CAPTURES = Path(__file__).parents[2] / "data/captures-lockstep"
+NAMES = sorted(p.name for p in CAPTURES.iterdir())
+FOLLOWED = [name for name in NAMES if "+" in name]
+
+
+def load(name: str) -> Files:
+    folder = CAPTURES / name
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def model(name: str) -> KernelModel:
+    return find_kernel("noio-6.1" if name.endswith("noio-6.1") else "nowait-6.1")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sound_kernel_passes(name: str) -> None:
+    """S81-none-started: neither work had begun when EN=0 cancelled them, seen on a machine under load."""
+    verdict = judge_capture(load(name), model(name))
+    assert verdict.status is Status.PASS, verdict.findings
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_one_run_is_followed_to_its_end(name: str) -> None:
+    """Every total that the model has is one number, not a range, but for the counter of the whole host."""
+    followed = next(predictions(decode(load(name)), model(name)))
+    assert followed.parted is None
+    ranges = {k for k, count in followed.prediction.totals.items() if count.low != count.high}
+    assert ranges == {"PGMAJ_HOST"}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop("kvm_async_pf_ready: token 0x1000"),
+        drop("kvm_async_pf_not_present"),
+        drop("kvm_async_pf_completed"),
+        drop(r"kvm_inj_exception: #PF"),
+        drop("kvm_try_async_get_page"),
+        drop("kvm_page_fault: .*000100"),
+        double("kvm_async_pf_ready: token 0x1000"),
+        double("kvm_async_pf_not_present"),
+        double("kvm_async_pf_completed"),
+        double(r"kvm_page_fault: .*000100"),
+        edit("ready: token 0x1000", "ready: token 0x2000"),
+        edit("not_present: token 0x1000", "not_present: token 0x1001"),
+    ],
+)
+def test_planted_damage_is_a_fail(name: str, change: Callable[[list[str]], list[str]]) -> None:
+    if name.startswith("S81"):  # its first tokens are cancelled, and have no ready event
+        change = _with_third_token(change)
+    assert judge_capture(edit_trace(load(name), change), model(name)).status is Status.FAIL
+
+
+def _with_third_token(change: Callable[[list[str]], list[str]]) -> Callable[[list[str]], list[str]]:
+    def changed(lines: list[str]) -> list[str]:
+        try:
+            return change(lines)
+        except StopIteration:
+            return drop("kvm_async_pf_ready: token 0x[34]000")(lines)
+
+    return changed
+
+
+def after(pattern: str, *new: str) -> Callable[[list[str]], list[str]]:
+    """Lines of the same thread and time behind the first that matches."""
+
+    def change(lines: list[str]) -> list[str]:
+        at = next(i for i, x in enumerate(lines) if re.search(pattern, x))
+        head = re.match(r"^.*\[\d+\] \S+ +\d+\.\d+: ", lines[at])
+        assert head is not None
+        return [*lines[: at + 1], *(head[0] + text for text in new), *lines[at + 1 :]]
+
+    return change
+
+
+def test_a_prefetch_that_fails_has_no_excuse_on_one_vcpu() -> None:
+    """The guest faults again on the page whose ready event came: nothing had come between, so that is no choice."""
+    page = "0x0000000001008000"
+    again = after(
+        r"kvm_msr: msr_write 4b564d07 = 0x1.*",
+        "kvm_entry: vcpu 0, rip 0x102d73",
+        "kvm_exit: vcpu 0 reason npf rip 0x101134 info1 0x0000000100000004 info2 0x0 intr_info 0x0 error_code 0x0",
+        f"kvm_page_fault: vcpu 0 rip 0x101134 address {page} error_code 0x100000004",
+    )
+
+    def change(lines: list[str]) -> list[str]:
+        at = next(i for i, x in enumerate(lines) if "kvm_async_pf_ready: token 0x1000" in x)
+        return lines[:at] + again(lines[at:])
+
+    verdict = judge_capture(edit_trace(load("S30+noio-6.1"), change), model("S30+noio-6.1"))
+    assert verdict.status is Status.FAIL
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_a_read_that_has_not_ended_gives_no_page(name: str) -> None:
+    """Without the ends of all reads nothing can have been completed."""
+
+    def change(lines: list[str]) -> list[str]:
+        return [x for x in lines if "block_bio_complete" not in x]
+
+    assert judge_capture(edit_trace(load(name), change), model(name)).status is Status.FAIL
+
+
+def test_what_cannot_be_followed_is_not() -> None:
+    """A capture without host page faults, or of pages whose place is not known, is judged by all orders at once."""
+    files = load("S79+noio-6.1")
+    evidence = decode(files)
+    assert recording(evidence, places(evidence)) is not None
+    assert recording(evidence, None) is None
+    blind = {**files, "facts.json": files["facts.json"].replace(b'"apf/mm_fault"', b'"apf/other"')}
+    again = decode(blind)
+    assert recording(again, places(again)) is None

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a recording is asked by the simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.model.events import Kind
+from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent
+from harness.model.simulation.replay import Diverged, Replay
+
+EMPTY = Recorded(
+    marks=((), ()), threads=(10, 11), works={}, read_ends={}, changes={}, busy=((), ()), unmaps=(), ticks=((), ()),
+    host=(), log=((), ()), end_ns=1000,
+)  # fmt: skip
+SPIV = RecordedEvent(Kind.WRMSR, 0x80F, 5, 6, optional=True)
+FAULT = RecordedEvent(Kind.PF, 7, 20, 20, line=3)
+READY = RecordedEvent(Kind.RDY, 0x1000, 30, 31)
+
+
+def test_marks_in_order_and_optional_ones_only_when_asked_for() -> None:
+    replay = Replay(replace(EMPTY, marks=((SPIV, FAULT, READY), ())))
+    assert replay.peek(0) is FAULT
+    assert replay.peek(0, Kind.WRMSR, 0x80F) is SPIV
+    replay.take(0, FAULT)
+    assert replay.peek(0) is READY
+    replay.take(0, READY)
+    assert replay.peek(0) is None
+    assert replay.peek(1) is None
+
+
+def test_parting_names_line_and_both_sides() -> None:
+    with pytest.raises(Diverged, match=r"vCPU 0: PF 0x7 is recorded, where the model has a token") as caught:
+        Replay(EMPTY).part(0, 15, FAULT, "a token")
+    assert (caught.value.line, caught.value.t_ns) == (3, 20)
+
+
+def test_a_look_is_behind_its_own_read_and_not_moved_by_its_own_doing() -> None:
+    changes = (PageChange(5, 0), PageChange(10, 99), PageChange(12, 10), PageChange(14, 0))
+    replay = Replay(replace(EMPTY, changes={7: changes}))
+    assert replay.cuts(7, 10, 4, 20) == [5, 10]  # thread 10 read it at 12
+    assert replay.cuts(7, 99, 5, 20) == []  # it read at 10; what was at 5 is over
+    assert replay.cuts(7, 50, 11, 13) == [12]
+    assert replay.cuts(8, 10, 0, 100) == []
+
+
+def test_a_mapping_is_lost_only_if_something_came_between() -> None:
+    replay = Replay(replace(EMPTY, busy=((FaultCall(0, 100),), (FaultCall(40, 50),)), unmaps=(70,)))
+    assert replay.may_retry(0, 45, 60)
+    assert replay.may_retry(0, 50, 51)
+    assert not replay.may_retry(0, 51, 60)  # its own stay does not count
+    assert replay.may_retry(0, 60, 70)
+    assert replay.may_retry(1, 60, 61)
+    assert not replay.may_retry(0, 0, 39)
+
+
+def test_a_read_ends_at_its_next_end() -> None:
+    replay = Replay(replace(EMPTY, read_ends={7: (10, 90)}))
+    assert [replay.read_end(7, since) for since in (0, 10, 11, 91)] == [10, 10, 90, -1]
+
+
+def test_each_host_action_is_used_once() -> None:
+    steps = (RecordedAction("freeze", 0, 1, 2), RecordedAction("thaw", 0, 3, 4), RecordedAction("freeze", 0, 5, 6))
+    replay = Replay(replace(EMPTY, host=steps))
+    assert replay.host("freeze", 0) == steps[0]
+    assert replay.host("freeze", 0) == steps[2]
+    assert replay.host("freeze", 0) is None
+    assert replay.host("thaw", 1) is None
+
+
+def test_the_guest_log_is_followed() -> None:
+    replay = Replay(replace(EMPTY, log=((("start", 0), ("ready", 4096), ("wake", 0)), ())))
+    assert replay.logged(0) == "start"
+    replay.log(0, "start", 5)  # not there: nothing moves
+    assert replay.logged(0) == "start"
+    replay.log(0, "start", 0)
+    replay.log(0, "ready")
+    assert replay.logged(0) == "wake"
+    assert replay.logged(1) == ""
