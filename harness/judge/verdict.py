@@ -22,6 +22,7 @@ from harness.judge.match import View, match_items, match_totals
 from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked, check
+from harness.judge.recorded_fields import field_findings
 from harness.judge.seen_totals import seen_totals
 from harness.judge.unexplained import unexplained
 from harness.judge.verdict_types import (
@@ -130,6 +131,7 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
         rows, wrong = match_items(view, prediction)
         findings = [*wrong, *(Finding("guest-log", text) for text in view.alignment.problems)]
         findings += unexplained(view, prediction)
+        findings += field_findings(view, prediction)
     totals, wrong_totals = match_totals(prediction, totals_seen)
     findings += wrong_totals
     findings += checked.findings

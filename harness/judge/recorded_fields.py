@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fields of the trace that no rule of the protocol is about: what they say must fit what the guest did.
+
+Guest RAM from the pool on is one memory slot, so one distance leads from a guest physical address to the VMM's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access
+from harness.judge.match import View
+from harness.judge.verdict_types import Finding, touch_words
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.outcomes import Outcome
+from harness.model.simulation.situation import Prediction
+
+PFERR_WRITE = 0x2
+"""Bit 1 of kvm_page_fault's error code, of AMD's page faults and of Intel's EPT violations alike."""
+VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x20 | 0x40
+"""OOM, SIGBUS, HWPOISON, HWPOISON_LARGE, SIGSEGV: enum vm_fault_reason, include/linux/mm_types.h (5.10 to 7.3)."""
+
+
+def field_findings(view: View, prediction: Prediction) -> Iterator[Finding]:
+    """One finding for each event with a field that fits nothing."""
+    yield from _addresses(view)
+    yield from _results(view, prediction)
+    yield from _writes(view)
+    yield from _registers(view)
+
+
+def _addresses(view: View) -> Iterator[Finding]:
+    """A page's address in the VMM: what async_pf_execute read, and what the touch's own thread faulted in first."""
+    top = view.plan.guest.memory_mib << 20
+    told = [(e, e.gpa) for e in view.events if e.kind is Kind.DONE and POOL_GPA <= e.gpa < top]
+    for seen in view.alignment.items:
+        for episode in seen.episodes:
+            first = episode.first(Kind.MM_FAULT)
+            if first is not None:
+                told.append((first, episode.gpa))
+    if not told:
+        return
+    ((base, _),) = Counter(_base(e, gpa) for e, gpa in told).most_common(1)
+    for e, gpa in told:
+        if _base(e, gpa) != base:
+            page = base + (gpa & -PAGE_SIZE)
+            yield Finding("unexplained", f"{e.text}: the page of {gpa:#x} lies at {page:#x} in the VMM", line=e.line)
+
+
+def _base(e: Event, gpa: int) -> int:
+    return (e.hva & -PAGE_SIZE) - (gpa & -PAGE_SIZE)
+
+
+def _results(view: View, prediction: Prediction) -> Iterator[Finding]:
+    """A kworker's handle_mm_fault gives an error only where the page cannot be had."""
+    if any(Outcome.ERROR in (p.outcome, *p.also) for p in prediction.items):
+        return
+    for e in view.events:
+        if e.kind is Kind.MM_FAULT_RET and e.worker and e.value & VM_FAULT_ERROR:
+            yield Finding("unexplained", f"{e.text}: a kworker's fault ended in an error", line=e.line)
+
+
+def _writes(view: View) -> Iterator[Finding]:
+    """A fault of a touch says read or write as the touch is; the walk of the guest's tables is of its own memory."""
+    for item, seen in zip(view.plan.items, view.alignment.items, strict=True):
+        for episode in seen.episodes:
+            writes = bool(episode.start.value & PFERR_WRITE)
+            if writes != (item.access is Access.WRITE):
+                yield Finding(
+                    "item",
+                    f"item {item.index} ({touch_words(item)}): its fault says {'write' if writes else 'read'}",
+                    item.index,
+                    episode.start.line,
+                )
+
+
+def _registers(view: View) -> Iterator[Finding]:
+    """EN and INT read as they were written (arch/x86/kvm/x86.c:kvm_get_msr_common)."""
+    written: dict[tuple[int, int], int] = {}
+    for e in view.events:
+        if e.kind is Kind.CLEAR and not e.flag:
+            written.clear()
+        if e.value not in (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT) or e.flag:
+            continue
+        if e.kind is Kind.WRMSR:
+            written[e.vcpu, e.value] = e.data
+        elif e.kind is Kind.RDMSR and written.get((e.vcpu, e.value), e.data) != e.data:
+            yield Finding(
+                "value", f"vCPU {e.vcpu}: {e.text}: it was written as {written[e.vcpu, e.value]:#x}", line=e.line
+            )

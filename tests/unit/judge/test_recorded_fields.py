@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A field that fits nothing is a finding, one by one, in real captures."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from harness.judge.verdict import judge_capture
+from harness.status import Status
+from tests.unit.judge.golden import edit_trace, is_event, load
+from tests.unit.judge.test_verdict import edit, model
+
+
+def test_a_completion_of_another_address_of_the_vmm() -> None:
+    files = edit_trace(load("S61"), edit(r"(async_pf_completed: .*address 0x\w+)\w{4}", r"\g<1>0000"))
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.FAIL and "in the VMM" in " ".join(f.message for f in verdict.findings)
+
+
+@pytest.mark.parametrize("name", ["S29", "S61"])
+def test_a_fault_that_says_the_other_access(name: str) -> None:
+    def flip(lines: list[str]) -> list[str]:
+        at = next(
+            i for i, x in enumerate(lines) if is_event(x) and "kvm_page_fault: " in x and "address 0x0000000001" in x
+        )
+        old = re.search(r"error_code 0x(\w+)", lines[at])
+        assert old is not None
+        lines[at] = lines[at].replace(old[0], f"error_code {int(old[1], 16) ^ 2:#x}")
+        return lines
+
+    verdict = judge_capture(edit_trace(load(name), flip), model())
+    assert verdict.status is Status.FAIL and "its fault says" in " ".join(f.message for f in verdict.findings)
+
+
+def test_a_worker_whose_fault_ended_in_an_error() -> None:
+    files = edit_trace(load("S29"), edit(r"(kworker.*mm_fault_ret: .*ret=)0x\w+", r"\g<1>0x2"))
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.FAIL and "ended in an error" in " ".join(f.message for f in verdict.findings)
