@@ -18,6 +18,8 @@ from harness.model.simulation.situation import Prediction
 
 PFERR_WRITE = 0x2
 """Bit 1 of kvm_page_fault's error code, of AMD's page faults and of Intel's EPT violations alike."""
+FAULT_FLAG_WRITE, FAULT_FLAG_RETRY_NOWAIT = 0x1, 0x8
+"""enum fault_flag, include/linux/mm_types.h (5.10: include/linux/mm.h), the same to 7.3."""
 VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x20 | 0x40
 """OOM, SIGBUS, HWPOISON, HWPOISON_LARGE, SIGSEGV: enum vm_fault_reason, include/linux/mm_types.h (5.10 to 7.3)."""
 
@@ -46,6 +48,26 @@ def _addresses(view: View) -> Iterator[Finding]:
         if _base(e, gpa) != base:
             page = base + (gpa & -PAGE_SIZE)
             yield Finding("unexplained", f"{e.text}: the page of {gpa:#x} lies at {page:#x} in the VMM", line=e.line)
+
+    yield from _flags(view, base)
+
+
+def _flags(view: View, base: int) -> Iterator[Finding]:
+    """FAULT_FLAG_* of a touch's own first fault, and of what a kworker does for one of the pages.
+
+    hva_to_pfn_slow asks to write where the guest does; async_pf_execute (FOLL_WRITE, and it may sleep) always.
+    """
+    for seen in view.alignment.items:
+        for episode in seen.episodes:
+            first = episode.first(Kind.MM_FAULT)
+            if first is not None and bool(first.value & FAULT_FLAG_WRITE) != bool(episode.start.value & PFERR_WRITE):
+                yield Finding("unexplained", f"{first.text}: the guest's access was the other", line=first.line)
+    low, high = base + POOL_GPA, base + (view.plan.guest.memory_mib << 20)
+    for e in view.events:
+        if e.kind is not Kind.MM_FAULT or not e.worker or not low <= e.hva < high:
+            continue
+        if e.value & (FAULT_FLAG_WRITE | FAULT_FLAG_RETRY_NOWAIT) != FAULT_FLAG_WRITE:
+            yield Finding("unexplained", f"{e.text}: a kworker faults for writing, and waits for the read", line=e.line)
 
 
 def _base(e: Event, gpa: int) -> int:

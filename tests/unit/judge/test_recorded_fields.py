@@ -38,3 +38,17 @@ def test_a_worker_whose_fault_ended_in_an_error() -> None:
     files = edit_trace(load("S29"), edit(r"(kworker.*mm_fault_ret: .*ret=)0x\w+", r"\g<1>0x2"))
     verdict = judge_capture(files, model())
     assert verdict.status is Status.FAIL and "ended in an error" in " ".join(f.message for f in verdict.findings)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "new", "words"),
+    [
+        (r"(kworker.*mm_fault: .*flags=)0x\w+", r"\g<1>0x9d", "waits for the read"),
+        (r"(kworker.*mm_fault: .*flags=)0x\w+", r"\g<1>0x94", "waits for the read"),
+        (r"(KVM-.*mm_fault: .*flags=)0x1c", r"\g<1>0x1d", "the other"),
+        (r"(KVM-.*mm_fault: .*addr=0x\w+)\w{4}( flags=0x1c)", r"\g<1>0000\g<2>", "in the VMM"),
+    ],
+)
+def test_a_fault_with_other_flags_or_of_another_page(pattern: str, new: str, words: str) -> None:
+    verdict = judge_capture(edit_trace(load("S29"), edit(pattern, new)), model())
+    assert verdict.status is Status.FAIL and words in " ".join(f.message for f in verdict.findings)
