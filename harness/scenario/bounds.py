@@ -19,6 +19,7 @@ MAX_LINE = 4096  # of a line: tomllib's time grows with the square of a dotted k
 MAX_DEPTH = 12  # tables and lists in each other; the schema needs 5
 MAX_NAME = 100
 MAX_TITLE = 200
+MAX_RULE = 20  # what the reads of a gated device wait for, such as "repeated:3"
 MAX_PROSE = 4000
 MAX_TAGS = 32
 MAX_SETS = 64

@@ -7,19 +7,27 @@ from collections.abc import Iterator
 
 from harness.contract.gate import Rule, parse_rule
 from harness.contract.plan import Backing, Swap, SwapKind
+from harness.contract.probe_abi import MAX_VCPUS
 from harness.contract.words import HostWord, ReadOrder, Release
 from harness.errors import ScenarioError, UsageError
+from harness.model.delivery import ASYNC_PF_PER_VCPU
+from harness.scenario import bounds
 from harness.scenario.pages import lay_out, select
 from harness.scenario.schema import Scenario
 
 
 def check_gate(s: Scenario) -> Iterator[str]:
     """Problems of ``release``, ``order``, ``error`` and ``delay_ms``, as "$.key: text"."""
+    wrong = list(bounds.prose("$.swap.release", s.swap.release, bounds.MAX_RULE))
+    yield from wrong
+    if wrong:
+        return
     try:
         rule = parse_rule(s.swap.release)
     except UsageError as exc:
         yield f"$.swap.release: {exc.message}"
         return
+    yield from bounds.number("$.swap.release", rule.count, 1, ASYNC_PF_PER_VCPU * MAX_VCPUS)
     words = {h.do for steps in (*(t.host for t in s.steps), *(t.host for t in s.timed)) for h in steps}
     if s.swap.kind is not SwapKind.GATED:
         if rule != Rule() or s.swap.order is not ReadOrder.TARGET_LAST or s.swap.error:
