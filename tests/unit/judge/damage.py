@@ -104,7 +104,6 @@ def _trace() -> Iterator[Damage]:
         ("kvm_page_fault", "address", r"address 0x000000000", "address 0x000000080"),
         ("kvm_async_pf_completed", "address in the VMM", r"address 0x7", "address 0x6"),
         ("kvm_page_fault", "access", r"error_code 0x(.*)4$", r"error_code 0x\g<1>6"),
-        ("mm_fault_ret", "result", r"ret=0x\w+", "ret=0x2"),
         ("kvm_apic_accept_irq", "vector", r"vec \d+", "vec 99"),
     ):
         which = -1 if event == "kvm_async_pf_ready" else 0  # the first is the wake-all
