@@ -3,13 +3,15 @@
 
 Where the evidence has what the choices are read from, each prediction is exact; a kernel agrees with the model if it
 agrees with one of them.  Where it has not (a capture of before those events were recorded, a Linux guest, memory whose
-place on the device is not known), there is one prediction, with ranges, that stands for all orders.
+place on the device is not known, vCPUs that race for a page of a synchronous device), there is one prediction, with
+ranges, that stands for all orders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.contract.plan import Op, Plan, SwapKind
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
 from harness.judge.recording import recording
@@ -26,7 +28,7 @@ def predictions(evidence: Evidence, kernel: KernelModel) -> Iterator[Followed]:
     """
     plan, facts, ram = evidence.plan, evidence.precondition, ram_page(evidence.events) or RAM_VPN
     recorded = recording(evidence, places(evidence))
-    if recorded is None:
+    if recorded is None or _races_unseen(plan):
         yield Followed(predict(plan, kernel, facts, ram_vpn=ram))
     elif recorded.ends_known:
         yield from follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded)
@@ -35,3 +37,12 @@ def predictions(evidence: Evidence, kernel: KernelModel) -> Iterator[Followed]:
         for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded):
             if followed.parted is None:
                 yield followed
+
+
+def _races_unseen(plan: Plan) -> bool:
+    """Whether vCPUs race for pages without any event that tells who came first: a synchronous device (zram) ends a read
+    inside do_swap_page, where neither its end nor the other vCPU's look at the page table is recorded."""
+    if plan.swap.kind is not SwapKind.ZRAM:
+        return False
+    touches = {(item.vcpu, item.gpa) for item in plan.items if item.op is Op.TOUCH}
+    return len(touches) > len({gpa for _, gpa in touches})

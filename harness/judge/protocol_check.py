@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.trace_events import kinds_of
 from harness.judge.rules_context import context_of, initial
+from harness.judge.unfinished import unfinished
 from harness.judge.verdict_types import Finding, UncheckedRule
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
@@ -31,11 +32,12 @@ class Checked:
 def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> Checked:
     """Feed every event to the protocol checker, then look at the logs."""
     plan = evidence.plan
+    waiting = unfinished(evidence.events, evidence.facts.swap_dev) if evidence.facts is not None else frozenset()
     checker = Checker(
         kernel,
         plan.guest.vcpus,
         initial=initial(plan),
-        context=context_of(evidence, kernel, prediction),
+        context=replace(context_of(evidence, kernel, prediction), unfinished=len(waiting)),
         recorded=_recorded(evidence.facts),
     )
     found: list[Finding] = []
@@ -44,7 +46,7 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
             break
         found += (_finding(v) for v in checker.feed(event))
     for left in () if evidence.lost else checker.finish():
-        if isinstance(left, Obligation) and left.suspended:
+        if isinstance(left, Obligation) and (left.suspended or (left.event and left.event.line in waiting)):
             continue
         found.append(_finding(left))
     trouble = all_trouble(evidence.text("host/dmesg.txt").splitlines())

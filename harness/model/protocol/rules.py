@@ -147,6 +147,8 @@ class RuleContext:
     """gfn to the first 512-byte sector of the page on its device."""
     loops: frozenset[int] = frozenset()
     """gfns that are meant to be unresolvable."""
+    unfinished: int = 0
+    """NPs whose page was still being read when the recording ended; the counters are read a moment later."""
 
     # --- observed in the run
     guest_tokens: Mapping[int, tuple[tuple[int, int], ...]] | None = None
