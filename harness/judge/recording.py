@@ -347,6 +347,7 @@ class _Reader:
         elif kind is Kind.RDY:
             self._ready(v, event, t)
         elif kind is Kind.VIRQ and event.value in self._vectors & v.accepted:
+            self._resolved(v)
             v.accepted.discard(event.value)  # once more without being accepted: injected again (5.10 does not say so)
             v.drafts.append(_Draft(RecordedEvent(kind, event.value, t, t, event.line)))
         elif kind is Kind.ACC:
@@ -406,11 +407,16 @@ class _Reader:
             return own
         own = [call for call in own if call.gfn != fault.mark.key]
         fault.calls = [call for call in calls if call not in own]
-        last = fault.calls[-1].window.end_ns if fault.calls else fault.mark.start_ns
-        fault.mark = replace(fault.mark, until_ns=last)
-        v.busy.append(FaultCall(fault.mark.start_ns, last))
-        v.fault = None
+        self._resolved(v)
         return own
+
+    def _resolved(self, v: _VcpuReader) -> None:
+        """What comes now is of the way back into the guest: the fault, if there is one, is over."""
+        fault, v.fault = v.fault, None
+        if fault is not None:
+            last = fault.calls[-1].window.end_ns if fault.calls else fault.mark.start_ns
+            fault.mark = replace(fault.mark, until_ns=last)
+            v.busy.append(FaultCall(fault.mark.start_ns, last))
 
     def _cleared(self, vcpu: int) -> None:
         self._live = [w for w in self._live if w.vcpu != vcpu]

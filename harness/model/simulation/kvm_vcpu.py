@@ -67,7 +67,7 @@ class KvmVcpu:
             return None
         if not mark.fits(kind, key):
             replay.part(self.index, engine.now, mark, what)
-        if engine.now > (mark.start_ns if kind is Kind.RDY else mark.end_ns):
+        if kind is Kind.RDY and engine.now > mark.start_ns:  # its page was looked at before the work was completed
             replay.part(self.index, engine.now, mark, f"{what} only {engine.now - mark.start_ns} ns later")
         yield Wait(until_ns=mark.start_ns)
         replay.take(self.index, mark)
