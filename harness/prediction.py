@@ -221,7 +221,7 @@ def _step(plan: p.Plan, item: p.Item) -> m.Step:
     host = item.op is p.Op.HOST
     return m.Step(
         index=item.index,
-        kind=m.StepKind(item.op.value),
+        kind=item.op,
         vcpu=item.vcpu,
         gpa=item.gpa,
         write=item.access is p.Access.WRITE,

@@ -22,6 +22,17 @@ class Backing(StrEnum):
     MEMFD = "memfd"
     FILE = "file"
 
+    @property
+    def memory(self) -> str:
+        """What the kernel under test sees it as: "anon", "shmem" or "file"."""
+        match self:
+            case Backing.ANON:
+                return "anon"
+            case Backing.MEMFD:
+                return "shmem"
+            case Backing.FILE:
+                return "file"
+
 
 class PageStart(StrEnum):
     """The state of a page on the host when the guest first touches it (proved page by page before)."""

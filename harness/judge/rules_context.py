@@ -20,7 +20,6 @@ from harness.prediction import pv_features
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
 _KERNEL_HALF = 1 << 63
 """A Linux guest runs its kernel at addresses of the upper half, its programs below (EN is off before that holds)."""
-_MEMORY = {Backing.ANON: "anon", Backing.MEMFD: "shmem", Backing.FILE: "file"}
 
 
 def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> RuleContext:
@@ -45,7 +44,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         stopped=None if acts & INTERRUPTING else (),
         lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
-        memory=_MEMORY[plan.memory.backing],
+        memory=plan.memory.backing.memory,
         userfaultfd=False,
         single_toucher=_single_toucher(plan) and HostWord.LOCK_READ not in acts if probe else None,
         page_cluster=plan.swap.page_cluster,

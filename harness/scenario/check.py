@@ -13,7 +13,7 @@ from harness.scenario.build import MSRS, build_plan
 from harness.scenario.gate_keys import check_errors, check_gate
 from harness.scenario.host_steps import check_host
 from harness.scenario.pages import is_set_name, lay_out, select
-from harness.scenario.schema import PageSet, Scenario, Step
+from harness.scenario.schema import ACTIONS, PageSet, Scenario, Step
 
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
@@ -206,20 +206,8 @@ def _set(s: Scenario, p: PageSet) -> Iterator[str]:
 
 
 def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[str]:
-    actions = {
-        "touch": bool(t.touch),
-        "wrmsr": bool(t.wrmsr),
-        "lapic": bool(t.lapic),
-        "paging": bool(t.paging),
-        "timer_us": t.timer_us != -1,
-        "clear_token": t.clear_token,
-        "pause": t.pause,
-        "wait_all": t.wait_all,
-        "host": bool(t.host),
-    }
-    named = [k for k, v in actions.items() if v]
-    if len(named) != 1:
-        yield f": exactly one of {', '.join(actions)} is needed, found {' and '.join(named) or 'none'}"
+    if len(t.actions) != 1:
+        yield f": exactly one of {', '.join(ACTIONS)} is needed, found {' and '.join(t.actions) or 'none'}"
         return
     if not 0 <= t.vcpu < s.guest.vcpus:
         yield f".vcpu: {t.vcpu}, but the guest has {s.guest.vcpus}"

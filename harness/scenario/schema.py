@@ -6,7 +6,7 @@ A scenario says what is set up and what is done.  It names no expected number: t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from harness.contract.plan import Access, Apf, Backing, GuestKind, HostWord, Memory, PageStart, Swap
 
@@ -62,24 +62,27 @@ class TimedStep:
     host: tuple[HostStep, ...]
 
 
+_ACTION = {"action": True}
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """[[steps]]: exactly one of touch, wrmsr, lapic, paging, timer, clear_token, pause, wait_all, host.
+    """[[steps]]: exactly one of ACTIONS.
 
     ``touch`` is a page set ("f": all its pages in order), one page ("f[3]"), a slice ("f[0:4]", "f[::2]") or a
     list of these; the other keys apply to each of its touches.
     """
 
-    touch: str | tuple[str, ...] = ""
-    wrmsr: str = ""  # "EN", "INT", "ACK" (of MSR_KVM_ASYNC_PF_*) or a number
+    touch: str | tuple[str, ...] = field(default="", metadata=_ACTION)
+    wrmsr: str = field(default="", metadata=_ACTION)  # "EN", "INT", "ACK" (of MSR_KVM_ASYNC_PF_*) or a number
     value: int | str = 0  # for wrmsr; "own|9" is the vCPU's shared area with these flags
-    lapic: str = ""  # "off" | "on"
-    paging: str = ""  # "flip": off and on again; "off": off for pause_us, then on
-    timer_us: int = -1
-    clear_token: bool = False
-    pause: bool = False
-    wait_all: bool = False
-    host: tuple[HostStep, ...] = ()
+    lapic: str = field(default="", metadata=_ACTION)  # "off" | "on"
+    paging: str = field(default="", metadata=_ACTION)  # "flip": off and on again; "off": off for pause_us, then on
+    timer_us: int = field(default=-1, metadata=_ACTION)
+    clear_token: bool = field(default=False, metadata=_ACTION)
+    pause: bool = field(default=False, metadata=_ACTION)
+    wait_all: bool = field(default=False, metadata=_ACTION)
+    host: tuple[HostStep, ...] = field(default=(), metadata=_ACTION)
     vcpu: int = 0
     access: Access = Access.READ
     cpl: int = 3
@@ -88,6 +91,15 @@ class Step:
     no_paging: bool = False
     then: str = "go-on"  # or "wait"
     pause_us: int = 0
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The keys that say what this step does; a right step has exactly one."""
+        return tuple(f.name for f in fields(self) if f.metadata == _ACTION and getattr(self, f.name) != f.default)
+
+
+ACTIONS = tuple(f.name for f in fields(Step) if f.metadata == _ACTION)
+"""The keys that say what a step does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.contract.words import Op
 from harness.model.events import WAKE_ALL_TOKEN
-from harness.model.simulation.situation import Step, StepKind
+from harness.model.simulation.situation import Step
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +56,7 @@ class ProbeVcpu:
         if len(self.tasks) == len(self.steps) or any(t.token and t.step.wait for t in self._all):
             return None
         step = self.steps[len(self.tasks)]
-        return None if step.kind is StepKind.WAIT and self.waiting else step
+        return None if step.kind is Op.WAIT and self.waiting else step
 
     def start(self, step: Step) -> Task:
         """The item has started."""

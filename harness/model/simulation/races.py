@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
+from harness.contract.words import Op
 from harness.model.outcomes import Count, Outcome
-from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, Step, StepKind
+from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, Step
 
 _APART_NS = 20_000_000
 """Touches with so much planned pause between them are in that order ..."""
@@ -37,7 +38,7 @@ def racing_touches(situation: Situation) -> frozenset[int]:
     before: dict[int, int] = defaultdict(int)
     for step in situation.steps:
         at[step.vcpu] += step.pause_ns
-        if step.kind is StepKind.TOUCH:
+        if step.kind is Op.TOUCH:
             by_page[step.gpa].append((step, at[step.vcpu], before[step.vcpu]))
             before[step.vcpu] += 1
     found: set[int] = set()

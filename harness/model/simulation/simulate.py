@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+from harness.contract.words import Op
 from harness.errors import ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.simulation.choices import Choices, explore
@@ -19,7 +20,14 @@ from harness.model.simulation.machine import Machine, run_once
 from harness.model.simulation.races import widen
 from harness.model.simulation.recorded import Recorded
 from harness.model.simulation.replay import Diverged, Replay
-from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, StepKind, Timing, with_timing
+from harness.model.simulation.situation import (
+    ItemPrediction,
+    ModelStep,
+    Prediction,
+    Situation,
+    Timing,
+    with_timing,
+)
 from harness.model.simulation.world import TOTALS, Fault, ItemLog
 
 MS = 1_000_000
@@ -208,7 +216,7 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
         label = next(r.label for r, log in zip(runs, logs, strict=True) if _first_outcome(log) is not outcomes[0])
         why += f"; or {outcomes[1]} with {label}"
     content = next((p.content for p in situation.pages if p.gpa == step.gpa), 0)
-    reads = step.kind is StepKind.TOUCH and not step.write and base.ended
+    reads = step.kind is Op.TOUCH and not step.write and base.ended
     return ItemPrediction(
         index=step.index,
         vcpu=step.vcpu,
@@ -233,5 +241,5 @@ def _how_often(log: ItemLog, outcome: Outcome) -> int:
     return sum(1 for f in log.faults if f.outcome is outcome)
 
 
-def _without_fault(kind: StepKind) -> str:
-    return "the guest has a mapping, or never got to it" if kind is StepKind.TOUCH else ""
+def _without_fault(kind: Op | ModelStep) -> str:
+    return "the guest has a mapping, or never got to it" if kind is Op.TOUCH else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from harness.contract.gate import Rule
-from harness.contract.words import HostWord, Release
+from harness.contract.words import HostWord, Op, Release
 from harness.model.delivery import PvFeatures
 from harness.model.events import Event
 from harness.model.kernels import KernelModel
@@ -23,19 +23,10 @@ from harness.model.readahead import ReadaheadState
 _ZERO = Count(0, 0)
 
 
-class StepKind(StrEnum):
-    """One step of the probe guest's program (docs/formats/probe.md section 3 has the same words)."""
+class ModelStep(StrEnum):
+    """Steps of a guest's program that only the model knows, besides those of a plan (contract/words.py:Op)."""
 
-    TOUCH = "touch"
-    WRMSR = "wrmsr"
-    LAPIC = "lapic"
-    PAGING = "paging"
-    TIMER = "timer"
-    CLEAR_TOKEN = "clear-token"
-    PAUSE = "pause"
-    WAIT = "wait"
-    HOST = "host"
-    OFFLINE = "offline"  # CPU hotplug: EN=0, then what was put aside goes on on vCPU `value`; not in plans
+    OFFLINE = "offline"  # CPU hotplug: EN=0, then what was put aside goes on on vCPU `value`
 
 
 class ModelWord(StrEnum):
@@ -75,7 +66,7 @@ class Step:
     """One program item of one vCPU.  ``wait``: no later item of the vCPU starts before this one has ended."""
 
     index: int
-    kind: StepKind
+    kind: Op | ModelStep
     vcpu: int = 0
     gpa: int = 0
     write: bool = False

@@ -7,13 +7,14 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 
 from harness.contract.probe_abi import VEC_TIMER
+from harness.contract.words import Op
 from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.replay import INTERRUPTS
-from harness.model.simulation.situation import Step, StepKind
+from harness.model.simulation.situation import ModelStep, Step
 
 RESCHEDULE_VECTOR = 0xFD
 """arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it."""
@@ -61,7 +62,7 @@ class Vcpu:
             else:
                 task = self.probe.start(step)
                 self._log("start", step.index)
-                if step.kind is StepKind.TOUCH:
+                if step.kind is Op.TOUCH:
                     yield from self._touch(task)
                 else:
                     yield from self._perform(task)
@@ -71,7 +72,7 @@ class Vcpu:
         yield from self._halt_for_ever()
 
     def _pauses_first(self, step: Step) -> bool:
-        own = (StepKind.PAUSE, StepKind.PAGING)
+        own = (Op.PAUSE, Op.PAGING)
         return step.pause_ns > 0 and step.kind not in own and self.probe.paused != step.index
 
     def _boot(self) -> Process:
@@ -301,7 +302,7 @@ class Vcpu:
             return
         self._mode(cpl=0, interrupts=False)
         while not self.kvm.memory.mapped(gpa, write=write) and not self.kvm.error:
-            step = Step(AREA_ITEM, StepKind.TOUCH, gpa=gpa, write=write, cpl=0, interrupts=False)
+            step = Step(AREA_ITEM, Op.TOUCH, gpa=gpa, write=write, cpl=0, interrupts=False)
             yield from self.kvm.page_fault(step)
             yield from self._exit()
 
@@ -318,12 +319,12 @@ class Vcpu:
         """The ops that end where they start (ops.c:perform), with IF=0 except where they say otherwise."""
         kvm, step = self.kvm, task.step
         s, world = kvm.state, kvm.world
-        if step.kind is StepKind.WRMSR:
+        if step.kind is Op.WRMSR:
             good = yield from self._wrmsr(step.msr, step.value, area_ok=step.area_ok)
             world.item(step.index).gp = not good
-        elif step.kind is StepKind.LAPIC:
+        elif step.kind is Op.LAPIC:
             yield from self._lapic(bool(step.value))
-        elif step.kind is StepKind.PAGING:
+        elif step.kind is Op.PAGING:
             if d.set_paging(s, False):
                 yield from kvm.clear(by_paging=True)
             if not step.value:
@@ -331,19 +332,19 @@ class Vcpu:
             if d.set_paging(s, True):
                 yield from kvm.clear(by_paging=True)
             yield from self._exit()
-        elif step.kind is StepKind.TIMER:
+        elif step.kind is Op.TIMER:
             self._timer(step.value * 1000)
-        elif step.kind is StepKind.CLEAR_TOKEN:
+        elif step.kind is Op.CLEAR_TOKEN:
             yield from self._touch_area(write=True)
             s.token = 0
-        elif step.kind is StepKind.PAUSE:
+        elif step.kind is Op.PAUSE:
             yield from self._pause(step.pause_ns, interrupts=step.interrupts)
-        elif step.kind is StepKind.OFFLINE:
+        elif step.kind is ModelStep.OFFLINE:
             yield from self._wrmsr(MSR_ASYNC_PF_EN, 0)
             peer = self.peers[step.value]
             peer.probe.adopt(self.probe.give_away())
             peer.kvm.timer_tick(RESCHEDULE_VECTOR)
-        elif step.kind is StepKind.HOST:
+        elif step.kind is Op.HOST:
             yield from self._host_wait(self.host(step))
         task.ended = True
         self._log("end", step.index)

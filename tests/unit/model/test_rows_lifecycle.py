@@ -11,13 +11,14 @@ from dataclasses import replace
 import pytest
 
 from harness.contract import plan as p
+from harness.contract.words import Op
 from harness.model.delivery import PvFeatures
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.machine import run_once
 from harness.model.simulation.simulate import simulate
-from harness.model.simulation.situation import ModelWord, Prediction, Situation, Step, StepKind, Timing, with_timing
+from harness.model.simulation.situation import ModelStep, ModelWord, Prediction, Situation, Step, Timing, with_timing
 from harness.prediction import situation_of
 
 N510, N61, N612, NIO = "nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"
@@ -80,7 +81,7 @@ def times(answer: Prediction, kind: Kind) -> list[int]:
 
 def steps(situation: Situation, **fields: object) -> Situation:
     """Every touch of the program is made in another way."""
-    changed = (replace(s, **fields) if s.kind is StepKind.TOUCH else s for s in situation.steps)  # type: ignore[arg-type]
+    changed = (replace(s, **fields) if s.kind is Op.TOUCH else s for s in situation.steps)  # type: ignore[arg-type]
     return replace(situation, steps=tuple(changed))
 
 
@@ -159,7 +160,7 @@ def _offline(kernel: str, *, worker_ns: int = 5_000, busy_ms: int = 900) -> Situ
     """Two tokens live on vCPU 0, which goes offline; vCPU 1 takes its tasks over."""
     busy = op(p.Op.PAUSE, vcpu=1, pause_us=busy_ms * 1000)
     situation = ask(touch(0), touch(1), op(p.Op.PAUSE, pause_us=50_000), busy, kernel=kernel, vcpus=2)
-    offline = Step(4, StepKind.OFFLINE, vcpu=0, value=1)
+    offline = Step(4, ModelStep.OFFLINE, vcpu=0, value=1)
     return with_timing(replace(situation, steps=(*situation.steps, offline)), Timing(worker_ns=worker_ns))
 
 
@@ -189,8 +190,8 @@ def test_s90_offline_before_the_workers_have_started(kernel: str) -> None:
 def test_s91_online_again() -> None:
     """One wake-all and one interrupt more than the two of the boot."""
     situation = _offline(N61)
-    online = Step(5, StepKind.WRMSR, vcpu=0, msr=MSR_ASYNC_PF_EN, value=OWN | 9)
-    pause = Step(6, StepKind.PAUSE, vcpu=0, pause_ns=10 * MS)
+    online = Step(5, Op.WRMSR, vcpu=0, msr=MSR_ASYNC_PF_EN, value=OWN | 9)
+    pause = Step(6, Op.PAUSE, vcpu=0, pause_ns=10 * MS)
     totals(simulate(replace(situation, steps=(*situation.steps, online, pause))), RDY=0, RDY_ALL=3, ACC=3)
 
 

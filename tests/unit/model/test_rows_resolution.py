@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.contract.words import Op
 from harness.errors import ModelError
 from harness.model.events import Kind
 from harness.model.kernels import find_kernel
@@ -25,7 +26,6 @@ from harness.model.simulation.situation import (
     Prediction,
     Situation,
     Step,
-    StepKind,
 )
 from harness.model.walk.access import walk_access
 from harness.model.walk.steps import Environment, Thread
@@ -58,11 +58,11 @@ def dropped(vma: Vma, page: int = 0) -> HostPage:
 
 
 def touch(page: int = 0, **fields: object) -> Step:
-    return Step(0, StepKind.TOUCH, gpa=gpa(page), **fields)  # type: ignore[arg-type]
+    return Step(0, Op.TOUCH, gpa=gpa(page), **fields)  # type: ignore[arg-type]
 
 
 def host(*actions: HostDo) -> Step:
-    return Step(0, StepKind.HOST, actions=actions)
+    return Step(0, Op.HOST, actions=actions)
 
 
 def situation(kernel: str, pages: list[HostPage], *steps: Step, **fields: object) -> Situation:

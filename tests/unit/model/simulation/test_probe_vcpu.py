@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from harness.contract.words import Op
 from harness.model.events import WAKE_ALL_TOKEN
 from harness.model.simulation.probe_vcpu import ProbeVcpu
-from harness.model.simulation.situation import Step, StepKind
+from harness.model.simulation.situation import Step
 
 
 def program(*steps: Step) -> ProbeVcpu:
@@ -13,7 +14,7 @@ def program(*steps: Step) -> ProbeVcpu:
 
 
 def touch(index: int, **fields: bool) -> Step:
-    return Step(index, StepKind.TOUCH, **fields)  # type: ignore[arg-type]
+    return Step(index, Op.TOUCH, **fields)  # type: ignore[arg-type]
 
 
 def begin(v: ProbeVcpu) -> int:
@@ -55,7 +56,7 @@ def test_the_oldest_runnable_item_runs_first() -> None:
 
 
 def test_wait_all_starts_when_nothing_is_put_aside() -> None:
-    v = program(touch(0), Step(1, StepKind.WAIT), touch(2))
+    v = program(touch(0), Step(1, Op.WAIT), touch(2))
     begin(v)
     v.put_aside(v.tasks[0], 0x1000)
     assert v.next_step() is None
