@@ -66,9 +66,9 @@ def _keep(shell: ShellHost, screen: Screen) -> int:
     """Until Ctrl-C, which is what it is for; a host that dies before is told."""
     known_hosts = shell.folder / "known_hosts"
     known_hosts.write_text(shell.host.access.known_hosts())
-    screen.line(f"{shell.host.facts.release} ({shell.host.facts.accel}); Ctrl-C here ends it")
-    screen.line(shlex.join(shell.host.access.command(known_hosts)))
     try:
+        screen.line(f"{shell.host.facts.release} ({shell.host.facts.accel}); Ctrl-C here ends it")
+        screen.line(shlex.join(shell.host.access.command(known_hosts)))
         while True:
             shell.host.check()
             time.sleep(0.5)

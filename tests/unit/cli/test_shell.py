@@ -91,6 +91,7 @@ def test_a_session_on_a_terminal(tmp_path: Path) -> None:
     try:
         terminal.wait_for(r"here are /run/apf-agent/agent\.pyz", BOOT_S)
         assert any("qemu" in line for line in children(terminal.process.pid))
+        terminal.wait_for(r"\n[^\n]*# ", 60)  # the prompt: what is typed before the terminal is raw is dropped
         terminal.type("echo sum-$((40 + 2)) on $(uname -r); tty; ls /run/apf-agent\n")
         terminal.wait_for(r"sum-42 on 6\.1\.", 60)
         terminal.wait_for(r"/dev/pts/\d+", 60)
