@@ -3,15 +3,15 @@
 
 Where the evidence has what the choices are read from, each prediction is exact; a kernel agrees with the model if it
 agrees with one of them.  Where it has not (a capture of before those events were recorded, a Linux guest, memory whose
-place on the device is not known, vCPUs that race for a page of a synchronous device), there is one prediction, with
-ranges, that stands for all orders.
+place on the device is not known, vCPUs that race for a page of a synchronous device, a machine that was reset), there
+is one prediction, with ranges, that stands for all orders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.contract.plan import Op, Plan, SwapKind
+from harness.contract.plan import HostWord, Op, Plan, SwapKind
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
 from harness.judge.recording import recording
@@ -28,7 +28,7 @@ def predictions(evidence: Evidence, kernel: KernelModel) -> Iterator[Followed]:
     """
     plan, facts, ram = evidence.plan, evidence.precondition, ram_page(evidence.events) or RAM_VPN
     recorded = recording(evidence, places(evidence))
-    if recorded is None or _races_unseen(plan):
+    if recorded is None or _races_unseen(plan) or _boots_again(plan):
         yield Followed(predict(plan, kernel, facts, ram_vpn=ram))
     elif recorded.ends_known:
         yield from follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded)
@@ -46,3 +46,10 @@ def _races_unseen(plan: Plan) -> bool:
         return False
     touches = {(item.vcpu, item.gpa) for item in plan.items if item.op is Op.TOUCH}
     return len(touches) > len({gpa for _, gpa in touches})
+
+
+def _boots_again(plan: Plan) -> bool:
+    """Whether the machine is reset: what firmware and start-up code do between two programs is no part of the model,
+    and when each vCPU gets to its second program is in no event."""
+    everything = (*plan.host_actions, *(timed.actions for timed in plan.timed))
+    return any(action.do is HostWord.RESET for actions in everything for action in actions)

@@ -18,6 +18,7 @@ from harness.judge.rules_context import places
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
 from harness.status import Status
+from tests.unit.judge.packed import packed_capture
 from tests.unit.judge.test_verdict import Files, double, drop, edit, edit_trace
 
 CAPTURES = Path(__file__).parents[2] / "data/captures-lockstep"
@@ -134,3 +135,9 @@ def test_what_cannot_be_followed_is_not() -> None:
     events = tuple(event for event in evidence.facts.trace_events if event != "apf/mm_fault")
     blind = replace(evidence, facts=replace(evidence.facts, trace_events=events))
     assert recording(blind, places(blind)) is None
+
+
+@pytest.mark.parametrize("name", ["reset-followed", "zram-race"])
+def test_what_no_event_tells_is_judged_by_all_orders(name: str) -> None:
+    """noio-6.1: a second boot, and two vCPUs that race for pages of zram: green, though no single order is known."""
+    assert judge_capture(packed_capture(name), find_kernel("noio-6.1")).status is Status.PASS
