@@ -13,8 +13,8 @@ from harness.agent.host.kernel_files import read_text
 from harness.agent.host.undo import undo
 from harness.agent.perform import exit_code, perform
 from harness.agent.serve import serve
-from harness.agent.session import Options
 from harness.contract.plan import Plan, from_json
+from harness.contract.service import AgentOptions
 from harness.contract.structure import plain
 from harness.errors import ApfError, UsageError
 
@@ -65,7 +65,7 @@ def _perform(args: argparse.Namespace) -> int:
         plan = from_json(Plan, read_text(args.plan))
     except OSError as exc:
         raise UsageError(f"{args.plan}: {exc.strerror}") from exc
-    options = Options(
+    options = AgentOptions(
         out=args.out, probe=args.probe, disk=args.disk, qemu=args.qemu, guest_kernel=args.guest_kernel,
         guest_initrd=args.guest_initrd, accel=args.accel, journal=args.journal,
     )  # fmt: skip

@@ -19,16 +19,17 @@ from harness.agent.guest.qemu import QemuDied
 from harness.agent.host.resident import Instances
 from harness.agent.host.undo import Journal
 from harness.agent.pages.pageout import PreconditionFailed
-from harness.agent.session import Options, Session
+from harness.agent.session import Session
 from harness.contract.capture import FORMAT, AgentStep, RunEnd, StepDetails
 from harness.contract.plan import GuestKind, Plan, to_json
+from harness.contract.service import AgentOptions
 from harness.contract.words import EndStatus
 from harness.errors import ApfError, Unsupported
 
 
 def perform(
     plan: Plan,
-    options: Options,
+    options: AgentOptions,
     *,
     stream: IO[str] | None = None,
     stdin: IO[bytes] | None = None,

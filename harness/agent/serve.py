@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One agent for many plans: what Python has to load on an emulated host is loaded once.
 
-A line of standard input is a request, ``{"plan": "<plan.json as text>", "options": {...}}`` (options: session.Options).
-A child process performs it; its progress goes to standard output, then ``{"served": exit code, "stderr": "..."}``.
+A line of standard input is a PlanRequest (harness/contract/service.py).  A child process performs it; its progress
+goes to standard output, then a PlanServed.
 When standard input ends or SIGTERM comes, the child undoes everything, as it does under ``perform``, and then we end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -20,8 +19,8 @@ from collections.abc import Callable
 from harness.agent.capture_folder import stdout_stream
 from harness.agent.host.resident import Instances, Resident
 from harness.agent.perform import exit_code, perform
-from harness.agent.session import Options
 from harness.contract.plan import Plan, from_json
+from harness.contract.service import AgentOptions, AgentServing, PlanRequest, PlanServed, line_of
 from harness.errors import UsageError
 
 _CHUNK = 1 << 16
@@ -29,7 +28,7 @@ _CHUNK = 1 << 16
 
 def serve(source: int = 0) -> int:
     """Serve requests from the descriptor ``source`` until it ends; the exit code (0)."""
-    _say({"serving": os.getpid()})
+    _say(AgentServing(os.getpid()))
     with Resident() as resident:
         return _serve(source, resident)
 
@@ -53,11 +52,11 @@ def _serve(source: int, resident: Resident) -> int:
 def _answer(line: bytes, source: int, pending: bytearray, resident: Resident) -> bool:
     """Perform one request; False when ``source`` ended meanwhile."""
     try:
-        request = json.loads(line)
-        plan, options = from_json(Plan, request["plan"]), Options(**request["options"])
-    except (ValueError, KeyError, TypeError, UsageError) as exc:
-        _say({"served": 2, "stderr": f"apf agent: not a request: {exc!r}"})
+        request = from_json(PlanRequest, line)
+    except UsageError as exc:
+        _say(PlanServed(2, f"apf agent: not a request: {exc.message}"))
         return True
+    plan, options = request.plan, request.options
     instances = resident.instances() if options.accel == "kvm" else None
     with tempfile.TemporaryFile() as errors:
         stop_read, stop_write = os.pipe()
@@ -72,7 +71,7 @@ def _answer(line: bytes, source: int, pending: bytearray, resident: Resident) ->
             os.close(stop_write)
         errors.seek(0)
         said = errors.read().decode(errors="replace")
-    _say({"served": os.waitstatus_to_exitcode(status), "stderr": said})
+    _say(PlanServed(os.waitstatus_to_exitcode(status), said))
     return alive
 
 
@@ -97,7 +96,7 @@ def _wait(pid: int, stop_write: int, source: int, pending: bytearray) -> bool:
             os.close(fd)
 
 
-def _perform(plan: Plan, options: Options, stop_read: int, resident: Instances | None) -> int:
+def _perform(plan: Plan, options: AgentOptions, stop_read: int, resident: Instances | None) -> int:
     with os.fdopen(stop_read, "rb", buffering=0) as stream:
         return exit_code(perform(plan, options, stream=stdout_stream(), stdin=stream, resident=resident))
 
@@ -122,7 +121,7 @@ def _child(work: Callable[[], int], errors: int) -> None:
         os._exit(code)
 
 
-def _say(words: dict[str, object]) -> None:
+def _say(message: AgentServing | PlanServed) -> None:
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write(json.dumps(words) + "\n")
+        sys.stdout.write(line_of(message) + "\n")
         sys.stdout.flush()

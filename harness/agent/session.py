@@ -27,6 +27,7 @@ from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import Facts, HostFacts, RunFacts
 from harness.contract.gate import Rule, rule_of
 from harness.contract.plan import GuestKind, Plan, SwapKind, to_json
+from harness.contract.service import AgentOptions
 from harness.contract.words import ReadOrder
 from harness.errors import InfraFault, Unsupported
 
@@ -36,27 +37,12 @@ BOOT_WORKLOAD = "boot"
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The command line of ``perform``."""
-
-    out: str
-    probe: str = ""
-    disk: str = ""
-    qemu: str = "qemu-system-x86_64"
-    guest_kernel: str = ""
-    guest_initrd: str = ""
-    accel: str = "kvm"
-    journal: str = ""
-    scratch: str = "/run"  # where the RAM file's file system is mounted
-
-
 @dataclass(slots=True)
 class Session:
     """One scenario on this host: what has been set up so far."""
 
     plan: Plan
-    options: Options
+    options: AgentOptions
     capture: Capture
     journal: Journal
     resident: Instances | None = None  # of an agent that serves many plans

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.contract.plan import GuestKind, Plan, to_json
+from harness.contract.plan import GuestKind, Plan
+from harness.contract.service import AgentOptions, PlanRequest, PlanServed, line_of
+from harness.contract.structure import structure
 from harness.errors import ApfError, InfraFault
 from harness.hosts.base import Conversation, Host
 
@@ -76,7 +78,7 @@ class Performer:
             agent.close()
 
     def _perform(self, plan: Plan, folder: str, out: Path, on_step: Step) -> None:
-        answer: dict[str, Any] = {}
+        answers: list[PlanServed] = []
 
         def on_line(line: str) -> bool:
             try:
@@ -85,13 +87,13 @@ class Performer:
                 return False  # a library's chatter; stdout of the agent is progress, the verdict never depends on it
             if isinstance(told, dict):
                 if "served" in told:
-                    answer.update(told)
+                    answers.append(structure(PlanServed, told))
                     return True
                 if "step" in told:
                     on_step(str(told["step"]), told)
             return False
 
-        request = json.dumps({"plan": to_json(plan), "options": self._options(plan, folder)})
+        request = line_of(PlanRequest(plan, self._options(plan, folder)))
         if self._agent is None:
             self._agent = self._host.converse(["python3", self._ship(self._payload.agent, "agent.pyz"), "serve"])
         self._agent.ask(request, deadline_s=plan.deadline_s + _AROUND_S, on_line=on_line)
@@ -99,23 +101,20 @@ class Performer:
         self._host.check()
         if not (out / "end.json").exists():
             raise InfraFault(
-                f"the agent ended with code {answer['served']} and left no end.json",
-                hint=str(answer.get("stderr", "")).strip()[-2000:],
+                f"the agent ended with code {answers[-1].served} and left no end.json",
+                hint=answers[-1].stderr.strip()[-2000:],
             )
 
-    def _options(self, plan: Plan, folder: str) -> dict[str, str]:
-        """The agent's options (agent/session.py:Options); what they name is there afterwards."""
-        options = {
-            "out": folder,
-            "probe": self._ship(self._payload.probe, "probe.elf"),
-            "disk": self._host.facts.disk,
-        }
+    def _options(self, plan: Plan, folder: str) -> AgentOptions:
+        """What the agent is told; the files that it names are there afterwards."""
+        probe, disk = self._ship(self._payload.probe, "probe.elf"), self._host.facts.disk
         if plan.guest.kind is GuestKind.LINUX:
             if self._payload.guest_kernel is None or self._payload.guest_initrd is None:
                 raise InfraFault("this host was given no kernel for Linux guests")
-            options["guest_kernel"] = self._ship(self._payload.guest_kernel, "guest-kernel")
-            options["guest_initrd"] = self._ship(self._payload.guest_initrd, "guest-initrd")
-        return options
+            kernel = self._ship(self._payload.guest_kernel, "guest-kernel")
+            initrd = self._ship(self._payload.guest_initrd, "guest-initrd")
+            return AgentOptions(folder, probe, disk, guest_kernel=kernel, guest_initrd=initrd)
+        return AgentOptions(folder, probe, disk)
 
     def _ship(self, source: Path, name: str) -> str:
         target = f"{self._remote}/{name}"

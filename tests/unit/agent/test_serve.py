@@ -18,6 +18,7 @@ import pytest
 
 from harness.agent.host.undo import pending
 from harness.contract import plan as p
+from harness.contract.service import AgentOptions, PlanRequest, line_of
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
 
 pytestmark = [needs_qemu, root_only]
@@ -33,8 +34,8 @@ class Server:
         )  # fmt: skip
 
     def send(self, plan: p.Plan, out: Path, probe: Path) -> None:
-        options = {"out": str(out), "probe": str(probe), "accel": "tcg"}
-        self.send_line(json.dumps({"plan": p.to_json(plan), "options": options}))
+        options = AgentOptions(str(out), probe=str(probe), accel="tcg")
+        self.send_line(line_of(PlanRequest(plan, options)))
 
     def send_line(self, line: str) -> None:
         assert self.process.stdin is not None

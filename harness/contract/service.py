@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a host and the agent that serves it say to each other, a line each (docs/formats/service.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from harness.contract.plan import Plan
+from harness.contract.structure import plain
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """Where things are on the host, and where the capture goes.  Paths; empty: there is none."""
+
+    out: str
+    probe: str = ""
+    disk: str = ""
+    qemu: str = "qemu-system-x86_64"
+    guest_kernel: str = ""
+    guest_initrd: str = ""
+    accel: str = "kvm"
+    journal: str = ""
+    scratch: str = "/run"  # where the RAM file's file system is mounted
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """Host to agent: perform this plan."""
+
+    plan: Plan
+    options: AgentOptions
+
+
+@dataclass(frozen=True, slots=True)
+class PlanServed:
+    """Agent to host: the plan was performed.
+
+    :ivar served: exit code of the process that did it.
+    :ivar stderr: what that process wrote there.
+    """
+
+    served: int
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentServing:
+    """Agent to host: it is ready.  ``serving``: its process id."""
+
+    serving: int
+
+
+def line_of(message: Any) -> str:
+    """A message as one line of JSON, without the end of line."""
+    return json.dumps(plain(message))
