@@ -11,7 +11,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.judge.unexplained import INTERRUPTING
-from harness.model.events import MSR_ASYNC_PF_EN, Kind
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
@@ -130,15 +130,30 @@ def _flags(evidence: Evidence) -> Mapping[int, int] | None:
 
 
 def _hyp(evidence: Evidence) -> Mapping[int, int] | None:
-    """The probe's handler logs each of its interrupts.  Of Linux guests only of one that is traced from its first
-    instruction: others count tokens of before the trace as well."""
+    """The probe's handler logs each of its interrupts; one that waits in the LAPIC when the program has ended waits for
+    ever, because a vCPU then halts with IF=0.  Of Linux guests only of one that is traced from its first instruction:
+    others count tokens of before the trace as well."""
     plan, log = evidence.plan, evidence.guest
     if evidence.end.status is not EndStatus.DONE:
         return None
     if log is not None:
-        return {v: len(_readies(log, v)) for v in range(plan.guest.vcpus)}
+        waiting = _waiting(evidence)
+        return {v: len(_readies(log, v)) + len(waiting[v]) for v in range(plan.guest.vcpus)}
     row = evidence.result.hyp[-1] if evidence.result and plan.guest.workload == "boot" else None
     return dict(enumerate(row)) if row is not None else None
+
+
+def _waiting(evidence: Evidence) -> tuple[set[int], ...]:
+    """By vCPU: interrupt vectors of async page faults that its LAPIC accepted, and that were not injected any more."""
+    plan = evidence.plan
+    vectors = {plan.guest.apf.vector} | {item.value for item in plan.items if item.msr == MSR_ASYNC_PF_INT}
+    waiting: tuple[set[int], ...] = tuple(set() for _ in range(plan.guest.vcpus))
+    for event in evidence.events:
+        if event.kind is Kind.ACC and event.value in vectors and 0 <= event.vcpu < len(waiting) and event.value >= 16:
+            waiting[event.vcpu].add(event.value)
+        elif event.kind is Kind.VIRQ and 0 <= event.vcpu < len(waiting):
+            waiting[event.vcpu].discard(event.value)
+    return waiting
 
 
 def _hlts(evidence: Evidence) -> int | None:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from harness.judge.verdict import judge_capture
+from harness.model.kernels import find_kernel
 from harness.status import Status
 from tests.unit.judge.golden import Files, edit_trace, load
+from tests.unit.judge.packed import packed_capture
 from tests.unit.judge.test_verdict import change_json, model
 
 Raw = dict[str, Any]
@@ -70,3 +72,9 @@ def test_rules_without_evidence_are_named() -> None:
     named = {unchecked.rule for unchecked in verdict.unchecked}
     assert {"D39", "D43"} <= named
     assert not {"D16", "D30"} & named
+
+
+def test_an_interrupt_that_comes_when_the_program_has_ended_is_in_no_guests_count() -> None:
+    """noio-6.1: the wake-all let the accesses end; the last token became ready while the vCPU halted with IF=0."""
+    verdict = judge_capture(packed_capture("interrupt-after-the-end"), find_kernel("noio-6.1"))
+    assert verdict.status is Status.PASS, verdict.reason
