@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kernels/catalog.toml: the kernels that have names, and kernels named by a path instead."""
+"""Kernels that have names (kernels/catalog.toml, and those that the mirrors offer), and kernels named by a path."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.artifacts import layout
-from harness.errors import CatalogError
+from harness.artifacts.debian import offered_kernels
+from harness.artifacts.debian.offered_kernels import LATEST, OfferedKernel
+from harness.artifacts.store import Store
+from harness.errors import CatalogError, InfraFault
+from harness.progress import Progress, silent
 
 CATALOG = layout.KERNELS / "catalog.toml"
 VARIANTS = ("sync", "noio", "nowait")
+_OFFERED = re.compile(rf"{LATEST}|debian-\d+\.\d+(?:\.\d+)?(?:-rc\d+)?")
 
 
 class SourceKind(StrEnum):
@@ -48,6 +54,7 @@ class CatalogKernel:
     mutate: Path | None = None  # names functions of which every condition and effect can be made wrong
     cmdline: str = ""  # added to the command line of a virtual host with this kernel
     about: str = ""
+    release: str = ""  # upstream's, of a kernel that was found on the mirrors: "6.18.15", "7.4-rc2"
 
 
 def load(path: Path = CATALOG) -> dict[str, CatalogKernel]:
@@ -73,16 +80,22 @@ def load(path: Path = CATALOG) -> dict[str, CatalogKernel]:
     return found
 
 
-def find_kernel(name: str, catalog: Mapping[str, CatalogKernel] | None = None) -> CatalogKernel:
+def find_kernel(
+    name: str, catalog: Mapping[str, CatalogKernel] | None = None, *, progress: Progress = silent
+) -> CatalogKernel:
     """The kernel with this name, or the source tree or bzImage at this path (a path has a slash, or exists).
 
-    A tree's variant is taken to be "nowait", as upstream is; ``dataclasses.replace`` gives another.
+    Names are those of the catalogue, and "latest", "debian-6.18" or "debian-6.18.5" for what the machine's mirrors
+    offer, who are asked for names of that form only.  A tree's variant is taken to be "nowait", as upstream is;
+    ``dataclasses.replace`` gives another.
 
     :raise CatalogError: neither; the message names what comes near.
     """
     known = load() if catalog is None else catalog
     if name in known:
         return known[name]
+    if _OFFERED.fullmatch(name):
+        return _find_offered(name, known, progress)
     path = Path(name).expanduser().absolute()
     if path.is_dir():
         # A kernel tree has its top Makefile and Kconfig; anything else that is a folder is a slip.
@@ -98,6 +111,32 @@ def find_kernel(name: str, catalog: Mapping[str, CatalogKernel] | None = None) -
         f"there is no kernel {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
         hint="known are " + ", ".join(sorted(known)) + ", or give the path of a source tree or of a bzImage",
     )
+
+
+def offered_entry(name: str, kernel: OfferedKernel) -> CatalogKernel:
+    """A kernel that the mirrors offer, as an entry."""
+    return CatalogKernel(
+        name,
+        SourceKind.PACKAGE,
+        suite=kernel.suite,
+        package=kernel.package,
+        about=f"Debian's kernel for virtual machines, {kernel.version} of {kernel.suite}",
+        release=kernel.release,
+    )
+
+
+def _find_offered(name: str, known: Mapping[str, CatalogKernel], progress: Progress) -> CatalogKernel:
+    try:
+        found = offered_kernels.find(Store(progress=progress), name, progress=progress)
+        offered = offered_kernels.offer(Store()).series()
+    except InfraFault as error:
+        raise CatalogError(f"there is no kernel {name!r} in the catalogue, and {error.message}") from error
+    if found is None:
+        raise CatalogError(
+            f"there is no kernel {name!r}: it is not in the catalogue, and no mirror of this machine offers it",
+            hint=f"known are {', '.join(sorted({*known, *offered}))}; `apf kernels --refresh` asks the mirrors anew",
+        )
+    return offered_entry(f"debian-{found.series}" if name == LATEST else name, found)
 
 
 _KEYS: dict[str, type] = {

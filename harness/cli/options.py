@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from harness.artifacts.catalog import CatalogKernel
+from harness.artifacts.catalog import CatalogKernel, find_kernel
+from harness.artifacts.debian.offered_kernels import LATEST
 from harness.errors import UsageError
 from harness.hosts import DEFAULT_KIND, KINDS
 from harness.run.request import Request
@@ -87,7 +88,7 @@ def request_of(
     return Request(
         patterns=tuple(getattr(args, "scenario", ())),
         scenario_paths=tuple(args.scenarios),
-        kernels=tuple(kernels),
+        kernels=tuple(find_kernel(name).id if name == LATEST else name for name in kernels),
         results=args.results,
         repeats=repeats,
         host=args.host,

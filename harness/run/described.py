@@ -17,8 +17,8 @@ _IN_A_NAME = re.compile(r"-(\d+\.\d+)$")
 def stated_release(entry: CatalogKernel) -> str:
     """The release of a kernel as far as it can be told without building it; empty when it cannot.
 
-    A tree says it in its top Makefile, a bzImage in its header, a package in its own name ("linux-source-6.1") or that
-    of the catalogue ("debian-6.1").
+    A tree says it in its top Makefile, a bzImage in its header, a package in what the mirrors say, in its own name
+    ("linux-source-6.1") or that of the catalogue ("debian-6.1").
 
     :raise CatalogError: the file is not a bzImage.
     """
@@ -29,6 +29,8 @@ def stated_release(entry: CatalogKernel) -> str:
         case SourceKind.BZIMAGE if entry.path is not None and entry.path.is_file():
             return banner_of(entry.path)
         case SourceKind.PACKAGE | SourceKind.LINUX_SOURCE:
+            if entry.release:
+                return entry.release
             named = _IN_A_NAME.search(entry.package) or _IN_A_NAME.search(entry.id)
             return named[1] if named else ""
         case _:

@@ -38,7 +38,15 @@ def model_named(name: str) -> KernelModel:
             raise
         known = ", ".join((*KERNEL_NAMES, *catalog.load()))
         raise ModelError(f"unknown kernel {name!r}", hint=f"known: {known}; or VARIANT:RELEASE") from error
-    return kernel_for(entry.variant, _release(entry))
+    return model_of_entry(entry)
+
+
+def model_of_entry(entry: CatalogKernel) -> KernelModel:
+    """The model of a kernel of the catalogue, of the mirrors, or of a tree.
+
+    :raise ModelError: its name does not say which release it is, or it is not described.
+    """
+    return kernel_for(entry.variant, entry.release or _release(entry))
 
 
 def _release(entry: CatalogKernel) -> str:
@@ -46,7 +54,7 @@ def _release(entry: CatalogKernel) -> str:
     if entry.source is SourceKind.TREE and entry.path is not None:
         with open_source(entry.path) as (release, _):
             return release
-    for text in (entry.package, entry.id):
+    for text in (entry.id, entry.package):  # Debian's packages of 6.1.192 are called 6.1.0-56
         if found := re.search(r"\d+\.\d+(?:\.\d+)*", text):
             return found[0]
     raise ModelError(f"{entry.id}: its name does not say which release it is", hint="give VARIANT:RELEASE")

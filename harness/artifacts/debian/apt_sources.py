@@ -9,8 +9,15 @@ from pathlib import Path
 
 from harness.errors import Unsupported
 
-CODENAMES = ("buster", "bullseye", "bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable")
+RELEASES = ("bullseye", "bookworm", "trixie", "forky")
+"""Debian's releases, oldest first, whose kernels the model may describe."""
+_ROLLING = ("sid", "experimental")
+"""Suites that are never released: no updates, security or backports of their own."""
+CODENAMES = ("buster", *RELEASES, *_ROLLING, "oldstable", "stable", "testing", "unstable")
 _POCKETS = ("", "-updates", "-security")
+_BACKPORTS = "-backports"
+SUITES = (*(name + end for name in RELEASES for end in ("", _BACKPORTS)), *_ROLLING)
+"""Every suite that may have a kernel, the stable ones first."""
 _ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)$")
 
 
@@ -93,7 +100,7 @@ def machine_sources(etc: Path = Path("/etc/apt")) -> list[Source]:
 
 
 def sources_for(codename: str, machine: list[Source]) -> list[Source]:
-    """The sources of Debian's release ``codename`` on the mirrors that the machine uses.
+    """The sources of one of Debian's suites, with its updates, on the mirrors that the machine uses.
 
     Third-party repositories never come in, and apt refuses what is not signed as the machine's Debian sources are.
 
@@ -102,7 +109,7 @@ def sources_for(codename: str, machine: list[Source]) -> list[Source]:
     found: dict[Source, None] = {}
     for source in machine:
         pocket = source.pocket
-        if pocket is None:
+        if pocket is None or (pocket and (codename in _ROLLING or codename.endswith(_BACKPORTS))):
             continue
         found[replace(source, suite=codename + pocket, components=("main",))] = None
     if not any(source.suite == codename for source in found):

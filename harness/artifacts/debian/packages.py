@@ -27,6 +27,7 @@ _T = TypeVar("_T")
 ARCHITECTURE = "amd64"
 _NOT_THERE = r"404 +Not Found|File not found"
 _INST = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) ", re.MULTILINE)
+_SAME_BUILD = re.compile(r"^(?P<name>[a-z0-9][a-z0-9+.-]+) \(= (?P<version>[^)]+)\)$")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,18 +72,51 @@ class Packages:
         :raise Unsupported: the mirrors do not offer the suite, or not these packages.
         :raise InfraFault: the mirrors cannot be reached, or what they say is not signed as it must be.
         """
-        key = hashlib.sha256(json.dumps(sorted(names)).encode()).hexdigest()[:24]
-        kept = self.root / "resolved" / f"{key}.json"
+        return self._kept(names, lambda: self._resolve(names))
+
+    def _answer(self, question: Sequence[str]) -> Path:
+        key = hashlib.sha256(json.dumps(sorted(question)).encode()).hexdigest()[:24]
+        return self.root / "resolved" / f"{key}.json"
+
+    def _kept(self, question: Sequence[str], ask: Callable[[], Iterable[Package]]) -> tuple[Package, ...]:
+        """The kept answer to a question, or a new one."""
+        kept = self._answer(question)
         with self.store.lock(f"apt-{self.suite}"):
             if kept.is_file() and not self._refresh:
                 return tuple(Package(**fields) for fields in json.loads(kept.read_text()))
             self._update()
-            found = tuple(sorted(self._resolve(names)))
+            found = tuple(sorted(ask()))
             kept.parent.mkdir(parents=True, exist_ok=True)
             draft = kept.with_suffix(".new")
             draft.write_text(json.dumps([asdict(package) for package in found], indent=1))
             draft.replace(kept)
             return found
+
+    def build_of(self, name: str) -> tuple[Package, ...]:
+        """The newest version of a package, and what it needs in exactly its own version: what was built with it.
+
+        Nothing else that it depends on is looked at, so that a suite that holds parts of a system will do.
+
+        :raise Unsupported: the mirrors do not offer the suite, or not this package.
+        :raise InfraFault: as resolve().
+        """
+        return self._kept(["build of", name], lambda: self._build_of(name))
+
+    def kept_build(self, name: str) -> tuple[Package, ...]:
+        """The answer that build_of() gave earlier, without asking anybody; empty: it was never asked."""
+        kept = self._answer(["build of", name])
+        return tuple(Package(**fields) for fields in json.loads(kept.read_text())) if kept.is_file() else ()
+
+    def names(self, prefix: str) -> dict[str, str]:
+        """All packages whose names begin so, and the newest version of each; asked anew each time.
+
+        :raise Unsupported: the mirrors do not offer the suite.
+        :raise InfraFault: as resolve().
+        """
+        with self.store.lock(f"apt-{self.suite}"):
+            self._update()
+            found = self._apt_cache("pkgnames", prefix).split()
+            return {name: fields["Version"] for name, fields in self._newest(found).items()}
 
     def download(self, packages: Sequence[Package]) -> list[Path]:
         """The .deb files, in order; each is what the signed lists say by size and sha256.
@@ -162,20 +196,48 @@ class Packages:
     def _resolve(self, names: Sequence[str]) -> Iterator[Package]:
         plan = self._apt_get("install", "--simulate", *names)
         wanted = dict(_INST.findall(plan))
-        shown = command(
-            ["apt-cache", "-c", self.root / "apt.conf", "show", *(f"{name}={wanted[name]}" for name in sorted(wanted))]
-        )
-        for paragraph in shown.strip().split("\n\n"):
-            fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
-            name, version = fields["Package"], fields["Version"]
-            if wanted.get(name) != version:
+        for fields in self._shown(f"{name}={wanted[name]}" for name in sorted(wanted)):
+            if wanted.get(fields["Package"]) != fields["Version"]:
                 continue
-            del wanted[name]  # one version may be offered by two sources
-            # apt names the file so (apt-pkg/acquire-item.cc, QuoteString), with the epoch's colon quoted.
-            file = f"{name}_{version.replace(':', '%3a')}_{fields['Architecture']}.deb"
-            yield Package(name, version, fields["SHA256"], int(fields["Size"]), file)
+            del wanted[fields["Package"]]  # one version may be offered by two sources
+            yield _package(fields)
         if wanted:
             raise InfraFault(f"apt wants packages that it cannot show: {', '.join(sorted(wanted))}")
+
+    def _build_of(self, name: str) -> Iterator[Package]:
+        waiting, done = [name], {name}
+        while waiting:
+            asked = waiting.pop()
+            bare = asked.partition("=")[0]
+            if bare not in self._apt_cache("pkgnames", bare).split():
+                raise Unsupported(f"this machine's package mirrors lack {bare} in Debian {self.suite}")
+            fields = self._newest([asked])[bare]
+            yield _package(fields)
+            for wish in re.split(r"\s*,\s*", fields.get("Depends", "")):
+                same = _SAME_BUILD.match(wish)
+                if same and same["version"] == fields["Version"] and same["name"] not in done:
+                    done.add(same["name"])
+                    waiting.append(f"{same['name']}={same['version']}")
+
+    def _newest(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """What apt shows of the newest version of each package, by name."""
+        found: dict[str, dict[str, str]] = {}
+        for fields in self._shown(names):
+            known = found.get(fields["Package"])
+            if known is None or newer(fields["Version"], known["Version"]):
+                found[fields["Package"]] = fields
+        return found
+
+    def _shown(self, names: Iterable[str]) -> Iterator[dict[str, str]]:
+        """What apt shows of packages, each in all its versions or as NAME=VERSION in that one."""
+        asked = list(names)
+        if not asked:
+            return
+        for paragraph in self._apt_cache("show", *asked).strip().split("\n\n"):
+            yield dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+
+    def _apt_cache(self, *words: str) -> str:
+        return command(["apt-cache", "-c", self.root / "apt.conf", *words])
 
     def _fetch(self, packages: Sequence[Package]) -> None:
         total = sum(package.size for package in packages)
@@ -257,6 +319,24 @@ def _is(package: Package, path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == package.sha256
+
+
+def _package(fields: dict[str, str]) -> Package:
+    name, version = fields["Package"], fields["Version"]
+    # apt names the file so (apt-pkg/acquire-item.cc, QuoteString), with the epoch's colon quoted.
+    file = f"{name}_{version.replace(':', '%3a')}_{fields['Architecture']}.deb"
+    return Package(name, version, fields["SHA256"], int(fields["Size"]), file)
+
+
+def newer(version: str, other: str) -> bool:
+    """Whether a Debian version is above another, as dpkg orders them.
+
+    :raise InfraFault: there is no dpkg.
+    """
+    try:
+        return subprocess.run(["dpkg", "--compare-versions", version, "gt", other], check=False).returncode == 0
+    except FileNotFoundError as error:
+        raise missing_tool("dpkg") from error
 
 
 def identities(packages: Iterable[Package]) -> list[list[str]]:

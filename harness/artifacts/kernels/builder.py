@@ -55,19 +55,28 @@ def _inputs(entry: CatalogKernel) -> dict[str, object]:
     return {"version": _VERSION, "config": config, "tools": [tool_version("gcc"), tool_version("ld")]}
 
 
+def _source_inputs(entry: CatalogKernel, found: Sequence[Package]) -> dict[str, object]:
+    (source,) = (package for package in found if package.name == entry.package)
+    return {**_inputs(entry), "source": source.identity()}
+
+
+def package_recipe(entry: CatalogKernel, found: Sequence[Package]) -> Recipe:
+    """What decides a kernel that is built from a package of ``found``."""
+    patched = [layout.digest([path], path.parent) for path in patches.expand(entry.patches)]
+    named = {"name": entry.id, "patches": patched, **_mutations(entry)}
+    return Recipe("kernel", {**_source_inputs(entry, found), **named})
+
+
 def _from_package(
     store: Store, entry: CatalogKernel, series: Sequence[Path], packages: Packages, progress: Progress
 ) -> tuple[Path, str]:
-    (source,) = (package for package in packages.resolve([entry.package]) if package.name == entry.package)
-    inputs = {**_inputs(entry), "source": source.identity()}
-    work_name = f"kbuild-{Recipe('kbuild', inputs).key[:16]}"
+    found = packages.build_of(entry.package)
+    (source,) = (package for package in found if package.name == entry.package)
+    work_name = f"kbuild-{Recipe('kbuild', _source_inputs(entry, found)).key[:16]}"
     identity = f"{source.name} {source.version}"
     if series:
         identity += f" with {', '.join(path.name for path in series)}"
-    recipe = Recipe(
-        "kernel",
-        {**inputs, "name": entry.id, "patches": [layout.digest([p], p.parent) for p in series], **_mutations(entry)},
-    )
+    recipe = package_recipe(entry, found)
 
     def make(folder: Path) -> None:
         with store.work(work_name) as work, store.lock("kbuild"):

@@ -6,13 +6,15 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.artifacts import layout
-from harness.artifacts.catalog import CatalogKernel, SourceKind, find_kernel
+from harness.artifacts.catalog import CatalogKernel, SourceKind, find_kernel, offered_entry
+from harness.artifacts.debian import offered_kernels
 from harness.artifacts.debian.deb import extract
-from harness.artifacts.debian.packages import Packages, with_packages
+from harness.artifacts.debian.packages import Package, Packages, identities, with_packages
 from harness.artifacts.images.modules import closure
 from harness.artifacts.images.recipes import host_recipe
 from harness.artifacts.kernels import builder
@@ -48,7 +50,7 @@ def kernel(store: Store, wanted: str | CatalogKernel, progress: Progress = silen
     """
     entry = find_kernel(wanted) if isinstance(wanted, str) else wanted
     if entry.source is SourceKind.PACKAGE:
-        return with_packages(store, entry.suite, progress, lambda packages: _packaged(store, entry, packages, progress))
+        return _of_package(store, entry, progress)
     if entry.source is SourceKind.BZIMAGE:
         return _ready(store, entry)
     folder, identity = builder.build(store, entry, progress)
@@ -89,29 +91,66 @@ def _built(entry: CatalogKernel, folder: Path, identity: str, *, modules: bool) 
     )
 
 
-def _packaged(store: Store, entry: CatalogKernel, packages: Packages, progress: Progress) -> BuiltKernel:
-    images = [package for package in packages.resolve([entry.package]) if re.match(r"linux-image-\d", package.name)]
-    if len(images) != 1:
-        raise Unsupported(f"{entry.id}: {entry.package} of {entry.suite} does not lead to one linux-image package")
+def _of_package(store: Store, entry: CatalogKernel, progress: Progress) -> BuiltKernel:
+    """A packaged kernel; when the mirrors have a newer level of a series meanwhile, that one."""
+    try:
+        return with_packages(store, entry.suite, progress, lambda packages: _packaged(store, entry, packages, progress))
+    except Unsupported:
+        if not entry.release:
+            raise
+        now = offered_kernels.find(store, entry.id, refresh=True, progress=progress)
+        if now is None or now.package == entry.package:
+            raise
+    entry = offered_entry(entry.id, now)
+    return with_packages(store, entry.suite, progress, lambda packages: _packaged(store, entry, packages, progress))
+
+
+def is_stored(store: Store, entry: CatalogKernel) -> bool:
+    """Whether a packaged kernel, or one built from Debian's source, can be had without making anything."""
+    packages = Packages(store, entry.suite).kept_build(entry.package) if entry.suite else ()
+    if not packages:
+        return False
+    if entry.source is SourceKind.PACKAGE:
+        return store.path(_package_recipe(packages)).is_dir()
+    return store.path(builder.package_recipe(entry, packages)).is_dir()
+
+
+def _package_recipe(packages: Sequence[Package]) -> Recipe:
     wanted = [*host_recipe().modules, *host_recipe().guest_modules]
-    recipe = Recipe("kernel", {"version": 1, "package": images[0].identity(), "modules": wanted})
+    return Recipe("kernel", {"version": 2, "packages": identities(packages), "modules": wanted})
+
+
+def _packaged(store: Store, entry: CatalogKernel, packages: Packages, progress: Progress) -> BuiltKernel:
+    # An image may be one package, or (from 7.0 on) one that needs others of its build: linux-binary-, linux-modules-.
+    found = packages.build_of(entry.package)
+    recipe = _package_recipe(found)
+    wanted = [*host_recipe().modules, *host_recipe().guest_modules]
 
     def build(folder: Path) -> None:
-        (deb,) = packages.download(images)
-        progress(f"unpacking {images[0].name}")
+        debs = packages.download(found)
+        progress(f"unpacking {entry.package}")
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             tree = Path(scratch)
-            extract(deb, tree, lambda path: path.startswith(("boot/", "usr/lib/modules/")))
-            (bzimage,) = (tree / "boot").glob("vmlinuz-*")
-            (config,) = (tree / "boot").glob("config-*")
-            shutil.copyfile(bzimage, folder / "bzImage")
-            shutil.copyfile(config, folder / "config")
+            for deb in debs:
+                extract(deb, tree, _of_kernel)
+            bzimages = [*(tree / "boot").glob("vmlinuz-*"), *(tree / "usr/lib/modules").glob("*/vmlinuz")]
+            configs = [*(tree / "boot").glob("config-*"), *(tree / "usr/lib/modules").glob("*/config")]
+            if len(bzimages) != 1 or len(configs) != 1:
+                names = ", ".join(package.name for package in found)
+                raise Unsupported(f"{entry.id}: {names} of {entry.suite} hold {len(bzimages)} kernels, not one")
+            shutil.copyfile(bzimages[0], folder / "bzImage")
+            shutil.copyfile(configs[0], folder / "config")
             (folder / "modules").mkdir()
             for _, path in closure(tree / "usr/lib/modules", wanted):
                 shutil.copyfile(path, folder / "modules" / path.name)
 
     folder = store.get(recipe, build)
-    return _built(entry, folder, f"{images[0].name} {images[0].version}", modules=True)
+    (image,) = [package for package in found if package.name.startswith("linux-image-")][-1:]
+    return _built(entry, folder, f"{image.name} {image.version}", modules=True)
+
+
+def _of_kernel(path: str) -> bool:
+    return path.startswith(("boot/", "usr/lib/modules/"))
 
 
 def _ready(store: Store, entry: CatalogKernel) -> BuiltKernel:

@@ -11,6 +11,15 @@ from pathlib import Path
 from harness.artifacts.debian.apt_sources import Source
 
 
+def bzimage(banner: str) -> bytes:
+    """As much of a bzImage as says which kernel it is (Documentation/x86/boot.rst)."""
+    raw = bytearray(0x300)
+    raw[0x202:0x206] = b"HdrS"
+    raw[0x20E:0x210] = (0x80).to_bytes(2, "little")
+    raw[0x280 : 0x280 + len(banner)] = banner.encode()
+    return bytes(raw)
+
+
 @dataclass
 class Mirror:
     """``add`` packages, then ``publish`` them as a suite."""

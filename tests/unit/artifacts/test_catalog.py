@@ -11,6 +11,7 @@ from harness.artifacts.catalog import SourceKind, find_kernel, load
 from harness.artifacts.kernels.built_kernel import banner_of, kernel
 from harness.artifacts.store import Store
 from harness.errors import CatalogError
+from tests.unit.artifacts.mirror import bzimage
 
 
 def test_ours_is_sound_and_complete() -> None:
@@ -75,15 +76,6 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert find_kernel(str(tmp_path / "Kconfig")).source is SourceKind.BZIMAGE
 
 
-def _bzimage(path: Path, banner: str) -> Path:
-    raw = bytearray(0x300)
-    raw[0x202:0x206] = b"HdrS"
-    raw[0x20E:0x210] = (0x80).to_bytes(2, "little")
-    raw[0x280 : 0x280 + len(banner)] = banner.encode()
-    path.write_bytes(raw)
-    return path
-
-
 @pytest.mark.parametrize(
     ("banner", "release", "version"),
     [
@@ -94,7 +86,8 @@ def _bzimage(path: Path, banner: str) -> Path:
     ],
 )
 def test_ready_made_kernel(tmp_path: Path, banner: str, release: str, version: str) -> None:
-    path = _bzimage(tmp_path / "bzImage", banner)
+    path = tmp_path / "bzImage"
+    path.write_bytes(bzimage(banner))
     found = kernel(Store(tmp_path / "cache"), str(path))
     assert (found.release, found.version, found.modules) == (release, version, None)
     assert found.bzimage.read_bytes() == path.read_bytes()

@@ -85,3 +85,10 @@ def test_another_release_on_the_same_mirrors(tmp_path: Path) -> None:
 def test_no_debian_here() -> None:
     with pytest.raises(Unsupported, match="no Debian mirror"):
         sources_for("bookworm", parse_list("deb http://u.example/ubuntu noble main\n"))
+
+
+def test_backports_and_rolling_suites_have_no_updates_of_their_own() -> None:
+    machine = [*parse_list(LIST), *parse_sources(DEB822)]
+    for suite in ("trixie-backports", "sid", "experimental"):
+        assert {source.suite for source in sources_for(suite, machine)} == {suite}
+    assert {source.suite for source in sources_for("trixie", machine)} >= {"trixie", "trixie-updates"}

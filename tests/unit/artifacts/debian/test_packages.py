@@ -57,6 +57,24 @@ def test_warm_store_needs_no_mirror(mirror: Mirror, tmp_path: Path) -> None:
     assert all(path.is_file() for path in Packages(store).download(found))
 
 
+def test_what_was_built_with_a_package(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.add("image", {}, version="2.0-1", depends="kmod (>= 3), binary (= 2.0-1) , other (= 1.0-1) | third")
+    mirror.add("image", {}, version="10.0-1", depends="missing, binary (= 10.0-1)")
+    mirror.add("binary", {"boot/x": b"old"}, version="2.0-1")
+    mirror.add("binary", {"boot/x": b"new"}, version="10.0-1", depends="image (= 10.0-1)")
+    mirror.publish()
+    store = Store(tmp_path / "cache")
+    assert Packages(store).kept_build("image") == ()
+    found = Packages(store).build_of("image")
+    assert [(entry.name, entry.version) for entry in found] == [("binary", "10.0-1"), ("image", "10.0-1")]
+    assert Packages(store).kept_build("image") == found
+    assert len(Packages(store).download(found)) == 2
+    with pytest.raises(Unsupported, match="lack imag in"):
+        Packages(store).build_of("imag")
+    assert Packages(store).names("ima") == {"image": "10.0-1"}
+    assert Packages(store).names("none-such") == {}
+
+
 def test_a_damaged_download_is_fetched_again(mirror: Mirror, tmp_path: Path) -> None:
     _publish(mirror)
     packages = Packages(Store(tmp_path / "cache"))

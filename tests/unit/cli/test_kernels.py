@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""apf kernels as a person meets it, on a small mirror in a folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts.debian import apt_sources
+from harness.cli import kernels
+from harness.cli.options import request_of
+from tests.unit.artifacts.mirror import Mirror
+
+
+@pytest.fixture
+def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    """A mirror whose sid has three kernels, instead of the machine's."""
+    mirror = Mirror(tmp_path / "mirror", "sid")
+    mirror.root.mkdir()
+    monkeypatch.setattr(apt_sources, "machine_sources", mirror.sources)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for release in ("6.18.5", "6.18.15", "7.3.4"):
+        mirror.add(f"linux-image-{release}+deb14-cloud-amd64", {}, version=f"{release}-1")
+    mirror.publish()
+    return mirror
+
+
+def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[list[str]]:
+    """What `apf kernels` prints, word by word."""
+    parser = argparse.ArgumentParser()
+    kernels.add(parser.add_subparsers())
+    args = parser.parse_args(["kernels", *words])
+    assert args.func(args) == 0
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_catalogue_and_mirrors_in_one_table(offered: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = listed(capsys)
+    rows = {words[0]: words[1:] for words in lines if words}
+    assert rows["debian-6.18"][:5] == ["6.18.15", "nowait-6.18", "(not", "read)", "no"]
+    assert rows["debian-7.3"][:3] == ["7.3.4", "nowait-7.3", "no"]
+    assert rows["noio-6.1"][1] == "noio-6.1"
+    assert ["latest:", "debian-7.3", "(7.3.4)"] in lines
+    assert "trixie:" in rows  # the mirror lacks it, which is said
+    assert not [row for row in rows if row.startswith("debian-6.18.")]
+
+
+def test_every_level(offered: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [words[0] for words in listed(capsys, "--levels") if words]
+    assert {"debian-6.18.5", "debian-6.18.15", "debian-7.3.4", "debian-6.1"} <= set(rows)
+
+
+def test_the_answer_is_kept_until_it_is_refreshed(offered: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+    listed(capsys)
+    offered.add("linux-image-7.4.1+deb14-cloud-amd64", {}, version="7.4.1-1")
+    offered.publish()
+    assert "debian-7.4" not in [words[0] for words in listed(capsys) if words]
+    assert "debian-7.4" in [words[0] for words in listed(capsys, "--refresh") if words]
+
+
+def test_without_a_mirror_the_catalogue_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(apt_sources, "machine_sources", list)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lines = listed(capsys)
+    assert "debian-6.1" in [words[0] for words in lines if words]
+    assert ["what", "the", "mirrors", "offer", "is", "not", "known:"] in [words[:7] for words in lines]
+
+
+def test_a_run_on_the_latest_kernel_says_which_it_is(offered: Mirror, tmp_path: Path) -> None:
+    args = argparse.Namespace(
+        disk="", host="virtual", scenarios=[], results=tmp_path, allow_unsupported=[], hosts=1, scenario=[]
+    )
+    assert request_of(args, ("latest", "debian-6.1")).kernels == ("debian-7.3", "debian-6.1")
