@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.artifacts.kernels.built_kernel import kernel
+from harness.artifacts.kernels.built_kernel import BuiltKernel, kernel
 from harness.artifacts.store import Store, default_root
 from harness.cli import options
-from harness.report.mutants_text import MutantLine, mutants_table
+from harness.report.mutants_text import MutantLine, mutants_page, mutants_table, replace_section
 from harness.report.terminal import Screen
-from harness.run.mutant_points import load_points, run_points
-from harness.run.mutant_trials import CATALOG, KERNEL, Catch, Mutant, Trial, catch_of, choose, load_mutants, run_mutants
+from harness.run.mutant_catalog import CATALOG, choose, load_mutants
+from harness.run.mutant_points import load_points, try_points
+from harness.run.mutant_resume import earlier_trials
+from harness.run.mutant_trials import KERNEL, Catch, Mutant, MutantTrials, Trial, catch_of, end_differs, trials_of
 from harness.run.request import Request
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import select
@@ -29,8 +31,11 @@ Without --kernel: the mistakes written by hand (kernels/patches/mutants/MUTANTS.
 should catch it.  With a kernel whose conditions and effects can all be made wrong (points-6.1, kernels/mutate.toml):
 every one of them, each under the scenarios that were seen to reach it.  The unmutated kernel must be green under all.
 
-A mutant is "caught" by a rule that names its fault; "caught otherwise" is a FAIL that does not name it; "SURVIVED" and
-"not run" are holes in the harness.  Exit code 0: the unmutated kernel green, every mutant caught by name or equivalent.
+A mutant is "caught" by a rule that names its fault; "caught otherwise" is a FAIL that does not name it, or a guest that
+hung although nobody said so; "SURVIVED" and "not run" are holes in the harness.  Exit code 0: the unmutated kernel
+green, every mutant caught by name or equivalent.
+
+A run may be ended by Ctrl-C at any time; with --resume the next one goes on where it was.
 """
 
 
@@ -45,8 +50,14 @@ def add(subparsers: options.Subparsers) -> None:
     p.add_argument("--file", type=Path, default=CATALOG, metavar="TOML", help="the mistakes written by hand")
     p.add_argument("--with", dest="scenario", action="append", default=[], metavar="SCENARIO",
                    help="systematic mutants: choose from these scenarios only; may be repeated")  # fmt: skip
-    p.add_argument("--tries", type=options.positive, default=3, metavar="N",
-                   help="systematic mutants: scenarios for each at most (default: 3)")  # fmt: skip
+    p.add_argument("--tries", type=options.positive, default=4, metavar="N",
+                   help="systematic mutants: scenarios for each at most (default: 4)")  # fmt: skip
+    p.add_argument("--catches", type=options.positive, default=1, metavar="N",
+                   help="go on until so many scenarios have caught a mutant by name (default: 1)")  # fmt: skip
+    p.add_argument("--resume", action="store_true",
+                   help="what earlier runs in --results have tried on the same kernel is not tried again")  # fmt: skip
+    p.add_argument("--again", action="store_true", help="with --resume: judge their captures by today's rules")
+    p.add_argument("--write", type=Path, metavar="PAGE", help="also write the table as this kernel's section of a page")
     p.add_argument("--list", action="store_true", help="list the mutants and stop")
     p.add_argument("--every", action="store_true", help="run every scenario of each mutant: the whole table")
     p.add_argument("--no-control", action="store_true", help="leave out the unmutated kernel (mistakes by hand)")
@@ -57,42 +68,64 @@ def main(args: argparse.Namespace) -> int:
     """Run, print the table, leave it as mutants.txt and mutants.json in the last run's folder."""
     screen = Screen(sys.stdout)
     request = options.request_of(args, (args.kernel,))
+    built = kernel(Store(default_root()), request.kernel(args.kernel), screen.progress)
+    screen.clear()
     systematic = request.kernel(args.kernel).mutate is not None
-    mutants = _points(args, request, screen) if systematic else choose(load_mutants(args.file), args.mutant)
+    every_mutant = load_points(built.bzimage.parent) if systematic else load_mutants(args.file)
+    mutants = choose(every_mutant, args.mutant)
     if args.list:
         for m in mutants:
             screen.line(f"{m.number:>4}  {m.name:<20} {m.about} [{m.imitates}]  {' '.join(m.scenarios)}{m.equivalent}")
         return 0
+    trials = MutantTrials(request, screen, args.kernel, _earlier(args, built, mutants))
     try:
         if systematic:
             known = read_scenarios(request.scenario_paths or (default_scenarios(),))
             ids = [s.id for s in select(known, args.scenario)]
-            mutants, trials, folders, complete = run_points(request, screen, mutants, ids, args.kernel, args.tries)
-        else:
-            trials, folders, complete = run_mutants(
-                request, screen, mutants, every=args.every, control=not args.no_control, kernel=args.kernel
+            mutants, complete = try_points(
+                trials, mutants, ids, tries=args.tries, catches=args.catches, every=args.every
             )
+        else:
+            concerned = dict.fromkeys(s for m in mutants for s in m.scenarios)
+            complete = args.no_control or trials.try_unmutated(tuple(concerned))
+            complete = complete and trials.try_mutants(mutants, every=args.every, catches=args.catches)
     finally:
         screen.clear()
-    lines = [_line(m, trials) for m in mutants]
-    control = [(t.scenario, _cell(t)) for t in trials if t.mutant is None]
+    return _report(args, screen, request, mutants, trials, complete)
+
+
+def _earlier(args: argparse.Namespace, built: BuiltKernel, mutants: Sequence[Mutant]) -> list[Trial]:
+    if not args.resume:
+        return []
+    return earlier_trials(args.results, args.kernel, built.identity, mutants, again=args.again)
+
+
+def _report(
+    args: argparse.Namespace,
+    screen: Screen,
+    request: Request,
+    mutants: Sequence[Mutant],
+    trials: MutantTrials,
+    complete: bool,
+) -> int:
+    lines = [_line(m, trials.trials) for m in mutants]
+    control = [(t.scenario, _cell(t)) for t in trials.trials if t.mutant is None]
     text = mutants_table(lines, control)
-    (folders[-1] / "mutants.txt").write_text("\n".join(text) + "\n")
-    (folders[-1] / "mutants.json").write_text(json.dumps([asdict(line) for line in lines], indent=1) + "\n")
+    for folder in trials.folders[-1:]:
+        (folder / "mutants.txt").write_text("\n".join(text) + "\n")
+        (folder / "mutants.json").write_text(json.dumps([asdict(line) for line in lines], indent=1) + "\n")
+    if args.write is not None:
+        page = args.write.read_text() if args.write.exists() else ""
+        section = mutants_page(args.kernel, f"apf mutants --kernel {args.kernel} --write {args.write}", lines, control)
+        args.write.write_text(replace_section(page, section))
     screen.line()
     for row in text:
         screen.line(row)
-    screen.line(f"evidence: {', '.join(map(str, folders))}")
+    screen.line(f"evidence: {', '.join(map(str, trials.folders)) or 'all of earlier runs'}")
     if not complete:
         return 130
-    allowed = request.allow_unsupported
-    green = all(
-        t.row is not None
-        and (t.row.status is Status.PASS or (t.row.status is Status.UNSUPPORTED and t.scenario in allowed))
-        for t in trials
-        if t.mutant is None
-    )
-    return 0 if green and all(line.catch in (Catch.NAMED, "equivalent") for line in lines) else 1
+    green = all(_fine(t, request) for t in trials.trials if t.mutant is None)
+    return 0 if green and all(line.catch in (Catch.NAMED, Catch.EQUIVALENT) for line in lines) else 1
 
 
 def _fine(trial: Trial, request: Request) -> bool:
@@ -103,33 +136,18 @@ def _fine(trial: Trial, request: Request) -> bool:
     return allowed or trial.row.status is Status.PASS
 
 
-def _points(args: argparse.Namespace, request: Request, screen: Screen) -> tuple[Mutant, ...]:
-    """The systematic mutants of a kernel, which is built for them; those of one function by its name."""
-    built = kernel(Store(default_root()), request.kernel(args.kernel), screen.progress)
-    screen.clear()
-    points = load_points(built.bzimage.parent)
-    functions = {m.imitates for m in points}
-    wanted = [name for name in args.mutant if name not in functions]
-    chosen = {m.number for m in choose(points, wanted)} if wanted or not args.mutant else set()
-    return tuple(m for m in points if m.number in chosen or m.imitates in args.mutant)
-
-
 def _line(mutant: Mutant, trials: Sequence[Trial]) -> MutantLine:
-    mine = [t for t in trials if t.mutant is not None and t.mutant.number == mutant.number]
-    hung = any(finding.rule == "ending" for t in mine if t.row is not None for finding in t.row.verdict.findings)
+    mine = trials_of(mutant, trials)
     caught = [t for t in mine if t.caught]
-    note = mutant.equivalent
-    if caught and mutant.hangs and not hung:
-        note = "was expected to hang the guest, and did not"
     return MutantLine(
         name=mutant.name,
         number=mutant.number,
         about=mutant.about,
         imitates=mutant.imitates,
         cells=tuple((t.scenario, _cell(t)) for t in mine),
-        catch="equivalent" if mutant.equivalent else catch_of(mutant, trials),
+        catch=catch_of(mutant, trials),
         caught_by=next((t.rule for t in mine if t.named), next((t.rule for t in caught), "")),
-        note=note,
+        note=mutant.equivalent or end_differs(mutant, trials),
     )
 
 

@@ -56,7 +56,7 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
     status = evidence.end.status
     if status is EndStatus.DONE:
         if not prediction.ends and not prediction.undecided_end:
-            yield Finding("item", "the program was predicted never to end, but it did")
+            yield Finding("item", "the program was predicted never to end, but it did", about="end")
         return
     yield from panics(evidence)
     if (not prediction.ends or prediction.undecided_end) and status is EndStatus.GUEST_TIMEOUT:
@@ -64,7 +64,7 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
     if status is EndStatus.GUEST_TIMEOUT and not evidence.lost:
         yield from stopped(evidence.events, evidence.plan.guest.vcpus)
     words = f"{END_WORDS.get(status, status)}: {evidence.end.reason}".rstrip(": ")
-    yield Finding("ending", words, consequence=True)
+    yield Finding("ending", words, consequence=True, about=status)
 
 
 def panics(evidence: Evidence) -> Iterator[Finding]:

@@ -79,11 +79,12 @@ def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...]
 
 def _op(planned: Item, predicted: ItemPrediction, seen: SeenItem) -> Iterable[Finding]:
     if predicted.ends and predicted.end_known and not seen.ended:
-        yield Finding("item", f"item {planned.index} ({planned.op}) never ended", planned.index, consequence=True)
+        yield Finding("item", f"item {planned.index} ({planned.op}) never ended", planned.index, consequence=True,
+                      about="end")  # fmt: skip
     if seen.ended and predicted.gp != seen.gp:
         text = "a #GP" if predicted.gp else "no #GP"
         yield Finding("item", f"item {planned.index} ({planned.op}): predicted {text}, the guest saw the opposite",
-                      planned.index)  # fmt: skip
+                      planned.index, about="gp")  # fmt: skip
 
 
 def _touch(
@@ -101,15 +102,15 @@ def _touch(
     legal = (predicted.outcome, *predicted.also)
     if not any(_same(first, want, view.probed) for want in legal):
         yield Finding("item", f"{name}: predicted {' or '.join(legal)}, seen {first}; {predicted.why}",
-                      planned.index, at)  # fmt: skip
+                      planned.index, at, about="outcome")  # fmt: skip
     repeats = sum(1 for o in outcomes if o is Outcome.REPEATED)
     if not predicted.repeats.allows(repeats):
         yield Finding("item", f"{name}: predicted {predicted.repeats} repeated faults, seen {repeats}",
-                      planned.index, at)  # fmt: skip
+                      planned.index, at, about="repeats")  # fmt: skip
     if not predicted.faults.allows(len(outcomes)):
         line = seen.episodes[-1].start.line if seen.episodes else 0
         yield Finding("item", f"{name}: predicted {predicted.faults} faults, seen {len(outcomes)}"
-                      f" ({outcome_words(outcomes)})", planned.index, line)  # fmt: skip
+                      f" ({outcome_words(outcomes)})", planned.index, line, about="faults")  # fmt: skip
     if (
         _observable(prediction)
         and predicted.issuer in (Reader.VCPU, Reader.WORKER)
@@ -118,14 +119,14 @@ def _touch(
     ):
         due = reader_words(Reader(predicted.issuer))
         yield Finding("item", f"{name}: the read was predicted to be issued by {due}, but {reader_words(by)} issued it",
-                      planned.index, at)  # fmt: skip
+                      planned.index, at, about="reader")  # fmt: skip
     if predicted.ends and predicted.end_known and not seen.ended:
-        yield Finding("item", f"{name} never ended", planned.index, at, consequence=True)
+        yield Finding("item", f"{name} never ended", planned.index, at, consequence=True, about="end")
     if not predicted.ends and predicted.end_known and seen.ended:
-        yield Finding("item", f"{name} was predicted never to end, but it did", planned.index, at)
+        yield Finding("item", f"{name} was predicted never to end, but it did", planned.index, at, about="end")
     if planned.access is Access.READ and seen.ended and predicted.value is not None and seen.value != predicted.value:
         yield Finding("value", f"{name}: the guest read {seen.value or 0:#x}, the page holds {predicted.value:#x}",
-                      planned.index, at)  # fmt: skip
+                      planned.index, at, about="page")  # fmt: skip
 
 
 def _same(seen: Outcome, want: Outcome, probed: bool) -> bool:
@@ -148,7 +149,7 @@ def match_totals(prediction: Prediction, seen: Mapping[str, int]) -> tuple[tuple
     )
     wrong = tuple(
         Finding("total", f"{r.name}: predicted {r.predicted}, seen {r.seen}"
-                + (f" ({r.predicted.reason})" if r.predicted.reason else ""))
+                + (f" ({r.predicted.reason})" if r.predicted.reason else ""), about=r.name)
         for r in rows
         if not r.ok
     )  # fmt: skip

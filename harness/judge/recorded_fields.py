@@ -47,7 +47,8 @@ def _addresses(view: View) -> Iterator[Finding]:
     for e, gpa in told:
         if _base(e, gpa) != base:
             page = base + (gpa & -PAGE_SIZE)
-            yield Finding("unexplained", f"{e.text}: the page of {gpa:#x} lies at {page:#x} in the VMM", line=e.line)
+            yield Finding("unexplained", f"{e.text}: the page of {gpa:#x} lies at {page:#x} in the VMM", line=e.line,
+                          about="address")  # fmt: skip
 
     yield from _flags(view, base)
 
@@ -61,13 +62,15 @@ def _flags(view: View, base: int) -> Iterator[Finding]:
         for episode in seen.episodes:
             first = episode.first(Kind.MM_FAULT)
             if first is not None and bool(first.value & FAULT_FLAG_WRITE) != bool(episode.start.value & PFERR_WRITE):
-                yield Finding("unexplained", f"{first.text}: the guest's access was the other", line=first.line)
+                yield Finding("unexplained", f"{first.text}: the guest's access was the other", line=first.line,
+                              about="flags")  # fmt: skip
     low, high = base + POOL_GPA, base + (view.plan.guest.memory_mib << 20)
     for e in view.events:
         if e.kind is not Kind.MM_FAULT or not e.worker or not low <= e.hva < high:
             continue
         if e.value & (FAULT_FLAG_WRITE | FAULT_FLAG_RETRY_NOWAIT) != FAULT_FLAG_WRITE:
-            yield Finding("unexplained", f"{e.text}: a kworker faults for writing, and waits for the read", line=e.line)
+            yield Finding("unexplained", f"{e.text}: a kworker faults for writing, and waits for the read", line=e.line,
+                          about="flags")  # fmt: skip
 
 
 def _base(e: Event, gpa: int) -> int:
@@ -80,7 +83,8 @@ def _results(view: View, prediction: Prediction) -> Iterator[Finding]:
         return
     for e in view.events:
         if e.kind is Kind.MM_FAULT_RET and e.worker and e.value & VM_FAULT_ERROR:
-            yield Finding("unexplained", f"{e.text}: a kworker's fault ended in an error", line=e.line)
+            yield Finding("unexplained", f"{e.text}: a kworker's fault ended in an error", line=e.line,
+                          about="error")  # fmt: skip
 
 
 def _writes(view: View) -> Iterator[Finding]:
@@ -94,6 +98,7 @@ def _writes(view: View) -> Iterator[Finding]:
                     f"item {item.index} ({touch_words(item)}): its fault says {'write' if writes else 'read'}",
                     item.index,
                     episode.start.line,
+                    about="access",
                 )
 
 
@@ -109,5 +114,8 @@ def _registers(view: View) -> Iterator[Finding]:
             written[e.vcpu, e.value] = e.data
         elif e.kind is Kind.RDMSR and written.get((e.vcpu, e.value), e.data) != e.data:
             yield Finding(
-                "value", f"vCPU {e.vcpu}: {e.text}: it was written as {written[e.vcpu, e.value]:#x}", line=e.line
+                "value",
+                f"vCPU {e.vcpu}: {e.text}: it was written as {written[e.vcpu, e.value]:#x}",
+                line=e.line,
+                about="msr",
             )

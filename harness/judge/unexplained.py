@@ -32,6 +32,7 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
             "unexplained",
             f"vCPU {episode.vcpu} faulted on {episode.gpa:#x}, which no item touches at that point",
             line=episode.start.line,
+            about="fault",
         )
     top = view.plan.guest.memory_mib << 20
     for episode in view.alignment.own:
@@ -42,6 +43,7 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
                 "unexplained",
                 f"the guest's own page {episode.gpa:#x} was missing ({what}), although it was proved present",
                 line=episode.start.line,
+                about="own page",
             )
     yield from _events(view, prediction)
 
@@ -75,7 +77,8 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
             if others < 0:
                 text = f"thread {e.tid} reads from the pages' device, but is neither vCPU nor kworker"
         if text:
-            yield Finding("unexplained", f"{e.text} ({thread_words(e.vcpu, e.worker, e.tid)}): {text}", line=e.line)
+            yield Finding("unexplained", f"{e.text} ({thread_words(e.vcpu, e.worker, e.tid)}): {text}", line=e.line,
+                          about=e.kind.name)  # fmt: skip
 
 
 def _of_items(view: View) -> Iterator[Episode]:

@@ -58,6 +58,7 @@ class Finding:
     :ivar line: line of trace/events.txt that shows it, 0 when none does.
     :ivar soft: worth a look, and never a FAIL by itself.
     :ivar consequence: of what is told before it: something still owed, or not at its end, when all was over.
+    :ivar about: what of it, where a rule speaks of several things: "gp" or "outcome" of an item, the name of a total.
     """
 
     rule: str
@@ -66,6 +67,12 @@ class Finding:
     line: int = 0
     soft: bool = False
     consequence: bool = False
+    about: str = ""
+
+    @property
+    def name(self) -> str:
+        """ "D05", "item:gp", "total:NPt": the rule, and what of it."""
+        return f"{self.rule}:{self.about}" if self.about else self.rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The table of `make mutants`: mutant by scenario, what caught it, and whether that names the fault."""
+"""The tables of mutants: mutant by scenario, what caught it, and whether that names the fault.
+
+For a terminal, and as a page of the documentation for a kernel whose conditions and effects can all be made wrong.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+
+_ORDER = ("caught", "caught otherwise", "SURVIVED", "not run", "equivalent")
 
 
 @dataclass(frozen=True, slots=True)
 class MutantLine:
     """One mutant.
 
+    :ivar about: what it does wrong, or where it stands ("virt/kvm/async_pf.c:70").
+    :ivar imitates: the bug, or the function.
     :ivar cells: scenario -> verdict and rules.
     :ivar catch: "caught", "caught otherwise", "SURVIVED", "not run", or "equivalent".
     :ivar caught_by: the rules that were broken.
@@ -36,10 +44,81 @@ def mutants_table(lines: Sequence[MutantLine], control: Sequence[tuple[str, str]
         cells = "  ".join(f"{scenario} {what}" for scenario, what in line.cells) or "no scenario was run"
         text.append(f"{line.number:>4}  {line.name:<{width}}  {line.catch:<16}  {cells}")
         text.append(f"      {'':<{width}}  {line.about} [{line.imitates}]" + (f"  {line.note}" if line.note else ""))
-    counts = Counter(line.catch for line in lines)
-    text += ["", f"{len(lines)} mutants: " + ", ".join(f"{n} {word}" for word, n in counts.most_common())]
+    text += ["", score(lines)]
     for word in ("SURVIVED", "caught otherwise", "not run"):
         names = [line.name for line in lines if line.catch == word]
         if names:
             text += [f"{word}:", *(f"    {name}" for name in names)]
     return text
+
+
+def score(lines: Sequence[MutantLine]) -> str:
+    """How many mutants met which fate."""
+    counts = Counter(line.catch for line in lines)
+    return f"{len(lines)} mutants: " + ", ".join(f"{counts[word]} {word}" for word in _ORDER if counts[word])
+
+
+def mutants_page(
+    title: str, command: str, lines: Sequence[MutantLine], control: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Markdown, one section: the score, a table for each function, and why some cannot be noticed.
+
+    :param title: heading of the section: the kernel.
+    :param command: what makes it.
+    """
+    green = sum(verdict == "PASS" for _, verdict in control)
+    others = [f"{scenario} {verdict}" for scenario, verdict in control if verdict != "PASS"]
+    twice = sum(line.catch == "caught" and _caught(line) > 1 for line in lines)
+    text = [
+        f"## {title}",
+        "",
+        f"Written by `{command}`.",
+        "",
+        f"{score(lines)}. {twice} were caught by name under more",
+    ]
+    text[-1] += f" than one scenario. The unmutated kernel: {green} PASS{''.join(f', {other}' for other in others)}."
+    for function, group in groupby(lines, key=lambda line: (line.about.partition(":")[0], line.imitates)):
+        mine = list(group)
+        caught = sum(line.catch == "caught" for line in mine)
+        live = sum(line.catch != "equivalent" for line in mine)
+        text += ["", f"### {function[1]} ({function[0]}): {caught} of {live}", ""]
+        text += ["| line | made wrong | by scenario, what named it | |", "|---|---|---|---|"]
+        text += [_row(line) for line in mine]
+    return text
+
+
+def _caught(line: MutantLine) -> int:
+    return sum(what.startswith("FAIL") and "not named" not in what for _, what in line.cells)
+
+
+def _row(line: MutantLine) -> str:
+    what = line.name.partition(": ")[2]
+    cells = (
+        "; ".join(f"{scenario} {verdict}" for scenario, verdict in line.cells) or line.note or "reached by no scenario"
+    )
+    parts = (line.about.rpartition(":")[2], f"`{what}`", cells, line.catch)
+    return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
+
+
+def replace_section(page: str, section: Sequence[str]) -> str:
+    """A page with one of its "## " sections, known by its heading, replaced, or added at its end."""
+    heading = section[0]
+    parts = list(_sections(page))
+    new = "\n".join(section) + "\n"
+    at = next((i for i, part in enumerate(parts) if part.splitlines()[:1] == [heading]), None)
+    if at is None:
+        return page.rstrip("\n") + "\n\n" + new if page else new
+    last = at == len(parts) - 1
+    return "".join([*parts[:at], new if last else new + "\n", *parts[at + 1 :]])
+
+
+def _sections(page: str) -> Iterator[str]:
+    """The text before the first "## ", and each section."""
+    part: list[str] = []
+    for line in page.splitlines(keepends=True):
+        if line.startswith("## ") and part:
+            yield "".join(part)
+            part = []
+        part.append(line)
+    if part:
+        yield "".join(part)

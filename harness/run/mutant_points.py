@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.artifacts import layout
-from harness.artifacts.kernels.mutation_points import POINTS, Point, Targets, from_json, load_targets, reached
+from harness.artifacts.kernels.mutation_points import POINTS, Point, from_json, reached
+from harness.artifacts.kernels.mutation_targets import Targets, load_targets
 from harness.errors import UsageError
-from harness.run.mutant_trials import Mutant, Trial, run_mutants
-from harness.run.request import Observer, Request
+from harness.run.mutant_trials import Mutant, MutantTrials, Trial
 from harness.status import Status
 
 REACHED = "capture/host/apf_reached.txt"
@@ -39,47 +39,60 @@ def _mutant(point: Point, targets: Targets) -> Mutant:
         about=f"{point.file}:{point.line}",
         imitates=point.function,
         scenarios=(),
-        rules=targets.rules.get(point.function, ()),
+        rules=targets.rules_of(point),
         equivalent=targets.why_equivalent(point),
     )
 
 
-def run_points(
-    request: Request, observer: Observer, mutants: Sequence[Mutant], scenarios: Sequence[str], kernel: str, tries: int
-) -> tuple[tuple[Mutant, ...], list[Trial], list[Path], bool]:
-    """The unmutated kernel under all scenarios, then each mutant under those that reach it until one names it.
+def try_points(
+    trials: MutantTrials,
+    mutants: Sequence[Mutant],
+    scenarios: Sequence[str],
+    *,
+    tries: int,
+    catches: int = 1,
+    every: bool = False,
+) -> tuple[tuple[Mutant, ...], bool]:
+    """The unmutated kernel under all scenarios, then each mutant under those that reach it until enough name it.
 
     :param scenarios: ids of the scenarios to choose from.
     :param tries: scenarios for each mutant at most.
-    :return: the mutants with their scenarios, and what run_mutants returns.
+    :param catches: so many scenarios that name a mutant are enough.
+    :return: the mutants with their scenarios, and whether all was performed (False: Ctrl-C).
     """
-    every_scenario = Mutant("unmutated", 0, "", "", tuple(scenarios), ())
-    control, folders, complete = run_mutants(
-        request, observer, (every_scenario,), every=True, control=True, only_control=True, kernel=kernel
-    )
-    seen = {t.scenario: _reached(folders[0], t) for t in control}
+    if not trials.try_unmutated(scenarios):
+        return tuple(mutants), False
+    control = [t for t in trials.trials if t.mutant is None and t.scenario in scenarios]
+    seen = {t.scenario: _reached(t) for t in control}
     seconds = {t.scenario: t.row.seconds if t.row else 0.0 for t in control}
     chosen = tuple(
-        replace(m, scenarios=() if m.equivalent else choose_scenarios(m.number, seen, seconds)[:tries]) for m in mutants
+        m if m.equivalent else replace(m, scenarios=choose_scenarios(m, mutants, seen, seconds)[:tries])
+        for m in mutants
     )
-    if not complete:
-        return chosen, control, folders, False
-    trials, more, complete = run_mutants(request, observer, chosen, every=False, control=False, kernel=kernel)
-    return chosen, control + trials, folders + more, complete
+    return chosen, trials.try_mutants(chosen, every=every, catches=catches)
 
 
-def choose_scenarios(number: int, reached_by: dict[str, frozenset[int]], seconds: dict[str, float]) -> tuple[str, ...]:
-    """Scenarios that reach a point: the quickest first, then the one that comes by most points, then by time."""
-    able = sorted((s for s, points in reached_by.items() if number in points), key=lambda s: (seconds[s], s))
-    if len(able) < 2:
-        return tuple(able)
-    widest = max(able[1:], key=lambda s: len(reached_by[s]))
-    return (able[0], widest, *(s for s in able[1:] if s != widest))
+def choose_scenarios(
+    mutant: Mutant,
+    mutants: Sequence[Mutant],
+    reached_by: Mapping[str, frozenset[int]],
+    seconds: Mapping[str, float],
+) -> tuple[str, ...]:
+    """Scenarios that reach a point: the quickest, then the one that comes by most points of its function, then the one
+    that comes by most points of all, then by time."""
+    able = sorted((s for s, points in reached_by.items() if mutant.number in points), key=lambda s: (seconds[s], s))
+    of_function = {m.number for m in mutants if m.imitates == mutant.imitates}
+    first = able[:1]
+    for numbers in (of_function, frozenset().union(*reached_by.values()) if reached_by else frozenset()):
+        left = [s for s in able if s not in first]
+        if left:
+            first.append(max(left, key=lambda s: len(reached_by[s] & numbers)))
+    return (*first, *(s for s in able if s not in first))
 
 
-def _reached(folder: Path, trial: Trial) -> frozenset[int]:
+def _reached(trial: Trial) -> frozenset[int]:
     """Only a green scenario of the unmutated kernel can show what a mutant does wrong."""
     if trial.row is None or trial.row.status is not Status.PASS:
         return frozenset()
-    path = folder / trial.row.folder / REACHED
+    path = trial.folder / trial.row.folder / REACHED
     return reached(path.read_text()) if path.is_file() else frozenset()

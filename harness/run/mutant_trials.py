@@ -7,15 +7,14 @@ The parameter kvm.apf_mutant selects one at run time, so a mutant is a scenario 
 
 from __future__ import annotations
 
-import tomllib
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from harness.artifacts import layout
-from harness.errors import CatalogError, UsageError
+from harness.errors import CatalogError
 from harness.judge.verdict_types import Stage
 from harness.model.protocol.rules import RULES
 from harness.results import Key, Row
@@ -28,12 +27,20 @@ from harness.status import Status
 
 KERNEL = "mutants-6.1"
 PARAMETER = "kvm.apf_mutant"
-CATALOG = layout.KERNELS / "patches/mutants/MUTANTS.toml"
+_ENDS = ("ending", "panic", "stopped")
+"""What a guest's end is told by when it hung or died."""
+_SLACK_S = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One mistake.  ``scenarios``: those that should catch it, the likeliest first; ``rules``: those that name it."""
+    """One mistake.
+
+    :ivar scenarios: those that should catch it, the likeliest first.
+    :ivar rules: what names it: "D05", "item:gp", "total:NPt" (Finding.name), or a rule as a whole ("value").
+    :ivar hangs: whether the guest hangs or dies; None: nothing is expected.
+    :ivar equivalent: why nobody can notice it; empty where somebody should.
+    """
 
     name: str
     number: int
@@ -41,31 +48,37 @@ class Mutant:
     imitates: str
     scenarios: tuple[str, ...]
     rules: tuple[str, ...]
-    hangs: bool = False
-    equivalent: str = ""  # why nobody can notice it
+    hangs: bool | None = None
+    equivalent: str = ""
 
     @property
     def label(self) -> str:
         """Short, and fit for the id of a scenario."""
         return self.name if self.name.isidentifier() else str(self.number)
 
+    def id_under(self, scenario: str) -> str:
+        """The id of a scenario with this mutant in the kernel."""
+        return f"{scenario}@{self.label}"
+
 
 class Catch(StrEnum):
     """What became of a mutant."""
 
-    NAMED = "caught"  # by a rule that names the fault
-    OTHERWISE = "caught otherwise"  # a FAIL, but by nothing that names the fault
+    NAMED = "caught"  # by a rule that names the fault, and it hung if that was expected, and only then
+    OTHERWISE = "caught otherwise"  # a FAIL, but by nothing that names the fault, or with another end than expected
     SURVIVED = "SURVIVED"
     NOT_RUN = "not run"  # no scenario reaches it, or none got a verdict
+    EQUIVALENT = "equivalent"  # not run: nobody can notice it
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A mutant (None: the unmutated kernel) under one scenario."""
+    """A mutant (None: the unmutated kernel) under one scenario.  ``folder``: of the run that performed it."""
 
     mutant: Mutant | None
     scenario: str
     row: Row | None  # None: no verdict
+    folder: Path = Path()
 
     @property
     def caught(self) -> bool:
@@ -74,132 +87,148 @@ class Trial:
         return self.row is not None and self.row.status is Status.FAIL and self.row.verdict.stage is not Stage.BOOT
 
     @property
-    def rules(self) -> tuple[str, ...]:
-        """What the verdict's findings are about, each once, the first divergence first; "host" for trouble of the host
-        that ended the scenario.  Empty if not caught."""
+    def names(self) -> tuple[str, ...]:
+        """What the verdict's findings are about (Finding.name), each once, the first divergence first; "host" for
+        trouble of the host that ended the scenario.  Empty if not caught."""
         if self.row is None or not self.caught:
             return ()
-        return tuple(dict.fromkeys(finding.rule for finding in self.row.verdict.findings)) or ("host",)
+        return tuple(dict.fromkeys(finding.name for finding in self.row.verdict.findings)) or ("host",)
 
     @property
-    def rule(self) -> str:
-        """The protocol rules that were broken, or else what the first divergence is about; empty if not caught."""
-        return " ".join(rule for rule in self.rules if rule in RULES) or next(iter(self.rules), "")
+    def naming(self) -> tuple[str, ...]:
+        """Those of ``names`` that name the mutant's fault."""
+        wanted = self.mutant.rules if self.mutant is not None else ()
+        return tuple(name for name in self.names if name in wanted or name.partition(":")[0] in wanted)
 
     @property
     def named(self) -> bool:
         """Caught by a rule that names the fault."""
-        return self.mutant is not None and not _rules_meant(self.mutant.rules).isdisjoint(self.rules)
+        return bool(self.naming)
+
+    @property
+    def rule(self) -> str:
+        """What named the fault, or else the protocol rules that were broken, or what the first divergence is about;
+        empty if not caught."""
+        rules = [name for name in self.names if name in RULES]
+        return " ".join(self.naming) or " ".join(rules) or next(iter(self.names), "")
+
+    @property
+    def hung(self) -> bool:
+        """The guest hung or died."""
+        return self.row is not None and any(f.rule in _ENDS for f in self.row.verdict.findings)
 
 
-def _rules_meant(words: Sequence[str]) -> frozenset[str]:
-    """The rules that MUTANTS.toml names by its own words: "count" is any prediction of counts or outcomes, "timeout" a
-    program that never ends."""
-    wider = {"count": ("item", "total", "value"), "timeout": ("ending", "item", "host")}
-    return frozenset(rule for word in words for rule in wider.get(word, (word,)))
+def trials_of(mutant: Mutant, trials: Sequence[Trial]) -> list[Trial]:
+    """Those of this mutant."""
+    return [t for t in trials if t.mutant is not None and t.mutant.number == mutant.number]
+
+
+def end_differs(mutant: Mutant, trials: Sequence[Trial]) -> str:
+    """How the guests under a mutant ended otherwise than the mutant says; empty where that fits."""
+    caught = [t for t in trials_of(mutant, trials) if t.caught]
+    hung = any(t.hung for t in caught)
+    if mutant.hangs is None or not caught or hung is mutant.hangs:
+        return ""
+    return "was expected to hang the guest, and did not" if mutant.hangs else "hung the guest, which was not expected"
 
 
 def catch_of(mutant: Mutant, trials: Sequence[Trial]) -> Catch:
     """The best that any of the trials says of a mutant."""
-    mine = [t for t in trials if t.mutant is not None and t.mutant.number == mutant.number]
-    if any(t.named for t in mine):
+    if mutant.equivalent:
+        return Catch.EQUIVALENT
+    mine = trials_of(mutant, trials)
+    if any(t.named for t in mine) and not end_differs(mutant, mine):
         return Catch.NAMED
     if any(t.caught for t in mine):
         return Catch.OTHERWISE
     return Catch.SURVIVED if any(t.row is not None for t in mine) else Catch.NOT_RUN
 
 
-def load_mutants(path: Path = CATALOG) -> tuple[Mutant, ...]:
-    """:raise CatalogError: the file cannot be read, or an entry lacks something."""
-    try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text())
-        return tuple(
-            Mutant(
-                name,
-                e["number"],
-                e["about"],
-                e["imitates"],
-                tuple(e["scenarios"]),
-                tuple(e["rules"]),
-                e.get("hangs", False),
-            )
-            for name, e in raw.items()
-        )
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as exc:
-        raise CatalogError(f"{path}: {exc!r}") from exc
+class MutantTrials:
+    """Performs trials and keeps them.
 
-
-def choose(mutants: Sequence[Mutant], names: Sequence[str]) -> tuple[Mutant, ...]:
-    """Those named by name or number; all without names.
-
-    :raise UsageError: a name that none has.
+    :param known: trials that need not be made again.
+    :ivar trials: all of them, the known ones first.
+    :ivar folders: of the runs that were performed.
     """
-    known = {m.name: m for m in mutants} | {str(m.number): m for m in mutants}
-    wrong = [n for n in names if n not in known]
-    if wrong:
-        raise UsageError(
-            f"no mutant is called {', '.join(wrong)}", hint=f"known are {', '.join(m.name for m in mutants)}"
-        )
-    return tuple(known[n] for n in names) if names else tuple(mutants)
 
+    def __init__(self, request: Request, observer: Observer, kernel: str = KERNEL, known: Sequence[Trial] = ()) -> None:
+        self._request = request
+        self._observer = observer
+        self._kernel = kernel
+        self._scenarios = {s.id: s for s in read_scenarios(request.scenario_paths or (default_scenarios(),))}
+        self.trials = list(known)
+        self.folders: list[Path] = []
 
-def run_mutants(
-    request: Request,
-    observer: Observer,
-    mutants: Sequence[Mutant],
-    *,
-    every: bool,
-    control: bool = True,
-    only_control: bool = False,
-    kernel: str = KERNEL,
-) -> tuple[list[Trial], list[Path], bool]:
-    """First the unmutated kernel under all scenarios concerned, then each mutant until it is caught by name.
+    def try_unmutated(self, scenarios: Sequence[str]) -> bool:
+        """The unmutated kernel under these scenarios.
 
-    :param every: do not stop at the first catch: the whole table.
-    :param only_control: the unmutated kernel alone.
-    :param kernel: which kernel has the mutants.
-    :return: the trials, the folders of the runs, and whether all were performed (False: Ctrl-C).
-    """
-    known = {s.id: s for s in read_scenarios(request.scenario_paths or (default_scenarios(),))}
-    trials: list[Trial] = []
-    folders: list[Path] = []
+        :return: False: interrupted (Ctrl-C).
+        :raise CatalogError: a scenario does not exist.
+        """
+        done = {t.scenario for t in self.trials if t.mutant is None}
+        return self._perform([(None, s) for s in self._find(dict.fromkeys(scenarios)) if s.id not in done])
 
-    def perform(wanted: Sequence[tuple[Mutant | None, Scenario]]) -> bool:
-        jobs = {_job(m, s, kernel).key: (m, s, _job(m, s, kernel)) for m, s in wanted}
-        result, folder = perform_jobs([job for _, _, job in jobs.values()], request, observer)
-        folders.append(folder)
+    def try_mutants(self, mutants: Sequence[Mutant], *, every: bool = False, catches: int = 1) -> bool:
+        """Each mutant under its scenarios, until so many of them have caught it by name.
+
+        :param every: do not stop then: the whole table.
+        :return: False: interrupted (Ctrl-C).
+        :raise CatalogError: a scenario does not exist.
+        """
+        done = {(t.mutant.number, t.scenario) for t in self.trials if t.mutant is not None}
+        queue = {
+            m.number: [s for s in self._find(m.scenarios) if (m.number, s.id) not in done]
+            for m in mutants
+            if not m.equivalent
+        }
+        while True:
+            named = Counter(t.mutant.number for t in self.trials if t.mutant is not None and t.named)
+            wanted: list[tuple[Mutant | None, Scenario]] = []
+            for mutant in mutants:
+                left = queue.get(mutant.number, [])
+                if named[mutant.number] >= catches and not every:
+                    continue
+                take = left if every else left[:1]
+                queue[mutant.number] = left[len(take) :]
+                wanted += [(mutant, s) for s in take]
+            if not wanted:
+                return True
+            if not self._perform(wanted):
+                return False
+
+    def _find(self, names: Sequence[str] | dict[str, None]) -> list[Scenario]:
+        absent = sorted(name for name in names if name not in self._scenarios)
+        if absent:
+            raise CatalogError(f"the mutants name scenarios that do not exist: {', '.join(absent)}")
+        return [self._scenarios[name] for name in names]
+
+    def _perform(self, wanted: Sequence[tuple[Mutant | None, Scenario]]) -> bool:
+        if not wanted:
+            return True
+        jobs = [(m, s, self._job(m, s)) for m, s in wanted]
+        result, folder = perform_jobs([job for _, _, job in jobs], self._request, self._observer)
+        self.folders.append(folder)
         rows = {row.key: row for row in result.rows}
-        trials.extend(Trial(m, s.id, rows.get(key)) for key, (m, s, _) in jobs.items())
+        self.trials.extend(Trial(m, s.id, rows.get(job.key), folder) for m, s, job in jobs)
         return not result.interrupted
 
-    absent = sorted({s for m in mutants for s in m.scenarios if s not in known})
-    if absent:
-        raise CatalogError(f"the mutants name scenarios that do not exist: {', '.join(absent)}")
-    queue = {m.name: [known[s] for s in m.scenarios] for m in mutants}
-    if control:
-        concerned = list(dict.fromkeys(s.id for chosen in queue.values() for s in chosen))
-        if not perform([(None, known[name]) for name in concerned]):
-            return trials, folders, False
-    if only_control:
-        return trials, folders, True
-    while True:
-        caught = {t.mutant.name for t in trials if t.mutant is not None and t.named}
-        wanted: list[tuple[Mutant | None, Scenario]] = []
-        for mutant in mutants:
-            if mutant.name in caught and not every:
-                continue
-            take = queue[mutant.name] if every else queue[mutant.name][:1]
-            queue[mutant.name] = queue[mutant.name][len(take) :]
-            wanted += [(mutant, s) for s in take]
-        if not wanted:
-            return trials, folders, True
-        if not perform(wanted):
-            return trials, folders, False
+    def _job(self, mutant: Mutant | None, scenario: Scenario) -> Job:
+        if mutant is None:
+            return Job(Key(scenario.id, self._kernel), scenario)
+        changed = replace(
+            scenario,
+            id=mutant.id_under(scenario.id),
+            kernel_params={**scenario.kernel_params, PARAMETER: str(mutant.number)},
+            deadline_s=self._patience(scenario),
+        )
+        return Job(Key(changed.id, self._kernel), changed)
 
-
-def _job(mutant: Mutant | None, scenario: Scenario, kernel: str) -> Job:
-    if mutant is None:
-        return Job(Key(scenario.id, kernel), scenario)
-    name = f"{scenario.id}@{mutant.label}"
-    changed = replace(scenario, id=name, kernel_params={**scenario.kernel_params, PARAMETER: str(mutant.number)})
-    return Job(Key(name, kernel), changed)
+    def _patience(self, scenario: Scenario) -> int:
+        """Seconds for the guest's program: twice what the unmutated kernel took for everything around it, too, so that
+        a guest that hangs costs little; the scenario's own deadline where that is less, or nothing is known."""
+        took = [t.row.seconds for t in self.trials if t.mutant is None and t.scenario == scenario.id and t.row]
+        if not took or not took[0]:
+            return scenario.deadline_s
+        timed = max((step.at_ms for step in scenario.timed), default=0) / 1000
+        return min(scenario.deadline_s, math.ceil(max(2 * took[0], timed)) + _SLACK_S)

@@ -13,6 +13,7 @@ a patched kernel starts from a copy of it that is back in tree/, so that make fi
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from harness.artifacts import layout
 from harness.artifacts.catalog import CatalogKernel, SourceKind
 from harness.artifacts.command import tool_version
 from harness.artifacts.debian.packages import Package, Packages, with_packages
-from harness.artifacts.kernels import kbuild, kernel_source, mutation_points, mutations, patches
+from harness.artifacts.kernels import kbuild, kernel_source, mutation_points, mutation_targets, mutations, patches
 from harness.artifacts.store import Recipe, Store, Work, remove
 from harness.errors import BuildFailed, CatalogError
 from harness.progress import Progress
@@ -91,7 +92,14 @@ def _from_package(
             _collect(tree, folder)
             remove(tree)
 
-    return store.get(recipe, make), identity
+    folder = store.get(recipe, make)
+    return folder, identity + _points(folder)
+
+
+def _points(folder: Path) -> str:
+    """What numbers of points mean, for a kernel that has some."""
+    path = folder / mutation_points.POINTS
+    return f" with the points {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" if path.is_file() else ""
 
 
 def _build_base(work: Work, packages: Packages, source: Package, entry: CatalogKernel, progress: Progress) -> None:
@@ -136,7 +144,7 @@ def _mutations(entry: CatalogKernel) -> dict[str, object]:
     """What decides the points of a kernel with mutants; nothing for any other."""
     if entry.mutate is None:
         return {}
-    targets = mutation_points.load_targets(entry.mutate)
+    targets = mutation_targets.load_targets(entry.mutate)
     code = [Path(mutations.__file__), Path(mutation_points.__file__)]
     return {
         "mutate": {
@@ -151,7 +159,7 @@ def _mutate(tree: Path, targets: Path | None) -> None:
     """Put the points into the sources and list them beside."""
     if targets is None:
         return
-    points = mutations.apply(tree / "src", mutation_points.load_targets(targets))
+    points = mutations.apply(tree / "src", mutation_targets.load_targets(targets))
     (tree / mutation_points.POINTS).write_text(mutation_points.to_json(points))
 
 

@@ -1,18 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The points of a kernel with systematic mutants: what they are, their list, and what the kernel says of them.
 
-mutations.py finds them and puts them into the sources.
+mutations.py finds them and puts them into the sources; mutation_targets.py says where and who should notice.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from harness.errors import CatalogError
 
@@ -49,40 +46,6 @@ class Point:
     def name(self) -> str:
         """Readable, and the same in releases whose text is the same."""
         return f"{self.function}: {self.text} {self.kind}"
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """What is to be mutated.
-
-    ``functions``: by name, an empty text for the whole function, or a regular expression: of a function that does more,
-    only the conditions and statements that match, and what stands inside them.  ``rules``: by function, the rules that
-    name a fault of it.  ``equivalent``: by a regular expression over a point's name, why nobody can notice it.
-    """
-
-    files: tuple[str, ...]  # patterns, relative to the tree
-    functions: Mapping[str, str]
-    rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    equivalent: Mapping[str, str] = field(default_factory=dict)
-
-    def why_equivalent(self, point: Point) -> str:
-        """Why nobody can notice this point; empty where somebody should."""
-        return next((why for name, why in self.equivalent.items() if re.fullmatch(name, point.name)), "")
-
-
-def load_targets(path: Path) -> Targets:
-    """The list of functions (kernels/mutate.toml).
-
-    :raise CatalogError: the file cannot be read, or has another shape.
-    """
-    try:
-        raw = tomllib.loads(path.read_text())
-        functions = {str(name): re.compile(only).pattern for name, only in raw["functions"].items()}
-        rules = {name: tuple(map(str, named)) for name, named in raw.get("rules", {}).items()}
-        equivalent = {re.compile(name).pattern: str(why) for name, why in raw.get("equivalent", {}).items()}
-        return Targets(tuple(map(str, raw["files"])), functions, rules, equivalent)
-    except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError, TypeError, re.error) as exc:
-        raise CatalogError(f"{path}: {exc!r}") from exc
 
 
 def to_json(points: Iterable[Point]) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 import tree_sitter_c
 from tree_sitter import Language, Node, Parser
 
-from harness.artifacts.kernels.mutation_points import FIRST, HEADER, Point, PointKind, Targets, definitions, header
+from harness.artifacts.kernels.mutation_points import FIRST, HEADER, Point, PointKind, definitions, header
+from harness.artifacts.kernels.mutation_targets import Targets
 from harness.errors import BuildFailed
 
 _C = Language(tree_sitter_c.language())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from harness.report.mutants_text import MutantLine, mutants_table
+from harness.report.mutants_text import MutantLine, mutants_page, mutants_table, replace_section
 
 CAUGHT = MutantLine("LOST", 5, "drops one", "R10", (("S23", "PASS"), ("S60", "FAIL (D05)")), "caught", "D05")
 OTHER = MutantLine(
@@ -25,3 +25,30 @@ def test_survivors_and_what_was_not_named_are_named_at_the_end() -> None:
 
 def test_without_control() -> None:
     assert mutants_table((CAUGHT,), ())[0] == "unmutated kernel: not run"
+
+
+POINT = MutantLine(
+    "f: a | b zero", 1000, "virt/a.c:7", "f", (("S1", "FAIL (D05)"), ("S2", "FAIL (D07)")), "caught", "D05"
+)
+
+
+def test_the_page_has_a_table_for_each_function_and_the_argument_where_nobody_can_notice() -> None:
+    same = MutantLine("f: x; left out", 1001, "virt/a.c:9", "f", (), "equivalent", "", "only memory is lost")
+    other = MutantLine("g: y negated", 1002, "mm/b.c:3", "g", (("S1", "PASS"),), "SURVIVED", "")
+    text = mutants_page("points", "apf mutants", (POINT, same, other), (("S1", "PASS"), ("S32", "UNSUPPORTED")))
+    assert (
+        "3 mutants: 1 caught, 1 SURVIVED, 1 equivalent. 1 were caught by name under more than one scenario." in text[4]
+    )
+    assert "1 PASS, S32 UNSUPPORTED." in text[4]
+    assert "### f (virt/a.c): 1 of 1" in text and "### g (mm/b.c): 0 of 1" in text
+    assert "| 7 | `a \\| b zero` | S1 FAIL (D05); S2 FAIL (D07) | caught |" in text
+    assert "| 9 | `x; left out` | only memory is lost | equivalent |" in text
+
+
+def test_a_section_of_a_page_is_replaced_and_the_others_stay() -> None:
+    page = replace_section("# Mutants\n\nWhat they are.\n", ("## a", "", "one"))
+    page = replace_section(page, ("## b", "", "two"))
+    assert page == "# Mutants\n\nWhat they are.\n\n## a\n\none\n\n## b\n\ntwo\n"
+    again = replace_section(page, ("## a", "", "three"))
+    assert again == page.replace("one", "three")
+    assert replace_section(again, ("## b", "", "four")) == again.replace("two", "four")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Systematic mutants: which scenarios are chosen, and what counts as caught.  What performs them is a stand-in."""
+"""Systematic mutants: which scenarios are chosen.  What performs them is a stand-in."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.artifacts.kernels.mutation_points import FIRST, Point, PointKind, t
 from harness.errors import UsageError
 from harness.results import RunResult
 from harness.run import mutant_trials
-from harness.run.mutant_points import REACHED, choose_scenarios, load_points, run_points
-from harness.run.mutant_trials import Catch, Mutant, Trial, catch_of
+from harness.run.mutant_points import REACHED, choose_scenarios, load_points, try_points
+from harness.run.mutant_trials import Catch, MutantTrials, catch_of
 from harness.run.request import Request
 from harness.run.selection import Job
 from harness.status import Status
@@ -43,12 +43,20 @@ def test_a_kernel_without_points_is_an_error(tmp_path: Path) -> None:
         load_points(tmp_path)
 
 
-def test_only_scenarios_that_reach_a_point_are_chosen_the_quickest_and_the_widest_first() -> None:
-    reached = {"S1": frozenset({7}), "S2": frozenset({7, 8}), "S3": frozenset({7, 8, 9}), "S4": frozenset({8})}
-    seconds = {"S1": 3.0, "S2": 1.0, "S3": 9.0, "S4": 0.5}
-    assert choose_scenarios(7, reached, seconds) == ("S2", "S3", "S1")
-    assert choose_scenarios(9, reached, seconds) == ("S3",)
-    assert choose_scenarios(5, reached, seconds) == ()
+def test_the_quickest_then_what_knows_the_function_best_then_what_comes_by_most(tmp_path: Path) -> None:
+    setup, _ = load_points(built(tmp_path))
+    family = tuple(replace(setup, number=n, imitates="f" if n < 9 else "g") for n in range(7, 20))
+    reached = {
+        "S1": frozenset({7}),
+        "S2": frozenset({7, 9}),
+        "S3": frozenset({7, 8, 9}),
+        "S4": frozenset({7, 9, 10, 11, 12}),
+        "S5": frozenset({8}),
+    }
+    seconds = {"S1": 3.0, "S2": 1.0, "S3": 9.0, "S4": 8.0, "S5": 0.5}
+    assert choose_scenarios(family[0], family, reached, seconds) == ("S2", "S3", "S4", "S1")
+    assert choose_scenarios(family[1], family, reached, seconds) == ("S5", "S3")
+    assert choose_scenarios(family[12], family, reached, seconds) == ()
 
 
 class Runs:
@@ -75,15 +83,22 @@ def test_each_mutant_runs_where_its_point_was_reached(tmp_path: Path, monkeypatc
     runs = Runs(tmp_path)
     monkeypatch.setattr(mutant_trials, "perform_jobs", runs)
     mutants = load_points(built(tmp_path))
-    chosen, trials, _, complete = run_points(Request(), Listener(""), mutants, ("S23", "S29"), "points-6.1", 3)
+    trials = MutantTrials(Request(), Listener(""), "points-6.1")
+    chosen, complete = try_points(trials, mutants, ("S23", "S29"), tries=3)
     assert complete and runs.runs == [["S23", "S29"], [f"S29@{FIRST}"]]
     assert [m.scenarios for m in chosen] == [("S29",), ()]
-    assert catch_of(chosen[0], trials) is Catch.NAMED
-    assert catch_of(chosen[1], trials) is Catch.NOT_RUN
+    assert catch_of(chosen[0], trials.trials) is Catch.NAMED
+    assert catch_of(chosen[1], trials.trials) is Catch.EQUIVALENT
 
 
-def test_a_fail_that_does_not_name_the_fault_is_another_word() -> None:
-    mutant = Mutant("M", 1, "", "", ("S29",), ("D36",))
-    runs = [Trial(mutant, "S29", row_of(mutant_trials.Key("S29@M", "k"), Status.FAIL, "D09: too many"))]
-    assert catch_of(mutant, runs) is Catch.OTHERWISE
-    assert catch_of(replace(mutant, rules=("D09",)), [replace(runs[0], mutant=replace(mutant, rules=("D09",)))])
+def test_what_is_known_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutant_trials, "perform_jobs", Runs(tmp_path))
+    mutants = load_points(built(tmp_path))
+    first = MutantTrials(Request(), Listener(""), "points-6.1")
+    try_points(first, mutants, ("S23", "S29"), tries=3)
+    nothing_left = Runs(tmp_path)
+    monkeypatch.setattr(mutant_trials, "perform_jobs", nothing_left)
+    second = MutantTrials(Request(), Listener(""), "points-6.1", first.trials)
+    chosen, complete = try_points(second, mutants, ("S23", "S29"), tries=3)
+    assert complete and nothing_left.runs == [] and second.folders == []
+    assert catch_of(chosen[0], second.trials) is Catch.NAMED

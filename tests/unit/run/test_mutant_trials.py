@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import CatalogError, UsageError
+from harness.errors import CatalogError
+from harness.judge.verdict_types import Finding
 from harness.results import Key, RunResult
 from harness.run import mutant_trials
-from harness.run.mutant_trials import KERNEL, PARAMETER, Mutant, Trial, choose, load_mutants, run_mutants
+from harness.run.mutant_trials import KERNEL, PARAMETER, Catch, Mutant, MutantTrials, Trial, catch_of
 from harness.run.request import Request
 from harness.run.selection import Job
 from harness.status import Status
@@ -21,6 +22,7 @@ from tests.unit.run.test_bad_luck import Listener
 
 ONE = Mutant("ONE", 1, "about", "R1", ("S23", "S29", "S60"), ("D05",))
 TWO = Mutant("TWO", 2, "about", "R2", ("S29",), ("D07",))
+KEY = Key("S29@ONE", KERNEL)
 
 
 class Runs:
@@ -29,23 +31,26 @@ class Runs:
     def __init__(self, **verdicts: Status) -> None:
         self.verdicts = verdicts
         self.runs: list[list[str]] = []
-        self.params: dict[str, dict[str, str]] = {}
+        self.jobs: dict[str, Job] = {}
 
     def __call__(self, jobs: Sequence[Job], request: Request, observer: object) -> tuple[RunResult, Path]:
         self.runs.append([job.key.scenario for job in jobs])
-        self.params |= {job.key.scenario: dict(job.scenario.kernel_params) for job in jobs}
+        self.jobs |= {job.key.scenario: job for job in jobs}
         rows = []
         for job in jobs:
             status = self.verdicts.get(job.key.scenario.replace("@", "_"), Status.PASS)
-            rows.append(row_of(job.key, status, "D05: item 1" if status is Status.FAIL else ""))
+            reason = "D05: item 1" if status is Status.FAIL else ""
+            rows.append(row_of(job.key, status, reason, seconds=2.5))
         assert {job.key.kernel for job in jobs} == {KERNEL}
         return RunResult("r", "", tuple(job.key for job in jobs), tuple(rows)), Path(f"run{len(self.runs)}")
 
 
-def run(monkeypatch: pytest.MonkeyPatch, runs: Runs, *, every: bool = False) -> list[Trial]:
+def run(monkeypatch: pytest.MonkeyPatch, runs: Runs, *, every: bool = False, catches: int = 1) -> list[Trial]:
     monkeypatch.setattr(mutant_trials, "perform_jobs", runs)
-    trials, _, _ = run_mutants(Request(), Listener(""), (ONE, TWO), every=every)
-    return trials
+    trials = MutantTrials(Request(), Listener(""))
+    assert trials.try_unmutated(("S23", "S29", "S60"))
+    assert trials.try_mutants((ONE, TWO), every=every, catches=catches)
+    return trials.trials
 
 
 def test_the_unmutated_kernel_first_then_each_mutant_until_it_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,8 +61,9 @@ def test_the_unmutated_kernel_first_then_each_mutant_until_it_is_caught(monkeypa
         ["S23@ONE", "S29@TWO"],
         ["S29@ONE"],
     ]
-    assert PARAMETER not in runs.params["S23"]
-    assert (runs.params["S23@ONE"][PARAMETER], runs.params["S29@TWO"][PARAMETER]) == ("1", "2")
+    params = {name: job.scenario.kernel_params for name, job in runs.jobs.items()}
+    assert PARAMETER not in params["S23"]
+    assert (params["S23@ONE"][PARAMETER], params["S29@TWO"][PARAMETER]) == ("1", "2")
     assert [(t.scenario, t.rule) for t in trials if t.caught] == [("S29", "D05")]
 
 
@@ -68,6 +74,19 @@ def test_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(runs.runs) == 2
 
 
+def test_no_fault_is_to_hang_by_one_scenario_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(S23_ONE=Status.FAIL, S29_ONE=Status.FAIL)
+    run(monkeypatch, runs, catches=2)
+    assert [sorted(r) for r in runs.runs[1:]] == [["S23@ONE", "S29@TWO"], ["S29@ONE"]]
+
+
+def test_a_guest_that_hangs_under_a_mutant_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs()
+    run(monkeypatch, runs)
+    own = runs.jobs["S29"].scenario.deadline_s
+    assert runs.jobs["S29@TWO"].scenario.deadline_s == 2 * 2.5 + 4 < own
+
+
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.FAIL])
 def test_only_a_fail_is_a_catch(status: Status) -> None:
     trial = Trial(ONE, "S23", row_of(Key("S23@ONE", KERNEL), status, "D05: no"))
@@ -75,22 +94,38 @@ def test_only_a_fail_is_a_catch(status: Status) -> None:
     assert not Trial(ONE, "S23", None).caught
 
 
-def test_the_catalogue_can_be_read_and_numbers_are_used_once() -> None:
-    all_of_them = load_mutants()
-    assert len(all_of_them) >= 14
-    assert len({m.number for m in all_of_them}) == len(all_of_them)
-    assert choose(all_of_them, [str(all_of_them[0].number)]) == all_of_them[:1]
-    with pytest.raises(UsageError, match="NO_SUCH"):
-        choose(all_of_them, ["NO_SUCH"])
+def test_a_fail_that_does_not_name_the_fault_is_another_word() -> None:
+    runs = [Trial(replace(ONE, rules=("D36",)), "S29", row_of(KEY, Status.FAIL, "D09: too many"))]
+    assert catch_of(ONE, runs) is Catch.OTHERWISE
+    assert catch_of(ONE, [replace(runs[0], mutant=replace(ONE, rules=("D09",)))]) is Catch.NAMED
 
 
-def test_a_catalogue_that_lacks_something(tmp_path: Path) -> None:
-    (tmp_path / "m.toml").write_text('[A]\nnumber = 1\nabout = "x"\n')
-    with pytest.raises(CatalogError, match="imitates"):
-        load_mutants(tmp_path / "m.toml")
+@pytest.mark.parametrize(
+    ("rules", "named"), [(("item:gp",), True), (("item",), True), (("item:outcome",), False), (("total",), False)]
+)
+def test_a_rule_may_be_named_with_what_it_is_about(rules: tuple[str, ...], named: bool) -> None:
+    row = row_of(KEY, Status.FAIL, "no #GP", findings=(Finding("item", "no #GP", about="gp"),))
+    assert Trial(replace(ONE, rules=rules), "S29", row).named is named
+
+
+@pytest.mark.parametrize(
+    ("hangs", "ends", "catch"),
+    [
+        (True, True, Catch.NAMED),
+        (True, False, Catch.OTHERWISE),
+        (False, True, Catch.OTHERWISE),
+        (False, False, Catch.NAMED),
+        (None, True, Catch.NAMED),
+    ],
+)
+def test_whether_the_guest_hung_is_compared(hangs: bool | None, ends: bool, catch: Catch) -> None:
+    mutant = replace(ONE, hangs=hangs)
+    findings = (Finding("D05", "owed"), *((Finding("ending", "its deadline"),) if ends else ()))
+    trial = Trial(mutant, "S29", row_of(KEY, Status.FAIL, "D05: owed", findings=findings))
+    assert catch_of(mutant, [trial]) is catch
 
 
 def test_a_scenario_that_does_not_exist_is_no_reason_to_test_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutant_trials, "perform_jobs", Runs())
     with pytest.raises(CatalogError, match="S-GONE"):
-        run_mutants(Request(), Listener(""), (replace(TWO, scenarios=("S29", "S-GONE")),), every=False)
+        MutantTrials(Request(), Listener("")).try_mutants((replace(TWO, scenarios=("S29", "S-GONE")),))

@@ -13,12 +13,11 @@ from harness.artifacts.kernels.mutation_points import (
     FIRST,
     Point,
     PointKind,
-    Targets,
     from_json,
-    load_targets,
     reached,
     to_json,
 )
+from harness.artifacts.kernels.mutation_targets import Targets, load_targets
 from harness.artifacts.kernels.mutations import apply, mutate
 from harness.errors import BuildFailed, CatalogError
 

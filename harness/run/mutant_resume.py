@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Trials of earlier runs of `apf mutants`, read back from their folders: what was performed need not be again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ApfError, UsageError
+from harness.judge.verdict_types import Stage, Verdict
+from harness.results import Key, Row
+from harness.run.judge_folder import judge_folder
+from harness.run.mutant_trials import Mutant, Trial
+from harness.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    key: Key
+    folder: Path  # of the run
+    verdict_file: Path
+    seconds: float
+
+
+def earlier_trials(
+    results: Path, kernel: str, identity: str, mutants: Sequence[Mutant], *, again: bool = False
+) -> list[Trial]:
+    """Trials of the runs below ``results`` whose kernel was made from the same sources, the newest of each.
+
+    An ERROR is no trial.
+
+    :param identity: BuiltKernel.identity of the kernel.
+    :param again: judge the captures again, with the rules of today.
+    :raise UsageError: a results.json or verdict.json that cannot be read.
+    """
+    found: dict[Key, _Done] = {}
+    for path in sorted(results.glob("*/results.json")):
+        if not path.parent.is_symlink():
+            found |= {done.key: done for done in _performed(path, kernel, identity)}
+    if again:
+        with ProcessPoolExecutor() as pool:
+            verdicts = list(pool.map(_judged, found.values(), chunksize=8))
+    else:
+        verdicts = [_read(done) for done in found.values()]
+    known = {m.id_under(""): m for m in mutants}
+    trials = []
+    for done, verdict in zip(found.values(), verdicts, strict=True):
+        scenario, at, label = done.key.scenario.rpartition("@")
+        mutant = known.get(at + label) if at else None
+        if verdict.status is Status.ERROR or (at and mutant is None):
+            continue
+        row = Row(done.key, verdict, seconds=done.seconds)
+        trials.append(Trial(mutant, scenario if at else done.key.scenario, row, done.folder))
+    return trials
+
+
+def _performed(path: Path, kernel: str, identity: str) -> Iterator[_Done]:
+    try:
+        raw = json.loads(path.read_text())
+        if raw["facts"].get(f"{kernel} made from") != identity:
+            return
+        for row in raw["verdicts"]:
+            key = Key(row["scenario"], row["kernel"], row["repeat"])
+            yield _Done(key, path.parent, path.parent / row["verdict_file"], row["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise UsageError(f"{path}: not the results of a run: {exc!r}") from exc
+
+
+def _read(done: _Done) -> Verdict:
+    try:
+        return Verdict.from_json(done.verdict_file.read_text())
+    except OSError as exc:
+        raise UsageError(f"{done.verdict_file}: {exc.strerror}") from exc
+
+
+def _judged(done: _Done) -> Verdict:
+    """What the judge of today says of a capture; a verdict that came without a judgement stays."""
+    old = _read(done)
+    if old.stage is not Stage.JUDGE or old.variant is None:
+        return old
+    try:
+        return judge_folder(done.folder / done.key.folder / "capture", old.variant)
+    except ApfError:
+        return old
