@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Every target is listed by `make help`.  Variables: SCENARIOS='S2* S31', KERNELS='debian-6.1 noio-6.1', RESULTS=DIR, ALLOW='S32'.
+# Every target is listed by `make help`.  Variables: SCENARIOS='S2* S31', KERNELS='debian-6.1 noio-6.1', RESULTS=DIR, ALLOW='S32',
+# ACCEPT=FILE.
 SCENARIOS ?=
 KERNELS ?= debian-6.1 noio-6.1
 RESULTS ?= results
 # S32 needs zswap, which Debian's kernel for virtual machines does not have.  ALLOW= for none.
 ALLOW ?= S32
+# Faults of these kernels that are known and are to be found again.  ACCEPT= for none.
+ACCEPT ?= tests/accepted-findings.toml
 PYTHON := .venv/bin/python
 APF := $(PYTHON) -m harness.cli
 STAMP := .venv/.ready
@@ -69,16 +72,16 @@ smoke: $(STAMP) ## a few scenarios on a virtual host, in minutes
 
 e2e: $(STAMP) ## the scenarios SCENARIOS (default: all) on the kernels KERNELS, judged; two kernels are compared
 	@set -- $(KERNELS); if [ $$# = 2 ]; then \
-		set -x; exec $(APF) compare "$$1" "$$2" $(SCENARIOS) $(ALLOW:%=--allow-unsupported %) --results "$(RESULTS)"; \
+		set -x; exec $(APF) compare "$$1" "$$2" $(SCENARIOS) $(ALLOW:%=--allow-unsupported %) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"; \
 	else \
-		set -x; exec $(APF) run $(SCENARIOS) --kernel "$(KERNELS)" $(ALLOW:%=--allow-unsupported %) --results "$(RESULTS)"; \
+		set -x; exec $(APF) run $(SCENARIOS) --kernel "$(KERNELS)" $(ALLOW:%=--allow-unsupported %) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"; \
 	fi
 
 mutants: $(STAMP) ## kernels with one deliberate fault each: every one must be caught
 	$(APF) mutants --results "$(RESULTS)"
 
 compare: $(STAMP) ## stock-6.1 against noio-6.1, both built here from the same source
-	$(APF) compare stock-6.1 noio-6.1 $(SCENARIOS) --results "$(RESULTS)"
+	$(APF) compare stock-6.1 noio-6.1 $(SCENARIOS) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"
 
 doctor: $(STAMP) ## what this machine can do, and what it would need
 	$(APF) doctor

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import Variant
+from harness.model.known_faults import KNOWN_FAULTS
 from harness.status import Status
 
 
@@ -60,8 +63,29 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptedFinding:
+    """A finding about shipped kernels that does not make a run red.
+
+    :ivar finding: "F1" (harness/model/known_faults.py).
+    :ivar kernels: names or globs of the kernels that are known to have it.
+    :ivar reason: why that is accepted, and until when.
+    """
+
+    finding: str
+    kernels: tuple[str, ...]
+    reason: str
+
+    def covers(self, kernel: str) -> bool:
+        """Whether this kernel is one of them."""
+        return any(fnmatch.fnmatchcase(kernel, pattern) for pattern in self.kernels)
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
-    """A whole run.  ``planned`` is what had to be done, in order; ``interrupted``: a signal ended it early."""
+    """A whole run.  ``planned`` is what had to be done, in order; ``interrupted``: a signal ended it early.
+
+    ``allowed``: scenarios that may be UNSUPPORTED; ``accepted``: findings that may be reproduced.
+    """
 
     run: str
     command: str
@@ -69,6 +93,7 @@ class RunResult:
     rows: tuple[Row, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
     allowed: frozenset[str] = frozenset()
+    accepted: tuple[AcceptedFinding, ...] = ()
     interrupted: bool = False
     seconds: float = 0.0
 
@@ -83,12 +108,43 @@ class RunResult:
         return next((row for row in self.rows if row.key == key), None)
 
     def is_green(self, row: Row) -> bool:
-        """PASS; or UNSUPPORTED where this run allows it by name."""
-        return row.status is Status.PASS or (row.status is Status.UNSUPPORTED and row.key.scenario in self.allowed)
+        """PASS; UNSUPPORTED where this run allows it by name; FINDING where it accepts that on this kernel."""
+        match row.status:
+            case Status.PASS:
+                return True
+            case Status.UNSUPPORTED:
+                return row.key.scenario in self.allowed
+            case Status.FINDING:
+                return all(self._accepts(name, row.key.kernel) for name in row.verdict.shown_faults)
+            case Status.FAIL | Status.INCONCLUSIVE | Status.ERROR:
+                return False
+            case _:
+                assert_never(row.status)
+
+    def _accepts(self, finding: str, kernel: str) -> bool:
+        return any(a.finding == finding and a.covers(kernel) for a in self.accepted)
+
+    @property
+    def to_retire(self) -> tuple[str, ...]:
+        """Accepted findings that a kernel of this run does not show any more, one sentence for each."""
+        found = []
+        for accepted in self.accepted:
+            fault = KNOWN_FAULTS[accepted.finding]
+            rows = [row for row in self.rows if accepted.covers(row.key.kernel)]
+            if any(fault.id in row.verdict.shown_faults for row in rows):
+                continue
+            for row in rows:
+                gone = any(known.id == fault.id and known.predicted for known in row.verdict.known_faults)
+                if gone or (row.status is Status.PASS and row.key.scenario in fault.scenarios):
+                    found.append(
+                        f"{fault.id} is accepted on {row.key.kernel}, but {row.key.scenario} does not show it there any"
+                        " more: take it out of the accepted findings"
+                    )
+        return tuple(dict.fromkeys(found))
 
     @property
     def exit_code(self) -> int:
-        """0 green; 1 failed, inconclusive, or unsupported without leave; 3 errors, missing verdicts; 130 interrupted.
+        """0 green; 1 failed, inconclusive, finding or unsupported without leave; 3 errors, no verdict; 130 interrupted.
 
         A finding about a kernel outranks a fault of ours: it is the better news to act on.
         """

@@ -52,6 +52,7 @@ class CatalogKernel:
     config: tuple[Path, ...] = ()
     patches: tuple[Path, ...] = ()
     mutate: Path | None = None  # names functions of which every condition and effect can be made wrong
+    fixes: tuple[str, ...] = ()  # findings about shipped kernels ("F1") of which it has the fix
     cmdline: str = ""  # added to the command line of a virtual host with this kernel
     about: str = ""
     release: str = ""  # upstream's, of a kernel that was found on the mirrors: "6.18.15", "7.4-rc2"
@@ -149,6 +150,7 @@ _KEYS: dict[str, type] = {
     "config": list,
     "patches": list,
     "mutate": str,
+    "fixes": list,
     "cmdline": str,
     "about": str,
 }
@@ -197,6 +199,7 @@ def _entry(name: str, raw: dict[str, Any], folder: Path, problems: list[str]) ->
         config=config,
         patches=patches,
         mutate=mutate[0] if mutate else None,
+        fixes=tuple(raw.get("fixes", ())),
         cmdline=raw.get("cmdline", ""),
         about=raw.get("about", ""),
     )

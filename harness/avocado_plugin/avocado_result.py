@@ -26,6 +26,7 @@ class AvocadoResult:
 
 _RESULT = {
     Status.PASS: "pass",
+    Status.FINDING: "fail",
     Status.FAIL: "fail",
     Status.INCONCLUSIVE: "fail",
     Status.UNSUPPORTED: "fail",
@@ -37,10 +38,10 @@ def read_result(results: Path, code: int, said: str, *, stopped: bool, allowed: 
     """The result of a child that ended with ``code`` and wrote ``said``.
 
     Only a verdict in results.json counts, never the exit code alone.  UNSUPPORTED is a skip where it is allowed by
-    name, and a failure otherwise: Avocado counts skips as success.
+    name, and a failure otherwise: Avocado counts skips as success.  FINDING is a warning where it is accepted.
     """
     tail = "\n".join(said.splitlines()[-30:])
-    board, verdict = _read(results / "latest")
+    board, verdict, green = _read(results / "latest")
     if stopped:
         return AvocadoResult("interrupted", "terminated before its verdict", tail, board)
     if verdict is None:
@@ -49,19 +50,22 @@ def read_result(results: Path, code: int, said: str, *, stopped: bool, allowed: 
         return AvocadoResult(
             "error", f"the scenario process died without a verdict ({how}) {last}".strip(), tail, board
         )
-    reason = "" if verdict.status is Status.PASS else f"{verdict.status}: {reason_text(verdict)}"
+    reason = "" if verdict.status is Status.PASS else f"{verdict.word}: {reason_text(verdict)}"
+    if verdict.status is Status.FINDING and green:
+        return AvocadoResult("warn", reason, tail, board)
     skipped = verdict.status is Status.UNSUPPORTED and verdict.scenario in allowed
     return AvocadoResult("skip" if skipped else _RESULT[verdict.status], reason, tail, board)
 
 
-def _read(run: Path) -> tuple[str, Verdict | None]:
-    """The text of results.json, and the verdict when there is exactly one and none is missing."""
+def _read(run: Path) -> tuple[str, Verdict | None, bool]:
+    """The text of results.json, the verdict when there is exactly one and none is missing, and whether it is green."""
     board = ""
     try:
         board = (run / "results.json").read_text()
         raw = json.loads(board)
         if len(raw["verdicts"]) != 1 or raw["missing"]:
-            return board, None
-        return board, Verdict.from_json((run / raw["verdicts"][0]["verdict_file"]).read_text())
+            return board, None, False
+        row = raw["verdicts"][0]
+        return board, Verdict.from_json((run / row["verdict_file"]).read_text()), row["green"] is True
     except (OSError, ValueError, KeyError, TypeError, UsageError):
-        return board, None
+        return board, None, False

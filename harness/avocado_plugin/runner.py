@@ -58,7 +58,7 @@ class ScenarioRunner(BaseRunner):  # type: ignore[misc]
 
     name = KIND
     description = "Runner for apf scenarios"
-    CONFIGURATION_USED = ["apf.kernel", "apf.allow_unsupported", "apf.command"]  # noqa: RUF012 - avocado's own type
+    CONFIGURATION_USED = ["apf.kernel", "apf.allow_unsupported", "apf.accept_findings", "apf.command"]  # noqa: RUF012 - avocado's own type
 
     def run(self, runnable: Any) -> Iterator[dict[str, Any]]:
         """Messages of one scenario, the last of which is always ``finished``."""
@@ -123,7 +123,9 @@ def scenario_command(config: dict[str, Any], path: str, scenario: str, results: 
     """What the child runs."""
     start = shlex.split(str(config.get("apf.command") or "")) or [sys.executable, "-m", "harness.cli", "run"]
     kernel = str(config.get("apf.kernel") or "debian-6.1")
-    return [*start, scenario, "--scenarios", path, "--kernel", kernel, "--repeats", "1", "--results", str(results)]
+    words = [*start, scenario, "--scenarios", path, "--kernel", kernel, "--repeats", "1", "--results", str(results)]
+    accepted = str(config.get("apf.accept_findings") or "")
+    return [*words, "--accept-findings", accepted] if accepted else words
 
 
 def _start(command: list[str], words: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -10,6 +10,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "kernel": ("debian-6.1", "Kernel under test: a name from `apf kernels`, a bzImage or a kernel tree"),
     "scenario_dir": ("", "Folder of scenario files for `avocado run` without references (default: tests/scenarios)"),
     "allow_unsupported": ("", "Ids of scenarios, separated by blanks, that may be unsupported on this machine"),
+    "accept_findings": ("", "File of findings about shipped kernels that are no failure where they are reproduced"),
     "command": ("", "What performs one scenario (default: `apf run` of the same Python)"),
 }
 """name: (default, help); the full name of each is "apf.<name>"."""

@@ -19,7 +19,7 @@ Judge a capture again: it holds all that is needed, so that the verdict can be h
 model, or against the model of another kernel ("what would noio-6.1 have done?").
 
 FOLDER is the folder of a scenario in the results (results/latest/S23+debian-6.1), or its capture/.
-Exit code: 0 PASS, 1 FAIL or INCONCLUSIVE or UNSUPPORTED, 3 ERROR.
+Exit code: 0 PASS, 1 FAIL or FINDING or INCONCLUSIVE or UNSUPPORTED, 3 ERROR.
 """
 
 _MARKS = ("plan.json", "end.json", "facts.json", "progress.jsonl")
@@ -35,7 +35,8 @@ def add(subparsers: options.Subparsers) -> None:
     p.add_argument("folder", type=Path, metavar="FOLDER")
     p.add_argument(
         "-k", "--model", metavar="M", default="",
-        help='variant ("sync", "noio", "nowait") or name of a model; default: as the run verdict',
+        help='variant ("sync", "noio", "nowait") or name of a model, with "+F1" if it has the fix of a finding;'
+        " default: as the run's verdict",
     )  # fmt: skip
     p.add_argument("--json", action="store_true", help="as JSON")
     p.set_defaults(func=main)
@@ -55,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         print(verdict.to_json())
     else:
         reason = reason_text(verdict)
-        print(f"{verdict.status}: {reason}" if reason else verdict.status.value)
+        print(f"{verdict.word}: {reason}" if reason else verdict.word)
         print(verdict_text(verdict))
     if verdict.status is Status.PASS:
         return 0
@@ -65,5 +66,5 @@ def main(args: argparse.Namespace) -> int:
 def _variant_of(folder: Path) -> str:
     """What the run said that its kernel was; "nowait", as upstream is, for a capture that lies alone."""
     file = folder / "verdict.json"
-    variant = Verdict.from_json(file.read_text()).variant if file.is_file() else None
-    return variant or Variant.NOWAIT
+    known = Verdict.from_json(file.read_text()).judged_by if file.is_file() else ""
+    return known or Variant.NOWAIT

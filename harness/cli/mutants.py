@@ -133,7 +133,7 @@ def _fine(trial: Trial, request: Request) -> bool:
     if trial.row is None:
         return False
     allowed = trial.row.status is Status.UNSUPPORTED and trial.scenario in request.allow_unsupported
-    return allowed or trial.row.status is Status.PASS
+    return allowed or trial.row.status.as_predicted
 
 
 def _line(mutant: Mutant, trials: Sequence[Trial]) -> MutantLine:

@@ -14,6 +14,7 @@ from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.artifacts.debian.offered_kernels import LATEST
 from harness.errors import UsageError
 from harness.hosts import DEFAULT_KIND, KINDS
+from harness.run.accepted_findings import read_accepted_findings
 from harness.run.request import Request
 
 DEFAULT_KERNEL = "debian-6.1"
@@ -50,6 +51,9 @@ def running() -> argparse.ArgumentParser:
                        help="the run gets a folder of its own in there (default: results)")  # fmt: skip
     group.add_argument("--allow-unsupported", action="append", default=[], metavar="ID",
                        help="this scenario is green although this machine cannot do it; may be repeated")  # fmt: skip
+    group.add_argument("--accept-findings", type=Path, metavar="FILE",
+                       help="findings about shipped kernels that are green where they are reproduced"
+                       " (docs/reading-verdicts.md)")  # fmt: skip
     group.add_argument("--host", choices=tuple(KINDS), default=DEFAULT_KIND,
                        help="; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
                        + f" (default {DEFAULT_KIND})")  # fmt: skip
@@ -94,6 +98,7 @@ def request_of(
         host=args.host,
         disk=args.disk,
         allow_unsupported=frozenset(args.allow_unsupported),
+        accepted=read_accepted_findings(args.accept_findings) if args.accept_findings else (),
         command=shlex.join(["apf", *sys.argv[1:]]),
         extra=tuple(extra),
         hosts=args.hosts,

@@ -22,6 +22,7 @@ for a mailing list; the full report is in the run's folder (validate.txt, compar
 
   apf validate --patch 0001-KVM-async_pf-whatever.patch S29
   apf validate --patch 0001-a.patch --patch 0002-b.patch --variant noio
+  apf validate --patch kernels/patches/fixes/apf-halted/6.1/0001-*.patch --fixes F1
   apf validate --tree ~/linux --base stock-6.1 'S2*' S60
 """
 
@@ -39,6 +40,8 @@ def add(subparsers: options.Subparsers) -> None:
     what.add_argument("--tree", type=Path, metavar="DIR", help="kernel tree with the change in it")
     p.add_argument("--base", default="stock-6.1", metavar="K", help="kernel to compare with (default stock-6.1)")
     p.add_argument("--variant", choices=VARIANTS, default="", help="model of the patched kernel (default: the base's)")
+    p.add_argument("--fixes", action="append", default=[], metavar="F",
+                   help="finding that the change mends (docs/findings.md): the model predicts it mended")  # fmt: skip
     p.set_defaults(func=main)
 
 
@@ -72,15 +75,15 @@ def main(args: argparse.Namespace) -> int:
 
 def _patched(args: argparse.Namespace, base: CatalogKernel) -> CatalogKernel:
     """:raise UsageError: a patch that is not there, or a base that is not built from source."""
-    variant = args.variant or base.variant
+    variant, fixes = args.variant or base.variant, (*base.fixes, *args.fixes)
     if args.tree is not None:
-        return replace(find_kernel(str(args.tree.absolute())), id="patched", variant=variant)
+        return replace(find_kernel(str(args.tree.absolute())), id="patched", variant=variant, fixes=fixes)
     for path in args.patch:
         _check_patch(path)
     if base.source not in (SourceKind.LINUX_SOURCE, SourceKind.TREE):
         raise UsageError(f"{base.id} is not built from source, so it cannot be patched", hint="use --base stock-6.1")
     patches = tuple(p.absolute() for p in args.patch)
-    return replace(base, id="patched", patches=(*base.patches, *patches), variant=variant)
+    return replace(base, id="patched", patches=(*base.patches, *patches), variant=variant, fixes=fixes)
 
 
 def _check_patch(path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A capture -> a verdict: the one place where PASS, FAIL, INCONCLUSIVE, UNSUPPORTED and ERROR are told apart."""
+"""A capture -> a verdict: the one place where PASS, FINDING, FAIL, INCONCLUSIVE, UNSUPPORTED, ERROR are told apart."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from harness.evidence.resets import boots
 from harness.judge.align import Alignment, align
 from harness.judge.blame import END_WORDS, ending, in_order
 from harness.judge.episodes import split
+from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.lockstep import predictions
 from harness.judge.match import View, match_items, match_totals
 from harness.judge.match_linux import match_linux
@@ -30,12 +31,14 @@ from harness.judge.verdict_types import (
     WAITED,
     Finding,
     ItemRow,
+    KnownFaultRow,
     Stage,
     TimelineRow,
     TotalRow,
     Verdict,
 )
 from harness.model.kernels import KernelModel
+from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.simulate import Followed
 from harness.model.simulation.situation import Prediction
@@ -101,17 +104,24 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     unproved = next(problems(plan, evidence.precondition), "")
     if unproved:
         return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"precondition: {unproved}")
+    best, predicted = _best(evidence, kernel)
+    return in_light_of_known_faults(best, predicted, kernel, lambda other: _best(evidence, other)[0])
+
+
+def _best(evidence: Evidence, kernel: KernelModel) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict by the prediction that agrees best, and the known faults that the kernel has to show by that."""
     best: Verdict | None = None
+    faults: tuple[str, ...] = ()
     in_vain = 0
     for followed in islice(predictions(evidence, kernel), MAX_JUDGED):
         verdict = _judge_by(evidence, kernel, followed)
         in_vain += 1
         if best is None or len(verdict.findings) < len(best.findings):
-            best, in_vain = verdict, 0
+            best, faults, in_vain = verdict, followed.prediction.known_faults, 0
         if not best.findings or in_vain == MAX_IN_VAIN:
             break
     assert best is not None
-    return best
+    return best, faults
 
 
 def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Verdict:
@@ -161,6 +171,9 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
         timeline=_timeline(evidence, ordered),
         notes=(*prediction.notes, *_open(followed)),
         columns=columns(plan, prediction, totals_seen, rows),
+        known_faults=tuple(KnownFaultRow(name, predicted=True, shown=True) for name in prediction.known_faults)
+        if status is Status.FINDING
+        else (),
         taints=evidence.end.status in (EndStatus.GUEST_TIMEOUT, EndStatus.QEMU_DIED) or bool(checked.host_trouble),
     )
 
@@ -222,12 +235,20 @@ def _status(
     if evidence.end.status is EndStatus.GUEST_TIMEOUT:
         # Only a predicted one comes here.  The deadline proves no more than that nothing came until then.
         stuck = ", ".join(str(i.index) for i in prediction.items if not i.ends)
-        return Status.PASS, (
-            f"stopped at its deadline of {evidence.plan.deadline_s} s: the model says that the program never ends"
+        known = _titles(prediction)
+        return Status.FINDING if known else Status.PASS, (
+            (f"{known}; " if known else "")
+            + f"stopped at its deadline of {evidence.plan.deadline_s} s: the model says that the program never ends"
             f" (items {stuck or 'none'}); all that happened until then is as predicted"
             + "".join(f"; {note}" for note in prediction.notes)
         )
+    if prediction.known_faults and not prediction.undecided_end:
+        return Status.FINDING, _titles(prediction)
     return Status.PASS, ""
+
+
+def _titles(prediction: Prediction) -> str:
+    return "; ".join(f"{name}: {KNOWN_FAULTS[name].title}" for name in prediction.known_faults)
 
 
 def _first(findings: tuple[Finding, ...]) -> str:

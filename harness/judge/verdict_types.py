@@ -132,6 +132,20 @@ class UncheckedRule:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownFaultRow:
+    """A fault of kernels as they are shipped (docs/findings.md) that had to do with this run.
+
+    :ivar id: "F1".
+    :ivar predicted: this kernel is described as having it, and it had to show here.
+    :ivar shown: the kernel did what the fault does.
+    """
+
+    id: str
+    predicted: bool
+    shown: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TimelineRow:
     """A line of the trace near the first divergence.
 
@@ -160,6 +174,8 @@ class Verdict:
     :ivar hints: violations of soft rules.
     :ivar notes: what the model says about its own prediction.
     :ivar retries: why each earlier attempt at this scenario did not count.
+    :ivar known_faults: the findings about shipped kernels that this run is about; ``status`` is FINDING where all is as
+        the model says and one of them shows.
     :ivar log: raw text that belongs to the reason: the console's last lines, a traceback.
     :ivar taints: the host must not be used again.
     """
@@ -181,11 +197,27 @@ class Verdict:
     notes: tuple[str, ...] = ()
     retries: tuple[str, ...] = ()
     log: str = ""
+    known_faults: tuple[KnownFaultRow, ...] = ()
     taints: bool = False
 
     def total(self, name: str) -> int | None:
         """The total of this name as seen; None when it was not observed."""
         return next((row.seen for row in self.totals if row.name == name), None)
+
+    @property
+    def shown_faults(self) -> tuple[str, ...]:
+        """The ids of the known faults that the kernel showed."""
+        return tuple(row.id for row in self.known_faults if row.shown)
+
+    @property
+    def judged_by(self) -> str:
+        """Variant and fixes ("nowait+F1") of what judged, for judging again; empty when it is not known."""
+        return "+".join((self.variant, *self.model.split("+")[1:])) if self.variant else ""
+
+    @property
+    def word(self) -> str:
+        """The status for people: a FINDING with its name."""
+        return " ".join((self.status, *self.shown_faults)) if self.status is Status.FINDING else self.status.value
 
     def to_json(self) -> str:
         """The text of verdict.json."""

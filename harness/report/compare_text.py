@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, assert_never
 
 from harness.judge.comparison import (
     Comparison,
@@ -29,7 +29,7 @@ def full_text(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
     lines = [f"{a} (A) against {b} (B): {len(comparisons)} scenarios", ""]
     for c in comparisons:
         lines.append(f"{c.scenario}  {c.title}")
-        lines.append(f"    A {c.a.status} by {c.a.model}, B {c.b.status} by {c.b.model}")
+        lines.append(f"    A {c.a.word} by {c.a.model}, B {c.b.word} by {c.b.model}")
         for side, verdict in (("A", c.a), ("B", c.b)):
             if verdict.status is not Status.PASS:
                 lines.append(f"    {side}: {verdict.reason}")
@@ -91,7 +91,7 @@ def mail_text(a: str, b: str, comparisons: Sequence[Comparison], header: Sequenc
     for c in rows:
         for side, verdict in (("A", c.a), ("B", c.b)):
             if verdict.status is not Status.PASS:
-                notes += _wrap(f"{c.scenario} {side}: {verdict.status}: {verdict.reason}")
+                notes += _wrap(f"{c.scenario} {side}: {verdict.word}: {verdict.reason}")
         notes += [line for d in c.differences if not d.expected for line in _wrap(f"{c.scenario}: {_difference(d)}")]
     changed = sum(1 for c in comparisons if c.differences)
     bad = sum(1 for c in comparisons if not c.green)
@@ -108,7 +108,21 @@ def _wrap(text: str) -> list[str]:
 
 
 def _short(status: Status) -> str:
-    return {"PASS": "ok", "FAIL": "FAIL", "INCONCLUSIVE": "?", "UNSUPPORTED": "n/a", "ERROR": "ERR"}[status.value]
+    match status:
+        case Status.PASS:
+            return "ok"
+        case Status.FINDING:
+            return "known"
+        case Status.FAIL:
+            return "FAIL"
+        case Status.INCONCLUSIVE:
+            return "?"
+        case Status.UNSUPPORTED:
+            return "n/a"
+        case Status.ERROR:
+            return "ERR"
+        case _:
+            assert_never(status)
 
 
 def _pair(c: Comparison, name: str) -> str:

@@ -16,8 +16,8 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def junit_xml(result: RunResult) -> str:
     """One <testsuite> per kernel, one <testcase> per planned verdict.
 
-    FAIL and INCONCLUSIVE are failures (their type says which), ERROR and a missing verdict are errors,
-    UNSUPPORTED is skipped where the run allows it by name and a failure otherwise.
+    FAIL and INCONCLUSIVE are failures (their type says which), ERROR and a missing verdict are errors, UNSUPPORTED
+    and FINDING are skipped where the run allows or accepts them by name and failures otherwise.
     """
     root = ET.Element("testsuites", name="apf")
     by_key = {row.key: row for row in result.rows}
@@ -35,7 +35,7 @@ def junit_xml(result: RunResult) -> str:
             if kind:
                 counts[{"failure": "failures", "error": "errors", "skipped": "skipped"}[kind]] += 1
                 text = reason_text(row.verdict) if row else "no verdict: the run ended before"
-                node = ET.SubElement(case, kind, message=_clean(text), type=row.status.value if row else "MISSING")
+                node = ET.SubElement(case, kind, message=_clean(text), type=row.verdict.word if row else "MISSING")
                 node.text = _clean(verdict_text(row.verdict) if row else "")
         suite.set("tests", str(len(keys)))
         for what, number in counts.items():
@@ -48,7 +48,7 @@ def junit_xml(result: RunResult) -> str:
 def _kind(result: RunResult, row: Row | None) -> str:
     if row is None or row.status is Status.ERROR:
         return "error"
-    if row.status is Status.UNSUPPORTED and result.is_green(row):
+    if row.status in (Status.UNSUPPORTED, Status.FINDING) and result.is_green(row):
         return "skipped"
     return "" if result.is_green(row) else "failure"
 

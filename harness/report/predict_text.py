@@ -10,6 +10,7 @@ from typing import Any
 from harness.errors import ModelError
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
+from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.simulation.situation import ItemPrediction, Prediction
 from harness.report.ranges import ranges
 from harness.scenario.schema import Scenario
@@ -27,6 +28,8 @@ def predict_text(scenario: Scenario, kernel: KernelModel, answer: Prediction, *,
     lines += _totals(answer, width)
     if not answer.ends:
         lines.append("The guest's program does not come to its end.")
+    for name in answer.known_faults:
+        lines += textwrap.wrap(f"finding {name}: {KNOWN_FAULTS[name].title}", width)
     for note in answer.notes:
         lines += textwrap.wrap(f"note: {note}", width)
     if events:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from harness.results import Key, Row, RunResult
@@ -26,6 +27,8 @@ def results_json(result: RunResult) -> str:
             "interrupted": result.interrupted,
             "seconds": round(result.seconds, 3),
             "allowed_unsupported": sorted(result.allowed),
+            "accepted_findings": [asdict(accepted) for accepted in result.accepted],
+            "to_retire": list(result.to_retire),
             "planned": len(result.planned),
             "missing": [_key(key) for key in result.missing],
             "verdicts": [_row(row) | {"green": result.is_green(row)} for row in rows],
@@ -44,6 +47,7 @@ def _row(row: Row) -> dict[str, Any]:
         "title": row.title,
         "variant": row.variant,
         "verdict": row.status.value,
+        "known_faults": [asdict(known) for known in row.verdict.known_faults],
         "stage": row.verdict.stage.value,
         "reason": row.verdict.reason,
         "seconds": round(row.seconds, 3),

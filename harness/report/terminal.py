@@ -19,6 +19,7 @@ from harness.status import Status
 
 _STYLE = {
     Status.PASS: "green",
+    Status.FINDING: "bold yellow",
     Status.FAIL: "bold red",
     Status.INCONCLUSIVE: "yellow",
     Status.UNSUPPORTED: "cyan",
@@ -102,10 +103,10 @@ class Screen:
         reason = f"  {text.splitlines()[0]}" if text else ""
         rest = f" {row.key} ({row.seconds:.1f} s){reason}"
         if self._live is None:
-            self._write(f"{row.status.value:<12}{rest}")
+            self._write(f"{row.verdict.word:<12}{rest}")
             return
         self._live.drop(str(row.key))
-        self._live.print(Text.assemble((f"{row.status.value:<12}", _STYLE[row.status]), rest))
+        self._live.print(Text.assemble((f"{row.verdict.word:<12}", _STYLE[row.status]), rest))
 
     def table(self, result: RunResult) -> None:
         """The end of a run: a row for each planned verdict, then the reasons and the sums."""
@@ -116,7 +117,7 @@ class Screen:
         self.clear()
         drawn = Table(*_HEAD, box=box.SIMPLE_HEAD, pad_edge=False)
         for cells in _body(result):
-            style = next((_STYLE[s] for s in Status if s.value == cells[2]), "bold red")
+            style = next((_STYLE[s] for s in Status if s.value == cells[2].split()[0]), "bold red")
             drawn.add_row(*(Text(c, style=style if i == 2 else "") for i, c in enumerate(cells)))
         self._live.print(drawn)
         for text in _notes(result):
@@ -141,7 +142,7 @@ def _body(result: RunResult) -> list[list[str]]:
         if row is None:
             body.append([name, key.kernel, "missing", *("-" for _ in _COLUMNS), "-"])
         else:
-            body.append([name, key.kernel, row.status.value, *(_cell(row, c) for c in _COLUMNS), f"{row.seconds:.1f}"])
+            body.append([name, key.kernel, row.verdict.word, *(_cell(row, c) for c in _COLUMNS), f"{row.seconds:.1f}"])
     return body
 
 
@@ -153,14 +154,19 @@ def _notes(result: RunResult) -> list[str]:
         row = by_key.get(key)
         reason = reason_text(row.verdict) if row is not None else ""
         if row is not None and (reason or row.status is not Status.PASS):
-            notes += [f"{key}: {row.status}: {line}" if n == 0 else f"    {line}"
+            notes += [f"{key}: {_word(result, row)}: {line}" if n == 0 else f"    {line}"
                       for n, line in enumerate(reason.splitlines() or ["no reason given"])]  # fmt: skip
     counted = {s: sum(row.status is s for row in result.rows) for s in Status}
     summary = ", ".join(f"{n} {s.value}" for s, n in counted.items() if n) or "no verdict"
     if result.missing:
         summary += f", {len(result.missing)} of {len(result.planned)} without a verdict"
     summary += f" in {result.seconds:.0f} s (cells: seen/predicted where the two texts differ)"
+    notes += result.to_retire
     return [*(["", *notes] if notes else []), "", summary]
+
+
+def _word(result: RunResult, row: Row) -> str:
+    return row.verdict.word + (" (accepted)" if row.status is Status.FINDING and result.is_green(row) else "")
 
 
 def _cell(row: Row, column: str) -> str:

@@ -126,14 +126,14 @@ def _skip(state: BisectState, revision: str, exc: ApfError, tell: Callable[[str]
 
 
 def _round(rows: Sequence[Row]) -> Status:
-    """One word for a round: a FAIL outranks everything, anything else but PASS proves nothing.
+    """One word for a round: a FAIL outranks everything, anything else but what the model says proves nothing.
 
     A host that died while it booted is no FAIL of a scenario.
     """
     words = {Status.INCONCLUSIVE if row.verdict.stage is Stage.BOOT else row.status for row in rows}
     if Status.FAIL in words:
         return Status.FAIL
-    return Status.PASS if words == {Status.PASS} else Status.INCONCLUSIVE
+    return Status.PASS if words and all(word.as_predicted for word in words) else Status.INCONCLUSIVE
 
 
 def _answer(known: Sequence[str], repeats: int, patience: int) -> Answer | None:

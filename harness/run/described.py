@@ -9,6 +9,7 @@ from harness.artifacts.catalog import CatalogKernel, SourceKind
 from harness.artifacts.kernels.built_kernel import banner_of
 from harness.errors import ModelError, Unsupported
 from harness.model.kernels import kernel_for
+from harness.model.known_faults import with_fixes
 
 _MAKEFILE = re.compile(r"^VERSION = (\d+)\nPATCHLEVEL = (\d+)\nSUBLEVEL = (\d+)$", re.MULTILINE)
 _IN_A_NAME = re.compile(r"-(\d+\.\d+)$")
@@ -46,7 +47,7 @@ def require_model(entry: CatalogKernel) -> None:
     if not release:
         return
     try:
-        kernel_for(entry.variant, release)
+        with_fixes(kernel_for(entry.variant, release), entry.fixes)
     except ModelError as exc:
         raise ModelError(f"{entry.id}: {exc.message}", hint=exc.hint) from exc
 

@@ -10,7 +10,8 @@ from harness.errors import CaptureDamaged
 from harness.evidence.decode import read_end, read_release
 from harness.judge.verdict import judge_capture
 from harness.judge.verdict_types import Verdict
-from harness.model.kernels import KernelModel, find_kernel, kernel_for
+from harness.model.kernels import KernelModel, kernel_for
+from harness.model.known_faults import find_kernel_with_fixes, with_fixes
 
 
 def read_capture(folder: Path) -> dict[str, bytes]:
@@ -39,6 +40,8 @@ def end_status(folder: Path) -> tuple[str, str]:
 def judge_folder(folder: Path, variant: str) -> Verdict:
     """Judge a capture against the model of a kernel of this variant ("sync", "noio", "nowait"; or a model's full name).
 
+    With "+F1" behind it for each finding of which the kernel has the fix.
+
     The kernel's exact release comes from the capture, because predictions depend on its stable level.
 
     :raise CaptureDamaged: there is nothing to judge.
@@ -55,5 +58,6 @@ def model_of(files: Mapping[str, bytes], variant: str) -> KernelModel:
     :raise CaptureDamaged: the capture does not say what its host ran.
     """
     if "-" in variant:
-        return find_kernel(variant)
-    return kernel_for(variant, read_release(files))
+        return find_kernel_with_fixes(variant)
+    base, *fixes = variant.split("+")
+    return with_fixes(kernel_for(base, read_release(files)), fixes)

@@ -9,7 +9,8 @@ from harness.artifacts import catalog
 from harness.artifacts.catalog import CatalogKernel, SourceKind
 from harness.artifacts.kernels.citations import open_source
 from harness.errors import CatalogError, ModelError
-from harness.model.kernels import KERNEL_NAMES, KernelModel, find_kernel, kernel_for
+from harness.model.kernels import KERNEL_NAMES, KernelModel, kernel_for
+from harness.model.known_faults import find_kernel_with_fixes, with_fixes
 
 _RELEASE = re.compile(r"\d{1,4}\.\d{1,4}(\.\d{1,6})?([-+~][\w.+~-]{0,80})?", re.ASCII)
 
@@ -17,6 +18,7 @@ _RELEASE = re.compile(r"\d{1,4}\.\d{1,4}(\.\d{1,6})?([-+~][\w.+~-]{0,80})?", re.
 def model_named(name: str) -> KernelModel:
     """The model of ``nowait-6.1``, ``nowait:6.1.158``, ``stock-6.1`` (as `apf run` takes it) or a kernel tree.
 
+    ``nowait-6.1+F1`` is one with the fix of finding F1.
     The stable level of a kernel of the catalogue is that of the tree that was read, as long as it is not built.
 
     :raise ModelError: no such name, or a kernel that is not described.
@@ -28,7 +30,7 @@ def model_named(name: str) -> KernelModel:
             raise ModelError(f"{release!r} is not a kernel release", hint="expected something like nowait:6.1.192")
         return kernel_for(variant, release)
     try:
-        return find_kernel(name)
+        return find_kernel_with_fixes(name)
     except ModelError:
         pass
     try:
@@ -46,7 +48,7 @@ def model_of_entry(entry: CatalogKernel) -> KernelModel:
 
     :raise ModelError: its name does not say which release it is, or it is not described.
     """
-    return kernel_for(entry.variant, entry.release or _release(entry))
+    return with_fixes(kernel_for(entry.variant, entry.release or _release(entry)), entry.fixes)
 
 
 def _release(entry: CatalogKernel) -> str:

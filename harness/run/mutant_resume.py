@@ -79,9 +79,9 @@ def _read(done: _Done) -> Verdict:
 def _judged(done: _Done) -> Verdict:
     """What the judge of today says of a capture; a verdict that came without a judgement stays."""
     old = _read(done)
-    if old.stage is not Stage.JUDGE or old.variant is None:
+    if old.stage is not Stage.JUDGE or not old.judged_by:
         return old
     try:
-        return judge_folder(done.folder / done.key.folder / "capture", old.variant)
+        return judge_folder(done.folder / done.key.folder / "capture", old.judged_by)
     except ApfError:
         return old

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.hosts import DEFAULT_KIND
-from harness.results import Row
+from harness.results import AcceptedFinding, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Request:
     host: str = DEFAULT_KIND
     disk: str = ""
     allow_unsupported: frozenset[str] = frozenset()
+    accepted: tuple[AcceptedFinding, ...] = ()
     command: str = ""
     extra: tuple[CatalogKernel, ...] = ()
     hosts: int = 0

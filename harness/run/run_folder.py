@@ -84,7 +84,7 @@ class RunFolder:
         folder = self.path / row.key.folder
         folder.mkdir(exist_ok=True)
         (folder / "verdict.json").write_text(row.verdict.to_json() + "\n")
-        text = f"{row.key}: {row.status}\n{row.title}\n"
+        text = f"{row.key}: {row.verdict.word}\n{row.title}\n"
         for part in (reason_text(row.verdict), verdict_text(row.verdict)):
             text += f"\n{part}\n" if part else ""
         (folder / "verdict.txt").write_text(text)

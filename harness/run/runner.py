@@ -60,6 +60,7 @@ class _Run:
             planned=tuple(job.key for job in jobs),
             rows=(),
             allowed=request.allow_unsupported,
+            accepted=request.accepted,
         )
 
     def all(self) -> RunResult:

@@ -28,11 +28,15 @@ _LOCAL_GUEST_KERNEL = "debian-6.1"
 
 @dataclass(frozen=True, slots=True)
 class HostSetup:
-    """Ready to run scenarios: how to start a host, what to ship to it, and which variant the kernel is."""
+    """Ready to run scenarios: how to start a host, what to ship to it, and which variant the kernel is.
+
+    ``model``: what judges it, as judge_folder() takes it.
+    """
 
     start: Callable[[], AbstractContextManager[Host]]
     payload: Payload
     variant: Variant
+    model: str
     facts: dict[str, str]
 
 
@@ -81,7 +85,8 @@ def find_setup(
         facts = {f"{name} release": kernel.release, f"{name} made from": kernel.identity} | facts
         observer.line(f"{name}: {kernel.release}, {', '.join(opener.facts.values())}")
     variant = Variant(kernel.variant) if kernel is not None else Variant.NOWAIT
-    return HostSetup(opener.start, payload, variant, facts)
+    fixes = kernel.fixes if kernel is not None else ()
+    return HostSetup(opener.start, payload, variant, "+".join((variant, *fixes)), facts)
 
 
 def _payload(store: Store, guest: BuiltKernel | None) -> Payload:

@@ -129,7 +129,7 @@ class Worker:
             return self._of_failure(plan, capture, attempt.error, attempt.stage)
         self._observer.progress("judging")
         try:
-            return judge_folder(capture, self._setup.variant)
+            return judge_folder(capture, self._setup.model)
         except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
             return failure_of(exc, Stage.JUDGE).verdict(plan.scenario, self._setup.variant)
 
@@ -145,7 +145,7 @@ class Worker:
             failure = replace(failure, log="\n".join(filter(None, (failure.log, host.diagnose()))))
         if failure.of_kernel and stage is Stage.PERFORM:
             with contextlib.suppress(ApfError):
-                seen = judge_folder(capture, self._setup.variant)
+                seen = judge_folder(capture, self._setup.model)
                 return replace(
                     seen,
                     status=failure.status,

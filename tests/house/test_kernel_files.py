@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-SERIES = sorted(path for path in (KERNELS / "patches").glob("*/series"))
+SERIES = sorted(path for path in (KERNELS / "patches").rglob("series"))
 FRAGMENTS = sorted((KERNELS / "config").glob("*.config"))
 SETTING = re.compile(r'CONFIG_[A-Z0-9_]+=(?:y|\d+|"[^"]*")|# CONFIG_[A-Z0-9_]+ is not set')
 IGNORED = re.compile(r"#.*|")
@@ -24,7 +24,7 @@ def symbol(line: str) -> str:
 
 
 def test_there_is_something_to_check() -> None:
-    assert {path.parent.name for path in SERIES} >= {"noio-6.1", "mutants"}
+    assert {path.parent.name for path in SERIES} >= {"noio-6.1", "mutants", "6.1", "7.3"}
     assert {path.name for path in FRAGMENTS} >= {"base.config", "debug.config"}
 
 
@@ -40,7 +40,7 @@ def test_fragment_sets_each_symbol_once_and_builds_no_module(fragment: Path) -> 
     assert sorted(settings) == sorted(set(settings))
 
 
-@pytest.mark.parametrize("series", SERIES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("series", SERIES, ids=lambda path: str(path.parent.relative_to(KERNELS)))
 def test_series_lists_all_patches_in_order(series: Path) -> None:
     listed = series.read_text().split()
     assert listed == sorted(path.name for path in series.parent.glob("*.patch"))

@@ -9,14 +9,30 @@ from xml.etree import ElementTree as ET
 import junitparser
 import pytest
 
+from harness.judge.verdict_types import KnownFaultRow
 from harness.report.junit import junit_xml
 from harness.report.results_json import results_json
 from harness.report.tap import tap_text
-from harness.results import Key, RunResult
+from harness.report.terminal import table
+from harness.results import AcceptedFinding, Key, RunResult
 from harness.status import Status
 from tests.unit.rows import row_of
 
 REASON = "no dm-delay on this host \x1b[31m& <that> is all\x00"
+
+
+ACCEPTED = (AcceptedFinding("F1", ("debian-*",), "no fix yet"),)
+SHOWN = (KnownFaultRow("F1", predicted=True, shown=True),)
+GONE = (KnownFaultRow("F1", predicted=True, shown=False),)
+
+
+def known(
+    status: Status, rows: tuple[KnownFaultRow, ...], *accepted: AcceptedFinding, scenario: str = "S1"
+) -> RunResult:
+    """A run of one scenario that has to do with a known fault."""
+    key = Key(scenario, "debian-6.1")
+    row = row_of(key, status, "F1: a reset wedges the vCPU", known_faults=rows)
+    return RunResult("r", "apf run", (key,), (row,), accepted=accepted)
 
 
 def result(*statuses: Status | None, allowed: str = "", interrupted: bool = False) -> RunResult:
@@ -44,6 +60,10 @@ def result(*statuses: Status | None, allowed: str = "", interrupted: bool = Fals
         (result(Status.PASS, None), 3),
         (result(), 3),
         (result(Status.PASS, None, interrupted=True), 130),
+        (known(Status.FINDING, SHOWN), 1),
+        (known(Status.FINDING, SHOWN, *ACCEPTED), 0),
+        (known(Status.FINDING, SHOWN, AcceptedFinding("F1", ("stock-6.1",), "elsewhere")), 1),
+        (known(Status.FAIL, GONE, *ACCEPTED), 1),
     ],
 )
 def test_exit_code(run: RunResult, code: int) -> None:
@@ -66,6 +86,36 @@ def test_junit_has_the_reasons() -> None:
     assert "& <that> is all" in cases["S4"][0].message
     assert cases["S2"][0].type == "INCONCLUSIVE"
     assert "no verdict" in cases["S6"][0].message
+
+
+def test_a_finding_is_a_failure_that_says_so_or_skipped_where_it_is_accepted() -> None:
+    for accepted, kind in (((), "Failure"), (ACCEPTED, "Skipped")):
+        (suite,) = junitparser.JUnitXml.fromstring(junit_xml(known(Status.FINDING, SHOWN, *accepted)).encode())
+        (case,) = suite
+        (said,) = case.result
+        assert (type(said).__name__, said.type) == (kind, "FINDING F1")
+
+
+def test_tap_of_a_finding_is_known_to_fail() -> None:
+    assert "not ok 1 - S1 on debian-6.1\n# FINDING F1: F1: a reset" in tap_text(known(Status.FINDING, SHOWN))
+    assert "not ok 1 - S1 on debian-6.1 # TODO FINDING F1: F1: a" in tap_text(known(Status.FINDING, SHOWN, *ACCEPTED))
+
+
+def test_json_of_a_finding() -> None:
+    raw = json.loads(results_json(known(Status.FINDING, SHOWN, *ACCEPTED)))
+    assert raw["accepted_findings"][0]["finding"] == "F1" and raw["to_retire"] == []
+    (row,) = raw["verdicts"]
+    assert row["known_faults"] == [{"id": "F1", "predicted": True, "shown": True}] and row["green"]
+
+
+def test_what_is_accepted_and_gone_is_to_be_retired() -> None:
+    assert not known(Status.FINDING, SHOWN, *ACCEPTED).to_retire
+    assert not known(Status.PASS, (), *ACCEPTED).to_retire, "S1 is no scenario that shows F1"
+    for gone in (known(Status.FAIL, GONE, *ACCEPTED), known(Status.PASS, (), *ACCEPTED, scenario="S109")):
+        (told,) = gone.to_retire
+        assert "F1 is accepted on debian-6.1, but" in told
+        assert told in tap_text(gone) and told in json.loads(results_json(gone))["to_retire"]
+        assert told in table(gone)
 
 
 def test_junit_is_xml_whatever_a_console_held() -> None:

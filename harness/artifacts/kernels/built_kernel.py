@@ -36,6 +36,7 @@ class BuiltKernel:
     version: str  # the upstream version, e.g. "6.1.192", also where uname -r hides it
     variant: str  # "sync", "noio", "nowait": selects the model
     config: Path | None  # its .config, where known
+    fixes: tuple[str, ...] = ()  # findings of which it has the fix: selects the model, too
     cmdline: str = ""  # to be added to the command line of a virtual host
     identity: str = ""  # what it was made from, for reports
 
@@ -86,6 +87,7 @@ def _built(entry: CatalogKernel, folder: Path, identity: str, *, modules: bool) 
         version=version[1] if version else "",
         variant=entry.variant,
         config=config if config.is_file() else None,
+        fixes=entry.fixes,
         cmdline=entry.cmdline,
         identity=identity,
     )

@@ -72,12 +72,6 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
     return machine
 
 
-_F1 = (
-    "finding F1: the reset comes while the boot CPU is in an artificial halt; apf.halted stays set, no ready event will"
-    " come, and KVM_RUN blocks for ever"
-)
-
-
 @dataclass(slots=True)
 class _Barrier:
     """A reset pauses all vCPUs and resumes none before each is reset (runstate.c:main_loop_should_exit, QEMU 7.2).
@@ -137,7 +131,7 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None) -> Process:
     if barrier is not None:
         yield from barrier.wait()
         if state.halted:
-            world.notes.append(_F1)
+            world.known_faults.append("F1")
             yield from vcpu.kvm.enter()
         if vcpu.kvm.index == 0:
             barrier.boot_cpu.over = True

@@ -165,6 +165,7 @@ def _predict(situation: Situation, runs: list[_Run]) -> Prediction:
         ends=first.ended,
         undecided_end=undecided,
         notes=tuple(notes),
+        known_faults=tuple(dict.fromkeys(f for r in runs for f in r.machine.world.known_faults)),
     )
 
 

@@ -224,6 +224,7 @@ class Prediction:
     ends: bool = True  # the guest's program comes to its end
     undecided_end: str = ""  # why, when that hangs by timings that the model does not know
     notes: tuple[str, ...] = ()
+    known_faults: tuple[str, ...] = ()  # ids of known_faults.py that the kernel shows here
 
 
 def with_timing(situation: Situation, timing: Timing) -> Situation:

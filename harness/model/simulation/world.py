@@ -86,6 +86,7 @@ class World:
     unbounded: dict[str, str] = field(default_factory=dict)  # total -> why it has no upper bound
     may_be_more: Counter[str] = field(default_factory=Counter)  # total -> by how much, if kworkers are held up
     notes: list[str] = field(default_factory=list)
+    known_faults: list[str] = field(default_factory=list)  # ids of known_faults.py that made a difference in this run
     vm_gone_ns: int = -1  # when kvm_destroy_vm was through and the address space gone; -1: it was not called
     changed: Signal = field(default_factory=Signal)  # anything that a waiting host action may look at
 

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
+from harness.model.known_faults import with_fixes
 from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
@@ -25,9 +24,12 @@ def test_without_the_reset_in_the_log_of_qmp_the_works_are_owed() -> None:
     assert verdict.status is Status.FAIL and "D05" in {f.rule for f in verdict.findings}
 
 
-def test_a_hang_by_a_known_finding_passes_and_names_it() -> None:
-    files = packed_capture("reset-in-a-halt")
-    verdict = judge_capture(files, N61)
-    assert verdict.status is Status.PASS and "finding F1" in verdict.reason
-    mended = judge_capture(files, replace(N61, reset_keeps_halt=False))
-    assert mended.status is Status.FAIL
+def test_a_hang_by_a_known_finding_is_a_finding_and_names_it() -> None:
+    verdict = judge_capture(packed_capture("reset-in-a-halt"), N61)
+    assert verdict.word == "FINDING F1" and verdict.reason.startswith("F1: ") and verdict.findings == ()
+
+
+def test_on_a_kernel_that_is_described_as_fixed_the_same_hang_is_a_fail() -> None:
+    verdict = judge_capture(packed_capture("reset-in-a-halt"), with_fixes(N61, ["F1"]))
+    assert verdict.status is Status.FAIL and verdict.reason.startswith("this is finding F1")
+    assert [f.rule for f in verdict.findings][:2] == ["F1", "stopped"], "the vCPU that never ran again comes first"

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Faults of kernels as they are shipped that this harness found (docs/spec/findings.md), as the model knows them.
+
+Each is a field of KernelModel: a kernel that has the fault is predicted to show it, and the prediction names it.  A
+kernel with the fix has the other value, by kernel_changes.py once a release has the fix, by ``fixes`` of its entry in
+kernels/catalog.toml until then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from harness.errors import ModelError
+from harness.model.kernels import KernelModel, find_kernel
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFault:
+    """One of them.
+
+    :ivar id: "F1", as docs/spec/findings.md and docs/findings.md number it.
+    :ivar title: what it does, in a sentence without a full stop.
+    :ivar field: of KernelModel: True for a kernel with the fault, False for one with the fix.
+    :ivar scenarios: those that show it.
+    """
+
+    id: str
+    title: str
+    field: str
+    scenarios: tuple[str, ...]
+
+    def in_kernel(self, kernel: KernelModel) -> bool:
+        """Whether this kernel is described as having the fault."""
+        return bool(getattr(kernel, self.field))
+
+
+KNOWN_FAULTS = {
+    fault.id: fault
+    for fault in (
+        KnownFault(
+            "F1",
+            "a reset during an artificial halt wedges the vCPU: apf.halted stays set when the ready event that would"
+            " end the halt is dropped, and KVM_RUN blocks for ever",
+            "reset_keeps_halt",
+            ("S109",),
+        ),
+    )
+}
+"""By id."""
+
+
+def known_fault(name: str) -> KnownFault:
+    """The fault with this id.
+
+    :raise ModelError: there is none.
+    """
+    if name not in KNOWN_FAULTS:
+        raise ModelError(f"there is no finding {name!r}", hint=f"known: {', '.join(KNOWN_FAULTS)}")
+    return KNOWN_FAULTS[name]
+
+
+def with_fixes(kernel: KernelModel, fixes: Iterable[str]) -> KernelModel:
+    """The same kernel with the fixes of these findings; its name says so ("nowait-6.1+F1").
+
+    :raise ModelError: no such finding.
+    """
+    for name in fixes:
+        fault = known_fault(name)
+        kernel = replace(kernel, name=f"{kernel.name}+{name}", **{fault.field: False})  # type: ignore[arg-type]
+    return kernel
+
+
+def without_fix(kernel: KernelModel, name: str) -> KernelModel:
+    """The same kernel as if it had the fault.
+
+    :raise ModelError: no such finding.
+    """
+    fault = known_fault(name)
+    return replace(kernel, name=f"{kernel.name} without the fix of {name}", **{fault.field: True})  # type: ignore[arg-type]
+
+
+def find_kernel_with_fixes(name: str) -> KernelModel:
+    """The model by its name, which may have "+F1" for each fix.
+
+    :raise ModelError: no such kernel, or no such finding.
+    """
+    base, *fixes = name.split("+")
+    return with_fixes(find_kernel(base), fixes)

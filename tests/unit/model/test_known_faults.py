@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Known faults: each is a field that makes a difference, stands in the specification, and is shown by scenarios."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from harness.errors import ModelError
+from harness.model.kernels import KernelModel, find_kernel
+from harness.model.known_faults import (
+    KNOWN_FAULTS,
+    KnownFault,
+    find_kernel_with_fixes,
+    known_fault,
+    with_fixes,
+    without_fix,
+)
+from harness.prediction import predict
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.scenario.build import build_plan
+from tests.house.test_house import ROOT
+
+FAULTS = list(KNOWN_FAULTS.values())
+SCENARIOS = {s.id: s for s in read_scenarios((default_scenarios(),))}
+SHOWN = [(fault, name) for fault in FAULTS for name in fault.scenarios]
+N61 = find_kernel("nowait-6.1")
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.id)
+def test_it_is_a_field_and_stands_in_the_specification(fault: KnownFault) -> None:
+    assert fault.field in {f.name for f in fields(KernelModel)}
+    page = (ROOT / "docs/spec/findings.md").read_text()
+    assert re.search(rf"^## {fault.id}\. ", page, re.MULTILINE)
+    assert fault.in_kernel(N61) and not fault.in_kernel(with_fixes(N61, [fault.id]))
+
+
+@pytest.mark.parametrize(("fault", "name"), SHOWN, ids=[f"{f.id}-{s}" for f, s in SHOWN])
+def test_its_scenarios_show_it_on_a_faulty_kernel_and_not_on_a_fixed_one(fault: KnownFault, name: str) -> None:
+    plan = build_plan(SCENARIOS[name], 1)
+    assert fault.id in predict(plan, N61).known_faults
+    fixed = predict(plan, with_fixes(N61, [fault.id]))
+    assert fault.id not in fixed.known_faults and fixed.ends
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.id)
+def test_no_other_scenario_shows_it(fault: KnownFault) -> None:
+    for name, scenario in SCENARIOS.items():
+        if name not in fault.scenarios and "lifecycle" in scenario.tags:
+            assert fault.id not in predict(build_plan(scenario, 1), N61).known_faults, name
+
+
+def test_names() -> None:
+    fixed = find_kernel_with_fixes("nowait-6.1+F1")
+    assert fixed.name == "nowait-6.1+F1" and not fixed.reset_keeps_halt
+    assert without_fix(fixed, "F1").reset_keeps_halt
+    assert find_kernel_with_fixes("nowait-6.1") is N61
+    for bad in ("nowait-6.1+F99", "nowait-6.1+", "nowait-0+F1"):
+        with pytest.raises(ModelError):
+            find_kernel_with_fixes(bad)
+    with pytest.raises(ModelError, match="known: F1"):
+        known_fault("F0")
