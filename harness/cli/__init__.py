@@ -19,7 +19,7 @@ from harness.errors import ApfError, InfraFault
 
 COMMANDS = (
     "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "shell",
-    "doctor", "kernels", "images", "citations",
+    "doctor", "kernels", "images", "citations", "matrix",
 )  # fmt: skip
 
 _DESCRIPTION = """\

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from harness.errors import ModelError
-from harness.model.kernel_changes import CHANGES, READ_RELEASES, Release
+from harness.model.kernel_changes import CHANGES, READ_RELEASES, Change, Release
 
 _T = TypeVar("_T")
 
@@ -206,3 +206,8 @@ def kernel_for(variant: Variant | str, release: str, *, port: Port = Port.NONE) 
     if exact[:2] != (6, 1):
         raise ModelError(f"there is no noio port to {series}", hint="the series is ported to 6.1 only")
     return _noio_6_1(exact, port or Port.P2)
+
+
+def changes_between(a: KernelModel, b: KernelModel, field: str) -> tuple[Change, ...]:
+    """The changes of this field that one of two kernels has and the other has not, oldest first."""
+    return tuple(c for c in CHANGES if c.field == field and c.in_release(a.release) != c.in_release(b.release))

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from harness.errors import ModelError
 from harness.model.kernel_changes import CHANGES, READ_RELEASES
-from harness.model.kernels import KERNEL_NAMES, KernelModel, Port, Variant, find_kernel, kernel_for, parse_release
+from harness.model.kernels import (
+    KERNEL_NAMES,
+    KernelModel,
+    Port,
+    Variant,
+    changes_between,
+    find_kernel,
+    kernel_for,
+    parse_release,
+)
 
 
 def test_names() -> None:
@@ -135,3 +144,11 @@ def test_every_release_from_5_10_has_an_answer_that_never_goes_back(release: tup
     )
     brought = {c.field for c in CHANGES if c.in_release(release) and not c.backports}
     assert all(getattr(now, name) == getattr(after, name) for name in brought)
+
+
+def test_what_lies_between_two_kernels() -> None:
+    old, new = kernel_for("nowait", "6.1.192"), kernel_for("nowait", "6.12.117")
+    assert [c.since for c in changes_between(old, new, "do_poll")] == [(6, 6)]
+    assert changes_between(old, new, "do_poll") == changes_between(new, old, "do_poll")
+    assert changes_between(old, new, "cr0_pg_clears_queue") == ()  # both levels have the backport
+    assert changes_between(kernel_for("nowait", "6.1.100"), new, "cr0_pg_clears_queue")

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""apf matrix: scenarios on many kernels, as a page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from harness.artifacts import layout
+from harness.artifacts.debian import offered_kernels
+from harness.artifacts.store import Store
+from harness.cli import options
+from harness.errors import UsageError
+from harness.report.matrix_text import matrix_text, put_section
+from harness.report.terminal import Screen
+from harness.run.kernel_matrix import run_matrix
+
+PAGE = layout.REPOSITORY / "docs/kernels.md"
+
+_HELP = """\
+Perform scenarios on many kernels, one kernel after the other, and write the table of outcomes into a page, with what
+changed from kernel to kernel and which scenario shows it.
+
+What lies below --results already, performed with the same plan on the same kernel, is not performed again: a matrix
+that was interrupted goes on where it was.
+"""
+_EPILOG = """\
+examples:
+  apf matrix --kernels debian-6.1,debian-6.12,debian-7.3
+  apf matrix 'S2*' --kernels all --output /tmp/kernels.md
+"""
+
+
+def add(subparsers: options.Subparsers) -> None:
+    """Add this command."""
+    p = options.command(
+        subparsers, "matrix", "scenarios on many kernels, as a page", _HELP,
+        [options.scenario_files(), options.running()], _EPILOG,
+    )  # fmt: skip
+    options.scenario_argument(p)
+    p.add_argument("--kernels", required=True, metavar="A,B,...",
+                   help='in the order of the columns; "all": the newest of each packaged series')  # fmt: skip
+    p.add_argument("--output", type=Path, default=PAGE, metavar="FILE",
+                   help="page whose matrix is replaced, or which gets one (default: docs/kernels.md)")  # fmt: skip
+    p.add_argument("--judge-again", action="store_true", help="hold the kept captures against today's model")
+    p.set_defaults(func=main)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run what is missing, write the page; 0: every cell is green, or cannot be done on that kernel."""
+    screen = Screen(sys.stdout)
+    request = options.request_of(args, _kernels(args.kernels, screen), repeats=1)
+    try:
+        matrix = run_matrix(request, screen, judge_again=args.judge_again)
+    finally:
+        screen.clear()
+    try:
+        page = args.output.read_text() if args.output.is_file() else ""
+        args.output.write_text(put_section(page, matrix_text(matrix.columns, matrix.rows, matrix.steps)))
+    except OSError as error:
+        raise UsageError(f"{args.output} cannot be written: {error.strerror}") from error
+    screen.line(f"{len(matrix.rows)} scenarios on {len(matrix.columns)} kernels: {args.output}")
+    if matrix.interrupted:
+        return 130
+    if not matrix.complete:
+        return 3
+    return 0 if matrix.green else 1
+
+
+def _kernels(words: str, screen: Screen) -> tuple[str, ...]:
+    """The names that are meant.  :raise UsageError: none."""
+    if words == "all":
+        return tuple(offered_kernels.offer(Store(progress=screen.progress), progress=screen.progress).series())
+    names = tuple(dict.fromkeys(name.strip() for name in words.split(",") if name.strip()))
+    if not names:
+        raise UsageError("--kernels names no kernel", hint="--kernels debian-6.1,debian-7.3")
+    return names

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every scenario on every kernel, one kernel at a time; what was performed before, and is still the same, is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from harness.contract.plan import Plan, from_json
+from harness.errors import ApfError, ModelError, UsageError
+from harness.judge.verdict_types import Stage, Verdict
+from harness.model.kernels import KernelModel, kernel_for
+from harness.report.matrix_text import Cell, Column, KernelStep, MatrixRow
+from harness.run.judge_folder import judge_folder
+from harness.run.model_effects import differing, shown_by
+from harness.run.request import Observer, Request
+from harness.run.runner import perform_jobs
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.run.selection import plan_jobs, select
+from harness.run.setup import find_variants
+from harness.scenario.build import build_plan
+from harness.scenario.schema import Scenario
+from harness.status import Status
+
+_NONCE = 0x5EED_0000_0000_0001
+"""Only the value that a read returns depends on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A verdict of an earlier run, and where its evidence is."""
+
+    verdict: Verdict
+    folder: Path
+    release: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What matrix_text() prints; ``complete``: every cell has a verdict; ``interrupted``: Ctrl-C ended it early."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[MatrixRow, ...]
+    steps: tuple[KernelStep, ...]
+    complete: bool
+    interrupted: bool
+
+    @property
+    def green(self) -> bool:
+        """Whether every cell is PASS, or UNSUPPORTED on a host that cannot do it."""
+        return self.complete and all(
+            cell is not None and cell.verdict.status in (Status.PASS, Status.UNSUPPORTED)
+            for row in self.rows
+            for cell in row.cells
+        )
+
+
+def run_matrix(request: Request, observer: Observer, *, judge_again: bool = False) -> Matrix:
+    """Perform what is missing below ``request.results``, kernel by kernel, and lay everything beside each other.
+
+    :param judge_again: hold the kept captures against today's model.
+    :raise UsageError: the request cannot be carried out as written; nothing was started.
+    """
+    scenarios = select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
+    variants = find_variants(request)
+    interrupted = False
+    for name in request.kernels:
+        there = kept(request.results, name, scenarios)
+        missing = [s for s in scenarios if s.id not in there and (not s.variants or variants[name] in s.variants)]
+        if not missing:
+            continue
+        observer.line(f"{name}: {len(missing)} of {len(scenarios)} scenarios to perform")
+        result, _ = perform_jobs(plan_jobs(missing, {name: variants[name]}, 1), request, observer)
+        if result.interrupted:
+            interrupted = True
+            break
+    found = {name: kept(request.results, name, scenarios) for name in request.kernels}
+    if judge_again:
+        found = {name: {s: _again(k, variants[name], observer) for s, k in ks.items()} for name, ks in found.items()}
+    return _laid_out(request, scenarios, variants, found, interrupted=interrupted)
+
+
+def kept(results: Path, kernel: str, scenarios: Sequence[Scenario]) -> dict[str, Kept]:
+    """The newest verdict of each scenario on a kernel below a results folder, by scenario.
+
+    What was performed with another plan than the scenario's present one does not count, nor an ERROR, nor a verdict on
+    another level of the kernel than the newest run's.
+    """
+    wanted = {scenario.id: scenario for scenario in scenarios}
+    found: dict[str, Kept] = {}
+    identity = ""
+    for path in sorted(results.glob("*/results.json"), reverse=True):
+        if path.parent.is_symlink():
+            continue
+        run = json.loads(path.read_text())
+        made_from = run["facts"].get(f"{kernel} made from", "")
+        for entry in run["verdicts"]:
+            if entry["kernel"] != kernel or entry["repeat"] != 1 or entry["scenario"] not in wanted:
+                continue
+            if entry["scenario"] in found or entry["verdict"] == Status.ERROR or (identity and made_from != identity):
+                continue
+            folder = path.parent / entry["folder"]
+            if _is_same_plan(folder, wanted[entry["scenario"]]):
+                verdict = Verdict.from_json((folder / "verdict.json").read_text())
+                release = run["facts"].get(f"{kernel} release", "")
+                found[entry["scenario"]] = Kept(verdict, folder, release, made_from)
+                identity = identity or made_from
+    return found
+
+
+def _is_same_plan(folder: Path, scenario: Scenario) -> bool:
+    try:
+        performed = from_json(Plan, (folder / "plan.json").read_text())
+    except (OSError, UsageError):
+        return False
+    return performed == build_plan(scenario, performed.nonce)
+
+
+def _again(cell: Kept, variant: str, observer: Observer) -> Kept:
+    """The same capture, judged by today's code; what was never captured keeps its verdict."""
+    if cell.verdict.stage is not Stage.JUDGE:
+        return cell
+    observer.progress(f"judging {cell.folder.name}")
+    try:
+        return replace(cell, verdict=judge_folder(cell.folder / "capture", variant))
+    except ApfError as error:
+        return replace(cell, verdict=replace(cell.verdict, status=Status.ERROR, reason=error.message))
+
+
+def _laid_out(
+    request: Request, scenarios: Sequence[Scenario], variants: Mapping[str, str],
+    found: Mapping[str, Mapping[str, Kept]], *, interrupted: bool,
+) -> Matrix:  # fmt: skip
+    columns = tuple(_column(name, variants[name], found[name]) for name in request.kernels)
+    rows = []
+    complete = True
+    for scenario in scenarios:
+        cells: list[Cell | None] = []
+        for name in request.kernels:
+            cell = found[name].get(scenario.id)
+            meant = not scenario.variants or variants[name] in scenario.variants
+            complete &= cell is not None or not meant
+            cells.append(Cell(cell.verdict, _where(cell)) if cell is not None else None)
+        rows.append(MatrixRow(scenario.id, scenario.title, tuple(cells)))
+    return Matrix(columns, tuple(rows), tuple(_steps(columns, scenarios)), complete, interrupted)
+
+
+def _column(name: str, variant: str, cells: Mapping[str, Kept]) -> Column:
+    some = next(iter(cells.values()), None)
+    runs = tuple(sorted({cell.folder.parent.name for cell in cells.values()}))
+    return Column(name, some.release if some else "", some.identity if some else "", _model(some, variant), runs)
+
+
+def _model(cell: Kept | None, variant: str) -> KernelModel | None:
+    """The model of the kernel that was run: its package's version tells the stable level."""
+    if cell is None:
+        return None
+    for text in (f"({cell.identity.rpartition(' ')[2]})", cell.release):
+        try:
+            return kernel_for(variant, text)
+        except ModelError:
+            continue
+    return None
+
+
+def _where(cell: Kept) -> str:
+    return f"{cell.folder.parent.name}/{cell.folder.name}"
+
+
+def _steps(columns: Sequence[Column], scenarios: Sequence[Scenario]) -> Iterator[KernelStep]:
+    """From each kernel to the next: what the model says has changed, and which scenarios are to show it."""
+    plans = {scenario.id: build_plan(scenario, _NONCE) for scenario in scenarios}
+    for a, b in pairwise(columns):
+        if a.model is None or b.model is None:
+            continue
+        shown: dict[str, list[str]] = {name: [] for name in differing(a.model, b.model)}
+        if shown:
+            for scenario, plan in plans.items():
+                for name in shown_by(plan, a.model, b.model):
+                    shown[name].append(scenario)
+        yield KernelStep(a.name, b.name, {name: tuple(ids) for name, ids in shown.items()})

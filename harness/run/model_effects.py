@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which difference between two kernel models makes a plan come out otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+from harness.contract.plan import Plan
+from harness.errors import ModelError
+from harness.model.kernels import KernelModel
+from harness.model.simulation.situation import Prediction
+from harness.prediction import predict
+
+_IDENTITY = {"name", "release"}
+
+
+def differing(a: KernelModel, b: KernelModel) -> tuple[str, ...]:
+    """The fields in which two models differ, but for what they are called."""
+    return tuple(f.name for f in fields(a) if f.name not in _IDENTITY and getattr(a, f.name) != getattr(b, f.name))
+
+
+def shown_by(plan: Plan, a: KernelModel, b: KernelModel) -> tuple[str, ...]:
+    """The differences of ``b`` that alone, put into ``a`` or taken from ``b``, change the prediction of this plan.
+
+    All differences, when only several together change it; none, when the plan does not tell the two kernels apart.
+    """
+    names = differing(a, b)
+    first, last = _answer(plan, a), _answer(plan, b)
+    if not names or first == last:
+        return ()
+    alone = tuple(name for name in names if _moves(plan, name, a, b, first, last))
+    return alone or names
+
+
+def _moves(plan: Plan, name: str, a: KernelModel, b: KernelModel, first: object, last: object) -> bool:
+    """Whether this one difference moves the prediction of either kernel."""
+    # Names of functions follow the release, and older ones lack some: behaviour does not hang on it.
+    named_as = max(a.release, b.release)
+    put, taken = {name: getattr(b, name)}, {name: getattr(a, name)}
+    return (
+        _answer(plan, replace(a, **put, release=named_as)) != first
+        or _answer(plan, replace(b, **taken, release=named_as)) != last
+    )
+
+
+def _answer(plan: Plan, kernel: KernelModel) -> object:
+    """What a run of the plan is held against, to be compared; the reason where the model has no answer."""
+    try:
+        return tuple(_judged(predict(plan, kernel)))
+    except ModelError as error:
+        return error.message
+
+
+def _judged(prediction: Prediction) -> Iterator[object]:
+    """Outcomes, counts and events; not the reasons, and not when something happened."""
+    for item in prediction.items:
+        counts = {name: replace(getattr(item, name), reason="") for name in ("faults", "repeats", "halts")}
+        yield replace(item, rule="", why="", **counts)
+    yield {name: (count.low, count.high) for name, count in prediction.totals.items()}
+    yield prediction.ends
+    yield tuple((event.kind, event.vcpu, event.token, event.gpa, event.value) for event in prediction.events)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The matrix goes on where it was, and keeps only what is still the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.contract.plan import to_json
+from harness.judge.verdict_types import Verdict
+from harness.report.results_json import results_json
+from harness.results import Row, RunResult
+from harness.run import kernel_matrix
+from harness.run.kernel_matrix import kept, run_matrix
+from harness.run.request import Observer, Request
+from harness.run.scenario_sources import read_scenarios
+from harness.run.selection import Job
+from harness.scenario.build import build_plan
+from harness.status import Status
+
+SCENARIO = """
+id = "{}"
+title = "one page"
+[pages.f]
+groups = {}
+[[steps]]
+touch = "f"
+"""
+MADE_FROM = {"debian-6.1": "linux-image-6.1.0-56-cloud-amd64 6.1.192-2", "debian-6.12": "linux-image 6.12.117-1"}
+
+
+class Ran:
+    """Stands where perform_jobs() is: leaves what a run leaves, and remembers what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.status: dict[tuple[str, str], Status] = {}
+        self.made_from = dict(MADE_FROM)
+        self.interrupts_after = 99
+
+    def __call__(self, jobs: Sequence[Job], request: Request, observer: object) -> tuple[RunResult, Path]:
+        self.asked.append(tuple(f"{job.key.scenario} on {job.key.kernel}" for job in jobs))
+        folder = request.results / f"run-{len(self.asked):02}"
+        rows = []
+        for job in jobs:
+            where = folder / job.key.folder
+            where.mkdir(parents=True)
+            (where / "plan.json").write_text(to_json(build_plan(job.scenario, len(self.asked))))
+            status = self.status.get((job.key.scenario, job.key.kernel), Status.PASS)
+            verdict = Verdict(scenario=job.key.scenario, status=status)
+            (where / "verdict.json").write_text(verdict.to_json())
+            rows.append(Row(job.key, verdict))
+        name = jobs[0].key.kernel
+        facts = {f"{name} release": "6.x", f"{name} made from": self.made_from[name]}
+        result = RunResult(folder.name, "apf", tuple(r.key for r in rows), tuple(rows), facts)
+        result = replace(result, interrupted=len(self.asked) >= self.interrupts_after)
+        (folder / "results.json").write_text(results_json(result))
+        return result, folder
+
+
+class Silent:
+    """Hears of a run and says nothing."""
+
+    def scope(self, prefix: str) -> None: ...
+    def progress(self, what: str, done: float | None = None) -> None: ...
+    def line(self, text: str = "") -> None: ...
+    def verdict(self, row: Row) -> None: ...
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
+    stand_in = Ran()
+    monkeypatch.setattr(kernel_matrix, "perform_jobs", stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    for name in ("X1", "X2"):
+        (tmp_path / f"{name}.toml").write_text(SCENARIO.format(name, 1))
+    paths = (tmp_path / "X1.toml", tmp_path / "X2.toml")
+    return Request((), paths, ("debian-6.1", "debian-6.12"), tmp_path / "results")
+
+
+OBSERVER: Observer = Silent()
+
+
+def test_kernel_by_kernel_and_never_twice(ran: Ran, request_: Request) -> None:
+    done = run_matrix(request_, OBSERVER)
+    assert ran.asked == [("X1 on debian-6.1", "X2 on debian-6.1"), ("X1 on debian-6.12", "X2 on debian-6.12")]
+    assert done.complete and done.green
+    assert [column.model and column.model.release for column in done.columns] == [(6, 1, 192), (6, 12, 117)]
+    again = run_matrix(request_, OBSERVER)
+    assert len(ran.asked) == 2 and again == done
+
+
+def test_an_interrupted_matrix_goes_on(ran: Ran, request_: Request) -> None:
+    ran.interrupts_after = 1
+    first = run_matrix(request_, OBSERVER)
+    assert first.interrupted and not first.complete and not first.green
+    ran.interrupts_after = 99
+    assert run_matrix(request_, OBSERVER).complete
+    assert ran.asked[1:] == [("X1 on debian-6.12", "X2 on debian-6.12")]
+
+
+def test_a_scenario_that_changed_and_an_error_are_performed_again(ran: Ran, request_: Request, tmp_path: Path) -> None:
+    ran.status["X2", "debian-6.1"] = Status.ERROR
+    assert not run_matrix(request_, OBSERVER).complete
+    ran.status.clear()
+    (tmp_path / "X1.toml").write_text(SCENARIO.format("X1", 2))
+    assert run_matrix(request_, OBSERVER).complete
+    assert ran.asked[2:] == [("X1 on debian-6.1", "X2 on debian-6.1"), ("X1 on debian-6.12",)]
+
+
+def test_a_kernel_of_another_level_is_another_kernel(ran: Ran, request_: Request, tmp_path: Path) -> None:
+    run_matrix(request_, OBSERVER)
+    ran.made_from["debian-6.12"] = "linux-image 6.12.118-1"
+    (tmp_path / "X1.toml").write_text(SCENARIO.format("X1", 2))
+    run_matrix(replace(request_, kernels=("debian-6.12",)), OBSERVER)
+    scenarios = read_scenarios(request_.scenario_paths)
+    assert set(kept(request_.results, "debian-6.12", scenarios)) == {"X1"}
+    run_matrix(replace(request_, kernels=("debian-6.12",)), OBSERVER)
+    assert ran.asked[-1] == ("X2 on debian-6.12",)
+
+
+def test_red_is_not_green_and_is_kept(ran: Ran, request_: Request) -> None:
+    ran.status["X1", "debian-6.12"] = Status.FAIL
+    done = run_matrix(request_, OBSERVER)
+    assert done.complete and not done.green
+    assert not run_matrix(request_, OBSERVER).green and len(ran.asked) == 2
