@@ -115,4 +115,6 @@ CHANGES: tuple[Change, ...] = (
            open="the release; how a second toucher finds the folio locked while it is read (it blocked in runs)"),
     Change("en_needs_shared_area", True, (7, 2), "arch/x86/kvm/msrs.c:kvm_pv_enable_async_pf",
            "", (_6_12, _7_2), open="commit, and whether a release from 6.13 to 7.1 has it already"),
+    Change("swap_reads_joined", True, (7, 3), "mm/page_io.c:swap_add_folio",
+           "", (_7_2, _7_3), open="the commit is not known; 7.2.12 lacks it, 7.3.4 has it"),
 )  # fmt: skip

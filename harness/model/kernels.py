@@ -72,6 +72,7 @@ class KernelModel:
     memcg_events_batched: bool = True  # memory.stat shows an event only when a CPU has 33 of them
 
     hwpoison_after_lock: bool = False  # do_swap_page locks a folio of the swap cache before it looks for poison
+    swap_reads_joined: bool = False  # pages of one read-ahead that follow on each other on the device are one bio
     sync_swapin_shared: bool = False  # SWP_SYNCHRONOUS_IO passes by the read-ahead whatever the slot's count
 
     # --- the async page fault protocol

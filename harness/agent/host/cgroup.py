@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The scenario's own memory cgroup (version 2): QEMU in one child of it, the pages to be swapped out in another.
 
+A third child, empty, is where the agent goes for a moment to make the kernel fold its counters in.
+
 A page belongs to the group its process was in when the page was allocated, and stays there when the process moves
 (Documentation/admin-guide/cgroup-v2.rst, Memory Ownership).  So QEMU is moved to ``pool`` only while the agent fills
 the planned pages, and memory.reclaim on ``pool`` cannot touch anything else of QEMU or the guest.
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from dataclasses import dataclass
 
 from harness.agent.host.kernel_files import find_mount, key_values, read_text, write_text
@@ -31,13 +34,20 @@ class ScenarioCgroup:
     def pool(self) -> str:
         return f"{self.path}/pool"
 
+    @property
+    def scratch(self) -> str:
+        return f"{self.path}/scratch"
+
     def stat(self) -> dict[str, int]:
         """memory.stat of the whole scenario (children included), exact.
 
-        memory.stat alone may be two seconds old (mm/memcontrol.c:mem_cgroup_flush_stats); reading cpu.stat folds in
-        what every controller has per CPU (kernel/cgroup/rstat.c:cgroup_rstat_flush_locked).
+        memory.stat alone may be two seconds old (mm/memcontrol.c:mem_cgroup_flush_stats).  Up to 6.15 reading cpu.stat
+        folds in what every controller has per CPU (kernel/cgroup/rstat.c:cgroup_rstat_flush_locked); from 6.16 on each
+        controller has a tree of its own, and memory.stat folds in when enough has changed: so that much is changed.
         """
         read_text(f"{self.path}/cpu.stat")
+        if not flushed_by_cpu_stat(os.uname().release):
+            _change_much(self.scratch)
         return key_values(read_text(f"{self.path}/memory.stat"))
 
     def swapped_pages(self) -> int:
@@ -60,7 +70,40 @@ def make_cgroup(journal: Journal, name: str) -> ScenarioCgroup:
     write_text(f"{group.path}/cgroup.subtree_control", "+memory")
     os.mkdir(group.qemu)
     os.mkdir(group.pool)
+    os.mkdir(group.scratch)
     return group
+
+
+def flushed_by_cpu_stat(release: str) -> bool:
+    """Whether cpu.stat and memory.stat share a tree of per-CPU parts: until "cgroup: use separate rstat trees for each
+    subsystem" (6.16).  Taken from the release (as in uname -r) because no file of cgroupfs tells."""
+    major, minor = (int(part) for part in re.findall(r"\d+", release)[:2])
+    return (major, minor) < (6, 16)
+
+
+def _change_much(path: str) -> None:
+    """Allocate and free pages in a group, so many that its counters and those above are folded in when next read.
+
+    mm/memcontrol.c:memcg_rstat_updated hands changes on in batches of MEMCG_CHARGE_BATCH, 64, of each CPU, and
+    memcg_vmstats_needs_flush asks for more than 64 for each online CPU.  We may be moved to another CPU on the way.
+    """
+    cpus = os.cpu_count() or 1
+    home = _own_group()
+    enter(path, os.getpid())
+    try:
+        pages = os.memfd_create("apf-scratch")
+        try:
+            os.posix_fallocate(pages, 0, (cpus + 2) * 64 * 4096)
+        finally:
+            os.close(pages)
+    finally:
+        enter(home, os.getpid())
+
+
+def _own_group() -> str:
+    """The cgroup v2 folder of this process."""
+    line = next(line for line in read_text("/proc/self/cgroup").splitlines() if line.startswith("0::"))
+    return f"{find_mount('cgroup2')}{line.removeprefix('0::')}"
 
 
 def _enable_memory(journal: Journal, root: str) -> None:

@@ -25,6 +25,8 @@ from harness.model.walk.steps import Counters, End, Environment, Leg, Read, Thre
 from harness.model.walk.write_protect import userfault_missing
 
 _PAGE = 4096
+_SWAP_IOCB = 32
+"""Pages of one struct swap_iocb (mm/page_io.c, SWAP_CLUSTER_MAX): no more share a bio."""
 _COUNTERS = {"pgmaj": "PGMAJ", "pswpin": "PSWPIN", "ra": "RA", "rah": "RAH", "swpin_zero": "SWPIN_ZERO"}
 _HUGE_GFNS = 512
 _HELD_UP_NS = 100_000_000
@@ -366,8 +368,7 @@ class Memory:
         if who is Thread.W:
             self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
         if read.bio and self.device.device.issues_bios:
-            bios = [1] * len(vpns) if read.unit != "index" else _runs(read.pages)
-            for pages in bios:
+            for pages in self._bios(read, vpns, who):
                 self.world.count(f"BIO_{who}")
                 self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
         if self.world.replay is not None:
@@ -382,6 +383,19 @@ class Memory:
             end = device.last_end_ns = max(end, device.last_end_ns + timing.device_gap_ns)
             self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
             self.world.engine.spawn(self._read([v for v in vpns if v != target], end + timing.neighbour_ns))
+
+    def _bios(self, read: Read, vpns: list[int], who: Thread) -> list[int]:
+        """Pages of each bio.  Swap: one each; from 7.3 on (mm/page_io.c:swap_add_folio) those that follow on each other
+        on the device share one.  Where pages are on the device nobody knows before a run, and of shmem never."""
+        if read.unit == "index":
+            return _runs(read.pages)
+        if not self.world.situation.kernel.swap_reads_joined or len(vpns) < 2:
+            return [1] * len(vpns)
+        if self.world.situation.swap_offsets_known:
+            slots = (self.pages[vpn].swap for vpn in vpns)
+            return _runs(tuple(slot.offset if slot else 0 for slot in slots), _SWAP_IOCB)
+        self.world.may_be_less[f"BIO_{who}"] += len(vpns) - 1
+        return [1] * len(vpns)
 
     def _gated_read(self, vpns: list[int], target: int) -> Process:
         """Ends when the rule says so, read-ahead before its target."""
@@ -423,13 +437,13 @@ class Memory:
             self.world.engine.fire(self.signals[vpn])
 
 
-def _runs(pages: tuple[int, ...]) -> list[int]:
+def _runs(pages: tuple[int, ...], most: int = 1 << 30) -> list[int]:
     """Lengths of the runs of consecutive pages of a file, each of which is one bio: page_cache_ra_unbounded
     (mm/readahead.c) submits what it has before a page that is cached, ext4_mpage_readpages (fs/ext4/readpage.c) before
     a block that does not follow on the device, as behind a hole."""
     runs: list[int] = []
     for before, page in zip((-2, *pages), pages, strict=False):
-        if page == before + 1:
+        if page == before + 1 and runs[-1] < most:
             runs[-1] += 1
         else:
             runs.append(1)

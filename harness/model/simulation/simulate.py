@@ -196,6 +196,10 @@ def _count(name: str, runs: list[_Run]) -> Count:
     for run in runs:
         if name in run.machine.world.unbounded:
             return Count(found.low, UNBOUNDED, run.machine.world.unbounded[name])
+    less = max(r.machine.world.may_be_less[name] for r in runs)
+    if less:
+        why = "pages that follow on each other on the swap device share a bio, and where they are is not known"
+        return Count(max(1, found.low - less), found.high, why)
     more = max(r.machine.world.may_be_more[name] for r in runs)
     if more:
         return Count(found.low, found.high + more, "kworkers that look for a page before either of them reads it")

@@ -85,6 +85,7 @@ class World:
     recording: bool = False  # False while the guest boots: nothing is counted
     unbounded: dict[str, str] = field(default_factory=dict)  # total -> why it has no upper bound
     may_be_more: Counter[str] = field(default_factory=Counter)  # total -> by how much, if kworkers are held up
+    may_be_less: Counter[str] = field(default_factory=Counter)  # total -> by how much, if reads are joined
     notes: list[str] = field(default_factory=list)
     known_faults: list[str] = field(default_factory=list)  # ids of known_faults.py that made a difference in this run
     vm_gone_ns: int = -1  # when kvm_destroy_vm was through and the address space gone; -1: it was not called

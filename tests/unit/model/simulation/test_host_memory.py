@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.contract import plan as p
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.simulate import simulate
 from harness.model.simulation.situation import Prediction
-from harness.prediction import predict
+from harness.prediction import predict, situation_of
 
 N510, N61, N612, NIO = "nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"
 FILE = p.Memory(p.Backing.FILE, share=True)
@@ -146,3 +149,40 @@ def test_fault_around_is_aligned_in_the_vmms_address_space() -> None:
     for ram_vpn, second in ((0x7F0000000, {"fast", "block"}), (0x7F0000000 - 1, {"minor", "block"})):
         item = predict(plan, find_kernel(N61), ram_vpn=ram_vpn).items[1]
         assert {item.outcome.value, *(o.value for o in item.also)} == second
+
+
+N72, N73 = "nowait-7.2", "nowait-7.3"
+
+
+def window_of_eight(kernel: str, offsets: dict[int, int]) -> Prediction:
+    """One fault whose read-ahead brings eight pages, at these offsets of the swap device; {}: nobody knows them."""
+    pages = tuple(p.Page(gpa(n), SWAPPED, f"f[{n}]") for n in range(16))
+    item = p.Item(0, p.Op.TOUCH, gpa=gpa(8), page="f[8]", wait=True)
+    plan = p.Plan(scenario="joined", title="", nonce=7, guest=p.Guest(memory_mib=96), memory=p.Memory(),
+                  swap=p.Swap(delay_ms=400, page_cluster=3), items=(item,), pages=pages)  # fmt: skip
+    situation = situation_of(plan, find_kernel(kernel))
+    placed = tuple(
+        replace(pool, page=replace(pool.page, swap=replace(pool.page.swap, offset=offsets[n])))
+        if pool.page.swap and offsets else pool
+        for n, pool in enumerate(situation.pages)
+    )  # fmt: skip
+    return simulate(replace(situation, pages=placed, swap_offsets_known=bool(offsets)))
+
+
+def test_reads_of_one_window_are_joined_where_they_follow_on_each_other_on_the_device() -> None:
+    """mm/page_io.c:swap_add_folio of 7.3; up to 7.2 each page is a bio of its own."""
+    in_a_row = {n: 100 + n for n in range(16)}
+    assert window_of_eight(N73, in_a_row).totals["BIO_V"] == Count.exactly(1)
+    assert window_of_eight(N72, in_a_row).totals["BIO_V"] == Count.exactly(8)
+    one_gap = {n: 100 + n + 5 * (n > 8) for n in range(16)}
+    assert window_of_eight(N73, one_gap).totals["BIO_V"] == Count.exactly(2)
+    backwards = {n: 200 - n for n in range(16)}
+    assert window_of_eight(N73, backwards).totals["BIO_V"] == Count.exactly(8)
+    for offsets in (in_a_row, backwards):
+        assert window_of_eight(N73, offsets).totals["READ_V"] == Count.exactly(8)
+
+
+def test_before_a_run_nobody_knows_what_is_joined() -> None:
+    unknown = window_of_eight(N73, {}).totals["BIO_V"]
+    assert (unknown.low, unknown.high) == (1, 8) and "share a bio" in unknown.reason
+    assert window_of_eight(N72, {}).totals["BIO_V"] == Count.exactly(8)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The scenario's cgroup: which kernels fold its counters in by themselves, and what makes the others do it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.agent.host import cgroup
+from harness.agent.host.cgroup import ScenarioCgroup, flushed_by_cpu_stat, make_cgroup
+from harness.agent.host.kernel_files import find_mount, read_text
+from harness.agent.host.undo import Journal
+
+
+@pytest.mark.parametrize(
+    ("release", "by_cpu_stat"),
+    [
+        ("5.10.0-46-cloud-amd64", True), ("6.15.11-apf", True), ("6.16.3+deb13-cloud-amd64", False),
+        ("6.16-rc1", False), ("7.3.4", False), ("10.0.1", False),
+    ],
+)  # fmt: skip
+def test_which_kernels_need_much_change(release: str, by_cpu_stat: bool) -> None:
+    assert flushed_by_cpu_stat(release) is by_cpu_stat
+
+
+def _can_make_groups() -> bool:
+    root = find_mount("cgroup2")
+    return bool(root) and os.access(root, os.W_OK) and "memory" in read_text(f"{root}/cgroup.controllers").split()
+
+
+@pytest.mark.skipif(not _can_make_groups(), reason="needs a cgroup v2 hierarchy with the memory controller")
+@pytest.mark.parametrize("by_cpu_stat", [True, False])
+def test_the_agent_comes_home_and_leaves_no_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_cpu_stat: bool
+) -> None:
+    monkeypatch.setattr(cgroup, "flushed_by_cpu_stat", lambda _release: by_cpu_stat)
+    journal = Journal(str(tmp_path / "journal"))
+    home = read_text("/proc/self/cgroup")
+    try:
+        group: ScenarioCgroup = make_cgroup(journal, f"apf-test-{os.getpid()}")
+        found = group.stat()
+        assert found["shmem"] == 0 and found["pgmajfault"] == 0
+        assert read_text("/proc/self/cgroup") == home
+        assert not read_text(f"{group.scratch}/cgroup.procs")
+    finally:
+        journal.undo_all()
+    assert not os.path.exists(group.path)
