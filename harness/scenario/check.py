@@ -143,6 +143,10 @@ def _swap(s: Scenario) -> Iterator[str]:
     yield from check_gate(s)
     if s.swap.kind is SwapKind.ZRAM and (s.swap.rotational or s.memory.backing is Backing.FILE):
         yield "$.swap.kind: zram is never rotational and cannot carry the file system of file-backed memory"
+    if s.memory.share and s.memory.backing is Backing.ANON:
+        yield "$.memory.share: shared anonymous memory is shmem of which no page's state can be proved; use memfd"
+    if not s.memory.share and s.memory.backing is Backing.MEMFD:
+        yield "$.memory.share: what a private mapping of a memfd holds is anonymous once written; use anon, or share"
     if s.memory.random_advice and s.memory.backing is Backing.ANON:
         yield "$.memory.random_advice: read-ahead advice has no meaning for anonymous memory"
 
