@@ -9,7 +9,7 @@ is one prediction, with ranges, that stands for all orders.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from harness.contract.plan import HostWord, Op, Plan, SwapKind
 from harness.evidence.decode import Evidence
@@ -21,22 +21,29 @@ from harness.model.simulation.simulate import Followed, follow
 from harness.prediction import RAM_VPN, predict, situation_of
 
 
-def predictions(evidence: Evidence, kernel: KernelModel) -> Iterator[Followed]:
+def predictions(
+    evidence: Evidence, kernel: KernelModel, distance: Callable[[Followed], int] = lambda _: 0
+) -> Iterator[Followed]:
     """At least one.
 
+    :param distance: how far one is from the evidence; called once for each before it comes.  It says where to look on.
     :raise ModelError: the plan cannot be predicted for this kernel.
     """
     plan, facts, ram = evidence.plan, evidence.precondition, ram_page(evidence.events) or RAM_VPN
     recorded = recording(evidence, places(evidence))
     if recorded is None or _races_unseen(plan) or _boots_again(plan):
-        yield Followed(predict(plan, kernel, facts, ram_vpn=ram))
-    elif recorded.ends_known:
-        yield from follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded)
-    else:
-        yield Followed(predict(plan, kernel, facts, ram_vpn=ram))
-        for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded):
-            if followed.parted is None:
-                yield followed
+        yield _told(Followed(predict(plan, kernel, facts, ram_vpn=ram)), distance)
+        return
+    if not recorded.ends_known:
+        yield _told(Followed(predict(plan, kernel, facts, ram_vpn=ram)), distance)
+    for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded, distance):
+        if followed.parted is None or recorded.ends_known:
+            yield followed
+
+
+def _told(followed: Followed, distance: Callable[[Followed], int]) -> Followed:
+    distance(followed)
+    return followed
 
 
 def _races_unseen(plan: Plan) -> bool:

@@ -44,7 +44,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         return None
     if any(name not in facts.trace_events for name in _NEEDED):
         return None
-    ram_hva = ram_address(evidence.events)
+    ram_hva = _ram(evidence.events)
     known = dict(places or {})
     if not _all_placed(plan, known):
         learned = _single_reads(evidence.events, facts.swap_dev, ram_hva)
@@ -69,7 +69,7 @@ def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:
     return all(page.gpa >> 12 in places for page in plan.pages if page.start in read)
 
 
-def ram_address(events: Iterable[Event]) -> int:
+def _ram(events: Iterable[Event]) -> int:
     """Where QEMU has the RAM: a fault of a vCPU thread as KVM and as handle_mm_fault have it; 0: unknown."""
     found: Counter[int] = Counter()
     faults: dict[int, int] = {}
@@ -238,6 +238,8 @@ class _Reader:
         self._order: list[list[tuple[int, int]]] = [[] for _ in self._vcpus]
         self._ends: dict[int, list[int]] = defaultdict(list)
         self._changes: dict[int, list[PageChange]] = defaultdict(list)
+        self._reads: dict[int, list[FaultCall]] = defaultdict(list)
+        self._calls: dict[int, list[FaultCall]] = defaultdict(list)
         self._unmaps: list[int] = []
         self._in_flight: list[_Bios] = []  # where the ends of reads were not recorded
 
@@ -263,9 +265,11 @@ class _Reader:
             for bios in self._in_flight:
                 bios.sent = bios.sent or not bios.gfns.isdisjoint(gfns)
             return
+        thread = self._vcpus[event.vcpu].thread if event.vcpu >= 0 else self._workers.get(event.tid)
+        since = thread.since if thread and thread.since >= 0 else t
         if not self._ends_known:
             last = self._in_flight[-1] if self._in_flight else None
-            thread = self._vcpus[event.vcpu].thread if event.vcpu >= 0 else self._workers[event.tid]
+            thread = thread or self._workers[event.tid]
             if last is None or (last.thread, last.since) != (event.tid, thread.since):
                 last = _Bios(event.tid, thread.since)
                 self._in_flight.append(last)
@@ -276,6 +280,7 @@ class _Reader:
                 self._changes[gfn].append(PageChange(t, 0))
             else:
                 self._changes[gfn].append(PageChange(t, event.tid))
+                self._reads[gfn].append(FaultCall(since, t, event.tid))
 
     def _of_worker(self, event: Event, t: int) -> None:
         thread = self._workers[event.tid]
@@ -306,9 +311,10 @@ class _Reader:
         if event.kind is Kind.MM_FAULT:
             thread.hva, thread.since = event.hva, t
         elif thread.since >= 0:
-            thread.calls.append(_Call(self._gfn(thread.hva), FaultCall(thread.since, t)))
+            gfn, call = self._gfn(thread.hva), FaultCall(thread.since, t, event.tid)
+            thread.calls.append(_Call(gfn, call))
+            self._calls[gfn].append(call)
             thread.since = -1
-            gfn = self._gfn(thread.hva)
             self._changes[gfn].append(PageChange(t, event.tid))
             if event.worker and not self._ends_known:
                 self._waited(gfn, t)
@@ -442,6 +448,8 @@ class _Reader:
             host=host,
             log=log,
             end_ns=end,
+            reads={gfn: tuple(found) for gfn, found in self._reads.items()},
+            calls={gfn: tuple(found) for gfn, found in self._calls.items()},
             ends_known=self._ends_known,
         )
 

@@ -11,7 +11,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.judge.unexplained import INTERRUPTING
-from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Kind
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
@@ -51,6 +51,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         swap_synchronous=plan.swap.kind is SwapKind.ZRAM,
         read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
         slots=places(evidence),
+        slot_taken=_slot_taken(evidence),
         shared_tail_zero=_tails(evidence),
         shared_flags=_flags(evidence),
         guest_ended=evidence.end.status is EndStatus.DONE and HostWord.RESET not in acts,
@@ -156,11 +157,33 @@ def _waiting(evidence: Evidence) -> tuple[set[int], ...]:
     return waiting
 
 
+def _slot_taken(evidence: Evidence) -> frozenset[int]:
+    """vCPUs whose guest has left the last ready event's token where it was, or not acknowledged it, so that KVM can
+    present no other (arch/x86/kvm/x86.c:apf_pageready_slot_free, and pageready_pending of 6.1).
+
+    A ready event writes its token there if the guest was told that the page is missing, and the wake-all always does.
+    """
+    plan, log = evidence.plan, evidence.guest
+    if log is None:
+        return frozenset()
+    apf = plan.guest.apf
+    taken = set()
+    for v in range(plan.guest.vcpus):
+        told = {WAKE_ALL_TOKEN} | {token for token, _ in _tokens(log, v)}
+        ready = sum(e.kind is Kind.RDY and e.vcpu == v and e.token in told for e in evidence.events)
+        cleared = sum(i.op is Op.CLEAR_TOKEN and i.vcpu == v for i in plan.items)
+        freed = (len(_readies(log, v)) if apf.zero_token else 0) + cleared
+        if ready > freed or (ready and not apf.ack):
+            taken.add(v)
+    return frozenset(taken)
+
+
 def _hlts(evidence: Evidence) -> int | None:
-    """By their exits.  A vCPU that a timer still wakes may execute more after the trace has ended."""
+    """By their exits.  A vCPU that a timer still wakes, or whose done list nobody can empty, which ends each halt at
+    once, executes more after the trace has ended."""
     plan = evidence.plan
     ticks = plan.guest.vcpus > 1 and any(item.op is Op.TIMER for item in plan.items)
-    if evidence.guest is None or evidence.end.status is not EndStatus.DONE or ticks:
+    if evidence.guest is None or evidence.end.status is not EndStatus.DONE or ticks or _slot_taken(evidence):
         return None
     return sum(e.kind is Kind.EXIT and " reason hlt " in e.text.lower() for e in evidence.events)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import assert_never
 
@@ -103,25 +104,41 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     plan = evidence.plan
     unproved = next(problems(plan, evidence.precondition), "")
     if unproved:
-        return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"precondition: {unproved}")
+        why = f"precondition: {unproved}"
+        if evidence.precondition is None and evidence.end.status in END_WORDS:
+            why = f"before the program was started {END_WORDS[evidence.end.status]}: {evidence.end.reason}"
+        return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why)
     best, predicted = _best(evidence, kernel)
     return in_light_of_known_faults(best, predicted, kernel, lambda other: _best(evidence, other)[0])
 
 
 def _best(evidence: Evidence, kernel: KernelModel) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict by the prediction that agrees best, and the known faults that the kernel has to show by that."""
-    best: Verdict | None = None
-    faults: tuple[str, ...] = ()
-    in_vain = 0
-    for followed in islice(predictions(evidence, kernel), MAX_JUDGED):
-        verdict = _judge_by(evidence, kernel, followed)
-        in_vain += 1
-        if best is None or len(verdict.findings) < len(best.findings):
-            best, faults, in_vain = verdict, followed.prediction.known_faults, 0
-        if not best.findings or in_vain == MAX_IN_VAIN:
+    best = _Best(evidence, kernel)
+    for _ in islice(predictions(evidence, kernel, best.judge), MAX_JUDGED):
+        if best.found is None or not best.found.findings or best.in_vain == MAX_IN_VAIN:
             break
-    assert best is not None
-    return best, faults
+    assert best.found is not None
+    return best.found, best.faults
+
+
+@dataclass(slots=True)
+class _Best:
+    """The verdict by the prediction that the evidence agrees with best.  ``in_vain``: judged since it was found."""
+
+    evidence: Evidence
+    kernel: KernelModel
+    found: Verdict | None = None
+    faults: tuple[str, ...] = ()
+    in_vain: int = 0
+
+    def judge(self, followed: Followed) -> int:
+        """By one prediction more; how far it is from the evidence."""
+        verdict = _judge_by(self.evidence, self.kernel, followed)
+        self.in_vain += 1
+        if self.found is None or len(verdict.findings) < len(self.found.findings):
+            self.found, self.faults, self.in_vain = verdict, followed.prediction.known_faults, 0
+        return len(verdict.findings) + followed.strays
 
 
 def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Verdict:
@@ -179,9 +196,9 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
 
 
 _NAMED = 3
-MAX_JUDGED = 48
+MAX_JUDGED = 64
 """So many ways that the evidence leaves open are compared with it,"""
-MAX_IN_VAIN = 8
+MAX_IN_VAIN = 32
 """or so many, one after the other, that agree with it no better."""
 
 

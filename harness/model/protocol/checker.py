@@ -322,6 +322,7 @@ def _owed(vcpu: SeenVcpu) -> Iterator[Violation | Obligation]:
     stuck = stuck or bool(hidden is not None and hidden.get(vcpu.index))
     off = vcpu.context.lapic_off
     stuck = stuck or bool(off is not None and off.get(vcpu.index))
+    stuck = stuck or vcpu.index in vcpu.context.slot_taken
     stuck = stuck or (vcpu.context.paging_flips and vcpu.shared.kernel.cr0_pg_clears_queue)
     for work in vcpu.live.values():
         yield Obligation("D05", work.np, f"NP of token {work.token:#x} has no RDY", vcpu.index, stuck)

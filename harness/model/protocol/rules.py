@@ -155,6 +155,8 @@ class RuleContext:
     """(token, flags word) in the order in which the guest's #PF handler saw them."""
     guest_readies: Mapping[int, tuple[int, ...]] | None = None
     """Token words in the order in which the guest's interrupt handler saw them, wake-alls included."""
+    slot_taken: frozenset[int] = frozenset()
+    """vCPUs whose guest still holds the slot of the last ready event: KVM can present no other (D05)."""
     shared_tail_zero: Mapping[int, bool] | None = None
     """Whether bytes 8..63 of the shared area were still zero at the end."""
     shared_flags: Mapping[int, int] | None = None

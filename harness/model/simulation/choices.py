@@ -2,11 +2,12 @@
 """Questions that the kernel was free to answer either way, and all the answers one after the other.
 
 A run of the simulation asks; the answers come from a script, and behind its end each question gets its first option.
-``explore`` runs again and again, depth first, so that every combination of answers comes up until a bound is reached.
+``explore`` runs again and again, so that every combination of answers comes up until a bound is reached.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -34,13 +35,6 @@ class Choices:
         self.reasons.append(why)
         return answer
 
-    def next_script(self) -> tuple[int, ...] | None:
-        """The answers of the run after this one, the last open question first; None: all were given."""
-        for at in range(len(self.taken) - 1, -1, -1):
-            if self.taken[at] + 1 < self.options[at]:
-                return (*self.taken[:at], self.taken[at] + 1)
-        return None
-
 
 @dataclass(frozen=True, slots=True)
 class Run(Generic[T]):
@@ -50,12 +44,31 @@ class Run(Generic[T]):
     result: T
 
 
-def explore(run: Callable[[Choices], T], bound: int) -> Iterator[Run[T]]:
-    """At most ``bound`` runs, each with other answers than all before it."""
-    script: tuple[int, ...] | None = ()
+UNTOLD = 4
+"""A run of which nobody can tell how far it is from what is wanted is taken for one that is so far."""
+
+
+def explore(
+    run: Callable[[Choices], T], bound: int, distance: Callable[[T], int | None] = lambda _: None
+) -> Iterator[Run[T]]:
+    """At most ``bound`` runs, each with other answers than all before it.
+
+    :param distance: how far a run is from what is wanted, less is better; None: it cannot be told.  The answers of runs
+        that were near are changed first, each by itself before two of them; of runs that tell nothing the last answer
+        of the last one, so that without ``distance`` this goes depth first.
+    """
+    waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
+    number = 0
     for _ in range(bound):
-        choices = Choices(script or ())
-        yield Run(choices, run(choices))
-        script = choices.next_script()
-        if script is None:
+        if not waiting:
             return
+        script = heapq.heappop(waiting)[2]
+        choices = Choices(script)
+        result = run(choices)
+        far = distance(result)
+        yield Run(choices, result)
+        for at in range(len(script), len(choices.taken)):
+            for answer in range(choices.options[at] - 1, 0, -1):
+                number += 1
+                key = (UNTOLD, -number) if far is None else (far, number)
+                heapq.heappush(waiting, (*key, (*choices.taken[:at], answer)))

@@ -17,7 +17,7 @@ from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, re
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.gated import GatedReads, HeldRead
-from harness.model.simulation.recorded import FaultCall
+from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
 from harness.model.walk.gup import Walk, settle
@@ -45,6 +45,7 @@ class Resolution:
     waited: bool = False
     stale: bool = False  # a notifier ran during the walk: nothing is mapped, the guest faults again
     read_target: bool = False  # this walk submitted the read of the page
+    major: bool = False  # VM_FAULT_MAJOR came back, whoever read in the end
     steps: list[WalkStep] = field(default_factory=list)
     asleep: WalkStep | None = None  # after which it slept first
     slept: str = ""  # where, and what it waited for
@@ -56,28 +57,6 @@ class Resolution:
 
 
 @dataclass(slots=True)
-class PageWatch:
-    """When a thread looked at a page, from a recording: its calls of handle_mm_fault, within [start_ns, end_ns].
-
-    ``thread``: its id, so that what it did to the page itself is not taken for another's doing.
-    """
-
-    start_ns: int
-    end_ns: int
-    windows: tuple[FaultCall, ...] = ()
-    thread: int = 0
-
-    @property
-    def left_ns(self) -> int:
-        """When it was through with the page."""
-        return max(self.end_ns, *(w.end_ns for w in self.windows)) if self.windows else self.end_ns
-
-    def window(self, now_ns: int) -> FaultCall | None:
-        """The call that it is in at ``now_ns``, or the next one."""
-        return next((w for w in self.windows if w.end_ns >= now_ns), None)
-
-
-@dataclass(slots=True)
 class Memory:
     """All pages of guest RAM that the run can touch or read, by page number in the VMM (vpn)."""
 
@@ -86,13 +65,14 @@ class Memory:
     spte: dict[int, bool] = field(default_factory=dict)  # gfn -> writable
     readahead: ReadaheadState = field(default_factory=ReadaheadState)
     signals: dict[int, Signal] = field(default_factory=lambda: defaultdict(Signal))
+    mapping: Signal = field(default_factory=Signal)  # the guest was given a mapping
     device: DelayDevice = field(init=False)
     gate: GatedReads | None = None
     env: Environment = field(init=False)
     worker_reads: dict[int, int] = field(default_factory=dict)  # vpn -> when a kworker submitted its read
     no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
     watch: PageWatch | None = None  # of the thread that runs now
-    _resumes_ns: int = 0  # when the thread that was overtaken goes on
+    _resumes_ns: int = 0  # when the thread that was held up goes on
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
     _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
@@ -116,8 +96,10 @@ class Memory:
             ra_pages=device.ra_pages,
             memcg_full=situation.memcg_full,
             neighbours=self,
-            overtaken=self._overtaken if self.world.replay else None,
+            held_up=self._held_up if self.world.replay else None,
+            taken=self._taken if self.world.replay else None,
             finished=self._finished if self.world.replay or situation.timing.reads_first else None,
+            paced=self.world.replay is not None,
         )
 
     # --- Neighbours, for read-ahead
@@ -180,6 +162,7 @@ class Memory:
             self.spte |= dict.fromkeys(range(base, base + _HUGE_GFNS), resolution.writable)
         else:
             self.spte[gfn] = resolution.writable
+        self.world.engine.fire(self.mapping)
         return True
 
     # --- threads
@@ -189,6 +172,7 @@ class Memory:
         """Run a walk to its end, sleeping where it sleeps; ``watch``: when it ran, in a run that was recorded."""
         vpn = self.vpn(gpa)
         result = Resolution(End.ERROR, Outcome.ERROR)
+        inside = False
         while True:
             if who is Thread.V and gpa // _PAGE in self.no_slot:
                 vma = replace(self.pages[vpn].vma, backing=Backing.NO_SLOT)
@@ -197,7 +181,7 @@ class Memory:
                 result.steps += gone.steps
                 return result
             if watch is not None:
-                yield from self._moment(watch, gpa // _PAGE)
+                yield from self._moment(watch, gpa // _PAGE, inside=inside)
             self.watch = watch
             leg = walk.run(self.pages[vpn], self.readahead)
             self.watch = None
@@ -210,10 +194,16 @@ class Memory:
                 result.end = leg.end or End.ERROR
                 result.outcome = leg.outcome or Outcome.ERROR
                 result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
-                result.huge = leg.huge
+                result.huge, result.major = leg.huge, leg.major
                 return result
-            if leg.wait.kind is WaitKind.OVERTAKEN:
+            if leg.wait.kind is WaitKind.HELD_UP:
                 yield Wait(until_ns=self._resumes_ns)
+                continue
+            if leg.wait.kind in (WaitKind.CALL, WaitKind.RETURN):
+                inside = leg.wait.kind is WaitKind.CALL
+                if watch is not None and inside:
+                    watch.at += 1
+                    self._strays(int(watch.window is None))
                 continue
             result.waited = True
             if result.asleep is None:
@@ -228,6 +218,15 @@ class Memory:
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
 
+    def through(self, watch: PageWatch | None) -> None:
+        """A thread has done with a page: calls of handle_mm_fault that were recorded, and not made, are strays."""
+        if watch is not None:
+            self._strays(max(0, len(watch.windows) - 1 - watch.at))
+
+    def _strays(self, number: int) -> None:
+        if self.world.replay is not None:
+            self.world.replay.strays += number
+
     def worker_starts(self, gpa: int) -> None:
         """A work for the page begins while a read of it is in flight: it finds the folio, unless the kworker that reads
         was held up between its own look-up and the read.  Then both have missed, and each counts PGMAJFAULT."""
@@ -236,7 +235,7 @@ class Memory:
         if self.pages[vpn].locked and since is not None and self.world.engine.now - since < _HELD_UP_NS:
             self.world.may_be_more["PGMAJ"] += 1
 
-    def _moment(self, watch: PageWatch, gfn: int) -> Generator[Wait, None, None]:
+    def _moment(self, watch: PageWatch, gfn: int, *, inside: bool) -> Generator[Wait, None, None]:
         """Let the time come at which the thread looked at the page.
 
         It is known up to the thread's stay in handle_mm_fault; where another changed the page meanwhile, both orders
@@ -245,8 +244,11 @@ class Memory:
         replay, now = self.world.replay, self.world.engine.now
         if replay is None:
             return
-        window = watch.window(now)
-        usual = max(now, window.start_ns if window else watch.start_ns)
+        if not inside and watch.calls_again:
+            yield Wait(until_ns=max(now, watch.since_ns))
+            return
+        window = watch.window if inside else None
+        usual = max(now, window.start_ns if window else watch.since_ns)
         end = window.end_ns if window else watch.end_ns
         cuts = replay.cuts(gfn, watch.thread, now, end)
         likely = sum(1 for t in cuts if t <= usual)
@@ -259,24 +261,46 @@ class Memory:
             at = cuts[after - 1] + 1
         yield Wait(until_ns=at)
 
-    def _overtaken(self, page: HostPage) -> bool:
-        """Whether another thread came between the running one's look at the page and its read of it."""
+    def _held_up(self, page: HostPage) -> bool:
+        """Whether others may have come between the running thread's look at the page and its read of it.
+
+        If it has read it, that was recorded, and it had put the page into the cache at some time before; else another
+        thread may have read it.  Both orders are possible.
+        """
         replay, watch, now = self.world.replay, self.watch, self.world.engine.now
-        window = watch.window(now) if watch else None
+        window = watch.window if watch else None
         if replay is None or watch is None or window is None:
             return False
+        own = replay.own_read(page.index, watch.thread, now, window.end_ns)
+        if own >= 0:
+            self._resumes_ns = own
+            why = f"whether others came before {page.index:#x} was in the cache"
+            return replay.others_at(page.index, watch.thread, now, own) and replay.choices.ask(2, why) == 1
         others = replay.cuts(page.index, watch.thread, now, window.end_ns)
+        if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
+            others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
         answer = replay.choices.ask(len(others) + 1, f"whether another thread read {page.index:#x} first")
         if answer:
             self._resumes_ns = others[answer - 1] + 1
         return answer > 0
+
+    def _taken(self, unit: str, number: int) -> bool:
+        """Whether another thread read this page of the window while the running one was about to."""
+        replay, watch = self.world.replay, self.watch
+        window = watch.window if watch else None
+        vpn = next(iter(self._vpns(unit, (number,))), None)
+        page = self.pages.get(vpn) if vpn is not None else None
+        if replay is None or watch is None or window is None or page is None:
+            return False
+        call = (page.index, watch.thread, window.start_ns, window.end_ns)
+        return replay.own_read(*call) < 0 and replay.others_read(*call)
 
     def _finished(self, page: HostPage) -> bool:
         """Whether the read that the running thread has just submitted ended before it tried the page's lock."""
         replay, watch, now = self.world.replay, self.watch, self.world.engine.now
         if replay is None or watch is None:
             return self.world.situation.timing.reads_first
-        window, end = watch.window(now), replay.read_end(page.index, now)
+        window, end = watch.window, replay.read_end(page.index, now)
         limit = window.end_ns if window else watch.end_ns
         return 0 <= end <= limit and replay.choices.ask(2, f"whether the read of {page.index:#x} was faster") == 1
 

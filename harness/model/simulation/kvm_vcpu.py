@@ -18,7 +18,8 @@ from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
-from harness.model.simulation.host_memory import Memory, PageWatch, Resolution
+from harness.model.simulation.host_memory import Memory, Resolution
+from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
 from harness.model.simulation.world import Fault, World
@@ -106,9 +107,14 @@ class KvmVcpu:
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:
         """kvm_page_fault and what follows, up to the return to the run loop."""
-        world, s = self.world, self.state
         mark = yield from self.reach(Kind.PF, step.gpa >> 12, f"a fault on {step.gpa:#x}")
         watch = self.watch(mark)
+        yield from self._handled(step, mark, watch)
+        self.memory.through(watch)
+
+    def _handled(self, step: Step, mark: RecordedEvent | None, watch: PageWatch | None) -> Generator[Wait, None, None]:
+        """direct_page_fault."""
+        world, s = self.world, self.state
         self.leave()
         world.emit(Event(Kind.PF, self.index, gpa=step.gpa, value=2 if step.write else 0))
         log = world.item(step.index).faults
@@ -186,8 +192,8 @@ class KvmVcpu:
         own = first is not None and first.read_target
         walk = gup.blocking_attempt(self.state.kernel, write=step.write, env=self.memory.env, own_read=own)
         got = yield from self.memory.perform(walk, step.gpa, Thread.V, self.index, watch)
-        if first is not None and first.read_target:
-            got.read_target = True
+        if first is not None and (first.read_target or first.major):
+            got.read_target = first.read_target
             if got.end is End.MAPPED and got.waited:
                 got.outcome = Outcome.SYNC
         return got
@@ -237,6 +243,7 @@ class KvmVcpu:
         if seen is not None:
             watch = PageWatch(seen.start_ns, max(seen.completed_ns, seen.start_ns), seen.windows, seen.thread)
         yield from self.memory.perform(walk, work.gpa, Thread.W, watch=watch)
+        self.memory.through(watch)
         if replay is not None:
             done = seen.completed_ns if seen else -1
             yield Wait(until_ns=done if done >= 0 else replay.recorded.end_ns)
@@ -258,7 +265,9 @@ class KvmVcpu:
             if d.wants_prefetch(s, work):
                 write = work.write and s.kernel.prefetch_keeps_error_code
                 walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)
-                got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index, self.watch(mark))
+                watch = self.watch(mark)
+                got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index, watch)
+                self.memory.through(watch)
                 self._lost(got, mark)
                 got.stale = got.stale or world.situation.timing.prefetch_lost
                 self.memory.install(work.gpa, got)

@@ -8,7 +8,7 @@ let go, as in the simulation.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.model.events import Kind
 
@@ -19,6 +19,7 @@ class FaultCall:
 
     start_ns: int
     end_ns: int
+    thread: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,9 @@ class Recorded:
 
     ``works``: by (vCPU, token); ``read_ends``: by gfn, the ends of reads that held its page; ``changes``: by gfn;
     ``busy``: when each vCPU thread was in KVM's MMU; ``unmaps``: when a notifier ran; ``ticks``: when the LAPIC timer's
-    interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped.
+    interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
+    ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
+    gfn, all of handle_mm_fault.
     """
 
     marks: tuple[tuple[RecordedEvent, ...], ...]
@@ -93,4 +96,6 @@ class Recorded:
     host: tuple[RecordedAction, ...]
     log: tuple[tuple[tuple[str, int], ...], ...]
     end_ns: int
+    reads: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
+    calls: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     ends_known: bool = True  # else ``read_ends`` is no more than a guess

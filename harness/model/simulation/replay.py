@@ -32,6 +32,7 @@ class Replay:
 
     recorded: Recorded
     choices: Choices = field(default_factory=Choices)
+    strays: int = 0  # calls of handle_mm_fault that only the recording has, or only the run
     _at: list[int] = field(init=False)
     _log_at: list[int] = field(init=False)
     _host_used: set[int] = field(default_factory=set)
@@ -83,6 +84,22 @@ class Replay:
     def read_end(self, gfn: int, since_ns: int) -> int:
         """When the read of this page that is in flight at ``since_ns`` ended; -1: not while it was recorded."""
         return next((t for t in self.recorded.read_ends.get(gfn, ()) if t >= since_ns), -1)
+
+    def own_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> int:
+        """When the thread submitted the page to be read between the two; -1: it did not."""
+        found = (r.end_ns for r in self.recorded.reads.get(gfn, ()) if r.thread == thread)
+        return next((t for t in found if start_ns <= t <= end_ns), -1)
+
+    def others_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
+        """Whether another thread was about to read the page between the two: it puts it into the cache before."""
+        reads = self.recorded.reads.get(gfn, ())
+        return any(r.thread != thread and r.start_ns <= end_ns and start_ns <= r.end_ns for r in reads)
+
+    def others_at(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
+        """Whether another thread was in handle_mm_fault for the page, or about to read it, between the two."""
+        calls = self.recorded.calls.get(gfn, ())
+        inside = any(c.thread != thread and c.start_ns <= end_ns and start_ns <= c.end_ns for c in calls)
+        return inside or self.others_read(gfn, thread, start_ns, end_ns)
 
     def cuts(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
         """Moments between the two at which another thread or the device may have changed the page.

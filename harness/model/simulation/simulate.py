@@ -8,7 +8,7 @@ is a range or a set of outcomes, with the reason.  The events are those of the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -112,36 +112,49 @@ def simulate(situation: Situation, *, explored: bool = False) -> Prediction:
 class Followed:
     """A run of the model that followed a recording.  ``open_``: questions that the recording did not answer.
 
-    ``parted``: where no run could follow; then the prediction is that of before the run.
+    ``strays``: calls of handle_mm_fault that only one of the two has; ``parted``: where no run could follow, and the
+    prediction is that of before the run.
     """
 
     prediction: Prediction
     open_: tuple[str, ...] = ()
+    strays: int = 0
     parted: Diverged | None = None
 
 
-def follow(situation: Situation, recorded: Recorded) -> Iterator[Followed]:
+def follow(
+    situation: Situation, recorded: Recorded, distance: Callable[[Followed], int | None] = lambda _: None
+) -> Iterator[Followed]:
     """Every run that the model allows and that is consistent with the recording, up to MAX_RUNS of them.
 
     If there is none: what is predicted without the recording, and where the run parted from it that came furthest.
+
+    :param distance: how far a run is from what was seen, for the order in which they come; called once for each.
     """
     furthest: Diverged | None = None
     found = False
+
+    def far(attempt: Followed | Diverged) -> int | None:
+        return distance(attempt) if isinstance(attempt, Followed) else None
+
     for start in (situation, *(varied for _, varied in _unknown_hits(situation))):
-        for run in explore(partial(_attempt, start, recorded), MAX_RUNS):
-            if isinstance(run.result, Machine):
+        for run in explore(partial(_attempt, start, recorded), MAX_RUNS, far):
+            if isinstance(run.result, Followed):
                 found = True
-                prediction = _predict(situation, [_Run("as recorded", run.result)])
-                yield Followed(prediction, tuple(run.choices.reasons))
+                yield run.result
             elif furthest is None or run.result.t_ns > furthest.t_ns:
                 furthest = run.result
     if not found:
-        yield Followed(simulate(situation), (), furthest)
+        failed = Followed(simulate(situation), parted=furthest)
+        distance(failed)
+        yield failed
 
 
-def _attempt(situation: Situation, recorded: Recorded, choices: Choices) -> Machine | Diverged:
+def _attempt(situation: Situation, recorded: Recorded, choices: Choices) -> Followed | Diverged:
     try:
-        return run_once(situation, Replay(recorded, choices))
+        replay = Replay(recorded, choices)
+        machine = run_once(situation, replay)
+        return Followed(_predict(situation, [_Run("as recorded", machine)]), tuple(choices.reasons), replay.strays)
     except Diverged as parting:
         return parting
     except ModelError as exc:  # without a recording the plan comes to an end: what does not fit goes round in circles

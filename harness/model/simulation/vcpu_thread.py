@@ -131,6 +131,18 @@ class Vcpu:
         yield from self._settle()
         return replay.peek(kvm.index, kind, key) is not mark
 
+    def _mapped_by_another(self, step: Step) -> Generator[Wait, None, bool]:
+        """Of a recorded run in which this access did not fault: another vCPU maps its page before it is made."""
+        kvm = self.kvm
+        replay = kvm.world.replay
+        mark = replay.peek(kvm.index, Kind.PF, step.gpa >> 12) if replay else None
+        if replay is None or (mark is not None and mark.fits(Kind.PF, step.gpa >> 12)):
+            return False
+        until = replay.recorded.end_ns if mark is None else mark.start_ns
+        while kvm.world.engine.now < until and not kvm.memory.mapped(step.gpa, write=step.write):
+            yield Wait(until_ns=until, signals=(kvm.memory.mapping,))
+        return kvm.memory.mapped(step.gpa, write=step.write)
+
     def _settle(self) -> Generator[Wait, None, None]:
         """Serve everything that ends guest mode now, and take the interrupts that can be taken."""
         s = self.kvm.state
@@ -262,7 +274,7 @@ class Vcpu:
             if kvm.memory.mapped(step.gpa, write=step.write):
                 done = True
                 break
-            if (yield from self._comes_first(Kind.PF, step.gpa >> 12)):
+            if (yield from self._mapped_by_another(step)) or (yield from self._comes_first(Kind.PF, step.gpa >> 12)):
                 continue
             s.event_injected = step.in_delivery
             yield from kvm.page_fault(step)

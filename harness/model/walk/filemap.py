@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.model import readahead as ra
 from harness.model.pages import Backing, Folio, HostPage, Lock, Pte, Vma, read_completed, read_submitted, zero_filled
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_allow_retry_first
-from harness.model.walk.steps import Context, Mark, Read, Steps, kernel_function
+from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
 from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead, wait_until_unlocked
 from harness.model.walk.write_protect import handle_userfault, userfault_missing, wp_page_shared
 
@@ -153,6 +153,8 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ret = VmFault.MAJOR
         ctx.count(pgmaj=1)
         ctx.step("filemap_get_folio", "miss: VM_FAULT_MAJOR, PGMAJFAULT+1", "do_sync_mmap_readahead")
+        if ctx.held_up():
+            yield WalkWait(WaitKind.HELD_UP, "filemap_fault", mmap_lock_held=True, state="R")
         dropped = yield from do_sync_mmap_readahead(ctx, flags)
         if ctx.page.folio is None:
             if not ctx.charge():
@@ -193,7 +195,11 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         ctx.step("VM_RAND_READ, ra_pages == 0 or mmap_miss > MMAP_LOTSAMISS", "no read-ahead", "mmap_lock stays held")
         return False
     dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
-    if ctx.charge(len(window.pages)):
+    window = ctx.still_missing("index", window)
+    if ctx.page.folio is not None:
+        ctx.step("filemap_add_folio", "-EEXIST", "another thread has brought the page since the miss")
+        ctx.read_file(window)
+    elif ctx.charge(len(window.pages)):
         ctx.page = zero_filled(ctx.page) if ctx.page.hole else read_submitted(ctx.page)
         ctx.own_read = not ctx.page.hole
         ctx.read_file(window)

@@ -99,7 +99,7 @@ class Walk:
         return Leg(
             page=ctx.page, readahead=ctx.readahead, steps=tuple(ctx.steps[first_step:]),
             reads=tuple(ctx.reads[first_read:]), counters=moved, wait=wait, end=ctx.end, outcome=_outcome(ctx),
-            errno=ctx.errno, is_async=ctx.is_async, writable=ctx.writable, huge=ctx.huge,
+            errno=ctx.errno, is_async=ctx.is_async, writable=ctx.writable, huge=ctx.huge, major=ctx.major,
             invalidated=ctx.invalidated, around=tuple(ctx.around), fills=tuple(ctx.fills),
         )  # fmt: skip
 

@@ -23,7 +23,7 @@ from harness.model.walk.flags import (
     vm_fault_to_errno,
 )  # fmt: skip
 from harness.model.walk.mm_memory import handle_mm_fault, hugetlb_fault
-from harness.model.walk.steps import Context, Mark, Steps, kernel_function
+from harness.model.walk.steps import Context, Mark, Steps, WaitKind, kernel_function
 
 Gup = Foll | Foll612
 """gup_flags, in the layout of the kernel at hand."""
@@ -86,6 +86,7 @@ def __get_user_pages_locked(ctx: Context, flags: Gup, locked: Locked) -> Steps[i
     """Repeat with FOLL_TRIED when a fault has dropped mmap_lock."""
     ret = yield from __get_user_pages(ctx, flags, locked)
     while not locked.held and ret == 0:
+        yield from ctx.pace(WaitKind.RETURN)
         if ctx.env.signal_pending:
             ctx.step("fatal_signal_pending", "-EINTR", "no retry", Mark.REFUSED)
             return -EINTR

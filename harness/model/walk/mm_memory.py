@@ -6,7 +6,7 @@ from __future__ import annotations
 from harness.model.pages import PRESENT, Backing, Folio, Pte
 from harness.model.walk.filemap import do_fault
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, show
-from harness.model.walk.steps import Context, Mark, Steps, kernel_function
+from harness.model.walk.steps import Context, Mark, Steps, WaitKind, kernel_function
 from harness.model.walk.swap_in import do_swap_page
 from harness.model.walk.write_protect import do_wp_page, handle_userfault, userfault_missing
 
@@ -15,6 +15,7 @@ from harness.model.walk.write_protect import do_wp_page, handle_userfault, userf
 def handle_mm_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """Handle one fault of the VMM's address space and account for it."""
     ctx.attempts += 1
+    yield from ctx.pace(WaitKind.CALL)
     ctx.step("flags", show("FAULT_FLAG_", flags), "handle the fault")
     if ctx.kernel.pgfault_counts_retry:
         ctx.count(pgfault=1)
@@ -33,11 +34,11 @@ def mm_account_fault(ctx: Context, flags: FaultFlag, ret: VmFault) -> Steps[None
     yield from ()
     if not ctx.kernel.pgfault_counts_retry and not ret & VmFault.RETRY:
         ctx.count(pgfault=1)
+    ctx.major = ctx.major or VmFault.MAJOR in ret
     if ret & (VM_FAULT_ERROR | VmFault.RETRY):
         ctx.step("VM_FAULT_ERROR or VM_FAULT_RETRY", "not counted", "the fault is not complete", holds=True)
         return
     major = bool(ret & VmFault.MAJOR) or FaultFlag.TRIED in flags
-    ctx.major = ctx.major or VmFault.MAJOR in ret
     ctx.count(maj=int(major), min=int(not major))
     ctx.step("VM_FAULT_MAJOR or FAULT_FLAG_TRIED", "maj+1" if major else "min+1", "of the current thread", holds=major)
 

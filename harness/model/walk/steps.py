@@ -34,7 +34,9 @@ class WaitKind(StrEnum):
     PAGE_LOCK = "page-lock"  # PG_locked held for another reason
     MIGRATION = "migration"  # migration_entry_wait
     USERFAULT = "userfault"  # handle_userfault
-    OVERTAKEN = "overtaken"  # no sleep: another thread does something to the page before this one goes on
+    HELD_UP = "held-up"  # no sleep: this thread gets to its read later than to the look before it
+    CALL = "call"  # no sleep: a call of handle_mm_fault begins, of a run that was recorded
+    RETURN = "return"  # no sleep: it is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,9 @@ class Environment:
     memcg_full: bool = False
     neighbours: Neighbours = field(default_factory=AllMissing)
     finished: Callable[[HostPage], bool] | None = None  # the read just submitted is over before its submitter looks
-    overtaken: Callable[[HostPage], bool] | None = None  # another thread comes between this one's look and its read
+    held_up: Callable[[HostPage], bool] | None = None  # others may come between this thread's look and its read
+    taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
+    paced: bool = False  # when each call of handle_mm_fault began and ended was recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,9 +254,26 @@ class Context:
         """Fault-around: another page of the VMA, mapped by this walk."""
         self.around.append(page)
 
-    def overtaken(self) -> bool:
-        """Whether another thread comes between this one's miss in the cache and its own read."""
-        return self.env.overtaken is not None and self.env.overtaken(self.page)
+    def held_up(self) -> bool:
+        """Whether time passes between this thread's miss in the cache and its own read, so that others may come."""
+        return self.env.held_up is not None and self.env.held_up(self.page)
+
+    def still_missing(self, unit: str, window: Window) -> Window:
+        """The window without what others have brought, or bring, since it was chosen."""
+        around = self.env.neighbours
+        missing = {"vpn": around.swap_entry_uncached, "slot": around.slot_used_uncached, "index": around.file_uncached}
+        pages = tuple(
+            p
+            for p in window.pages
+            if (self.page.folio is None if p == window.target else missing[unit](p))
+            and not (p != window.target and self.env.taken is not None and self.env.taken(unit, p))
+        )
+        return replace(window, pages=pages, flagged=tuple(p for p in window.flagged if p in pages))
+
+    def pace(self, kind: WaitKind) -> Generator[WalkWait, None, None]:
+        """A call of handle_mm_fault begins or has ended, which is at a time of its own in a run that was recorded."""
+        if self.env.paced:
+            yield WalkWait(kind, self.stack[-1][2], mmap_lock_held=True, state="R")
 
     def finished(self) -> bool:
         """Whether the device was faster than this thread's look at the page whose read it has just submitted."""
@@ -321,6 +342,7 @@ class Leg:
     is_async: bool = False
     writable: bool = False
     huge: bool = False
+    major: bool = False
     invalidated: bool = False
     around: tuple[HostPage, ...] = ()
     fills: tuple[Fill, ...] = ()

@@ -150,8 +150,8 @@ def swapin_sync(ctx: Context) -> Steps[bool]:
 
     Before 7.0 only for a swap count of 1, and past the swap cache; since then through it, whatever the count.
     """
-    if ctx.overtaken():
-        yield WalkWait(WaitKind.OVERTAKEN, "do_swap_page", mmap_lock_held=True, state="R")
+    if ctx.held_up():
+        yield WalkWait(WaitKind.HELD_UP, "do_swap_page", mmap_lock_held=True, state="R")
     if not ctx.charge():
         return False
     if ctx.page.pte is not Pte.SWAP:
@@ -204,10 +204,14 @@ def swap_cluster_readahead(ctx: Context) -> Steps[bool]:
 def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
     if not ctx.charge(len(window.pages)):
         return False
-    if ctx.overtaken():
-        yield WalkWait(WaitKind.OVERTAKEN, "__read_swap_cache_async", mmap_lock_held=True, state="R")
+    if ctx.held_up():
+        yield WalkWait(WaitKind.HELD_UP, "__read_swap_cache_async", mmap_lock_held=True, state="R")
+        window = ctx.still_missing(unit, window)
         if ctx.page.folio is not None:
             ctx.step("swapcache_prepare", "-EEXIST: found", "another thread has read it since the look before")
+            ctx.count(ra=len(window.flagged))
+            if ctx.page.swap is not None:  # else it was mapped meanwhile too, and its slot is free
+                yield from swap_readpage(ctx, window, unit, synchronous=False)
             return True
     poll = ctx.kernel.do_poll and window.size == 1
     ctx.step("read-ahead window", f"{window.size} page(s), {len(window.pages)} to read",
@@ -227,7 +231,7 @@ def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps
     told = {p: None if p == window.target else zero(unit, p) for p in window.pages}
     left = tuple(p for p, is_zero in told.items() if not (target_zero if is_zero is None else is_zero))
     ctx.count(swpin_zero=len(window.pages) - len(left))
-    if target_zero:
+    if target_zero and window.target in window.pages:
         ctx.page = read_completed(ctx.page)
     if len(left) < len(window.pages):
         ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O")
@@ -244,7 +248,7 @@ def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bo
     ctx.fill(unit, window, tuple(p for p in window.pages if p not in pages))
     if not n:
         return
-    ctx.own_read = True
+    ctx.own_read = ctx.own_read or target_read
     if swap.zswap:
         if target_read:
             ctx.page = read_completed(ctx.page)

@@ -36,4 +36,29 @@ def test_a_question_with_one_answer_is_none() -> None:
     choices = Choices()
     assert choices.ask(1, "") == 0
     assert not choices.taken
-    assert choices.next_script() is None
+
+
+@given(st.lists(st.integers(2, 3), min_size=2, max_size=12), st.data())
+def test_one_wrong_answer_is_found_before_two_are_changed(options: list[int], data: st.DataObject) -> None:
+    """Wherever it was asked: depth first an early question would come last."""
+    wrong = data.draw(st.integers(0, len(options) - 1))
+    wanted = [0] * len(options)
+    wanted[wrong] = data.draw(st.integers(1, options[wrong] - 1))
+
+    def ask(choices: Choices) -> list[int]:
+        return [choices.ask(n, "") for n in options]
+
+    def distance(answers: list[int]) -> int:
+        return sum(a != w for a, w in zip(answers, wanted, strict=True))
+
+    results = [run.result for run in explore(ask, 1 + sum(n - 1 for n in options), distance)]
+    assert wanted in results
+
+
+@given(st.lists(st.integers(1, 3), max_size=5))
+def test_all_combinations_come_once_whatever_is_told(options: list[int]) -> None:
+    def ask(choices: Choices) -> tuple[int, ...]:
+        return tuple(choices.ask(n, "") for n in options)
+
+    seen = [run.result for run in explore(ask, 5000, lambda answers: sum(answers) % 3 or None)]
+    assert sorted(seen) == sorted(product(*(range(n) for n in options)))

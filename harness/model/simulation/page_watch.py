@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When a thread of a recorded run looked at a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.model.simulation.recorded import FaultCall
+
+
+@dataclass(slots=True)
+class PageWatch:
+    """When a thread looked at a page, from a recording: its calls of handle_mm_fault, within [start_ns, end_ns].
+
+    ``thread``: its id, so that what it did to the page itself is not taken for another's doing; ``at``: the number of
+    the call that it is in, or was in last.
+    """
+
+    start_ns: int
+    end_ns: int
+    windows: tuple[FaultCall, ...] = ()
+    thread: int = 0
+    at: int = -1
+
+    @property
+    def left_ns(self) -> int:
+        """When it was through with the page."""
+        return max(self.end_ns, *(w.end_ns for w in self.windows)) if self.windows else self.end_ns
+
+    @property
+    def window(self) -> FaultCall | None:
+        """The call that it is in; None: it is in none that was recorded."""
+        return self.windows[self.at] if 0 <= self.at < len(self.windows) else None
+
+    @property
+    def since_ns(self) -> int:
+        """When the call before the next one was over."""
+        window = self.window
+        return window.end_ns if window else self.start_ns
+
+    @property
+    def calls_again(self) -> bool:
+        """Another call was recorded: what the thread looks at before it is not as it wants it."""
+        return self.at + 1 < len(self.windows)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs of random scenarios on a sound kernel that once disagreed with the model, and why the kernel may do that.
+
+Each is the capture of the run.  What happened in it hung on luck, so that its scenario would not show it again.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.judge.verdict import judge_capture
+from harness.run.judge_folder import model_of
+from harness.status import Status
+from tests.unit.judge.packed import packed_capture
+
+SETTLED = {
+    "two-windows": "two vCPUs read ahead around one page at once: each submits what the other has not yet"
+    " (mm/swap_state.c:__read_swap_cache_async), and both count PGMAJFAULT (mm/memory.c:do_swap_page)",
+    "held-up": "a vCPU is preempted between swapcache_prepare and submit_bio: others find the page locked in the swap"
+    " cache before it was read",
+    "both-miss": "two vCPUs miss one page of a file at once: filemap_fault (mm/filemap.c) has counted the fault of each"
+    " before either has brought the page",
+    "three-retries": "three threads wait for one read and then each call handle_mm_fault with FAULT_FLAG_TRIED, which"
+    " counts maj_flt whoever maps the page (mm/memory.c:mm_account_fault)",
+    "mapped-by-another": "the ready event of another vCPU maps the page while this one is in a planned pause: its touch"
+    " does not fault (arch/x86/kvm/x86.c:kvm_arch_async_page_ready)",
+    "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
+    " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
+}
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_a_sound_kernel_agrees(name: str) -> None:
+    files = packed_capture(f"explored-{name}")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS, verdict.reason
