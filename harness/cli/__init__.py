@@ -18,8 +18,8 @@ from types import FrameType
 from harness.errors import ApfError, InfraFault
 
 COMMANDS = (
-    "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "shell",
-    "doctor", "kernels", "images", "citations", "matrix",
+    "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "explore",
+    "shell", "doctor", "kernels", "images", "citations", "matrix",
 )  # fmt: skip
 
 _DESCRIPTION = """\

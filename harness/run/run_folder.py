@@ -96,6 +96,10 @@ class RunFolder:
             ("junit.xml", junit_xml(result)),
             ("results.tap", tap_text(result)),
         ):
-            draft = self.path / f".{name}.part"
-            draft.write_text(text)
-            draft.replace(self.path / name)
+            self.write_text(name, text)
+
+    def write_text(self, name: str, text: str) -> None:
+        """A file of the whole run, at once or not at all."""
+        draft = self.path / f".{name}.part"
+        draft.write_text(text)
+        draft.replace(self.path / name)

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""apf explore: scenarios that nobody wrote."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from collections.abc import Sequence
+
+from harness.cli import options
+from harness.errors import UsageError
+from harness.report.explore_text import explore_lines
+from harness.report.terminal import Screen
+from harness.run.exploration import ExploreOrder, explore
+from harness.run.explored_mutants import explore_mutants
+from harness.run.mutant_catalog import choose, load_mutants
+from harness.run.mutant_trials import Mutant
+from harness.run.request import Request
+
+_HELP = """\
+Make random scenarios, perform them on a kernel, and hold what was seen against what the model predicts.
+
+A disagreement is a fault of the kernel, of the model or of the harness.  The first of each kind is made small:
+what is left is a scenario file, the command that repeats it, and how often of ten it showed.
+The same seed gives the same scenarios.
+"""
+_EPILOG = """\
+examples:
+  apf explore --kernel debian-6.1 --plans 100
+  apf explore --kernel ~/linux --minutes 30 --seed 7
+
+Exit code: 0 all agreed, 1 something disagreed or was inconclusive, 2 bad usage, 3 our or the machine's fault.
+"""
+
+
+def add(subparsers: options.Subparsers) -> None:
+    """Add this command."""
+    p = options.command(
+        subparsers, "explore", "random scenarios: where do kernel and model disagree?", _HELP,
+        [options.running()], _EPILOG,
+    )  # fmt: skip
+    p.add_argument(
+        "-k", "--kernel", default=options.DEFAULT_KERNEL, metavar="K",
+        help=f"name from `apf kernels`, a bzImage, or a kernel tree (default {options.DEFAULT_KERNEL})",
+    )  # fmt: skip
+    much = p.add_mutually_exclusive_group(required=True)
+    much.add_argument("--plans", type=options.positive, default=0, metavar="N", help="so many scenarios")
+    much.add_argument("--minutes", type=options.positive, default=0, metavar="M", help="as many as this time allows")
+    p.add_argument("--seed", type=int, default=None, metavar="S", help="default: one that no run had")
+    p.add_argument("--first", type=int, default=0, metavar="N", help="number of the seed's first scenario (default 0)")
+    p.add_argument("--shrink", type=int, default=60, metavar="N",
+                   help="runs to make one disagreement small at most; 0: do not (default 60)")  # fmt: skip
+    p.add_argument("--keep", action="store_true", help="keep the captures of scenarios that agreed, too")
+    p.add_argument("--mutants", nargs="*", default=None, metavar="MUTANT",
+                   help="of a kernel with deliberate mistakes (mutants-6.1): how many scenarios until each is caught, "
+                   "at most --plans (default: all of them)")  # fmt: skip
+    p.set_defaults(func=main, scenarios=[])
+
+
+def main(args: argparse.Namespace) -> int:
+    """Explore, and say what was found."""
+    if args.first < 0 or args.shrink < 0:
+        raise UsageError("--first and --shrink are not negative")
+    seed = secrets.randbits(31) if args.seed is None else args.seed
+    screen = Screen(sys.stdout)
+    request = options.request_of(args, (args.kernel,))
+    wanted = ExploreOrder(seed, args.plans, args.minutes * 60.0, args.first, args.shrink, args.keep)
+    if args.mutants is not None:
+        return _mutants(wanted, choose(load_mutants(), args.mutants), request, screen)
+    try:
+        found, folder = explore(wanted, request, screen)
+    finally:
+        screen.clear()
+    screen.line()
+    for line in explore_lines(found):
+        screen.line(line)
+    screen.line(f"evidence: {folder}")
+    screen.line(f"exit code {found.exit_code}")
+    return found.exit_code
+
+
+def _mutants(order: ExploreOrder, mutants: Sequence[Mutant], request: Request, screen: Screen) -> int:
+    if not order.plans:
+        raise UsageError("--mutants needs --plans")
+    try:
+        found, folder = explore_mutants(order, mutants, request, screen)
+    finally:
+        screen.clear()
+    screen.line()
+    for hunt in found.hunts:
+        how = f"{hunt.rule}{'' if hunt.named else ' (not named)'} in {hunt.caught_by}" if hunt.caught_by else "SURVIVED"
+        alarms = f"  false alarms: {' '.join(hunt.false_alarms)}" if hunt.false_alarms else ""
+        screen.line(f"{hunt.number:>4}  {hunt.mutant:<24} {hunt.scenarios:>4}  {how}{alarms}")
+    screen.line(f"evidence: {folder}")
+    return found.exit_code

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Random scenarios performed until there are enough, and what they disagree about made small."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shutil
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from itertools import count, islice
+from pathlib import Path
+
+from harness.artifacts.store import Store
+from harness.errors import ModelError, UsageError
+from harness.explore.accord import Agreement, judged
+from harness.explore.finds import Exploration, Explored, Refused, Shrunk
+from harness.explore.generate import generate
+from harness.explore.reach import reach
+from harness.explore.shrink import shrink
+from harness.hosts import KINDS
+from harness.model.kernels import KernelModel, kernel_for
+from harness.prediction import predict
+from harness.results import Key, Row
+from harness.run.described import stated_release
+from harness.run.pool import WorkerPool, room
+from harness.run.request import Observer, Request
+from harness.run.run_folder import RunFolder
+from harness.run.scenario_sources import REPOSITORY, read_scenarios
+from harness.run.selection import Job
+from harness.run.worker import Worker, start_worker
+from harness.scenario.build import build_plan
+from harness.scenario.dump import dump
+from harness.scenario.schema import Scenario
+
+_REPEATS = 10
+_CHUNK = 200
+"""Scenarios that a pool of several hosts is given at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExploreOrder:
+    """How much is to be explored.
+
+    :ivar plans: scenarios to perform, 0: as many as there is time for.
+    :ivar seconds: time for them, 0: as long as it takes.
+    :ivar first: number of the first scenario of the seed.
+    :ivar tries: runs that making one disagreement small may take; 0: none is made small.
+    :ivar keep: keep the captures of scenarios that agreed, too.
+    """
+
+    seed: int
+    plans: int = 0
+    seconds: float = 0.0
+    first: int = 0
+    tries: int = 60
+    keep: bool = False
+
+
+class Scenarios:
+    """The scenarios of a seed that are worth a run, in order, and those that are not, with the reason."""
+
+    def __init__(self, order: ExploreOrder, request: Request) -> None:
+        self.kernel = request.kernels[0]
+        self.refused: list[Refused] = []
+        self._seed, self._next = order.seed, order.first
+        self._model = model_before(request)
+        self._corpus = read_corpus()
+        self._found: list[Scenario] = []
+        self._reach: dict[str, frozenset[str]] = {}
+        self._known: set[str] = set()
+        for scenario in self._corpus:
+            self.refuses(scenario)
+            self._known |= self._reach.get(scenario.id, frozenset())
+
+    def at(self, position: int) -> Scenario:
+        """The one at this position, from 0."""
+        while len(self._found) <= position:
+            scenario = generate(self._seed, self._next, self._corpus)
+            self._next += 1
+            why = self.refuses(scenario)
+            if why:
+                self.refused.append(Refused(scenario.id, why))
+            else:
+                self._found.append(scenario)
+        return self._found[position]
+
+    def refuses(self, scenario: Scenario) -> str:
+        """Why this one is not worth a run; empty: it is."""
+        if self._model is None:
+            return ""
+        try:
+            prediction = predict(build_plan(scenario, 1), self._model)
+        except ModelError as exc:
+            return exc.message
+        self._reach[scenario.id] = reach(prediction)
+        return "" if prediction.ends else "the program never ends"
+
+    def is_new(self, name: str) -> bool:
+        """Whether a scenario reaches something that none of the corpus does, nor one for which this was said."""
+        found = self._reach.get(name, frozenset())
+        new = not found <= self._known
+        self._known |= found
+        return new
+
+
+def explore(wanted: ExploreOrder, request: Request, observer: Observer) -> tuple[Exploration, Path]:
+    """Do it; what was found, and the folder where it lies.
+
+    Ctrl-C ends it in order: what was found is kept and told.
+
+    :raise UsageError: the kernel cannot be explored.
+    """
+    Store(progress=observer.progress)
+    folder = RunFolder.create(request.results, datetime.datetime.now())
+    run = _Run(wanted, request, observer, folder)
+    try:
+        run.perform()
+        run.make_small()
+    except KeyboardInterrupt:
+        run.found = replace(run.found, interrupted=True)
+    finally:
+        observer.scope("")
+        run.save()
+    return run.found, folder.path
+
+
+class _Run:
+    def __init__(self, wanted: ExploreOrder, request: Request, observer: Observer, folder: RunFolder) -> None:
+        self._wanted = wanted
+        self._request = request
+        self._observer = observer
+        self._folder = folder
+        self._kernel = request.kernels[0]
+        self._began = time.monotonic()
+        self._scenarios = Scenarios(wanted, request)
+        self._by_name: dict[str, Scenario] = {}
+        self.found = Exploration(kernel=self._kernel, seed=wanted.seed, first=wanted.first)
+
+    def perform(self) -> None:
+        """Scenarios until there are enough."""
+        with contextlib.closing(self._rows()) as rows:
+            for row in rows:
+                self._add(row)
+                if (self._wanted.plans and len(self.found.plans) >= self._wanted.plans) or self._late():
+                    return
+
+    def make_small(self) -> None:
+        """One disagreement of each kind: the first rule that was broken."""
+        kinds: dict[str, Explored] = {}
+        for plan in self.found.disagreed:
+            kinds.setdefault(plan.judged.rules[0], plan)
+        if not kinds or not self._wanted.tries:
+            return
+        with start_worker(self._kernel, (), self._request, self._folder, self._observer) as worker:
+            for rule, plan in kinds.items():
+                self._observer.line(f"{plan.name}: making it small while it breaks {rule!r}")
+                self.found = replace(self.found, shrunk=(*self.found.shrunk, self._small(worker, rule, plan)))
+                self.save()
+
+    def save(self) -> None:
+        """The files of the whole exploration."""
+        self.found = replace(self.found, seconds=time.monotonic() - self._began)
+        self._folder.write_text("explore.json", self.found.to_json())
+
+    def _late(self) -> bool:
+        return bool(self._wanted.seconds) and time.monotonic() - self._began >= self._wanted.seconds
+
+    def _jobs(self) -> Iterator[Job]:
+        """One after the other those that the model can predict; the others are noted."""
+        for position in count():
+            scenario = self._scenarios.at(position)
+            self.found = replace(self.found, refused=tuple(self._scenarios.refused))
+            self._by_name[scenario.id] = scenario
+            yield Job(Key(scenario.id, self._kernel), scenario)
+
+    def _rows(self) -> Generator[Row, None, None]:
+        jobs = self._jobs()
+        hosts = (self._request.hosts or room()) if KINDS[self._request.host].boots else 1
+        if hosts == 1:
+            with start_worker(self._kernel, (), self._request, self._folder, self._observer) as worker:
+                for job in jobs:
+                    yield worker.perform(job)
+        while True:
+            many = tuple(islice(jobs, min(_CHUNK, self._wanted.plans or _CHUNK)))
+            pool = WorkerPool(many, self._request, self._folder, self._observer, hosts)
+            with contextlib.closing(pool.rows()) as rows:
+                yield from rows
+
+    def _add(self, row: Row) -> None:
+        plan = Explored(row.key.scenario, judged(row.verdict), row.seconds)
+        self.found = replace(self.found, plans=(*self.found.plans, plan))
+        self._folder.finish(row)
+        agreed = (Agreement.EXACT, Agreement.WITHIN, Agreement.KNOWN, Agreement.IDLE)
+        if plan.judged.agreement in agreed and not self._wanted.keep:
+            shutil.rmtree(self._folder.path / row.folder)
+        else:
+            (self._folder.path / row.folder / "scenario.toml").write_text(dump(self._by_name[row.key.scenario]))
+        if plan.judged.agreement in agreed and self._scenarios.is_new(plan.name):
+            reached = self._folder.path / "reached"
+            reached.mkdir(exist_ok=True)
+            (reached / f"{plan.name}.toml").write_text(dump(self._by_name[plan.name]))
+        self._observer.verdict(row)
+
+    def _small(self, worker: Worker, rule: str, plan: Explored) -> Shrunk:
+        tried = 0
+
+        def shows(scenario: Scenario) -> bool:
+            nonlocal tried
+            tried += 1
+            name = f"{plan.name}.{tried}"
+            if self._scenarios.refuses(scenario):
+                return False
+            row = worker.perform(Job(Key(name, self._kernel), replace(scenario, id=name)))
+            self._folder.finish(row)
+            self._observer.verdict(row)
+            return rule in judged(row.verdict).rules
+
+        small = shrink(self._by_name[plan.name], shows, self._wanted.tries)
+        small = replace(small, id=f"{plan.name}-small")
+        file = self._folder.path / f"{small.id}.toml"
+        file.write_text(dump(small))
+        showed = sum(shows(small) for _ in range(_REPEATS))
+        command = f"apf run {small.id} --scenarios {file} --kernel {self._kernel} --repeats {_REPEATS}"
+        return Shrunk(plan.name, rule, str(file), command, showed, _REPEATS, tried)
+
+
+def read_corpus() -> tuple[Scenario, ...]:
+    """The scenarios of tests/corpus, from which an exploration goes on; none where there is no such folder."""
+    folder = REPOSITORY / "tests" / "corpus"
+    return read_scenarios([folder]) if folder.is_dir() else ()
+
+
+def model_before(request: Request) -> KernelModel | None:
+    """The model by which scenarios are chosen before the kernel runs; None: its release is not known yet.
+
+    :raise UsageError: more than one kernel.
+    """
+    if len(request.kernels) != 1:
+        raise UsageError("one kernel is explored at a time")
+    entry = request.kernel(request.kernels[0])
+    release = stated_release(entry)
+    return kernel_for(entry.variant, release) if release else None

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How many random scenarios it takes until a deliberate mistake of a kernel is noticed."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.artifacts.store import Store
+from harness.contract.structure import to_json
+from harness.results import Key
+from harness.run.exploration import ExploreOrder, Scenarios
+from harness.run.mutant_trials import PARAMETER, Mutant, Trial
+from harness.run.request import Observer, Request
+from harness.run.run_folder import RunFolder
+from harness.run.selection import Job
+from harness.run.worker import Worker, start_worker
+from harness.scenario.schema import Scenario
+from harness.status import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    """What became of one mutant.
+
+    :ivar scenarios: how many were performed.
+    :ivar caught_by: the scenario that the kernel failed with the mistake, and passed without; empty if none did.
+    :ivar named: a rule that names the fault was broken.
+    :ivar false_alarms: scenarios that it failed without the mistake, too.
+    """
+
+    mutant: str
+    number: int
+    scenarios: int = 0
+    caught_by: str = ""
+    rule: str = ""
+    named: bool = False
+    false_alarms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hunts:
+    """All of them, as mutants.json has them."""
+
+    seed: int
+    hunts: tuple[Hunt, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """0: each was caught; 1: not all; 130: interrupted."""
+        if self.interrupted:
+            return 130
+        return 0 if self.hunts and all(hunt.caught_by for hunt in self.hunts) else 1
+
+
+def explore_mutants(
+    order: ExploreOrder, mutants: Sequence[Mutant], request: Request, observer: Observer
+) -> tuple[Hunts, Path]:
+    """Each mutant under the same scenarios, one after the other, until one catches it or ``order.plans`` have not.
+
+    Ctrl-C ends it in order; the result says so.
+    """
+    Store(progress=observer.progress)
+    folder = RunFolder.create(request.results, datetime.datetime.now())
+    found = Hunts(order.seed)
+    scenarios = Scenarios(order, request)
+    try:
+        with start_worker(request.kernels[0], (), request, folder, observer) as worker:
+            for mutant in mutants:
+                hunt = _hunt(mutant, scenarios, order, worker, folder, observer)
+                found = replace(found, hunts=(*found.hunts, hunt))
+                folder.write_text("mutants.json", to_json(found))
+    except KeyboardInterrupt:
+        found = replace(found, interrupted=True)
+    finally:
+        observer.scope("")
+        folder.write_text("mutants.json", to_json(found))
+    return found, folder.path
+
+
+def _hunt(
+    mutant: Mutant, scenarios: Scenarios, order: ExploreOrder, worker: Worker, folder: RunFolder, observer: Observer
+) -> Hunt:
+    hunt = Hunt(mutant.name, mutant.number)
+
+    def trial(scenario: Scenario, of: Mutant | None) -> Trial:
+        name = of.id_under(scenario.id) if of is not None else f"{scenario.id}@none-{mutant.number}"
+        params = {**scenario.kernel_params, PARAMETER: str(of.number if of is not None else 0)}
+        job = Job(Key(name, scenarios.kernel), replace(scenario, id=name, kernel_params=params))
+        row = worker.perform(job)
+        folder.finish(row)
+        observer.verdict(row)
+        return Trial(of, scenario.id, row, folder.path)
+
+    for number in range(order.plans):
+        scenario = scenarios.at(number)
+        hunt = replace(hunt, scenarios=number + 1)
+        seen = trial(scenario, mutant)
+        if not seen.caught:
+            continue
+        plain = trial(scenario, None)
+        if plain.row is not None and plain.row.status is Status.FAIL:
+            hunt = replace(hunt, false_alarms=(*hunt.false_alarms, scenario.id))
+            continue
+        return replace(hunt, caught_by=scenario.id, rule=seen.rule, named=seen.named)
+    return hunt

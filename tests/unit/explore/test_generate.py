@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Random scenarios are valid, the same for the same seed, and nearly all of them are predicted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.contract.plan import Op
+from harness.errors import ModelError
+from harness.explore.generate import draw_scenario, generate
+from harness.model.kernels import find_kernel
+from harness.prediction import predict
+from harness.scenario.build import build_plan
+from harness.scenario.check import check
+from harness.scenario.dump import dump
+from harness.scenario.load import load_text
+
+KERNEL = find_kernel("nowait-6.1")
+CORPUS = tuple(generate(99, n) for n in range(5))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(draw=st.randoms(use_true_random=False), corpus=st.booleans())
+def test_every_scenario_is_valid_and_touches_something(draw: Random, corpus: bool) -> None:
+    scenario = draw_scenario(draw, corpus=CORPUS if corpus else ())
+    assert list(check(scenario)) == []
+    assert any(item.op is Op.TOUCH for item in build_plan(scenario, 1).items)
+    assert load_text("x", dump(scenario)) == (scenario,)
+
+
+@given(seed=st.integers(0, 1 << 40), number=st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_the_same_seed_and_number_give_the_same(seed: int, number: int) -> None:
+    assert generate(seed, number) == generate(seed, number)
+    assert generate(seed, number, CORPUS) == generate(seed, number, CORPUS)
+    assert generate(seed, number) != generate(seed + 1, number)
+
+
+def test_nearly_all_are_predicted_and_reach_every_outcome() -> None:
+    refused, outcomes = Counter[str](), Counter[str]()
+    for number in range(40):
+        try:
+            prediction = predict(build_plan(generate(5, number), 1), KERNEL)
+        except ModelError as exc:
+            refused[exc.message] += 1
+        else:
+            outcomes.update(item.outcome for item in prediction.items)
+    assert refused.total() <= 8, refused
+    assert {"no-fault", "fast", "minor", "token", "halt", "repeated", "sync", "block"} <= outcomes.keys()
