@@ -75,9 +75,9 @@ def put_section(page: str, section: str) -> str:
 def _legend() -> list[str]:
     text = (
         "A row is a scenario, a column a kernel. A cell counts the guest's accesses by their outcome as it was seen: "
-        "T token, H halt, S the vCPU thread waited, M the page was there; `ok`: nothing to count. All of that agrees "
-        "with the model of that kernel; what does not is FAIL, explained below. n/a: a host with this kernel cannot "
-        "do it. A cell in bold differs from the one to its left."
+        "T token, H halt, S the vCPU thread waited, M the page was there; `ok`: nothing to count; F1: it shows that "
+        "known fault (docs/findings.md). All of that agrees with the model of that kernel; what does not is FAIL, "
+        "explained below. n/a: a host with this kernel cannot do it. A cell in bold differs from the one to its left."
     )
     return textwrap.wrap(text, _WIDTH)
 
@@ -109,10 +109,11 @@ def _cell(cell: Cell | None) -> str:
     """What was seen, in a few letters."""
     if cell is None:
         return ""
-    if cell.verdict.status is not Status.PASS:
+    if not cell.verdict.status.as_predicted:
         return _WORDS[cell.verdict.status]
     counted = {row.name: row.seen for row in cell.verdict.columns}
-    return " ".join(f"{letter}{counted[name]}" for name, letter in _LETTERS.items() if counted.get(name)) or "ok"
+    counts = [f"{letter}{counted[name]}" for name, letter in _LETTERS.items() if counted.get(name)]
+    return " ".join([*counts, *cell.verdict.shown_faults]) or "ok"
 
 
 def _not_green(columns: Sequence[Column], rows: Sequence[MatrixRow]) -> list[str]:
@@ -121,7 +122,7 @@ def _not_green(columns: Sequence[Column], rows: Sequence[MatrixRow]) -> list[str
     for row in rows:
         reasons: dict[tuple[Status, str], list[str]] = {}
         for column, cell in zip(columns, row.cells, strict=True):
-            if cell is not None and cell.verdict.status is not Status.PASS:
+            if cell is not None and not cell.verdict.status.as_predicted:
                 reason = (reason_text(cell.verdict).splitlines() or ["no reason given"])[0]
                 reasons.setdefault((cell.verdict.status, reason), []).append(column.name)
         for (status, reason), names in reasons.items():
@@ -151,7 +152,7 @@ def _changes(columns: Sequence[Column], rows: Sequence[MatrixRow], steps: Sequen
 def _seen(row: MatrixRow, place: Mapping[str, int], step: KernelStep) -> Iterator[str]:
     """ "S23 (S24, then T24)", when both sides were run and differ in what is counted."""
     a, b = row.cells[place[step.older]], row.cells[place[step.newer]]
-    if a is not None and b is not None and a.verdict.status is b.verdict.status is Status.PASS:
+    if a is not None and b is not None and a.verdict.status.as_predicted and b.verdict.status.as_predicted:
         first, second = _cell(a), _cell(b)
         if first != second:
             yield f"{row.scenario} ({first}, then {second})"

@@ -51,9 +51,9 @@ class Matrix:
 
     @property
     def green(self) -> bool:
-        """Whether every cell is PASS, or UNSUPPORTED on a host that cannot do it."""
+        """Whether every cell is as the model says, or UNSUPPORTED on a host that cannot do it."""
         return self.complete and all(
-            cell is not None and cell.verdict.status in (Status.PASS, Status.UNSUPPORTED)
+            cell is not None and (cell.verdict.status.as_predicted or cell.verdict.status is Status.UNSUPPORTED)
             for row in self.rows
             for cell in row.cells
         )
@@ -126,7 +126,7 @@ def _again(cell: Kept, variant: str, observer: Observer) -> Kept:
         return cell
     observer.progress(f"judging {cell.folder.name}")
     try:
-        return replace(cell, verdict=judge_folder(cell.folder / "capture", variant))
+        return replace(cell, verdict=judge_folder(cell.folder / "capture", cell.verdict.judged_by or variant))
     except ApfError as error:
         return replace(cell, verdict=replace(cell.verdict, status=Status.ERROR, reason=error.message))
 

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from harness.artifacts.images import images
-from harness.artifacts.kernels import built_kernel
+from harness.artifacts.kernels import built_kernel, citations
 from harness.artifacts.kernels.built_kernel import BuiltKernel
+from harness.artifacts.kernels.citations import Difference
 from harness.artifacts.store import Store
 from harness.contract.plan import GuestKind
 from harness.errors import UsageError
@@ -38,6 +39,7 @@ class HostSetup:
     variant: Variant
     model: str
     facts: dict[str, str]
+    difference: Difference | None = None  # of the kernel's source from what the model was made from, where it is known
 
 
 def find_variants(request: Request) -> dict[str, str]:
@@ -81,12 +83,17 @@ def find_setup(
     order = HostOrder(store, kernel, payload, lambda: folder.console(name), observer.progress, request.disk)
     opener = kind.prepare(order)
     facts = dict(opener.facts)
+    difference: Difference | None = None
     if kernel is not None:
         facts = {f"{name} release": kernel.release, f"{name} made from": kernel.identity} | facts
         observer.line(f"{name}: {kernel.release}, {', '.join(opener.facts.values())}")
+        difference = citations.left_in(kernel.bzimage.parent)
+        if difference is not None:
+            facts[f"{name} source"] = str(difference)
+            observer.line(f"{name}: {difference}")
     variant = Variant(kernel.variant) if kernel is not None else Variant.NOWAIT
     fixes = kernel.fixes if kernel is not None else ()
-    return HostSetup(opener.start, payload, variant, "+".join((variant, *fixes)), facts)
+    return HostSetup(opener.start, payload, variant, "+".join((variant, *fixes)), facts, difference)
 
 
 def _payload(store: Store, guest: BuiltKernel | None) -> Payload:

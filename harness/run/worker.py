@@ -19,6 +19,7 @@ from harness.hosts import KINDS
 from harness.hosts.base import Host
 from harness.judge.verdict_types import Stage, Verdict
 from harness.results import Key, Row
+from harness.run.cited_functions import with_differences
 from harness.run.error_status import failure_of
 from harness.run.host_slot import HostSlot
 from harness.run.judge_folder import judge_folder
@@ -91,6 +92,7 @@ class Worker:
         capture = where / "capture"
         attempt, retries = self._perform_with_retry(plan, capture)
         verdict = replace(self._verdict(plan, capture, attempt), retries=retries)
+        verdict = with_differences(verdict, self._setup.difference)
         if verdict.taints and self._slot.host is not None:
             self._slot.host.taint("its scenario left it in an unknown state")
         return job.row(verdict, time.monotonic() - attempt.began)

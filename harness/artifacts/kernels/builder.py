@@ -23,7 +23,15 @@ from harness.artifacts import layout
 from harness.artifacts.catalog import CatalogKernel, SourceKind
 from harness.artifacts.command import tool_version
 from harness.artifacts.debian.packages import Package, Packages, with_packages
-from harness.artifacts.kernels import kbuild, kernel_source, mutation_points, mutation_targets, mutations, patches
+from harness.artifacts.kernels import (
+    citations,
+    kbuild,
+    kernel_source,
+    mutation_points,
+    mutation_targets,
+    mutations,
+    patches,
+)
 from harness.artifacts.store import Recipe, Store, Work, remove
 from harness.errors import BuildFailed, CatalogError
 from harness.progress import Progress
@@ -219,6 +227,7 @@ def _collect(tree: Path, folder: Path) -> None:
             shutil.copyfile(tree / source, folder / name)
         except FileNotFoundError as error:
             raise BuildFailed(f"the build in {tree} ended well but made no {source}") from error
+    citations.leave(tree / "src", folder)
     if (tree / mutation_points.POINTS).is_file():
         shutil.copyfile(tree / mutation_points.POINTS, folder / mutation_points.POINTS)
 

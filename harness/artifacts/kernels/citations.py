@@ -20,12 +20,14 @@ from pathlib import Path
 from harness.artifacts import layout
 from harness.artifacts.command import command
 from harness.artifacts.debian.deb import extract
-from harness.errors import BuildFailed, CatalogError
+from harness.errors import BuildFailed, CatalogError, ModelError
 from harness.model.kernel_changes import READ_RELEASES
 from harness.model.kernels import Variant, kernel_for
 from harness.model.walk.gup import cited_functions
 
 DATA = layout.KERNELS / "citations.json"
+LEFT = "citations.json"
+"""In the folder of a kernel that was built here: the fingerprints of its own tree, patches included."""
 Source = Callable[[str], str]
 """The text of a file of a kernel tree; empty where there is none."""
 Fingerprints = Mapping[str, str]
@@ -119,6 +121,27 @@ def compare(release: str, prints: Fingerprints, read: Mapping[str, Fingerprints]
     gone = tuple(name for name, mark in prints.items() if not mark)
     changed = tuple(name for name, mark in prints.items() if mark and read[nearest].get(name) != mark)
     return Difference(release, nearest, len(prints), changed, gone)
+
+
+def leave(tree: Path, folder: Path) -> None:
+    """Write the fingerprints of a tree beside the kernel that was built from it; nothing if no model describes it."""
+    try:
+        with open_source(tree) as (release, source):
+            record(release, fingerprints(source, release), folder / LEFT)
+    except (CatalogError, ModelError):
+        return
+
+
+def left_in(folder: Path) -> Difference | None:
+    """How a kernel that was built here differs from what was read; None when its tree is not known."""
+    path = folder / LEFT
+    if not path.is_file():
+        return None
+    ((release, prints),) = known(path).items()
+    try:
+        return compare(release, prints, known())
+    except CatalogError:
+        return None
 
 
 def unread() -> Iterator[str]:

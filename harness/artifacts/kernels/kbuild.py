@@ -42,7 +42,9 @@ def check_tools() -> None:
 def configure(tree: Path, fragments: Sequence[Path], *, strict: bool, progress: Progress) -> None:
     """tinyconfig, the fragments over it, and proof that each wish was granted.
 
-    ``strict=False``: a symbol that this source does not have at all is told, and is no error.
+    In a source of the series that the fragments were written for a wish that is not granted is an error, and with
+    ``strict`` also a symbol that the source does not have at all.  Other series rename and drop symbols, and have fewer
+    choices on some architectures: there what was not granted is told.
 
     :raise BuildFailed: a wish was not granted, or KVM is not in it.  Modules are not built: what is wanted must be "y".
     """
@@ -56,12 +58,18 @@ def configure(tree: Path, fragments: Sequence[Path], *, strict: bool, progress: 
     text = config.read_text()
     wishes = kconfig.wanted((path.name, path.read_text()) for path in fragments)
     refused = kconfig.missing(text, wishes)
-    if not strict:
+    series = _series(tree / "src")
+    own = any(_written_for(path.parent) in ("", series) for path in fragments)
+    if refused and not (own and strict):
         known = _symbols(tree / "src")
         unknown = [wish for wish in refused if wish.symbol not in known]
+        refused = [wish for wish in refused if wish.symbol in known]
         if unknown:
             progress(f"this source has no {', '.join('CONFIG_' + wish.symbol for wish in unknown)}")
-        refused = [wish for wish in refused if wish.symbol in known]
+        if refused and not own:
+            told = ", ".join(f"CONFIG_{wish.symbol}={wish.value}" for wish in refused)
+            progress(f"Linux {series} does not grant {told}")
+            refused = []
     if refused:
         raise BuildFailed(f"the configuration does not take:\n{kconfig.complain(text, refused)}")
     if lacking := kconfig.lacks(text):
@@ -134,6 +142,19 @@ def build(tree: Path, name: str, *, localversion: str, expected: int | None, pro
 
 def _share(objects: int, expected: int | None) -> float | None:
     return min(objects / expected, 1.0) if expected else None
+
+
+def _written_for(folder: Path) -> str:
+    """The series that the fragments of a folder were written for, from a file of that name; empty: it has none."""
+    said = folder / "written-for"
+    return said.read_text().strip() if said.is_file() else ""
+
+
+def _series(source: Path) -> str:
+    """The series of a source tree, for instance "6.1"; empty: its Makefile does not say."""
+    text = (source / "Makefile").read_text(errors="replace")
+    found = [re.search(rf"^{key} = (\d+)$", text, re.MULTILINE) for key in ("VERSION", "PATCHLEVEL")]
+    return ".".join(match[1] for match in found if match is not None)
 
 
 def _symbols(source: Path) -> set[str]:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from harness.judge.verdict_types import Finding, TotalRow, Verdict
+from harness.judge.verdict_types import Finding, KnownFaultRow, TotalRow, Verdict
 from harness.model.kernels import kernel_for
 from harness.model.outcomes import Count
 from harness.report.matrix_text import BEGIN, END, Cell, Column, KernelStep, MatrixRow, matrix_text, put_section
@@ -37,6 +38,14 @@ def test_a_row_for_each_scenario_and_what_differs_from_the_left_in_bold() -> Non
     assert "| S1 other | M3 |  |" in said
     assert "| debian-6.12 | 6.12.117 | linux-image 6.12.117-1 | nowait-6.12 as of 6.12.117 | r2, r3 |" in said
     assert "not green" not in said
+
+
+def test_a_known_fault_is_named_beside_what_was_seen() -> None:
+    shown = cell(Status.FINDING, tokens=2)
+    fault = KnownFaultRow("F1", predicted=True, shown=True)
+    faulty = replace(shown, verdict=replace(shown.verdict, known_faults=(fault,)))
+    said = text([MatrixRow("S1", "x", (cell(tokens=2), faulty))])
+    assert "| S1 x | T2 | **T2 F1** |" in said and "not green" not in said
 
 
 def test_what_is_not_green_is_told_once_for_each_reason() -> None:
