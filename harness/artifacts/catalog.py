@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from harness.progress import Progress, silent
 
 CATALOG = layout.KERNELS / "catalog.toml"
 VARIANTS = ("sync", "noio", "nowait")
+RUNNING = "running"
 _OFFERED = re.compile(rf"{LATEST}|debian-\d+\.\d+(?:\.\d+)?(?:-rc\d+)?")
 
 
@@ -30,7 +32,8 @@ class SourceKind(StrEnum):
     PACKAGE = "package"  # a linux-image package of a Debian suite
     LINUX_SOURCE = "linux-source"  # Debian's linux-source-<version> package, built by us
     TREE = "tree"  # a kernel source tree of the user's, built by us
-    BZIMAGE = "bzimage"  # ready-made
+    BZIMAGE = "bzimage"  # ready-made, with the modules that lie beside it
+    DEB = "deb"  # a package of the user's, with those of its build beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +87,19 @@ def load(path: Path = CATALOG) -> dict[str, CatalogKernel]:
 def find_kernel(
     name: str, catalog: Mapping[str, CatalogKernel] | None = None, *, progress: Progress = silent
 ) -> CatalogKernel:
-    """The kernel with this name, or the source tree or bzImage at this path (a path has a slash, or exists).
+    """The kernel with this name, or the source tree, bzImage or .deb at this path (a path has a slash, or exists).
 
-    Names are those of the catalogue, and "latest", "debian-6.18" or "debian-6.18.5" for what the machine's mirrors
-    offer, who are asked for names of that form only.  A tree's variant is taken to be "nowait", as upstream is;
-    ``dataclasses.replace`` gives another.
+    Names are those of the catalogue, "running" for this machine's own, and "latest", "debian-6.18" or "debian-6.18.5"
+    for what the machine's mirrors offer, who are asked for names of that form only.  A tree's variant is taken to be
+    "nowait", as upstream is; ``dataclasses.replace`` gives another.
 
     :raise CatalogError: neither; the message names what comes near.
     """
     known = load() if catalog is None else catalog
     if name in known:
         return known[name]
+    if name == RUNNING:
+        return _running()
     if _OFFERED.fullmatch(name):
         return _find_offered(name, known, progress)
     path = Path(name).expanduser().absolute()
@@ -104,14 +109,27 @@ def find_kernel(
             raise CatalogError(f"{path} is not a kernel source tree: it has no Kconfig and Makefile")
         return CatalogKernel(path.name, SourceKind.TREE, path=path, config=(layout.KERNELS / "config/base.config",))
     if path.is_file():
-        return CatalogKernel(path.name, SourceKind.BZIMAGE, path=path)
+        source = SourceKind.DEB if path.suffix == ".deb" else SourceKind.BZIMAGE
+        return CatalogKernel(path.name, source, path=path)
     if "/" in name:
         raise CatalogError(f"there is no kernel at {path}")
     near = difflib.get_close_matches(name, known, n=1)
     raise CatalogError(
         f"there is no kernel {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
-        hint="known are " + ", ".join(sorted(known)) + ", or give the path of a source tree or of a bzImage",
+        hint=f"known are {', '.join(sorted(known))}, or give the path of a source tree, a bzImage or a .deb",
     )
+
+
+def _running() -> CatalogKernel:
+    """The kernel of this machine, from the file that it was booted from.
+
+    :raise CatalogError: it is not where distributions put it.
+    """
+    release = os.uname().release
+    for path in (Path(f"/boot/vmlinuz-{release}"), Path(f"/lib/modules/{release}/vmlinuz")):
+        if path.is_file():
+            return CatalogKernel(RUNNING, SourceKind.BZIMAGE, path=path)
+    raise CatalogError(f"the kernel of this machine, {release}, is not in /boot nor in /lib/modules")
 
 
 def offered_entry(name: str, kernel: OfferedKernel) -> CatalogKernel:
@@ -159,6 +177,7 @@ _NEEDED = {
     SourceKind.LINUX_SOURCE: ("suite", "package", "config"),
     SourceKind.TREE: ("path", "config"),
     SourceKind.BZIMAGE: ("path",),
+    SourceKind.DEB: ("path",),
 }
 
 

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from harness.artifacts.catalog import VARIANTS, CatalogKernel, SourceKind, find_kernel
+from harness.artifacts.kernels.kernel_source import inspect_revision
+from harness.artifacts.kernels.patches import changes_something, expand, split_mbox
 from harness.cli import options
-from harness.errors import UsageError
+from harness.errors import CatalogError, UsageError
 from harness.report.compare_text import compare_json, full_text, mail_text
 from harness.report.terminal import Screen
-from harness.run.compare_kernels import compare_kernels, missing
+from harness.run.compare_kernels import compare_kernels, make_first, missing
 
 _HELP = """\
 Build a kernel with a patch (or from a tree), run the scenarios on it and on its base, and print at most forty lines fit
@@ -22,6 +24,8 @@ for a mailing list; the full report is in the run's folder (validate.txt, compar
 
   apf validate --patch 0001-KVM-async_pf-whatever.patch S29
   apf validate --patch 0001-a.patch --patch 0002-b.patch --variant noio
+  apf validate --patch v3_20261126_somebody_series.mbx --base stock-7.3
+  apf validate --tree ~/linux --base v7.3 S29
   apf validate --patch kernels/patches/fixes/apf-halted/6.1/0001-*.patch --fixes F1
   apf validate --tree ~/linux --base stock-6.1 'S2*' S60
 """
@@ -36,9 +40,10 @@ def add(subparsers: options.Subparsers) -> None:
     options.scenario_argument(p)
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--patch", action="append", type=Path, metavar="FILE",
-                      help="patch to apply to the base; may be repeated, in order")  # fmt: skip
+                      help="patch, mailbox (b4, git format-patch) or folder of a series; repeatable")  # fmt: skip
     what.add_argument("--tree", type=Path, metavar="DIR", help="kernel tree with the change in it")
-    p.add_argument("--base", default="stock-6.1", metavar="K", help="kernel to compare with (default stock-6.1)")
+    p.add_argument("--base", default="stock-6.1", metavar="K",
+                   help="kernel to compare with, or a revision of --tree (default stock-6.1)")  # fmt: skip
     p.add_argument("--variant", choices=VARIANTS, default="", help="model of the patched kernel (default: the base's)")
     p.add_argument("--fixes", action="append", default=[], metavar="F",
                    help="finding that the change mends (docs/findings.md): the model predicts it mended")  # fmt: skip
@@ -47,11 +52,19 @@ def add(subparsers: options.Subparsers) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Build, compare, print the mail."""
-    base = find_kernel(args.base)
-    patched = _patched(args, base)
+    with tempfile.TemporaryDirectory(prefix="apf-series-") as scratch:
+        return _validate(args, Path(scratch))
+
+
+def _validate(args: argparse.Namespace, scratch: Path) -> int:
+    """The command; what a mailbox holds lies in ``scratch`` as files."""
+    base = _base(args)
+    patched = _patched(args, base, scratch)
     screen = Screen(sys.stdout)
-    request = options.request_of(args, (args.base, patched.id), extra=(patched,))
+    request = options.request_of(args, (base.id, patched.id), extra=(base, patched))
     try:
+        # A series that does not apply, or does not build, is told before the base's scenarios take their time.
+        make_first(request, patched.id, screen)
         result, folder, comparisons = compare_kernels(request, screen)
     finally:
         screen.clear()
@@ -73,17 +86,38 @@ def main(args: argparse.Namespace) -> int:
     return 0 if all(c.green for c in comparisons) else 1
 
 
-def _patched(args: argparse.Namespace, base: CatalogKernel) -> CatalogKernel:
+def _base(args: argparse.Namespace) -> CatalogKernel:
+    """The kernel to compare with: a name, a path, or a revision of the tree that is validated.
+
+    :raise CatalogError: none of these.
+    """
+    try:
+        return find_kernel(args.base)
+    except CatalogError:
+        if args.tree is None or not (args.tree / ".git").exists():
+            raise
+        tree = find_kernel(str(args.tree.absolute()))
+        assert tree.path is not None
+        state = inspect_revision(tree.path, args.base)
+        return replace(tree, id=args.base, revision=args.base, about=state.name)
+
+
+def _patched(args: argparse.Namespace, base: CatalogKernel, scratch: Path) -> CatalogKernel:
     """:raise UsageError: a patch that is not there, or a base that is not built from source."""
     variant, fixes = args.variant or base.variant, (*base.fixes, *args.fixes)
     if args.tree is not None:
         return replace(find_kernel(str(args.tree.absolute())), id="patched", variant=variant, fixes=fixes)
-    for path in args.patch:
+    found: list[Path] = []
+    for number, path in enumerate(args.patch):
+        if path.is_dir():
+            found += expand([path.absolute()])
+            continue
         _check_patch(path)
+        (scratch / str(number)).mkdir()
+        found += split_mbox(path.absolute(), scratch / str(number))
     if base.source not in (SourceKind.LINUX_SOURCE, SourceKind.TREE):
         raise UsageError(f"{base.id} is not built from source, so it cannot be patched", hint="use --base stock-6.1")
-    patches = tuple(p.absolute() for p in args.patch)
-    return replace(base, id="patched", patches=(*base.patches, *patches), variant=variant, fixes=fixes)
+    return replace(base, id="patched", patches=(*base.patches, *found), variant=variant, fixes=fixes)
 
 
 def _check_patch(path: Path) -> None:
@@ -94,5 +128,5 @@ def _check_patch(path: Path) -> None:
         text = path.read_bytes()
     except OSError as exc:
         raise UsageError(f"{path}: {exc.strerror}") from exc
-    if not re.search(rb"^@@ .*@@", text, re.MULTILINE) and b"GIT binary patch" not in text:
+    if not changes_something(text) and b"base64" not in text:
         raise UsageError(f"{path} changes nothing: it has no hunk (a line that begins with @@)")

@@ -7,13 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from harness.artifacts.kernels import built_kernel
+from harness.artifacts.store import Store
 from harness.contract.plan import Plan, from_json
 from harness.errors import UsageError
+from harness.hosts import KINDS
 from harness.judge.comparison import Comparison, compare
 from harness.judge.verdict_types import Stage
 from harness.results import Key, Row, RunResult
 from harness.run.request import Observer, Request
 from harness.run.runner import run
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.run.selection import select
+from harness.run.setup import find_variants
 from harness.status import Status
 
 
@@ -31,6 +37,18 @@ def compare_kernels(request: Request, observer: Observer) -> tuple[RunResult, Pa
         return from_json(Plan, (folder / key.folder / "plan.json").read_text())
 
     return result, folder, compare_results(result, plan_of, a, b)
+
+
+def make_first(request: Request, name: str, observer: Observer) -> None:
+    """Build one kernel of a request before anything is performed, so that its failure is told alone.
+
+    :raise UsageError: the request cannot be carried out as written; nothing was built.
+    :raise BuildFailed: it does not build, or a patch does not apply.
+    """
+    select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
+    find_variants(request)
+    if KINDS[request.host].boots:
+        built_kernel.kernel(Store(progress=observer.progress), request.kernel(name), observer.progress)
 
 
 def compare_results(result: RunResult, plan_of: Callable[[Key], Plan], a: str, b: str) -> tuple[Comparison, ...]:

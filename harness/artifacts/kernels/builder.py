@@ -95,7 +95,7 @@ def _from_package(
             if not series and entry.mutate is None:
                 _collect(work.folder / "base", folder)
                 return
-            _start_from_base(work.folder, recipe.key, series, entry.mutate, progress)
+            _start_from_base(work.folder, recipe.key, series, source, entry.mutate, progress)
             kbuild.build(tree, entry.id, localversion=_local(entry), expected=None, progress=progress, lock=work.lock)
             _collect(tree, folder)
             remove(tree)
@@ -134,7 +134,9 @@ def _build_base(work: Work, packages: Packages, source: Package, entry: CatalogK
     tree.rename(work.folder / "base")
 
 
-def _start_from_base(work: Path, key: str, series: Sequence[Path], mutate: Path | None, progress: Progress) -> None:
+def _start_from_base(
+    work: Path, key: str, series: Sequence[Path], source: Package, mutate: Path | None, progress: Progress
+) -> None:
     """Make tree/ a patched and mutated copy of base/, unless an interrupted call has done so."""
     tree = work / "tree"
     if _stage(tree) == key:
@@ -143,7 +145,7 @@ def _start_from_base(work: Path, key: str, series: Sequence[Path], mutate: Path 
     tree.rmdir()
     progress("copying the base build")
     kernel_source.clone(work / "base", tree)
-    patches.apply(tree / "src", series)
+    patches.apply(tree / "src", series, f"{source.name} {source.version}")
     _mutate(tree, mutate)
     _set_stage(tree, key)
 
@@ -190,7 +192,9 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
             **_mutations(entry),
         },
     )
-    work_name = f"kbuild-tree-{Recipe('tree', {'path': str(source), **_inputs(entry)}).key[:16]}"
+    # A revision and what is checked out have a build each: one does not undo the other's objects.
+    place: dict[str, object] = {"path": str(source)} | ({"revision": True} if entry.revision else {})
+    work_name = f"kbuild-tree-{Recipe('tree', {**place, **_inputs(entry)}).key[:16]}"
 
     def make(folder: Path) -> None:
         with store.work(work_name) as work, store.lock("kbuild"):
@@ -205,7 +209,7 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
                 remove(checkout)
             else:
                 kernel_source.mirror(source, state.files, tree / "src")
-            patches.apply(tree / "src", series)
+            patches.apply(tree / "src", series, state.name)
             _mutate(tree, entry.mutate)
             progress(f"configuring {source}")
             kbuild.configure(tree, entry.config, strict=False, progress=progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,10 @@ from pathlib import Path
 from harness.artifacts import layout
 from harness.artifacts.catalog import CatalogKernel, SourceKind, find_kernel, offered_entry
 from harness.artifacts.debian import offered_kernels
-from harness.artifacts.debian.deb import extract
 from harness.artifacts.debian.packages import Package, Packages, identities, with_packages
 from harness.artifacts.images.modules import closure
 from harness.artifacts.images.recipes import host_recipe
-from harness.artifacts.kernels import builder
+from harness.artifacts.kernels import builder, kernel_package
 from harness.artifacts.store import Recipe, Store
 from harness.errors import CatalogError, Unsupported
 from harness.progress import Progress, silent
@@ -54,6 +52,8 @@ def kernel(store: Store, wanted: str | CatalogKernel, progress: Progress = silen
         return _of_package(store, entry, progress)
     if entry.source is SourceKind.BZIMAGE:
         return _ready(store, entry)
+    if entry.source is SourceKind.DEB:
+        return _of_deb(store, entry)
     folder, identity = builder.build(store, entry, progress)
     return _built(entry, folder, identity, modules=False)
 
@@ -118,52 +118,54 @@ def is_stored(store: Store, entry: CatalogKernel) -> bool:
 
 
 def _package_recipe(packages: Sequence[Package]) -> Recipe:
-    wanted = [*host_recipe().modules, *host_recipe().guest_modules]
-    return Recipe("kernel", {"version": 2, "packages": identities(packages), "modules": wanted})
+    return Recipe("kernel", {"version": 2, "packages": identities(packages), "modules": _modules()})
 
 
 def _packaged(store: Store, entry: CatalogKernel, packages: Packages, progress: Progress) -> BuiltKernel:
     # An image may be one package, or (from 7.0 on) one that needs others of its build: linux-binary-, linux-modules-.
     found = packages.build_of(entry.package)
     recipe = _package_recipe(found)
-    wanted = [*host_recipe().modules, *host_recipe().guest_modules]
 
     def build(folder: Path) -> None:
         debs = packages.download(found)
         progress(f"unpacking {entry.package}")
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            tree = Path(scratch)
-            for deb in debs:
-                extract(deb, tree, _of_kernel)
-            bzimages = [*(tree / "boot").glob("vmlinuz-*"), *(tree / "usr/lib/modules").glob("*/vmlinuz")]
-            configs = [*(tree / "boot").glob("config-*"), *(tree / "usr/lib/modules").glob("*/config")]
-            if len(bzimages) != 1 or len(configs) != 1:
-                names = ", ".join(package.name for package in found)
-                raise Unsupported(f"{entry.id}: {names} of {entry.suite} hold {len(bzimages)} kernels, not one")
-            shutil.copyfile(bzimages[0], folder / "bzImage")
-            shutil.copyfile(configs[0], folder / "config")
-            (folder / "modules").mkdir()
-            for _, path in closure(tree / "usr/lib/modules", wanted):
-                shutil.copyfile(path, folder / "modules" / path.name)
+        kernel_package.take_from_debs(debs, _modules(), folder)
 
     folder = store.get(recipe, build)
     (image,) = [package for package in found if package.name.startswith("linux-image-")][-1:]
     return _built(entry, folder, f"{image.name} {image.version}", modules=True)
 
 
-def _of_kernel(path: str) -> bool:
-    return path.startswith(("boot/", "usr/lib/modules/"))
+def _modules() -> list[str]:
+    return [*host_recipe().modules, *host_recipe().guest_modules]
 
 
 def _ready(store: Store, entry: CatalogKernel) -> BuiltKernel:
+    """A bzImage, with the modules that belong to it if there are any."""
     assert entry.path is not None
-    if not entry.path.is_file():
-        raise CatalogError(f"{entry.id}: there is no file {entry.path}")
     source = entry.path
-    banner_of(source)
-    recipe = Recipe("kernel", {"version": 1, "bzimage": layout.digest([source], source.parent)})
+    if not source.is_file():
+        raise CatalogError(f"{entry.id}: there is no file {source}")
+    modules = kernel_package.modules_folder(source, banner_of(source).split(" ")[0])
+    inputs: dict[str, object] = {"version": 1, "bzimage": layout.digest([source], source.parent)}
+    if modules is not None:
+        files = [path for _, path in closure(modules, _modules())]
+        inputs |= {"modules": layout.digest(files, modules), "wanted": _modules()}
+    recipe = Recipe("kernel", inputs)
 
     def build(folder: Path) -> None:
         shutil.copyfile(source, folder / "bzImage")
+        if modules is not None:
+            kernel_package.take_modules(modules, _modules(), folder)
 
-    return _built(entry, store.get(recipe, build), f"{source} {recipe.key[:12]}", modules=False)
+    identity = f"{source} {recipe.key[:12]}" + (f" with {modules}" if modules is not None else "")
+    return _built(entry, store.get(recipe, build), identity, modules=modules is not None)
+
+
+def _of_deb(store: Store, entry: CatalogKernel) -> BuiltKernel:
+    assert entry.path is not None
+    debs = kernel_package.with_its_build(entry.path)
+    digests = layout.digest(debs, entry.path.parent)
+    recipe = Recipe("kernel", {"version": 1, "debs": digests, "modules": _modules()})
+    folder = store.get(recipe, lambda draft: kernel_package.take_from_debs(debs, _modules(), draft))
+    return _built(entry, folder, f"{entry.path} {digests[entry.path.name][:12]}", modules=True)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,8 @@ from harness.cli import compare, mutants, parser, validate
 from harness.results import Key, Row, RunResult
 from harness.run import compare_kernels
 from harness.run.judge_folder import judge_folder
-from harness.run.mutant_trials import Mutant, Trial, load_mutants
+from harness.run.mutant_catalog import Mutant, load_mutants
+from harness.run.mutant_trials import Trial
 from harness.run.request import Request
 from harness.status import Status
 from tests.unit.cli.test_cli import apf, one_message
@@ -133,6 +135,7 @@ def test_validate_prints_a_mail(
     patch = tmp_path / "0001-noio.patch"
     patch.write_text(PATCH)
     monkeypatch.setattr(compare_kernels, "run", leave)
+    monkeypatch.setattr(validate, "make_first", lambda *_: None)
     words = ["validate", "--patch", str(patch), "--variant", "noio", "--results", str(tmp_path / "r")]
     assert command(validate, words) == 0
     mail = (tmp_path / "r/run/validate.txt").read_text()
@@ -147,6 +150,7 @@ def test_validate_of_a_patch_that_changes_behaviour_against_the_model_is_red(
     patch = tmp_path / "0001-noio.patch"
     patch.write_text(PATCH)
     monkeypatch.setattr(compare_kernels, "run", leave)
+    monkeypatch.setattr(validate, "make_first", lambda *_: None)
     assert command(validate, ["validate", "--patch", str(patch), "--results", str(tmp_path / "r")]) == 1
     assert "2 not as the models say" in capsys.readouterr().out
 
@@ -167,14 +171,17 @@ def test_mutants_are_green_when_all_are_caught_by_name_and_the_control_is_green(
 ) -> None:  # fmt: skip
     (one,) = load_mutants()[:1]
 
-    def trials(*_args: object, **_named: object) -> tuple[list[Trial], list[Path], bool]:
-        def trial_of(mutated: Mutant | None, said: Status | str) -> Trial:
-            status = said if isinstance(said, Status) else Status.FAIL
-            return Trial(mutated, "S23", row_of(Key("S23", "mutants-6.1"), status, str(said)))
+    def trial_of(mutated: Mutant | None, said: Status | str) -> Trial:
+        status = said if isinstance(said, Status) else Status.FAIL
+        return Trial(mutated, "S23", row_of(Key("S23", "mutants-6.1"), status, str(said)))
 
-        return [trial_of(None, control), trial_of(one, mutant)], [tmp_path], True
+    def tried(*_args: object) -> SimpleNamespace:
+        trials = [trial_of(None, control), trial_of(one, mutant)]
+        done = {"try_unmutated": lambda *_: True, "try_mutants": lambda *_, **__: True}
+        return SimpleNamespace(trials=trials, folders=[tmp_path], **done)
 
-    monkeypatch.setattr(mutants, "run_mutants", trials)
+    monkeypatch.setattr(mutants, "kernel", lambda *_: SimpleNamespace(bzimage=tmp_path / "bzImage", identity=""))
+    monkeypatch.setattr(mutants, "MutantTrials", tried)
     assert command(mutants, ["mutants", one.name, "--results", str(tmp_path)]) == code
     words = {"D15: named": "1 caught", "D05: another": "1 caught otherwise"}
     assert f"1 mutants: {words.get(mutant, '1 SURVIVED')}\n" in capsys.readouterr().out

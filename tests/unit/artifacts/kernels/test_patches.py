@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import quopri
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,7 @@ def test_failure_names_patch_file_and_hunk(tree: Path, tmp_path: Path) -> None:
     bad = _patch(tmp_path / "bad.patch", (10, "line 10"), (20, "something else"))
     with pytest.raises(BuildFailed) as caught:
         patches.apply(tree, [good, bad])
-    assert "bad.patch does not apply" in str(caught.value)
+    assert "patch 2 of 2, bad.patch, does not apply to tree" in str(caught.value)
     assert "mm/memory.c: hunk 2 (line 19)" in str(caught.value)
     assert "hunk 1" not in str(caught.value)
 
@@ -86,3 +88,54 @@ def test_series(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CatalogError, match="no patches"):
         patches.expand([tmp_path / "empty"])
+
+
+def _mail(subject: str, body: str, *, encoding: str = "8bit") -> bytes:
+    """A mail as git format-patch writes it into a mailbox."""
+    if encoding == "base64":
+        body = base64.encodebytes(body.encode()).decode()
+    elif encoding == "quoted-printable":
+        body = quopri.encodestring(body.encode()).decode()
+    return (
+        f"From {'0' * 40} Mon Sep 17 00:00:00 2001\nFrom: A B <a@b.example>\n"
+        f"Subject: {subject}\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
+        f"Content-Transfer-Encoding: {encoding}\n\n{body}\n"
+    ).encode()
+
+
+@pytest.mark.parametrize("encoding", ["8bit", "quoted-printable", "base64"])
+def test_a_mailbox_is_its_patches_in_the_order_of_the_series(tree: Path, tmp_path: Path, encoding: str) -> None:
+    first = _patch(tmp_path / "1", (5, "line 5")).read_text()
+    second = _patch(tmp_path / "2", (20, "line 20")).read_text()
+    mbox = tmp_path / "series.mbx"
+    mbox.write_bytes(
+        _mail("[PATCH v3 0/2] KVM: words", "Nothing is changed here.")
+        + _mail("[PATCH v3 2/2] KVM: the second,\n of two", f"From the list, é = x.\n---\n{second}", encoding=encoding)
+        + _mail("[PATCH v3 1/2] KVM: the first", f"Why.\n---\n{first}--\n2.39.5\n", encoding=encoding)
+    )
+    (tmp_path / "out").mkdir()
+    found = patches.split_mbox(mbox, tmp_path / "out")
+    assert [path.name for path in found] == ["0001-KVM-the-first.patch", "0002-KVM-the-second-of-two.patch"]
+    patches.apply(tree, found)
+    lines = (tree / "mm/memory.c").read_text().splitlines()
+    assert (lines[4], lines[19], lines[9]) == ("new", "new", "line 10")
+
+
+def test_a_patch_of_a_mailbox_that_does_not_apply_is_named_with_its_base(tree: Path, tmp_path: Path) -> None:
+    bad = _patch(tmp_path / "2", (20, "something else")).read_text()
+    (tmp_path / "m").write_bytes(_mail("[PATCH 1/1] mm: bad", bad) + _mail("mm: also", bad))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BuildFailed) as caught:
+        patches.apply(tree, patches.split_mbox(tmp_path / "m", tmp_path / "out"), "linux-source-7.3 7.3.4-1")
+    assert "patch 1 of 2, 0001-mm-bad.patch, does not apply to linux-source-7.3 7.3.4-1" in str(caught.value)
+    assert "mm/memory.c: hunk 1 (line 19)" in str(caught.value)
+
+
+def test_what_is_no_mailbox_is_one_patch_and_an_empty_one_none(tmp_path: Path) -> None:
+    plain = _patch(tmp_path / "1.patch", (5, "line 5"))
+    assert patches.split_mbox(plain, tmp_path) == [plain]
+    (tmp_path / "words").write_bytes(_mail("[PATCH 0/1] only words", "none"))
+    with pytest.raises(CatalogError, match="no mail in it changes anything"):
+        patches.split_mbox(tmp_path / "words", tmp_path)
+    with pytest.raises(CatalogError, match="absent"):
+        patches.split_mbox(tmp_path / "absent", tmp_path)
