@@ -33,7 +33,7 @@ class Port(StrEnum):
     NONE = ""
     V7 = "v7"  # on its own base, 2.6.3x
     P1 = "P1"  # minimal port to 6.1: FOLL_MINOR through get_user_pages_unlocked, no shmem hook
-    P2 = "P2"  # faithful port to 6.1: plain GUP under mmap_lock without retry, shmem hook
+    P2 = "P2"  # faithful port to 6.1 and 7.3: plain GUP under mmap_lock without retry, shmem hook
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,8 @@ class KernelModel:
 _READ = {release[:2]: release[2] for release in READ_RELEASES}
 """The stable levels that were read, taken when a release string does not tell its own."""
 OLDEST = (5, 10)
+_PORTED = ((6, 1), (7, 3))
+"""The series to which noio was ported: kernels/patches."""
 
 
 def _described(variant: Variant, release: Release) -> KernelModel:
@@ -126,8 +128,8 @@ def _read(variant: Variant, *series: int) -> KernelModel:
     return _described(variant, (*series, _READ[series[0], series[1]]))
 
 
-def _noio_6_1(release: Release, port: Port) -> KernelModel:
-    name = "noio-6.1" if port is Port.P2 else "noio-6.1-p1"
+def _noio_port(release: Release, port: Port) -> KernelModel:
+    name = f"noio-{release[0]}.{release[1]}" + ("" if port is Port.P2 else "-p1")
     return replace(_described(Variant.NOIO, release), name=name, port=port, shmem_minor_hook=port is Port.P2)
 
 
@@ -147,8 +149,9 @@ _KNOWN = {
         _read(Variant.SYNC, 6, 1),
         _of_2010("noio-v7", Variant.NOIO, Port.V7),
         _of_2010("noio-v7-bugs", Variant.NOIO, Port.V7, v7_bugs=True),
-        _noio_6_1((6, 1, _READ[6, 1]), Port.P2),
-        _noio_6_1((6, 1, _READ[6, 1]), Port.P1),
+        _noio_port((6, 1, _READ[6, 1]), Port.P2),
+        _noio_port((6, 1, _READ[6, 1]), Port.P1),
+        _noio_port((7, 3, _READ[7, 3]), Port.P2),
         *(_read(Variant.NOWAIT, *series) for series in _READ),
     )
 }
@@ -190,7 +193,7 @@ def kernel_for(variant: Variant | str, release: str, *, port: Port = Port.NONE) 
 
     A release that nobody has read, newer or in between, is described by the changes that are known to be in it.
 
-    :raise ModelError: unknown variant; a release before 5.10 (but 2.6.3x); a noio kernel that is not 6.1 or 2.6.3x.
+    :raise ModelError: unknown variant; a release before 5.10 (but 2.6.3x); a noio kernel of a series without a port.
     """
     try:
         variant = Variant(variant)
@@ -204,9 +207,10 @@ def kernel_for(variant: Variant | str, release: str, *, port: Port = Port.NONE) 
         raise ModelError(f"the behaviour of Linux {series} is not described", hint="described: 5.10 and later")
     if variant is not Variant.NOIO:
         return _described(variant, exact)
-    if exact[:2] != (6, 1):
-        raise ModelError(f"there is no noio port to {series}", hint="the series is ported to 6.1 only")
-    return _noio_6_1(exact, port or Port.P2)
+    if exact[:2] not in _PORTED:
+        ported = " and ".join(f"{major}.{minor}" for major, minor in _PORTED)
+        raise ModelError(f"there is no noio port to {series}", hint=f"the series is ported to {ported}")
+    return _noio_port(exact, port or Port.P2)
 
 
 def changes_between(a: KernelModel, b: KernelModel, field: str) -> tuple[Change, ...]:

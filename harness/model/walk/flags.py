@@ -42,7 +42,7 @@ class Foll(IntFlag):
 
 
 class Foll612(IntFlag):
-    """6.12: renumbered; TOUCH and above are internal to mm/."""
+    """6.12 to 7.3: renumbered; TOUCH and above are internal to mm/.  MINOR, of our own port, is free in 7.3."""
 
     WRITE = 1 << 0
     GET = 1 << 1
@@ -53,6 +53,7 @@ class Foll612(IntFlag):
     HWPOISON = 1 << 6
     INTERRUPTIBLE = 1 << 11
     HONOR_NUMA_FAULT = 1 << 12
+    MINOR = 1 << 13
     TOUCH = 1 << 16
     TRIED = 1 << 17
     REMOTE = 1 << 18
@@ -67,7 +68,8 @@ class FaultFlag2010(IntFlag):
 
 
 class FaultFlag(IntFlag):
-    """5.10, 6.1 and 6.12.  MINOR, of our own port, is the next free bit of 6.1."""
+    """5.10 to 7.3.  MINOR, of our own port, is the next free bit of 6.1; VMA_LOCK of 6.4 has it, and the port to 7.3
+    takes the one after that."""
 
     WRITE = 1 << 0
     MKWRITE = 1 << 1

@@ -66,9 +66,10 @@ def get_user_pages_unlocked(ctx: Context, flags: Gup) -> Steps[int]:
 
 
 @kernel_function("mm/gup.c")
-def get_user_pages_noio(ctx: Context, flags: Foll) -> Steps[int]:
+def get_user_pages_noio(ctx: Context, flags: Gup) -> Steps[int]:
     """The faithful port (P2): the caller holds mmap_lock for read; without locked no fault may drop it."""
-    flags |= Foll.TOUCH | Foll.GET | Foll.MINOR
+    foll = foll_of(ctx.kernel)
+    flags |= foll.TOUCH | foll.GET | foll.MINOR
     ctx.step("gup_flags", show("FOLL_", flags), "locked is NULL, as in v7: no fault may drop mmap_lock")
     return (yield from __get_user_pages(ctx, flags, None))
 
@@ -151,7 +152,7 @@ def faultin_page(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[int]:
         fault |= FaultFlag.ALLOW_RETRY | FaultFlag.RETRY_NOWAIT
     if foll.TRIED in flags:
         fault |= FaultFlag.TRIED
-    if isinstance(flags, Foll) and Foll.MINOR in flags:
+    if foll_of(ctx.kernel).MINOR in flags:
         fault |= FaultFlag.MINOR
     ctx.step(show("FOLL_", flags), show("FAULT_FLAG_", fault), "handle_mm_fault")
     if ctx.page.vma.backing is Backing.HUGETLB and ctx.kernel.gup_hugetlb_apart:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from harness.model.kernels import Port, Variant
 from harness.model.pages import Backing, Pte
-from harness.model.walk.flags import EFAULT, EHWPOISON, EINTR, Foll, Foll612
+from harness.model.walk.flags import EFAULT, EHWPOISON, EINTR, Foll612
 from harness.model.walk.function_names import KVM
 from harness.model.walk.gup_core import (
     Gup,
@@ -99,14 +99,14 @@ def hva_to_pfn_slow(ctx: Context, *, asynchronous: bool) -> Steps[int]:
         flags |= foll.WRITE
     minor = asynchronous and ctx.kernel.variant is Variant.NOIO
     if minor and ctx.kernel.port is Port.P1:
-        flags |= Foll.MINOR
+        flags |= foll.MINOR
     elif asynchronous and not minor:
         flags |= foll.NOWAIT
     elif not asynchronous and ctx.kernel.interruptible_gup:
         flags |= Foll612.INTERRUPTIBLE
     if minor and ctx.kernel.port is Port.P2:
         ctx.step("async", "get_user_pages_noio", "mmap_read_lock around the call")
-        npages = yield from get_user_pages_noio(ctx, Foll(flags))
+        npages = yield from get_user_pages_noio(ctx, flags)
     else:
         npages = yield from get_user_pages_unlocked(ctx, flags)
     if npages != 1:

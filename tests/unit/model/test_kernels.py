@@ -87,6 +87,7 @@ def test_variant_and_release() -> None:
     assert kernel_for("noio", "6.1.192") == find_kernel("noio-6.1")
     assert kernel_for("noio", "6.1.192", port=Port.P1) == find_kernel("noio-6.1-p1")
     assert kernel_for("noio", "6.1.100").cr0_pg_clears_queue
+    assert kernel_for("noio", "7.3.4") == find_kernel("noio-7.3") and find_kernel("noio-7.3").port is Port.P2
     assert kernel_for("sync", "6.1.192") == find_kernel("sync-6.1")
     assert kernel_for("sync", "2.6.37") == find_kernel("sync-2010")
     assert kernel_for("noio", "2.6.36") == find_kernel("noio-v7")
@@ -96,7 +97,7 @@ def test_variant_and_release() -> None:
     ("variant", "release", "message"),
     [
         ("nowait", "5.4.1", "Linux 5.4 is not described"),
-        ("noio", "7.3.4", "no noio port to 7.3"),
+        ("noio", "7.2.4", "no noio port to 7.2"),
         ("nowait", "2.6.38", "Linux 2.6 is not described"),
         ("noio", "5.10.262", "no noio port to 5.10"),
         ("merged", "6.1.192", "unknown variant 'merged'"),
