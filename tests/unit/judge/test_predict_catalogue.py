@@ -90,6 +90,9 @@ ROWS: list[Row] = [
     ("S82", ALL, {"NPt": 2, "RDY": 2, "ACC": 3}),
     ("S83", ALL, {"NPt": 2, "RDY": 2, "ACC": 3}),
     ("S84", ("nowait-6.1", "nowait-6.12", "noio-6.1"), {"NPt": 2, "RDY": 2, "DONE": 2, "ACC": 3}),
+    ("S84R", ("nowait-6.1", "nowait-6.12", "nowait-7.3", "noio-6.1"), {"NPt": 2, "RDY": 2, "DONE": 2, "ACC": 3}),
+    ("S10", NOWAIT, {"GP": 1, "NPt": 0, "NPh": 1, "DONE": 1, "RDY": 0, "PF": 2}),  # enabled, with a useless area
+    ("S10", ("nowait-7.2", "nowait-7.3"), {"GP": 1, "NPt": 0, "NPh": 1, "DONE": 1, "RDY": 1, "PF": 1}),  # still off
     ("S64", ALL, {"TRY": 1, "NPh": 1, "SYNC": 1}),
 ]  # fmt: skip
 

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""For each field of the kernel model a scenario that comes out otherwise when the field is flipped.
+
+A field that no plan can show is listed with the reason; then the walk of an access must show it, or the judge reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import product
+
+import pytest
+
+from harness.errors import ModelError
+from harness.model.kernels import KernelModel, kernel_for
+from harness.model.protocol.rules import RULES
+from harness.model.walk.page_states import BACKING_NAMES, STATES, page_in_state
+from harness.model.walk.steps import Environment
+from harness.model.walk.walk_diff import Question, VcpuState
+from harness.report.explain_text import as_json
+from harness.run.model_effects import _answer
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.scenario.build import build_plan
+from tests.house.test_kernel_model import READ
+
+PLANS = {s.id: build_plan(s, 1) for s in read_scenarios((default_scenarios(),))}
+
+SHOWN = {
+    "token_with_paging_off": ("S66", "7.3.4"),
+    "lapic_disabled_defers": ("S11", "7.3.4"),
+    "halt_polls": ("S29", "7.3.4"),
+    "token_never_zero": ("S101", "7.3.4"),
+    "wp_counts_references": ("S104", "5.10.262"),
+    "bdev_rw_page": ("S31", "7.3.4"),
+    "do_poll": ("S23", "7.3.4"),
+    "swapin_read_writable": ("S104", "7.3.4"),
+    "zero_map": ("S33", "7.3.4"),
+    "cr0_pg_clears_queue": ("S84", "7.3.4"),
+    "cr0_pg_set_requests_ready": ("S84R", "7.3.4"),
+    "en_needs_shared_area": ("S10", "7.3.4"),
+    "reset_keeps_halt": ("S109", "7.3.4"),
+    "swap_reads_joined": ("S25", "7.3.4"),
+}
+"""Field -> (scenario, release of the kernel in which it is flipped)."""
+
+WALK = {
+    "hwpoison_after_lock": "no plan poisons a page",
+    "interruptible_gup": "no plan sends a signal to a vCPU thread",
+    "sigpending_pfn": "no plan sends a signal to a vCPU thread",
+    "gup_hugetlb_apart": "no plan has hugetlb memory",
+    "congested_single_page": "no device of a plan is congested",
+    "large_folio_swapin": "large folios are off for anonymous memory unless a host asks for them",
+    "sync_swapin_shared": "no plan gives a swap slot two references",
+    "stale_before_lock": "no plan has an mmu notifier that runs between the look at mmu_seq and the stale test",
+    "prefetch_keeps_error_code": "the worker leaves the page writable, so that the prefetch maps it so either way",
+    "pgfault_counts_retry": "the kernel's PGFAULT is not one of the totals",
+    "faultin_split": "names of functions",
+    "foll_renumbered": "numbers of flags",
+    "repeated_fault_event": "the name of an event",
+}
+"""Field -> why no plan shows it; `apf explain` does, step by step."""
+
+JUDGE = {
+    "memcg_events_batched": "judge/seen_totals.py",
+    "pf_taken_statistic": "model/protocol/rules.py",
+    "always_flush_work": "model/protocol/entry_rules.py",
+}
+"""Field -> what in the judgement of a run reads it: no prediction, but what of the evidence is held against it."""
+
+IDENTITY = {"name", "variant", "release", "port", "v7_bugs", "era_2010", "shmem_minor_hook"}
+
+
+def test_every_field_has_its_place() -> None:
+    places = [*SHOWN, *WALK, *JUDGE]
+    assert sorted(places) == sorted({f.name for f in fields(KernelModel)} - IDENTITY)
+
+
+def flipped(kernel: KernelModel, name: str) -> KernelModel:
+    """The same kernel with this one behaviour of the other kind; functions are called as in the newest."""
+    value = getattr(kernel, name)
+    return replace(kernel, **{name: not value if isinstance(value, bool) else f"{value}_other", "release": (7, 3, 4)})
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_flipped_field_changes_the_prediction_of_its_scenario(name: str) -> None:
+    scenario, release = SHOWN[name]
+    kernel = kernel_for("nowait", release)
+    assert _answer(PLANS[scenario], kernel) != _answer(PLANS[scenario], flipped(kernel, name))
+
+
+def questions() -> Iterator[Question]:
+    """Accesses to pages in every state that there is, on devices and vCPUs that differ in what the walk looks at."""
+    for (name, state), write in product(STATES.items(), (False, True)):
+        for backing, kind in BACKING_NAMES.items():
+            if kind not in state.backings:
+                continue
+            for more in ({}, {"synchronous": True}, {"synchronous": True, "swap_count": 2}):
+                try:
+                    page = page_in_state(backing, name, **more)  # type: ignore[arg-type]
+                except ModelError:
+                    continue
+                yield Question(page, write, VcpuState(), Environment())
+                yield Question(page, write, VcpuState(live=True), Environment())
+                yield Question(page, write, VcpuState(), Environment(signal_pending=True))
+                if page.folio is not None:
+                    poisoned = replace(page, folio=replace(page.folio, hwpoison=True))
+                    yield Question(poisoned, write, VcpuState(), Environment())
+                yield Question(
+                    page, write, VcpuState(interrupts=False), Environment(vma_readahead=False, congested=True)
+                )
+
+
+@pytest.mark.parametrize("name", WALK)
+def test_what_no_plan_shows_is_shown_by_the_walk_of_some_access(name: str) -> None:
+    def asked(kernel: KernelModel, question: Question) -> object:
+        try:
+            told = as_json(kernel, question.ask(kernel))
+        except ModelError as error:
+            return error.message
+        return {key: value for key, value in told.items() if key != "kernel"}
+
+    kernel = replace(kernel_for("nowait", "6.1.192"), release=(7, 3, 4))
+    other = flipped(kernel, name)
+    assert any(asked(kernel, question) != asked(other, question) for question in questions())
+
+
+@pytest.mark.parametrize("name", JUDGE)
+def test_what_only_the_judge_reads_is_read_there(name: str) -> None:
+    needed = {rule.needs for rule in RULES.values()} if JUDGE[name].endswith("rules.py") else set()
+    assert name in READ[JUDGE[name]] or name in needed
