@@ -33,7 +33,8 @@ every one of them, each under the scenarios that were seen to reach it.  The unm
 
 A mutant is "caught" by a rule that names its fault; "caught otherwise" is a FAIL that does not name it, or a guest that
 hung although nobody said so; "SURVIVED" and "not run" are holes in the harness.  Exit code 0: the unmutated kernel
-green, every mutant caught by name or equivalent.
+green, every mutant caught by name, equivalent (nobody can notice it), or out of reach of every guest that the harness
+sets up; mutate.toml has the arguments.
 
 A run may be ended by Ctrl-C at any time; with --resume the next one goes on where it was.
 """
@@ -75,7 +76,8 @@ def main(args: argparse.Namespace) -> int:
     mutants = choose(every_mutant, args.mutant)
     if args.list:
         for m in mutants:
-            screen.line(f"{m.number:>4}  {m.name:<20} {m.about} [{m.imitates}]  {' '.join(m.scenarios)}{m.equivalent}")
+            more = " ".join(m.scenarios) or m.equivalent or m.out_of_reach
+            screen.line(f"{m.number:>4}  {m.name:<20} {m.about} [{m.imitates}]  {more}")
         return 0
     trials = MutantTrials(request, screen, args.kernel, _earlier(args, built, mutants))
     try:
@@ -125,7 +127,9 @@ def _report(
     if not complete:
         return 130
     green = all(_fine(t, request) for t in trials.trials if t.mutant is None)
-    return 0 if green and all(line.catch in (Catch.NAMED, Catch.EQUIVALENT) for line in lines) else 1
+    return (
+        0 if green and all(line.catch in (Catch.NAMED, Catch.EQUIVALENT, Catch.OUT_OF_REACH) for line in lines) else 1
+    )
 
 
 def _fine(trial: Trial, request: Request) -> bool:
@@ -147,7 +151,7 @@ def _line(mutant: Mutant, trials: Sequence[Trial]) -> MutantLine:
         cells=tuple((t.scenario, _cell(t)) for t in mine),
         catch=catch_of(mutant, trials),
         caught_by=next((t.rule for t in mine if t.named), next((t.rule for t in caught), "")),
-        note=mutant.equivalent or end_differs(mutant, trials),
+        note=mutant.equivalent or mutant.out_of_reach or end_differs(mutant, trials),
     )
 
 

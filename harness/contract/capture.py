@@ -144,15 +144,26 @@ class PageLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class AreaLeft:
+    """A shared area after the run."""
+
+    flags: int
+    token: int
+    tail_zero: bool
+
+
+@dataclass(frozen=True, slots=True)
 class FinalState:
     """after.json.  By vCPU, of its own shared area (struct kvm_vcpu_pv_apf_data): ``shared_flags`` and ``shared_token``
-    are bytes 0..3 and 4..7 as numbers, ``shared_tail_zero`` says that bytes 8..63 are zero.
+    are bytes 0..3 and 4..7 as numbers, ``shared_tail_zero`` says that bytes 8..63 are zero.  ``areas``: the same, by
+    guest physical address, of the other areas that the plan's writes of EN name; None: by an agent that did not look.
     """
 
     shared_tail_zero: Mapping[int, bool]
     shared_flags: Mapping[int, int]
     shared_token: Mapping[int, int]
     pages: Mapping[int, PageLeft]  # by guest physical address
+    areas: Mapping[int, AreaLeft] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +188,7 @@ class CounterSnapshot:
     anon_pages: int | None  # of QEMU
     swaps: str = ""
     interrupts: str = ""
+    other_majors: tuple[int, int] | None = None  # of all other processes, before and after the rest was read
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ __all__ = [
     "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
     "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
-    "TimedAction", "area_page", "changed", "from_json", "replace_index", "to_json",
+    "TimedAction", "area_page", "changed", "from_json", "further_areas", "replace_index", "to_json",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -158,6 +158,25 @@ def area_page(plan: Plan) -> int:
     apf = plan.guest.apf
     inside = POOL_GPA <= apf.en_gpa < plan.guest.memory_mib << 20
     return apf.en_gpa - apf.en_gpa % PAGE_SIZE if inside and apf.en_flags else 0
+
+
+EN_DELIVERS = 0b1001
+"""Bits of MSR_KVM_ASYNC_PF_EN without which nothing is told, and no area looked up (kvm_pv_async_pf_enabled)."""
+EN_RESERVED = 0b110000
+_EN, _AREA = 0x4B564D02, ~0x3F  # MSR_KVM_ASYNC_PF_EN, arch/x86/include/uapi/asm/kvm_para.h; its address
+
+
+def further_areas(plan: Plan) -> tuple[int, ...]:
+    """Shared areas that writes of EN name besides the vCPUs' own, where there is memory: guest physical addresses."""
+    apf = plan.guest.apf
+    named = {apf.en_gpa} if apf.en_gpa >= 0 and apf.en_flags & EN_DELIVERS == EN_DELIVERS else set()
+    named |= {
+        item.value & _AREA
+        for item in plan.items
+        if item.op is Op.WRMSR and item.msr == _EN and item.value & (EN_DELIVERS | EN_RESERVED) == EN_DELIVERS
+    }
+    own = {SHARED_GPA + PAGE_SIZE * vcpu for vcpu in range(plan.guest.vcpus)}
+    return tuple(sorted(gpa for gpa in named - own if gpa < plan.guest.memory_mib << 20))
 
 
 def changed(item: Item, **values: Any) -> Item:

@@ -45,6 +45,8 @@ def deltas(before: CounterSnapshot, after: CounterSnapshot, vcpu_tids: Iterable[
         for total, name in names.items():
             if name in old and name in new:
                 found[total] = new[name] - old[name]
+    if "PGMAJ_HOST" in found and before.other_majors is not None and after.other_majors is not None:
+        found["PGMAJ_REST"] = max(0, found["PGMAJ_HOST"] - (after.other_majors[1] - before.other_majors[0]))
     found["MAJ_V"] = found["MIN_V"] = 0
     for tid in vcpu_tids:
         if tid not in before.threads or tid not in after.threads:

@@ -22,7 +22,7 @@ from harness.contract.capture import (
     RunEnd,
     TraceStats,
 )
-from harness.contract.plan import GuestKind, Plan, from_json
+from harness.contract.plan import GuestKind, Plan, from_json, further_areas
 from harness.contract.structure import need_object, parse, structure
 from harness.contract.words import EndStatus, HostWord, SwapKind
 from harness.errors import CaptureDamaged, UsageError
@@ -204,10 +204,12 @@ def _left(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:
         yield "after.json is missing from the capture"
         return
     vcpus, pages = set(range(plan.guest.vcpus)), {page.gpa for page in plan.pages}
+    areas = set(further_areas(plan))
     for name, there, due in (
         ("shared_tail_zero", set(after.shared_tail_zero), vcpus),
         ("shared_flags", set(after.shared_flags), set() if old else vcpus),
         ("shared_token", set(after.shared_token), set() if old else vcpus),
+        ("areas", areas if after.areas is None else set(after.areas), areas),
         ("pages", set(after.pages), pages),
     ):
         if there != due:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access
+from harness.contract.plan import EN_RESERVED, PAGE_SIZE, POOL_GPA, Access
 from harness.judge.match import View
 from harness.judge.verdict_types import Finding, touch_words
-from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.outcomes import Outcome
 from harness.model.simulation.situation import Prediction
 
@@ -33,7 +33,8 @@ def field_findings(view: View, prediction: Prediction) -> Iterator[Finding]:
 
 
 def _addresses(view: View) -> Iterator[Finding]:
-    """A page's address in the VMM: what async_pf_execute read, and what the touch's own thread faulted in first."""
+    """A page's address in the VMM: what async_pf_execute read (kvm_vcpu_gfn_to_hva: its beginning), and what the
+    touch's own thread faulted in first."""
     top = view.plan.guest.memory_mib << 20
     told = [(e, e.gpa) for e in view.events if e.kind is Kind.DONE and POOL_GPA <= e.gpa < top]
     for seen in view.alignment.items:
@@ -45,7 +46,7 @@ def _addresses(view: View) -> Iterator[Finding]:
         return
     ((base, _),) = Counter(_base(e, gpa) for e, gpa in told).most_common(1)
     for e, gpa in told:
-        if _base(e, gpa) != base:
+        if _base(e, gpa) != base or (e.kind is Kind.DONE and e.hva % PAGE_SIZE):
             page = base + (gpa & -PAGE_SIZE)
             yield Finding("unexplained", f"{e.text}: the page of {gpa:#x} lies at {page:#x} in the VMM", line=e.line,
                           about="address")  # fmt: skip
@@ -103,19 +104,25 @@ def _writes(view: View) -> Iterator[Finding]:
 
 
 def _registers(view: View) -> Iterator[Finding]:
-    """EN and INT read as they were written (arch/x86/kvm/x86.c:kvm_get_msr_common)."""
+    """EN and INT read as they were written, ACK as 0 (arch/x86/kvm/x86.c:kvm_get_msr_common).
+
+    A write of EN that got a #GP for its reserved bits changed nothing; one for its address was stored before it.
+    """
     written: dict[tuple[int, int], int] = {}
     for e in view.events:
         if e.kind is Kind.CLEAR and not e.flag:
             written.clear()
-        if e.value not in (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT) or e.flag:
+        if e.value not in (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK):
             continue
-        if e.kind is Kind.WRMSR:
-            written[e.vcpu, e.value] = e.data
+        if e.flag:
+            if e.kind is Kind.WRMSR and e.value == MSR_ASYNC_PF_EN and not e.data & EN_RESERVED:
+                written.pop((e.vcpu, e.value), None)
+        elif e.kind is Kind.WRMSR:
+            written[e.vcpu, e.value] = 0 if e.value == MSR_ASYNC_PF_ACK else e.data
         elif e.kind is Kind.RDMSR and written.get((e.vcpu, e.value), e.data) != e.data:
             yield Finding(
                 "value",
-                f"vCPU {e.vcpu}: {e.text}: it was written as {written[e.vcpu, e.value]:#x}",
+                f"vCPU {e.vcpu}: {e.text}: it is {written[e.vcpu, e.value]:#x}",
                 line=e.line,
                 about="msr",
             )

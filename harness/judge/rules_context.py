@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.contract.plan import Access, Backing, GuestKind, HostWord, Op, PageStart, Plan, SwapKind
+from harness.contract.plan import (
+    PAGE_SIZE,
+    Access,
+    Backing,
+    GuestKind,
+    HostWord,
+    Op,
+    PageStart,
+    Plan,
+    SwapKind,
+    area_page,
+)
 from harness.contract.probe_abi import Record
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
@@ -15,7 +26,7 @@ from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOK
 from harness.model.kernels import KernelModel
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
-from harness.prediction import pv_features
+from harness.prediction import linux_guest, pv_features
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
 _KERNEL_HALF = 1 << 63
@@ -54,6 +65,8 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         slot_taken=_slot_taken(evidence),
         shared_tail_zero=_tails(evidence),
         shared_flags=_flags(evidence),
+        other_areas=_other_areas(evidence),
+        enabled_before=not probe and plan.guest.workload != "boot" and linux_guest(plan).enables,
         guest_ended=evidence.end.status is EndStatus.DONE and HostWord.RESET not in acts,
         hyp=_hyp(evidence),
         private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
@@ -128,6 +141,20 @@ def _flags(evidence: Evidence) -> Mapping[int, int] | None:
     if evidence.end.status is not EndStatus.DONE or evidence.after is None:
         return None
     return evidence.after.shared_flags or None
+
+
+def _other_areas(evidence: Evidence) -> Mapping[int, tuple[int, bool]] | None:
+    """As _tails and _flags, of areas that EN was moved to; one in a page of the plan holds that page's data before."""
+    left = evidence.after.areas if evidence.after else None
+    if evidence.end.status is not EndStatus.DONE or left is None or evidence.guest is None:
+        return None
+    tokens = any(_tokens(evidence.guest, v) for v in range(evidence.plan.guest.vcpus))
+    data = area_page(evidence.plan)
+    return {
+        gpa: (area.flags, area.tail_zero or gpa & -PAGE_SIZE == data)
+        for gpa, area in left.items()
+        if tokens or gpa & -PAGE_SIZE != data
+    }
 
 
 def _hyp(evidence: Evidence) -> Mapping[int, int] | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-_ORDER = ("caught", "caught otherwise", "SURVIVED", "not run", "equivalent")
+_ORDER = ("caught", "caught otherwise", "SURVIVED", "not run", "equivalent", "out of reach")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class MutantLine:
     :ivar about: what it does wrong, or where it stands ("virt/kvm/async_pf.c:70").
     :ivar imitates: the bug, or the function.
     :ivar cells: scenario -> verdict and rules.
-    :ivar catch: "caught", "caught otherwise", "SURVIVED", "not run", or "equivalent".
+    :ivar catch: "caught", "caught otherwise", "SURVIVED", "not run", "equivalent", or "out of reach".
     :ivar caught_by: the rules that were broken.
     :ivar note: why nobody can notice it; or how what was seen differs from what was expected.
     """
@@ -80,7 +80,7 @@ def mutants_page(
     for function, group in groupby(lines, key=lambda line: (line.about.partition(":")[0], line.imitates)):
         mine = list(group)
         caught = sum(line.catch == "caught" for line in mine)
-        live = sum(line.catch != "equivalent" for line in mine)
+        live = sum(line.catch not in ("equivalent", "out of reach") for line in mine)
         text += ["", f"### {function[1]} ({function[0]}): {caught} of {live}", ""]
         text += ["| line | made wrong | by scenario, what named it | |", "|---|---|---|---|"]
         text += [_row(line) for line in mine]

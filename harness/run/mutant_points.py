@@ -40,6 +40,7 @@ def _mutant(point: Point, targets: Targets) -> Mutant:
         scenarios=(),
         rules=targets.rules_of(point),
         equivalent=targets.why_equivalent(point),
+        out_of_reach=targets.why_out_of_reach(point),
     )
 
 
@@ -65,8 +66,7 @@ def try_points(
     seen = {t.scenario: _reached(t) for t in control}
     seconds = {t.scenario: t.row.seconds if t.row else 0.0 for t in control}
     chosen = tuple(
-        m if m.equivalent else replace(m, scenarios=choose_scenarios(m, mutants, seen, seconds)[:tries])
-        for m in mutants
+        m if not m.live else replace(m, scenarios=choose_scenarios(m, mutants, seen, seconds)[:tries]) for m in mutants
     )
     return chosen, trials.try_mutants(chosen, every=every, catches=catches)
 

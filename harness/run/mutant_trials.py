@@ -40,6 +40,7 @@ class Mutant:
     :ivar rules: what names it: "D05", "item:gp", "total:NPt" (Finding.name), or a rule as a whole ("value").
     :ivar hangs: whether the guest hangs or dies; None: nothing is expected.
     :ivar equivalent: why nobody can notice it; empty where somebody should.
+    :ivar out_of_reach: why no guest of the harness can; empty where one should.
     """
 
     name: str
@@ -50,6 +51,12 @@ class Mutant:
     rules: tuple[str, ...]
     hangs: bool | None = None
     equivalent: str = ""
+    out_of_reach: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Somebody should notice it."""
+        return not (self.equivalent or self.out_of_reach)
 
     @property
     def label(self) -> str:
@@ -69,6 +76,7 @@ class Catch(StrEnum):
     SURVIVED = "SURVIVED"
     NOT_RUN = "not run"  # no scenario reaches it, or none got a verdict
     EQUIVALENT = "equivalent"  # not run: nobody can notice it
+    OUT_OF_REACH = "out of reach"  # not run: nothing that this harness sets up can
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +142,8 @@ def end_differs(mutant: Mutant, trials: Sequence[Trial]) -> str:
 
 def catch_of(mutant: Mutant, trials: Sequence[Trial]) -> Catch:
     """The best that any of the trials says of a mutant."""
-    if mutant.equivalent:
-        return Catch.EQUIVALENT
+    if not mutant.live:
+        return Catch.EQUIVALENT if mutant.equivalent else Catch.OUT_OF_REACH
     mine = trials_of(mutant, trials)
     if any(t.named for t in mine) and not end_differs(mutant, mine):
         return Catch.NAMED
@@ -178,9 +186,7 @@ class MutantTrials:
         """
         done = {(t.mutant.number, t.scenario) for t in self.trials if t.mutant is not None}
         queue = {
-            m.number: [s for s in self._find(m.scenarios) if (m.number, s.id) not in done]
-            for m in mutants
-            if not m.equivalent
+            m.number: [s for s in self._find(m.scenarios) if (m.number, s.id) not in done] for m in mutants if m.live
         }
         while True:
             named = Counter(t.mutant.number for t in self.trials if t.mutant is not None and t.named)

@@ -34,6 +34,7 @@ def writeback_pages() -> int:
 
 def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -> CounterSnapshot:
     """The counters of docs/formats/capture.md."""
+    first = other_majors(pid)
     refresh()
     return CounterSnapshot(
         vmstat=key_values(read_text("/proc/vmstat")),
@@ -43,7 +44,21 @@ def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -
         anon_pages=anonymous_pages(pid),
         swaps=read_text("/proc/swaps"),
         interrupts=read_text("/proc/interrupts"),
+        other_majors=(first, other_majors(pid)),
     )
+
+
+def other_majors(pid: int) -> int:
+    """Major faults of all processes but QEMU, of those that have ended, too: fields 12 and 13 of /proc/<pid>/stat."""
+    found = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != pid:
+            try:
+                fields = read_text(f"/proc/{name}/stat").rpartition(")")[2].split()
+            except OSError:
+                continue  # it has ended just now: its parent has, or will have, its faults
+            found += int(fields[9]) + int(fields[10])
+    return found
 
 
 def threads(pid: int, vcpu_tids: Sequence[int]) -> dict[int, ThreadFaults]:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.pagemap import PageMap
-from harness.contract.capture import FinalState, PageLeft
-from harness.contract.plan import SHARED_GPA, Plan
+from harness.contract.capture import AreaLeft, FinalState, PageLeft
+from harness.contract.plan import SHARED_GPA, Plan, further_areas
 
 SHARED_BYTES = 64
 HOST_BYTES = 8
@@ -22,15 +22,20 @@ _DIRTY, _SWAP_CACHE = 1 << 4, 1 << 13  # include/uapi/linux/kernel-page-flags.h
 
 def inspect_after(plan: Plan, pid: int, memory: GuestMemory) -> FinalState:
     """The planned pages in the page table and in kpageflags, and the shared areas. :raise OSError: QEMU is gone."""
-    areas = [memory.memory.read(memory.base + SHARED_GPA + PAGE * v, SHARED_BYTES) for v in range(memory.vcpus)]
-    tails = {vcpu: not any(area[HOST_BYTES:]) for vcpu, area in enumerate(areas)}
-    words = {vcpu: struct.unpack_from("<II", area) for vcpu, area in enumerate(areas)}
+    own = [_area(memory, SHARED_GPA + PAGE * vcpu) for vcpu in range(memory.vcpus)]
     return FinalState(
-        shared_tail_zero=tails,
-        shared_flags={vcpu: flags for vcpu, (flags, _) in words.items()},
-        shared_token={vcpu: token for vcpu, (_, token) in words.items()},
+        shared_tail_zero={vcpu: area.tail_zero for vcpu, area in enumerate(own)},
+        shared_flags={vcpu: area.flags for vcpu, area in enumerate(own)},
+        shared_token={vcpu: area.token for vcpu, area in enumerate(own)},
         pages=dict(_pages(plan, pid, memory)),
+        areas={gpa: _area(memory, gpa) for gpa in further_areas(plan)},
     )
+
+
+def _area(memory: GuestMemory, gpa: int) -> AreaLeft:
+    raw = memory.memory.read(memory.base + gpa, SHARED_BYTES)
+    flags, token = struct.unpack_from("<II", raw)
+    return AreaLeft(flags, token, not any(raw[HOST_BYTES:]))
 
 
 def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, PageLeft]]:

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.artifacts.kernels.mutation_points import Point
 from harness.errors import CatalogError
@@ -19,8 +20,8 @@ class Targets:
 
     ``functions``: by name, an empty text for the whole function, or a regular expression: of a function that does more,
     only the conditions and statements that match, and what stands inside them.  ``rules``: by function, what names a
-    fault of it (Finding.name).  ``points`` and ``equivalent``, by a regular expression over a point's name: what names
-    just that one, in place of its function's rules; why nobody can notice it.
+    fault of it (Finding.name).  By a regular expression over a point's name: ``points``, what names just that one, in
+    place of its function's rules; ``equivalent``, why nobody can notice it; ``out_of_reach``, why no guest here does.
     """
 
     files: tuple[str, ...]  # patterns, relative to the tree
@@ -28,6 +29,7 @@ class Targets:
     rules: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     points: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     equivalent: Mapping[str, str] = field(default_factory=dict)
+    out_of_reach: Mapping[str, str] = field(default_factory=dict)
 
     def rules_of(self, point: Point) -> tuple[str, ...]:
         """What names this point's fault."""
@@ -36,7 +38,15 @@ class Targets:
 
     def why_equivalent(self, point: Point) -> str:
         """Why nobody can notice this point; empty where somebody should."""
-        return next((why for name, why in self.equivalent.items() if re.fullmatch(name, point.name)), "")
+        return _first(self.equivalent, point)
+
+    def why_out_of_reach(self, point: Point) -> str:
+        """Why no guest of the harness can tell; empty where one should."""
+        return _first(self.out_of_reach, point)
+
+
+def _first(arguments: Mapping[str, str], point: Point) -> str:
+    return next((why for name, why in arguments.items() if re.fullmatch(name, point.name)), "")
 
 
 def load_targets(path: Path) -> Targets:
@@ -51,7 +61,12 @@ def load_targets(path: Path) -> Targets:
             functions={str(name): re.compile(only).pattern for name, only in raw["functions"].items()},
             rules={name: tuple(map(str, named)) for name, named in raw.get("rules", {}).items()},
             points={re.compile(name).pattern: tuple(map(str, named)) for name, named in raw.get("points", {}).items()},
-            equivalent={re.compile(name).pattern: str(why) for name, why in raw.get("equivalent", {}).items()},
+            equivalent=_arguments(raw, "equivalent"),
+            out_of_reach=_arguments(raw, "out-of-reach"),
         )
     except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError, TypeError, re.error) as exc:
         raise CatalogError(f"{path}: {exc!r}") from exc
+
+
+def _arguments(raw: Mapping[str, Any], table: str) -> dict[str, str]:
+    return {re.compile(name).pattern: str(why) for name, why in raw.get(table, {}).items()}

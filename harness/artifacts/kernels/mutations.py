@@ -37,6 +37,7 @@ given back is a deadlock of the host; the others only check."""
 _FLAG = re.compile(r"(FOLL|KVM_FEATURE)_\w+\Z")
 """Constants that are left out where a function is called with them: flags.  Other constants are the function's own."""
 _LOOPS = {"while_statement", "for_statement"}
+_GIVES = {"assignment_expression", "init_declarator", "return_statement"}
 
 
 @dataclass(slots=True)
@@ -93,7 +94,7 @@ def mutate(source: bytes, file: str, targets: Targets, first: int) -> tuple[byte
             continue
         for spot in _Spots(function, targets.functions[name]).found():
             number = first + len(points)
-            text = " ".join(_text(spot.node).split())
+            text = " ".join(spot.text.split())
             points.append(Point(number, file, name, spot.node.start_point.row + 1, spot.kind, text))
             edits.around(spot.node, *_wrapping(spot, number))
     return edits.applied(source), tuple(points)
@@ -101,8 +102,19 @@ def mutate(source: bytes, file: str, targets: Targets, first: int) -> tuple[byte
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
+    """What is mutated; ``whole``: the statement or expression whose value or part it is."""
+
     node: Node
     kind: PointKind
+    whole: Node | None = None
+
+    @property
+    def text(self) -> str:
+        """For people: "x = true", "return 0", "LIMIT of n < LIMIT", or just what it is."""
+        if self.whole is None:
+            return _text(self.node)
+        whole = _text(self.whole).rstrip("; \n")
+        return whole if self.whole.type in _GIVES else f"{_text(self.node)} of {whole}"
 
 
 def _wrapping(spot: _Spot, number: int) -> tuple[str, str]:
@@ -175,7 +187,8 @@ class _Spots:
                 yield from self._flags(node.child_by_field_name("arguments"))
             case "binary_expression" if _operator(node) == "|":
                 operands = (node.child_by_field_name("left"), node.child_by_field_name("right"))
-                yield from (_Spot(o, PointKind.ZERO) for o in operands if o is not None and _CONSTANT.match(_text(o)))
+                constants = (o for o in operands if o is not None and _CONSTANT.match(_text(o)))
+                yield from (_Spot(o, PointKind.ZERO, node) for o in constants)
         for child in node.named_children:
             yield from self._all(child)
 
@@ -195,7 +208,7 @@ class _Spots:
         if bare.type == "binary_expression" and _operator(bare) in (">=", "<", ">", "<="):
             right = bare.child_by_field_name("right")
             if right is not None:
-                yield _Spot(right, PointKind.NEIGHBOUR)
+                yield _Spot(right, PointKind.NEIGHBOUR, bare)
 
     def _loop(self, condition: Node | None) -> Iterator[_Spot]:
         """Negating a loop's condition walks off the end of a list; what is asked is whether the loop is needed."""
@@ -233,25 +246,26 @@ class _Spots:
         if name in self.pointers or left.type in ("pointer_declarator", "array_declarator"):
             return
         if _text(right) in ("true", "false") or name in self.booleans:
-            yield _Spot(right, PointKind.NOT)
+            yield _Spot(right, PointKind.NOT, right.parent)
         elif _callee(right) not in _NO_VALUE and _text(right) != "NULL":
-            yield _Spot(right, PointKind.NEIGHBOUR)
+            yield _Spot(right, PointKind.NEIGHBOUR, right.parent)
 
     def _return(self, node: Node) -> Iterator[_Spot]:
         if not node.named_children or self.returns_pointer:
             return
         value = node.named_children[0]
         if _text(value).startswith("-E"):
-            yield _Spot(value, PointKind.ZERO)
+            yield _Spot(value, PointKind.ZERO, node)
         elif self.returns == "bool":
-            yield _Spot(value, PointKind.NOT)
+            yield _Spot(value, PointKind.NOT, node)
         else:
-            yield _Spot(value, PointKind.NEIGHBOUR)
+            yield _Spot(value, PointKind.NEIGHBOUR, node)
 
     def _flags(self, arguments: Node | None) -> Iterator[_Spot]:
         """Flags given to functions, such as FOLL_WRITE."""
         if arguments is not None:
-            yield from (_Spot(a, PointKind.ZERO) for a in arguments.named_children if _FLAG.match(_text(a)))
+            flags = (a for a in arguments.named_children if _FLAG.match(_text(a)))
+            yield from (_Spot(a, PointKind.ZERO, arguments.parent) for a in flags)
 
 
 def _operands(node: Node) -> list[Node]:

@@ -79,7 +79,7 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
             vcpu.say("D24", entry, "the vCPU enters after a halt NP, and nothing has ended its halt", work.np)
         else:
             vcpu.say("D13", entry, f"NP of token {work.token:#x} was neither injected nor did it halt", work.np)
-    elif due:
+    elif due or (vcpu.context.enabled_before and bool(states) and all(state.cpl == 3 for state in states)):
         vcpu.say("D13", entry, f"a token was due for {work.gpa:#x}, but none was injected", work.np)
     _wakeup_due(vcpu, entry)
 

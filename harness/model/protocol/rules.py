@@ -150,6 +150,9 @@ class RuleContext:
     unfinished: int = 0
     """NPs whose page was still being read when the recording ended; the counters are read a moment later."""
 
+    enabled_before: bool = False
+    """APF was enabled on all vCPUs when the trace began, is never disabled, and its areas can always be written."""
+
     # --- observed in the run
     guest_tokens: Mapping[int, tuple[tuple[int, int], ...]] | None = None
     """(token, flags word) in the order in which the guest's #PF handler saw them."""
@@ -161,6 +164,8 @@ class RuleContext:
     """Whether bytes 8..63 of the shared area were still zero at the end."""
     shared_flags: Mapping[int, int] | None = None
     """The flags word at the end of a guest that clears it in the handler of each token, and has come to its end."""
+    other_areas: Mapping[int, tuple[int, bool]] | None = None
+    """The same two of the areas to which a guest moved its own, by guest physical address: (flags word, tail zero)."""
     guest_ended: bool = False
     """The guest was at its end, and never reset: all that was injected is in its lists."""
     hyp: Mapping[int, int] | None = None

@@ -113,6 +113,13 @@ def _shared_area(context: RuleContext, compared: Sequence[tuple[int, int]]) -> I
     for vcpu, flags in (context.shared_flags or {}).items():
         if flags:
             yield _total("D39", f"the flags word is {flags:#x} at the end, and no token waits for its handler", vcpu)
+    for gpa, (flags, clean) in (context.other_areas or {}).items():
+        if flags:
+            yield _total(
+                "D39", f"the flags word at {gpa:#x} is {flags:#x} at the end, and no token waits for its handler"
+            )
+        if not clean:
+            yield _total("D39", f"the host wrote beyond byte 7 of the shared area at {gpa:#x}")
     for vcpu, tokens in (context.guest_tokens or {}).items():
         if context.guest_ended and len(tokens) < compared[vcpu][0]:
             yield _total("D39", f"{compared[vcpu][0]} tokens were injected, the guest saw {len(tokens)}", vcpu)

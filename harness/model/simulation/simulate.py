@@ -166,6 +166,7 @@ def _predict(situation: Situation, runs: list[_Run]) -> Prediction:
     items = tuple(_item(n, runs, situation) for n in range(len(situation.steps)))
     totals = {name: _count(name, runs) for name in TOTALS}
     totals["PGMAJ_HOST"] = Count(totals["PGMAJ"].low, UNBOUNDED, "vmstat counts the major faults of the whole host")
+    totals["PGMAJ_REST"] = Count(0, totals["PGMAJ"].high, "vmstat's without those of all other processes, or fewer")
     notes = list(dict.fromkeys(note for r in runs for note in r.machine.world.notes))
     undecided = _undecided_end(runs)
     if undecided:

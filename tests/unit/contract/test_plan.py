@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,3 +72,14 @@ def test_a_missing_key_and_no_json() -> None:
         p.from_json(p.Plan, json.dumps(raw))
     with pytest.raises(UsageError, match="not JSON"):
         p.from_json(p.Plan, "{")
+
+
+def test_areas_that_writes_of_en_name_besides_the_vcpus_own() -> None:
+    en, own = 0x4B564D02, p.SHARED_GPA
+    values = (own + 0x40 | 9, own + 0x80 | 11, own + 0xC0 | 1, own + 0x100 | 0x19, own | 9, 0x4000_0000 | 9, 0)
+    items = tuple(p.Item(n, p.Op.WRMSR, msr=en, value=value) for n, value in enumerate(values))
+    plain = p.Plan("s", "t", 1, p.Guest(), p.Memory(), p.Swap(), (), ())
+    plan = replace(plain, items=(*items, p.Item(9, p.Op.WRMSR, msr=en + 4, value=own + 0x140 | 9)))
+    assert p.further_areas(plan) == (own + 0x40, own + 0x80), "neither single bits, nor reserved ones, nor a hole"
+    moved = replace(plan, items=(), guest=replace(plan.guest, apf=replace(plan.guest.apf, en_gpa=p.POOL_GPA)))
+    assert p.further_areas(moved) == (p.POOL_GPA,)

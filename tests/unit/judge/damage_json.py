@@ -13,7 +13,7 @@ from tests.unit.judge.golden import Files, load, of_today
 
 FOR_PEOPLE = re.compile(
     r"plan\.json.*|end\.json.*(reason|undone)|facts\.json.*|precondition\.json.*(reason|totals.*host|hole|sector|problem|swap_type|swap_offset)"
-    r"|counters/.*(swaps|interrupts)|after\.json.*(name|dirty|swap_cache)"
+    r"|counters/.*(swaps|interrupts|other_majors)|after\.json.*(name|dirty|swap_cache|areas)"
 )
 """Places that may be left out: defaults and what nobody judges by."""
 

@@ -13,8 +13,10 @@ from tests.unit.judge.golden import edit_trace, is_event, load
 from tests.unit.judge.test_verdict import edit, model
 
 
-def test_a_completion_of_another_address_of_the_vmm() -> None:
-    files = edit_trace(load("S61"), edit(r"(async_pf_completed: .*address 0x\w+)\w{4}", r"\g<1>0000"))
+@pytest.mark.parametrize(("old", "new"), [(r"\w{4}", "0000"), ("0", "1")])
+def test_a_completion_of_another_address_of_the_vmm(old: str, new: str) -> None:
+    pattern = rf"(async_pf_completed: .*address 0x\w+){old}$"
+    files = edit_trace(load("S61"), edit(pattern, rf"\g<1>{new}"))
     verdict = judge_capture(files, model())
     assert verdict.status is Status.FAIL and "in the VMM" in " ".join(f.message for f in verdict.findings)
 

@@ -15,7 +15,7 @@ import pytest
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
 from harness.status import Status
-from tests.unit.judge.golden import NAMES, Files, edit_trace, load, recounted
+from tests.unit.judge.golden import NAMES, Files, edit_trace, load, of_today, recounted
 
 
 def model() -> KernelModel:
@@ -296,3 +296,16 @@ def test_memory_stat_of_5_10_is_not_held_against_the_prediction_but_vmstat_is() 
     assert "PGMAJ: predicted" in judge_capture(silent, model()).reason
     few = with_counter(silent, "vmstat", "pgmajfault", 3)
     assert "PGMAJ_HOST: predicted" in judge_capture(few, batched).reason
+
+
+@pytest.mark.parametrize(("others", "status"), [(0, Status.FAIL), (5, Status.PASS)])
+def test_major_faults_counted_twice_are_found_where_memory_stat_lags(others: int, status: Status) -> None:
+    """PGMAJFAULT of the whole host without what other processes had: an upper bound."""
+    batched = dataclasses.replace(model(), memcg_events_batched=True)
+    silent = with_counter(of_today(load("S23")), "memory_stat", "pgmajfault", 0)
+    many = with_counter(silent, "vmstat", "pgmajfault", 29)
+    for when, read in (("before", [100, 100]), ("after", [100 + others, 100 + others])):
+        raw = json.loads(many[f"counters/{when}.json"])
+        many[f"counters/{when}.json"] = json.dumps({**raw, "other_majors": read}).encode()
+    verdict = judge_capture(many, batched)
+    assert verdict.status is status and ("PGMAJ_REST: predicted" in verdict.reason) is (status is Status.FAIL)

@@ -214,6 +214,13 @@ CASES: dict[str, Case] = {
 }
 MORE: dict[str, Case] = {
     "D08 not live": Case(BOTH, "EXIT PF:0 TRY:0 REP:0 SLEEP IN ENTRY"),
+    "D13 halt of a program": Case(
+        f"{halt(1, 0)} DONE:0 RDY:1@0 ENTRY",
+        f"{halt(1, 0)} DONE:0 RDY:1@0 ENTRY",
+        {"enabled_before": True, "faults": KERNEL_FAULT},
+        {"enabled_before": True, "faults": {(0, GFN): (FaultState(cpl=3),)}},
+        set_up="ENTRY",
+    ),
     "D15 halt": Case(BOTH, halt(1, 0) + " DONE:0 RDY:1@0 ACC ENTRY"),
     "D16 too few": Case(BOTH, BOTH, {"hyp": {0: 2}}, {"hyp": {0: 1}}),
     "D20 owed": Case("EXIT WRMSR:EN=0x801009 ALL ACC ENTRY", "EXIT WRMSR:EN=0x801009 ENTRY", owed=True),
@@ -308,6 +315,12 @@ MORE: dict[str, Case] = {
     ),
     "D39 flags": Case(BOTH, BOTH, {"shared_flags": {0: 0}}, {"shared_flags": {0: 1}}),
     "D39 tail": Case(BOTH, BOTH, {"shared_tail_zero": {0: True}}, {"shared_tail_zero": {0: False}}),
+    "D39 flags of a moved area": Case(
+        BOTH, BOTH, {"other_areas": {0x801040: (0, True)}}, {"other_areas": {0x801040: (1, True)}}
+    ),
+    "D39 tail of a moved area": Case(
+        BOTH, BOTH, {"other_areas": {0x801040: (0, True)}}, {"other_areas": {0x801040: (0, False)}}
+    ),
     "D43 not written": Case(
         f"{token(1, 0)} {ready(1, 0)}",
         f"{token(1, 0)} {ready(1, 0)}",

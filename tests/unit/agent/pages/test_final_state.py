@@ -16,6 +16,7 @@ from harness.agent.host.undo import Journal
 from harness.agent.pages.final_state import inspect_after
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.contract import plan as p
+from harness.contract.capture import AreaLeft
 from tests.unit.agent.conftest import Child, make_plan, root_only
 
 
@@ -34,6 +35,9 @@ def test_after(child: Child) -> None:
         assert found.shared_tail_zero == {0: True}
         assert found.shared_flags == found.shared_token == {0: 0x01010101}
         assert [found.pages[page.gpa].present for page in pages] == [True, False]
+        moved = replace(plan, items=(p.Item(0, p.Op.WRMSR, msr=0x4B564D02, value=p.SHARED_GPA + 0x1000 | 9),))
+        memory.write(child.address + 4096, b"\x02" + bytes(63))
+        assert inspect_after(moved, child.pid, guest).areas == {p.SHARED_GPA + 4096: AreaLeft(2, 0, True)}
         memory.write(child.address + 8, b"\x01")
         assert inspect_after(plan, child.pid, guest).shared_tail_zero == {0: False}
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -89,15 +90,15 @@ def test_without_a_selected_point_the_code_is_what_it_was(program: tuple[Path, t
 @pytest.mark.parametrize(
     ("name", "outcome"),
     [
-        ("vcpu->queued >= limit negated", "0 queued=1 halted=0 flags=0"),
+        ("full = vcpu->queued >= limit negated", "0 queued=1 halted=0 flags=0"),
         ("!vcpu negated", "0 queued=1 halted=0 flags=0"),
         ("full negated", "0 queued=1 halted=0 flags=0"),
-        ("FOLL_WRITE zero", "1 queued=3 halted=1 flags=0"),
+        ("FOLL_WRITE of get_page(FOLL_WRITE) zero", "1 queued=3 halted=1 flags=0"),
         ("vcpu->queued < limit && got never entered", "1 queued=1 halted=1 flags=4"),
         ("vcpu->queued++; left out", None),  # for ever
         ("(got) negated", "1 queued=3 halted=0 flags=4"),
         ("vcpu->halted = true; left out", "1 queued=3 halted=0 flags=4"),
-        ("true negated", "1 queued=3 halted=0 flags=4"),
+        ("vcpu->halted = true negated", "1 queued=3 halted=0 flags=4"),
     ],
 )
 def test_each_point_does_wrong_what_its_name_says(
@@ -125,7 +126,12 @@ def test_numbers_are_one_after_the_other_and_lines_those_of_the_source(
 
 def test_only_what_matches_of_a_function_that_does_more() -> None:
     _, points = mutate(SOURCE, "a.c", Targets((), {"setup": "halted"}), FIRST)
-    assert {p.text for p in points} == {"vcpu->halted = true;", "true", "vcpu->halted = false;", "false"}
+    assert {p.text for p in points} == {
+        "vcpu->halted = true;",
+        "vcpu->halted = true",
+        "vcpu->halted = false;",
+        "vcpu->halted = false",
+    }
 
 
 def test_a_header_a_definition_and_the_list_come_with_them(tmp_path: Path) -> None:
@@ -143,6 +149,32 @@ def test_a_tree_without_any_of_the_functions_is_an_error(tmp_path: Path) -> None
     (tmp_path / "a.c").write_text("int f(void) { return 1; }\n")
     with pytest.raises(BuildFailed, match="none of the functions"):
         apply(tmp_path, Targets(("*.c",), {"absent": ""}))
+
+
+def test_why_nobody_can_notice_or_no_guest_here_does(tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(
+        'files = []\n[functions]\nf = ""\n[rules]\nf = ["D05"]\n[points]\n"f: return 0 .*" = ["item:gp"]\n'
+        '[equivalent]\n"f: free.*" = "a leak"\n[out-of-reach]\n"f: nested.*" = "needs a nested guest"\n'
+    )
+    told = load_targets(path)
+    zero, free, nested = (
+        Point(n, "a.c", "f", n, PointKind.SKIP, t) for n, t in enumerate(("return 0", "free()", "nested"))
+    )
+    assert (told.rules_of(zero), told.rules_of(free)) == (("item:gp",), ("D05",))
+    assert [(told.why_equivalent(p), told.why_out_of_reach(p)) for p in (zero, free, nested)] == [
+        ("", ""),
+        ("a leak", ""),
+        ("", "needs a nested guest"),
+    ]
+
+
+def test_the_lists_of_this_repository_name_points_that_there_are() -> None:
+    """Without a source tree: each name begins with a function that is mutated."""
+    told = load_targets(layout.KERNELS / "mutate.toml")
+    for name in (*told.points, *told.equivalent, *told.out_of_reach):
+        assert any(re.match(name.partition(":")[0], function) for function in told.functions), name
+    assert set(told.rules) == set(told.functions)
 
 
 def test_reached_points_are_read_from_hexadecimal_digits() -> None:
