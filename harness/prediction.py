@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import assert_never
 
 from harness.contract import plan as p
 from harness.contract.capture import Precondition
 from harness.contract.gate import rule_of
+from harness.contract.host_program import cases
 from harness.contract.probe_abi import page_word
 from harness.errors import ModelError
 from harness.model.cpu_model import parse_cpu
 from harness.model.delivery import PvFeatures
 from harness.model.events import MSR_ASYNC_PF_EN
+from harness.model.halted_vcpu import HaltPrediction, predict_halt
 from harness.model.kernels import KernelModel
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
 from harness.model.simulation import situation as m
@@ -50,9 +53,37 @@ def predict(
     :param explored: with every kind of choice that a kernel is free in, for an answer before the run.
     :raise ModelError: the plan asks for a state that the model knows to be impossible.
     """
-    if plan.guest.kind is p.GuestKind.LINUX:
-        return predict_linux(linux_guest(plan, proof), kernel)
+    match plan.guest.kind:
+        case p.GuestKind.LINUX:
+            return predict_linux(linux_guest(plan, proof), kernel)
+        case p.GuestKind.HOST_PROGRAM:
+            return _predict_program(plan, kernel)
+        case p.GuestKind.PROBE:
+            pass
+        case _:
+            assert_never(plan.guest.kind)
     return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn), explored=explored)
+
+
+def predict_cases(plan: p.Plan, kernel: KernelModel) -> tuple[HaltPrediction, ...]:
+    """What a host program must say, test by test.
+
+    :raise ModelError: it tests what this kernel does not have.
+    """
+    return tuple(predict_halt(kernel, case) for case in cases(plan.guest.cmdline))
+
+
+def _predict_program(plan: p.Plan, kernel: KernelModel) -> m.Prediction:
+    """Its tests as notes: it has no items and no totals."""
+    found = predict_cases(plan, kernel)
+    return m.Prediction(
+        kernel=kernel.name,
+        items=(),
+        totals={},
+        events=(),
+        notes=tuple(f"{each.case}: the vCPU runs {each.runs} ({each.why})" for each in found),
+        known_faults=tuple(dict.fromkeys(fault for each in found for fault in each.faults)),
+    )
 
 
 def situation_of(

@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--qemu", default="qemu-system-x86_64")
     run.add_argument("--guest-kernel", default="", help="Linux guests: bzImage")
     run.add_argument("--guest-initrd", default="", help="Linux guests: cpio archive")
+    run.add_argument("--program", default="", help="of a plan for a host program")
     run.add_argument(
         "--journal", default="", help="where changes to the host are noted (default: journal.jsonl in --out)"
     )
@@ -67,7 +68,7 @@ def _perform(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.plan}: {exc.strerror}") from exc
     options = AgentOptions(
         out=args.out, probe=args.probe, disk=args.disk, qemu=args.qemu, guest_kernel=args.guest_kernel,
-        guest_initrd=args.guest_initrd, accel=args.accel, journal=args.journal,
+        guest_initrd=args.guest_initrd, program=args.program, accel=args.accel, journal=args.journal,
     )  # fmt: skip
     stdin = None if args.detached else sys.stdin.buffer
     return exit_code(perform(plan, options, stream=stdout_stream(), stdin=stdin))

@@ -20,7 +20,7 @@ class Capture:
     def __init__(self, folder: str, stream: IO[str] | None = None) -> None:
         self.folder = folder
         self._stream = stream
-        for name in ("trace", "counters", "guest", "host"):
+        for name in ("trace", "counters", "program", "guest", "host"):
             os.makedirs(f"{folder}/{name}", exist_ok=True)
         self._start = time.monotonic()
         self._progress = open(f"{folder}/progress.jsonl", "a", encoding="utf-8")  # noqa: SIM115  (closed by close)

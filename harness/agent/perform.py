@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import IO
+from typing import IO, assert_never
 
 from harness.agent.capture_folder import Capture, KernelLog
 from harness.agent.guest.guest_wait import GuestEnd
 from harness.agent.guest.linux_run import run_linux
 from harness.agent.guest.probe_run import run_probe
+from harness.agent.guest.program_run import run_host_program
 from harness.agent.guest.qemu import QemuDied
 from harness.agent.host.resident import Instances
 from harness.agent.host.undo import Journal
@@ -98,8 +99,15 @@ async def _classified(session: Session) -> GuestEnd:
     try:
         session.capture.step(AgentStep.PREPARE_HOST)
         await asyncio.to_thread(session.prepare_host)
-        run = run_probe if session.plan.guest.kind is GuestKind.PROBE else run_linux
-        return await run(session)
+        match session.plan.guest.kind:
+            case GuestKind.PROBE:
+                return await run_probe(session)
+            case GuestKind.LINUX:
+                return await run_linux(session)
+            case GuestKind.HOST_PROGRAM:
+                return await run_host_program(session)
+            case _:
+                assert_never(session.plan.guest.kind)
     except Unsupported as exc:
         return GuestEnd(EndStatus.UNSUPPORTED, exc.message)
     except PreconditionFailed as exc:

@@ -77,6 +77,8 @@ class Session:
         self._do_without_gate(facts)
         self._check_needs(facts)
         self._settings(facts)
+        if self.plan.guest.kind is GuestKind.HOST_PROGRAM:
+            return
         if self.plan.swap.kind is not SwapKind.NONE:
             self.device = swap_device.open_device(self.journal, self.plan.swap, self.options.disk, self.name)
             self.ram_path = self.ram.set_up(self.journal, self.device, self.plan, f"{self.options.scratch}/{self.name}")
@@ -103,6 +105,9 @@ class Session:
                 raise Unsupported("/dev/kvm is not there or not usable")
             if not facts.cgroup_memory:
                 raise Unsupported("the host has no cgroup v2 memory controller")
+        if guest.kind is GuestKind.HOST_PROGRAM:
+            need_file(self.options.program, "--program")
+            return
         if shutil.which(self.options.qemu) is None:
             raise Unsupported(f"{self.options.qemu} cannot be run on the host")
         if self.plan.swap.kind is not SwapKind.NONE and facts.swap_in_use:

@@ -13,6 +13,7 @@ HARNESS = Path(harness.__file__).parent
 REPOSITORY = HARNESS.parent
 GUEST_IMAGES = REPOSITORY / "guest-images"
 KERNELS = REPOSITORY / "kernels"
+REPRODUCERS = REPOSITORY / "reproducers"
 
 
 def digest(paths: Iterable[Path], base: Path) -> dict[str, str]:

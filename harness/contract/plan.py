@@ -94,8 +94,8 @@ class Guest:
     cpu_pm: bool = False
     apf: Apf = field(default_factory=Apf)
     idle: str = "hlt"  # what a vCPU does when it has nothing to run: "hlt" or "spin"
-    cmdline: str = ""  # Linux guests: appended to the kernel command line
-    workload: str = ""  # Linux guests: what /init runs, see guest-images/linux
+    cmdline: str = ""  # Linux guests: appended to the kernel command line; host programs: their arguments
+    workload: str = ""  # Linux guests: what /init runs, see guest-images/linux; host programs: which one
     workload_pages: int = 0  # Linux guests: how many anonymous pages the workload fills and touches
 
 

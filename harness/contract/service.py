@@ -21,6 +21,7 @@ class AgentOptions:
     qemu: str = "qemu-system-x86_64"
     guest_kernel: str = ""
     guest_initrd: str = ""
+    program: str = ""  # of a plan for a host program
     accel: str = "kvm"
     journal: str = ""
     scratch: str = "/run"  # where the RAM file's file system is mounted

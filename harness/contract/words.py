@@ -13,6 +13,7 @@ from enum import StrEnum
 class GuestKind(StrEnum):
     PROBE = "probe"
     LINUX = "linux"
+    HOST_PROGRAM = "host-program"  # no guest of QEMU: a program on the host that is its own VMM (reproducers/)
 
 
 class Backing(StrEnum):

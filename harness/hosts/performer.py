@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,16 @@ Step = Callable[[str, dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """The files that a host needs.  ``guest_kernel`` and ``guest_initrd`` are only for Linux guests."""
+    """The files that a host needs.  ``guest_kernel`` and ``guest_initrd`` are only for Linux guests.
+
+    ``programs``: host programs by name, for plans that name one.
+    """
 
     agent: Path
     probe: Path
     guest_kernel: Path | None = None
     guest_initrd: Path | None = None
+    programs: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Performer:
@@ -114,6 +118,11 @@ class Performer:
             kernel = self._ship(self._payload.guest_kernel, "guest-kernel")
             initrd = self._ship(self._payload.guest_initrd, "guest-initrd")
             return AgentOptions(folder, probe, disk, guest_kernel=kernel, guest_initrd=initrd)
+        if plan.guest.kind is GuestKind.HOST_PROGRAM:
+            source = self._payload.programs.get(plan.guest.workload)
+            if source is None:
+                raise InfraFault(f"this host was given no program {plan.guest.workload!r}")
+            return AgentOptions(folder, probe, disk, program=self._ship(source, plan.guest.workload))
         return AgentOptions(folder, probe, disk)
 
     def _ship(self, source: Path, name: str) -> str:

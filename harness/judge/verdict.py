@@ -19,6 +19,7 @@ from harness.judge.align import Alignment, align
 from harness.judge.blame import END_WORDS, ending, in_order
 from harness.judge.episodes import split
 from harness.judge.fault_shown import in_light_of_known_faults
+from harness.judge.host_program_verdict import judge_program
 from harness.judge.lockstep import predictions
 from harness.judge.match import View, match_items, match_totals
 from harness.judge.match_linux import match_linux
@@ -60,8 +61,9 @@ def judge_capture(files: Mapping[str, bytes], kernel: KernelModel) -> Verdict:
         early = _early(end)
         if early is not None:
             return _unjudged(name, kernel, early, end.reason, taints=early is Status.ERROR)
-        evidence = decode(files)
-        return judge(evidence, kernel)
+        if plan.guest.kind is GuestKind.HOST_PROGRAM:
+            return judge_program(files, plan, end, kernel)
+        return judge(decode(files), kernel)
     except CaptureDamaged as exc:
         damage = f"damaged capture: {exc.message}"
         if end is not None and end.status in END_WORDS:

@@ -345,6 +345,8 @@ def kvm_pv_enable_async_pf(v: ApfState, value: int, *, area_ok: bool) -> MsrWrit
         return MsrWrite(gp=True, why="EN: no memslot at the address; the MSR stays as it was")
     v.en_val = value
     if not kvm_pv_async_pf_enabled(v.en_val):
+        if not v.kernel.reset_keeps_halt:
+            v.halted = v.req_halt = False
         return MsrWrite(clear=True, why="EN disables: the completion queue is cleared")
     v.shared_ok = area_ok
     if not area_ok:
@@ -389,6 +391,7 @@ def reset(v: ApfState, *, init: bool = True) -> None:
     v.en_val = 0
     v.int_vec = 0
     v.halted = v.halted and not init and v.kernel.reset_keeps_halt
+    v.req_halt = v.req_halt and v.kernel.reset_keeps_halt
     v.hlt = False
 
 

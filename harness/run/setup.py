@@ -79,7 +79,10 @@ def find_setup(
     guest: BuiltKernel | None = None
     if linux:
         guest = kernel or built_kernel.kernel(store, request.kernel(_LOCAL_GUEST_KERNEL), observer.progress)
-    payload = _payload(store, guest)
+    programs = {j.scenario.guest.workload for j in jobs if j.scenario.guest.kind is GuestKind.HOST_PROGRAM}
+    payload = replace(
+        _payload(store, guest), programs={name: images.host_program(store, name) for name in sorted(programs)}
+    )
     order = HostOrder(store, kernel, payload, lambda: folder.console(name), observer.progress, request.disk)
     opener = kind.prepare(order)
     facts = dict(opener.facts)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.contract.host_program import HOST_PROGRAMS, cases
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, PageStart, SwapKind
 from harness.contract.probe_abi import MAX_ITEMS, MAX_VCPUS
-from harness.errors import ApfError, ScenarioError
+from harness.errors import ApfError, ScenarioError, UsageError
 from harness.scenario import bounds
 from harness.scenario.build import MSRS, build_plan
 from harness.scenario.gate_keys import check_errors, check_gate
@@ -161,11 +162,26 @@ def _guest(s: Scenario) -> Iterator[str]:
             yield "$.pages, $.steps: a linux guest runs a workload; pages and steps are for the probe guest"
         if g.workload == "touch" and g.workload_pages < 1:
             yield "$.guest.workload_pages: the touch workload needs at least one page"
+    elif g.kind is GuestKind.HOST_PROGRAM:
+        yield from _host_program(s)
     else:
         if g.workload or g.workload_pages or g.cmdline:
-            yield "$.guest.workload, $.guest.cmdline: only for linux guests; the probe guest runs steps"
+            yield "$.guest.workload, $.guest.cmdline: for linux guests and host programs; the probe guest runs steps"
         if not s.steps:
             yield "$.steps: a probe guest with nothing to do proves nothing"
+
+
+def _host_program(s: Scenario) -> Iterator[str]:
+    g = s.guest
+    if g.workload not in HOST_PROGRAMS:
+        yield f"$.guest.workload: {g.workload[: bounds.MAX_NAME]!r} is not one of {', '.join(HOST_PROGRAMS)}"
+        return
+    try:
+        cases(g.cmdline)
+    except UsageError as exc:
+        yield f"$.guest.cmdline: {exc.message[: bounds.MAX_PROSE]}"
+    if s.pages or s.steps or s.timed or s.swap.kind is not SwapKind.NONE:
+        yield '$.pages, $.steps, $.timed, $.swap: a host program is its own VMM; leave them out, and swap.kind = "none"'
 
 
 def _sets(s: Scenario) -> Iterator[str]:

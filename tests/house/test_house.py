@@ -21,7 +21,7 @@ TOOLS = Path(sys.executable).parent
 MAX_LINES = 500
 TOP = {
     "harness", "guest-images", "tests", "kernels", "docs", "Makefile", "tox.ini", "pyproject.toml", "README.md",
-    "LICENSE", "CHANGELOG.md", ".ci",
+    "LICENSE", "CHANGELOG.md", ".ci", "reproducers",
 }  # fmt: skip
 COMMENTED = {".py", ".c", ".h", ".S", ".ld", ".sh", ".toml", ".config", ".ini"}
 

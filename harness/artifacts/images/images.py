@@ -155,6 +155,24 @@ def probe_guest(store: Store) -> Path:
     return store.get(recipe, build) / "probe.elf"
 
 
+def host_program(store: Store, name: str) -> Path:
+    """A program of reproducers/, static, so that it runs on any host.
+
+    :raise BuildFailed: it does not compile.
+    """
+    source = layout.REPRODUCERS / f"{name}.c"
+    compiler = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-static", "-s", "-Wl,--build-id=none"]
+    recipe = Recipe(
+        "host-program",
+        {"source": layout.digest([source], layout.REPRODUCERS), "compiler": [*compiler, tool_version("gcc")]},
+    )
+
+    def build(folder: Path) -> None:
+        command([*compiler, "-o", folder / name, source.name], cwd=layout.REPRODUCERS)
+
+    return store.get(recipe, build) / name
+
+
 def _busybox(store: Store) -> Path:
     """busybox-static's program, unpacked."""
     return with_packages(store, host_recipe().suite, silent, lambda packages: _unpack_busybox(store, packages))

@@ -130,14 +130,13 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None) -> Process:
     yield from vcpu.kvm.clear()
     if barrier is not None:
         yield from barrier.wait()
-        if state.halted:
+        while vcpu.kvm.index > 0 and not barrier.boot_cpu.over:
+            yield Wait(signals=(barrier.boot_cpu.signal,))
+        if state.halted or state.req_halt:
             world.known_faults.append("F1")
             yield from vcpu.kvm.enter()
-        if vcpu.kvm.index == 0:
-            barrier.boot_cpu.over = True
-            world.engine.fire(barrier.boot_cpu.signal)
-        while not barrier.boot_cpu.over:
-            yield Wait(signals=(barrier.boot_cpu.signal,))
+        barrier.boot_cpu.over = True
+        world.engine.fire(barrier.boot_cpu.signal)
     if not world.situation.guest.area_gpa:  # the image's own areas are zeroed by its start-up code
         state.token = state.flags = 0
     state.req_halt = state.req_ready = state.exception_pending = False

@@ -256,6 +256,38 @@ def test_killed_agent_leaves_no_qemu_and_is_undone_by_another(perform: Callable[
     assert subprocess.run(argv, check=False, timeout=60).returncode == 0
 
 
+def host_program(folder: Path, script: str) -> tuple[p.Plan, str, str]:
+    """A plan for a program that is this shell script, and the agent's option for it."""
+    program = folder / "apf_halted_test"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    guest = p.Guest(p.GuestKind.HOST_PROGRAM, workload="apf_halted_test", cmdline="off reset")
+    plan = replace(make_plan(deadline_s=1), guest=guest, pages=(), items=())
+    return plan, "--program", str(program)
+
+
+def test_a_host_program_says_what_it_says_and_ends_as_it_ends(perform: Callable[..., Run], tmp_path: Path) -> None:
+    run = perform(*host_program(tmp_path, 'echo "$@"; echo oops >&2; exit 3'))
+    assert run.end()["status"] == "done"
+    assert (run.out / "program/output.txt").read_text() == "off reset\noops\n"
+    assert run.json("program/end.json") == {"code": 3}
+
+
+def test_a_host_program_that_hangs_is_killed_with_all_that_it_started(
+    perform: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = perform(*host_program(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/child; wait"))
+    assert run.end()["status"] == "guest-timeout"
+    assert not (run.out / "program/end.json").exists()
+    stat = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
+    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_host_program_that_is_not_there(perform: Callable[..., Run], tmp_path: Path) -> None:
+    plan, option, _ = host_program(tmp_path, "")
+    end = perform(plan, option, str(tmp_path / "nowhere")).end()
+    assert end["status"] == "error" and "nowhere" in end["reason"]
+
+
 def test_no_disk_for_dm_delay_is_unsupported(perform: Callable[..., Run]) -> None:
     run = perform(replace(make_plan(), swap=p.Swap()))
     end = run.end()

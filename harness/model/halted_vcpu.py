@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vCPU in an artificial halt, and what becomes of it when userspace changes its state: delivery.py without a clock.
+
+Sources: arch/x86/kvm/x86.c of 5.10.262, 6.1.192, 6.12.117, 7.2.12 and 7.3.4 (kvm_pv_enable_async_pf in msrs.c there):
+vcpu_enter_guest, vcpu_block, kvm_vcpu_running, kvm_vcpu_has_events, kvm_vcpu_reset, kvm_arch_vcpu_ioctl_set_mpstate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from harness.contract.host_program import HaltCase, HaltCause, RunsAgain, StateChange
+from harness.errors import ModelError
+from harness.model import delivery as d
+from harness.model.delivery import ApfState, Setup
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
+from harness.model.kernels import KernelModel
+
+_GPA = 0x10000
+_VECTOR = 0xF3
+_EN = {HaltCause.CPL0: d.EN_EFFECTIVE, HaltCause.OFF: 0, HaltCause.REPEATED: d.EN_EFFECTIVE | d.EN_SEND_ALWAYS}
+
+
+@dataclass(frozen=True, slots=True)
+class HaltPrediction:
+    """``faults``: ids of the known faults that show."""
+
+    case: HaltCase
+    runs: RunsAgain
+    why: str
+    faults: tuple[str, ...] = ()
+
+
+def predict_halt(kernel: KernelModel, case: HaltCase) -> HaltPrediction:
+    """When a vCPU halted for this cause runs again after this change.
+
+    :raise ModelError: the kernel has no asynchronous page faults, so that nothing is ever halted for one.
+    """
+    if not kernel.has_apf:
+        raise ModelError(f"{kernel.name} has no asynchronous page faults")
+    v = _halted(kernel, case.cause)
+    woken = _change(v, case)
+    if woken:
+        return HaltPrediction(case, RunsAgain.AT_ONCE, woken)
+    if not v.halted:
+        return HaltPrediction(case, RunsAgain.AT_ONCE, "apf.halted is cleared")
+    if d.kvm_vcpu_has_events(v, irq=False):
+        return HaltPrediction(case, RunsAgain.AT_ONCE, "the done list is not empty: kvm_vcpu_has_events")
+    if v.queue:
+        return HaltPrediction(case, RunsAgain.WITH_PAGE, "its work is queued: the ready event ends the halt")
+    return HaltPrediction(
+        case, RunsAgain.NEVER, "apf.halted is set, and no work is left whose ready event would clear it", ("F1",)
+    )
+
+
+def _halted(kernel: KernelModel, cause: HaltCause) -> ApfState:
+    v = ApfState(kernel, cpl=0)
+    if cause is not HaltCause.OFF:
+        _write_en(v, cause)
+        wake_all = d.dequeue(v)
+        if wake_all is None:
+            raise ModelError("the wake-all of enabling is not presented")
+        d.kvm_arch_async_page_present(v, wake_all)
+        v.token, v.pageready_pending, v.req_ready = 0, False, False
+    setup, _ = d.kvm_setup_async_pf(v, _GPA, write=False)
+    if cause is HaltCause.REPEATED:
+        v.exception_pending, v.flags = False, 0  # the guest took the token
+        setup, _ = d.kvm_setup_async_pf(v, _GPA, write=False)
+    if setup not in (Setup.HALT, Setup.REPEATED):
+        raise ModelError(f"{cause} ends in {setup}, not in a halt")
+    v.req_halt, v.halted = False, True
+    return v
+
+
+def _write_en(v: ApfState, cause: HaltCause) -> None:
+    d.write_msr(v, MSR_ASYNC_PF_INT, _VECTOR)
+    if d.write_msr(v, MSR_ASYNC_PF_EN, _EN[cause]).clear:
+        _clear(v)
+
+
+def _clear(v: ApfState) -> None:
+    """kvm_clear_async_pf_completion_queue: running workers end before it does."""
+    for work in d.begin_clear(v):
+        d.complete(v, work)
+    d.end_clear(v)
+
+
+def _reset(v: ApfState) -> None:
+    d.reset(v, init=False)
+    _clear(v)
+
+
+def _change(v: ApfState, case: HaltCase) -> str:
+    """Do it; what makes the vCPU run whatever its state says, empty for nothing."""
+    match case.change:
+        case StateChange.RESET:
+            _reset(v)
+        case StateChange.EN0:
+            if d.write_msr(v, MSR_ASYNC_PF_EN, 0).clear:
+                _clear(v)
+        case StateChange.LOADVM:
+            _reset(v)
+            _write_en(v, case.cause)
+        case StateChange.MPSTATE:
+            v.hlt = False  # kvm_arch_vcpu_ioctl_set_mpstate sets mp_state and nothing else
+        case StateChange.STOP_CONT:
+            pass
+        case StateChange.NMI:
+            return "an NMI is an event: vcpu_block clears apf.halted"
+        case StateChange.REPLUG | StateChange.INIT_SIPI:
+            if case.change is StateChange.REPLUG:
+                _reset(v)
+            d.reset(v, init=True)
+            _clear(v)
+        case StateChange.MIGRATE:
+            return "the halt is in no state that is migrated"
+        case _:
+            assert_never(case.change)
+    return ""

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The words of the host program are those of its source, and its lines are read as it writes them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from harness.artifacts.layout import REPRODUCERS
+from harness.contract.host_program import (
+    HOST_PROGRAMS,
+    SKIPPED,
+    HaltCase,
+    HaltCause,
+    RunsAgain,
+    StateChange,
+    cases,
+    results,
+)
+from harness.errors import UsageError
+
+SOURCE = (REPRODUCERS / "apf_halted_test.c").read_text()
+
+
+def words(array: str) -> list[str]:
+    found = re.search(rf"{array}\[\] = \{{([^}}]*)\}};", SOURCE)
+    assert found is not None
+    return re.findall(r'"([^"]+)"', found[1])
+
+
+def test_the_words_are_those_of_the_source() -> None:
+    assert words("cause_names") == list(HaltCause)
+    assert words("way_names") == list(StateChange)
+    assert words("outcome_names") == list(RunsAgain)
+    assert f"#define KSFT_SKIP {SKIPPED}" in SOURCE
+    assert [p.stem for p in REPRODUCERS.glob("*.c")] == list(HOST_PROGRAMS)
+
+
+def test_what_it_tests() -> None:
+    everything = cases("all")
+    assert len(set(everything)) == len(everything) == len(HaltCause) * len(StateChange)
+    assert everything[1] == HaltCase(HaltCause.OFF, StateChange.RESET)
+    assert cases("cpl0 en0") == (HaltCase(HaltCause.CPL0, StateChange.EN0),)
+    assert cases("") == (HaltCase(HaltCause.OFF, StateChange.RESET),)
+    for wrong in ("none", "cpl0", "en0 cpl0", "all all"):
+        with pytest.raises(UsageError):
+            cases(wrong)
+
+
+def test_its_lines() -> None:
+    said = (
+        "TAP version 13\n1..3\nok 1 - cpl0 mpstate: the vCPU runs with its page\n"
+        "not ok 2 - off reset: the vCPU runs never\nnot ok 3 - off nmi: the vCPU runs odd, exit reason 8\n"
+    )
+    assert results(said) == (
+        (HaltCase(HaltCause.CPL0, StateChange.MPSTATE), RunsAgain.WITH_PAGE),
+        (HaltCase(HaltCause.OFF, StateChange.RESET), RunsAgain.NEVER),
+        (HaltCase(HaltCause.OFF, StateChange.NMI), RunsAgain.ODD),
+    )
+    for wrong in (
+        "ok 1 - off reset",
+        "ok 1 - off elsewhere: the vCPU runs never",
+        "ok 1 - off nmi: the vCPU runs away",
+    ):
+        with pytest.raises(UsageError):
+            results(wrong)

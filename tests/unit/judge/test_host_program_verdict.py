@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Verdicts about a host program: as it would write on kernels with and without the fault, and what proves nothing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.contract import plan as p
+from harness.contract.host_program import EXIT, OUTPUT, RunsAgain, cases
+from harness.judge.verdict import judge_capture
+from harness.judge.verdict_types import Verdict
+from harness.model.halted_vcpu import predict_halt
+from harness.model.kernels import KernelModel, find_kernel
+from harness.model.known_faults import with_fixes
+from harness.status import Status
+
+N61 = find_kernel("nowait-6.1")
+FIXED = with_fixes(N61, ["F1"])
+
+
+def output(kernel: KernelModel, arguments: str = "all") -> str:
+    """What the program writes on a kernel that does as its model says."""
+    lines = []
+    for number, case in enumerate(cases(arguments), 1):
+        runs = predict_halt(kernel, case).runs
+        word = "not ok" if runs is RunsAgain.NEVER else "ok"
+        lines.append(f"{word} {number} - {case}: the vCPU runs {runs}\n")
+    return f"TAP version 13\n1..{len(lines)}\n" + "".join(lines)
+
+
+def judged(said: str, kernel: KernelModel, *, code: int = 0, status: str = "done", dmesg: str = "") -> Verdict:
+    """The verdict about a capture in which the program wrote that."""
+    plan = p.Plan(
+        scenario="S115", title="", nonce=7,
+        guest=p.Guest(p.GuestKind.HOST_PROGRAM, workload="apf_halted_test", cmdline="all"), memory=p.Memory(),
+        swap=p.Swap(kind=p.SwapKind.NONE), pages=(), items=(),
+    )  # fmt: skip
+    end = {
+        "format": 2,
+        "nonce": 7,
+        "status": status,
+        "reason": "it still ran" if status != "done" else "",
+        "undone": True,
+    }
+    files = {
+        "plan.json": p.to_json(plan).encode(),
+        "end.json": json.dumps(end).encode(),
+        OUTPUT: said.encode(),
+        EXIT: json.dumps({"code": code}).encode(),
+        "host/dmesg.txt": dmesg.encode(),
+    }
+    return judge_capture({name: data for name, data in (files).items() if data}, kernel)
+
+
+def test_a_faulty_kernel_shows_the_finding() -> None:
+    verdict = judged(output(N61), N61, code=1)
+    assert verdict.word == "FINDING F1" and not verdict.findings
+    assert "off reset: never" in verdict.notes
+
+
+def test_a_fixed_kernel_passes() -> None:
+    verdict = judged(output(FIXED), FIXED)
+    assert verdict.status is Status.PASS and not verdict.reason and verdict.model == "nowait-6.1+F1"
+
+
+def test_the_finding_is_gone_or_is_there_after_all() -> None:
+    gone = judged(output(FIXED), N61)
+    assert gone.status is Status.FAIL and gone.reason.startswith("finding F1 is not reproduced any more")
+    there = judged(output(N61), FIXED, code=1)
+    assert there.status is Status.FAIL and there.reason.startswith("this is finding F1")
+
+
+def test_another_difference_is_a_new_fault() -> None:
+    said = output(N61).replace("cpl0 mpstate: the vCPU runs with its page", "cpl0 mpstate: the vCPU runs never")
+    verdict = judged(said, N61, code=1)
+    assert (
+        verdict.status is Status.FAIL and "cpl0 mpstate: predicted that the vCPU runs with its page" in verdict.reason
+    )
+    assert not verdict.known_faults
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "reason"),
+    [
+        ("TAP version 13\n", 1, "0 of 27 tests have a result: TAP version 13"),
+        ("\n", 1, "0 of 27 tests have a result: it said nothing"),
+        (output(N61).rsplit("ok 27", 1)[0], 1, "26 of 27 tests"),
+        (
+            output(N61) + "ok 28 - off nmi: the vCPU runs at once\n",
+            1,
+            "28 of 27",
+        ),
+        ("TAP version 13\nBail out! no memory\n", 1, "Bail out! no memory"),
+        (output(N61), 0, "ended with 0"),
+        (output(N61), -9, "ended with -9"),
+        ("not ok 1 - what\n", 1, "damaged capture"),
+    ],
+)
+def test_what_proves_nothing(said: str, code: int, reason: str) -> None:
+    verdict = judged(said, N61, code=code)
+    assert verdict.status is Status.INCONCLUSIVE and reason in verdict.reason
+
+
+def test_skipped_hung_and_kernel_trouble() -> None:
+    skipped = judged("TAP version 13\n1..27\n1..0 # SKIP /dev/kvm: No such file\n", N61, code=4)
+    assert skipped.status is Status.UNSUPPORTED and "/dev/kvm" in skipped.reason
+    hung = judged("TAP version 13\n", N61, status="guest-timeout")
+    assert hung.status is Status.FAIL and hung.taints
+    oops = judged(output(N61), N61, code=1, dmesg="[    1.000000] BUG: kernel NULL pointer dereference, address: 0\n")
+    assert oops.status is Status.FAIL and oops.findings[0].rule == "D28"
