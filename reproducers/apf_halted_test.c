@@ -131,13 +131,19 @@ static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
 };
 static int patience_ms = 3000;
+static int planned, number;
 
 static void __attribute__((noreturn, format(printf, 2, 3))) quit(int code, const char *format, ...)
 {
 	va_list args;
 
 	va_start(args, format);
-	printf(code == KSFT_SKIP ? "1..0 # SKIP " : "Bail out! ");
+	if (code != KSFT_SKIP)
+		printf("Bail out! ");
+	else if (planned)
+		printf("ok %d # SKIP ", number + 1);
+	else
+		printf("1..0 # SKIP ");
 	vprintf(format, args);
 	printf("\n");
 	va_end(args);
@@ -160,6 +166,7 @@ struct vm {
 	int kvm, fd, vcpu, uffd;
 	char *mem;
 	struct kvm_run *run;
+	long run_size;
 	struct kvm_lapic_state lapic;	/* as at the start */
 	struct kvm_sregs sregs;
 };
@@ -244,7 +251,6 @@ static void make_vm(struct vm *vm, bool missing)
 	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entries[256]; } cpuid = { .head.nent = 256 };
 	struct kvm_userspace_memory_region slot = { .memory_size = MEM_SIZE };
 	uint64_t identity = 0xfffbc000;
-	long size;
 
 	memset(vm, 0, sizeof(*vm));
 	vm->uffd = -1;
@@ -268,8 +274,8 @@ static void make_vm(struct vm *vm, bool missing)
 	MUST(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot));
 
 	vm->vcpu = MUST(ioctl(vm->fd, KVM_CREATE_VCPU, 0));
-	size = MUST(ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
-	vm->run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu, 0);
+	vm->run_size = MUST(ioctl(vm->kvm, KVM_GET_VCPU_MMAP_SIZE, 0));
+	vm->run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu, 0);
 	if (vm->run == MAP_FAILED)
 		quit(KSFT_FAIL, "mmap of the vCPU: %s", strerror(errno));
 	MUST(ioctl(vm->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid));
@@ -304,6 +310,7 @@ static void provide_page(struct vm *vm)
 static void end_vm(struct vm *vm)
 {
 	provide_page(vm);
+	munmap(vm->run, vm->run_size);
 	close(vm->vcpu);
 	close(vm->fd);
 	close(vm->kvm);
@@ -646,7 +653,11 @@ static enum outcome with(struct runner *r, enum cause cause, enum way way)
 	return found;
 }
 
-static int number;
+static void plan(int tests)
+{
+	planned = tests;
+	printf("TAP version 13\n1..%d\n", planned);
+}
 
 static bool test(enum cause cause, enum way way)
 {
@@ -693,15 +704,15 @@ int main(int argc, char **argv)
 		int cause = find(argv[1], cause_names, CAUSES);
 		int way = find(argv[2], way_names, WAYS);
 
-		printf("TAP version 13\n1..1\n");
+		plan(1);
 		good = test(cause, way);
 	} else if (argc == 2 && !strcmp(argv[1], "all")) {
-		printf("TAP version 13\n1..%d\n", CAUSES * WAYS);
+		plan(CAUSES * WAYS);
 		for (int way = 0; way < WAYS; way++)
 			for (int cause = 0; cause < CAUSES; cause++)
 				good &= test(cause, way);
 	} else if (argc == 1) {
-		printf("TAP version 13\n1..1\n");
+		plan(1);
 		good = test(OFF, RESET);
 	} else {
 		find("", way_names, WAYS);

@@ -15,6 +15,7 @@ from harness.model.halted_vcpu import predict_halt
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.known_faults import with_fixes
 from harness.status import Status
+from tests.unit.judge.packed import packed_capture
 
 N61 = find_kernel("nowait-6.1")
 FIXED = with_fixes(N61, ["F1"])
@@ -104,9 +105,18 @@ def test_what_proves_nothing(said: str, code: int, reason: str) -> None:
 
 
 def test_skipped_hung_and_kernel_trouble() -> None:
-    skipped = judged("TAP version 13\n1..27\n1..0 # SKIP /dev/kvm: No such file\n", N61, code=4)
+    skipped = judged("TAP version 13\n1..27\nok 1 # SKIP /dev/kvm: No such file\n", N61, code=4)
     assert skipped.status is Status.UNSUPPORTED and "/dev/kvm" in skipped.reason
     hung = judged("TAP version 13\n", N61, status="guest-timeout")
     assert hung.status is Status.FAIL and hung.taints
     oops = judged(output(N61), N61, code=1, dmesg="[    1.000000] BUG: kernel NULL pointer dereference, address: 0\n")
     assert oops.status is Status.FAIL and oops.findings[0].rule == "D28"
+
+
+def test_real_captures_of_a_faulty_and_a_fixed_kernel() -> None:
+    faulty, fixed = packed_capture("host-program-faulty"), packed_capture("host-program-fixed")
+    assert judge_capture(faulty, N61).word == "FINDING F1"
+    assert judge_capture(fixed, FIXED).status is Status.PASS
+    assert judge_capture(faulty, FIXED).reason.startswith("this is finding F1")
+    assert judge_capture(fixed, N61).reason.startswith("finding F1 is not reproduced any more")
+    assert faulty[OUTPUT].decode() == output(N61) and fixed[OUTPUT].decode() == output(FIXED)

@@ -33,3 +33,13 @@ def test_on_a_kernel_that_is_described_as_fixed_the_same_hang_is_a_fail() -> Non
     verdict = judge_capture(packed_capture("reset-in-a-halt"), with_fixes(N61, ["F1"]))
     assert verdict.status is Status.FAIL and verdict.reason.startswith("this is finding F1")
     assert [f.rule for f in verdict.findings][:2] == ["F1", "stopped"], "the vCPU that never ran again comes first"
+
+
+def test_a_kernel_with_the_fix_boots_again() -> None:
+    """Recorded on 6.1.192 with kernels/patches/fixes/apf-halted."""
+    files = packed_capture("reset-in-a-halt-mended")
+    verdict = judge_capture(files, with_fixes(N61, ["F1"]))
+    assert verdict.status is Status.PASS, verdict.reason
+    unaware = judge_capture(files, N61)
+    assert unaware.status is Status.FAIL and unaware.reason.startswith("finding F1 is not reproduced any more")
+    assert unaware.findings[0].rule == "F1" and not unaware.shown_faults
