@@ -58,7 +58,7 @@ def explore(
         of the last one, so that without ``distance`` this goes depth first.
     """
     waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
-    number = 0
+    number, told = 0, False
     for _ in range(bound):
         if not waiting:
             return
@@ -66,9 +66,12 @@ def explore(
         choices = Choices(script)
         result = run(choices)
         far = distance(result)
+        told = told or far is not None
+        # As long as it brings nothing nearer, one change more counts as much as one step further away.
+        cost = (UNTOLD if far is None else far) + (sum(map(bool, script)) if told else 0)
         yield Run(choices, result)
         for at in range(len(script), len(choices.taken)):
             for answer in range(choices.options[at] - 1, 0, -1):
                 number += 1
-                key = (UNTOLD, -number) if far is None else (far, number)
+                key = (cost, -number if far is None else number)
                 heapq.heappush(waiting, (*key, (*choices.taken[:at], answer)))

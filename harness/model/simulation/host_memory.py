@@ -72,6 +72,7 @@ class Memory:
     worker_reads: dict[int, int] = field(default_factory=dict)  # vpn -> when a kworker submitted its read
     no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
     watch: PageWatch | None = None  # of the thread that runs now
+    asleep: dict[int, Resolution] = field(default_factory=dict)  # vCPU -> its walk, as long as it sleeps in it
     _resumes_ns: int = 0  # when the thread that was held up goes on
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
@@ -189,12 +190,13 @@ class Memory:
             if leg.invalidated:
                 self.spte.pop(gpa // _PAGE, None)  # kvm_mmu_notifier_invalidate_range_start
             result.steps += leg.steps
+            result.major = result.major or leg.major
             result.read_target = result.read_target or any(vpn in self._vpns(r.unit, r.pages) for r in leg.reads)
             if leg.wait is None:
                 result.end = leg.end or End.ERROR
                 result.outcome = leg.outcome or Outcome.ERROR
                 result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
-                result.huge, result.major = leg.huge, leg.major
+                result.huge = leg.huge
                 return result
             if leg.wait.kind is WaitKind.HELD_UP:
                 yield Wait(until_ns=self._resumes_ns)
@@ -213,8 +215,10 @@ class Memory:
                 self.world.emit(Event(Kind.OUT, vcpu, value=ord(leg.wait.state)))
             elif self.gate is not None and who is Thread.W:
                 self.gate.worker_sleeps(gpa // _PAGE)
+            self.asleep[vcpu] = result
             while self._busy(vpn):
                 yield Wait(signals=(self.signals[vpn],))
+            self.asleep.pop(vcpu, None)  # workers have one number together
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
 
@@ -248,18 +252,10 @@ class Memory:
             yield Wait(until_ns=max(now, watch.since_ns))
             return
         window = watch.window if inside else None
-        usual = max(now, window.start_ns if window else watch.since_ns)
-        end = window.end_ns if window else watch.end_ns
-        cuts = replay.cuts(gfn, watch.thread, now, end)
-        likely = sum(1 for t in cuts if t <= usual)
-        order = [likely, *(n for n in range(len(cuts) + 1) if n != likely)]
-        after = order[replay.choices.ask(len(order), f"when the page {gfn:#x} was looked at")]
-        at = usual
-        if after < likely:
-            at = max(now, cuts[after] - 1)
-        elif after > likely:
-            at = cuts[after - 1] + 1
-        yield Wait(until_ns=at)
+        earliest = max(now, window.start_ns if window else watch.since_ns)
+        cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns)
+        after = replay.choices.ask(len(cuts) + 1, f"when the page {gfn:#x} was looked at")
+        yield Wait(until_ns=cuts[after - 1] + 1 if after else earliest)
 
     def _held_up(self, page: HostPage) -> bool:
         """Whether others may have come between the running thread's look at the page and its read of it.
@@ -305,8 +301,11 @@ class Memory:
         return 0 <= end <= limit and replay.choices.ask(2, f"whether the read of {page.index:#x} was faster") == 1
 
     def read_by_other(self, gpa: int) -> None:
-        """Another process reads the page of the file: it is locked until the read ends."""
+        """Another process reads the page of the file: it is locked until the read ends.  What is cached it only copies,
+        or waits for (mm/filemap.c:filemap_read)."""
         vpn = self.vpn(gpa)
+        if self.pages[vpn].folio is not None:
+            return
         self.pages[vpn] = read_submitted(self.pages[vpn])
         index = self.pages[vpn].index
         self._submit(Read(Thread.W, "index", index, (index,)), Thread.OTHER, -1, vpn)

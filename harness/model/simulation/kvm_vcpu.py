@@ -52,6 +52,8 @@ class KvmVcpu:
     spins: int = 0
     in_guest: bool = False
     emulated: bool = False  # the last fault was MMIO: the VMM did the access
+    unresolved: Step | None = None  # the access whose fault this thread is in
+    first: Resolution | None = None  # ... and how its first attempt ended
 
     # --- a recording
     def reach(self, kind: Kind, key: int, what: str) -> Generator[Wait, None, RecordedEvent | None]:
@@ -109,8 +111,22 @@ class KvmVcpu:
         """kvm_page_fault and what follows, up to the return to the run loop."""
         mark = yield from self.reach(Kind.PF, step.gpa >> 12, f"a fault on {step.gpa:#x}")
         watch = self.watch(mark)
+        self.unresolved, self.first = step, None
         yield from self._handled(step, mark, watch)
+        self.unresolved = None
         self.memory.through(watch)
+
+    def cut_short(self) -> None:
+        """All is over while the thread sleeps in a page fault: what is known of it by now."""
+        step, now = self.unresolved, self.memory.asleep.get(self.index)
+        if step is None or now is None:
+            return
+        own = any(part is not None and (part.read_target or part.major) for part in (self.first, now))
+        read = any(part is not None and part.read_target for part in (self.first, now))
+        fault = Fault(
+            Outcome.SYNC if own else Outcome.BLOCK, Thread.V if read else "", 0, "A.8", f"{now.why()} for ever"
+        )
+        self.world.item(step.index).faults.append(fault)
 
     def _handled(self, step: Step, mark: RecordedEvent | None, watch: PageWatch | None) -> Generator[Wait, None, None]:
         """direct_page_fault."""
@@ -127,6 +143,7 @@ class KvmVcpu:
         first = yield from self.memory.perform(
             gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, Thread.V, self.index, watch
         )
+        self.first = first
         if first.end is not End.ASYNC:
             yield from self._through(watch)
             self._lost(first, mark)

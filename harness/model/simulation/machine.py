@@ -69,6 +69,8 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
     if replay is not None:
         world.engine.run(max(replay.recorded.end_ns, machine.end_ns))
     world.engine.run(world.engine.now + situation.settle_ns)
+    for vcpu in machine.host.vcpus:
+        vcpu.kvm.cut_short()
     return machine
 
 

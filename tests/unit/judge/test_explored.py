@@ -22,6 +22,9 @@ SETTLED = {
     " before either has brought the page",
     "three-retries": "three threads wait for one read and then each call handle_mm_fault with FAULT_FLAG_TRIED, which"
     " counts maj_flt whoever maps the page (mm/memory.c:mm_account_fault)",
+    "mapped-before-its-retry": "a vCPU is preempted after VM_FAULT_RETRY: when it looks again (follow_page_mask)"
+    " another has mapped the page, and it does not call handle_mm_fault once more",
+    "asleep-for-ever": "a read that nothing lets go: the thread is still in its page fault when all is over",
     "mapped-by-another": "the ready event of another vCPU maps the page while this one is in a planned pause: its touch"
     " does not fault (arch/x86/kvm/x86.c:kvm_arch_async_page_ready)",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
