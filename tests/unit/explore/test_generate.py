@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -13,11 +14,15 @@ from harness.contract.plan import Op
 from harness.errors import ModelError
 from harness.explore.generate import draw_scenario, generate
 from harness.model.kernels import find_kernel
-from harness.prediction import predict
+from harness.model.protocol.checker import Checker, RuleContext
+from harness.model.simulation.machine import run_once
+from harness.model.simulation.simulate import variations
+from harness.prediction import predict, pv_features, situation_of
 from harness.scenario.build import build_plan
 from harness.scenario.check import check
 from harness.scenario.dump import dump
 from harness.scenario.load import load_text
+from tests.unit.model.test_simulate_protocol import EMITTED
 
 KERNEL = find_kernel("nowait-6.1")
 CORPUS = tuple(generate(99, n) for n in range(5))
@@ -51,3 +56,20 @@ def test_nearly_all_are_predicted_and_reach_every_outcome() -> None:
             outcomes.update(item.outcome for item in prediction.items)
     assert refused.total() <= 8, refused
     assert {"no-fault", "fast", "minor", "token", "halt", "repeated", "sync", "block"} <= outcomes.keys()
+
+
+@pytest.mark.parametrize("name", ["nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"])
+def test_their_simulated_runs_obey_the_rules(name: str) -> None:
+    """Model and rules know nothing of each other: under every timing, on kernels that differ."""
+    kernel = find_kernel(name)
+    for number in range(15):
+        plan = build_plan(generate(11, number, CORPUS), 1)
+        varied = variations(situation_of(plan, kernel))
+        label, situation = varied[number % len(varied)]
+        world = run_once(situation).world
+        context = RuleContext(features=pv_features(plan, kernel), hlt_exits=not plan.guest.cpu_pm)
+        checker = Checker(kernel, situation.vcpus, int_vec=0, en=0, first_id=1, context=context, recorded=EMITTED)
+        broken = [v for e in world.events for v in checker.feed(e) if v.strict]
+        assert not broken, (number, label, broken)
+        totals = world.totals
+        assert totals["TRY"] == totals["NP"] + totals["REP"] + totals["FAIL"], (number, label)
