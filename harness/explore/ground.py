@@ -64,7 +64,7 @@ def draw_ground(draw: Random) -> Ground:
     swap = _swap(draw, backing)
     guest = GuestSpec(
         machine=pick(draw, {"microvm": 95, "q35": 5}),
-        vcpus=pick(draw, {1: 50, 2: 28, 3: 12, 4: 10}),
+        vcpus=pick(draw, {1: 35, 2: 38, 3: 15, 4: 12}),
         cpu=pick(draw, _CPUS),
         irqchip=pick(draw, {"on": 94, "split": 6}),
         cpu_pm=draw.random() < 0.05,

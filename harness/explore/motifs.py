@@ -197,7 +197,7 @@ def draw_steps(draw: Random, ground: Ground) -> tuple[Step, ...]:
     """A program of a few motifs; a device that waits for the host word "release" gets it at some place."""
     scene = Scene(draw, ground, [])
     steps: list[Step] = []
-    for _ in range(pick(draw, {1: 15, 2: 25, 3: 25, 4: 15, 6: 12, 9: 8})):
+    for _ in range(pick(draw, {1: 8, 2: 14, 3: 20, 4: 20, 6: 20, 9: 12, 12: 6})):
         steps += pick(draw, MOTIFS)(scene)
     if ground.swap.kind is SwapKind.GATED and ground.swap.release == "step":
         at = draw.randint(min(1, len(steps)), len(steps))

@@ -74,8 +74,8 @@ def test_a_disagreement_is_made_small_and_told_with_what_repeats_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     request = on(monkeypatch, WrongKernel(WRONG), tmp_path)
-    found, folder = explore(ExploreOrder(seed=3, plans=10, tries=100), request, Listener(""))
-    assert len(found.plans) == 10
+    found, folder = explore(ExploreOrder(seed=3, plans=40, tries=100), request, Listener(""))
+    assert len(found.plans) == 40
     assert found.disagreed
     assert found.exit_code == 1
     (small,) = found.shrunk
