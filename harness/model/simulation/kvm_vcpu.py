@@ -104,7 +104,9 @@ class KvmVcpu:
         if replay is None or mark is None or got.end is not End.MAPPED or got.stale:
             return
         if replay.may_retry(self.index, min(mark.start_ns, mark.since_ns or mark.start_ns), mark.until_ns):
-            got.stale = replay.choices.ask(2, f"whether the mapping of {mark.key:#x} was lost") == 1
+            following = replay.peek(self.index)
+            likely = following is not None and following.fits(Kind.PF, mark.key)  # it faults on the page once more
+            got.stale = (replay.choices.ask(2, f"whether the mapping of {mark.key:#x} was lost") == 1) is not likely
 
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:

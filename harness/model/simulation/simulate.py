@@ -8,7 +8,7 @@ is a range or a set of outcomes, with the reason.  The events are those of the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -137,20 +137,21 @@ def follow(
     def far(attempt: Followed | Diverged) -> int | None:
         return distance(attempt) if isinstance(attempt, Followed) else None
 
-    for start in (situation, *(varied for _, varied in _unknown_hits(situation))):
-        for run in explore(partial(_attempt, start, recorded), MAX_RUNS, far):
-            if isinstance(run.result, Followed):
-                found = True
-                yield run.result
-            elif furthest is None or run.result.t_ns > furthest.t_ns:
-                furthest = run.result
+    starts = (situation, *(varied for _, varied in _unknown_hits(situation)))
+    for run in explore(partial(_attempt, starts, recorded), MAX_RUNS, far):
+        if isinstance(run.result, Followed):
+            found = True
+            yield run.result
+        elif furthest is None or run.result.t_ns > furthest.t_ns:
+            furthest = run.result
     if not found:
         failed = Followed(simulate(situation), parted=furthest)
         distance(failed)
         yield failed
 
 
-def _attempt(situation: Situation, recorded: Recorded, choices: Choices) -> Followed | Diverged:
+def _attempt(starts: Sequence[Situation], recorded: Recorded, choices: Choices) -> Followed | Diverged:
+    situation = starts[choices.ask(len(starts), "what the host's cluster read-ahead remembers")]
     try:
         replay = Replay(recorded, choices)
         machine = run_once(situation, replay)
