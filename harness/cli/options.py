@@ -59,6 +59,8 @@ def running() -> argparse.ArgumentParser:
                        + f" (default {DEFAULT_KIND})")  # fmt: skip
     group.add_argument("--hosts", type=positive, default=0, metavar="N",
                        help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
+    group.add_argument("--guest-kernel", default="", metavar="K",
+                       help="kernel of Linux guests, named as for --kernel (default: the one under test)")  # fmt: skip
     group.add_argument("--disk", default="", metavar="DEV",
                        help="--host local: block device that may be overwritten (default: a loop device)")  # fmt: skip
     return p
@@ -102,4 +104,5 @@ def request_of(
         command=shlex.join(["apf", *sys.argv[1:]]),
         extra=tuple(extra),
         hosts=args.hosts,
+        guest_kernel=find_kernel(args.guest_kernel).id if args.guest_kernel == LATEST else args.guest_kernel,
     )

@@ -14,7 +14,9 @@ from harness.results import AcceptedFinding, Row
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``kernels``: names of the catalogue, or paths; ``repeats``: 0 means as often as each scenario says.
+    """``kernels``: names of the catalogue, or paths; ``guest_kernel``: what Linux guests boot, empty: that one.
+
+    ``repeats``: 0 means as often as each scenario says.
 
     ``extra``: kernels of this run only (a patch to validate, a revision to bisect); they hide those of the catalogue.
     ``hosts``: how many virtual hosts at once at most; 0: as many as this machine has processors and memory for.
@@ -27,6 +29,7 @@ class Request:
     repeats: int = 0
     host: str = DEFAULT_KIND
     disk: str = ""
+    guest_kernel: str = ""
     allow_unsupported: frozenset[str] = frozenset()
     accepted: tuple[AcceptedFinding, ...] = ()
     command: str = ""

@@ -51,6 +51,8 @@ def find_variants(request: Request) -> dict[str, str]:
     """
     kind = KINDS[request.host]
     kind.check()
+    if request.guest_kernel:
+        request.kernel(request.guest_kernel)
     if kind.boots:
         for name in request.kernels:
             require_model(request.kernel(name))
@@ -78,7 +80,8 @@ def find_setup(
         require_model_of_built(name, kernel.variant, kernel.version or kernel.release)
     guest: BuiltKernel | None = None
     if linux:
-        guest = kernel or built_kernel.kernel(store, request.kernel(_LOCAL_GUEST_KERNEL), observer.progress)
+        other = request.guest_kernel or ("" if kernel is not None else _LOCAL_GUEST_KERNEL)
+        guest = built_kernel.kernel(store, request.kernel(other), observer.progress) if other else kernel
     programs = {j.scenario.guest.workload for j in jobs if j.scenario.guest.kind is GuestKind.HOST_PROGRAM}
     payload = replace(
         _payload(store, guest), programs={name: images.host_program(store, name) for name in sorted(programs)}
@@ -89,6 +92,8 @@ def find_setup(
     difference: Difference | None = None
     if kernel is not None:
         facts = {f"{name} release": kernel.release, f"{name} made from": kernel.identity} | facts
+        if guest is not None and guest is not kernel:
+            facts[f"{name} guest"] = f"{guest.release} ({guest.identity})"
         observer.line(f"{name}: {kernel.release}, {', '.join(opener.facts.values())}")
         difference = citations.left_in(kernel.bzimage.parent)
         if difference is not None:

@@ -173,5 +173,6 @@ def repeat_command(request: Request, key: Key) -> list[str]:
     """The command line that repeats one verdict only."""
     paths = [word for path in request.scenario_paths for word in ("--scenarios", str(path.absolute()))]
     where = ["--kernel", key.kernel] if KINDS[request.host].boots else ["--host", request.host]
-    disk = ["--disk", request.disk] if request.disk else []
-    return [sys.executable, "-m", "harness.cli", "run", key.scenario, *where, "--repeats", "1", *paths, *disk]
+    more = ["--disk", request.disk] if request.disk else []
+    more += ["--guest-kernel", request.guest_kernel] if request.guest_kernel else []
+    return [sys.executable, "-m", "harness.cli", "run", key.scenario, *where, "--repeats", "1", *paths, *more]

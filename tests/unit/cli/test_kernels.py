@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness.artifacts.debian import apt_sources
-from harness.cli import kernels
+from harness.cli import kernels, parser
 from harness.cli.options import request_of
+from harness.errors import CatalogError
+from harness.results import Key
+from harness.run.request import Request
+from harness.run.setup import find_variants
+from harness.run.worker import repeat_command
 from tests.unit.artifacts.mirror import Mirror
 
 
@@ -71,7 +76,13 @@ def test_without_a_mirror_the_catalogue_is_listed(
 
 
 def test_a_run_on_the_latest_kernel_says_which_it_is(offered: Mirror, tmp_path: Path) -> None:
-    args = argparse.Namespace(
-        disk="", host="virtual", scenarios=[], results=tmp_path, allow_unsupported=[], hosts=1, scenario=[]
-    )
-    assert request_of(args, ("latest", "debian-6.1")).kernels == ("debian-7.3", "debian-6.1")
+    args = parser(("run",)).parse_args(["run", "--guest-kernel", "latest", "--results", str(tmp_path)])
+    request = request_of(args, ("latest", "debian-6.1"))
+    assert request.kernels == ("debian-7.3", "debian-6.1") and request.guest_kernel == "debian-7.3"
+    repeated = repeat_command(request, Key("S01", "debian-6.1"))
+    assert repeated[repeated.index("--guest-kernel") + 1] == "debian-7.3"
+
+
+def test_a_guest_kernel_that_does_not_exist_is_refused_before_anything_is_made(offered: Mirror) -> None:
+    with pytest.raises(CatalogError, match="no kernel 'stock-9'"):
+        find_variants(Request(kernels=("debian-6.1",), guest_kernel="stock-9"))
