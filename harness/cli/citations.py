@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         with ExitStack() as stack:
             release, source = stack.enter_context(citations.open_source(_place(name)))
             prints = citations.fingerprints(source, release)
-            missing = [function for function, mark in prints.items() if not mark]
+            missing = [function for function, mark in prints.items() if not mark and ":" in function]
             print(citations.compare(release, prints, citations.known()))
             if args.write and missing:
                 raise UsageError(f"{release} is not recorded: functions that are cited for it are not there")
@@ -62,7 +62,7 @@ def download(suite: str, package: str) -> Path:
     """The .deb of a linux-source package, from the machine's mirrors."""
 
     def make(packages: Packages) -> Path:
-        wanted: list[Package] = [p for p in packages.resolve([package]) if p.name == package]
+        wanted: list[Package] = [p for p in packages.build_of(package) if p.name == package]
         return packages.download(wanted)[0]
 
     return with_packages(Store(), suite, silent, make)

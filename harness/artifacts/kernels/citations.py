@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The kernel functions that the model cites, as they stand in the trees that were read: kernels/citations.json.
 
-By release and by "file:function" a fingerprint of the function's text without comments and spacing.  Pointed at another
-tree, the same functions are looked up there, and those that are gone or read differently are named.
+By release and by "file:function" a fingerprint of the function's text without comments and spacing.  Those of the walk
+are looked up in the file that the model names; those of the protocol (kernels/mutate.toml), which releases move between
+files, by their name alone, and of a function that does more only what has to do with it.  Pointed at another tree, the
+same functions are looked up there, and those that are gone or read differently are named.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -20,12 +23,18 @@ from pathlib import Path
 from harness.artifacts import layout
 from harness.artifacts.command import command
 from harness.artifacts.debian.deb import extract
+from harness.artifacts.kernels.mutation_targets import load_targets
 from harness.errors import BuildFailed, CatalogError, ModelError
 from harness.model.kernel_changes import READ_RELEASES
 from harness.model.kernels import Variant, kernel_for
 from harness.model.walk.gup import cited_functions
 
 DATA = layout.KERNELS / "citations.json"
+PROTOCOL_FILES = (
+    "virt/kvm/async_pf.c", "virt/kvm/kvm_main.c", "arch/x86/kvm/x86.c", "arch/x86/kvm/msrs.c", "arch/x86/kvm/regs.c",
+    "arch/x86/kvm/x86.h", "arch/x86/kvm/lapic.c", "arch/x86/kvm/mmu/mmu.c", "arch/x86/kvm/mmu/mmu_internal.h",
+)  # fmt: skip
+"""Where the functions of the protocol are looked for, in this order."""
 LEFT = "citations.json"
 """In the folder of a kernel that was built here: the fingerprints of its own tree, patches included."""
 Source = Callable[[str], str]
@@ -42,14 +51,20 @@ def function_text(source: str, name: str) -> str:
 
     Comments are left out and runs of white space are one space, so that only what the compiler reads counts.
     """
-    text = _COMMENT.sub(" ", source)
-    blank = _STRING.sub(lambda m: " " * len(m[0]), text)  # braces in strings do not count
+    text, blank = _without_comments(source)
     for found in re.finditer(rf"^(?:[A-Za-z_][^\n;{{}}()=#]*[\s*])?{re.escape(name)}\(", blank, re.MULTILINE):
         after = _closing(blank, found.end() - 1, "()")
         body = re.compile(r"\s*(?:__\w+(?:\([^()]*\))?\s*)*\{").match(blank, after)
         if body is not None:
             return " ".join(text[found.start() : _closing(blank, body.end() - 1, "{}")].split())
     return ""
+
+
+@functools.lru_cache(maxsize=32)
+def _without_comments(source: str) -> tuple[str, str]:
+    """A file's text without comments, and the same with blanks for strings, whose braces do not count."""
+    text = _COMMENT.sub(" ", source)
+    return text, _STRING.sub(lambda m: " " * len(m[0]), text)
 
 
 def _closing(text: str, at: int, pair: str) -> int:
@@ -63,9 +78,25 @@ def _closing(text: str, at: int, pair: str) -> int:
 
 
 def fingerprints(source: Source, release: str) -> Fingerprints:
-    """Of every function that the model cites for a kernel of this release, read from its tree."""
+    """Of every function that the model cites for a kernel of this release, read from its tree; empty: not there."""
     cited = sorted(cited_functions(kernel_for(Variant.NOWAIT, release)))
-    return {f"{file}:{name}": _fingerprint(function_text(source(file), name)) for file, name in cited}
+    found = {f"{file}:{name}": _fingerprint(function_text(source(file), name)) for file, name in cited}
+    files = [source(file) for file in PROTOCOL_FILES]
+    for name, only in protocol_functions().items():
+        if name not in {walked for _, walked in cited}:
+            texts = (function_text(text, name) for text in files)
+            found[name] = _fingerprint(_about(next(filter(None, texts), ""), only))
+    return found
+
+
+def protocol_functions() -> dict[str, str]:
+    """The functions of the protocol: "" for a whole one, else a regular expression for what of it counts."""
+    return dict(load_targets(layout.KERNELS / "mutate.toml").functions)
+
+
+def _about(text: str, only: str) -> str:
+    """The statements of a function that match, all of them if nothing is asked for."""
+    return text if not only else ";".join(part for part in re.split(r"[;{}]", text) if re.search(only, part))
 
 
 def _fingerprint(text: str) -> str:
@@ -118,9 +149,10 @@ def compare(release: str, prints: Fingerprints, read: Mapping[str, Fingerprints]
     if not below:
         raise CatalogError(f"no tree as old as {release} was read", hint=f"read were {', '.join(read)}")
     nearest = max(below, key=numbers)
-    gone = tuple(name for name, mark in prints.items() if not mark)
-    changed = tuple(name for name, mark in prints.items() if mark and read[nearest].get(name) != mark)
-    return Difference(release, nearest, len(prints), changed, gone)
+    there = read[nearest]
+    gone = tuple(name for name, mark in sorted(prints.items()) if not mark and there.get(name) != "")
+    changed = tuple(name for name, mark in sorted(prints.items()) if mark and there.get(name) != mark)
+    return Difference(release, nearest, sum(bool(mark) for mark in prints.values()) + len(gone), changed, gone)
 
 
 def leave(tree: Path, folder: Path) -> None:
@@ -185,7 +217,7 @@ def _unpack(deb: Path, scratch: Path, tree: Path) -> None:
     archives = list(scratch.glob("usr/src/linux-source-*.tar.*"))
     if len(archives) != 1:
         raise BuildFailed(f"{deb.name}: holds {len(archives)} source archives, not one")
-    wanted = [f"*/{file}" for file in ("Makefile", *sorted(cited_files()))]
+    wanted = [f"*/{file}" for file in ("Makefile", *sorted({*cited_files(), *PROTOCOL_FILES}))]
     # A pattern without a match is no error here: a file may stand elsewhere in this release.
     argv = ["tar", "-x", "--strip-components=1", "--wildcards", "--no-wildcards-match-slash", "-C", str(tree), "-f"]
     subprocess.run([*argv, str(archives[0]), *wanted], check=False, stderr=subprocess.DEVNULL)
