@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 ARCHITECTURE = "amd64"
 _NOT_THERE = r"404 +Not Found|File not found"
 _INST = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) ", re.MULTILINE)
+SPARE = re.compile(r"linux-base-\d")
+"""A kernel boots without these: they hold its System.map and its configuration."""
 _SAME_BUILD = re.compile(r"^(?P<name>[a-z0-9][a-z0-9+.-]+) \(= (?P<version>[^)]+)\)$")
 
 
@@ -95,7 +97,8 @@ class Packages:
     def build_of(self, name: str) -> tuple[Package, ...]:
         """The newest version of a package, and what it needs in exactly its own version: what was built with it.
 
-        Nothing else that it depends on is looked at, so that a suite that holds parts of a system will do.
+        Nothing else that it depends on is looked at, so that a suite that holds parts of a system will do.  What is
+        SPARE may be missing.
 
         :raise Unsupported: the mirrors do not offer the suite, or not this package.
         :raise InfraFault: as resolve().
@@ -110,13 +113,24 @@ class Packages:
     def names(self, prefix: str) -> dict[str, str]:
         """All packages whose names begin so, and the newest version of each; asked anew each time.
 
+        Mirrors keep some packages of a build longer than others: one that lacks what was built with it is left out, but
+        for what is SPARE.
+
         :raise Unsupported: the mirrors do not offer the suite.
         :raise InfraFault: as resolve().
         """
         with self.store.lock(f"apt-{self.suite}"):
             self._update()
-            found = self._apt_cache("pkgnames", prefix).split()
-            return {name: fields["Version"] for name, fields in self._newest(found).items()}
+            there = set(self._apt_cache("pkgnames").split())
+            found = self._newest(name for name in there if name.startswith(prefix))
+
+        def is_whole(name: str) -> bool:
+            fields = found.get(name)
+            if name not in there:
+                return bool(SPARE.match(name))
+            return fields is None or all(is_whole(other) for other in _built_with(fields))
+
+        return {name: fields["Version"] for name, fields in found.items() if is_whole(name)}
 
     def download(self, packages: Sequence[Package]) -> list[Path]:
         """The .deb files, in order; each is what the signed lists say by size and sha256.
@@ -210,14 +224,15 @@ class Packages:
             asked = waiting.pop()
             bare = asked.partition("=")[0]
             if bare not in self._apt_cache("pkgnames", bare).split():
+                if SPARE.match(bare):
+                    continue
                 raise Unsupported(f"this machine's package mirrors lack {bare} in Debian {self.suite}")
             fields = self._newest([asked])[bare]
             yield _package(fields)
-            for wish in re.split(r"\s*,\s*", fields.get("Depends", "")):
-                same = _SAME_BUILD.match(wish)
-                if same and same["version"] == fields["Version"] and same["name"] not in done:
-                    done.add(same["name"])
-                    waiting.append(f"{same['name']}={same['version']}")
+            for other in _built_with(fields):
+                if other not in done:
+                    done.add(other)
+                    waiting.append(f"{other}={fields['Version']}")
 
     def _newest(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         """What apt shows of the newest version of each package, by name."""
@@ -326,6 +341,14 @@ def _package(fields: dict[str, str]) -> Package:
     # apt names the file so (apt-pkg/acquire-item.cc, QuoteString), with the epoch's colon quoted.
     file = f"{name}_{version.replace(':', '%3a')}_{fields['Architecture']}.deb"
     return Package(name, version, fields["SHA256"], int(fields["Size"]), file)
+
+
+def _built_with(fields: dict[str, str]) -> Iterator[str]:
+    """What a package needs in exactly its own version."""
+    for wish in re.split(r"\s*,\s*", fields.get("Depends", "")):
+        same = _SAME_BUILD.match(wish)
+        if same and same["version"] == fields["Version"]:
+            yield same["name"]
 
 
 def newer(version: str, other: str) -> bool:

@@ -20,6 +20,8 @@ from harness.artifacts.store import Recipe, Store
 from harness.errors import CatalogError, Unsupported
 from harness.progress import Progress, silent
 
+_NAMES_ONLY_BYTES = 4096
+"""A smaller package holds no part of a kernel, it only needs those that do."""
 __all__ = ["BuiltKernel", "find_kernel", "kernel"]
 
 
@@ -127,12 +129,12 @@ def _packaged(store: Store, entry: CatalogKernel, packages: Packages, progress: 
     recipe = _package_recipe(found)
 
     def build(folder: Path) -> None:
-        debs = packages.download(found)
+        debs = packages.download([package for package in found if package.size > _NAMES_ONLY_BYTES])
         progress(f"unpacking {entry.package}")
         kernel_package.take_from_debs(debs, _modules(), folder)
 
     folder = store.get(recipe, build)
-    (image,) = [package for package in found if package.name.startswith("linux-image-")][-1:]
+    (image,) = [package for package in found if re.match(r"linux-image-\d", package.name)][:1]
     return _built(entry, folder, f"{image.name} {image.version}", modules=True)
 
 

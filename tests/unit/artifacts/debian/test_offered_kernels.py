@@ -9,6 +9,7 @@ import pytest
 
 from harness.artifacts.catalog import SourceKind, find_kernel
 from harness.artifacts.debian.offered_kernels import OfferedKernel, find, kernels_among, offer
+from harness.artifacts.debian.packages import Packages
 from harness.artifacts.kernels.built_kernel import is_stored, kernel
 from harness.artifacts.store import Store
 from harness.errors import CatalogError, InfraFault, Unsupported
@@ -77,7 +78,8 @@ def test_a_kernel_of_several_packages_is_one_kernel(
 ) -> None:
     _publish(mirror)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("harness.artifacts.kernels.built_kernel.closure", lambda *_: ())
+    monkeypatch.setattr("harness.artifacts.kernels.kernel_package.closure", lambda *_: ())
+    monkeypatch.setattr("harness.artifacts.kernels.built_kernel._NAMES_ONLY_BYTES", 0)
     store = Store()
     entry = find_kernel("debian-6.18.5")
     assert (entry.source, entry.release, entry.id) == (SourceKind.PACKAGE, "6.18.5", "debian-6.18.5")
@@ -96,7 +98,8 @@ def test_a_series_whose_level_left_the_mirror_is_its_next_level(
 ) -> None:
     _publish(mirror)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("harness.artifacts.kernels.built_kernel.closure", lambda *_: ())
+    monkeypatch.setattr("harness.artifacts.kernels.kernel_package.closure", lambda *_: ())
+    monkeypatch.setattr("harness.artifacts.kernels.built_kernel._NAMES_ONLY_BYTES", 0)
     series, level = find_kernel("debian-6.18"), find_kernel("debian-6.18.15")
     mirror.paragraphs = [text.replace("6.18.15", "6.18.16") for text in mirror.paragraphs]
     for deb in list((mirror.root / "pool").glob("*6.18.15*")):
@@ -109,3 +112,22 @@ def test_a_series_whose_level_left_the_mirror_is_its_next_level(
     assert kernel(Store(), series).version == "6.18.16"
     with pytest.raises(Unsupported, match=r"lack linux-image-6\.18\.15"):
         kernel(Store(), level)
+
+
+def test_what_lost_a_part_of_its_build_is_not_offered(mirror: Mirror, tmp_path: Path) -> None:
+    """As trixie-backports keeps linux-image-7.0.13, but no longer its modules; System.map and config may be missing."""
+    mirror.suite = "sid"
+    for release, needs in (
+        ("7.0.13", "linux-modules-7.0.13"),
+        ("6.18.15", "linux-base-6.18.15"),
+        ("7.1.1", "linux-image-7.0.13"),
+    ):
+        version = f"{release}-1"
+        same = version if release != "7.1.1" else "7.0.13-1"
+        mirror.add(f"linux-image-{release}-cloud-amd64", {}, version=version, depends=f"{needs}-cloud-amd64 (= {same})")
+    mirror.publish()
+    store = Store(tmp_path / "cache")
+    assert [kernel.release for kernel in offer(store).kernels] == ["6.18.15", "7.1.1"]
+    assert [p.name for p in Packages(store, "sid").build_of("linux-image-6.18.15-cloud-amd64")] == [
+        "linux-image-6.18.15-cloud-amd64"
+    ]
