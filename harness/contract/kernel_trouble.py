@@ -58,6 +58,8 @@ MARKS: tuple[TroubleMark, ...] = (
         r"(?:rcu: )?INFO: \w+ (?:self-)?detected (?:expedited )?stalls?|rcu: \w+ kthread (?:starved|timer wakeup)",
     ),
     TroubleMark("bug", Blame.KERNEL, r"kernel BUG at |BUG: "),
+    # A breakpoint of text patching that is gone from memory was executed: the emulator's stale code (docs/adr/0005).
+    TroubleMark("int3", Blame.MACHINE, r"Oops: int3: "),
     TroubleMark(
         "oops",
         Blame.KERNEL,
