@@ -91,7 +91,7 @@ def _from_package(
         with store.work(work_name) as work, store.lock("kbuild"):
             tree = work.folder / "tree"
             if not (work.folder / "base").is_dir():
-                _build_base(work, packages, source, entry, progress)
+                _build_base(work, packages, source, entry, series, progress)
             if not series and entry.mutate is None:
                 _collect(work.folder / "base", folder)
                 return
@@ -110,8 +110,13 @@ def _points(folder: Path) -> str:
     return f" with the points {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" if path.is_file() else ""
 
 
-def _build_base(work: Work, packages: Packages, source: Package, entry: CatalogKernel, progress: Progress) -> None:
-    """Unpack, configure and build the unpatched kernel; goes on where an interrupted call stopped."""
+def _build_base(
+    work: Work, packages: Packages, source: Package, entry: CatalogKernel, series: Sequence[Path], progress: Progress
+) -> None:
+    """Unpack, configure and build the unpatched kernel; goes on where an interrupted call stopped.
+
+    :param series: to be applied to it later; one that does not apply is told before the build takes its minutes.
+    """
     tree = work.folder / "tree"
     stage = _stage(tree)
     if stage not in ("base unpacked", "base configured"):
@@ -120,6 +125,7 @@ def _build_base(work: Work, packages: Packages, source: Package, entry: CatalogK
         progress(f"unpacking {source.name}")
         kernel_source.unpack(deb, tree / "src")
         stage = _set_stage(tree, "base unpacked")
+    patches.try_on(tree / "src", series, f"{source.name} {source.version}")
     if stage == "base unpacked":
         progress(f"configuring {source.name}")
         kbuild.configure(tree, entry.config, strict=True, progress=progress)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import email
 import email.policy
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ _FILE = re.compile(r"^(?:checking|patching) file '?(?P<file>[^'\n]+)'?")
 _HUNK = re.compile(r"^Hunk #(?P<hunk>\d+) FAILED at (?P<line>\d+)")
 _MAIL = re.compile(rb"^From \S+ +\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}$", re.MULTILINE)
 _PLACE = re.compile(r"^\[[^]]*\b(\d+)/\d+\]")
+_TOUCHED = re.compile(r"^(?:---|\+\+\+) [ab]/(\S+)", re.MULTILINE)
 _GONE = re.compile(r"^can't find file to patch|^No file to patch|^The next patch (?:would|when)|^Reversed")
 
 
@@ -86,6 +89,20 @@ def split_mbox(mbox: Path, folder: Path) -> list[Path]:
 def changes_something(text: bytes) -> bool:
     """Whether there is a hunk in it."""
     return re.search(rb"^@@ .*@@", text, re.MULTILINE) is not None or b"GIT binary patch" in text
+
+
+def try_on(tree: Path, patches: Sequence[Path], base: str = "") -> None:
+    """Apply the patches to a copy of the files that they touch, so that the tree stays what it is.
+
+    :raise BuildFailed: as apply().
+    """
+    touched = {name for patch in patches for name in _TOUCHED.findall(patch.read_text(errors="replace"))}
+    with tempfile.TemporaryDirectory(prefix="apf-patches-") as scratch:
+        for name in touched:
+            if (tree / name).is_file():
+                (Path(scratch) / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(tree / name, Path(scratch) / name)
+        apply(Path(scratch), patches, base or tree.name)
 
 
 def apply(tree: Path, patches: Sequence[Path], base: str = "") -> None:

@@ -131,6 +131,18 @@ def test_a_patch_of_a_mailbox_that_does_not_apply_is_named_with_its_base(tree: P
     assert "mm/memory.c: hunk 1 (line 19)" in str(caught.value)
 
 
+def test_a_series_is_tried_without_touching_the_tree(tree: Path, tmp_path: Path) -> None:
+    first = _patch(tmp_path / "1.patch", (5, "line 5"))
+    second = tmp_path / "2.patch"
+    second.write_text("--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -4,3 +4,3 @@\n line 4\n-new\n+newer\n line 6\n")
+    new = tmp_path / "3.patch"
+    new.write_text("--- /dev/null\n+++ b/mm/fresh.c\n@@ -0,0 +1 @@\n+x\n")
+    patches.try_on(tree, [first, second, new], "base")
+    assert (tree / "mm/memory.c").read_text() == "".join(LINES) and not (tree / "mm/fresh.c").exists()
+    with pytest.raises(BuildFailed, match=r"patch 1 of 2, 2\.patch, does not apply to base"):
+        patches.try_on(tree, [second, first], "base")
+
+
 def test_what_is_no_mailbox_is_one_patch_and_an_empty_one_none(tmp_path: Path) -> None:
     plain = _patch(tmp_path / "1.patch", (5, "line 5"))
     assert patches.split_mbox(plain, tmp_path) == [plain]
