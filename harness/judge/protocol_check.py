@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.trace_events import kinds_of
-from harness.judge.rules_context import context_of, initial
+from harness.judge.rules_context import context_of, initial, places
 from harness.judge.unfinished import unfinished
 from harness.judge.verdict_types import Finding, UncheckedRule
 from harness.model.events import Kind
@@ -32,7 +32,8 @@ class Checked:
 def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> Checked:
     """Feed every event to the protocol checker, then look at the logs."""
     plan = evidence.plan
-    waiting = unfinished(evidence.events, evidence.facts.swap_dev) if evidence.facts is not None else frozenset()
+    facts = evidence.facts
+    waiting = unfinished(evidence.events, facts.swap_dev, places(evidence)) if facts is not None else frozenset()
     checker = Checker(
         kernel,
         plan.guest.vcpus,

@@ -44,7 +44,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         return None
     if any(name not in facts.trace_events for name in _NEEDED):
         return None
-    ram_hva = _ram(evidence.events)
+    ram_hva = ram_address(evidence.events)
     known = dict(places or {})
     if not _all_placed(plan, known):
         learned = _single_reads(evidence.events, facts.swap_dev, ram_hva)
@@ -69,7 +69,7 @@ def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:
     return all(page.gpa >> 12 in places for page in plan.pages if page.start in read)
 
 
-def _ram(events: Iterable[Event]) -> int:
+def ram_address(events: Iterable[Event]) -> int:
     """Where QEMU has the RAM: a fault of a vCPU thread as KVM and as handle_mm_fault have it; 0: unknown."""
     found: Counter[int] = Counter()
     faults: dict[int, int] = {}

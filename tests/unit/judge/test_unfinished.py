@@ -3,44 +3,85 @@
 
 from __future__ import annotations
 
+from itertools import count
+
+import pytest
+
 from harness.judge.unfinished import unfinished
 from harness.model.events import Event, Kind
 
 DEVICE = 254 << 20
+RAM = 0x7F0000000000
+LINES = count(100)
+PLACES = {5: 64, 6: 72}
+"""The pages 5 and 6 lie next to each other on the device."""
 
 
 def np(line: int, gpa: int) -> Event:
     return Event(Kind.NP, 0, gpa=gpa, line=line)
 
 
-def bio(kind: Kind, sector: int, sectors: int = 8, dev: int = DEVICE) -> Event:
-    return Event(kind, value=sector, data=sectors, flag=True, dev=dev)
+def bio(kind: Kind, sector: int, sectors: int = 8, dev: int = DEVICE, tid: int = 31) -> Event:
+    return Event(kind, value=sector, data=sectors, flag=True, dev=dev, tid=tid)
 
 
-FIRST = (bio(Kind.BIO, 800), bio(Kind.BIO_END, 800), np(5, 0x3000), Event(Kind.DONE, gpa=0x3000))
+def fault(gpa: int, *reads: int, tid: int = 31, returns: bool = False) -> list[Event]:
+    """A worker's handle_mm_fault and the sectors that it asks for."""
+    call = Event(Kind.MM_FAULT, hva=RAM + gpa, worker=True, tid=tid, line=next(LINES))
+    back = [Event(Kind.MM_FAULT_RET, worker=True, tid=tid, line=next(LINES))]
+    return [call, *(bio(Kind.BIO, sector, tid=tid) for sector in reads), *(back if returns else [])]
+
+
+FIRST = (*fault(0x3000, 800, returns=True), bio(Kind.BIO_END, 800), np(5, 0x3000),
+         Event(Kind.DONE, gpa=0x3000, hva=RAM + 0x3000))  # fmt: skip
+ELSEWHERE = [np(9, 0x5000), *fault(0x9000, 96, tid=32)]
+"""The page's worker has not come, and another page is read."""
 
 
 def test_a_read_in_flight_excuses_its_work() -> None:
-    assert unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 64)], DEVICE) == {9}
+    assert unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 64)], DEVICE, PLACES) == {9}
+
+
+def test_the_read_of_another_page_excuses_nothing() -> None:
+    assert not unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 72)], DEVICE, PLACES)
 
 
 def test_when_all_reads_have_ended_nothing_is_excused() -> None:
-    assert not unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 64), bio(Kind.BIO_END, 64)], DEVICE)
+    ended = [np(9, 0x5000), bio(Kind.BIO, 64), bio(Kind.BIO_END, 64)]
+    assert not unfinished([*FIRST, *ended], DEVICE, PLACES)
 
 
 def test_a_merged_request_ends_all_its_bios() -> None:
-    merged = [bio(Kind.BIO, 64), bio(Kind.BIO, 72), bio(Kind.BIO_END, 64, 16)]
-    assert not unfinished([*FIRST, np(9, 0x5000), *merged], DEVICE)
+    merged = [np(9, 0x5000), np(10, 0x6000), bio(Kind.BIO, 64), bio(Kind.BIO, 72)]
+    assert unfinished([*FIRST, *merged], DEVICE, PLACES) == {9, 10}
+    assert not unfinished([*FIRST, *merged, bio(Kind.BIO_END, 64, 16)], DEVICE, PLACES)
 
 
 def test_reads_of_another_device_excuse_nothing() -> None:
-    assert not unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 64, dev=1)], DEVICE)
+    assert not unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 64, dev=1)], DEVICE, PLACES)
 
 
 def test_where_no_end_is_recorded_nothing_is_excused() -> None:
-    assert not unfinished([np(9, 0x5000), bio(Kind.BIO, 64)], DEVICE)
+    assert not unfinished([np(9, 0x5000), bio(Kind.BIO, 64)], DEVICE, PLACES)
 
 
 def test_a_completed_work_is_not_unfinished() -> None:
-    done = Event(Kind.DONE, gpa=0x5000)
-    assert not unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 64), done], DEVICE)
+    done = Event(Kind.DONE, gpa=0x5000, hva=RAM + 0x5000)
+    assert not unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 64), done], DEVICE, PLACES)
+
+
+def test_of_a_page_in_no_plan_the_reads_of_its_own_fault_count() -> None:
+    own = [*FIRST, np(9, 0x5000), *fault(0x5000, 64, 72)]
+    assert unfinished(own, DEVICE) == {9}
+    assert unfinished([*own, bio(Kind.BIO_END, 64)], DEVICE) == {9}  # which of the two was its own nobody can tell
+    over = [*own, bio(Kind.BIO_END, 64), bio(Kind.BIO_END, 72)]
+    assert not unfinished(over, DEVICE)
+    assert not unfinished([*over, *fault(0x9000, 96, tid=32)], DEVICE)
+
+
+@pytest.mark.parametrize(("beside", "excused"), [((), set()), ((104,), {9})])
+def test_a_page_that_nobody_read_for_itself_may_have_been_read_ahead(
+    beside: tuple[int, ...], excused: set[int]
+) -> None:
+    ahead = [bio(Kind.BIO, sector, tid=32) for sector in beside]
+    assert unfinished([*FIRST, *ELSEWHERE, *ahead], DEVICE) == excused
