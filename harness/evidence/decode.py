@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from harness.contract.capture import (
     FORMAT,
+    AgentStep,
     CounterSnapshot,
     Facts,
     FinalState,
@@ -73,6 +74,7 @@ class Evidence:
     files: Files
     after: FinalState | None = None
     gate: GateLog | None = None  # of a gated device
+    ended_ns: int | None = None  # trace clock at which a Linux guest had told its result; None: a probe guest
 
     def text(self, name: str) -> str:
         """A text file of the capture, empty when it is not there."""
@@ -162,9 +164,16 @@ def decode(files: Files) -> Evidence:
         gate=_read(files, "gate.json", GateLog, None)
         if plan.swap.kind is SwapKind.GATED and (complete or "gate.json" in files)
         else None,
+        ended_ns=_ended_ns(files) if complete and plan.guest.kind is GuestKind.LINUX else None,
     )
     _demand(_problems(evidence))
     return evidence
+
+
+def _ended_ns(files: Files) -> int | None:
+    """When the agent saw the guest's result; the trace's clock is CLOCK_MONOTONIC, too."""
+    steps = _record("progress.jsonl", lambda: agreement.read_progress(_need(files, "progress.jsonl")))
+    return next((round(s.mono * 1e9) for s in steps if s.step is AgentStep.GUEST_ENDED), None)
 
 
 def _problems(e: Evidence) -> Iterator[str]:

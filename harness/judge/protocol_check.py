@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
@@ -11,7 +12,7 @@ from harness.evidence.trace_events import kinds_of
 from harness.judge.rules_context import context_of, initial, places
 from harness.judge.unfinished import unfinished
 from harness.judge.verdict_types import Finding, UncheckedRule
-from harness.model.events import Kind
+from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker import ALL_KINDS, Checker, Counts, Obligation, Violation
 from harness.model.protocol.rules import RULES
@@ -33,7 +34,9 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
     """Feed every event to the protocol checker, then look at the logs."""
     plan = evidence.plan
     facts = evidence.facts
-    waiting = unfinished(evidence.events, facts.swap_dev, places(evidence)) if facts is not None else frozenset()
+    waiting: frozenset[int] = frozenset()
+    if facts is not None:
+        waiting = unfinished(evidence.events, facts.swap_dev, places(evidence), evidence.ended_ns)
     checker = Checker(
         kernel,
         plan.guest.vcpus,
@@ -47,7 +50,7 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
             break
         found += (_finding(v) for v in checker.feed(event))
     for left in () if evidence.lost else checker.finish():
-        if isinstance(left, Obligation) and (left.suspended or (left.event and left.event.line in waiting)):
+        if isinstance(left, Obligation) and (left.suspended or _void(left.event, waiting, evidence.ended_ns)):
             continue
         found.append(_finding(left))
     trouble = all_trouble(evidence.text("host/dmesg.txt").splitlines())
@@ -60,6 +63,11 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         unchecked=tuple(UncheckedRule(u.rule, u.reason) for u in checker.unchecked),
         host_trouble=trouble,
     )
+
+
+def _void(event: Event | None, waiting: Collection[int], ended_ns: int | None) -> bool:
+    """What began with the event could not be followed up, or need not: the guest had told its result before."""
+    return event is not None and (event.line in waiting or (ended_ns is not None and event.t_ns >= ended_ns))
 
 
 def _recorded(facts: DecodedFacts | None) -> frozenset[Kind]:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pages that were still being read when the recording ended: what KVM owes for them cannot have come yet.
+"""What cannot have come yet when the recording ended: a page was still being read, or its vCPU never ran again.
 
 A probe guest has ended all its accesses by then.  A Linux guest goes on running after its result, and may touch a
-missing page of its own a moment before the recording stops.
+missing page of its own a moment before QEMU is ended: what is owed to it from its result on nobody waits for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.judge.recording import ram_address
@@ -67,39 +67,90 @@ class _Reads:
         return any(read.since and self.brought[read.since] > 1 for read in self.in_flight)
 
 
-def unfinished(events: Iterable[Event], device: int, places: Mapping[int, int] | None = None) -> frozenset[int]:
-    """Lines of the kvm_async_pf_not_present events whose work had not completed when the recording ended, because the
-    read of its page had not.  A work whose page is read and which has not completed is the kernel's fault.
+_PREEMPTED = ord("R")
+"""prev_state of a thread that was switched out although it could run (include/trace/events/sched.h)."""
 
-    Where the ends of reads are not recorded nothing is excused.
+
+@dataclass(slots=True)
+class _Work:
+    """A page that KVM fetches for a vCPU.  ``done_ns``: when it completed, -1 if it has not."""
+
+    line: int
+    vcpu: int
+    np_ns: int
+    done_ns: int = -1
+
+
+@dataclass(slots=True)
+class _Works:
+    """The works of a trace by the page that they fetch, oldest first, and when each vCPU was preempted for good."""
+
+    open: dict[int, list[_Work]] = field(default_factory=dict)
+    completed: list[_Work] = field(default_factory=list)
+    preempted: dict[int, int] = field(default_factory=dict)  # vCPU -> since when; not one that ran again
+
+    def begin(self, np: Event) -> None:
+        self.open.setdefault(np.gpa >> 12, []).append(_Work(np.line, np.vcpu, np.t_ns))
+
+    def complete(self, done: Event) -> None:
+        works = self.open.get(done.gpa >> 12)
+        if works:
+            work = works.pop(0)
+            work.done_ns = done.t_ns
+            self.completed.append(work)
+
+    def ran(self, event: Event) -> None:
+        """An event of a vCPU's thread."""
+        if event.kind is Kind.OUT and event.value == _PREEMPTED:
+            self.preempted[event.vcpu] = event.t_ns
+        elif event.kind is not Kind.ACC:  # which may be of another thread
+            self.preempted.pop(event.vcpu, None)
+
+    def undelivered(self, ended_ns: int | None) -> Iterator[_Work]:
+        """Completed works whose vCPU had no turn since, or whose guest had told its result before."""
+        for work in self.completed:
+            late = ended_ns is not None and work.done_ns >= ended_ns
+            if late or 0 <= self.preempted.get(work.vcpu, -1) <= work.done_ns:
+                yield work
+
+
+def unfinished(
+    events: Iterable[Event], device: int, places: Mapping[int, int] | None = None, ended_ns: int | None = None
+) -> frozenset[int]:
+    """Lines of the kvm_async_pf_not_present events that the kernel could not follow up before the recording ended: the
+    page's read had not ended, or the work had completed and the vCPU's thread, which was ready to run, had no turn
+    since.  A work whose page is read and which has not completed is the kernel's fault.
+
+    Where the ends of reads are not recorded the first of the two excuses nothing.
 
     :param device: whose reads bring the pages, as in Event.dev.
     :param places: gfn to the first sector of the page on it, as far as that is known.
+    :param ended_ns: trace clock at which a guest had told its result and may be ended at any time; None: never.
     """
     events = tuple(events)
-    reads = _Reads(ram_address(events))
-    open_works: dict[int, list[int]] = {}
+    reads, works = _Reads(ram_address(events)), _Works()
     for event in events:
+        if event.vcpu >= 0:
+            works.ran(event)
         match event.kind:
             case Kind.BIO if event.flag and event.dev == device:
                 reads.submit(event)
             case Kind.BIO_END if event.flag and event.dev == device:
-                reads.end(event)
+                if ended_ns is None or event.t_ns < ended_ns:
+                    reads.end(event)
             case Kind.MM_FAULT:
                 reads.inside[event.tid] = (event.hva - reads.ram) >> 12, event.line
             case Kind.MM_FAULT_RET:
                 reads.inside.pop(event.tid, None)
             case Kind.NP:
-                open_works.setdefault(event.gpa >> 12, []).append(event.line)
+                works.begin(event)
             case Kind.DONE:
-                lines = open_works.get(event.gpa >> 12)
-                if lines:
-                    lines.pop(0)
+                works.complete(event)
             case _:
                 pass
-    if not reads.ends:
-        return frozenset()
-    known = places or {}
-    return frozenset(
-        line for gfn, lines in open_works.items() if lines and reads.reading(gfn, known.get(gfn)) for line in lines
-    )
+    found = {work.line for work in works.undelivered(ended_ns)}
+    for gfn, left in works.open.items():
+        found.update(work.line for work in left if ended_ns is not None and work.np_ns >= ended_ns)
+        if left and reads.ends and reads.reading(gfn, (places or {}).get(gfn)):
+            found.update(work.line for work in left)
+    return frozenset(found)

@@ -234,6 +234,8 @@ class Memory:
     def worker_starts(self, gpa: int) -> None:
         """A work for the page begins while a read of it is in flight: it finds the folio, unless the kworker that reads
         was held up between its own look-up and the read.  Then both have missed, and each counts PGMAJFAULT."""
+        if self.world.replay is not None:
+            return
         vpn = self.vpn(gpa)
         since = self.worker_reads.get(vpn)
         if self.pages[vpn].locked and since is not None and self.world.engine.now - since < _HELD_UP_NS:

@@ -85,3 +85,35 @@ def test_a_page_that_nobody_read_for_itself_may_have_been_read_ahead(
 ) -> None:
     ahead = [bio(Kind.BIO, sector, tid=32) for sector in beside]
     assert unfinished([*FIRST, *ELSEWHERE, *ahead], DEVICE) == excused
+
+
+def completed(at_ns: int) -> list[Event]:
+    return [
+        Event(Kind.NP, 0, 100, gpa=0x5000, line=9),
+        Event(Kind.DONE, t_ns=at_ns, gpa=0x5000, hva=RAM + 0x5000),
+    ]
+
+
+@pytest.mark.parametrize(("state", "excused"), [("R", {9}), ("S", set()), ("D", set())])
+def test_a_vcpu_that_could_run_and_had_no_turn_owes_nothing(state: str, excused: set[int]) -> None:
+    out = Event(Kind.OUT, 0, 110, value=ord(state))
+    assert unfinished([*completed(120)[:1], out, *completed(120)[1:]], DEVICE) == excused
+
+
+def test_a_vcpu_that_ran_after_the_completion_owes_it() -> None:
+    np, done = completed(120)
+    out, back = Event(Kind.OUT, 0, 110, value=ord("R")), Event(Kind.IN, 0, 130)
+    assert not unfinished([np, out, done, back], DEVICE)
+    assert not unfinished([np, done, Event(Kind.OUT, 0, 130, value=ord("R"))], DEVICE)
+
+
+@pytest.mark.parametrize(("ended_ns", "excused"), [(None, set()), (121, set()), (120, {9}), (90, {9})])
+def test_nobody_waits_for_what_completes_after_the_guests_result(ended_ns: int | None, excused: set[int]) -> None:
+    assert unfinished(completed(120), DEVICE, ended_ns=ended_ns) == excused
+
+
+@pytest.mark.parametrize(("ended_ns", "excused"), [(None, set()), (200, set()), (150, {9}), (50, {9})])
+def test_a_read_that_ends_after_the_guests_result_is_as_one_in_flight(ended_ns: int | None, excused: set[int]) -> None:
+    end = Event(Kind.BIO_END, t_ns=160, value=64, data=8, flag=True, dev=DEVICE)
+    trace = [*FIRST, completed(0)[0], bio(Kind.BIO, 64), end]
+    assert unfinished(trace, DEVICE, PLACES, ended_ns) == excused
