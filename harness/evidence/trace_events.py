@@ -13,7 +13,8 @@ from harness.errors import CaptureDamaged
 from harness.evidence.ftrace import Line
 from harness.model.events import Event, Kind
 
-_Filler = Callable[[Event, "re.Match[str]"], None]
+_Filler = Callable[[Event, "re.Match[str]"], None] | None
+"""Puts what a pattern found into the event; None: its text has nothing that is used."""
 
 
 def _try(e: Event, m: re.Match[str]) -> None:
@@ -84,10 +85,6 @@ def _mm_fault(e: Event, m: re.Match[str]) -> None:
     e.hva, e.value = int(m[1], 16), int(m[2], 16)
 
 
-def _nothing(e: Event, m: re.Match[str]) -> None:
-    return
-
-
 _REPEATED = (Kind.REP, re.compile(r"gva = (0x[0-9a-f]+|0), gfn = (0x[0-9a-f]+|0)"), _try)
 _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "kvm_page_fault": (
@@ -107,14 +104,14 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
         _exception,
     ),
     "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) "), _accept),
-    "kvm_entry": (Kind.ENTRY, re.compile(r"vcpu \d+"), _nothing),
-    "kvm_exit": (Kind.EXIT, re.compile(r""), _nothing),
+    "kvm_entry": (Kind.ENTRY, re.compile(r"vcpu \d+"), None),
+    "kvm_exit": (Kind.EXIT, re.compile(r""), None),
     "kvm_msr": (Kind.WRMSR, re.compile(r"msr_(read|write) ([0-9a-f]+) = (0x[0-9a-f]+|0)( \(#GP\))?"), _msr),
     "block_bio_queue": (Kind.BIO, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
     "block_bio_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
     "block_rq_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) \(.*?\) (\d+) \+ (\d+)"), _bio),
-    "work_start": (Kind.WORK, re.compile(r""), _nothing),
-    "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r""), _nothing),
+    "work_start": (Kind.WORK, re.compile(r""), None),
+    "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r""), None),
     "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)"), _reason),
     "kvm_inj_virq": (Kind.VIRQ, re.compile(r"(?:(?:IRQ|Soft/INTn) (0x[0-9a-f]+)|irq (\d+))( \[reinjected\])?"), _virq),
     "kvm_eoi": (Kind.EOI, re.compile(r"apicid ([0-9a-f]+) vector (\d+)"), _eoi),
@@ -139,7 +136,8 @@ def kinds_of(names: Iterable[str]) -> frozenset[Kind]:
 
 
 _SWITCH = re.compile(
-    r"prev_comm=.* prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+) ==> .* next_pid=(\d+) next_prio=-?\d+"
+    r"prev_comm=.{0,16}? prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+) ==> "
+    r"next_comm=.{0,16}? next_pid=(\d+) next_prio=-?\d"
 )
 
 
@@ -163,27 +161,22 @@ def decode(lines: Iterable[Line], vcpu_tids: Iterable[int]) -> Iterator[Event]:
         if match is None:
             raise CaptureDamaged(f"trace/events.txt:{line.number}: cannot read {line.event}: {line.text!r}")
         event = _event(kind, line, vcpu_of.get(line.tid, -1))
-        fill(event, match)
+        if fill is not None:
+            fill(event, match)
         if kind is Kind.ACC and 0 <= event.data < len(vcpu_of):
             event.vcpu = event.data  # the vCPU that gets it; an IPI is accepted on the sender's thread
         yield event
 
 
 def _event(kind: Kind, line: Line, vcpu: int) -> Event:
-    return Event(
-        kind=kind,
-        vcpu=vcpu,
-        t_ns=line.t_ns,
-        worker=line.comm.startswith("kworker"),
-        tid=line.tid,
-        cpu=line.cpu,
-        line=line.number,
-        text=f"{line.event}: {line.text}",
-    )
+    number, comm, tid, cpu, t_ns, event, text = line
+    worker = comm.startswith("kworker")
+    # By position, not by name: this is done for each line of a trace.
+    return Event(kind, vcpu, t_ns, 0, 0, 0, 0, 0, False, worker, 0, tid, cpu, number, f"{event}: {text}")
 
 
 def _switch(line: Line, vcpu_of: Mapping[int, int]) -> Iterator[Event]:
-    match = _SWITCH.search(line.text)
+    match = _SWITCH.match(line.text)
     if match is None:
         raise CaptureDamaged(f"trace/events.txt:{line.number}: cannot read sched_switch: {line.text!r}")
     leaving, entering = vcpu_of.get(int(match[1])), vcpu_of.get(int(match[3]))

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 
 from harness.contract.probe_abi import Record
@@ -42,6 +43,22 @@ def rank(finding: Finding) -> Rank:
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Causes before their consequences, then as the trace shows them."""
     return tuple(sorted(findings, key=lambda f: (rank(f), f.line)))
+
+
+MAX_ALIKE = 100
+"""So many findings of one kind are listed: a vCPU that spins breaks the same rule some hundred thousand times."""
+
+
+def bounded(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """The first findings of each kind, in their order, and how many of which kind are not listed."""
+    seen: Counter[str] = Counter()
+    listed: list[Finding] = []
+    for finding in findings:
+        seen[finding.rule] += 1
+        if seen[finding.rule] <= MAX_ALIKE:
+            listed.append(finding)
+    left_out = tuple(f"{rule}: {n - MAX_ALIKE} findings more" for rule, n in seen.items() if n > MAX_ALIKE)
+    return tuple(listed), left_out
 
 
 END_WORDS = {

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import assert_never
 
@@ -16,7 +16,7 @@ from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.resets import boots
 from harness.judge.align import Alignment, align
-from harness.judge.blame import END_WORDS, ending, in_order
+from harness.judge.blame import END_WORDS, bounded, ending, in_order
 from harness.judge.episodes import split
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.host_program_verdict import judge_program
@@ -111,7 +111,9 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
             why = f"before the program was started {END_WORDS[evidence.end.status]}: {evidence.end.reason}"
         return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why)
     best, predicted = _best(evidence, kernel)
-    return in_light_of_known_faults(best, predicted, kernel, lambda other: _best(evidence, other)[0])
+    verdict = in_light_of_known_faults(best, predicted, kernel, lambda other: _best(evidence, other)[0])
+    listed, left_out = bounded(verdict.findings)
+    return replace(verdict, findings=listed, notes=(*verdict.notes, *left_out))
 
 
 def _best(evidence: Evidence, kernel: KernelModel) -> tuple[Verdict, tuple[str, ...]]:

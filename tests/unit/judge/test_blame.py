@@ -13,7 +13,7 @@ from harness.contract.capture import FinalState
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.blame import in_order, panics, stopped
+from harness.judge.blame import MAX_ALIKE, bounded, in_order, panics, stopped
 from harness.judge.verdict import judge_capture
 from harness.judge.verdict_types import Finding
 from harness.model.events import Event, Kind
@@ -33,6 +33,14 @@ def test_the_cause_stands_before_its_consequences() -> None:
         Finding("total", "RDY"),
     )
     assert in_order(reversed(told)) == told
+
+
+def test_findings_of_one_kind_are_bounded_and_those_left_out_are_counted() -> None:
+    many = [Finding("D24", "enters", line=n) for n in range(MAX_ALIKE + 7)]
+    listed, left_out = bounded([*many, Finding("item", "spins")])
+    assert listed == (*many[:MAX_ALIKE], Finding("item", "spins"))
+    assert left_out == ("D24: 7 findings more",)
+    assert bounded(listed) == (listed, ())
 
 
 def ended(files: Files, status: str, reason: str = "why") -> Files:
