@@ -139,7 +139,10 @@ def _offsets(proof: Precondition | None) -> dict[int, int]:
 def _vma(plan: p.Plan, start: int) -> Vma:
     pages = plan.guest.memory_mib << 8
     backing = _BACKINGS[plan.memory.backing, plan.memory.share]
-    return Vma(backing=backing, start=start, end=start + pages, rand_read=plan.memory.random_advice)
+    missing = plan.swap.kind is p.SwapKind.USERFAULT
+    return Vma(
+        backing=backing, start=start, end=start + pages, rand_read=plan.memory.random_advice, userfaultfd=missing
+    )
 
 
 def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[int, int]) -> m.PoolPage:
@@ -156,7 +159,8 @@ def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[
             read_fails=page.name in plan.swap.error,
         )
     pte, folio = _resident(vma.backing, page.start)
-    content = 0 if page.start in _NO_DATA else page_word(page.gpa, plan.nonce)
+    empty = page.start in _NO_DATA and plan.swap.kind is not p.SwapKind.USERFAULT  # whose manager has the contents
+    content = 0 if empty else page_word(page.gpa, plan.nonce)
     hole = page.start is p.PageStart.UNTOUCHED and plan.memory.backing is p.Backing.FILE
     state = HostPage(vpn=host.vpn, vma=vma, pte=pte, folio=folio, swap=slot, index=index, hole=hole)
     return m.PoolPage(page.name, page.gpa, state, content)

@@ -41,7 +41,8 @@ void apf_setup(struct vcpu *v)
 /* The agent has the word until go changes. */
 void host_wait(struct vcpu *v)
 {
-	sti();
+	if (items[control->host_item].flags & ITEM_INTERRUPTS)
+		sti();
 	while (control->go == control->go_seen)
 		;
 	cli();

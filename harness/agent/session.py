@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from harness.agent.capture_folder import Capture
+from harness.agent.gate.faults import open_faults
 from harness.agent.gate.watch import WORKER_FAULT, filters
 from harness.agent.guest.qemu import Guest
 from harness.agent.host import swap as swap_device
@@ -22,13 +23,15 @@ from harness.agent.host.resident import Instances, open_instances
 from harness.agent.host.swap import Device
 from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch
 from harness.agent.host.undo import Journal
+from harness.agent.host.userfault import has_userfaultfd
+from harness.agent.pages.page_content import page_content
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import Facts, HostFacts, RunFacts
 from harness.contract.gate import Rule, rule_of
-from harness.contract.plan import GuestKind, Plan, SwapKind, to_json
+from harness.contract.plan import PAGE_SIZE, GuestKind, Plan, SwapKind, to_json
 from harness.contract.service import AgentOptions
-from harness.contract.words import ReadOrder
+from harness.contract.words import HostWord, ReadOrder
 from harness.errors import InfraFault, Unsupported
 
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
@@ -79,7 +82,7 @@ class Session:
         self._settings(facts)
         if self.plan.guest.kind is GuestKind.HOST_PROGRAM:
             return
-        if self.plan.swap.kind is not SwapKind.NONE:
+        if self.plan.swap.kind not in (SwapKind.NONE, SwapKind.USERFAULT):
             self.device = swap_device.open_device(self.journal, self.plan.swap, self.options.disk, self.name)
             self.ram_path = self.ram.set_up(self.journal, self.device, self.plan, f"{self.options.scratch}/{self.name}")
         if self.options.accel == "kvm":
@@ -93,7 +96,10 @@ class Session:
         swap = self.plan.swap
         if swap.kind is not SwapKind.GATED or facts.nbd:
             return
-        if rule_of(swap) != Rule() or swap.error or swap.order is not ReadOrder.TARGET_LAST:
+        words = {action.do for actions in self.plan.host_actions for action in actions}
+        words |= {action.do for timed in self.plan.timed for action in timed.actions}
+        plain = rule_of(swap) == Rule() and not swap.error and swap.order is ReadOrder.TARGET_LAST
+        if not plain or words & {HostWord.RELEASE, HostWord.WAIT_SETTLED}:
             raise Unsupported("the host's kernel has no nbd, and dm-delay cannot end reads as this plan says")
         self.plan = replace(self.plan, swap=replace(swap, kind=SwapKind.DELAY))
         self.capture.write_text("plan.json", to_json(self.plan))
@@ -116,6 +122,8 @@ class Session:
             )
         if self.plan.swap.kind is SwapKind.DELAY and not facts.dm_delay:
             raise Unsupported("the host's kernel has no dm-delay")
+        if self.plan.swap.kind is SwapKind.USERFAULT and not has_userfaultfd():
+            raise Unsupported("the host's kernel has no userfaultfd, or the agent may not handle faults of kernel mode")
         if self.plan.swap.kind is SwapKind.ZRAM and not facts.zram:
             raise Unsupported("the host's kernel has no zram")
         for parameter, _ in self.plan.kernel_params:
@@ -166,12 +174,23 @@ class Session:
     @property
     def device_number(self) -> str | None:
         """The number "major,minor" of the device that the pages are read from; None: there is none."""
-        return swap_device.device_number(self.device.path) if self.device else None
+        return swap_device.device_number(self.device.path) if self.device and self.device.path else None
 
     def counters(self, name: str, guest: Guest, tids: tuple[int, ...]) -> None:
         """counters/<name>.json, as long as QEMU is there."""
         with suppress(FileNotFoundError, ProcessLookupError):
             self.capture.write_json(f"counters/{name}.json", snapshot(guest.pid, tids, self.group))
+
+    def open_faults(self, pid: int, ram_hva: int) -> None:
+        """Register missing pages of QEMU, if they are what the plan reads from."""
+        if self.plan.swap.kind is SwapKind.USERFAULT:
+            planned = {page.gpa for page in self.plan.pages}
+            nonce, size = self.plan.nonce, self.plan.guest.memory_mib << 20
+
+            def content(gpa: int) -> bytes:
+                return page_content(gpa, nonce) if gpa in planned else bytes(PAGE_SIZE)
+
+            self.device = Device("", gate=open_faults(self.journal, pid, ram_hva, size, content))
 
     def arm(self, tids: Sequence[int], ram_hva: int, sectors: Mapping[int, int]) -> None:
         """Page-cluster, and reads that end as the plan wants them, from here on.
@@ -185,15 +204,20 @@ class Session:
             return
         self.device.set_delay(self.journal, plan.swap.delay_ms)
         if self.device.gate is not None and self.watch is not None:
-            self.watch.start(filters(tids, swap_device.device_number(self.device.path)))
+            self.watch.start(filters(tids, self.device_number))
             self.device.gate.arm(
                 rule=plan.swap.release, order=plan.swap.order, tids=tids,
-                pages={sector: gpa >> 12 for gpa, sector in sectors.items()},
+                pages={sector: gpa >> 12 for gpa, sector in self._places(sectors).items()},
                 errors=[page.gpa >> 12 for page in plan.pages if page.name in plan.swap.error],
                 after_s=plan.swap.delay_ms / 1000,
                 ram_hva=ram_hva if WORKER_FAULT in self.watch.events else -1,
                 trace=self.watch.pipe,
             )  # fmt: skip
+
+    def _places(self, sectors: Mapping[int, int]) -> Mapping[int, int]:
+        if self.plan.swap.kind is not SwapKind.USERFAULT:
+            return sectors
+        return {page.gpa: page.gpa >> 9 for page in self.plan.pages}
 
     def release(self) -> None:
         """Let go every read that the device holds."""

@@ -15,6 +15,8 @@ from harness.contract.plan import Swap
 from harness.contract.words import ReadEnd, Release, SwapKind
 from harness.errors import UsageError
 
+HELD = (SwapKind.GATED, SwapKind.USERFAULT)
+"""Sources whose pages come when the plan says so."""
 COUNTED = (Release.NP, Release.REPEATED, Release.ASLEEP)
 
 
@@ -27,8 +29,8 @@ class Rule:
 
 
 def rule_of(swap: Swap) -> Rule | None:
-    """The release rule of a gated device, None for others. :raise UsageError: see parse_rule."""
-    return parse_rule(swap.release) if swap.kind is SwapKind.GATED else None
+    """The release rule of a gated source, None for others. :raise UsageError: see parse_rule."""
+    return parse_rule(swap.release) if swap.kind in HELD else None
 
 
 def parse_rule(text: str) -> Rule:
@@ -60,6 +62,7 @@ class Seen:
     outstanding: set[tuple[int, int]] = field(default_factory=set)  # (vCPU, page) announced and not ready
     wanted: dict[int, int] = field(default_factory=dict)  # vCPU -> page of a fault that is not settled
     asleep: set[int] = field(default_factory=set)  # vCPUs whose thread is in TASK_UNINTERRUPTIBLE
+    dozing: set[int] = field(default_factory=set)  # in TASK_INTERRUPTIBLE: in a halt, or in handle_userfault
     worked_on: dict[int, int] = field(default_factory=dict)  # kworker -> page that its work asks for
     workers_asleep: set[int] = field(default_factory=set)
 
@@ -70,6 +73,10 @@ class Seen:
     def fault(self, vcpu: int, page: int) -> None:
         """kvm_page_fault.  What was announced for this page is announced again, or was forgotten (EN was cleared)."""
         self.outstanding.discard((vcpu, page))
+        self.wanted[vcpu] = page
+
+    def asks(self, vcpu: int, page: int) -> None:
+        """handle_mm_fault in the vCPU thread: for the fault, or for an access of KVM's own (the shared area)."""
         self.wanted[vcpu] = page
 
     def announced(self, vcpu: int, page: int) -> None:
@@ -103,13 +110,14 @@ class Seen:
         self.worked_on.pop(worker, None)
         self.workers_asleep.discard(worker)
 
-    def sleeps(self, vcpu: int) -> None:
-        """The vCPU thread left its CPU in TASK_UNINTERRUPTIBLE."""
-        self.asleep.add(vcpu)
+    def sleeps(self, vcpu: int, *, interruptible: bool = False) -> None:
+        """The vCPU thread left its CPU to sleep."""
+        (self.dozing if interruptible else self.asleep).add(vcpu)
 
     def wakes(self, vcpu: int) -> None:
         """It runs again."""
         self.asleep.discard(vcpu)
+        self.dozing.discard(vcpu)
 
     @property
     def announced_pages(self) -> frozenset[int]:
@@ -119,13 +127,26 @@ class Seen:
     @property
     def awaited(self) -> frozenset[int]:
         """Pages that somebody waits for."""
-        return self.announced_pages | {self.wanted[v] for v in self.asleep if v in self.wanted}
+        return self.announced_pages | {self.wanted[v] for v in self.asleep | self.dozing if v in self.wanted}
+
+    @property
+    def settled(self) -> bool:
+        """The worker of each fault that was announced and is not ready sleeps on its page,
+        as far as workers are seen."""
+        return self._settled_count() == len(self.outstanding)
+
+    def _settled_count(self) -> int:
+        """Faults that were announced, are not ready, and whose worker sleeps."""
+        if not self.workers_seen:
+            return len(self.outstanding)
+        waited_for = {self.worked_on[w] for w in self.workers_asleep}
+        return sum(1 for _, page in self.outstanding if page in waited_for)
 
     def due(self, held: Sequence[frozenset[int]]) -> list[tuple[int, ReadEnd]]:
         """Which of the reads that are held, each with the pages that it brings, may end now, and why."""
         found = []
         there = frozenset[int]().union(*held)
-        slept_on = {self.wanted[v] for v in self.asleep if self.wanted.get(v) in there}
+        slept_on = {self.wanted[v] for v in self._on_reads(there)}
         announced, waited_for = self.announced_pages, {self.worked_on[w] for w in self.workers_asleep}
         self.met = self.met or self._is_met(there)
         if not self.met and not self._stuck(there):
@@ -145,13 +166,16 @@ class Seen:
     def _sleepers(self, there: frozenset[int]) -> set[int]:
         """vCPUs whose thread sleeps on a read that is held, or (flush_work) on a worker that does."""
         waiting = {v for v, page in self.outstanding if page in there}
-        return {v for v in self.asleep if self.wanted.get(v) in there or v in waiting}
+        return self._on_reads(there) | (self.asleep & waiting)
+
+    def _on_reads(self, there: frozenset[int]) -> set[int]:
+        """vCPUs whose thread sleeps in a fault on a page that is held."""
+        return {v for v in self.asleep | self.dozing if self.wanted.get(v) in there}
 
     def _is_met(self, there: frozenset[int]) -> bool:
         match self.rule.word:
             case Release.NP:
-                asleep = sum(1 for v in self.asleep if self.wanted.get(v) in there)
-                return len(self.outstanding) + asleep >= self.rule.count
+                return self._settled_count() + len(self._on_reads(there)) >= self.rule.count
             case Release.REPEATED:
                 return self.repeats >= self.rule.count
             case Release.ASLEEP:

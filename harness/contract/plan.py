@@ -114,7 +114,7 @@ class Swap:
     gated device with the release ``after``.
     """
 
-    kind: SwapKind = SwapKind.DELAY
+    kind: SwapKind = SwapKind.GATED
     delay_ms: int = 200  # read delay
     rotational: bool = False
     page_cluster: int = 3

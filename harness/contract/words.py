@@ -49,6 +49,7 @@ class PageStart(StrEnum):
 class SwapKind(StrEnum):
     NONE = "none"
     GATED = "gated"  # nbd, served by the agent: reads end when the plan says so
+    USERFAULT = "userfaultfd"  # no device: missing pages are put there by the agent when the plan says so
     DELAY = "dm-delay"  # dm-delay over a virtio disk: reads delayed, writes not
     ZRAM = "zram"
 
@@ -105,6 +106,8 @@ class HostWord(StrEnum):
     SLEEP = "sleep"  # the agent does nothing for arg milliseconds
     RESET = "reset"  # QMP system_reset
     WAIT_NP = "wait-np"  # until arg async page faults are outstanding on the host, by the trace
+    WAIT_DONE = "wait-done"  # until the worker of each async page fault so far has completed, by the trace
+    WAIT_SETTLED = "wait-settled"  # until the worker of each outstanding async page fault sleeps on its page
     LOCK_READ = "lock-read"  # another process reads the page at guest physical address arg of the RAM file
 
 

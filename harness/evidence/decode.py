@@ -23,9 +23,10 @@ from harness.contract.capture import (
     RunEnd,
     TraceStats,
 )
+from harness.contract.gate import HELD
 from harness.contract.plan import GuestKind, Plan, from_json, further_areas
 from harness.contract.structure import need_object, parse, structure
-from harness.contract.words import EndStatus, HostWord, SwapKind
+from harness.contract.words import EndStatus, HostWord
 from harness.errors import CaptureDamaged, UsageError
 from harness.evidence import (
     agreement,
@@ -43,6 +44,8 @@ from harness.model.events import Event
 
 T = TypeVar("T")
 Files = Mapping[str, bytes]
+_TO_THE_END = (EndStatus.DONE, EndStatus.GUEST_TIMEOUT)
+"""The guest was let go and the agent collected everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +165,7 @@ def decode(files: Files) -> Evidence:
         if "after.json" in files
         else None,
         gate=_read(files, "gate.json", GateLog, None)
-        if plan.swap.kind is SwapKind.GATED and (complete or "gate.json" in files)
+        if plan.swap.kind in HELD and (end.status in _TO_THE_END or "gate.json" in files)
         else None,
         ended_ns=_ended_ns(files) if complete and plan.guest.kind is GuestKind.LINUX else None,
     )

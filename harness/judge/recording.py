@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from harness.contract.capture import GateLog
 from harness.contract.plan import GuestKind, Op, PageStart, Plan, SwapKind
 from harness.contract.probe_abi import VEC_TIMER, Record
 from harness.evidence.decode import Evidence
@@ -56,6 +57,8 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         return None
     ends_known = _ENDS.get(plan.swap.kind, "block/block_bio_complete") in facts.trace_events
     reader = _Reader(plan, facts.swap_dev, ram_hva, known, start_ns, ends_known)
+    if plan.swap.kind is SwapKind.USERFAULT and evidence.gate is not None:
+        reader.copied(evidence.gate)
     for event in evidence.events:
         reader.feed(event)
     return reader.result(facts.vcpu_tids, host, _log(evidence.guest, plan), end_ns)
@@ -63,7 +66,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
 
 def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:
     """Where each page that may be read lies is known, or no read takes time."""
-    if plan.swap.kind in (SwapKind.NONE, SwapKind.ZRAM):
+    if plan.swap.kind in (SwapKind.NONE, SwapKind.ZRAM, SwapKind.USERFAULT):
         return True
     read = (PageStart.SWAPPED, PageStart.DROPPED, PageStart.ZERO_SWAPPED)
     return all(page.gpa >> 12 in places for page in plan.pages if page.start in read)
@@ -242,6 +245,13 @@ class _Reader:
         self._calls: dict[int, list[FaultCall]] = defaultdict(list)
         self._unmaps: list[int] = []
         self._in_flight: list[_Bios] = []  # where the ends of reads were not recorded
+
+    def copied(self, log: GateLog) -> None:
+        """What the manager of a userfaultfd has answered: no event of the kernel tells."""
+        for copy in log.reads:
+            for gfn in copy.pages:
+                self._ends[gfn].append(copy.answered_ns - self._start)
+                self._changes[gfn].append(PageChange(copy.answered_ns - self._start, 0))
 
     def feed(self, event: Event) -> None:
         """One event."""

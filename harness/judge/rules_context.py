@@ -56,7 +56,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
         memory=plan.memory.backing.memory,
-        userfaultfd=False,
+        userfaultfd=plan.swap.kind is SwapKind.USERFAULT,
         single_toucher=_single_toucher(plan) and HostWord.LOCK_READ not in acts if probe else None,
         page_cluster=plan.swap.page_cluster,
         swap_synchronous=plan.swap.kind is SwapKind.ZRAM,

@@ -225,9 +225,8 @@ def migrated(page: HostPage) -> HostPage:
 
 
 def userfault_resolved(page: HostPage) -> HostPage:
-    """UFFDIO_COPY has put a page there."""
+    """UFFDIO_COPY has put a page there and mapped it, as writable as the mapping is, shmem's too
+    (mm/userfaultfd.c:mfill_atomic_install_pte; 5.10 mm/shmem.c:shmem_mfill_atomic_pte)."""
     if not page.vma.userfaultfd:
         raise ModelError("no userfaultfd is registered here")
-    shared = page.vma.backing in (Backing.SHMEM, Backing.FILE_SHARED)
-    pte = Pte.WRITABLE if page.vma.writable and not shared else Pte.NONE if shared else Pte.READ_ONLY
-    return replace(page, pte=pte, folio=Folio())
+    return replace(page, pte=Pte.WRITABLE if page.vma.writable else Pte.READ_ONLY, folio=Folio())

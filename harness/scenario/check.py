@@ -148,6 +148,8 @@ def _swap(s: Scenario) -> Iterator[str]:
         yield "$.memory.share: shared anonymous memory is shmem of which no page's state can be proved; use memfd"
     if not s.memory.share and s.memory.backing is Backing.MEMFD:
         yield "$.memory.share: what a private mapping of a memfd holds is anonymous once written; use anon, or share"
+    if s.swap.kind is SwapKind.USERFAULT and (s.memory.backing is Backing.FILE or s.guest.kind is GuestKind.LINUX):
+        yield "$.swap.kind: userfaultfd is for anonymous or shared memory of a probe guest"
     if s.memory.random_advice and s.memory.backing is Backing.ANON:
         yield "$.memory.random_advice: read-ahead advice has no meaning for anonymous memory"
 
@@ -213,7 +215,7 @@ def _size(p: PageSet) -> Iterator[str]:
 
 def _set(s: Scenario, p: PageSet) -> Iterator[str]:
     if p.start in _SWAP_STATES:
-        if s.swap.kind is SwapKind.NONE:
+        if s.swap.kind in (SwapKind.NONE, SwapKind.USERFAULT):
             yield f".start: {p.start} needs a swap device"
         if s.memory.backing is Backing.FILE:
             yield f".start: pages of a file are never {p.start}; use dropped"

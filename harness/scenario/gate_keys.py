@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.contract.gate import Rule, parse_rule
+from harness.contract.gate import HELD, Rule, parse_rule
 from harness.contract.plan import Backing, Swap, SwapKind
 from harness.contract.probe_abi import MAX_VCPUS
 from harness.contract.words import HostWord, ReadOrder, Release
@@ -29,9 +29,11 @@ def check_gate(s: Scenario) -> Iterator[str]:
         return
     yield from bounds.number("$.swap.release", rule.count, 1, ASYNC_PF_PER_VCPU * MAX_VCPUS)
     words = {h.do for steps in (*(t.host for t in s.steps), *(t.host for t in s.timed)) for h in steps}
-    if s.swap.kind is not SwapKind.GATED:
-        if rule != Rule() or s.swap.order is not ReadOrder.TARGET_LAST or s.swap.error:
-            yield "$.swap: release, order and error are for kind = gated"
+    if s.swap.kind is not SwapKind.GATED and s.swap.error:
+        yield "$.swap.error: only reads of kind = gated can fail"
+    if s.swap.kind not in HELD:
+        if rule != Rule() or s.swap.order is not ReadOrder.TARGET_LAST:
+            yield "$.swap: release and order are for kind = gated or userfaultfd"
         return
     if rule.word is Release.STEP and HostWord.RELEASE not in words:
         yield '$.swap.release: with step, reads end by the host word "release", and there is none'

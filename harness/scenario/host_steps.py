@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
+from harness.contract.gate import HELD
 from harness.contract.plan import Backing, HostWord, PageStart, SwapKind
 from harness.errors import ScenarioError
 from harness.model.delivery import ASYNC_PF_PER_VCPU
@@ -27,10 +28,10 @@ def check_host(s: Scenario, steps: tuple[HostStep, ...], placed: Mapping[str, tu
 def _one(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     match h.do:
         case HostWord.FREEZE | HostWord.THAW:
-            yield from _device(s, h, SwapKind.DELAY, SwapKind.GATED)
+            yield from _device(s, h, SwapKind.DELAY, *HELD)
             yield from _nothing(h, arg=True)
         case HostWord.RELEASE:
-            yield from _device(s, h, SwapKind.GATED)
+            yield from _device(s, h, *HELD)
             yield from _nothing(h, arg=True)
         case HostWord.DELAY:
             yield from _device(s, h, SwapKind.DELAY)
@@ -44,6 +45,11 @@ def _one(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Ite
         case HostWord.WAIT_NP:
             yield from bounds.number(".arg", h.arg, 1, ASYNC_PF_PER_VCPU * s.guest.vcpus)
             yield from _nothing(h)
+        case HostWord.WAIT_DONE:
+            yield from _nothing(h, arg=True)
+        case HostWord.WAIT_SETTLED:
+            yield from _device(s, h, *HELD)
+            yield from _nothing(h, arg=True)
         case HostWord.LOCK_READ:
             yield from _lock_read(s, h, placed)
         case _:

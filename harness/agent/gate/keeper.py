@@ -105,6 +105,11 @@ class Keeper:
         """The host word "release"."""
         self._seen.let_go()
 
+    @property
+    def settled(self) -> bool:
+        """Whether the worker of each outstanding fault sleeps on its page."""
+        return self._seen.settled
+
     # --- what happens
     def request(self, handle: int, offset: int, length: int, now: float) -> None:
         """A read came; the trace line of its bio was seen before."""
@@ -127,7 +132,7 @@ class Keeper:
             case What.COMPLETED:
                 self._current.pop(sight.tid, None)
                 self._seen.work_done(sight.tid)
-            case What.WORK:
+            case What.WORK if sight.tid not in self._vcpus:
                 self._seen.work(sight.tid, (sight.address - self.orders.ram_hva) >> 12)
             case What.OUT if sight.tid not in self._vcpus:
                 self._seen.work_sleeps(sight.tid)
@@ -143,13 +148,19 @@ class Keeper:
                 self._seen.announced(vcpu, sight.page)
             case What.READY:
                 self._seen.ready(vcpu, sight.page)
+            case What.WORK:
+                self._seen.asks(vcpu, (sight.address - self.orders.ram_hva) >> 12)
             case What.REPEATED:
                 self._seen.repeated(vcpu)
-            case What.OUT | What.IN:
+            case What.OUT | What.DOZE | What.IN:
                 # Lines of two CPUs may come out of order when the thread moved meanwhile.
-                if sight.at >= self._switched.get(sight.tid, 0.0):
-                    self._switched[sight.tid] = sight.at
-                    (self._seen.sleeps if sight.what is What.OUT else self._seen.wakes)(vcpu)
+                if sight.at < self._switched.get(sight.tid, 0.0):
+                    return
+                self._switched[sight.tid] = sight.at
+                if sight.what is What.IN:
+                    self._seen.wakes(vcpu)
+                else:
+                    self._seen.sleeps(vcpu, interruptible=sight.what is What.DOZE)
 
     # --- answers
     def answers(self, now: float) -> list[Answer]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a gated device is taken back, by whom ever: its number and its server's process id are all that is needed."""
+"""How a gated source of pages is taken back, by whom ever: a device's number and its server's process id are all that
+is needed."""
 
 from __future__ import annotations
 
@@ -54,6 +55,24 @@ def take_back(index: int, pid: int) -> None:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
         time.sleep(0.005)
+
+
+def end_server(pid: int) -> None:
+    """Kill a server whose end releases everything, stopped or not.
+
+    :raise InfraFault: it stays.
+    """
+    end = time.monotonic() + _GONE_SECONDS
+    while _is_server(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        if time.monotonic() > end:
+            raise InfraFault(f"the server {pid} stays")
+        time.sleep(0.005)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def _is_server(pid: int) -> bool:

@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The process behind the gated device: the kernel's requests, the agent's words and the trace, in one poll loop.
+"""The process behind a gated source of pages: what asks for them, the agent's words and the trace, in one poll loop.
 
-Its memory is the device.  It lives until the device is disconnected; when the agent's end of the control socket is
-gone it lets every read pass, so that nobody stays asleep on it.
+It lives until its source is over; when the agent's end of the control socket is gone it lets everything pass, so that
+nobody stays asleep.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import mmap
 import os
 import select
 import socket
 import time
 from typing import Any
 
-from harness.agent.gate import watch, wire
+from harness.agent.gate import watch
 from harness.agent.gate.keeper import Keeper, Orders
-from harness.agent.gate.wire import Command
+from harness.agent.gate.source import PageSource
 from harness.contract.gate import parse_rule
 from harness.contract.words import ReadOrder
 
@@ -28,74 +27,36 @@ _CHUNK = 1 << 16
 
 
 class Server:
-    """``requests``: our end of the nbd socket; ``control``: JSON lines, each answered by one."""
+    """``control``: JSON lines, each answered by one."""
 
-    def __init__(self, requests: socket.socket, control: socket.socket, size: int) -> None:
-        self._requests = requests
+    def __init__(self, source: PageSource, control: socket.socket) -> None:
+        self._source = source
         self._control = control
-        self._content = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._keeper = Keeper()
-        self._head = memoryview(bytearray(wire.REQUEST_BYTES))
         self._pipe = -1
         self._trace = b""
         self._words = b""
 
     def run(self) -> None:
-        """Until the kernel disconnects."""
+        """Until the source is over."""
         poll = select.poll()
-        poll.register(self._requests, select.POLLIN)
+        poll.register(self._source.fileno(), select.POLLIN)
         poll.register(self._control, select.POLLIN)
         while True:
             ready = {fd for fd, _ in poll.poll(_LOOK_MS if self._keeper.held else None)}
-            if self._requests.fileno() in ready and not self._take_requests():
+            if self._source.fileno() in ready and not self._source.take(self._keeper, self._look):
                 return
             self._look()
             if self._control.fileno() in ready and not self._take_words():
+                if self._source.ends_with_agent:
+                    return
                 poll.unregister(self._control)
                 self._keeper.open()
             self._answer()
 
-    # --- the kernel
-    def _take_requests(self) -> bool:
-        """All requests that are there; False when the connection is over."""
-        while self._take_request():
-            if not select.select([self._requests], [], [], 0)[0]:
-                return True
-        return False
-
-    def _take_request(self) -> bool:
-        """One request; False when the connection is over."""
-        if not self._fill(self._head):
-            return False
-        now = time.monotonic()
-        request = wire.decode_request(bytes(self._head))
-        self._look()  # the bio behind the request was traced before it was sent
-        match request.command:
-            case Command.READ:
-                self._keeper.request(request.handle, request.offset, request.length, now)
-            case Command.WRITE:
-                if not self._fill(self._content[request.offset : request.offset + request.length]):
-                    return False
-                self._requests.sendall(wire.encode_reply(request.handle))
-            case Command.DISCONNECT:
-                return False
-            case Command.FLUSH | Command.TRIM:
-                self._requests.sendall(wire.encode_reply(request.handle))
-        return True
-
-    def _fill(self, view: memoryview) -> bool:
-        while len(view):
-            count = self._requests.recv_into(view, 0, socket.MSG_WAITALL)
-            if not count:
-                return False
-            view = view[count:]
-        return True
-
     def _answer(self) -> None:
         for answer in self._keeper.answers(time.monotonic()):
-            self._requests.sendall(wire.encode_reply(answer.handle, answer.error))
-            if not answer.error:
-                self._requests.sendall(self._content[answer.offset : answer.offset + answer.length])
+            self._source.answer(answer)
 
     # --- the trace
     def _look(self) -> None:
@@ -139,6 +100,8 @@ class Server:
                 keeper.freeze(said["do"] == "freeze")
             case "release":
                 keeper.let_go()
+            case "settled":
+                return {"settled": keeper.settled}
             case "log":
                 return dataclasses.asdict(keeper.evidence)
             case word:

@@ -16,16 +16,16 @@ WORKER_FAULT = "apf/mm_fault"
 WATCHED = (*(f"kvm/{e}" for e in WATCHED_KVM), "block/block_bio_queue", "sched/sched_switch", WORKER_FAULT)
 
 
-def filters(tids: Sequence[int], device: str) -> dict[str, str]:
+def filters(tids: Sequence[int], device: str | None) -> dict[str, str]:
     """Filter of each event: vCPU threads, kworkers that fall asleep or fault, reads of ``device`` ("major,minor")."""
-    major, minor = device.split(",")
+    major, minor = device.split(",") if device else ("0", "0")
     vcpus = " || ".join(f"common_pid == {t}" for t in tids)
     switches = " || ".join(f"prev_pid == {t} || next_pid == {t}" for t in tids)
     return {
         **{f"kvm/{e}": vcpus for e in WATCHED_KVM if e != "kvm_async_pf_completed"},
         "block/block_bio_queue": f"dev == {int(major) << 20 | int(minor)}",
         "sched/sched_switch": f'{switches} || (prev_comm ~ "kworker*" && prev_state & {_UNINTERRUPTIBLE})',
-        WORKER_FAULT: 'comm ~ "kworker*"',
+        WORKER_FAULT: f'comm ~ "kworker*" || {vcpus}',
     }
 
 
@@ -39,9 +39,10 @@ class What(Enum):
     READY = auto()  # kvm_async_pf_ready, not of a wake-all
     REPEATED = auto()  # kvm_async_pf_repeated_fault
     COMPLETED = auto()  # kvm_async_pf_completed: the worker is through with one work
-    WORK = auto()  # handle_mm_fault in a kworker, at ``address`` of QEMU
+    WORK = auto()  # handle_mm_fault in a kworker or a vCPU thread, at ``address`` of QEMU
     READ = auto()  # block_bio_queue of a read at ``sector``
     OUT = auto()  # the thread left its CPU in TASK_UNINTERRUPTIBLE
+    DOZE = auto()  # in TASK_INTERRUPTIBLE
     IN = auto()  # the thread is on a CPU
 
 
@@ -106,5 +107,6 @@ def _switch(text: str, at: float) -> list[Sight]:
     found = _SWITCH.search(text)
     if found is None:
         return []
-    out = [Sight(What.OUT, int(found[1]), at)] if found[2].startswith("D") else []
+    what = {"D": What.OUT, "S": What.DOZE}.get(found[2][:1])
+    out = [Sight(what, int(found[1]), at)] if what is not None else []
     return [*out, Sight(What.IN, int(found[3]), at)]

@@ -7,12 +7,12 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from harness.agent.capture_folder import Capture
-from harness.agent.gate.device import Gate
+from harness.agent.gate.control import Gate
 from harness.agent.guest.qemu import Guest
 from harness.agent.host.kernel_files import PAGE, read_text
 from harness.agent.host.swap import Device
@@ -22,7 +22,8 @@ from harness.contract.capture import AgentStep, StepDetails
 from harness.contract.plan import HostAction, HostWord, TimedAction
 from harness.errors import DeadlineExpired, InfraFault, UsageError
 
-WAIT_NP_SECONDS = 30.0
+WAIT_SECONDS = 30.0
+_LOOK_SECONDS = 0.01
 _LOCK_READ_SECONDS = 5.0
 
 
@@ -69,7 +70,11 @@ class Actor:
             case HostWord.SLEEP:
                 await asyncio.sleep(action.arg / 1000)
             case HostWord.WAIT_NP:
-                await self._wait_outstanding(action.arg)
+                await self._wait(action.do, lambda: self._events().outstanding() >= action.arg)
+            case HostWord.WAIT_DONE:
+                await self._wait(action.do, self._all_done)
+            case HostWord.WAIT_SETTLED:
+                await self._wait(action.do, self._all_settled)
             case HostWord.LOCK_READ:
                 await asyncio.to_thread(self._lock_read, action.arg)
             case _:
@@ -82,17 +87,26 @@ class Actor:
 
     def _gate(self) -> Gate:
         if self.device is None or self.device.gate is None:
-            raise UsageError("release needs a gated device in the plan")
+            raise UsageError("release and wait-settled need a gated device in the plan")
         return self.device.gate
 
-    async def _wait_outstanding(self, count: int) -> None:
-        if self.tracing is None:
-            raise UsageError("wait-np needs tracing")
-        end = time.monotonic() + WAIT_NP_SECONDS
-        while (seen := await asyncio.to_thread(self.tracing.outstanding)) < count:
+    async def _wait(self, word: HostWord, come: Callable[[], bool]) -> None:
+        end = time.monotonic() + WAIT_SECONDS
+        while not await asyncio.to_thread(come):
             if time.monotonic() > end:
-                raise DeadlineExpired(f"{seen} of {count} async page faults outstanding after {WAIT_NP_SECONDS:g} s")
-            await asyncio.sleep(0.02)
+                raise DeadlineExpired(f"what {word} waits for did not come within {WAIT_SECONDS:g} s")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _events(self) -> Tracing:
+        if self.tracing is None:
+            raise UsageError("what happens on the host is known by its trace, and this host has none")
+        return self.tracing
+
+    def _all_done(self) -> bool:
+        return self._events().uncompleted() == 0
+
+    def _all_settled(self) -> bool:
+        return bool(self._gate().ask("settled")["settled"])
 
     def _lock_read(self, gpa: int) -> None:
         """Read a page of the RAM file from a thread of ours, and return as soon as that sleeps on the device."""

@@ -77,7 +77,7 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
     target = Target(plan, guest.pid, memory, session.group, session.ram, _ram_fd(session, guest, stack))
     await asyncio.to_thread(_advise, session, target)
     proof = await asyncio.to_thread(_prepare, session, target)
-    await asyncio.to_thread(_arm, session, tids, base, proof)
+    await asyncio.to_thread(_arm, session, guest.pid, tids, base, proof)
     await guest.cont()
     session.counters("before", guest, tids)
     return await _go(session, guest, memory, tids)
@@ -114,8 +114,9 @@ def _prepare(session: Session, target: Target) -> Precondition:
     return proof
 
 
-def _arm(session: Session, tids: tuple[int, ...], ram_hva: int, proof: Precondition) -> None:
-    """The plan's read-ahead and device; filters of the trace."""
+def _arm(session: Session, guest_pid: int, tids: tuple[int, ...], ram_hva: int, proof: Precondition) -> None:
+    """The plan's read-ahead and source of pages; filters of the trace."""
+    session.open_faults(guest_pid, ram_hva)
     session.arm(tids, ram_hva, sectors(proof))
     if session.tracing:
         session.tracing.follow(tids, session.device_number)

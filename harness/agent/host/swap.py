@@ -11,7 +11,8 @@ import subprocess
 import uuid
 from dataclasses import dataclass
 
-from harness.agent.gate.device import Gate, open_gate
+from harness.agent.gate.control import Gate
+from harness.agent.gate.device import open_gate
 from harness.agent.host import dm, syscalls
 from harness.agent.host.kernel_files import PAGE, read_text, selected, write_text
 from harness.agent.host.undo import Journal
@@ -24,7 +25,8 @@ _SIGNATURE = b"SWAPSPACE2"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device the agent has set up.  ``name``: of the device mapper, "" for others; ``backing``: the disk below it."""
+    """A source of pages that the agent has set up.  ``path``: of a block device, "" for missing pages; ``name``: of the
+    device mapper, "" for others; ``backing``: the disk below it."""
 
     path: str
     name: str = ""
@@ -85,15 +87,15 @@ _GATED_QUEUE = {
 
 
 def _open_gated(journal: Journal, swap: Swap) -> Device:
-    gate = open_gate(journal, swap.size_mib << 20)
-    name = f"nbd{gate.index}"
+    disk = open_gate(journal, swap.size_mib << 20)
+    name = f"nbd{disk.index}"
     # The queue outlives the connection, as a disk's would.
     for attribute, value in {**_GATED_QUEUE, "rotational": str(int(swap.rotational))}.items():
         journal.write(f"/sys/block/{name}/queue/{attribute}", value)
     scheduler = f"/sys/block/{name}/queue/scheduler"
     if "none" in read_text(scheduler).split():  # a scheduler would send requests in an order of its own
         journal.write(scheduler, "none", selected(read_text(scheduler)))
-    return Device(gate.path, gate=gate)
+    return Device(disk.path, gate=disk.gate)
 
 
 def _set_rotational(journal: Journal, disk: str, rotational: bool) -> None:

@@ -74,6 +74,10 @@ class Tracing:
         """Async page faults that are not ready yet, counted in the trace so far (reading it does not stop it)."""
         return outstanding(read_text(f"{self.path}/trace"))
 
+    def uncompleted(self) -> int:
+        """Async page faults whose worker has not completed them, counted in the same way."""
+        return uncompleted(read_text(f"{self.path}/trace"))
+
     def follow(self, tids: Sequence[int], device: str | None) -> None:
         """Restrict sched_switch to these threads, the fault probes to them and kworkers, ends of bios to the device.
 
@@ -158,6 +162,11 @@ def outstanding(trace: str) -> int:
     """Tokens and halts that began in this trace and are not ready; the wake-all (token ~0) is the end of none."""
     ready = trace.count(" kvm_async_pf_ready: token ") - trace.count(" kvm_async_pf_ready: token 0xffffffff ")
     return trace.count(" kvm_async_pf_not_present: token ") - ready
+
+
+def uncompleted(trace: str) -> int:
+    """Tokens and halts that began in this trace and that no worker has completed; those that were cancelled too."""
+    return trace.count(" kvm_async_pf_not_present: token ") - trace.count(" kvm_async_pf_completed: ")
 
 
 def tracing_root() -> str:

@@ -183,10 +183,11 @@ def _undo_file(path: str) -> None:
     _gone_is_fine(lambda: os.unlink(path))
 
 
-_LET_GO: dict[str, Callable[..., None]] = {"nbd": leave.let_go}
+_LET_GO: dict[str, Callable[..., None]] = {"nbd": leave.let_go, "userfaultfd": leave.end_server}
 """Kinds of change that others may sleep on."""
 _UNDO: dict[str, Callable[..., None]] = {
     "nbd": leave.take_back,
+    "userfaultfd": leave.end_server,
     "write": _undo_write,
     "dm": _undo_dm,
     "hold": _undo_hold,

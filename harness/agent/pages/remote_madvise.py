@@ -1,41 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""madvise(2) inside another process, by ptrace(2), for what process_madvise refuses.
+"""madvise(2) inside another process, for what process_madvise refuses.
 
-MADV_RANDOM and MADV_NOHUGEPAGE are (mm/madvise.c:process_madvise_behavior_valid).  x86-64.  The main thread is stopped,
-made to execute one ``syscall`` instruction that exists in its C library or vdso, and put back as it was.  orig_rax is
--1 for the step, so that the kernel does not restart an interrupted call there; with the old registers back, it restarts
-as usual.
+MADV_RANDOM and MADV_NOHUGEPAGE are (mm/madvise.c:process_madvise_behavior_valid).
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 
-from harness.agent.pages.guest_memory import ProcessMemory
-from harness.agent.pages.pagemap import regions
+from harness.agent.pages.remote_call import call, call_apart
 from harness.errors import InfraFault
 
 _SYS_MADVISE = 28
-_PTRACE_SINGLESTEP, _PTRACE_GETREGS, _PTRACE_SETREGS, _PTRACE_DETACH = 9, 12, 13, 17
-_PTRACE_SEIZE, _PTRACE_INTERRUPT = 0x4206, 0x4207
-_WALL = 0x40000000
-
-# struct user_regs_struct (arch/x86/include/asm/user_64.h), in order.
-_NAMES = (
-    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
-    "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
-)  # fmt: skip
-
-
-class _Registers(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_ulonglong) for name in _NAMES)
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-_libc.ptrace.restype = ctypes.c_long
 
 
 def madvise(pid: int, address: int, length: int, advice: int) -> None:
@@ -43,77 +19,14 @@ def madvise(pid: int, address: int, length: int, advice: int) -> None:
 
     :raise InfraFault: it could not be traced, or the call failed.
     """
-    instruction = _find_syscall(pid)
-    _ptrace(_PTRACE_SEIZE, pid, 0, 0)
-    try:
-        _ptrace(_PTRACE_INTERRUPT, pid, 0, 0)
-        _wait_stop(pid)
-        saved = _registers(pid)
-        changed = _Registers.from_buffer_copy(saved)
-        changed.rip, changed.rax, changed.orig_rax = instruction, _SYS_MADVISE, 0xFFFFFFFFFFFFFFFF
-        changed.rdi, changed.rsi, changed.rdx = address, length, advice
-        _ptrace(_PTRACE_SETREGS, pid, 0, ctypes.addressof(changed))
-        try:
-            _ptrace(_PTRACE_SINGLESTEP, pid, 0, 0)
-            _wait_stop(pid)
-            result = ctypes.c_longlong(_registers(pid).rax).value
-        finally:
-            _ptrace(_PTRACE_SETREGS, pid, 0, ctypes.addressof(saved))
-    finally:
-        _ptrace(_PTRACE_DETACH, pid, 0, 0)
-    if result:
-        raise InfraFault(f"madvise({address:#x}, {length}, {advice}) in process {pid}: {os.strerror(-result)}")
-
-
-def _find_syscall(pid: int) -> int:
-    """The address of a ``syscall`` instruction (0f 05) in the C library or the vdso."""
-    with ProcessMemory(pid) as memory:
-        candidates = [r for r in regions(pid) if "x" in r.permissions and ("libc" in r.path or r.path == "[vdso]")]
-        for region in candidates:
-            offset = memory.read(region.start, region.end - region.start).find(b"\x0f\x05")
-            if offset >= 0:
-                return region.start + offset
-    raise InfraFault(f"no syscall instruction found in process {pid}")
-
-
-def _registers(pid: int) -> _Registers:
-    registers = _Registers()
-    _ptrace(_PTRACE_GETREGS, pid, 0, ctypes.addressof(registers))
-    return registers
-
-
-def _wait_stop(pid: int) -> None:
-    _, status = os.waitpid(pid, _WALL)
-    if not os.WIFSTOPPED(status):
-        raise InfraFault(f"process {pid} ended while it was traced")
-    if os.WSTOPSIG(status) not in (signal.SIGTRAP, signal.SIGSTOP):
-        raise InfraFault(f"process {pid} got signal {os.WSTOPSIG(status)} while it was traced")
-
-
-def _ptrace(request: int, pid: int, address: int, data: int) -> None:
-    if _libc.ptrace(request, pid, address, data) < 0:
-        raise InfraFault(f"ptrace request {request:#x} on {pid}: {os.strerror(ctypes.get_errno())}")
+    _check(call(pid, _SYS_MADVISE, address, length, advice), pid, address, length, advice)
 
 
 def madvise_apart(pid: int, address: int, length: int, advice: int) -> None:
-    """As madvise, from a process of its own: where the caller is the parent of ``pid`` and waits for its end somewhere,
-    that wait must not get the stops.
+    """The same from a process of its own (remote_call.call_apart). :raise InfraFault: as madvise."""
+    _check(call_apart(pid, _SYS_MADVISE, address, length, advice), pid, address, length, advice)
 
-    :raise InfraFault: as madvise.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        text = ""
-        try:
-            madvise(pid, address, length, advice)
-        except BaseException as exc:  # noqa: BLE001  (whatever it is, it goes to the parent in words)
-            text = str(exc) or type(exc).__name__
-        os.write(writer, text.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, encoding="utf-8") as file:
-        problem = file.read()
-    os.waitpid(child, 0)
-    if problem:
-        raise InfraFault(problem)
+
+def _check(result: int, pid: int, address: int, length: int, advice: int) -> None:
+    if result:
+        raise InfraFault(f"madvise({address:#x}, {length}, {advice}) in process {pid}: {os.strerror(-result)}")

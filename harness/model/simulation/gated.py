@@ -35,11 +35,21 @@ class GatedReads:
         """The host word "release"."""
         self._seen.let_go()
 
+    def vcpu_asks(self, vcpu: int, page: int) -> None:
+        """The vCPU thread is about to sleep on this page."""
+        self._look()
+        self._seen.asks(vcpu, page)
+
     def worker_sleeps(self, page: int) -> None:
         """The worker of an announced fault waits for its page; pages and workers are one and the same here."""
         self._seen.work(page, page)
         self._seen.work_sleeps(page)
         self.world.engine.fire(self.world.changed)
+
+    def settled(self) -> bool:
+        """The host word "wait-settled": the worker of each announced fault sleeps on its page."""
+        self._look()
+        return self._seen.settled
 
     def ends(self, read: HeldRead) -> bool:
         """Whether the read may end now."""
@@ -67,8 +77,8 @@ class GatedReads:
                 seen.ready(vcpu, page)
             case Kind.DONE:
                 seen.work_done(page)
-            case Kind.OUT if event.value == ord("D"):
-                seen.sleeps(vcpu)
+            case Kind.OUT:
+                seen.sleeps(vcpu, interruptible=event.value == ord("S"))
             case Kind.IN:
                 seen.wakes(vcpu)
             case _:

@@ -71,6 +71,7 @@ class Memory:
     env: Environment = field(init=False)
     worker_reads: dict[int, int] = field(default_factory=dict)  # vpn -> when a kworker submitted its read
     no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
+    _asked: set[int] = field(default_factory=set)  # pages whose userfault the manager has been told of
     watch: PageWatch | None = None  # of the thread that runs now
     asleep: dict[int, Resolution] = field(default_factory=dict)  # vCPU -> its walk, as long as it sleeps in it
     _resumes_ns: int = 0  # when the thread that was held up goes on
@@ -212,9 +213,13 @@ class Memory:
                 result.asleep = result.steps[-1]
                 result.slept = f"sleeps in {leg.wait.function} ({leg.wait.kind})"
             if vcpu >= 0:
+                if self.gate is not None:
+                    self.gate.vcpu_asks(vcpu, gpa // _PAGE)
                 self.world.emit(Event(Kind.OUT, vcpu, value=ord(leg.wait.state)))
             elif self.gate is not None and who is Thread.W:
                 self.gate.worker_sleeps(gpa // _PAGE)
+            if leg.wait.kind is WaitKind.USERFAULT and (self.gate is not None or self.world.replay is not None):
+                self._ask_manager(gpa)
             self.asleep[vcpu] = result
             while self._busy(vpn):
                 yield Wait(signals=(self.signals[vpn],))
@@ -335,6 +340,30 @@ class Memory:
         vpn = self.vpn(gpa)
         self.pages[vpn] = settle(self.pages[vpn], kind)
         self.world.engine.fire(self.signals[vpn])
+
+    def _ask_manager(self, gpa: int) -> None:
+        """A message for whoever holds the userfaultfd; it answers each page once."""
+        if gpa not in self._asked:
+            self._asked.add(gpa)
+            self.world.engine.spawn(self._copied(gpa))
+
+    def _copied(self, gpa: int) -> Process:
+        """UFFDIO_COPY when the rule says so, or when it was recorded."""
+        replay = self.world.replay
+        if replay is not None:
+            end = replay.read_end(gpa // _PAGE, self.world.engine.now)
+            if end < 0:
+                return
+            yield Wait(until_ns=end)
+        elif self.gate is not None:
+            held = HeldRead(frozenset({gpa // _PAGE}))
+            self.gate.held.append(held)
+            self.world.engine.fire(self.world.changed)
+            while not self.gate.ends(held):
+                yield Wait(signals=(self.world.changed, self.device.loaded))
+            self.gate.held.remove(held)
+            yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
+        self.happen(gpa, WaitKind.USERFAULT)
 
     def truncate(self, gpa: int) -> None:
         """The file is made to end below the page; unmap_mapping_range: the notifier zaps the SPTE."""

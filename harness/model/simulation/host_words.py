@@ -9,6 +9,7 @@ from typing import assert_never
 
 from harness.contract.words import HostWord, Thread
 from harness.errors import ModelError
+from harness.model.delivery import WorkState
 from harness.model.events import Event, Kind
 from harness.model.simulation import lifecycle as life
 from harness.model.simulation.engine import MS, Latch, Process, Wait
@@ -87,6 +88,12 @@ class HostSide:
             case HostWord.WAIT_NP:
                 while sum(len(v.kvm.state.queue) for v in self.vcpus) < arg:
                     yield Wait(signals=(self.world.changed,))
+            case HostWord.WAIT_DONE:
+                while any(w.state is not WorkState.DONE for v in self.vcpus for w in v.kvm.state.queue):
+                    yield Wait(signals=(self.world.changed,))
+            case HostWord.WAIT_SETTLED:
+                while self.world.replay is None and not self._gate().settled():
+                    yield Wait(signals=(self.world.changed,))
             case HostWord.LOCK_READ:
                 self.memory.read_by_other(arg)
             case HostWord.RESET:
@@ -155,7 +162,7 @@ class HostSide:
 
     def _gate(self) -> GatedReads:
         if self.memory.gate is None:
-            raise ModelError("release is for a gated device")
+            raise ModelError("release and wait-settled are for a gated device")
         return self.memory.gate
 
     def _load_table(self, delay_ns: int) -> None:

@@ -26,6 +26,7 @@ from harness.model.simulation.world import Fault, World
 from harness.model.walk import gup
 from harness.model.walk.steps import End
 from harness.model.walk.user_access import user_access
+from harness.model.walk.write_protect import userfault_missing
 
 _LOOP_AFTER = 8
 """Cycles of token and ready for one access without a mapping after which it is called endless."""
@@ -164,7 +165,8 @@ class KvmVcpu:
                 log.append(Fault(Outcome.REPEATED, "", 0, "D08", "the gfn has live work on this vCPU: halt, no token"))
                 return
             if work is not None:
-                in_flight = self.memory.page(step.gpa).locked
+                page = self.memory.page(step.gpa)
+                in_flight = page.locked or userfault_missing(page)
                 yield from self.reach(Kind.NP, work.token, f"the token {work.token:#x} for {step.gpa:#x}")
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
                 if setup is Setup.TOKEN:

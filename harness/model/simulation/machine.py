@@ -121,6 +121,7 @@ def _restart_one(machine: Machine, n: int, end: Latch | None, barrier: _Barrier 
     old.probe.lose_tasks()
     old.timer_life += 1
     vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, peers=machine.host.vcpus)
+    vcpu.host_interrupts = old.host_interrupts
     machine.host.vcpus[n] = vcpu
     machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None, barrier))
 

@@ -36,6 +36,7 @@ class Vcpu:
     timer_life: int = 0
     peers: list[Vcpu] = field(default_factory=list)
     host_end: Latch | None = None  # the HOST item that the guest waits in ends with this
+    host_interrupts: bool = True  # its IF
     idle: bool = False  # it can do nothing but take interrupts
     in_timer: bool = False  # in the handler that never returns
     ended: bool = False
@@ -89,7 +90,7 @@ class Vcpu:
             yield from self._lapic(True)
         yield from self._exit()
         if self.host_end:  # the machine was reset while the guest waited in a HOST item
-            yield from self._host_wait(self.host_end)
+            yield from self._host_wait(self.host_end, interrupts=self.host_interrupts)
 
     # --- guest mode
     def _mode(self, *, cpl: int, interrupts: bool, shadow: bool = False) -> None:
@@ -357,15 +358,15 @@ class Vcpu:
             peer.probe.adopt(self.probe.give_away())
             peer.kvm.timer_tick(RESCHEDULE_VECTOR)
         elif step.kind is Op.HOST:
-            yield from self._host_wait(self.host(step))
+            yield from self._host_wait(self.host(step), interrupts=step.interrupts)
         task.ended = True
         self._log("end", step.index)
         world.item(step.index).ended = True
 
-    def _host_wait(self, end: Latch) -> Generator[Wait, None, None]:
-        """ops.c:host_wait: a loop with IF=1 until the agent hands back."""
-        self.host_end = end
-        self._mode(cpl=0, interrupts=True)
+    def _host_wait(self, end: Latch, *, interrupts: bool) -> Generator[Wait, None, None]:
+        """ops.c:host_wait: a loop until the agent hands back."""
+        self.host_end, self.host_interrupts = end, interrupts
+        self._mode(cpl=0, interrupts=interrupts)
         yield from self._settle()
         while not end.over:
             yield from self._wait_until(-1, end.signal)

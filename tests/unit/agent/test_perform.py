@@ -289,7 +289,7 @@ def test_a_host_program_that_is_not_there(perform: Callable[..., Run], tmp_path:
 
 
 def test_no_disk_for_dm_delay_is_unsupported(perform: Callable[..., Run]) -> None:
-    run = perform(replace(make_plan(), swap=p.Swap()))
+    run = perform(replace(make_plan(), swap=p.Swap(p.SwapKind.DELAY)))
     end = run.end()
     assert end["status"] == "unsupported"
     assert "dm-delay" in end["reason"]

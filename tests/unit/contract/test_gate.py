@@ -52,6 +52,24 @@ def test_a_read_that_nobody_settled_stays() -> None:
     assert seen.due(READ) == []  # its submitter has not looked at the page yet
 
 
+def test_settled_when_each_announced_page_has_a_worker_asleep() -> None:
+    seen = fresh()
+    assert seen.settled  # nothing is outstanding
+    seen.fault(0, 8)
+    seen.announced(0, 8)
+    assert not seen.settled
+    seen.work(31, 8)
+    assert not seen.settled
+    seen.work_sleeps(31)
+    announce(seen, 1, 9)
+    assert seen.settled
+    seen.work(31, 8)  # woken, it asks again
+    assert not seen.settled
+    seen.work_done(31)
+    seen.ready(0, 8)
+    assert seen.settled
+
+
 def test_announced() -> None:
     seen = fresh()
     seen.fault(0, 8)

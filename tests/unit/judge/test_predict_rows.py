@@ -44,7 +44,8 @@ def plan(
     guest = guest or p.Guest(memory_mib=256)
     return p.Plan(
         scenario="row", title="", nonce=7, guest=replace(guest, memory_mib=256, apf=apf or p.Apf()), memory=memory,
-        swap=swap or p.Swap(delay_ms=400), items=tuple(p.changed(i, index=n) for n, i in enumerate(items)),
+        swap=swap or p.Swap(p.SwapKind.DELAY, delay_ms=400),
+        items=tuple(p.changed(i, index=n) for n, i in enumerate(items)),
         pages=tuple(p.Page(gpa(n), start, f"f[{n}]") for n in range(pages)), host_actions=actions, timed=timed,
     )  # fmt: skip
 
@@ -119,7 +120,7 @@ def test_s12_vector_zero_is_never_delivered() -> None:
 )  # fmt: skip
 def test_s33_pages_of_zeroes(kernel: str, want: dict[str, int]) -> None:
     the_plan = plan(*(touch(n, wait=True) for n in range(3)), start=p.PageStart.ZERO_SWAPPED, memory=p.Memory(),
-                    swap=p.Swap(delay_ms=50, page_cluster=0))  # fmt: skip
+                    swap=p.Swap(p.SwapKind.DELAY, delay_ms=50, page_cluster=0))  # fmt: skip
     answer = ask(the_plan, kernel)
     totals(answer, **want)
     assert [i.value for i in answer.items] == [0, 0, 0]
@@ -130,7 +131,7 @@ def test_s35_memfd_neighbour_in_flight(kernel: str) -> None:
     memory = p.Memory(p.Backing.MEMFD, share=True)
     items = (touch(0, vcpu=0), touch(1, vcpu=1, pause_us=50_000))
     the_plan = plan(*items, start=p.PageStart.SWAPPED, memory=memory, guest=p.Guest(vcpus=2),
-                    swap=p.Swap(delay_ms=400, page_cluster=3))  # fmt: skip
+                    swap=p.Swap(p.SwapKind.DELAY, delay_ms=400, page_cluster=3))  # fmt: skip
     answer = ask(the_plan, kernel)
     assert answer.totals["TRY"] == Count.exactly(0)
     assert answer.items[0].outcome is Outcome.SYNC
@@ -141,7 +142,7 @@ def test_s35_noio() -> None:
     memory = p.Memory(p.Backing.MEMFD, share=True)
     items = (touch(0, vcpu=0), touch(1, vcpu=1, pause_us=50_000))
     the_plan = plan(*items, start=p.PageStart.SWAPPED, memory=memory, guest=p.Guest(vcpus=2),
-                    swap=p.Swap(delay_ms=400, page_cluster=3))  # fmt: skip
+                    swap=p.Swap(p.SwapKind.DELAY, delay_ms=400, page_cluster=3))  # fmt: skip
     answer = ask(the_plan, NIO)
     assert [i.outcome for i in answer.items] == [Outcome.TOKEN, Outcome.BLOCK]
 
@@ -188,7 +189,9 @@ def _with_page(situation: Situation, **fields: object) -> Situation:
     ("kernel", "want"), [(N61, {"TRY": 0, "MAJ_V": 1, "PSWPIN": 0}), (NIO, {"NPt": 1, "MAJ_V": 0, "PSWPIN": 0})]
 )
 def test_s32_zswap(kernel: str, want: dict[str, int]) -> None:
-    the_plan = plan(touch(0), start=p.PageStart.SWAPPED, memory=p.Memory(), swap=p.Swap(page_cluster=0))
+    the_plan = plan(
+        touch(0), start=p.PageStart.SWAPPED, memory=p.Memory(), swap=p.Swap(p.SwapKind.DELAY, page_cluster=0)
+    )
     situation = situation_of(the_plan, find_kernel(kernel))
     slot = situation.pages[0].page.swap
     assert slot is not None
@@ -215,7 +218,7 @@ def test_s73_no_memory_for_the_work() -> None:
 
 def test_s76_halt_and_external_interrupts() -> None:
     items = (op(p.Op.TIMER, value=50_000), touch(0, cpl=0, wait=True), op(p.Op.TIMER, value=0))
-    answer = ask(plan(*items, swap=p.Swap(delay_ms=425)))
+    answer = ask(plan(*items, swap=p.Swap(p.SwapKind.DELAY, delay_ms=425)))
     totals(answer, NPh=1, REP=8, RDY=1)
 
 
@@ -288,7 +291,8 @@ def test_paging_off_for_a_while_holds_the_ready_event_of_nobody() -> None:
 def test_swap_offsets_of_a_capture_decide_the_cluster() -> None:
     """Cluster mode reads the aligned block of slots: neighbours on the device, wherever they are in memory."""
     the_plan = plan(touch(0, wait=True), touch(1, wait=True, pause_us=30_000), pages=2, start=p.PageStart.SWAPPED,
-                    memory=p.Memory(), swap=p.Swap(delay_ms=50, page_cluster=3, rotational=True))  # fmt: skip
+                    memory=p.Memory(),
+                    swap=p.Swap(p.SwapKind.DELAY, delay_ms=50, page_cluster=3, rotational=True))  # fmt: skip
 
     def proof(*offsets: int) -> Precondition:
         pages = [

@@ -66,7 +66,7 @@ def test_a_timer_that_leaves_the_guest_no_time_is_refused() -> None:
         p.Item(index=1, op=p.Op.PAUSE, pause_us=30_000_000),
     )
     plan = p.Plan(
-        scenario="ticks", title="", nonce=1, guest=p.Guest(vcpus=1), memory=p.Memory(), swap=p.Swap(),
+        scenario="ticks", title="", nonce=1, guest=p.Guest(vcpus=1), memory=p.Memory(), swap=p.Swap(p.SwapKind.DELAY),
         pages=(), items=items, deadline_s=60,
     )  # fmt: skip
     with pytest.raises(ModelError, match="more than 50000 events"):

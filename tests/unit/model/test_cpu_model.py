@@ -49,7 +49,7 @@ def test_features_hidden_one_by_one(cpu: str, en_flags: int, gps: int, outcome: 
     guest = p.Guest(memory_mib=96, cpu=cpu, apf=replace(p.Apf(), en_flags=en_flags))
     plan = p.Plan(
         scenario="cpu", title="", nonce=7, guest=guest, memory=p.Memory(p.Backing.FILE, share=True),
-        swap=p.Swap(delay_ms=200), pages=(p.Page(p.POOL_GPA, p.PageStart.DROPPED, "f[0]"),),
+        swap=p.Swap(p.SwapKind.DELAY, delay_ms=200), pages=(p.Page(p.POOL_GPA, p.PageStart.DROPPED, "f[0]"),),
         items=(p.Item(0, p.Op.TOUCH, gpa=p.POOL_GPA, page="f[0]"),),
     )  # fmt: skip
     answer = predict(plan, find_kernel("nowait-6.1"))

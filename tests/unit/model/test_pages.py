@@ -119,6 +119,6 @@ def test_transitions() -> None:
     assert unlocked(held).folio == Folio()
     assert migrated(page_in_state("anon", "migration")).pte is Pte.WRITABLE
     assert userfault_resolved(page_in_state("anon", "untouched", userfaultfd=True)).pte is Pte.WRITABLE
-    assert userfault_resolved(page_in_state("memfd", "untouched", userfaultfd=True)).pte is Pte.NONE
+    assert userfault_resolved(page_in_state("memfd", "untouched", userfaultfd=True)).pte is Pte.WRITABLE
     half = HostPage(vma=Vma(writable=False, userfaultfd=True))
     assert userfault_resolved(half).pte is Pte.READ_ONLY

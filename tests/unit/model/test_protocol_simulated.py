@@ -84,7 +84,7 @@ def test_the_simulated_runs_have_what_is_damaged() -> None:
     )
     plan = p.Plan(
         scenario="fixed", title="", nonce=1, guest=p.Guest(vcpus=1), memory=p.Memory(),
-        swap=p.Swap(delay_ms=50, page_cluster=3), pages=pages, items=items, deadline_s=20,
+        swap=p.Swap(p.SwapKind.DELAY, delay_ms=50, page_cluster=3), pages=pages, items=items, deadline_s=20,
     )  # fmt: skip
     trace = run_once(situation_of(plan, KERNEL)).world.events
     seen |= {event.kind for event in trace}

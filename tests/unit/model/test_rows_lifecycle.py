@@ -62,7 +62,7 @@ def ask(
     start = p.PageStart.SWAPPED if anon else p.PageStart.DROPPED
     made = p.Plan(
         scenario="row", title="", nonce=7, guest=p.Guest(vcpus=vcpus, memory_mib=256, apf=apf or p.Apf()),
-        memory=p.Memory() if anon else FILE, swap=p.Swap(delay_ms=delay_ms), deadline_s=deadline_s,
+        memory=p.Memory() if anon else FILE, swap=p.Swap(p.SwapKind.DELAY, delay_ms=delay_ms), deadline_s=deadline_s,
         items=tuple(p.changed(i, index=n) for n, i in enumerate(items)), host_actions=actions,
         pages=tuple(p.Page(gpa(n), (starts or {}).get(n, start), f"f[{n}]") for n in range(5)),
         timed=tuple(p.TimedAction(at, what) for at, what in timed),

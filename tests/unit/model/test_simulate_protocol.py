@@ -69,7 +69,9 @@ def plans(draw: st.DrawFn) -> p.Plan:
         nonce=1,
         guest=p.Guest(vcpus=vcpus, idle=draw(st.sampled_from(("hlt", "spin")))),
         memory=p.Memory(),
-        swap=p.Swap(delay_ms=50, page_cluster=draw(st.integers(0, 3)), rotational=draw(st.booleans())),
+        swap=p.Swap(
+            kind=p.SwapKind.DELAY, delay_ms=50, page_cluster=draw(st.integers(0, 3)), rotational=draw(st.booleans())
+        ),
         pages=pages,
         items=tuple(
             p.changed(i, index=n, vcpu=0 if i.op is p.Op.HOST else draw(st.integers(0, vcpus - 1)))

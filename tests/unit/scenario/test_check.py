@@ -16,6 +16,7 @@ groups = 4
 [[steps]]
 touch = "f"
 """
+DELAY = GOOD + '[swap]\nkind = "dm-delay"\n'
 FILE = GOOD.replace("groups = 4", 'groups = 4\nstart = "dropped"') + '[memory]\nbacking = "file"\n'
 
 
@@ -98,10 +99,13 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "freeze"}', GOOD + '[swap]\nkind = "zram"\n', "and it is zram"),
         ('{do = "thaw"}', GOOD + '[swap]\nkind = "zram"\n', "and it is zram"),
         ('{do = "delay", arg = 5}', GOOD + '[swap]\nkind = "zram"\n', "and it is zram"),
-        ('{do = "release"}', GOOD, "needs swap.kind = gated, and it is dm-delay"),
-        ('{do = "delay", arg = 5}', GOOD + '[swap]\nkind = "gated"\n', "needs swap.kind = dm-delay, and it is gated"),
-        ('{do = "delay", arg = -5}', GOOD, ".arg: -5 is not between"),
-        ('{do = "delay", arg = 99999999}', GOOD, ".arg: 99999999 is not between"),
+        ('{do = "release"}', DELAY, "needs swap.kind = gated or userfaultfd, and it is dm-delay"),
+        ('{do = "wait-settled"}', DELAY, "needs swap.kind = gated or userfaultfd, and it is dm-delay"),
+        ('{do = "wait-settled", arg = 1}', GOOD, "takes no number"),
+        ('{do = "wait-done", page = "f[0]"}', GOOD, "concerns no page"),
+        ('{do = "delay", arg = 5}', GOOD, "needs swap.kind = dm-delay, and it is gated"),
+        ('{do = "delay", arg = -5}', DELAY, ".arg: -5 is not between"),
+        ('{do = "delay", arg = 99999999}', DELAY, ".arg: 99999999 is not between"),
         ('{do = "sleep", arg = -1}', GOOD, ".arg: -1 is not between"),
         ('{do = "sleep", arg = 60001}', GOOD, ".arg: 60001 is not between"),
         ('{do = "wait-np"}', GOOD, ".arg: 0 is not between 1 and 64"),
@@ -118,10 +122,11 @@ def test_each_host_word_has_its_preconditions(where: str, step: str, base: str, 
 
 
 def test_the_same_words_are_accepted_where_they_make_sense() -> None:
-    words = (
-        '[{do = "lock-read", page = "f[0]"}, {do = "freeze"}, {do = "thaw"}, {do = "delay", arg = 5}, {do = "stop"}]'
-    )
-    assert load_text("x", f"{FILE}[[steps]]\nhost = {words}\n[[timed]]\nat_ms = 5\nhost = {words}\n")
+    words = '{do = "lock-read", page = "f[0]"}, {do = "freeze"}, {do = "thaw"}, {do = "wait-done"}, {do = "stop"}'
+    for own in ('{do = "delay", arg = 5}', '{do = "release"}, {do = "wait-settled"}'):
+        kind = '[swap]\nkind = "dm-delay"\n' if "delay" in own else ""
+        both = f"[{words}, {own}]"
+        assert load_text("x", f"{FILE}{kind}[[steps]]\nhost = {both}\n[[timed]]\nat_ms = 5\nhost = {both}\n")
 
 
 def test_both_kinds_of_problems_are_told_at_once() -> None:

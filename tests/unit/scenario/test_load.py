@@ -38,7 +38,7 @@ def test_a_minimal_file_has_the_documented_defaults() -> None:
         ('id="a"\ntitle="b"\n[swap]\npage_cluster="3"', ["expected int, got str '3' at $.swap.page_cluster"]),
         (
             'id="a"\ntitle="b"\n[swap]\nkind="floppy"',
-            ["at $.swap.kind", "'floppy' is not one of none, gated, dm-delay, zram"],
+            ["at $.swap.kind", "'floppy' is not one of none, gated, userfaultfd, dm-delay, zram"],
         ),
         ('id="a"\ntitle="b"\n[swap]\nrotational=1', ["expected bool, got int 1 at $.swap.rotational"]),
         ("id = ", ["not TOML"]),

@@ -71,8 +71,8 @@ def page_out(pid: int, address: int, group: str) -> None:
 def agent(backing: str, folder: str) -> None:
     """What the agent does, up to a process that sleeps on a held read; then it waits to be killed."""
     journal = Journal(f"{folder}/journal")
-    gate = open_gate(journal, SIZE)
-    device = swap.Device(gate.path, f"nbd{gate.index}")
+    disk = open_gate(journal, SIZE)
+    gate, device = disk.gate, swap.Device(disk.path, f"nbd{disk.index}")
     group = make_cgroup(journal, "apf-break")
     if backing == "swap":
         swap.start_swap(journal, device)
@@ -99,8 +99,8 @@ def agent(backing: str, folder: str) -> None:
     process.stdin.write("go\n")
     process.stdin.flush()
     wait_until(lambda: state(process.pid) == "D", 20, "a reader that sleeps")
-    wait_until(lambda: nbd.in_flight(gate.index) > 0, 20, "a read at the server")
-    print(json.dumps({"server": gate.pid, "reader": process.pid, "index": gate.index}), flush=True)
+    wait_until(lambda: nbd.in_flight(disk.index) > 0, 20, "a read at the server")
+    print(json.dumps({"server": gate.pid, "reader": process.pid, "index": disk.index}), flush=True)
     signal.pause()
 
 

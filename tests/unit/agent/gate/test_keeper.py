@@ -53,6 +53,18 @@ def test_unarmed_answers_at_once_and_logs_nothing() -> None:
     assert keeper.log == []
 
 
+def test_what_kvm_itself_asks_for_ends_when_its_thread_sleeps() -> None:
+    """The shared area, say: no page fault of the guest, and one that was is long over."""
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.8, page=119))
+    keeper.see(Sight(What.WORK, V, 0.9, address=RAM + 102 * PAGE + 16))
+    read(keeper, 2)
+    assert handles(keeper) == []
+    keeper.see(Sight(What.OUT, V, 1.0))
+    assert handles(keeper) == [2]
+    assert [e.why for e in keeper.log] == [ReadEnd.ASLEEP]
+
+
 def test_read_ahead_ends_with_its_target() -> None:
     keeper = armed()
     keeper.see(Sight(What.FAULT, V, 0.9, page=102))

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.agent.gate import wire
+from harness.agent.gate.disk import Disk
 from harness.agent.gate.server import Server
 from harness.agent.gate.wire import Command
 
@@ -29,7 +30,7 @@ class Client:
         self.control, other = socket.socketpair()
         self.disk.settimeout(10)
         self.control.settimeout(10)
-        self.thread = threading.Thread(target=Server(theirs, other, SIZE).run)
+        self.thread = threading.Thread(target=Server(Disk(theirs, SIZE), other).run)
         self.thread.start()
 
     def send(self, command: Command, handle: int, offset: int, length: int, data: bytes = b"") -> None:

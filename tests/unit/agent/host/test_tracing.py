@@ -13,11 +13,21 @@ import pytest
 
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import write_text
-from harness.agent.host.tracing import Tracing, outstanding
+from harness.agent.host.tracing import Tracing, outstanding, uncompleted
 from tests.unit.agent.conftest import root_only
 
 NP = " CPU 0/KVM-163 [000] ..... 14.2: kvm_async_pf_not_present: token 0x{0:x} gva 0x1000\n"
 READY = " CPU 0/KVM-163 [000] ..... 14.3: kvm_async_pf_ready: token 0x{0:x} gva 0x1000\n"
+
+
+DONE = " kworker/0:1-14 [000] ..... 14.3: kvm_async_pf_completed: gva 0x1000 address 0x7f75f0e01000\n"
+
+
+def test_uncompleted() -> None:
+    assert uncompleted("# tracer: nop\n") == 0
+    trace = NP.format(0x1000) + NP.format(0x2000)
+    assert uncompleted(trace + READY.format(0xFFFFFFFF)) == 2
+    assert uncompleted(trace + DONE + READY.format(0x1000)) == 1
 
 
 def test_outstanding() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.contract import plan as p
+from harness.model.events import Kind
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Outcome
 from harness.model.simulation.situation import Prediction
@@ -35,7 +36,7 @@ def gated(rule: str) -> p.Swap:
     return p.Swap(kind=p.SwapKind.GATED, release=rule)
 
 
-DELAYED = p.Swap(kind=p.SwapKind.DELAY, delay_ms=400)
+DELAYED = p.Swap(p.SwapKind.DELAY, delay_ms=400)
 PLANS = {
     "token": ("np", (touch(8, wait=True), touch(9, wait=True, pause_us=50_000))),
     "halt": ("np", (touch(8, cpl=0, wait=True),)),
@@ -65,6 +66,27 @@ def counts(answer: Prediction) -> dict[str, tuple[int, int]]:
     return {name: (count.low, count.high) for name, count in answer.totals.items()}
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_page_whose_worker_sleeps_is_in_flight_for_sure(kernel: str) -> None:
+    """Without the wait the neighbour comes before or after the worker's read; with it, always after."""
+    host = (p.HostAction(p.HostWord.WAIT_SETTLED),)
+    plan = window(touch(8), p.Item(0, p.Op.HOST, value=0), touch(9), swap=gated("np:2"))
+    answer = predict(replace(plan, host_actions=(host,)), find_kernel(kernel))
+    assert answer.ends
+    assert all(count.low == count.high for name, count in answer.totals.items() if name != "PGMAJ_HOST")
+    assert answer.items[2].outcome is (Outcome.BLOCK if kernel == "noio-6.1" else Outcome.TOKEN)
+
+
+@pytest.mark.parametrize("interrupts", [True, False])
+def test_both_complete_while_the_guest_waits(interrupts: bool) -> None:
+    """Without an acknowledgement the second waits; with interrupts on the first is taken inside the HOST item."""
+    host = (p.HostAction(p.HostWord.RELEASE), p.HostAction(p.HostWord.WAIT_DONE))
+    items = (touch(4), touch(12), p.Item(0, p.Op.HOST, value=0, interrupts=interrupts), p.Item(0, p.Op.WAIT))
+    plan = replace(window(*items, swap=replace(gated("step"), page_cluster=1)), host_actions=(host,))
+    answer = predict(plan, find_kernel("nowait-6.12"))
+    assert answer.ends and answer.totals["DONE"].low == answer.totals["RDY"].low == 2
+
+
 def test_a_read_that_nobody_lets_go_does_not_end() -> None:
     answer = predict(window(touch(8), p.Item(0, p.Op.WAIT), swap=gated("step")), find_kernel("nowait-6.1"))
     assert not answer.ends and answer.items[0].outcome is Outcome.TOKEN
@@ -88,3 +110,34 @@ def test_a_failed_read_ends_kvm_run_where_nothing_is_asynchronous() -> None:
     plan = window(touch(8, cpl=0, interrupts=False), swap=replace(gated("np"), error=("f[8]",)))
     answer = predict(plan, find_kernel("nowait-6.1"))
     assert not answer.ends and answer.items[0].outcome is Outcome.ERROR
+
+
+MISSING = p.Swap(kind=p.SwapKind.USERFAULT, release="np:2", order=p.ReadOrder.REVERSE)
+
+
+@pytest.mark.parametrize("memory", [p.Memory(), p.Memory(p.Backing.MEMFD, share=True)])
+@pytest.mark.parametrize("kernel", [*KERNELS, "nowait-7.3"])
+def test_missing_pages_come_by_the_same_rule(kernel: str, memory: p.Memory) -> None:
+    """Nobody reads, and no thread has a complete fault to count: each ends in VM_FAULT_RETRY, or P2's SIGBUS."""
+    plan = window(touch(3), touch(7), p.Item(0, p.Op.WAIT), swap=MISSING)
+    pages = tuple(replace(page, start=p.PageStart.UNTOUCHED) for page in plan.pages)
+    answer = predict(replace(plan, pages=pages, memory=memory), find_kernel(kernel))
+    assert answer.ends and [i.issuer for i in answer.items[:2]] == ["", ""]
+    wanted = {"NPt": 2, "DONE": 2, "RDY": 2, "BIO_V": 0, "BIO_W": 0, "MAJ_V": 0, "MIN_V": 0, "MAJ_W": 0, "MIN_W": 0}
+    assert {name: counts(answer)[name] for name in wanted} == {name: (n, n) for name, n in wanted.items()}
+
+
+def test_a_missing_page_that_nobody_puts_there_does_not_come() -> None:
+    plan = window(touch(3), p.Item(0, p.Op.WAIT), swap=replace(MISSING, release="step"))
+    pages = tuple(replace(page, start=p.PageStart.UNTOUCHED) for page in plan.pages)
+    assert not predict(replace(plan, pages=pages), find_kernel("nowait-6.1")).ends
+
+
+@pytest.mark.parametrize(("kernel", "state"), [("nowait-6.1", "D"), ("nowait-6.12", "S")])
+def test_the_vcpu_thread_itself_waits_for_a_missing_page(kernel: str, state: str) -> None:
+    """Interruptible from 6.2 on (FOLL_INTERRUPTIBLE): that it sleeps is seen in either state."""
+    plan = window(touch(3, cpl=0, interrupts=False, wait=True), swap=replace(MISSING, release="asleep"))
+    pages = tuple(replace(page, start=p.PageStart.UNTOUCHED) for page in plan.pages)
+    answer = predict(replace(plan, pages=pages), find_kernel(kernel))
+    assert answer.ends and answer.items[0].outcome is Outcome.BLOCK
+    assert [e.value for e in answer.events if e.kind is Kind.OUT][:1] == [ord(state)]

@@ -33,7 +33,8 @@ def ask(kernel: str, starts: dict[int, p.PageStart], touches: list[tuple[int, st
         for n, (page, how) in enumerate(touches)
     )  # fmt: skip
     pages = tuple(p.Page(gpa(n), start, f"f[{n}]") for n, start in starts.items())
-    plan = p.Plan(scenario="beside", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=400),
+    plan = p.Plan(scenario="beside", title="", nonce=7, guest=p.Guest(memory_mib=96),
+                  swap=p.Swap(p.SwapKind.DELAY, delay_ms=400),
                   items=items, pages=pages, **fields)  # type: ignore[arg-type] # fmt: skip
     return predict(plan, find_kernel(kernel))
 
@@ -89,7 +90,8 @@ def test_isolated_synchronous_reads_never_stop_read_around() -> None:
             for n, page in enumerate(starts)
         )  # fmt: skip
         pages = tuple(p.Page(gpa(n), s, f"f[{n}]") for n, s in starts.items())
-        plan = p.Plan(scenario="misses", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=5),
+        plan = p.Plan(scenario="misses", title="", nonce=7, guest=p.Guest(memory_mib=96),
+                      swap=p.Swap(p.SwapKind.DELAY, delay_ms=5),
                       memory=FILE, items=items, pages=pages)  # fmt: skip
         answer = predict(plan, find_kernel(NIO))
         assert {i.outcome for i in answer.items} == {Outcome.SYNC}
@@ -114,7 +116,8 @@ def test_a_page_that_the_vcpu_thread_read_by_itself_is_writable_from_6_12_on(ker
         p.Item(n, p.Op.TOUCH, gpa=gpa(0), page="f[0]", wait=True, cpl=0, interrupts=False, access=access)
         for n, access in enumerate((p.Access.READ, p.Access.WRITE))
     )
-    plan = p.Plan(scenario="rw", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=200),
+    plan = p.Plan(scenario="rw", title="", nonce=7, guest=p.Guest(memory_mib=96),
+                  swap=p.Swap(p.SwapKind.DELAY, delay_ms=200),
                   memory=p.Memory(), items=items, pages=(p.Page(gpa(0), SWAPPED, "f[0]"),))  # fmt: skip
     assert outcomes(predict(plan, find_kernel(kernel))) == ["sync", want]
 
@@ -126,7 +129,8 @@ def test_two_workers_may_both_miss_what_the_first_of_them_reads() -> None:
     for pause_us, high in ((0, 2), (200_000, 1)):
         items = tuple(p.Item(n, p.Op.TOUCH, gpa=gpa(n), page=f"f[{n}]", pause_us=pause_us * n) for n in range(2))
         pages = tuple(p.Page(gpa(n), s, f"f[{n}]") for n, s in starts.items())
-        plan = p.Plan(scenario="both", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=400),
+        plan = p.Plan(scenario="both", title="", nonce=7, guest=p.Guest(memory_mib=96),
+                      swap=p.Swap(p.SwapKind.DELAY, delay_ms=400),
                       memory=FILE, items=items, pages=pages)  # fmt: skip
         answer = predict(plan, find_kernel(NIO))
         assert (answer.totals["PGMAJ"].low, answer.totals["PGMAJ"].high) == (1, high)
@@ -144,7 +148,8 @@ def test_fault_around_is_aligned_in_the_vmms_address_space() -> None:
     items = tuple(p.Item(n, p.Op.TOUCH, gpa=gpa(page), page=f"f[{page}]", wait=True, cpl=0, interrupts=False)
                   for n, page in enumerate((32, 33)))  # fmt: skip
     pages = tuple(p.Page(gpa(n), DROPPED, f"f[{n}]") for n in (32, 33))
-    plan = p.Plan(scenario="base", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=100),
+    plan = p.Plan(scenario="base", title="", nonce=7, guest=p.Guest(memory_mib=96),
+                  swap=p.Swap(p.SwapKind.DELAY, delay_ms=100),
                   memory=FILE, items=items, pages=pages)  # fmt: skip
     for ram_vpn, second in ((0x7F0000000, {"fast", "block"}), (0x7F0000000 - 1, {"minor", "block"})):
         item = predict(plan, find_kernel(N61), ram_vpn=ram_vpn).items[1]

@@ -23,7 +23,8 @@ def reset_in_a_halt(vcpu: int) -> p.Plan:
     items += [p.Item(1 + n, p.Op.TOUCH, vcpu=n, gpa=pages[1 + n].gpa, wait=True, pause_us=3_000_000 * (n != vcpu),
                      page=f"f[{n + 1}]") for n in range(2)]  # fmt: skip
     return p.Plan(
-        scenario="reset", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2), swap=p.Swap(delay_ms=2000),
+        scenario="reset", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2),
+        swap=p.Swap(p.SwapKind.DELAY, delay_ms=2000),
         memory=p.Memory(p.Backing.FILE, share=True), items=tuple(items), pages=pages,
         timed=(p.TimedAction(700, (p.HostAction(p.HostWord.RESET),)),),
     )  # fmt: skip

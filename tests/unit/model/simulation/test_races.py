@@ -47,7 +47,8 @@ def test_touches_that_are_well_apart_do_not_race() -> None:
 def test_an_end_that_hangs_by_timing_is_said(first_ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline lies between what a quick and a slow device take."""
     gpa = p.POOL_GPA
-    plan = p.Plan(scenario="end", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(delay_ms=990),
+    plan = p.Plan(scenario="end", title="", nonce=7, guest=p.Guest(memory_mib=96),
+                  swap=p.Swap(p.SwapKind.DELAY, delay_ms=990),
                   memory=p.Memory(p.Backing.FILE, share=True), pages=(p.Page(gpa, p.PageStart.DROPPED, "f[0]"),),
                   items=(p.Item(0, p.Op.TOUCH, gpa=gpa, page="f[0]"),), deadline_s=1)  # fmt: skip
     timings = (s.TIMINGS[0], replace(s.TIMINGS[3], device_ns=400_000_000))

@@ -21,7 +21,8 @@ def plan(start: p.PageStart | None, *more: p.Item, en_gpa: int = AREA, vcpus: in
     pages = [p.Page(PAGE, p.PageStart.SWAPPED, "f[0]")] + ([p.Page(AREA, start, "area")] if start else [])
     items = (p.Item(0, p.Op.TOUCH, gpa=PAGE, page="f[0]"), *more)
     return p.Plan(
-        scenario="area", title="", nonce=7, memory=p.Memory(), swap=p.Swap(delay_ms=200), pages=tuple(pages),
+        scenario="area", title="", nonce=7, memory=p.Memory(),
+        swap=p.Swap(p.SwapKind.DELAY, delay_ms=200), pages=tuple(pages),
         guest=p.Guest(memory_mib=96, idle="spin", vcpus=vcpus, apf=p.Apf(en_gpa=en_gpa)), items=items, deadline_s=5,
     )  # fmt: skip
 

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a server serves pages to, as its loop sees it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from harness.agent.gate.keeper import Answer, Keeper
+
+
+class PageSource(ABC):
+    """``ends_with_agent``: when the agent is gone nobody waits for a word, and the server's end releases everything."""
+
+    ends_with_agent: ClassVar[bool] = False
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """What is polled."""
+
+    @abstractmethod
+    def take(self, keeper: Keeper, look: Callable[[], None]) -> bool:
+        """Everything that is asked for, told to the keeper; False: it is over.
+
+        :param look: reads the trace; what led to a request was traced before it came.
+        """
+
+    @abstractmethod
+    def answer(self, answer: Answer) -> None:
+        """End what was asked for."""
