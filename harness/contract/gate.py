@@ -17,7 +17,7 @@ from harness.errors import UsageError
 
 HELD = (SwapKind.GATED, SwapKind.USERFAULT)
 """Sources whose pages come when the plan says so."""
-COUNTED = (Release.NP, Release.REPEATED, Release.ASLEEP)
+COUNTED = (Release.NP, Release.REPEATED, Release.ASLEEP, Release.HALTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,5 +180,7 @@ class Seen:
                 return self.repeats >= self.rule.count
             case Release.ASLEEP:
                 return len(self._sleepers(there)) >= self.rule.count
+            case Release.HALTED:
+                return len(self.dozing & {v for v, _ in self.outstanding}) >= self.rule.count
             case Release.STEP | Release.AFTER | Release.OPEN:
                 return False

@@ -123,6 +123,7 @@ class Release(StrEnum):
     NP = "np"  # count settled faults wait; default: one, so each read ends as soon as its fault is settled
     REPEATED = "repeated"  # count kvm_async_pf_repeated_fault were seen
     ASLEEP = "asleep"  # count vCPU threads sleep on reads that are held
+    HALTED = "halted"  # count vCPU threads sleep in a halt with a page outstanding
     STEP = "step"  # the host word "release" was said
     AFTER = "after"  # swap.delay_ms, where time is the subject
     OPEN = "open"  # nothing: reads are answered as they come

@@ -19,6 +19,7 @@ from harness.errors import UsageError
         ("np:2", Rule(Release.NP, 2)),
         ("repeated:3", Rule(Release.REPEATED, 3)),
         ("asleep", Rule(Release.ASLEEP)),
+        ("halted:2", Rule(Release.HALTED, 2)),
         ("step", Rule(Release.STEP)),
     ],
 )
@@ -68,6 +69,15 @@ def test_settled_when_each_announced_page_has_a_worker_asleep() -> None:
     seen.work_done(31)
     seen.ready(0, 8)
     assert seen.settled
+
+
+def test_halted_counts_vcpus_that_wait_for_a_page_in_a_halt() -> None:
+    seen = fresh("halted", vcpus=2)
+    seen.sleeps(1, interruptible=True)  # idle, with nothing outstanding
+    announce(seen, 0, 8)
+    assert seen.due(READ) == []
+    seen.sleeps(0, interruptible=True)
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
 
 
 def test_announced() -> None:
