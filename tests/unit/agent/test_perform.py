@@ -18,6 +18,7 @@ from typing import IO, Any
 import pytest
 
 from harness.agent.host.undo import pending
+from harness.agent.host.userfault import has_userfaultfd
 from harness.contract import plan as p
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
 
@@ -121,6 +122,18 @@ def test_untouched_pages_read_zero(perform: Callable[..., Run]) -> None:
     run = perform(make_plan(start=p.PageStart.UNTOUCHED))
     assert run.end()["status"] == "done"
     assert [a for kind, _, a, _ in records(run) if kind == END] == [0, 0, 0]
+
+
+@pytest.mark.skipif(not has_userfaultfd(), reason="this kernel has no userfaultfd")
+@pytest.mark.parametrize("memory", [p.Memory(), p.Memory(p.Backing.MEMFD, share=True)])
+def test_missing_pages_are_put_there(perform: Callable[..., Run], memory: p.Memory) -> None:
+    """They hold what the agent's server copied, although nobody wrote them before."""
+    plan = make_plan(start=p.PageStart.UNTOUCHED, memory=memory)
+    run = perform(replace(plan, swap=p.Swap(p.SwapKind.USERFAULT)))
+    assert run.end()["status"] == "done" and run.end()["undone"] is True
+    assert not any(page["present"] for page in run.json("precondition.json")["pages"].values())
+    read = {item: a for kind, item, a, _ in records(run) if kind == END}
+    assert read == {i: page.gpa ^ plan.nonce ^ 0x5555555555555555 for i, page in enumerate(plan.pages)}
 
 
 def test_host_actions_in_order(perform: Callable[..., Run]) -> None:
