@@ -164,7 +164,7 @@ def window_of_eight(kernel: str, offsets: dict[int, int]) -> Prediction:
     pages = tuple(p.Page(gpa(n), SWAPPED, f"f[{n}]") for n in range(16))
     item = p.Item(0, p.Op.TOUCH, gpa=gpa(8), page="f[8]", wait=True)
     plan = p.Plan(scenario="joined", title="", nonce=7, guest=p.Guest(memory_mib=96), memory=p.Memory(),
-                  swap=p.Swap(delay_ms=400, page_cluster=3), items=(item,), pages=pages)  # fmt: skip
+                  swap=p.Swap(p.SwapKind.DELAY, delay_ms=400, page_cluster=3), items=(item,), pages=pages)  # fmt: skip
     situation = situation_of(plan, find_kernel(kernel))
     placed = tuple(
         replace(pool, page=replace(pool.page, swap=replace(pool.page.swap, offset=offsets[n])))
