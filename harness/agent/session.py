@@ -99,7 +99,7 @@ class Session:
         words = {action.do for actions in self.plan.host_actions for action in actions}
         words |= {action.do for timed in self.plan.timed for action in timed.actions}
         plain = rule_of(swap) == Rule() and not swap.error and swap.order is ReadOrder.TARGET_LAST
-        if not plain or words & {HostWord.RELEASE, HostWord.WAIT_SETTLED}:
+        if not plain or words & {HostWord.RELEASE, HostWord.WAIT_SETTLED, HostWord.WAIT_HALTED}:
             raise Unsupported("the host's kernel has no nbd, and dm-delay cannot end reads as this plan says")
         self.plan = replace(self.plan, swap=replace(swap, kind=SwapKind.DELAY))
         self.capture.write_text("plan.json", to_json(self.plan))

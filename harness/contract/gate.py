@@ -135,6 +135,11 @@ class Seen:
         as far as workers are seen."""
         return self._settled_count() == len(self.outstanding)
 
+    @property
+    def halted(self) -> int:
+        """How many vCPU threads sleep in a halt with a page outstanding."""
+        return len(self.dozing & {v for v, _ in self.outstanding})
+
     def _settled_count(self) -> int:
         """Faults that were announced, are not ready, and whose worker sleeps."""
         if not self.workers_seen:
@@ -181,6 +186,6 @@ class Seen:
             case Release.ASLEEP:
                 return len(self._sleepers(there)) >= self.rule.count
             case Release.HALTED:
-                return len(self.dozing & {v for v, _ in self.outstanding}) >= self.rule.count
+                return self.halted >= self.rule.count
             case Release.STEP | Release.AFTER | Release.OPEN:
                 return False

@@ -108,6 +108,7 @@ class HostWord(StrEnum):
     WAIT_NP = "wait-np"  # until arg async page faults are outstanding on the host, by the trace
     WAIT_DONE = "wait-done"  # until the worker of each async page fault so far has completed, by the trace
     WAIT_SETTLED = "wait-settled"  # until the worker of each outstanding async page fault sleeps on its page
+    WAIT_HALTED = "wait-halted"  # until arg vCPU threads sleep in a halt with an async page fault outstanding
     LOCK_READ = "lock-read"  # another process reads the page at guest physical address arg of the RAM file
 
 

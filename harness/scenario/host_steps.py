@@ -50,6 +50,10 @@ def _one(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Ite
         case HostWord.WAIT_SETTLED:
             yield from _device(s, h, *HELD)
             yield from _nothing(h, arg=True)
+        case HostWord.WAIT_HALTED:
+            yield from _device(s, h, *HELD)
+            yield from bounds.number(".arg", h.arg, 1, s.guest.vcpus)
+            yield from _nothing(h)
         case HostWord.LOCK_READ:
             yield from _lock_read(s, h, placed)
         case _:

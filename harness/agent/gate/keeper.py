@@ -110,6 +110,11 @@ class Keeper:
         """Whether the worker of each outstanding fault sleeps on its page."""
         return self._seen.settled
 
+    @property
+    def halted(self) -> int:
+        """How many vCPU threads sleep in a halt with a page outstanding."""
+        return self._seen.halted
+
     # --- what happens
     def request(self, handle: int, offset: int, length: int, now: float) -> None:
         """A read came; the trace line of its bio was seen before."""

@@ -100,8 +100,8 @@ class Server:
                 keeper.freeze(said["do"] == "freeze")
             case "release":
                 keeper.let_go()
-            case "settled":
-                return {"settled": keeper.settled}
+            case "seen":
+                return {"settled": keeper.settled, "halted": keeper.halted}
             case "log":
                 return dataclasses.asdict(keeper.evidence)
             case word:

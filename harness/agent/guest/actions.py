@@ -74,7 +74,9 @@ class Actor:
             case HostWord.WAIT_DONE:
                 await self._wait(action.do, self._all_done)
             case HostWord.WAIT_SETTLED:
-                await self._wait(action.do, self._all_settled)
+                await self._wait(action.do, lambda: bool(self._gate().ask("seen")["settled"]))
+            case HostWord.WAIT_HALTED:
+                await self._wait(action.do, lambda: int(self._gate().ask("seen")["halted"]) >= action.arg)
             case HostWord.LOCK_READ:
                 await asyncio.to_thread(self._lock_read, action.arg)
             case _:
@@ -87,7 +89,7 @@ class Actor:
 
     def _gate(self) -> Gate:
         if self.device is None or self.device.gate is None:
-            raise UsageError("release and wait-settled need a gated device in the plan")
+            raise UsageError("release, wait-settled and wait-halted need a gated source in the plan")
         return self.device.gate
 
     async def _wait(self, word: HostWord, come: Callable[[], bool]) -> None:
@@ -104,9 +106,6 @@ class Actor:
 
     def _all_done(self) -> bool:
         return self._events().uncompleted() == 0
-
-    def _all_settled(self) -> bool:
-        return bool(self._gate().ask("settled")["settled"])
 
     def _lock_read(self, gpa: int) -> None:
         """Read a page of the RAM file from a thread of ours, and return as soon as that sleeps on the device."""

@@ -51,6 +51,11 @@ class GatedReads:
         self._look()
         return self._seen.settled
 
+    def halted(self) -> int:
+        """How many vCPU threads sleep in a halt with a page outstanding."""
+        self._look()
+        return self._seen.halted
+
     def ends(self, read: HeldRead) -> bool:
         """Whether the read may end now."""
         self._look()

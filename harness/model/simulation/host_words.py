@@ -94,6 +94,9 @@ class HostSide:
             case HostWord.WAIT_SETTLED:
                 while self.world.replay is None and not self._gate().settled():
                     yield Wait(signals=(self.world.changed,))
+            case HostWord.WAIT_HALTED:
+                while self.world.replay is None and self._gate().halted() < arg:
+                    yield Wait(signals=(self.world.changed,))
             case HostWord.LOCK_READ:
                 self.memory.read_by_other(arg)
             case HostWord.RESET:
@@ -162,7 +165,7 @@ class HostSide:
 
     def _gate(self) -> GatedReads:
         if self.memory.gate is None:
-            raise ModelError("release and wait-settled are for a gated device")
+            raise ModelError("release, wait-settled and wait-halted are for a gated source")
         return self.memory.gate
 
     def _load_table(self, delay_ns: int) -> None:

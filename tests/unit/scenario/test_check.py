@@ -102,6 +102,7 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "release"}', DELAY, "needs swap.kind = gated or userfaultfd, and it is dm-delay"),
         ('{do = "wait-settled"}', DELAY, "needs swap.kind = gated or userfaultfd, and it is dm-delay"),
         ('{do = "wait-settled", arg = 1}', GOOD, "takes no number"),
+        ('{do = "wait-halted"}', GOOD, ".arg: 0 is not between 1 and 1"),
         ('{do = "wait-done", page = "f[0]"}', GOOD, "concerns no page"),
         ('{do = "delay", arg = 5}', GOOD, "needs swap.kind = dm-delay, and it is gated"),
         ('{do = "delay", arg = -5}', DELAY, ".arg: -5 is not between"),

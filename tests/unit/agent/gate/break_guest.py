@@ -75,7 +75,7 @@ def main(harm: str, folder: str) -> None:
     with contextlib.suppress(ProcessLookupError):
         agent.kill()
     agent.wait()
-    while state(qemu) not in ("", "Z") and time.monotonic() < began + 10:
+    while (state(qemu) not in ("", "Z") or asleep()) and time.monotonic() < began + 10:
         time.sleep(0.01)
     print(json.dumps({
         "seconds": round(seconds, 3), "slept": slept, "problems": problems, "left": pending(journal), "kind": kind,

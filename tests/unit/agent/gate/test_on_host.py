@@ -115,7 +115,7 @@ def test_undone_in_time_with_a_guest(host: VirtualHost, tmp_path: Path, source: 
     assert done.code == 0, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout)
     print(source, harm, found)
-    assert found.pop("slept") == 1  # else nothing was tried
+    assert found.pop("slept") >= 1  # else nothing was tried
     assert found.pop("seconds") < UNDO_SECONDS and found.pop("gone") < UNDO_SECONDS
     assert found.pop("server") in ("", "Z") and found.pop("qemu") in ("", "Z")
     assert found == {"problems": [], "left": [], "kind": "nbd" if source == "gated" else source, "asleep": 0,
