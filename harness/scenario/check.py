@@ -162,6 +162,8 @@ def _guest(s: Scenario) -> Iterator[str]:
             yield f"$.guest.workload: {g.workload[: bounds.MAX_NAME]!r} is not one of {', '.join(_WORKLOADS)}"
         if s.pages or s.steps:
             yield "$.pages, $.steps: a linux guest runs a workload; pages and steps are for the probe guest"
+        if g.workload == "touch" and s.swap.kind is SwapKind.GATED:
+            yield "$.swap.kind: no plan says which read of a linux guest belongs to which fault; use dm-delay or zram"
         if g.workload == "touch" and g.workload_pages < 1:
             yield "$.guest.workload_pages: the touch workload needs at least one page"
     elif g.kind is GuestKind.HOST_PROGRAM:

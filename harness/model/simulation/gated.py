@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.contract.gate import Rule, Seen
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
+from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.world import World
 
 
@@ -55,6 +56,15 @@ class GatedReads:
         """How many vCPU threads sleep in a halt with a page outstanding."""
         self._look()
         return self._seen.halted
+
+    def hold(self, pages: frozenset[int], loaded: Signal) -> Process:
+        """A read of these pages, until the rule says that it ends; ``loaded``: the host has said something about it."""
+        held = HeldRead(pages)
+        self.held.append(held)
+        while not self.ends(held):
+            yield Wait(signals=(self.world.changed, loaded))
+        self.held.remove(held)
+        yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
 
     def ends(self, read: HeldRead) -> bool:
         """Whether the read may end now."""

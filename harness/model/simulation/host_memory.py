@@ -16,7 +16,7 @@ from harness.model.outcomes import Outcome
 from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, zero_filled
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.engine import Process, Signal, Wait
-from harness.model.simulation.gated import GatedReads, HeldRead
+from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
@@ -356,13 +356,7 @@ class Memory:
                 return
             yield Wait(until_ns=end)
         elif self.gate is not None:
-            held = HeldRead(frozenset({gpa // _PAGE}))
-            self.gate.held.append(held)
-            self.world.engine.fire(self.world.changed)
-            while not self.gate.ends(held):
-                yield Wait(signals=(self.world.changed, self.device.loaded))
-            self.gate.held.remove(held)
-            yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
+            yield from self.gate.hold(frozenset({gpa // _PAGE}), self.device.loaded)
         self.happen(gpa, WaitKind.USERFAULT)
 
     def truncate(self, gpa: int) -> None:
@@ -455,12 +449,7 @@ class Memory:
         """Ends when the rule says so, read-ahead before its target."""
         assert self.gate is not None
         gfns = {vpn: gfn for gfn, vpn in self._gfn_to_vpn.items()}
-        held = HeldRead(frozenset(gfns[v] for v in vpns if v in gfns))
-        self.gate.held.append(held)
-        while not self.gate.ends(held):
-            yield Wait(signals=(self.world.changed, self.device.loaded))
-        self.gate.held.remove(held)
-        yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
+        yield from self.gate.hold(frozenset(gfns[v] for v in vpns if v in gfns), self.device.loaded)
         self._complete([v for v in vpns if v != target] + [v for v in vpns if v == target])
 
     def _recorded(self, vpn: int) -> bool:
