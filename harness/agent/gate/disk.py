@@ -60,6 +60,9 @@ class Disk(PageSource):
             view = view[count:]
         return True
 
+    def catch_up(self, keeper: Keeper) -> None:
+        """A request comes after its bio was traced."""
+
     def answer(self, answer: Answer) -> None:
         self._requests.sendall(wire.encode_reply(answer.handle, answer.error))
         if not answer.error:

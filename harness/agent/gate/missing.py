@@ -30,10 +30,14 @@ class Missing(PageSource):
         return self._fd
 
     def take(self, keeper: Keeper, look: Callable[[], None]) -> bool:
-        for address in userfault.faults(self._fd):
-            look()
-            keeper.request(address, address - self._ram_hva, PAGE, time.monotonic())
+        look()
+        self.catch_up(keeper)
         return True
+
+    def catch_up(self, keeper: Keeper) -> None:
+        # handle_userfault queues its message before it sleeps: of a thread that is seen to sleep it is here.
+        for address in userfault.faults(self._fd):
+            keeper.request(address, address - self._ram_hva, PAGE, time.monotonic())
 
     def answer(self, answer: Answer) -> None:
         userfault.copy(self._fd, answer.handle, self._content(answer.offset))

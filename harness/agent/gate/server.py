@@ -55,6 +55,7 @@ class Server:
             self._answer()
 
     def _answer(self) -> None:
+        self._source.catch_up(self._keeper)
         for answer in self._keeper.answers(time.monotonic()):
             self._source.answer(answer)
 

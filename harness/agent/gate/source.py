@@ -27,5 +27,9 @@ class PageSource(ABC):
         """
 
     @abstractmethod
+    def catch_up(self, keeper: Keeper) -> None:
+        """Tell the keeper what was asked for before what the trace says by now, where that is the order."""
+
+    @abstractmethod
     def answer(self, answer: Answer) -> None:
         """End what was asked for."""
