@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.artifacts.kernels.built_kernel import BuiltKernel, kernel
@@ -57,7 +58,10 @@ def add(subparsers: options.Subparsers) -> None:
                    help="go on until so many scenarios have caught a mutant by name (default: 1)")  # fmt: skip
     p.add_argument("--resume", action="store_true",
                    help="what earlier runs in --results have tried on the same kernel is not tried again")  # fmt: skip
-    p.add_argument("--again", action="store_true", help="with --resume: judge their captures by today's rules")
+    p.add_argument("--tell", action="store_true", help="perform nothing: the table of what earlier runs have tried")
+    p.add_argument(
+        "--again", action="store_true", help="with --resume or --tell: judge their captures by today's rules"
+    )
     p.add_argument("--write", type=Path, metavar="PAGE", help="also write the table as this kernel's section of a page")
     p.add_argument("--list", action="store_true", help="list the mutants and stop")
     p.add_argument("--every", action="store_true", help="run every scenario of each mutant: the whole table")
@@ -68,7 +72,7 @@ def add(subparsers: options.Subparsers) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run, print the table, leave it as mutants.txt and mutants.json in the last run's folder."""
     screen = Screen(sys.stdout)
-    request = options.request_of(args, (args.kernel,))
+    request = replace(options.request_of(args, (args.kernel,)), frugal=True)
     built = kernel(Store(default_root()), request.kernel(args.kernel), screen.progress)
     screen.clear()
     systematic = request.kernel(args.kernel).mutate is not None
@@ -80,6 +84,8 @@ def main(args: argparse.Namespace) -> int:
             screen.line(f"{m.number:>4}  {m.name:<20} {m.about} [{m.imitates}]  {more}")
         return 0
     trials = MutantTrials(request, screen, args.kernel, _earlier(args, built, mutants))
+    if args.tell:
+        return _report(args, screen, request, mutants, trials, complete=True)
     try:
         if systematic:
             known = read_scenarios(request.scenario_paths or (default_scenarios(),))
@@ -97,7 +103,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _earlier(args: argparse.Namespace, built: BuiltKernel, mutants: Sequence[Mutant]) -> list[Trial]:
-    if not args.resume:
+    if not (args.resume or args.tell):
         return []
     return earlier_trials(args.results, args.kernel, built.identity, mutants, again=args.again)
 
@@ -118,7 +124,8 @@ def _report(
         (folder / "mutants.json").write_text(json.dumps([asdict(line) for line in lines], indent=1) + "\n")
     if args.write is not None:
         page = args.write.read_text() if args.write.exists() else ""
-        section = mutants_page(args.kernel, f"apf mutants --kernel {args.kernel} --write {args.write}", lines, control)
+        command = shlex.join(["apf", "mutants", "--kernel", args.kernel, "--write", str(args.write), *args.mutant])
+        section = mutants_page(args.kernel, command, lines, control)
         args.write.write_text(replace_section(page, section))
     screen.line()
     for row in text:

@@ -6,12 +6,14 @@ For a terminal, and as a page of the documentation for a kernel whose conditions
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-_ORDER = ("caught", "caught otherwise", "SURVIVED", "not run", "equivalent", "out of reach")
+_ORDER = ("caught", "caught otherwise", "SURVIVED", "undecided", "not run", "equivalent", "out of reach")
+_COLUMNS = 118
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def mutants_table(lines: Sequence[MutantLine], control: Sequence[tuple[str, str]
         text.append(f"{line.number:>4}  {line.name:<{width}}  {line.catch:<16}  {cells}")
         text.append(f"      {'':<{width}}  {line.about} [{line.imitates}]" + (f"  {line.note}" if line.note else ""))
     text += ["", score(lines)]
-    for word in ("SURVIVED", "caught otherwise", "not run"):
+    for word in ("SURVIVED", "undecided", "caught otherwise", "not run"):
         names = [line.name for line in lines if line.catch == word]
         if names:
             text += [f"{word}:", *(f"    {name}" for name in names)]
@@ -69,14 +71,9 @@ def mutants_page(
     green = sum(verdict == "PASS" for _, verdict in control)
     others = [f"{scenario} {verdict}" for scenario, verdict in control if verdict != "PASS"]
     twice = sum(line.catch == "caught" and _caught(line) > 1 for line in lines)
-    text = [
-        f"## {title}",
-        "",
-        f"Written by `{command}`.",
-        "",
-        f"{score(lines)}. {twice} were caught by name under more",
-    ]
-    text[-1] += f" than one scenario. The unmutated kernel: {green} PASS{''.join(f', {other}' for other in others)}."
+    told = f"{score(lines)}. {twice} were caught by name under more than one scenario. The unmutated kernel:"
+    told += f" {green} PASS{''.join(f', {other}' for other in others)}."
+    text = [f"## {title}", "", *textwrap.wrap(f"Written by `{command}`.", _COLUMNS), "", *textwrap.wrap(told, _COLUMNS)]
     for function, group in groupby(lines, key=lambda line: (line.about.partition(":")[0], line.imitates)):
         mine = list(group)
         caught = sum(line.catch == "caught" for line in mine)

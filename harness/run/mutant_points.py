@@ -12,10 +12,13 @@ from harness.artifacts.kernels.mutation_points import POINTS, Point, from_json, 
 from harness.artifacts.kernels.mutation_targets import Targets, load_targets
 from harness.errors import UsageError
 from harness.run.mutant_trials import Mutant, MutantTrials, Trial
+from harness.status import Status
 
 REACHED = "capture/host/apf_reached.txt"
 """What the agent leaves of a kernel with points (harness/agent/host/points.py)."""
 TARGETS = layout.KERNELS / "mutate.toml"
+_QUICK = 1.6
+"""So many times as long as the quickest of the scenarios that reach a point is still quick."""
 
 
 def load_points(folder: Path, targets: Path = TARGETS) -> tuple[Mutant, ...]:
@@ -77,13 +80,14 @@ def choose_scenarios(
     reached_by: Mapping[str, frozenset[int]],
     seconds: Mapping[str, float],
 ) -> tuple[str, ...]:
-    """Scenarios that reach a point: the quickest, then the one that comes by most points of its function, then the one
-    that comes by most points of all, then by time."""
+    """Scenarios that reach a point: of the quick ones the one that comes by most points of its function, then of all of
+    them, then the one that comes by most points at all, then by time."""
     able = sorted((s for s, points in reached_by.items() if mutant.number in points), key=lambda s: (seconds[s], s))
-    of_function = {m.number for m in mutants if m.imitates == mutant.imitates}
-    first = able[:1]
-    for numbers in (of_function, frozenset().union(*reached_by.values()) if reached_by else frozenset()):
-        left = [s for s in able if s not in first]
+    of_function = frozenset(m.number for m in mutants if m.imitates == mutant.imitates)
+    quick = [s for s in able if seconds[s] <= _QUICK * seconds[able[0]]]
+    first: list[str] = []
+    for among, numbers in ((quick, of_function), (able, of_function), (able, frozenset().union(*reached_by.values()))):
+        left = [s for s in among if s not in first]
         if left:
             first.append(max(left, key=lambda s: len(reached_by[s] & numbers)))
     return (*first, *(s for s in able if s not in first))
@@ -91,7 +95,7 @@ def choose_scenarios(
 
 def _reached(trial: Trial) -> frozenset[int]:
     """Only a green scenario of the unmutated kernel can show what a mutant does wrong."""
-    if trial.row is None or not trial.row.status.as_predicted:
+    if trial.row is None or trial.row.status is not Status.PASS:
         return frozenset()
     path = trial.folder / trial.row.folder / REACHED
     return reached(path.read_text()) if path.is_file() else frozenset()

@@ -30,7 +30,7 @@ def earlier_trials(
 ) -> list[Trial]:
     """Trials of the runs below ``results`` whose kernel was made from the same sources, the newest of each.
 
-    An ERROR is no trial.
+    An ERROR is no trial, unless it is that of a host that fell silent under it; nor is a host that did not come up.
 
     :param identity: BuiltKernel.identity of the kernel.
     :param again: judge the captures again, with the rules of today.
@@ -50,7 +50,9 @@ def earlier_trials(
     for done, verdict in zip(found.values(), verdicts, strict=True):
         scenario, at, label = done.key.scenario.rpartition("@")
         mutant = known.get(at + label) if at else None
-        if verdict.status is Status.ERROR or (at and mutant is None):
+        began = verdict.stage not in (Stage.SETUP, Stage.BOOT)
+        accident = not began or (verdict.status is Status.ERROR and verdict.stage is not Stage.PERFORM)
+        if accident or (at and mutant is None):
             continue
         row = Row(done.key, verdict, seconds=done.seconds)
         trials.append(Trial(mutant, scenario if at else done.key.scenario, row, done.folder))

@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from harness.contract.capture import AgentStep
 from harness.errors import CatalogError
+from harness.evidence.agreement import read_progress
 from harness.judge.verdict_types import Stage
 from harness.model.protocol.rules import RULES
 from harness.results import Key, Row
@@ -29,7 +31,9 @@ KERNEL = "mutants-6.1"
 PARAMETER = "kvm.apf_mutant"
 _ENDS = ("ending", "panic", "stopped")
 """What a guest's end is told by when it hung or died."""
-_SLACK_S = 4
+_PATIENCE, _SLACK_S = 4, 4
+_UNDECIDED = 2
+"""After so many trials without a verdict a mutant is given up: its guest does not come up, or evidence is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Catch(StrEnum):
     NAMED = "caught"  # by a rule that names the fault, and it hung if that was expected, and only then
     OTHERWISE = "caught otherwise"  # a FAIL, but by nothing that names the fault, or with another end than expected
     SURVIVED = "SURVIVED"
+    UNDECIDED = "undecided"  # never green, and never a FAIL: nothing could be judged
     NOT_RUN = "not run"  # no scenario reaches it, or none got a verdict
     EQUIVALENT = "equivalent"  # not run: nobody can notice it
     OUT_OF_REACH = "out of reach"  # not run: nothing that this harness sets up can
@@ -93,6 +98,16 @@ class Trial:
         """A FAIL that is no accident of ours: an INCONCLUSIVE or ERROR proves nothing, nor does a host that died while
         it booted: no mistake is selected yet."""
         return self.row is not None and self.row.status is Status.FAIL and self.row.verdict.stage is not Stage.BOOT
+
+    @property
+    def program_s(self) -> float | None:
+        """Seconds from letting the guest go to the end of its program, None where progress.jsonl does not say."""
+        path = self.folder / self.row.folder / "capture/progress.jsonl" if self.row else None
+        if path is None or not path.is_file():
+            return None
+        at = {step.step: step.mono for step in read_progress(path.read_bytes())}
+        ends = at.get(AgentStep.GO), at.get(AgentStep.GUEST_ENDED)
+        return None if ends[0] is None or ends[1] is None else ends[1] - ends[0]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,6 +134,14 @@ class Trial:
         empty if not caught."""
         rules = [name for name in self.names if name in RULES]
         return " ".join(self.naming) or " ".join(rules) or next(iter(self.names), "")
+
+    @property
+    def undecided(self) -> bool:
+        """What was seen is neither green nor a finding about the kernel, such as a host that fell silent."""
+        row = self.row
+        if row is None or row.verdict.stage in (Stage.SETUP, Stage.BOOT):
+            return False
+        return row.status not in (Status.PASS, Status.FAIL)
 
     @property
     def hung(self) -> bool:
@@ -149,7 +172,9 @@ def catch_of(mutant: Mutant, trials: Sequence[Trial]) -> Catch:
         return Catch.NAMED
     if any(t.caught for t in mine):
         return Catch.OTHERWISE
-    return Catch.SURVIVED if any(t.row is not None for t in mine) else Catch.NOT_RUN
+    if any(t.row is not None and t.row.status is Status.PASS for t in mine):
+        return Catch.SURVIVED
+    return Catch.UNDECIDED if any(t.undecided for t in mine) else Catch.NOT_RUN
 
 
 class MutantTrials:
@@ -190,10 +215,12 @@ class MutantTrials:
         }
         while True:
             named = Counter(t.mutant.number for t in self.trials if t.mutant is not None and t.named)
+            undecided = Counter(t.mutant.number for t in self.trials if t.mutant is not None and t.undecided)
             wanted: list[tuple[Mutant | None, Scenario]] = []
             for mutant in mutants:
                 left = queue.get(mutant.number, [])
-                if named[mutant.number] >= catches and not every:
+                enough = named[mutant.number] >= catches or undecided[mutant.number] >= _UNDECIDED
+                if enough and not every:
                     continue
                 take = left if every else left[:1]
                 queue[mutant.number] = left[len(take) :]
@@ -231,10 +258,10 @@ class MutantTrials:
         return Job(Key(changed.id, self._kernel), changed)
 
     def _patience(self, scenario: Scenario) -> int:
-        """Seconds for the guest's program: twice what the unmutated kernel took for everything around it, too, so that
-        a guest that hangs costs little; the scenario's own deadline where that is less, or nothing is known."""
-        took = [t.row.seconds for t in self.trials if t.mutant is None and t.scenario == scenario.id and t.row]
-        if not took or not took[0]:
+        """Seconds for the guest's program: some times what it took on the unmutated kernel, so that a guest that hangs
+        costs little; the scenario's own deadline where that is less, or nothing is known."""
+        took = next((t.program_s for t in self.trials if t.mutant is None and t.scenario == scenario.id), None)
+        if took is None:
             return scenario.deadline_s
         timed = max((step.at_ms for step in scenario.timed), default=0) / 1000
-        return min(scenario.deadline_s, math.ceil(max(2 * took[0], timed)) + _SLACK_S)
+        return min(scenario.deadline_s, math.ceil(max(_PATIENCE * took, timed)) + _SLACK_S)

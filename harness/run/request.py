@@ -20,6 +20,8 @@ class Request:
 
     ``extra``: kernels of this run only (a patch to validate, a revision to bisect); they hide those of the catalogue.
     ``hosts``: how many virtual hosts at once at most; 0: as many as this machine has processors and memory for.
+    ``frugal``, for kernels known to be wrong: a host that falls silent is believed at once, and one whose guest only
+    hung or died, with no cry of its kernel, is used again.
     """
 
     patterns: tuple[str, ...] = ()
@@ -35,6 +37,7 @@ class Request:
     command: str = ""
     extra: tuple[CatalogKernel, ...] = ()
     hosts: int = 0
+    frugal: bool = False
 
     def kernel(self, name: str) -> CatalogKernel:
         """The kernel that a name of ``kernels`` means.

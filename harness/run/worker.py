@@ -28,6 +28,7 @@ from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
 from harness.run.setup import HostSetup, find_setup
 from harness.scenario.build import build_plan
+from harness.status import Status
 
 GO = "go"
 """The agent's step with which the guest's program is started: the scenario has begun."""
@@ -93,7 +94,8 @@ class Worker:
         attempt, retries = self._perform_with_retry(plan, capture)
         verdict = replace(self._verdict(plan, capture, attempt), retries=retries)
         verdict = with_differences(verdict, self._setup.difference)
-        if verdict.taints and self._slot.host is not None:
+        keep = self._request.frugal and verdict.status is Status.FAIL and not _cried(verdict)
+        if verdict.taints and not keep and self._slot.host is not None:
             self._slot.host.taint("its scenario left it in an unknown state")
         return job.row(verdict, time.monotonic() - attempt.began)
 
@@ -106,7 +108,9 @@ class Worker:
         :return: the attempt that counts, and why an earlier one does not.
         """
         first = self._attempt(plan, capture)
-        if first.error is None or GO in first.steps or not _fell_silent(first.error, self._slot.host):
+        if first.error is None or GO in first.steps or self._request.frugal:
+            return first, ()
+        if not _fell_silent(first.error, self._slot.host):
             return first, ()
         capture.rename(capture.with_name("capture-of-silent-host"))
         return self._attempt(plan, capture), (failure_of(first.error, first.stage).reason,)
@@ -156,6 +160,11 @@ class Worker:
                     log="\n\n".join(filter(None, (failure.log, seen.reason))),
                 )
         return failure.verdict(plan.scenario, self._setup.variant)
+
+
+def _cried(verdict: Verdict) -> bool:
+    """The host's kernel, or its machine, said that something is wrong with it."""
+    return any(finding.rule in ("D28", "console") for finding in verdict.findings) or bool(verdict.log)
 
 
 def _fell_silent(exc: Exception, host: Host | None) -> bool:

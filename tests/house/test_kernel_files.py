@@ -76,7 +76,7 @@ def test_every_mutant_is_described_and_numbered_as_in_the_kernel() -> None:
         assert entry["imitates"], name
         assert all(re.fullmatch(r"S\d{2,3}[A-Z]?", scenario) for scenario in entry["scenarios"]), name
         assert entry["scenarios"], name
-        assert all(re.fullmatch(r"D\d{2}|count|timeout", rule) for rule in entry["rules"]), name
+        assert all(re.fullmatch(r"D\d{2}|[a-z-]+:\w+", rule) for rule in entry["rules"]), name
         assert entry["rules"], name
         assert set(entry) <= {"number", "about", "imitates", "scenarios", "rules", "hangs"}, name
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
-from harness.agent.guest.guest_wait import GuestEnd, first_of, wait_ready, watch_probe
+from harness.agent.guest.guest_wait import READY_SECONDS, GuestEnd, first_of, wait_ready, watch_probe
 from harness.agent.guest.qemu import Guest, QemuDied, start_guest
 from harness.agent.host import syscalls
 from harness.agent.pages import remote_madvise
@@ -67,7 +67,7 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
     base, tids = await guest.ram_base(), await guest.vcpu_threads()
     memory = GuestMemory(stack.enter_context(ProcessMemory(guest.pid)), base, plan.guest.vcpus)
     session.note_guest(guest.pid, await guest.version(), tids)
-    not_ready = await wait_ready(guest, memory, plan.nonce)
+    not_ready = await wait_ready(guest, memory, plan.nonce, min(READY_SECONDS, max(60.0, 4 * plan.deadline_s)))
     if not_ready:
         with suppress(OSError):
             capture.write_bytes("guest/log.bin", memory.log())

@@ -43,7 +43,7 @@ def test_a_kernel_without_points_is_an_error(tmp_path: Path) -> None:
         load_points(tmp_path)
 
 
-def test_the_quickest_then_what_knows_the_function_best_then_what_comes_by_most(tmp_path: Path) -> None:
+def test_what_knows_the_function_best_of_the_quick_then_of_all_then_what_comes_by_most(tmp_path: Path) -> None:
     setup, _ = load_points(built(tmp_path))
     family = tuple(replace(setup, number=n, imitates="f" if n < 9 else "g") for n in range(7, 20))
     reached = {
@@ -55,6 +55,7 @@ def test_the_quickest_then_what_knows_the_function_best_then_what_comes_by_most(
     }
     seconds = {"S1": 3.0, "S2": 1.0, "S3": 9.0, "S4": 8.0, "S5": 0.5}
     assert choose_scenarios(family[0], family, reached, seconds) == ("S2", "S3", "S4", "S1")
+    assert choose_scenarios(family[0], family, reached, seconds | {"S3": 1.5})[0] == "S3"
     assert choose_scenarios(family[1], family, reached, seconds) == ("S5", "S3")
     assert choose_scenarios(family[12], family, reached, seconds) == ()
 

@@ -28,7 +28,8 @@ KEY = Key("S29@ONE", KERNEL)
 class Runs:
     """Answers jobs with the verdicts it was given; everything else passes."""
 
-    def __init__(self, **verdicts: Status) -> None:
+    def __init__(self, folder: Path, **verdicts: Status) -> None:
+        self.folder = folder
         self.verdicts = verdicts
         self.runs: list[list[str]] = []
         self.jobs: dict[str, Job] = {}
@@ -41,8 +42,16 @@ class Runs:
             status = self.verdicts.get(job.key.scenario.replace("@", "_"), Status.PASS)
             reason = "D05: item 1" if status is Status.FAIL else ""
             rows.append(row_of(job.key, status, reason, seconds=2.5))
+            self.leave(job)
         assert {job.key.kernel for job in jobs} == {KERNEL}
-        return RunResult("r", "", tuple(job.key for job in jobs), tuple(rows)), Path(f"run{len(self.runs)}")
+        return RunResult("r", "", tuple(job.key for job in jobs), tuple(rows)), self.folder
+
+    def leave(self, job: Job) -> None:
+        """The steps of the agent: the program took 2.5 s."""
+        path = self.folder / job.key.folder / "capture/progress.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        steps = (("go", 100.0), ("guest-ended", 102.5))
+        path.write_text("".join(f'{{"t": {at}, "mono": {at}, "step": "{step}"}}\n' for step, at in steps))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, runs: Runs, *, every: bool = False, catches: int = 1) -> list[Trial]:
@@ -53,8 +62,10 @@ def run(monkeypatch: pytest.MonkeyPatch, runs: Runs, *, every: bool = False, cat
     return trials.trials
 
 
-def test_the_unmutated_kernel_first_then_each_mutant_until_it_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = Runs(S29_ONE=Status.FAIL)
+def test_the_unmutated_kernel_first_then_each_mutant_until_it_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(tmp_path, S29_ONE=Status.FAIL)
     trials = run(monkeypatch, runs)
     assert [sorted(r) for r in runs.runs] == [
         ["S23", "S29", "S60"],
@@ -67,24 +78,24 @@ def test_the_unmutated_kernel_first_then_each_mutant_until_it_is_caught(monkeypa
     assert [(t.scenario, t.rule) for t in trials if t.caught] == [("S29", "D05")]
 
 
-def test_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = Runs(S23_ONE=Status.FAIL)
+def test_the_whole_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(tmp_path, S23_ONE=Status.FAIL)
     run(monkeypatch, runs, every=True)
     assert sorted(runs.runs[1]) == ["S23@ONE", "S29@ONE", "S29@TWO", "S60@ONE"]
     assert len(runs.runs) == 2
 
 
-def test_no_fault_is_to_hang_by_one_scenario_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = Runs(S23_ONE=Status.FAIL, S29_ONE=Status.FAIL)
+def test_no_fault_is_to_hang_by_one_scenario_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(tmp_path, S23_ONE=Status.FAIL, S29_ONE=Status.FAIL)
     run(monkeypatch, runs, catches=2)
     assert [sorted(r) for r in runs.runs[1:]] == [["S23@ONE", "S29@TWO"], ["S29@ONE"]]
 
 
-def test_a_guest_that_hangs_under_a_mutant_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = Runs()
+def test_a_guest_that_hangs_under_a_mutant_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(tmp_path)
     run(monkeypatch, runs)
     own = runs.jobs["S29"].scenario.deadline_s
-    assert runs.jobs["S29@TWO"].scenario.deadline_s == 2 * 2.5 + 4 < own
+    assert runs.jobs["S29@TWO"].scenario.deadline_s == 4 * 2.5 + 4 < own
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.FAIL])
@@ -125,7 +136,19 @@ def test_whether_the_guest_hung_is_compared(hangs: bool | None, ends: bool, catc
     assert catch_of(mutant, [trial]) is catch
 
 
-def test_a_scenario_that_does_not_exist_is_no_reason_to_test_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mutant_trials, "perform_jobs", Runs())
+def test_a_scenario_that_does_not_exist_is_no_reason_to_test_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mutant_trials, "perform_jobs", Runs(tmp_path))
     with pytest.raises(CatalogError, match="S-GONE"):
         MutantTrials(Request(), Listener("")).try_mutants((replace(TWO, scenarios=("S29", "S-GONE")),))
+
+
+def test_a_guest_that_never_comes_up_is_given_up_and_is_no_survivor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unclear = Status.INCONCLUSIVE
+    runs = Runs(tmp_path, S23_ONE=unclear, S29_ONE=unclear, S60_ONE=Status.FAIL)
+    trials = run(monkeypatch, runs)
+    assert [sorted(r) for r in runs.runs[1:]] == [["S23@ONE", "S29@TWO"], ["S29@ONE"]]
+    assert catch_of(ONE, trials) is Catch.UNDECIDED and catch_of(TWO, trials) is Catch.SURVIVED
