@@ -77,7 +77,8 @@ enum {
 	OP_PAUSE = 6,
 	OP_WAIT = 7,
 	OP_HOST = 8,
-	OP_COUNT = 9,
+	OP_RESET = 9,
+	OP_COUNT = 10,
 };
 
 struct control_page {

@@ -20,7 +20,7 @@ __all__ = [
     "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
     "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
-    "TimedAction", "area_page", "changed", "from_json", "further_areas", "replace_index", "to_json",
+    "TimedAction", "area_page", "changed", "from_json", "further_areas", "replace_index", "resets", "to_json",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -151,6 +151,13 @@ class Plan:
     deadline_s: int = 60  # for the guest's program, from its start
     settle_ms: int = 300  # after the guest's end, before the trace is stopped
     version: int = PLAN_VERSION
+
+
+def resets(plan: Plan) -> bool:
+    """Whether the machine is reset while the program runs, by the agent or by the guest."""
+    lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
+    by_agent = any(action.do is HostWord.RESET for actions in lists for action in actions)
+    return by_agent or any(item.op is Op.RESET for item in plan.items)
 
 
 def area_page(plan: Plan) -> int:

@@ -86,6 +86,7 @@ class Op(StrEnum):
     PAUSE = "pause", 6  # do nothing for pause_us, interrupts as given
     WAIT = "wait", 7  # until all earlier touches of this vCPU have ended
     HOST = "host", 8  # the guest stops here; the agent performs host_actions[value] and hands back
+    RESET = "reset", 9  # the guest resets the machine (a triple fault); the item has ended before
 
     def __new__(cls, word: str, number: int) -> Op:
         member = str.__new__(cls, word)

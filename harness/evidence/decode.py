@@ -25,8 +25,9 @@ from harness.contract.capture import (
 )
 from harness.contract.gate import HELD
 from harness.contract.plan import GuestKind, Plan, from_json, further_areas
+from harness.contract.plan import resets as reset_by_plan
 from harness.contract.structure import need_object, parse, structure
-from harness.contract.words import EndStatus, HostWord
+from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
 from harness.evidence import (
     agreement,
@@ -206,7 +207,7 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
         if e.precondition is not None:
             yield from agreement.precondition_problems(e.precondition)
-        if e.guest is not None and not e.lost and not _resets(plan):
+        if e.guest is not None and not e.lost and not reset_by_plan(plan):
             yield from agreement.register_problems(plan, e.guest, e.events)
 
 
@@ -232,11 +233,6 @@ def _left(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:
 
 
 _FORMATS = "trace/formats/"
-
-
-def _resets(plan: Plan) -> bool:
-    acts = [a for group in plan.host_actions for a in group] + [a for t in plan.timed for a in t.actions]
-    return any(a.do is HostWord.RESET for a in acts)
 
 
 def _demand(problems: Iterator[str]) -> None:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.contract.plan import HostWord, Item, Op, Plan
+from harness.contract.plan import Item, Op, Plan, resets
 from harness.contract.probe_abi import MASK64, VEC_TIMER, Record, State
 from harness.contract.words import Access
 from harness.evidence.guestlog import GuestLog, GuestRecord
@@ -27,13 +27,10 @@ def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
 
     A log without its end (deadline, panic, QEMU gone) is looked at as far as it goes.
     """
-    resets = any(a.do is HostWord.RESET for group in plan.host_actions for a in group) or any(
-        a.do is HostWord.RESET for timed in plan.timed for a in timed.actions
-    )
     if log.ended != (log.state == State.DONE):
         yield f"the end mark is {'there' if log.ended else 'not there'}, the state is {log.state}"
     for vcpu in range(plan.guest.vcpus):
-        walk = _Walk(plan, vcpu, resets)
+        walk = _Walk(plan, vcpu, resets(plan))
         for number, record in enumerate(log.vcpus[vcpu]):
             for text in walk.take(record, number):
                 yield f"vCPU {vcpu}, record {number} ({record.kind.name}): {text}"

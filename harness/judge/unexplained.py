@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness.contract.plan import HostAction, HostWord, Op, Plan, area_page
+from harness.contract.plan import HostAction, HostWord, Op, Plan, area_page, resets
 from harness.contract.probe_abi import VEC_START, VEC_TIMER
 from harness.judge.episodes import Episode
 from harness.judge.match import View
@@ -52,8 +52,8 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     vectors = _vectors(view.plan)
     gps = prediction.totals.get("GP", Count.exactly(0)).high
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
-    interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan))
-    reset = view.plan.guest.vcpus > 1 and any(a.do is HostWord.RESET for a in _actions(view.plan))
+    interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan)) or resets(view.plan)
+    reset = view.plan.guest.vcpus > 1 and resets(view.plan)
     inside = {
         id(e) for episode in (*view.alignment.own, *view.alignment.strangers, *_of_items(view)) for e in episode.events
     }

@@ -93,6 +93,8 @@ def _items(
         yield p.changed(common, op=p.Op.TIMER, value=step.timer_us)
     elif step.clear_token:
         yield p.changed(common, op=p.Op.CLEAR_TOKEN)
+    elif step.reset:
+        yield p.changed(common, op=p.Op.RESET)
     elif step.wait_all:
         yield p.changed(common, op=p.Op.WAIT)
     else:

@@ -80,6 +80,7 @@ class Step:
     paging: str = field(default="", metadata=_ACTION)  # "flip": off and on again; "off": off for pause_us, then on
     timer_us: int = field(default=-1, metadata=_ACTION)
     clear_token: bool = field(default=False, metadata=_ACTION)
+    reset: bool = field(default=False, metadata=_ACTION)
     pause: bool = field(default=False, metadata=_ACTION)
     wait_all: bool = field(default=False, metadata=_ACTION)
     host: tuple[HostStep, ...] = field(default=(), metadata=_ACTION)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.agent.ram.choose import ram_of
-from harness.contract.plan import Guest, GuestKind, HostWord, Plan
+from harness.contract.plan import Guest, GuestKind, Plan, resets
 from harness.errors import UsageError
 
 _MACHINES = {
@@ -61,7 +61,7 @@ def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
         "-no-user-config",
         "-display", "none",
     ]  # fmt: skip
-    if not _resets(plan):
+    if not resets(plan):
         argv.append("-no-reboot")  # a triple fault ends QEMU, and is noticed
     if guest.machine == "microvm":
         argv += ["-bios", "qboot.rom"]
@@ -85,11 +85,6 @@ def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
 def _machine(guest: Guest) -> str:
     options = _MACHINES[guest.machine]
     return f"{options},{_MICROVM_CLOCK[guest.kind]}" if guest.machine == "microvm" else options
-
-
-def _resets(plan: Plan) -> bool:
-    lists = [*plan.host_actions, *(timed.actions for timed in plan.timed)]
-    return any(action.do is HostWord.RESET for actions in lists for action in actions)
 
 
 def linux_cmdline(plan: Plan) -> str:

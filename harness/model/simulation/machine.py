@@ -56,7 +56,7 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
         state.flags, state.token = situation.guest.area_words
         steps = tuple(s for s in situation.steps if s.vcpu == index)
         vcpu = Vcpu(KvmVcpu(world, memory, state, index), ProbeVcpu(steps), _starter(machine), machine.finished,
-                    peers=machine.host.vcpus)  # fmt: skip
+                    lambda: _restart(machine, Latch(over=True)), peers=machine.host.vcpus)  # fmt: skip
         machine.host.vcpus.append(vcpu)
         world.engine.spawn(vcpu.run())
     machine.host.restart = lambda end: _restart(machine, end)
@@ -120,7 +120,7 @@ def _restart_one(machine: Machine, n: int, end: Latch | None, barrier: _Barrier 
     waits_for_host = old.host_end is not None
     old.probe.lose_tasks()
     old.timer_life += 1
-    vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, peers=machine.host.vcpus)
+    vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, old.reset, peers=machine.host.vcpus)
     vcpu.host_interrupts = old.host_interrupts
     machine.host.vcpus[n] = vcpu
     machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None, barrier))

@@ -25,12 +25,16 @@ AREA_ITEM = -1
 
 @dataclass(slots=True, eq=False)
 class Vcpu:
-    """Guest and host side of one vCPU.  ``host``: called for a HOST item, returns what says that it is over."""
+    """Guest and host side of one vCPU.  ``host``: called for a HOST item, returns what says that it is over.
+
+    ``reset``: of the machine, asked for by the guest.
+    """
 
     kvm: KvmVcpu
     probe: ProbeVcpu
     host: Callable[[Step], Latch]
     finished: Signal
+    reset: Callable[[], None] = lambda: None
     ready_vectors: set[int] = field(default_factory=lambda: {0xF3})
     timer_ns: int = 0
     timer_life: int = 0
@@ -359,6 +363,10 @@ class Vcpu:
             peer.kvm.timer_tick(RESCHEDULE_VECTOR)
         elif step.kind is Op.HOST:
             yield from self._host_wait(self.host(step), interrupts=step.interrupts)
+        elif step.kind is Op.RESET:
+            task.ended = world.item(step.index).ended = True
+            self.reset()
+            yield from self._exit()  # the VMM stops all vCPUs, and starts them anew
         task.ended = True
         self._log("end", step.index)
         world.item(step.index).ended = True

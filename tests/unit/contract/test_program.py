@@ -16,7 +16,7 @@ from tests.unit.agent.conftest import make_plan
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
-OPS = ["touch", "wrmsr", "lapic", "paging", "timer", "clear-token", "pause", "wait", "host"]
+OPS = ["touch", "wrmsr", "lapic", "paging", "timer", "clear-token", "pause", "wait", "host", "reset"]
 
 items = st.builds(
     p.Item, index=u32, op=st.sampled_from(list(p.Op)), vcpu=st.integers(0, 15), gpa=u64,
@@ -111,7 +111,7 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
         (28, 0x00, "enabled once"),
         (28, 0x50, "unknown flags 0x40"),
         (52, 1, "header: reserved"),
-        (64 + 4, 9, "unknown op 9"),
+        (64 + 4, len(OPS), f"unknown op {len(OPS)}"),
         (64 + 6, 2, "access 2"),
         (64 + 8, 16, "unknown flags 0x10"),
         (64 + 36, 1, "item at position 0: reserved"),

@@ -234,6 +234,22 @@ def test_reset_of_the_machine_continues_the_program(probe_elf: Path, tmp_path: P
         ]  # fmt: skip
 
 
+def test_a_reset_by_the_guest_continues_the_program(probe_elf: Path, tmp_path: Path) -> None:
+    steps = [
+        Step(rig.TOUCH, gpa=POOL, pause_us=200_000), Step(rig.TOUCH, gpa=POOL + 4096),
+        Step(rig.RESET, vcpu=1, pause_us=50_000), Step(rig.TOUCH, vcpu=1, gpa=POOL + 8192),
+    ]  # fmt: skip
+    with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=2), vcpus=2) as guest:
+        guest.wait_state(rig.READY)
+        guest.run()
+        for vcpu, ends in ((0, [100, 101]), (1, [102, 103])):
+            log = guest.log(vcpu)
+            assert [r.b for r in log if r.kind == rig.BOOT] == [0, 1]
+            assert [r.item for r in log if r.kind == rig.END] == ends
+        boots = [r.tsc for r in guest.log(1) if r.kind == rig.BOOT]
+        assert all((r.tsc > boots[1]) is (r.item == 103) for r in guest.log(1) if r.kind == rig.END)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
