@@ -8,8 +8,10 @@ import sys
 
 from harness.cli import options
 from harness.hosts import KINDS
+from harness.report.profile_text import profile_text
 from harness.report.terminal import Screen
 from harness.run.runner import run
+from harness.run.step_times import step_times
 
 _HELP = """\
 Perform scenarios on kernels, and judge what was seen against what the model predicts.
@@ -44,6 +46,7 @@ def add(subparsers: options.Subparsers) -> None:
     p.add_argument(
         "--repeats", type=options.positive, default=0, metavar="N", help="how often each (default: as it says)"
     )
+    p.add_argument("--profile", action="store_true", help="at the end, say where the time went, step by step")
     p.set_defaults(func=main)
 
 
@@ -60,6 +63,10 @@ def main(args: argparse.Namespace) -> int:
         screen.clear()
     screen.line()
     screen.table(result)
+    if args.profile:
+        screen.line()
+        screen.line(profile_text(list(step_times(folder, result.rows)), result.seconds))
+        screen.line()
     screen.line(f"evidence: {folder}")
     screen.line(f"exit code {result.exit_code}")
     return result.exit_code
