@@ -17,7 +17,7 @@ from harness.cli import options
 from harness.report.mutants_text import MutantLine, mutants_page, mutants_table, replace_section
 from harness.report.terminal import Screen
 from harness.run.mutant_catalog import CATALOG, choose, load_mutants
-from harness.run.mutant_points import load_points, try_points
+from harness.run.mutant_points import load_points, try_points, with_scenarios
 from harness.run.mutant_resume import earlier_trials
 from harness.run.mutant_trials import KERNEL, Catch, Mutant, MutantTrials, Trial, catch_of, end_differs, trials_of
 from harness.run.request import Request
@@ -84,12 +84,13 @@ def main(args: argparse.Namespace) -> int:
             screen.line(f"{m.number:>4}  {m.name:<20} {m.about} [{m.imitates}]  {more}")
         return 0
     trials = MutantTrials(request, screen, args.kernel, _earlier(args, built, mutants))
+    known = read_scenarios(request.scenario_paths or (default_scenarios(),))
+    ids = [s.id for s in select(known, args.scenario)]
     if args.tell:
-        return _report(args, screen, request, mutants, trials, complete=True)
+        told = with_scenarios(trials, mutants, ids, args.tries) if systematic else mutants
+        return _report(args, screen, request, told, trials, complete=True)
     try:
         if systematic:
-            known = read_scenarios(request.scenario_paths or (default_scenarios(),))
-            ids = [s.id for s in select(known, args.scenario)]
             mutants, complete = try_points(
                 trials, mutants, ids, tries=args.tries, catches=args.catches, every=args.every
             )
@@ -158,8 +159,14 @@ def _line(mutant: Mutant, trials: Sequence[Trial]) -> MutantLine:
         cells=tuple((t.scenario, _cell(t)) for t in mine),
         catch=catch_of(mutant, trials),
         caught_by=next((t.rule for t in mine if t.named), next((t.rule for t in caught), "")),
-        note=mutant.equivalent or mutant.out_of_reach or end_differs(mutant, trials),
+        note=mutant.equivalent or mutant.out_of_reach or end_differs(mutant, trials) or _not_tried(mutant, mine),
     )
+
+
+def _not_tried(mutant: Mutant, trials: Sequence[Trial]) -> str:
+    if any(t.row is not None for t in trials) or not mutant.scenarios:
+        return ""
+    return f"not tried; reached by {', '.join(mutant.scenarios)}"
 
 
 def _cell(trial: Trial) -> str:

@@ -90,6 +90,8 @@ def _caught(line: MutantLine) -> int:
 
 def _row(line: MutantLine) -> str:
     what = line.name.partition(": ")[2]
+    if len(what) > _COLUMNS:
+        what = f"{what[:72]} ... {what[-40:]}"
     cells = (
         "; ".join(f"{scenario} {verdict}" for scenario, verdict in line.cells) or line.note or "reached by no scenario"
     )

@@ -65,13 +65,20 @@ def try_points(
     """
     if not trials.try_unmutated(scenarios):
         return tuple(mutants), False
+    chosen = with_scenarios(trials, mutants, scenarios, tries)
+    return chosen, trials.try_mutants(chosen, every=every, catches=catches)
+
+
+def with_scenarios(
+    trials: MutantTrials, mutants: Sequence[Mutant], scenarios: Sequence[str], tries: int
+) -> tuple[Mutant, ...]:
+    """The mutants with those of these scenarios under which the unmutated kernel was seen to reach them."""
     control = [t for t in trials.trials if t.mutant is None and t.scenario in scenarios]
     seen = {t.scenario: _reached(t) for t in control}
     seconds = {t.scenario: t.row.seconds if t.row else 0.0 for t in control}
-    chosen = tuple(
+    return tuple(
         m if not m.live else replace(m, scenarios=choose_scenarios(m, mutants, seen, seconds)[:tries]) for m in mutants
     )
-    return chosen, trials.try_mutants(chosen, every=every, catches=catches)
 
 
 def choose_scenarios(
