@@ -25,8 +25,12 @@ def test_says_outcome_reader_and_deciding_function(capsys: pytest.CaptureFixture
     assert "NP token 0x1000 gpa 0x1000000" in out
 
 
-def test_ranges_come_with_their_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "S28", "--kernel", "noio-6.1"]) == 0
+def test_ranges_come_with_their_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """S28 without the step that waits for the worker."""
+    hasty = tmp_path / "hasty.toml"
+    before, _, after = Path("tests/scenarios/S28.toml").read_text().partition("[[steps]]\nhost")
+    hasty.write_text(before + after.partition("\n")[2])
+    assert main(["predict", str(hasty), "--kernel", "noio-6.1"]) == 0
     out = capsys.readouterr().out
     assert "block or token" in out
     assert "slow workers" in out
@@ -36,7 +40,7 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "S29", "S61", "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["scenario"], second["scenario"]) == ("S29", "S61")
-    assert [i["outcome"] for i in first["items"]] == ["token", "repeated"]
+    assert [i["outcome"] for i in first["items"]] == ["token", "no-fault", "repeated"]
     assert first["totals"]["REP"] == {"low": 1, "high": 1, "reason": ""}  # the gate decides when the read ends
     assert second["totals"]["NPh"]["low"] == 1
     assert {e["kind"] for e in second["events"]} >= {"PF", "TRY", "NP", "DONE", "RDY"}
