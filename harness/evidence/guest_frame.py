@@ -60,7 +60,7 @@ class _Walk:
     stage: int = -1
 
     def take(self, e: GuestRecord, number: int) -> Iterator[str]:
-        if self.done:
+        if self.done and not (self.resets and e.kind is Record.BOOT):  # another vCPU had the machine reset
             yield "stands behind DONE"
         if number == 0 and e.kind is not Record.BOOT:
             yield "the log does not begin with BOOT"
@@ -135,7 +135,7 @@ class _Walk:
         if not self.resets and e.b > (self.vcpu > 0):
             yield f"says {e.b} resets, the plan has none"
         self.boots += 1
-        self.tsc, self.running, self.idle, self.stage = e.tsc, -1, False, -1
+        self.tsc, self.running, self.idle, self.stage, self.done = e.tsc, -1, False, -1, False
         self.waits.clear()
         self.woken.clear()
         self.early.clear()

@@ -17,7 +17,7 @@ from harness.explore.mutate import mutate
 from harness.scenario.check import check
 from harness.scenario.schema import Scenario, Swap
 
-GENERATION = 2
+GENERATION = 3
 """Raised when a change to this package makes other scenarios of the same seeds."""
 DEADLINE_S = 8
 _TRIES = 200

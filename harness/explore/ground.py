@@ -106,8 +106,9 @@ def _page_sets(draw: Random, memory: Memory, swap: Swap) -> dict[str, PageSet]:
     sets: dict[str, PageSet] = {}
     mixed = draw.random() < 0.35  # sets that lie next to each other: neighbours in different states
     at = draw.choice((0, 16, 500))
-    if memory.backing is Backing.FILE:  # a window must lie in one piece on the device: no hole beside a dropped page
-        mixed, starts = mixed and draw.random() < 0.7, dict(starts)
+    if memory.backing is Backing.FILE:  # a window must lie in one piece on the device: no hole beside a dropped page.
+        # The first pages lie in one block of fault-around with what the guest uses all the time.
+        mixed, starts, at = mixed and draw.random() < 0.7, dict(starts), max(at, 16)
         if mixed:
             del starts[PageStart.UNTOUCHED]
     for name in "fgh"[: pick(draw, {1: 45, 2: 35, 3: 20})]:

@@ -34,6 +34,8 @@ def _more_steps(draw: Random, s: Scenario) -> Scenario:
 
 
 def _without_step(draw: Random, s: Scenario) -> Scenario:
+    if len(s.steps) < 2:
+        return s
     at = draw.randrange(len(s.steps))
     return replace(s, steps=s.steps[:at] + s.steps[at + 1 :])
 

@@ -51,6 +51,12 @@ class Episode:
         """Read bios that the vCPU thread itself queued on the device before it gave up or had the page."""
         return sum(1 for e in self.events if e.kind is Kind.BIO and e.flag and e.dev == dev)
 
+    def reads_of_the_page(self, dev: int) -> bool:
+        """Whether one of its own reads may be of the page itself.  Read-ahead of a file (REQ_RAHEAD) that has it is of
+        a miss, which is VM_FAULT_MAJOR; else it is that of the page that marks the next window."""
+        own = (e for e in self.events if e.kind is Kind.BIO and e.flag and e.dev == dev)
+        return any(" RA " not in e.text for e in own)
+
     @property
     def blocked_ns(self) -> int:
         """How long the thread was off the CPU and not runnable."""
@@ -113,7 +119,7 @@ def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
         return Outcome.ERROR
     slept = any(e.kind is Kind.OUT and chr(e.value) == "D" for e in episode.events)
     results = [e.value for e in episode.of(Kind.MM_FAULT_RET)]
-    if any(r & VM_FAULT_MAJOR for r in results) or (slept and episode.own_reads(dev)):
+    if any(r & VM_FAULT_MAJOR for r in results) or (slept and episode.reads_of_the_page(dev)):
         return Outcome.SYNC  # a read of its own that it neither needed nor waited for is the next read-ahead's
     if slept:
         return Outcome.BLOCK

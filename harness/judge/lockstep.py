@@ -18,6 +18,7 @@ from harness.judge.recording import recording
 from harness.judge.rules_context import places
 from harness.model.kernels import KernelModel
 from harness.model.simulation.simulate import Followed, follow
+from harness.model.simulation.situation import Prediction
 from harness.prediction import RAM_VPN, predict, situation_of
 
 
@@ -32,16 +33,17 @@ def predictions(
     plan, facts, ram = evidence.plan, evidence.precondition, ram_page(evidence.events) or RAM_VPN
     recorded = recording(evidence, places(evidence))
     if recorded is None or _races_unseen(plan) or _boots_again(plan):
-        yield _told(Followed(predict(plan, kernel, facts, ram_vpn=ram)), distance)
+        yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
         return
     if not recorded.ends_known:
-        yield _told(Followed(predict(plan, kernel, facts, ram_vpn=ram)), distance)
+        yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
     for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded, distance):
         if followed.parted is None or recorded.ends_known:
             yield followed
 
 
-def _told(followed: Followed, distance: Callable[[Followed], int]) -> Followed:
+def _told(prediction: Prediction, distance: Callable[[Followed], int]) -> Followed:
+    followed = Followed(prediction, for_all_orders=True)
     distance(followed)
     return followed
 

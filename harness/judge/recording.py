@@ -27,6 +27,7 @@ _NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
 _ENDS = {SwapKind.GATED: "block/block_rq_complete"}
 _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 _SPIV = 0x80F
+_REINJECTED = "[reinjected]"  # arch/x86/kvm/trace.h:kvm_inj_virq, since 5.19
 _SECTORS = 8
 _PAGE_MASK = ~0xFFF
 _WORDS = {
@@ -362,6 +363,8 @@ class _Reader:
             self._wrmsr(v, event, t)
         elif kind is Kind.RDY:
             self._ready(v, event, t)
+        elif kind is Kind.VIRQ and _REINJECTED in event.text:
+            pass  # an exit during its delivery: no second interrupt
         elif kind is Kind.VIRQ and event.value in self._vectors & v.accepted:
             self._resolved(v)
             v.accepted.discard(event.value)  # once more without being accepted: injected again (5.10 does not say so)

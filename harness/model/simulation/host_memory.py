@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
-from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, zero_filled
+from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, unlocked, zero_filled
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.gated import GatedReads
@@ -101,6 +101,7 @@ class Memory:
             held_up=self._held_up if self.world.replay else None,
             taken=self._taken if self.world.replay else None,
             finished=self._finished if self.world.replay or situation.timing.reads_first else None,
+            contended=self._contended if self.world.replay else None,
             paced=self.world.replay is not None,
         )
 
@@ -298,6 +299,24 @@ class Memory:
         call = (page.index, watch.thread, window.start_ns, window.end_ns)
         return replay.own_read(*call) < 0 and replay.others_read(*call)
 
+    def _contended(self, page: HostPage) -> bool:
+        """Whether another thread that was in handle_mm_fault for the page held its lock when this one tried it."""
+        replay, watch, now = self.world.replay, self.watch, self.world.engine.now
+        if replay is None or watch is None:
+            return False
+        until = replay.other_call_ends(page.index, watch.thread, now)
+        if until < 0 or not replay.choices.ask(2, f"whether another thread held the lock of {page.index:#x}"):
+            return False
+        self.world.engine.spawn(self._let_go(page.vpn, until))
+        return True
+
+    def _let_go(self, vpn: int, until_ns: int) -> Process:
+        yield Wait(until_ns=until_ns)
+        page = self.pages[vpn]
+        if page.folio is not None and page.folio.lock is Lock.OTHER:
+            self.pages[vpn] = unlocked(page)
+        self.world.engine.fire(self.signals[vpn])
+
     def _finished(self, page: HostPage) -> bool:
         """Whether the read that the running thread has just submitted ended before it tried the page's lock."""
         replay, watch, now = self.world.replay, self.watch, self.world.engine.now
@@ -308,11 +327,13 @@ class Memory:
         return 0 <= end <= limit and replay.choices.ask(2, f"whether the read of {page.index:#x} was faster") == 1
 
     def read_by_other(self, gpa: int) -> None:
-        """Another process reads the page of the file: it is locked until the read ends.  What is cached it only copies,
-        or waits for (mm/filemap.c:filemap_read)."""
+        """Another process reads the page of the file: it is locked until the read ends.
+
+        :raise ModelError: the page is in the page cache by then: the agent's process is to sleep on the device.
+        """
         vpn = self.vpn(gpa)
         if self.pages[vpn].folio is not None:
-            return
+            raise ModelError(f"lock-read of {gpa:#x}, which is in the page cache by then")
         self.pages[vpn] = read_submitted(self.pages[vpn])
         index = self.pages[vpn].index
         self._submit(Read(Thread.W, "index", index, (index,)), Thread.OTHER, -1, vpn)

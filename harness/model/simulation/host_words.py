@@ -49,6 +49,8 @@ class HostSide:
             seen = replay.host(action.do, action.arg) if replay else None
             wait = seen.start_ns if seen else self.world.engine.now + self.world.situation.timing.host_ns
             yield Wait(until_ns=wait)
+            if seen is not None and action.do is HostWord.STOP:  # until QMP says that all are paused, a vCPU may run on
+                yield Wait(until_ns=seen.end_ns)
             if seen is None or action.do != "sleep":
                 yield from self._do(action, end)
             if seen is not None:

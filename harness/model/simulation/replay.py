@@ -95,6 +95,11 @@ class Replay:
         reads = self.recorded.reads.get(gfn, ())
         return any(r.thread != thread and r.start_ns <= end_ns and start_ns <= r.end_ns for r in reads)
 
+    def other_call_ends(self, gfn: int, thread: int, now_ns: int) -> int:
+        """When the call of handle_mm_fault for the page ends that another thread is in; -1: none is in one."""
+        calls = self.recorded.calls.get(gfn, ())
+        return min((c.end_ns for c in calls if c.thread != thread and c.start_ns < now_ns < c.end_ns), default=-1)
+
     def others_at(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread was in handle_mm_fault for the page, or about to read it, between the two."""
         calls = self.recorded.calls.get(gfn, ())

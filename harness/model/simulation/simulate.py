@@ -15,6 +15,7 @@ from functools import partial
 from harness.contract.words import Op
 from harness.errors import ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
+from harness.model.pages import Backing
 from harness.model.simulation.choices import Choices, explore
 from harness.model.simulation.machine import Machine, run_once
 from harness.model.simulation.races import widen
@@ -73,7 +74,9 @@ def _unknown_hits(situation: Situation) -> list[tuple[str, Situation]]:
     """Cluster read-ahead remembers what the host did before, which nobody knows."""
     runs: list[tuple[str, Situation]] = []
     cluster_mode = any(p.page.swap is not None for p in situation.pages) and not _uses_vma_readahead(situation)
-    if cluster_mode and situation.device.page_cluster > 0 and not situation.device.synchronous:
+    # Only do_swap_page passes read-ahead by for a synchronous device; shmem_swapin does not ask what the device is.
+    passed_by = situation.device.synchronous and situation.vma.backing is not Backing.SHMEM
+    if cluster_mode and situation.device.page_cluster > 0 and not passed_by:
         for hits in (0, 16):
             state = replace(situation.readahead, hits=hits, last_window=0)
             runs.append((f"the host's cluster read-ahead starts with {hits} hits", replace(situation, readahead=state)))
@@ -112,6 +115,7 @@ def simulate(situation: Situation, *, explored: bool = False) -> Prediction:
 class Followed:
     """A run of the model that followed a recording.  ``open_``: questions that the recording did not answer.
 
+    ``for_all_orders``: it follows nothing, and its ranges stand for every order that the model's timings make.
     ``strays``: calls of handle_mm_fault that only one of the two has; ``parted``: where no run could follow, and the
     prediction is that of before the run.
     """
@@ -119,6 +123,7 @@ class Followed:
     prediction: Prediction
     open_: tuple[str, ...] = ()
     strays: int = 0
+    for_all_orders: bool = False
     parted: Diverged | None = None
 
 

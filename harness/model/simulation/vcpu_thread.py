@@ -277,6 +277,7 @@ class Vcpu:
             if not step.shadow or kvm.world.item(step.index).faults:
                 yield from self._settle()
             if kvm.memory.mapped(step.gpa, write=step.write):
+                yield from self._logged()  # interrupts that came with the entry behind the fault are taken first
                 done = True
                 break
             if (yield from self._mapped_by_another(step)) or (yield from self._comes_first(Kind.PF, step.gpa >> 12)):

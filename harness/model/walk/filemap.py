@@ -68,6 +68,7 @@ def do_fault_around(ctx: Context) -> Steps[VmFault]:
 def filemap_map_pages(ctx: Context, block: range) -> Steps[VmFault]:
     """Map each page of the block that is cached and ready; each takes a miss back (mmap_miss)."""
     yield from ()
+    ctx.meet_holder()
     mapped = cached = 0
     for vpn in block:
         page = ctx.page if vpn == ctx.page.vpn else ctx.env.neighbours.mapped_by(vpn)
@@ -243,6 +244,7 @@ def _last_index(page: HostPage) -> int:
 @kernel_function("mm/filemap.c")
 def lock_folio_maybe_drop_mmap(ctx: Context, flags: FaultFlag, dropped: bool) -> Steps[tuple[bool, bool]]:
     """Lock the folio; returns (locked, mmap_lock dropped)."""
+    ctx.meet_holder()
     if not ctx.page.locked:
         ctx.step("folio_trylock", "locked", "nobody held it")
         return True, dropped

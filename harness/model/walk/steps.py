@@ -17,7 +17,7 @@ from harness.contract.words import Thread as Thread
 from harness.errors import ModelError
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
-from harness.model.pages import HostPage
+from harness.model.pages import HostPage, Lock
 from harness.model.readahead import AllMissing, Neighbours, ReadaheadState, Window
 from harness.model.walk.function_names import name_in
 
@@ -156,6 +156,7 @@ class Environment:
     finished: Callable[[HostPage], bool] | None = None  # the read just submitted is over before its submitter looks
     held_up: Callable[[HostPage], bool] | None = None  # others may come between this thread's look and its read
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
+    contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
     paced: bool = False  # when each call of handle_mm_fault began and ended was recorded
 
 
@@ -257,6 +258,13 @@ class Context:
     def held_up(self) -> bool:
         """Whether time passes between this thread's miss in the cache and its own read, so that others may come."""
         return self.env.held_up is not None and self.env.held_up(self.page)
+
+    def meet_holder(self) -> None:
+        """Before folio_trylock: another thread may have the lock while it handles its own fault on the page."""
+        folio = self.page.folio
+        unlocked = folio is not None and folio.lock is Lock.NO
+        if folio is not None and unlocked and self.env.contended is not None and self.env.contended(self.page):
+            self.page = replace(self.page, folio=replace(folio, lock=Lock.OTHER))
 
     def still_missing(self, unit: str, window: Window) -> Window:
         """The window without what others have brought, or bring, since it was chosen."""

@@ -275,6 +275,7 @@ def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bo
 @kernel_function("mm/filemap.c")
 def folio_lock_or_retry(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     """Lock the folio, or say that the fault is to be retried (5.10: lock_page_or_retry)."""
+    ctx.meet_holder()
     if not ctx.page.locked:
         ctx.step("folio_trylock", "locked", "nobody held it")
         return True

@@ -47,14 +47,14 @@ def test_the_same_seed_and_number_give_the_same(seed: int, number: int) -> None:
 
 def test_nearly_all_are_predicted_and_reach_every_outcome() -> None:
     refused, outcomes = Counter[str](), Counter[str]()
-    for number in range(40):
+    for number in range(70):
         try:
             prediction = predict(build_plan(generate(5, number), 1), KERNEL)
         except ModelError as exc:
             refused[exc.message] += 1
         else:
             outcomes.update(item.outcome for item in prediction.items)
-    assert refused.total() <= 8, refused
+    assert refused.total() <= 14, refused
     assert {"no-fault", "fast", "minor", "token", "halt", "repeated", "sync", "block"} <= outcomes.keys()
 
 

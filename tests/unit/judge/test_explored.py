@@ -25,6 +25,13 @@ SETTLED = {
     "mapped-before-its-retry": "a vCPU is preempted after VM_FAULT_RETRY: when it looks again (follow_page_mask)"
     " another has mapped the page, and it does not call handle_mm_fault once more",
     "asleep-for-ever": "a read that nothing lets go: the thread is still in its page fault when all is over",
+    "shmem-on-zram": "shmem reads ahead on a synchronous device too (mm/shmem.c:shmem_swapin), and how far hangs"
+    " on hits of before the run (mm/swap_state.c:swapin_nr_pages)",
+    "until-paused": "QMP stop: what a vCPU does until it is told to pause still happens",
+    "interrupt-before-retiring": "a timer interrupt comes with the entry behind a page fault: its handler runs before"
+    " the access retires, and is injected again (reinjected) where an exit came between",
+    "lock-held": "a kworker is preempted in filemap_fault with the page locked and read: another's folio_trylock fails,"
+    " and map_pages passes the page by; and what a vCPU reads ahead at PG_readahead is not the page that it waits for",
     "mapped-by-another": "the ready event of another vCPU maps the page while this one is in a planned pause: its touch"
     " does not fault (arch/x86/kvm/x86.c:kvm_arch_async_page_ready)",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
