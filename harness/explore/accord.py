@@ -61,9 +61,9 @@ def judged(verdict: Verdict) -> Judged:
 
 
 def _open(verdict: Verdict) -> Iterator[str]:
-    """Reasons of what the model does not say exactly; vmstat counts the whole host's faults and is never exact."""
+    """Reasons of what the model does not say exactly; what vmstat counts of others is never exact."""
     for row in verdict.totals:
-        if row.predicted.low != row.predicted.high and row.name != "PGMAJ_HOST":
+        if row.predicted.low != row.predicted.high and row.name not in ("PGMAJ_HOST", "PGMAJ_REST"):
             yield row.predicted.reason or f"{row.name} is a range"
     for item in verdict.items:
         if len(item.predicted) > 1:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
-from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, unlocked, zero_filled
+from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, zero_filled
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.engine import Process, Signal, Wait
+from harness.model.simulation.followed_threads import FollowedThreads
 from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.world import DelayDevice, World
@@ -74,12 +75,13 @@ class Memory:
     _asked: set[int] = field(default_factory=set)  # pages whose userfault the manager has been told of
     watch: PageWatch | None = None  # of the thread that runs now
     asleep: dict[int, Resolution] = field(default_factory=dict)  # vCPU -> its walk, as long as it sleeps in it
-    _resumes_ns: int = 0  # when the thread that was held up goes on
+    followed: FollowedThreads = field(init=False)
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
     _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
 
     def __post_init__(self) -> None:
+        self.followed = FollowedThreads(self)
         situation = self.world.situation
         for pool in situation.pages:
             self._gfn_to_vpn[pool.gpa // _PAGE] = pool.page.vpn
@@ -98,10 +100,10 @@ class Memory:
             ra_pages=device.ra_pages,
             memcg_full=situation.memcg_full,
             neighbours=self,
-            held_up=self._held_up if self.world.replay else None,
-            taken=self._taken if self.world.replay else None,
-            finished=self._finished if self.world.replay or situation.timing.reads_first else None,
-            contended=self._contended if self.world.replay else None,
+            held_up=self.followed.held_up if self.world.replay else None,
+            taken=self.followed.taken if self.world.replay else None,
+            finished=self.followed.finished if self.world.replay or situation.timing.reads_first else None,
+            contended=self.followed.contended if self.world.replay else None,
             paced=self.world.replay is not None,
         )
 
@@ -184,7 +186,7 @@ class Memory:
                 result.steps += gone.steps
                 return result
             if watch is not None:
-                yield from self._moment(watch, gpa // _PAGE, inside=inside)
+                yield from self.followed.moment(watch, gpa // _PAGE, inside=inside)
             self.watch = watch
             leg = walk.run(self.pages[vpn], self.readahead)
             self.watch = None
@@ -193,7 +195,7 @@ class Memory:
                 self.spte.pop(gpa // _PAGE, None)  # kvm_mmu_notifier_invalidate_range_start
             result.steps += leg.steps
             result.major = result.major or leg.major
-            result.read_target = result.read_target or any(vpn in self._vpns(r.unit, r.pages) for r in leg.reads)
+            result.read_target = result.read_target or any(vpn in self.vpns(r.unit, r.pages) for r in leg.reads)
             if leg.wait is None:
                 result.end = leg.end or End.ERROR
                 result.outcome = leg.outcome or Outcome.ERROR
@@ -201,13 +203,13 @@ class Memory:
                 result.huge = leg.huge
                 return result
             if leg.wait.kind is WaitKind.HELD_UP:
-                yield Wait(until_ns=self._resumes_ns)
+                yield Wait(until_ns=self.followed.resumes_ns)
                 continue
             if leg.wait.kind in (WaitKind.CALL, WaitKind.RETURN):
                 inside = leg.wait.kind is WaitKind.CALL
                 if watch is not None and inside:
                     watch.at += 1
-                    self._strays(int(watch.window is None))
+                    self.followed.strays(int(watch.window is None))
                 continue
             result.waited = True
             if result.asleep is None:
@@ -228,15 +230,6 @@ class Memory:
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
 
-    def through(self, watch: PageWatch | None) -> None:
-        """A thread has done with a page: calls of handle_mm_fault that were recorded, and not made, are strays."""
-        if watch is not None:
-            self._strays(max(0, len(watch.windows) - 1 - watch.at))
-
-    def _strays(self, number: int) -> None:
-        if self.world.replay is not None:
-            self.world.replay.strays += number
-
     def worker_starts(self, gpa: int) -> None:
         """A work for the page begins while a read of it is in flight: it finds the folio, unless the kworker that reads
         was held up between its own look-up and the read.  Then both have missed, and each counts PGMAJFAULT."""
@@ -246,85 +239,6 @@ class Memory:
         since = self.worker_reads.get(vpn)
         if self.pages[vpn].locked and since is not None and self.world.engine.now - since < _HELD_UP_NS:
             self.world.may_be_more["PGMAJ"] += 1
-
-    def _moment(self, watch: PageWatch, gfn: int, *, inside: bool) -> Generator[Wait, None, None]:
-        """Let the time come at which the thread looked at the page.
-
-        It is known up to the thread's stay in handle_mm_fault; where another changed the page meanwhile, both orders
-        are possible.
-        """
-        replay, now = self.world.replay, self.world.engine.now
-        if replay is None:
-            return
-        if not inside and watch.calls_again:
-            yield Wait(until_ns=max(now, watch.since_ns))
-            return
-        window = watch.window if inside else None
-        earliest = max(now, window.start_ns if window else watch.since_ns)
-        cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns)
-        after = replay.choices.ask(len(cuts) + 1, f"when the page {gfn:#x} was looked at")
-        yield Wait(until_ns=cuts[after - 1] + 1 if after else earliest)
-
-    def _held_up(self, page: HostPage) -> bool:
-        """Whether others may have come between the running thread's look at the page and its read of it.
-
-        If it has read it, that was recorded, and it had put the page into the cache at some time before; else another
-        thread may have read it.  Both orders are possible.
-        """
-        replay, watch, now = self.world.replay, self.watch, self.world.engine.now
-        window = watch.window if watch else None
-        if replay is None or watch is None or window is None:
-            return False
-        own = replay.own_read(page.index, watch.thread, now, window.end_ns)
-        if own >= 0:
-            self._resumes_ns = own
-            why = f"whether others came before {page.index:#x} was in the cache"
-            return replay.others_at(page.index, watch.thread, now, own) and replay.choices.ask(2, why) == 1
-        others = replay.cuts(page.index, watch.thread, now, window.end_ns)
-        if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
-            others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
-        answer = replay.choices.ask(len(others) + 1, f"whether another thread read {page.index:#x} first")
-        if answer:
-            self._resumes_ns = others[answer - 1] + 1
-        return answer > 0
-
-    def _taken(self, unit: str, number: int) -> bool:
-        """Whether another thread read this page of the window while the running one was about to."""
-        replay, watch = self.world.replay, self.watch
-        window = watch.window if watch else None
-        vpn = next(iter(self._vpns(unit, (number,))), None)
-        page = self.pages.get(vpn) if vpn is not None else None
-        if replay is None or watch is None or window is None or page is None:
-            return False
-        call = (page.index, watch.thread, window.start_ns, window.end_ns)
-        return replay.own_read(*call) < 0 and replay.others_read(*call)
-
-    def _contended(self, page: HostPage) -> bool:
-        """Whether another thread that was in handle_mm_fault for the page held its lock when this one tried it."""
-        replay, watch, now = self.world.replay, self.watch, self.world.engine.now
-        if replay is None or watch is None:
-            return False
-        until = replay.other_call_ends(page.index, watch.thread, now)
-        if until < 0 or not replay.choices.ask(2, f"whether another thread held the lock of {page.index:#x}"):
-            return False
-        self.world.engine.spawn(self._let_go(page.vpn, until))
-        return True
-
-    def _let_go(self, vpn: int, until_ns: int) -> Process:
-        yield Wait(until_ns=until_ns)
-        page = self.pages[vpn]
-        if page.folio is not None and page.folio.lock is Lock.OTHER:
-            self.pages[vpn] = unlocked(page)
-        self.world.engine.fire(self.signals[vpn])
-
-    def _finished(self, page: HostPage) -> bool:
-        """Whether the read that the running thread has just submitted ended before it tried the page's lock."""
-        replay, watch, now = self.world.replay, self.watch, self.world.engine.now
-        if replay is None or watch is None:
-            return self.world.situation.timing.reads_first
-        window, end = watch.window, replay.read_end(page.index, now)
-        limit = window.end_ns if window else watch.end_ns
-        return 0 <= end <= limit and replay.choices.ask(2, f"whether the read of {page.index:#x} was faster") == 1
 
     def read_by_other(self, gpa: int) -> None:
         """Another process reads the page of the file: it is locked until the read ends.
@@ -392,8 +306,8 @@ class Memory:
         self.readahead = leg.readahead
         self._account(leg.counters, who)
         for fill in leg.fills:
-            flagged = set(self._vpns(fill.unit, fill.flagged))
-            for other in self._vpns(fill.unit, fill.pages):
+            flagged = set(self.vpns(fill.unit, fill.flagged))
+            for other in self.vpns(fill.unit, fill.pages):
                 self.pages[other] = zero_filled(self.pages[other], readahead=other in flagged)
         for read in leg.reads:
             # A poll or a wait for the read just submitted: it lasts as long as the device takes.
@@ -407,7 +321,8 @@ class Memory:
         for name, total in _COUNTERS.items():
             self.world.count(total, getattr(moved, name))
 
-    def _vpns(self, unit: str, pages: tuple[int, ...]) -> list[int]:
+    def vpns(self, unit: str, pages: tuple[int, ...]) -> list[int]:
+        """Page numbers of pages that a read names by slot, file index or page number, as far as the run knows them."""
         where = {"slot": self._slots, "index": self._indices}.get(unit)
         if where is None:
             return list(pages)
@@ -426,8 +341,8 @@ class Memory:
         self._indices[index] = vpn
 
     def _submit(self, read: Read, who: Thread, vcpu: int, target: int) -> None:
-        vpns = self._vpns(read.unit, read.pages)
-        flagged = set(self._vpns(read.unit, read.flagged))
+        vpns = self.vpns(read.unit, read.pages)
+        flagged = set(self.vpns(read.unit, read.flagged))
         for vpn in vpns:
             if vpn != target:
                 submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged)

@@ -117,7 +117,7 @@ class KvmVcpu:
         self.unresolved, self.first = step, None
         yield from self._handled(step, mark, watch)
         self.unresolved = None
-        self.memory.through(watch)
+        self.memory.followed.through(watch)
 
     def cut_short(self) -> None:
         """All is over while the thread sleeps in a page fault: what is known of it by now."""
@@ -264,7 +264,7 @@ class KvmVcpu:
         if seen is not None:
             watch = PageWatch(seen.start_ns, max(seen.completed_ns, seen.start_ns), seen.windows, seen.thread)
         yield from self.memory.perform(walk, work.gpa, Thread.W, watch=watch)
-        self.memory.through(watch)
+        self.memory.followed.through(watch)
         if replay is not None:
             done = seen.completed_ns if seen else -1
             yield Wait(until_ns=done if done >= 0 else replay.recorded.end_ns)
@@ -288,7 +288,7 @@ class KvmVcpu:
                 walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)
                 watch = self.watch(mark)
                 got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index, watch)
-                self.memory.through(watch)
+                self.memory.followed.through(watch)
                 self._lost(got, mark)
                 got.stale = got.stale or world.situation.timing.prefetch_lost
                 self.memory.install(work.gpa, got)

@@ -119,6 +119,9 @@ def do_shared_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     ret = yield from __do_fault(ctx, flags)
     if ret & DONE:
         return ret
+    if ctx.page.pte is not Pte.NONE:
+        ctx.step("finish_fault", "the PTE has changed: VM_FAULT_NOPAGE", "another thread has mapped it meanwhile")
+        return ret | VmFault.NOPAGE
     ctx.step("write to a shared mapping", "do_page_mkwrite", "then mapped writable")
     yield from wp_page_shared(ctx)
     return ret

@@ -32,6 +32,8 @@ SETTLED = {
     " the access retires, and is injected again (reinjected) where an exit came between",
     "lock-held": "a kworker is preempted in filemap_fault with the page locked and read: another's folio_trylock fails,"
     " and map_pages passes the page by; and what a vCPU reads ahead at PG_readahead is not the page that it waits for",
+    "mapped-while-it-read": "a write that had to read finds the PTE made by another (mm/memory.c:finish_fault:"
+    " VM_FAULT_NOPAGE), so that GUP calls handle_mm_fault once more for do_wp_page",
     "mapped-by-another": "the ready event of another vCPU maps the page while this one is in a planned pause: its touch"
     " does not fault (arch/x86/kvm/x86.c:kvm_arch_async_page_ready)",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"

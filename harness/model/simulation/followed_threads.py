@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Threads of a recorded run in the host's memory: when each looked at a page, and what others did just then.
+
+Only a page's lock, its place in the cache and times are read from the recording; what a thread finds follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.model.pages import HostPage, Lock, unlocked
+from harness.model.simulation.engine import Process, Wait
+from harness.model.simulation.page_watch import PageWatch
+
+if TYPE_CHECKING:
+    from harness.model.simulation.host_memory import Memory
+
+
+@dataclass(slots=True)
+class FollowedThreads:
+    """The questions of a walk that the recording answers, or leaves open.  ``resumes_ns``: when the thread that was
+    held up goes on."""
+
+    memory: Memory
+    resumes_ns: int = 0
+
+    def through(self, watch: PageWatch | None) -> None:
+        """A thread has done with a page: calls of handle_mm_fault that were recorded, and not made, are strays."""
+        if watch is not None:
+            self.strays(max(0, len(watch.windows) - 1 - watch.at))
+
+    def strays(self, number: int) -> None:
+        if self.memory.world.replay is not None:
+            self.memory.world.replay.strays += number
+
+    def moment(self, watch: PageWatch, gfn: int, *, inside: bool) -> Generator[Wait, None, None]:
+        """Let the time come at which the thread looked at the page.
+
+        It is known up to the thread's stay in handle_mm_fault; where another changed the page meanwhile, both orders
+        are possible.
+        """
+        replay, now = self.memory.world.replay, self.memory.world.engine.now
+        if replay is None:
+            return
+        if not inside and watch.calls_again:
+            yield Wait(until_ns=max(now, watch.since_ns))
+            return
+        window = watch.window if inside else None
+        earliest = max(now, window.start_ns if window else watch.since_ns)
+        cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns)
+        after = replay.choices.ask(len(cuts) + 1, f"when the page {gfn:#x} was looked at")
+        yield Wait(until_ns=cuts[after - 1] + 1 if after else earliest)
+
+    def held_up(self, page: HostPage) -> bool:
+        """Whether others may have come between the running thread's look at the page and its read of it.
+
+        If it has read it, that was recorded, and it had put the page into the cache at some time before; else another
+        thread may have read it.  Both orders are possible.
+        """
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        window = watch.window if watch else None
+        if replay is None or watch is None or window is None:
+            return False
+        own = replay.own_read(page.index, watch.thread, now, window.end_ns)
+        if own >= 0:
+            self.resumes_ns = own
+            why = f"whether others came before {page.index:#x} was in the cache"
+            return replay.others_at(page.index, watch.thread, now, own) and replay.choices.ask(2, why) == 1
+        others = replay.cuts(page.index, watch.thread, now, window.end_ns)
+        if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
+            others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
+        answer = replay.choices.ask(len(others) + 1, f"whether another thread read {page.index:#x} first")
+        if answer:
+            self.resumes_ns = others[answer - 1] + 1
+        return answer > 0
+
+    def taken(self, unit: str, number: int) -> bool:
+        """Whether another thread read this page of the window while the running one was about to."""
+        replay, watch = self.memory.world.replay, self.memory.watch
+        window = watch.window if watch else None
+        vpn = next(iter(self.memory.vpns(unit, (number,))), None)
+        page = self.memory.pages.get(vpn) if vpn is not None else None
+        if replay is None or watch is None or window is None or page is None:
+            return False
+        call = (page.index, watch.thread, window.start_ns, window.end_ns)
+        return replay.own_read(*call) < 0 and replay.others_read(*call)
+
+    def contended(self, page: HostPage) -> bool:
+        """Whether another thread that was in handle_mm_fault for the page held its lock when this one tried it."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        if replay is None or watch is None:
+            return False
+        until = replay.other_call_ends(page.index, watch.thread, now)
+        if until < 0 or not replay.choices.ask(2, f"whether another thread held the lock of {page.index:#x}"):
+            return False
+        self.memory.world.engine.spawn(self._let_go(page.vpn, until))
+        return True
+
+    def _let_go(self, vpn: int, until_ns: int) -> Process:
+        yield Wait(until_ns=until_ns)
+        page = self.memory.pages[vpn]
+        if page.folio is not None and page.folio.lock is Lock.OTHER:
+            self.memory.pages[vpn] = unlocked(page)
+        self.memory.world.engine.fire(self.memory.signals[vpn])
+
+    def finished(self, page: HostPage) -> bool:
+        """Whether the read that the running thread has just submitted ended before it tried the page's lock."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        if replay is None or watch is None:
+            return self.memory.world.situation.timing.reads_first
+        window, end = watch.window, replay.read_end(page.index, now)
+        limit = window.end_ns if window else watch.end_ns
+        return 0 <= end <= limit and replay.choices.ask(2, f"whether the read of {page.index:#x} was faster") == 1
