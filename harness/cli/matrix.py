@@ -43,6 +43,7 @@ def add(subparsers: options.Subparsers) -> None:
                    help='in the order of the columns; "all": the newest of each packaged series')  # fmt: skip
     p.add_argument("--output", type=Path, default=PAGE, metavar="FILE",
                    help="page whose matrix is replaced, or which gets one (default: docs/kernels.md)")  # fmt: skip
+    p.add_argument("--no-run", action="store_true", help="perform nothing: write the page from what is there")
     p.add_argument("--judge-again", action="store_true", help="hold the kept captures against today's model")
     p.set_defaults(func=main)
 
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> int:
     screen = Screen(sys.stdout)
     request = options.request_of(args, _kernels(args.kernels, screen), repeats=1)
     try:
-        matrix = run_matrix(request, screen, judge_again=args.judge_again)
+        matrix = run_matrix(request, screen, perform=not args.no_run, judge_again=args.judge_again)
     finally:
         screen.clear()
     try:

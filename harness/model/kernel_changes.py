@@ -114,7 +114,7 @@ CHANGES: tuple[Change, ...] = (
            "series \"mm, swap: swap table phase II\"", (_6_12, _7_2),
            open="the release; how a second toucher finds the folio locked while it is read (it blocked in runs)"),
     Change("en_needs_shared_area", True, (7, 2), "arch/x86/kvm/msrs.c:kvm_pv_enable_async_pf",
-           "", (_6_12, _7_2), open="commit, and whether a release from 6.13 to 7.1 has it already"),
+           "", (_6_12, _7_2), open="commit, and 6.19 to 7.1: S10 showed the old on 6.18.15, the new on 7.2.13"),
     Change("swap_reads_joined", True, (7, 3), "mm/page_io.c:swap_add_folio",
            "", (_7_2, _7_3), open="the commit is not known; 7.2.12 lacks it, 7.3.4 has it"),
 )  # fmt: skip

@@ -77,7 +77,8 @@ def _legend() -> list[str]:
         "A row is a scenario, a column a kernel. A cell counts the guest's accesses by their outcome as it was seen: "
         "T token, H halt, S the vCPU thread waited, M the page was there; `ok`: nothing to count; F1: it shows that "
         "known fault (docs/findings.md). All of that agrees with the model of that kernel; what does not is FAIL, "
-        "explained below. n/a: a host with this kernel cannot do it. A cell in bold differs from the one to its left."
+        "explained below. n/a: a host with this kernel cannot do it; empty: not performed. A cell in bold differs from "
+        "the one to its left."
     )
     return textwrap.wrap(text, _WIDTH)
 
@@ -96,7 +97,7 @@ def _table(columns: Sequence[Column], rows: Sequence[MatrixRow]) -> list[str]:
     lines.append("|---" * (len(columns) + 1) + "|")
     for row in rows:
         words = [_cell(cell) for cell in row.cells]
-        shown = [_bold(word) if n and word != words[n - 1] else word for n, word in enumerate(words)]
+        shown = [_bold(word) if n and words[n - 1] not in ("", word) else word for n, word in enumerate(words)]
         lines.append(f"| {row.scenario} {row.title} | " + " | ".join(shown) + " |")
     return lines
 
@@ -140,10 +141,12 @@ def _changes(columns: Sequence[Column], rows: Sequence[MatrixRow], steps: Sequen
             lines.append("- nothing that the model knows")
         for field, scenarios in step.shown.items():
             seen = [text for row in rows if row.scenario in scenarios for text in _seen(row, place, step)]
-            where = "seen in " + ", ".join(seen) if seen else (
-                "no scenario's counts of outcomes show it: " + (
-                    f"events and totals of {', '.join(scenarios)} do" if scenarios else "nor does any prediction")
-            )  # fmt: skip
+            if seen:
+                where = "seen in " + ", ".join(seen)
+            elif scenarios:
+                where = f"not in what accesses come to, but in events and totals of {', '.join(scenarios)}"
+            else:
+                where = "no scenario shows it"
             lines += _item(f"`{field}`: {_history(field, step, columns)}; {where}")
         lines.append("")
     return lines

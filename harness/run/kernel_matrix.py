@@ -59,9 +59,10 @@ class Matrix:
         )
 
 
-def run_matrix(request: Request, observer: Observer, *, judge_again: bool = False) -> Matrix:
+def run_matrix(request: Request, observer: Observer, *, perform: bool = True, judge_again: bool = False) -> Matrix:
     """Perform what is missing below ``request.results``, kernel by kernel, and lay everything beside each other.
 
+    :param perform: False: only lay beside each other what is there.
     :param judge_again: hold the kept captures against today's model.
     :raise UsageError: the request cannot be carried out as written; nothing was started.
     """
@@ -71,7 +72,7 @@ def run_matrix(request: Request, observer: Observer, *, judge_again: bool = Fals
     for name in request.kernels:
         there = kept(request.results, name, scenarios)
         missing = [s for s in scenarios if s.id not in there and (not s.variants or variants[name] in s.variants)]
-        if not missing:
+        if not missing or not perform:
             continue
         observer.line(f"{name}: {len(missing)} of {len(scenarios)} scenarios to perform")
         result, _ = perform_jobs(plan_jobs(missing, {name: variants[name]}, 1), request, observer)

@@ -126,6 +126,13 @@ def test_a_kernel_of_another_level_is_another_kernel(ran: Ran, request_: Request
     assert ran.asked[-1] == ("X2 on debian-6.12",)
 
 
+def test_what_is_there_is_laid_out_without_performing_the_rest(ran: Ran, request_: Request) -> None:
+    run_matrix(replace(request_, kernels=("debian-6.1",)), OBSERVER)
+    shown = run_matrix(request_, OBSERVER, perform=False)
+    assert len(ran.asked) == 1 and not shown.complete and not shown.green
+    assert [[cell is not None for cell in row.cells] for row in shown.rows] == [[True, False], [True, False]]
+
+
 def test_red_is_not_green_and_is_kept(ran: Ran, request_: Request) -> None:
     ran.status["X1", "debian-6.12"] = Status.FAIL
     done = run_matrix(request_, OBSERVER)
