@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,7 +12,7 @@ from typing import assert_never
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, Plan
-from harness.contract.words import EndStatus, ReadEnd
+from harness.contract.words import EndStatus, HostWord, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.resets import boots
@@ -140,7 +141,7 @@ class _Best:
     def judge(self, followed: Followed) -> int:
         """By one prediction more; how far it is from the evidence."""
         verdict = _judge_by(self.evidence, self.kernel, followed)
-        if followed.for_all_orders and _races(self.evidence.plan) and not _convicted(verdict):
+        if followed.for_all_orders and _races(self.evidence.plan) and not _convicted(verdict, self.evidence.end.status):
             verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{_UNFOLLOWED} ({verdict.reason})")
         self.in_vain += 1
         if self.found is None or len(verdict.findings) < len(self.found.findings):
@@ -206,14 +207,33 @@ _UNFOLLOWED = "several vCPUs run their programs at once, and in which order is n
 _BY_ORDER = ("item", "total", "lockstep", "ending", "value")
 
 
+_APART_US, _PER_TOUCH_US = 20_000, 5_000
+"""Touches of two vCPUs with so much planned pause between them, and so much for each touch before, are in order."""
+
+
 def _races(plan: Plan) -> bool:
-    """Whether more than one vCPU touches pages."""
-    return len({item.vcpu for item in plan.items if item.op is Op.TOUCH}) > 1
+    """Whether vCPUs touch pages and neither pauses nor anything else puts them in order."""
+    actions = (*plan.host_actions, *(timed.actions for timed in plan.timed))
+    again = any(action.do is HostWord.RESET for each in actions for action in each)
+    at, before = Counter[int](), Counter[int]()
+    touches: list[tuple[int, int, int]] = []
+    for item in plan.items:
+        at[item.vcpu] += item.pause_us
+        if item.op is Op.TOUCH:
+            touches.append((item.vcpu, at[item.vcpu], before[item.vcpu]))
+            before[item.vcpu] += 1
+    return any(
+        a != b and (again or abs(a_us - b_us) < _APART_US + _PER_TOUCH_US * (a_before + b_before))
+        for a, a_us, a_before in touches
+        for b, b_us, b_before in touches
+    )
 
 
-def _convicted(verdict: Verdict) -> bool:
+def _convicted(verdict: Verdict, end: EndStatus) -> bool:
     """Nothing is wrong, or something that no order explains."""
-    return verdict.status is not Status.FAIL or any(f.rule not in _BY_ORDER for f in verdict.findings)
+    if verdict.status is not Status.FAIL or end in (EndStatus.QEMU_DIED, EndStatus.GUEST_PANIC):
+        return True
+    return any(f.rule not in _BY_ORDER for f in verdict.findings)
 
 
 _NAMED = 3
