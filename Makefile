@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 SHELL := /bin/sh -f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test coverage test-host test-build bench damage lint types imports format layout smoke e2e mutants compare doctor clean
+.PHONY: help setup test coverage test-host test-build test-browser bench damage lint types imports format layout smoke e2e mutants compare doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml .ci/setup .ci/needs
 setup: $(STAMP) ## install what is missing on this machine, and the Python environment (.venv)
 
 test: $(STAMP) ## the project's own tests; needs no host and no network once it is set up
-	$(PYTHON) -m pytest -q -n auto -m "not host and not build and not bench"
+	$(PYTHON) -m pytest -q -n auto -m "not host and not build and not bench and not browser"
 	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build; because they measure time: make bench"
 
 coverage: $(STAMP) ## branch coverage of the model by its own tests: 95 % or more
@@ -42,6 +42,10 @@ test-host: $(STAMP) ## tests that boot a virtual host and then break it on purpo
 
 test-build: $(STAMP) ## tests that build kernels or images
 	$(PYTHON) -m pytest -q -m build tests
+
+test-browser: $(STAMP) ## tests that open pages in Chromium; need Debian's chromium and install playwright
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	$(PYTHON) -m pytest -q -m browser tests
 
 bench: $(STAMP) ## tests that measure how fast something is; on a machine that does nothing else
 	$(PYTHON) -m pytest -q -m bench tests

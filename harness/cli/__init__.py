@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from types import FrameType
 
 from harness.errors import ApfError, InfraFault
+from harness.report.printable import printable
 
 COMMANDS = (
-    "run", "list", "predict", "explain", "rules", "judge", "compare", "validate", "bisect-step", "mutants", "explore",
-    "shell", "doctor", "kernels", "images", "citations", "matrix",
+    "run", "list", "predict", "explain", "rules", "judge", "compare", "report", "show", "validate", "bisect-step",
+    "mutants", "explore", "shell", "doctor", "kernels", "images", "citations", "matrix",
 )  # fmt: skip
 
 _DESCRIPTION = """\
@@ -78,11 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{exc.filename}: " if exc.filename else ""
         print(f"apf: {printable(f'{where}{exc.strerror or exc}')}", file=sys.stderr)
         return InfraFault.exit_code
-
-
-def printable(text: str) -> str:
-    """A message that may quote anything, safe for a terminal: what cannot be printed is escaped, lines stay."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from harness.cli import options
 from harness.report.compare_text import compare_json, full_text
 from harness.report.terminal import Screen
 from harness.run.compare_kernels import compare_kernels, missing
+from harness.run.report_folder import PAGE
 
 _HELP = """\
 Run the same scenarios on two kernels, judge each against its own model, and show where they behave differently and
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
         screen.line(line)
     for key in missing(result, comparisons, args.a):
         screen.line(f"{key.scenario}: not compared, because it was not performed on both")
-    screen.line(f"evidence: {folder}")
+    screen.line(f"evidence: {folder}, page: {folder / PAGE}")
     if result.exit_code:
         return result.exit_code
     return 0 if all(c.green for c in comparisons) else 1

@@ -10,6 +10,7 @@ from harness.cli import options
 from harness.hosts import KINDS
 from harness.report.profile_text import profile_text
 from harness.report.terminal import Screen
+from harness.run.report_folder import PAGE
 from harness.run.runner import run
 from harness.run.step_times import step_times
 
@@ -67,6 +68,6 @@ def main(args: argparse.Namespace) -> int:
         screen.line()
         screen.line(profile_text(list(step_times(folder, result.rows)), result.seconds))
         screen.line()
-    screen.line(f"evidence: {folder}")
+    screen.line(f"evidence: {folder}, page: {folder / PAGE}")
     screen.line(f"exit code {result.exit_code}")
     return result.exit_code

@@ -48,7 +48,25 @@ from harness.model.simulation.situation import Prediction
 from harness.status import Status
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedCapture:
+    """A verdict with what it was made of, for whoever draws it.
+
+    :ivar evidence: None where the capture could not be decoded, or the run never came to the guest's program.
+    :ivar followed: the prediction that the evidence was held against; None where it was held against none.
+    """
+
+    verdict: Verdict
+    evidence: Evidence | None = None
+    followed: Followed | None = None
+
+
 def judge_capture(files: Mapping[str, bytes], kernel: KernelModel) -> Verdict:
+    """The verdict of judge_whole()."""
+    return judge_whole(files, kernel).verdict
+
+
+def judge_whole(files: Mapping[str, bytes], kernel: KernelModel) -> JudgedCapture:
     """Judge a capture folder (names to bytes) against the model of the kernel that it ran on.
 
     Never raises for bad evidence: damage is INCONCLUSIVE with the reason.
@@ -61,17 +79,17 @@ def judge_capture(files: Mapping[str, bytes], kernel: KernelModel) -> Verdict:
         name = plan.scenario
         early = _early(end)
         if early is not None:
-            return _unjudged(name, kernel, early, end.reason, taints=early is Status.ERROR)
+            return JudgedCapture(_unjudged(name, kernel, early, end.reason, taints=early is Status.ERROR))
         if plan.guest.kind is GuestKind.HOST_PROGRAM:
-            return judge_program(files, plan, end, kernel)
-        return judge(decode(files), kernel)
+            return JudgedCapture(judge_program(files, plan, end, kernel))
+        return _judge_decoded(decode(files), kernel)
     except CaptureDamaged as exc:
         damage = f"damaged capture: {exc.message}"
         if end is not None and end.status in END_WORDS:
             damage = (
                 f"{END_WORDS[end.status]} ({end.reason or 'no reason is given'}), and nothing can be judged: {damage}"
             )
-        return _unjudged(name, kernel, Status.INCONCLUSIVE, damage)
+        return JudgedCapture(_unjudged(name, kernel, Status.INCONCLUSIVE, damage))
 
 
 def _unjudged(scenario: str, kernel: KernelModel, status: Status, reason: str, *, taints: bool = False) -> Verdict:
@@ -104,28 +122,33 @@ def _early(end: RunEnd) -> Status | None:
 
 def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     """Judge decoded evidence whose run reached the guest's program."""
+    return _judge_decoded(evidence, kernel).verdict
+
+
+def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     plan = evidence.plan
     unproved = next(problems(plan, evidence.precondition), "")
     if unproved:
         why = f"precondition: {unproved}"
         if evidence.precondition is None and evidence.end.status in END_WORDS:
             why = f"before the program was started {END_WORDS[evidence.end.status]}: {evidence.end.reason}"
-        return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why)
-    best, predicted = _best(evidence, kernel)
-    verdict = in_light_of_known_faults(best, predicted, kernel, lambda other: _best(evidence, other)[0])
-    listed, left_out = bounded(verdict.findings)
-    return replace(verdict, findings=listed, notes=(*verdict.notes, *left_out))
+        return JudgedCapture(_unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why), evidence)
+    best = _best(evidence, kernel)
+    predicted = best.followed.prediction.known_faults if best.followed is not None else ()
+    told = in_light_of_known_faults(best.verdict, predicted, kernel, lambda other: _best(evidence, other).verdict)
+    listed, left_out = bounded(told.findings)
+    return replace(best, verdict=replace(told, findings=listed, notes=(*told.notes, *left_out)))
 
 
-def _best(evidence: Evidence, kernel: KernelModel) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict by the prediction that agrees best, and the known faults that the kernel has to show by that."""
+def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
+    """The verdict by the prediction that the evidence agrees with best."""
     best = _Best(evidence, kernel)
     most = max(LEAST_JUDGED, min(MAX_JUDGED, WORK // max(1, len(evidence.events))))
     for _ in islice(predictions(evidence, kernel, best.judge), most):
-        if best.found is None or not best.found.findings or best.in_vain >= most // 2:
+        if best.found is None or not best.found.verdict.findings or best.in_vain >= most // 2:
             break
     assert best.found is not None
-    return best.found, best.faults
+    return best.found
 
 
 @dataclass(slots=True)
@@ -134,8 +157,7 @@ class _Best:
 
     evidence: Evidence
     kernel: KernelModel
-    found: Verdict | None = None
-    faults: tuple[str, ...] = ()
+    found: JudgedCapture | None = None
     in_vain: int = 0
 
     def judge(self, followed: Followed) -> int:
@@ -144,8 +166,8 @@ class _Best:
         if followed.for_all_orders and _races(self.evidence.plan) and not _convicted(verdict, self.evidence.end.status):
             verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{_UNFOLLOWED} ({verdict.reason})")
         self.in_vain += 1
-        if self.found is None or len(verdict.findings) < len(self.found.findings):
-            self.found, self.faults, self.in_vain = verdict, followed.prediction.known_faults, 0
+        if self.found is None or len(verdict.findings) < len(self.found.verdict.findings):
+            self.found, self.in_vain = JudgedCapture(verdict, self.evidence, followed), 0
         return len(verdict.findings) + followed.strays
 
 

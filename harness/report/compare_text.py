@@ -33,7 +33,7 @@ def full_text(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
         for side, verdict in (("A", c.a), ("B", c.b)):
             if verdict.status is not Status.PASS:
                 lines.append(f"    {side}: {verdict.reason}")
-        lines += [f"    {_difference(d)}" for d in c.differences]
+        lines += [f"    {difference_text(d)}" for d in c.differences]
         lines.append(f"    vCPU thread blocked: A {_ms(c.blocked_ns[0])} ms, B {_ms(c.blocked_ns[1])} ms")
         if not c.differences:
             lines.append("    no difference")
@@ -57,7 +57,8 @@ def _cells(d: Difference) -> tuple[str, str, str, tuple[int, ...]]:
             return d.name, str(d.a), str(d.b), ()
 
 
-def _difference(d: Difference) -> str:
+def difference_text(d: Difference) -> str:
+    """One line: what differs, on which items, and whether the models say so."""
     what, a, b, items = _cells(d)
     where = f" of item{'s' if len(items) > 1 else ''} {ranges(items)}" if items else ""
     return f"{what}{where}: A {a}, B {b}{'  (as the models say)' if d.expected else '  <-- NO MODEL SAYS SO'}"
@@ -92,7 +93,9 @@ def mail_text(a: str, b: str, comparisons: Sequence[Comparison], header: Sequenc
         for side, verdict in (("A", c.a), ("B", c.b)):
             if verdict.status is not Status.PASS:
                 notes += _wrap(f"{c.scenario} {side}: {verdict.word}: {verdict.reason}")
-        notes += [line for d in c.differences if not d.expected for line in _wrap(f"{c.scenario}: {_difference(d)}")]
+        notes += [
+            line for d in c.differences if not d.expected for line in _wrap(f"{c.scenario}: {difference_text(d)}")
+        ]
     changed = sum(1 for c in comparisons if c.differences)
     bad = sum(1 for c in comparisons if not c.green)
     end = ["", *_wrap(f"{len(comparisons)} scenarios, {changed} behave differently, {bad} not as the models say.")]

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from harness.artifacts.kernels import built_kernel
@@ -12,15 +10,14 @@ from harness.artifacts.store import Store
 from harness.contract.plan import Plan, from_json
 from harness.errors import UsageError
 from harness.hosts import KINDS
-from harness.judge.comparison import Comparison, compare
-from harness.judge.verdict_types import Stage
-from harness.results import Key, Row, RunResult
+from harness.judge.comparison import Comparison
+from harness.results import Key, RunResult
+from harness.run.compare_results import compare_results
 from harness.run.request import Observer, Request
 from harness.run.runner import run
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import select
 from harness.run.setup import find_variants
-from harness.status import Status
 
 
 def compare_kernels(request: Request, observer: Observer) -> tuple[RunResult, Path, tuple[Comparison, ...]]:
@@ -49,22 +46,6 @@ def make_first(request: Request, name: str, observer: Observer) -> None:
     find_variants(request)
     if KINDS[request.host].boots:
         built_kernel.kernel(Store(progress=observer.progress), request.kernel(name), observer.progress)
-
-
-def compare_results(result: RunResult, plan_of: Callable[[Key], Plan], a: str, b: str) -> tuple[Comparison, ...]:
-    """Compare what a run found: scenarios that were judged on both kernels (first repeats only)."""
-    found = []
-    for key in result.planned:
-        if key.kernel != a or key.repeat != 1:
-            continue
-        left, right = (result.row(replace(key, kernel=kernel)) for kernel in (a, b))
-        if left is not None and right is not None and _judged(left) and _judged(right):
-            found.append(compare(plan_of(key), left.verdict, right.verdict))
-    return tuple(found)
-
-
-def _judged(row: Row) -> bool:
-    return row.verdict.stage is Stage.JUDGE and row.status is not Status.ERROR
 
 
 def missing(result: RunResult, comparisons: tuple[Comparison, ...], a: str) -> tuple[Key, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import read_end, read_release
-from harness.judge.verdict import judge_capture
+from harness.judge.verdict import JudgedCapture, judge_whole
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import KernelModel, kernel_for
 from harness.model.known_faults import find_kernel_with_fixes, with_fixes
@@ -47,8 +47,13 @@ def judge_folder(folder: Path, variant: str) -> Verdict:
     :raise CaptureDamaged: there is nothing to judge.
     :raise ModelError: there is no model of such a kernel.
     """
+    return judge_folder_whole(folder, variant).verdict
+
+
+def judge_folder_whole(folder: Path, variant: str) -> JudgedCapture:
+    """judge_folder() with what the verdict was made of."""
     files = read_capture(folder)
-    return judge_capture(files, model_of(files, variant))
+    return judge_whole(files, model_of(files, variant))
 
 
 def model_of(files: Mapping[str, bytes], variant: str) -> KernelModel:

@@ -5,6 +5,8 @@ results.json junit.xml results.tap     the whole run; rewritten after each verdi
 hosts/<kernel>-<n>.console.txt         the console of each host that was booted
 <scenario>+<kernel>[+<repeat>]/
     plan.json capture/ verdict.json verdict.txt repeat.sh
+    timeline.svg timeline.pftrace.gz latencies.json       see drawings.py
+index.html                             the page of the run, see report_folder.py
 ../latest                              points to the newest run
 """
 

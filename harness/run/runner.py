@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ from harness.judge.verdict_types import Stage
 from harness.results import Row, RunResult
 from harness.run.error_status import failure_of
 from harness.run.pool import WorkerPool, hosts_wanted
+from harness.run.report_folder import write_page
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import Job, plan_jobs, select
 from harness.run.setup import find_variants
 from harness.run.worker import start_worker
+
+PAGE_EVERY_S = 30.0
 
 
 def run(request: Request, observer: Observer) -> tuple[RunResult, Path]:
@@ -54,6 +58,7 @@ class _Run:
         self._jobs = jobs
         self._folder = folder
         self._began = time.monotonic()
+        self._page_due = self._began + PAGE_EVERY_S
         self._result = RunResult(
             run=folder.path.name,
             command=request.command,
@@ -76,12 +81,23 @@ class _Run:
             self._result = replace(self._result, interrupted=True)
         finally:
             self._observer.scope("")
-            self._save()
+            self._save(end=True)
         return self._result
 
-    def _save(self) -> None:
+    def _save(self, *, end: bool = False) -> None:
+        """Write what is known; the page, which takes longer, at the end and now and then before."""
         self._result = replace(self._result, seconds=time.monotonic() - self._began)
         self._folder.write(self._result)
+        if end or time.monotonic() >= self._page_due:
+            self._write_page()
+            self._page_due = time.monotonic() + PAGE_EVERY_S
+
+    def _write_page(self) -> None:
+        try:
+            write_page(self._folder.path, self._result)
+        except Exception as exc:  # noqa: BLE001 - a page must not cost a run its verdicts
+            (self._folder.path / "page-failed.txt").write_text(traceback.format_exc())
+            self._observer.line(f"the page could not be written: {exc!r} (page-failed.txt)")
 
     def _together(self, hosts: int) -> None:
         """Several hosts at once, each in a process of its own."""

@@ -20,9 +20,10 @@ from harness.hosts.base import Host
 from harness.judge.verdict_types import Stage, Verdict
 from harness.results import Key, Row
 from harness.run.cited_functions import with_differences
+from harness.run.drawings import write_drawings
 from harness.run.error_status import failure_of
 from harness.run.host_slot import HostSlot
-from harness.run.judge_folder import judge_folder
+from harness.run.judge_folder import judge_folder_whole
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
@@ -135,9 +136,12 @@ class Worker:
             return self._of_failure(plan, capture, attempt.error, attempt.stage)
         self._observer.progress("judging")
         try:
-            return judge_folder(capture, self._setup.model)
+            judged = judge_folder_whole(capture, self._setup.model)
         except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
             return failure_of(exc, Stage.JUDGE).verdict(plan.scenario, self._setup.variant)
+        self._observer.progress("drawing")
+        write_drawings(capture.parent, judged)
+        return judged.verdict
 
     def _of_failure(self, plan: Plan, capture: Path, exc: Exception, stage: Stage) -> Verdict:
         """The verdict when the performance itself failed, with the last that the host said; the host is used up.
@@ -151,7 +155,9 @@ class Worker:
             failure = replace(failure, log="\n".join(filter(None, (failure.log, host.diagnose()))))
         if failure.of_kernel and stage is Stage.PERFORM:
             with contextlib.suppress(ApfError):
-                seen = judge_folder(capture, self._setup.model)
+                judged = judge_folder_whole(capture, self._setup.model)
+                write_drawings(capture.parent, judged)
+                seen = judged.verdict
                 return replace(
                     seen,
                     status=failure.status,

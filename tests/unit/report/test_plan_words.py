@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every scenario of the catalogue can be told in words, and nothing of its program is left out."""
+
+from __future__ import annotations
+
+import re
+
+from harness.report.plan_words import plan_words
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.scenario.build import build_plan
+
+
+def numbers(text: str) -> set[int]:
+    found: set[int] = set()
+    for low, high in re.findall(r"(\d+)(?:-(\d+))?", text):
+        found |= set(range(int(low), int(high or low) + 1))
+    return found
+
+
+def test_each_item_of_each_scenario_is_in_its_vcpus_sentence() -> None:
+    for scenario in read_scenarios((default_scenarios(),)):
+        plan = build_plan(scenario, 1)
+        words = plan_words(plan)
+        told = "\n".join(words)
+        assert f"{plan.guest.vcpus} vCPU" in words[0]
+        indices = numbers(" ".join(re.findall(r"\[([\d, -]+)\] ", told)))
+        if "and " not in told or " more." not in told:
+            assert {i.index for i in plan.items} <= indices, plan.scenario
+        assert told.count("Stage ") >= len(plan.host_actions)
+        assert told.count("ms after the guest was let go") == len(plan.timed)
+
+
+def test_a_run_of_touches_is_one_step() -> None:
+    (scenario,) = [s for s in read_scenarios((default_scenarios(),)) if s.id == "S29"]
+    assert "vCPU 0: [0] read f[8]; [1] after 10 ms read f[8]." in plan_words(build_plan(scenario, 1))
