@@ -58,6 +58,7 @@ def main(args: argparse.Namespace) -> int:
     for key in missing(result, comparisons, args.a):
         screen.line(f"{key.scenario}: not compared, because it was not performed on both")
     screen.line(f"evidence: {folder}, page: {folder / PAGE}")
+    options.annotate(result)
     if result.exit_code:
         return result.exit_code
     return 0 if all(c.green for c in comparisons) else 1

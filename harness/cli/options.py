@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.artifacts.debian.offered_kernels import LATEST
 from harness.errors import UsageError
 from harness.hosts import DEFAULT_KIND, KINDS
+from harness.report.annotations import github_commands
+from harness.results import RunResult
 from harness.run.accepted_findings import read_accepted_findings
 from harness.run.request import Request
 
@@ -69,6 +72,13 @@ def running() -> argparse.ArgumentParser:
 def scenario_argument(p: argparse.ArgumentParser, nargs: str = "*") -> None:
     """The scenarios that are meant."""
     p.add_argument("scenario", nargs=nargs, help=SCENARIO_HELP if nargs == "*" else SCENARIO_HELP.partition(";")[0])
+
+
+def annotate(result: RunResult) -> None:
+    """In a job of GitHub Actions: what is not green, as annotations of the scenarios' files."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in github_commands(result):
+            print(line, flush=True)
 
 
 def positive(text: str) -> int:

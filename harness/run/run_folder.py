@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """results/<run>/: where the evidence of a run lies.
 
-results.json junit.xml results.tap     the whole run; rewritten after each verdict, so that a kill loses nothing
+results.json junit.xml results.tap kcidb.json results.sarif
+                                       the whole run; rewritten after each verdict, so that a kill loses nothing
 hosts/<kernel>-<n>.console.txt         the console of each host that was booted
 <scenario>+<kernel>[+<repeat>]/
     plan.json capture/ verdict.json verdict.txt repeat.sh
@@ -21,7 +22,9 @@ from pathlib import Path
 
 from harness.contract.plan import Plan, to_json
 from harness.errors import InfraFault
+from harness.report.annotations import sarif_json
 from harness.report.junit import junit_xml
+from harness.report.kcidb import kcidb_json
 from harness.report.results_json import results_json
 from harness.report.tap import tap_text
 from harness.report.verdict_text import reason_text, verdict_text
@@ -97,6 +100,8 @@ class RunFolder:
             ("results.json", results_json(result)),
             ("junit.xml", junit_xml(result)),
             ("results.tap", tap_text(result)),
+            ("kcidb.json", kcidb_json(result)),
+            ("results.sarif", sarif_json(result)),
         ):
             self.write_text(name, text)
 
