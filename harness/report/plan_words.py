@@ -17,6 +17,7 @@ _WAITS = {
     Release.NP: "when {n} faults or more are settled",
     Release.REPEATED: "when {n} repeated faults were seen",
     Release.ASLEEP: "when {n} vCPU threads sleep on reads",
+    Release.HALTED: "when {n} vCPU threads sleep in a halt with a page outstanding",
     Release.STEP: "when the host says so",
     Release.AFTER: "after {ms} ms",
     Release.OPEN: "as it comes",
@@ -48,7 +49,7 @@ def _memory(plan: Plan) -> str:
     match s.kind:
         case SwapKind.GATED:
             rule = rule_of(s) or Rule()
-            waits = _WAITS[rule.word].format(n=rule.count, ms=s.delay_ms)
+            waits = _WAITS.get(rule.word, f"by the rule {rule.word}:{{n}}").format(n=rule.count, ms=s.delay_ms)
             device = f"a gated device: a read ends {waits} ({s.order})"
         case SwapKind.DELAY:
             device = f"a delay device: a read takes {s.delay_ms} ms"

@@ -8,6 +8,7 @@ import re
 from harness.report.plan_words import plan_words
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.scenario.build import build_plan
+from tests.unit.report.judged import golden
 
 
 def numbers(text: str) -> set[int]:
@@ -31,5 +32,8 @@ def test_each_item_of_each_scenario_is_in_its_vcpus_sentence() -> None:
 
 
 def test_a_run_of_touches_is_one_step() -> None:
-    (scenario,) = [s for s in read_scenarios((default_scenarios(),)) if s.id == "S29"]
-    assert "vCPU 0: [0] read f[8]; [1] after 10 ms read f[8]." in plan_words(build_plan(scenario, 1))
+    evidence = golden("captures", "S29").evidence
+    assert evidence is not None
+    words = plan_words(evidence.plan)
+    assert "vCPU 0: [0] read f[8]; [1] after 10 ms read f[8]." in words
+    assert "f[0] to f[15] (16 pages): swapped." in words

@@ -55,7 +55,14 @@ def test_a_job_and_its_verdict(tmp_path: Path) -> None:
     assert json.loads((folder.path / "results.json").read_text())["verdicts"][0]["reason"] == "D05: it was"
     (entry,) = json.loads((folder.path / "results.json").read_text())["verdicts"]
     assert (folder.path / entry["verdict_file"]) == where / "verdict.json"
-    assert {p.name for p in folder.path.iterdir()} == {where.name, "results.json", "junit.xml", "results.tap"}
+    assert {p.name for p in folder.path.iterdir()} == {
+        where.name,
+        "results.json",
+        "junit.xml",
+        "results.tap",
+        "kcidb.json",
+        "results.sarif",
+    }
 
 
 def test_consoles_have_names_of_their_own(tmp_path: Path) -> None:

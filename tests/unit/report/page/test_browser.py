@@ -97,6 +97,14 @@ def test_a_timeline_zooms_by_keys_and_comes_back(open_page: Any) -> None:
     assert first.text_content() == "0.0 ms"
 
 
+@pytest.mark.parametrize("what", ["mk", "arrow"])
+def test_marks_and_arrows_are_thin_lines_over_the_lanes(open_page: Any, what: str) -> None:
+    page = open_page(golden_page(), "#S29.1")
+    width = page.locator(f"{TIMELINE} path.{what}").first.evaluate("e => parseFloat(getComputedStyle(e).strokeWidth)")
+    lane = page.locator(f"{TIMELINE} path.guest").first.evaluate("e => parseFloat(getComputedStyle(e).strokeWidth)")
+    assert width < 2 < lane
+
+
 def test_the_pointer_tells_what_is_there(open_page: Any) -> None:
     page = open_page(golden_page(), "#S29.1")
     page.locator(SPAN).first.hover()

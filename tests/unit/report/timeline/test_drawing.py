@@ -19,8 +19,8 @@ def test_nothing_overlaps_in_a_row_and_no_row_is_without_need(spans: list[tuple[
         for j in range(i):
             if rows[i] == rows[j]:
                 assert spans[j][1] <= start, (spans[j], (start, end))
-    at_once = max((sum(a <= start < b for a, b in spans) for start, _ in spans), default=0)
-    assert max(rows, default=-1) + 1 <= max(at_once, 1 if spans else 0)
+    at_once = [1 + sum(end > start for _, end in spans[:i]) for i, (start, _) in enumerate(spans)]
+    assert max(rows, default=-1) + 1 == max(at_once, default=0)
 
 
 @settings(deadline=None)
