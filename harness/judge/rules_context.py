@@ -23,7 +23,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.judge.unexplained import INTERRUPTING
-from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
@@ -76,6 +76,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
+        hlts_end=_hlts_end(evidence),
         pf_guest=evidence.counters.get("PF_GUEST"),
         kvm_stats=_kvm_stats(evidence.counters),
         major_faults={0: evidence.counters["MAJ_V"]} if single_vcpu and "MAJ_V" in evidence.counters else None,
@@ -207,13 +208,27 @@ def _slot_taken(evidence: Evidence) -> frozenset[int]:
 
 
 def _hlts(evidence: Evidence) -> int | None:
-    """By their exits.  A vCPU that a timer still wakes, or whose done list nobody can empty, which ends each halt at
-    once, executes more after the trace has ended."""
-    plan = evidence.plan
-    ticks = plan.guest.vcpus > 1 and any(item.op is Op.TIMER for item in plan.items)
-    if evidence.guest is None or evidence.end.status is not EndStatus.DONE or ticks or _slot_taken(evidence):
+    """By their exits, as long as the trace goes."""
+    if evidence.guest is None or evidence.end.status is not EndStatus.DONE:
         return None
     return sum(e.kind is Kind.EXIT and " reason hlt " in e.text.lower() for e in evidence.events)
+
+
+def _hlts_end(evidence: Evidence) -> bool:
+    """No HLT is executed between the end of the trace and the reading of the counters: each vCPU that halts is asleep
+    by then, and no timer wakes it.  One whose done list nobody can empty never sleeps: each HLT of it ends at once
+    (arch/x86/kvm/x86.c:kvm_vcpu_has_events)."""
+    plan = evidence.plan
+    if plan.guest.vcpus > 1 and any(item.op is Op.TIMER for item in plan.items):
+        return False
+    last: dict[int, Event] = {}
+    halts = set()
+    for event in evidence.events:
+        if event.kind is Kind.EXIT and " reason hlt " in event.text.lower():
+            halts.add(event.vcpu)
+        if event.vcpu >= 0 and event.kind is not Kind.ACC:  # which may be of another thread
+            last[event.vcpu] = event
+    return all(last[v].kind is Kind.OUT and last[v].value == ord("S") for v in halts)
 
 
 def _pages_after(evidence: Evidence, kernel: KernelModel) -> Mapping[int, PageAfter] | None:

@@ -177,7 +177,8 @@ class RuleContext:
     retries: int | None = None
     """Faults that ended in RET_PF_RETRY for another reason than APF (stale memslot or invalidation)."""
     guest_hlts: int | None = None
-    """HLT instructions that the guest executed."""
+    """HLT instructions that the guest executed, as long as the trace goes."""
+    hlts_end: bool = True  # none came between the trace's end and the reading of the counters
     major_faults: Mapping[int, int] | None = None
     """Growth of maj_flt of the vCPU threads."""
     sync_majors: Mapping[int, Count] | None = None

@@ -78,3 +78,15 @@ def test_an_interrupt_that_comes_when_the_program_has_ended_is_in_no_guests_coun
     """noio-6.1: the wake-all let the accesses end; the last token became ready while the vCPU halted with IF=0."""
     verdict = judge_capture(packed_capture("interrupt-after-the-end"), find_kernel("noio-6.1"))
     assert verdict.status is Status.PASS, verdict.reason
+
+
+def _fewer_halts(raw: Raw) -> None:
+    raw["kvm"]["halt_exits"] -= 2000
+
+
+def test_a_vcpu_whose_halts_end_at_once_goes_on_after_the_trace() -> None:
+    """debian-6.1, S10: the done list cannot be emptied, so HLT is a busy loop until QEMU ends; none may be missing."""
+    files = packed_capture("halts-end-at-once")
+    assert judge_capture(files, model()).status is Status.PASS
+    verdict = judge_capture(change_json(files, "counters/after.json", _fewer_halts), model())
+    assert {f.rule for f in verdict.findings} == {"D25"}

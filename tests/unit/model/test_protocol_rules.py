@@ -249,6 +249,12 @@ MORE: dict[str, Case] = {
     "D25 halt_exits": Case(
         BOTH, BOTH, {"kvm_stats": {"halt_exits": 3}, "guest_hlts": 3}, {"kvm_stats": {"halt_exits": 4}, "guest_hlts": 3}
     ),
+    "D25 a HLT that was traced": Case(
+        BOTH,
+        BOTH,
+        {"kvm_stats": {"halt_exits": 9}, "guest_hlts": 3, "hlts_end": False},
+        {"kvm_stats": {"halt_exits": 2}, "guest_hlts": 3, "hlts_end": False},
+    ),
     "D25 polls": Case(
         BOTH,
         BOTH,
