@@ -403,10 +403,13 @@ class KvmVcpu:
         mark: RecordedEvent | None = None,
     ) -> Generator[Wait, None, None]:
         """kvm_clear_async_pf_completion_queue in this thread: sleeps until the running workers have finished."""
-        if mark is not None and self.world.replay is not None:
-            for work in self.state.queue:  # a worker that ran before the write was over had begun when it was cancelled
+        if self.world.replay is not None:
+            # A worker that ran before the write was over had begun when it was cancelled; so has, where the end of the
+            # write is not recorded, one that ran at all: what cancel_work_sync takes from the queue never runs.
+            for work in self.state.queue:
                 seen = self.world.replay.work(self.index, work.token)
-                if work.state is WorkState.QUEUED and seen is not None and seen.start_ns <= mark.end_ns:
+                began = seen is not None and (mark is None or seen.start_ns <= mark.end_ns)
+                if work.state is WorkState.QUEUED and began:
                     work.state = WorkState.RUNNING
         running = d.begin_clear(self.state)
         slept = False
