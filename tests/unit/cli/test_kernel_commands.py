@@ -183,6 +183,6 @@ def test_mutants_are_green_when_all_are_caught_by_name_and_the_control_is_green(
     monkeypatch.setattr(mutants, "kernel", lambda *_: SimpleNamespace(bzimage=tmp_path / "bzImage", identity=""))
     monkeypatch.setattr(mutants, "MutantTrials", tried)
     assert command(mutants, ["mutants", one.name, "--results", str(tmp_path)]) == code
-    words = {"D15: named": "1 caught", "D05: another": "1 caught otherwise"}
+    words = {"D15: named": "1 caught", "D05: another": "1 caught otherwise", Status.INCONCLUSIVE: "1 undecided"}
     assert f"1 mutants: {words.get(mutant, '1 SURVIVED')}\n" in capsys.readouterr().out
     assert (tmp_path / "mutants.txt").exists() and (tmp_path / "mutants.json").exists()

@@ -103,7 +103,7 @@ def test_a_side_that_its_model_does_not_predict_is_not_expected() -> None:
     assert wrong.b.status is Status.FAIL
     assert not wrong.green
     assert not outcomes(wrong).expected
-    assert not total(wrong, "NPt").expected
+    assert not total(wrong, "BIO_V").expected
 
 
 def test_one_unexpected_total_spoils_it(s23: Comparison) -> None:
