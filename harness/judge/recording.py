@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.contract.capture import GateLog
 from harness.contract.plan import GuestKind, Op, PageStart, Plan, SwapKind
-from harness.contract.probe_abi import VEC_TIMER, Record
+from harness.contract.probe_abi import POOL_GPA, VEC_TIMER, Record
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.model.events import (
@@ -379,7 +379,10 @@ class _Reader:
 
     def _fault(self, v: _VcpuReader, event: Event, t: int) -> None:
         v.thread = _Thread()
-        v.fault = _Draft(RecordedEvent(Kind.PF, event.gpa >> 12, t, t, event.line, v.last_ns, t), v.thread.calls)
+        gfn = event.gpa >> 12
+        # The guest's own memory may be unmapped from it at any time, by the writeback of its file for one.
+        own = event.gpa < POOL_GPA and gfn not in self._gfns
+        v.fault = _Draft(RecordedEvent(Kind.PF, gfn, t, t, event.line, v.last_ns, t, optional=own), v.thread.calls)
         v.drafts.append(v.fault)
 
     def _leaves_fault(self, v: _VcpuReader, event: Event, t: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from harness.agent.guest.actions import Actor
-from harness.agent.guest.qemu import Guest, QemuDied
+from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied
 from harness.agent.host.kernel_files import read_text
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.contract.plan import Plan
@@ -105,5 +105,6 @@ async def _control(guest: Guest, memory: GuestMemory) -> Control:
     try:
         return memory.control()
     except OSError as exc:
-        await asyncio.sleep(0.2)
+        if not await guest.reaped(KILL_SECONDS):
+            raise
         raise QemuDied(guest.death()) from exc

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
 from harness.agent.guest.guest_wait import READY_SECONDS, GuestEnd, first_of, wait_ready, watch_probe
-from harness.agent.guest.qemu import Guest, QemuDied, start_guest
+from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied, start_guest
 from harness.agent.host import syscalls
 from harness.agent.pages import remote_madvise
 from harness.agent.pages.final_state import inspect_after
@@ -22,8 +22,6 @@ from harness.agent.session import Session
 from harness.contract.capture import AgentStep, Precondition, StepDetails
 from harness.contract.program import encode_items
 from harness.contract.words import EndStatus
-
-_REAP_SECONDS = 5.0
 
 
 async def run_probe(session: Session) -> GuestEnd:
@@ -54,10 +52,7 @@ async def run_probe(session: Session) -> GuestEnd:
             try:
                 return await _run(session, guest, stack)
             except OSError as exc:
-                # QEMU's memory is gone a moment before its exit status is there.
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(guest.wait_end(), _REAP_SECONDS)
-                if guest.alive:
+                if not await guest.reaped(KILL_SECONDS):
                     raise
                 raise QemuDied(guest.death()) from exc
 

@@ -23,6 +23,8 @@ from harness.errors import InfraFault
 QMP_SECONDS = 60.0
 """For one QMP command: system_reset waits for the vCPU threads, and these for workers on a slow device."""
 KILL_SECONDS = 20.0
+_NOTICED_SECONDS = 10.0
+"""From a broken connection to the exit status, on a busy machine."""
 
 
 class QemuDied(InfraFault):
@@ -69,9 +71,7 @@ class Guest:
         except TimeoutError:
             raise InfraFault(f"QMP {command}: no answer within {QMP_SECONDS:g} s") from None
         except QMPError as exc:
-            # Give the child watcher a moment: the connection breaks before the process is reaped.
-            await self._reaped(1.0)
-            if not self.alive:
+            if await self.reaped(_NOTICED_SECONDS):
                 raise QemuDied(self.death()) from exc
             raise InfraFault(f"QMP {command}: {exc}") from exc
 
@@ -104,9 +104,14 @@ class Guest:
     async def wait_end(self) -> int:
         return await self.process.wait()
 
-    async def _reaped(self, seconds: float) -> None:
+    async def reaped(self, seconds: float) -> bool:
+        """Wait so long for its exit status: its connections and its memory are gone a moment before that is there.
+
+        :return: it has ended.
+        """
         with suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), seconds)
+        return not self.alive
 
     def death(self) -> str:
         """Why QEMU ended, in words."""
@@ -130,7 +135,7 @@ async def start_guest(
 
     On the way out QEMU is killed and reaped; ``release`` lets go what may keep it from dying (reads that are held).
 
-    :raise QemuDied: it ended before it answered. :raise InfraFault: it cannot be started.
+    :raise QemuDied: it ended before it answered. :raise InfraFault: it cannot be started, or does not answer.
     """
     ours, theirs = socket.socketpair()
     with open(qmp_log, "w", encoding="utf-8") as log, open(stderr_path, "wb") as stderr, ours:
@@ -166,8 +171,10 @@ async def _connect(guest: Guest, qmp: QMPClient, sock: socket.socket) -> None:
     try:
         await asyncio.wait_for(qmp.connect(sock), QMP_SECONDS)
     except (QMPError, TimeoutError) as exc:
-        await guest._reaped(1.0)
-        raise QemuDied(guest.death() if not guest.alive else f"QMP: {exc}") from exc
+        if await guest.reaped(_NOTICED_SECONDS):
+            raise QemuDied(guest.death()) from exc
+        late = f"no greeting within {QMP_SECONDS:g} s"
+        raise InfraFault(f"QEMU's QMP: {late if isinstance(exc, TimeoutError) else exc}") from exc
 
 
 async def _end(guest: Guest, qmp: QMPClient, release: Callable[[], None]) -> None:
@@ -176,8 +183,8 @@ async def _end(guest: Guest, qmp: QMPClient, release: Callable[[], None]) -> Non
             guest.process.kill()
     with suppress(QMPError, EOFError, OSError, asyncio.CancelledError):
         await asyncio.wait_for(qmp.disconnect(), 5)
-    await guest._reaped(1.0)
+    await guest.reaped(1.0)
     if guest.alive:
         # A vCPU in D state, or kvm waiting for its workers, ends only when the device answers.
         await asyncio.to_thread(release)
-        await guest._reaped(KILL_SECONDS)
+        await guest.reaped(KILL_SECONDS)

@@ -38,6 +38,8 @@ SETTLED = {
     " VM_FAULT_NOPAGE), so that GUP calls handle_mm_fault once more for do_wp_page",
     "mapped-by-another": "the ready event of another vCPU maps the page while this one is in a planned pause: its touch"
     " does not fault (arch/x86/kvm/x86.c:kvm_arch_async_page_ready)",
+    "own-memory": "a page of the program, long mapped, faults again though the host's PTE is there: writeback of the"
+    " file behind guest RAM has cleaned it (mm/rmap.c:page_mkclean_one ends in an mmu notifier; 5.10)",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.agent.guest import qemu
 from harness.agent.guest.qemu import Guest, QemuDied, start_guest
 from harness.agent.pages.guest_memory import ProcessMemory
 from harness.errors import InfraFault
@@ -94,3 +95,17 @@ def test_no_qemu(tmp_path: Path) -> None:
 
     with pytest.raises(InfraFault, match="/nowhere/qemu"):
         asyncio.run(run())
+
+
+def test_one_that_does_not_answer_is_late_and_not_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "QMP_SECONDS", 0.3)
+    monkeypatch.setattr(qemu, "_NOTICED_SECONDS", 0.1)
+
+    async def run() -> None:
+        log, err = str(tmp_path / "q"), str(tmp_path / "e")
+        async with start_guest(lambda fd: ["sleep", "60"], cgroup="", qmp_log=log, stderr_path=err):
+            pass
+
+    with pytest.raises(InfraFault, match=r"no greeting within 0\.3 s") as told:
+        asyncio.run(run())
+    assert not isinstance(told.value, QemuDied)
