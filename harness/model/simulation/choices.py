@@ -8,6 +8,7 @@ A run of the simulation asks; the answers come from a script, and behind its end
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -54,15 +55,19 @@ def explore(
     """At most ``bound`` runs, each with other answers than all before it.
 
     :param distance: how far a run is from what is wanted, less is better; None: it cannot be told.  The answers of runs
-        that were near are changed first, each by itself before two of them; of runs that tell nothing the last answer
-        of the last one, so that without ``distance`` this goes depth first.
+        that were near are changed first, each by itself before two of them, and by turns those that have waited
+        longest: what is nearest may be a dead end.  Of runs that tell nothing the last answer of the last one is
+        changed, so that without ``distance`` this goes depth first.
     """
     waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
+    longest: deque[tuple[int, ...]] = deque()
+    done: set[tuple[int, ...]] = set()
     number, told = 0, False
-    for _ in range(bound):
-        if not waiting:
+    for turn in range(bound):
+        script = _next(waiting, longest, done, by_age=told and turn % 3 == 0)
+        if script is None:
             return
-        script = heapq.heappop(waiting)[2]
+        done.add(script)
         choices = Choices(script)
         result = run(choices)
         far = distance(result)
@@ -74,4 +79,26 @@ def explore(
             for answer in range(choices.options[at] - 1, 0, -1):
                 number += 1
                 key = (cost, -number if far is None else number)
-                heapq.heappush(waiting, (*key, (*choices.taken[:at], answer)))
+                changed = (*choices.taken[:at], answer)
+                heapq.heappush(waiting, (*key, changed))
+                longest.append(changed)
+
+
+def _next(
+    waiting: list[tuple[int, int, tuple[int, ...]]],
+    longest: deque[tuple[int, ...]],
+    done: set[tuple[int, ...]],
+    *,
+    by_age: bool,
+) -> tuple[int, ...] | None:
+    """The script that is the most promising, or the one that has waited longest; None: all are done."""
+    while waiting or longest:
+        if by_age and longest:
+            script = longest.popleft()
+        elif waiting:
+            script = heapq.heappop(waiting)[2]
+        else:
+            script = longest.popleft()
+        if script not in done:
+            return script
+    return None
