@@ -11,8 +11,8 @@ from typing import assert_never
 
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
-from harness.contract.plan import GuestKind, Op, Plan
-from harness.contract.words import EndStatus, HostWord, ReadEnd
+from harness.contract.plan import GuestKind, Op, PageStart, Plan
+from harness.contract.words import Backing, EndStatus, HostWord, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.resets import boots
@@ -27,6 +27,7 @@ from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked, check
 from harness.judge.recorded_fields import field_findings
+from harness.judge.rules_context import places
 from harness.judge.seen_totals import seen_totals
 from harness.judge.unexplained import unexplained
 from harness.judge.verdict_types import (
@@ -163,8 +164,10 @@ class _Best:
     def judge(self, followed: Followed) -> int:
         """By one prediction more; how far it is from the evidence."""
         verdict = _judge_by(self.evidence, self.kernel, followed)
-        if followed.for_all_orders and _races(self.evidence.plan) and not _convicted(verdict, self.evidence.end.status):
-            verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{_UNFOLLOWED} ({verdict.reason})")
+        unknown = _UNFOLLOWED if followed.for_all_orders and _races(self.evidence.plan) else ""
+        unknown = unknown or (_UNPLACED if _read_ahead_unknown(self.evidence) else "")
+        if unknown and not _convicted(verdict, self.evidence.end.status):
+            verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{unknown} ({verdict.reason})")
         self.in_vain += 1
         if self.found is None or len(verdict.findings) < len(self.found.verdict.findings):
             self.found, self.in_vain = JudgedCapture(verdict, self.evidence, followed), 0
@@ -251,6 +254,21 @@ def _races(plan: Plan) -> bool:
     )
 
 
+_UNPLACED = (
+    "where pages of shared memory lie on the swap device nobody outside the kernel can tell, so that which of them"
+    " read-ahead brings is not in the evidence"
+)
+
+
+def _read_ahead_unknown(evidence: Evidence) -> bool:
+    """Whether several pages of shmem are on a swap device that is read in clusters (mm/swap_state.c:
+    swap_cluster_readahead): /proc/PID/pagemap has no swap entry of theirs."""
+    plan, known = evidence.plan, places(evidence) or {}
+    swapped = [p for p in plan.pages if p.start in (PageStart.SWAPPED, PageStart.ZERO_SWAPPED)]
+    shmem = plan.memory.backing is Backing.MEMFD
+    return shmem and plan.swap.page_cluster > 0 and len(swapped) > 1 and any(p.gpa >> 12 not in known for p in swapped)
+
+
 def _convicted(verdict: Verdict, end: EndStatus) -> bool:
     """Nothing is wrong, or something that no order explains."""
     if verdict.status is not Status.FAIL or end in (EndStatus.QEMU_DIED, EndStatus.GUEST_PANIC):
@@ -259,10 +277,10 @@ def _convicted(verdict: Verdict, end: EndStatus) -> bool:
 
 
 _NAMED = 3
-MAX_JUDGED = 64
+MAX_JUDGED = 128
 """So many ways that the evidence leaves open are compared with it,"""
 LEAST_JUDGED = 4
-WORK = 60_000
+WORK = 120_000
 """or, of a long trace, as many as make so many events together; half of them if they agree with it no better."""
 
 

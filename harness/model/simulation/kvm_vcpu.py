@@ -109,6 +109,28 @@ class KvmVcpu:
             likely = following is not None and following.fits(Kind.PF, mark.key)  # it faults on the page once more
             got.stale = (replay.choices.ask(2, f"whether the mapping of {mark.key:#x} was lost") == 1) is not likely
 
+    def _maps(
+        self, step: Step, got: Resolution, mark: RecordedEvent | None, watch: PageWatch | None, *, why: str
+    ) -> Generator[Wait, None, None]:
+        """The end of a fault.  Others may use the mapping before the thread is back in the guest: it may be preempted
+        between the two (arch/x86/kvm/mmu/mmu.c:direct_page_fault, arch/x86/kvm/x86.c:vcpu_enter_guest)."""
+        self._lost(got, mark)
+        early = got.end is End.MAPPED and not got.stale and self._mapped_early(step.gpa, watch)
+        if early:
+            self._resolved(step, got, why=why)
+        yield from self._through(watch)
+        if not early:
+            self._resolved(step, got, why=why)
+
+    def _mapped_early(self, gpa: int, watch: PageWatch | None) -> bool:
+        """Whether the page was mapped well before the entry; open where another vCPU that wants it ran meanwhile."""
+        replay = self.world.replay
+        if replay is None or watch is None or not replay.others_run(self.index, watch.start_ns, watch.left_ns):
+            return False
+        if not any(s.vcpu != self.index and s.gpa >> 12 == gpa >> 12 for s in self.world.situation.steps):
+            return False
+        return replay.choices.ask(2, f"whether {gpa:#x} was mapped well before the entry") == 1
+
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:
         """kvm_page_fault and what follows, up to the return to the run loop."""
@@ -139,18 +161,14 @@ class KvmVcpu:
         log = world.item(step.index).faults
         if world.situation.kernel.variant is Variant.SYNC:
             got = yield from self._blocking(step, None, watch)
-            yield from self._through(watch)
-            self._lost(got, mark)
-            self._resolved(step, got, why=f"no async page faults; {got.why()}")
+            yield from self._maps(step, got, mark, watch, why=f"no async page faults; {got.why()}")
             return
         first = yield from self.memory.perform(
             gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, Thread.V, self.index, watch
         )
         self.first = first
         if first.end is not End.ASYNC:
-            yield from self._through(watch)
-            self._lost(first, mark)
-            self._resolved(step, first, why=first.why())
+            yield from self._maps(step, first, mark, watch, why=first.why())
             return
         how = first.why()
         refused = d.why_not_async(s)
@@ -176,9 +194,7 @@ class KvmVcpu:
             world.count("FAIL")
             refused = "64 works are queued or no memory for the work"
         got = yield from self._blocking(step, first, watch)
-        yield from self._through(watch)
-        self._lost(got, mark)
-        self._resolved(step, got, why=f"{how}; not asynchronous: {refused}; {got.why()}")
+        yield from self._maps(step, got, mark, watch, why=f"{how}; not asynchronous: {refused}; {got.why()}")
 
     def _setup(self, step: Step) -> tuple[Setup, Work | None]:
         if self.tries - 1 in self.world.situation.failing_setups and step.gpa >> 12 not in self.state.gfns:

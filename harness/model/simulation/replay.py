@@ -115,6 +115,11 @@ class Replay:
         own = min((c.t_ns for c in found if c.thread == thread), default=end_ns + 1)
         return sorted({c.t_ns for c in found if c.thread != thread and c.t_ns < own})
 
+    def others_run(self, vcpu: int, start_ns: int, end_ns: int) -> bool:
+        """Whether another vCPU's thread did anything between the two."""
+        others = (marks for other, marks in enumerate(self.recorded.marks) if other != vcpu)
+        return any(start_ns <= mark.end_ns and mark.start_ns <= end_ns for marks in others for mark in marks)
+
     def may_retry(self, vcpu: int, start_ns: int, end_ns: int) -> bool:
         """A mapping made between the two may have been refused or lost.
 

@@ -46,7 +46,7 @@ _EXPLORED = (
     Timing("workers slower than all that the guest does meanwhile", worker_ns=100 * MS),
 )
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
-MAX_RUNS = 100
+MAX_RUNS = 200
 """So many combinations of what a recording leaves open are tried."""
 RACE_NS = MS
 """A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
