@@ -12,6 +12,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from itertools import groupby
@@ -46,6 +47,8 @@ _SIDE_BY_SIDE = 4
 """Kernels up to this many stand in columns; of more each verdict is a row of its own."""
 _MANY = 40
 _CONSOLE_LINES, _CONSOLE_CHARS = 12, 1500
+DRAWN_BYTES = 1_200_000
+"""So much of green timelines stands in the page; it is to stay below 2 MB for all scenarios on two kernels."""
 
 
 @cache
@@ -68,6 +71,7 @@ def _printed(value: object) -> object:
 def build_page(data: PageData) -> str:
     """The page's text."""
     template, css, script = _template()
+    data = _drawn_in_part(data)
     result = data.result
     kernels = list(dict.fromkeys(key.kernel for key in result.planned))
     together = len(kernels) <= _SIDE_BY_SIDE
@@ -94,6 +98,19 @@ def build_page(data: PageData) -> str:
         histogram_range="10 \N{MICRO SIGN}s to 1 s",
         sections=list(_sections(data, together)),
     )
+
+
+def _drawn_in_part(data: PageData) -> PageData:
+    """Without the largest of the green timelines, if all together are too large; those say where they are."""
+    green = {row.key for row in data.result.rows if data.result.is_green(row)}
+    folders, left = dict(data.folders), DRAWN_BYTES
+    for key in sorted(green & folders.keys(), key=lambda key: len(folders[key].timeline)):
+        left -= len(folders[key].timeline)
+        if left < 0:
+            note = f"the timeline is not drawn here, so that the page stays small: {key.folder}/timeline.svg"
+            notes = (*folders[key].timeline_notes, note)
+            folders[key] = replace(folders[key], timeline="", timeline_notes=notes)
+    return replace(data, folders=folders)
 
 
 def css_class(status: Status | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.judge.verdict_types import Finding
 from harness.report.latency import Latency
-from harness.report.page.build_page import build_page
+from harness.report.page.build_page import DRAWN_BYTES, build_page
 from harness.report.page.page_data import PageData, PastVerdict, VerdictFolder
 from harness.report.timeline.build_timeline import build_timeline
 from harness.report.timeline.svg import svg
@@ -138,3 +138,17 @@ def test_many_kernels_are_rows_and_few_are_columns(kernels: int, rows: int) -> N
     keys = [Key("S29", f"k{n}") for n in range(kernels)]
     page = build_page(PageData(run_of(*(row_of(k, Status.PASS) for k in keys)), {}))
     assert len([r for r in Reader(page).rows if "S29" in r]) == rows
+
+
+def test_the_largest_green_timelines_stand_beside_a_page_that_would_be_too_large() -> None:
+    judged = golden("captures", "S29")
+    keys = [Key(f"S{n}", "debian-6.1") for n in range(30)]
+    red = dataclasses.replace(judged.verdict, status=Status.FAIL, reason="x")
+    rows = [Row(key, red if n == 0 else judged.verdict, "t") for n, key in enumerate(keys)]
+    size = DRAWN_BYTES // 20
+    folders = {key: VerdictFolder(timeline="<svg>" + " " * (2 * size if n < 2 else size)) for n, key in enumerate(keys)}
+    page = build_page(PageData(run_of(*rows), folders))
+    assert len(page) < 2_000_000
+    assert page.count("<svg>") == 1 + 19
+    assert "S0+debian-6.1/timeline.svg" not in page, "what is red is drawn"
+    assert "S1+debian-6.1/timeline.svg" in page, "the largest are left out first"
