@@ -61,7 +61,10 @@ class Server:
 
     # --- the trace
     def _look(self) -> None:
-        while self._pipe >= 0:
+        """See all that happened before now.  Not until nothing is left: where vCPUs spin, this process is switched in
+        and out for each look, and each switch is a line more."""
+        began, newest = time.monotonic(), 0.0
+        while self._pipe >= 0 and newest < began:
             try:
                 chunk = os.read(self._pipe, _CHUNK)
             except BlockingIOError:
@@ -71,6 +74,7 @@ class Server:
             *lines, self._trace = (self._trace + chunk).split(b"\n")
             for line in lines:
                 for sight in watch.read_line(line.decode(errors="replace")):
+                    newest = max(newest, sight.at)
                     self._keeper.see(sight)
 
     # --- the agent

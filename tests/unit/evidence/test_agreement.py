@@ -34,6 +34,13 @@ def test_a_clock_that_was_shifted() -> None:
         assert list(agreement.clock_problems(moved, E.events, probe=True))
 
 
+def test_a_busy_host_records_until_its_evidence_is_saved() -> None:
+    """The recording ends within the step that collects, however long that takes."""
+    last = max(e.t_ns for e in E.events) / 1e9
+    late = [dataclasses.replace(s, mono=last - 9.0 if s.step == "collect" else s.mono) for s in STEPS]
+    assert not list(agreement.clock_problems(late, E.events, probe=True))
+
+
 def test_steps_out_of_order_missing_or_of_another_end() -> None:
     assert not list(agreement.progress_problems(STEPS, E.end, E.guest, E.plan))
     for steps in (STEPS[1:], STEPS[:-1], (*STEPS, STEPS[-1]), STEPS[::-1],

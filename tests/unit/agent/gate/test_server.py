@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,3 +125,25 @@ def test_requests(command: Command, handle: int, offset: int, length: int) -> No
 def test_a_stream_out_of_step() -> None:
     with pytest.raises(ValueError, match="magic"):
         wire.decode_request(bytes(wire.REQUEST_BYTES))
+
+
+def test_the_trace_is_looked_at_up_to_now_even_if_it_never_ends(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vCPUs that spin make lines faster than they are read."""
+    switch = "prev_comm=CPU 0/KVM prev_pid=812 prev_prio=120 prev_state=S ==> next_comm=x next_pid=9 next_prio=120"
+    read, looks = os.read, []
+
+    def endless(fd: int, size: int) -> bytes:
+        looks.append(fd)
+        now = time.monotonic()
+        return (
+            f"  CPU 0/KVM-812     [000] d..2. {now:.6f}: sched_switch: {switch}\n".encode() if len(looks) < 500 else b""
+        )
+
+    (tmp_path / "trace_pipe").write_text("")
+    monkeypatch.setattr(os, "read", endless)
+    client.arm("np", tmp_path / "trace_pipe")
+    assert "reads" in client.ask("log")
+    monkeypatch.setattr(os, "read", read)
+    assert len(looks) < 100
