@@ -145,8 +145,10 @@ class Trial:
 
     @property
     def hung(self) -> bool:
-        """The guest hung or died."""
-        return self.row is not None and any(f.rule in _ENDS for f in self.row.verdict.findings)
+        """The guest hung or died: a finding says so, or it had not ended when its deadline came."""
+        if self.row is None:
+            return False
+        return self.row.verdict.taints or any(f.rule in _ENDS for f in self.row.verdict.findings)
 
 
 def trials_of(mutant: Mutant, trials: Sequence[Trial]) -> list[Trial]:
