@@ -8,8 +8,10 @@ import sys
 
 from harness.cli import options
 from harness.report.compare_text import compare_json, full_text
+from harness.report.page.performance import significance
 from harness.report.terminal import Screen
 from harness.run.compare_kernels import compare_kernels, missing
+from harness.run.drawings import read_latencies
 from harness.run.report_folder import PAGE
 
 _HELP = """\
@@ -54,6 +56,11 @@ def main(args: argparse.Namespace) -> int:
     screen.table(result)
     screen.line()
     for line in text.splitlines():
+        screen.line(line)
+    times = {
+        k: [read_latencies(folder / row.folder) for row in result.rows if row.key.kernel == k] for k in (args.a, args.b)
+    }
+    for line in ("", "measured times of asynchronous page faults:", *significance(times)):
         screen.line(line)
     for key in missing(result, comparisons, args.a):
         screen.line(f"{key.scenario}: not compared, because it was not performed on both")

@@ -119,6 +119,7 @@ def test_compare_prints_and_leaves_the_differences(
     assert command(compare, ["compare", "debian-6.1", "noio-6.1", "--results", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "outcome of items 0-23: A sync, B token  (as the models say)" in said
+    assert "debian-6.1 against noio-6.1: too few times to compare of fault to token" in said
     assert "X2" in (tmp_path / "run/compare.txt").read_text()
     assert (tmp_path / "run/compare.json").exists()
 
