@@ -67,7 +67,9 @@ class FollowedThreads:
         if own >= 0:
             self.resumes_ns = own
             why = f"whether others came before {page.index:#x} was in the cache"
-            return replay.others_at(page.index, watch.thread, now, own) and replay.choices.ask(2, why) == 1
+            brought = replay.brought_with(watch.thread, own) | {page.index}
+            beside = any(replay.others_at(index, watch.thread, now, own) for index in brought)
+            return beside and replay.choices.ask(2, why) == 1
         others = replay.cuts(page.index, watch.thread, now, window.end_ns)
         if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
             others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later

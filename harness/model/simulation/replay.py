@@ -90,6 +90,11 @@ class Replay:
         found = (r.end_ns for r in self.recorded.reads.get(gfn, ()) if r.thread == thread)
         return next((t for t in found if start_ns <= t <= end_ns), -1)
 
+    def brought_with(self, thread: int, at_ns: int) -> set[int]:
+        """Pages that the thread submitted to be read in one go."""
+        reads = self.recorded.reads.items()
+        return {gfn for gfn, found in reads if any(r.thread == thread and r.end_ns == at_ns for r in found)}
+
     def others_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread was about to read the page between the two: it puts it into the cache before."""
         reads = self.recorded.reads.get(gfn, ())

@@ -67,6 +67,13 @@ def test_nobody_is_convicted_by_an_order_that_is_not_in_the_evidence(name: str) 
     assert died.status is Status.FAIL
 
 
+def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
+    """noio-6.1: a kworker is in filemap_fault for another page; it has not come to this one when a vCPU looks."""
+    files = packed_capture("explored-not-yet-read-ahead")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
 def test_nobody_is_convicted_by_read_ahead_of_pages_that_lie_nobody_knows_where() -> None:
     files = packed_capture("explored-shmem-read-ahead")
     verdict = judge_capture(files, model_of(files, "nowait"))
