@@ -77,6 +77,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
         hlts_end=_hlts_end(evidence),
+        log_ends_first=evidence.end.status is not EndStatus.GUEST_TIMEOUT,
         pf_guest=evidence.counters.get("PF_GUEST"),
         kvm_stats=_kvm_stats(evidence.counters),
         major_faults={0: evidence.counters["MAJ_V"]} if single_vcpu and "MAJ_V" in evidence.counters else None,

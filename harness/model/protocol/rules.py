@@ -168,14 +168,14 @@ class RuleContext:
     """The same two of the areas to which a guest moved its own, by guest physical address: (flags word, tail zero)."""
     guest_ended: bool = False
     """The guest was at its end, and never reset: all that was injected is in its lists."""
+    log_ends_first: bool = True  # false: the guest ran on between the end of the trace and the reading of its log
     hyp: Mapping[int, int] | None = None
     """Growth of the guest's count of hypervisor callback interrupts."""
-    pf_guest: int | None = None
-    """Growth of the VM's pf_guest statistic."""
+    pf_guest: int | None = None  # growth of the VM's statistic
     kvm_stats: Mapping[str, int] | None = None
     """Growth of the VM's statistics, by debugfs file name."""
     retries: int | None = None
-    """Faults that ended in RET_PF_RETRY for another reason than APF (stale memslot or invalidation)."""
+    """Faults that ended in RET_PF_RETRY for another reason than APF."""
     guest_hlts: int | None = None
     """HLT instructions that the guest executed, as long as the trace goes."""
     hlts_end: bool = True  # none came between the trace's end and the reading of the counters

@@ -319,6 +319,12 @@ MORE: dict[str, Case] = {
     "D39 surplus ready": Case(
         BOTH, BOTH, {"guest_readies": {0: ()}}, {"guest_readies": {0: (WAKE_ALL_TOKEN, 0x1000, 0x1000)}}
     ),
+    "D39 a log that goes on": Case(
+        BOTH,
+        BOTH,
+        {"guest_readies": {0: (WAKE_ALL_TOKEN, 0x1000, 0x1000)}, "log_ends_first": False},
+        {"guest_readies": {0: (WAKE_ALL_TOKEN, 0x1000, 0x1000)}},
+    ),
     "D39 flags": Case(BOTH, BOTH, {"shared_flags": {0: 0}}, {"shared_flags": {0: 1}}),
     "D39 tail": Case(BOTH, BOTH, {"shared_tail_zero": {0: True}}, {"shared_tail_zero": {0: False}}),
     "D39 flags of a moved area": Case(
