@@ -73,17 +73,20 @@ def main(args: argparse.Namespace) -> int:
     """Run, print the table, leave it as mutants.txt and mutants.json in the last run's folder."""
     screen = Screen(sys.stdout)
     request = replace(options.request_of(args, (args.kernel,)), frugal=True)
-    built = kernel(Store(default_root()), request.kernel(args.kernel), screen.progress)
-    screen.clear()
     systematic = request.kernel(args.kernel).mutate is not None
-    every_mutant = load_points(built.bzimage.parent) if systematic else load_mutants(args.file)
+    # Mistakes by hand are in a file: naming or listing them builds nothing.
+    every_mutant = load_points(_built(request, args, screen).bzimage.parent) if systematic else load_mutants(args.file)
     mutants = choose(every_mutant, args.mutant)
     if args.list:
         for m in mutants:
             more = " ".join(m.scenarios) or m.equivalent or m.out_of_reach
             screen.line(f"{m.number:>4}  {m.name:<20} {m.about} [{m.imitates}]  {more}")
         return 0
-    trials = MutantTrials(request, screen, args.kernel, _earlier(args, built, mutants))
+    earlier: Sequence[Trial] = []
+    if args.resume or args.tell:
+        identity = _built(request, args, screen).identity
+        earlier = earlier_trials(args.results, args.kernel, identity, mutants, again=args.again)
+    trials = MutantTrials(request, screen, args.kernel, earlier)
     known = read_scenarios(request.scenario_paths or (default_scenarios(),))
     ids = [s.id for s in select(known, args.scenario)]
     if args.tell:
@@ -103,10 +106,11 @@ def main(args: argparse.Namespace) -> int:
     return _report(args, screen, request, mutants, trials, complete)
 
 
-def _earlier(args: argparse.Namespace, built: BuiltKernel, mutants: Sequence[Mutant]) -> list[Trial]:
-    if not (args.resume or args.tell):
-        return []
-    return earlier_trials(args.results, args.kernel, built.identity, mutants, again=args.again)
+def _built(request: Request, args: argparse.Namespace, screen: Screen) -> BuiltKernel:
+    try:
+        return kernel(Store(default_root()), request.kernel(args.kernel), screen.progress)
+    finally:
+        screen.clear()
 
 
 def _report(
