@@ -182,7 +182,7 @@ def test_child_killed(rig: Rig) -> None:
 
 
 def test_task_timeout_leaves_time_to_clean_up(rig: Rig) -> None:
-    rig.settings["task.timeout"]["running"] = "5"
+    rig.settings["task.timeout"]["running"] = "15"  # the child has to have started by then, on a busy machine too
     avocado = rig.start(PATIENT.format(here=str(rig.home)))
     with ended(rig.child_pid(avocado)):
         test = rig.end(avocado)
