@@ -11,8 +11,8 @@ from typing import assert_never
 
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
-from harness.contract.plan import GuestKind, Op, PageStart, Plan
-from harness.contract.words import Backing, EndStatus, HostWord, ReadEnd
+from harness.contract.plan import GuestKind, Op, PageStart, Plan, resets
+from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.resets import boots
@@ -44,6 +44,7 @@ from harness.judge.verdict_types import (
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.races import undecided
 from harness.model.simulation.simulate import Followed
 from harness.model.simulation.situation import Prediction
 from harness.status import Status
@@ -143,7 +144,8 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
 
 def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     """The verdict by the prediction that the evidence agrees with best."""
-    best = _Best(evidence, kernel)
+    unplaced = _UNPLACED if _read_ahead_unknown(evidence) else ""
+    best = _Best(evidence, kernel, _races(evidence.plan), unplaced)
     most = max(LEAST_JUDGED, min(MAX_JUDGED, WORK // max(1, len(evidence.events))))
     for _ in islice(predictions(evidence, kernel, best.judge), most):
         if best.found is None or not best.found.verdict.findings or best.in_vain >= most // 2:
@@ -154,18 +156,22 @@ def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
 
 @dataclass(slots=True)
 class _Best:
-    """The verdict by the prediction that the evidence agrees with best.  ``in_vain``: judged since it was found."""
+    """The verdict by the prediction that the evidence agrees with best.  ``in_vain``: judged since it was found.
+
+    ``races``, ``unplaced``: what the evidence cannot tell of this plan, whatever the prediction.
+    """
 
     evidence: Evidence
     kernel: KernelModel
+    races: bool
+    unplaced: str
     found: JudgedCapture | None = None
     in_vain: int = 0
 
     def judge(self, followed: Followed) -> int:
         """By one prediction more; how far it is from the evidence."""
         verdict = _judge_by(self.evidence, self.kernel, followed)
-        unknown = _UNFOLLOWED if followed.for_all_orders and _races(self.evidence.plan) else ""
-        unknown = unknown or (_UNPLACED if _read_ahead_unknown(self.evidence) else "")
+        unknown = _UNFOLLOWED if followed.for_all_orders and self.races else self.unplaced
         if unknown and not _convicted(verdict, self.evidence.end.status):
             verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{unknown} ({verdict.reason})")
         self.in_vain += 1
@@ -232,25 +238,20 @@ _UNFOLLOWED = "several vCPUs run their programs at once, and in which order is n
 _BY_ORDER = ("item", "total", "lockstep", "ending", "value")
 
 
-_APART_US, _PER_TOUCH_US = 20_000, 5_000
-"""Touches of two vCPUs with so much planned pause between them, and so much for each touch before, are in order."""
-
-
 def _races(plan: Plan) -> bool:
     """Whether vCPUs touch pages and neither pauses nor anything else puts them in order."""
-    actions = (*plan.host_actions, *(timed.actions for timed in plan.timed))
-    again = any(action.do is HostWord.RESET for each in actions for action in each)
+    again = resets(plan)
     at, before = Counter[int](), Counter[int]()
     touches: list[tuple[int, int, int]] = []
     for item in plan.items:
-        at[item.vcpu] += item.pause_us
+        at[item.vcpu] += 1000 * item.pause_us
         if item.op is Op.TOUCH:
             touches.append((item.vcpu, at[item.vcpu], before[item.vcpu]))
             before[item.vcpu] += 1
     return any(
-        a != b and (again or abs(a_us - b_us) < _APART_US + _PER_TOUCH_US * (a_before + b_before))
-        for a, a_us, a_before in touches
-        for b, b_us, b_before in touches
+        a != b and (again or undecided(a_ns, a_before, b_ns, b_before))
+        for a, a_ns, a_before in touches
+        for b, b_ns, b_before in touches
     )
 
 

@@ -29,6 +29,12 @@ _ASYNC = (Outcome.TOKEN, Outcome.HALT)
 _WHY = "two vCPUs touch the page and nothing decides which comes first"
 
 
+def undecided(a_ns: int, a_before: int, b_ns: int, b_before: int) -> bool:
+    """Whether nothing puts two touches of different vCPUs in order: the planned pauses before each, in nanoseconds, and
+    how many touches its vCPU has made before it."""
+    return abs(a_ns - b_ns) < _APART_NS + _PER_TOUCH_NS * (a_before + b_before)
+
+
 def racing_touches(situation: Situation) -> frozenset[int]:
     """Indices of the steps that race."""
     if not situation.device.synchronous:
@@ -45,7 +51,7 @@ def racing_touches(situation: Situation) -> frozenset[int]:
     for touches in by_page.values():
         for a, a_ns, a_before in touches:
             for b, b_ns, b_before in touches:
-                if a.vcpu != b.vcpu and abs(a_ns - b_ns) < _APART_NS + _PER_TOUCH_NS * (a_before + b_before):
+                if a.vcpu != b.vcpu and undecided(a_ns, a_before, b_ns, b_before):
                     found |= {a.index, b.index}
     return frozenset(found)
 
