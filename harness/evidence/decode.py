@@ -18,6 +18,7 @@ from harness.contract.capture import (
     Facts,
     FinalState,
     GateLog,
+    HostFacts,
     LinuxResult,
     Precondition,
     RunEnd,
@@ -263,6 +264,17 @@ def _result(files: Files, plan: Plan) -> LinuxResult:
     return result
 
 
+def _has(host: HostFacts | _OldFacts) -> HostHas:
+    return HostHas(
+        release=host.release,
+        cpus=host.cpus,
+        kvm_events=host.kvm_events,
+        debugfs=bool(host.debugfs),
+        cgroup_memory=host.cgroup_memory,
+        vm_event_counters=host.vm_event_counters,
+    )
+
+
 def _facts(raw: Mapping[str, Any], old: bool) -> DecodedFacts | None:
     """None: the run ended before QEMU could be asked."""
     if not old:
@@ -270,28 +282,13 @@ def _facts(raw: Mapping[str, Any], old: bool) -> DecodedFacts | None:
         run = facts.run
         if run is None:
             return None
-        host = facts.host
-        has = HostHas(
-            release=host.release,
-            cpus=host.cpus,
-            kvm_events=host.kvm_events,
-            debugfs=bool(host.debugfs),
-            cgroup_memory=host.cgroup_memory,
-            vm_event_counters=host.vm_event_counters,
-        )
+        has = _has(facts.host)
         return DecodedFacts(run.vcpu_tids, _device(run.io_dev), run.mm_fault_probe, run.trace_events, has)
     if "vcpu_tids" not in raw:
         return None
     known = {name: raw[name] for name in _OldFacts.__dataclass_fields__ if name in raw}
     found = _record("facts.json", lambda: structure(_OldFacts, known))
-    has = HostHas(
-        release=found.release,
-        cpus=found.cpus,
-        kvm_events=found.kvm_events,
-        debugfs=bool(found.debugfs),
-        cgroup_memory=found.cgroup_memory,
-        vm_event_counters=found.vm_event_counters,
-    )
+    has = _has(found)
     return DecodedFacts(found.vcpu_tids, _device(found.io_dev), found.mm_fault_probe, found.trace_events, has)
 
 
