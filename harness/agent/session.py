@@ -126,7 +126,7 @@ class Session:
             raise Unsupported("the host's kernel has no userfaultfd, or the agent may not handle faults of kernel mode")
         if self.plan.swap.kind is SwapKind.ZRAM and not facts.zram:
             raise Unsupported("the host's kernel has no zram")
-        for parameter, _ in self.plan.kernel_params:
+        for parameter, _ in (*self.plan.kernel_params, *self.plan.kernel_params_at_go):
             if not os.path.exists(_parameter_path(parameter)):
                 raise Unsupported(f"the host's kernel has no module parameter {parameter}")
         if guest.kind is GuestKind.PROBE:
@@ -193,13 +193,15 @@ class Session:
             self.device = Device("", gate=open_faults(self.journal, pid, ram_hva, size, content))
 
     def arm(self, tids: Sequence[int], ram_hva: int, sectors: Mapping[int, int]) -> None:
-        """Page-cluster, and reads that end as the plan wants them, from here on.
+        """Page-cluster, parameters, and reads that end as the plan wants them, from here on.
 
         :param ram_hva: address in QEMU of guest physical address 0.
         :param sectors: gpa of planned pages -> their first sector on the device, as far as it is known.
         """
         plan = self.plan
         self.journal.write("/proc/sys/vm/page-cluster", str(plan.swap.page_cluster))
+        for parameter, value in plan.kernel_params_at_go:
+            self.journal.write(_parameter_path(parameter), value)
         if self.device is None:
             return
         self.device.set_delay(self.journal, plan.swap.delay_ms)

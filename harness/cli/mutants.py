@@ -160,7 +160,7 @@ def _line(mutant: Mutant, trials: Sequence[Trial]) -> MutantLine:
         number=mutant.number,
         about=mutant.about,
         imitates=mutant.imitates,
-        cells=tuple((t.scenario, _cell(t)) for t in mine),
+        cells=tuple((f"{t.scenario}{' at go' if t.at_go else ''}", _cell(t)) for t in mine),
         catch=catch_of(mutant, trials),
         caught_by=next((t.rule for t in mine if t.named), next((t.rule for t in caught), "")),
         note=mutant.equivalent or mutant.out_of_reach or end_differs(mutant, trials) or _not_tried(mutant, mine),

@@ -148,6 +148,7 @@ class Plan:
     host_actions: tuple[tuple[HostAction, ...], ...] = ()
     timed: tuple[TimedAction, ...] = ()
     kernel_params: tuple[tuple[str, str], ...] = ()  # written to /sys/module/<m>/parameters/<p> as ("m.p", "v")
+    kernel_params_at_go: tuple[tuple[str, str], ...] = ()  # the same, while the guest waits to be let go
     deadline_s: int = 60  # for the guest's program, from its start
     settle_ms: int = 300  # after the guest's end, before the trace is stopped
     version: int = PLAN_VERSION

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from harness.artifacts import layout
@@ -77,7 +78,8 @@ def with_scenarios(
     seen = {t.scenario: _reached(t) for t in control}
     seconds = {t.scenario: t.row.seconds if t.row else 0.0 for t in control}
     return tuple(
-        m if not m.live else replace(m, scenarios=choose_scenarios(m, mutants, seen, seconds)[:tries]) for m in mutants
+        m if not m.live else replace(m, scenarios=tuple(islice(choose_scenarios(m, mutants, seen, seconds), tries)))
+        for m in mutants
     )
 
 
@@ -86,18 +88,30 @@ def choose_scenarios(
     mutants: Sequence[Mutant],
     reached_by: Mapping[str, frozenset[int]],
     seconds: Mapping[str, float],
-) -> tuple[str, ...]:
-    """Scenarios that reach a point: of the quick ones the one that comes by most points of its function, then of all of
-    them, then the one that comes by most points at all, then by time."""
+) -> Iterator[str]:
+    """Scenarios that reach a point: of the quick ones the one that comes by most points of its function (where that is
+    alike: by most points at all), then of all of them; then always the one that comes by most points that none before
+    came by, because what differs most is likeliest to notice; the quickest where all that is alike."""
     able = sorted((s for s, points in reached_by.items() if mutant.number in points), key=lambda s: (seconds[s], s))
     of_function = frozenset(m.number for m in mutants if m.imitates == mutant.imitates)
     quick = [s for s in able if seconds[s] <= _QUICK * seconds[able[0]]]
-    first: list[str] = []
-    for among, numbers in ((quick, of_function), (able, of_function), (able, frozenset().union(*reached_by.values()))):
-        left = [s for s in among if s not in first]
+    seen: frozenset[int] = frozenset()
+
+    def worth(scenario: str) -> tuple[int, int]:
+        return len(reached_by[scenario] & of_function), len(reached_by[scenario])
+
+    for among in (quick, able):
+        left = [s for s in among if s in able]
         if left:
-            first.append(max(left, key=lambda s: len(reached_by[s] & numbers)))
-    return (*first, *(s for s in able if s not in first))
+            best = max(left, key=worth)
+            able.remove(best)
+            seen |= reached_by[best]
+            yield best
+    while able:
+        best = max(able, key=lambda s: len(reached_by[s] - seen))
+        able.remove(best)
+        seen |= reached_by[best]
+        yield best
 
 
 def _reached(trial: Trial) -> frozenset[int]:

@@ -45,17 +45,17 @@ def earlier_trials(
             verdicts = list(pool.map(_judged, found.values(), chunksize=8))
     else:
         verdicts = [_read(done) for done in found.values()]
-    known = {m.id_under(""): m for m in mutants}
+    known = {m.id_under("", at_go): (m, at_go) for m in mutants for at_go in (False, True)}
     trials = []
     for done, verdict in zip(found.values(), verdicts, strict=True):
         scenario, at, label = done.key.scenario.rpartition("@")
-        mutant = known.get(at + label) if at else None
+        mutant, at_go = known.get(at + label, (None, False)) if at else (None, False)
         began = verdict.stage not in (Stage.SETUP, Stage.BOOT)
         accident = not began or (verdict.status is Status.ERROR and verdict.stage is not Stage.PERFORM)
         if accident or (at and mutant is None):
             continue
         row = Row(done.key, verdict, seconds=done.seconds)
-        trials.append(Trial(mutant, scenario if at else done.key.scenario, row, done.folder))
+        trials.append(Trial(mutant, scenario if at else done.key.scenario, row, done.folder, at_go))
     return trials
 
 

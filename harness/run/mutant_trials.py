@@ -67,9 +67,9 @@ class Mutant:
         """Short, and fit for the id of a scenario."""
         return self.name if self.name.isidentifier() else str(self.number)
 
-    def id_under(self, scenario: str) -> str:
-        """The id of a scenario with this mutant in the kernel."""
-        return f"{scenario}@{self.label}"
+    def id_under(self, scenario: str, at_go: bool = False) -> str:
+        """The id of a scenario with this mutant in the kernel, from the guest's program on if ``at_go``."""
+        return f"{scenario}@{self.label}{'+go' if at_go else ''}"
 
 
 class Catch(StrEnum):
@@ -86,12 +86,18 @@ class Catch(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A mutant (None: the unmutated kernel) under one scenario.  ``folder``: of the run that performed it."""
+    """A mutant (None: the unmutated kernel) under one scenario.
+
+    :ivar row: None: no verdict.
+    :ivar folder: of the run that performed it.
+    :ivar at_go: it was selected when the guest was let go, because under it no guest comes up.
+    """
 
     mutant: Mutant | None
     scenario: str
-    row: Row | None  # None: no verdict
+    row: Row | None
     folder: Path = Path()
+    at_go: bool = False
 
     @property
     def caught(self) -> bool:
@@ -102,12 +108,16 @@ class Trial:
     @property
     def program_s(self) -> float | None:
         """Seconds from letting the guest go to the end of its program, None where progress.jsonl does not say."""
-        path = self.folder / self.row.folder / "capture/progress.jsonl" if self.row else None
-        if path is None or not path.is_file():
-            return None
-        at = {step.step: step.mono for step in read_progress(path.read_bytes())}
+        at = self._steps()
         ends = at.get(AgentStep.GO), at.get(AgentStep.GUEST_ENDED)
         return None if ends[0] is None or ends[1] is None else ends[1] - ends[0]
+
+    def _steps(self) -> dict[AgentStep, float]:
+        """When each step of the agent was, on the host's monotonic clock; empty where progress.jsonl does not say."""
+        path = self.folder / self.row.folder / "capture/progress.jsonl" if self.row else None
+        if path is None or not path.is_file():
+            return {}
+        return {step.step: step.mono for step in read_progress(path.read_bytes())}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,6 +152,12 @@ class Trial:
         if row is None or row.verdict.stage in (Stage.SETUP, Stage.BOOT):
             return False
         return row.status not in (Status.PASS, Status.FAIL)
+
+    @property
+    def before_go(self) -> bool:
+        """Undecided because the guest did not come up: its program was not let go, so that nothing was recorded."""
+        steps = self._steps() if self.undecided else {}
+        return AgentStep.START_GUEST in steps and AgentStep.GO not in steps
 
     @property
     def hung(self) -> bool:
@@ -179,6 +195,15 @@ def catch_of(mutant: Mutant, trials: Sequence[Trial]) -> Catch:
     return Catch.UNDECIDED if any(t.undecided for t in mine) else Catch.NOT_RUN
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A trial to be made."""
+
+    mutant: Mutant | None
+    scenario: Scenario
+    at_go: bool = False
+
+
 class MutantTrials:
     """Performs trials and keeps them.
 
@@ -202,31 +227,31 @@ class MutantTrials:
         :raise CatalogError: a scenario does not exist.
         """
         done = {t.scenario for t in self.trials if t.mutant is None}
-        return self._perform([(None, s) for s in self._find(dict.fromkeys(scenarios)) if s.id not in done])
+        return self._perform([_Wanted(None, s) for s in self._find(dict.fromkeys(scenarios)) if s.id not in done])
 
     def try_mutants(self, mutants: Sequence[Mutant], *, every: bool = False, catches: int = 1) -> bool:
         """Each mutant under its scenarios, until so many of them have caught it by name.
+
+        One under which no guest comes up is selected when the guest is let go, from then on.
 
         :param every: do not stop then: the whole table.
         :return: False: interrupted (Ctrl-C).
         :raise CatalogError: a scenario does not exist.
         """
-        done = {(t.mutant.number, t.scenario) for t in self.trials if t.mutant is not None}
-        queue = {
-            m.number: [s for s in self._find(m.scenarios) if (m.number, s.id) not in done] for m in mutants if m.live
-        }
+        scenarios = {m.number: self._find(m.scenarios) for m in mutants if m.live}
         while True:
-            named = Counter(t.mutant.number for t in self.trials if t.mutant is not None and t.named)
-            undecided = Counter(t.mutant.number for t in self.trials if t.mutant is not None and t.undecided)
-            wanted: list[tuple[Mutant | None, Scenario]] = []
+            mine = [(t.mutant.number, t) for t in self.trials if t.mutant is not None]
+            tried = {(number, t.scenario, t.at_go) for number, t in mine}
+            named = Counter(number for number, t in mine if t.named)
+            late = {number for number, t in mine if t.before_go}
+            undecided = Counter(number for number, t in mine if t.undecided and (t.at_go or not t.before_go))
+            wanted: list[_Wanted] = []
             for mutant in mutants:
-                left = queue.get(mutant.number, [])
-                enough = named[mutant.number] >= catches or undecided[mutant.number] >= _UNDECIDED
-                if enough and not every:
-                    continue
-                take = left if every else left[:1]
-                queue[mutant.number] = left[len(take) :]
-                wanted += [(mutant, s) for s in take]
+                number, at_go = mutant.number, mutant.number in late
+                left = [s for s in scenarios.get(number, ()) if (number, s.id, at_go) not in tried]
+                enough = named[number] >= catches or undecided[number] >= _UNDECIDED
+                if every or not enough:
+                    wanted += [_Wanted(mutant, s, at_go) for s in (left if every else left[:1])]
             if not wanted:
                 return True
             if not self._perform(wanted):
@@ -238,24 +263,29 @@ class MutantTrials:
             raise CatalogError(f"the mutants name scenarios that do not exist: {', '.join(absent)}")
         return [self._scenarios[name] for name in names]
 
-    def _perform(self, wanted: Sequence[tuple[Mutant | None, Scenario]]) -> bool:
+    def _perform(self, wanted: Sequence[_Wanted]) -> bool:
         if not wanted:
             return True
-        jobs = [(m, s, self._job(m, s)) for m, s in wanted]
-        result, folder = perform_jobs([job for _, _, job in jobs], self._request, self._observer)
+        jobs = [(w, self._job(w)) for w in wanted]
+        result, folder = perform_jobs([job for _, job in jobs], self._request, self._observer)
         self.folders.append(folder)
         rows = {row.key: row for row in result.rows}
-        self.trials.extend(Trial(m, s.id, rows.get(job.key), folder) for m, s, job in jobs)
+        self.trials.extend(Trial(w.mutant, w.scenario.id, rows.get(job.key), folder, w.at_go) for w, job in jobs)
         return not result.interrupted
 
-    def _job(self, mutant: Mutant | None, scenario: Scenario) -> Job:
+    def _job(self, wanted: _Wanted) -> Job:
+        mutant, scenario = wanted.mutant, wanted.scenario
         if mutant is None:
             return Job(Key(scenario.id, self._kernel), scenario)
+        selected = {PARAMETER: str(mutant.number)}
+        if wanted.at_go:
+            scenario = replace(scenario, kernel_params_at_go={**scenario.kernel_params_at_go, **selected})
+        else:
+            scenario = replace(scenario, kernel_params={**scenario.kernel_params, **selected})
         changed = replace(
             scenario,
-            id=mutant.id_under(scenario.id),
-            kernel_params={**scenario.kernel_params, PARAMETER: str(mutant.number)},
-            deadline_s=self._patience(scenario),
+            id=mutant.id_under(scenario.id, wanted.at_go),
+            deadline_s=self._patience(wanted.scenario),
         )
         return Job(Key(changed.id, self._kernel), changed)
 

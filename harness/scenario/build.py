@@ -52,6 +52,7 @@ def build_plan(scenario: Scenario, nonce: int) -> p.Plan:
         host_actions=tuple(actions),
         timed=tuple(p.TimedAction(t.at_ms, _actions(t.host, placed)) for t in scenario.timed),
         kernel_params=tuple(sorted(scenario.kernel_params.items())),
+        kernel_params_at_go=tuple(sorted(scenario.kernel_params_at_go.items())),
         deadline_s=scenario.deadline_s,
     )
 

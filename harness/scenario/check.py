@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from harness.contract.host_program import HOST_PROGRAMS, cases
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, PageStart, SwapKind
@@ -86,12 +86,19 @@ def _words(s: Scenario) -> Iterator[str]:
             yield f"$.variants[{i}]: {variant[: bounds.MAX_NAME]!r} is not one of {', '.join(VARIANTS)}"
     yield from bounds.number("$.deadline_s", s.deadline_s, 1, bounds.MAX_DEADLINE_S)
     yield from bounds.number("$.repeats", s.repeats, 1, bounds.MAX_REPEATS)
-    for key, value in s.kernel_params.items():
+    yield from _parameters("$.kernel_params", s.kernel_params)
+    yield from _parameters("$.kernel_params_at_go", s.kernel_params_at_go)
+    if s.kernel_params_at_go and s.guest.kind is not GuestKind.PROBE:
+        yield "$.kernel_params_at_go: only a probe guest waits to be let go"
+
+
+def _parameters(path: str, parameters: Mapping[str, str]) -> Iterator[str]:
+    for key, value in parameters.items():
         module, dot, name = key.partition(".")
         if not dot or not _is_identifier(module) or not _is_identifier(name):
-            yield f"$.kernel_params.{key[: bounds.MAX_NAME]!r}: expected module.parameter"
+            yield f"{path}.{key[: bounds.MAX_NAME]!r}: expected module.parameter"
         else:
-            yield from bounds.prose(f"$.kernel_params.{key!r}", value, bounds.MAX_NAME)
+            yield from bounds.prose(f"{path}.{key!r}", value, bounds.MAX_NAME)
 
 
 def _is_identifier(text: str) -> bool:

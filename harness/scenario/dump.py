@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.scenario.schema import Scenario
 
+_TABLES = ("guest", "apf", "memory", "swap", "kernel_params", "kernel_params_at_go")
 _BARE = re.compile(r"^[A-Za-z0-9_-]+\Z")
 
 
@@ -21,7 +22,7 @@ def dump(scenario: Scenario) -> str:
 
 def _lines(scenario: Scenario) -> Iterator[str]:
     said = _said(scenario)
-    tables = {key: said.pop(key) for key in ("guest", "apf", "memory", "swap", "kernel_params") if key in said}
+    tables = {key: said.pop(key) for key in _TABLES if key in said}
     pages, steps, timed = (said.pop(key, ()) for key in ("pages", "steps", "timed"))
     yield from _entries(said)
     for key, value in tables.items():

@@ -121,5 +121,6 @@ class Scenario:
     steps: tuple[Step, ...] = ()
     timed: tuple[TimedStep, ...] = ()
     kernel_params: dict[str, str] = field(default_factory=dict)
+    kernel_params_at_go: dict[str, str] = field(default_factory=dict)
     deadline_s: int = 60
     repeats: int = 1  # how often a run repeats it by default (racy scenarios)

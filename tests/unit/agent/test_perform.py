@@ -322,8 +322,11 @@ def test_without_nbd_other_rules_are_unsupported(perform: Callable[..., Run]) ->
     assert end["status"] == "unsupported" and "nbd" in end["reason"]
 
 
-def test_missing_module_parameter_is_unsupported(perform: Callable[..., Run]) -> None:
-    run = perform(replace(make_plan(), kernel_params=(("kvm.no_such_parameter", "1"),)))
+@pytest.mark.parametrize("when", ["kernel_params", "kernel_params_at_go"])
+def test_missing_module_parameter_is_unsupported(perform: Callable[..., Run], when: str) -> None:
+    run = perform(
+        p.from_json(p.Plan, json.dumps({**json.loads(p.to_json(make_plan())), when: [["kvm.no_such_parameter", "1"]]}))
+    )
     end = run.end()
     assert end["status"] == "unsupported"
     assert "kvm.no_such_parameter" in end["reason"]

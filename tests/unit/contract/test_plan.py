@@ -28,6 +28,7 @@ plans = st.builds(
     host_actions=st.just(((p.HostAction(p.HostWord.FREEZE),), (p.HostAction(p.HostWord.SLEEP, 3),))),
     timed=st.just((p.TimedAction(1, (p.HostAction(p.HostWord.THAW),)),)),
     kernel_params=st.just((("kvm.x", "1"),)),
+    kernel_params_at_go=st.just((("kvm.y", "2"),)),
 )
 
 

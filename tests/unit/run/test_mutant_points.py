@@ -14,7 +14,7 @@ from harness.errors import UsageError
 from harness.results import RunResult
 from harness.run import mutant_trials
 from harness.run.mutant_points import REACHED, choose_scenarios, load_points, try_points
-from harness.run.mutant_trials import Catch, MutantTrials, catch_of
+from harness.run.mutant_trials import Catch, Mutant, MutantTrials, catch_of
 from harness.run.request import Request
 from harness.run.selection import Job
 from harness.status import Status
@@ -54,10 +54,15 @@ def test_what_knows_the_function_best_of_the_quick_then_of_all_then_what_comes_b
         "S5": frozenset({8}),
     }
     seconds = {"S1": 3.0, "S2": 1.0, "S3": 9.0, "S4": 8.0, "S5": 0.5}
-    assert choose_scenarios(family[0], family, reached, seconds) == ("S2", "S3", "S4", "S1")
-    assert choose_scenarios(family[0], family, reached, seconds | {"S3": 1.5})[0] == "S3"
-    assert choose_scenarios(family[1], family, reached, seconds) == ("S5", "S3")
-    assert choose_scenarios(family[12], family, reached, seconds) == ()
+
+    def chosen(mutant: Mutant, **changed: float) -> tuple[str, ...]:
+        return tuple(choose_scenarios(mutant, family, reached, seconds | changed))
+
+    assert chosen(family[0]) == ("S2", "S3", "S4", "S1")
+    assert chosen(family[0], S3=1.5)[0] == "S3"
+    assert chosen(family[0], S4=1.6)[0] == "S4"  # as many of the function as S2, and more at all
+    assert chosen(family[1]) == ("S5", "S3")
+    assert chosen(family[12]) == ()
 
 
 class Runs:

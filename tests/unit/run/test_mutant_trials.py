@@ -152,3 +152,26 @@ def test_a_guest_that_never_comes_up_is_given_up_and_is_no_survivor(
     trials = run(monkeypatch, runs)
     assert [sorted(r) for r in runs.runs[1:]] == [["S23@ONE", "S29@TWO"], ["S29@ONE"]]
     assert catch_of(ONE, trials) is Catch.UNDECIDED and catch_of(TWO, trials) is Catch.SURVIVED
+
+
+class NoGuest(Runs):
+    """Under ONE no guest comes up."""
+
+    def leave(self, job: Job) -> None:
+        super().leave(job)
+        path = self.folder / job.key.folder / "capture/progress.jsonl"
+        if PARAMETER in job.scenario.kernel_params and "@ONE" in job.key.scenario:
+            path.write_text('{"t": 1, "mono": 1, "step": "start-guest"}\n')
+
+
+def test_a_mutant_under_which_no_guest_comes_up_is_selected_when_the_guest_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = {"S23_ONE": Status.INCONCLUSIVE, "S29_ONE+go": Status.FAIL}
+    runs = NoGuest(tmp_path, **statuses)
+    trials = run(monkeypatch, runs)
+    assert [sorted(r) for r in runs.runs[1:]] == [["S23@ONE", "S29@TWO"], ["S23@ONE+go"], ["S29@ONE+go"]]
+    late = runs.jobs["S29@ONE+go"].scenario
+    assert late.kernel_params_at_go == {PARAMETER: "1"} and PARAMETER not in late.kernel_params
+    assert [(t.scenario, t.at_go) for t in trials if t.caught] == [("S29", True)]
+    assert catch_of(ONE, trials) is Catch.NAMED

@@ -98,6 +98,7 @@ KEYS = (
     "en_gpa", "backing", "share", "delay_ms", "page_cluster", "size_mib", "f", "groups", "run", "stride", "offset",
     "start", "touch", "wrmsr", "value", "lapic", "paging", "timer_us", "pause", "wait_all", "host", "do", "arg", "page",
     "vcpu", "access", "cpl", "then", "pause_us", "at_ms", "workload", "workload_pages", "swap.delay_ms",
+    "kernel_params_at_go",
 )  # fmt: skip
 keys = st.one_of(st.sampled_from(KEYS), words)
 values = st.recursive(

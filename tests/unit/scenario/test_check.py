@@ -73,6 +73,7 @@ def top(line: str) -> str:
         (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = "own|64"', "$.steps[1].value"),
         (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = "own|x"', "$.steps[1].value"),
         (GOOD + '[kernel_params]\n"kvm.a/b" = "1"', "$.kernel_params.'kvm.a/b'"),
+        (GOOD + '[kernel_params_at_go]\n"kvm" = "1"', "$.kernel_params_at_go.'kvm'"),
         (GOOD + '[kernel_params]\n"kvm.a" = "1\\n2"', "$.kernel_params.'kvm.a'"),
         (GOOD + '[guest]\ncpu = ""', "$.guest.cpu"),
         (GOOD + "[guest]\nvcpus = 17", "$.guest.vcpus"),
