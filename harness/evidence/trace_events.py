@@ -69,6 +69,19 @@ def _hex(field: str) -> _Filler:
     return fill
 
 
+_EVENT_VALID, _INTERRUPT, _NMI, _EXCEPTION, _BREAKPOINT, _OVERFLOW = 1 << 31, 0, 2, 3, 3, 4
+
+
+def _exit(e: Event, m: re.Match[str]) -> None:
+    """A page fault while an event was being delivered: SVM's EXITINTINFO, VMX's IDT-vectoring information, which KVM
+    reinjects (svm_complete_interrupts, __vmx_complete_interrupts); an INT3 or INTO of SVM is executed again."""
+    info = int(m[1], 16) if m[1] else 0
+    if info & _EVENT_VALID:
+        kind, vector = info >> 8 & 7, info & 0xFF
+        soft = vector in (_BREAKPOINT, _OVERFLOW)
+        e.flag = kind in (_INTERRUPT, _NMI) or (kind == _EXCEPTION and not soft)
+
+
 def _reason(e: Event, m: re.Match[str]) -> None:
     e.value = int(m[1])
 
@@ -105,7 +118,11 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     ),
     "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) "), _accept),
     "kvm_entry": (Kind.ENTRY, re.compile(r"vcpu \d+"), None),
-    "kvm_exit": (Kind.EXIT, re.compile(r""), None),
+    "kvm_exit": (
+        Kind.EXIT,
+        re.compile(r"(?:(?:vcpu \d+ )?reason (?:npf .*intr_info|EPT_VIOLATION .*info2) 0x([0-9a-f]+))?"),
+        _exit,
+    ),
     "kvm_msr": (Kind.WRMSR, re.compile(r"msr_(read|write) ([0-9a-f]+) = (0x[0-9a-f]+|0)( \(#GP\))?"), _msr),
     "block_bio_queue": (Kind.BIO, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
     "block_bio_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),

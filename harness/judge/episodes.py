@@ -25,6 +25,7 @@ class Episode:
     start: Event
     events: list[Event] = field(default_factory=list)
     end: Event | None = None  # the kvm_entry; None when the trace ends first
+    delivering: bool = False  # the guest was being given an event, which needed the page
 
     @property
     def gpa(self) -> int:
@@ -81,15 +82,18 @@ class Episode:
 def split(events: Iterable[Event]) -> Iterator[Episode]:
     """The episodes of all vCPUs, in the order in which they start."""
     open_: dict[int, Episode] = {}
+    delivering: dict[int, bool] = {}
     found: list[Episode] = []
     for event in events:
         if event.vcpu < 0:
             continue
         if event.kind is Kind.PF:
-            episode = Episode(event.vcpu, event)
+            episode = Episode(event.vcpu, event, delivering=delivering.get(event.vcpu, False))
             open_[event.vcpu] = episode
             found.append(episode)
             continue
+        if event.kind is Kind.EXIT:
+            delivering[event.vcpu] = event.flag
         current = open_.get(event.vcpu)
         if current is None:
             continue

@@ -30,7 +30,7 @@ from harness.model.simulation.situation import Prediction
 from harness.prediction import linux_guest, pv_features
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
-_KERNEL_HALF = 1 << 63
+KERNEL_HALF = 1 << 63
 """A Linux guest runs its kernel at addresses of the upper half, its programs below (EN is off before that holds)."""
 
 
@@ -48,7 +48,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
     private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
     return RuleContext(
         faults=_faults(plan) if probe else None,
-        kernel_rip=None if probe else _KERNEL_HALF,
+        kernel_rip=None if probe else KERNEL_HALF,
         features=pv_features(plan, kernel),
         lapic_in_kernel=plan.guest.irqchip != "off",
         hlt_exits=not plan.guest.cpu_pm,

@@ -9,11 +9,14 @@ from harness.contract.plan import POOL_GPA, GuestKind
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import in_boot
-from harness.judge.episodes import outcome, split
+from harness.judge.episodes import Episode, outcome, split
+from harness.judge.rules_context import KERNEL_HALF
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
 from harness.model.protocol.checker_types import Counts
+
+_PAGE_SECTORS = 8
 
 
 def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict[str, int]:
@@ -44,7 +47,7 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
     }
     dev = evidence.facts.swap_dev if evidence.facts else 0
     if not probe and evidence.facts is not None:
-        found |= _by_outcome(evidence, dev, probed=evidence.facts.has_mm_fault)
+        found |= _by_outcome(evidence, kernel, dev, probed=evidence.facts.has_mm_fault)
     if dev:
         reads = [e for e in evidence.events if e.kind is Kind.BIO and e.flag and e.dev == dev]
         found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0)
@@ -55,14 +58,26 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
     return found
 
 
-def _by_outcome(evidence: Evidence, dev: int, *, probed: bool) -> dict[str, int]:
+def _by_outcome(evidence: Evidence, kernel: KernelModel, dev: int, *, probed: bool) -> dict[str, int]:
     """A Linux guest's page faults by what became of them; a guest traced without the probes on handle_mm_fault shows
     only those that slept or were asynchronous."""
     top = evidence.plan.guest.memory_mib << 20
-    found = Counter(outcome(e, dev, probed) for e in split(evidence.events) if e.gpa < top)
+    episodes = [(e, outcome(e, dev, probed)) for e in split(evidence.events) if e.gpa < top]
+    found = Counter(what for _, what in episodes)
     waited = (Outcome.TOKEN, Outcome.HALT, Outcome.REPEATED, Outcome.SYNC, Outcome.BLOCK)
     seen = {"WAITED": sum(found[o] for o in waited), "SYNC": found[Outcome.SYNC], "BLOCK": found[Outcome.BLOCK]}
+    waits = [e for e, what in episodes if what in (Outcome.SYNC, Outcome.BLOCK)]
+    seen["ASYNC"] = seen["WAITED"] - sum(_may_be_asynchronous(e, kernel, dev) for e in waits)
     return seen | ({"FAST": found[Outcome.FAST], "MINOR": found[Outcome.MINOR]} if probed else {})
+
+
+def _may_be_asynchronous(episode: Episode, kernel: KernelModel, dev: int) -> bool:
+    """At CPL 3 interrupts are on: kvm_can_do_async_pf refuses only while an event is being delivered.  Where KVM tried
+    (the queue was full), or no rip is traced, nothing is said, nor where the thread read a single page, which is polled
+    for (mm/swap_state.c:swap_vma_readahead, do_poll)."""
+    user = 0 < episode.start.data < KERNEL_HALF
+    polled = kernel.do_poll and sum(e.data for e in episode.of(Kind.BIO) if e.flag and e.dev == dev) == _PAGE_SECTORS
+    return user and not episode.delivering and not polled and episode.first(Kind.TRY) is None
 
 
 def _by_worker(event: Event) -> bool:

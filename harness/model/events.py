@@ -35,7 +35,7 @@ class Kind(IntEnum):
     INJ_OTHER = 8  # kvm_inj_exception of any other vector: value = vector name hash is not kept, see text
     ACC = 9  # kvm_apic_accept_irq: value = vector
     ENTRY = 10  # kvm_entry
-    EXIT = 11  # kvm_exit
+    EXIT = 11  # kvm_exit: flag = of a page fault while an event was being delivered
     WRMSR = 12  # kvm_msr msr_write: value = msr, data, flag = #GP
     RDMSR = 13  # kvm_msr msr_read: value = msr, data, flag = #GP
     OUT = 14  # sched_switch, this vCPU thread leaves the CPU: value = ord(prev_state[0]) ('R','S','D')

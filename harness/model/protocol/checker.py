@@ -203,6 +203,7 @@ class Checker:
         vcpu = self._vcpus[event.vcpu]
         vcpu.in_guest = False
         vcpu.started = True
+        vcpu.delivering = event.flag
 
     def _pf(self, event: Event) -> None:
         """kvm_page_fault: D29; what is read and counted from here on belongs to it (D30, D31)."""

@@ -326,6 +326,7 @@ _TABLE: tuple[Rule, ...] = (
         "No TRY from a context with IF=0, in an STI or MOV SS shadow, or during event delivery.",
         f"D21, B.5; {_X86}kvm_can_do_async_pf",
         context=("faults",),
+        partly=True,
     ),
     Rule(
         "D22",

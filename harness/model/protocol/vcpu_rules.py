@@ -60,10 +60,10 @@ class SeenVcpu:
     """State and checks of one vCPU.  ``busy``: something since the last ENTRY has to be judged at the next."""
 
     __slots__ = (
-        "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts", "en",
-        "first_id", "fresh", "gfns", "in_guest", "index", "inj", "int_vec", "irq_seq", "known", "last", "last_id",
-        "left", "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared", "shared_ok", "slept",
-        "started", "tokens", "trial", "vcpu_id", "wake_all", "wakeups", "woken",
+        "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts",
+        "delivering", "en", "first_id", "fresh", "gfns", "in_guest", "index", "inj", "int_vec", "irq_seq", "known",
+        "last", "last_id", "left", "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared",
+        "shared_ok", "slept", "started", "tokens", "trial", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -88,7 +88,7 @@ class SeenVcpu:
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
         self.irq_seq, self.acked = 0, False
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
-        self.in_guest = False
+        self.in_guest = self.delivering = False
         self.pf: Event | None = None
         self.bio: Event | None = None
         self.major: Event | None = None
@@ -167,7 +167,11 @@ class SeenVcpu:
             self.say("D38", event, f"TRY says gfn {event.data:#x} and gva {event.gpa:#x}")
         if context.lapic_in_kernel is False:
             self.say("D23", event, "TRY although the LAPIC is not in the kernel")
-        if states and not any(s.interrupts and not s.shadow for s in states):
+        if self.delivering:
+            self.say(
+                "D21", event, f"TRY of {event.gpa:#x} while an event was being delivered, which waits for the page"
+            )
+        elif states and not any(s.interrupts and not s.shadow for s in states):
             self.say("D21", event, f"TRY of {event.gpa:#x}, which is touched only with interrupts blocked")
         self.shared.pages.tried(event, self.index, self.pf, self.bio)
 

@@ -83,6 +83,8 @@ def _swapped_in(guest: LinuxGuest, kernel: KernelModel, never: str) -> dict[str,
     found = {"PF": each, "PSWPIN": each, "PGMAJ": windows, "WAITED": windows}
     if never:
         found["MAJ_V"] = found["SYNC"] = windows
+    else:
+        found["ASYNC"] = windows  # at CPL 3 nothing else stands in the way
     return found
 
 

@@ -30,8 +30,9 @@ TOTALS = (
     "READ_V", "READ_W", "READ_OTHER", "FAST", "MINOR", "SYNC", "BLOCK", "MAJ_OTHER", "RECLAIM_V", "RECLAIM_W", "GP",
     "WAITED",
 )  # fmt: skip
-"""Every key of Prediction.totals but PGMAJ_HOST and PGMAJ_REST, PGMAJ as /proc/vmstat shows it: of the whole host, and
-without the other processes.
+"""Every key of Prediction.totals but PGMAJ_HOST and PGMAJ_REST, PGMAJ as /proc/vmstat shows it (of the whole host, and
+without the other processes), and of Linux guests ASYNC: WAITED without the SYNC and BLOCK that could have been
+asynchronous (at CPL 3, when no event was being delivered, and the queue had room).
 
 READ_*: pages read from the device by vCPU threads (V), kworkers (W) and others; BIO_*: their bios.  ACC: interrupts of
 the ready vector, those of wake-alls (RDY_ALL) included; RDY: without these.  FAST, MINOR, SYNC, BLOCK: page faults by

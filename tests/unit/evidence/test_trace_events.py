@@ -18,6 +18,9 @@ def one(event: str, text: str, *, tid: int = 100, comm: str = "CPU 0/KVM") -> Ev
     return found
 
 
+NPF = "vcpu 0 reason npf rip 0xffffffff81073916 info1 0x06 info2 0x00000000{} intr_info 0x{} error_code 0x0"
+
+
 @pytest.mark.parametrize(
     ("event", "text", "kind", "fields"),
     [
@@ -66,6 +69,13 @@ def one(event: str, text: str, *, tid: int = 100, comm: str = "CPU 0/KVM") -> Ev
          {"value": 0x400}),
         ("kvm_entry", "vcpu 0, rip 0x101234", Kind.ENTRY, {"vcpu": 0}),
         ("kvm_exit", "vcpu 0 reason npf rip 0x1", Kind.EXIT, {"vcpu": 0}),
+        ("kvm_exit", NPF.format(0, "800000ec"), Kind.EXIT, {"flag": True}),
+        ("kvm_exit", NPF.format(0, "80000202"), Kind.EXIT, {"flag": True}),  # an NMI
+        ("kvm_exit", NPF.format(0, "8000030e"), Kind.EXIT, {"flag": True}),  # #PF
+        ("kvm_exit", NPF.format(0, "80000303"), Kind.EXIT, {"flag": False}),  # INT3 is executed again
+        ("kvm_exit", NPF.format("80000000", "00000000"), Kind.EXIT, {"flag": False}),  # info2 is the address
+        ("kvm_exit", NPF.replace("npf", "EPT_VIOLATION").format("800000ec", 0), Kind.EXIT, {"flag": True}),
+        ("kvm_exit", NPF.replace("npf", "interrupt").format(0, "800000ec"), Kind.EXIT, {"flag": False}),
         ("kvm_vcpu_wakeup", "wait time 123 ns, polling valid", Kind.WAKEUP, {}),
     ],
 )  # fmt: skip

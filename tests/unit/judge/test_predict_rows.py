@@ -359,6 +359,7 @@ def test_what_must_happen_when_a_linux_guest_touches_what_was_swapped_out(
     assert totals["PF"].low == totals["PSWPIN"].low == 512
     assert totals["PGMAJ"].low == totals["WAITED"].low == windows
     never = totals["TRY"].high == 0
+    assert ("ASYNC" in totals) is not never and (never or totals["ASYNC"].low == windows)
     assert totals["SYNC"].low == totals["MAJ_V"].low == (windows if never else 0)
     booting = replace(guest, swaps=False, pages=0, traced_from_boot=True)
     assert predict_linux(booting, find_kernel(kernel)).totals["WAITED"].low == 0

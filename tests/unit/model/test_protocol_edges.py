@@ -45,6 +45,15 @@ def test_no_interrupt_is_due_while_apf_is_disabled():
     assert run(text + "ACC ENTRY", {}, STANDARD)[0] == {"D15"}
 
 
+def test_no_fault_is_asynchronous_while_an_event_is_delivered():
+    """kvm_event_needs_reinjection: whatever the page is touched with otherwise."""
+    for context in ({}, {"faults": TOKEN_FAULT}):
+        trace = trace_of(f"{SET_UP} {token(1, 0)} {ready(1, 0)}")
+        next(e for e in trace if e.kind is Kind.EXIT and trace[trace.index(e) + 1].kind is Kind.PF).flag = True
+        checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=RuleContext(**context))
+        assert [v.rule for v in feed_all(checker, trace)] == ["D21"]
+
+
 def test_obligations_are_suspended_while_the_shared_area_cannot_be_read():
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
     assert list(feed_all(checker, trace_of(f"ENTRY {FAILED_ENABLE}{halt(1, 0)} VIRQ ENTRY"))) == []
