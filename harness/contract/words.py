@@ -111,6 +111,7 @@ class HostWord(StrEnum):
     WAIT_SETTLED = "wait-settled"  # until the worker of each outstanding async page fault sleeps on its page
     WAIT_HALTED = "wait-halted"  # until arg vCPU threads sleep in a halt with an async page fault outstanding
     LOCK_READ = "lock-read"  # another process reads the page at guest physical address arg of the RAM file
+    RECLAIM = "reclaim"  # the page at guest physical address arg of the RAM file is written back, unmapped and freed
 
 
 class Release(StrEnum):

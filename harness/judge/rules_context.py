@@ -30,6 +30,8 @@ from harness.model.simulation.situation import Prediction
 from harness.prediction import linux_guest, pv_features
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
+_OTHERS = {HostWord.LOCK_READ, HostWord.RECLAIM}
+"""Others than the vCPUs read pages, or take them away."""
 KERNEL_HALF = 1 << 63
 """A Linux guest runs its kernel at addresses of the upper half, its programs below (EN is off before that holds)."""
 
@@ -58,7 +60,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
         memory=plan.memory.backing.memory,
         userfaultfd=plan.swap.kind is SwapKind.USERFAULT,
-        single_toucher=_single_toucher(plan) and HostWord.LOCK_READ not in acts if probe else None,
+        single_toucher=_single_toucher(plan) and not acts & _OTHERS if probe else None,
         page_cluster=plan.swap.page_cluster,
         swap_synchronous=plan.swap.kind is SwapKind.ZRAM,
         read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
@@ -234,7 +236,8 @@ def _hlts_end(evidence: Evidence) -> bool:
 
 def _pages_after(evidence: Evidence, kernel: KernelModel) -> Mapping[int, PageAfter] | None:
     """Pages of a shared file mapping that were only read: a write fault for them marks the folio dirty at once
-    (mm/memory.c:fault_dirty_shared_page).  What an anonymous page's table entry says is not to be had from outside.
+    (mm/memory.c:fault_dirty_shared_page).  A page that was freed meanwhile is another folio, clean again.  What an
+    anonymous page's table entry says is not to be had from outside.
 
     Nothing is known where the queue is cleared meanwhile: the work of a page is done then, but never ready.
     """
@@ -249,9 +252,11 @@ def _pages_after(evidence: Evidence, kernel: KernelModel) -> Mapping[int, PageAf
     read = {i.gpa for i in plan.items if i.op is Op.TOUCH} - written
     dropped = {p.gpa for p in plan.pages if p.start is PageStart.DROPPED}
     left = evidence.after.pages if evidence.after else {}
+    lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
+    freed = {action.arg for actions in lists for action in actions if action.do is HostWord.RECLAIM}
     found = {
         gpa >> 12: PageAfter(page.dirty)
-        for gpa in read & dropped
+        for gpa in read & dropped - freed
         if (page := left.get(gpa)) is not None and page.dirty is not None
     }
     return found or None

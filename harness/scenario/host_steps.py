@@ -55,7 +55,11 @@ def _one(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Ite
             yield from bounds.number(".arg", h.arg, 1, s.guest.vcpus)
             yield from _nothing(h)
         case HostWord.LOCK_READ:
-            yield from _lock_read(s, h, placed)
+            yield from _of_file_page(s, h, placed)
+        case HostWord.RECLAIM:
+            yield from _of_file_page(s, h, placed)
+            if not s.memory.share:  # a private page that was written is anonymous
+                yield ": reclaim frees a page of the file, and needs memory.share = true"
         case _:
             assert_never(h.do)
 
@@ -73,14 +77,15 @@ def _device(s: Scenario, h: HostStep, *kinds: SwapKind) -> Iterator[str]:
         yield f": {h.do} needs swap.kind = {' or '.join(kinds)}, and it is {s.swap.kind}"
 
 
-def _lock_read(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-    """The other process must sleep on the device until the page is read, with the page locked."""
+def _of_file_page(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """One page that is read from the device: the other process of lock-read must sleep there with the page locked, and
+    who comes for a page that was freed reads it where it was read before."""
     if h.arg:
-        yield ".arg: lock-read takes a page, no number"
+        yield f".arg: {h.do} takes a page, no number"
     if s.memory.backing is not Backing.FILE:
-        yield f": lock-read reads the file behind the memory, and memory.backing is {s.memory.backing}"
+        yield f": {h.do} is about the file behind the memory, and memory.backing is {s.memory.backing}"
     if not h.page:
-        yield ": lock-read needs page"
+        yield f": {h.do} needs page"
         return
     try:
         found = select(placed, h.page)
@@ -88,7 +93,7 @@ def _lock_read(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) 
         yield f".page: {exc.message}"
         return
     if len(found) != 1:
-        yield f".page: {h.page!r} names {len(found)} pages, lock-read reads one"
+        yield f".page: {h.page!r} names {len(found)} pages, {h.do} takes one"
     owner = h.page.partition("[")[0]
     if owner in s.pages and s.pages[owner].start is not PageStart.DROPPED:
         yield f".page: a page that starts as {s.pages[owner].start} is not read from the device; use start = dropped"

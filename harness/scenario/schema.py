@@ -51,7 +51,7 @@ class HostStep:
 
     do: HostWord
     arg: int = 0
-    page: str = ""  # for "lock-read": NAME[i]
+    page: str = ""  # for "lock-read" and "reclaim": NAME[i]
 
 
 @dataclass(frozen=True, slots=True)

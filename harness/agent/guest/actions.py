@@ -18,6 +18,7 @@ from harness.agent.host.kernel_files import PAGE, read_text
 from harness.agent.host.swap import Device
 from harness.agent.host.tracing import Tracing
 from harness.agent.host.undo import Journal
+from harness.agent.pages.reclaim_page import reclaim_page
 from harness.contract.capture import AgentStep, StepDetails
 from harness.contract.plan import HostAction, HostWord, TimedAction
 from harness.errors import DeadlineExpired, InfraFault, UsageError
@@ -79,6 +80,9 @@ class Actor:
                 await self._wait(action.do, lambda: int(self._gate().ask("seen")["halted"]) >= action.arg)
             case HostWord.LOCK_READ:
                 await asyncio.to_thread(self._lock_read, action.arg)
+            case HostWord.RECLAIM:
+                base = await self.guest.ram_base()
+                await asyncio.to_thread(reclaim_page, self._file(), self.guest.pid, base, action.arg)
             case _:
                 assert_never(action.do)
 
@@ -107,11 +111,14 @@ class Actor:
     def _all_done(self) -> bool:
         return self._events().uncompleted() == 0
 
+    def _file(self) -> str:
+        if not self.ram_path:
+            raise UsageError("lock-read and reclaim need RAM in a file")
+        return self.ram_path
+
     def _lock_read(self, gpa: int) -> None:
         """Read a page of the RAM file from a thread of ours, and return as soon as that sleeps on the device."""
-        if not self.ram_path:
-            raise UsageError("lock-read needs RAM in a file")
-        fd = os.open(self.ram_path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(self._file(), os.O_RDONLY | os.O_CLOEXEC)
         started: list[int] = []
 
         def read() -> None:

@@ -16,6 +16,7 @@ MADV_PAGEOUT = 21
 IOV_MAX = 1024
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_IO_FLUSHER = 1, 15, 57
 _PROT_READ, _MAP_SHARED = 1, 1
+_SYNC_FILE_RANGE = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -78,6 +79,12 @@ def name_thread(name: str) -> None:
 def io_flusher() -> None:
     """prctl(2) PR_SET_IO_FLUSHER (5.6): what we allocate never waits for I/O of our own device.  Older: nothing."""
     _libc.prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0)
+
+
+def sync_file_range(fd: int, offset: int, length: int) -> None:
+    """sync_file_range(2): write these bytes of a file back and wait until they are written. :raise OSError:"""
+    _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    _check(_libc.sync_file_range(fd, offset, length, _SYNC_FILE_RANGE), "sync_file_range")
 
 
 def mincore_file(fd: int, offset: int, pages: int) -> bytes:

@@ -101,6 +101,8 @@ class HostSide:
                     yield Wait(signals=(self.world.changed,))
             case HostWord.LOCK_READ:
                 self.memory.read_by_other(arg)
+            case HostWord.RECLAIM:
+                life.reclaim(self.memory, arg)
             case HostWord.RESET:
                 self.restart(end or Latch(over=True))
             case _:
@@ -123,8 +125,6 @@ class HostSide:
                 who, write = _ACCESSES[do]
                 walk = user_access(self.world.situation.kernel, write=write, env=self.memory.env)
                 yield from self.memory.perform(walk, arg, who)
-            case ModelWord.RECLAIM:
-                life.reclaim(self.memory, arg)
             case ModelWord.AREA_SLOT:
                 for vcpu in self.vcpus:
                     vcpu.kvm.state.shared_ok = bool(arg)  # the next access sees another memslot generation

@@ -21,9 +21,14 @@ _SLOT_FREE = 1 << 20  # swap offset of a page swapped out during the run: next t
 
 
 def reclaim(memory: Memory, gpa: int) -> None:
-    """mm/vmscan.c writes the page out if need be and frees it; the notifier takes the guest's mapping."""
+    """mm/vmscan.c writes the page out if need be and frees it; the notifier takes the guest's mapping.
+
+    :raise ModelError: it is being read: shrink_folio_list (mm/vmscan.c) leaves a locked folio alone.
+    """
     vpn = memory.vpn(gpa)
     page = memory.pages[vpn]
+    if page.locked:
+        raise ModelError(f"reclaim of {gpa:#x}, which is being read")
     if page.vma.backing in FILES:
         memory.pages[vpn] = replace(page, pte=Pte.NONE, folio=None)
     else:

@@ -41,7 +41,6 @@ class ModelWord(StrEnum):
     KVM_WRITE = "kvm-write"
     FREEZE_VMM = "freeze-vmm"  # the cgroup freezer
     THAW_VMM = "thaw-vmm"
-    RECLAIM = "reclaim"  # gpa
     AREA_SLOT = "area-slot"  # 0: the memslot of the shared areas is gone, 1: it is back
     DELETE_SLOT = "delete-slot"  # gpa
     MUNMAP = "munmap"  # gpa
