@@ -187,8 +187,7 @@ class RuleContext:
     """gfns in a private file mapping."""
     rss_anon_pages: int | None = None
     """Growth of QEMU's RssAnon, in pages."""
-    pages_after: Mapping[int, PageAfter] | None = None
-    """By gfn."""
+    pages_after: Mapping[int, PageAfter] | None = None  # by gfn
     guest_log: tuple[str, ...] | None = None
     host_log: tuple[str, ...] | None = None
 

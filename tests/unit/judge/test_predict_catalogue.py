@@ -95,6 +95,7 @@ ROWS: list[Row] = [
     ("S10", NOWAIT, {"GP": 1, "NPt": 0, "NPh": 1, "DONE": 1, "RDY": 0, "PF": 2}),  # enabled, with a useless area
     ("S10", ("nowait-7.2", "nowait-7.3"), {"GP": 1, "NPt": 0, "NPh": 1, "DONE": 1, "RDY": 1, "PF": 1}),  # still off
     ("S64", ALL, {"TRY": 1, "NPh": 1, "SYNC": 1}),
+    ("S140", ALL, {"NPt": "N", "RDY": "N", "RDY_ALL": 1, "MAJ_V": 2, "MAJ_W": "N", "SYNC": 0, "FAST": 0}),
 ]  # fmt: skip
 
 
