@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -32,10 +33,15 @@ def load_points(folder: Path, targets: Path = TARGETS) -> tuple[Mutant, ...]:
     if not path.is_file():
         raise UsageError(f"{folder} has no {POINTS}: this kernel has no mutants in it", hint="see kernels/catalog.toml")
     told = load_targets(targets)
-    return tuple(_mutant(point, told) for point in from_json(path.read_text()))
+    seen: Counter[str] = Counter()
+    found = []
+    for point in from_json(path.read_text()):
+        seen[point.name] += 1
+        found.append(_mutant(point, seen[point.name], told))
+    return tuple(found)
 
 
-def _mutant(point: Point, targets: Targets) -> Mutant:
+def _mutant(point: Point, nth: int, targets: Targets) -> Mutant:
     return Mutant(
         name=point.name,
         number=point.number,
@@ -43,8 +49,8 @@ def _mutant(point: Point, targets: Targets) -> Mutant:
         imitates=point.function,
         scenarios=(),
         rules=targets.rules_of(point),
-        equivalent=targets.why_equivalent(point),
-        out_of_reach=targets.why_out_of_reach(point),
+        equivalent=targets.why_equivalent(point, nth),
+        out_of_reach=targets.why_out_of_reach(point, nth),
     )
 
 

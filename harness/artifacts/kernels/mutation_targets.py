@@ -36,17 +36,19 @@ class Targets:
         own = next((rules for name, rules in self.points.items() if re.fullmatch(name, point.name)), None)
         return self.rules.get(point.function, ()) if own is None else own
 
-    def why_equivalent(self, point: Point) -> str:
-        """Why nobody can notice this point; empty where somebody should."""
-        return _first(self.equivalent, point)
+    def why_equivalent(self, point: Point, nth: int = 1) -> str:
+        """Why nobody can notice this point; empty where somebody should.  ``nth``: of those of the same name."""
+        return _first(self.equivalent, point, nth)
 
-    def why_out_of_reach(self, point: Point) -> str:
-        """Why no guest of the harness can tell; empty where one should."""
-        return _first(self.out_of_reach, point)
+    def why_out_of_reach(self, point: Point, nth: int = 1) -> str:
+        """Why no guest of the harness can tell; empty where one should.  ``nth``: of those of the same name."""
+        return _first(self.out_of_reach, point, nth)
 
 
-def _first(arguments: Mapping[str, str], point: Point) -> str:
-    return next((why for name, why in arguments.items() if re.fullmatch(name, point.name)), "")
+def _first(arguments: Mapping[str, str], point: Point, nth: int) -> str:
+    """A pattern fits the name, or the name with its number among those that are called the same: "... #2"."""
+    names = (point.name, f"{point.name} #{nth}")
+    return next((why for pattern, why in arguments.items() if any(re.fullmatch(pattern, n) for n in names)), "")
 
 
 def load_targets(path: Path) -> Targets:

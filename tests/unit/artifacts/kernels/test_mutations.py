@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,8 @@ def test_why_nobody_can_notice_or_no_guest_here_does(tmp_path: Path) -> None:
         Point(n, "a.c", "f", n, PointKind.SKIP, t) for n, t in enumerate(("return 0", "free()", "nested"))
     )
     assert (told.rules_of(zero), told.rules_of(free)) == (("item:gp",), ("D05",))
+    second = replace(told, equivalent={f"{re.escape(free.name)} #2": "the second only"})
+    assert [second.why_equivalent(free, nth) for nth in (1, 2, 3)] == ["", "the second only", ""]
     assert [(told.why_equivalent(p), told.why_out_of_reach(p)) for p in (zero, free, nested)] == [
         ("", ""),
         ("a leak", ""),
