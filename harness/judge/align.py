@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fault episodes and the guest's log -> what happened to each item of the plan.
 
-The two have no common clock.  What they share is order on each vCPU, the page, and the token: the guest's log is a
+The two have no common clock.  What they share is order on each vCPU, the page, and the token, and the agent's actions,
+for which the guest waits in an item: what it did before is over then, and the rest has not begun.  The guest's log is a
 sequence of stretches in which one item ran (START or WAKE up to TOKEN or END), and each episode belongs to the next
 stretch that touches its page by the same access (the W bit of the error code: a page that was only read is mapped
 read-only, so that the write after it faults by itself); an episode that injected a token ends the stretch that logged
@@ -10,8 +11,9 @@ the token.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access, Item, Op, Plan, area_page
 from harness.contract.probe_abi import Record
@@ -21,6 +23,7 @@ from harness.judge.episodes import Episode
 from harness.judge.verdict_types import Reader
 from harness.model.events import Event
 
+FOR_EVER = 1 << 63
 NO_ITEM = -1
 """Records of the set-up before the program; an END among them says that a write of INT or EN got a #GP."""
 GP_VECTOR = 13
@@ -34,6 +37,8 @@ class Stretch:
     page: int  # page number, -1 for an item that touches nothing
     write: bool = False
     token: int = 0  # the token that ended it, 0 when it ended otherwise
+    since_ns: int = 0  # not begun before, on the trace clock
+    until_ns: int = FOR_EVER  # over by then
 
 
 @dataclass(slots=True)
@@ -65,15 +70,23 @@ def in_boot(boots: Sequence[Boot], event: Event) -> bool:
     return any(b.vcpu == event.vcpu and b.start_ns <= event.t_ns <= b.end_ns for b in boots)
 
 
-def align(plan: Plan, log: GuestLog, episodes: Iterable[Episode], boots: Sequence[Boot] = ()) -> Alignment:
+def align(
+    plan: Plan,
+    log: GuestLog,
+    episodes: Iterable[Episode],
+    boots: Sequence[Boot] = (),
+    waits: Mapping[int, tuple[int, int]] = MappingProxyType({}),
+) -> Alignment:
     """Give each episode to its item.  Problems are contradictions inside the guest's log.
 
     ``boots``: while a vCPU boots after a reset it also touches memory of the guest's own above the pool's start, where
-    QEMU puts the items file again; planned pages are not among it.
+    QEMU puts the items file again; planned pages are not among it.  ``waits``: host_waits().
     """
     seen = tuple(SeenItem(i.index) for i in plan.items)
     problems: list[str] = []
     stretches = [_stretches(plan, log.vcpus[v], seen, problems) for v in range(plan.guest.vcpus)]
+    for of_vcpu in stretches:
+        _bound(of_vcpu, waits)
     cursor = [0] * plan.guest.vcpus
     strangers: list[Episode] = []
     own: list[Episode] = []
@@ -100,7 +113,12 @@ def align(plan: Plan, log: GuestLog, episodes: Iterable[Episode], boots: Sequenc
 
 def _find(stretches: Sequence[Stretch], start: int, episode: Episode) -> int | None:
     page = episode.gpa // PAGE_SIZE
-    candidates = [i for i in range(start, len(stretches)) if stretches[i].page == page]
+    t_ns = episode.start.t_ns
+    candidates = [
+        i
+        for i in range(start, len(stretches))
+        if stretches[i].page == page and stretches[i].since_ns <= t_ns <= stretches[i].until_ns
+    ]
     if episode.token:
         for i in candidates:
             if stretches[i].token == episode.token:
@@ -140,6 +158,37 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
             item.ended = True
             item.value = entry.a
             item.gp = entry.b == GP_VECTOR
+    return found
+
+
+def _bound(stretches: Sequence[Stretch], waits: Mapping[int, tuple[int, int]]) -> None:
+    """What ran before the guest waited for the agent was over when the agent was done, what ran after it had not begun
+    when the agent began."""
+    since, until = 0, FOR_EVER
+    for stretch in stretches:
+        since = max(since, waits.get(stretch.item, (0, 0))[0])
+        stretch.since_ns = since
+    for stretch in reversed(stretches):
+        until = min(until, waits.get(stretch.item, (0, FOR_EVER))[1])
+        stretch.until_ns = until
+
+
+def host_waits(plan: Plan, actions: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+    """HOST item -> from when to when the agent acted for it, on the clock of ``actions``.
+
+    :param actions: start and end of each action of the agent, in order.  Empty where they may be another's: where more
+        than one vCPU waits, or there are timed ones.
+    """
+    items = [item for item in plan.items if item.op is Op.HOST]
+    if plan.timed or len({item.vcpu for item in items}) > 1:
+        return {}
+    found, first = {}, 0
+    for item in items:
+        last = first + len(plan.host_actions[item.value])
+        if not first < last <= len(actions):
+            break
+        found[item.index] = actions[first][0], actions[last - 1][1]
+        first = last
     return found
 
 

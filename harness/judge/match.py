@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -40,10 +41,10 @@ class View:
 def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...], tuple[Finding, ...]]:
     """The item table and what is wrong in it."""
     reads = [e.t_ns for e in view.events if e.kind is Kind.BIO and e.flag and e.worker and e.dev == view.dev]
-    done: dict[int, int] = {}
+    done: dict[int, list[int]] = defaultdict(list)
     for e in view.events:
         if e.kind is Kind.DONE:
-            done.setdefault(e.gpa >> 12, e.t_ns)
+            done[e.gpa >> 12].append(e.t_ns)
     rows: list[ItemRow] = []
     findings: list[Finding] = []
     for planned, predicted, seen in zip(view.plan.items, prediction.items, view.alignment.items, strict=True):
@@ -54,7 +55,8 @@ def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...]
         by = Reader.NOBODY
         if seen.episodes:
             first = seen.episodes[0]
-            by = issuer(first, view.dev, reads, done.get(first.gpa >> 12, 0))
+            completed = next((t for t in done[first.gpa >> 12] if t >= first.start.t_ns), 0)
+            by = issuer(first, view.dev, reads, completed)
         wrong = list(_touch(view, planned, predicted, seen, outcomes, by, prediction))
         findings += wrong
         rows.append(

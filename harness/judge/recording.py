@@ -53,7 +53,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         if learned is None:
             return None
         known = learned
-    start_ns, end_ns, host = _progress(evidence.text("progress.jsonl"))
+    start_ns, end_ns, host = progress(evidence.text("progress.jsonl"))
     if start_ns < 0:
         return None
     ends_known = _ENDS.get(plan.swap.kind, "block/block_bio_complete") in facts.trace_events
@@ -112,7 +112,7 @@ def _single_reads(events: Iterable[Event], dev: int, ram_hva: int) -> dict[int, 
     return found
 
 
-def _progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
+def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
     """(go, end of the recording, host actions): the first on the trace clock, the others relative to it; go -1:
     unknown."""
     go, end, found = -1, -1, []
@@ -229,6 +229,7 @@ class _Reader:
         self, plan: Plan, dev: int, ram_hva: int, places: dict[int, int], start_ns: int, ends_known: bool
     ) -> None:
         self._dev, self._ram, self._start, self._ends_known = dev, ram_hva, start_ns, ends_known
+        self._top = plan.guest.memory_mib << 20
         self._gfn_of = {sector: gfn for gfn, sector in places.items()}
         self._vcpus = [_VcpuReader() for _ in range(plan.guest.vcpus)]
         ready = {plan.guest.apf.vector} | {
@@ -381,7 +382,8 @@ class _Reader:
         v.thread = _Thread()
         gfn = event.gpa >> 12
         # The guest's own memory may be unmapped from it at any time, by the writeback of its file for one.
-        own = event.gpa < POOL_GPA and gfn not in self._gfns
+        # Above the RAM there is what the VMM emulates, such as a LAPIC in user space.
+        own = not POOL_GPA <= event.gpa < self._top and gfn not in self._gfns
         v.fault = _Draft(RecordedEvent(Kind.PF, gfn, t, t, event.line, v.last_ns, t, optional=own), v.thread.calls)
         v.drafts.append(v.fault)
 

@@ -21,6 +21,9 @@ _STARTS_A_CPU = re.compile(r"\((INIT|SIPI)\|")
 
 _STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
 KVM_EXIT_INTR = 10
+_LAPIC_IN_USER_SPACE = frozenset({5, 6, 7, 11})
+"""KVM_EXIT_HLT, _MMIO (of its page), _IRQ_WINDOW_OPEN, _SET_TPR: what KVM leaves to a VMM that has the LAPIC
+(arch/x86/kvm/x86.c:kvm_emulate_halt, dm_request_for_irq_injection; include/uapi/linux/kvm.h)."""
 INTERRUPTING = frozenset((HostWord.STOP, HostWord.CONT, HostWord.RESET))
 """They get the vCPU threads out of KVM_RUN by a signal."""
 
@@ -70,7 +73,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
                 text = "an exception that the plan does not provoke"
         elif e.kind is Kind.INJ and e.value != 0 and not e.flag:
             text = "a page fault with an error code is not asynchronous"
-        elif e.kind is Kind.USER_EXIT and not interrupted and not _legal_exit(e, prediction):
+        elif e.kind is Kind.USER_EXIT and not interrupted and not _legal_exit(e, view.plan, prediction):
             text = "an exit to userspace while the guest's program ran"
         elif e.kind is Kind.BIO and e.flag and e.dev == view.dev and e.vcpu < 0 and not e.worker:
             others -= 1
@@ -86,9 +89,10 @@ def _of_items(view: View) -> Iterator[Episode]:
         yield from item.episodes
 
 
-def _legal_exit(e: Event, prediction: Prediction) -> bool:
+def _legal_exit(e: Event, plan: Plan, prediction: Prediction) -> bool:
     errors = any(Outcome.ERROR in (p.outcome, *p.also) for p in prediction.items)
-    return e.value == KVM_EXIT_INTR or (errors and e.value == 14)
+    lapic = plan.guest.irqchip == "off" and e.value in _LAPIC_IN_USER_SPACE
+    return e.value == KVM_EXIT_INTR or lapic or (errors and e.value == 14)
 
 
 def _vectors(plan: Plan) -> frozenset[int]:

@@ -16,7 +16,7 @@ from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.resets import boots
-from harness.judge.align import Alignment, align
+from harness.judge.align import Alignment, align, host_waits
 from harness.judge.blame import END_WORDS, bounded, ending, in_order
 from harness.judge.episodes import split
 from harness.judge.fault_shown import in_light_of_known_faults
@@ -27,6 +27,7 @@ from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked, check
 from harness.judge.recorded_fields import field_findings
+from harness.judge.recording import progress
 from harness.judge.rules_context import places
 from harness.judge.seen_totals import seen_totals
 from harness.judge.unexplained import unexplained
@@ -313,7 +314,11 @@ def _open(followed: Followed) -> Iterator[str]:
 def _view(evidence: Evidence) -> View:
     if evidence.facts is None or evidence.guest is None:
         raise CaptureDamaged("the run reached the guest's program, but facts or guest log are missing")
-    alignment: Alignment = align(evidence.plan, evidence.guest, split(evidence.events), boots(evidence.events))
+    go, _, actions = progress(evidence.text("progress.jsonl"))
+    acted = [(go + action.start_ns, go + action.end_ns) for action in actions] if go >= 0 else []
+    alignment: Alignment = align(
+        evidence.plan, evidence.guest, split(evidence.events), boots(evidence.events), host_waits(evidence.plan, acted)
+    )
     return View(evidence.plan, alignment, evidence.events, evidence.facts.swap_dev, evidence.facts.has_mm_fault)
 
 

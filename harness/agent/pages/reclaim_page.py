@@ -8,15 +8,17 @@ import time
 
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import PAGE
-from harness.agent.pages.pageout import drain_lru_batches
 from harness.errors import InfraFault
 
 _SECONDS = 5.0
 
 
 def reclaim_page(path: str, pid: int, base: int, gpa: int) -> None:
-    """Write the page back, unmap and free it: MADV_PAGEOUT (mm/madvise.c) leaves a dirty page of a file where it is
-    (mm/vmscan.c:shrink_folio_list), and one that waits in a CPU's batch for its LRU list.
+    """Write the page back, unmap and free it.
+
+    MADV_PAGEOUT (mm/madvise.c) leaves a page alone that is dirty (mm/vmscan.c:shrink_folio_list), that nobody has
+    mapped, or that waits in a processor's batch for its LRU list.  POSIX_FADV_DONTNEED frees one that is not mapped,
+    and has all batches drained where it could not (mm/fadvise.c:generic_fadvise).  Neither touches another page.
 
     :param path: the RAM file.
     :param pid: QEMU's.
@@ -32,7 +34,7 @@ def reclaim_page(path: str, pid: int, base: int, gpa: int) -> None:
             if time.monotonic() > end:
                 raise InfraFault(f"the page {gpa:#x} of {path} stays in memory")
             syscalls.sync_file_range(fd, gpa, PAGE)
-            drain_lru_batches()
+            os.posix_fadvise(fd, gpa, PAGE, os.POSIX_FADV_DONTNEED)
             syscalls.process_madvise(pidfd, [(base + gpa, PAGE)], syscalls.MADV_PAGEOUT)
     finally:
         os.close(pidfd)

@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
-from harness.contract.plan import POOL_GPA, Access, Guest, Item, Memory, Op, Plan, Swap
+from dataclasses import replace
+
+from harness.contract.plan import POOL_GPA, Access, Guest, HostAction, Item, Memory, Op, Plan, Swap, TimedAction
 from harness.contract.probe_abi import Record
+from harness.contract.words import HostWord
 from harness.evidence.guestlog import GuestLog, GuestRecord
-from harness.judge.align import Alignment, align
+from harness.judge.align import Alignment, align, host_waits
 from harness.judge.episodes import split
 from harness.model.events import Event, Kind
 
 A, B = POOL_GPA, POOL_GPA + 4096
+RECLAIM = HostAction(HostWord.RECLAIM, A)
 
 
 def plan(*gpas: int) -> Plan:
@@ -85,3 +89,17 @@ def test_a_set_up_that_got_a_general_protection_fault_is_no_contradiction() -> N
     entries = tuple(GuestRecord(Record.END, 0, 0, -1, 0x801009, b) for b in (13, 0))
     found = align(plan(A), GuestLog(1, 4, True, 0, (entries,)), [])
     assert found.problems == ("guest log: END names item -1, the plan has 1",)
+
+
+def test_a_fault_after_the_agent_acted_is_not_of_what_ran_before() -> None:
+    """Three accesses to one page; between the last two the guest waits for the agent, which takes the page away."""
+    touch, again = Item(0, Op.TOUCH, gpa=A), Item(1, Op.TOUCH, gpa=A)
+    waits = Item(2, Op.HOST)
+    p = Plan("s", "t", 1, Guest(), Memory(), Swap(), (), (touch, again, waits, Item(3, Op.TOUCH, gpa=A)), ((RECLAIM,),))
+    g = log(*((kind, n, 0) for n in range(4) for kind in (Record.START, Record.END)))
+    first, second = [Event(Kind.PF, 0, 10, gpa=A), Event(Kind.ENTRY, 0)], [Event(Kind.PF, 0, 90, gpa=A)]
+    found = align(p, g, split([*first, *second]), (), host_waits(p, [(40, 60)]))
+    assert [[e.start.t_ns for e in i.episodes] for i in found.items] == [[10], [], [], [90]]
+    assert [[e.start.t_ns for e in i.episodes] for i in run(p, g, first, second).items] == [[10, 90], [], [], []]
+    assert host_waits(replace(p, timed=(TimedAction(1, (RECLAIM,)),)), [(40, 60)]) == {}, "whose action is it?"
+    assert host_waits(p, []) == {}, "the run ended before"
