@@ -29,3 +29,12 @@ def test_only_the_planned_reads_of_others_are_explained(scenario: str, reads: in
     found = list(unexplained(view, predict(plan, find_kernel("nowait-6.1"))))
     assert [f.line for f in found] == list(range(reads, reads - wrong, -1))
     assert all("neither vCPU nor kworker" in f.message for f in found)
+
+
+@pytest.mark.parametrize(("scenario", "wrong"), [("S141", []), ("S36", [5, 6, 7, 11])])
+def test_what_kvm_leaves_to_a_vmm_with_the_lapic(scenario: str, wrong: list[int]) -> None:
+    path = SCENARIOS / f"{scenario}.toml"
+    plan = build_plan(load_text(path.name, path.read_text())[0], nonce=1)
+    events = tuple(Event(Kind.USER_EXIT, 0, value=reason, line=reason) for reason in (5, 6, 7, 10, 11))
+    view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
+    assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == wrong
