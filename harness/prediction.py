@@ -13,7 +13,7 @@ from harness.contract.host_program import cases
 from harness.contract.probe_abi import page_word
 from harness.errors import ModelError
 from harness.model.cpu_model import parse_cpu
-from harness.model.delivery import PvFeatures
+from harness.model.delivery import L2Controls, PvFeatures
 from harness.model.events import MSR_ASYNC_PF_EN
 from harness.model.halted_vcpu import HaltPrediction, predict_halt
 from harness.model.kernels import KernelModel
@@ -264,6 +264,14 @@ def _step(plan: p.Plan, item: p.Item) -> m.Step:
         interrupts=item.interrupts,
         shadow=item.shadow,
         no_paging=item.no_paging,
+        nested=item.level == 2,
+        l2=L2Controls(
+            svm=True,
+            intercept_interrupts=plan.guest.l2.intercept_intr,
+            intercept_pf=plan.guest.l2.intercept_pf,
+            intr_masking=plan.guest.l2.intr_masking,
+            l1_interrupts=plan.guest.l2.l1_interrupts,
+        ),
         wait=item.wait,
         pause_ns=item.pause_us * US,
         msr=item.msr,

@@ -11,6 +11,7 @@ int context_run(struct frame *frame);
 _Noreturn void context_leave(int reason);
 int wrmsr_safe(u32 msr, u64 value);
 int rdmsr_safe(u32 msr, u64 *value);
+u64 touch_safe(u64 gva);
 extern const char access_read[], access_write[], access_shadow_read[], access_shadow_write[];
 extern const char trap_stubs[], trap32_stubs[], trampoline[], trampoline_end[];
 extern const u64 boot_gdt[];
@@ -26,6 +27,18 @@ struct job {
 	u32 flags;	/* of the item */
 };
 void mode32_run(struct job *job);
+
+/* l2.S and l2.c: an L2 of this vCPU */
+void l2_enter(u64 vmcb, struct frame *frame, int interrupts);
+extern const char l2_read[], l2_write[], l2_fault_call[];
+_Noreturn void l2_fault_exit(void);
+void l2_build_tables(void);
+void l2_setup(struct vcpu *v);
+void l2_run(struct vcpu *v, u32 position);
+_Noreturn void l2_fault(struct vcpu *v, const struct frame *f, u64 cr2);
+
+/* sched.c */
+void finish(struct vcpu *v, const struct item *i, u64 value);
 
 /* main.c */
 _Noreturn void bsp_main(u32 start_info);

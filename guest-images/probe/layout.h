@@ -16,6 +16,8 @@
 #define ITEMS_VERSION	1
 #define VEC_TIMER	0x40
 #define VEC_START	0x41
+#define VEC_INJECTED	0xff
+#define UNMAPPED_GVA	0x123456000
 
 #ifndef __ASSEMBLY__
 
@@ -52,6 +54,10 @@ enum {
 	LOG_WAKE = 11,
 	LOG_IDLE = 12,
 	LOG_DONE = 13,
+	LOG_L2_EXIT = 14,
+	LOG_L2_WORDS = 15,
+	LOG_L2_FAULT = 16,
+	LOG_PAGE_FAULT = 17,
 };
 enum {
 	APF_ZERO_TOKEN = 1,
@@ -60,12 +66,30 @@ enum {
 	IDLE_HLT = 8,
 	LAPIC_BEFORE_EN = 16,
 	LAPIC_AFTER_EN = 32,
+	L2_GUEST = 64,
 };
 enum {
 	ITEM_INTERRUPTS = 1,
 	ITEM_SHADOW = 2,
 	ITEM_NO_PAGING = 4,
 	ITEM_WAIT = 8,
+	ITEM_LEVEL2 = 16,
+};
+enum {
+	L2_NPT = 1,
+	L2_INTERCEPT_PF = 2,
+	L2_INTERCEPT_INTR = 4,
+	L2_INTERCEPT_VINTR = 8,
+	L2_INTR_MASKING = 16,
+	L2_L1_INTERRUPTS = 32,
+	L2_INJECT = 64,
+	L2_VIRQ = 128,
+};
+enum {
+	SVM_EXIT_EXCP_PF = 78,
+	SVM_EXIT_INTR = 96,
+	SVM_EXIT_VINTR = 100,
+	SVM_EXIT_VMMCALL = 129,
 };
 enum {
 	OP_TOUCH = 0,
@@ -78,7 +102,8 @@ enum {
 	OP_WAIT = 7,
 	OP_HOST = 8,
 	OP_RESET = 9,
-	OP_COUNT = 10,
+	OP_PAGE_FAULT = 10,
+	OP_COUNT = 11,
 };
 
 struct control_page {
@@ -128,7 +153,8 @@ struct items_header {
 	u64 en_flags;	/* 32 */
 	u64 en_gpa;	/* 40 */
 	u32 vector;	/* 48 */
-	u8 pad0[12];
+	u32 l2;	/* 52 */
+	u8 pad0[8];
 };
 _Static_assert(__builtin_offsetof(struct items_header, magic) == 0, "magic");
 _Static_assert(__builtin_offsetof(struct items_header, nonce) == 8, "nonce");
@@ -139,6 +165,7 @@ _Static_assert(__builtin_offsetof(struct items_header, flags) == 28, "flags");
 _Static_assert(__builtin_offsetof(struct items_header, en_flags) == 32, "en_flags");
 _Static_assert(__builtin_offsetof(struct items_header, en_gpa) == 40, "en_gpa");
 _Static_assert(__builtin_offsetof(struct items_header, vector) == 48, "vector");
+_Static_assert(__builtin_offsetof(struct items_header, l2) == 52, "l2");
 _Static_assert(sizeof(struct items_header) == 64, "items_header");
 
 struct item {

@@ -39,6 +39,18 @@ static inline u64 rdmsr(u32 msr)
 	return (u64)high << 32 | low;
 }
 
+#define READ_REGISTER(name)							\
+static inline u64 read_##name(void)						\
+{										\
+	__UINTPTR_TYPE__ value;							\
+										\
+	asm volatile("mov %%" #name ", %0" : "=r"(value));			\
+	return value;								\
+}
+READ_REGISTER(cr0)
+READ_REGISTER(cr3)
+READ_REGISTER(cr4)
+
 static inline u64 read_cr2(void)
 {
 	__UINTPTR_TYPE__ value;

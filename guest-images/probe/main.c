@@ -7,6 +7,8 @@ static void run_vcpu(struct vcpu *v)
 {
 	v->next = control->next[v->id];
 	v->done = control->done[v->id];
+	if (header->flags & L2_GUEST)
+		l2_setup(v);
 	apf_setup(v);
 	if (control->host_vcpu == v->id) {	/* the reset came in a HOST item, which ends now */
 		const struct item *i = &items[control->host_item];
@@ -58,6 +60,7 @@ void bsp_main(u32 start_info)
 	u32 state;
 
 	build_idt();
+	l2_build_tables();
 	if (wrong) {
 		fresh_memory();
 		control->magic = CONTROL_MAGIC;

@@ -22,4 +22,9 @@
 #define VCPU_SELF	0
 #define VCPU_SCHED_RSP	8
 
+/* Offsets in struct frame (checked in l2.c). */
+#define FRAME_RDI	72
+#define FRAME_RSI	80
+#define FRAME_RBX	104
+
 #endif

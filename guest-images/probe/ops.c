@@ -124,6 +124,11 @@ void perform(struct vcpu *v, const struct item *i)
 		break;
 	case OP_RESET:
 		reset(v, i);
+		break;
+	case OP_PAGE_FAULT:
+		v->current = i - items;
+		touch_safe(UNMAPPED_GVA);
+		v->current = NONE;
 	}
 	log_record(v, LOG_END, i->index, i->value, error);
 	v->done++;

@@ -55,7 +55,7 @@ struct vcpu {
 	volatile u32 waiting;	/* items put aside, not yet runnable */
 	volatile u32 runnable;
 	volatile u32 started;	/* VEC_START came */
-	u32 pad;
+	volatile u32 in_l2;	/* between VMRUN and its exit */
 	u32 early[64];		/* READY tokens that came before their TOKEN */
 	u8 ready_vector[256];
 	u64 tss[16];

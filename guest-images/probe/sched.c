@@ -6,7 +6,7 @@
 #include "ready.h"
 #include "functions.h"
 
-static void finish(struct vcpu *v, const struct item *i, u64 value)
+void finish(struct vcpu *v, const struct item *i, u64 value)
 {
 	log_record(v, LOG_END, i->index, value, 0);
 	v->done++;
@@ -19,6 +19,10 @@ static void run_context(struct vcpu *v, u32 position)
 	const struct item *i = &items[position];
 	int stop;
 
+	if (i->flags & ITEM_LEVEL2) {
+		l2_run(v, position);
+		return;
+	}
 	v->current = position;
 	stop = context_run(&c->frame);
 	v->current = NONE;
@@ -52,7 +56,9 @@ static void start_touch(struct vcpu *v, u32 position)
 		touch_without_paging(v, i, position);
 		return;
 	}
-	if (shadow)
+	if (i->flags & ITEM_LEVEL2)
+		f->rip = (u64)(i->write ? l2_write : l2_read);
+	else if (shadow)
 		f->rip = (u64)(i->write ? access_shadow_write : access_shadow_read);
 	else
 		f->rip = (u64)(i->write ? access_write : access_read);

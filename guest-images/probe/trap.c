@@ -3,13 +3,20 @@
 #include "ready.h"
 #include "functions.h"
 
-extern const char wrmsr_at[], rdmsr_at[], msr_fixup[];
+extern const char wrmsr_at[], rdmsr_at[], msr_fixup[], touch_at[], touch_fixup[];
 
 void trap(struct frame *f)
 {
 	struct vcpu *v = this_vcpu();
 	u64 cr2 = read_cr2();
 
+	if (v->in_l2 && f->vector < 32)
+		l2_fault(v, f, cr2);
+	if (f->vector == 14 && f->rip == (u64)touch_at) {
+		log_record(v, LOG_PAGE_FAULT, item_index(v->current), cr2, AT(struct apf_data, v->apf_gpa)->flags);
+		f->rip = (u64)touch_fixup;
+		return;
+	}
 	if (f->vector == VEC_ENDED && v->current != NONE) {
 		contexts[v->current].frame = *f;
 		context_leave(STOP_ENDED);

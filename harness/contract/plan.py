@@ -17,10 +17,10 @@ from harness.contract.structure import from_json, to_json
 from harness.contract.words import Access, Backing, GuestKind, HostWord, Op, PageStart, ReadOrder, SwapKind
 
 __all__ = [
-    "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
+    "L2", "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
     "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
-    "TimedAction", "area_page", "changed", "from_json", "further_areas", "replace_index", "resets", "to_json",
+    "TimedAction", "area_page", "changed", "from_json", "further_areas", "replace_index", "resets", "says", "to_json",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -47,6 +47,7 @@ class Item:
     interrupts: bool = True  # RFLAGS.IF during the access
     shadow: bool = False  # the access is the instruction after STI
     no_paging: bool = False  # TOUCH with CR0.PG=0 (32-bit protected mode, CPL 0)
+    level: int = 1  # TOUCH: 2: made by an L2 that this vCPU runs by VMRUN; cpl and interrupts are L2's then
     wait: bool = False
     pause_us: int = 0
     msr: int = 0
@@ -84,6 +85,20 @@ class Apf:
 
 
 @dataclass(frozen=True, slots=True)
+class L2:
+    """How the probe guest, as an L1 of AMD's kind, runs the L2 that items of level 2 are made by."""
+
+    npt: bool = True  # nested paging, with tables of its own; else L2 shares L1's CR3 and the host shadows it
+    intercept_pf: bool = False  # exceptions bit 14
+    intercept_intr: bool = True  # a physical interrupt is an exit; else it goes to L2
+    intercept_vintr: bool = False
+    intr_masking: bool = True  # V_INTR_MASKING: RFLAGS.IF at VMRUN masks physical interrupts, not L2's
+    l1_interrupts: bool = True  # RFLAGS.IF at VMRUN
+    inject: bool = False  # EVENTINJ has an external interrupt at the first VMRUN of each item
+    virq: bool = False  # V_IRQ is set at the first VMRUN of each item
+
+
+@dataclass(frozen=True, slots=True)
 class Guest:
     kind: GuestKind = GuestKind.PROBE
     machine: str = "microvm"  # or "q35"
@@ -93,6 +108,7 @@ class Guest:
     irqchip: str = "on"  # QEMU kernel-irqchip=on|split|off
     cpu_pm: bool = False
     apf: Apf = field(default_factory=Apf)
+    l2: L2 = field(default_factory=L2)
     idle: str = "hlt"  # what a vCPU does when it has nothing to run: "hlt" or "spin"
     cmdline: str = ""  # Linux guests: appended to the kernel command line; host programs: their arguments
     workload: str = ""  # Linux guests: what /init runs, see guest-images/linux; host programs: which one
@@ -154,11 +170,15 @@ class Plan:
     version: int = PLAN_VERSION
 
 
+def says(plan: Plan, word: HostWord) -> bool:
+    """Whether the agent does this while the program runs."""
+    lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
+    return any(action.do is word for actions in lists for action in actions)
+
+
 def resets(plan: Plan) -> bool:
     """Whether the machine is reset while the program runs, by the agent or by the guest."""
-    lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
-    by_agent = any(action.do is HostWord.RESET for actions in lists for action in actions)
-    return by_agent or any(item.op is Op.RESET for item in plan.items)
+    return says(plan, HostWord.RESET) or any(item.op is Op.RESET for item in plan.items)
 
 
 def area_page(plan: Plan) -> int:

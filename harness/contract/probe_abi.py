@@ -39,6 +39,10 @@ VEC_TIMER = 0x40
 """Vector of the LAPIC timer."""
 VEC_START = 0x41
 """Vector by which vCPU 0 starts the others after go."""
+VEC_INJECTED = 0xFF
+"""Vector that an L1 gives its L2 by EVENTINJ or V_IRQ; the spurious interrupt's, which asks for no EOI."""
+UNMAPPED_GVA = 0x123456000
+"""Where an item page-fault makes its fault: above everything that the guest maps."""
 
 CONTROL_MAGIC = 0x3150424F52504641  # "AFPROBP1"
 END_MARK_XOR = 0xA5A5A5A5A5A5A5A5
@@ -81,6 +85,10 @@ class Record(IntEnum):
     WAKE = 11
     IDLE = 12
     DONE = 13
+    L2_EXIT = 14
+    L2_WORDS = 15
+    L2_FAULT = 16
+    PAGE_FAULT = 17
 
 
 class HeaderFlag(IntFlag):
@@ -92,6 +100,7 @@ class HeaderFlag(IntFlag):
     IDLE_HLT = 8
     LAPIC_BEFORE_EN = 16
     LAPIC_AFTER_EN = 32
+    L2_GUEST = 64
 
 
 class ItemFlag(IntFlag):
@@ -101,6 +110,29 @@ class ItemFlag(IntFlag):
     SHADOW = 2
     NO_PAGING = 4
     WAIT = 8
+    LEVEL2 = 16
+
+
+class L2Flag(IntFlag):
+    """items_header.l2: how the guest's hypervisor runs its L2."""
+
+    NPT = 1
+    INTERCEPT_PF = 2
+    INTERCEPT_INTR = 4
+    INTERCEPT_VINTR = 8
+    INTR_MASKING = 16
+    L1_INTERRUPTS = 32
+    INJECT = 64
+    VIRQ = 128
+
+
+class SvmExit(IntEnum):
+    """Exit codes of a VMCB that the guest's hypervisor knows (arch/x86/include/uapi/asm/svm.h)."""
+
+    EXCP_PF = 0x4E
+    INTR = 0x60
+    VINTR = 0x64
+    VMMCALL = 0x81
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +203,7 @@ ITEMS_HEADER = Layout("items_header", (
     Member(32, "u64", "en_flags"),
     Member(40, "u64", "en_gpa"),
     Member(48, "u32", "vector"),
+    Member(52, "u32", "l2"),
 ), 64)  # fmt: skip
 ITEM = Layout("item", (
     Member(0, "u32", "index"),
@@ -264,8 +297,9 @@ def _header() -> Iterator[str]:
         yield _define(name, f"{globals()[name]:#x}")
     for name in ("LOG_RECORDS", "MAX_VCPUS", "MAX_ITEMS", "ITEMS_VERSION"):
         yield _define(name, str(globals()[name]))
-    for name in ("VEC_TIMER", "VEC_START"):
+    for name in ("VEC_TIMER", "VEC_START", "VEC_INJECTED"):
         yield _define(name, f"{globals()[name]:#x}")
+    yield _define("UNMAPPED_GVA", f"{UNMAPPED_GVA:#x}")
     yield ""
     yield "#ifndef __ASSEMBLY__"
     yield ""
@@ -281,6 +315,8 @@ def _header() -> Iterator[str]:
     yield from _enum({f"LOG_{r.name}": r.value for r in Record})
     yield from _enum({f.name or "": f.value for f in HeaderFlag})
     yield from _enum({f"ITEM_{f.name}": f.value for f in ItemFlag})
+    yield from _enum({f"L2_{f.name}": f.value for f in L2Flag})
+    yield from _enum({f"SVM_EXIT_{e.name}": e.value for e in SvmExit})
     yield from _enum({**{f"OP_{op.name}": op.number for op in Op}, "OP_COUNT": max(op.number for op in Op) + 1})
     for layout in LAYOUTS:
         yield ""

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harness.contract.plan import Apf, Item, Plan
+from harness.contract.plan import L2, Apf, Item, Plan
 from harness.contract.probe_abi import (
     ITEM,
     ITEMS_HEADER,
@@ -19,12 +19,13 @@ from harness.contract.probe_abi import (
     OWN_AREA,
     HeaderFlag,
     ItemFlag,
+    L2Flag,
     whole,
 )
 from harness.contract.words import Access, Op
 from harness.errors import CaptureDamaged, UsageError
 
-F = TypeVar("F", HeaderFlag, ItemFlag)
+F = TypeVar("F", HeaderFlag, ItemFlag, L2Flag)
 _HEADER = whole(ITEMS_HEADER)
 _ITEM = whole(ITEM)
 _OPS = {op.number: op for op in Op}
@@ -40,6 +41,7 @@ class Program:
     idle: str
     apf: Apf
     items: tuple[Item, ...]
+    l2: L2 | None = None  # where no item runs in one
 
 
 def encode_items(plan: Plan) -> bytes:
@@ -51,17 +53,33 @@ def encode_items(plan: Plan) -> bytes:
     flags = HeaderFlag.LAPIC_BEFORE_EN if apf.lapic_enabled else HeaderFlag.LAPIC_AFTER_EN
     flags |= HeaderFlag.APF_ZERO_TOKEN * apf.zero_token | HeaderFlag.APF_ACK * apf.ack
     flags |= HeaderFlag.APF_ACK_FIRST * apf.ack_first | HeaderFlag.IDLE_HLT * (plan.guest.idle == "hlt")
+    nested = any(item.level == 2 for item in plan.items)
+    flags |= HeaderFlag.L2_GUEST * nested
     en_gpa = OWN_AREA if apf.en_gpa == -1 else apf.en_gpa
     header = _pack(
         _HEADER, "header", ITEMS_MAGIC, plan.nonce, ITEMS_VERSION, plan.guest.vcpus, len(plan.items), int(flags),
-        apf.en_flags, en_gpa, apf.vector,
+        apf.en_flags, en_gpa, apf.vector, int(_l2_flags(plan.guest.l2)) if nested else 0,
     )  # fmt: skip
     return header + b"".join(_encode_item(item) for item in plan.items)
 
 
+_L2_FLAGS = {
+    "npt": L2Flag.NPT, "intercept_pf": L2Flag.INTERCEPT_PF, "intercept_intr": L2Flag.INTERCEPT_INTR,
+    "intercept_vintr": L2Flag.INTERCEPT_VINTR, "intr_masking": L2Flag.INTR_MASKING,
+    "l1_interrupts": L2Flag.L1_INTERRUPTS, "inject": L2Flag.INJECT, "virq": L2Flag.VIRQ,
+}  # fmt: skip
+
+
+def _l2_flags(l2: L2) -> L2Flag:
+    found = L2Flag(0)
+    for name, flag in _L2_FLAGS.items():
+        found |= flag * getattr(l2, name)
+    return found
+
+
 def _encode_item(item: Item) -> bytes:
     flags = ItemFlag.INTERRUPTS * item.interrupts | ItemFlag.SHADOW * item.shadow
-    flags |= ItemFlag.NO_PAGING * item.no_paging | ItemFlag.WAIT * item.wait
+    flags |= ItemFlag.NO_PAGING * item.no_paging | ItemFlag.WAIT * item.wait | ItemFlag.LEVEL2 * (item.level == 2)
     return _pack(
         _ITEM, f"item {item.index}", item.index, item.op.number, item.vcpu, item.access.number, item.cpl, int(flags),
         item.msr, item.gpa, item.value & MASK64, item.pause_us,
@@ -82,7 +100,7 @@ def decode_items(data: bytes) -> Program:
     """
     if len(data) < _HEADER.size:
         raise CaptureDamaged(f"items file: {len(data)} bytes, its header has {_HEADER.size}")
-    magic, nonce, version, vcpus, count, flags, en_flags, en_gpa, vector = _unpack(_HEADER, data, 0, "header")
+    magic, nonce, version, vcpus, count, flags, en_flags, en_gpa, vector, l2 = _unpack(_HEADER, data, 0, "header")
     if magic != ITEMS_MAGIC or version != ITEMS_VERSION:
         raise CaptureDamaged(f"items file: magic {magic:#x}, version {version}: not a program of this version")
     if not 1 <= vcpus <= MAX_VCPUS or count > MAX_ITEMS:
@@ -106,7 +124,14 @@ def decode_items(data: bytes) -> Program:
         ack_first=HeaderFlag.APF_ACK_FIRST in known,
     )
     items = tuple(_decode_item(data, _HEADER.size + n * _ITEM.size, n) for n in range(count))
-    return Program(nonce, vcpus, "hlt" if HeaderFlag.IDLE_HLT in known else "spin", apf, items)
+    nested = HeaderFlag.L2_GUEST in known
+    if nested != any(item.level == 2 for item in items) or (l2 and not nested):
+        raise CaptureDamaged("items file: header: it says of an L2 what the items do not")
+    how = _flags(L2Flag, l2, "header")
+    return Program(
+        nonce, vcpus, "hlt" if HeaderFlag.IDLE_HLT in known else "spin", apf, items,
+        L2(**{name: flag in how for name, flag in _L2_FLAGS.items()}) if nested else None,
+    )  # fmt: skip
 
 
 def _decode_item(data: bytes, offset: int, position: int) -> Item:
@@ -126,6 +151,7 @@ def _decode_item(data: bytes, offset: int, position: int) -> Item:
         shadow=ItemFlag.SHADOW in known,
         no_paging=ItemFlag.NO_PAGING in known,
         wait=ItemFlag.WAIT in known,
+        level=2 if ItemFlag.LEVEL2 in known else 1,
         pause_us=pause_us,
         msr=msr,
         value=value,

@@ -87,6 +87,7 @@ class Op(StrEnum):
     WAIT = "wait", 7  # until all earlier touches of this vCPU have ended
     HOST = "host", 8  # the guest stops here; the agent performs host_actions[value] and hands back
     RESET = "reset", 9  # the guest resets the machine (a triple fault); the item has ended before
+    PAGE_FAULT = "page-fault", 10  # the guest makes a #PF that has nothing to do with the host, and looks at the flags
 
     def __new__(cls, word: str, number: int) -> Op:
         member = str.__new__(cls, word)
@@ -112,6 +113,7 @@ class HostWord(StrEnum):
     WAIT_HALTED = "wait-halted"  # until arg vCPU threads sleep in a halt with an async page fault outstanding
     LOCK_READ = "lock-read"  # another process reads the page at guest physical address arg of the RAM file
     RECLAIM = "reclaim"  # the page at guest physical address arg of the RAM file is written back, unmapped and freed
+    SYNC = "sync"  # QEMU reads the state of all vCPUs and writes it back, arg times (QMP, info registers)
 
 
 class Release(StrEnum):

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.contract.plan import Item, Op, Plan, resets
-from harness.contract.probe_abi import MASK64, VEC_TIMER, Record, State
+from harness.contract.probe_abi import MASK64, UNMAPPED_GVA, VEC_TIMER, Record, State, SvmExit
 from harness.contract.words import Access
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
 
-GP = 13
-_OF_ITEM = frozenset({Record.START, Record.END, Record.TOKEN, Record.WAKE, Record.STAGE})
+GP, PAGE_FAULT = 13, 14
+SVM_EXITS = frozenset(SvmExit)
+_OF_L2 = frozenset({Record.L2_EXIT, Record.L2_WORDS, Record.L2_FAULT})
+_OF_ITEM = frozenset({Record.START, Record.END, Record.TOKEN, Record.WAKE, Record.STAGE, Record.PAGE_FAULT}) | _OF_L2
 _OF_NONE = frozenset({Record.BOOT, Record.IDLE, Record.IRQ, Record.DONE})
 
 
@@ -58,6 +60,8 @@ class _Walk:
     woken: set[int] = field(default_factory=set)  # items whose token has come, and that have not gone on
     early: Counter[int] = field(default_factory=Counter)  # readies that came before their tokens
     stage: int = -1
+    exit: GuestRecord | None = None  # the last one of the L2 that runs
+    exited: bool = False  # L2_EXIT, and the words have still to come
 
     def take(self, e: GuestRecord, number: int) -> Iterator[str]:
         if self.done and not (self.resets and e.kind is Record.BOOT):  # another vCPU had the machine reset
@@ -74,6 +78,8 @@ class _Walk:
         self.tsc = e.tsc
         if self.faulted and e.kind is not Record.CR2:
             yield "FAULT is not followed by CR2"
+        if self.exited and e.kind is not Record.L2_WORDS:
+            yield "L2_EXIT is not followed by L2_WORDS"
         if e.kind in _OF_ITEM and not self._set_up(e):
             if not 0 <= e.item < len(self.plan.items):
                 yield f"names item {e.item}, the plan has {len(self.plan.items)}"
@@ -116,6 +122,11 @@ class _Walk:
                 if not self.faulted:
                     yield "CR2 without FAULT"
                 self.faulted = False
+            case Record.L2_EXIT | Record.L2_WORDS | Record.L2_FAULT:
+                yield from self._of_l2(e, self.plan.items[e.item])
+            case Record.PAGE_FAULT:
+                if e.item != self.running or self.plan.items[e.item].op is not Op.PAGE_FAULT or e.a != UNMAPPED_GVA:
+                    yield f"item {e.item} is not running, or makes no fault at {e.a:#x}"
             case Record.DONE:
                 yield from self._done(e)
             case Record.BOOT:
@@ -162,6 +173,8 @@ class _Walk:
             yield f"item {item.index} ends without running"
         if item.index in self.ended:
             yield f"item {item.index} ends twice"
+        if item.level == 2 and not self._exit_was(SvmExit.VMMCALL):
+            yield f"item {item.index} ends, and its L2 has not said so"
         if e.b not in (0, GP) or (e.b and item.op is not Op.WRMSR):
             yield f"item {item.index} ({item.op}) ends with exception {e.b}"
         if item.op is not Op.TOUCH:
@@ -177,7 +190,29 @@ class _Walk:
         if self.running == item.index:
             self.running = -1
 
+    def _of_l2(self, e: GuestRecord, item: Item) -> Iterator[str]:
+        """l2.c: each VMRUN ends in an exit that the L2's hypervisor knows."""
+        if item.level != 2 or e.item != self.running:
+            yield f"item {e.item} has no L2 that runs"
+        if e.kind is Record.L2_EXIT:
+            if e.a & 0xFFFFFFFF not in SVM_EXITS:
+                yield f"exit {e.a & 0xFFFFFFFF:#x} of the L2, behind which no item goes on"
+            self.exit, self.exited = e, True
+        elif e.kind is Record.L2_WORDS:
+            if not self.exited:
+                yield "L2_WORDS without L2_EXIT"
+            self.exited = False
+        elif e.a & 0xFFFFFFFF != PAGE_FAULT:
+            yield f"vector {e.a & 0xFFFFFFFF}, with which no L2 goes on"
+
+    def _exit_was(self, code: SvmExit) -> bool:
+        return self.exit is not None and self.exit.a & 0xFFFFFFFF == code
+
     def _token(self, e: GuestRecord) -> Iterator[str]:
+        if self.plan.items[e.item].level == 2 and not (
+            self._exit_was(SvmExit.EXCP_PF) and self.exit is not None and self.exit.b == e.a
+        ):
+            yield f"token {e.a:#x}, which no exit of the L2 has brought"
         if e.item != self.running:
             yield f"token {e.a:#x} for item {e.item}, which was not running"
         self.running = -1

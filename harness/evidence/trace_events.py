@@ -94,6 +94,10 @@ def _range(e: Event, m: re.Match[str]) -> None:
     e.hva, e.data = int(m[1], 16), int(m[2], 16)
 
 
+def _l2_exit(e: Event, m: re.Match[str]) -> None:
+    e.flag, e.data, e.token = m[1] == "PF excp", int(m[2], 16), int(m[3], 16)
+
+
 def _mm_fault(e: Event, m: re.Match[str]) -> None:
     e.hva, e.value = int(m[1], 16), int(m[2], 16)
 
@@ -133,6 +137,15 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "kvm_inj_virq": (Kind.VIRQ, re.compile(r"(?:(?:IRQ|Soft/INTn) (0x[0-9a-f]+)|irq (\d+))( \[reinjected\])?"), _virq),
     "kvm_eoi": (Kind.EOI, re.compile(r"apicid ([0-9a-f]+) vector (\d+)"), _eoi),
     "kvm_unmap_hva_range": (Kind.UNMAP, re.compile(r".*range: (0x[0-9a-f]+|0) -- (0x[0-9a-f]+|0)"), _range),
+    "kvm_nested_vmenter": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: "), None),
+    "kvm_nested_vmrun": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: "), None),
+    "kvm_nested_vmexit": (Kind.L2_OUT, re.compile(r"vcpu \d+ reason "), None),
+    "kvm_nested_vmexit_inject": (
+        Kind.L2_EXIT,
+        re.compile(r"reason: (.+?) ext_inf1: 0x([0-9a-f]+) ext_inf2: 0x([0-9a-f]+) "),
+        _l2_exit,
+    ),
+    "kvm_nested_intr_vmexit": (Kind.L2_INTR, re.compile(r"rip: 0x[0-9a-f]+"), None),
     "mm_fault": (Kind.MM_FAULT, re.compile(r"\(.*\) addr=(0x[0-9a-f]+) flags=(0x[0-9a-f]+)"), _mm_fault),
     "mm_fault_ret": (Kind.MM_FAULT_RET, re.compile(r"\(.*\) ret=(0x[0-9a-f]+)"), _hex("value")),
 }

@@ -26,6 +26,7 @@ class Episode:
     events: list[Event] = field(default_factory=list)
     end: Event | None = None  # the kvm_entry; None when the trace ends first
     delivering: bool = False  # the guest was being given an event, which needed the page
+    guest_mode: bool = False  # its L2 made the access
 
     @property
     def gpa(self) -> int:
@@ -84,11 +85,18 @@ def split(events: Iterable[Event]) -> Iterator[Episode]:
     open_: dict[int, Episode] = {}
     delivering: dict[int, bool] = {}
     found: list[Episode] = []
+    inside: set[int] = set()  # vCPUs whose L2 runs
     for event in events:
         if event.vcpu < 0:
             continue
+        if event.kind is Kind.L2_ENTRY:
+            inside.add(event.vcpu)
+        elif event.kind is Kind.L2_EXIT:
+            inside.discard(event.vcpu)
         if event.kind is Kind.PF:
-            episode = Episode(event.vcpu, event, delivering=delivering.get(event.vcpu, False))
+            episode = Episode(
+                event.vcpu, event, delivering=delivering.get(event.vcpu, False), guest_mode=event.vcpu in inside
+            )
             open_[event.vcpu] = episode
             found.append(episode)
             continue
@@ -105,6 +113,17 @@ def split(events: Iterable[Event]) -> Iterator[Episode]:
     yield from found
 
 
+def _of_l2(after: list[Event], *, injected: bool) -> Outcome:
+    """Of the events from an NP of an L2 to the entry.  A halt is slept in, or its page is ready; where nobody was told
+    who had to be, L2 runs on at once, or an interrupt takes it out."""
+    if any(e.kind is Kind.L2_EXIT and e.flag for e in after):
+        return Outcome.TOKEN
+    if injected:
+        return Outcome.TO_L2
+    halted = any(e.kind is Kind.RDY or (e.kind is Kind.OUT and chr(e.value) == "S") for e in after)
+    return Outcome.HALT if halted else Outcome.LEFT
+
+
 def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
     """What became of the access, from the trace alone (the table in behaviour.md B.15).
 
@@ -116,6 +135,8 @@ def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
     if np is not None:
         after = episode.events[episode.events.index(np) :]
         injected = any(e.kind is Kind.INJ and not e.flag for e in after)
+        if episode.guest_mode:
+            return _of_l2(after, injected=injected)
         return Outcome.TOKEN if injected else Outcome.HALT
     if episode.first(Kind.REP) is not None:
         return Outcome.REPEATED

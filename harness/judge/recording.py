@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.contract.capture import GateLog
-from harness.contract.plan import GuestKind, Op, PageStart, Plan, SwapKind
+from harness.contract.plan import GuestKind, HostWord, Op, PageStart, Plan, SwapKind, says
 from harness.contract.probe_abi import POOL_GPA, VEC_TIMER, Record
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.judge.recorded_drafts import Call, Draft, L2Tracker
 from harness.model.events import (
     MSR_ASYNC_PF_ACK,
     MSR_ASYNC_PF_EN,
@@ -150,40 +151,21 @@ def _words(entries: tuple[GuestRecord, ...], waits: frozenset[int]) -> Iterator[
         yield word, entry.item if word in ("start", "wake", "end") else entry.a
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call of handle_mm_fault, for a page."""
-
-    gfn: int
-    window: FaultCall
-
-
-@dataclass(slots=True)
-class _Draft:
-    """A mark while it grows."""
-
-    mark: RecordedEvent
-    calls: list[_Call] = field(default_factory=list)
-
-    def freeze(self) -> RecordedEvent:
-        return replace(self.mark, windows=tuple(call.window for call in self.calls))
-
-
 @dataclass(slots=True)
 class _Thread:
     """A thread that handles host page faults: those it has handled for what it does now."""
 
     hva: int = 0
     since: int = -1  # it is in handle_mm_fault since then
-    calls: list[_Call] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     begun: int = -1  # a worker: async_pf_execute was entered
     work: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
 class _VcpuReader:
-    drafts: list[_Draft] = field(default_factory=list)
-    fault: _Draft | None = None
+    drafts: list[Draft] = field(default_factory=list)
+    fault: Draft | None = None
     exit_ns: int = 0
     exit_at: int = 0
     last_ns: int = 0
@@ -191,6 +173,7 @@ class _VcpuReader:
     busy: list[FaultCall] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
     accepted: set[int] = field(default_factory=set)  # interrupts that the LAPIC holds
+    l2: L2Tracker = field(default_factory=L2Tracker)
 
 
 @dataclass(slots=True)
@@ -216,7 +199,7 @@ class _Bios:
 @dataclass(slots=True)
 class _Run:
     start: int
-    calls: list[_Call]
+    calls: list[Call]
     thread: int
     done: int = -1
     ready: int = -1  # when its page was first looked at for the ready event
@@ -237,6 +220,7 @@ class _Reader:
         }
         self._vectors = ready | {VEC_TIMER, 0xF3}
         self._gfns = {p.gpa >> 12 for p in plan.pages}
+        self._syncs = says(plan, HostWord.SYNC)
         self._workers: dict[int, _Thread] = defaultdict(_Thread)
         self._live: list[_Live] = []
         self._runs: dict[tuple[int, int], _Run] = {}
@@ -324,7 +308,7 @@ class _Reader:
             thread.hva, thread.since = event.hva, t
         elif thread.since >= 0:
             gfn, call = self._gfn(thread.hva), FaultCall(thread.since, t, event.tid)
-            thread.calls.append(_Call(gfn, call))
+            thread.calls.append(Call(gfn, call))
             self._calls[gfn].append(call)
             thread.since = -1
             self._changes[gfn].append(PageChange(t, event.tid))
@@ -350,6 +334,7 @@ class _Reader:
     # --- vCPU threads
     def _of_vcpu(self, event: Event, t: int) -> None:
         v, kind = self._vcpus[event.vcpu], event.kind
+        v.l2.feed(event, t, rewrites=self._syncs)
         if kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
             self._mm_fault(v.thread, event, t)
             return
@@ -369,7 +354,7 @@ class _Reader:
         elif kind is Kind.VIRQ and event.value in self._vectors & v.accepted:
             self._resolved(v)
             v.accepted.discard(event.value)  # once more without being accepted: injected again (5.10 does not say so)
-            v.drafts.append(_Draft(RecordedEvent(kind, event.value, t, t, event.line)))
+            v.drafts.append(Draft(RecordedEvent(kind, event.value, t, t, event.line)))
         elif kind is Kind.ACC:
             v.accepted.add(event.value)
             if event.value == VEC_TIMER:
@@ -384,7 +369,7 @@ class _Reader:
         # The guest's own memory may be unmapped from it at any time, by the writeback of its file for one.
         # Above the RAM there is what the VMM emulates, such as a LAPIC in user space.
         own = not POOL_GPA <= event.gpa < self._top and gfn not in self._gfns
-        v.fault = _Draft(RecordedEvent(Kind.PF, gfn, t, t, event.line, v.last_ns, t, optional=own), v.thread.calls)
+        v.fault = Draft(RecordedEvent(Kind.PF, gfn, t, t, event.line, v.last_ns, t, optional=own), v.thread.calls)
         v.drafts.append(v.fault)
 
     def _leaves_fault(self, v: _VcpuReader, event: Event, t: int) -> None:
@@ -396,24 +381,26 @@ class _Reader:
                 v.fault = None
                 v.thread = _Thread()
         if event.kind is Kind.NP:
-            v.drafts.append(_Draft(RecordedEvent(Kind.NP, event.token, t, t, event.line)))
+            v.drafts.append(Draft(RecordedEvent(Kind.NP, event.token, t, t, event.line)))
+            v.l2.token_of(v.drafts[-1])
             self._live = [w for w in self._live if (w.vcpu, w.gfn) != (event.vcpu, event.gpa >> 12)]
             self._live.append(_Live(event.vcpu, event.token, event.gpa >> 12))
         elif event.kind is Kind.REP:
-            v.drafts.append(_Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
+            v.drafts.append(Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
 
     def _wrmsr(self, v: _VcpuReader, event: Event, t: int) -> None:
         if event.value not in (*_MSRS, _SPIV):
             return
         mark = RecordedEvent(Kind.WRMSR, event.value, v.exit_ns, t, event.line, optional=event.value == _SPIV)
-        v.drafts.insert(v.exit_at, _Draft(mark))
+        v.drafts.insert(v.exit_at, Draft(mark))
         if event.value == MSR_ASYNC_PF_EN and event.data & 0b1001 != 0b1001 and not event.flag:
             self._cleared(event.vcpu)
 
     def _ready(self, v: _VcpuReader, event: Event, t: int) -> None:
         calls = self._prefetch(v, event.gpa >> 12)
         first = calls[0].window.start_ns if calls else t
-        v.drafts.append(_Draft(RecordedEvent(Kind.RDY, event.token, first, t, event.line, v.last_ns, t), calls))
+        mark = RecordedEvent(Kind.RDY, event.token, first, t, event.line, v.last_ns, t, guest_mode=v.l2.guest_mode)
+        v.drafts.append(Draft(mark, calls))
         v.busy.append(FaultCall(min(v.last_ns, first), t))
         v.thread = _Thread()
         if event.token != WAKE_ALL_TOKEN:
@@ -423,7 +410,7 @@ class _Reader:
             if key in self._runs:
                 self._runs[key].ready = first
 
-    def _prefetch(self, v: _VcpuReader, gfn: int) -> list[_Call]:
+    def _prefetch(self, v: _VcpuReader, gfn: int) -> list[Call]:
         """The calls of kvm_arch_async_page_ready; those before them were of a fault that has no entry yet."""
         calls, fault = v.thread.calls, v.fault
         own = [call for call in calls if call.gfn == gfn]

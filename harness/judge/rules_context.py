@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from harness.contract.plan import (
     PAGE_SIZE,
@@ -18,7 +18,7 @@ from harness.contract.plan import (
     area_page,
     resets,
 )
-from harness.contract.probe_abi import Record
+from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
@@ -46,7 +46,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
     acts = {a.do for group in plan.host_actions for a in group} | {a.do for t in plan.timed for a in t.actions}
     single_vcpu = plan.guest.vcpus == 1
     majors = prediction.totals.get("MAJ_V") if prediction else None
-    log = evidence.guest
+    log, l2 = evidence.guest, plan.guest.l2
     private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
     return RuleContext(
         faults=_faults(plan) if probe else None,
@@ -68,6 +68,9 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         slot_taken=_slot_taken(evidence),
         shared_tail_zero=_tails(evidence),
         shared_flags=_flags(evidence),
+        guest_flags={v: tuple(_left_behind(log, v)) for v in vcpus} if log else None,
+        l2_always_exits=l2.intercept_intr and l2.intr_masking and l2.l1_interrupts and not (l2.inject or l2.virq),
+        rewrites=HostWord.SYNC in acts,
         other_areas=_other_areas(evidence),
         enabled_before=not probe and plan.guest.workload != "boot" and linux_guest(plan).enables,
         guest_ended=evidence.end.status is EndStatus.DONE and not resets(plan),
@@ -112,7 +115,9 @@ def _faults(plan: Plan) -> Mapping[tuple[int, int], tuple[FaultState, ...]]:
     found: dict[tuple[int, int], list[FaultState]] = {}
     for item in plan.items:
         if item.op is Op.TOUCH:
-            state = FaultState(item.cpl, item.interrupts, item.shadow, not item.no_paging)
+            l2 = plan.guest.l2
+            allowed = l2.l1_interrupts if item.level == 2 and l2.intr_masking else item.interrupts
+            state = FaultState(item.cpl, allowed, item.shadow, not item.no_paging, item.level == 2)
             found.setdefault((item.vcpu, item.gpa >> 12), []).append(state)
     return {key: tuple(states) for key, states in found.items()}
 
@@ -264,6 +269,18 @@ def _pages_after(evidence: Evidence, kernel: KernelModel) -> Mapping[int, PageAf
 
 def _tokens(log: GuestLog, vcpu: int) -> tuple[tuple[int, int], ...]:
     return tuple((e.a, e.b) for e in log.vcpus[vcpu] if e.kind is Record.TOKEN)
+
+
+def _left_behind(log: GuestLog, vcpu: int) -> Iterator[str]:
+    """Where L1 found a flags word, without the exits of its L2 that bring a token."""
+    code = -1
+    for e in log.vcpus[vcpu]:
+        if e.kind is Record.L2_EXIT:
+            code = e.a & 0xFFFFFFFF
+        elif e.kind is Record.L2_WORDS and e.a and code != SvmExit.EXCP_PF:
+            yield f"item {e.item}: flags {e.a:#x}, token {e.b:#x} at an exit of L2 with code {code:#x}"
+        elif e.kind is Record.PAGE_FAULT and e.b:
+            yield f"item {e.item}: flags {e.b:#x} at a #PF of the guest's own"
 
 
 def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:

@@ -47,6 +47,7 @@ class Work:
     wakeup_all: bool = False
     notpresent_injected: bool = False
     paging: bool = True  # arch.direct_map stand-in: CR0.PG when it was set up
+    guest_mode: bool = False  # set up for an L2: arch.direct_map is false, arch.cr3 that of the tables shadowed for it
     state: WorkState = WorkState.QUEUED
     item: int = -1  # index of the program item that faulted, for people
 
@@ -76,6 +77,20 @@ class PvFeatures:
 
     def has_interrupt(self) -> bool:
         return self.interrupt or not self.enforced
+
+
+@dataclass(frozen=True, slots=True)
+class L2Controls:
+    """What an L1 asks for when it runs an L2, as far as it decides about asynchronous page faults.
+
+    ``svm``: AMD's rules (svm.c:svm_interrupt_blocked), else Intel's (vmx.c:vmx_interrupt_blocked).
+    """
+
+    svm: bool = False
+    intercept_interrupts: bool = True  # L1 exits on external interrupts
+    intercept_pf: bool = False
+    intr_masking: bool = True  # V_INTR_MASKING: RFLAGS.IF of L1 masks physical interrupts, not L2's
+    l1_interrupts: bool = True  # RFLAGS.IF of L1 at VMRUN
 
 
 @dataclass(slots=True)
@@ -114,7 +129,9 @@ class ApfState:
     paging: bool = True
     tdp: bool = True  # nested or extended page tables
     guest_mode: bool = False  # L2 runs
-    l1_intercepts_interrupts: bool = True  # in guest mode: L1 exits on external interrupts
+    l2: L2Controls = field(default_factory=L2Controls)
+    exception_vmexit: bool = False  # arch.exception_vmexit.pending; 5.10: arch.exception.nested_apf
+    req_event: bool = False  # KVM_REQ_EVENT, as far as something asks for it while exception_vmexit is pending
 
 
 def kvm_pv_async_pf_enabled(en: int) -> bool:
@@ -123,10 +140,17 @@ def kvm_pv_async_pf_enabled(en: int) -> bool:
 
 
 def interrupt_allowed(v: ApfState) -> bool:
-    """kvm_x86_ops.interrupt_allowed: in L2, an L1 that intercepts interrupts can always be given one."""
-    if v.guest_mode and v.l1_intercepts_interrupts:
-        return True
-    return v.interrupts and not v.shadow
+    """kvm_x86_ops.interrupt_allowed; in L2, an L1 that intercepts interrupts is given one whatever the shadow says.
+
+    Intel: and whatever IF says.  AMD: if IF of L1 at VMRUN (V_INTR_MASKING), or of L2, is set.
+    """
+    if not v.guest_mode:
+        return v.interrupts and not v.shadow
+    if not v.l2.svm:
+        return v.l2.intercept_interrupts or (v.interrupts and not v.shadow)
+    if not (v.l2.l1_interrupts if v.l2.intr_masking else v.interrupts):
+        return False
+    return v.l2.intercept_interrupts or not v.shadow
 
 
 def kvm_can_deliver_async_pf(v: ApfState) -> bool:
@@ -151,7 +175,7 @@ def why_not_async(v: ApfState) -> str:
         return "the local APIC is not in the kernel"
     if v.event_injected:
         return "an event needs re-injection: the fault came during its delivery"
-    if v.exception_pending:
+    if v.exception_pending or v.exception_vmexit:
         return "an exception is pending"
     if not v.hlt_exits and not kvm_can_deliver_async_pf(v):
         return "HLT exits are disabled and a token cannot be delivered"
@@ -195,13 +219,17 @@ def kvm_setup_async_pf(v: ApfState, gpa: int, *, write: bool, item: int = -1) ->
     token = alloc_apf_token(v)
     if v.queued >= ASYNC_PF_PER_VCPU:
         return Setup.FAILED, None
-    work = Work(token, gpa, write, paging=v.paging, item=item)
+    work = Work(token, gpa, write, paging=v.paging, guest_mode=v.guest_mode, item=item)
     v.queue.append(work)
     v.queued += 1
     v.gfns.add(work.gfn)
     if kvm_can_deliver_async_pf(v) and v.shared_ok:  # apf_put_user_notpresent fails without the area
         v.flags = REASON_PAGE_NOT_PRESENT
-        v.exception_pending = True
+        if v.guest_mode:
+            v.exception_vmexit = True
+            v.req_event = not v.kernel.vmexit_needs_request
+        else:
+            v.exception_pending = True
         work.notpresent_injected = True
         return Setup.TOKEN, work
     v.req_halt = True
@@ -231,12 +259,14 @@ def dequeue(v: ApfState) -> Work | None:
     return v.done.pop(0)
 
 
-def wants_prefetch(v: ApfState, work: Work) -> bool:
+def wants_prefetch(v: ApfState, work: Work, *, guest_mode: bool = False) -> bool:
     """mmu.c:kvm_arch_async_page_ready: map the page now, unless it is a wake-all.
 
-    The test that the MMU is as direct as it was holds always with TDP, whatever CR0.PG is (init_kvm_tdp_mmu).
+    The test that the MMU is as direct as it was holds always with TDP, whatever CR0.PG is (init_kvm_tdp_mmu); but the
+    tables for an L2 are shadowed, those for its L1 are not.  ``guest_mode``: an L2 runs now.
     """
-    return not work.wakeup_all and (v.tdp or work.paging == v.paging)
+    same = work.guest_mode == guest_mode and (v.tdp or work.paging == v.paging)
+    return not work.wakeup_all and same
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +387,33 @@ def kvm_pv_enable_async_pf(v: ApfState, value: int, *, area_ok: bool) -> MsrWrit
     return MsrWrite()
 
 
+class L2Exception(StrEnum):
+    """What becomes of an asynchronous #PF that was queued while an L2 ran, at the next entry."""
+
+    VMEXIT = "vmexit"  # L1 is given it, as an exit of its L2
+    TO_L2 = "to-l2"  # L2 is given it
+    LOST = "lost"  # nobody: L2 runs on, and its next exit wipes it
+
+
+def kvm_check_nested_events(v: ApfState, *, rewritten: bool, wiped: bool = False) -> tuple[L2Exception, str]:
+    """svm/nested.c:svm_check_nested_events, if the entry looks at events at all; and the finding that it shows.
+
+    ``rewritten``: the VMM has read the vCPU's events and written them back since (x86.c:
+    kvm_vcpu_ioctl_x86_get_vcpu_events and _set_): what was to be a vmexit is a #PF like any other then, which
+    kvm_arch_vcpu_ioctl_run makes a vmexit again if L1 intercepts #PF, and KVM_REQ_EVENT is requested.  ``wiped``: with
+    F2, an entry was cancelled before anything asked for KVM_REQ_EVENT: svm_cancel_injection wipes what is queued too.
+    """
+    kernel, l2 = v.kernel, v.l2
+    v.exception_vmexit = False
+    if kernel.needs_pf_intercept and l2.svm:  # nested_exit_on_exception
+        return (L2Exception.VMEXIT, "") if l2.intercept_pf else (L2Exception.TO_L2, "F4")
+    if kernel.vmexit_needs_request and (wiped or not (v.req_event or rewritten)):
+        return L2Exception.LOST, "F2"  # vcpu_enter_guest has no KVM_REQ_EVENT; svm_complete_interrupts
+    if rewritten and kernel.sync_loses_vmexit and not l2.intercept_pf:
+        return L2Exception.TO_L2, "F3"
+    return L2Exception.VMEXIT, ""
+
+
 def begin_clear(v: ApfState) -> tuple[Work, ...]:
     """First half of kvm_clear_async_pf_completion_queue: cancel what has not started (no DONE, no RDY).
 
@@ -416,4 +473,4 @@ def set_paging(v: ApfState, on: bool) -> bool:
 
 def kvm_vcpu_has_events(v: ApfState, *, irq: bool) -> bool:
     """x86.c: what makes a blocked vCPU runnable; ``irq`` an interrupt that could be delivered now."""
-    return bool(v.done) or v.exception_pending or irq
+    return bool(v.done) or v.exception_pending or v.exception_vmexit or irq

@@ -54,6 +54,12 @@ class Kind(IntEnum):
     # block_bio_complete, block_rq_complete: dev, value = sector, data = sectors, flag = read; then pages are unlocked.
     BIO_END = 25
     WORK = 26  # probe on async_pf_execute: a worker has begun, so cancel_work_sync has to wait for it
+    L2_ENTRY = 27  # kvm_nested_vmenter (5.10: kvm_nested_vmrun): L1 has executed VMRUN
+    L2_OUT = 28  # kvm_nested_vmexit: an exit of L2, to the host
+    # kvm_nested_vmexit_inject: an exit of L2 that L1 gets.  text has the reason, flag = "PF excp", data = ext_inf1 (the
+    # error code), token = ext_inf2 (CR2, or the token).
+    L2_EXIT = 29
+    L2_INTR = 30  # kvm_nested_intr_vmexit: an interrupt becomes an exit to L1
 
 
 @dataclass(slots=True)

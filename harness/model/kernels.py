@@ -87,12 +87,25 @@ class KernelModel:
     lapic_disabled_defers: bool = False  # no ready event while the LAPIC is disabled
     always_flush_work: bool = False  # the consumer flushes each work before freeing it
     pf_taken_statistic: bool = False  # the VM counts pf_taken, pf_fixed, pf_spurious and pf_emulate of every fault
+    needs_pf_intercept: bool = True  # F4: AMD: an async #PF of an L2 is L1's only if L1 intercepts #PF
+    vmexit_needs_request: bool = False  # F2: a #PF vmexit is queued without KVM_REQ_EVENT
+    sync_loses_vmexit: bool = False  # F3: reading and writing a vCPU's events makes a #PF vmexit a #PF of L2
     en_needs_shared_area: bool = False  # a write of EN with an area that cannot be bound leaves the MSR as it was
 
     @property
     def has_apf(self) -> bool:
         """Whether async page fault events can exist at all."""
         return self.variant is not Variant.SYNC
+
+    @property
+    def l2_tokens_exit(self) -> bool:
+        """A token of an L2 is an exit to L1 before anything else, unless the VMM comes between."""
+        return not (self.needs_pf_intercept or self.vmexit_needs_request)
+
+    @property
+    def l2_gets_no_token(self) -> bool:
+        """It is at no time given to L2, unless the VMM comes between."""
+        return not self.needs_pf_intercept
 
     @property
     def version(self) -> str:

@@ -17,6 +17,8 @@ class Outcome(StrEnum):
     FAST = "fast"  # GUP-fast only, no handle_mm_fault
     MINOR = "minor"  # handle_mm_fault in V, no wait for I/O
     TOKEN = "token"  # asynchronous, "page not present" injected
+    LEFT = "left-behind"  # asynchronous, made by an L2: flags = 1 was written for L1, and L1 was not told
+    TO_L2 = "to-l2"  # asynchronous, made by an L2: it got the #PF that is L1's
     HALT = "halt"  # asynchronous, vCPU halted by KVM_REQ_APF_HALT
     REPEATED = "repeated"  # asynchronous work for the gfn is live: halt, no second token
     SYNC = "sync"  # V itself issues the read and waits for it

@@ -27,6 +27,7 @@ MAX_COMBINATIONS = 128  # scenarios that one [matrix] may make
 MAX_PAGES = 65_536  # of all sets together: each is put into its state and proved one by one
 MAX_HOST_STEPS = 64  # in one step or [[timed]] entry
 MAX_TIMED = 64
+MAX_SYNCS = 10_000  # reads of all state in one host step, each about a millisecond
 POOL_PAGES = (1024 - 17) << 8  # 4 KiB pages from 16 MiB up to the largest guest's last MiB
 MAX_U32 = (1 << 32) - 1
 MAX_U64 = (1 << 64) - 1

@@ -36,6 +36,7 @@ def build_plan(scenario: Scenario, nonce: int) -> p.Plan:
             irqchip=g.irqchip,
             cpu_pm=g.cpu_pm,
             apf=scenario.apf,
+            l2=scenario.l2,
             idle=g.idle,
             cmdline=g.cmdline,
             workload=g.workload,
@@ -73,6 +74,7 @@ def _items(
         interrupts=step.interrupts,
         shadow=step.shadow,
         no_paging=step.no_paging,
+        level=step.level,
         wait=step.then == "wait",
         pause_us=step.pause_us,
     )
@@ -96,6 +98,8 @@ def _items(
         yield p.changed(common, op=p.Op.CLEAR_TOKEN)
     elif step.reset:
         yield p.changed(common, op=p.Op.RESET)
+    elif step.page_fault:
+        yield p.changed(common, op=p.Op.PAGE_FAULT)
     elif step.wait_all:
         yield p.changed(common, op=p.Op.WAIT)
     else:

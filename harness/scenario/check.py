@@ -14,7 +14,7 @@ from harness.scenario.build import MSRS, build_plan
 from harness.scenario.gate_keys import check_errors, check_gate
 from harness.scenario.host_steps import check_host
 from harness.scenario.pages import is_set_name, lay_out, select
-from harness.scenario.schema import ACTIONS, PageSet, Scenario, Step
+from harness.scenario.schema import ACTIONS, L2, PageSet, Scenario, Step
 
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
@@ -42,6 +42,7 @@ def _problems(s: Scenario) -> Iterator[str]:
     yield from _apf(s)
     yield from _swap(s)
     yield from _guest(s)
+    yield from _l2(s)
     yield from _sets(s)
     for i, timed in enumerate(s.timed):
         yield from bounds.number(f"$.timed[{i}].at_ms", timed.at_ms, 0, 1000 * max(1, s.deadline_s))
@@ -182,6 +183,13 @@ def _guest(s: Scenario) -> Iterator[str]:
             yield "$.steps: a probe guest with nothing to do proves nothing"
 
 
+def _l2(s: Scenario) -> Iterator[str]:
+    if s.l2 != L2() and not any(t.level == 2 for t in s.steps):
+        yield "$.l2: no step has level = 2, so that there is no L2"
+    if s.l2.intr_masking and not s.l2.intercept_intr:
+        yield "$.l2.intr_masking: an L2 that takes interrupts itself cannot mask them in its handler; set it to false"
+
+
 def _host_program(s: Scenario) -> Iterator[str]:
     g = s.guest
     if g.workload not in HOST_PROGRAMS:
@@ -252,6 +260,7 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
         yield ".shadow: the STI is executed at CPL 0: set cpl = 0"
     if t.no_paging and t.cpl == 3:
         yield ".no_paging: code without paging runs at CPL 0: set cpl = 0"
+    yield from _level(s, t)
     yield from bounds.number(".pause_us", t.pause_us, 0, bounds.MAX_U32)
     if t.timer_us != -1:
         yield from bounds.number(".timer_us", t.timer_us, 0, bounds.MAX_U32)
@@ -267,6 +276,16 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
         except ScenarioError as exc:
             yield f".touch: {exc.message}"
     yield from check_host(s, t.host, placed)
+
+
+def _level(s: Scenario, t: Step) -> Iterator[str]:
+    if t.level not in (1, 2):
+        yield f".level: {t.level} is not 1 or 2"
+    elif t.level == 2:
+        if not t.touch:
+            yield ".level: an L2 makes touches, and nothing else"
+        if t.shadow or t.no_paging:
+            yield ".level: an L2 has paging on, and no interrupt shadow"
 
 
 def _wrmsr(t: Step) -> Iterator[str]:

@@ -54,6 +54,9 @@ def _one(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Ite
             yield from _device(s, h, *HELD)
             yield from bounds.number(".arg", h.arg, 1, s.guest.vcpus)
             yield from _nothing(h)
+        case HostWord.SYNC:
+            yield from bounds.number(".arg", h.arg, 1, bounds.MAX_SYNCS)
+            yield from _nothing(h)
         case HostWord.LOCK_READ:
             yield from _of_file_page(s, h, placed)
         case HostWord.RECLAIM:

@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from harness.contract.plan import Access, Apf, Backing, GuestKind, HostWord, Memory, PageStart, Swap
+from harness.contract.plan import L2, Access, Apf, Backing, GuestKind, HostWord, Memory, PageStart, Swap
 
-__all__ = ["Apf", "Backing", "GuestSpec", "HostStep", "Memory", "PageSet", "Scenario", "Step", "Swap", "TimedStep"]
+__all__ = [
+    "L2",
+    "Apf",
+    "Backing",
+    "GuestSpec",
+    "HostStep",
+    "Memory",
+    "PageSet",
+    "Scenario",
+    "Step",
+    "Swap",
+    "TimedStep",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class Step:
     timer_us: int = field(default=-1, metadata=_ACTION)
     clear_token: bool = field(default=False, metadata=_ACTION)
     reset: bool = field(default=False, metadata=_ACTION)
+    page_fault: bool = field(default=False, metadata=_ACTION)  # a #PF of the guest's own, on purpose
     pause: bool = field(default=False, metadata=_ACTION)
     wait_all: bool = field(default=False, metadata=_ACTION)
     host: tuple[HostStep, ...] = field(default=(), metadata=_ACTION)
@@ -90,6 +103,7 @@ class Step:
     interrupts: bool = True
     shadow: bool = False
     no_paging: bool = False
+    level: int = 1  # of a touch: 2: made by an L2, which cpl and interrupts are of then
     then: str = "go-on"  # or "wait"
     pause_us: int = 0
 
@@ -115,6 +129,7 @@ class Scenario:
     variants: tuple[str, ...] = ()
     guest: GuestSpec = field(default_factory=GuestSpec)
     apf: Apf = field(default_factory=Apf)
+    l2: L2 = field(default_factory=L2)
     memory: Memory = field(default_factory=Memory)
     swap: Swap = field(default_factory=Swap)
     pages: dict[str, PageSet] = field(default_factory=dict)

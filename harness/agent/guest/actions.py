@@ -78,6 +78,9 @@ class Actor:
                 await self._wait(action.do, lambda: bool(self._gate().ask("seen")["settled"]))
             case HostWord.WAIT_HALTED:
                 await self._wait(action.do, lambda: int(self._gate().ask("seen")["halted"]) >= action.arg)
+            case HostWord.SYNC:
+                for _ in range(action.arg):
+                    await self.guest.sync()
             case HostWord.LOCK_READ:
                 await asyncio.to_thread(self._lock_read, action.arg)
             case HostWord.RECLAIM:

@@ -84,6 +84,13 @@ class Guest:
     async def reset(self) -> None:
         await self.execute("system_reset")
 
+    async def sync(self) -> None:
+        """Have the state of every vCPU read (KVM_GET_VCPU_EVENTS among it), to be written back when it runs again.
+
+        ``info registers -a``: accel/kvm/kvm-all.c:kvm_cpu_synchronize_state, for each vCPU.
+        """
+        await self.execute("human-monitor-command", {"command-line": "info registers -a"})
+
     async def version(self) -> str:
         answer = cast("dict[str, dict[str, int]]", await self.execute("query-version"))["qemu"]
         return f"{answer['major']}.{answer['minor']}.{answer['micro']}"

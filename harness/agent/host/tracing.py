@@ -19,6 +19,9 @@ KVM_EVENTS = (
     "kvm_async_pf_repeated_fault", "kvm_async_pf_doublefault", "kvm_async_pf_completed", "kvm_async_pf_ready",
     "kvm_inj_exception", "kvm_inj_virq", "kvm_apic_accept_irq", "kvm_msr", "kvm_eoi", "kvm_vcpu_wakeup",
     "kvm_userspace_exit", "kvm_unmap_hva_range",
+    # Of a guest that runs guests; kvm_nested_vmrun is what 5.10 calls kvm_nested_vmenter.
+    "kvm_nested_vmenter", "kvm_nested_vmrun", "kvm_nested_vmexit", "kvm_nested_vmexit_inject",
+    "kvm_nested_intr_vmexit",
 )  # fmt: skip
 NEEDED_EVENTS = ("kvm_page_fault", "kvm_try_async_get_page", "kvm_async_pf_not_present", "kvm_async_pf_ready")
 PROBES = (

@@ -22,6 +22,7 @@ from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Obligation, Unchecked, Violation
 from harness.model.protocol.entry_rules import judge_entry
+from harness.model.protocol.l2_rules import entered_l2, left_l2
 from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNTED, Pages
 from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
 from harness.model.protocol.total_rules import check_totals
@@ -119,7 +120,8 @@ class Checker:
         live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
         left += self._ledger.finish(live)
         rdy_gfns = self._pages.touched
-        left += check_totals(self.kernel, self.context, self.counts, self._compared(), rdy_gfns)
+        untold = tuple((v.untold, v.untold_last) for v in self._vcpus[:-1])
+        left += check_totals(self.kernel, self.context, self.counts, self._compared(), rdy_gfns, untold)
         return left
 
     def _compared(self) -> tuple[tuple[int, int], ...]:
@@ -185,6 +187,8 @@ class Checker:
             Kind.MM_FAULT_RET: self._mm_fault_ret,
             Kind.CLEAR: self._clear,
             Kind.WORK: self._work,
+            Kind.L2_ENTRY: lambda e: entered_l2(self._vcpus[e.vcpu]),
+            Kind.L2_EXIT: lambda e: left_l2(self._vcpus[e.vcpu], e),
         }.items():
             handlers[kind] = handler
         return handlers

@@ -6,8 +6,9 @@ Called only when something happened since the vCPU's last ENTRY, so most ENTRIES
 
 from __future__ import annotations
 
-from harness.model.delivery import EN_EFFECTIVE, EN_SEND_ALWAYS
+from harness.model.delivery import EN_DELIVERY_AS_PF_VMEXIT, EN_EFFECTIVE, EN_SEND_ALWAYS
 from harness.model.events import LOWEST_VECTOR, Event, Kind
+from harness.model.protocol.l2_rules import judge_ready, lost, untold
 from harness.model.protocol.rules import RuleContext
 from harness.model.protocol.vcpu_rules import SeenVcpu, WakeAll
 from harness.model.protocol.work_rules import SeenWork
@@ -19,6 +20,7 @@ def judge_entry(vcpu: SeenVcpu, entry: Event) -> None:
     """Judge everything since the last ENTRY of this vCPU, and forget it."""
     if vcpu.trial is not None:
         vcpu.failed()
+    judge_ready(vcpu, entry)
     if vcpu.fresh is not None:
         if vcpu.inj is not None:
             _token(vcpu, vcpu.fresh, vcpu.inj)
@@ -50,6 +52,13 @@ def _token(vcpu: SeenVcpu, work: SeenWork, inj: Event) -> None:
         vcpu.say("D22", inj, f"token injected with CR0.PG=0 for {work.gpa:#x}", work.np)
     elif vcpu.slept and not vcpu.left:
         vcpu.say("D13", inj, "token injected for an NP that halted the vCPU", work.np)
+    if work.guest_mode:
+        if inj.kind is Kind.INJ:
+            lost(vcpu, work)
+            return
+        if vcpu.en is not None and not vcpu.en & EN_DELIVERY_AS_PF_VMEXIT:
+            vcpu.say("D22", inj, "a token as an exit of L2, which L1 has not enabled", work.np)
+    vcpu.untold_last = False
     logged = _log(vcpu.context, vcpu.index)
     if logged is not None:
         if vcpu.tokens < len(logged) and logged[vcpu.tokens] != (work.token, 1):
@@ -66,10 +75,12 @@ def _log(context: RuleContext, index: int) -> tuple[tuple[int, int], ...] | None
 def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
     """An NP without injection was a halt: D13 (a token was due), D23, D24, D25."""
     work.tokened = False
-    vcpu.counts.nph += 1
     states = vcpu.states(work.gpa)
     barred = vcpu.enabled is False or (bool(states) and not any(vcpu.deliverable(s) for s in states))
     due = _readable(vcpu, work) and bool(states) and all(vcpu.deliverable(s) for s in states)
+    if not vcpu.context.nested and untold(vcpu, work, entry, due=due):
+        return
+    vcpu.counts.nph += 1
     if vcpu.context.nested:
         return
     if vcpu.context.hlt_exits is False:

@@ -110,13 +110,13 @@ class Pages:
             message = f"{seen.nps} NPs of {event.gpa:#x} and no invalidation between them: the page cannot be resolved"
             self._report(Violation("D40", event, message, (), vcpu))
 
-    def ready(self, event: Event, work: SeenWork) -> None:
-        """RDY: the prefetch has mapped the page."""
+    def ready(self, event: Event, work: SeenWork, *, prefetched: bool) -> None:
+        """RDY: the prefetch has mapped the page, where ``prefetched`` says so."""
         gfn = work.gpa >> 12
         if gfn in self._wanted and gfn not in self.touched:
             self.touched |= {gfn}
         seen = self.seen.get(gfn)
-        if seen is not None and work.hva:
+        if seen is not None and work.hva and prefetched:
             seen.hva = work.hva
             seen.ready[work.vcpu] = event
             self._by_hva[work.hva >> 12] = work.gpa >> 12

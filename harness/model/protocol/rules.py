@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The rules that every trace of KVM's asynchronous page faults must obey, as data, one entry each.
 
-RuleContext is what a rule may need to know besides the trace.  The automaton (checker.py and the *_rules modules)
-enforces the rules, and ``apf rules`` lists them.
+RuleContext (rule_context.py) is what a rule may need to know besides the trace.  The automaton (checker.py and the
+*_rules modules) enforces the rules, and ``apf rules`` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from harness.model.delivery import PvFeatures
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
-from harness.model.outcomes import Count
+from harness.model.protocol.rule_context import FaultState, InitialVcpu, Interval, PageAfter, RuleContext
+
+__all__ = ["RULES", "FaultState", "InitialVcpu", "Interval", "PageAfter", "Rule", "RuleContext"]
 
 ALL_VARIANTS = ("noio", "nowait")
 
@@ -64,132 +65,6 @@ class Rule:
             "events": [kind.name for kind in self.kinds],
             "note": self.note,
         }
-
-
-Interval = tuple[int, int]
-"""[start, end] in nanoseconds of the trace clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class FaultState:
-    """The state of a vCPU when it touches a page (behaviour.md B.5)."""
-
-    cpl: int = 3
-    interrupts: bool = True  # RFLAGS.IF
-    shadow: bool = False  # in the shadow of STI or MOV SS, or during event delivery
-    paging: bool = True  # CR0.PG
-
-
-@dataclass(frozen=True, slots=True)
-class PageAfter:
-    """A page that the guest only read, after the run.  ``writable``: dirty in the host, swap slot freed."""
-
-    writable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class InitialVcpu:
-    """A vCPU at the first event of the trace.
-
-    :param en: MSR_KVM_ASYNC_PF_EN; None: unknown, rules about it wait for the first write.
-    :param int_vec: MSR_KVM_ASYNC_PF_INT; None: unknown, the first interrupt of a RDY tells it.
-    :param last_id: id of the last token given out (0: none yet, the next is 1); None: unknown.
-    :param live: (token, gpa) of the works queued; None: unknown, RDYs of older tokens are let pass.
-    :param wakeup: whether a wake-all is queued; None: unknown.
-    """
-
-    en: int | None = 0
-    int_vec: int | None = None
-    last_id: int | None = None
-    live: tuple[tuple[int, int], ...] | None = ()
-    wakeup: bool | None = False
-
-
-@dataclass(frozen=True, slots=True)
-class RuleContext:
-    """What the trace does not say, such as the CPL of a fault or the counters of the guest.
-
-    None: not known; the rules that need it are then "not checked" (``Checker.unchecked``), never silently passed.
-    Mappings without a noted key have the vCPU index as key.
-    """
-
-    # --- known before the run is judged
-    faults: Mapping[tuple[int, int], tuple[FaultState, ...]] | None = None
-    """By (vCPU, gfn): all states in which that vCPU touches the page."""
-    kernel_rip: int | None = None
-    """A fault whose rip (Event.data of PF, 0 where it is not printed) is at or above this comes from CPL0."""
-    features: PvFeatures = field(default_factory=PvFeatures)
-    """Which of async page faults' features the guest is offered, and whether KVM insists."""
-    lapic_in_kernel: bool | None = None
-    hlt_exits: bool | None = None
-    """False with ``-overcommit cpu-pm=on``."""
-    nested: bool = False
-    """The guest runs guests: tokens may leave as nested exits, so D13 is not checked."""
-    allocation_may_fail: bool = False
-    """The host is so short of memory that GFP_NOWAIT allocations fail: D01 accepts any FAIL."""
-    paging_flips: bool = False
-    """The guest changes CR0.PG, on which some kernels clear the queue; no event shows it."""
-    stopped: tuple[Interval, ...] | None = None
-    """From the QMP answer to stop until cont was sent."""
-    lapic_off: Mapping[int, tuple[Interval, ...]] | None = None
-    shared_unreadable: Mapping[int, tuple[Interval, ...]] | None = None
-    memory: str | None = None
-    """What guest RAM is: ``anon``, ``shmem`` or ``file``."""
-    userfaultfd: bool | None = None
-    single_toucher: bool | None = None
-    """Each page is touched by one vCPU only, and nothing else touches, reclaims or migrates pages meanwhile."""
-    page_cluster: int | None = None
-    swap_synchronous: bool | None = None
-    """The swap device is SWP_SYNCHRONOUS_IO (zram, brd, pmem)."""
-    read_devices: frozenset[int] | None = None
-    """Device numbers (as in Event.dev) from which a missing page is read."""
-    slots: Mapping[int, int] | None = None
-    """gfn to the first 512-byte sector of the page on its device."""
-    loops: frozenset[int] = frozenset()
-    """gfns that are meant to be unresolvable."""
-    unfinished: int = 0
-    """NPs whose page was still being read when the recording ended; the counters are read a moment later."""
-
-    enabled_before: bool = False
-    """APF was enabled on all vCPUs when the trace began, is never disabled, and its areas can always be written."""
-
-    # --- observed in the run
-    guest_tokens: Mapping[int, tuple[tuple[int, int], ...]] | None = None
-    """(token, flags word) in the order in which the guest's #PF handler saw them."""
-    guest_readies: Mapping[int, tuple[int, ...]] | None = None
-    """Token words in the order in which the guest's interrupt handler saw them, wake-alls included."""
-    slot_taken: frozenset[int] = frozenset()
-    """vCPUs whose guest still holds the slot of the last ready event: KVM can present no other (D05)."""
-    shared_tail_zero: Mapping[int, bool] | None = None
-    """Whether bytes 8..63 of the shared area were still zero at the end."""
-    shared_flags: Mapping[int, int] | None = None
-    """The flags word at the end of a guest that clears it in the handler of each token, and has come to its end."""
-    other_areas: Mapping[int, tuple[int, bool]] | None = None
-    """The same two of the areas to which a guest moved its own, by guest physical address: (flags word, tail zero)."""
-    guest_ended: bool = False
-    """The guest was at its end, and never reset: all that was injected is in its lists."""
-    log_ends_first: bool = True  # false: the guest ran on between the end of the trace and the reading of its log
-    hyp: Mapping[int, int] | None = None
-    """Growth of the guest's count of hypervisor callback interrupts."""
-    pf_guest: int | None = None  # growth of the VM's statistic
-    kvm_stats: Mapping[str, int] | None = None
-    """Growth of the VM's statistics, by debugfs file name."""
-    retries: int | None = None
-    """Faults that ended in RET_PF_RETRY for another reason than APF."""
-    guest_hlts: int | None = None
-    """HLT instructions that the guest executed, as long as the trace goes."""
-    hlts_end: bool = True  # none came between the trace's end and the reading of the counters
-    major_faults: Mapping[int, int] | None = None
-    """Growth of maj_flt of the vCPU threads."""
-    sync_majors: Mapping[int, Count] | None = None
-    """What the model predicts for it: the majors of faults that did not become NP."""
-    private_file: frozenset[int] | None = None
-    """gfns in a private file mapping."""
-    rss_anon_pages: int | None = None
-    """Growth of QEMU's RssAnon, in pages."""
-    pages_after: Mapping[int, PageAfter] | None = None  # by gfn
-    guest_log: tuple[str, ...] | None = None
-    host_log: tuple[str, ...] | None = None
 
 
 _APF = "virt/kvm/async_pf.c:"
@@ -493,6 +368,37 @@ _TABLE: tuple[Rule, ...] = (
         context=("shared_unreadable",),
         kinds=(Kind.WRMSR,),
         partly=True,
+    ),
+    Rule(
+        "D45",
+        "A token for an L2 becomes an exit of L2 to L1, a #PF with the token as ext_inf2, before any entry.",
+        f"D45, B.12; {_X86}kvm_inject_page_fault, arch/x86/kvm/svm/nested.c:svm_check_nested_events",
+        needs="l2_tokens_exit",
+        kinds=(Kind.L2_ENTRY, Kind.L2_EXIT),
+        note="findings F2 and F4; not where the VMM has written the vCPU's events in between (F3)",
+    ),
+    Rule(
+        "D46",
+        "L1 finds flags = 1 at the exit of its L2 that brings a token, and nowhere else: not at another exit, not at a "
+        "#PF of its own, unless a token was kept from it (D45, D47).",
+        f"D46, B.12; {_X86}apf_put_user_notpresent",
+        context=("guest_flags",),
+        partly=True,
+    ),
+    Rule(
+        "D47",
+        "No #PF with code 0 reaches an L2: what L2 does is no reason for one, and a token is L1's.",
+        f"D47, B.12; {_X86}kvm_inject_page_fault",
+        needs="l2_gets_no_token",
+        kinds=(Kind.L2_ENTRY, Kind.L2_EXIT, Kind.INJ),
+        note="finding F4; not where the VMM has written the vCPU's events in between (F3)",
+    ),
+    Rule(
+        "D48",
+        "A ready interrupt that is accepted while L2 runs ends L2 before the next entry, if L1 exits on interrupts.",
+        f"D48, B.12; arch/x86/kvm/svm/nested.c:svm_check_nested_events, {_X86}kvm_check_and_inject_events",
+        kinds=(Kind.L2_ENTRY, Kind.L2_EXIT, Kind.ACC),
+        note="an entry may come between as long as a VMRUN, or a #PF that L2 is given, is not through",
     ),
 )
 

@@ -20,11 +20,13 @@ def check_totals(
     counts: Sequence[Counts],
     compared: Sequence[tuple[int, int]],
     ready_gfns: frozenset[int],
+    untold: Sequence[tuple[int, bool]],
 ) -> Iterator[Violation]:
     """All rules about totals whose context is known.
 
     :param compared: by vCPU, how many tokens and readies of the guest's log the trace has accounted for.
     :param ready_gfns: those frames of ``context.private_file`` and ``context.pages_after`` that had a RDY.
+    :param untold: by vCPU, of how many tokens of its L2 an L1 was not told, and whether the last token is such.
     """
     yield from _tokens(context, counts)
     yield from _interrupts(context, counts)
@@ -32,7 +34,8 @@ def check_totals(
     yield from _logs(context)
     yield from _majors(kernel, context, counts)
     yield from _balance(kernel, context, counts)
-    yield from _shared_area(context, compared)
+    yield from _shared_area(context, compared, untold)
+    yield from _left_flags(context, untold)
     yield from _pages(context, ready_gfns)
 
 
@@ -105,14 +108,26 @@ def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]
         yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at most {high} expected")
 
 
-def _shared_area(context: RuleContext, compared: Sequence[tuple[int, int]]) -> Iterator[Violation]:
+def _left_flags(context: RuleContext, untold: Sequence[tuple[int, bool]]) -> Iterator[Violation]:
+    """D46: what L1 found where no token was."""
+    for vcpu, found in (context.guest_flags or {}).items():
+        if found and not untold[vcpu][0]:
+            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+            yield _total("D46", f"a flag is left behind, and every token was told: {found[0]}{more}", vcpu)
+
+
+def _shared_area(
+    context: RuleContext, compared: Sequence[tuple[int, int]], untold: Sequence[tuple[int, bool]]
+) -> Iterator[Violation]:
     """D39: what the guest saw in the shared area."""
     for vcpu, clean in (context.shared_tail_zero or {}).items():
         if not clean:
             yield _total("D39", "the host wrote beyond byte 7 of the shared area", vcpu)
     for vcpu, flags in (context.shared_flags or {}).items():
-        if flags:
+        if flags and not untold[vcpu][1]:
             yield _total("D39", f"the flags word is {flags:#x} at the end, and no token waits for its handler", vcpu)
+        elif untold[vcpu][1] and flags != 1:
+            yield _total("D46", f"the flags word is {flags:#x} at the end, and nobody has seen the last token", vcpu)
     for gpa, (flags, clean) in (context.other_areas or {}).items():
         if flags:
             yield _total(

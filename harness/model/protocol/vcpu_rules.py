@@ -14,10 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from harness.model.delivery import ASYNC_PF_PER_VCPU, EN_SEND_ALWAYS, kvm_pv_async_pf_enabled
+from harness.model.delivery import (
+    ASYNC_PF_PER_VCPU,
+    EN_DELIVERY_AS_PF_VMEXIT,
+    EN_SEND_ALWAYS,
+    kvm_pv_async_pf_enabled,
+)
 from harness.model.events import LOWEST_VECTOR, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
+from harness.model.protocol.l2_rules import judge_injection
 from harness.model.protocol.page_rules import Pages
 from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, RuleContext
 from harness.model.protocol.work_rules import Ledger, SeenWork
@@ -61,9 +67,10 @@ class SeenVcpu:
 
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts",
-        "delivering", "en", "first_id", "fresh", "gfns", "in_guest", "index", "inj", "int_vec", "irq_seq", "known",
-        "last", "last_id", "left", "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared",
-        "shared_ok", "slept", "started", "tokens", "trial", "vcpu_id", "wake_all", "wakeups", "woken",
+        "delivering", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec", "irq_seq",
+        "known", "last", "last_id", "left", "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared",
+        "shared_ok", "slept", "started", "tokens", "trial", "unfinished_run", "untold", "untold_last", "vcpu_id",
+        "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -85,6 +92,9 @@ class SeenVcpu:
         self.cleared: deque[int] = deque(maxlen=2 * ASYNC_PF_PER_VCPU)
         self.apic_hw: bool | None = None
         self.apic_sw: bool | None = None
+        self.guest_mode = False  # its L2 runs
+        self.unfinished_run = 0  # entries that may still come before a VMRUN, or what L2 is given, is through
+        self.untold, self.untold_last = 0, False  # tokens that L1 was not told of; the last one is such
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
         self.irq_seq, self.acked = 0, False
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
@@ -133,8 +143,11 @@ class SeenVcpu:
     def deliverable(self, state: FaultState) -> bool:
         """kvm_can_deliver_async_pf for a fault in that state, APF being enabled (arch/x86/kvm/x86.c)."""
         always = self.en is not None and bool(self.en & EN_SEND_ALWAYS)
-        paging = state.paging or self.shared.kernel.token_with_paging_off
-        return paging and (state.cpl != 0 or always)
+        if state.cpl == 0 and not always:
+            return False
+        if state.guest_mode:
+            return self.en is not None and bool(self.en & EN_DELIVERY_AS_PF_VMEXIT)
+        return state.paging or self.shared.kernel.token_with_paging_off
 
     def within(self, intervals: tuple[Interval, ...] | None, t_ns: int) -> bool:
         """Whether a time is in one of the intervals."""
@@ -219,7 +232,7 @@ class SeenVcpu:
         if self.queued >= ASYNC_PF_PER_VCPU:
             self.say("D09", event, f"NP with {self.queued} entries queued already")
         shared.seq += 1
-        work = SeenWork(event.token, event.gpa, self.index, event, shared.seq)
+        work = SeenWork(event.token, event.gpa, self.index, event, shared.seq, guest_mode=self.guest_mode)
         self.live[event.token] = self.gfns[gfn] = self.fresh = work
         self.inj = None
         shared.ledger.not_present(work)
@@ -262,6 +275,8 @@ class SeenVcpu:
         """kvm_inj_exception of #PF: D02, D08, D13.  A reinjected one, or one with an error code, is no token."""
         if not self._outside(event):
             return
+        if self.guest_mode:
+            self.unfinished_run = 1
         if event.flag:
             self.counts.inj_reinjected += 1
             return
@@ -269,6 +284,8 @@ class SeenVcpu:
             return  # a #PF of the guest's own: a token has code 0
         self.counts.inj += 1
         self.busy = True
+        if self.guest_mode:
+            judge_injection(self, event)
         if self.rep is not None and self.fresh is None:
             self.say("D08", event, "a token is injected for a repeated fault", self.rep)
         elif self.fresh is None:
@@ -335,7 +352,8 @@ class SeenVcpu:
                     message = f"RDY before that of {other.token:#x}, which was completed before this work had its page"
                     self.say("D36", event, message, other.np)
                     break
-        self.shared.pages.ready(event, work)
+        # kvm_arch_async_page_ready maps nothing where another MMU is in use than when the work was set up.
+        self.shared.pages.ready(event, work, prefetched=work.guest_mode == self.guest_mode)
         return work
 
     def _not_live(self, event: Event) -> None:
@@ -405,5 +423,6 @@ class SeenVcpu:
         if reset:
             self.count_undecided()
             self.en, self.apic_hw, self.apic_sw, self.shared_ok = 0, None, None, True
+            self.guest_mode, self.untold, self.untold_last = False, 0, False
             self.old_vectors.add(self.int_vec or 0)
             self.int_vec = 0

@@ -48,6 +48,7 @@ class SeenWork:
     done_t: int = 0
     gup_end_t: int = 0  # its worker was surely not through with the page before this: it was completed later
     hva: int = 0
+    guest_mode: bool = False  # of an L2
 
 
 @dataclass(slots=True)

@@ -64,6 +64,7 @@ class Memory:
     world: World
     pages: dict[int, HostPage] = field(default_factory=dict)
     spte: dict[int, bool] = field(default_factory=dict)  # gfn -> writable
+    l2_spte: dict[int, bool] = field(default_factory=dict)  # the same, of the tables that are shadowed for L2s
     readahead: ReadaheadState = field(default_factory=ReadaheadState)
     signals: dict[int, Signal] = field(default_factory=lambda: defaultdict(Signal))
     mapping: Signal = field(default_factory=Signal)  # the guest was given a mapping
@@ -144,9 +145,9 @@ class Memory:
         return page is not None and page.swap is not None and page.swap.zero
 
     # --- the guest's mapping
-    def mapped(self, gpa: int, *, write: bool) -> bool:
-        """The access does not leave the guest."""
-        writable = self.spte.get(gpa // _PAGE)
+    def mapped(self, gpa: int, *, write: bool, guest_mode: bool = False) -> bool:
+        """The access does not leave the guest; ``guest_mode``: L2's."""
+        writable = (self.l2_spte if guest_mode else self.spte).get(gpa // _PAGE)
         return writable is not None and (writable or not write)
 
     def vpn(self, gpa: int) -> int:
@@ -157,16 +158,21 @@ class Memory:
         """The host page of a guest address, as it is now."""
         return self.pages[self.vpn(gpa)]
 
-    def install(self, gpa: int, resolution: Resolution) -> bool:
+    def unmap(self, gpa: int) -> None:
+        """kvm_mmu_notifier_invalidate_range_start for a page."""
+        self.spte.pop(gpa // _PAGE, None)
+        self.l2_spte.pop(gpa // _PAGE, None)
+
+    def install(self, gpa: int, resolution: Resolution, *, guest_mode: bool = False) -> bool:
         """Map what GUP gave; False if it gave nothing, or is_page_fault_stale says RET_PF_RETRY."""
         if resolution.end is not End.MAPPED or resolution.stale:
             return False
-        gfn = gpa // _PAGE
+        gfn, tables = gpa // _PAGE, self.l2_spte if guest_mode else self.spte
         if resolution.huge:  # kvm_mmu_hugepage_adjust: the whole of the aligned 2 MiB
             base = gfn - gfn % _HUGE_GFNS
-            self.spte |= dict.fromkeys(range(base, base + _HUGE_GFNS), resolution.writable)
+            tables.update(dict.fromkeys(range(base, base + _HUGE_GFNS), resolution.writable))
         else:
-            self.spte[gfn] = resolution.writable
+            tables[gfn] = resolution.writable
         self.world.engine.fire(self.mapping)
         return True
 
@@ -192,7 +198,7 @@ class Memory:
             self.watch = None
             self._apply(leg, vpn, who, vcpu)
             if leg.invalidated:
-                self.spte.pop(gpa // _PAGE, None)  # kvm_mmu_notifier_invalidate_range_start
+                self.unmap(gpa)
             result.steps += leg.steps
             result.major = result.major or leg.major
             result.read_target = result.read_target or any(vpn in self.vpns(r.unit, r.pages) for r in leg.reads)

@@ -103,6 +103,8 @@ class HostSide:
                 self.memory.read_by_other(arg)
             case HostWord.RECLAIM:
                 life.reclaim(self.memory, arg)
+            case HostWord.SYNC:
+                pass  # what it does to a vCPU is known where it was seen: KvmVcpu.rewritten()
             case HostWord.RESET:
                 self.restart(end or Latch(over=True))
             case _:

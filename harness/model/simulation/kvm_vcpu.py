@@ -19,6 +19,7 @@ from harness.model.outcomes import Outcome
 from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory, Resolution
+from harness.model.simulation.l2_token import entry_ns, tell
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
@@ -49,6 +50,7 @@ class KvmVcpu:
     stopped: bool = False
     error: str = ""  # KVM_RUN failed: the VMM stops
     token: Work | None = None  # its "page not present" waits for injection
+    l2_mark: RecordedEvent | None = None  # the NP of that, if it is an L2's
     tries: int = 0
     spins: int = 0
     in_guest: bool = False
@@ -185,7 +187,8 @@ class KvmVcpu:
             if work is not None:
                 page = self.memory.page(step.gpa)
                 in_flight = page.locked or userfault_missing(page)
-                yield from self.reach(Kind.NP, work.token, f"the token {work.token:#x} for {step.gpa:#x}")
+                told = yield from self.reach(Kind.NP, work.token, f"the token {work.token:#x} for {step.gpa:#x}")
+                self.l2_mark = told if s.guest_mode else None
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
                 if setup is Setup.TOKEN:
                     yield from self.area_access(write=True)  # apf_put_user_notpresent; schedule_work comes later
@@ -241,7 +244,7 @@ class KvmVcpu:
         elif got.end in (End.SIGBUS, End.SIGNAL, End.OOPS):
             self.error = str(got.end)
         self.emulated = got.end is End.EMUL
-        self.memory.install(step.gpa, got)
+        self.memory.install(step.gpa, got, guest_mode=step.nested)
         if got.end is End.MAPPED and got.stale:
             why += "; the notifier ran: the fault is stale, RET_PF_RETRY, and the guest faults again"
         if got.outcome in (Outcome.FAST, Outcome.MINOR, *_WAITED):
@@ -299,7 +302,7 @@ class KvmVcpu:
             first = False
             token = WAKE_ALL_TOKEN if work.wakeup_all else work.token
             mark = yield from self.reach(Kind.RDY, token, f"the ready event of {token:#x}")
-            if d.wants_prefetch(s, work):
+            if d.wants_prefetch(s, work, guest_mode=s.guest_mode if mark is None else mark.guest_mode):
                 write = work.write and s.kernel.prefetch_keeps_error_code
                 walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)
                 watch = self.watch(mark)
@@ -307,7 +310,7 @@ class KvmVcpu:
                 self.memory.followed.through(watch)
                 self._lost(got, mark)
                 got.stale = got.stale or world.situation.timing.prefetch_lost
-                self.memory.install(work.gpa, got)
+                self.memory.install(work.gpa, got, guest_mode=work.guest_mode)
             if mark is not None:
                 yield Wait(until_ns=mark.end_ns)
             ready = d.kvm_arch_async_page_present(s, work)
@@ -325,18 +328,20 @@ class KvmVcpu:
         self.world.emit(Event(Kind.ACC, self.index, value=vector))
         self.world.count("ACC")
         self.irr.add(vector)
+        self.state.req_event = True
 
     def timer_tick(self, vector: int) -> None:
         """The LAPIC timer expired; ticks that cannot be taken in time are one (lapic_timer.pending)."""
         if self.state.lapic_hw and self.state.lapic_sw:
             self.irr.add(vector)
+            self.state.req_event = True
             self.world.engine.fire(self.wake)
 
     def deliverable(self) -> int:
         """The pending interrupt that the guest can be given now, highest vector first; 0: none."""
         usable = [v for v in self.irr if v >= LOWEST_VECTOR]
-        nested = self.state.guest_mode and self.state.l1_intercepts_interrupts  # taken by a vmexit to L1
-        if not usable or not (self.state.interrupts or nested) or not self.state.lapic_sw:
+        allowed = d.interrupt_allowed(self.state) if self.state.guest_mode else self.state.interrupts
+        if not usable or not allowed or not self.state.lapic_sw:
             return 0
         return max(usable)
 
@@ -363,13 +368,20 @@ class KvmVcpu:
                 s.req_ready = False
                 yield from self.check_completion()
                 continue
+            if (
+                s.exception_vmexit
+                and self.l2_mark is not None
+                and (until := entry_ns(self.world, self.index, self.l2_mark))
+            ):
+                yield Wait(until_ns=until)
+                continue
             break
-        if s.exception_pending:
+        if s.exception_vmexit:
+            self.token = tell(self.world, s, self.index, self.token, self.l2_mark)
+            self.l2_mark = None
+        elif s.exception_pending:
             s.exception_pending = False
-            if s.guest_mode:
-                s.guest_mode = False  # kvm_nested_vmexit_inject instead: L1 gets the #PF as a vmexit (B.12)
-            else:
-                world.emit(Event(Kind.INJ, self.index))
+            world.emit(Event(Kind.INJ, self.index))
             world.count("PF_GUEST")
         world.emit(Event(Kind.ENTRY, self.index))
         self.in_guest = True

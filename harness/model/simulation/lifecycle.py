@@ -35,13 +35,13 @@ def reclaim(memory: Memory, gpa: int) -> None:
         slot = SwapSlot(offset=_SLOT_FREE + vpn, synchronous=memory.device.device.synchronous)
         pte = Pte.SWAP if page.vma.backing is Backing.ANON else Pte.NONE
         memory.pages[vpn] = replace(page, pte=pte, folio=None, swap=slot)
-    memory.spte.pop(gpa >> 12, None)
+    memory.unmap(gpa)
 
 
 def delete_slot(memory: Memory, gpa: int) -> None:
     """KVM_SET_USER_MEMORY_REGION of size 0: the guest's page is gone, the VMM's mapping stays."""
     memory.no_slot.add(gpa >> 12)
-    memory.spte.pop(gpa >> 12, None)
+    memory.unmap(gpa)
 
 
 def munmap(memory: Memory, gpa: int) -> None:
@@ -49,7 +49,7 @@ def munmap(memory: Memory, gpa: int) -> None:
     vpn = memory.vpn(gpa)
     old = memory.pages[vpn]
     memory.pages[vpn] = HostPage(vpn=vpn, vma=replace(old.vma, backing=Backing.NO_VMA), index=old.index)
-    memory.spte.pop(gpa >> 12, None)
+    memory.unmap(gpa)
 
 
 def swapoff(memory: Memory) -> Process:
@@ -93,6 +93,7 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
     for vpn, page in memory.pages.items():
         memory.pages[vpn] = replace(page, pte=Pte.WRITABLE, folio=Folio(), swap=None)
     memory.spte.clear()
+    memory.l2_spte.clear()
     for vcpu in vcpus:
         s = vcpu.kvm.state
         s.halted = s.req_halt = s.req_ready = s.pageready_pending = False

@@ -29,6 +29,8 @@ class RecordedEvent:
     ``start_ns``: the earliest moment at which its effect can have come (an MSR write: its exit; a ready event: the
     look at the page before it); ``end_ns``: its line.  ``since_ns``: the event of the thread before ``start_ns``;
     ``until_ns``: what follows it (a page fault's TRY or ENTRY).  ``optional``: may be passed over.
+    ``guest_mode``: an L2 ran (RDY).  ``rewritten``: the VMM had the thread before its next entry, to read and write its
+    state; ``told``: L1 or L2 was given the #PF before it (NP of an L2).
     """
 
     kind: Kind
@@ -40,6 +42,9 @@ class RecordedEvent:
     until_ns: int = 0
     windows: tuple[FaultCall, ...] = ()
     optional: bool = False
+    guest_mode: bool = False
+    rewritten: bool = False
+    told: bool = False
 
     def fits(self, kind: Kind, key: int) -> bool:
         """It is that event."""

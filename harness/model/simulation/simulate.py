@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from harness.contract.words import Op
+from harness.contract.words import HostWord, Op
 from harness.errors import ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.pages import Backing
@@ -64,10 +64,18 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
     # What a gated device reads for one fault ends in an order of its own, and no sooner than the fault is settled.
     timings = [t for t in TIMINGS if not gated or not (t.device_gap_ns or t.neighbour_ns)]
     runs = [(t.name, with_timing(situation, t)) for t in timings]
+    if _syncs(situation) and any(step.nested for step in situation.steps):
+        label = "the VMM reads and writes the state of a vCPU after each token of its L2"
+        runs.append((label, with_timing(situation, replace(situation.timing, rewritten=True))))
     runs += _unknown_hits(situation)
     if situation.device.delay_ns < RACE_NS and not situation.device.synchronous and not gated:
         runs.append(("reads that end before their submitter looks", _device_wins(situation)))
     return runs
+
+
+def _syncs(situation: Situation) -> bool:
+    lists = (*(actions for _, actions in situation.timed), *(step.actions for step in situation.steps))
+    return any(action.do is HostWord.SYNC for actions in lists for action in actions)
 
 
 def _unknown_hits(situation: Situation) -> list[tuple[str, Situation]]:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from harness.contract.gate import Rule
 from harness.contract.words import HostWord, Op, Release
-from harness.model.delivery import PvFeatures
+from harness.model.delivery import L2Controls, PvFeatures
 from harness.model.events import Event
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Count, Outcome
@@ -82,7 +82,7 @@ class Step:
     page: str = ""
     in_delivery: bool = False  # made by the CPU while it delivers an event (IDT, stack): re-injection is needed
     nested: bool = False  # made by an L2 guest of this vCPU; cpl and interrupts are L2's
-    l1_intercepts: bool = True  # nested: L1 exits on external interrupts
+    l2: L2Controls = field(default_factory=L2Controls)  # nested: how L1 runs it
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,7 @@ class Timing:
     neighbour_ns: int = 0  # the other pages of a read-ahead end so much later than the one that was asked for
     host_ns: int = 1_000_000  # the agent between two host actions
     reads_first: bool = False  # whoever submits a read finds it over when it tries the page's lock
+    rewritten: bool = False  # the VMM reads and writes a vCPU's state between each token of its L2 and the next entry
     prefetch_lost: bool = False  # the mapping before each ready event loses a race: RET_PF_RETRY
 
 

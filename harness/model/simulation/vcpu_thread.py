@@ -144,9 +144,11 @@ class Vcpu:
         if replay is None or (mark is not None and mark.fits(Kind.PF, step.gpa >> 12)):
             return False
         until = replay.recorded.end_ns if mark is None else mark.start_ns
-        while kvm.world.engine.now < until and not kvm.memory.mapped(step.gpa, write=step.write):
+        while kvm.world.engine.now < until and not kvm.memory.mapped(
+            step.gpa, write=step.write, guest_mode=step.nested
+        ):
             yield Wait(until_ns=until, signals=(kvm.memory.mapping,))
-        return kvm.memory.mapped(step.gpa, write=step.write)
+        return kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested)
 
     def _settle(self) -> Generator[Wait, None, None]:
         """Serve everything that ends guest mode now, and take the interrupts that can be taken."""
@@ -175,8 +177,11 @@ class Vcpu:
     def _interrupt(self, vector: int) -> Generator[Wait, None, None]:
         """The handler, IF=0; what it interrupted goes on afterwards."""
         s, start = self.kvm.state, self.kvm.world.situation.guest
-        before, nested = (s.cpl, s.interrupts), s.guest_mode
-        s.guest_mode = False
+        before, exits = (s.cpl, s.interrupts), s.guest_mode and s.l2.intercept_interrupts
+        if exits:
+            s.guest_mode = False
+            self.kvm.world.emit(Event(Kind.L2_INTR, self.kvm.index))
+            self.kvm.world.emit(Event(Kind.L2_EXIT, self.kvm.index))
         yield from self.kvm.reach(Kind.VIRQ, vector, f"the interrupt {vector:#x}")
         self._mode(cpl=0, interrupts=False)
         self.kvm.leave()
@@ -198,7 +203,9 @@ class Vcpu:
             while True:
                 yield from self._idle()
         self._mode(cpl=before[0], interrupts=before[1])
-        s.guest_mode = nested
+        if exits:
+            s.guest_mode = True
+            self.kvm.world.emit(Event(Kind.L2_ENTRY, self.kvm.index))
 
     def _log(self, word: str, number: int = -1) -> None:
         """The guest's program has come to what it writes down with this word."""
@@ -271,12 +278,13 @@ class Vcpu:
         if step.no_paging and d.set_paging(s, False):
             yield from kvm.clear(by_paging=True)
         self._mode(cpl=0 if step.no_paging else step.cpl, interrupts=step.interrupts or step.shadow, shadow=step.shadow)
-        s.guest_mode, s.l1_intercepts_interrupts = step.nested, step.l1_intercepts
+        s.l2 = step.l2
         done = False
         while not done:
+            self._vmrun(step)
             if not step.shadow or kvm.world.item(step.index).faults:
                 yield from self._settle()
-            if kvm.memory.mapped(step.gpa, write=step.write):
+            if kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested):
                 yield from self._logged()  # interrupts that came with the entry behind the fault are taken first
                 done = True
                 break
@@ -303,7 +311,7 @@ class Vcpu:
                 while task.token:
                     yield from self._await_token(task)
                 self._mode(cpl=0, interrupts=step.interrupts)
-        s.guest_mode = False
+        self._vmexit(step)
         self._mode(cpl=0, interrupts=False)
         task.ended = True
         self._log("end", step.index)
@@ -312,6 +320,18 @@ class Vcpu:
             if d.set_paging(s, True):
                 yield from kvm.clear(by_paging=True)
             yield from self._exit()
+
+    def _vmrun(self, step: Step) -> None:
+        """l2.c:l2_run: L1 runs its L2 (again)."""
+        if step.nested and not self.kvm.state.guest_mode:
+            self.kvm.state.guest_mode = True
+            self.kvm.world.emit(Event(Kind.L2_ENTRY, self.kvm.index))
+
+    def _vmexit(self, step: Step) -> None:
+        """L1 has its L2 back, for an interrupt or because it is done."""
+        if step.nested and self.kvm.state.guest_mode:
+            self.kvm.state.guest_mode = False
+            self.kvm.world.emit(Event(Kind.L2_EXIT, self.kvm.index))
 
     def _touch_area(self, *, write: bool) -> Generator[Wait, None, None]:
         """The guest's own access to its shared area, with IF=0: a fault if nothing maps it (yet, or any more)."""

@@ -16,12 +16,12 @@ from tests.unit.agent.conftest import make_plan
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
-OPS = ["touch", "wrmsr", "lapic", "paging", "timer", "clear-token", "pause", "wait", "host", "reset"]
+OPS = ["touch", "wrmsr", "lapic", "paging", "timer", "clear-token", "pause", "wait", "host", "reset", "page-fault"]
 
 items = st.builds(
     p.Item, index=u32, op=st.sampled_from(list(p.Op)), vcpu=st.integers(0, 15), gpa=u64,
     access=st.sampled_from(list(p.Access)), cpl=st.sampled_from([0, 3]), interrupts=st.booleans(), shadow=st.booleans(),
-    no_paging=st.booleans(), wait=st.booleans(), pause_us=u32, msr=u32, value=u64,
+    no_paging=st.booleans(), wait=st.booleans(), pause_us=u32, msr=u32, value=u64, level=st.sampled_from([1, 2]),
 )  # fmt: skip
 apfs = st.builds(
     p.Apf, en_flags=st.integers(0, 63), vector=st.integers(0, 255), en_gpa=st.one_of(st.just(-1), u64),
@@ -39,7 +39,8 @@ def decode_item(raw: bytes) -> p.Item:
         index=read(raw, 0, 4), op=p.Op(OPS[raw[4]]), vcpu=raw[5],
         access=p.Access("write" if raw[6] else "read"), cpl=raw[7],
         interrupts=bool(flags & 1), shadow=bool(flags & 2), no_paging=bool(flags & 4), wait=bool(flags & 8),
-        msr=read(raw, 12, 4), gpa=read(raw, 16, 8), value=read(raw, 24, 8), pause_us=read(raw, 32, 4),
+        level=2 if flags & 16 else 1, msr=read(raw, 12, 4), gpa=read(raw, 16, 8), value=read(raw, 24, 8),
+        pause_us=read(raw, 32, 4),
     )  # fmt: skip
 
 
@@ -67,6 +68,19 @@ def test_header(apf: p.Apf, idle: str, nonce: int, vcpus: int) -> None:
     assert raw[52:64] == bytes(12)
 
 
+@given(st.builds(p.L2, *[st.booleans()] * 8))
+def test_how_an_l2_is_run_stands_in_the_header(l2: p.L2) -> None:
+    program = (p.Item(0, p.Op.TOUCH, level=2),)
+    raw = encode_items(replace(make_plan(pages=0), guest=p.Guest(l2=l2), items=program))
+    on = [
+        l2.npt, l2.intercept_pf, l2.intercept_intr, l2.intercept_vintr, l2.intr_masking, l2.l1_interrupts, l2.inject,
+        l2.virq,
+    ]  # fmt: skip
+    assert read(raw, 52, 4) == sum(1 << bit for bit, set_ in enumerate(on) if set_)
+    assert read(raw, 28, 4) & 0x40
+    assert decode_items(raw).l2 == l2
+
+
 def test_what_does_not_fit_is_refused() -> None:
     program = (p.Item(0, p.Op.PAUSE, pause_us=2**32),)
     with pytest.raises(UsageError, match="item 0"):
@@ -77,7 +91,8 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_round_trip(apf: p.Apf, idle: str, nonce: int, vcpus: int, program: tuple[p.Item, ...]) -> None:
     plan = replace(make_plan(), nonce=nonce, guest=p.Guest(apf=apf, idle=idle, vcpus=vcpus), items=program)
     own = replace(apf, en_gpa=-1) if apf.en_gpa == 2**64 - 1 else apf
-    assert decode_items(encode_items(plan)) == Program(nonce, vcpus, idle, own, program)
+    l2 = p.L2() if any(item.level == 2 for item in program) else None
+    assert decode_items(encode_items(plan)) == Program(nonce, vcpus, idle, own, program, l2)
 
 
 @given(st.binary(max_size=200))
@@ -96,7 +111,7 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
         found = decode_items(bytes(raw))
     except CaptureDamaged:
         return
-    guest = p.Guest(apf=found.apf, idle=found.idle, vcpus=found.vcpus)
+    guest = p.Guest(apf=found.apf, idle=found.idle, vcpus=found.vcpus, l2=found.l2 or p.L2())
     assert encode_items(replace(plan, nonce=found.nonce, guest=guest, items=found.items)) == raw
 
 
@@ -109,11 +124,14 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
         (24, 3, "need 256"),
         (28, 0x30, "enabled once"),
         (28, 0x00, "enabled once"),
-        (28, 0x50, "unknown flags 0x40"),
-        (52, 1, "header: reserved"),
+        (28, 0x90, "unknown flags 0x80"),
+        (28, 0x50, "says of an L2"),
+        (52, 1, "says of an L2"),
+        (56, 1, "header: reserved"),
         (64 + 4, len(OPS), f"unknown op {len(OPS)}"),
         (64 + 6, 2, "access 2"),
-        (64 + 8, 16, "unknown flags 0x10"),
+        (64 + 8, 16, "says of an L2"),
+        (64 + 8, 32, "unknown flags 0x20"),
         (64 + 36, 1, "item at position 0: reserved"),
     ],
 )

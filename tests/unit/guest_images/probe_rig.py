@@ -17,9 +17,14 @@ NONCE = 0x1122334455667788
 POOL = 0x1000000
 CONTROL, PROGRAM, LOG, LOG_BYTES = 0x800000, 0x840000, 0xA00000, 0x40000
 READY, RUNNING, HOST, DONE, PANIC = 1, 2, 3, 4, 5
-TOUCH, WRMSR, LAPIC, PAGING, TIMER, CLEAR_TOKEN, PAUSE, WAIT, HOST_OP, RESET = range(10)
-INTERRUPTS, SHADOW, NO_PAGING, WAIT_FLAG = 1, 2, 4, 8
+TOUCH, WRMSR, LAPIC, PAGING, TIMER, CLEAR_TOKEN, PAUSE, WAIT, HOST_OP, RESET, PAGE_FAULT = range(11)
+INTERRUPTS, SHADOW, NO_PAGING, WAIT_FLAG, LEVEL2 = 1, 2, 4, 8, 16
 BOOT, START, END, TOKEN, RDY, IRQ, FAULT, CR2, STAGE, MSR, WAKE, IDLE, DONE_REC = range(1, 14)
+L2_EXIT, L2_WORDS, L2_FAULT, PAGE_FAULT_REC = range(14, 18)
+L2_GUEST = 0x40  # header flag
+NPT, INTERCEPT_PF, INTERCEPT_INTR, INTERCEPT_VINTR, INTR_MASKING, L1_INTERRUPTS, INJECT, VIRQ = (
+    1 << n for n in range(8)
+)
 NONE = 0xFFFFFFFF
 MACHINES = {
     "microvm": ["-M", "microvm,x-option-roms=off,pit=off,pic=off,isa-serial=on,rtc=off,memory-backend=ram",
@@ -48,9 +53,11 @@ class Step:
         return body.ljust(64, b"\0")
 
 
-def encode_items(steps: list[Step], *, vcpus: int = 1, flags: int = 0x1B, en_flags: int = 0, vector: int = 0) -> bytes:
+def encode_items(
+    steps: list[Step], *, vcpus: int = 1, flags: int = 0x1B, en_flags: int = 0, vector: int = 0, l2: int = 0
+) -> bytes:
     head = struct.pack(
-        "<QQIIIIQQI", 0x314D455449465041, NONCE, 1, vcpus, len(steps), flags, en_flags, 2**64 - 1, vector
+        "<QQIIIIQQII", 0x314D455449465041, NONCE, 1, vcpus, len(steps), flags, en_flags, 2**64 - 1, vector, l2
     )
     return head.ljust(64, b"\0") + b"".join(s.encode(100 + n) for n, s in enumerate(steps))
 

@@ -26,6 +26,7 @@ N61 = ("nowait-5.10", "nowait-6.1")
 N612 = ("nowait-6.12",)
 NIO = ("noio-6.1",)
 P1 = ("noio-6.1-p1",)
+SOUND = ("nowait-6.12", "nowait-7.3")  # as of 6.12.117 and 7.3.4: without F2
 NOWAIT = N61 + N612
 ALL = NOWAIT + NIO + P1
 
@@ -96,6 +97,17 @@ ROWS: list[Row] = [
     ("S10", ("nowait-7.2", "nowait-7.3"), {"GP": 1, "NPt": 0, "NPh": 1, "DONE": 1, "RDY": 1, "PF": 1}),  # still off
     ("S64", ALL, {"TRY": 1, "NPh": 1, "SYNC": 1}),
     ("S140", ALL, {"NPt": "N", "RDY": "N", "RDY_ALL": 1, "MAJ_V": 2, "MAJ_W": "N", "SYNC": 0, "FAST": 0}),
+    # An L2: told, each access is made again by a VMRUN and maps the page; F2: lost, repeated, mapped early in its halt;
+    # F4: the same, and L2 got the #PF.  At CPL 0 (f[3] of S130) it halts everywhere.
+    ("S130", SOUND, {"NPt": 3, "NPh": 1, "INJ": 0, "REP": 0, "FAST": 3, "RDY": 4, "ACC": 4, "PF_GUEST": 3}),
+    ("S130", ("nowait-6.1", "nowait-7.2"), {"NPt": 3, "NPh": 1, "INJ": 0, "REP": 3, "FAST": 0, "RDY": 4, "ACC": 4}),
+    ("S130", ("nowait-5.10",), {"NPt": 3, "NPh": 1, "INJ": 3, "REP": 3, "RDY": 4, "ACC": 4}),
+    ("S132", (*SOUND, "nowait-5.10"), {"NPt": "N", "INJ": 0, "REP": 0, "RDY": "N", "ACC": "N+1"}),
+    ("S132", ("nowait-6.1",), {"NPt": "N", "INJ": 0, "REP": "N", "RDY": "N"}),
+    ("S133", (*SOUND, *N61), {"NPt": 0, "NPh": "N", "INJ": 0, "RDY": "N", "ACC": 1}),
+    ("S135", SOUND, {"NPt": "N", "SYNC": 0}),
+    ("S135L", (*SOUND, *N61), {"TRY": 0, "SYNC": "N"}),
+    ("S138", SOUND, {"NPt": "N", "RDY": "N", "ACC": "N+1"}),
 ]  # fmt: skip
 
 

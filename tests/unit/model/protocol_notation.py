@@ -71,6 +71,9 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
             return replace(event, kind=Kind.WRMSR, value=msr, data=value, flag=name == "WRMSR_GP")
         case "READ":  # block_bio_queue of the page's eight sectors
             return replace(event, kind=Kind.BIO, value=8 * int(argument), data=8, flag=True, dev=253 << 20)
+        case "L2_EXIT":  # =id: a #PF with that token, :code its error code; without: any other exit
+            token, code = value << 12 | event.vcpu if number else 0, int(argument, 0) if argument else 0
+            return replace(event, kind=Kind.L2_EXIT, token=token, flag=bool(number), data=code)
         case "UNMAP":
             hva = HVA + POOL + 4096 * int(argument)
             return replace(event, kind=Kind.UNMAP, vcpu=-1, hva=hva, data=hva + 4096)
@@ -98,10 +101,21 @@ def ready(i: int, p: int) -> str:
     return f"EXIT DONE:{p} RDY:{i}@{p} ACC ENTRY {ACKED}"
 
 
+L2_FAULT = {(0, GFN + page): (FaultState(cpl=3, guest_mode=True),) for page in range(70)}
+L2_TOKEN = "EXIT L2_ENTRY ENTRY EXIT L2_OUT PF:{p} TRY:{p} NP:{i}@{p} L2_EXIT={i} ENTRY"
+L2_LOST = "EXIT L2_ENTRY ENTRY EXIT L2_OUT PF:{p} TRY:{p} NP:{i}@{p} ENTRY"
+
+
+def l2_token(i: int, p: int) -> str:
+    """A token NP of an L2, told to its L1."""
+    return L2_TOKEN.format(i=i, p=p)
+
+
 SET_UP = "ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC ENTRY " + ACKED
 BOTH = f"{token(1, 0)} {ready(1, 0)} {halt(2, 1)} DONE:1 RDY:2@1 ENTRY"
 
 
+VMEXITS = "EXIT WRMSR:EN=0x80100d ALL ACC ENTRY"
 ALWAYS = "EXIT WRMSR:EN=0x80100b ALL ACC ENTRY"
 FAILED_ENABLE = "EXIT WRMSR_GP:EN=0xfffffffff009 ENTRY "
 

@@ -81,7 +81,64 @@ def test_nested() -> None:
     assert outcome(make(guest_mode=True, delivery_as_pf_vmexit=True, cpl=0)) == "halt"
     assert outcome(make(guest_mode=True)) == "halt"
     assert outcome(make(guest_mode=True, interrupts=False)) == "halt", "L1 intercepts interrupts: still async"
-    assert outcome(make(guest_mode=True, interrupts=False, l1_intercepts_interrupts=False)) == "sync"
+    assert outcome(make(guest_mode=True, interrupts=False, l2=d.L2Controls(intercept_interrupts=False))) == "sync"
+
+
+@pytest.mark.parametrize(
+    ("l2", "interrupts", "want"),
+    [
+        (d.L2Controls(svm=True), False, "token"),  # V_INTR_MASKING: IF of L1 at VMRUN
+        (d.L2Controls(svm=True, l1_interrupts=False), True, "sync"),
+        (d.L2Controls(svm=True, intr_masking=False), True, "token"),  # IF of L2
+        (d.L2Controls(svm=True, intr_masking=False), False, "sync"),
+        (d.L2Controls(svm=True, intr_masking=False, intercept_interrupts=False), True, "token"),
+        (d.L2Controls(svm=True, intr_masking=False, l1_interrupts=False), True, "token"),
+    ],
+)
+def test_interrupts_in_an_l2_of_amd(l2: d.L2Controls, interrupts: bool, want: str) -> None:
+    assert outcome(make(guest_mode=True, delivery_as_pf_vmexit=True, interrupts=interrupts, l2=l2)) == want
+
+
+INTERCEPTED = d.L2Controls(svm=True, intercept_pf=True)
+OPEN = d.L2Controls(svm=True)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "l2", "asked", "rewritten", "want"),
+    [
+        ("5.10", OPEN, False, False, ("to-l2", "F4")),
+        ("5.10", OPEN, True, False, ("to-l2", "F4")),
+        ("5.10", INTERCEPTED, False, False, ("vmexit", "")),
+        ("5.10", INTERCEPTED, False, True, ("vmexit", "")),
+        ("5.10", d.L2Controls(), False, False, ("vmexit", "")),  # Intel: nested_vmx_check_exception knows nested_apf
+        ("6.1", OPEN, False, False, ("lost", "F2")),
+        ("6.1", INTERCEPTED, False, False, ("lost", "F2")),
+        ("6.1", OPEN, True, False, ("vmexit", "")),  # an interrupt was accepted: KVM_REQ_EVENT
+        ("6.1", OPEN, False, True, ("to-l2", "F3")),
+        ("6.1", INTERCEPTED, False, True, ("vmexit", "")),  # KVM_SET_VCPU_EVENTS requests it
+        ("7.2", OPEN, False, False, ("lost", "F2")),
+        ("6.12", OPEN, False, False, ("vmexit", "")),
+        ("6.12", OPEN, False, True, ("to-l2", "F3")),
+        ("6.12", INTERCEPTED, False, True, ("vmexit", "")),
+        ("7.3", OPEN, False, False, ("vmexit", "")),
+        ("7.3", OPEN, False, True, ("to-l2", "F3")),
+    ],
+)  # fmt: skip
+def test_who_gets_the_token_of_an_l2(
+    kernel: str, l2: d.L2Controls, asked: bool, rewritten: bool, want: tuple[str, str]
+) -> None:
+    v = make(f"nowait-{kernel}", guest_mode=True, delivery_as_pf_vmexit=True, l2=l2)
+    assert outcome(v) == "token" and v.exception_vmexit and not v.exception_pending
+    assert v.flags == 1, "the word is written before anybody is told"
+    v.req_event = v.req_event or asked
+    assert d.kvm_check_nested_events(v, rewritten=rewritten) == want
+    assert not v.exception_vmexit
+
+
+def test_a_page_of_an_l2_is_mapped_early_only_if_its_tables_are_in_use() -> None:
+    for of_l2 in (False, True):
+        work = d.Work(1, 0x1000, guest_mode=of_l2)
+        assert [d.wants_prefetch(make(), work, guest_mode=now) for now in (False, True)] == [not of_l2, of_l2]
 
 
 def test_why_not_async_names_the_test_that_fails() -> None:

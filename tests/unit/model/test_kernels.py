@@ -143,7 +143,8 @@ def test_every_release_from_5_10_has_an_answer_that_never_goes_back(release: tup
     now, after = (
         kernel_for("nowait", ".".join(map(str, r))) for r in (release, (release[0], release[1] + 1, release[2]))
     )
-    brought = {c.field for c in CHANGES if c.in_release(release) and not c.backports}
+    backported = {c.field for c in CHANGES if c.backports}  # which the next release may lack
+    brought = {c.field for c in CHANGES if c.in_release(release)} - backported
     assert all(getattr(now, name) == getattr(after, name) for name in brought)
 
 

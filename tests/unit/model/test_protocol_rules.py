@@ -19,10 +19,14 @@ from tests.unit.model.protocol_notation import (
     FAILED_ENABLE,
     GFN,
     KERNEL_FAULT,
+    L2_FAULT,
+    L2_LOST,
     SET_UP,
     STANDARD,
     TOKEN_FAULT,
+    VMEXITS,
     halt,
+    l2_token,
     ready,
     run,
     token,
@@ -211,6 +215,32 @@ CASES: dict[str, Case] = {
         f"{halt(1, 0)} DONE:0 RDY:1@0 ENTRY",
         set_up="ENTRY EXIT WRMSR:INT=0xf3 ENTRY",
     ),
+    "D45": Case(
+        f"{l2_token(1, 0)} {ready(1, 0)}",
+        f"{L2_LOST.format(i=1, p=0)} {ready(1, 0)}",
+        {"faults": L2_FAULT, "shared_unreadable": {0: ()}},
+        kernel=find_kernel("nowait-7.3"),
+        set_up=f"{SET_UP} {VMEXITS}",
+    ),
+    "D46": Case(
+        f"{l2_token(1, 0)} {ready(1, 0)}",
+        f"{l2_token(1, 0)} {ready(1, 0)}",
+        {"guest_flags": {0: ()}, "shared_flags": {0: 0}},
+        {"guest_flags": {0: ("item 1: flags 0x1",)}, "shared_flags": {0: 0}},
+        set_up=f"{SET_UP} {VMEXITS}",
+    ),
+    "D47": Case(
+        f"{l2_token(1, 0)} {ready(1, 0)}",
+        f"{L2_LOST.format(i=1, p=0).replace('@0 ENTRY', '@0 INJ ENTRY')} {ready(1, 0)}",
+        {"faults": L2_FAULT},
+        set_up=f"{SET_UP} {VMEXITS}",
+    ),
+    "D48": Case(
+        f"{token(1, 0)} EXIT L2_ENTRY DONE:0 RDY:1@0 ACC ENTRY EXIT L2_INTR L2_EXIT ENTRY {ACKED}",
+        f"{token(1, 0)} EXIT L2_ENTRY ENTRY EXIT L2_OUT DONE:0 RDY:1@0 ACC ENTRY {ACKED}",
+        {"l2_always_exits": True},
+        set_up=f"{SET_UP} {VMEXITS}",
+    ),
 }
 MORE: dict[str, Case] = {
     "D08 not live": Case(BOTH, "EXIT PF:0 TRY:0 REP:0 SLEEP IN ENTRY"),
@@ -339,6 +369,32 @@ MORE: dict[str, Case] = {
         {"pages_after": {GFN: PageAfter(True)}},
         {"pages_after": {GFN: PageAfter(False)}},
     ),
+    "D45 another token": Case(
+        l2_token(1, 0),
+        l2_token(1, 0).replace("L2_EXIT=1", "L2_EXIT=2"),
+        {"faults": L2_FAULT},
+        set_up=f"{SET_UP} {VMEXITS}",
+        kernel=find_kernel("nowait-7.3"),
+    ),
+    "D45 code": Case(
+        l2_token(1, 0),
+        l2_token(1, 0).replace("L2_EXIT=1", "L2_EXIT:4=1"),
+        {"faults": L2_FAULT},
+        set_up=f"{SET_UP} {VMEXITS}",
+        kernel=find_kernel("nowait-7.3"),
+    ),
+    "D45 for nothing": Case(
+        "EXIT L2_ENTRY ENTRY EXIT L2_EXIT ENTRY",
+        "EXIT L2_ENTRY ENTRY EXIT L2_EXIT=1 ENTRY",
+        set_up=f"{SET_UP} {VMEXITS}",
+    ),
+    "D46 cleared": Case(  # a kernel that is known to lose it leaves the flag for good
+        L2_LOST.format(i=1, p=0),
+        L2_LOST.format(i=1, p=0),
+        {"faults": L2_FAULT, "shared_unreadable": {0: ()}, "shared_flags": {0: 1}, "guest_flags": {0: ("item 0",)}},
+        {"faults": L2_FAULT, "shared_unreadable": {0: ()}, "shared_flags": {0: 0}},
+        set_up=f"{SET_UP} {VMEXITS}",
+    ),
     "D44 told": Case(
         f"{token(1, 0)} {ready(1, 0)}",
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0#0 ACC ENTRY",
@@ -368,4 +424,4 @@ def test_a_rule_is_kept_by_one_trace_and_broken_by_the_other_and_only_it(name):
 
 def test_every_rule_has_a_case():
     assert set(CASES) == set(RULES)
-    assert list(RULES) == [f"D{n:02}" for n in range(1, 45)]
+    assert list(RULES) == [f"D{n:02}" for n in range(1, 49)]

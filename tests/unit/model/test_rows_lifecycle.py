@@ -12,7 +12,7 @@ import pytest
 
 from harness.contract import plan as p
 from harness.contract.words import Op
-from harness.model.delivery import PvFeatures
+from harness.model.delivery import L2Controls, PvFeatures
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
@@ -336,7 +336,8 @@ def test_s105_freezer(kernel: str) -> None:
 
 
 def _nested(kernel: str, *, flags: int, features: PvFeatures | None = None, **fields: object) -> Prediction:
-    situation = steps(ask(touch(0), kernel=kernel, apf=p.Apf(en_flags=flags)), nested=True, **fields)
+    of_intel = {"l2": L2Controls(), **fields}
+    situation = steps(ask(touch(0), kernel=kernel, apf=p.Apf(en_flags=flags)), nested=True, **of_intel)
     guest = replace(situation.guest, features=features or PvFeatures())
     return simulate(replace(situation, guest=guest))
 
@@ -364,7 +365,7 @@ def test_s113_interrupts_off_in_l2(kernel: str) -> None:
     """L1 intercepts interrupts, so one can always be given; otherwise L2's IF counts."""
     totals(_nested(kernel, flags=0b1101, interrupts=False), NPt=1, NPh=0, RDY=1)
     totals(_nested(kernel, flags=0b1001, interrupts=False), NPt=0, NPh=1, RDY=1)
-    totals(_nested(kernel, flags=0b1101, interrupts=False, l1_intercepts=False), TRY=0, SYNC=1)
+    totals(_nested(kernel, flags=0b1101, interrupts=False, l2=L2Controls(intercept_interrupts=False)), TRY=0, SYNC=1)
     totals(simulate(ask(touch(0, interrupts=False), kernel=kernel)), TRY=0, SYNC=1)
 
 

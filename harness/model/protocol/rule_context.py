@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a rule may need to know besides the trace: RuleContext, and what it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.model.delivery import PvFeatures
+from harness.model.outcomes import Count
+
+Interval = tuple[int, int]
+"""[start, end] in nanoseconds of the trace clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultState:
+    """The state of a vCPU when it touches a page (behaviour.md B.5)."""
+
+    cpl: int = 3
+    interrupts: bool = True  # RFLAGS.IF
+    shadow: bool = False  # in the shadow of STI or MOV SS, or during event delivery
+    paging: bool = True  # CR0.PG
+    guest_mode: bool = False  # an L2 of the vCPU touches it: cpl is L2's, interrupts whether KVM could give it one
+
+
+@dataclass(frozen=True, slots=True)
+class PageAfter:
+    """A page that the guest only read, after the run.  ``writable``: dirty in the host, swap slot freed."""
+
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InitialVcpu:
+    """A vCPU at the first event of the trace.
+
+    :param en: MSR_KVM_ASYNC_PF_EN; None: unknown, rules about it wait for the first write.
+    :param int_vec: MSR_KVM_ASYNC_PF_INT; None: unknown, the first interrupt of a RDY tells it.
+    :param last_id: id of the last token given out (0: none yet, the next is 1); None: unknown.
+    :param live: (token, gpa) of the works queued; None: unknown, RDYs of older tokens are let pass.
+    :param wakeup: whether a wake-all is queued; None: unknown.
+    """
+
+    en: int | None = 0
+    int_vec: int | None = None
+    last_id: int | None = None
+    live: tuple[tuple[int, int], ...] | None = ()
+    wakeup: bool | None = False
+
+
+@dataclass(frozen=True, slots=True)
+class RuleContext:
+    """What the trace does not say, such as the CPL of a fault or the counters of the guest.
+
+    None: not known; the rules that need it are then "not checked" (``Checker.unchecked``), never silently passed.
+    Mappings without a noted key have the vCPU index as key.
+    """
+
+    # --- known before the run is judged
+    faults: Mapping[tuple[int, int], tuple[FaultState, ...]] | None = None
+    """By (vCPU, gfn): all states in which that vCPU touches the page."""
+    kernel_rip: int | None = None
+    """A fault whose rip (Event.data of PF, 0 where it is not printed) is at or above this comes from CPL0."""
+    features: PvFeatures = field(default_factory=PvFeatures)
+    """Which of async page faults' features the guest is offered, and whether KVM insists."""
+    lapic_in_kernel: bool | None = None
+    hlt_exits: bool | None = None
+    """False with ``-overcommit cpu-pm=on``."""
+    nested: bool = False
+    """The guest runs guests: tokens may leave as nested exits, so D13 is not checked."""
+    l2_always_exits: bool = False
+    """L1 exits on every interrupt that comes while its L2 runs, and masks none: D48."""
+    rewrites: bool = False
+    """The VMM reads and writes the state of vCPUs while they run (KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS)."""
+    allocation_may_fail: bool = False
+    """The host is so short of memory that GFP_NOWAIT allocations fail: D01 accepts any FAIL."""
+    paging_flips: bool = False
+    """The guest changes CR0.PG, on which some kernels clear the queue; no event shows it."""
+    stopped: tuple[Interval, ...] | None = None
+    """From the QMP answer to stop until cont was sent."""
+    lapic_off: Mapping[int, tuple[Interval, ...]] | None = None
+    shared_unreadable: Mapping[int, tuple[Interval, ...]] | None = None
+    memory: str | None = None
+    """What guest RAM is: ``anon``, ``shmem`` or ``file``."""
+    userfaultfd: bool | None = None
+    single_toucher: bool | None = None
+    """Each page is touched by one vCPU only, and nothing else touches, reclaims or migrates pages meanwhile."""
+    page_cluster: int | None = None
+    swap_synchronous: bool | None = None
+    """The swap device is SWP_SYNCHRONOUS_IO (zram, brd, pmem)."""
+    read_devices: frozenset[int] | None = None
+    """Device numbers (as in Event.dev) from which a missing page is read."""
+    slots: Mapping[int, int] | None = None
+    """gfn to the first 512-byte sector of the page on its device."""
+    loops: frozenset[int] = frozenset()
+    """gfns that are meant to be unresolvable."""
+    unfinished: int = 0
+    """NPs whose page was still being read when the recording ended; the counters are read a moment later."""
+
+    enabled_before: bool = False
+    """APF was enabled on all vCPUs when the trace began, is never disabled, and its areas can always be written."""
+
+    # --- observed in the run
+    guest_tokens: Mapping[int, tuple[tuple[int, int], ...]] | None = None
+    """(token, flags word) in the order in which the guest's #PF handler saw them."""
+    guest_readies: Mapping[int, tuple[int, ...]] | None = None
+    """Token words in the order in which the guest's interrupt handler saw them, wake-alls included."""
+    slot_taken: frozenset[int] = frozenset()
+    """vCPUs whose guest still holds the slot of the last ready event: KVM can present no other (D05)."""
+    shared_tail_zero: Mapping[int, bool] | None = None
+    """Whether bytes 8..63 of the shared area were still zero at the end."""
+    shared_flags: Mapping[int, int] | None = None
+    """The flags word at the end of a guest that clears it in the handler of each token, and has come to its end."""
+    guest_flags: Mapping[int, tuple[str, ...]] | None = None
+    """In words: where the guest found a flags word that is not 0, though no token was being handled: at an exit of its
+    L2 that is no #PF, at a #PF of its own."""
+    other_areas: Mapping[int, tuple[int, bool]] | None = None
+    """The same two of the areas to which a guest moved its own, by guest physical address: (flags word, tail zero)."""
+    guest_ended: bool = False
+    """The guest was at its end, and never reset: all that was injected is in its lists."""
+    log_ends_first: bool = True  # false: the guest ran on between the end of the trace and the reading of its log
+    hyp: Mapping[int, int] | None = None
+    """Growth of the guest's count of hypervisor callback interrupts."""
+    pf_guest: int | None = None  # growth of the VM's statistic
+    kvm_stats: Mapping[str, int] | None = None
+    """Growth of the VM's statistics, by debugfs file name."""
+    retries: int | None = None
+    """Faults that ended in RET_PF_RETRY for another reason than APF."""
+    guest_hlts: int | None = None
+    """HLT instructions that the guest executed, as long as the trace goes."""
+    hlts_end: bool = True  # none came between the trace's end and the reading of the counters
+    major_faults: Mapping[int, int] | None = None
+    """Growth of maj_flt of the vCPU threads."""
+    sync_majors: Mapping[int, Count] | None = None
+    """What the model predicts for it: the majors of faults that did not become NP."""
+    private_file: frozenset[int] | None = None
+    """gfns in a private file mapping."""
+    rss_anon_pages: int | None = None
+    """Growth of QEMU's RssAnon, in pages."""
+    pages_after: Mapping[int, PageAfter] | None = None
+    """By gfn."""
+    guest_log: tuple[str, ...] | None = None
+    host_log: tuple[str, ...] | None = None
