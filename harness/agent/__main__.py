@@ -70,7 +70,7 @@ def _perform(args: argparse.Namespace) -> int:
         out=args.out, probe=args.probe, disk=args.disk, qemu=args.qemu, guest_kernel=args.guest_kernel,
         guest_initrd=args.guest_initrd, program=args.program, accel=args.accel, journal=args.journal,
     )  # fmt: skip
-    stdin = None if args.detached else sys.stdin.buffer
+    stdin = None if args.detached else sys.stdin.fileno()
     return exit_code(perform(plan, options, stream=stdout_stream(), stdin=stdin))
 
 

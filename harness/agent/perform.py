@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from typing import IO, assert_never
 
@@ -33,18 +33,22 @@ def perform(
     options: AgentOptions,
     *,
     stream: IO[str] | None = None,
-    stdin: IO[bytes] | None = None,
+    stdin: int | None = None,
     resident: Instances | None = None,
+    note_journal: Callable[[str], None] = lambda _path: None,
 ) -> GuestEnd:
     """Perform the plan and leave the capture folder ``options.out``; everything is undone when this returns.
 
-    Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when ``stdin`` (usually stdin) comes to its end.
+    Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when the descriptor ``stdin`` (usually stdin) comes
+    to its end; nothing is read from it.
     ``resident``: the trace instances of an agent that performs many plans; else they are made and removed.
+    ``note_journal``: told where the changes to this host are noted, before the first is made.
     Never raises for what happens on the host: the returned GuestEnd, also in end.json, says it.
     """
     capture = Capture(options.out, stream)
     capture.write_text("plan.json", to_json(plan))
     journal = Journal(options.journal or capture.path("journal.jsonl"))
+    note_journal(os.path.abspath(journal.path))
     session = Session(plan, options, capture, journal, resident)
     log = KernelLog()
     try:
@@ -62,7 +66,7 @@ def perform(
         capture.close()
 
 
-async def _cancellable(session: Session, stdin: IO[bytes] | None) -> GuestEnd:
+async def _cancellable(session: Session, stdin: int | None) -> GuestEnd:
     """The run as a task that a signal or the end of ``stdin`` cancels."""
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(_classified(session))
@@ -74,24 +78,31 @@ async def _cancellable(session: Session, stdin: IO[bytes] | None) -> GuestEnd:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, cut, f"terminated by {number.name}")
-    if stdin is not None:
-        _watch_stdin(loop, stdin, lambda: cut("the connection that started the agent was closed"))
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return GuestEnd(EndStatus.ERROR, why[0])
-
-
-def _watch_stdin(loop: asyncio.AbstractEventLoop, stdin: IO[bytes], cut: Callable[[], None]) -> None:
-    def wait() -> None:
-        while os.read(stdin.fileno(), 4096):
-            pass
+    with select.epoll() as hung_up:
+        if stdin is not None:
+            _watch(loop, stdin, hung_up, lambda: cut("the connection that started the agent was closed"))
         try:
-            loop.call_soon_threadsafe(cut)
-        except RuntimeError:
-            pass  # the loop is closed: the run was over before
+            return await task
+        except asyncio.CancelledError:
+            return GuestEnd(EndStatus.ERROR, why[0])
+        finally:
+            loop.remove_reader(hung_up.fileno())
 
-    threading.Thread(target=wait, daemon=True, name="stdin-watch").start()
+
+def _watch(loop: asyncio.AbstractEventLoop, stdin: int, hung_up: select.epoll, cut: Callable[[], None]) -> None:
+    """Call ``cut`` when nobody is at the other end of ``stdin`` any more.  What stands in it is the next request: it is
+    not read."""
+
+    def ended() -> None:
+        loop.remove_reader(hung_up.fileno())
+        cut()
+
+    try:
+        hung_up.register(stdin, select.EPOLLRDHUP)
+    except PermissionError:  # a file, or /dev/null: it was at its end from the beginning
+        loop.call_soon(cut)
+    else:
+        loop.add_reader(hung_up.fileno(), ended)
 
 
 async def _classified(session: Session) -> GuestEnd:

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One agent for many plans: what Python has to load on an emulated host is loaded once.
 
-A line of standard input is a PlanRequest (harness/contract/service.py).  A child process performs it; its progress
-goes to standard output, then a PlanServed.
-When standard input ends or SIGTERM comes, the child undoes everything, as it does under ``perform``, and then we end.
+A line of standard input is a PlanRequest (harness/contract/service.py).  Its progress goes to standard output, then a
+PlanServed.  Two processes: one performs the plans, the other passes the requests on and looks after it.  Each is there
+for the case that the other is killed: when the requests end, or SIGTERM comes, the performing one undoes everything, as
+it does under ``perform``; when that one dies, the other takes back what its journals list.
+
+Not a process for each plan: after a fork every page that Python touches is copied, and an emulated machine spends
+0.3 s on these page faults.
 """
 
 from __future__ import annotations
@@ -14,103 +18,69 @@ import select
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from harness.agent.capture_folder import stdout_stream
-from harness.agent.host.resident import Instances, Resident
+from harness.agent.host.resident import Resident, clean_up
 from harness.agent.perform import exit_code, perform
-from harness.contract.plan import Plan, from_json
-from harness.contract.service import AgentOptions, AgentServing, PlanRequest, PlanServed, line_of
+from harness.contract.plan import from_json
+from harness.contract.service import AgentServing, PlanRequest, PlanServed, line_of
 from harness.errors import UsageError
 
 _CHUNK = 1 << 16
 
 
 def serve(source: int = 0) -> int:
-    """Serve requests from the descriptor ``source`` until it ends; the exit code (0)."""
+    """Serve requests from the descriptor ``source`` until it ends; the exit code (0).
+
+    3: the process that performs the plans was killed; what it had changed is taken back.
+    """
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(theirs)
+        _child(ours)
+    os.close(ours)
     _say(AgentServing(os.getpid()))
-    with Resident() as resident:
-        return _serve(source, resident)
+    _pass_on(source, theirs, pid)
+    os.close(theirs)
+    _, status = os.waitpid(pid, 0)
+    if os.waitstatus_to_exitcode(status) == 0:
+        return 0
+    clean_up()
+    return 3
 
 
-def _serve(source: int, resident: Resident) -> int:
-    pending = bytearray()
-    open_ = True
-    while True:
-        line, found, rest = bytes(pending).partition(b"\n")
-        if found:
-            pending[:] = rest
-            open_ = _answer(line, source, pending, resident) and open_
-            continue
-        if not open_:
-            return 0
-        chunk = os.read(source, _CHUNK)
-        open_ = bool(chunk)
-        pending += chunk
-
-
-def _answer(line: bytes, source: int, pending: bytearray, resident: Resident) -> bool:
-    """Perform one request; False when ``source`` ended meanwhile."""
-    try:
-        request = from_json(PlanRequest, line)
-    except UsageError as exc:
-        _say(PlanServed(2, f"apf agent: not a request: {exc.message}"))
-        return True
-    plan, options = request.plan, request.options
-    instances = resident.instances() if options.accel == "kvm" else None
-    with tempfile.TemporaryFile() as errors:
-        stop_read, stop_write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(stop_write)
-            _child(lambda: _perform(plan, options, stop_read, instances), errors.fileno())
-        os.close(stop_read)
-        alive = _wait(pid, stop_write, source, pending)
-        _, status = os.waitpid(pid, 0)
-        if alive:
-            os.close(stop_write)
-        errors.seek(0)
-        said = errors.read().decode(errors="replace")
-    _say(PlanServed(os.waitstatus_to_exitcode(status), said))
-    return alive
-
-
-def _wait(pid: int, stop_write: int, source: int, pending: bytearray) -> bool:
-    """Until the child has ended; when ``source`` ends or SIGTERM comes, it is told to stop.  False: it was."""
+def _pass_on(source: int, target: int, pid: int) -> None:
+    """Requests to the performing process, until they end, SIGTERM comes, or it has died."""
     child, (heard, told) = os.pidfd_open(pid), os.pipe()
     before = signal.signal(signal.SIGTERM, lambda *_: os.write(told, b"t"))
-    watched = [child, source, heard]
     try:
         while True:
-            ready, _, _ = select.select(watched, [], [])
-            chunk = os.read(source, _CHUNK) if source in ready else b""
-            if heard in ready or (source in ready and not chunk):
-                os.close(stop_write)
-                return False
-            pending += chunk
-            if child in ready:
-                return True
+            ready, _, _ = select.select([child, source, heard], [], [])
+            if child in ready or heard in ready:
+                return
+            chunk = os.read(source, _CHUNK)
+            if not chunk:
+                return
+            with contextlib.suppress(BrokenPipeError):
+                os.write(target, chunk)
     finally:
         signal.signal(signal.SIGTERM, before)
         for fd in (child, heard, told):
             os.close(fd)
 
 
-def _perform(plan: Plan, options: AgentOptions, stop_read: int, resident: Instances | None) -> int:
-    with os.fdopen(stop_read, "rb", buffering=0) as stream:
-        return exit_code(perform(plan, options, stream=stdout_stream(), stdin=stream, resident=resident))
-
-
-def _child(work: Callable[[], int], errors: int) -> None:
-    """The child's whole life; never returns."""
+def _child(source: int) -> None:
+    """The performing process's whole life; never returns."""
     code = 3
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # What the plan starts must not read our requests.
+        # What a plan starts must not read our requests, and a signal to the group is the other's to pass on.
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
-        os.dup2(errors, 2)
-        code = work()
+        os.setpgid(0, 0)
+        code = _serve(source)
     except BaseException as exc:  # noqa: BLE001 - a child must not go on as its parent's copy
         with contextlib.suppress(Exception):
             print(f"apf agent: {type(exc).__name__}: {exc}", file=sys.stderr)
@@ -119,6 +89,59 @@ def _child(work: Callable[[], int], errors: int) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _serve(source: int) -> int:
+    pending = bytearray()
+    with Resident() as resident:
+        while True:
+            line, found, rest = bytes(pending).partition(b"\n")
+            if found:
+                pending[:] = rest
+                _say(_answer(line, source, resident))
+                continue
+            chunk = os.read(source, _CHUNK)
+            if not chunk:
+                return 0
+            pending += chunk
+
+
+def _answer(line: bytes, source: int, resident: Resident) -> PlanServed:
+    """Perform one request; its plan is cut short when ``source`` ends meanwhile."""
+    try:
+        request = from_json(PlanRequest, line)
+    except UsageError as exc:
+        return PlanServed(2, f"apf agent: not a request: {exc.message}")
+    code = 3
+    with _errors() as said:
+        try:
+            instances = resident.instances() if request.options.accel == "kvm" else None
+            end = perform(
+                request.plan, request.options, stream=stdout_stream(), stdin=source, resident=instances,
+                note_journal=resident.note_journal,
+            )  # fmt: skip
+            code = exit_code(end)
+        except Exception as exc:  # noqa: BLE001 - a fault of ours, told to the host, which is not used any more
+            print(f"apf agent: {type(exc).__name__}: {exc}", file=sys.stderr)
+    return PlanServed(code, said[0])
+
+
+@contextmanager
+def _errors() -> Iterator[list[str]]:
+    """What is written to standard error meanwhile, by whatever process, is the list's only element afterwards."""
+    said = [""]
+    with tempfile.TemporaryFile() as errors:
+        sys.stderr.flush()
+        before = os.dup(2)
+        os.dup2(errors.fileno(), 2)
+        try:
+            yield said
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+            errors.seek(0)
+            said[0] = errors.read().decode(errors="replace")
 
 
 def _say(message: AgentServing | PlanServed) -> None:

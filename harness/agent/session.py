@@ -18,10 +18,10 @@ from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
 from harness.agent.host.host_facts import host_facts
 from harness.agent.host.kernel_files import need_file, read_text, selected
 from harness.agent.host.points import CAPTURED, forget_points, reached_points
-from harness.agent.host.read_counters import snapshot
+from harness.agent.host.read_counters import snapshot, thread_state
 from harness.agent.host.resident import Instances, open_instances
 from harness.agent.host.swap import Device
-from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch
+from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch, outstanding, uncompleted
 from harness.agent.host.undo import Journal
 from harness.agent.host.userfault import has_userfaultfd
 from harness.agent.pages.page_content import page_content
@@ -225,6 +225,19 @@ class Session:
         """Let go every read that the device holds."""
         if self.device:
             self.device.open(self.journal)
+
+    def is_over(self, tids: Sequence[int]) -> bool:
+        """Nothing that the guest began is under way: no read, no work, no vCPU thread in a fault.
+
+        Of a source that is not gated nobody can tell, nor without a trace.
+        """
+        gate = self.device.gate if self.device else None
+        if self.tracing is None or (self.device is not None and gate is None):
+            return False
+        if any(thread_state(tid) == "D" for tid in tids) or (gate is not None and gate.held()):
+            return False
+        trace = self.tracing.text()
+        return outstanding(trace) == 0 and uncompleted(trace) == 0
 
     def collect_gate(self) -> None:
         """gate.json: what became of each read, and why."""

@@ -177,6 +177,12 @@ class ThreadFaults:
     vcpu: int
 
 
+KVM_STATS = (
+    "exits", "pf_guest", "pf_taken", "pf_fixed", "pf_spurious", "pf_emulate", "halt_exits", "halt_attempted_poll",
+)  # fmt: skip
+"""The statistics of a VM that are recorded, by their names in debugfs (arch/x86/kvm/x86.c:kvm_vcpu_stats_desc)."""
+
+
 @dataclass(frozen=True, slots=True)
 class CounterSnapshot:
     """counters/before.json and counters/after.json."""
@@ -184,7 +190,7 @@ class CounterSnapshot:
     vmstat: Mapping[str, int]
     memory_stat: Mapping[str, int]  # of the scenario's cgroup, empty without one
     threads: Mapping[int, ThreadFaults]  # by thread id
-    kvm: Mapping[str, int]  # debugfs of the VM, "vcpu0/..." of its vCPUs; empty without debugfs
+    kvm: Mapping[str, int]  # KVM_STATS of the VM, as far as its kernel has them; empty without debugfs
     anon_pages: int | None  # of QEMU
     swaps: str = ""
     interrupts: str = ""

@@ -33,17 +33,24 @@ class _Object(dict[str, Any]):
 
 
 def to_json(value: Any) -> str:
-    """A dataclass as JSON text, keys in the order of its fields.
+    """A dataclass as JSON text: a line for each of its fields, in their order.
 
     :raise ValueError: a float in it is not finite.
     """
-    return json.dumps(plain(value), indent=1, allow_nan=False)
+    found = plain(value)
+    if not isinstance(found, dict):
+        return json.dumps(found, allow_nan=False)
+    # Not indent=: with it the json package leaves its encoder in C, and the agent's CPU is emulated.
+    lines = (f" {json.dumps(key)}: {json.dumps(inner, allow_nan=False)}" for key, inner in found.items())
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def plain(value: Any) -> Any:
     """A dataclass (or what it may consist of) as dicts, lists and plain values."""
+    if value is None or type(value) in (int, str, bool, float):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {_key(f): plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {key: plain(getattr(value, name)) for name, key in _keys(type(value))}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -160,6 +167,12 @@ def _fields(cls: type) -> tuple[tuple[str, str, Any, bool], ...]:
         (f.name, _key(f), hints[f.name], f.default is missing and f.default_factory is missing)
         for f in dataclasses.fields(cls)
     )
+
+
+@functools.cache
+def _keys(cls: type) -> tuple[tuple[str, str], ...]:
+    """(name, JSON key) of each field."""
+    return tuple((f.name, _key(f)) for f in dataclasses.fields(cls))
 
 
 def _key(field: dataclasses.Field[Any]) -> str:

@@ -38,6 +38,10 @@ class Gate:
         """Let everything pass, now and later."""
         self.ask("open")
 
+    def held(self) -> int:
+        """How many reads it holds."""
+        return int(self.ask("seen")["held"])
+
     def log(self) -> dict[str, Any]:
         """harness.contract.gate.GateLog, as JSON values."""
         return self.ask("log")

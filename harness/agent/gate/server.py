@@ -106,7 +106,7 @@ class Server:
             case "release":
                 keeper.let_go()
             case "seen":
-                return {"settled": keeper.settled, "halted": keeper.halted}
+                return {"settled": keeper.settled, "halted": keeper.halted, "held": len(keeper.held)}
             case "log":
                 return dataclasses.asdict(keeper.evidence)
             case word:

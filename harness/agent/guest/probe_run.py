@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
-from harness.agent.guest.guest_wait import READY_SECONDS, GuestEnd, first_of, wait_ready, watch_probe
+from harness.agent.guest.guest_wait import POLL_SECONDS, READY_SECONDS, GuestEnd, first_of, wait_ready, watch_probe
 from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied, start_guest
 from harness.agent.host import syscalls
 from harness.agent.pages import remote_madvise
@@ -133,11 +133,18 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
             lambda: _died(guest),
         )
         capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
-        await asyncio.sleep(plan.settle_ms / 1000)
+        await _settle(session, tids)
         return end
     finally:
         # Also when an action of ours failed: the evidence says what had happened by then.
         _collect(session, guest, memory, tids)
+
+
+async def _settle(session: Session, tids: tuple[int, ...]) -> None:
+    """Wait until nothing that the guest began is under way any more, at most the plan's time."""
+    end = time.monotonic() + session.plan.settle_ms / 1000
+    while time.monotonic() < end and not await asyncio.to_thread(session.is_over, tids):
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 
 from harness.agent.host.cgroup import ScenarioCgroup
 from harness.agent.host.kernel_files import find_mount, key_values, read_text
-from harness.contract.capture import CounterSnapshot, ThreadFaults
+from harness.contract.capture import KVM_STATS, CounterSnapshot, ThreadFaults
 
 STAT_REFRESH = "/proc/sys/vm/stat_refresh"
 
@@ -49,16 +50,32 @@ def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -
 
 
 def other_majors(pid: int) -> int:
-    """Major faults of all processes but QEMU, of those that have ended, too: fields 12 and 13 of /proc/<pid>/stat."""
+    """Major faults of all processes but QEMU, of those that have ended, too: fields 12 and 13 of /proc/<pid>/stat.
+
+    Kernel threads are left out: what a kworker faults in, it does for a guest (virt/kvm/async_pf.c:async_pf_execute).
+    """
     found = 0
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != pid:
             try:
+                if is_kernel_thread(int(name)):
+                    continue
                 fields = read_text(f"/proc/{name}/stat").rpartition(")")[2].split()
             except OSError:
                 continue  # it has ended just now: its parent has, or will have, its faults
             found += int(fields[9]) + int(fields[10])
     return found
+
+
+def is_kernel_thread(pid: int) -> bool:
+    """A task without memory of its own has no program; those are looked at only that are in no process group."""
+    if os.getpgid(pid) != 0:
+        return False
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def threads(pid: int, vcpu_tids: Sequence[int]) -> dict[int, ThreadFaults]:
@@ -76,6 +93,14 @@ def threads(pid: int, vcpu_tids: Sequence[int]) -> dict[int, ThreadFaults]:
     return found
 
 
+def thread_state(tid: int) -> str:
+    """The letter of /proc/<tid>/stat; "X" where there is no such thread any more."""
+    try:
+        return read_text(f"/proc/{tid}/stat").rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
 def anonymous_pages(pid: int) -> int:
     """Anonymous pages in the process's page table, as a walk of it finds them (fs/proc/task_mmu.c:smaps_account): the
     counter behind RssAnon is kept per thread and lags by up to 64 faults of each before 6.2."""
@@ -84,7 +109,8 @@ def anonymous_pages(pid: int) -> int:
 
 
 def kvm_stats(pid: int) -> dict[str, int]:
-    """Files of debugfs kvm/<pid>-<fd>/ and its vcpuN/ as ``name`` and ``vcpu0/name``; {} without debugfs."""
+    """KVM_STATS of the VM from debugfs kvm/<pid>-<fd>/, sums over its vCPUs, as far as this kernel has them; {} without
+    debugfs (virt/kvm/kvm_main.c:kvm_create_vm_debugfs)."""
     debugfs = find_mount("debugfs")
     folder = f"{debugfs}/kvm"
     if not debugfs or not os.path.isdir(folder):
@@ -92,10 +118,7 @@ def kvm_stats(pid: int) -> dict[str, int]:
     found = {}
     for machine in os.listdir(folder):
         if machine.startswith(f"{pid}-"):
-            for below, _, names in os.walk(f"{folder}/{machine}"):
-                prefix = os.path.relpath(below, f"{folder}/{machine}")
-                for name in names:
-                    text = read_text(f"{below}/{name}").strip()
-                    if text.isdigit():
-                        found[name if prefix == "." else f"{prefix}/{name}"] = int(text)
+            for name in KVM_STATS:
+                with suppress(FileNotFoundError):
+                    found[name] = int(read_text(f"{folder}/{machine}/{name}"))
     return found

@@ -43,6 +43,7 @@ class Resident:
 
     def __init__(self) -> None:
         self._journal: Journal | None = None
+        self._tried = False
         self._instances: Instances | None = None
         self._fds: list[int] = []
 
@@ -57,15 +58,25 @@ class Resident:
 
     def instances(self) -> Instances | None:
         """The instances; None where there cannot be any: then the plan's own attempt says why."""
+        if not self._tried:
+            self._tried = True
+            self._hold_vm()
+            journal = self._open_journal()
+            try:
+                self._instances = open_instances(journal, f"apf-serve-{os.getpid()}")
+            except (ApfError, OSError):
+                journal.undo_all()
+        return self._instances
+
+    def note_journal(self, path: str) -> None:
+        """Whoever takes us back takes back what this journal lists, too."""
+        self._open_journal().change("journal", path=path)
+
+    def _open_journal(self) -> Journal:
         if self._journal is None:
             clean_up()
             self._journal = Journal(f"{_JOURNALS}{os.getpid()}.journal")
-            self._hold_vm()
-            try:
-                self._instances = open_instances(self._journal, f"apf-serve-{os.getpid()}")
-            except (ApfError, OSError):
-                self._journal.undo_all()
-        return self._instances
+        return self._journal
 
     def _hold_vm(self) -> None:
         with suppress(OSError):

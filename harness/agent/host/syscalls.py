@@ -14,7 +14,7 @@ MADV_RANDOM = 1
 MADV_NOHUGEPAGE = 15
 MADV_PAGEOUT = 21
 IOV_MAX = 1024
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_IO_FLUSHER = 1, 15, 57
+PR_SET_NAME, PR_SET_IO_FLUSHER = 15, 57
 _PROT_READ, _MAP_SHARED = 1, 1
 _SYNC_FILE_RANGE = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -64,11 +64,6 @@ def process_madvise(pidfd: int, ranges: Sequence[tuple[int, int]], advice: int) 
         args = (ctypes.c_long(pidfd), vector, ctypes.c_ulong(len(part)), ctypes.c_long(advice), ctypes.c_ulong(0))
         done += _check(_libc.syscall(ctypes.c_long(SYS_PROCESS_MADVISE), *args), "process_madvise")
     return done
-
-
-def die_with_parent() -> None:
-    """prctl(2) PR_SET_PDEATHSIG: SIGKILL when the thread that forked us is gone (for use after fork)."""
-    _libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def name_thread(name: str) -> None:

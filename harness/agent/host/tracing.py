@@ -73,13 +73,17 @@ class Tracing:
     def stop(self) -> None:
         write_text(f"{self.path}/tracing_on", "0")
 
+    def text(self) -> str:
+        """The trace so far (reading it does not stop it)."""
+        return read_text(f"{self.path}/trace")
+
     def outstanding(self) -> int:
-        """Async page faults that are not ready yet, counted in the trace so far (reading it does not stop it)."""
-        return outstanding(read_text(f"{self.path}/trace"))
+        """Async page faults that are not ready yet, counted in the trace so far."""
+        return outstanding(self.text())
 
     def uncompleted(self) -> int:
         """Async page faults whose worker has not completed them, counted in the same way."""
-        return uncompleted(read_text(f"{self.path}/trace"))
+        return uncompleted(self.text())
 
     def follow(self, tids: Sequence[int], device: str | None) -> None:
         """Restrict sched_switch to these threads, the fault probes to them and kworkers, ends of bios to the device.

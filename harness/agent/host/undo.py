@@ -19,7 +19,7 @@ from collections.abc import Callable
 from harness.agent.gate import leave
 from harness.agent.host import dm, syscalls
 from harness.agent.host.kernel_files import append_text, read_text, write_text
-from harness.errors import ApfError
+from harness.errors import ApfError, InfraFault
 
 UNDO_SECONDS = 30.0
 """How long one change may resist (a busy device, a process in D state) before undo goes on to the next."""
@@ -175,6 +175,13 @@ def _undo_zram(name: str) -> None:
     _gone_is_fine(lambda: write_text(f"/sys/block/{name}/reset", "1"))
 
 
+def _undo_journal(path: str) -> None:
+    """What is still pending in another journal."""
+    problems = undo(path)
+    if problems:
+        raise InfraFault("; ".join(problems))
+
+
 def _undo_directory(path: str) -> None:
     _gone_is_fine(lambda: os.rmdir(path))
 
@@ -197,6 +204,7 @@ _UNDO: dict[str, Callable[..., None]] = {
     "kprobe": _undo_kprobe,
     "mount": _undo_mount,
     "zram": _undo_zram,
+    "journal": _undo_journal,
     "directory": _undo_directory,
     "file": _undo_file,
 }

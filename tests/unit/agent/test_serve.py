@@ -67,6 +67,12 @@ def end_of(out: Path) -> dict[str, Any]:
     return found
 
 
+def is_gone(pid: int) -> bool:
+    """No such process, or one that only its parent has not noticed yet."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def test_two_plans_and_rubbish_between_them(server: Server, tmp_path: Path, probe_elf: Path) -> None:
     for n in (1, 2):
         plan = replace(make_plan(), nonce=n)
@@ -99,4 +105,30 @@ def test_an_end_in_the_middle_undoes_everything(how: str, server: Server, tmp_pa
         time.sleep(0.05)
     assert (end_of(tmp_path / "out")["status"], end_of(tmp_path / "out")["undone"]) == ("error", True)
     assert pending(str(tmp_path / "out/journal.jsonl")) == []
-    assert not Path(f"/proc/{qemu}").exists() or Path(f"/proc/{qemu}/stat").read_text().split()[2] == "Z"
+    assert is_gone(qemu)
+
+
+def test_a_killed_performer_is_cleaned_up_after(server: Server, tmp_path: Path, probe_elf: Path) -> None:
+    endless = p.Item(index=1, op=p.Op.PAUSE, pause_us=600_000_000)
+    plan = make_plan()
+    server.send(replace(plan, items=(plan.items[0], endless), deadline_s=300), tmp_path / "out", probe_elf)
+    server.until("step", "go")
+    assert pending(str(tmp_path / "out/journal.jsonl"))
+    performer = int(Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text())
+    qemu = int(json.loads((tmp_path / "out/facts.json").read_text())["run"]["qemu_pid"])
+    os.kill(performer, signal.SIGKILL)
+    assert server.process.wait(30) == 3
+    assert pending(str(tmp_path / "out/journal.jsonl")) == []
+    assert not Path(f"/run/apf-serve-{performer}.journal").exists()
+    give_up = time.monotonic() + 20
+    while not is_gone(qemu) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    assert is_gone(qemu)
+
+
+def test_the_next_request_may_come_early(server: Server, tmp_path: Path, probe_elf: Path) -> None:
+    for n in (1, 2):
+        server.send(replace(make_plan(), nonce=n), tmp_path / str(n), probe_elf)
+    for n in (1, 2):
+        assert server.until("served") == {"served": 0, "stderr": ""}
+        assert end_of(tmp_path / str(n))["nonce"] == n
