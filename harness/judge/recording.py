@@ -14,6 +14,7 @@ from harness.contract.probe_abi import POOL_GPA, VEC_TIMER, Record
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
+from harness.judge.recorded_works import QueuedWork, Run, work_runs
 from harness.model.events import (
     MSR_ASYNC_PF_ACK,
     MSR_ASYNC_PF_EN,
@@ -22,7 +23,7 @@ from harness.model.events import (
     Event,
     Kind,
 )
-from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
+from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent
 
 _NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
 _ENDS = {SwapKind.GATED: "block/block_rq_complete"}
@@ -183,6 +184,7 @@ class _Live:
     vcpu: int
     token: int
     gfn: int
+    queued: int
     begun: bool = False
 
 
@@ -194,15 +196,6 @@ class _Bios:
     since: int
     gfns: set[int] = field(default_factory=set)
     sent: bool = False  # the delay is over, the disk below has it
-
-
-@dataclass(slots=True)
-class _Run:
-    start: int
-    calls: list[Call]
-    thread: int
-    done: int = -1
-    ready: int = -1  # when its page was first looked at for the ready event
 
 
 class _Reader:
@@ -223,7 +216,7 @@ class _Reader:
         self._syncs = says(plan, HostWord.SYNC)
         self._workers: dict[int, _Thread] = defaultdict(_Thread)
         self._live: list[_Live] = []
-        self._runs: dict[tuple[int, int], _Run] = {}
+        self._works: dict[tuple[int, int], QueuedWork] = {}
         self._order: list[list[tuple[int, int]]] = [[] for _ in self._vcpus]
         self._ends: dict[int, list[int]] = defaultdict(list)
         self._changes: dict[int, list[PageChange]] = defaultdict(list)
@@ -291,7 +284,7 @@ class _Reader:
             if thread.work is None:
                 self._begins(thread, event.gpa >> 12, t, event.tid)
             if thread.work is not None:
-                self._runs[thread.work].done = t
+                self._works[thread.work].run.done = t
             del self._workers[event.tid]
 
     def _begins(self, thread: _Thread, gfn: int, t: int, tid: int) -> None:
@@ -301,7 +294,8 @@ class _Reader:
             return
         live.begun = True
         thread.work = live.vcpu, live.token
-        self._runs[thread.work] = _Run(thread.begun if thread.begun >= 0 else t, thread.calls, tid)
+        run = Run(thread.begun if thread.begun >= 0 else t, tid, thread.calls)
+        self._works[thread.work] = QueuedWork(gfn, live.queued, run)
 
     def _mm_fault(self, thread: _Thread, event: Event, t: int) -> None:
         if event.kind is Kind.MM_FAULT:
@@ -384,7 +378,7 @@ class _Reader:
             v.drafts.append(Draft(RecordedEvent(Kind.NP, event.token, t, t, event.line)))
             v.l2.token_of(v.drafts[-1])
             self._live = [w for w in self._live if (w.vcpu, w.gfn) != (event.vcpu, event.gpa >> 12)]
-            self._live.append(_Live(event.vcpu, event.token, event.gpa >> 12))
+            self._live.append(_Live(event.vcpu, event.token, event.gpa >> 12, t))
         elif event.kind is Kind.REP:
             v.drafts.append(Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
 
@@ -407,8 +401,8 @@ class _Reader:
             key = (event.vcpu, event.token)
             self._order[event.vcpu].append(key)
             self._live = [w for w in self._live if (w.vcpu, w.token) != key]
-            if key in self._runs:
-                self._runs[key].ready = first
+            if key in self._works:
+                self._works[key].ready = first
 
     def _prefetch(self, v: _VcpuReader, gfn: int) -> list[Call]:
         """The calls of kvm_arch_async_page_ready; those before them were of a fault that has no entry yet."""
@@ -444,7 +438,7 @@ class _Reader:
         return Recorded(
             marks=tuple(tuple(d.freeze() for d in v.drafts) for v in self._vcpus),
             threads=tids,
-            works=self._works(),
+            works=work_runs(self._works, self._order),
             read_ends={gfn: tuple(ends) for gfn, ends in self._ends.items()},
             changes={gfn: tuple(found) for gfn, found in self._changes.items()},
             busy=tuple(tuple(v.busy) for v in self._vcpus),
@@ -457,21 +451,3 @@ class _Reader:
             calls={gfn: tuple(found) for gfn, found in self._calls.items()},
             ends_known=self._ends_known,
         )
-
-    def _works(self) -> dict[tuple[int, int], WorkRun]:
-        """When each work came on the done list: between its page fault's return and its trace, which comes later; and
-        as the list is first in first out, before that of the next one that was ready, as far as that is possible."""
-        completed: dict[tuple[int, int], int] = {}
-        for order in self._order:
-            later = -1
-            for key in reversed(order):
-                run = self._runs.get(key)
-                if run is None or (run.done < 0 and run.ready < 0):
-                    continue
-                limits = [t for t in (run.done, run.ready - 1 if run.ready >= 0 else -1, later - 1) if t >= 0]
-                least = run.calls[-1].window.end_ns if run.calls else run.start
-                later = completed[key] = max(min(limits), least)
-        return {
-            key: WorkRun(run.start, tuple(c.window for c in run.calls), completed.get(key, run.done), run.thread)
-            for key, run in self._runs.items()
-        }

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which kworker ran which work, and when each work was completed, as far as a recording tells.
+
+A kworker says which page it works on, and no more.  Where several vCPUs wait for one page there are several works of
+it, and they need not begin in the order in which they were queued: each worker pool has its own processor.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from harness.judge.recorded_drafts import Call
+from harness.model.simulation.recorded import WorkRun
+
+Key = tuple[int, int]
+"""(vCPU, token)."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A kworker's work on a page, in nanoseconds since go: begun, with its page faults, and completed by its trace."""
+
+    start: int
+    thread: int
+    calls: list[Call] = field(default_factory=list)
+    done: int = -1
+
+    @property
+    def least(self) -> int:
+        """It was not completed before."""
+        return self.calls[-1].window.end_ns if self.calls else self.start
+
+
+@dataclass(slots=True)
+class QueuedWork:
+    """A work, from its "not present" on, and the run that is taken for its own."""
+
+    gfn: int
+    queued: int
+    run: Run
+    ready: int = -1  # when its page was first looked at for the ready event
+
+    def fits(self, run: Run) -> bool:
+        """Whether that may have been its run."""
+        return run.start >= self.queued and (self.ready < 0 or run.least < self.ready)
+
+
+def work_runs(works: Mapping[Key, QueuedWork], order: Sequence[Sequence[Key]]) -> dict[Key, WorkRun]:
+    """When each work began and came on the done list: between its page fault's return and its trace, which comes later;
+    and as the list is first in first out, before that of the next one that was ready, as far as that is possible.
+
+    :param order: of each vCPU, its works as they became ready.
+    """
+    works = _own_runs(works)
+    completed: dict[Key, int] = {}
+    for of_vcpu in order:
+        later = -1
+        for key in reversed(of_vcpu):
+            work = works.get(key)
+            if work is None or (work.run.done < 0 and work.ready < 0):
+                continue
+            before = work.ready - 1 if work.ready >= 0 else -1
+            limits = [t for t in (work.run.done, before, later - 1) if t >= 0]
+            later = completed[key] = max(min(limits), work.run.least)
+    return {
+        key: WorkRun(
+            w.run.start, tuple(c.window for c in w.run.calls), completed.get(key, w.run.done), w.run.thread
+        )
+        for key, w in works.items()
+    }  # fmt: skip
+
+
+def _own_runs(works: Mapping[Key, QueuedWork]) -> Mapping[Key, QueuedWork]:
+    """Runs exchanged among the works of one page where one cannot have been that of its work."""
+    of_page: dict[int, list[Key]] = defaultdict(list)
+    for key, work in works.items():
+        of_page[work.gfn].append(key)
+    changed = dict(works)
+    for keys in of_page.values():
+        if all(works[key].fits(works[key].run) for key in keys):
+            continue
+        runs = sorted((works[key].run for key in keys), key=lambda run: run.least)
+        first = sorted(keys, key=lambda k: (works[k].ready < 0, works[k].ready))
+        found = _matched([[n for n, run in enumerate(runs) if works[key].fits(run)] for key in first])
+        changed |= {first[at]: replace(works[first[at]], run=runs[n]) for n, at in found.items()}
+    return changed
+
+
+def _matched(fitting: Sequence[Sequence[int]]) -> dict[int, int]:
+    """Run -> work, each work with one of the runs that fit it, the first where that can be; empty where no assignment
+    serves them all (Kuhn's algorithm)."""
+    owner: dict[int, int] = {}
+
+    def place(work: int, tried: set[int]) -> bool:
+        for run in fitting[work]:
+            if run not in tried:
+                tried.add(run)
+                if run not in owner or place(owner[run], tried):
+                    owner[run] = work
+                    return True
+        return False
+
+    return owner if all(place(work, set()) for work in range(len(fitting))) else {}

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which kworker ran which of several works of one page."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.judge.recorded_drafts import Call
+from harness.judge.recorded_works import QueuedWork, Run, work_runs
+from harness.model.simulation.recorded import FaultCall
+
+PAGE = 0x1000
+
+
+def run(start: int, thread: int, end: int) -> Run:
+    """``end``: of its page fault."""
+    return Run(start, thread, [Call(PAGE, FaultCall(start + 1, end))], end + 5)
+
+
+def work(queued: int, start: int, end: int, ready: int, thread: int) -> QueuedWork:
+    """A work and the run that began first after it was queued."""
+    return QueuedWork(PAGE, queued, run(start, thread, end), ready)
+
+
+def test_a_run_that_ended_after_the_ready_event_was_that_of_another_work() -> None:
+    late, early = work(0, 10, 90, 60, thread=7), work(5, 20, 50, 100, thread=8)
+    found = work_runs({(0, 1): late, (1, 2): early}, [[(0, 1)], [(1, 2)]])
+    assert [found[key].thread for key in ((0, 1), (1, 2))] == [8, 7]
+    assert found[0, 1].completed_ns < 60 and 90 <= found[1, 2].completed_ns < 100
+
+
+def test_runs_that_fit_stay_and_those_that_cannot_be_told_apart_too() -> None:
+    first, second = work(0, 10, 50, 60, thread=7), work(5, 20, 70, 100, thread=8)
+    found = work_runs({(0, 1): first, (1, 2): second}, [[(0, 1)], [(1, 2)]])
+    assert [found[key].thread for key in ((0, 1), (1, 2))] == [7, 8]
+    impossible = work(0, 10, 90, 60, thread=7)
+    assert work_runs({(0, 1): impossible}, [[(0, 1)]])[0, 1].thread == 7, "nobody else's: what is wrong is told later"
+
+
+def test_a_run_is_kept_for_the_one_work_that_it_fits() -> None:
+    """The run of thread 8 began before the last work was queued, so the first must leave it the other one."""
+    works = {
+        (0, 1): work(0, 10, 95, 60, thread=7),
+        (1, 2): work(5, 20, 40, 100, thread=8),
+        (2, 3): work(25, 30, 30, 50, thread=9),
+    }
+    found = work_runs(works, [[(0, 1)], [(1, 2)], [(2, 3)]])
+    assert [found[key].thread for key in works] == [8, 7, 9]
+
+
+@given(st.permutations(range(6)), st.integers(0, 5))
+def test_each_work_has_a_run_of_its_own_that_fits_where_that_can_be(order: list[int], spread: int) -> None:
+    """Six works, queued one after the other, run by workers that were given them in another order."""
+    ends = [100 + 10 * n for n in range(6)]
+    works = {
+        (v, v): QueuedWork(PAGE, v, run(50 + v, order[v], ends[order[v]]), ends[v] + spread + 1)
+        for v in range(6)
+    }  # fmt: skip
+    found = work_runs(works, [[(v, v)] for v in range(6)])
+    assert sorted(run.thread for run in found.values()) == list(range(6))
+    assert all(found[v, v].windows[-1].end_ns <= ends[v] + spread for v in range(6))
