@@ -19,7 +19,7 @@ Key = tuple[int, int]
 
 
 @dataclass(slots=True)
-class Run:
+class PageWork:
     """A kworker's work on a page, in nanoseconds since go: begun, with its page faults, and completed by its trace."""
 
     start: int
@@ -39,10 +39,10 @@ class QueuedWork:
 
     gfn: int
     queued: int
-    run: Run
+    run: PageWork
     ready: int = -1  # when its page was first looked at for the ready event
 
-    def fits(self, run: Run) -> bool:
+    def fits(self, run: PageWork) -> bool:
         """Whether that may have been its run."""
         return run.start >= self.queued and (self.ready < 0 or run.least < self.ready)
 

@@ -14,7 +14,7 @@ from harness.contract.probe_abi import POOL_GPA, VEC_TIMER, Record
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
-from harness.judge.recorded_works import QueuedWork, Run, work_runs
+from harness.judge.recorded_works import PageWork, QueuedWork, work_runs
 from harness.model.events import (
     MSR_ASYNC_PF_ACK,
     MSR_ASYNC_PF_EN,
@@ -294,7 +294,7 @@ class _Reader:
             return
         live.begun = True
         thread.work = live.vcpu, live.token
-        run = Run(thread.begun if thread.begun >= 0 else t, tid, thread.calls)
+        run = PageWork(thread.begun if thread.begun >= 0 else t, tid, thread.calls)
         self._works[thread.work] = QueuedWork(gfn, live.queued, run)
 
     def _mm_fault(self, thread: _Thread, event: Event, t: int) -> None:

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.judge.recorded_drafts import Call
-from harness.judge.recorded_works import QueuedWork, Run, work_runs
+from harness.judge.recorded_works import PageWork, QueuedWork, work_runs
 from harness.model.simulation.recorded import FaultCall
 
 PAGE = 0x1000
 
 
-def run(start: int, thread: int, end: int) -> Run:
+def run(start: int, thread: int, end: int) -> PageWork:
     """``end``: of its page fault."""
-    return Run(start, thread, [Call(PAGE, FaultCall(start + 1, end))], end + 5)
+    return PageWork(start, thread, [Call(PAGE, FaultCall(start + 1, end))], end + 5)
 
 
 def work(queued: int, start: int, end: int, ready: int, thread: int) -> QueuedWork:
