@@ -7,7 +7,7 @@ Only a page's lock, its place in the cache and times are read from the recording
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.model.pages import HostPage, Lock, unlocked
@@ -52,6 +52,27 @@ class FollowedThreads:
         cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns)
         after = replay.choices.ask(len(cuts) + 1, f"when the page {gfn:#x} was looked at")
         yield Wait(until_ns=cuts[after - 1] + 1 if after else earliest)
+
+    def mapped(self, watch: PageWatch, vpn: int, before: HostPage) -> Generator[Wait, None, None]:
+        """Let the time come at which the running thread's call of handle_mm_fault mapped the page, which it has done in
+        the model already.
+
+        Until then it holds the lock of the page (mm/memory.c:do_swap_page, do_shared_fault), which others find in the
+        cache: what it takes between, zeroing a page or a file system's page_mkwrite, may be long.
+        """
+        replay, window, now = self.memory.world.replay, watch.window, self.memory.world.engine.now
+        done = self.memory.pages[vpn]
+        if replay is None or window is None or done.folio is None or done.folio.lock is not Lock.NO:
+            return
+        beside = replay.calls_beside(done.index, watch.thread, now, window.end_ns)
+        if not beside or not replay.choices.ask(2, f"whether another came before {done.index:#x} was mapped"):
+            return
+        self.memory.pages[vpn] = replace(done, pte=before.pte, folio=replace(done.folio, lock=Lock.OTHER))
+        yield Wait(until_ns=window.end_ns)
+        page = self.memory.pages[vpn]
+        if page.folio is not None and page.folio.lock is Lock.OTHER:
+            self.memory.pages[vpn] = replace(unlocked(page), pte=done.pte)
+        self.memory.world.engine.fire(self.memory.signals[vpn])
 
     def held_up(self, page: HostPage) -> bool:
         """Whether others may have come between the running thread's look at the page and its read of it.

@@ -196,7 +196,10 @@ class Memory:
             self.watch = watch
             leg = walk.run(self.pages[vpn], self.readahead)
             self.watch = None
+            before = self.pages[vpn]
             self._apply(leg, vpn, who, vcpu)
+            if watch is not None and inside and leg.page.pte is not before.pte:
+                yield from self.followed.mapped(watch, vpn, before)
             if leg.invalidated:
                 self.unmap(gpa)
             result.steps += leg.steps

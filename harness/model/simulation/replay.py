@@ -105,6 +105,11 @@ class Replay:
         calls = self.recorded.calls.get(gfn, ())
         return min((c.end_ns for c in calls if c.thread != thread and c.start_ns < now_ns < c.end_ns), default=-1)
 
+    def calls_beside(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
+        """Whether another thread called handle_mm_fault for the page between the two."""
+        calls = self.recorded.calls.get(gfn, ())
+        return any(c.thread != thread and start_ns <= c.start_ns <= end_ns for c in calls)
+
     def others_at(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread was in handle_mm_fault for the page, or about to read it, between the two."""
         calls = self.recorded.calls.get(gfn, ())

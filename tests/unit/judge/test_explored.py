@@ -44,6 +44,8 @@ SETTLED = {
     " meanwhile (arch/x86/kvm/mmu/mmu.c:direct_page_fault)",
     "own-memory": "a page of the program, long mapped, faults again though the host's PTE is there: writeback of the"
     " file behind guest RAM has cleaned it (mm/rmap.c:page_mkclean_one ends in an mmu notifier; 5.10)",
+    "mapped-at-the-end": "a vCPU holds the lock of a page in a hole of the file until its call of handle_mm_fault has"
+    " mapped it (mm/memory.c:do_shared_fault): another that comes between finds no PTE, and the lock taken",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
 }
