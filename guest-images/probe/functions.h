@@ -70,6 +70,7 @@ void run_program(struct vcpu *v);
 int write_msr(struct vcpu *v, u32 item, u32 msr, u64 value);
 void apf_setup(struct vcpu *v);
 void perform(struct vcpu *v, const struct item *i);
+int host_turn(struct vcpu *v);
 void host_wait(struct vcpu *v);
 
 /* serial.c */

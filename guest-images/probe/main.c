@@ -10,7 +10,9 @@ static void run_vcpu(struct vcpu *v)
 	if (header->flags & L2_GUEST)
 		l2_setup(v);
 	apf_setup(v);
-	if (control->host_vcpu == v->id) {	/* the reset came in a HOST item, which ends now */
+	if (control->host_vcpu == v->id && control->state != STATE_HOST) {
+		control->host_vcpu = NONE;	/* the reset came before the agent was asked */
+	} else if (control->host_vcpu == v->id) {	/* the reset came in a HOST item, which ends now */
 		const struct item *i = &items[control->host_item];
 
 		host_wait(v);

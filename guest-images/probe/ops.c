@@ -38,17 +38,28 @@ void apf_setup(struct vcpu *v)
 		apic_enable(v, 1);
 }
 
+/* One vCPU at a time speaks to the agent: there is one place in the control page for it. */
+int host_turn(struct vcpu *v)
+{
+	u32 nobody = NONE;
+
+	return __atomic_compare_exchange_n(&control->host_vcpu, &nobody, v->id, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
 /* The agent has the word until go changes. */
 void host_wait(struct vcpu *v)
 {
-	if (items[control->host_item].flags & ITEM_INTERRUPTS)
+	const struct item *i = &items[control->host_item];
+	u32 index = control->host_index;
+
+	if (i->flags & ITEM_INTERRUPTS)
 		sti();
 	while (control->go == control->go_seen)
 		;
 	cli();
-	control->host_vcpu = NONE;
 	set_state(STATE_RUNNING);
-	log_record(v, LOG_STAGE, items[control->host_item].index, control->host_index, 1);
+	log_record(v, LOG_STAGE, i->index, index, 1);
+	__atomic_store_n(&control->host_vcpu, NONE, __ATOMIC_SEQ_CST);
 }
 
 static void host(struct vcpu *v, const struct item *i)
@@ -57,7 +68,6 @@ static void host(struct vcpu *v, const struct item *i)
 	control->go_seen = control->go;
 	control->host_index = i->value;
 	control->host_item = i - items;
-	control->host_vcpu = v->id;
 	control->host_entries++;
 	set_state(STATE_HOST);
 	host_wait(v);

@@ -148,6 +148,8 @@ void run_program(struct vcpu *v)
 			pause_until(until);
 			cli();
 			paused = p;
+		} else if (i->op == OP_HOST && !host_turn(v)) {
+			continue;	/* with the window for interrupts at the top */
 		} else if (i->op == OP_WAIT) {
 			if (wait_started != p)
 				log_record(v, LOG_START, i->index, i->value, 0);

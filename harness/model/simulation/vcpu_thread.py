@@ -64,6 +64,9 @@ class Vcpu:
             elif self._pauses_first(step):
                 self.probe.paused = step.index
                 yield from self._pause(step.pause_ns)
+            elif step.kind is Op.HOST and (other := self._talks()) is not None:
+                self._mode(cpl=0, interrupts=True)
+                yield from self._wait_until(-1, other.signal)
             else:
                 task = self.probe.start(step)
                 self._log("start", step.index)
@@ -75,6 +78,11 @@ class Vcpu:
         self._mode(cpl=0, interrupts=False)
         self.kvm.world.engine.fire(self.finished)
         yield from self._halt_for_ever()
+
+    def _talks(self) -> Latch | None:
+        """What ends the HOST item that another vCPU is in: one at a time speaks to the agent (ops.c:host_turn)."""
+        ends = (peer.host_end for peer in self.peers if peer is not self)
+        return next((end for end in ends if end is not None and not end.over), None)
 
     def _pauses_first(self, step: Step) -> bool:
         own = (Op.PAUSE, Op.PAGING)
