@@ -14,7 +14,6 @@ from harness.artifacts.kernels.mutation_points import POINTS, Point, from_json, 
 from harness.artifacts.kernels.mutation_targets import Targets, load_targets
 from harness.errors import UsageError
 from harness.run.mutant_trials import Mutant, MutantTrials, Trial
-from harness.status import Status
 
 REACHED = "capture/host/apf_reached.txt"
 """What the agent leaves of a kernel with points (harness/agent/host/points.py)."""
@@ -121,8 +120,9 @@ def choose_scenarios(
 
 
 def _reached(trial: Trial) -> frozenset[int]:
-    """Only a green scenario of the unmutated kernel can show what a mutant does wrong."""
-    if trial.row is None or trial.row.status is not Status.PASS:
+    """Only a scenario in which the unmutated kernel does as its model says, be it a known finding, can show what a
+    mutant does wrong."""
+    if trial.row is None or not trial.row.status.as_predicted:
         return frozenset()
     path = trial.folder / trial.row.folder / REACHED
     return reached(path.read_text()) if path.is_file() else frozenset()

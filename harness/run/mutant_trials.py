@@ -151,7 +151,7 @@ class Trial:
         row = self.row
         if row is None or row.verdict.stage in (Stage.SETUP, Stage.BOOT):
             return False
-        return row.status not in (Status.PASS, Status.FAIL)
+        return row.status is not Status.FAIL and not row.status.as_predicted
 
     @property
     def before_go(self) -> bool:
@@ -190,7 +190,7 @@ def catch_of(mutant: Mutant, trials: Sequence[Trial]) -> Catch:
         return Catch.NAMED
     if any(t.caught for t in mine):
         return Catch.OTHERWISE
-    if any(t.row is not None and t.row.status is Status.PASS for t in mine):
+    if any(t.row is not None and t.row.status.as_predicted for t in mine):
         return Catch.SURVIVED
     return Catch.UNDECIDED if any(t.undecided for t in mine) else Catch.NOT_RUN
 

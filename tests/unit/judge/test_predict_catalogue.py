@@ -106,6 +106,7 @@ ROWS: list[Row] = [
     ("S132", ("nowait-6.1",), {"NPt": "N", "INJ": 0, "REP": "N", "RDY": "N"}),
     ("S133", (*SOUND, *N61), {"NPt": 0, "NPh": "N", "INJ": 0, "RDY": "N", "ACC": 1}),
     ("S135", SOUND, {"NPt": "N", "SYNC": 0}),
+    ("S139", SOUND, {"NPt": "N", "RDY": "N", "RDY_ALL": 2, "ACC": "N+2", "INJ": 6, "REP": 0}),
     ("S135L", (*SOUND, *N61), {"TRY": 0, "SYNC": "N"}),
     ("S138", SOUND, {"NPt": "N", "RDY": "N", "ACC": "N+1"}),
 ]  # fmt: skip

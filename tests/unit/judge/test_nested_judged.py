@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real captures of an L2 that gets tokens: told, left behind (F2), given to L2 (F4); and with lines of them changed."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+
+import pytest
+
+from harness.contract.probe_abi import PAGE_SIZE, RECORD_CODEC, Record, SvmExit
+from harness.judge.verdict import judge_capture
+from harness.model.kernels import KernelModel, find_kernel
+from harness.model.known_faults import with_fixes, without_fix
+from harness.model.outcomes import Outcome
+from harness.status import Status
+from tests.unit.judge.packed import packed_capture
+
+N510, N61, N612 = (find_kernel(f"nowait-{series}") for series in ("5.10", "6.1", "6.12"))
+TRACE, LOG = "trace/events.txt", "guest/log.bin"
+
+
+def rules(files: dict[str, bytes], kernel: KernelModel) -> set[str]:
+    verdict = judge_capture(files, kernel)
+    assert verdict.status is Status.FAIL, verdict.reason
+    return {f.rule for f in verdict.findings}
+
+
+def with_lines(files: dict[str, bytes], pattern: str, to: str) -> dict[str, bytes]:
+    """The trace with the first line that has the pattern changed."""
+    lines = files[TRACE].decode().splitlines(keepends=True)
+    at = next(n for n, line in enumerate(lines) if re.search(pattern, line))
+    lines[at] = re.sub(pattern, to, lines[at])
+    return files | {TRACE: "".join(lines).encode()}
+
+
+def with_flags(files: dict[str, bytes], kind: Record, code: int = -1) -> dict[str, bytes]:
+    """The guest's log with flags = 1 in the first L2_WORDS behind an exit of that code, or in the first PAGE_FAULT."""
+    log, exit_code = bytearray(files[LOG]), 0
+    for at in range(PAGE_SIZE, len(log), RECORD_CODEC.size):
+        _, number, _, _, a, _ = RECORD_CODEC.unpack_from(log, at)
+        if number == Record.L2_EXIT:
+            exit_code = a & 0xFFFFFFFF
+        if number == kind and (code < 0 or exit_code == code):
+            struct.pack_into("<Q", log, at + (24 if kind is Record.PAGE_FAULT else 16), 1)
+            return files | {LOG: bytes(log)}
+    raise AssertionError("no such record")
+
+
+def test_a_token_of_an_l2_reaches_l1() -> None:
+    verdict = judge_capture(packed_capture("nested-told"), N612)
+    assert verdict.status is Status.PASS, verdict.reason
+    assert [row.seen[0] for row in verdict.items] == [Outcome.TOKEN] * 3 + [Outcome.HALT]
+    assert not verdict.hints, "nothing maps a page of L2 early while L1 runs"
+
+
+@pytest.mark.parametrize(
+    ("name", "kernel", "word", "outcome"),
+    [
+        ("nested-left-behind", N61, "FINDING F2", Outcome.LEFT),
+        ("nested-into-l2", N510, "FINDING F4", Outcome.TO_L2),
+    ],
+)
+def test_a_known_finding_is_told_by_its_name(name: str, kernel: KernelModel, word: str, outcome: Outcome) -> None:
+    files = packed_capture(name)
+    verdict = judge_capture(files, kernel)
+    assert verdict.word == word and verdict.findings == ()
+    assert [row.seen[0] for row in verdict.items] == [outcome] * 3 + [Outcome.HALT]
+    fixed = judge_capture(files, with_fixes(kernel, [word[-2:]]))
+    assert fixed.status is Status.FAIL and fixed.reason.startswith(f"this is finding {word[-2:]}")
+
+
+def test_a_kernel_that_is_not_known_to_be_mended() -> None:
+    verdict = judge_capture(packed_capture("nested-told"), without_fix(N612, "F2"))
+    assert verdict.status is Status.FAIL and verdict.reason.startswith("finding F2 is not reproduced any more")
+
+
+def test_a_tick_at_the_right_moment_saves_a_token_from_f2() -> None:
+    verdict = judge_capture(packed_capture("nested-ticks"), N61)
+    assert verdict.word == "FINDING F2" and verdict.findings == ()
+    first = [row.seen[0] for row in verdict.items]
+    assert first.count(Outcome.TOKEN) > 5 and first.count(Outcome.LEFT) > 2, "both, in one run"
+
+
+NO_EXIT = "kvm_nested_intr_vmexit: rip: 0x000000000010222c"
+INTR_EXIT = r"kvm_nested_vmexit_inject: reason: interrupt .*"
+PF_EXIT = r"kvm_nested_vmexit_inject: reason: PF excp .*"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "to", "rule"),
+    [
+        (PF_EXIT, NO_EXIT, "D45"),
+        ("ext_inf2: 0x0000000000001000", "ext_inf2: 0x0000000000002000", "D45"),
+        (PF_EXIT, "kvm_inj_exception: #PF (0x0)", "D47"),
+    ],
+)
+def test_the_rule_names_what_became_of_a_token(pattern: str, to: str, rule: str) -> None:
+    assert rule in rules(with_lines(packed_capture("nested-told"), pattern, to), N612)
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Record.L2_WORDS, SvmExit.VMMCALL), (Record.PAGE_FAULT, -1)])
+def test_a_flag_that_no_token_explains(kind: Record, code: int) -> None:
+    found = rules(with_flags(packed_capture("nested-told"), kind, code), N612)
+    assert found == {"D46"}
+
+
+def test_a_flag_at_the_end_belongs_to_a_token_that_was_not_told() -> None:
+    def changed(name: str, flags: int) -> dict[str, bytes]:
+        files = packed_capture(name)
+        after = json.loads(files["after.json"])
+        assert after["shared_flags"]["0"] == 1 - flags
+        after["shared_flags"]["0"] = flags
+        return files | {"after.json": json.dumps(after).encode()}
+
+    assert rules(changed("nested-told", 1), N612) == {"D39"}
+    assert rules(changed("nested-left-behind", 0), N61) == {"D46"}
+
+
+def test_a_ready_interrupt_that_does_not_end_the_l2() -> None:
+    files = with_lines(packed_capture("nested-left-behind"), INTR_EXIT, NO_EXIT)
+    assert "D48" in rules(files, N61)
+
+
+def test_the_log_must_be_one_that_the_guest_can_write() -> None:
+    files = packed_capture("nested-told")
+    log = bytearray(files[LOG])
+    kinds = [RECORD_CODEC.unpack_from(log, at)[1] for at in range(PAGE_SIZE, len(log), RECORD_CODEC.size)]
+    at = PAGE_SIZE + RECORD_CODEC.size * kinds.index(Record.L2_EXIT)
+    struct.pack_into("<Q", log, at + 16, SvmExit.INTR)
+    verdict = judge_capture(files | {LOG: bytes(log)}, N612)
+    assert verdict.status is Status.INCONCLUSIVE and "no exit of the L2 has brought" in verdict.reason
