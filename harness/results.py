@@ -85,6 +85,7 @@ class RunResult:
     """A whole run.  ``planned`` is what had to be done, in order; ``interrupted``: a signal ended it early.
 
     ``allowed``: scenarios that may be UNSUPPORTED; ``accepted``: findings that may be reproduced.
+    ``troubles``: what went wrong and is about no scenario, such as a machine that is not as it was before.
     """
 
     run: str
@@ -96,6 +97,7 @@ class RunResult:
     accepted: tuple[AcceptedFinding, ...] = ()
     interrupted: bool = False
     seconds: float = 0.0
+    troubles: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[Key, ...]:
@@ -144,7 +146,8 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 green; 1 failed, inconclusive, finding or unsupported without leave; 3 errors, no verdict; 130 interrupted.
+        """0 green; 1 failed, inconclusive, finding or unsupported without leave; 3 errors, troubles, no verdict; 130
+        interrupted.
 
         A finding about a kernel outranks a fault of ours: it is the better news to act on.
         """
@@ -153,4 +156,4 @@ class RunResult:
         bad = [row for row in self.rows if not self.is_green(row)]
         if any(row.status is not Status.ERROR for row in bad):
             return 1
-        return 3 if bad or self.missing or not self.rows else 0
+        return 3 if bad or self.missing or self.troubles or not self.rows else 0

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Command line of the agent: perform, serve, undo, facts."""
+"""Command line of the agent: perform, serve, reserve, undo, facts."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 from harness.agent.capture_folder import stdout_stream
 from harness.agent.host.host_facts import host_facts, qemu_version
 from harness.agent.host.kernel_files import read_text
+from harness.agent.host.reserve import STATE, ReserveOptions, reserve
 from harness.agent.host.undo import undo
 from harness.agent.perform import exit_code, perform
 from harness.agent.serve import serve
@@ -51,7 +53,22 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--detached", action="store_true", help="do not end when stdin is closed")
     run.set_defaults(run=_perform)
     many = commands.add_parser("serve", help="perform plans that come over stdin, one after the other")
-    many.set_defaults(run=lambda _args: serve())
+    many.add_argument("--scope", default="", help="cgroup of the run, made by reserve")
+    many.set_defaults(run=lambda args: serve(scope=args.scope))
+    one = commands.add_parser("reserve", help="hold this machine for one run, until stdin ends")
+    one.add_argument("--name", required=True, help="name of the run")
+    one.add_argument("--who", default="", help="told to others that wait")
+    one.add_argument("--wait", type=float, default=0.0, metavar="S", help="for another run to end (default: refuse)")
+    one.add_argument("--silence", type=float, default=60.0, metavar="S", help="without input for so long: the end")
+    one.add_argument("--limit", type=float, default=86400.0, metavar="S", help="of the whole reservation")
+    one.add_argument("--scratch", default="/var/tmp", help="folder for a swap file; its free space is told")
+    one.add_argument(
+        "--disk-mib", type=int, default=0, metavar="N", help="make a loop device for swap, at most so large"
+    )
+    one.add_argument("--compare", action="store_true", help="tell whatever is not as before at the end")
+    one.add_argument("--once", action="store_true", help="remove this program's file: it was sent for this run only")
+    one.add_argument("--state", default=STATE, help="folder for the lock and for what runs put here")
+    one.set_defaults(run=_reserve)
     back = commands.add_parser("undo", help="take back what a killed agent left on the host")
     back.add_argument("--journal", required=True)
     back.set_defaults(run=_undo)
@@ -72,6 +89,16 @@ def _perform(args: argparse.Namespace) -> int:
     )  # fmt: skip
     stdin = None if args.detached else sys.stdin.fileno()
     return exit_code(perform(plan, options, stream=stdout_stream(), stdin=stdin))
+
+
+def _reserve(args: argparse.Namespace) -> int:
+    if args.once:
+        os.unlink(next(path for path in sys.path if path.endswith(".pyz")))
+    options = ReserveOptions(
+        run=args.name, wait_s=args.wait, silence_s=args.silence, limit_s=args.limit, scratch=args.scratch,
+        who=args.who, disk_mib=args.disk_mib, compare=args.compare, state=args.state,
+    )  # fmt: skip
+    return reserve(options)
 
 
 def _undo(args: argparse.Namespace) -> int:

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.agent.capture_folder import stdout_stream
+from harness.agent.host.cgroup import enter
+from harness.agent.host.kernel_files import write_text
 from harness.agent.host.resident import Resident, clean_up
 from harness.agent.perform import exit_code, perform
 from harness.contract.plan import from_json
@@ -29,13 +31,20 @@ from harness.contract.service import AgentServing, PlanRequest, PlanServed, line
 from harness.errors import UsageError
 
 _CHUNK = 1 << 16
+_FIRST_TO_GO = "1000"  # if the machine runs out of memory, it is we who are killed
 
 
-def serve(source: int = 0) -> int:
+def serve(source: int = 0, scope: str = "") -> int:
     """Serve requests from the descriptor ``source`` until it ends; the exit code (0).
 
     3: the process that performs the plans was killed; what it had changed is taken back.
+
+    :param scope: cgroup of the run, in which everything stays that is started here; empty: none.
+    :raise OSError: the scope cannot be entered.
     """
+    if scope:
+        enter(scope, os.getpid())
+        write_text("/proc/self/oom_score_adj", _FIRST_TO_GO)
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:

@@ -16,7 +16,7 @@ from harness.agent.guest.qemu import Guest
 from harness.agent.host import swap as swap_device
 from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
 from harness.agent.host.host_facts import host_facts
-from harness.agent.host.kernel_files import need_file, read_text, selected
+from harness.agent.host.kernel_files import available_mib, need_file, read_text, selected
 from harness.agent.host.points import CAPTURED, forget_points, reached_points
 from harness.agent.host.read_counters import snapshot, thread_state
 from harness.agent.host.resident import Instances, open_instances
@@ -37,6 +37,7 @@ from harness.errors import InfraFault, Unsupported
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 _KSM = "/sys/kernel/mm/ksm/run"
 BOOT_WORKLOAD = "boot"
+QEMU_MIB = 192  # what QEMU needs besides the guest's memory, with room to spare
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 
 
@@ -83,7 +84,9 @@ class Session:
         if self.plan.guest.kind is GuestKind.HOST_PROGRAM:
             return
         if self.plan.swap.kind not in (SwapKind.NONE, SwapKind.USERFAULT):
-            self.device = swap_device.open_device(self.journal, self.plan.swap, self.options.disk, self.name)
+            self.device = swap_device.open_device(
+                self.journal, self.plan.swap, self.options.disk, self.name, self.options.no_disk
+            )
             self.ram_path = self.ram.set_up(self.journal, self.device, self.plan, f"{self.options.scratch}/{self.name}")
         if self.options.accel == "kvm":
             self.group = make_cgroup(self.journal, self.name)
@@ -114,6 +117,7 @@ class Session:
         if guest.kind is GuestKind.HOST_PROGRAM:
             need_file(self.options.program, "--program")
             return
+        self._check_memory()
         if shutil.which(self.options.qemu) is None:
             raise Unsupported(f"{self.options.qemu} cannot be run on the host")
         if self.plan.swap.kind is not SwapKind.NONE and facts.swap_in_use:
@@ -134,6 +138,18 @@ class Session:
         else:
             need_file(self.options.guest_kernel, "--guest-kernel")
             need_file(self.options.guest_initrd, "--guest-initrd")
+
+    def _check_memory(self) -> None:
+        """The guest and its QEMU must find room without anything else being paged out."""
+        wanted = self.plan.guest.memory_mib + QEMU_MIB
+        available = available_mib()
+        allowed = min(self.options.memory_mib or available, available)
+        if wanted > allowed:
+            limit = f", of which {self.options.memory_mib} MiB may be used" if self.options.memory_mib else ""
+            raise Unsupported(
+                f"the plan wants {wanted} MiB of memory ({QEMU_MIB} of them for QEMU),"
+                f" the host has {available} MiB available{limit}"
+            )
 
     def _settings(self, facts: HostFacts) -> None:
         """Host-wide settings; each is put back by undo."""

@@ -114,6 +114,16 @@ class Store:
                 self._make(recipe, build, final)
         return final
 
+    def brought(self, kind: str, inputs: Mapping[str, Any]) -> Path | None:
+        """An entry of this kind whose recipe has these inputs, whatever else it has: made on another machine, by tools
+        that this one lacks."""
+        for folder in sorted((self.root / "store").glob(f"{kind}-*")):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                recipe = json.loads((folder / "recipe.json").read_text())
+                if recipe["kind"] == kind and all(recipe["inputs"][key] == value for key, value in inputs.items()):
+                    return folder
+        return None
+
     @contextlib.contextmanager
     def work(self, name: str) -> Iterator[Work]:
         """A folder that stays after an interruption; one process at a time has it."""

@@ -14,7 +14,8 @@ from typing import TypeAlias
 from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.artifacts.debian.offered_kernels import LATEST
 from harness.errors import UsageError
-from harness.hosts import DEFAULT_KIND, KINDS
+from harness.hosts import DEFAULT_KIND, HostChoice, find_host, host_words
+from harness.hosts.lab_file import default_lab
 from harness.report.annotations import github_commands
 from harness.results import RunResult
 from harness.run.accepted_findings import read_accepted_findings
@@ -57,15 +58,20 @@ def running() -> argparse.ArgumentParser:
     group.add_argument("--accept-findings", type=Path, metavar="FILE",
                        help="findings about shipped kernels that are green where they are reproduced"
                        " (docs/reading-verdicts.md)")  # fmt: skip
-    group.add_argument("--host", choices=tuple(KINDS), default=DEFAULT_KIND,
-                       help="; ".join(f"{name}: {kind.about}" for name, kind in KINDS.items())
+    group.add_argument("--host", default=DEFAULT_KIND, metavar="H",
+                       help="; ".join(f"{word}: {about}" for word, about in host_words().items())
                        + f" (default {DEFAULT_KIND})")  # fmt: skip
+    group.add_argument("--lab", type=Path, default=default_lab(), metavar="FILE",
+                       help="--host ssh:NAME: the file of machines (docs/lab.md; default: %(default)s)")  # fmt: skip
+    group.add_argument("--wait", type=positive, default=0, metavar="SECONDS",
+                       help="how long to wait for another run that has the machine (default: not)")  # fmt: skip
     group.add_argument("--hosts", type=positive, default=0, metavar="N",
                        help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
     group.add_argument("--guest-kernel", default="", metavar="K",
                        help="kernel of Linux guests, named as for --kernel (default: the one under test)")  # fmt: skip
     group.add_argument("--disk", default="", metavar="DEV",
-                       help="--host local: block device that may be overwritten (default: a loop device)")  # fmt: skip
+                       help="--host local, ssh: block device of the machine that may be overwritten"
+                       " (default: a loop device)")  # fmt: skip
     return p
 
 
@@ -92,6 +98,20 @@ def positive(text: str) -> int:
     return number
 
 
+def place_of(args: argparse.Namespace) -> HostChoice:
+    """Where it is to be done.  :raise UsageError: there is no such host."""
+    return find_host(args.host, args.lab)
+
+
+def kernels_of(args: argparse.Namespace, named: Sequence[str]) -> tuple[str, ...]:
+    """The kernels that are meant: those that are named, else the default; none where the host has its own.
+
+    :raise UsageError: there is no such host.
+    """
+    kernels = tuple(dict.fromkeys(named))
+    return kernels or ((DEFAULT_KERNEL,) if place_of(args).boots else ())
+
+
 def request_of(
     args: argparse.Namespace, kernels: Sequence[str], *, repeats: int = 0, extra: Sequence[CatalogKernel] = ()
 ) -> Request:
@@ -99,7 +119,7 @@ def request_of(
 
     :raise UsageError: the options contradict each other.
     """
-    if args.disk and args.host == DEFAULT_KIND:
+    if args.disk and place_of(args).boots:
         raise UsageError(f"--disk is for --host local: a {args.host} host has a disk of its own")
     return Request(
         patterns=tuple(getattr(args, "scenario", ())),
@@ -109,6 +129,8 @@ def request_of(
         repeats=repeats,
         host=args.host,
         disk=args.disk,
+        lab=args.lab,
+        wait_s=float(args.wait),
         allow_unsupported=frozenset(args.allow_unsupported),
         accepted=read_accepted_findings(args.accept_findings) if args.accept_findings else (),
         command=shlex.join(["apf", *sys.argv[1:]]),

@@ -7,7 +7,6 @@ import argparse
 import sys
 
 from harness.cli import options
-from harness.hosts import KINDS
 from harness.report.profile_text import profile_text
 from harness.report.terminal import Screen
 from harness.run.report_folder import PAGE
@@ -27,6 +26,7 @@ examples:
   apf run S28 --kernel ~/linux                on a kernel tree of one's own, built first
   apf run S60 --repeats 20                    one that may race, often
   sudo apf run --host local --disk /dev/sdX   on this very machine and its kernel
+  apf run tag:smoke --host ssh:bigbox         on a machine of the lab (docs/lab.md)
 
 Exit code: 0 all green, 1 a scenario failed or was inconclusive, 2 bad usage or input, 3 our or the machine's fault.
 """
@@ -54,9 +54,7 @@ def add(subparsers: options.Subparsers) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run, show the table, say where the evidence is."""
     screen = Screen(sys.stdout)
-    kernels = tuple(dict.fromkeys(word for k in args.kernel for word in k.split()))
-    if not kernels and KINDS[args.host].boots:
-        kernels = (options.DEFAULT_KERNEL,)
+    kernels = options.kernels_of(args, [word for k in args.kernel for word in k.split()])
     request = options.request_of(args, kernels, repeats=args.repeats)
     try:
         result, folder = run(request, screen)

@@ -8,11 +8,15 @@ import os
 import shlex
 import sys
 import time
+from pathlib import Path
 
 from harness.cli import options
 from harness.errors import UsageError
+from harness.hosts.lab_file import lab_text
 from harness.report.terminal import Screen
-from harness.run.shell_host import ShellHost, start_shell_host
+from harness.run.shell_host import ShellHost, lab_entry, start_shell_host
+
+NAME = "virtual"
 
 _HELP = """\
 Boot a virtual host from a kernel and give a root shell in it, as scenarios find it: KVM, tracefs, QEMU, Python, an
@@ -24,6 +28,7 @@ examples:
   apf shell                        a shell in a host with debian-6.1
   apf shell --kernel noio-6.1      in one with another kernel (built first, if need be)
   apf shell --ssh                  print how to get in with ssh or scp, and keep the host until Ctrl-C
+  apf shell --lab lab.toml         keep it as a machine of the lab: `apf run --host ssh:virtual --lab lab.toml`
 
 Exit code: that of the shell (0 with --ssh); 1 when the kernel under test died; 3 when the host could not be had.
 """
@@ -35,6 +40,8 @@ def add(subparsers: options.Subparsers) -> None:
     p.add_argument("-k", "--kernel", default=options.DEFAULT_KERNEL, metavar="K",
                    help="name from `apf kernels`, a bzImage, or a kernel tree "
                    f"(default {options.DEFAULT_KERNEL})")  # fmt: skip
+    p.add_argument("--lab", type=Path, metavar="FILE",
+                   help=f"write a file of lab machines that has it as {NAME!r}, and keep it until Ctrl-C")  # fmt: skip
     p.add_argument("--ssh", action="store_true", help="print how to get in, and keep the host until Ctrl-C")
     p.set_defaults(func=main)
 
@@ -44,13 +51,17 @@ def main(args: argparse.Namespace) -> int:
 
     :raise UsageError: a shell was asked for and there is no terminal for it.
     """
-    if not args.ssh and not (os.isatty(0) and os.isatty(1)):
+    stay = args.ssh or args.lab is not None
+    if not stay and not (os.isatty(0) and os.isatty(1)):
         raise UsageError("a shell needs a terminal", hint="`apf shell --ssh` prints how to get in from elsewhere")
     screen = Screen(sys.stdout)
     try:
         with start_shell_host(args.kernel, screen) as shell:
             screen.clear()
-            return _keep(shell, screen) if args.ssh else _interact(shell, screen)
+            if args.lab is not None:
+                args.lab.write_text(lab_text(NAME, lab_entry(shell, args.kernel)))
+                screen.line(f"{args.lab} has it as {NAME!r}")
+            return _keep(shell, screen) if stay else _interact(shell, screen)
     finally:
         screen.clear()
 

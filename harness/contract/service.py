@@ -25,6 +25,8 @@ class AgentOptions:
     accel: str = "kvm"
     journal: str = ""
     scratch: str = "/run"  # where the RAM file's file system is mounted
+    no_disk: str = ""  # why there is no disk
+    memory_mib: int = 0  # what the guest and its QEMU may take; 0: what is available
 
 
 @dataclass(frozen=True, slots=True)

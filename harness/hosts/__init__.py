@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from harness.errors import UsageError
+
 if TYPE_CHECKING:
     from harness.artifacts.kernels.built_kernel import BuiltKernel
     from harness.artifacts.store import Store
@@ -30,6 +32,10 @@ class HostOrder:
     :param payload: what is shipped to it, for the trial that decides on an accelerator
     :param console: a new file for the console of each host that is started
     :param disk: block device of the host that may be overwritten; empty: the kind finds one
+    :param name: of the machine, for kinds that have several; ``lab``: the file that describes it
+    :param wanted: for kinds that boot none: the kernel that must run there, by name and by its bzImage's version
+        string; None: any
+    :param wait_s: how long to wait for another run that has the machine
     """
 
     store: Store
@@ -38,6 +44,10 @@ class HostOrder:
     console: Callable[[], Path]
     progress: Progress
     disk: str = ""
+    name: str = ""
+    lab: Path = field(default_factory=Path)
+    wanted: tuple[str, str] | None = None
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +59,72 @@ class HostOpener:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnKernel:
+    """The kernel that a machine runs, as far as it can be said without asking it.
+
+    :ivar label: what it is called in results; ``variant`` and ``fixes``: the model for it.
+    """
+
+    label: str
+    variant: str = "nowait"
+    fixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HostKind:
     """One kind of host.
 
     :param boots: it boots the kernel under test, so that any kernel can be asked for and there can be several at once;
         otherwise it runs what it runs
+    :param named: there are several: which is meant is said as in ``ssh:NAME``
     :param check: raises an ApfError when this machine can have none; costs nothing
     :param prepare: finds or makes what is needed before the first start
+    :param own: the kernel of one that boots none, by its name and the file of lab machines
     """
 
     about: str
     boots: bool
+    named: bool
     check: Callable[[], None]
     prepare: Callable[[HostOrder], HostOpener]
+    own: Callable[[str, Path], OwnKernel]
+
+
+@dataclass(frozen=True, slots=True)
+class HostChoice:
+    """What ``--host`` names; made by find_host()."""
+
+    word: str
+    kind: HostKind
+    name: str
+    lab: Path
+
+    @property
+    def boots(self) -> bool:
+        return self.kind.boots
+
+    def own(self) -> OwnKernel:
+        """:raise UsageError: the file of lab machines is wrong, or has no such machine."""
+        return self.kind.own(self.name, self.lab)
+
+
+def find_host(word: str, lab: Path) -> HostChoice:
+    """The host that a word means: "virtual", "local", "ssh:NAME".
+
+    :raise UsageError: none.
+    """
+    kind, colon, name = word.partition(":")
+    if kind not in KINDS:
+        raise UsageError(f"there is no host {word!r}", hint=f"there are {', '.join(host_words())}")
+    if KINDS[kind].named != bool(name) or bool(colon) != bool(name):
+        wanted = f"needs a name: {kind}:NAME" if KINDS[kind].named else "has no name"
+        raise UsageError(f"--host {word}: {kind} {wanted}")
+    return HostChoice(word, KINDS[kind], name, lab)
+
+
+def host_words() -> dict[str, str]:
+    """How each kind is asked for, and what it is."""
+    return {f"{word}:NAME" if kind.named else word: kind.about for word, kind in KINDS.items()}
 
 
 def _check_virtual() -> None:
@@ -76,20 +139,48 @@ def _virtual(order: HostOrder) -> HostOpener:
     return prepare(order)
 
 
-def _check_local() -> None:
-    pass  # what it lacks is found, and said, when it is started
-
-
 def _local(order: HostOrder) -> HostOpener:
     from harness.hosts.local import prepare
 
     return prepare(order)
 
 
+def _ssh(order: HostOrder) -> HostOpener:
+    from harness.hosts.ssh import prepare
+
+    return prepare(order)
+
+
+def _check_nothing() -> None:
+    pass  # what it lacks is found, and said, when it is started
+
+
+def _none(_name: str, _lab: Path) -> OwnKernel:
+    raise UsageError("a virtual host runs the kernel that it is asked for")
+
+
+def _own_local(_name: str, _lab: Path) -> OwnKernel:
+    return OwnKernel("local")
+
+
+def _own_ssh(name: str, lab: Path) -> OwnKernel:
+    from harness.hosts.lab_file import find_lab_host
+
+    entry = find_lab_host(lab, name)[-1]
+    return OwnKernel(name, entry.variant, entry.fixes)
+
+
 DEFAULT_KIND = "virtual"
 KINDS: Mapping[str, HostKind] = MappingProxyType(
     {
-        "virtual": HostKind("a virtual machine boots the kernel under test", True, _check_virtual, _virtual),
-        "local": HostKind("this machine, with the kernel that it runs", False, _check_local, _local),
+        "virtual": HostKind(
+            "a virtual machine boots the kernel under test", True, False, _check_virtual, _virtual, _none
+        ),
+        "local": HostKind(
+            "this machine, with the kernel that it runs", False, False, _check_nothing, _local, _own_local
+        ),
+        "ssh": HostKind(
+            "a machine of the lab, with the kernel that it runs", False, True, _check_nothing, _ssh, _own_ssh
+        ),
     }
 )

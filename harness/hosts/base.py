@@ -24,12 +24,21 @@ class HostDescription:
     :param kind: "virtual", "local" or "ssh"
     :param accel: what runs the host's own processor: "kvm", "tcg" or "hardware"
     :param release: ``uname -r`` of the kernel under test
+    :param disk: block device that the agent may overwrite, for swap; empty: there is none, and
+    :param no_disk: why
+    :param folder: where our files go on it
+    :param scope: cgroup in which everything stays that we start; empty: none
+    :param memory_mib: how much a guest may take; 0: what is available
     """
 
     kind: str
     accel: str
     release: str
-    disk: str  # block device that the agent may overwrite, for swap
+    disk: str
+    no_disk: str = ""
+    folder: str = "/run/apf-agent"
+    scope: str = ""
+    memory_mib: int = 0
 
 
 def trouble_error(found: Trouble, hint: str = "") -> KernelFault | InfraFault:

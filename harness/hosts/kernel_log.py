@@ -9,20 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-READ_ALL = """
-import os, sys
-fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
-while True:
-    try:
-        sys.stdout.buffer.write(os.read(fd, 16384).split(b"\\n", 1)[0] + b"\\n")
-    except BrokenPipeError:
-        continue
-    except BlockingIOError:
-        break
-"""
-"""A Python program that prints every record that the ring buffer has, one a line.  EPIPE says that the buffer overran
-the reader, whose next read goes on with the oldest record that is left (kernel/printk/printk.c:devkmsg_read)."""
-
 
 @dataclass(frozen=True, slots=True)
 class KmsgRecord:
@@ -34,7 +20,7 @@ class KmsgRecord:
 
 
 def parse_kmsg(output: bytes) -> tuple[KmsgRecord, ...]:
-    """The records of READ_ALL's output; what is no record is left out."""
+    """The records in the output of who reads /dev/kmsg, one a line; what is no record is left out."""
     found = []
     for line in output.decode(errors="replace").splitlines():
         head, mark, text = line.partition(";")

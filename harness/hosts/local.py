@@ -1,85 +1,46 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """This very machine as the host: a bare-metal box whose running kernel is the one under test.
 
-Commands run by sudo where we are not root.  The agent's journal undoes what it changed, also when we are killed: it
-notices that its standard input was closed.
+Commands run by sudo where we are not root.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import selectors
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 
-from harness.contract.kernel_trouble import find_trouble
 from harness.errors import DeadlineExpired, HostLost, InfraFault, Unsupported
 from harness.hosts import HostOpener, HostOrder
-from harness.hosts.base import Completed, Host, HostDescription, trouble_error
+from harness.hosts.base import Completed, Host
 from harness.hosts.deadline import Deadline
-from harness.hosts.kernel_log import READ_ALL, KmsgRecord, next_sequence, parse_kmsg, text_since
-from harness.hosts.stream import Stream, StreamHost
+from harness.hosts.reserved_host import BareHost, ReservedOrder, reserved_host
+from harness.hosts.stream import Stream
 
 _CHUNK = 1 << 16
 _UNDO_S = 60.0  # how long the agent may take to undo everything once it was told to end
-_LOG_S = 20.0
 
 
-class LocalHost(StreamHost):
-    """See base.Host; made by start_local_host().
+class LocalMachine(BareHost):
+    """Commands of this machine.
 
-    :param sudo: what to put before a command so that it runs as root; empty when we are root.
-    :raise InfraFault: the kernel log cannot be read, so that trouble of the kernel would not be noticed.
+    :raise Unsupported: it lets us not become root.
     """
 
-    def __init__(self, facts: HostDescription, sudo: list[str]) -> None:
-        self._facts = facts
-        self._sudo = sudo
-        self._tainted = ""
-        self._log_start = self.console_mark()
+    name = "this machine"
 
-    @property
-    def facts(self) -> HostDescription:
-        return self._facts
+    def __init__(self) -> None:
+        if os.geteuid() != 0:
+            if shutil.which("sudo") is None or run_here(["sudo", "-n", "true"], Deadline.after(10, "sudo")).code != 0:
+                raise Unsupported("the local host needs root or sudo without a password")
+            self.sudo = ("sudo", "-n")
 
-    @property
-    def tainted(self) -> str:
-        return self._tainted
-
-    def taint(self, reason: str) -> None:
-        self._tainted = self._tainted or reason
-
-    def open(self, argv: list[str]) -> Stream:
-        return LocalStream([*self._sudo, *argv])
-
-    def _records(self) -> tuple[KmsgRecord, ...]:
-        done = self.run([sys.executable, "-I", "-c", READ_ALL], deadline_s=_LOG_S)
-        if done.code != 0:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise InfraFault(
-                f"the kernel log of this machine cannot be read: {said[-1] if said else 'no reason given'}"
-            )
-        return parse_kmsg(done.stdout)
-
-    def console_mark(self) -> int:
-        return next_sequence(self._records())
-
-    def console(self, since: int = 0) -> bytes:
-        return text_since(self._records(), since)
-
-    def check(self) -> None:
-        found = find_trouble(self.console(self._log_start))
-        if found is not None:
-            raise trouble_error(found)
-
-    def diagnose(self) -> str:
-        return "the host is this machine: see dmesg"
+    def start(self, argv: list[str]) -> Stream:
+        return LocalStream(argv)
 
 
 class LocalStream:
@@ -191,45 +152,24 @@ def run_here(argv: list[str], deadline: Deadline) -> Completed:
 
 
 def prepare(order: HostOrder) -> HostOpener:
-    """This machine needs no preparation."""
+    """This machine needs no preparation.
 
-    @contextlib.contextmanager
-    def start() -> Iterator[Host]:
-        with start_local_host(order.disk) as host:
-            yield host
-
-    return HostOpener(start, {"local release": platform.release()})
-
-
-@contextlib.contextmanager
-def start_local_host(disk: str = "", disk_mib: int = 4096) -> Iterator[LocalHost]:
-    """This machine as a host.
-
-    :param disk: block device that may be overwritten; empty: a loop device over a sparse file.
-    :raise Unsupported: this machine lets us not become root, or has no usable KVM.
+    :raise Unsupported: it cannot be a host.
+    :raise InfraFault: it runs another kernel than the one that is wanted.
     """
     if not os.access("/dev/kvm", os.F_OK):
         raise Unsupported("this machine has no /dev/kvm, so it cannot be the host; the virtual host needs none")
-    sudo: list[str] = []
-    if os.geteuid() != 0:
-        if shutil.which("sudo") is None or run_here(["sudo", "-n", "true"], Deadline.after(10, "sudo")).code != 0:
-            raise Unsupported("the local host needs root or sudo without a password")
-        sudo = ["sudo", "-n"]
-    with contextlib.ExitStack() as stack:
-        if not disk:
-            disk = stack.enter_context(_loop_device(sudo, disk_mib))
-        yield LocalHost(HostDescription("local", "hardware", platform.release(), disk), sudo)
+    machine = LocalMachine()
+    running = machine.kernel()
+    if order.wanted is not None:
+        running.require(machine.name, *order.wanted)
 
+    @contextlib.contextmanager
+    def start() -> Iterator[Host]:
+        reserved = ReservedOrder(
+            "local", order.payload.agent, order.progress, order.disk, wait_s=order.wait_s, wanted=order.wanted
+        )
+        with reserved_host(machine, reserved) as host:
+            yield host
 
-@contextlib.contextmanager
-def _loop_device(sudo: list[str], size_mib: int) -> Iterator[str]:
-    with tempfile.NamedTemporaryFile(prefix="apf-disk-", dir="/var/tmp") as file:
-        file.truncate(size_mib << 20)
-        made = run_here([*sudo, "losetup", "--find", "--show", file.name], Deadline.after(20, "losetup"))
-        if made.code != 0:
-            raise Unsupported(f"no loop device for swap: {made.stderr.decode(errors='replace').strip()}")
-        device = made.stdout.decode().strip()
-        try:
-            yield device
-        finally:
-            run_here([*sudo, "losetup", "--detach", device], Deadline.after(20, "losetup"))
+    return HostOpener(start, {"local release": running.release, "local kernel": running.version})

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from harness.contract.structure import structure
 from harness.errors import ApfError, InfraFault
 from harness.hosts.base import Conversation, Host
 
-REMOTE = "/run/apf-agent"
 _COPY_S = 120.0
 _AROUND_S = 420.0
 """What the agent may need around the guest's program: guest boot, swapping out, tracing, undo; seconds, under TCG."""
@@ -41,10 +40,10 @@ class Payload:
 class Performer:
     """Performs plans on one host.  Files are copied when they are first needed; one agent serves all plans."""
 
-    def __init__(self, host: Host, payload: Payload, remote: str = REMOTE) -> None:
+    def __init__(self, host: Host, payload: Payload) -> None:
         self._host = host
         self._payload = payload
-        self._remote = remote
+        self._remote = host.facts.folder
         self._there: set[str] = set()
         self._agent: Conversation | None = None
 
@@ -99,7 +98,8 @@ class Performer:
 
         request = line_of(PlanRequest(plan, self._options(plan, folder)))
         if self._agent is None:
-            self._agent = self._host.converse(["python3", self._ship(self._payload.agent, "agent.pyz"), "serve"])
+            agent, scope = self._ship(self._payload.agent, "agent.pyz"), self._host.facts.scope
+            self._agent = self._host.converse(["python3", agent, "serve", *(["--scope", scope] if scope else [])])
         self._agent.ask(request, deadline_s=plan.deadline_s + _AROUND_S, on_line=on_line)
         self._host.fetch(folder, out, deadline_s=_COPY_S, remove=True)
         self._host.check()
@@ -111,19 +111,23 @@ class Performer:
 
     def _options(self, plan: Plan, folder: str) -> AgentOptions:
         """What the agent is told; the files that it names are there afterwards."""
-        probe, disk = self._ship(self._payload.probe, "probe.elf"), self._host.facts.disk
+        facts = self._host.facts
+        options = AgentOptions(
+            folder, self._ship(self._payload.probe, "probe.elf"), facts.disk,
+            no_disk=facts.no_disk, memory_mib=facts.memory_mib,
+        )  # fmt: skip
         if plan.guest.kind is GuestKind.LINUX:
             if self._payload.guest_kernel is None or self._payload.guest_initrd is None:
                 raise InfraFault("this host was given no kernel for Linux guests")
             kernel = self._ship(self._payload.guest_kernel, "guest-kernel")
             initrd = self._ship(self._payload.guest_initrd, "guest-initrd")
-            return AgentOptions(folder, probe, disk, guest_kernel=kernel, guest_initrd=initrd)
+            return replace(options, guest_kernel=kernel, guest_initrd=initrd)
         if plan.guest.kind is GuestKind.HOST_PROGRAM:
             source = self._payload.programs.get(plan.guest.workload)
             if source is None:
                 raise InfraFault(f"this host was given no program {plan.guest.workload!r}")
-            return AgentOptions(folder, probe, disk, program=self._ship(source, plan.guest.workload))
-        return AgentOptions(folder, probe, disk)
+            return replace(options, program=self._ship(source, plan.guest.workload))
+        return options
 
     def _ship(self, source: Path, name: str) -> str:
         target = f"{self._remote}/{name}"

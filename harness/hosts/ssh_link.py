@@ -9,6 +9,7 @@ both streams are read here with a deadline of our own, and silence is met with a
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import shlex
@@ -23,6 +24,9 @@ import paramiko
 
 from harness.errors import DeadlineExpired, HostLost, InfraFault
 from harness.hosts.deadline import Deadline
+
+# What goes wrong is raised; without a handler paramiko's threads print tracebacks besides.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _POLL_S = 0.05
 _SILENCE_S = 30.0  # without any output for so long, ask whether the peer still answers
@@ -51,17 +55,20 @@ class Link:
         host_key: str,
         deadline: Deadline,
         check: Callable[[], None],
+        through: Link | None = None,
     ) -> Link:
         """Connect with exactly this client key to exactly this host key ("ssh-ed25519 AAAA...", as in known_hosts).
 
+        :param through: a connection to another machine, from which this one is reached.
         :raise DeadlineExpired: no SSH server answered in time.
         :raise HostLost: the server answered with another host key, or refused our key.
+        :raise InfraFault: the client key cannot be used.
         """
         pinned = paramiko.hostkeys.HostKeyEntry.from_line(f"pinned {host_key}")
         if pinned is None or pinned.key is None:
             raise InfraFault(f"not an SSH host key: {host_key!r}")
         name = host if port == 22 else f"[{host}]:{port}"
-        key = paramiko.Ed25519Key.from_private_key_file(str(client_key))
+        key = _client_key(client_key)
         last = "nothing tried"
         while not deadline.expired:
             check()
@@ -72,6 +79,7 @@ class Link:
             try:
                 client.connect(
                     host, port, user, pkey=key, allow_agent=False, look_for_keys=False,
+                    sock=through.tunnel(host, port, step) if through is not None else None,
                     timeout=step, banner_timeout=step, auth_timeout=step, channel_timeout=step,
                 )  # fmt: skip
             except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as exc:
@@ -104,6 +112,16 @@ class Link:
             return transport.open_session(timeout=max(1.0, deadline.remaining(_ANSWER_S)))
         except (paramiko.SSHException, EOFError, OSError) as exc:
             raise HostLost(f"no SSH channel: {exc}") from exc
+
+    def tunnel(self, host: str, port: int, seconds: float) -> paramiko.Channel:
+        """A connection from this link's other end to somewhere else.
+
+        :raise paramiko.SSHException: it was refused, or took too long.  :raise HostLost: the link went away.
+        """
+        transport = self._client.get_transport()
+        if transport is None or not transport.is_active():
+            raise HostLost("the SSH connection to the machine on the way is closed")
+        return transport.open_channel("direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=max(1.0, seconds))
 
     def open_stream(self, argv: list[str]) -> SshStream:
         """Start a command; see stream.Stream.
@@ -315,6 +333,16 @@ class SshStream:
                     break
                 time.sleep(_POLL_S)
             self._channel.close()
+
+
+def _client_key(path: Path) -> paramiko.PKey:
+    """:raise InfraFault: no such key, or one with a passphrase: nobody is there to be asked for it."""
+    try:
+        return paramiko.PKey.from_path(path)
+    except (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as exc:
+        raise InfraFault(f"{path} cannot be used as a private key: {exc}") from exc
+    except TypeError as exc:  # cryptography's word for "a passphrase is needed"
+        raise InfraFault(f"{path} cannot be used as a private key: it has a passphrase") from exc
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ def results_json(result: RunResult) -> str:
             "allowed_unsupported": sorted(result.allowed),
             "accepted_findings": [asdict(accepted) for accepted in result.accepted],
             "to_retire": list(result.to_retire),
+            "troubles": list(result.troubles),
             "planned": len(result.planned),
             "missing": [_key(key) for key in result.missing],
             "verdicts": [_row(row) | {"green": result.is_green(row)} for row in rows],

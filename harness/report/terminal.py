@@ -162,6 +162,7 @@ def _notes(result: RunResult) -> list[str]:
         summary += f", {len(result.missing)} of {len(result.planned)} without a verdict"
     summary += f" in {result.seconds:.0f} s (cells: seen/predicted where the two texts differ)"
     notes += result.to_retire
+    notes += result.troubles
     return [*(["", *notes] if notes else []), "", summary]
 
 

@@ -9,7 +9,6 @@ from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.contract.plan import Plan, from_json
 from harness.errors import UsageError
-from harness.hosts import KINDS
 from harness.judge.comparison import Comparison
 from harness.results import Key, RunResult
 from harness.run.compare_results import compare_results
@@ -44,7 +43,7 @@ def make_first(request: Request, name: str, observer: Observer) -> None:
     """
     select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
     find_variants(request)
-    if KINDS[request.host].boots:
+    if request.place.boots:
         built_kernel.kernel(Store(progress=observer.progress), request.kernel(name), observer.progress)
 
 

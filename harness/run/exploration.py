@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import shlex
 import shutil
 import time
 from collections.abc import Generator, Iterator
@@ -19,7 +20,6 @@ from harness.explore.finds import Exploration, Explored, Refused, Shrunk
 from harness.explore.generate import generate
 from harness.explore.reach import reach
 from harness.explore.shrink import shrink
-from harness.hosts import KINDS
 from harness.model.kernels import KernelModel, kernel_for
 from harness.prediction import predict
 from harness.results import Key, Row
@@ -62,7 +62,7 @@ class Scenarios:
     """The scenarios of a seed that are worth a run, in order, and those that are not, with the reason."""
 
     def __init__(self, order: ExploreOrder, request: Request) -> None:
-        self.kernel = request.kernels[0]
+        self.kernel = request.names[0]
         self.refused: list[Refused] = []
         self._seed, self._next = order.seed, order.first
         self._model = model_before(request)
@@ -132,7 +132,7 @@ class _Run:
         self._request = request
         self._observer = observer
         self._folder = folder
-        self._kernel = request.kernels[0]
+        self._kernel = request.names[0]
         self._began = time.monotonic()
         self._scenarios = Scenarios(wanted, request)
         self._by_name: dict[str, Scenario] = {}
@@ -177,7 +177,7 @@ class _Run:
 
     def _rows(self) -> Generator[Row, None, None]:
         jobs = self._jobs()
-        hosts = (self._request.hosts or room()) if KINDS[self._request.host].boots else 1
+        hosts = (self._request.hosts or room()) if self._request.place.boots else 1
         if hosts == 1:
             with start_worker(self._kernel, (), self._request, self._folder, self._observer) as worker:
                 for job in jobs:
@@ -222,7 +222,8 @@ class _Run:
         file = self._folder.path / f"{small.id}.toml"
         file.write_text(dump(small))
         showed = sum(shows(small) for _ in range(_REPEATS))
-        command = f"apf run {small.id} --scenarios {file} --kernel {self._kernel} --repeats {_REPEATS}"
+        where = shlex.join(self._request.where(self._kernel))
+        command = f"apf run {small.id} --scenarios {file} {where} --repeats {_REPEATS}"
         return Shrunk(plan.name, rule, str(file), command, showed, _REPEATS, tried)
 
 
@@ -237,8 +238,10 @@ def model_before(request: Request) -> KernelModel | None:
 
     :raise UsageError: more than one kernel.
     """
-    if len(request.kernels) != 1:
+    if len(request.names) != 1:
         raise UsageError("one kernel is explored at a time")
+    if not request.kernels:
+        return None
     entry = request.kernel(request.kernels[0])
     release = stated_release(entry)
     return kernel_for(entry.variant, release) if release else None

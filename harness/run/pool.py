@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from harness.errors import UsageError
-from harness.hosts import KINDS
 from harness.hosts.deadline import Deadline
 from harness.judge.verdict_types import Stage
 from harness.results import Row
@@ -54,7 +53,7 @@ def room() -> int:
 
 def hosts_wanted(jobs: Sequence[Job], request: Request) -> int:
     """How many hosts at once are worth their while; 1: no pool is needed."""
-    if not KINDS[request.host].boots:
+    if not request.place.boots:
         return 1
     counts: dict[str, int] = {}
     for job in jobs:

@@ -57,6 +57,7 @@ def read_run(folder: Path) -> RunResult:
         ),
         interrupted=raw["interrupted"],
         seconds=float(raw["seconds"]),
+        troubles=tuple(raw.get("troubles", ())),
     )
 
 

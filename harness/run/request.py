@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from harness.artifacts.catalog import CatalogKernel, find_kernel
-from harness.hosts import DEFAULT_KIND
+from harness.hosts import DEFAULT_KIND, HostChoice, find_host
+from harness.hosts.lab_file import default_lab
 from harness.results import AcceptedFinding, Row
 
 
@@ -19,6 +20,8 @@ class Request:
     ``repeats``: 0 means as often as each scenario says.
 
     ``extra``: kernels of this run only (a patch to validate, a revision to bisect); they hide those of the catalogue.
+    ``host``: as in hosts.find_host(), ``lab``: the file of lab machines, ``wait_s``: how long to wait for another run
+    that has the machine.
     ``hosts``: how many virtual hosts at once at most; 0: as many as this machine has processors and memory for.
     ``frugal``, for kernels known to be wrong: a host that falls silent is believed at once, and one whose guest only
     hung or died, with no cry of its kernel, is used again.
@@ -31,6 +34,8 @@ class Request:
     repeats: int = 0
     host: str = DEFAULT_KIND
     disk: str = ""
+    lab: Path = field(default_factory=default_lab)
+    wait_s: float = 0.0
     guest_kernel: str = ""
     allow_unsupported: frozenset[str] = frozenset()
     accepted: tuple[AcceptedFinding, ...] = ()
@@ -38,6 +43,28 @@ class Request:
     extra: tuple[CatalogKernel, ...] = ()
     hosts: int = 0
     frugal: bool = False
+
+    @property
+    def place(self) -> HostChoice:
+        """Where it is done.  :raise UsageError: there is no such host."""
+        return find_host(self.host, self.lab)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the kernels are called in results: those that were asked for, or that of a host that has its own.
+
+        :raise UsageError: there is no such host.
+        """
+        place = self.place
+        return self.kernels or (() if place.boots else (place.own().label,))
+
+    def where(self, kernel: str) -> list[str]:
+        """The options of a command line that does the same on one of the kernels."""
+        words = ["--kernel", kernel] if kernel in self.kernels else []
+        if self.host != DEFAULT_KIND:
+            words += ["--host", self.host]
+            words += ["--lab", str(self.lab.absolute())] if self.place.kind.named else []
+        return words
 
     def kernel(self, name: str) -> CatalogKernel:
         """The kernel that a name of ``kernels`` means.

@@ -64,6 +64,7 @@ class _Run:
             command=request.command,
             planned=tuple(job.key for job in jobs),
             rows=(),
+            facts={"host": request.host},
             allowed=request.allow_unsupported,
             accepted=request.accepted,
         )
@@ -123,9 +124,12 @@ class _Run:
         except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
             failure = failure_of(exc, Stage.SETUP)
             done = {row.key for row in self._result.rows}
-            for job in jobs:
-                if job.key not in done:
-                    self._add(job.row(failure.verdict(job.scenario.id)))
+            left = [job for job in jobs if job.key not in done]
+            for job in left:
+                self._add(job.row(failure.verdict(job.scenario.id)))
+            if not left:
+                # A machine that was given back otherwise than it was had.
+                self._result = replace(self._result, troubles=(*self._result.troubles, failure.reason))
 
     def _add(self, row: Row) -> None:
         self._result = replace(self._result, rows=(*self._result.rows, row))

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from harness.artifacts.images import images
 from harness.artifacts.kernels import built_kernel, citations
-from harness.artifacts.kernels.built_kernel import BuiltKernel
+from harness.artifacts.kernels.built_kernel import BuiltKernel, banner_of
 from harness.artifacts.kernels.citations import Difference
 from harness.artifacts.store import Store
 from harness.contract.plan import GuestKind
 from harness.errors import UsageError
-from harness.hosts import KINDS, HostOrder
+from harness.hosts import HostOrder
 from harness.hosts.base import Host
 from harness.hosts.performer import Payload
 from harness.model.kernels import Variant
@@ -49,21 +49,25 @@ def find_variants(request: Request) -> dict[str, str]:
     :raise ModelError: what a kernel does is not described.
     :raise UsageError: the kind of host cannot be had, or cannot have these kernels.
     """
-    kind = KINDS[request.host]
-    kind.check()
+    place = request.place
+    place.kind.check()
     if request.guest_kernel:
         request.kernel(request.guest_kernel)
-    if kind.boots:
+    if place.boots:
         for name in request.kernels:
             require_model(request.kernel(name))
         return {name: request.kernel(name).variant for name in request.kernels}
-    if request.kernels not in ((), (request.host,)):
+    own = place.own()
+    if len(request.kernels) > 1:
         raise UsageError(
             f"--host {request.host} has one kernel, the one that it runs, so {' and '.join(request.kernels)} cannot be"
-            " asked for",
-            hint="leave --kernel out; kernels are compared on virtual hosts",
+            " asked for together",
+            hint="name the one that runs there, or none; `apf validate --baseline RUN` compares it with an earlier run",
         )
-    return {request.host: "nowait"}
+    for name in request.kernels:
+        require_model(request.kernel(name))
+        return {name: request.kernel(name).variant}
+    return {own.label: own.variant}
 
 
 def find_setup(
@@ -73,9 +77,10 @@ def find_setup(
 
     :raise ApfError: something cannot be built, or this machine cannot do it.
     """
-    kind = KINDS[request.host]
+    place = request.place
     linux = any(job.scenario.guest.kind is GuestKind.LINUX for job in jobs)
-    kernel = built_kernel.kernel(store, request.kernel(name), observer.progress) if kind.boots else None
+    asked = place.boots or name in request.kernels
+    kernel = built_kernel.kernel(store, request.kernel(name), observer.progress) if asked else None
     if kernel is not None:
         require_model_of_built(name, kernel.variant, kernel.version or kernel.release)
     guest: BuiltKernel | None = None
@@ -86,8 +91,12 @@ def find_setup(
     payload = replace(
         _payload(store, guest), programs={name: images.host_program(store, name) for name in sorted(programs)}
     )
-    order = HostOrder(store, kernel, payload, lambda: folder.console(name), observer.progress, request.disk)
-    opener = kind.prepare(order)
+    wanted = (name, banner_of(kernel.bzimage)) if kernel is not None and not place.boots else None
+    order = HostOrder(
+        store, kernel if place.boots else None, payload, lambda: folder.console(name), observer.progress,
+        disk=request.disk, name=place.name, lab=place.lab, wanted=wanted, wait_s=request.wait_s,
+    )  # fmt: skip
+    opener = place.kind.prepare(order)
     facts = dict(opener.facts)
     difference: Difference | None = None
     if kernel is not None:
@@ -99,8 +108,8 @@ def find_setup(
         if difference is not None:
             facts[f"{name} source"] = str(difference)
             observer.line(f"{name}: {difference}")
-    variant = Variant(kernel.variant) if kernel is not None else Variant.NOWAIT
-    fixes = kernel.fixes if kernel is not None else ()
+    model = kernel if kernel is not None else place.own()
+    variant, fixes = Variant(model.variant), model.fixes
     return HostSetup(opener.start, payload, variant, "+".join((variant, *fixes)), facts, difference)
 
 

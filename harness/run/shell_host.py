@@ -16,7 +16,8 @@ from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.errors import InfraFault
 from harness.hosts import KINDS, HostOrder
-from harness.hosts.performer import REMOTE, Payload
+from harness.hosts.lab_file import LabHost
+from harness.hosts.performer import Payload
 from harness.hosts.virtual.virtual_host import VirtualHost
 from harness.run.request import Observer
 
@@ -30,6 +31,18 @@ class ShellHost:
     host: VirtualHost
     folder: Path
     files: tuple[str, ...]
+
+
+def lab_entry(shell: ShellHost, kernel_name: str) -> LabHost:
+    """The host as an entry of a file of lab machines.
+
+    :raise CatalogError: there is no such kernel.
+    """
+    access, entry = shell.host.access, find_kernel(kernel_name)
+    return LabHost(
+        "virtual", "127.0.0.1", access.keys.user, access.keys.client_key, access.keys.host_key, port=access.port,
+        variant=entry.variant, fixes=entry.fixes, disk=shell.host.facts.disk,
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -54,8 +67,9 @@ def start_shell_host(kernel_name: str, observer: Observer) -> Iterator[ShellHost
         with kind.prepare(order).start() as host:
             if not isinstance(host, VirtualHost):
                 raise InfraFault("the virtual kind of host gave something else")
-            host.run(["mkdir", "-p", REMOTE], deadline_s=_COPY_S)
-            files = {payload.agent: f"{REMOTE}/agent.pyz", payload.probe: f"{REMOTE}/probe.elf"}
+            folder_there = host.facts.folder
+            host.run(["mkdir", "-p", folder_there], deadline_s=_COPY_S)
+            files = {payload.agent: f"{folder_there}/agent.pyz", payload.probe: f"{folder_there}/probe.elf"}
             for source, target in files.items():
                 host.put(source, target, deadline_s=_COPY_S)
             yield ShellHost(host, folder, tuple(files.values()))

@@ -15,7 +15,6 @@ from pathlib import Path
 from harness.artifacts.store import Store
 from harness.contract.plan import Plan
 from harness.errors import ApfError, HostLost
-from harness.hosts import KINDS
 from harness.hosts.base import Host
 from harness.judge.verdict_types import Stage, Verdict
 from harness.results import Key, Row
@@ -187,7 +186,7 @@ def _fell_silent(exc: Exception, host: Host | None) -> bool:
 def repeat_command(request: Request, key: Key) -> list[str]:
     """The command line that repeats one verdict only."""
     paths = [word for path in request.scenario_paths for word in ("--scenarios", str(path.absolute()))]
-    where = ["--kernel", key.kernel] if KINDS[request.host].boots else ["--host", request.host]
+    where = request.where(key.kernel)
     more = ["--disk", request.disk] if request.disk else []
     more += ["--guest-kernel", request.guest_kernel] if request.guest_kernel else []
     return [sys.executable, "-m", "harness.cli", "run", key.scenario, *where, "--repeats", "1", *paths, *more]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import junitparser
@@ -69,6 +70,15 @@ def result(*statuses: Status | None, allowed: str = "", interrupted: bool = Fals
 def test_exit_code(run: RunResult, code: int) -> None:
     assert run.exit_code == code
     assert json.loads(results_json(run))["exit_code"] == code
+
+
+def test_a_trouble_that_is_about_no_scenario_makes_a_green_run_red_and_is_told() -> None:
+    run = replace(result(Status.PASS), troubles=("box is not as before: vm.swappiness was '60', is '77'",))
+    assert run.exit_code == 3
+    assert replace(run, troubles=()).exit_code == 0
+    assert json.loads(results_json(run))["troubles"] == list(run.troubles)
+    assert "# box is not as before" in tap_text(run)
+    assert any("box is not as before" in line for line in table(run))
 
 
 def test_junit_has_the_reasons() -> None:

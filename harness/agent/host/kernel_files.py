@@ -82,6 +82,12 @@ def find_mount(fstype: str, mounts: str = "/proc/self/mounts") -> str:
     return ""
 
 
+def available_mib() -> int:
+    """MemAvailable: what can be had without swapping (mm/show_mem.c:si_mem_available), in MiB."""
+    line = next(x for x in read_text("/proc/meminfo").splitlines() if x.startswith("MemAvailable:"))
+    return int(line.split()[1]) >> 10
+
+
 def need_file(path: str, why: str) -> None:
     """:raise InfraFault: ``path`` does not exist."""
     if not os.path.exists(path):

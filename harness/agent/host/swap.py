@@ -65,9 +65,10 @@ class Device:
         self.set_delay(journal, 0)
 
 
-def open_device(journal: Journal, swap: Swap, disk: str, name: str) -> Device:
+def open_device(journal: Journal, swap: Swap, disk: str, name: str, no_disk: str = "") -> Device:
     """Set the plan's device up, reads not delayed yet, and rotational or not as planned.
 
+    :param no_disk: why there is no disk.
     :raise Unsupported: the host has no nbd, no dm-delay, no zram, or no disk was given.
     """
     match swap.kind:
@@ -76,6 +77,8 @@ def open_device(journal: Journal, swap: Swap, disk: str, name: str) -> Device:
         case SwapKind.ZRAM:
             return _open_zram(journal, swap)
         case _:
+            if not disk:
+                raise Unsupported(f"dm-delay needs a disk: {no_disk or 'none was given (--disk)'}")
             return _open_delay(journal, swap, disk, name)
 
 
@@ -112,8 +115,6 @@ def _set_rotational(journal: Journal, disk: str, rotational: bool) -> None:
 
 
 def _open_delay(journal: Journal, swap: Swap, disk: str, name: str) -> Device:
-    if not disk:
-        raise Unsupported("dm-delay needs a disk (--disk)")
     wanted = swap.size_mib << 11
     sectors = block_bytes(disk) >> 9
     if sectors < wanted:

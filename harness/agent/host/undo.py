@@ -10,14 +10,16 @@ its change not made, or taken back already by the kernel (a cgroup that vanished
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 
 from harness.agent.gate import leave
-from harness.agent.host import dm, syscalls
+from harness.agent.host import dm, loaded_modules, loop, syscalls
 from harness.agent.host.kernel_files import append_text, read_text, write_text
 from harness.errors import ApfError, InfraFault
 
@@ -76,18 +78,24 @@ def pending(path: str, *, everything: bool = False) -> list[dict[str, object]]:
 def undo(path: str, seconds: float = UNDO_SECONDS) -> list[str]:
     """Take back the pending changes of a journal, last first; returns what could not be, in words."""
     failures = []
-    changes = pending(path)
-    for record in changes:
-        if str(record["kind"]) in _LET_GO:
-            _attempt(_LET_GO[str(record["kind"])], _arguments(record), 0)
-    for record in reversed(changes):
+    let_go(path)
+    for record in reversed(pending(path)):
         args = _arguments(record)
         problem = _attempt(_UNDO[str(record["kind"])], args, seconds)
         if problem:
             failures.append(f"{record['kind']} {json.dumps(args)}: {problem}")
         else:
-            _append(path, {"undone": record["n"]})
+            # A full disk: what is taken back already will be so once more, which does no harm.
+            with contextlib.suppress(OSError):
+                _append(path, {"undone": record["n"]})
     return failures
+
+
+def let_go(path: str) -> None:
+    """Let everybody go on who sleeps on a device of a journal's pending changes; never raises."""
+    for record in pending(path):
+        if str(record["kind"]) in _LET_GO:
+            _attempt(_LET_GO[str(record["kind"])], _arguments(record), 0)
 
 
 def _arguments(record: dict[str, object]) -> dict[str, object]:
@@ -109,9 +117,12 @@ def _attempt(action: Callable[..., None], args: dict[str, object], seconds: floa
 
 
 def _append(path: str, record: dict[str, object]) -> None:
+    """:raise OSError: the record may not be on the disk whole; a later one begins a new line."""
+    line = f"\n{json.dumps(record)}\n".encode()
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(fd, (json.dumps(record) + "\n").encode())
+        if os.write(fd, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -145,14 +156,26 @@ def _undo_swap(device: str) -> None:
 
 
 def _undo_cgroup(path: str) -> None:
-    """Kill what is below (cgroup v2 cgroup.kill, 5.14), then remove the group and its children."""
+    """Kill what is below (cgroup v2 cgroup.kill, 5.14; one by one before), then remove the group and its children."""
     if not os.path.isdir(path):
         return
-    _gone_is_fine(lambda: write_text(f"{path}/cgroup.kill", "1"))
+    try:
+        write_text(f"{path}/cgroup.kill", "1")
+    except FileNotFoundError:
+        for pid in _processes(path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     for entry in sorted(os.listdir(path)):
         if os.path.isdir(f"{path}/{entry}"):
             _undo_cgroup(f"{path}/{entry}")
     _gone_is_fine(lambda: os.rmdir(path))
+
+
+def _processes(group: str) -> list[int]:
+    try:
+        return [int(word) for word in read_text(f"{group}/cgroup.procs").split()]
+    except FileNotFoundError:
+        return []
 
 
 def _undo_instance(path: str) -> None:
@@ -204,6 +227,8 @@ _UNDO: dict[str, Callable[..., None]] = {
     "kprobe": _undo_kprobe,
     "mount": _undo_mount,
     "zram": _undo_zram,
+    "loop": loop.detach,
+    "module": loaded_modules.unload,
     "journal": _undo_journal,
     "directory": _undo_directory,
     "file": _undo_file,

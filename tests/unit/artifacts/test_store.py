@@ -24,6 +24,14 @@ def test_equal_recipes_have_one_key_whatever_the_order() -> None:
     assert Recipe("a", {"x": 1}).key != Recipe("b", {"x": 1}).key
 
 
+def test_an_entry_that_was_brought_is_found_by_the_inputs_that_can_be_known_here(tmp_path: Path) -> None:
+    made = Store(tmp_path).get(Recipe("thing", {"n": 1, "compiler": "gcc 99"}), lambda folder: (folder / "x").touch())
+    (tmp_path / "store/thing-broken").mkdir()
+    assert Store(tmp_path).brought("thing", {"n": 1}) == made
+    assert Store(tmp_path).brought("thing", {"n": 2}) is None
+    assert Store(tmp_path).brought("thin", {"n": 1}) is None
+
+
 def test_builds_once_and_finds_it_again(tmp_path: Path) -> None:
     built = []
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import platform
 import pty
 import secrets
 import select
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,47 +23,60 @@ from harness.artifacts.images import images
 from harness.artifacts.images.keys import host_keys
 from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
-from harness.errors import DeadlineExpired, HostLost, InfraFault
+from harness.errors import DeadlineExpired, HostLost, InfraFault, Unsupported
 from harness.hosts import KINDS, HostOrder
-from harness.hosts.base import Host, HostDescription
-from harness.hosts.local import LocalHost
+from harness.hosts.base import Host
+from harness.hosts.lab_file import LabHost, lab_text
+from harness.hosts.local import LocalMachine
 from harness.hosts.performer import Payload
-from harness.hosts.ssh_link import Link
-from harness.hosts.stream import Stream
+from harness.hosts.reserved_host import ReservedOrder, reserved_host
+from harness.hosts.ssh import connect
 from harness.progress import silent
 from tests.unit.hosts.dropbear import Server, start_dropbear
 
 
-class SshHost(LocalHost):
-    """This machine, its commands over SSH."""
+def lab_of(folder: Path, server: Server) -> Path:
+    """A file of lab machines that has this machine, over SSH, as "box"."""
+    entry = LabHost("box", "127.0.0.1", "root", server.client_key, server.host_key, port=server.port)
+    (folder / "lab.toml").write_text(lab_text("box", entry))
+    return folder / "lab.toml"
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        super().__init__(HostDescription("local", "hardware", platform.release(), ""), [])
 
-    def open(self, argv: list[str]) -> Stream:
-        # Where Python's own is in root's home, the server's namespace hides it.
-        return super().open(argv) if argv[0] == sys.executable else self._link.open_stream(argv)
+def order_for(kind: str, folder: Path) -> ReservedOrder:
+    # No disk is needed for what is tested here, and the machine is ours among these tests only.
+    return ReservedOrder(
+        kind,
+        images.agent_zipapp(Store()),
+        silent,
+        disk="/dev/null",
+        wait_s=600,
+        state=str(folder / "state"),
+        compare=False,
+    )
 
 
 @pytest.fixture(scope="module", params=["local", "ssh", pytest.param("virtual", marks=pytest.mark.host)])
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One host for all tests of this file: none of them does it any harm."""
+    folder = tmp_path_factory.mktemp(request.param)
     if request.param == "local":
-        # No KVM is needed for what is tested here, so not start_local_host().
+        # No KVM is needed for what is tested here, so not local.prepare().
         try:
-            yield LocalHost(
-                HostDescription("local", "hardware", platform.release(), ""),
-                [] if os.geteuid() == 0 else ["sudo", "-n"],
-            )
-        except InfraFault as exc:
+            machine = LocalMachine()
+        except Unsupported as exc:
             pytest.skip(f"no root here: {exc.message}")
+        with reserved_host(machine, order_for("local", folder)) as here:
+            yield here
         return
     if request.param == "ssh":
-        with start_dropbear(tmp_path_factory.mktemp("ssh")) as server, server.connect() as link:
-            yield SshHost(link)
+        with (
+            start_dropbear(folder) as server,
+            connect(lab_of(folder, server), "box") as remote,
+            reserved_host(remote, order_for("ssh", folder)) as there,
+        ):
+            yield there
         return
-    store, folder = Store(), tmp_path_factory.mktemp("host")
+    store = Store()
     payload = Payload(images.agent_zipapp(store), images.probe_guest(store))
     kernel = built_kernel.kernel(store, "debian-6.1")
     order = HostOrder(store, kernel, payload, lambda: folder / "console.txt", silent)
@@ -90,7 +101,7 @@ def wait_until(what: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def test_every_kind_of_host_is_held_to_this() -> None:
-    assert set(KINDS) == {"local", "virtual"}, "add the new kind to the fixture"
+    assert set(KINDS) == {"local", "ssh", "virtual"}, "add the new kind to the fixture"
 
 
 def test_commands(host: Host) -> None:
@@ -244,13 +255,12 @@ def test_another_client_key_is_refused(server: Server, tmp_path: Path) -> None:
         dataclasses.replace(server, client_key=other).connect()
 
 
-def test_a_link_that_is_cut_is_a_lost_host(server: Server) -> None:
-    with server.connect() as link:
-        host = SshHost(link)
+def test_a_link_that_is_cut_is_a_lost_host(server: Server, tmp_path: Path) -> None:
+    with connect(lab_of(tmp_path, server), "box") as machine:
         with pytest.raises(HostLost):
-            host.run(["sh", "-c", "kill -9 $PPID; sleep 20"], deadline_s=15)
+            machine.run(["sh", "-c", "kill -9 $PPID; sleep 20"], deadline_s=15)
         with pytest.raises(HostLost):
-            host.run(["true"], deadline_s=15)
+            machine.run(["true"], deadline_s=15)
 
 
 def test_a_shell_between_two_terminals(server: Server) -> None:

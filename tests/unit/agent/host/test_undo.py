@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -140,3 +141,35 @@ def test_a_cgroup_is_killed_and_removed_with_its_children(tmp_path: Path) -> Non
     finally:
         process.kill()
         process.wait()
+
+
+@root_only
+def test_what_is_taken_back_on_a_full_disk_is_taken_back(tmp_path: Path) -> None:
+    """The journal cannot note it, which must not keep the rest from being undone."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", small], check=True)
+    try:
+        knobs = [tmp_path / name for name in "abc"]
+        journal = Journal(str(small / "journal"))
+        for knob in knobs:
+            knob.write_text("1")
+            journal.write(str(knob), "2")
+        _fill(small)
+        with pytest.raises(OSError, match="No space left"):
+            for _ in range(4096):  # until the journal's own last page is full
+                journal.change("file", path="/nonexistent/" + "x" * 200)
+        (tmp_path / "d").write_text("1")
+        with pytest.raises(OSError, match="No space left"):
+            journal.write(str(tmp_path / "d"), "2")
+        assert (tmp_path / "d").read_text() == "1", "what cannot be noted is not done"
+        assert undo(journal.path) == []
+        assert [knob.read_text() for knob in knobs] == ["1", "1", "1"]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def _fill(folder: Path) -> None:
+    with contextlib.suppress(OSError), (folder / "fill").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The virtual host as a machine of the lab: smoke over ``ssh:``, and ``local`` inside it, with the same verdicts as
+directly.  Run by ``make lab-smoke``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.artifacts import layout
+from harness.artifacts.images import images
+from harness.artifacts.store import Store
+from harness.hosts.ssh import SshMachine, connect
+from harness.status import Status
+
+pytestmark = pytest.mark.host
+
+APF = [sys.executable, "-m", "harness.cli"]
+PACKAGES = (
+    "attr", "attrs", "bcrypt", "cattrs", "cryptography", "_cffi_backend*", "google", "jinja2", "markupsafe",
+    "perfetto", "qemu", "rich", "tree_sitter", "tree_sitter_c", "typing_extensions.py",
+)  # fmt: skip
+"""What `apf run` imports, of the virtual environment: the virtual host has a bare Python of the same series."""
+INSIDE = "/tmp/apf"
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The file of lab machines that has a virtual host as "virtual"."""
+
+    path: Path
+
+    def apf(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        return apf(folder, *words, "--host", "ssh:virtual", "--lab", str(self.path))
+
+
+def apf(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*APF, "run", *words, "--results", str(folder)],
+        cwd=layout.REPOSITORY, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def lab(direct: dict[str, Status], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """After the direct run: two virtual hosts at once are one too many for a small machine."""
+    assert direct
+    folder = tmp_path_factory.mktemp("lab")
+    path = folder / "lab.toml"
+    with (folder / "log").open("wb") as log:
+        shell = subprocess.Popen(
+            [*APF, "shell", "--lab", str(path)], cwd=layout.REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        give_up = time.monotonic() + 300
+        while not (path.exists() and path.read_text().endswith("\n")):
+            assert shell.poll() is None and time.monotonic() < give_up, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield Lab(path)
+    finally:
+        shell.send_signal(signal.SIGINT)
+        assert shell.wait(60) == 0, (folder / "log").read_text()
+
+
+@pytest.fixture(scope="module")
+def machine(lab: Lab) -> Iterator[SshMachine]:
+    """The same machine for looking at it, without a reservation."""
+    with connect(lab.path, "virtual") as connected:
+        yield connected
+
+
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Status]:
+    """Smoke as `make smoke` runs it.  CI has done that already: RESULTS names where."""
+    there = Path(os.environ.get("RESULTS", "")) / "latest/results.json"
+    if "RESULTS" in os.environ and there.exists():
+        return verdicts(there)
+    folder = tmp_path_factory.mktemp("direct")
+    done = apf(folder, "tag:smoke", "--hosts", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return verdicts(folder / "latest/results.json")
+
+
+def verdicts(path: Path) -> dict[str, Status]:
+    return {row["scenario"]: Status(row["verdict"]) for row in json.loads(path.read_text())["verdicts"]}
+
+
+def leftovers(machine: SshMachine) -> str:
+    """What a run could have left: files, cgroups, tracing, probes, devices, swap, processes."""
+    script = r"""
+        ls /run/apf-runs | grep -v -x lock; ls -R /run/apf; ls -d /run/apf-agent-*
+        ls -d /sys/fs/cgroup/apf* /sys/kernel/tracing/instances/* /sys/block/dm-* /sys/block/loop*/loop 2>/dev/null
+        grep -v Filename /proc/swaps; cat /sys/kernel/tracing/kprobe_events
+        pgrep -f 'agent.pyz|qemu-system'; cat /proc/sys/vm/page-cluster /proc/sys/vm/swappiness
+    """
+    return machine.run(["sh", "-c", script], deadline_s=60).stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def before(machine: SshMachine) -> str:
+    return leftovers(machine)
+
+
+def test_smoke_over_ssh_is_as_directly(
+    lab: Lab, machine: SshMachine, before: str, direct: dict[str, Status], tmp_path: Path
+) -> None:
+    done = lab.apf(tmp_path, "tag:smoke")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert verdicts(tmp_path / "latest/results.json") == direct
+    assert len(direct) >= 5 and set(direct.values()) == {Status.PASS}
+    assert leftovers(machine) == before
+
+
+def test_smoke_on_the_local_host_inside_is_as_directly(
+    machine: SshMachine, before: str, direct: dict[str, Status], tmp_path: Path
+) -> None:
+    machine.run(["mkdir", "-p", INSIDE], deadline_s=30)
+    machine.put(bundle(tmp_path), f"{INSIDE}/bundle.tar.gz", deadline_s=300)
+    done = machine.run(["tar", "-C", INSIDE, "-xzf", f"{INSIDE}/bundle.tar.gz"], deadline_s=300)
+    assert done.code == 0, done.stderr
+    where = f"cd {INSIDE} && XDG_CACHE_HOME={INSIDE}/cache PYTHONPATH={INSIDE}:{INSIDE}/packages"
+    words = ["python3", "-m", "harness.cli", "run", "tag:smoke", "--host", "local", "--disk", "/dev/vdb"]
+    done = machine.run(
+        ["sh", "-c", f"{where} {shlex.join([*words, '--results', INSIDE + '/results'])}"], deadline_s=900
+    )
+    assert done.code == 0, done.stdout.decode() + done.stderr.decode()
+    text = machine.run(["cat", f"{INSIDE}/results/latest/results.json"], deadline_s=60).stdout
+    (tmp_path / "results.json").write_bytes(text)
+    assert verdicts(tmp_path / "results.json") == direct
+    assert leftovers(machine) == before
+
+
+def bundle(folder: Path) -> Path:
+    """The harness, what it imports, and the store's entries for a machine without a compiler."""
+    store, path = Store(), folder / "bundle.tar.gz"
+    packages = Path(pytest.__file__).parents[1]
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for name in ("harness", "kernels/catalog.toml", "kernels/config", "kernels/patches", "guest-images"):
+            archive.add(layout.REPOSITORY / name, name)
+        for name in ("tests/scenarios", "kernels/mutate.toml", ".ci/needs"):
+            archive.add(layout.REPOSITORY / name, name)
+        for pattern in PACKAGES:
+            for found in packages.glob(pattern):
+                archive.add(found, f"packages/{found.name}")
+        for entry in (images.agent_zipapp(store).parent, images.probe_guest(store).parent):
+            archive.add(entry, f"cache/apf/store/{entry.name}")
+    return path
+
+
+def test_the_kernel_that_is_asked_for_must_run_there(lab: Lab, tmp_path: Path) -> None:
+    done = lab.apf(tmp_path, "S23", "--kernel", "debian-6.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads((tmp_path / "latest/results.json").read_text())["verdicts"]
+    assert row["kernel"] == "debian-6.1"
+    done = lab.apf(tmp_path, "S23", "--kernel", "noio-6.1")
+    assert done.returncode == 3
+    assert "virtual does not run noio-6.1: it runs 6.1." in done.stdout
+
+
+def test_a_second_run_is_refused_and_the_first_goes_on(lab: Lab, tmp_path: Path) -> None:
+    first = subprocess.Popen(
+        [*APF, "run", "S23", "--repeats", "3", "--host", "ssh:virtual", "--lab", str(lab.path),
+         "--results", str(tmp_path / "first")],
+        cwd=layout.REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert first.stdout is not None
+    while "S23" not in (line := first.stdout.readline()):
+        assert line, "the first run ended early"
+    second = lab.apf(tmp_path / "second", "S20")
+    assert second.returncode == 3
+    assert "virtual is in use by run" in second.stdout
+    rest, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, rest
+
+
+def test_a_machine_that_is_not_as_before_makes_the_run_red(lab: Lab, machine: SshMachine, tmp_path: Path) -> None:
+    """Somebody, or an agent that forgot to note it, changes a setting while the run has the machine."""
+    runner = subprocess.Popen(
+        [*APF, "run", "S23", "--host", "ssh:virtual", "--lab", str(lab.path), "--results", str(tmp_path)],
+        cwd=layout.REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    knob = "/proc/sys/vm/laptop_mode"
+    give_up = time.monotonic() + 60
+    while "qemu" not in machine.run(["sh", "-c", "ps -o args"], deadline_s=30).stdout.decode():
+        assert time.monotonic() < give_up
+    machine.run(["sh", "-c", f"echo 5 > {knob}"], deadline_s=30)
+    said, _ = runner.communicate(timeout=120)
+    machine.run(["sh", "-c", f"echo 0 > {knob}"], deadline_s=30)
+    assert runner.returncode == 3, said
+    assert f"virtual is not as before: {knob} was '0', is '5'" in said
+    assert verdicts(tmp_path / "latest/results.json") == {"S23": Status.PASS}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_runner_that_is_ended_leaves_nothing_there(
+    how: signal.Signals, lab: Lab, machine: SshMachine, before: str, tmp_path: Path
+) -> None:
+    runner = subprocess.Popen(
+        [*APF, "run", "S23", "--repeats", "9", "--host", "ssh:virtual", "--lab", str(lab.path),
+         "--results", str(tmp_path)],
+        cwd=layout.REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert runner.stdout is not None
+    while "S23" not in (line := runner.stdout.readline()):
+        assert line, "the run ended early"
+    give_up = time.monotonic() + 60
+    while "qemu" not in machine.run(["sh", "-c", "ps -o args"], deadline_s=30).stdout.decode():
+        assert time.monotonic() < give_up
+    runner.send_signal(how)
+    runner.communicate(timeout=120)
+    assert runner.returncode == (130 if how is signal.SIGTERM else -signal.SIGKILL)
+    give_up = time.monotonic() + 120
+    while leftovers(machine) != before:
+        assert time.monotonic() < give_up, f"{leftovers(machine)}\ninstead of\n{before}"
+        time.sleep(0.5)

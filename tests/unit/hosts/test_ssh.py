@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines of the lab over real SSH (dropbear): keys that are refused, machines on the way, and the kernel there."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from harness.artifacts.images import images
+from harness.artifacts.images.keys import host_keys
+from harness.artifacts.store import Store
+from harness.errors import DeadlineExpired, HostLost, InfraFault
+from harness.hosts.lab_file import LabHost, lab_text
+from harness.hosts.reserved_host import ReservedOrder, RunningKernel, reserved_host
+from harness.hosts.ssh import SshMachine, connect
+from harness.progress import silent
+from tests.unit.hosts.dropbear import Server, start_dropbear
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two servers of this machine, with keys of their own."""
+    with (
+        start_dropbear(tmp_path_factory.mktemp("gate")) as gate,
+        start_dropbear(tmp_path_factory.mktemp("box")) as box,
+    ):
+        yield gate, box
+
+
+def entry(name: str, server: Server, jump: str = "") -> LabHost:
+    return LabHost(name, "127.0.0.1", "root", server.client_key, server.host_key, port=server.port, jump=jump)
+
+
+def lab(folder: Path, *hosts: LabHost) -> Path:
+    path = folder / "lab.toml"
+    path.write_text("".join(lab_text(host.name, host) for host in hosts))
+    return path
+
+
+def test_a_machine_is_reached_through_another(servers: tuple[Server, Server], tmp_path: Path) -> None:
+    gate, box = servers
+    path = lab(tmp_path, entry("gate", gate), entry("box", box, jump="gate"))
+    with connect(path, "box") as machine:
+        done = machine.run(["sh", "-c", "echo $SSH_CONNECTION"], deadline_s=30)
+    assert done.stdout.split()[3] == str(box.port).encode()
+    # What came through is another process of this machine: its port is not one of ours, but of the server on the way.
+    assert machine.name == "box"
+
+
+@pytest.mark.parametrize("which", ["gate", "box"])
+def test_a_changed_host_key_is_refused_on_the_way_and_at_the_end(
+    which: str, servers: tuple[Server, Server], tmp_path: Path
+) -> None:
+    other = host_keys(Store(tmp_path / "other")).host_public
+    gate, box = (
+        dataclasses.replace(server, host_key=other) if name == which else server
+        for name, server in zip(("gate", "box"), servers, strict=True)
+    )
+    path = lab(tmp_path, entry("gate", gate), entry("box", box, jump="gate"))
+    began = time.monotonic()
+    with pytest.raises(HostLost, match=rf"{which}: .*key"), connect(path, "box"):
+        pass
+    assert time.monotonic() - began < 20, "that is no reason to try again"
+
+
+def test_our_key_is_refused(servers: tuple[Server, Server], tmp_path: Path) -> None:
+    wrong = dataclasses.replace(servers[1], client_key=host_keys(Store(tmp_path / "other")).client_private)
+    with pytest.raises(HostLost, match=r"box: .*uthentication"), connect(lab(tmp_path, entry("box", wrong)), "box"):
+        pass
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked(servers: tuple[Server, Server], tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.write_bytes(
+        Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )  # fmt: skip
+    for key, why in ((locked, "passphrase|encrypted"), (tmp_path / "absent", "No such file")):
+        wrong = dataclasses.replace(servers[1], client_key=key)
+        with pytest.raises(InfraFault, match=why), connect(lab(tmp_path, entry("box", wrong)), "box"):
+            pass
+
+
+def test_a_closed_port_on_the_way(
+    servers: tuple[Server, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.hosts.ssh._CONNECT_S", 3.0)
+    gate, box = servers
+    path = lab(tmp_path, entry("gate", gate), dataclasses.replace(entry("box", box, jump="gate"), port=1))
+    with pytest.raises(DeadlineExpired, match="did not answer in time"), connect(path, "box"):
+        pass
+
+
+def test_the_kernel_there_is_held_against_the_one_that_is_wanted(
+    servers: tuple[Server, Server], tmp_path: Path
+) -> None:
+    with connect(lab(tmp_path, entry("box", servers[1])), "box") as machine:
+        running = machine.kernel()
+    name = os.uname()
+    assert running == RunningKernel(name.release, name.version)
+    assert running.is_build(f"{name.release} (somebody@somewhere) {name.version}")
+    for banner in (
+        f"{name.release}1 (somebody@somewhere) {name.version}",
+        f"{name.release} (somebody@somewhere) {name.version} ",
+        f"{name.release} (somebody@somewhere) #1 SMP Thu Jan 1 00:00:00 UTC 1970",
+    ):
+        with pytest.raises(InfraFault, match="box does not run k"):
+            running.require("box", "k", banner)
+
+
+def test_an_ordinary_user_is_root_by_sudo(servers: tuple[Server, Server]) -> None:
+    for user, words in (("root", ()), ("tester", ("sudo", "-n"))):
+        machine = SshMachine(dataclasses.replace(entry("box", servers[1]), user=user), None)  # type: ignore[arg-type]
+        assert tuple(machine.sudo) == words
+
+
+def test_a_reservation_over_ssh_ends_when_the_link_is_cut(servers: tuple[Server, Server], tmp_path: Path) -> None:
+    """The server's process of this connection is killed: nobody says goodbye, and yet nothing stays there."""
+    order = ReservedOrder(
+        "ssh", images.agent_zipapp(Store()), silent, disk="/dev/null", state=str(tmp_path / "state"), compare=False
+    )
+    path = lab(tmp_path, entry("box", servers[1]))
+    with pytest.raises(HostLost), connect(path, "box") as machine, reserved_host(machine, order) as host:
+        folder, scope = Path(host.facts.folder), Path(host.facts.scope)
+        assert folder.is_dir() and scope.is_dir()
+        host.run(["sh", "-c", f"echo $$ > {scope}/cgroup.procs; kill -9 $PPID; sleep 600"], deadline_s=20)
+    give_up = time.monotonic() + 20
+    while folder.exists() or scope.exists():
+        assert time.monotonic() < give_up, "the machine was not given back"
+        time.sleep(0.1)
+
+
+def test_a_wanted_kernel_is_asked_for_again_when_the_machine_is_had(
+    servers: tuple[Server, Server], tmp_path: Path
+) -> None:
+    order = ReservedOrder(
+        "ssh", images.agent_zipapp(Store()), silent, disk="/dev/null", wanted=("k", "6.1.0 (a@b) #1 SMP"),
+        state=str(tmp_path / "state"), compare=False,
+    )  # fmt: skip
+    with (
+        pytest.raises(InfraFault, match="box does not run k"),
+        connect(lab(tmp_path, entry("box", servers[1])), "box") as machine,
+        reserved_host(machine, order),
+    ):
+        pass
+    assert not [path for path in (tmp_path / "state").iterdir() if path.is_dir()]
