@@ -29,6 +29,7 @@ _EPILOG = """\
 examples:
   apf explore --kernel debian-6.1 --plans 100
   apf explore --kernel ~/linux --minutes 30 --seed 7
+  apf explore --host ssh:bigbox --minutes 60
 
 Exit code: 0 all agreed, 1 something disagreed or was inconclusive, 2 bad usage, 3 our or the machine's fault.
 """
@@ -41,8 +42,9 @@ def add(subparsers: options.Subparsers) -> None:
         [options.running()], _EPILOG,
     )  # fmt: skip
     p.add_argument(
-        "-k", "--kernel", default=options.DEFAULT_KERNEL, metavar="K",
-        help=f"name from `apf kernels`, a bzImage, or a kernel tree (default {options.DEFAULT_KERNEL})",
+        "-k", "--kernel", default="", metavar="K",
+        help=f"name from `apf kernels`, a bzImage, or a kernel tree (default {options.DEFAULT_KERNEL}, or the one that"
+        " the host has)",
     )  # fmt: skip
     much = p.add_mutually_exclusive_group(required=True)
     much.add_argument("--plans", type=options.positive, default=0, metavar="N", help="so many scenarios")
@@ -64,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError("--first and --shrink are not negative")
     seed = secrets.randbits(31) if args.seed is None else args.seed
     screen = Screen(sys.stdout)
-    request = options.request_of(args, (args.kernel,))
+    request = options.request_of(args, options.kernels_of(args, [args.kernel] if args.kernel else []))
     wanted = ExploreOrder(seed, args.plans, args.minutes * 60.0, args.first, args.shrink, args.keep)
     if args.mutants is not None:
         return _mutants(wanted, choose(load_mutants(), args.mutants), request, screen)

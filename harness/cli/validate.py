@@ -16,7 +16,10 @@ from harness.cli import options
 from harness.errors import CatalogError, UsageError
 from harness.report.compare_text import compare_json, full_text, mail_text
 from harness.report.terminal import Screen
+from harness.run.baseline import compare_with_baseline, read_baseline
 from harness.run.compare_kernels import compare_kernels, make_first, missing
+
+DEFAULT_BASE = "stock-6.1"
 
 _HELP = """\
 Build a kernel with a patch (or from a tree), run the scenarios on it and on its base, and print at most forty lines fit
@@ -28,6 +31,13 @@ for a mailing list; the full report is in the run's folder (validate.txt, compar
   apf validate --tree ~/linux --base v7.3 S29
   apf validate --patch kernels/patches/fixes/apf-halted/6.1/0001-*.patch --fixes F1
   apf validate --tree ~/linux --base stock-6.1 'S2*' S60
+
+With --baseline RUN the base is not run: its verdicts are those of an earlier run.  So a machine that has one kernel can
+be held against it, before and after its kernel was changed; nothing is built or booted for that.
+
+  apf run --host ssh:bigbox                                         the baseline: results/<run>
+  apf validate --host ssh:bigbox --baseline results/<run>           after bigbox was booted with the other kernel
+  apf validate --kernel debian-6.12 --baseline results/<run>        any kernel
 """
 
 
@@ -38,12 +48,15 @@ def add(subparsers: options.Subparsers) -> None:
         [options.scenario_files(), options.running()],
     )  # fmt: skip
     options.scenario_argument(p)
-    what = p.add_mutually_exclusive_group(required=True)
+    what = p.add_mutually_exclusive_group()
     what.add_argument("--patch", action="append", type=Path, metavar="FILE",
                       help="patch, mailbox (b4, git format-patch) or folder of a series; repeatable")  # fmt: skip
     what.add_argument("--tree", type=Path, metavar="DIR", help="kernel tree with the change in it")
-    p.add_argument("--base", default="stock-6.1", metavar="K",
-                   help="kernel to compare with, or a revision of --tree (default stock-6.1)")  # fmt: skip
+    what.add_argument("-k", "--kernel", default="", metavar="K", help="with --baseline: this kernel")
+    p.add_argument("--base", default="", metavar="K",
+                   help="kernel to compare with, or a revision of --tree (default stock-6.1; of --baseline the only"
+                   " one)")  # fmt: skip
+    p.add_argument("--baseline", type=Path, metavar="RUN", help="folder of the run to compare with")
     p.add_argument("--variant", choices=VARIANTS, default="", help="model of the patched kernel (default: the base's)")
     p.add_argument("--fixes", action="append", default=[], metavar="F",
                    help="finding that the change mends (docs/findings.md): the model predicts it mended")  # fmt: skip
@@ -52,6 +65,12 @@ def add(subparsers: options.Subparsers) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Build, compare, print the mail."""
+    if args.baseline is not None:
+        with tempfile.TemporaryDirectory(prefix="apf-series-") as scratch:
+            return _against_baseline(args, Path(scratch))
+    if not args.patch and args.tree is None:
+        raise UsageError("what is to be validated? --patch, --tree, or --baseline for a kernel that is there already")
+    args.base = args.base or DEFAULT_BASE
     with tempfile.TemporaryDirectory(prefix="apf-series-") as scratch:
         return _validate(args, Path(scratch))
 
@@ -84,6 +103,37 @@ def _validate(args: argparse.Namespace, scratch: Path) -> int:
     if result.exit_code:
         return result.exit_code
     return 0 if all(c.green for c in comparisons) else 1
+
+
+def _against_baseline(args: argparse.Namespace, scratch: Path) -> int:
+    """One kernel, performed now, against a run that was captured before."""
+    extra: tuple[CatalogKernel, ...] = ()
+    kernels = options.kernels_of(args, [args.kernel] if args.kernel else [])
+    if args.patch or args.tree is not None:
+        source = argparse.Namespace(**{**vars(args), "base": args.base or DEFAULT_BASE})
+        extra = (_patched(args, _base(source), scratch),)
+        kernels = (extra[0].id,)
+    elif options.place_of(args).boots and not args.kernel:
+        raise UsageError("which kernel is to be held against the baseline? --kernel, --patch, --tree, or --host")
+    screen = Screen(sys.stdout)
+    request = options.request_of(args, kernels, extra=extra)
+    baseline = read_baseline(args.baseline, args.base)
+    try:
+        found = compare_with_baseline(request, baseline, screen)
+    finally:
+        screen.clear()
+    then, now = f"{baseline.kernel} of {args.baseline}", request.names[0]
+    mail = mail_text(then, now, found.comparisons, [f"KVM asynchronous page faults: {now}"])
+    (found.folder / "validate.txt").write_text(mail)
+    (found.folder / "compare.txt").write_text(full_text(then, now, found.comparisons))
+    (found.folder / "compare.json").write_text(compare_json(then, now, found.comparisons) + "\n")
+    screen.line()
+    for line in (*mail.splitlines(), *found.left_out):
+        screen.line(line)
+    if found.result.exit_code:
+        screen.table(found.result)
+    screen.line(f"full report: {found.folder}")
+    return found.exit_code
 
 
 def _base(args: argparse.Namespace) -> CatalogKernel:
