@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Every target is listed by `make help`.  Variables: SCENARIOS='S2* S31', KERNELS='debian-6.1 noio-6.1', RESULTS=DIR, ALLOW='S32',
-# ACCEPT=FILE.
+# Every target is listed by `make help`.  Variables: SCENARIOS='S2* S31', KERNELS='debian-6.1 noio-6.1', HOST=local,
+# RESULTS=DIR, ALLOW='S32', ACCEPT=FILE.
 SCENARIOS ?=
 KERNELS ?= debian-6.1 noio-6.1
+# virtual, local, or ssh:NAME (docs/lab.md); the last two have one kernel: the one that they run.
+HOST ?= virtual
 RESULTS ?= results
 # S32 needs zswap, which Debian's kernel for virtual machines does not have.  ALLOW= for none.
 ALLOW ?= S32
@@ -16,7 +18,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 SHELL := /bin/sh -f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test coverage test-host test-build test-browser bench damage lint types imports format layout smoke e2e mutants compare doctor clean
+.PHONY: help setup test coverage test-host test-build test-browser bench damage lint types imports format layout smoke nightly lab-smoke e2e mutants compare doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -53,9 +55,13 @@ bench: $(STAMP) ## tests that measure how fast something is; on a machine that d
 damage: $(STAMP) ## each kind of damage to a capture, and what the judge says of it
 	$(PYTHON) -m tests.unit.judge.damage
 
-lint: $(STAMP) ## ruff: lint and format
+lint: $(STAMP) ## ruff: lint and format; workflow files against their schemas, units by systemd-analyze
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows $(wildcard .github/workflows/*.yml)
+	$(PYTHON) -m check_jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+	@if command -v systemd-analyze > /dev/null; then set -x; systemd-analyze verify $(wildcard .ci/systemd/*); \
+		else echo "no systemd-analyze here: units not checked"; fi
 
 types: $(STAMP) ## mypy --strict
 	$(PYTHON) -m mypy
@@ -72,14 +78,22 @@ layout: $(STAMP) ## print the probe guest's layout.h anew from harness/contract/
 	mv guest-images/probe/layout.h.new guest-images/probe/layout.h
 
 smoke: $(STAMP) ## a few scenarios on a virtual host, in minutes
-	$(APF) run tag:smoke --results "$(RESULTS)"
+	$(APF) run tag:smoke --host "$(HOST)" --results "$(RESULTS)"
 
 e2e: $(STAMP) ## the scenarios SCENARIOS (default: all) on the kernels KERNELS, judged; two kernels are compared
-	@set -- $(KERNELS); if [ $$# = 2 ]; then \
+	@set -- $(KERNELS); if [ "$(HOST)" != virtual ]; then \
+		set -x; exec $(APF) run $(SCENARIOS) --host "$(HOST)" $(ALLOW:%=--allow-unsupported %) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"; \
+	elif [ $$# = 2 ]; then \
 		set -x; exec $(APF) compare "$$1" "$$2" $(SCENARIOS) $(ALLOW:%=--allow-unsupported %) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"; \
 	else \
 		set -x; exec $(APF) run $(SCENARIOS) --kernel "$(KERNELS)" $(ALLOW:%=--allow-unsupported %) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"; \
 	fi
+
+nightly: $(STAMP) ## e2e, then what has changed since the last night (MAIL=ADDRESS sends it, KEEP_MIB=N limits captures)
+	@RESULTS="$(RESULTS)" HOST="$(HOST)" KERNELS="$(KERNELS)" SCENARIOS="$(SCENARIOS)" MAIL="$(MAIL)" KEEP_MIB="$(KEEP_MIB)" .ci/nightly
+
+lab-smoke: $(STAMP) ## a virtual host as a machine of the lab: the same verdicts over ssh, and with local inside it (LAB=over_ssh: only the first)
+	RESULTS="$(abspath $(RESULTS))" $(PYTHON) -m pytest -q -m host tests/unit/hosts/test_lab.py $(LAB:%=-k %)
 
 mutants: $(STAMP) ## kernels with one deliberate fault each: every one must be caught
 	$(APF) mutants --results "$(RESULTS)"

@@ -20,7 +20,7 @@ from harness.report.printable import printable
 
 COMMANDS = (
     "run", "list", "predict", "explain", "rules", "judge", "compare", "report", "show", "validate", "bisect-step",
-    "mutants", "explore", "shell", "doctor", "kernels", "images", "citations", "matrix",
+    "mutants", "explore", "shell", "doctor", "kernels", "images", "citations", "matrix", "history",
 )  # fmt: skip
 
 _DESCRIPTION = """\
