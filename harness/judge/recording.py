@@ -33,8 +33,8 @@ _REINJECTED = "[reinjected]"  # arch/x86/kvm/trace.h:kvm_inj_virq, since 5.19
 _SECTORS = 8
 _PAGE_MASK = ~0xFFF
 _WORDS = {
-    Record.READY: "ready", Record.IRQ: "irq", Record.START: "start", Record.WAKE: "wake", Record.TOKEN: "token",
-    Record.END: "end",
+    Record.READY: "ready", Record.IRQ: "irq", Record.IDLE: "idle", Record.START: "start", Record.WAKE: "wake",
+    Record.TOKEN: "token", Record.END: "end",
 }  # fmt: skip
 
 

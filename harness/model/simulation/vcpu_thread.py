@@ -245,6 +245,8 @@ class Vcpu:
     def _idle(self) -> Generator[Wait, None, None]:
         """sched.c:idle: HLT with IF=1, or a loop, until an item is runnable."""
         self.idle = True
+        if not self.in_timer:
+            self._log("idle")
         while not self.probe.runnable:
             self._mode(cpl=0, interrupts=True)
             self._only_interrupts()
@@ -260,6 +262,8 @@ class Vcpu:
                 if not self.probe.runnable:
                     yield from self._wait_until(-1)
         self.idle = False
+        if not self.in_timer:
+            self._log("idle")
         self._mode(cpl=0, interrupts=False)
 
     def _only_interrupts(self) -> None:
