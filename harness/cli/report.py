@@ -25,6 +25,8 @@ def add(subparsers: options.Subparsers) -> None:
     p.add_argument("run", nargs="?", type=Path, default=Path("results/latest"), metavar="RUN",
                    help="the folder of a run (default results/latest)")  # fmt: skip
     p.add_argument("--draw", action="store_true", help="also draw the timelines anew, from the captures")
+    p.add_argument("--tree", type=Path, metavar="DIR",
+                   help="git tree of the kernels: name commits of the area where a verdict is not green")  # fmt: skip
     p.set_defaults(func=main)
 
 
@@ -41,6 +43,7 @@ def main(args: argparse.Namespace) -> int:
                     write_drawings(folder / row.folder, judge_folder_whole(capture, model))
             except ApfError as exc:
                 print(f"{row.key}: not drawn: {exc}")
-    page = write_page(folder, result)
+    trees = {key.kernel: args.tree for key in result.planned} if args.tree is not None else {}
+    page = write_page(folder, result, trees)
     print(f"{page}: {page.stat().st_size / 1e6:.2f} MB")
     return 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from harness.contract.plan import Plan, from_json
 from harness.errors import UsageError
 from harness.judge.comparison import Comparison
 from harness.judge.verdict_types import Verdict
+from harness.report.explain_verdict import cited_by
 from harness.report.page.build_page import build_page
 from harness.report.page.page_data import PageData, PastVerdict, VerdictFolder
 from harness.results import AcceptedFinding, Key, Row, RunResult
+from harness.run.area_commits import area_commits
 from harness.run.compare_results import compare_results
 from harness.run.drawings import FAILED, SVG, read_latencies
 from harness.status import Status
@@ -76,9 +79,17 @@ def _key(raw: Mapping[str, Any]) -> Key:
     return Key(raw["scenario"], raw["kernel"], raw["repeat"])
 
 
-def page_data(folder: Path, result: RunResult) -> PageData:
-    """What is in the folders of a run's verdicts, what earlier runs said, and the comparison of two kernels."""
+def page_data(folder: Path, result: RunResult, trees: Mapping[str, Path] | None = None) -> PageData:
+    """What is in the folders of a run's verdicts, what earlier runs said, and the comparison of two kernels.
+
+    :param trees: git trees of kernels, by the kernel's name: commits are named from them where a verdict is not green.
+    """
     folders = {key: read_verdict_folder(folder / key.folder) for key in result.planned}
+    for row in result.rows:
+        tree = (trees or {}).get(row.key.kernel)
+        if tree is not None and row.verdict.findings and not row.verdict.status.as_predicted:
+            commits = area_commits(tree, cited_by(row.verdict, row.verdict.findings[0]))
+            folders[row.key] = replace(folders[row.key], commits=commits)
     return PageData(result, folders, dict(_past(folder, result)), _comparisons(result, folders))
 
 
@@ -146,8 +157,8 @@ def _is_before(run: Path, folder: Path) -> bool:
     return not run.is_symlink() and run.name < folder.name and (run / "results.json").is_file()
 
 
-def write_page(folder: Path, result: RunResult) -> Path:
-    """Write the run's page, at once or not at all."""
+def write_page(folder: Path, result: RunResult, trees: Mapping[str, Path] | None = None) -> Path:
+    """Write the run's page, at once or not at all; ``trees`` as for page_data()."""
     draft = folder / f".{PAGE}.part"
-    draft.write_text(build_page(page_data(folder, result)), encoding="utf-8")
+    draft.write_text(build_page(page_data(folder, result, trees)), encoding="utf-8")
     return draft.replace(folder / PAGE)

@@ -74,6 +74,16 @@ class Request:
         return next((entry for entry in self.extra if entry.id == name), None) or find_kernel(name)
 
 
+def git_trees(request: Request) -> dict[str, Path]:
+    """The kernels of a request that are built from a git tree, by name."""
+    found = {}
+    for name in request.kernels if request.place.boots else ():
+        path = request.kernel(name).path
+        if path is not None and (path / ".git").exists():
+            found[name] = path
+    return found
+
+
 class Observer(Protocol):
     """Hears of a run; report.terminal.Screen is one."""
 

@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from harness.results import Row, RunResult
 from harness.run.error_status import failure_of
 from harness.run.pool import WorkerPool, hosts_wanted
 from harness.run.report_folder import write_page
-from harness.run.request import Observer, Request
+from harness.run.request import Observer, Request, git_trees
 from harness.run.run_folder import RunFolder
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import Job, plan_jobs, select
@@ -90,12 +90,12 @@ class _Run:
         self._result = replace(self._result, seconds=time.monotonic() - self._began)
         self._folder.write(self._result)
         if end or time.monotonic() >= self._page_due:
-            self._write_page()
+            self._write_page(git_trees(self._request) if end else {})
             self._page_due = time.monotonic() + PAGE_EVERY_S
 
-    def _write_page(self) -> None:
+    def _write_page(self, trees: Mapping[str, Path]) -> None:
         try:
-            write_page(self._folder.path, self._result)
+            write_page(self._folder.path, self._result, trees)
         except Exception as exc:  # noqa: BLE001 - a page must not cost a run its verdicts
             (self._folder.path / "page-failed.txt").write_text(traceback.format_exc())
             self._observer.line(f"the page could not be written: {exc!r} (page-failed.txt)")

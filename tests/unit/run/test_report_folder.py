@@ -8,12 +8,15 @@ import datetime
 import gzip
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
+from harness.judge.verdict_types import Finding
 from harness.model.events import Kind
+from harness.report.explain_verdict import cited_by
 from harness.report.latency import Latency
 from harness.results import AcceptedFinding, Key, Row, RunResult
 from harness.run.drawings import FAILED, PERFETTO, SVG, read_latencies, write_drawings
@@ -89,3 +92,25 @@ def test_a_picture_never_costs_a_verdict(tmp_path: Path) -> None:
     write_drawings(tmp_path, judged)
     assert not (tmp_path / FAILED).exists()
     assert json.loads((tmp_path / "latencies.json").read_text())
+
+
+def test_a_tree_names_commits_where_a_verdict_is_not_green(tmp_path: Path) -> None:
+    citation = cited_by(row_of(A, Status.FAIL, "D05: x").verdict, Finding("D05", "x"))[0]
+    tree = tmp_path / "linux"
+    source = tree / citation.file
+    source.parent.mkdir(parents=True)
+    source.write_text("int x;\n")
+    me = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], [*me, "commit", "-qm", "kvm: it"]):
+        subprocess.run(["git", "-C", tree, *command], check=True)
+    rows = tuple(
+        dataclasses.replace(row, verdict=dataclasses.replace(row.verdict, findings=(Finding("D05", "x"),)))
+        for row in (row_of(A, Status.FAIL, "D05: x"), row_of(B, Status.PASS))
+    )
+    result = RunResult("", "", (A, B), rows)
+    folder = folder_of(tmp_path / "results", result)
+    data = page_data(folder, result, {A.kernel: tree, B.kernel: tree})
+    assert [c.split(" ", 2)[2] for c in data.folders[A].commits] == [f"kvm: it ({citation})"]
+    assert data.folders[B].commits == ()
+    assert "kvm: it" in write_page(folder, result, {A.kernel: tree}).read_text()
+    assert "kvm: it" not in write_page(folder, result).read_text()
