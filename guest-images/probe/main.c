@@ -24,6 +24,14 @@ static void run_vcpu(struct vcpu *v)
 	__atomic_fetch_add(&control->ended, 1, __ATOMIC_SEQ_CST);
 }
 
+/* The agent has let the guest go.  One look: between two the state may go from 0 to READY. */
+static int has_started(void)
+{
+	u32 state = control->state;
+
+	return state != 0 && state != STATE_READY;
+}
+
 void ap_main(u32 id)
 {
 	struct vcpu *v = &vcpus[id];
@@ -35,7 +43,7 @@ void ap_main(u32 id)
 		while (!v->started)
 			sti_hlt_cli();
 	else
-		while (control->state == STATE_READY || control->state == 0)
+		while (!has_started())
 			;
 	run_vcpu(v);
 	halt();

@@ -74,10 +74,14 @@ class GuestMemory:
         self.memory.write(self.base + gpa, data)
 
     def log(self) -> bytes:
-        """The control page and the logs of all vCPUs, as guest/log.bin wants them."""
-        control = self.control()
+        """The control page and the logs of all vCPUs, as guest/log.bin wants them.
+
+        The page is read once: a guest that runs on writes more records meanwhile, which its counts do not have yet.
+        """
+        page = self.memory.read(self.base + CONTROL_GPA, PAGE_SIZE)
+        control = decode_control(page[:CONTROL_BYTES], self.vcpus)
         logs = [
             self.memory.read(self.base + LOG_GPA + LOG_BYTES * v, min(n, LOG_RECORDS) * RECORD.size)
             for v, n in enumerate(control.counts)
         ]
-        return self.memory.read(self.base + CONTROL_GPA, PAGE_SIZE) + b"".join(logs)
+        return page + b"".join(logs)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import struct
 
@@ -13,7 +15,7 @@ from harness.agent.host.kernel_files import read_text
 from harness.agent.pages import remote_madvise
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.agent.pages.pagemap import PageMap, decode_entry, regions
-from harness.contract.probe_abi import decode_control
+from harness.contract.probe_abi import CONTROL_GPA, CONTROL_PAGE, LOG_BYTES, LOG_GPA, RECORD, decode_control
 from harness.errors import InfraFault
 from tests.unit.agent.conftest import Child, root_only
 
@@ -106,3 +108,26 @@ def test_control_page_and_go(child: Child) -> None:
         assert guest.go() == 6
         assert guest.control().go == 6
         assert guest.control().state == 3
+
+
+class _Running(ProcessMemory):
+    """This process's own memory, in which a guest writes a record after each look at it."""
+
+    def __init__(self) -> None:
+        super().__init__(os.getpid())
+        self.ram = mmap.mmap(-1, LOG_GPA + LOG_BYTES)
+        self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.ram))
+
+    def read(self, address: int, size: int) -> bytes:
+        found = super().read(address, size)
+        at = CONTROL_GPA + CONTROL_PAGE.at("log_count").offset
+        (count,) = struct.unpack_from("<I", self.ram, at)
+        struct.pack_into("<I", self.ram, at, count + 1)
+        return found
+
+
+def test_the_log_of_a_guest_that_runs_on_is_whole() -> None:
+    with _Running() as memory:
+        log = GuestMemory(memory, memory.base, 1).log()
+    (count,) = struct.unpack_from("<I", log, CONTROL_PAGE.at("log_count").offset)
+    assert len(log) == 4096 + count * RECORD.size
