@@ -57,7 +57,8 @@ def add(subparsers: options.Subparsers) -> None:
     p.add_argument("--catches", type=options.positive, default=1, metavar="N",
                    help="go on until so many scenarios have caught a mutant by name (default: 1)")  # fmt: skip
     p.add_argument("--resume", action="store_true",
-                   help="what earlier runs in --results have tried on the same kernel is not tried again")  # fmt: skip
+                   help="what earlier runs in --results have tried on the same kernel, with the scenarios as they are "
+                   "now, is not tried again")  # fmt: skip
     p.add_argument("--tell", action="store_true", help="perform nothing: the table of what earlier runs have tried")
     p.add_argument(
         "--again", action="store_true", help="with --resume or --tell: judge their captures by today's rules"
@@ -82,12 +83,12 @@ def main(args: argparse.Namespace) -> int:
             more = " ".join(m.scenarios) or m.equivalent or m.out_of_reach
             screen.line(f"{m.number:>4}  {m.name:<20} {m.about} [{m.imitates}]  {more}")
         return 0
+    known = read_scenarios(request.scenario_paths or (default_scenarios(),))
     earlier: Sequence[Trial] = []
     if args.resume or args.tell:
         identity = _built(request, args, screen).identity
-        earlier = earlier_trials(args.results, args.kernel, identity, mutants, again=args.again)
+        earlier = earlier_trials(args.results, args.kernel, identity, mutants, known, again=args.again)
     trials = MutantTrials(request, screen, args.kernel, earlier)
-    known = read_scenarios(request.scenario_paths or (default_scenarios(),))
     ids = [s.id for s in select(known, args.scenario)]
     if args.tell:
         told = with_scenarios(trials, mutants, ids, args.tries) if systematic else mutants

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.contract.plan import Plan, from_json
 from harness.errors import ApfError, UsageError
 from harness.judge.verdict_types import Stage, Verdict
 from harness.results import Key, Row
 from harness.run.judge_folder import judge_folder
 from harness.run.mutant_trials import Mutant, Trial
+from harness.scenario.build import build_plan
+from harness.scenario.schema import Scenario
 from harness.status import Status
 
 
@@ -26,20 +29,29 @@ class _Done:
 
 
 def earlier_trials(
-    results: Path, kernel: str, identity: str, mutants: Sequence[Mutant], *, again: bool = False
+    results: Path,
+    kernel: str,
+    identity: str,
+    mutants: Sequence[Mutant],
+    scenarios: Iterable[Scenario],
+    *,
+    again: bool = False,
 ) -> list[Trial]:
     """Trials of the runs below ``results`` whose kernel was made from the same sources, the newest of each.
 
-    An ERROR is no trial, unless it is that of a host that fell silent under it; nor is a host that did not come up.
+    A scenario that has changed since is another one: what it was tried on tells nothing of it.  An ERROR is no trial,
+    unless it is that of a host that fell silent under it; nor is a host that did not come up.
 
     :param identity: BuiltKernel.identity of the kernel.
+    :param scenarios: those of today.
     :param again: judge the captures again, with the rules of today.
     :raise UsageError: a results.json or verdict.json that cannot be read.
     """
+    plans = {s.id: _comparable(build_plan(s, 0)) for s in scenarios}
     found: dict[Key, _Done] = {}
     for path in sorted(results.glob("*/results.json")):
         if not path.parent.is_symlink():
-            found |= {done.key: done for done in _performed(path, kernel, identity)}
+            found |= {done.key: done for done in _performed(path, kernel, identity, plans)}
     if again:
         with ProcessPoolExecutor() as pool:
             verdicts = list(pool.map(_judged, found.values(), chunksize=8))
@@ -59,13 +71,22 @@ def earlier_trials(
     return trials
 
 
-def _performed(path: Path, kernel: str, identity: str) -> Iterator[_Done]:
+def _comparable(plan: Plan) -> Plan:
+    """Without what the mutant, the patience with it, and the run make different."""
+    return replace(plan, scenario="", title="", nonce=0, deadline_s=0, kernel_params=(), kernel_params_at_go=())
+
+
+def _performed(path: Path, kernel: str, identity: str, plans: Mapping[str, Plan]) -> Iterator[_Done]:
     try:
         raw = json.loads(path.read_text())
         if raw["facts"].get(f"{kernel} made from") != identity:
             return
         for row in raw["verdicts"]:
             key = Key(row["scenario"], row["kernel"], row["repeat"])
+            planned = plans.get(key.scenario.rpartition("@")[0] or key.scenario)
+            plan = path.parent / key.folder / "plan.json"
+            if planned is None or not plan.is_file() or _comparable(from_json(Plan, plan.read_text())) != planned:
+                continue
             yield _Done(key, path.parent, path.parent / row["verdict_file"], row["seconds"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise UsageError(f"{path}: not the results of a run: {exc!r}") from exc
