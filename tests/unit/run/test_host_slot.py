@@ -11,15 +11,27 @@ import pytest
 
 from harness.errors import DeadlineExpired, HostLost, InfraFault
 from harness.hosts.base import Host, HostDescription
-from harness.hosts.local import LocalHost
+from harness.hosts.local import LocalMachine
 from harness.hosts.performer import Payload
+from harness.hosts.reservation import Reservation
+from harness.hosts.reserved_host import ReservedHost
 from harness.run.host_slot import HostSlot
 
 PAYLOAD = Payload(Path("agent"), Path("probe"))
 
 
+class Unasked(Reservation):
+    """A reservation without a machine: only where its kernel's log ends is asked."""
+
+    def __init__(self) -> None:
+        pass
+
+    def mark(self) -> int:
+        return 0
+
+
 class Starts:
-    """Starts real local hosts (nothing is run on them), or fails as told."""
+    """Starts hosts on which nothing is run, or fails as told."""
 
     def __init__(self, *errors: Exception | None) -> None:
         self.errors = list(errors)
@@ -34,7 +46,7 @@ class Starts:
         self.started += 1
         self.open += 1
         try:
-            yield LocalHost(HostDescription("local", "hardware", "6.1", ""), [])
+            yield ReservedHost(HostDescription("local", "hardware", "6.1", ""), LocalMachine(), Unasked())
         finally:
             self.open -= 1
 
