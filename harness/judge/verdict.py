@@ -42,6 +42,7 @@ from harness.judge.verdict_types import (
     TotalRow,
     Verdict,
 )
+from harness.model.events import Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count, Outcome
@@ -328,7 +329,9 @@ def _status(
     if not evidence.events:
         return Status.INCONCLUSIVE, "the trace is empty: nothing was observed"
     wanted = prediction.totals.get("PF")
-    if evidence.plan.guest.kind is GuestKind.PROBE and wanted and wanted.low > 0 and seen.get("PF", 0) == 0:
+    idle = evidence.plan.guest.kind is GuestKind.PROBE and wanted and wanted.low > 0 and seen.get("PF", 0) == 0
+    # An exception that KVM gave to the guest, and nothing provokes, is something that happened: the guest died of it.
+    if idle and not any(f.name == f"unexplained:{Kind.INJ_OTHER.name}" for f in findings):
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
     late = sum(1 for read in evidence.gate.reads if read.why is ReadEnd.LATE) if evidence.gate else 0
     if late and not any(f.rule.startswith("D") for f in findings):  # what a rule forbids is wrong whenever a read ends

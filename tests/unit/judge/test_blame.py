@@ -19,6 +19,7 @@ from harness.judge.verdict_types import Finding
 from harness.model.events import Event, Kind
 from harness.status import Status
 from tests.unit.judge.golden import Files, edit_trace, load
+from tests.unit.judge.packed import packed_capture
 from tests.unit.judge.test_verdict import change_json, drop, model
 
 
@@ -120,3 +121,13 @@ def test_a_host_warning_comes_with_items_and_rules() -> None:
     assert verdict.status is Status.FAIL and verdict.items
     assert verdict.findings[0].rule == "D28" and {"D05", "D16"} & {f.rule for f in verdict.findings}
     assert json.loads(verdict.to_json())["findings"][0]["consequence"] is False
+
+
+def test_a_guest_that_dies_of_an_exception_that_kvm_gave_it_is_the_kernels_doing_although_no_page_was_touched() -> None:
+    """points-6.1, whose writes of MSR_KVM_ASYNC_PF_ACK are refused: the handler of the wake-all dies of a #GP."""
+    files = packed_capture("refused-ack")
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "panic"
+    assert "unexplained:INJ_OTHER" in {f.name for f in verdict.findings}
+    silent = edit_trace(files, drop(r".* kvm_inj_exception: "))
+    assert judge_capture(silent, model()).status is Status.INCONCLUSIVE
