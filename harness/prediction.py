@@ -245,6 +245,7 @@ def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
         features=pv_features(plan, kernel),
         lapic_in_kernel=guest.irqchip != "off",
         hlt_exits=not guest.cpu_pm,
+        firmware=guest.machine != "microvm",
     )
 
 

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from harness.agent.capture_folder import stdout_stream
 from harness.agent.host.cgroup import enter
 from harness.agent.host.kernel_files import write_text
-from harness.agent.host.resident import Resident, clean_up
+from harness.agent.host.resident import Resident, clean_up, hold_vm
 from harness.agent.perform import exit_code, perform
 from harness.contract.plan import from_json
 from harness.contract.service import AgentServing, PlanRequest, PlanServed, line_of
@@ -51,6 +51,7 @@ def serve(source: int = 0, scope: str = "") -> int:
         os.close(theirs)
         _child(ours)
     os.close(ours)
+    hold_vm()
     _say(AgentServing(os.getpid()))
     _pass_on(source, theirs, pid)
     os.close(theirs)

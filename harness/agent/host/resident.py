@@ -38,6 +38,15 @@ def open_instances(journal: Journal, name: str) -> Instances:
     return Instances(tracing, open_watch(journal, f"{name}-gate", WATCHED))
 
 
+def hold_vm() -> None:
+    """Make a VM, for as long as this process lives; does nothing where there is no KVM.
+
+    Not in a process that does anything else: each of its unmaps would be a kvm_unmap_hva_range in the trace.
+    """
+    with suppress(OSError):
+        fcntl.ioctl(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC), _KVM_CREATE_VM, 0)
+
+
 class Resident:
     """Made when it is first asked for; a context manager that takes everything back."""
 
@@ -45,22 +54,17 @@ class Resident:
         self._journal: Journal | None = None
         self._tried = False
         self._instances: Instances | None = None
-        self._fds: list[int] = []
 
     def __enter__(self) -> Resident:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
         self._take_back()
 
     def instances(self) -> Instances | None:
         """The instances; None where there cannot be any: then the plan's own attempt says why."""
         if not self._tried:
             self._tried = True
-            self._hold_vm()
             journal = self._open_journal()
             try:
                 self._instances = open_instances(journal, f"apf-serve-{os.getpid()}")
@@ -77,11 +81,6 @@ class Resident:
             clean_up()
             self._journal = Journal(f"{_JOURNALS}{os.getpid()}.journal")
         return self._journal
-
-    def _hold_vm(self) -> None:
-        with suppress(OSError):
-            self._fds.append(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
-            self._fds.append(fcntl.ioctl(self._fds[0], _KVM_CREATE_VM, 0))
 
     def _take_back(self) -> None:
         if self._journal is not None and not self._journal.undo_all():

@@ -74,8 +74,10 @@ class FollowedThreads:
             self.memory.pages[vpn] = replace(unlocked(page), pte=done.pte)
         self.memory.world.engine.fire(self.memory.signals[vpn])
 
-    def held_up(self, page: HostPage) -> bool:
+    def held_up(self, page: HostPage, unit: str = "", pages: tuple[int, ...] = ()) -> bool:
         """Whether others may have come between the running thread's look at the page and its read of it.
+
+        ``pages``: the window that it has chosen, by ``unit``: what others read of it meanwhile, it does not read.
 
         If it has read it, that was recorded, and it had put the page into the cache at some time before; else another
         thread may have read it.  Both orders are possible.
@@ -88,7 +90,8 @@ class FollowedThreads:
         if own >= 0:
             self.resumes_ns = own
             why = f"whether others came before {page.index:#x} was in the cache"
-            brought = replay.brought_with(watch.thread, own) | {page.index}
+            window_pages = (self.memory.pages[vpn].index for vpn in self.memory.vpns(unit, pages))
+            brought = replay.brought_with(watch.thread, own) | {page.index, *window_pages}
             beside = any(replay.others_at(index, watch.thread, now, own) for index in brought)
             return beside and replay.choices.ask(2, why) == 1
         others = replay.cuts(page.index, watch.thread, now, window.end_ns)

@@ -105,7 +105,14 @@ def _starter(machine: Machine) -> Callable[[Step], Latch]:
 
 
 def _restart(machine: Machine, end: Latch) -> None:
-    """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on."""
+    """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on.
+
+    A PC's firmware has its memory below 1 MiB unlocked and locked (PAM), for which the VMM deletes memory slots: KVM
+    forgets all mappings then (arch/x86/kvm/x86.c:kvm_arch_flush_shadow_memslot, mmu.c:kvm_mmu_zap_all_fast).
+    """
+    if machine.world.situation.guest.firmware:
+        machine.memory.spte.clear()
+        machine.memory.l2_spte.clear()
     barrier = _Barrier(machine.world, len(machine.host.vcpus))
     for n in range(len(machine.host.vcpus)):
         _restart_one(machine, n, end, barrier)

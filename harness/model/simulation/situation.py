@@ -147,6 +147,7 @@ class GuestStart:
     features: PvFeatures = field(default_factory=PvFeatures)
     lapic_in_kernel: bool = True
     hlt_exits: bool = True
+    firmware: bool = False  # a PC's, which moves memory slots when it boots: each deletion zaps all SPTEs
 
 
 @dataclass(frozen=True, slots=True)

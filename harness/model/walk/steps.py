@@ -154,7 +154,8 @@ class Environment:
     memcg_full: bool = False
     neighbours: Neighbours = field(default_factory=AllMissing)
     finished: Callable[[HostPage], bool] | None = None  # the read just submitted is over before its submitter looks
-    held_up: Callable[[HostPage], bool] | None = None  # others may come between this thread's look and its read
+    # others may come between this thread's look and its read (of a window: unit, numbers)
+    held_up: Callable[[HostPage, str, tuple[int, ...]], bool] | None = None
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
     paced: bool = False  # when each call of handle_mm_fault began and ended was recorded
@@ -255,9 +256,12 @@ class Context:
         """Fault-around: another page of the VMA, mapped by this walk."""
         self.around.append(page)
 
-    def held_up(self) -> bool:
-        """Whether time passes between this thread's miss in the cache and its own read, so that others may come."""
-        return self.env.held_up is not None and self.env.held_up(self.page)
+    def held_up(self, unit: str = "", window: tuple[int, ...] = ()) -> bool:
+        """Whether time passes between this thread's miss in the cache and its own read, so that others may come.
+
+        ``window``: what it is about to read, where it has chosen that already.
+        """
+        return self.env.held_up is not None and self.env.held_up(self.page, unit, window)
 
     def meet_holder(self) -> None:
         """Before folio_trylock: another thread may have the lock while it handles its own fault on the page."""

@@ -204,7 +204,7 @@ def swap_cluster_readahead(ctx: Context) -> Steps[bool]:
 def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
     if not ctx.charge(len(window.pages)):
         return False
-    if ctx.held_up():
+    if ctx.held_up(unit, window.pages):
         yield WalkWait(WaitKind.HELD_UP, "__read_swap_cache_async", mmap_lock_held=True, state="R")
         window = ctx.still_missing(unit, window)
         if ctx.page.folio is not None:

@@ -44,6 +44,8 @@ SETTLED = {
     " meanwhile (arch/x86/kvm/mmu/mmu.c:direct_page_fault)",
     "own-memory": "a page of the program, long mapped, faults again though the host's PTE is there: writeback of the"
     " file behind guest RAM has cleaned it (mm/rmap.c:page_mkclean_one ends in an mmu notifier; 5.10)",
+    "window-taken": "a vCPU has chosen its window and is preempted before it reads: another reads half of it meanwhile,"
+    " by a smaller window of its own (mm/swap_state.c:swap_vma_readahead)",
     "mapped-at-the-end": "a vCPU holds the lock of a page in a hole of the file until its call of handle_mm_fault has"
     " mapped it (mm/memory.c:do_shared_fault): another that comes between finds no PTE, and the lock taken",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
