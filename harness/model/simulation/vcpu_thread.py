@@ -178,8 +178,13 @@ class Vcpu:
         if replay is None:
             return True
         mark, word = replay.peek(self.kvm.index), replay.logged(self.kvm.index)
-        if mark is None or self.idle:
+        if mark is None:
             return True
+        if self.idle:
+            # At once, but for one that was accepted while the recorded guest was still in another's handler, or that it
+            # took when it had left its idling.
+            here = mark.fits(Kind.VIRQ, vector) or mark.start_ns <= self.kvm.world.engine.now
+            return here and word != "idle"
         return mark.fits(Kind.VIRQ, vector) and (not word or word in INTERRUPTS)
 
     def _interrupt(self, vector: int) -> Generator[Wait, None, None]:
@@ -245,6 +250,7 @@ class Vcpu:
     def _idle(self) -> Generator[Wait, None, None]:
         """sched.c:idle: HLT with IF=1, or a loop, until an item is runnable."""
         self.idle = True
+        replay = self.kvm.world.replay
         if not self.in_timer:
             self._log("idle")
         while not self.probe.runnable:
@@ -254,6 +260,12 @@ class Vcpu:
                 yield from self._settle()
                 if self.probe.runnable:
                     break
+                mark = replay.peek(self.kvm.index) if replay and self.kvm.deliverable() else None
+                if replay and mark is not None:  # pending, and not taken yet
+                    if mark.start_ns <= self.kvm.world.engine.now:
+                        replay.part(self.kvm.index, self.kvm.world.engine.now, mark, "an interrupt of an idle guest")
+                    yield Wait(until_ns=mark.start_ns)
+                    continue
                 self.kvm.state.hlt = True
                 yield from self._exit()
                 yield from self._settle()
@@ -261,6 +273,7 @@ class Vcpu:
                 yield from self._settle()
                 if not self.probe.runnable:
                     yield from self._wait_until(-1)
+        yield from self._logged()  # what came between HLT and CLI
         self.idle = False
         if not self.in_timer:
             self._log("idle")
