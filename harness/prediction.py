@@ -303,6 +303,8 @@ def linux_guest(plan: p.Plan, proof: Precondition | None = None) -> LinuxGuest:
         page_cluster=plan.swap.page_cluster,
         rotational=plan.swap.rotational,
         pages=guest.workload_pages,
+        runs_l2=guest.workload == "l2",
+        vmexit_offered=cpu.async_pf_vmexit,
         resident_pages=_left_in_memory(proof),
         traced_from_boot=guest.workload == "boot",
     )

@@ -91,7 +91,7 @@ def split(events: Iterable[Event]) -> Iterator[Episode]:
             continue
         if event.kind is Kind.L2_ENTRY:
             inside.add(event.vcpu)
-        elif event.kind is Kind.L2_EXIT:
+        elif event.kind is Kind.L2_EXIT or (event.kind is Kind.CLEAR and not event.flag):
             inside.discard(event.vcpu)
         if event.kind is Kind.PF:
             episode = Episode(

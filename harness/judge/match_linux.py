@@ -34,6 +34,9 @@ def match_linux(evidence: Evidence) -> Iterator[Finding]:
         return
     yield from _touched(plan, result)
     guest = linux_guest(plan)
+    told = any(e.kind is Kind.L2_EXIT and e.flag for e in evidence.events)
+    if guest.runs_l2 and guest.enables and guest.vmexit_offered and not told:
+        yield Finding("total", "no token of its L2 reached the guest, so that nothing was tried", about="L2_EXIT")
     boots, enabled = guest.traced_from_boot, guest.enables
     before, after = result.hyp[0], result.hyp[-1]
     if not enabled:

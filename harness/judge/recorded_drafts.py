@@ -44,6 +44,8 @@ class L2Tracker:
         token = self._token
         if event.kind in (Kind.L2_ENTRY, Kind.L2_EXIT):
             self.guest_mode = event.kind is Kind.L2_ENTRY
+        elif event.kind is Kind.CLEAR and not event.flag:  # a reset
+            self.guest_mode, self._token = False, None
         if token is None:
             return
         told = (event.kind is Kind.L2_EXIT and event.flag) or (event.kind is Kind.INJ and not event.flag)

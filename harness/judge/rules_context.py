@@ -68,6 +68,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         slot_taken=_slot_taken(evidence),
         shared_tail_zero=_tails(evidence),
         shared_flags=_flags(evidence),
+        guest_panics=not probe and prediction is not None and "F2" in prediction.known_faults,
         guest_flags={v: tuple(_left_behind(log, v)) for v in vcpus} if log else None,
         l2_always_exits=l2.intercept_intr and l2.intr_masking and l2.l1_interrupts and not (l2.inject or l2.virq),
         rewrites=HostWord.SYNC in acts,

@@ -64,7 +64,9 @@ def _by_outcome(evidence: Evidence, kernel: KernelModel, dev: int, *, probed: bo
     top = evidence.plan.guest.memory_mib << 20
     episodes = [(e, outcome(e, dev, probed)) for e in split(evidence.events) if e.gpa < top]
     found = Counter(what for _, what in episodes)
-    waited = (Outcome.TOKEN, Outcome.HALT, Outcome.REPEATED, Outcome.SYNC, Outcome.BLOCK)
+    waited = (
+        Outcome.TOKEN, Outcome.LEFT, Outcome.TO_L2, Outcome.HALT, Outcome.REPEATED, Outcome.SYNC, Outcome.BLOCK,
+    )  # fmt: skip
     seen = {"WAITED": sum(found[o] for o in waited), "SYNC": found[Outcome.SYNC], "BLOCK": found[Outcome.BLOCK]}
     waits = [e for e, what in episodes if what in (Outcome.SYNC, Outcome.BLOCK)]
     seen["ASYNC"] = seen["WAITED"] - sum(_may_be_asynchronous(e, kernel, dev) for e in waits)

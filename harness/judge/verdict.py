@@ -203,7 +203,7 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
     totals, wrong_totals = match_totals(prediction, totals_seen)
     findings += wrong_totals
     findings += checked.findings
-    late = plan.guest.kind is GuestKind.LINUX and evidence.end.status is EndStatus.GUEST_TIMEOUT
+    late = plan.guest.kind is GuestKind.LINUX and evidence.end.status is EndStatus.GUEST_TIMEOUT and prediction.ends
     if not late:
         findings += ending(evidence, prediction)
     elif not checked.findings:

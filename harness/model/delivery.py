@@ -450,6 +450,7 @@ def reset(v: ApfState, *, init: bool = True) -> None:
     v.halted = v.halted and not init and v.kernel.reset_keeps_halt
     v.req_halt = v.req_halt and v.kernel.reset_keeps_halt
     v.hlt = False
+    v.guest_mode = v.exception_vmexit = False  # kvm_leave_nested, by KVM_SET_NESTED_STATE or EFER
 
 
 def set_lapic_software_enable(v: ApfState, on: bool) -> None:

@@ -18,7 +18,8 @@ from harness.scenario.schema import ACTIONS, L2, PageSet, Scenario, Step
 
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
-_WORKLOADS = ("boot", "touch")
+_WORKLOADS = ("boot", "touch", "l2")
+_TOUCHING = ("touch", "l2")
 _EN_FLAGS = 0x3F  # the bits of MSR_KVM_ASYNC_PF_EN below the address (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)
 
 
@@ -170,10 +171,10 @@ def _guest(s: Scenario) -> Iterator[str]:
             yield f"$.guest.workload: {g.workload[: bounds.MAX_NAME]!r} is not one of {', '.join(_WORKLOADS)}"
         if s.pages or s.steps:
             yield "$.pages, $.steps: a linux guest runs a workload; pages and steps are for the probe guest"
-        if g.workload == "touch" and s.swap.kind is SwapKind.GATED:
+        if g.workload in _TOUCHING and s.swap.kind is SwapKind.GATED:
             yield "$.swap.kind: no plan says which read of a linux guest belongs to which fault; use dm-delay or zram"
-        if g.workload == "touch" and g.workload_pages < 1:
-            yield "$.guest.workload_pages: the touch workload needs at least one page"
+        if g.workload in _TOUCHING and g.workload_pages < 1:
+            yield f"$.guest.workload_pages: the workload {g.workload} needs at least one page"
     elif g.kind is GuestKind.HOST_PROGRAM:
         yield from _host_program(s)
     else:

@@ -66,7 +66,9 @@ class Guest:
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
         """One QMP command, with a deadline. :raise InfraFault: refused or not answered."""
         try:
-            return await asyncio.wait_for(self._qmp.execute(command, arguments), QMP_SECONDS)
+            # Not wait_for, which forgets that it was cancelled if the answer is there already (Python 3.11).
+            async with asyncio.timeout(QMP_SECONDS):
+                return await self._qmp.execute(command, arguments)
         except TimeoutError:
             raise InfraFault(f"QMP {command}: no answer within {QMP_SECONDS:g} s") from None
         except QMPError as exc:

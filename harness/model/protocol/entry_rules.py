@@ -43,7 +43,8 @@ def _token(vcpu: SeenVcpu, work: SeenWork, inj: Event) -> None:
     kernel, states = vcpu.shared.kernel, vcpu.states(work.gpa)
     always = vcpu.en is not None and bool(vcpu.en & EN_SEND_ALWAYS)
     if vcpu.en is None:
-        vcpu.en = EN_EFFECTIVE | EN_SEND_ALWAYS  # so it was enabled; what else was set is not known
+        # So it was enabled; what else was set is not known.
+        vcpu.en = EN_EFFECTIVE | EN_SEND_ALWAYS | EN_DELIVERY_AS_PF_VMEXIT
     elif vcpu.enabled is False:
         vcpu.say("D22", inj, "token injected, but APF is not enabled", work.np)
     elif states and not always and all(state.cpl == 0 for state in states):
@@ -78,7 +79,9 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
     states = vcpu.states(work.gpa)
     barred = vcpu.enabled is False or (bool(states) and not any(vcpu.deliverable(s) for s in states))
     due = _readable(vcpu, work) and bool(states) and all(vcpu.deliverable(s) for s in states)
-    if not vcpu.context.nested and untold(vcpu, work, entry, due=due):
+    expected = vcpu.context.enabled_before and bool(states) and all(state.cpl == 3 for state in states)
+    expected = expected and (not work.guest_mode or vcpu.context.features.vmexit)
+    if not vcpu.context.nested and untold(vcpu, work, entry, due=due or expected):
         return
     vcpu.counts.nph += 1
     if vcpu.context.nested:
@@ -90,7 +93,7 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
             vcpu.say("D24", entry, "the vCPU enters after a halt NP, and nothing has ended its halt", work.np)
         else:
             vcpu.say("D13", entry, f"NP of token {work.token:#x} was neither injected nor did it halt", work.np)
-    elif due or (vcpu.context.enabled_before and bool(states) and all(state.cpl == 3 for state in states)):
+    elif due or expected:
         vcpu.say("D13", entry, f"a token was due for {work.gpa:#x}, but none was injected", work.np)
     _wakeup_due(vcpu, entry)
 

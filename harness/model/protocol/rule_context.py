@@ -140,5 +140,7 @@ class RuleContext:
     """Growth of QEMU's RssAnon, in pages."""
     pages_after: Mapping[int, PageAfter] | None = None
     """By gfn."""
+    guest_panics: bool = False
+    """The guest must panic, because of a finding: then its log has to say so (D28)."""
     guest_log: tuple[str, ...] | None = None
     host_log: tuple[str, ...] | None = None

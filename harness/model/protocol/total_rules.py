@@ -10,7 +10,7 @@ from harness.model.kernels import KernelModel, Variant
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.rules import RuleContext
 
-_GUEST_PANIC = "Host injected async #PF"
+_GUEST_PANIC, _IN_KERNEL_MODE = "Host injected async #PF", "in kernel mode"
 _BALANCE = ("pf_taken", "pf_fixed", "pf_spurious", "pf_emulate")
 
 
@@ -74,9 +74,12 @@ def _halts(kernel: KernelModel, context: RuleContext) -> Iterator[Violation]:
 
 def _logs(context: RuleContext) -> Iterator[Violation]:
     """D28: what guest and host logged."""
-    for line in context.guest_log or ():
-        if _GUEST_PANIC in line:
-            yield _total("D28", f"the guest says: {line.strip()}")
+    cried = [line.strip() for line in context.guest_log or () if _GUEST_PANIC in line]
+    if context.guest_panics:
+        if context.guest_log is not None and not any(_IN_KERNEL_MODE in line for line in cried):
+            yield _total("D28", f'the guest was to panic, and has not said "{_GUEST_PANIC} {_IN_KERNEL_MODE}"')
+    else:
+        yield from (_total("D28", f"the guest says: {line}") for line in cried)
     for found in all_trouble(context.host_log or ()):
         if found.blame is Blame.KERNEL:
             yield _total("D28", f"the host says: {found.line}")

@@ -137,7 +137,7 @@ class SeenVcpu:
         """The states in which this vCPU may have touched the page; empty: not known."""
         faults, kernel_rip = self.context.faults, self.context.kernel_rip
         if kernel_rip is not None and self.pf is not None and self.pf.data and self.pf.gpa == gpa:
-            return (FaultState(cpl=0 if self.pf.data >= kernel_rip else 3),)
+            return (FaultState(cpl=0 if self.pf.data >= kernel_rip else 3, guest_mode=self.guest_mode),)
         return faults.get((self.index, gpa >> 12), ()) if faults is not None else ()
 
     def deliverable(self, state: FaultState) -> bool:
@@ -145,8 +145,8 @@ class SeenVcpu:
         always = self.en is not None and bool(self.en & EN_SEND_ALWAYS)
         if state.cpl == 0 and not always:
             return False
-        if state.guest_mode:
-            return self.en is not None and bool(self.en & EN_DELIVERY_AS_PF_VMEXIT)
+        if state.guest_mode:  # a guest whose write of EN was not seen asks for what it is offered
+            return self.context.features.vmexit if self.en is None else bool(self.en & EN_DELIVERY_AS_PF_VMEXIT)
         return state.paging or self.shared.kernel.token_with_paging_off
 
     def within(self, intervals: tuple[Interval, ...] | None, t_ns: int) -> bool:
@@ -176,7 +176,7 @@ class SeenVcpu:
         self.counts.try_ += 1
         self.trial, self.busy = event, True
         context, states = self.context, self.states(event.gpa)
-        if event.data and event.data != event.gpa >> 12:
+        if event.data and event.data != event.gpa >> 12 and not self.guest_mode:  # else the gva is L2's
             self.say("D38", event, f"TRY says gfn {event.data:#x} and gva {event.gpa:#x}")
         if context.lapic_in_kernel is False:
             self.say("D23", event, "TRY although the LAPIC is not in the kernel")

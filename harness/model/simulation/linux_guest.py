@@ -35,6 +35,8 @@ class LinuxGuest:
     rotational: bool = False
     pages: int = 0  # that the workload touches again
     resident_pages: int = 0  # of the VM's, after everything was swapped out (precondition.json)
+    runs_l2: bool = False  # an L2 of it touches the workload's pages, at CPL 3
+    vmexit_offered: bool = False  # KVM_FEATURE_ASYNC_PF_VMEXIT: it asks for its L2's tokens (kvm_guest_cpu_init)
     traced_from_boot: bool = True  # False: the trace begins when the guest has booted and was swapped out
 
     @property
@@ -88,6 +90,22 @@ def _swapped_in(guest: LinuxGuest, kernel: KernelModel, never: str) -> dict[str,
     return found
 
 
+_PANICS = "the guest panics, or its L2 dies, at the first token of the L2"
+
+
+def _lost_to_l2(guest: LinuxGuest, kernel: KernelModel) -> str:
+    """The finding by which this guest is not told of its L2's tokens; empty if it is told, or never meant to be.
+
+    With F2 the next page fault in its kernel finds flags = 1 (exc_page_fault: __kvm_handle_async_pf panics).  With F4
+    its L2 is given a #PF first.
+    """
+    if not (guest.runs_l2 and guest.enables and guest.vmexit_offered):
+        return ""
+    if kernel.needs_pf_intercept:
+        return "F4"
+    return "F2" if kernel.vmexit_needs_request else ""
+
+
 def predict_linux(guest: LinuxGuest, kernel: KernelModel) -> Prediction:
     """The totals of a Linux guest from its boot, or from the moment it was swapped out, to the end of its workload."""
     open_end = Count(0, UNBOUNDED, _OWN)
@@ -111,6 +129,12 @@ def predict_linux(guest: LinuxGuest, kernel: KernelModel) -> Prediction:
         else:
             totals["ACC"] = totals["ACK"] = Count(wake_alls, UNBOUNDED, "one for each token besides the wake-alls")
     totals |= _swapped_in(guest, kernel, never)
+    lost = _lost_to_l2(guest, kernel) if not never else ""
+    if lost:  # it comes no further than its first token
+        totals.update({name: Count(0, count.high, _PANICS) for name, count in totals.items()})
+        return Prediction(
+            kernel=kernel.name, items=(), totals=totals, events=(), ends=False, notes=(_PANICS,), known_faults=(lost,)
+        )
     if not guest.hlt_exits:
         totals["NPh"] = Count(0, 0, "HLT exits are disabled: no artificial halt without delivery")
     return Prediction(kernel=kernel.name, items=(), totals=totals, events=(), notes=(never,) if never else ())

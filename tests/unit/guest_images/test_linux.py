@@ -100,6 +100,15 @@ def test_touch_waits_for_go_and_finds_its_pages(tmp_path: Path) -> None:
         assert result.touched is not None and (result.touched.pages, result.touched.wrong) == (3000, 0)
 
 
+def test_an_l2_touches_the_pages(tmp_path: Path) -> None:
+    """TCG emulates SVM; KVM comes as modules, which no other workload loads."""
+    with start_linux(tmp_path, "l2", pages=200) as guest:
+        guest.wait_line("READY")
+        guest.serial.sendall(b"go\n")
+        result = decode("\n".join(guest.wait_line(f"END {NONCE}")), int(NONCE, 16))
+        assert result.touched is not None and (result.touched.pages, result.touched.wrong) == (200, 0)
+
+
 def test_a_workload_that_does_not_exist_has_no_end(tmp_path: Path) -> None:
     with start_linux(tmp_path, "dance") as guest:
         guest.wait_console(b"workload: apf.workload: Invalid argument")

@@ -123,6 +123,20 @@ def test_a_ready_interrupt_that_does_not_end_the_l2() -> None:
     assert "D48" in rules(files, N61)
 
 
+def test_a_linux_guest_that_runs_an_l2_panics_or_lives() -> None:
+    """S146 on 6.1.192, and on the same kernel with kernels/patches/fixes/vmexit-event."""
+    panicked, lives = packed_capture("nested-linux-panics"), packed_capture("nested-linux-lives")
+    verdict = judge_capture(panicked, N61)
+    assert verdict.word == "FINDING F2" and verdict.findings == ()
+    fixed = with_fixes(N61, ["F2"])
+    assert judge_capture(lives, fixed).status is Status.PASS
+    unaware = judge_capture(lives, N61)
+    assert unaware.status is Status.FAIL and unaware.reason.startswith("finding F2 is not reproduced any more")
+    assert {"D28", "D45"} <= rules(panicked, fixed)
+    console = panicked["guest/console.txt"].replace(b"in kernel mode", b"in no mode")
+    assert rules(panicked | {"guest/console.txt": console}, N61) == {"D28"}
+
+
 def test_the_log_must_be_one_that_the_guest_can_write() -> None:
     files = packed_capture("nested-told")
     log = bytearray(files[LOG])

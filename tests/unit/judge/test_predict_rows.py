@@ -310,6 +310,25 @@ def test_swap_offsets_of_a_capture_decide_the_cluster() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "kernel", "fault"),
+    [
+        ({}, N61, "F2"),
+        ({}, "nowait-5.10", "F4"),
+        ({}, N612, ""),
+        ({"vmexit_offered": False}, N61, ""),
+        ({"enables": False}, N61, ""),
+        ({"runs_l2": False}, N61, ""),
+        ({"synchronous_device": True}, N61, ""),  # nothing is asynchronous
+    ],
+)
+def test_a_linux_guest_that_runs_an_l2(fields: dict[str, bool], kernel: str, fault: str) -> None:
+    guest = replace(LinuxGuest(swaps=True, pages=64, runs_l2=True, vmexit_offered=True), **fields)  # type: ignore[arg-type]
+    found = predict_linux(guest, find_kernel(kernel))
+    assert found.known_faults == ((fault,) if fault else ()) and found.ends is not bool(fault)
+    assert found.totals["PF"].low == (0 if fault else 64)
+
+
+@pytest.mark.parametrize(
     ("guest", "kernel", "never"),
     [
         (LinuxGuest(), N61, "nothing is swapped"),

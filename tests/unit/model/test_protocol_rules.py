@@ -319,6 +319,17 @@ MORE: dict[str, Case] = {
         {"kvm_stats": {"pf_taken": 5, "pf_fixed": 2, "pf_spurious": 0, "pf_emulate": 0}, "retries": 0},
     ),
     "D37 told": Case(BOTH, f"{token(1, 0)} EXIT DONE:0 RDY:1@0#0 ACC ENTRY", {"lapic_off": {0: ()}}, OFF),
+    "D28 a panic that is due": Case(
+        BOTH,
+        BOTH,
+        {"guest_panics": True, "guest_log": ("Kernel panic: Host injected async #PF in kernel mode",)},
+        {"guest_panics": True, "guest_log": ("Kernel panic: Host injected async #PF in interrupt disabled region",)},
+    ),
+    "D38 of an L2": Case(  # whose address is not that of its L1
+        "EXIT L2_ENTRY ENTRY EXIT L2_OUT TRY:0=0x1001 NP:1@0 L2_EXIT=1 ENTRY",
+        "EXIT L2_ENTRY L2_EXIT ENTRY EXIT TRY:0=0x1001 NP:1@0 INJ ENTRY",
+        set_up=f"{SET_UP} {VMEXITS}",
+    ),
     "D38 NP": Case(BOTH, "EXIT PF:0 TRY:3 NP:1@0 INJ ENTRY"),
     "D39 ready": Case(
         f"{token(1, 0)} {ready(1, 0)}",

@@ -60,6 +60,31 @@ def test_commands_and_log(tmp_path: Path) -> None:
     assert [m["t"] for m in log] == sorted(m["t"] for m in log)
 
 
+def test_a_loop_of_commands_ends_whenever_it_is_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also at the moment at which the answer to a command is there, which QEMU cannot be made to hit: it is at once."""
+
+    async def answered(*_: object) -> None:
+        await asyncio.sleep(0)
+
+    async def act(guest: Guest) -> None:
+        monkeypatch.setattr(guest._qmp, "execute", answered)
+
+        async def loop() -> None:
+            while True:
+                await guest.sync()
+
+        for turns in range(20):
+            looping = asyncio.ensure_future(loop())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            looping.cancel()
+            await asyncio.wait([looping], timeout=2)
+            assert looping.cancelled(), f"cancelled after {turns} turns of the event loop, it went on"
+        monkeypatch.undo()
+
+    with_guest(tmp_path, act)
+
+
 def test_a_refused_command(tmp_path: Path) -> None:
     async def act(guest: Guest) -> None:
         with pytest.raises(InfraFault, match="no-such-command"):
