@@ -19,7 +19,7 @@ from harness.hosts import HostOpener, HostOrder
 from harness.hosts.base import Completed, Host
 from harness.hosts.deadline import Deadline
 from harness.hosts.reserved_host import BareHost, ReservedOrder, reserved_host
-from harness.hosts.stream import Stream
+from harness.hosts.stream import MOST_ERRORS, Stream
 
 _CHUNK = 1 << 16
 _UNDO_S = 60.0  # how long the agent may take to undo everything once it was told to end
@@ -93,7 +93,7 @@ class LocalStream:
                 if not chunk:
                     self._selector.unregister(key.fileobj)
                 elif key.fileobj is self._error:
-                    self._err += chunk
+                    self._err += chunk[: max(0, MOST_ERRORS - len(self._err))]
                 else:
                     return chunk
         return b""

@@ -24,6 +24,7 @@ import paramiko
 
 from harness.errors import DeadlineExpired, HostLost, InfraFault
 from harness.hosts.deadline import Deadline
+from harness.hosts.stream import MOST_ERRORS
 
 # What goes wrong is raised; without a handler paramiko's threads print tracebacks besides.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -283,7 +284,8 @@ class SshStream:
     def _take_errors(self) -> bool:
         got = False
         while self._channel.recv_stderr_ready():
-            self._err += self._channel.recv_stderr(_CHUNK)
+            told = self._channel.recv_stderr(_CHUNK)
+            self._err += told[: max(0, MOST_ERRORS - len(self._err))]
             got = True
         return got
 

@@ -20,6 +20,10 @@ from harness.hosts.untar import untar
 
 _CHUNK = 1 << 16
 _TAIL = 2000  # characters of standard error in a message
+MOST_OUTPUT = 1 << 28
+"""Bytes of a command's output that are taken; a host under test may be broken, or worse."""
+MOST_LINE = 1 << 24
+MOST_ERRORS = 1 << 22  # of standard error; what comes after is dropped
 
 
 class Stream(Protocol):
@@ -73,12 +77,18 @@ class Lines:
         self._buffer = bytearray()
 
     def next(self, deadline: Deadline) -> str | None:
-        """The next line without its end; None when the output has ended (rest() has what follows the last newline)."""
+        """The next line without its end; None when the output has ended (rest() has what follows the last newline).
+
+        :raise HostLost: see Stream.read; or the line is longer than MOST_LINE.
+        """
         while (end := self._buffer.find(b"\n")) < 0:
             chunk = self._stream.read(deadline)
             if not chunk:
                 return None
             self._buffer += chunk
+            if len(self._buffer) > MOST_LINE and self._buffer.find(b"\n") < 0:
+                self._stream.kill()
+                raise HostLost(f"{self._stream.what} sent a line of more than {MOST_LINE >> 20} MiB")
         line = bytes(self._buffer[:end]).decode(errors="replace")
         del self._buffer[: end + 1]
         return line
@@ -143,6 +153,9 @@ class StreamHost(ABC):
             if on_line is None:
                 while chunk := stream.read(deadline):
                     out += chunk
+                    if len(out) > MOST_OUTPUT:
+                        stream.kill()
+                        raise HostLost(f"{stream.what} sent more than {MOST_OUTPUT >> 20} MiB")
             else:
                 lines = Lines(stream)
                 while (line := lines.next(deadline)) is not None:

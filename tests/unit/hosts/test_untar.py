@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -55,3 +57,22 @@ def test_refused(tmp_path: Path, member: tuple[str, bytes, bytes]) -> None:
 def test_damaged(tmp_path: Path) -> None:
     with pytest.raises(InfraFault):
         untar(archive(("a", tarfile.REGTYPE, b"x" * 5000))[:3000], tmp_path)
+
+
+def test_a_sparse_file_that_would_fill_the_disk_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    """4 GiB of holes are a few hundred bytes of an archive, which Python unpacks as zeroes."""
+    (tmp_path / "holes").touch()
+    os.truncate(tmp_path / "holes", 4 << 30)
+    data = subprocess.run(
+        ["tar", "-C", tmp_path, "--sparse", "-cf", "-", "holes"], capture_output=True, check=True, timeout=60
+    ).stdout
+    assert len(data) < 1 << 16
+    with pytest.raises(InfraFault, match="more than"):
+        untar(data, tmp_path / "new")
+    assert not (tmp_path / "new/holes").exists()
+
+
+def test_too_many_files_are_refused(tmp_path: Path) -> None:
+    data = archive(*((f"d{n}", tarfile.DIRTYPE, b"") for n in range(10_001)))
+    with pytest.raises(InfraFault, match="more than 10000 files"):
+        untar(data, tmp_path / "new")

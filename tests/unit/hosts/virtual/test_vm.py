@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -148,3 +149,22 @@ def test_usernet() -> None:
     assert parse_usernet(text) == 40123
     with pytest.raises(HostLost):
         parse_usernet(text.replace("HOST_FORWARD", "ESTABLISHED"))
+
+
+def test_the_network_is_closed(machine: HostMachine, tmp_path: Path) -> None:
+    """What QEMU listens on can be reached from this machine only, and the host behind it reaches nobody."""
+    with start_qemu(machine, tmp_path / "console") as vm:
+        port = forwarded_port(vm)
+        sockets = set()
+        for fd in Path(f"/proc/{vm.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(fd))
+        listening = []
+        for line in Path(f"/proc/{vm.pid}/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                listening.append(fields[1])
+        assert listening == [f"0100007F:{port:04X}"]
+        command = Path(f"/proc/{vm.pid}/cmdline").read_text().split("\0")
+        assert any("restrict=on" in word for word in command)
+        assert not any("vnc" in word or "-monitor" in word or "tcp:0" in word for word in command)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A host that floods us: with output, with a line that never ends, with errors.  With real commands of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HostLost
+from harness.hosts import stream as module
+from harness.hosts.deadline import Deadline
+from harness.hosts.local import LocalStream
+from harness.hosts.reserved_host import BareHost
+from harness.hosts.stream import Lines, Stream
+
+
+class Here(BareHost):
+    """Commands of this machine as we are."""
+
+    name = "here"
+
+    def start(self, argv: list[str]) -> Stream:
+        return LocalStream(argv)
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_OUTPUT", 1 << 20)
+    monkeypatch.setattr(module, "MOST_LINE", 1 << 18)
+
+
+def test_endless_output_is_cut_and_its_command_ended(tmp_path: Path) -> None:
+    with pytest.raises(HostLost, match="sent more than 1 MiB"):
+        Here().run(["sh", "-c", f"echo $$ > {tmp_path}/pid; exec cat /dev/zero"], deadline_s=60)
+    pid = int((tmp_path / "pid").read_text())
+    give_up = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def test_a_line_without_an_end() -> None:
+    with contextlib.closing(LocalStream(["cat", "/dev/zero"])) as stream, pytest.raises(HostLost, match="a line of"):
+        Lines(stream).next(Deadline.after(60, "a line"))
+
+
+def test_a_long_line_that_ends_is_a_line() -> None:
+    words = ["sh", "-c", "head -c 200000 /dev/zero; echo; echo next"]
+    with contextlib.closing(LocalStream(words)) as stream:
+        lines = Lines(stream)
+        first = lines.next(Deadline.after(60, "a line"))
+        assert first is not None and len(first) == 200_000
+        assert lines.next(Deadline.after(60, "a line")) == "next"
+
+
+def test_errors_are_kept_up_to_a_limit() -> None:
+    done = Here().run(["sh", "-c", "head -c 6000000 /dev/zero >&2; echo done"], deadline_s=60)
+    assert (done.code, done.stdout, len(done.stderr)) == (0, b"done\n", module.MOST_ERRORS)
