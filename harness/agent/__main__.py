@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 
 from harness.agent.capture_folder import stdout_stream
 from harness.agent.host.host_facts import host_facts, qemu_version
-from harness.agent.host.kernel_files import read_text
+from harness.agent.host.kernel_files import available_mib, read_text
 from harness.agent.host.reserve import STATE, ReserveOptions, reserve
 from harness.agent.host.undo import undo
+from harness.agent.host.userfault import has_userfaultfd
 from harness.agent.perform import exit_code, perform
 from harness.agent.serve import serve
+from harness.contract.host_needs import HostOffers
 from harness.contract.plan import Plan, from_json
 from harness.contract.service import AgentOptions
-from harness.contract.structure import plain
+from harness.contract.structure import to_json
 from harness.errors import ApfError, UsageError
 
 
@@ -72,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     back = commands.add_parser("undo", help="take back what a killed agent left on the host")
     back.add_argument("--journal", required=True)
     back.set_defaults(run=_undo)
-    facts = commands.add_parser("facts", help="print what this host offers, as JSON")
+    facts = commands.add_parser("facts", help="print what this host offers, as JSON (HostOffers)")
+    facts.add_argument("--disk", default="", help="a disk whose contents may be overwritten")
+    facts.add_argument("--memory-mib", type=int, default=0, help="what guests may take")
     facts.add_argument("--qemu", default="qemu-system-x86_64")
     facts.set_defaults(run=_facts)
     return parser
@@ -109,7 +112,11 @@ def _undo(args: argparse.Namespace) -> int:
 
 
 def _facts(args: argparse.Namespace) -> int:
-    print(json.dumps({**plain(host_facts()), "qemu": qemu_version(args.qemu)}, indent=1))
+    offers = HostOffers(
+        host_facts(), qemu_version(args.qemu), has_userfaultfd(), available_mib(), disk=args.disk,
+        memory_limit_mib=args.memory_mib,
+    )  # fmt: skip
+    print(to_json(offers))
     return 0
 
 

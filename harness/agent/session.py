@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import assert_never
 
 from harness.agent.capture_folder import Capture
 from harness.agent.gate.faults import open_faults
@@ -17,6 +19,7 @@ from harness.agent.host import swap as swap_device
 from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
 from harness.agent.host.host_facts import host_facts
 from harness.agent.host.kernel_files import available_mib, need_file, read_text, selected
+from harness.agent.host.others_swap import SwappedByOthers, misplaced
 from harness.agent.host.points import CAPTURED, forget_points, reached_points
 from harness.agent.host.read_counters import snapshot, thread_state
 from harness.agent.host.resident import Instances, open_instances
@@ -25,19 +28,20 @@ from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch, outstanding
 from harness.agent.host.undo import Journal
 from harness.agent.host.userfault import has_userfaultfd
 from harness.agent.pages.page_content import page_content
+from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import Facts, HostFacts, RunFacts
-from harness.contract.gate import Rule, rule_of
+from harness.contract.host_needs import NO_DISK, HostOffers, lacks, without_gate
 from harness.contract.plan import PAGE_SIZE, GuestKind, Plan, SwapKind, to_json
 from harness.contract.service import AgentOptions
-from harness.contract.words import HostWord, ReadOrder
+from harness.contract.words import Backing
 from harness.errors import InfraFault, Unsupported
 
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 _KSM = "/sys/kernel/mm/ksm/run"
+_NAME = re.compile(r"[A-Za-z0-9_]+")
 BOOT_WORKLOAD = "boot"
-QEMU_MIB = 192  # what QEMU needs besides the guest's memory, with room to spare
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 
 
@@ -56,6 +60,7 @@ class Session:
     tracing: Tracing | None = None
     watch: Watch | None = None
     ram_path: str = ""
+    others: SwappedByOthers | None = None
 
     @property
     def ram(self) -> GuestRam:
@@ -96,60 +101,37 @@ class Session:
 
     def _do_without_gate(self, facts: HostFacts) -> None:
         """Where there is no nbd, dm-delay performs the default rule: plan.json says then that it was used."""
-        swap = self.plan.swap
-        if swap.kind is not SwapKind.GATED or facts.nbd:
-            return
-        words = {action.do for actions in self.plan.host_actions for action in actions}
-        words |= {action.do for timed in self.plan.timed for action in timed.actions}
-        plain = rule_of(swap) == Rule() and not swap.error and swap.order is ReadOrder.TARGET_LAST
-        if not plain or words & {HostWord.RELEASE, HostWord.WAIT_SETTLED, HostWord.WAIT_HALTED}:
-            raise Unsupported("the host's kernel has no nbd, and dm-delay cannot end reads as this plan says")
-        self.plan = replace(self.plan, swap=replace(swap, kind=SwapKind.DELAY))
-        self.capture.write_text("plan.json", to_json(self.plan))
+        plain = without_gate(self.plan)
+        if self.plan.swap.kind is SwapKind.GATED and not facts.nbd and plain is not None:
+            self.plan = plain
+            self.capture.write_text("plan.json", to_json(plain))
 
     def _check_needs(self, facts: HostFacts) -> None:
-        guest = self.plan.guest
-        if self.options.accel == "kvm":
-            if not facts.kvm_device:
-                raise Unsupported("/dev/kvm is not there or not usable")
-            if not facts.cgroup_memory:
-                raise Unsupported("the host has no cgroup v2 memory controller")
-        if guest.kind is GuestKind.HOST_PROGRAM:
-            need_file(self.options.program, "--program")
-            return
-        self._check_memory()
-        if shutil.which(self.options.qemu) is None:
-            raise Unsupported(f"{self.options.qemu} cannot be run on the host")
-        if self.plan.swap.kind is not SwapKind.NONE and facts.swap_in_use:
-            raise Unsupported(
-                f"swap is in use on the host already ({', '.join(facts.swap_in_use)}): its counters are global"
-            )
-        if self.plan.swap.kind is SwapKind.DELAY and not facts.dm_delay:
-            raise Unsupported("the host's kernel has no dm-delay")
-        if self.plan.swap.kind is SwapKind.USERFAULT and not has_userfaultfd():
-            raise Unsupported("the host's kernel has no userfaultfd, or the agent may not handle faults of kernel mode")
-        if self.plan.swap.kind is SwapKind.ZRAM and not facts.zram:
-            raise Unsupported("the host's kernel has no zram")
+        guest, options = self.plan.guest, self.options
+        offers = HostOffers(
+            facts, qemu=shutil.which(options.qemu) or "", userfaultfd=self._has_userfaultfd(),
+            memory_mib=available_mib(), disk=options.disk, accel=options.accel, memory_limit_mib=options.memory_mib,
+        )  # fmt: skip
+        lack = next(lacks(self.plan, offers), None)
+        if lack is not None:
+            more = f": {options.no_disk}" if lack.what == NO_DISK and options.no_disk else ""
+            raise Unsupported(f"{lack}{more}")
         for parameter, _ in (*self.plan.kernel_params, *self.plan.kernel_params_at_go):
             if not os.path.exists(_parameter_path(parameter)):
                 raise Unsupported(f"the host's kernel has no module parameter {parameter}")
-        if guest.kind is GuestKind.PROBE:
-            need_file(self.options.probe, "--probe")
-        else:
-            need_file(self.options.guest_kernel, "--guest-kernel")
-            need_file(self.options.guest_initrd, "--guest-initrd")
+        match guest.kind:
+            case GuestKind.HOST_PROGRAM:
+                need_file(options.program, "--program")
+            case GuestKind.PROBE:
+                need_file(options.probe, "--probe")
+            case GuestKind.LINUX:
+                need_file(options.guest_kernel, "--guest-kernel")
+                need_file(options.guest_initrd, "--guest-initrd")
+            case _:
+                assert_never(guest.kind)
 
-    def _check_memory(self) -> None:
-        """The guest and its QEMU must find room without anything else being paged out."""
-        wanted = self.plan.guest.memory_mib + QEMU_MIB
-        available = available_mib()
-        allowed = min(self.options.memory_mib or available, available)
-        if wanted > allowed:
-            limit = f", of which {self.options.memory_mib} MiB may be used" if self.options.memory_mib else ""
-            raise Unsupported(
-                f"the plan wants {wanted} MiB of memory ({QEMU_MIB} of them for QEMU),"
-                f" the host has {available} MiB available{limit}"
-            )
+    def _has_userfaultfd(self) -> bool:
+        return self.plan.swap.kind is SwapKind.USERFAULT and has_userfaultfd()
 
     def _settings(self, facts: HostFacts) -> None:
         """Host-wide settings; each is put back by undo."""
@@ -193,9 +175,31 @@ class Session:
         return swap_device.device_number(self.device.path) if self.device and self.device.path else None
 
     def counters(self, name: str, guest: Guest, tids: tuple[int, ...]) -> None:
-        """counters/<name>.json, as long as QEMU is there."""
+        """counters/<name>.json, as long as QEMU is there.
+
+        :raise PreconditionFailed: others have swapped between two calls: the host's counters are not ours alone.
+        """
+        before, self.others = self.others, None
+        if before is None and self.facts and self.facts.swap_in_use:
+            self._check_swap()
+            self.others = SwappedByOthers.now(self._swap_device)
         with suppress(FileNotFoundError, ProcessLookupError):
             self.capture.write_json(f"counters/{name}.json", snapshot(guest.pid, tids, self.group))
+        if before is not None and (more := SwappedByOthers.now(self._swap_device).since(before)):
+            raise PreconditionFailed(f"others on this host swapped meanwhile, {more}: its counters are not ours alone")
+
+    @property
+    def _swap_device(self) -> str:
+        """The device that we swap to, empty: we do not."""
+        is_swap = self.plan.memory.backing is not Backing.FILE
+        return self.device.path if self.device is not None and is_swap else ""
+
+    def _check_swap(self) -> None:
+        """:raise PreconditionFailed: other swap areas have pages of ours, or ours has pages of others."""
+        if self._swap_device and self.group is not None:
+            wrong = misplaced(self._swap_device, self.group.swapped_pages())
+            if wrong:
+                raise PreconditionFailed(wrong)
 
     def open_faults(self, pid: int, ram_hva: int) -> None:
         """Register missing pages of QEMU, if they are what the plan reads from."""
@@ -274,5 +278,8 @@ class Session:
 
 
 def _parameter_path(parameter: str) -> str:
+    """:raise InfraFault: that is no name of a module's parameter: it would be a path of somebody's choice."""
     module, _, name = parameter.partition(".")
+    if not _NAME.fullmatch(module) or not _NAME.fullmatch(name):
+        raise InfraFault(f"{parameter!r} is no module parameter")
     return f"/sys/module/{module}/parameters/{name}"

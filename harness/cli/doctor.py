@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""apf doctor: what this machine can do, and what it would need.  Changes nothing."""
+"""apf doctor: what this machine, or another host, can do, and what it would need."""
 
 from __future__ import annotations
 
@@ -7,51 +7,97 @@ import argparse
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.artifacts.needed_tools import needs
 from harness.artifacts.store import default_root
 from harness.cli import options
 from harness.hosts.accel import rule_out
+from harness.report.printable import printable
+from harness.report.terminal import Screen
+from harness.run.host_examination import Check, Examination, examine_host
+from harness.run.request import Request
 
+_HELP = """\
+What this machine can do, and what it would need; changes nothing.  Exit code 3 when scenarios cannot run here.
+
+With --host local or ssh:NAME: what that machine can do as a host.  It is reserved for a moment, the agent looks around,
+a small guest runs under its KVM, and everything is as before; then, for each scenario, what it could not have there
+and the command that provides it.
+"""
+_EPILOG = """\
+examples:
+  apf doctor
+  apf doctor --host ssh:bigbox
+  apf doctor --host ssh:bigbox --json tag:swap
+"""
 _GIB = 1 << 30
 _FULL_SET_GIB = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """``need``: "run" (nothing works without), "build" (kernels from source), "speed" (works without, slowly)."""
-
-    what: str
-    ok: bool
-    found: str
-    need: str
-    remedy: str = ""
-
-
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = subparsers.add_parser(
-        "doctor", help="what this machine can do, and what it would need",
-        description="Check this machine; changes nothing.  Exit code 3 when scenarios cannot run here.",
+    p = options.command(
+        subparsers, "doctor", "what a machine can do, and what it would need", _HELP,
+        [options.scenario_files(), options.places()], _EPILOG,
     )  # fmt: skip
+    options.scenario_argument(p)
+    p.add_argument("--json", action="store_true", help="for machines (docs/lab.md)")
+    p.add_argument("--no-trial", action="store_true", help="--host local, ssh: start no guest")
     p.set_defaults(func=main)
 
 
-def main(_args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Print the checks and a conclusion."""
-    checks = list(examine())
+    if options.place_of(args).boots:
+        found = Examination(args.host, tuple(examine()))
+        lines = [*_checks(found.checks), "", *_conclusion(found.checks)]
+    else:
+        screen = Screen(sys.stderr)
+        request = Request(
+            patterns=tuple(args.scenario), scenario_paths=tuple(args.scenarios), host=args.host, kernels=(),
+            disk=args.disk, lab=args.lab, wait_s=float(args.wait),
+        )  # fmt: skip
+        try:
+            found = examine_host(request, screen, trial=not args.no_trial)
+        finally:
+            screen.clear()
+        lines = [*_checks(found.checks), "", *_scenarios(found)]
+    for line in [found.to_json()] if args.json else lines:
+        print(line if args.json else printable(line))
+    return 0 if found.ok else 3
+
+
+def _checks(checks: Sequence[Check]) -> Iterator[str]:
+    marks = {"run": "MISSING", "build": "MISSING", "some": "some   ", "speed": "slower "}
     for c in checks:
-        mark = "ok     " if c.ok else ("MISSING" if c.need != "speed" else "slower ")
-        print(f"{mark}  {c.what:<22} {c.found}{'' if c.ok or not c.remedy else f'  ->  {c.remedy}'}")
+        mark = "ok     " if c.ok else marks[c.need]
+        yield f"{mark}  {c.what:<22} {c.found}{'' if c.ok or not c.remedy else f'  ->  {c.remedy}'}"
+
+
+def _conclusion(checks: Sequence[Check]) -> Iterator[str]:
     bad = {c.need for c in checks if not c.ok}
-    print()
-    print(f"scenarios on packaged kernels: {'no' if 'run' in bad else 'yes'}")
-    print(f"kernels built from source:     {'no' if bad & {'run', 'build'} else 'yes'}")
-    print(f"virtual host runs under:       {'TCG (emulated SVM)' if 'speed' in bad else 'KVM, if it passes its test'}")
-    return 3 if "run" in bad else 0
+    yield f"scenarios on packaged kernels: {'no' if 'run' in bad else 'yes'}"
+    yield f"kernels built from source:     {'no' if bad & {'run', 'build'} else 'yes'}"
+    yield f"virtual host runs under:       {'TCG (emulated SVM)' if 'speed' in bad else 'KVM, if it passes its test'}"
+
+
+def _scenarios(found: Examination) -> Iterator[str]:
+    """How many scenarios can be had there, and for the others why not; those with one reason together."""
+    possible = [s for s in found.scenarios if not s.lacks]
+    yield f"scenarios that can be performed on {found.host}: {len(possible)} of {len(found.scenarios)}"
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for scenario in found.scenarios:
+        for lack in scenario.lacks:
+            reasons.setdefault(lack, []).append(scenario.scenario)
+        if scenario.instead:
+            reasons.setdefault((scenario.instead, "modprobe nbd"), []).append(scenario.scenario)
+    for (what, remedy), names in reasons.items():
+        yield f"  {what}{f'  ->  {remedy}' if remedy else ''}"
+        yield from textwrap.wrap(", ".join(names), 110, initial_indent="    ", subsequent_indent="    ")
 
 
 def examine() -> Iterator[Check]:

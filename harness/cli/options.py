@@ -58,6 +58,22 @@ def running() -> argparse.ArgumentParser:
     group.add_argument("--accept-findings", type=Path, metavar="FILE",
                        help="findings about shipped kernels that are green where they are reproduced"
                        " (docs/reading-verdicts.md)")  # fmt: skip
+    _add_places(group)
+    group.add_argument("--hosts", type=positive, default=0, metavar="N",
+                       help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
+    group.add_argument("--guest-kernel", default="", metavar="K",
+                       help="kernel of Linux guests, named as for --kernel (default: the one under test)")  # fmt: skip
+    return p
+
+
+def places() -> argparse.ArgumentParser:
+    """Where something is done."""
+    p = argparse.ArgumentParser(add_help=False)
+    _add_places(p.add_argument_group("which host"))
+    return p
+
+
+def _add_places(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default=DEFAULT_KIND, metavar="H",
                        help="; ".join(f"{word}: {about}" for word, about in host_words().items())
                        + f" (default {DEFAULT_KIND})")  # fmt: skip
@@ -65,14 +81,9 @@ def running() -> argparse.ArgumentParser:
                        help="--host ssh:NAME: the file of machines (docs/lab.md; default: %(default)s)")  # fmt: skip
     group.add_argument("--wait", type=positive, default=0, metavar="SECONDS",
                        help="how long to wait for another run that has the machine (default: not)")  # fmt: skip
-    group.add_argument("--hosts", type=positive, default=0, metavar="N",
-                       help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
-    group.add_argument("--guest-kernel", default="", metavar="K",
-                       help="kernel of Linux guests, named as for --kernel (default: the one under test)")  # fmt: skip
     group.add_argument("--disk", default="", metavar="DEV",
                        help="--host local, ssh: block device of the machine that may be overwritten"
                        " (default: a loop device)")  # fmt: skip
-    return p
 
 
 def scenario_argument(p: argparse.ArgumentParser, nargs: str = "*") -> None:

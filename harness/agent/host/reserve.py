@@ -27,6 +27,7 @@ from harness.agent.host.kernel_files import available_mib, find_mount, read_text
 from harness.agent.host.loaded_modules import LOADED_BY_US, loaded
 from harness.agent.host.loop import open_loop_disk
 from harness.agent.host.machine_state import changes, machine_state
+from harness.agent.host.others_use import grown, others_use
 from harness.agent.host.resident import clean_up
 from harness.agent.host.undo import Journal, let_go, undo
 from harness.contract.reserve_messages import Answered, Ask, KernelMessage, Released, Reserved, Waiting
@@ -159,7 +160,7 @@ class _Reservation:
 
     def hold(self) -> int:
         left = take_back_runs(self._options.state)
-        before = machine_state()
+        before, others = machine_state(), others_use()
         for name in (_FIRST, _LAST):
             os.makedirs(f"{self._folder}/{name}", mode=0o700)
         scope = self._scope(Journal(f"{self._folder}/{_FIRST}/journal.jsonl"))
@@ -173,7 +174,8 @@ class _Reservation:
             _say(self._reserved(scope, disk, no_disk, left))
             self._serve(log)
             problems = [*left, *_end_scope(scope), *take_back_runs(self._options.state)]
-            problems += changes(before, machine_state()) if self._options.compare else []
+            if self._options.compare:
+                problems += [*changes(before, machine_state()), *grown(others, others_use())]
             for line in _records(log):
                 _say(KernelMessage(line))
         finally:
@@ -215,7 +217,8 @@ class _Reservation:
         return Reserved(
             reserved=os.getpid(), folder=self._folder, scope=scope, release=name.release, version=name.version,
             boot=read_text("/proc/sys/kernel/random/boot_id").strip(),
-            memory_mib=available_mib(), disk=disk, no_disk=no_disk, replayed=tuple(left),
+            memory_mib=available_mib(), disk=disk, no_disk=no_disk,
+            replayed=tuple(left),
         )  # fmt: skip
 
     def _serve(self, log: int) -> None:

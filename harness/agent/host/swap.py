@@ -15,6 +15,7 @@ from harness.agent.gate.control import Gate
 from harness.agent.gate.device import open_gate
 from harness.agent.host import dm, syscalls
 from harness.agent.host.kernel_files import PAGE, read_text, selected, write_text
+from harness.agent.host.others_swap import highest_priority
 from harness.agent.host.undo import Journal
 from harness.contract.plan import Swap, SwapKind
 from harness.errors import InfraFault, Unsupported
@@ -142,10 +143,18 @@ def _open_zram(journal: Journal, swap: Swap) -> Device:
 
 
 def start_swap(journal: Journal, device: Device) -> None:
-    """Write the signature and turn swapping to it on. :raise OSError:"""
+    """Write the signature and turn swapping to it on, before any other swap: what is swapped out now goes there.
+
+    :raise OSError:
+    :raise Unsupported: another swap area has the highest priority there is.
+    """
+    if highest_priority() >= syscalls.SWAP_FLAG_PRIO_MASK:
+        raise Unsupported(
+            f"a swap area of the host has the priority {syscalls.SWAP_FLAG_PRIO_MASK}: ours cannot come first"
+        )
     write_signature(device.path)
     journal.change("swap", device=device.path)
-    syscalls.swapon(device.path)
+    syscalls.swapon(device.path, syscalls.SWAP_FLAG_PRIO_MASK)
 
 
 def write_signature(path: str) -> None:

@@ -31,9 +31,12 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def swapon(device: str) -> None:
-    """swapon(2), default priority. :raise OSError:"""
-    _check(_libc.swapon(device.encode(), 0), f"swapon {device}")
+SWAP_FLAG_PREFER, SWAP_FLAG_PRIO_MASK = 0x8000, 0x7FFF  # include/linux/swap.h
+
+
+def swapon(device: str, priority: int) -> None:
+    """swapon(2) with a priority from 0 to SWAP_FLAG_PRIO_MASK. :raise OSError:"""
+    _check(_libc.swapon(device.encode(), SWAP_FLAG_PREFER | priority), f"swapon {device}")
 
 
 def swapoff(device: str) -> None:

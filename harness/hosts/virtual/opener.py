@@ -3,31 +3,18 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from harness.artifacts.images import images
 from harness.artifacts.kernels.built_kernel import BuiltKernel
 from harness.artifacts.store import Store
-from harness.contract.plan import (
-    POOL_GPA,
-    Access,
-    Guest,
-    Item,
-    Memory,
-    Op,
-    Page,
-    PageStart,
-    Plan,
-    Swap,
-    SwapKind,
-)
 from harness.errors import InfraFault
 from harness.hosts import HostOpener, HostOrder
 from harness.hosts.accel import find_accel
 from harness.hosts.base import Host
 from harness.hosts.performer import Performer
+from harness.hosts.trial import require_done, trial_plan
 from harness.hosts.virtual.virtual_host import CMDLINE, Keys, start_virtual_host
 from harness.hosts.virtual.vm import HostMachine
 from harness.progress import Progress
@@ -72,25 +59,4 @@ def _trial(order: HostOrder, machine: HostMachine, keys: Keys, release: str) -> 
     out = console.with_name("kvm-test")
     with start_virtual_host(replace(machine, accel="kvm"), keys, release, console, order.progress) as host:
         Performer(host, order.payload).perform(trial_plan(), out, lambda step, _told: order.progress(step))
-    try:
-        end = json.loads((out / "end.json").read_text())
-        status, reason = str(end["status"]), str(end.get("reason", ""))
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise InfraFault(f"the test guest left no end.json: {exc!r}") from exc
-    if status != "done":
-        raise InfraFault(f"the test guest ended with {status!r}: {reason}")
-
-
-def trial_plan() -> Plan:
-    """The smallest plan there is: a probe guest reads one resident page."""
-    return Plan(
-        scenario="kvm-test",
-        title="does a guest run to its end",
-        nonce=0x6B766D2D74657374,
-        guest=Guest(memory_mib=32),
-        memory=Memory(),
-        swap=Swap(kind=SwapKind.NONE),
-        pages=(Page(POOL_GPA, PageStart.POPULATED, "p[0]"),),
-        items=(Item(index=0, op=Op.TOUCH, gpa=POOL_GPA, access=Access.READ, page="p[0]"),),
-        deadline_s=20,
-    )
+    require_done(out)

@@ -332,6 +332,16 @@ def test_missing_module_parameter_is_unsupported(perform: Callable[..., Run], wh
     assert "kvm.no_such_parameter" in end["reason"]
 
 
+def test_a_parameter_that_is_a_path_is_refused(perform: Callable[..., Run]) -> None:
+    """Root would write whatever file a plan names."""
+    name = "printk." + "../" * 5 + "proc/sys/vm/page-cluster"
+    assert os.path.exists(f"/sys/module/printk/parameters/{name.partition('.')[2]}")
+    before = Path("/proc/sys/vm/page-cluster").read_text()
+    end = perform(replace(make_plan(), kernel_params=((name, "7"),))).end()
+    assert end["status"] == "error" and "is no module parameter" in end["reason"]
+    assert Path("/proc/sys/vm/page-cluster").read_text() == before
+
+
 @pytest.mark.parametrize("text", ["{", '{"scenario": 1}', "[]"])
 def test_bad_plan_is_bad_usage(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)

@@ -5,6 +5,7 @@ directly.  Run by ``make lab-smoke``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -22,6 +23,8 @@ import pytest
 from harness.artifacts import layout
 from harness.artifacts.images import images
 from harness.artifacts.store import Store
+from harness.hosts.deadline import Deadline
+from harness.hosts.lab_file import find_lab_host
 from harness.hosts.ssh import SshMachine, connect
 from harness.status import Status
 
@@ -121,6 +124,9 @@ def test_smoke_over_ssh_is_as_directly(
     assert verdicts(tmp_path / "latest/results.json") == direct
     assert len(direct) >= 5 and set(direct.values()) == {Status.PASS}
     assert leftovers(machine) == before
+    key = find_lab_host(lab.path, "virtual")[0].key.read_text().splitlines()[2].encode()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 100 and not [path for path in files if key in path.read_bytes()]
 
 
 def test_smoke_on_the_local_host_inside_is_as_directly(
@@ -188,15 +194,16 @@ def test_a_second_run_is_refused_and_the_first_goes_on(lab: Lab, tmp_path: Path)
 def test_a_machine_that_is_not_as_before_makes_the_run_red(lab: Lab, machine: SshMachine, tmp_path: Path) -> None:
     """Somebody, or an agent that forgot to note it, changes a setting while the run has the machine."""
     runner = subprocess.Popen(
-        [*APF, "run", "S23", "--host", "ssh:virtual", "--lab", str(lab.path), "--results", str(tmp_path)],
+        [*APF, "run", "S23", "--repeats", "3", "--host", "ssh:virtual", "--lab", str(lab.path),
+         "--results", str(tmp_path)],
         cwd=layout.REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     knob = "/proc/sys/vm/laptop_mode"
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 200
     while "qemu" not in machine.run(["sh", "-c", "ps -o args"], deadline_s=30).stdout.decode():
         assert time.monotonic() < give_up
     machine.run(["sh", "-c", f"echo 5 > {knob}"], deadline_s=30)
-    said, _ = runner.communicate(timeout=120)
+    said, _ = runner.communicate(timeout=400)
     machine.run(["sh", "-c", f"echo 0 > {knob}"], deadline_s=30)
     assert runner.returncode == 3, said
     assert f"virtual is not as before: {knob} was '0', is '5'" in said
@@ -215,7 +222,7 @@ def test_a_runner_that_is_ended_leaves_nothing_there(
     assert runner.stdout is not None
     while "S23" not in (line := runner.stdout.readline()):
         assert line, "the run ended early"
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 200
     while "qemu" not in machine.run(["sh", "-c", "ps -o args"], deadline_s=30).stdout.decode():
         assert time.monotonic() < give_up
     runner.send_signal(how)
@@ -225,3 +232,88 @@ def test_a_runner_that_is_ended_leaves_nothing_there(
     while leftovers(machine) != before:
         assert time.monotonic() < give_up, f"{leftovers(machine)}\ninstead of\n{before}"
         time.sleep(0.5)
+
+
+HOG = """
+import mmap, os, sys, time
+group = "/sys/fs/cgroup/others"
+os.makedirs(group, exist_ok=True)
+open(f"{group}/cgroup.procs", "w").write(str(os.getpid()))
+area = mmap.mmap(-1, 16 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+while True:
+    for page in range(0, 16 << 20, 4096):
+        area[page] = 1
+    try:
+        open(f"{group}/memory.reclaim", "w").write(str(8 << 20))
+    except OSError:
+        pass
+    print("swapped", flush=True)
+    if sys.argv[1] == "once":
+        time.sleep(1000)
+    time.sleep(0.2)
+"""
+
+
+@contextlib.contextmanager
+def others_swap(machine: SshMachine, folder: Path, how: str) -> Iterator[None]:
+    """A process of somebody else in a cgroup of its own, with pages in a swap area that is not ours."""
+    (folder / "hog.py").write_text(HOG)
+    machine.put(folder / "hog.py", "/tmp/hog.py", deadline_s=30)
+    on = "dd if=/dev/zero of=/tmp/swap bs=1M count=64; losetup /dev/loop7 /tmp/swap; mkswap /dev/loop7"
+    on += "; swapon /dev/loop7"
+    assert machine.run(["sh", "-c", on], deadline_s=60).code == 0
+    with contextlib.closing(machine.start(["python3", "/tmp/hog.py", how])) as hog:
+        assert b"swapped" in hog.read(Deadline.after(60, "the other process"))
+        try:
+            yield
+        finally:
+            hog.kill()
+            off = "sleep 1; swapoff /dev/loop7; losetup -d /dev/loop7; rm /tmp/swap; rmdir /sys/fs/cgroup/others"
+            assert machine.run(["sh", "-c", off], deadline_s=60).code == 0
+
+
+def swapped(machine: SshMachine) -> bytes:
+    return machine.run(["cat", "/sys/fs/cgroup/others/memory.swap.current"], deadline_s=30).stdout
+
+
+def test_swap_of_others_is_no_reason_to_refuse_and_is_left_alone(
+    lab: Lab, machine: SshMachine, before: str, tmp_path: Path
+) -> None:
+    with others_swap(machine, tmp_path, "once"):
+        pages = swapped(machine)
+        assert int(pages) >= 4 << 20
+        done = lab.apf(tmp_path, "S23", "S29")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert swapped(machine) == pages
+    assert leftovers(machine) == before
+
+
+def test_swapping_of_others_meanwhile_is_told_apart(lab: Lab, machine: SshMachine, tmp_path: Path) -> None:
+    with others_swap(machine, tmp_path, "always"):
+        done = lab.apf(tmp_path, "S23")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (row,) = json.loads((tmp_path / "latest/results.json").read_text())["verdicts"]
+    assert row["verdict"] == "INCONCLUSIVE"
+    assert "others on this host swapped meanwhile" in row["reason"]
+
+
+def test_doctor_over_ssh(lab: Lab, machine: SshMachine, before: str) -> None:
+    """A guest runs there; a machine whose nbd is gone is told which scenarios that costs, and how to have it back."""
+    words = [*APF, "doctor", "--host", "ssh:virtual", "--lab", str(lab.path), "--json"]
+    done = subprocess.run(words, cwd=layout.REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    told = json.loads(done.stdout)
+    assert done.returncode == 0 and told["ok"], told["checks"]
+    checks = {check["what"]: check for check in told["checks"]}
+    assert checks["a guest runs to its end"]["ok"] and checks["given back"]["ok"]
+    lacking = {s["scenario"]: s["lacks"] for s in told["scenarios"] if s["lacks"]}
+    assert "S23" not in lacking and len(lacking) < 5
+    machine.run(["rmmod", "nbd"], deadline_s=30)
+    done = subprocess.run(
+        [*words, "--no-trial"], cwd=layout.REPOSITORY, capture_output=True, text=True, timeout=300, check=False
+    )
+    machine.run(["insmod", "/run/apf/modules/nbd.ko"], deadline_s=30)
+    told = json.loads(done.stdout)
+    without = {s["scenario"]: s["lacks"] for s in told["scenarios"] if s["lacks"]}
+    assert any("modprobe nbd" in lack["remedy"] for lack in without["S28"])
+    assert {s["scenario"]: s["instead"] for s in told["scenarios"]}["S23"].startswith("dm-delay")
+    assert leftovers(machine) == before

@@ -21,7 +21,7 @@ from harness.artifacts.store import Store
 from harness.contract.plan import Item, Op, Plan
 from harness.errors import ApfError, HostLost, KernelFault
 from harness.hosts.performer import Payload, Performer
-from harness.hosts.virtual.opener import trial_plan
+from harness.hosts.trial import trial_plan
 from harness.hosts.virtual.virtual_host import CMDLINE, Keys, VirtualHost, start_virtual_host
 from harness.hosts.virtual.vm import HostMachine
 from harness.run.judge_folder import end_status
