@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 
+from harness.agent.by_sudo import caller
 from harness.agent.capture_folder import stdout_stream
 from harness.agent.host.host_facts import host_facts, qemu_version
 from harness.agent.host.kernel_files import available_mib, read_text
@@ -55,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_perform)
     many = commands.add_parser("serve", help="perform plans that come over stdin, one after the other")
     many.add_argument("--scope", default="", help="cgroup of the run, made by reserve")
-    many.set_defaults(run=lambda args: serve(scope=args.scope))
+    many.add_argument("--folder", default="", help="of the run, made by reserve")
+    many.set_defaults(run=lambda args: serve(scope=args.scope, folder=args.folder))
     one = commands.add_parser("reserve", help="hold this machine for one run, until stdin ends")
     one.add_argument("--name", required=True, help="name of the run")
     one.add_argument("--who", default="", help="told to others that wait")
@@ -95,7 +97,7 @@ def _perform(args: argparse.Namespace) -> int:
 
 
 def _reserve(args: argparse.Namespace) -> int:
-    if args.once:
+    if args.once and caller() is None:
         os.unlink(next(path for path in sys.path if path.endswith(".pyz")))
     options = ReserveOptions(
         run=args.name, wait_s=args.wait, silence_s=args.silence, limit_s=args.limit, scratch=args.scratch,
@@ -112,6 +114,8 @@ def _undo(args: argparse.Namespace) -> int:
 
 
 def _facts(args: argparse.Namespace) -> int:
+    if caller() is not None and args.qemu != AgentOptions("").qemu:
+        raise UsageError("--qemu is not for those who come by sudo: it would be run as root")
     offers = HostOffers(
         host_facts(), qemu_version(args.qemu), has_userfaultfd(), available_mib(), disk=args.disk,
         memory_limit_mib=args.memory_mib,

@@ -20,7 +20,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from harness.agent import by_sudo
 from harness.agent.capture_folder import stdout_stream
 from harness.agent.host.cgroup import enter
 from harness.agent.host.kernel_files import write_text
@@ -34,14 +36,19 @@ _CHUNK = 1 << 16
 _FIRST_TO_GO = "1000"  # if the machine runs out of memory, it is we who are killed
 
 
-def serve(source: int = 0, scope: str = "") -> int:
+def serve(source: int = 0, scope: str = "", folder: str = "") -> int:
     """Serve requests from the descriptor ``source`` until it ends; the exit code (0).
 
     3: the process that performs the plans was killed; what it had changed is taken back.
 
     :param scope: cgroup of the run, in which everything stays that is started here; empty: none.
+    :param folder: of the run; those who come by sudo must have one.
     :raise OSError: the scope cannot be entered.
+    :raise UsageError: who comes by sudo names another scope, or no folder of a run.
     """
+    uid = by_sudo.caller()
+    if uid is not None:
+        by_sudo.check_place(scope, folder)
     if scope:
         enter(scope, os.getpid())
         write_text("/proc/self/oom_score_adj", _FIRST_TO_GO)
@@ -49,7 +56,7 @@ def serve(source: int = 0, scope: str = "") -> int:
     pid = os.fork()
     if pid == 0:
         os.close(theirs)
-        _child(ours)
+        _child(ours, folder, uid)
     os.close(ours)
     hold_vm()
     _say(AgentServing(os.getpid()))
@@ -82,7 +89,7 @@ def _pass_on(source: int, target: int, pid: int) -> None:
             os.close(fd)
 
 
-def _child(source: int) -> None:
+def _child(source: int, folder: str, uid: int | None) -> None:
     """The performing process's whole life; never returns."""
     code = 3
     try:
@@ -90,7 +97,7 @@ def _child(source: int) -> None:
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         os.setpgid(0, 0)
-        code = _serve(source)
+        code = _serve(source, folder, uid)
     except BaseException as exc:  # noqa: BLE001 - a child must not go on as its parent's copy
         with contextlib.suppress(Exception):
             print(f"apf agent: {type(exc).__name__}: {exc}", file=sys.stderr)
@@ -101,14 +108,14 @@ def _child(source: int) -> None:
         os._exit(code)
 
 
-def _serve(source: int) -> int:
+def _serve(source: int, folder: str, uid: int | None) -> int:
     pending = bytearray()
     with Resident() as resident:
         while True:
             line, found, rest = bytes(pending).partition(b"\n")
             if found:
                 pending[:] = rest
-                _say(_answer(line, source, resident))
+                _say(_answer(line, source, resident, folder, uid))
                 continue
             chunk = os.read(source, _CHUNK)
             if not chunk:
@@ -116,12 +123,14 @@ def _serve(source: int) -> int:
             pending += chunk
 
 
-def _answer(line: bytes, source: int, resident: Resident) -> PlanServed:
+def _answer(line: bytes, source: int, resident: Resident, folder: str, uid: int | None) -> PlanServed:
     """Perform one request; its plan is cut short when ``source`` ends meanwhile."""
     try:
         request = from_json(PlanRequest, line)
-    except UsageError as exc:
-        return PlanServed(2, f"apf agent: not a request: {exc.message}")
+        if uid is not None:
+            request = replace(request, options=by_sudo.allowed(request.plan, request.options, folder, uid))
+    except (UsageError, OSError) as exc:
+        return PlanServed(2, f"apf agent: not a request: {exc}")
     code = 3
     with _errors() as said:
         try:
@@ -131,6 +140,8 @@ def _answer(line: bytes, source: int, resident: Resident) -> PlanServed:
                 note_journal=resident.note_journal,
             )  # fmt: skip
             code = exit_code(end)
+            if uid is not None:
+                by_sudo.hand_over(request.options.out)
         except Exception as exc:  # noqa: BLE001 - a fault of ours, told to the host, which is not used any more
             print(f"apf agent: {type(exc).__name__}: {exc}", file=sys.stderr)
     return PlanServed(code, said[0])

@@ -30,6 +30,7 @@ class Reserved:
 
     :ivar reserved: process id of who holds it.
     :ivar folder: folder of this run on the machine, made by it, root's own.
+    :ivar inbox: where files are to be put, for who comes by sudo; empty: into the folder.
     :ivar scope: cgroup that the agent is to enter; empty: the machine has no cgroup v2.
     :ivar release: ``uname -r``.
     :ivar version: ``uname -v``, which with the release names one build of a kernel.
@@ -49,6 +50,7 @@ class Reserved:
     memory_mib: int
     disk: str = ""
     no_disk: str = ""
+    inbox: str = ""
     replayed: tuple[str, ...] = ()
 
 

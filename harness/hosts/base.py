@@ -29,6 +29,8 @@ class HostDescription:
     :param folder: where our files go on it
     :param scope: cgroup in which everything stays that we start; empty: none
     :param memory_mib: how much a guest may take; 0: what is available
+    :param captures: where captures go, where we may only read; empty: into our folder
+    :param agent: the command of an agent that is there already; empty: it is sent
     """
 
     kind: str
@@ -39,6 +41,8 @@ class HostDescription:
     folder: str = "/run/apf-agent"
     scope: str = ""
     memory_mib: int = 0
+    captures: str = ""
+    agent: tuple[str, ...] = ()
 
 
 def trouble_error(found: Trouble, hint: str = "") -> KernelFault | InfraFault:

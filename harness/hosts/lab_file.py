@@ -40,6 +40,7 @@ class LabHost:
     :ivar scratch: folder of the machine for a swap file.
     :ivar memory_mib: for one guest at most; 0: what is available.
     :ivar disk_mib: of the swap file at most.
+    :ivar agent: the agent that root has installed there; empty: it is sent, and every command runs as root.
     :ivar minutes: the longest that a run may have the machine.
     """
 
@@ -57,6 +58,7 @@ class LabHost:
     memory_mib: int = 0
     disk_mib: int = 4096
     minutes: int = 720
+    agent: str = ""
 
 
 _KEYS = {field.name: field for field in fields(LabHost) if field.name != "name"}
@@ -148,7 +150,7 @@ def _host(name: str, entry: Any, folder: Path, problems: list[str]) -> LabHost |
         problems.append(f"{name}.host_key: not a host key; `ssh-keyscan -t ed25519 ADDRESS` prints it after the name")
     if entry.get("variant", "nowait") not in list(Variant):
         problems.append(f"{name}.variant: must be one of {', '.join(Variant)}")
-    for key in ("disk", "scratch"):
+    for key in ("disk", "scratch", "agent"):
         if key in entry and not entry[key].startswith("/"):
             problems.append(f"{name}.{key}: must be an absolute path of the machine")
     if entry["address"].startswith("-") or entry["user"].startswith("-"):

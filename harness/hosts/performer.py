@@ -57,7 +57,7 @@ class Performer:
         :raise InfraFault: the agent failed for a reason of its own.
         """
         mark = self._host.console_mark()
-        folder = f"{self._remote}/{plan.nonce:016x}"
+        folder = f"{self._host.facts.captures or self._remote}/{plan.nonce:016x}"
         out.mkdir(parents=True, exist_ok=True)
         try:
             self._perform(plan, folder, out, on_step)
@@ -98,16 +98,21 @@ class Performer:
 
         request = line_of(PlanRequest(plan, self._options(plan, folder)))
         if self._agent is None:
-            agent, scope = self._ship(self._payload.agent, "agent.pyz"), self._host.facts.scope
-            self._agent = self._host.converse(["python3", agent, "serve", *(["--scope", scope] if scope else [])])
+            self._agent = self._host.converse(self._serve_command())
         self._agent.ask(request, deadline_s=plan.deadline_s + _AROUND_S, on_line=on_line)
-        self._host.fetch(folder, out, deadline_s=_COPY_S, remove=True)
+        self._host.fetch(folder, out, deadline_s=_COPY_S, remove=not self._host.facts.captures)
         self._host.check()
         if not (out / "end.json").exists():
             raise InfraFault(
                 f"the agent ended with code {answers[-1].served} and left no end.json",
                 hint=answers[-1].stderr.strip()[-2000:],
             )
+
+    def _serve_command(self) -> list[str]:
+        facts = self._host.facts
+        agent = facts.agent or ("python3", self._ship(self._payload.agent, "agent.pyz"))
+        scope = ["--scope", facts.scope] if facts.scope else []
+        return [*agent, "serve", *scope, *(["--folder", facts.captures] if facts.captures else [])]
 
     def _options(self, plan: Plan, folder: str) -> AgentOptions:
         """What the agent is told; the files that it names are there afterwards."""

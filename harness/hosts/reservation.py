@@ -48,10 +48,10 @@ class ReserveWish:
     state: str = "/run/apf-runs"
     compare: bool = True
 
-    def command(self, agent: str) -> list[str]:
-        """The command on the machine, where ``agent`` lies."""
+    def command(self, agent: tuple[str, ...]) -> list[str]:
+        """The command on the machine, where ``agent`` runs the agent."""
         return [
-            "python3", agent, "reserve", "--once", "--name", self.name, "--who", self.who, "--wait", str(self.wait_s),
+            *agent, "reserve", "--once", "--name", self.name, "--who", self.who, "--wait", str(self.wait_s),
             "--silence", str(_SILENCE_S), "--limit", str(self.limit_s), "--scratch", self.scratch,
             "--disk-mib", str(self.disk_mib), "--state", self.state,
             *(["--compare"] if self.compare else []),
@@ -193,12 +193,12 @@ def _message(line: str) -> Waiting | Reserved | KernelMessage | Answered | Relea
 
 @contextlib.contextmanager
 def reserve(
-    open_stream: Callable[[list[str]], Stream], agent: str, wish: ReserveWish, name: str, progress: Progress
+    open_stream: Callable[[list[str]], Stream], agent: tuple[str, ...], wish: ReserveWish, name: str, progress: Progress
 ) -> Iterator[Reservation]:
     """Have a machine until the context ends.
 
     :param open_stream: starts a command on it, as root.
-    :param agent: where the agent lies there; it is removed.
+    :param agent: the command of the agent there; a file that was sent for the run is removed.
     :param name: of the machine, for messages.
     :raise HostBusy: another run has it, and has not ended in ``wish.wait_s``.
     :raise InfraFault: at the start: it cannot be had; at the end: something there could not be put back.

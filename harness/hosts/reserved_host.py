@@ -47,17 +47,20 @@ class BareHost(StreamHost):
     """Commands on a machine, as root, by ``sudo`` where we are not; nothing of it is ours yet.
 
     :ivar name: for messages.
+    :ivar agent: the command of an agent that root has installed: then it alone runs as root; empty: everything does.
     """
 
     name: str
     sudo: tuple[str, ...] = ()
+    agent: tuple[str, ...] = ()
 
     @abstractmethod
     def start(self, argv: list[str]) -> Stream:
         """Start a command as the user that we are there.  :raise InfraFault, HostLost: see StreamHost.open."""
 
     def open(self, argv: list[str]) -> Stream:
-        return self.start([*self.sudo, *argv])
+        as_root = not self.agent or tuple(argv[: len(self.agent)]) == self.agent
+        return self.start([*self.sudo, *argv] if as_root else argv)
 
     def kernel(self) -> RunningKernel:
         """Which kernel runs there.  :raise InfraFault, HostLost: it does not tell."""
@@ -155,20 +158,24 @@ def reserved_host(
     :raise InfraFault: it runs another kernel than the one that is wanted.
     """
     name = secrets.token_hex(6)
-    agent = f"/run/apf-agent-{name}.pyz"
-    bare.put(order.agent, agent, deadline_s=_COPY_S)
+    command = bare.agent
+    if not command:
+        sent = f"/run/apf-agent-{name}.pyz"
+        bare.put(order.agent, sent, deadline_s=_COPY_S)
+        command = ("python3", sent)
     wish = ReserveWish(
         name, f"{os.environ.get('USER', 'somebody')}@{socket.gethostname()}", order.wait_s, order.limit_s,
         order.scratch, 0 if order.disk else order.disk_mib, order.state,
         order.compare,
     )  # fmt: skip
-    with reserve(bare.open, agent, wish, bare.name, order.progress) as reservation:
+    with reserve(bare.open, command, wish, bare.name, order.progress) as reservation:
         on_reserved(reservation)
         machine = reservation.machine
         if order.wanted is not None:
             RunningKernel(machine.release, machine.version).require(bare.name, *order.wanted)
         facts = HostDescription(
             order.kind, "hardware", machine.release, order.disk or machine.disk, no_disk=machine.no_disk,
-            folder=machine.folder, scope=machine.scope, memory_mib=order.memory_mib,
+            folder=machine.inbox or machine.folder, scope=machine.scope, memory_mib=order.memory_mib,
+            captures=machine.folder if machine.inbox else "", agent=bare.agent,
         )  # fmt: skip
         yield ReservedHost(facts, bare, reservation)

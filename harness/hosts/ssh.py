@@ -26,6 +26,7 @@ class SshMachine(BareHost):
     def __init__(self, entry: LabHost, link: Link) -> None:
         self.name = entry.name
         self.sudo = () if entry.user == "root" else ("sudo", "-n")
+        self.agent = ("/usr/bin/python3", "-I", entry.agent) if entry.agent else ()
         self._link = link
 
     def start(self, argv: list[str]) -> Stream:

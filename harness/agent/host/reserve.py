@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from harness.agent import by_sudo
 from harness.agent.host.kernel_files import available_mib, find_mount, read_text
 from harness.agent.host.loaded_modules import LOADED_BY_US, loaded
 from harness.agent.host.loop import open_loop_disk
@@ -35,7 +36,7 @@ from harness.contract.service import line_of
 from harness.contract.structure import from_json
 from harness.errors import UsageError
 
-STATE = "/run/apf-runs"
+STATE = by_sudo.RUNS
 _FIRST, _LAST = "scope", "machine"
 """Folders of journals in a run's.  The scope goes before anything else: an agent that lives on would go on changing
 things.  The disk and modules go when nobody uses them any more."""
@@ -74,6 +75,8 @@ def reserve(options: ReserveOptions, source: int = 0) -> int:
     """
     if not options.run.replace("-", "").isalnum():
         raise UsageError(f"{options.run!r} cannot be the name of a run")
+    if by_sudo.caller() is not None and (options.state, options.scratch) != (STATE, ReserveOptions("").scratch):
+        raise UsageError("--state and --scratch are not for those who come by sudo")
     os.makedirs(options.state, mode=0o755, exist_ok=True)
     with _Stop(source) as stop, _locked(options, stop) as mine:
         if not mine:
@@ -163,6 +166,9 @@ class _Reservation:
         before, others = machine_state(), others_use()
         for name in (_FIRST, _LAST):
             os.makedirs(f"{self._folder}/{name}", mode=0o700)
+        uid = by_sudo.caller()
+        if uid is not None:
+            by_sudo.make_inbox(self._folder, uid)
         scope = self._scope(Journal(f"{self._folder}/{_FIRST}/journal.jsonl"))
         last = Journal(f"{self._folder}/{_LAST}/journal.jsonl")
         for module in set(LOADED_BY_US) - loaded():
@@ -218,6 +224,7 @@ class _Reservation:
             reserved=os.getpid(), folder=self._folder, scope=scope, release=name.release, version=name.version,
             boot=read_text("/proc/sys/kernel/random/boot_id").strip(),
             memory_mib=available_mib(), disk=disk, no_disk=no_disk,
+            inbox=f"{self._folder}/{by_sudo.INBOX}" if by_sudo.caller() is not None else "",
             replayed=tuple(left),
         )  # fmt: skip
 

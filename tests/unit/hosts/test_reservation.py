@@ -51,7 +51,7 @@ def reserved(
         f"t{secrets.token_hex(5)}", "a test", wait_s, limit_s, str(folder), disk_mib, str(folder / "state"),
         compare,
     )  # fmt: skip
-    with reserve(LocalMachine().open, str(agent), wish, "here", progress) as reservation:
+    with reserve(LocalMachine().open, ("python3", str(agent)), wish, "here", progress) as reservation:
         assert not agent.exists(), "what was sent for the run is not left"
         yield reservation
 
