@@ -49,6 +49,7 @@ from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.races import undecided
 from harness.model.simulation.simulate import Followed
 from harness.model.simulation.situation import Prediction
+from harness.prediction import predict
 from harness.status import Status
 
 
@@ -153,7 +154,26 @@ def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
         if best.found is None or not best.found.verdict.findings or best.in_vain >= most // 2:
             break
     assert best.found is not None
-    return best.found
+    return _cut_short(best.found, evidence, kernel)
+
+
+def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
+    """A run that is as the model has it up to the deadline, of a plan that was to end: the machine was too slow.
+
+    A prediction that follows a recording ends with it; only one of before the run knows whether the plan hangs.
+    """
+    verdict, followed = found.verdict, found.followed
+    if verdict.status is not Status.PASS or evidence.end.status is not EndStatus.GUEST_TIMEOUT or followed is None:
+        return found
+    if followed.for_all_orders or evidence.plan.guest.kind is not GuestKind.PROBE:
+        return found
+    if evidence.gate is not None and evidence.gate.held:
+        return found  # a read that the plan's rule lets go at something that never came
+    before = predict(evidence.plan, kernel, evidence.precondition)
+    if not before.ends or before.undecided_end:
+        return found
+    reason = f"what was recorded is as predicted, but the program did not come to its end: {evidence.end.reason}"
+    return replace(found, verdict=replace(verdict, status=Status.INCONCLUSIVE, reason=reason))
 
 
 @dataclass(slots=True)
@@ -320,7 +340,10 @@ def _view(evidence: Evidence) -> View:
     alignment: Alignment = align(
         evidence.plan, evidence.guest, split(evidence.events), boots(evidence.events), host_waits(evidence.plan, acted)
     )
-    return View(evidence.plan, alignment, evidence.events, evidence.facts.swap_dev, evidence.facts.has_mm_fault)
+    return View(
+        evidence.plan, alignment, evidence.events, evidence.facts.swap_dev, evidence.facts.has_mm_fault,
+        runs_on=evidence.end.status is EndStatus.GUEST_TIMEOUT,
+    )  # fmt: skip
 
 
 def _status(

@@ -87,3 +87,10 @@ def test_nobody_is_convicted_by_read_ahead_of_pages_that_lie_nobody_knows_where(
 
 def ended(files: dict[str, bytes], status: str) -> bytes:
     return json.dumps({**json.loads(files["end.json"]), "status": status, "reason": "signal 6"}).encode()
+
+
+def test_a_guest_that_runs_on_past_the_trace_is_cut_short_and_not_wrong() -> None:
+    """Its machine stood for seconds: what the log has of after the trace is no end that was predicted never to come."""
+    files = packed_capture("explored-runs-on")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.INCONCLUSIVE and "did not come to its end" in verdict.reason
