@@ -18,7 +18,7 @@ from harness.agent.guest.qemu import Guest
 from harness.agent.host import swap as swap_device
 from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
 from harness.agent.host.host_facts import host_facts
-from harness.agent.host.kernel_files import available_mib, need_file, read_text, selected
+from harness.agent.host.kernel_files import available_mib, need_file, read_text, selected, wait_until
 from harness.agent.host.others_swap import SwappedByOthers, misplaced
 from harness.agent.host.points import CAPTURED, forget_points, reached_points
 from harness.agent.host.read_counters import snapshot, thread_state
@@ -42,6 +42,8 @@ _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 _KSM = "/sys/kernel/mm/ksm/run"
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 BOOT_WORKLOAD = "boot"
+ENTRY_SECONDS = 10.0
+"""A guest that spins is entered anew at the latest at the next tick of the host's timer."""
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 
 
@@ -213,15 +215,13 @@ class Session:
             self.device = Device("", gate=open_faults(self.journal, pid, ram_hva, size, content))
 
     def arm(self, tids: Sequence[int], ram_hva: int, sectors: Mapping[int, int]) -> None:
-        """Page-cluster, parameters, and reads that end as the plan wants them, from here on.
+        """Page-cluster, and reads that end as the plan wants them, from here on.
 
         :param ram_hva: address in QEMU of guest physical address 0.
         :param sectors: gpa of planned pages -> their first sector on the device, as far as it is known.
         """
         plan = self.plan
         self.journal.write("/proc/sys/vm/page-cluster", str(plan.swap.page_cluster))
-        for parameter, value in plan.kernel_params_at_go:
-            self.journal.write(_parameter_path(parameter), value)
         if self.device is None:
             return
         self.device.set_delay(self.journal, plan.swap.delay_ms)
@@ -240,6 +240,13 @@ class Session:
         if self.plan.swap.kind is not SwapKind.USERFAULT:
             return sectors
         return {page.gpa: page.gpa >> 9 for page in self.plan.pages}
+
+    def set_parameters(self) -> None:
+        """What the plan wants only when the guest is let go, once the trace shows that it was entered before."""
+        if self.plan.kernel_params_at_go and self.tracing is not None:
+            wait_until(self.tracing.entered, ENTRY_SECONDS, "an entry of the guest that waits to be let go")
+        for parameter, value in self.plan.kernel_params_at_go:
+            self.journal.write(_parameter_path(parameter), value)
 
     def release(self) -> None:
         """Let go every read that the device holds."""

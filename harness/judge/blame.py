@@ -12,7 +12,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestRecord
 from harness.judge.verdict_types import Finding
-from harness.model.events import Event, Kind
+from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.simulation.situation import Prediction
 
 PAGE_FAULT = 14
@@ -77,6 +77,8 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
         return
     yield from panics(evidence)
     if (not prediction.ends or prediction.undecided_end) and status is EndStatus.GUEST_TIMEOUT:
+        if not evidence.lost:  # the model may have followed a guest that is not let run
+            yield from stopped(evidence.events, evidence.plan.guest.vcpus, owed=False)
         return
     if status is EndStatus.GUEST_TIMEOUT and not evidence.lost:
         yield from stopped(evidence.events, evidence.plan.guest.vcpus)
@@ -119,14 +121,23 @@ def _injected(events: Iterable[Event], vcpu: int, cr2: int | None) -> Event | No
     return next((e for e in events if e.kind is Kind.NP and e.vcpu == vcpu and e.token == cr2), None)
 
 
-def stopped(events: Iterable[Event], vcpus: int) -> Iterator[Finding]:
+def stopped(events: Iterable[Event], vcpus: int, *, owed: bool = True) -> Iterator[Finding]:
     """vCPUs whose threads slept in the host at the end although the guest had not executed HLT.
 
     One that sleeps in HLT waits for what the host owes it: that is told by whoever owes it.
+
+    :param owed: also those that wait for a page (an async page fault outstanding, or in state D), or for their VMM.
     """
     last: dict[int, Event] = {}
     exit_: dict[int, Event] = {}
+    waits: Counter[int] = Counter()
+    at_vmm: set[int] = set()
     for e in events:
+        waits[e.vcpu] += (e.kind is Kind.NP) - (e.kind is Kind.RDY and e.token != WAKE_ALL_TOKEN)
+        if e.kind is Kind.USER_EXIT:
+            at_vmm.add(e.vcpu)
+        elif e.kind in (Kind.ENTRY, Kind.EXIT):
+            at_vmm.discard(e.vcpu)
         if e.vcpu >= 0 and e.kind in _OF_A_RUN:
             last[e.vcpu] = e
             if e.kind is Kind.EXIT:
@@ -135,6 +146,8 @@ def stopped(events: Iterable[Event], vcpus: int) -> Iterator[Finding]:
         final, left = last.get(vcpu), exit_.get(vcpu)
         asleep = final is not None and final.kind is Kind.OUT and chr(final.value) != "R"
         if not asleep or left is None or " reason hlt " in left.text.lower():
+            continue
+        if not owed and final is not None and (waits[vcpu] > 0 or vcpu in at_vmm or chr(final.value) == "D"):
             continue
         assert final is not None
         yield Finding(

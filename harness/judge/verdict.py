@@ -354,7 +354,8 @@ def _status(
     wanted = prediction.totals.get("PF")
     idle = evidence.plan.guest.kind is GuestKind.PROBE and wanted and wanted.low > 0 and seen.get("PF", 0) == 0
     # An exception that KVM gave to the guest, and nothing provokes, is something that happened: the guest died of it.
-    if idle and not any(f.name == f"unexplained:{Kind.INJ_OTHER.name}" for f in findings):
+    # So is a halt that nothing explains.
+    if idle and not any(f.name in ("stopped", f"unexplained:{Kind.INJ_OTHER.name}") for f in findings):
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
     late = sum(1 for read in evidence.gate.reads if read.why is ReadEnd.LATE) if evidence.gate else 0
     if late and not any(f.rule.startswith("D") for f in findings):  # what a rule forbids is wrong whenever a read ends

@@ -123,6 +123,7 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
     actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
     if tracing:
         tracing.start()
+    await asyncio.to_thread(session.set_parameters)
     start = time.monotonic()
     capture.step(AgentStep.GO)
     try:

@@ -77,6 +77,10 @@ class Tracing:
         """The trace so far (reading it does not stop it)."""
         return read_text(f"{self.path}/trace")
 
+    def entered(self) -> bool:
+        """Whether the trace shows an entry of the guest."""
+        return " kvm_entry: " in self.text()
+
     def outstanding(self) -> int:
         """Async page faults that are not ready yet, counted in the trace so far."""
         return outstanding(self.text())

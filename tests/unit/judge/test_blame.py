@@ -131,3 +131,9 @@ def test_a_guest_that_dies_of_an_exception_that_kvm_gave_it_is_the_kernels_doing
     assert "unexplained:INJ_OTHER" in {f.name for f in verdict.findings}
     silent = edit_trace(files, drop(r".* kvm_inj_exception: "))
     assert judge_capture(silent, model()).status is Status.INCONCLUSIVE
+
+
+def test_a_vcpu_that_kvm_halts_for_no_page_is_the_kernels_doing_although_no_page_was_touched() -> None:
+    """points-6.1, whose ready event of the wake-all leaves apf.halted set: the vCPU sleeps with nothing outstanding."""
+    verdict = judge_capture(packed_capture("halted-by-nobody"), model())
+    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "stopped"
