@@ -358,7 +358,8 @@ def _status(
     if idle and not any(f.name in ("stopped", f"unexplained:{Kind.INJ_OTHER.name}") for f in findings):
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
     late = sum(1 for read in evidence.gate.reads if read.why is ReadEnd.LATE) if evidence.gate else 0
-    if late and not any(f.rule.startswith("D") for f in findings):  # what a rule forbids is wrong whenever a read ends
+    # What a rule forbids is wrong whenever a read ends, and so is a KVM_RUN that fails.
+    if late and not any(f.rule.startswith("D") or f.name == f"unexplained:{Kind.USER_EXIT.name}" for f in findings):
         return Status.INCONCLUSIVE, (
             f"{late} reads were let go because what they were to wait for did not come (gate.json)"
         )
