@@ -19,6 +19,7 @@ from harness.hosts.lab_file import default_lab
 from harness.report.annotations import github_commands
 from harness.results import RunResult
 from harness.run.accepted_findings import read_accepted_findings
+from harness.run.fleet_client import FleetAddress
 from harness.run.request import Request
 
 DEFAULT_KERNEL = "debian-6.1"
@@ -59,11 +60,19 @@ def running() -> argparse.ArgumentParser:
                        help="findings about shipped kernels that are green where they are reproduced"
                        " (docs/reading-verdicts.md)")  # fmt: skip
     _add_places(group)
+    _add_fleet(group)
     group.add_argument("--hosts", type=positive, default=0, metavar="N",
                        help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
     group.add_argument("--guest-kernel", default="", metavar="K",
                        help="kernel of Linux guests, named as for --kernel (default: the one under test)")  # fmt: skip
     return p
+
+
+def _add_fleet(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--on", default="", metavar="ADDRESS",
+                       help="perform it on the workers of a Dask scheduler: tls://HOST:PORT (docs/lab.md)")  # fmt: skip
+    for name, what in (("ca", "who signs the fleet's certificates"), ("cert", "our certificate"), ("key", "our key")):
+        group.add_argument(f"--tls-{name}", type=Path, metavar="FILE", help=f"--on tls://: {what} (PEM)")
 
 
 def places() -> argparse.ArgumentParser:
@@ -130,6 +139,11 @@ def request_of(
 
     :raise UsageError: the options contradict each other.
     """
+    fleet = FleetAddress(args.on, args.tls_ca, args.tls_cert, args.tls_key) if args.on else None
+    if fleet is not None:
+        fleet.check()
+        if extra:
+            raise UsageError("--on is for kernels that the workers can find by their names")
     if args.disk and place_of(args).boots:
         raise UsageError(f"--disk is for --host local: a {args.host} host has a disk of its own")
     return Request(
@@ -142,6 +156,7 @@ def request_of(
         disk=args.disk,
         lab=args.lab,
         wait_s=float(args.wait),
+        fleet=fleet,
         allow_unsupported=frozenset(args.allow_unsupported),
         accepted=read_accepted_findings(args.accept_findings) if args.accept_findings else (),
         command=shlex.join(["apf", *sys.argv[1:]]),

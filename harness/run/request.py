@@ -11,6 +11,7 @@ from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.hosts import DEFAULT_KIND, HostChoice, find_host
 from harness.hosts.lab_file import default_lab
 from harness.results import AcceptedFinding, Row
+from harness.run.fleet_client import FleetAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Request:
     ``extra``: kernels of this run only (a patch to validate, a revision to bisect); they hide those of the catalogue.
     ``host``: as in hosts.find_host(), ``lab``: the file of lab machines, ``wait_s``: how long to wait for another run
     that has the machine.
+    ``fleet``: whose machines do it; None: this one does.
     ``hosts``: how many virtual hosts at once at most; 0: as many as this machine has processors and memory for.
     ``frugal``, for kernels known to be wrong: a host that falls silent is believed at once, and one whose guest only
     hung or died, with no cry of its kernel, is used again.
@@ -36,6 +38,7 @@ class Request:
     disk: str = ""
     lab: Path = field(default_factory=default_lab)
     wait_s: float = 0.0
+    fleet: FleetAddress | None = None
     guest_kernel: str = ""
     allow_unsupported: frozenset[str] = frozenset()
     accepted: tuple[AcceptedFinding, ...] = ()

@@ -16,6 +16,8 @@ from harness.errors import UsageError
 from harness.judge.verdict_types import Stage
 from harness.results import Row, RunResult
 from harness.run.error_status import failure_of
+from harness.run.fleet import FleetPool
+from harness.run.fleet_client import FleetAddress, open_fleet
 from harness.run.pool import WorkerPool, hosts_wanted
 from harness.run.report_folder import write_page
 from harness.run.request import Observer, Request, git_trees
@@ -73,7 +75,9 @@ class _Run:
         self._save()
         hosts = hosts_wanted(self._jobs, self._request)
         try:
-            if hosts > 1:
+            if self._request.fleet is not None:
+                self._elsewhere(self._request.fleet)
+            elif hosts > 1:
                 self._together(hosts)
             else:
                 for kernel in dict.fromkeys(job.key.kernel for job in self._jobs):
@@ -99,6 +103,24 @@ class _Run:
         except Exception as exc:  # noqa: BLE001 - a page must not cost a run its verdicts
             (self._folder.path / "page-failed.txt").write_text(traceback.format_exc())
             self._observer.line(f"the page could not be written: {exc!r} (page-failed.txt)")
+
+    def _elsewhere(self, address: FleetAddress) -> None:
+        """On the machines of a fleet.  When that is lost, what has no verdict gets this as its verdict."""
+        try:
+            with open_fleet(address) as (executor, check):
+                pool = FleetPool(self._jobs, self._request, self._folder, self._observer, executor, check)
+                with contextlib.closing(pool.rows()) as rows:
+                    for row in rows:
+                        self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
+                        self._add(row)
+        except UsageError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
+            failure = failure_of(exc, Stage.PERFORM)
+            done = {row.key for row in self._result.rows}
+            for job in self._jobs:
+                if job.key not in done:
+                    self._add(job.row(failure.verdict(job.scenario.id)))
 
     def _together(self, hosts: int) -> None:
         """Several hosts at once, each in a process of its own."""

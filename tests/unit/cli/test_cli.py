@@ -112,6 +112,8 @@ def test_bad_scenario_is_one_message_with_file_and_key(tmp_path: Path, change: t
         ["run", "S23", "--host", "local", "--kernel", "debian-6.1 noio-6.1"],
         ["run", "S23", "--host", "local:box"],
         ["run", "S23", "--host", "ssh"],
+        ["run", "S23", "--on", "tcp://192.0.2.7:8786"],
+        ["explore", "--plans", "1", "--on", "tcp://127.0.0.1:8786"],
         ["run", "S23", "--host", "ssh:box", "--lab", "/no/such/lab.toml"],
         ["run", "S23", "--disk", "/dev/vdb"],
         ["compare", "debian-6.1", "noio-6.1", "S23", "--host", "local"],

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Jobs on other machines: with processes of this one as the executor, and with a real Dask fleet on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import HostLost, InfraFault, UsageError
+from harness.results import Key
+from harness.run.fleet import FleetPool, chunks_of
+from harness.run.fleet_chunk import FleetChunk, perform_chunk, version_of_this
+from harness.run.fleet_client import FleetAddress, open_fleet
+from harness.run.request import Request
+from harness.run.run_folder import RunFolder
+from harness.run.runner import perform_jobs
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.run.selection import Job, plan_jobs
+from harness.scenario.dump import dump
+from harness.status import Status
+from tests.unit.run.test_bad_luck import Listener
+
+KERNELS = {"/nonexistent/a/bzImage": "nowait", "/nonexistent/b/bzImage": "nowait"}
+"""`apf run` on a worker refuses them (exit code 2, no results): the quickest thing that really happens there."""
+
+
+def jobs_of(*ids: str, kernels: dict[str, str] = KERNELS, repeats: int = 1) -> tuple[Job, ...]:
+    return plan_jobs([s for s in read_scenarios((default_scenarios(),)) if s.id in ids], kernels, repeats)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3)), max_size=30), st.integers(1, 5))
+def test_chunks_are_of_one_kernel_and_repeat_and_lose_nothing(told: list[tuple[str, int]], size: int) -> None:
+    (scenario,) = (s for s in read_scenarios((default_scenarios(),)) if s.id == "S23")
+    jobs = [Job(Key(f"S{n}", kernel, repeat), scenario) for n, (kernel, repeat) in enumerate(told)]
+    chunks = chunks_of(jobs, size)
+    assert [job for chunk in chunks for job in chunk] == jobs
+    for chunk in chunks:
+        assert 0 < len(chunk) <= size
+        assert len({(job.key.kernel, job.key.repeat) for job in chunk}) == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["tcp://192.0.2.7:8786", "tcp://scheduler.example.org:8786", "tcp://0.0.0.0:8786", "tcp://[2001:db8::1]:8786"],
+)
+def test_a_scheduler_that_knows_nobody_is_refused_off_loopback(address: str) -> None:
+    with pytest.raises(UsageError, match="anybody who reaches it"):
+        FleetAddress(address).check()
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:8786", "tcp://localhost:1", "tcp://[::1]:8786"])
+def test_on_this_machine_it_may(address: str) -> None:
+    FleetAddress(address).check()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8786", "http://127.0.0.1:1", "tls://", "tls://a b:1", "ucx://a:1"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(UsageError, match="is no scheduler"):
+        FleetAddress(address).check()
+
+
+def test_tls_needs_its_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs --tls-ca FILE, --tls-cert FILE, --tls-key FILE"):
+        FleetAddress("tls://a:1").check()
+    absent = tmp_path / "absent"
+    with pytest.raises(UsageError, match="absent is not a file"):
+        FleetAddress("tls://a:1", absent, absent, absent).check()
+
+
+def test_another_version_is_refused() -> None:
+    with pytest.raises(InfraFault, match="another version"):
+        perform_chunk(FleetChunk("0" * 64, "debian-6.1", ()))
+
+
+def test_what_apf_run_says_is_told() -> None:
+    with pytest.raises(
+        InfraFault, match=r"ended with code 2 and left no results: .*there is no kernel at /nonexistent"
+    ):
+        perform_chunk(FleetChunk(version_of_this(), "/nonexistent/a/bzImage", (dump(jobs_of("S23")[0].scenario),)))
+
+
+class Broken(Executor):
+    """Its calls end as told."""
+
+    def __init__(self, *results: Any) -> None:
+        self.results = list(results)
+
+    def submit(self, *_args: Any, **_more: Any) -> Future[Any]:  # type: ignore[override]
+        future: Future[Any] = Future()
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+        return future
+
+
+def pool(tmp_path: Path, jobs: tuple[Job, ...], executor: Executor, **more: Any) -> FleetPool:
+    folder = RunFolder.create(tmp_path, datetime.datetime.now())
+    return FleetPool(jobs, Request(kernels=tuple(KERNELS)), folder, Listener(""), executor, **more)
+
+
+def test_every_job_has_a_verdict_whatever_comes_back(tmp_path: Path) -> None:
+    jobs = jobs_of("S23", "S29")
+    rows = list(pool(tmp_path, jobs, Broken(OSError("worker lost"), b"no tar at all")).rows())
+    assert {row.key for row in rows} == {job.key for job in jobs}
+    assert {row.status for row in rows} == {Status.ERROR}
+    reasons = {row.key.kernel: row.verdict.reason for row in rows}
+    first, second = KERNELS
+    assert "worker lost" in reasons[first] and "archive" in reasons[second]
+
+
+def test_a_lost_scheduler_ends_it(tmp_path: Path) -> None:
+    def check() -> None:
+        raise HostLost("the scheduler is lost")
+
+    with pytest.raises(HostLost):
+        list(pool(tmp_path, jobs_of("S23"), Broken(b"", b""), check=check).rows())
+
+
+def local_request(tmp_path: Path, **more: Any) -> Request:
+    """Scenarios that this machine, as the host, refuses after it was asked for real: UNSUPPORTED."""
+    return Request(
+        kernels=(), host="local", results=tmp_path / "results", wait_s=200,
+        allow_unsupported=frozenset({"S23", "S29", "S60"}), **more,
+    )  # fmt: skip
+
+
+no_kvm = pytest.mark.skipif(
+    os.geteuid() != 0 or os.path.isdir("/sys/module/kvm_amd") or os.path.isdir("/sys/module/kvm_intel"),
+    reason="for a machine that is root's and whose KVM runs nothing",
+)
+
+
+@no_kvm
+def test_evidence_comes_back_as_if_it_had_been_performed_here(tmp_path: Path) -> None:
+    request = local_request(tmp_path)
+    jobs = jobs_of("S23", "S29", kernels={"local": "nowait"}, repeats=2)
+    folder = RunFolder.create(request.results, datetime.datetime.now())
+    with ThreadPoolExecutor(1) as executor:
+        made = FleetPool(jobs, request, folder, Listener(""), executor)
+        rows = list(made.rows())
+    assert {row.key for row in rows} == {job.key for job in jobs}
+    assert {row.status for row in rows} == {Status.UNSUPPORTED}
+    for row in rows:
+        assert (folder.path / row.folder / "capture/end.json").exists(), row.key
+    assert f"{os.uname().release}" in made.facts["local release"]
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """One self-signed certificate that both sides have and trust."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "apf-test")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+class Fleet:
+    """A scheduler and two workers of this machine, with TLS."""
+
+    def __init__(self, address: FleetAddress, workers: list[subprocess.Popen[bytes]]) -> None:
+        self.address = address
+        self.workers = workers
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    cert, key = certificate(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    address = FleetAddress(f"tls://127.0.0.1:{port}", cert, cert, key)
+    tls = ["--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key)]
+    env = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
+    with contextlib.ExitStack() as stack, (tmp_path / "log").open("wb") as log:
+
+        def start(*words: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *words, *tls], stdout=log, stderr=log, env=env, start_new_session=True,
+                cwd=Path(__file__).parents[3],
+            )  # fmt: skip
+            stack.callback(process.wait, 30)
+            stack.callback(process.kill)
+            return process
+
+        start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--protocol", "tls")
+        workers = [
+            start("worker", address.address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--name", f"w{n}",
+                  "--local-directory", str(tmp_path / f"w{n}"))
+            for n in range(2)
+        ]  # fmt: skip
+        give_up = time.monotonic() + 60
+        while (tmp_path / "log").read_text().count("Registered to:") < 2:
+            assert time.monotonic() < give_up, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        yield Fleet(address, workers)
+
+
+@no_kvm
+def test_a_lost_workers_jobs_go_to_another(fleet: Fleet, tmp_path: Path) -> None:
+    """Two Dask workers with TLS, one killed while it performs: the report is whole."""
+    jobs = jobs_of("S23", "S29", "S60", kernels={"local": "nowait"}, repeats=3)
+    killed: list[int] = []
+
+    class Killer(Listener):
+        """Kills the worker that is at work, as soon as one has given verdicts."""
+
+        def verdict(self, row: Any) -> None:
+            super().verdict(row)
+            if not killed:
+                busy = [w for w in fleet.workers if _children(w.pid)] or fleet.workers
+                killed.append(busy[0].pid)
+                os.kill(busy[0].pid, signal.SIGKILL)
+
+    observer = Killer("")
+    result, folder = perform_jobs(jobs, local_request(tmp_path, fleet=fleet.address), observer)
+    assert killed
+    assert result.exit_code == 0 and not result.missing, [row.verdict.reason for row in result.rows]
+    assert {row.status for row in result.rows} == {Status.UNSUPPORTED}
+    assert len(list(folder.glob("*/capture/end.json"))) == len(jobs)
+
+
+def _children(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return ""
+
+
+def test_others_do_not_get_in(fleet: Fleet, tmp_path: Path) -> None:
+    """Without TLS, and with a certificate that nobody here has signed."""
+    (tmp_path / "other").mkdir()
+    cert, key = certificate(tmp_path / "other")
+    plain = FleetAddress(fleet.address.address.replace("tls:", "tcp:"))
+    for address in (plain, replace(fleet.address, ca=cert, cert=cert, key=key)):
+        with pytest.raises(InfraFault, match="no scheduler answers"), open_fleet(address):
+            pass
