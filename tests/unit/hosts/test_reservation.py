@@ -238,7 +238,7 @@ def test_whatever_is_not_as_before_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("host_settings")
 def test_what_is_changed_and_noted_is_as_before(tmp_path: Path) -> None:
-    with reserved(tmp_path, compare=True, disk_mib=64) as reservation:
+    with reserved(tmp_path, disk_mib=64) as reservation:
         plan = Path(reservation.machine.folder, "0123456789abcdef")
         plan.mkdir()
         Journal(str(plan / "journal.jsonl")).write(str(SWAPPINESS), "77")
