@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
@@ -115,13 +116,14 @@ def split(events: Iterable[Event]) -> Iterator[Episode]:
 
 def _of_l2(after: list[Event], *, injected: bool) -> Outcome:
     """Of the events from an NP of an L2 to the entry.  A halt is slept in, or its page is ready; where nobody was told
-    who had to be, L2 runs on at once, or an interrupt takes it out."""
+    who had to be, L2 runs on at once, or an interrupt takes it out.  QEMU may sleep too, once KVM_RUN has returned."""
     if any(e.kind is Kind.L2_EXIT and e.flag for e in after):
         return Outcome.TOKEN
     if injected:
         return Outcome.TO_L2
-    halted = any(e.kind is Kind.RDY or (e.kind is Kind.OUT and chr(e.value) == "S") for e in after)
-    return Outcome.HALT if halted else Outcome.LEFT
+    in_kvm = list(takewhile(lambda e: e.kind is not Kind.USER_EXIT, after))
+    slept = any(e.kind is Kind.OUT and chr(e.value) == "S" for e in in_kvm)
+    return Outcome.HALT if slept or any(e.kind is Kind.RDY for e in after) else Outcome.LEFT
 
 
 def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:

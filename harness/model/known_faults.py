@@ -43,14 +43,14 @@ KNOWN_FAULTS = {
             "a reset during an artificial halt wedges the vCPU: apf.halted stays set when the ready event that would"
             " end the halt is dropped, and KVM_RUN blocks for ever",
             "reset_keeps_halt",
-            ("S109", "S109G", "S115", "S116", "S117"),
+            ("S109", "S109G", "S115", "S116", "S117", "S148"),
         ),
         KnownFault(
             "F2",
             "an asynchronous page fault of an L2 is lost, and flags = 1 left behind in L1's shared area: the #PF exit"
             " is queued without KVM_REQ_EVENT, and the next exit of L2 wipes it",
             "vmexit_needs_request",
-            ("S130", "S131", "S132", "S134", "S135", "S136", "S137", "S138", "S139", "S146"),
+            ("S130", "S131", "S132", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147"),
         ),
         KnownFault(
             "F3",
@@ -64,7 +64,7 @@ KNOWN_FAULTS = {
             "an asynchronous #PF goes into the L2 of an L1 that does not intercept #PF (AMD), and flags = 1 stays"
             " behind in L1's shared area",
             "needs_pf_intercept",
-            ("S130", "S131", "S134", "S135", "S136", "S137", "S138", "S139", "S146"),
+            ("S130", "S131", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147"),
         ),
     )
 }

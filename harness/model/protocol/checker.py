@@ -241,8 +241,9 @@ class Checker:
 
     def _out(self, event: Event) -> None:
         """sched_switch away from the vCPU thread: in state S it sleeps, as a halt does (D13, D24, D25)."""
-        if event.value == _SLEEPS:
-            self._vcpus[event.vcpu].slept = True
+        vcpu = self._vcpus[event.vcpu]
+        if event.value == _SLEEPS and not vcpu.left:  # else QEMU sleeps, in a stop for instance
+            vcpu.slept = True
 
     def _user_exit(self, event: Event) -> None:
         """kvm_userspace_exit: KVM_RUN returned, which ends a halt (D24)."""

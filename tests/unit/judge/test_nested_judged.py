@@ -83,6 +83,23 @@ def test_a_tick_at_the_right_moment_saves_a_token_from_f2() -> None:
     assert first.count(Outcome.TOKEN) > 5 and first.count(Outcome.LEFT) > 2, "both, in one run"
 
 
+def test_a_sleep_of_qemu_in_a_stop_is_no_halt() -> None:
+    """S147: KVM_RUN returns between the page that is missing and L2's running on."""
+    files = packed_capture("nested-left-behind")
+    lines, stats = files[TRACE].decode().splitlines(keepends=True), json.loads(files["trace/stats.json"])
+    at = next(n for n, line in enumerate(lines) if "kvm_async_pf_not_present: " in line)
+    away = next(n for n in range(at, len(lines)) if "sched_switch: prev_comm=CPU 0/KVM" in lines[n])
+    head = lines[at].split("kvm_async_pf_not_present")[0]
+    lines[away] = lines[away].replace("prev_state=R ", "prev_state=S ")
+    lines.insert(at + 1, head + "kvm_userspace_exit: reason restart (4)\n")
+    stats["cpus"]["0"]["entries"] += 1
+    text = "".join(lines).replace("279/279", "280/280", 1)  # events, said by the header
+    changed = {TRACE: text.encode(), "trace/stats.json": json.dumps(stats).encode()}
+    verdict = judge_capture(files | changed, N61)
+    assert [f.rule for f in verdict.findings] == ["unexplained"], "but for the stop, which this plan has not"
+    assert verdict.items[0].seen[0] is Outcome.LEFT
+
+
 NO_EXIT = "kvm_nested_intr_vmexit: rip: 0x000000000010222c"
 INTR_EXIT = r"kvm_nested_vmexit_inject: reason: interrupt .*"
 PF_EXIT = r"kvm_nested_vmexit_inject: reason: PF excp .*"
