@@ -13,6 +13,7 @@ from harness.contract.plan import EN_RESERVED, PAGE_SIZE, POOL_GPA, Access
 from harness.judge.match import View
 from harness.judge.verdict_types import Finding, touch_words
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.kernels import KernelModel, Variant
 from harness.model.outcomes import Outcome
 from harness.model.simulation.situation import Prediction
 
@@ -24,15 +25,15 @@ VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x20 | 0x40
 """OOM, SIGBUS, HWPOISON, HWPOISON_LARGE, SIGSEGV: enum vm_fault_reason, include/linux/mm_types.h (5.10 to 7.3)."""
 
 
-def field_findings(view: View, prediction: Prediction) -> Iterator[Finding]:
+def field_findings(view: View, prediction: Prediction, kernel: KernelModel) -> Iterator[Finding]:
     """One finding for each event with a field that fits nothing."""
-    yield from _addresses(view)
+    yield from _addresses(view, asks_first=kernel.variant is Variant.NOWAIT)
     yield from _results(view, prediction)
     yield from _writes(view)
     yield from _registers(view)
 
 
-def _addresses(view: View) -> Iterator[Finding]:
+def _addresses(view: View, *, asks_first: bool) -> Iterator[Finding]:
     """A page's address in the VMM: what async_pf_execute read (kvm_vcpu_gfn_to_hva: its beginning), and what the
     touch's own thread faulted in first."""
     top = view.plan.guest.memory_mib << 20
@@ -51,13 +52,14 @@ def _addresses(view: View) -> Iterator[Finding]:
             yield Finding("unexplained", f"{e.text}: the page of {gpa:#x} lies at {page:#x} in the VMM", line=e.line,
                           about="address")  # fmt: skip
 
-    yield from _flags(view, base)
+    yield from _flags(view, base, asks_first=asks_first)
 
 
-def _flags(view: View, base: int) -> Iterator[Finding]:
+def _flags(view: View, base: int, *, asks_first: bool) -> Iterator[Finding]:
     """FAULT_FLAG_* of a touch's own first fault, and of what a kworker does for one of the pages.
 
-    hva_to_pfn_slow asks to write where the guest does; async_pf_execute (FOLL_WRITE, and it may sleep) always.
+    hva_to_pfn_slow asks to write where the guest does, and without waiting (FOLL_NOWAIT) before all else, if
+    ``asks_first``; async_pf_execute (FOLL_WRITE, and it may sleep) always writes.
     """
     for seen in view.alignment.items:
         for episode in seen.episodes:
@@ -65,6 +67,9 @@ def _flags(view: View, base: int) -> Iterator[Finding]:
             if first is not None and bool(first.value & FAULT_FLAG_WRITE) != bool(episode.start.value & PFERR_WRITE):
                 yield Finding("unexplained", f"{first.text}: the guest's access was the other", line=first.line,
                               about="flags")  # fmt: skip
+            elif first is not None and asks_first and not first.value & FAULT_FLAG_RETRY_NOWAIT:
+                yield Finding("unexplained", f"{first.text}: the vCPU thread waits before it has asked without waiting",
+                              line=first.line, about="flags")  # fmt: skip
     low, high = base + POOL_GPA, base + (view.plan.guest.memory_mib << 20)
     for e in view.events:
         if e.kind is not Kind.MM_FAULT or not e.worker or not low <= e.hva < high:

@@ -219,7 +219,7 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
         rows, wrong = match_items(view, prediction)
         findings = [*wrong, *(Finding("guest-log", text) for text in view.alignment.problems)]
         findings += unexplained(view, prediction)
-        findings += field_findings(view, prediction)
+        findings += field_findings(view, prediction, kernel)
     totals, wrong_totals = match_totals(prediction, totals_seen)
     findings += wrong_totals
     findings += checked.findings
