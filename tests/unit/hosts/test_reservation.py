@@ -84,10 +84,17 @@ def test_a_second_run_waits_as_long_as_it_is_told_to(tmp_path: Path) -> None:
     heard: list[str] = []
     with contextlib.ExitStack() as first:
         first.enter_context(reserved(tmp_path))
-        threading.Timer(2.5, first.close).start()
-        with reserved(tmp_path, wait_s=60, progress=lambda text, *_: heard.append(text)) as second:
+        ending = threading.Thread(target=first.close)
+
+        def on_waiting(text: str, _done: float | None = None) -> None:
+            heard.append(text)
+            if len(heard) == 2:
+                ending.start()
+
+        with reserved(tmp_path, wait_s=120, progress=on_waiting) as second:
             second.mark()
-    assert any("waiting for here, which is in use by run" in text for text in heard)
+        ending.join(60)
+    assert all("waiting for here, which is in use by run" in text for text in heard)
 
 
 def test_waiting_ends(tmp_path: Path) -> None:
