@@ -53,6 +53,10 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0)
         found["BIO_W"] = sum(1 for e in reads if _by_worker(e))
     found.update(evidence.counters)
+    if probe and "MIN_V" in found and evidence.facts is not None and evidence.facts.has_mm_fault:
+        # The guest's own pages fault at any time: a commit of the journal write-protects those of its RAM file.
+        own = (e for e in split(evidence.events) if e.gpa < POOL_GPA and e.gpa >> 12 not in planned)
+        found["MIN_V"] -= sum(outcome(e, dev, True) is Outcome.MINOR for e in own)
     if kernel.memcg_events_batched:
         found.pop("PGMAJ", None)  # memcontrol.c:__count_memcg_events keeps up to 32 per CPU back; PGMAJ_HOST remains
     return found
