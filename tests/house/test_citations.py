@@ -8,6 +8,7 @@ item (``- **D05** ...``), or as the first cell of a row of the table of page sta
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -198,3 +199,9 @@ def test_each_page_can_be_found() -> None:
     }
     lost = [page for page in documents() if page not in linked and page.parent.name != "adr"]
     assert not lost, f"no page links to {lost}"
+
+
+def test_each_row_of_the_catalogue_stands_once() -> None:
+    pages = (SPEC / "scenarios").glob("*.md")
+    rows = Counter(row for page in pages for row in re.findall(r"^- \*\*(S\d+\w*)\*\*", page.read_text(), re.M))
+    assert len(rows) > 100 and [row for row, times in rows.items() if times > 1] == []
