@@ -112,7 +112,7 @@ def _totals(group: ScenarioCgroup) -> dict[str, int]:
         "anon_left": stat.get("anon", 0),
         "shmem_left": stat.get("shmem", 0),
         "swapped": group.swapped_pages(),
-        "swap_cached": swap_cached_pages(),
+        "swap_cached": swap_cached_pages(group),
     }
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from harness.agent.host.cgroup import ScenarioCgroup
 from harness.agent.host.kernel_files import find_mount, key_values, read_text
 from harness.contract.capture import KVM_STATS, CounterSnapshot, ThreadFaults
+from harness.errors import Unsupported
 
 STAT_REFRESH = "/proc/sys/vm/stat_refresh"
 
@@ -20,8 +21,16 @@ def refresh() -> None:
         read_text(STAT_REFRESH)
 
 
-def swap_cached_pages() -> int:
-    """Pages in the swap cache of the whole host: exact (memory.stat of a cgroup lags by up to two seconds)."""
+def swap_cached_pages(group: ScenarioCgroup | None) -> int:
+    """Pages in the swap cache: of the whole host, which is exact; where it has other swap, too, of the cgroup.
+
+    :raise Unsupported: it has, and its kernel does not count them for a cgroup (mm/memcontrol.c: from 5.12 on).
+    """
+    if group is not None and len(read_text("/proc/swaps").splitlines()) > 2:
+        cached = group.stat().get("swapcached")
+        if cached is None:
+            raise Unsupported("other swap is in use, and the kernel does not count the swap cache of a cgroup")
+        return cached // 4096
     refresh()
     line = next(x for x in read_text("/proc/meminfo").splitlines() if x.startswith("SwapCached:"))
     return int(line.split()[1]) // 4

@@ -124,7 +124,7 @@ def _free_swap_cache(target: Target) -> None:
     if target.group is None:
         raise PreconditionFailed("pages cannot be freed from the swap cache without a memory cgroup")
     end = time.monotonic() + FREE_SECONDS
-    while cached := swap_cached_pages():
+    while cached := swap_cached_pages(target.group):
         if time.monotonic() > end:
             raise PreconditionFailed(f"{cached} pages stay in the swap cache")
         if not reclaim(target.group.pool, cached * PAGE):
@@ -198,10 +198,10 @@ def swap_everything_out(group: ScenarioCgroup, seconds: float = 60.0) -> int:
         wait_until(lambda: writeback_pages() == 0, WRITEBACK_SECONDS, "the end of writeback")
         left = _in_memory(group)
         idle_rounds = idle_rounds + 1 if left >= before - PAGE * 32 else 0
-        if swap_cached_pages() == 0 and idle_rounds >= 2:
+        if swap_cached_pages(group) == 0 and idle_rounds >= 2:
             return left
         if time.monotonic() > end:
-            raise PreconditionFailed(f"{swap_cached_pages()} pages stay in the swap cache, {left} bytes in memory")
+            raise PreconditionFailed(f"{swap_cached_pages(group)} pages stay in the swap cache, {left} bytes in memory")
 
 
 def _in_memory(group: ScenarioCgroup) -> int:

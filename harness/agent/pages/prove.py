@@ -20,9 +20,9 @@ def inspect(target: Target) -> Precondition:
     """What is, next to what was planned; ``reached`` is true only if every page and every total agrees.
 
     ``cached``: in the page cache or swap cache.  Linux has no way to ask that of one anonymous page of another process;
-    it is known from the total: SwapCached of the whole host must be exactly the number of pages planned so.
+    it is known from the total: SwapCached (of the cgroup, where others have swap) must be the number planned so.
     """
-    swap_cached = swap_cached_pages()
+    swap_cached = swap_cached_pages(target.group)
     cache = cached_pages(target.ram_fd, target.plan.guest.memory_mib << 20) if target.ram_fd >= 0 else b""
     extents = target.ram.extents(target.ram_fd)
     with PageMap(target.pid) as pagemap:
