@@ -294,7 +294,9 @@ def test_swapping_of_others_meanwhile_is_told_apart(lab: Lab, machine: SshMachin
     assert done.returncode == 1, done.stdout + done.stderr
     (row,) = json.loads((tmp_path / "latest/results.json").read_text())["verdicts"]
     assert row["verdict"] == "INCONCLUSIVE"
-    assert "others on this host swapped meanwhile" in row["reason"]
+    # With the highest priority our device takes what others swap out, too: that, or that they swapped, is seen.
+    told = ("others on this host swapped meanwhile", "pages of others at least lie on /dev/nbd")
+    assert any(text in row["reason"] for text in told), row["reason"]
 
 
 def test_doctor_over_ssh(lab: Lab, machine: SshMachine, before: str) -> None:
