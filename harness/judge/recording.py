@@ -223,6 +223,8 @@ class _Reader:
         self._reads: dict[int, list[FaultCall]] = defaultdict(list)
         self._calls: dict[int, list[FaultCall]] = defaultdict(list)
         self._unmaps: list[int] = []
+        self._ending: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        self._over: dict[tuple[int, int], int] = {}
         self._in_flight: list[_Bios] = []  # where the ends of reads were not recorded
 
     def copied(self, log: GateLog) -> None:
@@ -235,6 +237,9 @@ class _Reader:
     def feed(self, event: Event) -> None:
         """One event."""
         t = event.t_ns - self._start
+        # An end is traced before it is told to the bio: it is over when this CPU is seen to do something else.
+        for gfn, told in self._ending.pop(event.cpu, ()):
+            self._over[gfn, told] = t
         if event.kind in (Kind.BIO, Kind.BIO_END):
             self._block(event, t)
         elif event.kind is Kind.UNMAP:
@@ -266,6 +271,7 @@ class _Reader:
         for gfn in gfns:
             if event.kind is Kind.BIO_END:
                 self._ends[gfn].append(t)
+                self._ending[event.cpu].append((gfn, t))
                 self._changes[gfn].append(PageChange(t, 0))
             else:
                 self._changes[gfn].append(PageChange(t, event.tid))
@@ -450,4 +456,5 @@ class _Reader:
             reads={gfn: tuple(found) for gfn, found in self._reads.items()},
             calls={gfn: tuple(found) for gfn, found in self._calls.items()},
             ends_known=self._ends_known,
+            over=self._over,
         )

@@ -408,6 +408,11 @@ class Memory:
         if end < 0:
             return
         yield Wait(until_ns=end)
+        index = self.pages[vpn].index
+        later = replay.unlocks(index, end) if replay else []
+        answer = replay.choices.ask(len(later) + 1, f"when the page {index:#x} was unlocked") if replay and later else 0
+        if answer:
+            yield Wait(until_ns=later[answer - 1])
         page = self.pages[vpn]
         if page.folio is not None and page.folio.lock is Lock.READ:
             self.pages[vpn] = read_completed(page)

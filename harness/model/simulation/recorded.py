@@ -87,7 +87,7 @@ class Recorded:
     ``busy``: when each vCPU thread was in KVM's MMU; ``unmaps``: when a notifier ran; ``ticks``: when the LAPIC timer's
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
-    gfn, all of handle_mm_fault.
+    gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else.
     """
 
     marks: tuple[tuple[RecordedEvent, ...], ...]
@@ -104,3 +104,4 @@ class Recorded:
     reads: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     calls: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
+    over: Mapping[tuple[int, int], int] = field(default_factory=dict)

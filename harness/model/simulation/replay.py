@@ -85,6 +85,18 @@ class Replay:
         """When the read of this page that is in flight at ``since_ns`` ended; -1: not while it was recorded."""
         return next((t for t in self.recorded.read_ends.get(gfn, ()) if t >= since_ns), -1)
 
+    def unlocks(self, gfn: int, end_ns: int) -> list[int]:
+        """Moments after the traced end of a read at which its page may have been unlocked.
+
+        block_rq_complete comes before bio_endio (block/blk-mq.c:blk_update_request); whoever calls handle_mm_fault for
+        the page between that and the next that this CPU is seen to do may find it locked.  Empty: nobody did.
+        """
+        over = self.recorded.over.get((gfn, end_ns), self.recorded.end_ns)
+        calls = self.recorded.calls.get(gfn, ())
+        if not any(end_ns < c.start_ns < over for c in calls):
+            return []
+        return sorted({over, *(c.end_ns - 1 for c in calls if end_ns < c.end_ns <= over)})
+
     def own_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> int:
         """When the thread submitted the page to be read between the two; -1: it did not."""
         found = (r.end_ns for r in self.recorded.reads.get(gfn, ()) if r.thread == thread)

@@ -46,6 +46,8 @@ SETTLED = {
     " file behind guest RAM has cleaned it (mm/rmap.c:page_mkclean_one ends in an mmu notifier; 5.10)",
     "window-taken": "a vCPU has chosen its window and is preempted before it reads: another reads half of it meanwhile,"
     " by a smaller window of its own (mm/swap_state.c:swap_vma_readahead)",
+    "unlocked-later": "a CPU stands between the trace of a read's end and the end of its bio: another thread finds the"
+    " page locked meanwhile (block/blk-mq.c:blk_update_request)",
     "mapped-at-the-end": "a vCPU holds the lock of a page in a hole of the file until its call of handle_mm_fault has"
     " mapped it (mm/memory.c:do_shared_fault): another that comes between finds no PTE, and the lock taken",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
