@@ -352,7 +352,7 @@ class _Reader:
         elif kind is Kind.VIRQ and _REINJECTED in event.text:
             pass  # an exit during its delivery: no second interrupt
         elif kind is Kind.VIRQ and event.value in self._vectors & v.accepted:
-            self._resolved(v)
+            self._resolved(v, t)
             v.accepted.discard(event.value)  # once more without being accepted: injected again (5.10 does not say so)
             v.drafts.append(Draft(RecordedEvent(kind, event.value, t, t, event.line)))
         elif kind is Kind.ACC:
@@ -397,7 +397,7 @@ class _Reader:
             self._cleared(event.vcpu)
 
     def _ready(self, v: _VcpuReader, event: Event, t: int) -> None:
-        calls = self._prefetch(v, event.gpa >> 12)
+        calls = self._prefetch(v, event.gpa >> 12, t)
         first = calls[0].window.start_ns if calls else t
         mark = RecordedEvent(Kind.RDY, event.token, first, t, event.line, v.last_ns, t, guest_mode=v.l2.guest_mode)
         v.drafts.append(Draft(mark, calls))
@@ -410,7 +410,7 @@ class _Reader:
             if key in self._works:
                 self._works[key].ready = first
 
-    def _prefetch(self, v: _VcpuReader, gfn: int) -> list[Call]:
+    def _prefetch(self, v: _VcpuReader, gfn: int, t: int) -> list[Call]:
         """The calls of kvm_arch_async_page_ready; those before them were of a fault that has no entry yet."""
         calls, fault = v.thread.calls, v.fault
         own = [call for call in calls if call.gfn == gfn]
@@ -418,14 +418,17 @@ class _Reader:
             return own
         own = [call for call in own if call.gfn != fault.mark.key]
         fault.calls = [call for call in calls if call not in own]
-        self._resolved(v)
+        self._resolved(v, own[0].window.start_ns if own else t)
         return own
 
-    def _resolved(self, v: _VcpuReader) -> None:
-        """What comes now is of the way back into the guest: the fault, if there is one, is over."""
+    def _resolved(self, v: _VcpuReader, t: int) -> None:
+        """What comes now is of the way back into the guest: the fault, if there is one, is over.
+
+        One without a call of handle_mm_fault found its page present, at any time until then.
+        """
         fault, v.fault = v.fault, None
         if fault is not None:
-            last = fault.calls[-1].window.end_ns if fault.calls else fault.mark.start_ns
+            last = fault.calls[-1].window.end_ns if fault.calls else t
             fault.mark = replace(fault.mark, until_ns=last)
             v.busy.append(FaultCall(fault.mark.start_ns, last))
 

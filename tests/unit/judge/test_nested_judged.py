@@ -76,6 +76,12 @@ def test_a_kernel_that_is_not_known_to_be_mended() -> None:
     assert verdict.status is Status.FAIL and verdict.reason.startswith("finding F2 is not reproduced any more")
 
 
+def test_a_fault_without_a_call_may_have_looked_until_the_ready_event() -> None:
+    """A vCPU is preempted behind kvm_page_fault: the worker maps the page before get_user_page_fast_only looks."""
+    verdict = judge_capture(packed_capture("nested-mapped-before-ready"), N61)
+    assert verdict.word == "FINDING F2" and verdict.findings == ()
+
+
 def test_a_tick_at_the_right_moment_saves_a_token_from_f2() -> None:
     verdict = judge_capture(packed_capture("nested-ticks"), N61)
     assert verdict.word == "FINDING F2" and verdict.findings == ()
