@@ -26,8 +26,13 @@ class Job:
         return Row(self.key, verdict, self.scenario.title, seconds)
 
 
+APART = "apart"
+
+
 def select(scenarios: Sequence[Scenario], patterns: Iterable[str]) -> tuple[Scenario, ...]:
-    """The scenarios that any pattern names, in the order of the files; all of them when there is no pattern.
+    """The scenarios that any pattern names, in the order of the files.
+
+    When there is no pattern: all of them but those with the tag "apart", which need what a run has not by itself.
 
     A pattern is an id, a glob ("S2*"), a tag ("tag:smoke"), or the id of a matrix file (all its combinations).
 
@@ -44,7 +49,7 @@ def select(scenarios: Sequence[Scenario], patterns: Iterable[str]) -> tuple[Scen
                 hint=f"did you mean {', '.join(near)}?" if near else "`apf list` shows all of them",
             )
         wanted |= found
-    return tuple(s for s in scenarios if not given or s.id in wanted)
+    return tuple(s for s in scenarios if (s.id in wanted if given else APART not in s.tags))
 
 
 def _matches(scenario: Scenario, pattern: str) -> bool:

@@ -39,6 +39,13 @@ def test_a_pattern_that_means_nothing_is_refused(pattern: str) -> None:
         select(ALL, ["S20", pattern])
 
 
+def test_what_stands_apart_is_performed_when_it_is_named() -> None:
+    apart = Scenario("S99", "e", tags=("linux", "apart"))
+    assert apart not in select((*ALL, apart), [])
+    for pattern in ("S99", "S9*", "tag:linux", "tag:apart"):
+        assert select((*ALL, apart), [pattern]) == (apart,)
+
+
 def test_near_misses_are_named() -> None:
     with pytest.raises(UsageError) as caught:
         select(ALL, ["S2O"])
