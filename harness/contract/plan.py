@@ -166,7 +166,7 @@ class Plan:
     kernel_params: tuple[tuple[str, str], ...] = ()  # written to /sys/module/<m>/parameters/<p> as ("m.p", "v")
     kernel_params_at_go: tuple[tuple[str, str], ...] = ()  # the same, while the guest waits to be let go
     deadline_s: int = 60  # for the guest's program, from its start
-    settle_ms: int = 300  # after the guest's end, before the trace is stopped
+    settle_ms: int = 300  # after the guest's end the trace is stopped at the latest
     version: int = PLAN_VERSION
 
 
