@@ -229,11 +229,15 @@ def _text(raw: str, path: str) -> str:
 
 
 def _show_key(key: str) -> str:
-    return key if key.isascii() and key.isprintable() and len(key) <= _SHOWN else ascii(key[:_SHOWN])
+    return key if key.isascii() and key.isprintable() and len(key) <= _SHOWN else _cut(ascii(key))
 
 
 def _show(raw: Any) -> str:
     if isinstance(raw, dict | list):
         return "an object" if isinstance(raw, dict) else "a list"
-    shown = ascii(raw) if isinstance(raw, str) else repr(raw)
+    return _cut(ascii(raw) if isinstance(raw, str) else repr(raw))
+
+
+def _cut(shown: str) -> str:
+    """What has been escaped already: a character may have become ten."""
     return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "..."
