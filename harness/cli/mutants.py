@@ -19,7 +19,18 @@ from harness.report.terminal import Screen
 from harness.run.mutant_catalog import CATALOG, choose, load_mutants
 from harness.run.mutant_points import load_points, try_points, with_scenarios
 from harness.run.mutant_resume import earlier_trials
-from harness.run.mutant_trials import KERNEL, Catch, Mutant, MutantTrials, Trial, catch_of, end_differs, trials_of
+from harness.run.mutant_trials import (
+    KERNEL,
+    Catch,
+    Mutant,
+    MutantTrials,
+    Trial,
+    catch_of,
+    end_differs,
+    kind_of,
+    kinds_that_name,
+    trials_of,
+)
 from harness.run.request import Request
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import select
@@ -53,9 +64,10 @@ def add(subparsers: options.Subparsers) -> None:
     p.add_argument("--with", dest="scenario", action="append", default=[], metavar="SCENARIO",
                    help="systematic mutants: choose from these scenarios only; may be repeated")  # fmt: skip
     p.add_argument("--tries", type=options.positive, default=4, metavar="N",
-                   help="systematic mutants: scenarios for each at most (default: 4)")  # fmt: skip
+                   help="systematic mutants: scenarios for each catch at most (default: 4)")  # fmt: skip
     p.add_argument("--catches", type=options.positive, default=1, metavar="N",
-                   help="go on until so many scenarios have caught a mutant by name (default: 1)")  # fmt: skip
+                   help="go on until scenarios of so many kinds have caught a mutant by name; what differs in letters "
+                   "only, as S49 and S49R, is one kind (default: 1)")  # fmt: skip
     p.add_argument("--resume", action="store_true",
                    help="what earlier runs in --results have tried on the same kernel, with the scenarios as they are "
                    "now, is not tried again")  # fmt: skip
@@ -91,7 +103,7 @@ def main(args: argparse.Namespace) -> int:
     trials = MutantTrials(request, screen, args.kernel, earlier)
     ids = [s.id for s in select(known, args.scenario)]
     if args.tell:
-        told = with_scenarios(trials, mutants, ids, args.tries) if systematic else mutants
+        told = with_scenarios(trials, mutants, ids, args.tries, args.catches) if systematic else mutants
         return _report(args, screen, request, told, trials, complete=True)
     try:
         if systematic:
@@ -164,8 +176,20 @@ def _line(mutant: Mutant, trials: Sequence[Trial]) -> MutantLine:
         cells=tuple((f"{t.scenario}{' at go' if t.at_go else ''}", _cell(t)) for t in mine),
         catch=catch_of(mutant, trials),
         caught_by=next((t.rule for t in mine if t.named), next((t.rule for t in caught), "")),
+        kinds=len(kinds_that_name(mutant, trials)),
+        alone=_alone(mutant, mine),
         note=mutant.equivalent or mutant.out_of_reach or end_differs(mutant, trials) or _not_tried(mutant, mine),
     )
+
+
+def _alone(mutant: Mutant, trials: Sequence[Trial]) -> str:
+    """Why no second kind of scenario has caught a mutant, as far as it is known."""
+    kinds = kinds_that_name(mutant, trials)
+    tried = {t.scenario for t in trials if kind_of(t.scenario) not in kinds}
+    left = [s for s in mutant.scenarios if s not in tried and kind_of(s) not in kinds]
+    told = [f"not by {', '.join(sorted(tried))}"] if tried else []
+    told += [f"not tried: {', '.join(left)}"] if left else []
+    return mutant.alone or "; ".join(told) or "no scenario of another kind reaches it"
 
 
 def _not_tried(mutant: Mutant, trials: Sequence[Trial]) -> str:

@@ -14,6 +14,8 @@ from itertools import groupby
 
 _ORDER = ("caught", "caught otherwise", "SURVIVED", "undecided", "not run", "equivalent", "out of reach")
 _COLUMNS = 118
+_KINDS = 2
+"""No fault hangs by one kind of scenario alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class MutantLine:
     :ivar cells: scenario -> verdict and rules.
     :ivar catch: "caught", "caught otherwise", "SURVIVED", "not run", "equivalent", or "out of reach".
     :ivar caught_by: the rules that were broken.
+    :ivar kinds: how many kinds of scenarios have caught it by name.
+    :ivar alone: why it is not more than one.
     :ivar note: why nobody can notice it; or how what was seen differs from what was expected.
     """
 
@@ -35,6 +39,8 @@ class MutantLine:
     cells: tuple[tuple[str, str], ...]
     catch: str
     caught_by: str
+    kinds: int = 0
+    alone: str = ""
     note: str = ""
 
 
@@ -63,39 +69,47 @@ def score(lines: Sequence[MutantLine]) -> str:
 def mutants_page(
     title: str, command: str, lines: Sequence[MutantLine], control: Sequence[tuple[str, str]]
 ) -> list[str]:
-    """Markdown, one section: the score, a table for each function, and why some cannot be noticed.
+    """Markdown, one section: the score, a table for each function, why some cannot be noticed, and which ones only one
+    kind of scenario notices.
 
     :param title: heading of the section: the kernel.
     :param command: what makes it.
     """
     green = sum(verdict == "PASS" for _, verdict in control)
     others = [f"{scenario} {verdict}" for scenario, verdict in control if verdict != "PASS"]
-    twice = sum(line.catch == "caught" and _caught(line) > 1 for line in lines)
-    told = f"{score(lines)}. {twice} were caught by name under more than one scenario. The unmutated kernel:"
+    caught = [line for line in lines if line.catch == "caught"]
+    alone = [line for line in caught if line.kinds < _KINDS]
+    told = f"{score(lines)}. {len(caught) - len(alone)} were caught by name under scenarios of more than one kind,"
+    told += f" {len(alone)} under one kind alone. The unmutated kernel:"
     told += f" {green} PASS{''.join(f', {other}' for other in others)}."
     text = [f"## {title}", "", *textwrap.wrap(f"Written by `{command}`.", _COLUMNS), "", *textwrap.wrap(told, _COLUMNS)]
     for function, group in groupby(lines, key=lambda line: (line.about.partition(":")[0], line.imitates)):
         mine = list(group)
-        caught = sum(line.catch == "caught" for line in mine)
+        count = sum(line.catch == "caught" for line in mine)
         live = sum(line.catch not in ("equivalent", "out of reach") for line in mine)
-        text += ["", f"### {function[1]} ({function[0]}): {caught} of {live}", ""]
+        text += ["", f"### {function[1]} ({function[0]}): {count} of {live}", ""]
         text += ["| line | made wrong | by scenario, what named it | |", "|---|---|---|---|"]
         text += [_row(line) for line in mine]
+    if alone:
+        text += ["", "### Caught by one kind of scenario alone", ""]
+        text += ["| where | made wrong | why not by another |", "|---|---|---|"]
+        text += [_table_row(line.about, _code(line), line.alone) for line in alone]
     return text
 
 
-def _caught(line: MutantLine) -> int:
-    return sum(what.startswith("FAIL") and "not named" not in what for _, what in line.cells)
-
-
 def _row(line: MutantLine) -> str:
-    what = line.name.partition(": ")[2]
-    if len(what) > _COLUMNS:
-        what = f"{what[:72]} ... {what[-40:]}"
     cells = (
         "; ".join(f"{scenario} {verdict}" for scenario, verdict in line.cells) or line.note or "reached by no scenario"
     )
-    parts = (line.about.rpartition(":")[2], f"`{what}`", cells, line.catch)
+    return _table_row(line.about.rpartition(":")[2], _code(line), cells, line.catch)
+
+
+def _code(line: MutantLine) -> str:
+    what = line.name.partition(": ")[2]
+    return f"`{what}`" if len(what) <= _COLUMNS else f"`{what[:72]} ... {what[-40:]}`"
+
+
+def _table_row(*parts: str) -> str:
     return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,13 +13,12 @@ from harness.artifacts import layout
 from harness.artifacts.kernels.mutation_points import POINTS, Point, from_json, reached
 from harness.artifacts.kernels.mutation_targets import Targets, load_targets
 from harness.errors import UsageError
+from harness.run.mutant_order import Experience, Reach, for_a_first_catch, for_another_catch
 from harness.run.mutant_trials import Mutant, MutantTrials, Trial
 
 REACHED = "capture/host/apf_reached.txt"
 """What the agent leaves of a kernel with points (harness/agent/host/points.py)."""
 TARGETS = layout.KERNELS / "mutate.toml"
-_QUICK = 1.6
-"""So many times as long as the quickest of the scenarios that reach a point is still quick."""
 
 
 def load_points(folder: Path, targets: Path = TARGETS) -> tuple[Mutant, ...]:
@@ -50,6 +49,7 @@ def _mutant(point: Point, nth: int, targets: Targets) -> Mutant:
         rules=targets.rules_of(point),
         equivalent=targets.why_equivalent(point, nth),
         out_of_reach=targets.why_out_of_reach(point, nth),
+        alone=targets.why_alone(point, nth),
     )
 
 
@@ -64,59 +64,53 @@ def try_points(
 ) -> tuple[tuple[Mutant, ...], bool]:
     """The unmutated kernel under all scenarios, then each mutant under those that reach it until enough name it.
 
+    What is tried next is chosen from what all trials so far have shown.
+
     :param scenarios: ids of the scenarios to choose from.
-    :param tries: scenarios for each mutant at most.
-    :param catches: so many scenarios that name a mutant are enough.
+    :param tries: scenarios for each catch of a mutant at most.
+    :param catches: so many kinds of scenarios that name a mutant are enough.
     :return: the mutants with their scenarios, and whether all was performed (False: Ctrl-C).
     """
     if not trials.try_unmutated(scenarios):
         return tuple(mutants), False
-    chosen = with_scenarios(trials, mutants, scenarios, tries)
-    return chosen, trials.try_mutants(chosen, every=every, catches=catches)
+    while True:
+        chosen = with_scenarios(trials, mutants, scenarios, tries, catches)
+        wanted = trials.wanted(chosen, every=every, catches=catches)
+        if not wanted:
+            return chosen, True
+        if not trials.perform(wanted):
+            return with_scenarios(trials, mutants, scenarios, tries, catches), False
 
 
 def with_scenarios(
-    trials: MutantTrials, mutants: Sequence[Mutant], scenarios: Sequence[str], tries: int
+    trials: MutantTrials, mutants: Sequence[Mutant], scenarios: Sequence[str], tries: int, catches: int = 1
 ) -> tuple[Mutant, ...]:
-    """The mutants with those of these scenarios under which the unmutated kernel was seen to reach them."""
+    """The mutants with scenarios under which the unmutated kernel was seen to reach them: those tried already, and then
+    those to be tried next, all together ``tries`` for each of the ``catches`` at most."""
     control = [t for t in trials.trials if t.mutant is None and t.scenario in scenarios]
-    seen = {t.scenario: _reached(t) for t in control}
-    seconds = {t.scenario: t.row.seconds if t.row else 0.0 for t in control}
+    reach = Reach(
+        {t.scenario: _reached(t) for t in control}, {t.scenario: t.row.seconds if t.row else 0.0 for t in control}
+    )
+    known = Experience(trials.trials)
+    of_number: dict[int, list[Trial]] = {}
+    for trial in trials.trials:
+        if trial.mutant is not None:
+            of_number.setdefault(trial.mutant.number, []).append(trial)
+
+    def chosen(mutant: Mutant) -> Iterator[str]:
+        mine = of_number.get(mutant.number, ())
+        named = [t.scenario for t in mine if t.named]
+        able = set(reach.able(mutant))
+        yield from (t.scenario for t in mine if t.scenario in able)
+        if named:
+            yield from for_another_catch(mutant, named, reach, known)
+        else:
+            yield from for_a_first_catch(mutant, mutants, reach)
+
     return tuple(
-        m if not m.live else replace(m, scenarios=tuple(islice(choose_scenarios(m, mutants, seen, seconds), tries)))
+        m if not m.live else replace(m, scenarios=tuple(islice(dict.fromkeys(chosen(m)), tries * catches)))
         for m in mutants
     )
-
-
-def choose_scenarios(
-    mutant: Mutant,
-    mutants: Sequence[Mutant],
-    reached_by: Mapping[str, frozenset[int]],
-    seconds: Mapping[str, float],
-) -> Iterator[str]:
-    """Scenarios that reach a point: of the quick ones the one that comes by most points of its function (where that is
-    alike: by most points at all), then of all of them; then always the one that comes by most points that none before
-    came by, because what differs most is likeliest to notice; the quickest where all that is alike."""
-    able = sorted((s for s, points in reached_by.items() if mutant.number in points), key=lambda s: (seconds[s], s))
-    of_function = frozenset(m.number for m in mutants if m.imitates == mutant.imitates)
-    quick = [s for s in able if seconds[s] <= _QUICK * seconds[able[0]]]
-    seen: frozenset[int] = frozenset()
-
-    def worth(scenario: str) -> tuple[int, int]:
-        return len(reached_by[scenario] & of_function), len(reached_by[scenario])
-
-    for among in (quick, able):
-        left = [s for s in among if s in able]
-        if left:
-            best = max(left, key=worth)
-            able.remove(best)
-            seen |= reached_by[best]
-            yield best
-    while able:
-        best = max(able, key=lambda s: len(reached_by[s] - seen))
-        able.remove(best)
-        seen |= reached_by[best]
-        yield best
 
 
 def _reached(trial: Trial) -> frozenset[int]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from string import ascii_uppercase
 
 from harness.contract.capture import AgentStep
 from harness.errors import CatalogError
@@ -45,6 +46,7 @@ class Mutant:
     :ivar hangs: whether the guest hangs or dies; None: nothing is expected.
     :ivar equivalent: why nobody can notice it; empty where somebody should.
     :ivar out_of_reach: why no guest of the harness can; empty where one should.
+    :ivar alone: why scenarios of one kind only (kind_of) can; empty where others should.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Mutant:
     hangs: bool | None = None
     equivalent: str = ""
     out_of_reach: str = ""
+    alone: str = ""
 
     @property
     def live(self) -> bool:
@@ -167,6 +170,18 @@ class Trial:
         return self.row.verdict.taints or any(f.rule in _ENDS for f in self.row.verdict.findings)
 
 
+def kind_of(scenario: str) -> str:
+    """What scenarios of one number have in common: "S49", "S49R" and "S49/vcpus=2" are one situation, told apart by a
+    backing, a guest or a value."""
+    base = scenario.partition("/")[0]
+    return base.rstrip(ascii_uppercase) or base
+
+
+def kinds_that_name(mutant: Mutant, trials: Sequence[Trial]) -> frozenset[str]:
+    """The kinds of scenarios under which a mutant was caught by name."""
+    return frozenset(kind_of(t.scenario) for t in trials_of(mutant, trials) if t.named)
+
+
 def trials_of(mutant: Mutant, trials: Sequence[Trial]) -> list[Trial]:
     """Those of this mutant."""
     return [t for t in trials if t.mutant is not None and t.mutant.number == mutant.number]
@@ -196,7 +211,7 @@ def catch_of(mutant: Mutant, trials: Sequence[Trial]) -> Catch:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class WantedTrial:
     """A trial to be made."""
 
     mutant: Mutant | None
@@ -227,10 +242,10 @@ class MutantTrials:
         :raise CatalogError: a scenario does not exist.
         """
         done = {t.scenario for t in self.trials if t.mutant is None}
-        return self._perform([_Wanted(None, s) for s in self._find(dict.fromkeys(scenarios)) if s.id not in done])
+        return self.perform([WantedTrial(None, s) for s in self._find(dict.fromkeys(scenarios)) if s.id not in done])
 
     def try_mutants(self, mutants: Sequence[Mutant], *, every: bool = False, catches: int = 1) -> bool:
-        """Each mutant under its scenarios, until so many of them have caught it by name.
+        """Each mutant under its scenarios, until so many kinds of them (kind_of) have caught it by name.
 
         One under which no guest comes up is selected when the guest is let go, from then on.
 
@@ -238,32 +253,37 @@ class MutantTrials:
         :return: False: interrupted (Ctrl-C).
         :raise CatalogError: a scenario does not exist.
         """
-        scenarios = {m.number: self._find(m.scenarios) for m in mutants if m.live}
-        while True:
-            mine = [(t.mutant.number, t) for t in self.trials if t.mutant is not None]
-            tried = {(number, t.scenario, t.at_go) for number, t in mine}
-            named = Counter(number for number, t in mine if t.named)
-            late = {number for number, t in mine if t.before_go}
-            undecided = Counter(number for number, t in mine if t.undecided and (t.at_go or not t.before_go))
-            wanted: list[_Wanted] = []
-            for mutant in mutants:
-                number, at_go = mutant.number, mutant.number in late
-                left = [s for s in scenarios.get(number, ()) if (number, s.id, at_go) not in tried]
-                enough = named[number] >= catches or undecided[number] >= _UNDECIDED
-                if every or not enough:
-                    wanted += [_Wanted(mutant, s, at_go) for s in (left if every else left[:1])]
-            if not wanted:
-                return True
-            if not self._perform(wanted):
+        while wanted := self.wanted(mutants, every=every, catches=catches):
+            if not self.perform(wanted):
                 return False
+        return True
 
-    def _find(self, names: Sequence[str] | dict[str, None]) -> list[Scenario]:
-        absent = sorted(name for name in names if name not in self._scenarios)
-        if absent:
-            raise CatalogError(f"the mutants name scenarios that do not exist: {', '.join(absent)}")
-        return [self._scenarios[name] for name in names]
+    def wanted(self, mutants: Sequence[Mutant], *, every: bool = False, catches: int = 1) -> list[WantedTrial]:
+        """The next trial of each mutant for which something is left to do (``every``: all that are left).
 
-    def _perform(self, wanted: Sequence[_Wanted]) -> bool:
+        :raise CatalogError: a scenario does not exist.
+        """
+        mine = [(t.mutant.number, t) for t in self.trials if t.mutant is not None]
+        tried = {(number, t.scenario, t.at_go) for number, t in mine}
+        named = Counter(number for number, _ in {(number, kind_of(t.scenario)) for number, t in mine if t.named})
+        late = {number for number, t in mine if t.before_go}
+        undecided = Counter(number for number, t in mine if t.undecided and (t.at_go or not t.before_go))
+        found: list[WantedTrial] = []
+        for mutant in mutants:
+            if not mutant.live:
+                continue
+            number, at_go = mutant.number, mutant.number in late
+            left = [s for s in self._find(mutant.scenarios) if (number, s.id, at_go) not in tried]
+            given_up = undecided[number] >= _UNDECIDED and not named[number]
+            if every or (named[number] < catches and not given_up):
+                found += [WantedTrial(mutant, s, at_go) for s in (left if every else left[:1])]
+        return found
+
+    def perform(self, wanted: Sequence[WantedTrial]) -> bool:
+        """Perform trials and keep them.
+
+        :return: False: interrupted (Ctrl-C).
+        """
         if not wanted:
             return True
         jobs = [(w, self._job(w)) for w in wanted]
@@ -273,7 +293,13 @@ class MutantTrials:
         self.trials.extend(Trial(w.mutant, w.scenario.id, rows.get(job.key), folder, w.at_go) for w, job in jobs)
         return not result.interrupted
 
-    def _job(self, wanted: _Wanted) -> Job:
+    def _find(self, names: Sequence[str] | dict[str, None]) -> list[Scenario]:
+        absent = sorted(name for name in names if name not in self._scenarios)
+        if absent:
+            raise CatalogError(f"the mutants name scenarios that do not exist: {', '.join(absent)}")
+        return [self._scenarios[name] for name in names]
+
+    def _job(self, wanted: WantedTrial) -> Job:
         mutant, scenario = wanted.mutant, wanted.scenario
         if mutant is None:
             return Job(Key(scenario.id, self._kernel), scenario)

@@ -21,7 +21,8 @@ class Targets:
     ``functions``: by name, an empty text for the whole function, or a regular expression: of a function that does more,
     only the conditions and statements that match, and what stands inside them.  ``rules``: by function, what names a
     fault of it (Finding.name).  By a regular expression over a point's name: ``points``, what names just that one, in
-    place of its function's rules; ``equivalent``, why nobody can notice it; ``out_of_reach``, why no guest here does.
+    place of its function's rules; ``equivalent``, why nobody can notice it; ``out_of_reach``, why no guest here does;
+    ``alone``, why only one kind of scenario can.
     """
 
     files: tuple[str, ...]  # patterns, relative to the tree
@@ -30,6 +31,7 @@ class Targets:
     points: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     equivalent: Mapping[str, str] = field(default_factory=dict)
     out_of_reach: Mapping[str, str] = field(default_factory=dict)
+    alone: Mapping[str, str] = field(default_factory=dict)
 
     def rules_of(self, point: Point) -> tuple[str, ...]:
         """What names this point's fault."""
@@ -43,6 +45,10 @@ class Targets:
     def why_out_of_reach(self, point: Point, nth: int = 1) -> str:
         """Why no guest of the harness can tell; empty where one should.  ``nth``: of those of the same name."""
         return _first(self.out_of_reach, point, nth)
+
+    def why_alone(self, point: Point, nth: int = 1) -> str:
+        """Why only one kind of scenario can tell; empty where others should.  ``nth``: of those of the same name."""
+        return _first(self.alone, point, nth)
 
 
 def _first(arguments: Mapping[str, str], point: Point, nth: int) -> str:
@@ -65,6 +71,7 @@ def load_targets(path: Path) -> Targets:
             points={re.compile(name).pattern: tuple(map(str, named)) for name, named in raw.get("points", {}).items()},
             equivalent=_arguments(raw, "equivalent"),
             out_of_reach=_arguments(raw, "out-of-reach"),
+            alone=_arguments(raw, "alone"),
         )
     except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError, TypeError, re.error) as exc:
         raise CatalogError(f"{path}: {exc!r}") from exc

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from harness.artifacts.kernels.mutation_points import FIRST, Point, PointKind, t
 from harness.errors import UsageError
 from harness.results import RunResult
 from harness.run import mutant_trials
-from harness.run.mutant_points import REACHED, choose_scenarios, load_points, try_points
-from harness.run.mutant_trials import Catch, Mutant, MutantTrials, catch_of
+from harness.run.mutant_points import REACHED, load_points, try_points
+from harness.run.mutant_trials import Catch, MutantTrials, catch_of, kinds_that_name
 from harness.run.request import Request
 from harness.run.selection import Job
 from harness.status import Status
@@ -43,28 +42,6 @@ def test_a_kernel_without_points_is_an_error(tmp_path: Path) -> None:
         load_points(tmp_path)
 
 
-def test_what_knows_the_function_best_of_the_quick_then_of_all_then_what_comes_by_most(tmp_path: Path) -> None:
-    setup, _ = load_points(built(tmp_path))
-    family = tuple(replace(setup, number=n, imitates="f" if n < 9 else "g") for n in range(7, 20))
-    reached = {
-        "S1": frozenset({7}),
-        "S2": frozenset({7, 9}),
-        "S3": frozenset({7, 8, 9}),
-        "S4": frozenset({7, 9, 10, 11, 12}),
-        "S5": frozenset({8}),
-    }
-    seconds = {"S1": 3.0, "S2": 1.0, "S3": 9.0, "S4": 8.0, "S5": 0.5}
-
-    def chosen(mutant: Mutant, **changed: float) -> tuple[str, ...]:
-        return tuple(choose_scenarios(mutant, family, reached, seconds | changed))
-
-    assert chosen(family[0]) == ("S2", "S3", "S4", "S1")
-    assert chosen(family[0], S3=1.5)[0] == "S3"
-    assert chosen(family[0], S4=1.6)[0] == "S4"  # as many of the function as S2, and more at all
-    assert chosen(family[1]) == ("S5", "S3")
-    assert chosen(family[12]) == ()
-
-
 class Runs:
     """Stands in for the hosts: the unmutated kernel passes and leaves what it reached; the mutant fails on S29."""
 
@@ -78,11 +55,17 @@ class Runs:
         for job in jobs:
             if "@" not in job.key.scenario:
                 path = self.folder / job.key.folder / REACHED
-                path.parent.mkdir(parents=True)
-                path.write_text("1\n" if job.key.scenario == "S29" else "0\n")
-            failed = job.key.scenario.startswith("S29@")
-            rows.append(row_of(job.key, Status.FAIL if failed else Status.PASS, "D09: too many" if failed else ""))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(self.reached(job))
+            status = self.verdict(job)
+            rows.append(row_of(job.key, status, "D09: too many" if status is Status.FAIL else ""))
         return RunResult("r", "", tuple(job.key for job in jobs), tuple(rows)), self.folder
+
+    def verdict(self, job: Job) -> Status:
+        return Status.FAIL if job.key.scenario.startswith("S29@") else Status.PASS
+
+    def reached(self, job: Job) -> str:
+        return "1\n" if job.key.scenario == "S29" else "0\n"
 
 
 def test_each_mutant_runs_where_its_point_was_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +91,26 @@ def test_what_is_known_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Mo
     chosen, complete = try_points(second, mutants, ("S23", "S29"), tries=3)
     assert complete and nothing_left.runs == [] and second.folders == []
     assert catch_of(chosen[0], second.trials) is Catch.NAMED
+
+
+def test_a_second_catch_is_by_another_kind_of_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Caught(Runs):
+        """Every scenario reaches the first point, and S29, S60 and S60M notice it."""
+
+        def verdict(self, job: Job) -> Status:
+            noticed = "@" in job.key.scenario and job.key.scenario.startswith(("S29@", "S60"))
+            return Status.FAIL if noticed else Status.PASS
+
+        def reached(self, job: Job) -> str:
+            return "1\n"
+
+    runs = Caught(tmp_path)
+    monkeypatch.setattr(mutant_trials, "perform_jobs", runs)
+    setup = load_points(built(tmp_path))[:1]
+    trials = MutantTrials(Request(), Listener(""), "points-6.1")
+    chosen, complete = try_points(trials, setup, ("S29", "S60", "S60M"), tries=2, catches=2)
+    assert complete and kinds_that_name(setup[0], trials.trials) == {"S29", "S60"}
+    assert len(runs.runs) == 3 and set(chosen[0].scenarios) >= {t.scenario for t in trials.trials if t.mutant}
+    alone = MutantTrials(Request(), Listener(""), "points-6.1")
+    _, complete = try_points(alone, setup, ("S60", "S60M"), tries=2, catches=2)
+    assert complete and len([t for t in alone.trials if t.mutant]) == 1, "S60M is no other kind than S60"
