@@ -158,9 +158,9 @@ class Trial:
 
     @property
     def before_go(self) -> bool:
-        """Undecided because the guest did not come up: its program was not let go, so that nothing was recorded."""
-        steps = self._steps() if self.undecided else {}
-        return AgentStep.START_GUEST in steps and AgentStep.GO not in steps
+        """Undecided before the guest's program was let go, so that nothing was recorded: no guest comes up, or the host
+        itself cannot do what comes before."""
+        return self.undecided and AgentStep.GO not in self._steps()
 
     @property
     def hung(self) -> bool:

@@ -155,20 +155,31 @@ def test_a_guest_that_never_comes_up_is_given_up_and_is_no_survivor(
 
 
 class NoGuest(Runs):
-    """Under ONE no guest comes up."""
+    """Under ONE no guest comes up, or not even the host prepares for one."""
+
+    last_step = '{"t": 1, "mono": 1, "step": "start-guest"}\n'
 
     def leave(self, job: Job) -> None:
         super().leave(job)
         path = self.folder / job.key.folder / "capture/progress.jsonl"
         if PARAMETER in job.scenario.kernel_params and "@ONE" in job.key.scenario:
-            path.write_text('{"t": 1, "mono": 1, "step": "start-guest"}\n')
+            path.write_text(self.last_step)
 
 
+@pytest.mark.parametrize(
+    ("status", "last_step"),
+    [
+        (Status.INCONCLUSIVE, NoGuest.last_step),
+        (Status.ERROR, NoGuest.last_step.replace("start-guest", "prepare-host")),
+        (Status.ERROR, ""),
+    ],
+)
 def test_a_mutant_under_which_no_guest_comes_up_is_selected_when_the_guest_is_let_go(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: Status, last_step: str
 ) -> None:
-    statuses = {"S23_ONE": Status.INCONCLUSIVE, "S29_ONE+go": Status.FAIL}
+    statuses = {"S23_ONE": status, "S29_ONE+go": Status.FAIL}
     runs = NoGuest(tmp_path, **statuses)
+    runs.last_step = last_step
     trials = run(monkeypatch, runs)
     assert [sorted(r) for r in runs.runs[1:]] == [["S23@ONE", "S29@TWO"], ["S23@ONE+go"], ["S29@ONE+go"]]
     late = runs.jobs["S29@ONE+go"].scenario
