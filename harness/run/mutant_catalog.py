@@ -27,12 +27,16 @@ def load_mutants(path: Path = CATALOG) -> tuple[Mutant, ...]:
                 e["imitates"],
                 tuple(e["scenarios"]),
                 tuple(e["rules"]),
-                e.get("hangs", False),
+                _hangs(e.get("hangs", False)),
             )
             for name, e in raw.items()
         )
     except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as exc:
         raise CatalogError(f"{path}: {exc!r}") from exc
+
+
+def _hangs(told: bool | list[str]) -> bool | frozenset[str]:
+    return told if isinstance(told, bool) else frozenset(told)
 
 
 def choose(mutants: Sequence[Mutant], names: Sequence[str]) -> tuple[Mutant, ...]:

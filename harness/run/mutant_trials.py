@@ -43,7 +43,7 @@ class Mutant:
 
     :ivar scenarios: those that should catch it, the likeliest first.
     :ivar rules: what names it: "D05", "item:gp", "total:NPt" (Finding.name), or a rule as a whole ("value").
-    :ivar hangs: whether the guest hangs or dies; None: nothing is expected.
+    :ivar hangs: whether the guest hangs or dies; or under which scenarios it does; None: nothing is expected.
     :ivar equivalent: why nobody can notice it; empty where somebody should.
     :ivar out_of_reach: why no guest of the harness can; empty where one should.
     :ivar alone: why scenarios of one kind only (kind_of) can; empty where others should.
@@ -55,7 +55,7 @@ class Mutant:
     imitates: str
     scenarios: tuple[str, ...]
     rules: tuple[str, ...]
-    hangs: bool | None = None
+    hangs: bool | frozenset[str] | None = None
     equivalent: str = ""
     out_of_reach: str = ""
     alone: str = ""
@@ -190,10 +190,16 @@ def trials_of(mutant: Mutant, trials: Sequence[Trial]) -> list[Trial]:
 def end_differs(mutant: Mutant, trials: Sequence[Trial]) -> str:
     """How the guests under a mutant ended otherwise than the mutant says; empty where that fits."""
     caught = [t for t in trials_of(mutant, trials) if t.caught]
+    if isinstance(mutant.hangs, frozenset):
+        wrong = [t for t in caught if t.hung is not (t.scenario in mutant.hangs)]
+        return _end_told(not wrong[0].hung, f" under {wrong[0].scenario}") if wrong else ""
     hung = any(t.hung for t in caught)
-    if mutant.hangs is None or not caught or hung is mutant.hangs:
-        return ""
-    return "was expected to hang the guest, and did not" if mutant.hangs else "hung the guest, which was not expected"
+    return "" if mutant.hangs is None or not caught or hung is mutant.hangs else _end_told(mutant.hangs)
+
+
+def _end_told(expected: bool, where: str = "") -> str:
+    told = "was expected to hang the guest, and did not" if expected else "hung the guest, which was not expected"
+    return told + where
 
 
 def catch_of(mutant: Mutant, trials: Sequence[Trial]) -> Catch:

@@ -15,6 +15,7 @@ def test_the_catalogue_can_be_read_and_numbers_are_used_once() -> None:
     all_of_them = load_mutants()
     assert len(all_of_them) >= 14
     assert len({m.number for m in all_of_them}) == len(all_of_them)
+    assert all(m.hangs <= set(m.scenarios) for m in all_of_them if isinstance(m.hangs, frozenset))
     assert choose(all_of_them, [str(all_of_them[0].number)]) == all_of_them[:1]
     with pytest.raises(UsageError, match="NO_SUCH"):
         choose(all_of_them, ["NO_SUCH"])

@@ -127,9 +127,13 @@ def test_a_rule_may_be_named_with_what_it_is_about(rules: tuple[str, ...], named
         (False, True, Catch.OTHERWISE),
         (False, False, Catch.NAMED),
         (None, True, Catch.NAMED),
+        (frozenset({"S29"}), True, Catch.NAMED),
+        (frozenset({"S29"}), False, Catch.OTHERWISE),
+        (frozenset({"S83"}), True, Catch.OTHERWISE),
+        (frozenset({"S83"}), False, Catch.NAMED),
     ],
 )
-def test_whether_the_guest_hung_is_compared(hangs: bool | None, ends: bool, catch: Catch) -> None:
+def test_whether_the_guest_hung_is_compared(hangs: bool | frozenset[str] | None, ends: bool, catch: Catch) -> None:
     mutant = replace(ONE, hangs=hangs)
     findings = (Finding("D05", "owed"), *((Finding("ending", "its deadline"),) if ends else ()))
     trial = Trial(mutant, "S29", row_of(KEY, Status.FAIL, "D05: owed", findings=findings))
