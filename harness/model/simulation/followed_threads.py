@@ -10,12 +10,19 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.model.pages import HostPage, Lock, unlocked
+from harness.model.pages import Backing, HostPage, Lock, Pte, unlocked
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.page_watch import PageWatch
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
+
+
+def _asks_the_file_system(done: HostPage, before: HostPage) -> bool:
+    """mm/memory.c:do_shared_fault unlocks the page, and calls page_mkwrite, before it maps it for writing."""
+    vma = done.vma
+    written = done.pte is Pte.WRITABLE and before.pte is Pte.NONE
+    return written and vma.backing is Backing.FILE_SHARED and vma.page_mkwrite
 
 
 @dataclass(slots=True)
@@ -50,28 +57,38 @@ class FollowedThreads:
         window = watch.window if inside else None
         earliest = max(now, window.start_ns if window else watch.since_ns)
         cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns)
-        after = replay.choices.ask(len(cuts) + 1, f"when the page {gfn:#x} was looked at")
-        yield Wait(until_ns=cuts[after - 1] + 1 if after else earliest)
+        moments = [earliest, *(cut + 1 for cut in cuts)]
+        if not watch.windows:
+            moments.reverse()  # it called nobody: the page was as it wants it, which the last change has made likeliest
+        yield Wait(until_ns=moments[replay.choices.ask(len(moments), f"when the page {gfn:#x} was looked at")])
 
     def mapped(self, watch: PageWatch, vpn: int, before: HostPage) -> Generator[Wait, None, None]:
         """Let the time come at which the running thread's call of handle_mm_fault mapped the page, which it has done in
         the model already.
 
         Until then it holds the lock of the page (mm/memory.c:do_swap_page, do_shared_fault), which others find in the
-        cache: what it takes between, zeroing a page or a file system's page_mkwrite, may be long.
+        cache: what it takes between, zeroing a page or a file system's page_mkwrite, may be long.  Or it has unlocked
+        it for page_mkwrite, and another maps it for reading: finish_fault finds the PTE changed, and it calls again.
         """
         replay, window, now = self.memory.world.replay, watch.window, self.memory.world.engine.now
         done = self.memory.pages[vpn]
         if replay is None or window is None or done.folio is None or done.folio.lock is not Lock.NO:
             return
         beside = replay.calls_beside(done.index, watch.thread, now, window.end_ns)
-        if not beside or not replay.choices.ask(2, f"whether another came before {done.index:#x} was mapped"):
+        if not beside:
             return
-        self.memory.pages[vpn] = replace(done, pte=before.pte, folio=replace(done.folio, lock=Lock.OTHER))
+        ways = [None, Lock.OTHER]
+        # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY), and mapped nothing.
+        if watch.at and watch.calls_again and _asks_the_file_system(done, before):
+            ways.insert(0, Lock.NO)
+        lock = ways[replay.choices.ask(len(ways), f"whether another came before {done.index:#x} was mapped")]
+        if lock is None:
+            return
+        self.memory.pages[vpn] = replace(done, pte=before.pte, folio=replace(done.folio, lock=lock))
         yield Wait(until_ns=window.end_ns)
         page = self.memory.pages[vpn]
-        if page.folio is not None and page.folio.lock is Lock.OTHER:
-            self.memory.pages[vpn] = replace(unlocked(page), pte=done.pte)
+        if page.folio is not None and page.folio.lock is lock:
+            self.memory.pages[vpn] = replace(page, pte=done.pte, folio=replace(page.folio, lock=Lock.NO))
         self.memory.world.engine.fire(self.memory.signals[vpn])
 
     def held_up(self, page: HostPage, unit: str = "", pages: tuple[int, ...] = ()) -> bool:

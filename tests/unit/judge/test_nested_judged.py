@@ -82,6 +82,12 @@ def test_a_fault_without_a_call_may_have_looked_until_the_ready_event() -> None:
     assert verdict.word == "FINDING F2" and verdict.findings == ()
 
 
+def test_a_fault_maps_its_page_while_the_worker_asks_the_file_system() -> None:
+    """do_shared_fault has unlocked the page for page_mkwrite: another maps it for reading, and finish_fault refuses."""
+    verdict = judge_capture(packed_capture("nested-mapped-under-mkwrite"), N61)
+    assert verdict.word == "FINDING F2" and verdict.findings == ()
+
+
 def test_a_tick_at_the_right_moment_saves_a_token_from_f2() -> None:
     verdict = judge_capture(packed_capture("nested-ticks"), N61)
     assert verdict.word == "FINDING F2" and verdict.findings == ()
