@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Programs that run on the host under test and are their own VMM: reproducers/, what they are asked and what they say.
 
-apf_halted_test puts a vCPU into an artificial halt (arch/x86/kvm/x86.c: apf.halted) for one of several causes, changes
-its state in one of several ways, and says whether it runs again.  Its words are the ones below.
+They put a vCPU into an artificial halt (arch/x86/kvm/x86.c: apf.halted) for one of several causes, change its state in
+one of several ways, and say whether it runs again.  apf_halted_test is the plain case, apf_halted_ways_test has all of
+them.  Their words are the ones below.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from enum import StrEnum
 
 from harness.errors import UsageError
 
-HOST_PROGRAMS = ("apf_halted_test",)
+SHORT_PROGRAM = "apf_halted_test"
+"""It takes no arguments; the other cannot do without."""
+HOST_PROGRAMS = (SHORT_PROGRAM, "apf_halted_ways_test")
 OUTPUT = "program/output.txt"
 """What the program wrote, both streams, in a capture."""
 SKIPPED = 4
@@ -53,7 +56,7 @@ class RunsAgain(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HaltCase:
-    """One test of apf_halted_test."""
+    """One test of such a program."""
 
     cause: HaltCause
     change: StateChange
@@ -73,18 +76,18 @@ EXIT = "program/end.json"
 
 
 def cases(arguments: str) -> tuple[HaltCase, ...]:
-    """What the program tests with these arguments, in its order.
+    """What is tested with these arguments, in its order: without any, what the short program tests.
 
-    :raise UsageError: it does not know them.
+    :raise UsageError: no program knows them.
     """
     words = arguments.split()
     if not words:
-        return (HaltCase(HaltCause.OFF, StateChange.RESET),)
+        return tuple(HaltCase(HaltCause.OFF, c) for c in (StateChange.STOP_CONT, StateChange.RESET, StateChange.EN0))
     if words == ["all"]:
         return tuple(HaltCase(cause, change) for change in StateChange for cause in HaltCause)
     if len(words) == 2 and words[0] in list(HaltCause) and words[1] in list(StateChange):
         return (HaltCase(HaltCause(words[0]), StateChange(words[1])),)
-    raise UsageError(f"apf_halted_test knows all, or CAUSE CHANGE, not {arguments!r}")
+    raise UsageError(f"apf_halted_ways_test knows all, or CAUSE CHANGE, not {arguments!r}")
 
 
 _LINE = re.compile(r"(?:not )?ok \d+ - (\S+) (\S+): the vCPU runs ([a-z ]+?)(?:, .*)?")
@@ -100,7 +103,7 @@ def results(output: str) -> tuple[tuple[HaltCase, RunsAgain], ...]:
         if line.startswith(("ok ", "not ok ")) and " # SKIP " not in line:
             match = _LINE.fullmatch(line)
             if match is None:
-                raise UsageError(f"{line!r} is no line of apf_halted_test")
+                raise UsageError(f"{line!r} is no line of {' or '.join(HOST_PROGRAMS)}")
             try:
                 found.append((HaltCase(HaltCause(match[1]), StateChange(match[2])), RunsAgain(match[3])))
             except ValueError as exc:

@@ -126,6 +126,19 @@ def _of_l2(after: list[Event], *, injected: bool) -> Outcome:
     return Outcome.HALT if slept or any(e.kind is Kind.RDY for e in after) else Outcome.LEFT
 
 
+def _slept(events: list[Event]) -> bool:
+    """Whether the vCPU thread waited for its page.  Inside handle_mm_fault interruptibly too, from 6.2 on: userfaultfd
+    looks at FAULT_FLAG_INTERRUPTIBLE (fs/userfaultfd.c:userfaultfd_get_blocking_state).  Elsewhere in KVM_RUN "S" is a
+    halt."""
+    in_fault = False
+    for event in events:
+        if event.kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
+            in_fault = event.kind is Kind.MM_FAULT
+        elif event.kind is Kind.OUT and (chr(event.value) == "D" or (chr(event.value) == "S" and in_fault)):
+            return True
+    return False
+
+
 def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
     """What became of the access, from the trace alone (the table in behaviour.md B.15).
 
@@ -144,7 +157,7 @@ def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
         return Outcome.REPEATED
     if any(e.kind is Kind.USER_EXIT and e.value == 14 for e in episode.events):
         return Outcome.ERROR
-    slept = any(e.kind is Kind.OUT and chr(e.value) == "D" for e in episode.events)
+    slept = _slept(episode.events)
     results = [e.value for e in episode.of(Kind.MM_FAULT_RET)]
     if any(r & VM_FAULT_MAJOR for r in results) or (slept and episode.reads_of_the_page(dev)):
         return Outcome.SYNC  # a read of its own that it neither needed nor waited for is the next read-ahead's

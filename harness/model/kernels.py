@@ -73,6 +73,8 @@ class KernelModel:
 
     hwpoison_after_lock: bool = False  # do_swap_page locks a folio of the swap cache before it looks for poison
     swap_reads_joined: bool = False  # pages of one read-ahead that follow on each other on the device are one bio
+    locked_hit_keeps_miss: bool = False  # do_async_mmap_readahead takes no miss back for a folio that is locked
+    fault_around_one_hit: bool = False  # filemap_map_pages takes one miss back, for the page that was touched
     sync_swapin_shared: bool = False  # SWP_SYNCHRONOUS_IO passes by the read-ahead whatever the slot's count
 
     # --- the async page fault protocol

@@ -43,7 +43,7 @@ KNOWN_FAULTS = {
             "a reset during an artificial halt wedges the vCPU: apf.halted stays set when the ready event that would"
             " end the halt is dropped, and KVM_RUN blocks for ever",
             "reset_keeps_halt",
-            ("S109", "S109G", "S115", "S116", "S117", "S148"),
+            ("S109", "S109G", "S115", "S116", "S117", "S148", "S154"),
         ),
         KnownFault(
             "F2",

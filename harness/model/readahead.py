@@ -243,7 +243,8 @@ def fault_around_range(vpn: int, *, vma_start: int, vma_end: int, pages: int = F
 
 def fault_around_hits(state: ReadaheadState, cached: int) -> ReadaheadState:
     """filemap_map_pages: every page of the block that is cached and could be mapped takes a miss back, also those that
-    are mapped already (6.12 too, unless the folio is of the workingset: refaulted after a reclaim)."""
+    are mapped already (6.12 too, unless the folio is of the workingset: refaulted after a reclaim).  From 7.2 on only
+    the page that was touched does."""
     return replace(state, mmap_miss=max(0, state.mmap_miss - cached))
 
 

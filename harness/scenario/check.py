@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.contract.host_program import HOST_PROGRAMS, cases
+from harness.contract.host_program import HOST_PROGRAMS, SHORT_PROGRAM, cases
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, PageStart, SwapKind
 from harness.contract.probe_abi import MAX_ITEMS, MAX_VCPUS
 from harness.errors import ApfError, ScenarioError, UsageError
@@ -200,6 +200,8 @@ def _host_program(s: Scenario) -> Iterator[str]:
         cases(g.cmdline)
     except UsageError as exc:
         yield f"$.guest.cmdline: {exc.message[: bounds.MAX_PROSE]}"
+    if bool(g.cmdline.split()) == (g.workload == SHORT_PROGRAM):
+        yield f"$.guest.cmdline: {g.workload} {'takes no' if g.workload == SHORT_PROGRAM else 'wants'} arguments"
     if s.pages or s.steps or s.timed or s.swap.kind is not SwapKind.NONE:
         yield '$.pages, $.steps, $.timed, $.swap: a host program is its own VMM; leave them out, and swap.kind = "none"'
 

@@ -84,17 +84,21 @@ def open_device(journal: Journal, swap: Swap, disk: str, name: str, no_disk: str
 
 
 _GATED_QUEUE = {
-    "read_ahead_kb": "128",  # 6.12 has 256 for nbd; file read-ahead is predicted for 32 pages
     "max_sectors_kb": "1024",  # one bio, one request; larger ones write a RAM file faster
     "nomerges": "2",  # each bio a request of its own: so each has an end of its own
 }
+_READ_AHEAD_KIB = "128"
+"""File read-ahead is predicted for 32 pages.  6.12 has 256 for nbd, and each change of the queue makes it 256 again
+(block/blk-settings.c:blk_apply_bdi_limits, twice io_opt), so that it is written last."""
 
 
 def _open_gated(journal: Journal, swap: Swap) -> Device:
     disk = open_gate(journal, swap.size_mib << 20)
     name = f"nbd{disk.index}"
     # The queue outlives the connection, as a disk's would.
-    for attribute, value in {**_GATED_QUEUE, "rotational": str(int(swap.rotational))}.items():
+    for attribute, value in {
+        **_GATED_QUEUE, "rotational": str(int(swap.rotational)), "read_ahead_kb": _READ_AHEAD_KIB,
+    }.items():  # fmt: skip
         journal.write(f"/sys/block/{name}/queue/{attribute}", value)
     scheduler = f"/sys/block/{name}/queue/scheduler"
     if "none" in read_text(scheduler).split():  # a scheduler would send requests in an order of its own
@@ -194,14 +198,17 @@ def mount_ext4(journal: Journal, device: Device, target: str) -> None:
         journal.change("directory", path=target)
         os.mkdir(target)
     journal.change("mount", path=target)
+    # stripe=1 is none: mkfs takes a stripe from the device, of 128 KiB on kernels from 6.12 on, and
+    # fs/ext4/mballoc.c:ext4_mb_scan_aligned then gives a file its first stripe apart from the rest.
+    options = "noinit_itable,stripe=1"
     try:
         # The thread ext4lazyinit would read block bitmaps (fs/ext4/super.c:ext4_register_li_request) at any time.
-        syscalls.mount(device.path, target, "ext4", "noinit_itable,no_prefetch_block_bitmaps")
+        syscalls.mount(device.path, target, "ext4", f"{options},no_prefetch_block_bitmaps")
     except OSError as exc:
         if exc.errno != errno.EINVAL:
             raise
         # 5.10 to 5.12: does not prefetch unless asked to, and does not know the option.
-        syscalls.mount(device.path, target, "ext4", "noinit_itable")
+        syscalls.mount(device.path, target, "ext4", options)
 
 
 def block_bytes(path: str) -> int:

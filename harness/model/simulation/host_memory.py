@@ -360,6 +360,8 @@ class Memory:
         self.world.count(f"READ_{who}", len(vpns))
         if who is Thread.W:
             self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
+        if read.unit != "index":
+            self._fail_together(vpns)
         if read.bio and self.device.device.issues_bios:
             for pages in self._bios(read, vpns, who):
                 self.world.count(f"BIO_{who}")
@@ -377,6 +379,23 @@ class Memory:
             self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
             self.world.engine.spawn(self._read([v for v in vpns if v != target], end + timing.neighbour_ns))
 
+    def _fail_together(self, vpns: list[int]) -> None:
+        """Swap pages of one bio fail together (mm/page_io.c:swap_read_end)."""
+        kernel, known = self.world.situation.kernel, self.world.situation.swap_offsets_known
+        if not (kernel.swap_reads_joined and known and self.device.device.issues_bios):
+            return
+        rest = vpns
+        for length in self._runs_on_device(vpns):
+            bio, rest = rest[:length], rest[length:]
+            slots = {vpn: slot for vpn in bio if (slot := self.pages[vpn].swap) is not None}
+            if any(slot.read_fails for slot in slots.values()):
+                for vpn, slot in slots.items():
+                    self.pages[vpn] = replace(self.pages[vpn], swap=replace(slot, read_fails=True))
+
+    def _runs_on_device(self, vpns: list[int]) -> list[int]:
+        slots = (self.pages[vpn].swap for vpn in vpns)
+        return _runs(tuple(slot.offset if slot else 0 for slot in slots), _SWAP_IOCB)
+
     def _bios(self, read: Read, vpns: list[int], who: Thread) -> list[int]:
         """Pages of each bio.  Swap: one each; from 7.3 on (mm/page_io.c:swap_add_folio) those that follow on each other
         on the device share one.  Where pages are on the device nobody knows before a run, and of shmem never."""
@@ -385,8 +404,7 @@ class Memory:
         if not self.world.situation.kernel.swap_reads_joined or len(vpns) < 2:
             return [1] * len(vpns)
         if self.world.situation.swap_offsets_known:
-            slots = (self.pages[vpn].swap for vpn in vpns)
-            return _runs(tuple(slot.offset if slot else 0 for slot in slots), _SWAP_IOCB)
+            return self._runs_on_device(vpns)
         self.world.may_be_less[f"BIO_{who}"] += len(vpns) - 1
         return [1] * len(vpns)
 

@@ -33,7 +33,7 @@ def do_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 def do_read_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """Map what the cache has around the address; else ask the VMA's fault handler."""
     if ctx.env.fault_around and not ctx.page.vma.userfaultfd:
-        ret = yield from do_fault_around(ctx)
+        ret = yield from do_fault_around(ctx, flags)
         if ret:
             return ret
     ret = yield from __do_fault(ctx, flags)
@@ -56,17 +56,18 @@ def _read_pte(vma: Vma) -> Pte:
 
 
 @kernel_function("mm/memory.c")
-def do_fault_around(ctx: Context) -> Steps[VmFault]:
+def do_fault_around(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """The aligned block of fault_around_bytes around the address, clipped to the VMA and the page table."""
     vma = ctx.page.vma
     block = ra.fault_around_range(ctx.page.vpn, vma_start=vma.start, vma_end=vma.end)
     ctx.step("fault_around_bytes", f"{len(block)} page(s)", "map_pages")
-    return (yield from filemap_map_pages(ctx, block))
+    return (yield from filemap_map_pages(ctx, flags, block))
 
 
 @kernel_function("mm/filemap.c")
-def filemap_map_pages(ctx: Context, block: range) -> Steps[VmFault]:
-    """Map each page of the block that is cached and ready; each takes a miss back (mmap_miss)."""
+def filemap_map_pages(ctx: Context, flags: FaultFlag, block: range) -> Steps[VmFault]:
+    """Map each page of the block that is cached and ready; each takes a miss back (mmap_miss), from 7.2 on only the one
+    that was touched, and not on a retry."""
     yield from ()
     ctx.meet_holder()
     mapped = cached = 0
@@ -78,9 +79,12 @@ def filemap_map_pages(ctx: Context, block: range) -> Steps[VmFault]:
         if page.pte is Pte.NONE and page is not ctx.page:
             ctx.map_neighbour(replace(page, pte=_read_pte(page.vma)))
             mapped += 1
+    maps_it = _next_uptodate_folio(ctx.page) and ctx.page.pte is Pte.NONE
+    if ctx.kernel.fault_around_one_hit:
+        cached = int(maps_it and FaultFlag.TRIED not in flags)
     ctx.readahead = ra.fault_around_hits(ctx.readahead, cached)
     words = f"{mapped} neighbour(s), mmap_miss-{cached}"
-    if _next_uptodate_folio(ctx.page) and ctx.page.pte is Pte.NONE:
+    if maps_it:
         _map_read(ctx)
         ctx.step("next_uptodate_folio", f"VM_FAULT_NOPAGE; {words}", "uptodate and unlocked in the page cache: mapped")
         return VmFault.NOPAGE
@@ -224,9 +228,11 @@ def do_async_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     if ctx.page.vma.rand_read or not env.ra_pages:
         ctx.step("VM_RAND_READ or ra_pages == 0", "nothing", "read-ahead is off")
         return False
-    ctx.readahead = ra.file_hit(ctx.readahead, tried=False)
+    keeps = ctx.page.locked and ctx.kernel.locked_hit_keeps_miss
+    if not keeps:
+        ctx.readahead = ra.file_hit(ctx.readahead, tried=False)
     if not folio.readahead:
-        ctx.step("folio_test_readahead", "no", "mmap_miss-1")
+        ctx.step("folio_test_readahead", "no", "locked: mmap_miss stays" if keeps else "mmap_miss-1")
         return False
     ctx.change(folio=replace(folio, readahead=False))
     window, ctx.readahead = ra.file_marker_hit(

@@ -271,9 +271,9 @@ def test_killed_agent_leaves_no_qemu_and_is_undone_by_another(perform: Callable[
 
 def host_program(folder: Path, script: str) -> tuple[p.Plan, str, str]:
     """A plan for a program that is this shell script, and the agent's option for it."""
-    program = folder / "apf_halted_test"
+    program = folder / "apf_halted_ways_test"
     program.write_text(f"#!/bin/sh\n{script}\n")
-    guest = p.Guest(p.GuestKind.HOST_PROGRAM, workload="apf_halted_test", cmdline="off reset")
+    guest = p.Guest(p.GuestKind.HOST_PROGRAM, workload="apf_halted_ways_test", cmdline="off reset")
     plan = replace(make_plan(deadline_s=1), guest=guest, pages=(), items=())
     return plan, "--program", str(program)
 

@@ -20,11 +20,12 @@ from harness.contract.host_program import (
 )
 from harness.errors import UsageError
 
-SOURCE = (REPRODUCERS / "apf_halted_test.c").read_text()
+SOURCES = {name: (REPRODUCERS / f"{name}.c").read_text() for name in HOST_PROGRAMS}
+WAYS = "apf_halted_ways_test"
 
 
-def words(array: str) -> list[str]:
-    found = re.search(rf"{array}\[\] = \{{([^}}]*)\}};", SOURCE)
+def words(array: str, program: str = WAYS) -> list[str]:
+    found = re.search(rf"{array}\[\] = \{{([^}}]*)\}};", SOURCES[program])
     assert found is not None
     return re.findall(r'"([^"]+)"', found[1])
 
@@ -33,8 +34,14 @@ def test_the_words_are_those_of_the_source() -> None:
     assert words("cause_names") == list(HaltCause)
     assert words("way_names") == list(StateChange)
     assert words("outcome_names") == list(RunsAgain)
-    assert f"#define KSFT_SKIP {SKIPPED}" in SOURCE
-    assert [p.stem for p in REPRODUCERS.glob("*.c")] == list(HOST_PROGRAMS)
+    assert all(f"#define KSFT_SKIP {SKIPPED}" in source for source in SOURCES.values())
+    assert sorted(p.stem for p in REPRODUCERS.glob("*.c")) == list(HOST_PROGRAMS)
+
+
+def test_the_words_of_the_short_one() -> None:
+    short = cases("")
+    assert [str(case) for case in short] == [f"off {way}" for way in words("way_names", "apf_halted_test")]
+    assert words("outcome_names", "apf_halted_test") == list(RunsAgain)
 
 
 def test_what_it_tests() -> None:
@@ -42,7 +49,6 @@ def test_what_it_tests() -> None:
     assert len(set(everything)) == len(everything) == len(HaltCause) * len(StateChange)
     assert everything[1] == HaltCase(HaltCause.OFF, StateChange.RESET)
     assert cases("cpl0 en0") == (HaltCase(HaltCause.CPL0, StateChange.EN0),)
-    assert cases("") == (HaltCase(HaltCause.OFF, StateChange.RESET),)
     for wrong in ("none", "cpl0", "en0 cpl0", "all all"):
         with pytest.raises(UsageError):
             cases(wrong)

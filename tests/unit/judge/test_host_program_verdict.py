@@ -35,7 +35,7 @@ def judged(said: str, kernel: KernelModel, *, code: int = 0, status: str = "done
     """The verdict about a capture in which the program wrote that."""
     plan = p.Plan(
         scenario="S115", title="", nonce=7,
-        guest=p.Guest(p.GuestKind.HOST_PROGRAM, workload="apf_halted_test", cmdline="all"), memory=p.Memory(),
+        guest=p.Guest(p.GuestKind.HOST_PROGRAM, workload="apf_halted_ways_test", cmdline="all"), memory=p.Memory(),
         swap=p.Swap(kind=p.SwapKind.NONE), pages=(), items=(),
     )  # fmt: skip
     end = {

@@ -41,6 +41,8 @@ SHOWN = {
     "en_needs_shared_area": ("S10", "7.3.4"),
     "reset_keeps_halt": ("S109", "7.3.4"),
     "swap_reads_joined": ("S25", "7.3.4"),
+    "locked_hit_keeps_miss": ("S155", "7.3.4"),
+    "fault_around_one_hit": ("S155", "7.3.4"),
     "needs_pf_intercept": ("S131", "7.3.4"),
     "vmexit_needs_request": ("S131", "7.3.4"),
     "sync_loses_vmexit": ("S134", "7.3.4"),
