@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 
+from harness.contract.kernel_trouble import all_trouble
+from harness.contract.plan import GuestKind
 from harness.contract.probe_abi import Record
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
@@ -75,8 +77,15 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
         if not prediction.ends and not prediction.undecided_end:
             yield Finding("item", "the program was predicted never to end, but it did", about="end")
         return
+    linux = evidence.plan.guest.kind is GuestKind.LINUX
+    stays = not prediction.ends or prediction.undecided_end
+    if stays and linux and status is EndStatus.GUEST_PANIC:
+        return  # whether it was to panic, and with which words, is D28's
     yield from panics(evidence)
-    if (not prediction.ends or prediction.undecided_end) and status is EndStatus.GUEST_TIMEOUT:
+    if linux and status is EndStatus.GUEST_PANIC:
+        said = all_trouble(evidence.text("guest/console.txt").splitlines())
+        yield from (Finding("panic", f"the guest's kernel says: {found.line}") for found in said[:1])
+    if stays and status is EndStatus.GUEST_TIMEOUT:
         if not evidence.lost:  # the model may have followed a guest that is not let run
             yield from stopped(evidence.events, evidence.plan.guest.vcpus, owed=False)
         return

@@ -17,13 +17,14 @@ from harness.evidence.ram_page import ram_page
 from harness.judge.recording import recording
 from harness.judge.rules_context import places
 from harness.model.kernels import KernelModel
+from harness.model.simulation.choices import Distance
 from harness.model.simulation.simulate import Followed, follow
 from harness.model.simulation.situation import Prediction
 from harness.prediction import RAM_VPN, predict, situation_of
 
 
 def predictions(
-    evidence: Evidence, kernel: KernelModel, distance: Callable[[Followed], int] = lambda _: 0
+    evidence: Evidence, kernel: KernelModel, distance: Callable[[Followed], Distance] = lambda _: Distance(None)
 ) -> Iterator[Followed]:
     """At least one.
 
@@ -42,7 +43,7 @@ def predictions(
             yield followed
 
 
-def _told(prediction: Prediction, distance: Callable[[Followed], int]) -> Followed:
+def _told(prediction: Prediction, distance: Callable[[Followed], Distance]) -> Followed:
     followed = Followed(prediction, for_all_orders=True)
     distance(followed)
     return followed

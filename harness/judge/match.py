@@ -116,6 +116,12 @@ def _touch(
         line = seen.episodes[-1].start.line if seen.episodes else 0
         yield Finding("item", f"{name}: predicted {predicted.faults} faults, seen {len(outcomes)}"
                       f" ({outcome_words(outcomes)})", planned.index, line, about="faults")  # fmt: skip
+    elif predicted.later is not None and len(outcomes) > 1:
+        pairs = zip(seen.episodes[1:], outcomes[1:], predicted.later, strict=True)
+        for number, (episode, got, want) in enumerate(pairs, 2):
+            if not _same(got, want, view.probed):
+                yield Finding("item", f"{name}: its fault {number} was predicted {want}, seen {got}", planned.index,
+                              episode.start.line, about="later")  # fmt: skip
     if (
         _observable(prediction)
         and predicted.issuer in (Reader.VCPU, Reader.WORKER)

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
+from harness.contract.plan import GuestKind
 from harness.evidence.decode import DecodedFacts, Evidence
+from harness.evidence.delivered_twice import delivered_twice
 from harness.evidence.trace_events import kinds_of
 from harness.judge.rules_context import context_of, initial, places
 from harness.judge.unfinished import unfinished
@@ -61,8 +63,18 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         findings=tuple(f for f in found if not f.soft),
         hints=tuple(f for f in found if f.soft),
         unchecked=tuple(UncheckedRule(u.rule, u.reason) for u in checker.unchecked),
-        host_trouble=trouble,
+        host_trouble=(*trouble, *_of_the_machine(evidence)),
     )
+
+
+def _of_the_machine(evidence: Evidence) -> Iterator[Trouble]:
+    """What shows that the machine under host and guest went wrong, an emulated one above all."""
+    twice = delivered_twice(evidence.files.get("trace/events.txt", b""))
+    if twice is not None:
+        yield twice
+    if evidence.plan.guest.kind is GuestKind.LINUX:
+        said = all_trouble(evidence.text("guest/console.txt").splitlines())
+        yield from (found for found in said if found.blame is Blame.MACHINE)
 
 
 def _void(event: Event | None, waiting: Collection[int], ended_ns: int | None) -> bool:

@@ -46,6 +46,7 @@ from harness.model.events import Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.choices import Distance
 from harness.model.simulation.races import undecided
 from harness.model.simulation.simulate import Followed
 from harness.model.simulation.situation import Prediction
@@ -190,7 +191,7 @@ class _Best:
     found: JudgedCapture | None = None
     in_vain: int = 0
 
-    def judge(self, followed: Followed) -> int:
+    def judge(self, followed: Followed) -> Distance:
         """By one prediction more; how far it is from the evidence."""
         verdict = _judge_by(self.evidence, self.kernel, followed)
         unknown = _UNFOLLOWED if followed.for_all_orders and self.races else self.unplaced
@@ -199,7 +200,13 @@ class _Best:
         self.in_vain += 1
         if self.found is None or len(verdict.findings) < len(self.found.verdict.findings):
             self.found, self.in_vain = JudgedCapture(verdict, self.evidence, followed), 0
-        return len(verdict.findings) + followed.strays
+        return Distance(len(verdict.findings) + followed.strays, frozenset(self._pages(verdict.findings)))
+
+    def _pages(self, findings: tuple[Finding, ...]) -> Iterator[int]:
+        """The guest pages that findings are about."""
+        items, lines = self.evidence.plan.items, {f.line for f in findings if f.line and f.item < 0}
+        yield from (items[f.item].gpa >> 12 for f in findings if f.item >= 0)
+        yield from (e.gpa >> 12 for e in self.evidence.events if e.line in lines and e.gpa)
 
 
 def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Verdict:
@@ -226,7 +233,7 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
     late = plan.guest.kind is GuestKind.LINUX and evidence.end.status is EndStatus.GUEST_TIMEOUT and prediction.ends
     if not late:
         findings += ending(evidence, prediction)
-    elif not checked.findings:
+    elif not checked.findings and not checked.host_trouble:
         reason = f"the Linux guest did not report within its deadline of {plan.deadline_s} s, and no rule was broken"
         return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"{reason}: {evidence.end.reason}", taints=True)
     if followed.parted is not None:
@@ -303,7 +310,7 @@ _NAMED = 3
 MAX_JUDGED = 128
 """So many ways that the evidence leaves open are compared with it,"""
 LEAST_JUDGED = 4
-WORK = 120_000
+WORK = 240_000
 """or, of a long trace, as many as make so many events together; half of them if they agree with it no better."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from harness.errors import UsageError
 POLL_SECONDS = 0.003
 READY_SECONDS = 120.0
 """For a guest to boot; a Linux guest under emulated SVM takes 4 to 14 s."""
+_PANICKED = re.compile(r"---\[ end Kernel panic - not syncing: (.*?) \]---")
+"""The last line of kernel/panic.c:panic; what the kernel has to say stands before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,13 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def watch_result(guest: Guest, path: str, line: str, seconds: float) -> GuestEnd:
-    """Until the Linux guest has written ``line`` (its beginning) to the result port."""
+async def watch_result(guest: Guest, path: str, console: str, line: str, seconds: float) -> GuestEnd:
+    """Until the Linux guest has written ``line`` (its beginning) to the result port, or has told why it panicked."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        told = _PANICKED.search(read_text(console)) if os.path.exists(console) else None
+        if told:
+            return GuestEnd(EndStatus.GUEST_PANIC, f"the guest's kernel panicked: {told[1]}")
         if any(x.startswith(line) for x in read_text(path).splitlines()) if os.path.exists(path) else False:
             return GuestEnd(EndStatus.DONE)
         if not guest.alive:

@@ -1,40 +1,65 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Questions that the kernel was free to answer either way, and all the answers one after the other.
+"""Questions that the kernel was free to answer either way, and the answers that lead to what was seen.
 
-A run of the simulation asks; the answers come from a script, and behind its end each question gets its first option.
-``explore`` runs again and again, so that every combination of answers comes up until a bound is reached.
+A run of the simulation asks; it is given answers to some of its questions, and the first option to all others.
+``explore`` runs again and again, each time with one answer changed of a run before, until a bound is reached.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+Question = tuple[str, int]
+"""What is asked, and how often the same was asked before in this run."""
 
 
 @dataclass(slots=True)
 class Choices:
-    """The answers of one run.  ``taken`` and ``options``: what was answered, of how many, in order of asking."""
+    """The questions of one run, in order of asking.
 
-    script: tuple[int, ...] = ()
+    :ivar answers: what is to be answered; 0 to all that is not in it.
+    :ivar asked: the questions; ``taken``: what was answered; ``options``: of how many; ``pages``: about which guest
+        page it was asked, -1 for none.
+    """
+
+    answers: Mapping[Question, int] = field(default_factory=dict)
+    asked: list[Question] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
     options: list[int] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
+    pages: list[int] = field(default_factory=list)
+    _times: Counter[str] = field(default_factory=Counter)
 
-    def ask(self, options: int, why: str) -> int:
-        """Which of so many options; 0 is what is most likely.  ``why``: what is open, for people."""
+    def ask(self, options: int, why: str, page: int = -1) -> int:
+        """Which of so many options; 0 is what is most likely.
+
+        :param why: what is open, for people.
+        :param page: the number of the guest page that is asked about.
+        """
         if options < 2:
             return 0
-        at = len(self.taken)
-        answer = min(self.script[at], options - 1) if at < len(self.script) else 0
+        question = (why, self._times[why])
+        self._times[why] += 1
+        answer = min(self.answers.get(question, 0), options - 1)
+        self.asked.append(question)
         self.taken.append(answer)
         self.options.append(options)
-        self.reasons.append(why)
+        self.pages.append(page)
         return answer
+
+    @property
+    def reasons(self) -> list[str]:
+        """What was open, for people."""
+        return [why for why, _ in self.asked]
+
+    @property
+    def chosen(self) -> dict[Question, int]:
+        """The answers that are not the first option: what makes this run another than all others."""
+        return {question: answer for question, answer in zip(self.asked, self.taken, strict=True) if answer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,60 +70,96 @@ class Run(Generic[T]):
     result: T
 
 
-UNTOLD = 4
-"""A run of which nobody can tell how far it is from what is wanted is taken for one that is so far."""
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far a run is from what is wanted.
+
+    :ivar steps: less is better; None: the run did not come to its end.
+    :ivar pages: the numbers of the guest pages that show it.
+    :ivar reached: how far a run came that did not come to its end; more is better.
+    """
+
+    steps: int | None
+    pages: frozenset[int] = frozenset()
+    reached: int = 0
+
+
+_Key = tuple[int, bool, int, int]
+_Change = tuple[dict[Question, int], Question, int]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Runs that are still to be made: a run before, and which of its questions is answered in another way.
+
+    ``near``: those of runs that came to their end, by how near that was; ``far``: those of the others, by how far they
+    came; ``longest``: all.
+    """
+
+    near: list[tuple[_Key, _Change]] = field(default_factory=list)
+    far: list[tuple[_Key, _Change]] = field(default_factory=list)
+    longest: deque[_Change] = field(default_factory=deque)
+    done: set[frozenset[tuple[Question, int]]] = field(default_factory=lambda: {frozenset()})
+    _number: int = 0
+
+    def add(self, choices: Choices, distance: Distance) -> None:
+        """Every answer of a run changed, each by itself."""
+        chosen = choices.chosen
+        for question, taken, options, page in zip(
+            choices.asked, choices.taken, choices.options, choices.pages, strict=True
+        ):
+            elsewhere = page not in distance.pages
+            for answer in range(options - 1, -1, -1):
+                if answer == taken:
+                    continue
+                self._number += 1
+                change = (chosen, question, answer)
+                self.longest.append(change)
+                if distance.steps is None:  # the last question first
+                    heapq.heappush(self.far, ((-distance.reached, elsewhere, len(chosen), -self._number), change))
+                else:
+                    # As long as it brings nothing nearer, one change more counts as much as one step further away.
+                    # One other answer to each question comes before a second to any.
+                    key = (distance.steps + len(chosen), elsewhere, options - answer, self._number)
+                    heapq.heappush(self.near, (key, change))
+
+    def next(self, turn: int) -> dict[Question, int] | None:
+        """Answers to try: by turns after what was near, after what came far, and what has waited longest; None: all
+        are done."""
+        while self.near or self.far or self.longest:
+            if self.longest and ((self.near and turn % 3 == 0) or not (self.near or self.far)):
+                before, question, answer = self.longest.popleft()
+            elif self.near and (turn % 3 == 1 or not self.far):
+                _, (before, question, answer) = heapq.heappop(self.near)
+            else:
+                _, (before, question, answer) = heapq.heappop(self.far)
+            answers = {q: a for q, a in (before | {question: answer}).items() if a}
+            if (key := frozenset(answers.items())) not in self.done:
+                self.done.add(key)
+                return answers
+        return None
 
 
 def explore(
-    run: Callable[[Choices], T], bound: int, distance: Callable[[T], int | None] = lambda _: None
+    run: Callable[[Choices], T], bound: int, distance: Callable[[T], Distance] = lambda _: Distance(None)
 ) -> Iterator[Run[T]]:
     """At most ``bound`` runs, each with other answers than all before it.
 
-    :param distance: how far a run is from what is wanted, less is better; None: it cannot be told.  The answers of runs
-        that were near are changed first, each by itself before two of them, and by turns those that have waited
-        longest: what is nearest may be a dead end.  Of runs that tell nothing the last answer of the last one is
-        changed, so that without ``distance`` this goes depth first.
+    :param distance: how far a run is from what is wanted.  By turns one answer is changed of a run that was near, of
+        one that came far before it was given up, and of the one that has waited longest: what is nearest may be a dead
+        end.  Answers about the pages that show the distance are changed first.
     """
-    waiting: list[tuple[int, int, tuple[int, ...]]] = [(0, 0, ())]
-    longest: deque[tuple[int, ...]] = deque()
-    done: set[tuple[int, ...]] = set()
-    number, told = 0, False
-    for turn in range(bound):
-        script = _next(waiting, longest, done, by_age=told and turn % 3 == 0)
-        if script is None:
+    waiting = _Waiting()
+    seen: set[frozenset[tuple[Question, int]]] = set()
+    answers: dict[Question, int] | None = {}
+    for turn in range(1, bound + 1):
+        if answers is None:
             return
-        done.add(script)
-        choices = Choices(script)
+        choices = Choices(answers)
         result = run(choices)
-        far = distance(result)
-        told = told or far is not None
-        # As long as it brings nothing nearer, one change more counts as much as one step further away.
-        cost = (UNTOLD if far is None else far) + (sum(map(bool, script)) if told else 0)
-        yield Run(choices, result)
-        for at in range(len(script), len(choices.taken)):
-            for answer in range(choices.options[at] - 1, 0, -1):
-                number += 1
-                key = (cost, -number if far is None else number)
-                changed = (*choices.taken[:at], answer)
-                heapq.heappush(waiting, (*key, changed))
-                longest.append(changed)
-
-
-def _next(
-    waiting: list[tuple[int, int, tuple[int, ...]]],
-    longest: deque[tuple[int, ...]],
-    done: set[tuple[int, ...]],
-    *,
-    by_age: bool,
-) -> tuple[int, ...] | None:
-    """The script that is the most promising, or the one that has waited longest; None: all are done."""
-    while waiting or longest:
-        if by_age and longest:
-            script = longest.popleft()
-        elif waiting:
-            script = heapq.heappop(waiting)[2]
-        else:
-            script = longest.popleft()
-        if script not in done:
-            return script
-    return None
+        if (key := frozenset(choices.chosen.items())) not in seen:  # what was to be changed may not be asked
+            seen.add(key)
+            far = distance(result)
+            yield Run(choices, result)
+            waiting.add(choices, far)
+        answers = waiting.next(turn)

@@ -60,7 +60,7 @@ class FollowedThreads:
         moments = [earliest, *(cut + 1 for cut in cuts)]
         if not watch.windows:
             moments.reverse()  # it called nobody: the page was as it wants it, which the last change has made likeliest
-        yield Wait(until_ns=moments[replay.choices.ask(len(moments), f"when the page {gfn:#x} was looked at")])
+        yield Wait(until_ns=moments[replay.choices.ask(len(moments), f"when the page {gfn:#x} was looked at", gfn)])
 
     def mapped(self, watch: PageWatch, vpn: int, before: HostPage) -> Generator[Wait, None, None]:
         """Let the time come at which the running thread's call of handle_mm_fault mapped the page, which it has done in
@@ -81,7 +81,8 @@ class FollowedThreads:
         # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY), and mapped nothing.
         if watch.at and watch.calls_again and _asks_the_file_system(done, before):
             ways.insert(0, Lock.NO)
-        lock = ways[replay.choices.ask(len(ways), f"whether another came before {done.index:#x} was mapped")]
+        why = f"whether another came before {done.index:#x} was mapped"
+        lock = ways[replay.choices.ask(len(ways), why, done.index)]
         if lock is None:
             return
         self.memory.pages[vpn] = replace(done, pte=before.pte, folio=replace(done.folio, lock=lock))
@@ -110,11 +111,12 @@ class FollowedThreads:
             window_pages = (self.memory.pages[vpn].index for vpn in self.memory.vpns(unit, pages))
             brought = replay.brought_with(watch.thread, own) | {page.index, *window_pages}
             beside = any(replay.others_at(index, watch.thread, now, own) for index in brought)
-            return beside and replay.choices.ask(2, why) == 1
+            return beside and replay.choices.ask(2, why, page.index) == 1
         others = replay.cuts(page.index, watch.thread, now, window.end_ns)
         if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
             others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
-        answer = replay.choices.ask(len(others) + 1, f"whether another thread read {page.index:#x} first")
+        why = f"whether another thread read {page.index:#x} first"
+        answer = replay.choices.ask(len(others) + 1, why, page.index)
         if answer:
             self.resumes_ns = others[answer - 1] + 1
         return answer > 0
@@ -136,7 +138,9 @@ class FollowedThreads:
         if replay is None or watch is None:
             return False
         until = replay.other_call_ends(page.index, watch.thread, now)
-        if until < 0 or not replay.choices.ask(2, f"whether another thread held the lock of {page.index:#x}"):
+        if until < 0:
+            return False
+        if not replay.choices.ask(2, f"whether another thread held the lock of {page.index:#x}", page.index):
             return False
         self.memory.world.engine.spawn(self._let_go(page.vpn, until))
         return True
@@ -155,4 +159,5 @@ class FollowedThreads:
             return self.memory.world.situation.timing.reads_first
         window, end = watch.window, replay.read_end(page.index, now)
         limit = window.end_ns if window else watch.end_ns
-        return 0 <= end <= limit and replay.choices.ask(2, f"whether the read of {page.index:#x} was faster") == 1
+        why = f"whether the read of {page.index:#x} was faster"
+        return 0 <= end <= limit and replay.choices.ask(2, why, page.index) == 1

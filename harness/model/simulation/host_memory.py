@@ -428,7 +428,9 @@ class Memory:
         yield Wait(until_ns=end)
         index = self.pages[vpn].index
         later = replay.unlocks(index, end) if replay else []
-        answer = replay.choices.ask(len(later) + 1, f"when the page {index:#x} was unlocked") if replay and later else 0
+        answer = 0
+        if replay and later:
+            answer = replay.choices.ask(len(later) + 1, f"when the page {index:#x} was unlocked", index)
         if answer:
             yield Wait(until_ns=later[answer - 1])
         page = self.pages[vpn]

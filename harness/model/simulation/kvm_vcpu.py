@@ -59,8 +59,8 @@ class KvmVcpu:
     first: Resolution | None = None  # ... and how its first attempt ended
 
     # --- a recording
-    def reach(self, kind: Kind, key: int, what: str) -> Generator[Wait, None, RecordedEvent | None]:
-        """Let the time come at which this thread did that; without a recording at once.
+    def reach(self, kind: Kind, key: int, what: str, page: int = -1) -> Generator[Wait, None, RecordedEvent | None]:
+        """Let the time come at which this thread did that, about ``page``; without a recording at once.
 
         What was not recorded any more happens, if at all, after the recording's end.
         """
@@ -72,9 +72,10 @@ class KvmVcpu:
             yield Wait(until_ns=replay.recorded.end_ns)
             return None
         if not mark.fits(kind, key):
-            replay.part(self.index, engine.now, mark, what)
+            replay.part(self.index, engine.now, mark, what, page)
         if kind is Kind.RDY and engine.now > mark.start_ns:  # its page was looked at before the work was completed
-            replay.part(self.index, engine.now, mark, f"{what} only {engine.now - mark.start_ns} ns later")
+            late = engine.now - mark.start_ns
+            replay.part(self.index, engine.now, mark, f"{what} only {late} ns later", page)
         yield Wait(until_ns=mark.start_ns)
         replay.take(self.index, mark)
         return mark
@@ -109,7 +110,8 @@ class KvmVcpu:
         if replay.may_retry(self.index, min(mark.start_ns, mark.since_ns or mark.start_ns), mark.until_ns):
             following = replay.peek(self.index)
             likely = following is not None and following.fits(Kind.PF, mark.key)  # it faults on the page once more
-            got.stale = (replay.choices.ask(2, f"whether the mapping of {mark.key:#x} was lost") == 1) is not likely
+            why = f"whether the mapping of {mark.key:#x} was lost"
+            got.stale = (replay.choices.ask(2, why, mark.key) == 1) is not likely
 
     def _maps(
         self, step: Step, got: Resolution, mark: RecordedEvent | None, watch: PageWatch | None, *, why: str
@@ -131,12 +133,12 @@ class KvmVcpu:
             return False
         if not any(s.vcpu != self.index and s.gpa >> 12 == gpa >> 12 for s in self.world.situation.steps):
             return False
-        return replay.choices.ask(2, f"whether {gpa:#x} was mapped well before the entry") == 1
+        return replay.choices.ask(2, f"whether {gpa:#x} was mapped well before the entry", gpa >> 12) == 1
 
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:
         """kvm_page_fault and what follows, up to the return to the run loop."""
-        mark = yield from self.reach(Kind.PF, step.gpa >> 12, f"a fault on {step.gpa:#x}")
+        mark = yield from self.reach(Kind.PF, step.gpa >> 12, f"a fault on {step.gpa:#x}", step.gpa >> 12)
         watch = self.watch(mark)
         self.unresolved, self.first = step, None
         yield from self._handled(step, mark, watch)
@@ -179,7 +181,7 @@ class KvmVcpu:
             self.tries += 1
             setup, work = self._setup(step)
             if setup is Setup.REPEATED:
-                yield from self.reach(Kind.REP, step.gpa >> 12, f"a repeated fault on {step.gpa:#x}")
+                yield from self.reach(Kind.REP, step.gpa >> 12, f"a repeated fault on {step.gpa:#x}", step.gpa >> 12)
                 world.emit(Event(Kind.REP, self.index, gpa=step.gpa))
                 world.count("WAITED")
                 log.append(Fault(Outcome.REPEATED, "", 0, "D08", "the gfn has live work on this vCPU: halt, no token"))
@@ -187,7 +189,8 @@ class KvmVcpu:
             if work is not None:
                 page = self.memory.page(step.gpa)
                 in_flight = page.locked or userfault_missing(page)
-                told = yield from self.reach(Kind.NP, work.token, f"the token {work.token:#x} for {step.gpa:#x}")
+                what = f"the token {work.token:#x} for {step.gpa:#x}"
+                told = yield from self.reach(Kind.NP, work.token, what, step.gpa >> 12)
                 self.l2_mark = told if s.guest_mode else None
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
                 if setup is Setup.TOKEN:
@@ -301,7 +304,7 @@ class KvmVcpu:
         while (first or self.serves()) and (work := d.dequeue(s)) is not None:
             first = False
             token = WAKE_ALL_TOKEN if work.wakeup_all else work.token
-            mark = yield from self.reach(Kind.RDY, token, f"the ready event of {token:#x}")
+            mark = yield from self.reach(Kind.RDY, token, f"the ready event of {token:#x}", work.gpa >> 12)
             if d.wants_prefetch(s, work, guest_mode=s.guest_mode if mark is None else mark.guest_mode):
                 write = work.write and s.kernel.prefetch_keeps_error_code
                 walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)

@@ -28,7 +28,9 @@ def entry_ns(world: World, vcpu: int, mark: RecordedEvent) -> int:
 def tell(world: World, s: ApfState, vcpu: int, work: Work | None, mark: RecordedEvent | None) -> Work | None:
     """Who is told of the token; the work, if it is L1."""
     rewritten = world.situation.timing.rewritten if mark is None else mark.rewritten
-    what, finding = d.kvm_check_nested_events(s, rewritten=rewritten, wiped=_wiped(world, s, rewritten, mark))
+    what, finding = d.kvm_check_nested_events(
+        s, rewritten=rewritten, wiped=_wiped(world, s, work, mark, rewritten=rewritten)
+    )
     world.count("PF_GUEST")
     if finding:
         world.known_faults.append(finding)
@@ -50,12 +52,13 @@ def tell(world: World, s: ApfState, vcpu: int, work: Work | None, mark: Recorded
     return None
 
 
-def _wiped(world: World, s: ApfState, rewritten: bool, mark: RecordedEvent | None) -> bool:
+def _wiped(world: World, s: ApfState, work: Work | None, mark: RecordedEvent | None, *, rewritten: bool) -> bool:
     """A kernel with F2, and something asked for KVM_REQ_EVENT: whether that was before an entry was cancelled.
 
     vcpu_enter_guest cancels where a request came (a timer's KVM_REQ_UNBLOCK) or a signal, or a thread wants the CPU.
     """
     if world.replay is None or mark is None or not (s.req_event or rewritten) or not s.kernel.vmexit_needs_request:
         return False
-    other = world.replay.choices.ask(2, f"whether an entry was cancelled before the #PF exit of {mark.key:#x}") == 1
+    why = f"whether an entry was cancelled before the #PF exit of {mark.key:#x}"
+    other = world.replay.choices.ask(2, why, work.gpa >> 12 if work else -1) == 1
     return other is mark.told

@@ -19,11 +19,12 @@ INTERRUPTS = ("ready", "irq")
 
 
 class Diverged(Exception):
-    """The recording has something that the model's vCPU cannot do there."""
+    """The recording has something that the model's vCPU cannot do there.  ``pages``: numbers of the guest pages that
+    the two are about."""
 
-    def __init__(self, t_ns: int, line: int, text: str) -> None:
+    def __init__(self, t_ns: int, line: int, text: str, pages: frozenset[int] = frozenset()) -> None:
         super().__init__(text)
-        self.t_ns, self.line, self.text = t_ns, line, text
+        self.t_ns, self.line, self.text, self.pages = t_ns, line, text, pages
 
 
 @dataclass(slots=True)
@@ -54,13 +55,14 @@ class Replay:
         """It has done it."""
         self._at[vcpu] = self.recorded.marks[vcpu].index(mark, self._at[vcpu]) + 1
 
-    def part(self, vcpu: int, now_ns: int, found: RecordedEvent, wanted: str) -> NoReturn:
-        """The recording has ``found`` where the model would do ``wanted``.
+    def part(self, vcpu: int, now_ns: int, found: RecordedEvent, wanted: str, page: int = -1) -> NoReturn:
+        """The recording has ``found`` where the model would do ``wanted``, which is about ``page``.
 
         :raise Diverged: always.
         """
         text = f"vCPU {vcpu}: {found.kind.name} {found.key:#x} is recorded, where the model has {wanted}"
-        raise Diverged(max(now_ns, found.start_ns), found.line, text)
+        pages = {page, found.key if found.kind in (Kind.PF, Kind.REP) else -1} - {-1}
+        raise Diverged(max(now_ns, found.start_ns), found.line, text, frozenset(pages))
 
     # --- the guest's own log
     def logged(self, vcpu: int) -> str:

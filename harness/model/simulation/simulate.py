@@ -16,7 +16,7 @@ from harness.contract.words import HostWord, Op
 from harness.errors import ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.pages import Backing
-from harness.model.simulation.choices import Choices, explore
+from harness.model.simulation.choices import Choices, Distance, explore
 from harness.model.simulation.machine import Machine, run_once
 from harness.model.simulation.races import widen
 from harness.model.simulation.recorded import Recorded
@@ -136,7 +136,7 @@ class Followed:
 
 
 def follow(
-    situation: Situation, recorded: Recorded, distance: Callable[[Followed], int | None] = lambda _: None
+    situation: Situation, recorded: Recorded, distance: Callable[[Followed], Distance] = lambda _: Distance(None)
 ) -> Iterator[Followed]:
     """Every run that the model allows and that is consistent with the recording, up to MAX_RUNS of them.
 
@@ -147,8 +147,8 @@ def follow(
     furthest: Diverged | None = None
     found = False
 
-    def far(attempt: Followed | Diverged) -> int | None:
-        return distance(attempt) if isinstance(attempt, Followed) else None
+    def far(attempt: Followed | Diverged) -> Distance:
+        return distance(attempt) if isinstance(attempt, Followed) else Distance(None, attempt.pages, attempt.t_ns)
 
     starts = (situation, *(varied for _, varied in _unknown_hits(situation)))
     for run in explore(partial(_attempt, starts, recorded), MAX_RUNS, far):
@@ -256,6 +256,7 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
         page=step.page,
         outcome=outcomes[0],
         also=tuple(outcomes[1:]),
+        later=_later(base) if len({tuple(f.outcome for f in log.faults) for log in logs}) == 1 else None,
         faults=_range([len(log.faults) for log in logs], runs),
         repeats=_range([_how_often(log, Outcome.REPEATED) for log in logs], runs),
         halts=_range([_how_often(log, Outcome.HALT) for log in logs], runs),
@@ -268,6 +269,10 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
         rule=deciding.rule,
         why=why,
     )
+
+
+def _later(log: ItemLog) -> tuple[Outcome, ...]:
+    return tuple(f.outcome for f in log.faults[1:])
 
 
 def _how_often(log: ItemLog, outcome: Outcome) -> int:

@@ -193,7 +193,8 @@ class ItemPrediction:
     """What becomes of one program item.
 
     ``outcome``: of its first fault, or of the access when it does not fault; ``also``: other outcomes that are just as
-    legal, with the reason in ``why``.  ``issuer``: who submits the read of its page: "V", "W", "other" or "".
+    legal, with the reason in ``why``.  ``later``: of all its faults behind the first; None: under another timing they
+    are others.  ``issuer``: who submits the read of its page: "V", "W", "other" or "".
     """
 
     index: int
@@ -201,6 +202,7 @@ class ItemPrediction:
     page: str
     outcome: Outcome
     also: tuple[Outcome, ...] = ()
+    later: tuple[Outcome, ...] | None = None
     faults: Count = _ZERO
     repeats: Count = _ZERO
     halts: Count = _ZERO

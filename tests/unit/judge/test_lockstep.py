@@ -17,6 +17,7 @@ from harness.judge.recording import recording
 from harness.judge.rules_context import places
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
+from harness.model.outcomes import Outcome
 from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 from tests.unit.judge.test_verdict import Files, double, drop, edit, edit_trace
@@ -141,3 +142,25 @@ def test_what_cannot_be_followed_is_not() -> None:
 def test_what_no_event_tells_is_judged_by_all_orders(name: str) -> None:
     """noio-6.1: a second boot, and two vCPUs that race for pages of zram: green, though no single order is known."""
     assert judge_capture(packed_capture(name), find_kernel("noio-6.1")).status is Status.PASS
+
+
+def test_what_a_later_fault_came_to_is_held_against_the_model() -> None:
+    """The access that is resumed finds the page in the host's page table; here it needs handle_mm_fault for it."""
+    files, kernel = load("S81+debian-6.1"), model("S81+debian-6.1")
+    lines = files["trace/events.txt"].decode().splitlines()
+    row = next(r for r in judge_capture(files, kernel).items if Outcome.FAST in r.seen[1:])
+    item = decode(files).plan.items[row.index]
+    hva = next(x for x in lines if f"kvm_async_pf_completed: gva {item.gpa:#x} " in x).split("address ")[1].strip()
+    faults = [n for n, x in enumerate(lines) if f"kvm_page_fault: vcpu {item.vcpu} " in x and f"{item.gpa:#018x}" in x]
+    calls = after(
+        "kvm_page_fault",
+        f"mm_fault: (handle_mm_fault+0x0/0x2d0) addr={hva} flags=0x1c",
+        "mm_fault_ret: (__get_user_pages+0x1ea/0x660 <- handle_mm_fault) ret=0x100",
+    )
+
+    def change(lines: list[str]) -> list[str]:
+        return lines[: faults[-1]] + calls(lines[faults[-1] :])
+
+    verdict = judge_capture(edit_trace(files, change), kernel)
+    assert verdict.status is Status.FAIL
+    assert any(f.item == row.index and f.about == "later" for f in verdict.findings), verdict.findings

@@ -174,3 +174,11 @@ def test_the_log_must_be_one_that_the_guest_can_write() -> None:
     struct.pack_into("<Q", log, at + 16, SvmExit.INTR)
     verdict = judge_capture(files | {LOG: bytes(log)}, N612)
     assert verdict.status is Status.INCONCLUSIVE and "no exit of the L2 has brought" in verdict.reason
+
+
+def test_a_page_may_be_mapped_by_its_vcpu_while_the_worker_is_held_up_in_its_call() -> None:
+    """S136 beside three other hosts: a kworker was preempted in handle_mm_fault before it tried the page's lock, and
+    L2's next fault mapped the page from the cache.  Two of 24 pages, among 56 open choices."""
+    verdict = judge_capture(packed_capture("nested-mapped-while-held-up"), N61)
+    assert verdict.word == "FINDING F2" and verdict.findings == ()
+    assert [row.index for row in verdict.items if row.seen[-1] is Outcome.MINOR] == [18, 23]

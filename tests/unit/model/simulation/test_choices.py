@@ -8,10 +8,10 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model.simulation.choices import Choices, explore
+from harness.model.simulation.choices import Choices, Distance, explore
 
 
-@given(st.lists(st.integers(1, 4), max_size=5))
+@given(st.lists(st.integers(1, 4), max_size=4))
 def test_all_combinations_once(options: list[int]) -> None:
     def ask(choices: Choices) -> tuple[int, ...]:
         return tuple(choices.ask(n, "") for n in options)
@@ -48,8 +48,8 @@ def test_one_wrong_answer_is_found_before_two_are_changed(options: list[int], da
     def ask(choices: Choices) -> list[int]:
         return [choices.ask(n, "") for n in options]
 
-    def distance(answers: list[int]) -> int:
-        return sum(a != w for a, w in zip(answers, wanted, strict=True))
+    def distance(answers: list[int]) -> Distance:
+        return Distance(sum(a != w for a, w in zip(answers, wanted, strict=True)))
 
     results = [run.result for run in explore(ask, 1 + sum(n - 1 for n in options), distance)]
     assert wanted in results
@@ -60,5 +60,28 @@ def test_all_combinations_come_once_whatever_is_told(options: list[int]) -> None
     def ask(choices: Choices) -> tuple[int, ...]:
         return tuple(choices.ask(n, "") for n in options)
 
-    seen = [run.result for run in explore(ask, 5000, lambda answers: sum(answers) % 3 or None)]
+    seen = [run.result for run in explore(ask, 5000, _told)]
     assert sorted(seen) == sorted(product(*(range(n) for n in options)))
+
+
+def _told(answers: tuple[int, ...]) -> Distance:
+    return Distance(sum(answers) % 3 or None)
+
+
+@given(st.integers(2, 20), st.integers(2, 9), st.data())
+def test_what_is_asked_about_a_page_that_is_wrong_is_changed_first(
+    questions: int, options: int, data: st.DataObject
+) -> None:
+    """And one answer of each such question before a second of any."""
+    wrong = sorted(data.draw(st.sets(st.integers(0, questions - 1), min_size=1, max_size=3)))
+
+    def ask(choices: Choices) -> list[int]:
+        return [choices.ask(options, "", page) for page in range(questions)]
+
+    def distance(answers: list[int]) -> Distance:
+        shown = frozenset(page for page in wrong if answers[page] != options - 1)
+        return Distance(2 * len(shown), shown)
+
+    # by turns of three, one is what has waited longest
+    tries = [run.result for run in explore(ask, 1 + 3 * sum(range(1, len(wrong) + 1)), distance)]
+    assert [options - 1 if page in wrong else 0 for page in range(questions)] in tries

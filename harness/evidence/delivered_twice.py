@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An interrupt that the emulated processor gave to the guest a second time.
+
+QEMU's target/i386/tcg/sysemu/svm_helper.c:helper_vmrun (7.2) delivers an injected interrupt itself and leaves
+its vector in CPUState.exception_index; a kick of the vCPU thread that comes before anything clears it lets
+accel/tcg/cpu-exec.c:cpu_handle_exception deliver it again, as an exception.  The VMCB then names what no processor can
+have: an exception (type 3, APM volume 2, 15.7.2) whose vector is that of an interrupt.
+"""
+
+from __future__ import annotations
+
+import re
+
+from harness.contract.kernel_trouble import Blame, Trouble
+
+_TWICE = re.compile(rb"kvm_exit: [^\n]* intr_info 0x[08]0000[3b]([2-9a-f][0-9a-f])\b")
+
+
+def delivered_twice(trace: bytes) -> Trouble | None:
+    """The first one that the text of a trace shows; nothing of the run can be concluded about the kernel then."""
+    found = _TWICE.search(trace)
+    if found is None:
+        return None
+    line = trace.count(b"\n", 0, found.start()) + 1
+    vector = int(found[1], 16)
+    text = (
+        f"the emulated processor delivered interrupt {vector:#x} a second time, as an exception (trace line {line}):"
+        " QEMU's helper_vmrun leaves it in exception_index"
+    )
+    return Trouble("emulator", Blame.MACHINE, text, found.start())
