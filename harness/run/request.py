@@ -26,7 +26,7 @@ class Request:
     ``fleet``: whose machines do it; None: this one does.
     ``hosts``: how many virtual hosts at once at most; 0: as many as this machine has processors and memory for.
     ``frugal``, for kernels known to be wrong: a host that falls silent is believed at once, and one whose guest only
-    hung or died, with no cry of its kernel, is used again.
+    hung or died, with no cry of its kernel, is used again; nothing is drawn.
     """
 
     patterns: tuple[str, ...] = ()

@@ -138,8 +138,9 @@ class Worker:
             judged = judge_folder_whole(capture, self._setup.model)
         except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
             return failure_of(exc, Stage.JUDGE).verdict(plan.scenario, self._setup.variant)
-        self._observer.progress("drawing")
-        write_drawings(capture.parent, judged)
+        if not self._request.frugal:  # a vCPU that spins leaves a trace that takes minutes to draw
+            self._observer.progress("drawing")
+            write_drawings(capture.parent, judged)
         return judged.verdict
 
     def _of_failure(self, plan: Plan, capture: Path, exc: Exception, stage: Stage) -> Verdict:

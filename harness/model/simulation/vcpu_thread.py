@@ -467,11 +467,13 @@ class Vcpu:
             self.kvm.world.engine.spawn(self._ticks(self.timer_life, period_ns), period_ns)
 
     def _recorded_ticks(self, life: int, ticks: tuple[int, ...]) -> Process:
+        """Those that were recorded until the timer is set anew: one may come while the guest is about to stop it (masks
+        its LVT, then writes a count of 0), and then waits in the IRR."""
         for tick_ns in ticks:
             if tick_ns < self.kvm.world.engine.now:
                 continue
             yield Wait(until_ns=tick_ns)
-            if life != self.timer_life:
+            if life != self.timer_life and self.timer_ns:
                 return
             self.kvm.timer_tick(VEC_TIMER)
 

@@ -46,6 +46,10 @@ SETTLED = {
     " file behind guest RAM has cleaned it (mm/rmap.c:page_mkclean_one ends in an mmu notifier; 5.10)",
     "window-taken": "a vCPU has chosen its window and is preempted before it reads: another reads half of it meanwhile,"
     " by a smaller window of its own (mm/swap_state.c:swap_vma_readahead)",
+    "lock-until-mapped": "a kworker maps the page between a vCPU's get_user_page_fast_only and its call of"
+    " handle_mm_fault, which finds nothing left to do, and counts",
+    "tick-while-stopping": "the LAPIC timer expires while the guest masks it and writes a count of 0: the interrupt"
+    " waits in the IRR (arch/x86/kvm/lapic.c:apic_timer_fn)",
     "unlocked-later": "a CPU stands between the trace of a read's end and the end of its bio: another thread finds the"
     " page locked meanwhile (block/blk-mq.c:blk_update_request)",
     "mapped-at-the-end": "a vCPU holds the lock of a page in a hole of the file until its call of handle_mm_fault has"
