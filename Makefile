@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml .ci/setup .ci/needs
 setup: $(STAMP) ## install what is missing on this machine, and the Python environment (.venv)
 
 test: $(STAMP) ## the project's own tests; needs no host and no network once it is set up
-	$(PYTHON) -m pytest -q -n auto -m "not host and not build and not bench and not browser"
+	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not host and not build and not bench and not browser"
 	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build; because they measure time: make bench"
 
 coverage: $(STAMP) ## branch coverage of the model by its own tests: 95 % or more

@@ -100,6 +100,15 @@ class QemuProcess:
     def pid(self) -> int:
         return self._popen.pid
 
+    def held_back_s(self) -> float:
+        """How long the thread of QEMU that waited longest was ready to run and had no processor, in seconds; 0 where
+        the kernel does not count it (CONFIG_SCHED_INFO) or QEMU has ended."""
+        waited = [0]
+        for thread in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                waited.append(int(thread.read_text().split()[1]))
+        return max(waited) / 1e9
+
     def check(self) -> None:
         """:raise HostLost: QEMU has ended."""
         code = self._popen.poll()

@@ -63,6 +63,26 @@ def test_starts_and_ends(machine: HostMachine, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["console.txt", "kernel", "root"]
 
 
+def test_time_without_a_processor_is_known(machine: HostMachine, tmp_path: Path) -> None:
+    """QEMU's threads and three busy loops on one processor: a boot's deadline does not run meanwhile."""
+    if not Path("/proc/self/schedstat").exists():
+        pytest.skip("this kernel does not count it")
+    cpu = min(os.sched_getaffinity(0))
+    machine.kernel.write_bytes(_idle_kernel().replace(b"\xfa\xf4\xeb\xfd", b"\xfa\xeb\xfe\x90"))  # cli; jmp to itself
+    with contextlib.ExitStack() as stack, start_qemu(machine, tmp_path / "console.txt") as vm:
+        for thread in os.listdir(f"/proc/{vm.pid}/task"):
+            os.sched_setaffinity(int(thread), {cpu})
+        for _ in range(3):
+            loop = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            stack.callback(loop.kill)
+            os.sched_setaffinity(loop.pid, {cpu})
+        end = time.monotonic() + 30
+        while vm.held_back_s() < 0.5 and time.monotonic() < end:
+            time.sleep(0.1)
+        assert vm.held_back_s() >= 0.5
+        vm.check()
+
+
 def test_dead_qemu_is_told_as_such(machine: HostMachine, tmp_path: Path) -> None:
     with start_qemu(machine, tmp_path / "console.txt") as vm:
         os.kill(vm.pid, signal.SIGKILL)
