@@ -17,7 +17,7 @@ from harness.model.kernels import find_kernel
 from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
-NAMES = ("S28R+noio-6.1", "S47+noio-6.1", "S49+noio-6.1", "S49M+noio-6.1")
+NAMES = ("S28R+noio-6.1", "S47+noio-6.1", "S49+noio-6.1", "S49M+noio-6.1", "S49B+noio-7.3")
 COPIED = tuple(name for name in NAMES if name.startswith("S49"))
 
 

@@ -159,12 +159,19 @@ def test_fault_around_is_aligned_in_the_vmms_address_space() -> None:
 N72, N73 = "nowait-7.2", "nowait-7.3"
 
 
-def window_of_eight(kernel: str, offsets: dict[int, int]) -> Prediction:
-    """One fault whose read-ahead brings eight pages, at these offsets of the swap device; {}: nobody knows them."""
+def window_of_eight(kernel: str, offsets: dict[int, int], error: tuple[str, ...] = ()) -> Prediction:
+    """One fault whose read-ahead brings eight pages, at these offsets of the swap device; {}: nobody knows them.
+
+    Nothing is asynchronous where the read of a page fails, so that the guest ends there.
+    """
     pages = tuple(p.Page(gpa(n), SWAPPED, f"f[{n}]") for n in range(16))
     item = p.Item(0, p.Op.TOUCH, gpa=gpa(8), page="f[8]", wait=True)
+    swap = p.Swap(p.SwapKind.DELAY, delay_ms=400, page_cluster=3)
+    if error:
+        item = replace(item, cpl=0, interrupts=False, wait=False)
+        swap = p.Swap(p.SwapKind.GATED, page_cluster=3, release="np", error=error)
     plan = p.Plan(scenario="joined", title="", nonce=7, guest=p.Guest(memory_mib=96), memory=p.Memory(),
-                  swap=p.Swap(p.SwapKind.DELAY, delay_ms=400, page_cluster=3), items=(item,), pages=pages)  # fmt: skip
+                  swap=swap, items=(item,), pages=pages)  # fmt: skip
     situation = situation_of(plan, find_kernel(kernel))
     placed = tuple(
         replace(pool, page=replace(pool.page, swap=replace(pool.page.swap, offset=offsets[n])))
@@ -185,6 +192,18 @@ def test_reads_of_one_window_are_joined_where_they_follow_on_each_other_on_the_d
     assert window_of_eight(N73, backwards).totals["BIO_V"] == Count.exactly(8)
     for offsets in (in_a_row, backwards):
         assert window_of_eight(N73, offsets).totals["READ_V"] == Count.exactly(8)
+
+
+def test_pages_of_one_bio_fail_together() -> None:
+    """mm/page_io.c:swap_read_end of 7.3: the error of a neighbour is that of the page that was asked for."""
+    in_a_row = {n: 100 + n for n in range(16)}
+    one_gap = {n: 100 + n + 5 * (n > 8) for n in range(16)}
+    for kernel, offsets, outcome in (
+        (N72, in_a_row, Outcome.SYNC),
+        (N73, in_a_row, Outcome.ERROR),
+        (N73, one_gap, Outcome.SYNC),
+    ):
+        assert window_of_eight(kernel, offsets, error=("f[9]",)).items[0].outcome is outcome
 
 
 def test_before_a_run_nobody_knows_what_is_joined() -> None:
