@@ -107,7 +107,8 @@ def find_kernel(
         # A kernel tree has its top Makefile and Kconfig; anything else that is a folder is a slip.
         if not (path / "Kconfig").is_file() or not (path / "Makefile").is_file():
             raise CatalogError(f"{path} is not a kernel source tree: it has no Kconfig and Makefile")
-        return CatalogKernel(path.name, SourceKind.TREE, path=path, config=(layout.KERNELS / "config/base.config",))
+        config = tuple(layout.KERNELS / "config" / name for name in ("base.config", "devport.config"))
+        return CatalogKernel(path.name, SourceKind.TREE, path=path, config=config)
     if path.is_file():
         source = SourceKind.DEB if path.suffix == ".deb" else SourceKind.BZIMAGE
         return CatalogKernel(path.name, source, path=path)
