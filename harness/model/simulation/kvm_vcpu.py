@@ -8,7 +8,7 @@ harness.model.delivery, what the host's memory does in harness.model.simulate_me
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.contract.words import Thread
 from harness.model import delivery as d
@@ -76,9 +76,24 @@ class KvmVcpu:
         if kind is Kind.RDY and engine.now > mark.start_ns:  # its page was looked at before the work was completed
             late = engine.now - mark.start_ns
             replay.part(self.index, engine.now, mark, f"{what} only {late} ns later", page)
-        yield Wait(until_ns=mark.start_ns)
         replay.take(self.index, mark)
+        if kind is Kind.RDY and self._looked_early(page, mark):
+            mark = replace(mark, start_ns=max(engine.now, mark.since_ns))
+        yield Wait(until_ns=mark.start_ns)
         return mark
+
+    def _looked_early(self, page: int, mark: RecordedEvent) -> bool:
+        """Whether kvm_arch_async_page_ready mapped the page well before the ready event: where it called nobody, it may
+        have done so at any time since the thread's event before; open where another vCPU that wants it ran then."""
+        replay = self.world.replay
+        if replay is None or mark.windows or not replay.others_run(self.index, mark.since_ns, mark.start_ns):
+            return False
+        if not self._wanted_by_others(page):
+            return False
+        return replay.choices.ask(2, f"whether {page:#x} was mapped well before its ready event", page) == 1
+
+    def _wanted_by_others(self, page: int) -> bool:
+        return any(s.vcpu != self.index and s.gpa >> 12 == page for s in self.world.situation.steps)
 
     def watch(self, mark: RecordedEvent | None) -> PageWatch | None:
         """The moments of the page fault, or of the look before a ready event, that this mark stands for."""
@@ -131,7 +146,7 @@ class KvmVcpu:
         replay = self.world.replay
         if replay is None or watch is None or not replay.others_run(self.index, watch.start_ns, watch.left_ns):
             return False
-        if not any(s.vcpu != self.index and s.gpa >> 12 == gpa >> 12 for s in self.world.situation.steps):
+        if not self._wanted_by_others(gpa >> 12):
             return False
         return replay.choices.ask(2, f"whether {gpa:#x} was mapped well before the entry", gpa >> 12) == 1
 

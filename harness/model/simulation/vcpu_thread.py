@@ -13,6 +13,7 @@ from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
+from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.replay import INTERRUPTS
 from harness.model.simulation.situation import ModelStep, Step
 
@@ -128,9 +129,20 @@ class Vcpu:
             mark = replay.peek(kvm.index)
             if mark is None or mark.kind not in (Kind.RDY, Kind.VIRQ):
                 return
-            yield Wait(until_ns=mark.start_ns)
-            yield from self._settle()
+            yield from self._until(mark)
             if replay.peek(kvm.index) is mark:
+                return
+
+    def _until(self, mark: RecordedEvent) -> Generator[Wait, None, None]:
+        """Let the time of the thread's next event come.  A ready event is begun as soon as the vCPU is told of it: its
+        page may be mapped long before its line."""
+        kvm = self.kvm
+        replay, engine = kvm.world.replay, kvm.world.engine
+        signals = (kvm.wake,) if mark.kind is Kind.RDY else ()
+        while True:
+            yield Wait(until_ns=mark.start_ns, signals=signals)
+            yield from self._settle()
+            if engine.now >= mark.start_ns or replay is None or replay.peek(kvm.index) is not mark:
                 return
 
     def _comes_first(self, kind: Kind, key: int) -> Generator[Wait, None, bool]:
@@ -140,8 +152,7 @@ class Vcpu:
         mark = replay.peek(kvm.index, kind, key) if replay else None
         if replay is None or mark is None or mark.fits(kind, key):
             return False
-        yield Wait(until_ns=mark.start_ns)
-        yield from self._settle()
+        yield from self._until(mark)
         return replay.peek(kvm.index, kind, key) is not mark
 
     def _mapped_by_another(self, step: Step) -> Generator[Wait, None, bool]:

@@ -18,6 +18,10 @@ from harness.judge.rules_context import places
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.outcomes import Outcome
+from harness.model.simulation.choices import Choices
+from harness.model.simulation.machine import run_once
+from harness.model.simulation.replay import Diverged, Replay
+from harness.prediction import situation_of
 from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 from tests.unit.judge.test_verdict import Files, double, drop, edit, edit_trace
@@ -164,3 +168,24 @@ def test_what_a_later_fault_came_to_is_held_against_the_model() -> None:
     verdict = judge_capture(edit_trace(files, change), kernel)
     assert verdict.status is Status.FAIL
     assert any(f.item == row.index and f.about == "later" for f in verdict.findings), verdict.findings
+
+
+def test_a_page_may_be_mapped_well_before_its_ready_event() -> None:
+    """The machine took the processor away between kvm_arch_async_page_ready and its event: another vCPU used the page.
+
+    The capture is of a synchronous device, whose vCPUs are not followed to the end; they are up to there.
+    """
+    evidence, kernel = decode(packed_capture("zram-mapped-early")), model("noio-6.1")
+    recorded = recording(evidence, places(evidence))
+    assert recorded is not None
+    situation = situation_of(evidence.plan, kernel, evidence.precondition)
+
+    def parted(answers: dict[tuple[str, int], int]) -> Diverged:
+        with pytest.raises(Diverged) as caught:
+            run_once(situation, Replay(recorded, Choices(answers)))
+        return caught.value
+
+    late, early = parted({}), parted({("whether 0x11c0 was mapped well before its ready event", 0): 1})
+    assert "a fault on 0x11c0000" in late.text
+    assert early.t_ns > late.t_ns
+    assert "0x11c0000" not in early.text
