@@ -84,24 +84,19 @@ def open_device(journal: Journal, swap: Swap, disk: str, name: str, no_disk: str
 
 
 _READ_AHEAD = ("read_ahead_kb", "128")
-"""6.12 has 256 for nbd; file read-ahead is predicted for 32 pages.  Each write of a limit sets it to what the driver
-wants (block/blk-settings.c:blk_apply_bdi_limits, called by queue_limits_commit_update), so it comes last."""
+"""File read-ahead is predicted for 32 pages.  6.12 has 256 for nbd, and each write of a limit of the queue makes it
+that again (block/blk-settings.c:blk_apply_bdi_limits, called by queue_limits_commit_update), so it comes last."""
 _GATED_QUEUE = {
     "max_sectors_kb": "1024",  # one bio, one request; larger ones write a RAM file faster
     "nomerges": "2",  # each bio a request of its own: so each has an end of its own
 }
-_READ_AHEAD_KIB = "128"
-"""File read-ahead is predicted for 32 pages.  6.12 has 256 for nbd, and each change of the queue makes it 256 again
-(block/blk-settings.c:blk_apply_bdi_limits, twice io_opt), so that it is written last."""
 
 
 def _open_gated(journal: Journal, swap: Swap) -> Device:
     disk = open_gate(journal, swap.size_mib << 20)
     name = f"nbd{disk.index}"
     # The queue outlives the connection, as a disk's would.
-    for attribute, value in {
-        **_GATED_QUEUE, "rotational": str(int(swap.rotational)), "read_ahead_kb": _READ_AHEAD_KIB,
-    }.items():  # fmt: skip
+    for attribute, value in {**_GATED_QUEUE, "rotational": str(int(swap.rotational))}.items():
         journal.write(f"/sys/block/{name}/queue/{attribute}", value)
     scheduler = f"/sys/block/{name}/queue/scheduler"
     if "none" in read_text(scheduler).split():  # a scheduler would send requests in an order of its own
