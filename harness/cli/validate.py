@@ -41,6 +41,10 @@ be held against it, before and after its kernel was changed; nothing is built or
 """
 
 
+_SHOWN = 8
+"""Patches of a series that the mail names: it has forty lines."""
+
+
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
@@ -89,7 +93,7 @@ def _validate(args: argparse.Namespace, scratch: Path) -> int:
         screen.clear()
     what = ", ".join(p.name for p in args.patch) if args.patch else str(args.tree)
     mail = mail_text(args.base, f"{args.base} with {what}" if args.patch else what, comparisons,
-                     [f"KVM asynchronous page faults: {what}"])  # fmt: skip
+                     [f"KVM asynchronous page faults: {what}", *_series(base, patched)])  # fmt: skip
     (folder / "validate.txt").write_text(mail)
     (folder / "compare.txt").write_text(full_text(args.base, patched.id, comparisons))
     (folder / "compare.json").write_text(compare_json(args.base, patched.id, comparisons) + "\n")
@@ -103,6 +107,13 @@ def _validate(args: argparse.Namespace, scratch: Path) -> int:
     if result.exit_code:
         return result.exit_code
     return 0 if all(c.green for c in comparisons) else 1
+
+
+def _series(base: CatalogKernel, patched: CatalogKernel) -> list[str]:
+    """The patches by name, where there are several: what a mailbox holds is not said by its name."""
+    names = [path.name for path in expand(patched.patches[len(base.patches) :])]
+    shown = names if len(names) <= _SHOWN else [*names[: _SHOWN - 1], f"and {len(names) - _SHOWN + 1} more"]
+    return [f"  {name}" for name in shown] if len(names) > 1 else []
 
 
 def _against_baseline(args: argparse.Namespace, scratch: Path) -> int:

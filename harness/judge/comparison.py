@@ -74,6 +74,11 @@ class Comparison:
     blocked_ns: tuple[int, int]
 
     @property
+    def differs(self) -> bool:
+        """Something was other than on the first kernel: a count, an outcome, a known fault that one of them shows."""
+        return bool(self.differences) or self.a.word != self.b.word
+
+    @property
     def green(self) -> bool:
         """Both sides did what their models say, and these predict every difference."""
         passed = self.a.status.as_predicted and self.b.status.as_predicted

@@ -81,7 +81,7 @@ def mail_text(a: str, b: str, comparisons: Sequence[Comparison], header: Sequenc
     """At most forty lines of at most 76 columns, plain text."""
     lines = [line for text in (*header, f"A: {a}", f"B: {b}") for line in _wrap(text)] + [""]
     lines.append(f"{'scenario':<14} {'A':<5} {'B':<5} {'tokens':>9} {'halts':>9} {'repeats':>9} {'blocked ms':>13}")
-    rows = sorted(comparisons, key=lambda c: (c.green, not c.differences))
+    rows = sorted(comparisons, key=lambda c: (c.green, not c.differs))
     for c in rows:
         counts = " ".join(f"{_pair(c, name):>9}" for name in ("NPt", "NPh", "REP"))
         blocked = f"{c.blocked_ns[0] / 1e6:>6.0f}/{c.blocked_ns[1] / 1e6:<6.0f}"
@@ -92,11 +92,13 @@ def mail_text(a: str, b: str, comparisons: Sequence[Comparison], header: Sequenc
     for c in rows:
         for side, verdict in (("A", c.a), ("B", c.b)):
             if verdict.status is not Status.PASS:
-                notes += _wrap(f"{c.scenario} {side}: {verdict.word}: {verdict.reason}")
+                # The reason of a known fault begins with its name, which the word has already.
+                reason = verdict.reason.removeprefix(f"{verdict.word.removeprefix('FINDING ')}: ")
+                notes += _wrap(f"{c.scenario} {side}: {verdict.word}: {reason}")
         notes += [
             line for d in c.differences if not d.expected for line in _wrap(f"{c.scenario}: {difference_text(d)}")
         ]
-    changed = sum(1 for c in comparisons if c.differences)
+    changed = sum(1 for c in comparisons if c.differs)
     bad = sum(1 for c in comparisons if not c.green)
     end = ["", *_wrap(f"{len(comparisons)} scenarios, {changed} behave differently, {bad} not as the models say.")]
     room = MAIL_LINES - len(end)

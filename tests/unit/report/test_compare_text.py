@@ -9,6 +9,7 @@ import json
 import pytest
 
 from harness.judge.comparison import Comparison, TotalDifference
+from harness.judge.verdict_types import KnownFaultRow
 from harness.report.compare_text import MAIL_LINES, compare_json, full_text, mail_text
 from harness.status import Status
 from tests.unit.judge.test_comparison import both
@@ -50,6 +51,16 @@ def test_what_is_wrong_comes_first_in_a_mail(s23: Comparison) -> None:
     assert lines[head + 1].split()[:3] == ["S999", "ok", "FAIL"]
     assert "1 not as the models say" in lines[-1]
     assert any("more lines in the full report" in line for line in lines)
+
+
+def test_a_known_fault_that_is_gone_is_a_difference(s23: Comparison) -> None:
+    """A program without items shows nothing else; and the fault is named once."""
+    alike = dataclasses.replace(s23, b=s23.a, differences=())
+    row = KnownFaultRow("F1", predicted=True, shown=True)
+    faulty = dataclasses.replace(s23.a, status=Status.FINDING, reason="F1: it hangs", known_faults=(row,))
+    mail = mail_text("a", "b", [alike, dataclasses.replace(alike, a=faulty)])
+    assert "2 scenarios, 1 behave differently, 0 not as the models say." in mail
+    assert "S23 A: FINDING F1: it hangs" in mail
 
 
 def test_nothing_compared_is_still_a_mail() -> None:
