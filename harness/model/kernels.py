@@ -193,6 +193,9 @@ def parse_release(text: str) -> tuple[int, int, int]:
     such an ABI name is there, the sublevel is that of the tree that was read.
     :raise ModelError: no release in the text.
     """
+    candidate = re.search(r"(\d+)\.(\d+)(?:\.0)?[-~]rc\d", text)  # 7.3-rc7, Debian's 7.3~rc7: before 7.3.1
+    if candidate is not None:
+        return int(candidate[1]), int(candidate[2]), 0
     exact = re.search(r"\((\d+)\.(\d+)\.(\d+)\b", text) or re.search(r"Debian (\d+)\.(\d+)\.(\d+)\b", text)
     found = exact or re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
     if found is None:

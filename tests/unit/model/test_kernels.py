@@ -50,6 +50,8 @@ def test_unknown_name_lists_the_known_ones() -> None:
         ("5.10.0-46-amd64 #1 SMP Debian 5.10.262-1 (2026)", (5, 10, 262)),
         ("6.12.64-apf", (6, 12, 64)),
         ("6.1.84-rt27", (6, 1, 84)),
+        ("7.3-cloud-amd64 #1 SMP PREEMPT_DYNAMIC Debian 7.3~rc7-1~exp1 (2026-10-16)", (7, 3, 0)),
+        ("7.3.0-rc7", (7, 3, 0)),
     ],
 )
 def test_release(text: str, release: tuple[int, int, int]) -> None:
@@ -70,7 +72,8 @@ def test_release(text: str, release: tuple[int, int, int]) -> None:
         ("5.10.262", "halt_polls", True), ("6.1.192", "halt_polls", False),
         ("6.1.192", "zero_map", False), ("6.12.117", "zero_map", True),
         ("6.12.117", "en_needs_shared_area", False), ("7.2.12", "en_needs_shared_area", True),
-        ("6.18.9", "cr0_pg_clears_queue", True), ("6.19.0", "cr0_pg_clears_queue", False),
+        ("6.17.13", "cr0_pg_clears_queue", True),
+        ("6.18.5", "cr0_pg_clears_queue", False), ("6.19.0", "cr0_pg_clears_queue", False),
         ("6.6.3", "do_poll", False), ("6.6.3", "zero_map", False), ("6.11.1", "zero_map", False),
         ("7.99.1", "zero_map", True), ("5.11.0", "token_never_zero", False), ("5.17.0", "token_never_zero", True),
         ("6.1.192", "prefetch_keeps_error_code", False), ("6.12.117", "prefetch_keeps_error_code", True),
