@@ -183,7 +183,7 @@ def _unplanned_area(plan: p.Plan, vma: Vma) -> tuple[m.PoolPage, ...]:
     return (_page(plan, vma, p.Page(gpa, p.PageStart.UNTOUCHED, "shared area"), len(plan.pages), {}),)
 
 
-def _area_words(plan: p.Plan) -> tuple[int, int]:
+def area_words(plan: p.Plan) -> tuple[int, int]:
     """Flags and token word of a shared area in the pool before anybody writes them.
 
     :raise ModelError: it lies behind the known first bytes of a page that holds data.
@@ -236,7 +236,7 @@ def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
         vector=apf.vector,
         area_ok=own or apf.en_gpa < top,
         area_gpa=p.area_page(plan),
-        area_words=_area_words(plan),
+        area_words=area_words(plan),
         lapic_enabled=apf.lapic_enabled,
         zero_token=apf.zero_token,
         ack=apf.ack,

@@ -231,7 +231,11 @@ class TraceStats:
 
 @dataclass(frozen=True, slots=True)
 class GateRead:
-    """One read of the gated device, from request to answer (gate.json).  Times: nanoseconds of the trace clock."""
+    """One read of the gated device, from request to answer (gate.json).  Times: nanoseconds of the trace clock.
+
+    :ivar answered_ns: it was decided to answer it.
+    :ivar ended_ns: it had been given: of a userfaultfd, UFFDIO_COPY had returned; 0: not known (older captures).
+    """
 
     at_ns: int
     answered_ns: int
@@ -240,6 +244,7 @@ class GateRead:
     pages: tuple[int, ...]  # guest frame numbers of the planned pages in it
     why: ReadEnd
     error: int  # errno it ended with, 0: none
+    ended_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,24 @@ class Trace:
     written: tuple[int, int] | None = None
 
 
+_UNNAMED = "<...>"
+_NAMES = re.compile(r"(?:prev|next)_comm=(.*?) (?:prev|next)_pid=(\d+)")
+_BIO_OF = re.compile(r"\[(.+)\]$")
+
+
+def _named(lines: list[Line]) -> list[Line]:
+    """With the names of threads that the kernel had forgotten (saved_cmdlines), where other lines tell them."""
+    names: dict[int, str] = {}
+    for line in lines:
+        if line.event == "sched_switch":
+            names.update((int(tid), comm) for comm, tid in _NAMES.findall(line.text))
+        elif line.comm != _UNNAMED:
+            names.setdefault(line.tid, line.comm)
+        elif line.event == "block_bio_queue" and (told := _BIO_OF.search(line.text)):
+            names.setdefault(line.tid, told[1])
+    return [line._replace(comm=names.get(line.tid, _UNNAMED)) if line.comm == _UNNAMED else line for line in lines]
+
+
 def parse(text: str) -> Trace:
     """:raise CaptureDamaged: a line that is neither comment, loss mark nor event, or time going backwards on a CPU."""
     if text and not text.endswith("\n"):
@@ -73,6 +91,8 @@ def parse(text: str) -> Trace:
             raise CaptureDamaged(f"trace/events.txt:{number}: time goes backwards on CPU {cpu}: {raw.strip()!r}")
         newest[cpu] = t_ns
         lines.append(Line(number, comm, int(tid), cpu, t_ns, event, rest.rstrip()))
+    if _UNNAMED in text:
+        lines = _named(lines)
     return Trace(tuple(lines), lost, written)
 
 

@@ -36,6 +36,7 @@ class Stretch:
     item: int
     page: int  # page number, -1 for an item that touches nothing
     write: bool = False
+    nested: bool = False  # by an L2
     token: int = 0  # the token that ended it, 0 when it ended otherwise
     since_ns: int = 0  # not begun before, on the trace clock
     until_ns: int = FOR_EVER  # over by then
@@ -117,7 +118,9 @@ def _find(stretches: Sequence[Stretch], start: int, episode: Episode) -> int | N
     candidates = [
         i
         for i in range(start, len(stretches))
-        if stretches[i].page == page and stretches[i].since_ns <= t_ns <= stretches[i].until_ns
+        if stretches[i].page == page
+        and stretches[i].nested is episode.guest_mode
+        and stretches[i].since_ns <= t_ns <= stretches[i].until_ns
     ]
     if episode.token:
         for i in candidates:
@@ -194,7 +197,7 @@ def host_waits(plan: Plan, actions: Sequence[tuple[int, int]]) -> dict[int, tupl
 
 def _stretch(item: Item) -> Stretch:
     page = item.gpa // PAGE_SIZE if item.op is Op.TOUCH else -1
-    return Stretch(item.index, page, write=item.access is Access.WRITE)
+    return Stretch(item.index, page, write=item.access is Access.WRITE, nested=item.level == 2)
 
 
 def issuer(episode: Episode, dev: int, by_worker: Iterable[int], done_ns: int) -> Reader:

@@ -185,6 +185,7 @@ class _Live:
     token: int
     gfn: int
     queued: int
+    cpu: int
     begun: bool = False
 
 
@@ -228,11 +229,14 @@ class _Reader:
         self._in_flight: list[_Bios] = []  # where the ends of reads were not recorded
 
     def copied(self, log: GateLog) -> None:
-        """What the manager of a userfaultfd has answered: no event of the kernel tells."""
+        """What the manager of a userfaultfd has answered: no event of the kernel tells when the page came, only that it
+        was between the decision and the return of UFFDIO_COPY."""
         for copy in log.reads:
+            decided, ended = copy.answered_ns - self._start, max(copy.answered_ns, copy.ended_ns) - self._start
             for gfn in copy.pages:
-                self._ends[gfn].append(copy.answered_ns - self._start)
-                self._changes[gfn].append(PageChange(copy.answered_ns - self._start, 0))
+                self._ends[gfn].append(decided)
+                self._changes[gfn].append(PageChange(decided, 0))
+                self._over[gfn, decided] = ended
 
     def feed(self, event: Event) -> None:
         """One event."""
@@ -285,17 +289,19 @@ class _Reader:
             self._mm_fault(thread, event, t)
             gfn = self._gfn(event.hva) if event.kind is Kind.MM_FAULT else -1
             if thread.work is None and gfn in self._gfns:
-                self._begins(thread, gfn, t, event.tid)
+                self._begins(thread, gfn, t, event.tid, event.cpu)
         elif event.kind is Kind.DONE:
             if thread.work is None:
-                self._begins(thread, event.gpa >> 12, t, event.tid)
+                self._begins(thread, event.gpa >> 12, t, event.tid, event.cpu)
             if thread.work is not None:
                 self._works[thread.work].run.done = t
             del self._workers[event.tid]
 
-    def _begins(self, thread: _Thread, gfn: int, t: int, tid: int) -> None:
-        """The oldest work of this page that no worker has begun."""
-        live = next((w for w in self._live if w.gfn == gfn and not w.begun), None)
+    def _begins(self, thread: _Thread, gfn: int, t: int, tid: int, cpu: int) -> None:
+        """The oldest work of this page that no worker has begun; of this CPU, if there is one: schedule_work takes the
+        kworker of the CPU that submits (kernel/workqueue.c:__queue_work)."""
+        found = [w for w in self._live if w.gfn == gfn and not w.begun]
+        live = next((w for w in found if w.cpu == cpu), found[0] if found else None)
         if live is None:
             return
         live.begun = True
@@ -384,7 +390,7 @@ class _Reader:
             v.drafts.append(Draft(RecordedEvent(Kind.NP, event.token, t, t, event.line)))
             v.l2.token_of(v.drafts[-1])
             self._live = [w for w in self._live if (w.vcpu, w.gfn) != (event.vcpu, event.gpa >> 12)]
-            self._live.append(_Live(event.vcpu, event.token, event.gpa >> 12, t))
+            self._live.append(_Live(event.vcpu, event.token, event.gpa >> 12, t, event.cpu))
         elif event.kind is Kind.REP:
             v.drafts.append(Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
 

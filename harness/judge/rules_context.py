@@ -27,7 +27,7 @@ from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOK
 from harness.model.kernels import KernelModel
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
-from harness.prediction import linux_guest, pv_features
+from harness.prediction import area_words, linux_guest, pv_features
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
 _OTHERS = {HostWord.LOCK_READ, HostWord.RECLAIM}
@@ -200,18 +200,21 @@ def _slot_taken(evidence: Evidence) -> frozenset[int]:
     present no other (arch/x86/kvm/x86.c:apf_pageready_slot_free, and pageready_pending of 6.1).
 
     A ready event writes its token there if the guest was told that the page is missing, and the wake-all always does.
+    A shared area in a page that holds data has something there from the start.  Moving the area does not help: who
+    finds completions waiting asks for nothing (kvm_async_pf_wakeup_all, async_pf_execute; behaviour.md B.7, B.9).
     """
     plan, log = evidence.plan, evidence.guest
     if log is None:
         return frozenset()
     apf = plan.guest.apf
     taken = set()
+    full = bool(area_words(plan)[1])
     for v in range(plan.guest.vcpus):
         told = {WAKE_ALL_TOKEN} | {token for token, _ in _tokens(log, v)}
         ready = sum(e.kind is Kind.RDY and e.vcpu == v and e.token in told for e in evidence.events)
         cleared = sum(i.op is Op.CLEAR_TOKEN and i.vcpu == v for i in plan.items)
         freed = (len(_readies(log, v)) if apf.zero_token else 0) + cleared
-        if ready > freed or (ready and not apf.ack):
+        if ready + full > freed or (ready and (apf.ack_first or not apf.ack)):
             taken.add(v)
     return frozenset(taken)
 

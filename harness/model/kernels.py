@@ -60,6 +60,9 @@ class KernelModel:
     interruptible_gup: bool = False  # the blocking GUP passes FOLL_INTERRUPTIBLE
     sigpending_pfn: bool = False  # -EINTR from GUP becomes KVM_PFN_ERR_SIGPENDING, not async
 
+    tdp_mmu: bool = False  # the TDP MMU maps pages of L1: no __direct_pte_prefetch of their neighbours
+    prefetches_last_run: bool = False  # __direct_pte_prefetch fills a run that reaches the end of the aligned eight
+
     # --- swap and accounting
     do_poll: bool = True  # a read-ahead window of one page is read synchronously (mm/page_io.c:swap_readpage)
     bdev_rw_page: bool = True  # a synchronous swap device is read by bdev_read_page: no bio

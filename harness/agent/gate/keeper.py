@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.agent.gate.watch import Sight, What
 from harness.contract.capture import GateLog, GateRead
@@ -184,6 +184,12 @@ class Keeper:
             if self.armed:
                 self.log.append(self._entry(read, why, now))
         return [Answer(read.handle, read.offset, read.length, self._error(read)) for read, _ in due]
+
+    def answered(self, answer: Answer, now: float) -> None:
+        """An answer has been given: on a busy machine long after it was decided on."""
+        at = next((n for n in range(len(self.log) - 1, -1, -1) if self.log[n].sector == answer.offset // _SECTOR), -1)
+        if at >= 0 and not self.log[at].ended_ns:
+            self.log[at] = replace(self.log[at], ended_ns=round(now * 1e9))
 
     def _due(self, now: float) -> list[tuple[Held, ReadEnd]]:
         if not self.armed or (self.orders.rule.word is Release.OPEN and not self.frozen):

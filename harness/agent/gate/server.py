@@ -58,6 +58,7 @@ class Server:
         self._source.catch_up(self._keeper)
         for answer in self._keeper.answers(time.monotonic()):
             self._source.answer(answer)
+            self._keeper.answered(answer, time.monotonic())
 
     # --- the trace
     def _look(self) -> None:

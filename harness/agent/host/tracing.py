@@ -38,6 +38,8 @@ BOOT_WITHOUT = (
 )  # fmt: skip
 """Not recorded while a Linux guest boots: its own business by the ten thousand, of which no prediction speaks."""
 _NOTHING = "common_pid < 0"
+_NAMES = 4096
+"""Threads whose names the kernel keeps for the trace; 128 without us."""
 BUFFER_KIB = 65536
 """Per CPU, allocated by the kernel at once.  An entry has 30 to 90 bytes; booting a Linux guest makes 450 thousand."""
 WATCH_KIB = 1024
@@ -197,6 +199,8 @@ def open_tracing(journal: Journal, name: str) -> Tracing:
     missing = [e for e in NEEDED_EVENTS if not os.path.isdir(f"{root}/events/kvm/{e}")]
     if missing:
         raise Unsupported(f"the host's kernel has no trace event kvm:{missing[0]} (is kvm loaded?)")
+    if os.path.exists(names := f"{root}/saved_cmdlines_size"):
+        journal.write(names, str(_NAMES))  # else threads that have not been traced for long have no name: "<...>"
     probes = _make_probes(journal, root)
     path = f"{root}/instances/{name}"
     journal.change("instance", path=path)

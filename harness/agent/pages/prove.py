@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
@@ -108,13 +109,20 @@ def _sector(extents: tuple[Extent, ...], page: Page) -> int | None:
 
 
 def _torn_window(plan: Plan, extents: tuple[Extent, ...], page: Page) -> str:
-    """A miss reads its window by one bio only if that lies in one piece (fs/ext4/readpage.c:ext4_mpage_readpages)."""
+    """A miss reads its window by one bio only if that lies in one piece (fs/ext4/readpage.c:ext4_mpage_readpages); what
+    the plan leaves unallocated are holes between pieces."""
     if page.start is not PageStart.DROPPED:
         return ""
     first = max(POOL_GPA, page.gpa - READ_AROUND // 2 * PAGE)
     last = min(plan.guest.memory_mib << 20, page.gpa + READ_AROUND // 2 * PAGE)
-    pieces = parts(extents, first, last)
-    return "" if len(pieces) == 1 else f"its read-around window lies in {len(pieces)} pieces on the device"
+    holes = {p.gpa for p in plan.pages if p.start is PageStart.UNTOUCHED}
+    data = [gpa not in holes for gpa in range(first, last, PAGE)]
+    due = sum(here and not before for before, here in pairwise([False, *data]))
+    found = len(parts(extents, first, last))
+    if found == due:
+        return ""
+    planned = "" if due == 1 else f", and not in the {due} that the plan's holes leave"
+    return f"its read-around window lies in {found} pieces on the device{planned}"
 
 
 def _problem(anonymous: bool, start: PageStart, entry: PageEntry, cached: bool, hole: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from harness.errors import ModelError
 from harness.model.events import Event, Kind
@@ -30,6 +31,7 @@ _SWAP_IOCB = 32
 """Pages of one struct swap_iocb (mm/page_io.c, SWAP_CLUSTER_MAX): no more share a bio."""
 _COUNTERS = {"pgmaj": "PGMAJ", "pswpin": "PSWPIN", "ra": "RA", "rah": "RAH", "swpin_zero": "SWPIN_ZERO"}
 _HUGE_GFNS = 512
+_PREFETCHED = 8  # arch/x86/kvm/mmu/mmu_internal.h: PTE_PREFETCH_NUM
 _HELD_UP_NS = 100_000_000
 """So long a kworker may be preempted where processors are fewer than runnable threads (seen: 55 ms)."""
 
@@ -65,6 +67,7 @@ class Memory:
     pages: dict[int, HostPage] = field(default_factory=dict)
     spte: dict[int, bool] = field(default_factory=dict)  # gfn -> writable
     l2_spte: dict[int, bool] = field(default_factory=dict)  # the same, of the tables that are shadowed for L2s
+    linked: set[tuple[int, bool]] = field(default_factory=set)  # (2 MiB of gfns, L2's) that a fault has linked
     readahead: ReadaheadState = field(default_factory=ReadaheadState)
     signals: dict[int, Signal] = field(default_factory=lambda: defaultdict(Signal))
     mapping: Signal = field(default_factory=Signal)  # the guest was given a mapping
@@ -83,6 +86,8 @@ class Memory:
 
     def __post_init__(self) -> None:
         self.followed = FollowedThreads(self)
+        if not self.world.situation.kernel.tdp_mmu:  # one direct page table for both (mmu.c:kvm_mmu_get_page)
+            self.l2_spte = self.spte
         situation = self.world.situation
         for pool in situation.pages:
             self._gfn_to_vpn[pool.gpa // _PAGE] = pool.page.vpn
@@ -147,7 +152,10 @@ class Memory:
     # --- the guest's mapping
     def mapped(self, gpa: int, *, write: bool, guest_mode: bool = False) -> bool:
         """The access does not leave the guest; ``guest_mode``: L2's."""
-        writable = (self.l2_spte if guest_mode else self.spte).get(gpa // _PAGE)
+        gfn = gpa // _PAGE
+        if not self.world.situation.kernel.tdp_mmu and (gfn // _HUGE_GFNS, guest_mode) not in self.linked:
+            return False
+        writable = (self.l2_spte if guest_mode else self.spte).get(gfn)
         return writable is not None and (writable or not write)
 
     def vpn(self, gpa: int) -> int:
@@ -168,13 +176,36 @@ class Memory:
         if resolution.end is not End.MAPPED or resolution.stale:
             return False
         gfn, tables = gpa // _PAGE, self.l2_spte if guest_mode else self.spte
+        self.linked.add((gfn // _HUGE_GFNS, guest_mode))
         if resolution.huge:  # kvm_mmu_hugepage_adjust: the whole of the aligned 2 MiB
             base = gfn - gfn % _HUGE_GFNS
             tables.update(dict.fromkeys(range(base, base + _HUGE_GFNS), resolution.writable))
         else:
             tables[gfn] = resolution.writable
+            # L1's tables for its L2 have entries of 2 MiB, so that those that shadow them are direct.
+            if guest_mode or not self.world.situation.kernel.tdp_mmu:
+                self._direct_pte_prefetch(tables, gfn)
         self.world.engine.fire(self.mapping)
         return True
+
+    def _direct_pte_prefetch(self, tables: dict[int, bool], gfn: int) -> None:
+        """arch/x86/kvm/mmu/mmu.c:__direct_pte_prefetch, of every MMU but the TDP MMU: with one entry each run of others
+        in the aligned eight that are not there yet is filled, up to the first page of it that GUP-fast does not find
+        for writing; the first run of which it finds none ends it."""
+        first, start = gfn - gfn % _PREFETCHED, -1
+        for other in range(first, first + _PREFETCHED + self.world.situation.kernel.prefetches_last_run):
+            if other < first + _PREFETCHED and other != gfn and other not in tables:
+                start = other if start < 0 else start
+            elif start >= 0:
+                found = list(takewhile(self._found_by_gup_fast, range(start, other)))
+                if not found:
+                    return
+                tables.update(dict.fromkeys(found, True))
+                start = -1
+
+    def _found_by_gup_fast(self, gfn: int) -> bool:
+        page = self.pages.get(self._gfn_to_vpn.get(gfn, -1))
+        return page is not None and page.pte is Pte.WRITABLE and gfn not in self.no_slot
 
     # --- threads
     def perform(
@@ -299,6 +330,10 @@ class Memory:
             if end < 0:
                 return
             yield Wait(until_ns=end)
+            later = replay.unlocks(gpa // _PAGE, end)
+            came = replay.choices.ask(len(later) + 1, f"when the page {gpa // _PAGE:#x} was copied", gpa // _PAGE)
+            if came:
+                yield Wait(until_ns=later[came - 1])
         elif self.gate is not None:
             yield from self.gate.hold(frozenset({gpa // _PAGE}), self.device.loaded)
         self.happen(gpa, WaitKind.USERFAULT)

@@ -18,6 +18,7 @@ from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
+from harness.model.simulation.held_up import looked_early, until_looked, wanted_by_others
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
 from harness.model.simulation.page_watch import PageWatch
@@ -77,23 +78,10 @@ class KvmVcpu:
             late = engine.now - mark.start_ns
             replay.part(self.index, engine.now, mark, f"{what} only {late} ns later", page)
         replay.take(self.index, mark)
-        if kind is Kind.RDY and self._looked_early(page, mark):
+        if kind is Kind.RDY and looked_early(self.world, self.index, page, mark):
             mark = replace(mark, start_ns=max(engine.now, mark.since_ns))
         yield Wait(until_ns=mark.start_ns)
         return mark
-
-    def _looked_early(self, page: int, mark: RecordedEvent) -> bool:
-        """Whether kvm_arch_async_page_ready mapped the page well before the ready event: where it called nobody, it may
-        have done so at any time since the thread's event before; open where another vCPU that wants it ran then."""
-        replay = self.world.replay
-        if replay is None or mark.windows or not replay.others_run(self.index, mark.since_ns, mark.start_ns):
-            return False
-        if not self._wanted_by_others(page):
-            return False
-        return replay.choices.ask(2, f"whether {page:#x} was mapped well before its ready event", page) == 1
-
-    def _wanted_by_others(self, page: int) -> bool:
-        return any(s.vcpu != self.index and s.gpa >> 12 == page for s in self.world.situation.steps)
 
     def watch(self, mark: RecordedEvent | None) -> PageWatch | None:
         """The moments of the page fault, or of the look before a ready event, that this mark stands for."""
@@ -146,7 +134,7 @@ class KvmVcpu:
         replay = self.world.replay
         if replay is None or watch is None or not replay.others_run(self.index, watch.start_ns, watch.left_ns):
             return False
-        if not self._wanted_by_others(gpa >> 12):
+        if not wanted_by_others(self.world, self.index, gpa >> 12):
             return False
         return replay.choices.ask(2, f"whether {gpa:#x} was mapped well before the entry", gpa >> 12) == 1
 
@@ -428,10 +416,16 @@ class KvmVcpu:
             world.emit(Event(Kind.WAKEUP, self.index))
         if s.done and not (s.req_ready or s.exception_pending or self.deliverable()):
             self.spins += 1
-            if self.spins > _SPINS:
+            if self.spins > _SPINS and not self._spins_on():
                 yield from self._spin_for_ever()
         s.halted = False
         s.hlt = False
+
+    def _spins_on(self) -> bool:
+        """A recording says how often: what comes next is one more fault that ends in a halt."""
+        replay = self.world.replay
+        mark = replay.peek(self.index) if replay is not None and self.state.halted else None
+        return mark is not None and mark.kind is Kind.PF
 
     def _spin_for_ever(self) -> Generator[Wait, None, None]:
         """done is not empty and nothing asks for it: halts end at once, over and over, until something changes."""
@@ -479,6 +473,8 @@ class KvmVcpu:
             yield from self.clear(by_msr=True, mark=mark)
         if result.check:
             self.world.count("ACK")
+            if not self.state.done:
+                yield from until_looked(self.world, self.index, mark)
             yield from self.check_completion()
         if mark is not None:
             yield Wait(until_ns=mark.end_ns)

@@ -105,3 +105,8 @@ class Recorded:
     calls: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int:
+        """How many events of vCPU threads it has."""
+        return sum(map(len, self.marks))

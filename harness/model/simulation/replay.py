@@ -7,12 +7,14 @@ did first.  Where the recording has what the simulation cannot do, the two have 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NoReturn
 
 from harness.model.events import Kind
 from harness.model.simulation.choices import Choices
-from harness.model.simulation.recorded import Recorded, RecordedAction, RecordedEvent, WorkRun
+from harness.model.simulation.recorded import PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
 
 INTERRUPTS = ("ready", "irq")
 """Words of the guest's log that say: here an interrupt was taken."""
@@ -27,6 +29,9 @@ class Diverged(Exception):
         self.t_ns, self.line, self.text, self.pages = t_ns, line, text, pages
 
 
+_time_of = attrgetter("t_ns")
+
+
 @dataclass(slots=True)
 class Replay:
     """One run."""
@@ -37,6 +42,7 @@ class Replay:
     _at: list[int] = field(init=False)
     _log_at: list[int] = field(init=False)
     _host_used: set[int] = field(default_factory=set)
+    _changes: dict[int, list[PageChange]] = field(default_factory=dict)  # by gfn, in order of time
 
     def __post_init__(self) -> None:
         self._at = [0] * len(self.recorded.marks)
@@ -46,7 +52,8 @@ class Replay:
     def peek(self, vcpu: int, kind: Kind | None = None, key: int = -1) -> RecordedEvent | None:
         """What this vCPU does next, optional marks only if they are asked for; None: nothing more was recorded."""
         marks = self.recorded.marks[vcpu]
-        for mark in marks[self._at[vcpu] :]:
+        for at in range(self._at[vcpu], len(marks)):
+            mark = marks[at]
             if not mark.optional or (kind is not None and mark.fits(kind, key)):
                 return mark
         return None
@@ -135,7 +142,11 @@ class Replay:
 
         Behind the thread's own read of it there is nothing open: it has looked before it read.
         """
-        found = [c for c in self.recorded.changes.get(gfn, ()) if start_ns < c.t_ns <= end_ns]
+        changes = self._changes.get(gfn)
+        if changes is None:
+            changes = self._changes[gfn] = sorted(self.recorded.changes.get(gfn, ()), key=_time_of)
+        first, behind = (bisect_right(changes, t, key=_time_of) for t in (start_ns, end_ns))
+        found = changes[first:behind]
         own = min((c.t_ns for c in found if c.thread == thread), default=end_ns + 1)
         return sorted({c.t_ns for c in found if c.thread != thread and c.t_ns < own})
 

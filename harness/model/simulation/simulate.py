@@ -47,7 +47,10 @@ _EXPLORED = (
 )
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
 MAX_RUNS = 200
-"""So many combinations of what a recording leaves open are tried."""
+"""So many combinations of what a recording leaves open are tried, ..."""
+_LEAST_RUNS = 12
+_RUN_EVENTS = 300_000
+"""... or, of a long recording, as many as make so many events of vCPU threads together."""
 RACE_NS = MS
 """A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
 
@@ -151,7 +154,8 @@ def follow(
         return distance(attempt) if isinstance(attempt, Followed) else Distance(None, attempt.pages, attempt.t_ns)
 
     starts = (situation, *(varied for _, varied in _unknown_hits(situation)))
-    for run in explore(partial(_attempt, starts, recorded), MAX_RUNS, far):
+    bound = max(_LEAST_RUNS, min(MAX_RUNS, _RUN_EVENTS // max(1, recorded.length)))
+    for run in explore(partial(_attempt, starts, recorded), bound, far):
         if isinstance(run.result, Followed):
             found = True
             yield run.result

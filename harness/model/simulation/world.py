@@ -15,6 +15,8 @@ from harness.model.simulation.situation import Device, Situation
 
 MAX_EVENTS = 50_000
 """Some forty times what the largest scenario has; a prediction holds up to nine runs in memory."""
+_FOR_EACH = 20
+"""Of a recorded run: so many for each event that it has, if that is more."""
 
 TOTAL_OF_KIND = {
     Kind.PF: "PF",
@@ -100,9 +102,10 @@ class World:
         """
         if not self.recording:
             return
-        if len(self.events) >= MAX_EVENTS:
+        most = MAX_EVENTS if self.replay is None else max(MAX_EVENTS, _FOR_EACH * self.replay.recorded.length)
+        if len(self.events) >= most:
             raise ModelError(
-                f"more than {MAX_EVENTS} events in the first {self.engine.now // MS} ms",
+                f"more than {most} events in the first {self.engine.now // MS} ms",
                 hint="a timer of a shorter period than its handling, or a pause of many periods?",
             )
         event.t_ns = self.engine.now

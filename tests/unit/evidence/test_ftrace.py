@@ -66,3 +66,14 @@ def test_what_is_complete_ends_with_the_last_event_of_a_cpu_that_dropped_some() 
 def test_damage_is_named_with_its_line(damaged: str) -> None:
     with pytest.raises(CaptureDamaged, match=r"trace/events\.txt:\d+"):
         parse(HEADER + damaged + "\n")
+
+
+def test_a_name_that_the_kernel_had_forgotten_is_told_by_other_lines() -> None:
+    text = (
+        "           <...>-156     [001] .....  1668.308296: work_start: (async_pf_execute+0x0/0x180)\n"
+        "       CPU 2/KVM-1932    [001] d....  1668.308300: sched_switch: prev_comm=CPU 2/KVM prev_pid=1932"
+        " prev_prio=120 prev_state=R ==> next_comm=kworker/1:2 next_pid=156 next_prio=120\n"
+        "           <...>-14      [001] .....  1668.308461: block_bio_queue: 43,0 RA 7656 + 256 [kworker/0:1]\n"
+        "           <...>-99      [001] .....  1668.308462: work_start: (async_pf_execute+0x0/0x180)\n"
+    )
+    assert [line.comm for line in parse(text).lines] == ["kworker/1:2", "CPU 2/KVM", "kworker/0:1", "<...>"]

@@ -29,6 +29,8 @@ PLANS = {s.id: build_plan(s, 1) for s in read_scenarios((default_scenarios(),))}
 SHOWN = {
     "token_with_paging_off": ("S66", "7.3.4"),
     "lapic_disabled_defers": ("S11", "7.3.4"),
+    "tdp_mmu": ("S170", "7.3.4"),
+    "prefetches_last_run": ("S171", "7.3.4"),
     "halt_polls": ("S29", "7.3.4"),
     "token_never_zero": ("S101", "7.3.4"),
     "wp_counts_references": ("S104", "5.10.262"),

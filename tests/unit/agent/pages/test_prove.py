@@ -60,3 +60,21 @@ def test_a_torn_window_is_no_precondition() -> None:
     assert [n for n, text in dropped.items() if text] == torn
     assert "2 pieces" in dropped[64]
     assert not _window(extents, Page(second, PageStart.POPULATED, "f"))
+
+
+def test_holes_of_the_plan_are_between_pieces() -> None:
+    pool = POOL_GPA
+    pages = (
+        Page(pool, PageStart.DROPPED, "d[0]"), Page(pool + 4096, PageStart.UNTOUCHED, "h[0]"),
+        Page(pool + 2 * 4096, PageStart.POPULATED, "p[0]"), Page(pool + 3 * 4096, PageStart.UNTOUCHED, "h[1]"),
+    )  # fmt: skip
+    plan = Plan("S", "t", 1, Guest(memory_mib=32), Memory(Backing.FILE), Swap(), pages, ())
+    around = [Extent(pool, pool + 4096, 0), Extent(pool + 2 * 4096, pool + 3 * 4096, 2 * 4096)]
+    rest = Extent(pool + 4 * 4096, pool + 64 * 4096, 4 * 4096)
+    assert not _torn_window(plan, (*around, rest), pages[0])
+    torn = (
+        *around,
+        Extent(pool + 4 * 4096, pool + 8 * 4096, 4 * 4096),
+        Extent(pool + 8 * 4096, pool + 64 * 4096, 1 << 30),
+    )
+    assert "lies in 4 pieces on the device, and not in the 3" in _torn_window(plan, torn, pages[0])

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vCPU thread of a recorded run that lost its processor inside KVM, between two of its events."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from harness.model.events import Kind
+from harness.model.simulation.engine import Wait
+from harness.model.simulation.recorded import RecordedEvent
+from harness.model.simulation.world import World
+
+
+def wanted_by_others(world: World, vcpu: int, page: int) -> bool:
+    """Whether another vCPU touches the guest page of this number."""
+    return any(s.vcpu != vcpu and s.gpa >> 12 == page for s in world.situation.steps)
+
+
+def looked_early(world: World, vcpu: int, page: int, mark: RecordedEvent) -> bool:
+    """Whether kvm_arch_async_page_ready mapped the page well before its event ``mark``: where it called nobody, it
+    may have done so at any time since the thread's event before; open where another vCPU that wants it ran then."""
+    replay = world.replay
+    if replay is None or mark.windows or not replay.others_run(vcpu, mark.since_ns, mark.start_ns):
+        return False
+    if not wanted_by_others(world, vcpu, page):
+        return False
+    return replay.choices.ask(2, f"whether {page:#x} was mapped well before its ready event", page) == 1
+
+
+def until_looked(world: World, vcpu: int, mark: RecordedEvent | None) -> Generator[Wait, None, None]:
+    """An acknowledgement, the write of an MSR ``mark``, looks at the done list between its exit and its line: where a
+    ready event stands between them and nothing was done at the exit, the thread was held up until something was."""
+    following = world.replay.peek(vcpu) if world.replay and mark else None
+    if following is None or mark is None or following.kind is not Kind.RDY:
+        return
+    if following.end_ns <= mark.end_ns:
+        yield Wait(until_ns=following.start_ns)
