@@ -78,10 +78,13 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
     work.tokened = False
     states = vcpu.states(work.gpa)
     barred = vcpu.enabled is False or (bool(states) and not any(vcpu.deliverable(s) for s in states))
-    due = _readable(vcpu, work) and bool(states) and all(vcpu.deliverable(s) for s in states)
+    deliverable = bool(states) and all(vcpu.deliverable(s) for s in states)
+    due = deliverable and _readable(vcpu, work)
+    # Where the area moves nobody knows whether it could be written; if it could not, the vCPU has slept.
+    maybe = deliverable and bool(vcpu.enabled) and vcpu.context.shared_unreadable is None
     expected = vcpu.context.enabled_before and bool(states) and all(state.cpl == 3 for state in states)
     expected = expected and (not work.guest_mode or vcpu.context.features.vmexit)
-    if not vcpu.context.nested and untold(vcpu, work, entry, due=due or expected):
+    if not vcpu.context.nested and untold(vcpu, work, entry, due=due or expected or maybe):
         return
     vcpu.counts.nph += 1
     if vcpu.context.nested:
@@ -111,8 +114,10 @@ def _awake(vcpu: SeenVcpu) -> bool:
     if vcpu.slept or vcpu.woken or vcpu.left or not vcpu.shared.recorded >= _HALT_EVIDENCE:
         return True
     # A completed work that cannot be dequeued keeps the vCPU runnable (behaviour.md B.8, last line).  Its DONE may be
-    # traced late; that matters only while a token waits to be read by the guest.
-    waits = vcpu.irq_seq > 0 and not vcpu.acked and len(vcpu.live) > (vcpu.fresh is not None)
+    # traced late; that matters only while a token waits to be read by the guest, or the LAPIC is off.
+    off = vcpu.shared.kernel.lapic_disabled_defers and (vcpu.apic_sw is False or vcpu.apic_hw is False)
+    held_back = off or (vcpu.irq_seq > 0 and not vcpu.acked)
+    waits = held_back and len(vcpu.live) > (vcpu.fresh is not None)
     return waits or vcpu.wake_all is not WakeAll.NO or any(work.done_seq for work in vcpu.live.values())
 
 

@@ -182,3 +182,9 @@ def test_a_page_may_be_mapped_by_its_vcpu_while_the_worker_is_held_up_in_its_cal
     verdict = judge_capture(packed_capture("nested-mapped-while-held-up"), N61)
     assert verdict.word == "FINDING F2" and verdict.findings == ()
     assert [row.index for row in verdict.items if row.seen[-1] is Outcome.MINOR] == [18, 23]
+
+
+def test_a_token_is_left_behind_where_the_area_moves() -> None:
+    """EN is written in between, so that nobody knows whether the area could be written at each NP."""
+    verdict = judge_capture(packed_capture("nested-area-moves"), N61)
+    assert verdict.word == "FINDING F2" and verdict.findings == ()
