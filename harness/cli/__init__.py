@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        words = list(sys.argv[1:] if argv is None else argv)
+        words = [*(sys.argv[1:] if argv is None else argv)]  # not list(): that is a module of this package once loaded
         # Only the module of the command that is meant is loaded: SSH and judge cost a second that `apf list` can save.
         known = words[0] if words and words[0] in COMMANDS else ""
         commands = parser((known,) if known else COMMANDS)

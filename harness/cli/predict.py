@@ -15,7 +15,7 @@ from harness.model.simulation.situation import Prediction
 from harness.prediction import predict
 from harness.report.predict_text import predict_json, predict_text
 from harness.run.model_named import model_named
-from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.run.scenario_sources import default_scenarios, file_of, read_scenarios
 from harness.run.selection import select
 from harness.scenario.build import build_plan
 from harness.scenario.schema import Scenario
@@ -54,7 +54,7 @@ def add(subparsers: options.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict and print.  :raise UsageError: no such scenario or kernel."""
     kernel = model_named(args.kernel)
-    answers = [(s, _predict(s, kernel)) for s in _scenarios(args)]
+    answers = [(s, _predict(s, kernel, args)) for s in _scenarios(args)]
     if args.json:
         print(json.dumps([predict_json(s, a) for s, a in answers], indent=1))
         return 0
@@ -63,12 +63,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _predict(scenario: Scenario, kernel: KernelModel) -> Prediction:
-    """:raise ModelError: the model cannot say; the message names the scenario."""
+def _predict(scenario: Scenario, kernel: KernelModel, args: argparse.Namespace) -> Prediction:
+    """:raise ModelError: the model cannot say; the message names the scenario and its file."""
     try:
         return predict(build_plan(scenario, _NONCE), kernel, explored=True)
     except ModelError as exc:
-        raise ModelError(f"{scenario.id}: {exc.message}", hint=exc.hint) from exc
+        files = [Path(name) for name in args.scenario if name.endswith(".toml")]
+        file = file_of(scenario.id, files) or file_of(scenario.id, args.scenarios or [default_scenarios()])
+        raise ModelError(f"{file}: {scenario.id}: {exc.message}", hint=exc.hint) from exc
 
 
 def _scenarios(args: argparse.Namespace) -> tuple[Scenario, ...]:

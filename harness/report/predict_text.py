@@ -52,15 +52,16 @@ def _items(answer: Prediction, width: int) -> list[str]:
         runs = list(groups.values())
     lines: list[str] = []
     for run in runs:
-        lines += _group(run, width)
+        lines += _group(run, width, answer.ends)
     return lines
 
 
-def _group(items: list[ItemPrediction], width: int) -> list[str]:
+def _group(items: list[ItemPrediction], width: int, program_ends: bool) -> list[str]:
+    """An item without an end in a program that has one was cut off by a reset of the machine."""
     first = items[0]
     outcome = " or ".join((first.outcome, *first.also)) if first.page else ("#GP" if first.gp else "-")
     more = f", {first.repeats} repeated" if first.repeats.high else ""
-    end = "" if first.ends else ", NEVER ENDS"
+    end = "" if first.ends else ", cut off by the reset" if program_ends else ", NEVER ENDS"
     pages = f"{first.page} .. {items[-1].page}" if len(items) > 1 and first.page else first.page
     indices = ranges([i.index for i in items], ",")
     times = f" ({len(items)} items)" if len(items) > 1 else ""

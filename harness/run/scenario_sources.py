@@ -31,6 +31,18 @@ def read_scenarios(paths: Iterable[Path]) -> tuple[Scenario, ...]:
     :raise ScenarioError: see scenario.load.load_all.
     :raise UsageError: a path is missing, unreadable, or holds no scenario.
     """
+    return load_all((str(file), _read(file)) for file in _files(paths))
+
+
+def file_of(name: str, paths: Iterable[Path]) -> Path | None:
+    """The file in which the scenario with this id is written, for a message.
+
+    :raise UsageError: as ``read_scenarios``.
+    """
+    return next((file for file in _files(paths) if any(s.id == name for s in read_scenarios([file]))), None)
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -40,7 +52,7 @@ def read_scenarios(paths: Iterable[Path]) -> tuple[Scenario, ...]:
             files += found
         else:
             files.append(path)
-    return load_all((str(file), _read(file)) for file in files)
+    return files
 
 
 def _read(file: Path) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which scenarios a person means, and the jobs that follow from them.  Pure."""
+"""Which scenarios a person means, and the jobs that follow from them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.errors import UsageError
 from harness.judge.verdict_types import Verdict
@@ -44,6 +45,10 @@ def select(scenarios: Sequence[Scenario], patterns: Iterable[str]) -> tuple[Scen
         found = {s.id for s in scenarios if _matches(s, pattern)}
         if not found:
             near = difflib.get_close_matches(pattern, [s.id for s in scenarios], n=5, cutoff=0.4)
+            if Path(pattern).exists():
+                raise UsageError(
+                    f"no scenario is called {pattern!r}", hint=f"for a file or folder: --scenarios {pattern}"
+                )
             raise UsageError(
                 f"no scenario is called {pattern!r}",
                 hint=f"did you mean {', '.join(near)}?" if near else "`apf list` shows all of them",

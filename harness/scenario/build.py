@@ -87,7 +87,7 @@ def _items(
         yield p.changed(common, op=p.Op.HOST, value=len(actions) - 1)
     elif step.wrmsr:
         msr = MSRS[step.wrmsr] if step.wrmsr in MSRS else int(step.wrmsr, 0)
-        yield p.changed(common, op=p.Op.WRMSR, msr=msr, value=_msr_value(step.value, step.vcpu))
+        yield p.changed(common, op=p.Op.WRMSR, msr=msr, value=msr_value(step.value, step.vcpu))
     elif step.lapic:
         yield p.changed(common, op=p.Op.LAPIC, value=int(step.lapic == "on"))
     elif step.paging:
@@ -106,7 +106,8 @@ def _items(
         yield common
 
 
-def _msr_value(value: int | str, vcpu: int) -> int:
+def msr_value(value: int | str, vcpu: int) -> int:
+    """The number that a checked ``value`` of wrmsr stands for."""
     if isinstance(value, int):
         return value
     if value.startswith("own|"):

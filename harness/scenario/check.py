@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from harness.contract.host_program import HOST_PROGRAMS, SHORT_PROGRAM, cases
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, PageStart, SwapKind
 from harness.contract.probe_abi import MAX_ITEMS, MAX_VCPUS
 from harness.errors import ApfError, ScenarioError, UsageError
+from harness.model.cpu_model import parse_cpu
 from harness.scenario import bounds
-from harness.scenario.build import MSRS, build_plan
+from harness.scenario.build import MSRS, build_plan, msr_value
 from harness.scenario.gate_keys import check_errors, check_gate
 from harness.scenario.host_steps import check_host
 from harness.scenario.pages import is_set_name, lay_out, select
 from harness.scenario.schema import ACTIONS, L2, PageSet, Scenario, Step
+from harness.scenario.shared_area import check_set_up, check_write
+from harness.scenario.step_keys import check_keys
 
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
 _WORKLOADS = ("boot", "touch", "l2")
 _TOUCHING = ("touch", "l2")
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.-]+=.*)?", re.DOTALL)  # with what a [matrix] adds
 _EN_FLAGS = 0x3F  # the bits of MSR_KVM_ASYNC_PF_EN below the address (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)
 
 
@@ -74,8 +79,8 @@ def _problems(s: Scenario) -> Iterator[str]:
 def _words(s: Scenario) -> Iterator[str]:
     """Ids and texts are printed, and ids name folders and are selected by patterns."""
     yield from bounds.prose("$.id", s.id, bounds.MAX_NAME)
-    if not s.id or any(c.isspace() for c in s.id):
-        yield f"$.id: {s.id[: bounds.MAX_NAME]!r} must be a word without spaces"
+    if not _ID.fullmatch(s.id) or any(c.isspace() for c in s.id.partition("/")[0]):
+        yield f"$.id: {s.id[: bounds.MAX_NAME]!r} must be a word: of letters, digits, and _ . + - after the first"
     yield from bounds.prose("$.title", s.title, bounds.MAX_TITLE)
     yield from bounds.prose("$.catalogue", s.catalogue, bounds.MAX_NAME)
     yield from bounds.prose("$.why", s.why, bounds.MAX_PROSE, lines=True)
@@ -135,6 +140,11 @@ def _machine(s: Scenario) -> Iterator[str]:
         yield from bounds.prose(f"$.guest.{key}", text, bounds.MAX_TITLE if key == "cpu" else bounds.MAX_LINE)
     if not g.cpu or any(c.isspace() for c in g.cpu):
         yield f"$.guest.cpu: {g.cpu[: bounds.MAX_NAME]!r} is not a value of QEMU's -cpu"
+    elif g.irqchip == "off" and g.kind is not GuestKind.HOST_PROGRAM and parse_cpu(g.cpu).async_pf_int:
+        yield (
+            f"$.guest.irqchip: off with cpu = {g.cpu[: bounds.MAX_NAME]!r}: QEMU aborts when it writes the MSR of "
+            'kvm-asyncpf-int (finding F5); use cpu = "host,-kvm-asyncpf-int"'
+        )
 
 
 def _apf(s: Scenario) -> Iterator[str]:
@@ -144,6 +154,7 @@ def _apf(s: Scenario) -> Iterator[str]:
         yield from bounds.number("$.apf.en_gpa", s.apf.en_gpa, 0, bounds.MAX_GPA - 64)
         if s.apf.en_gpa % 64:
             yield f"$.apf.en_gpa: {s.apf.en_gpa:#x} is not a multiple of 64: the low bits of the MSR are flags"
+        yield from check_set_up(s)
 
 
 def _swap(s: Scenario) -> Iterator[str]:
@@ -251,6 +262,7 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
     if len(t.actions) != 1:
         yield f": exactly one of {', '.join(ACTIONS)} is needed, found {' and '.join(t.actions) or 'none'}"
         return
+    yield from check_keys(t)
     if not 0 <= t.vcpu < s.guest.vcpus:
         yield f".vcpu: {t.vcpu}, but the guest has {s.guest.vcpus}"
     if t.cpl not in (0, 3):
@@ -272,7 +284,7 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
     if t.paging and t.paging not in ("flip", "off"):
         yield f".paging: {t.paging[: bounds.MAX_NAME]!r} is not flip or off"
     if t.wrmsr:
-        yield from _wrmsr(t)
+        yield from _wrmsr(s, t)
     if t.touch:
         try:
             select(placed, t.touch)
@@ -291,7 +303,12 @@ def _level(s: Scenario, t: Step) -> Iterator[str]:
             yield ".level: an L2 has paging on, and no interrupt shadow"
 
 
-def _wrmsr(t: Step) -> Iterator[str]:
+def _wrmsr(s: Scenario, t: Step) -> Iterator[str]:
+    wrong = list(_msr(t))
+    yield from wrong or check_write(s, MSRS.get(t.wrmsr, _number(t.wrmsr) or 0), msr_value(t.value, t.vcpu))
+
+
+def _msr(t: Step) -> Iterator[str]:
     number = MSRS.get(t.wrmsr, _number(t.wrmsr))
     if number is None:
         yield f".wrmsr: {t.wrmsr[: bounds.MAX_NAME]!r} is not {', '.join(MSRS)} or a number like 0x4b564d02"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
 import re
 import types
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from harness.scenario import bounds, schema
 from harness.scenario.bounds import MAX_NAME
 from harness.scenario.check import check
 from harness.scenario.matrix import expand
+from harness.scenario.step_keys import says_nothing
 
 T = TypeVar("T")
 
@@ -135,11 +137,12 @@ def _structure(table: dict[str, Any]) -> tuple[schema.Scenario | None, list[str]
     The second kind is looked for in a copy from which the wrong keys were taken out, and what such a key may have
     caused is left out.
     """
+    wrong = list(says_nothing(table))
     try:
         scenario: schema.Scenario = _CONVERTER.structure(table, schema.Scenario)
     except Exception as exc:  # noqa: BLE001 - cattrs raises groups of many kinds; transform_error names each
-        wrong = _explain(exc)
-    else:
+        wrong += _explain(exc)
+    if not wrong:
         return scenario, list(check(scenario))
     rest, taken = copy.deepcopy(table), []
     for key in ("id", "title"):
@@ -210,13 +213,26 @@ def load_all(files: Iterable[tuple[str, str]]) -> tuple[schema.Scenario, ...]:
     return tuple(found)
 
 
+def _near(error: Any) -> str:
+    """The keys of the table that look like those that it does not have."""
+    known = [f.name for f in dataclasses.fields(error.cl)] if dataclasses.is_dataclass(error.cl) else []
+    found = [
+        near
+        for key in sorted(error.extra_fields)
+        for near in difflib.get_close_matches(str(key)[:MAX_NAME], known, n=1)
+    ]
+    return f" (did you mean {', '.join(found)}?)" if found else ""
+
+
 def _explain(exc: BaseException) -> list[str]:
     def one(error: BaseException, hint: type | None) -> str:
         if isinstance(error, KeyError):
             return f"required key {error.args[0]!r} is missing"
         extra = getattr(error, "extra_fields", None)
         if extra:
-            return "unknown key" + ("s " if len(extra) > 1 else " ") + ", ".join(sorted(map(repr, extra)))
+            return (
+                "unknown key" + ("s " if len(extra) > 1 else " ") + ", ".join(sorted(map(repr, extra))) + _near(error)
+            )
         return str(error)
 
     return [line.replace(" @ $", " at $") for line in transform_error(exc, format_exception=one)]

@@ -73,7 +73,7 @@ def test_more_events_than_the_model_follows_are_told_with_the_scenario(
         "[[steps]]\ntimer_us = 1\n[[steps]]\npause = true\npause_us = 4000000000\n"
     )
     assert main(["predict", str(tmp_path / "x.toml")]) == 2
-    assert capsys.readouterr().err.startswith("apf: X7: more than")
+    assert capsys.readouterr().err.startswith(f"apf: {tmp_path / 'x.toml'}: X7: more than")
 
 
 def test_linux_guests(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,3 +83,35 @@ def test_linux_guests(capsys: pytest.CaptureFixture[str]) -> None:
     assert boot["totals"]["TRY"]["high"] == 0
     assert plain["totals"]["NPt"]["high"] == plain["totals"]["RDY_ALL"]["high"] == 0
     assert plain["totals"]["NPh"]["low"] == 1
+
+
+def test_a_host_reset_cuts_its_item_off_and_the_program_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "r.toml"
+    file.write_text(
+        'id = "R1"\ntitle = "t"\n[pages.f]\ngroups = 2\nstart = "populated"\n[[steps]]\ntouch = "f[0]"\n'
+        '[[steps]]\nhost = [{do = "reset"}]\n[[steps]]\ntouch = "f[1]"\n'
+    )
+    assert main(["predict", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "cut off by the reset" in out
+    assert "NEVER ENDS" not in out
+
+
+@pytest.mark.parametrize("command", ["predict", "list", "run"])
+def test_a_path_in_the_place_of_a_name_is_hinted_at(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(tmp_path)]) == 2
+    assert f"--scenarios {tmp_path}" in capsys.readouterr().err
+
+
+def test_what_the_model_cannot_say_comes_with_file_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "l.toml"
+    file.write_text(
+        'id = "L1"\ntitle = "t"\n[memory]\nbacking = "file"\n[pages.f]\ngroups = 1\nstart = "dropped"\n'
+        '[[steps]]\ntouch = "f[0]"\n[[steps]]\nhost = [{do = "wait-done"}, {do = "lock-read", page = "f[0]"}]\n'
+    )
+    assert main(["predict", str(file)]) == 2
+    assert f"{file}: L1: lock-read of f[0], which is in the page cache by then" in capsys.readouterr().err

@@ -160,3 +160,73 @@ def test_problems_of_all_combinations_are_told() -> None:
 
 def test_a_stride_of_a_single_group_says_nothing() -> None:
     assert load_text("x", GOOD.replace("groups = 4", "groups = 1\nrun = 100"))
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("[[steps]]\ntouch = []", ["an empty list: at least one page is needed at $.steps[1].touch"]),
+        ("[[steps]]\nhost = []", ["an empty list: at least one host word is needed at $.steps[1].host"]),
+        ("[[timed]]\nat_ms = 1\nhost = []", ["an empty list: at least one host word is needed at $.timed[0].host"]),
+        ('[[steps]]\nwrmsr = ""', ["an empty word says nothing to do at $.steps[1].wrmsr"]),
+        ("[[steps]]\npause = false", ["false says nothing to do; leave it out at $.steps[1].pause"]),
+        (
+            "[[steps]]\ntimer_us = -1",
+            [
+                "-1 is no period: a number of microseconds, or 0, which stops the timer, is needed "
+                "at $.steps[1].timer_us"
+            ],
+        ),
+    ],
+)
+def test_a_value_that_says_nothing_is_one_error_that_names_it(more: str, told: list[str]) -> None:
+    assert messages(GOOD + more) == told
+
+
+@pytest.mark.parametrize("action", ['wrmsr = "EN"', "wait_all = true", "timer_us = 5", "pause = true"])
+@pytest.mark.parametrize("key", ["cpl = 0", 'access = "write"', 'then = "wait"'])
+def test_a_key_that_the_action_does_not_look_at_is_named(action: str, key: str) -> None:
+    name = key.partition(" ")[0]
+    (line,) = messages(f"{GOOD}[[steps]]\n{action}\n{key}\n")
+    assert line == f"$.steps[1].{name}: {action.partition(' ')[0]} has no {name}, and nothing would look at it"
+
+
+def test_interrupts_go_with_what_waits() -> None:
+    assert load_text("x", GOOD + "[[steps]]\npause = true\ninterrupts = false\n")
+    assert messages(GOOD + "[[steps]]\nwait_all = true\ninterrupts = false\n")[0].startswith("$.steps[1].interrupts")
+
+
+@pytest.mark.parametrize("gpa", [0, 0x1000, 0x802000, 0x840000, 0xFFFFC0])
+def test_the_shared_area_may_not_lie_in_memory_that_the_guest_uses(gpa: int) -> None:
+    (line,) = messages(f"{GOOD}[apf]\nen_gpa = {gpa}\n")
+    assert line.startswith(f"$.apf.en_gpa: {gpa:#x} is used for something else: the vCPUs' areas lie from 0x801000")
+    (line,) = messages(f'{GOOD}[[steps]]\nwrmsr = "EN"\nvalue = {gpa | 9}\n')
+    assert line.startswith(f"$.steps[1].value: {gpa | 9:#x} puts the shared area to {gpa:#x}, which is used")
+
+
+def test_only_en_gpa_puts_the_area_into_the_pool() -> None:
+    (line,) = messages(f'{GOOD}[[steps]]\nwrmsr = "0x4b564d02"\nvalue = 0x1000009\n')
+    assert line == "$.steps[1].value: 0x1000009 puts the shared area into the pool (0x1000000): only apf.en_gpa may"
+
+
+@pytest.mark.parametrize("value", ["0", "0x801049", "0x4000009", '"own|9"'])
+def test_areas_and_holes_may_be_written(value: str) -> None:
+    assert load_text("x", f'{GOOD}[[steps]]\nwrmsr = "EN"\nvalue = {value}\n')
+
+
+@pytest.mark.parametrize("name", ["../../B11", "A/B", ".hidden", "-x", "a*"])
+def test_an_id_is_a_word(name: str) -> None:
+    assert messages(GOOD.replace("X1", name))[0].startswith(f"$.id: {name!r} must be a word")
+
+
+def test_a_lapic_in_user_space_needs_a_cpu_without_the_interrupt() -> None:
+    (line,) = messages(GOOD + '[guest]\nirqchip = "off"\n')
+    assert line.startswith("$.guest.irqchip: off with cpu = 'host'") and "F5" in line
+    assert load_text("x", GOOD + '[guest]\nirqchip = "off"\ncpu = "host,-kvm-asyncpf-int"\n')
+
+
+def test_a_misspelt_table_or_key_is_told_with_the_one_that_is_meant() -> None:
+    assert messages(GOOD + "[swop]\n") == ["unknown key 'swop' (did you mean swap?) at $"]
+    assert messages(GOOD + "[swap]\npage_clustre = 3\n")[0].startswith(
+        "unknown key 'page_clustre' (did you mean page_cluster?)"
+    )

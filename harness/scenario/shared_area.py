@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where a scenario may put the shared area (struct kvm_vcpu_pv_apf_data): into no memory that the guest uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.contract.plan import EN_DELIVERS, EN_RESERVED
+from harness.contract.probe_abi import PAGE_SIZE, POOL_GPA, SHARED_GPA
+from harness.model.events import MSR_ASYNC_PF_EN
+from harness.scenario.schema import Scenario
+
+_FLAGS = 63
+
+
+def check_set_up(s: Scenario) -> Iterator[str]:
+    """Problems of ``apf.en_gpa``, which may also lie in the pool."""
+    gpa = s.apf.en_gpa
+    if 0 <= gpa < POOL_GPA and not _own(s, gpa):
+        yield f"$.apf.en_gpa: {gpa:#x} is used for something else: {_allowed(s)}, or a pool page from {POOL_GPA:#x} on"
+    if s.guest.vcpus > 1 and POOL_GPA <= gpa < s.guest.memory_mib << 20:
+        yield f"$.apf.en_gpa: {gpa:#x} would be the area of {s.guest.vcpus} vCPUs; a pool page is for one vCPU"
+
+
+def check_write(s: Scenario, msr: int, value: int) -> Iterator[str]:
+    """Problems of the value of a wrmsr, as ".value: text"."""
+    gpa = value & ~_FLAGS
+    if msr != MSR_ASYNC_PF_EN or (not gpa and value & (EN_DELIVERS | EN_RESERVED) != EN_DELIVERS):
+        return
+    if POOL_GPA <= gpa < s.guest.memory_mib << 20:
+        yield f".value: {value:#x} puts the shared area into the pool ({gpa:#x}): only apf.en_gpa may"
+    elif gpa < POOL_GPA and not _own(s, gpa):
+        yield f".value: {value:#x} puts the shared area to {gpa:#x}, which is used for something else: {_allowed(s)}"
+
+
+def _own(s: Scenario, gpa: int) -> bool:
+    """In the page of one of the vCPUs' areas (guest-images/probe/memory.c:touch_own_memory)."""
+    return SHARED_GPA <= gpa < SHARED_GPA + PAGE_SIZE * s.guest.vcpus
+
+
+def _allowed(s: Scenario) -> str:
+    end = SHARED_GPA + PAGE_SIZE * s.guest.vcpus
+    hole = s.guest.memory_mib << 20
+    return f"the vCPUs' areas lie from {SHARED_GPA:#x} to {end - 1:#x}, a hole from {hole:#x} on"
