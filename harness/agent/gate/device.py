@@ -39,6 +39,7 @@ def open_gate(journal: Journal, size: int) -> GatedDisk:
     for index in nbd.indices():
         if nbd.owner(index):
             continue
+        # mypy infers no type for a lambda with a default, which keeps this turn's index.
         gate = start_server(lambda control, index=index: _serve(index, control, size))  # type: ignore[misc]
         # The server connects only when this is noted.
         journal.change("nbd", index=index, pid=gate.pid)
