@@ -24,6 +24,7 @@ from harness.agent.host.points import CAPTURED, forget_points, reached_points
 from harness.agent.host.read_counters import snapshot, thread_state
 from harness.agent.host.resident import Instances, open_instances
 from harness.agent.host.swap import Device
+from harness.agent.host.trace_dat import write_trace_dat
 from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch, outstanding, uncompleted
 from harness.agent.host.undo import Journal
 from harness.agent.host.userfault import has_userfaultfd
@@ -31,7 +32,7 @@ from harness.agent.pages.page_content import page_content
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
-from harness.contract.capture import Facts, HostFacts, RunFacts
+from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT, Facts, HostFacts, RunFacts
 from harness.contract.host_needs import NO_DISK, HostOffers, lacks, without_gate
 from harness.contract.plan import PAGE_SIZE, GuestKind, Plan, SwapKind, to_json
 from harness.contract.service import AgentOptions
@@ -282,6 +283,15 @@ class Session:
         if self.tracing:
             self.tracing.stop()
             self.capture.write_json("trace/stats.json", self.tracing.save(self.capture.path("trace/events.txt")))
+            if self.options.trace_dat:
+                self._keep_trace_dat(self.tracing)
+
+    def _keep_trace_dat(self, tracing: Tracing) -> None:
+        """trace.dat, or why there is none: nothing is judged by it, so its lack costs no verdict."""
+        try:
+            write_trace_dat(tracing.root, tracing.path, tracing.events, self.capture.path(TRACE_DAT))
+        except (OSError, InfraFault) as exc:
+            self.capture.write_text(NO_TRACE_DAT, f"{exc}\n")
 
 
 def _parameter_path(parameter: str) -> str:

@@ -12,12 +12,15 @@ from harness.artifacts import layout
 from harness.errors import InfraFault
 
 NEEDS = layout.REPOSITORY / ".ci/needs"
-_USES = ("run", "build", "both")
+_USES = ("run", "build", "both", "read")
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """``use``: "run", "build" or "both"; ``package``: Debian's; ``probe``: a command, or the path of a file."""
+    """``use``: "run", "build", "both", or "read": wanted by who reads results; ``package``: Debian's.
+
+    ``probe``: a command, or the path of a file.
+    """
 
     use: str
     package: str

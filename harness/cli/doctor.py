@@ -107,7 +107,7 @@ def examine() -> Iterator[Check]:
         found = where or "not found"
         if where and need.probe.startswith("qemu"):
             found = f"{where}: {_first_line([where, '--version'])}"
-        use = "build" if need.use == "build" else "run"
+        use = {"build": "build", "read": "some"}.get(need.use, "run")
         yield Check(
             need.probe if need.is_command else need.package,
             bool(where),

@@ -63,6 +63,8 @@ def running() -> argparse.ArgumentParser:
     _add_fleet(group)
     group.add_argument("--hosts", type=positive, default=0, metavar="N",
                        help="virtual hosts at once (default: as processors and memory allow)")  # fmt: skip
+    group.add_argument("--trace-dat", action="store_true",
+                       help="keep each trace as trace.dat, too: for trace-cmd and KernelShark")  # fmt: skip
     group.add_argument("--guest-kernel", default="", metavar="K",
                        help="kernel of Linux guests, named as for --kernel (default: the one under test)")  # fmt: skip
     return p
@@ -162,5 +164,6 @@ def request_of(
         command=shlex.join(["apf", *sys.argv[1:]]),
         extra=tuple(extra),
         hosts=args.hosts,
+        trace_dat=args.trace_dat,
         guest_kernel=find_kernel(args.guest_kernel).id if args.guest_kernel == LATEST else args.guest_kernel,
     )

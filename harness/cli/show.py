@@ -21,7 +21,7 @@ from harness.report.timeline.build_timeline import build_timeline
 from harness.report.timeline.chars import chars
 from harness.run.area_commits import area_commits
 from harness.run.judge_folder import judge_folder_whole
-from harness.run.report_folder import read_run
+from harness.run.report_folder import read_run, trace_dat_notes
 
 _HELP = """\
 Explain a verdict in at most ten lines (what should have happened, by which function, what happened instead), and draw
@@ -79,6 +79,7 @@ def _verdict(folder: Path, tree: Path | None, width: int) -> Iterator[str]:
     for line in explain_verdict(verdict, commits):
         yield printable(line)
     yield ""
+    yield from map(printable, trace_dat_notes(folder))
     capture = folder / "capture"
     judged = judge_folder_whole(capture, verdict.judged_by or Variant.NOWAIT) if capture.is_dir() else None
     timeline = build_timeline(judged) if judged is not None else None

@@ -16,6 +16,8 @@ from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
 FORMAT = 2
+TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
+"""The trace for trace-cmd and KernelShark, where it was asked for, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)

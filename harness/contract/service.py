@@ -27,6 +27,7 @@ class AgentOptions:
     scratch: str = "/run"  # where the RAM file's file system is mounted
     no_disk: str = ""  # why there is no disk
     memory_mib: int = 0  # what the guest and its QEMU may take; 0: what is available
+    trace_dat: bool = False  # the trace as trace.dat, too
 
 
 @dataclass(frozen=True, slots=True)

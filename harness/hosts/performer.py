@@ -38,10 +38,14 @@ class Payload:
 
 
 class Performer:
-    """Performs plans on one host.  Files are copied when they are first needed; one agent serves all plans."""
+    """Performs plans on one host.  Files are copied when they are first needed; one agent serves all plans.
 
-    def __init__(self, host: Host, payload: Payload) -> None:
+    ``trace_dat``: captures have the trace as trace.dat, too.
+    """
+
+    def __init__(self, host: Host, payload: Payload, *, trace_dat: bool = False) -> None:
         self._host = host
+        self._trace_dat = trace_dat
         self._payload = payload
         self._remote = host.facts.folder
         self._there: set[str] = set()
@@ -119,7 +123,7 @@ class Performer:
         facts = self._host.facts
         options = AgentOptions(
             folder, self._ship(self._payload.probe, "probe.elf"), facts.disk,
-            no_disk=facts.no_disk, memory_mib=facts.memory_mib,
+            no_disk=facts.no_disk, memory_mib=facts.memory_mib, trace_dat=self._trace_dat,
         )  # fmt: skip
         if plan.guest.kind is GuestKind.LINUX:
             if self._payload.guest_kernel is None or self._payload.guest_initrd is None:

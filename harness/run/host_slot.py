@@ -16,9 +16,12 @@ _GIVE_UP_AFTER = 2  # failed starts in a row: a third would fail like them, and 
 
 
 class HostSlot:
-    """Context manager; on exit the host is gone."""
+    """Context manager; on exit the host is gone.  ``trace_dat`` as for Performer."""
 
-    def __init__(self, start: Callable[[], AbstractContextManager[Host]], payload: Payload) -> None:
+    def __init__(
+        self, start: Callable[[], AbstractContextManager[Host]], payload: Payload, *, trace_dat: bool = False
+    ) -> None:
+        self._trace_dat = trace_dat
         self._start = start
         self._payload = payload
         self._stack = contextlib.ExitStack()
@@ -57,7 +60,7 @@ class HostSlot:
                 self._failures.append(exc)
                 raise
             self._failures.clear()
-            self._performer = Performer(self._host, self._payload)
+            self._performer = Performer(self._host, self._payload, trace_dat=self._trace_dat)
         return self._performer
 
     def drop(self) -> None:

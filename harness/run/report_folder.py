@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT
 from harness.contract.plan import Plan, from_json
 from harness.errors import UsageError
 from harness.judge.comparison import Comparison
@@ -99,6 +100,7 @@ def read_verdict_folder(folder: Path) -> VerdictFolder:
     notes = []
     if (folder / FAILED).is_file():
         notes.append(f"the timeline could not be drawn: {(folder / FAILED).read_text().strip().splitlines()[-1]}")
+    notes += trace_dat_notes(folder)
     return VerdictFolder(
         plan=from_json(Plan, plan.read_text()) if plan.is_file() else None,
         repeat=_repeat(folder / "repeat.sh"),
@@ -107,6 +109,14 @@ def read_verdict_folder(folder: Path) -> VerdictFolder:
         timeline_notes=tuple(notes),
         latencies=read_latencies(folder),
     )
+
+
+def trace_dat_notes(folder: Path) -> list[str]:
+    """Where a verdict's trace.dat is, or why there is none although it was asked for; nothing where it was not."""
+    file, why = folder / "capture" / TRACE_DAT, folder / "capture" / NO_TRACE_DAT
+    if file.is_file():
+        return [f"for KernelShark: {folder.name}/capture/{TRACE_DAT} ({file.stat().st_size / 1e6:.1f} MB)"]
+    return [f"no {TRACE_DAT}: {why.read_text().strip()}"] if why.is_file() else []
 
 
 def _repeat(script: Path) -> str:

@@ -27,6 +27,7 @@ class Request:
     ``hosts``: how many virtual hosts at once at most; 0: as many as this machine has processors and memory for.
     ``frugal``, for kernels known to be wrong: a host that falls silent is believed at once, and one whose guest only
     hung or died, with no cry of its kernel, is used again; nothing is drawn.
+    ``trace_dat``: captures have the trace as trace.dat, too.
     """
 
     patterns: tuple[str, ...] = ()
@@ -46,6 +47,7 @@ class Request:
     extra: tuple[CatalogKernel, ...] = ()
     hosts: int = 0
     frugal: bool = False
+    trace_dat: bool = False
 
     @property
     def place(self) -> HostChoice:

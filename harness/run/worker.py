@@ -45,7 +45,7 @@ def start_worker(
     """
     observer.scope(kernel)
     setup = find_setup(Store(progress=observer.progress), kernel, jobs, request, folder, observer)
-    with HostSlot(setup.start, setup.payload) as slot:
+    with HostSlot(setup.start, setup.payload, trace_dat=request.trace_dat) as slot:
         yield Worker(setup, slot, request, folder, observer)
 
 

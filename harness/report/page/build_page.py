@@ -1,24 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A run as one HTML file: no network, nothing beside it, readable without a script.
-
-Everything that is not a template of ours goes through Jinja's autoescape after what cannot be printed was escaped; the
-only markup that is passed on is what svg() and this module made.  The page's own Content-Security-Policy allows one
-script, by its digest, and no connection: a console's line that got through all of that would still do nothing.
-"""
+"""A run as one HTML file: no network, nothing beside it, readable without a script."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from importlib import resources
 from itertools import groupby
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from harness.judge.verdict_types import (
@@ -34,10 +23,9 @@ from harness.report.compare_text import difference_text
 from harness.report.explain_verdict import explain_verdict
 from harness.report.page.page_data import PageData, PastVerdict, VerdictFolder
 from harness.report.page.performance import performance_rows, significance
+from harness.report.page.template import render, what_fits
 from harness.report.plan_words import plan_words
-from harness.report.printable import printable
 from harness.report.ranges import ranges
-from harness.report.timeline.drawing import SAYS
 from harness.report.verdict_text import reason_text
 from harness.results import Key, Row, RunResult
 from harness.status import Status
@@ -47,69 +35,43 @@ _SIDE_BY_SIDE = 4
 """Kernels up to this many stand in columns; of more each verdict is a row of its own."""
 _MANY = 40
 _CONSOLE_LINES, _CONSOLE_CHARS = 12, 1500
-DRAWN_BYTES = 1_200_000
-"""So much of green timelines stands in the page; it is to stay below 2 MB for all scenarios on two kernels."""
-
-
-@cache
-def _template() -> tuple[jinja2.Template, str, str]:
-    """Template, style, script."""
-    here = resources.files("harness.report.page")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printed
-    )
-    source = (here / "page.html.j2").read_text(encoding="utf-8")
-    css = (here / "page.css").read_text(encoding="utf-8")
-    return environment.from_string(source), css, (here / "page.js").read_text(encoding="utf-8")
-
-
-def _printed(value: object) -> object:
-    """What jinja is about to print: markup of ours as it is, text of anybody printable."""
-    return value if isinstance(value, Markup) else printable(str(value))
 
 
 def build_page(data: PageData) -> str:
     """The page's text."""
-    template, css, script = _template()
     data = _drawn_in_part(data)
     result = data.result
     kernels = list(dict.fromkeys(key.kernel for key in result.planned))
     together = len(kernels) <= _SIDE_BY_SIDE
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    changes = list(_changes(data))
-    return template.render(
-        css=Markup(css),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-        looks=[(look.value, words) for look, words in SAYS.items()],
-        looks_json=Markup(json.dumps({look.value: words for look, words in SAYS.items()})),
-        title=f"apf run {result.run}",
-        headline=_headline(result),
-        exit_code=result.exit_code,
-        seconds=f"{result.seconds:.0f}",
-        command=result.command,
-        facts=sorted(result.facts.items()),
-        compared_with=_compared_with(data.past),
-        changes=changes,
-        groups=kernels if together else ["verdict"],
-        table=list(_table(data, kernels if together else [])),
-        performance=performance_rows(_samples(data)),
-        significance=significance(_samples(data)),
-        histogram_range="10 \N{MICRO SIGN}s to 1 s",
-        sections=list(_sections(data, together)),
+    return render(
+        "page",
+        f"apf run {result.run}",
+        {
+            "headline": _headline(result),
+            "exit_code": result.exit_code,
+            "seconds": f"{result.seconds:.0f}",
+            "command": result.command,
+            "facts": sorted(result.facts.items()),
+            "compared_with": _compared_with(data.past),
+            "changes": list(_changes(data)),
+            "groups": kernels if together else ["verdict"],
+            "table": list(_table(data, kernels if together else [])),
+            "performance": performance_rows(_samples(data)),
+            "significance": significance(_samples(data)),
+            "histogram_range": "10 \N{MICRO SIGN}s to 1 s",
+            "sections": list(_sections(data, together)),
+        },
     )
 
 
 def _drawn_in_part(data: PageData) -> PageData:
     """Without the largest of the green timelines, if all together are too large; those say where they are."""
-    green = {row.key for row in data.result.rows if data.result.is_green(row)}
-    folders, left = dict(data.folders), DRAWN_BYTES
-    for key in sorted(green & folders.keys(), key=lambda key: len(folders[key].timeline)):
-        left -= len(folders[key].timeline)
-        if left < 0:
-            note = f"the timeline is not drawn here, so that the page stays small: {key.folder}/timeline.svg"
-            notes = (*folders[key].timeline_notes, note)
-            folders[key] = replace(folders[key], timeline="", timeline_notes=notes)
+    green = {row.key for row in data.result.rows if data.result.is_green(row)} & data.folders.keys()
+    folders = dict(data.folders)
+    for key in green - what_fits({key: len(folders[key].timeline) for key in green}):
+        note = f"the timeline is not drawn here, so that the page stays small: {key.folder}/timeline.svg"
+        notes = (*folders[key].timeline_notes, note)
+        folders[key] = replace(folders[key], timeline="", timeline_notes=notes)
     return replace(data, folders=folders)
 
 

@@ -53,7 +53,8 @@ def perfetto_trace(timeline: Timeline) -> bytes:
 
 
 class _Tracks:
-    """Track descriptors: a root for what was seen, one for the model, a track for each row of a lane below."""
+    """Track descriptors: a root for what was seen, one for the model, below each a track for each row of a lane, in the
+    order in which they were added."""
 
     def __init__(self, trace: Any) -> None:
         self._trace = trace
@@ -72,6 +73,9 @@ class _Tracks:
         packet.track_descriptor.name = printable(name)
         if parent:
             packet.track_descriptor.parent_uuid = parent
+            packet.track_descriptor.sibling_order_rank = self._next
+        else:
+            packet.track_descriptor.child_ordering = packet.track_descriptor.EXPLICIT
         self._next += 1
         return self._next - 1
 

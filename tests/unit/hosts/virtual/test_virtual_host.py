@@ -6,7 +6,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +21,7 @@ from harness.artifacts.images import images
 from harness.artifacts.images.keys import host_keys
 from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
+from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT
 from harness.contract.plan import Item, Op, Plan
 from harness.errors import ApfError, HostLost, KernelFault
 from harness.hosts.performer import Payload, Performer
@@ -25,6 +29,8 @@ from harness.hosts.trial import trial_plan
 from harness.hosts.virtual.virtual_host import CMDLINE, Keys, VirtualHost, start_virtual_host
 from harness.hosts.virtual.vm import HostMachine
 from harness.run.judge_folder import end_status
+from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.scenario.build import build_plan
 
 pytestmark = pytest.mark.host
 
@@ -65,6 +71,29 @@ def endless_plan(deadline_s: int) -> Plan:
     return dataclasses.replace(
         trial_plan(), items=(Item(index=0, op=Op.PAUSE, pause_us=600_000_000),), pages=(), deadline_s=deadline_s
     )
+
+
+@pytest.mark.skipif(shutil.which("trace-cmd") is None, reason="needs trace-cmd")
+def test_trace_dat_has_the_events_of_the_trace(host: VirtualHost, tmp_path: Path) -> None:
+    """Each event of the capture's own trace, with its CPU, its time and, of tokens, its text."""
+    (scenario,) = (s for s in read_scenarios((default_scenarios(),)) if s.id == "S60")
+    performer = Performer(host, payload(), trace_dat=True)
+    performer.perform(build_plan(scenario, 1), tmp_path, lambda _step, _told: None)
+    performer.close()
+    assert not (tmp_path / NO_TRACE_DAT).exists()
+    words = ["trace-cmd", "report", "-i", tmp_path / TRACE_DAT]
+    binary = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
+    text = (tmp_path / "trace/events.txt").read_text()
+    assert sorted(_stamps(binary)) == sorted(_stamps(text))
+    token = re.compile(r"(kvm_async_pf_(?:not_present|ready)):\s+(token 0x\w+ gva 0x\w+)")
+    assert token.findall(binary) == token.findall(text)
+    assert len(token.findall(text)) >= 12
+
+
+def _stamps(trace: str) -> list[tuple[str, ...]]:
+    found = re.findall(r"^ *\S.*?-\d+ +\[(\d+)\].*? (\d+\.\d{6}): (\w+):", trace, re.MULTILINE)
+    assert len(found) == sum(": " in line and line[:1] != "#" for line in trace.splitlines())
+    return found
 
 
 def test_kernel_under_test_is_the_one_that_was_asked_for(host: VirtualHost) -> None:

@@ -22,17 +22,6 @@ TIMELINE = "article svg.tl"
 SPAN = f"{TIMELINE} rect.work"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="make test-browser installs playwright")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    assert chromium, "Debian's package chromium is missing"
-    with api.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=180_000)
-        yield found
-        found.close()
-
-
 @pytest.fixture
 def open_page(browser: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A function that opens a page's text; whatever the browser complains of is a failure."""

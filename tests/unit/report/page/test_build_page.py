@@ -11,8 +11,9 @@ import pytest
 
 from harness.judge.verdict_types import Finding
 from harness.report.latency import Latency
-from harness.report.page.build_page import DRAWN_BYTES, build_page
+from harness.report.page.build_page import build_page
 from harness.report.page.page_data import PageData, PastVerdict, VerdictFolder
+from harness.report.page.template import DRAWN_BYTES
 from harness.report.timeline.build_timeline import build_timeline
 from harness.report.timeline.svg import svg
 from harness.results import Key, Row, RunResult
