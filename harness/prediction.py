@@ -9,18 +9,20 @@ from typing import assert_never
 from harness.contract import plan as p
 from harness.contract.capture import Precondition
 from harness.contract.gate import rule_of
-from harness.contract.host_program import cases
+from harness.contract.host_program import HaltCase, cases
 from harness.contract.probe_abi import page_word
 from harness.errors import ModelError
+from harness.model.case_prediction import CasePrediction
 from harness.model.cpu_model import parse_cpu
 from harness.model.delivery import L2Controls, PvFeatures
 from harness.model.events import MSR_ASYNC_PF_EN
-from harness.model.halted_vcpu import HaltPrediction, predict_halt
+from harness.model.halted_vcpu import predict_halt
 from harness.model.kernels import KernelModel
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
 from harness.model.simulation import situation as m
 from harness.model.simulation.linux_guest import LinuxGuest, predict_linux
 from harness.model.simulation.simulate import simulate
+from harness.model.told_l1 import predict_token
 
 MS = 1_000_000
 US = 1_000
@@ -65,12 +67,15 @@ def predict(
     return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn), explored=explored)
 
 
-def predict_cases(plan: p.Plan, kernel: KernelModel) -> tuple[HaltPrediction, ...]:
+def predict_cases(plan: p.Plan, kernel: KernelModel) -> tuple[CasePrediction, ...]:
     """What a host program must say, test by test.
 
     :raise ModelError: it tests what this kernel does not have.
     """
-    return tuple(predict_halt(kernel, case) for case in cases(plan.guest.cmdline))
+    return tuple(
+        predict_halt(kernel, case) if isinstance(case, HaltCase) else predict_token(kernel, case)
+        for case in cases(plan.guest.workload, plan.guest.cmdline)
+    )
 
 
 def _predict_program(plan: p.Plan, kernel: KernelModel) -> m.Prediction:
@@ -81,7 +86,7 @@ def _predict_program(plan: p.Plan, kernel: KernelModel) -> m.Prediction:
         items=(),
         totals={},
         events=(),
-        notes=tuple(f"{each.case}: the vCPU runs {each.runs} ({each.why})" for each in found),
+        notes=tuple(str(each) for each in found),
         known_faults=tuple(dict.fromkeys(fault for each in found for fault in each.faults)),
     )
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Programs that run on the host under test and are their own VMM: reproducers/, what they are asked and what they say.
 
-They put a vCPU into an artificial halt (arch/x86/kvm/x86.c: apf.halted) for one of several causes, change its state in
-one of several ways, and say whether it runs again.  apf_halted_test is the plain case, apf_halted_ways_test has all of
-them.  Their words are the ones below.
+apf_halted_test and apf_halted_ways_test put a vCPU into an artificial halt (arch/x86/kvm/x86.c: apf.halted) for one of
+several causes, change its state in one of several ways, and say whether it runs again; the first is the plain case.
+apf_nested_test has an L2 touch a missing page, does something to the vCPU before L1 can be told, and says who is told.
+Their words are the ones below.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 from harness.errors import UsageError
 
 SHORT_PROGRAM = "apf_halted_test"
-"""It takes no arguments; the other cannot do without."""
-HOST_PROGRAMS = (SHORT_PROGRAM, "apf_halted_ways_test")
+"""It takes none."""
+WAYS_PROGRAM = "apf_halted_ways_test"
+"""It cannot do without arguments."""
+NESTED_PROGRAM = "apf_nested_test"
+HOST_PROGRAMS = (SHORT_PROGRAM, WAYS_PROGRAM, NESTED_PROGRAM)
 OUTPUT = "program/output.txt"
 """What the program wrote, both streams, in a capture."""
 SKIPPED = 4
@@ -54,15 +59,56 @@ class RunsAgain(StrEnum):
     ODD = "odd"  # something else happened
 
 
+class Between(StrEnum):
+    """What happens between a token of an L2 and the next entry."""
+
+    NOTHING = "nothing"
+    SIGNAL = "signal"  # KVM_RUN is left and called again
+    STATE = "state"  # and meanwhile KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS
+
+
+class Told(StrEnum):
+    """Who is told of the token of an L2."""
+
+    L1 = "told to L1"
+    LEFT = "left behind"  # nobody: flags = 1 stays in the shared area
+    TO_L2 = "given to L2"  # and flags = 1 stays
+    ODD = "odd"  # something else happened
+
+
 @dataclass(frozen=True, slots=True)
 class HaltCase:
-    """One test of such a program."""
+    """One test of the programs about halts."""
 
     cause: HaltCause
     change: StateChange
 
     def __str__(self) -> str:
         return f"{self.cause} {self.change}"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCase:
+    """One test of the program about an L2.
+
+    :ivar intercept: L1 intercepts #PF.
+    """
+
+    between: Between
+    intercept: bool
+
+    def __str__(self) -> str:
+        return f"{self.between} {_INTERCEPT[self.intercept]}"
+
+
+_INTERCEPT = ("no-intercept", "intercept")
+Case: TypeAlias = HaltCase | TokenCase
+Outcome: TypeAlias = RunsAgain | Told
+
+
+def sentence(case: Case, outcome: Outcome) -> str:
+    """A test and its outcome, as the programs write it behind "ok 1 - "."""
+    return f"{case}: the {'vCPU runs' if isinstance(case, HaltCase) else 'token is'} {outcome}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,37 +121,47 @@ class ProgramEnd:
 EXIT = "program/end.json"
 
 
-def cases(arguments: str) -> tuple[HaltCase, ...]:
-    """What is tested with these arguments, in its order: without any, what the short program tests.
+def cases(program: str, arguments: str) -> tuple[Case, ...]:
+    """What this program tests with these arguments, in its order; of those about halts, the short one takes none.
 
-    :raise UsageError: no program knows them.
+    :raise UsageError: it does not know them.
     """
     words = arguments.split()
+    if program == NESTED_PROGRAM:
+        if words:
+            raise UsageError(f"{program} takes no arguments")
+        return tuple(TokenCase(between, intercept) for between in Between for intercept in (False, True))
     if not words:
         return tuple(HaltCase(HaltCause.OFF, c) for c in (StateChange.STOP_CONT, StateChange.RESET, StateChange.EN0))
     if words == ["all"]:
         return tuple(HaltCase(cause, change) for change in StateChange for cause in HaltCause)
     if len(words) == 2 and words[0] in list(HaltCause) and words[1] in list(StateChange):
         return (HaltCase(HaltCause(words[0]), StateChange(words[1])),)
-    raise UsageError(f"apf_halted_ways_test knows all, or CAUSE CHANGE, not {arguments!r}")
+    raise UsageError(f"{WAYS_PROGRAM} knows all, or CAUSE CHANGE, not {arguments!r}")
 
 
-_LINE = re.compile(r"(?:not )?ok \d+ - (\S+) (\S+): the vCPU runs ([a-z ]+?)(?:, .*)?")
+_LINE = re.compile(r"(?:not )?ok \d+ - (\S+) (\S+): the (vCPU runs|token is) ([A-Za-z0-9 ]+?)(?:, .*)?")
 
 
-def results(output: str) -> tuple[tuple[HaltCase, RunsAgain], ...]:
-    """What the program says of each of its tests.
+def results(output: str) -> tuple[tuple[Case, Outcome], ...]:
+    """What a program says of each of its tests.
 
-    :raise UsageError: a line of TAP that it does not write.
+    :raise UsageError: a line of TAP that none of them writes.
     """
-    found = []
+    found: list[tuple[Case, Outcome]] = []
     for line in output.splitlines():
         if line.startswith(("ok ", "not ok ")) and " # SKIP " not in line:
             match = _LINE.fullmatch(line)
             if match is None:
                 raise UsageError(f"{line!r} is no line of {' or '.join(HOST_PROGRAMS)}")
             try:
-                found.append((HaltCase(HaltCause(match[1]), StateChange(match[2])), RunsAgain(match[3])))
+                found.append(_result(*match.groups()))
             except ValueError as exc:
                 raise UsageError(f"{line!r}: {exc}") from exc
     return tuple(found)
+
+
+def _result(first: str, second: str, what: str, outcome: str) -> tuple[Case, Outcome]:
+    if what == "vCPU runs":
+        return HaltCase(HaltCause(first), StateChange(second)), RunsAgain(outcome)
+    return TokenCase(Between(first), bool(_INTERCEPT.index(second))), Told(outcome)

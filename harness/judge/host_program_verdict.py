@@ -6,14 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.contract.capture import RunEnd
-from harness.contract.host_program import EXIT, OUTPUT, SKIPPED, HaltCase, ProgramEnd, RunsAgain, results
+from harness.contract.host_program import EXIT, OUTPUT, SKIPPED, Case, Outcome, ProgramEnd, results, sentence
 from harness.contract.kernel_trouble import Blame, all_trouble
 from harness.contract.plan import Plan, from_json
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.verdict_types import Finding, KnownFaultRow, Verdict
-from harness.model.halted_vcpu import HaltPrediction
+from harness.model.case_prediction import CasePrediction
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.prediction import predict_cases
@@ -61,7 +61,7 @@ def _judge_by(
         status=Status.FINDING if status is Status.PASS and faults else status,
         reason=reason or "; ".join(f"{name}: {KNOWN_FAULTS[name].title}" for name in faults),
         findings=tuple(findings),
-        notes=tuple(f"{case}: {runs}" for case, runs in said),
+        notes=tuple(f"{case}: {outcome}" for case, outcome in said),
         known_faults=tuple(KnownFaultRow(name, predicted=True, shown=True) for name in faults)
         if status is Status.PASS
         else (),
@@ -79,19 +79,19 @@ def _code(files: Mapping[str, bytes]) -> int:
         raise CaptureDamaged(f"{EXIT}: {exc.message}") from exc
 
 
-def _differences(predicted: Sequence[HaltPrediction], said: Sequence[tuple[HaltCase, RunsAgain]]) -> Iterator[Finding]:
+def _differences(predicted: Sequence[CasePrediction], said: Sequence[tuple[Case, Outcome]]) -> Iterator[Finding]:
     seen = dict(said)
     for each in predicted:
-        runs = seen.get(each.case)
-        if runs is not None and runs is not each.runs:
-            yield Finding("item", f"{each.case}: predicted that the vCPU runs {each.runs} ({each.why}), seen: {runs}")
+        outcome = seen.get(each.case)
+        if outcome is not None and outcome is not each.outcome:
+            yield Finding("item", f"seen: {sentence(each.case, outcome)}; predicted: {each.outcome} ({each.why})")
 
 
 def _status(
     output: str,
     code: int | None,
-    predicted: Sequence[HaltPrediction],
-    said: Sequence[tuple[HaltCase, RunsAgain]],
+    predicted: Sequence[CasePrediction],
+    said: Sequence[tuple[Case, Outcome]],
     findings: Sequence[Finding],
 ) -> tuple[Status, str]:
     if code == SKIPPED:

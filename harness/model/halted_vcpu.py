@@ -7,12 +7,12 @@ vcpu_enter_guest, vcpu_block, kvm_vcpu_running, kvm_vcpu_has_events, kvm_vcpu_re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from harness.contract.host_program import HaltCase, HaltCause, RunsAgain, StateChange
 from harness.errors import ModelError
 from harness.model import delivery as d
+from harness.model.case_prediction import CasePrediction
 from harness.model.delivery import ApfState, Setup
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.model.kernels import KernelModel
@@ -22,17 +22,7 @@ _VECTOR = 0xF3
 _EN = {HaltCause.CPL0: d.EN_EFFECTIVE, HaltCause.OFF: 0, HaltCause.REPEATED: d.EN_EFFECTIVE | d.EN_SEND_ALWAYS}
 
 
-@dataclass(frozen=True, slots=True)
-class HaltPrediction:
-    """``faults``: ids of the known faults that show."""
-
-    case: HaltCase
-    runs: RunsAgain
-    why: str
-    faults: tuple[str, ...] = ()
-
-
-def predict_halt(kernel: KernelModel, case: HaltCase) -> HaltPrediction:
+def predict_halt(kernel: KernelModel, case: HaltCase) -> CasePrediction:
     """When a vCPU halted for this cause runs again after this change.
 
     :raise ModelError: the kernel has no asynchronous page faults, so that nothing is ever halted for one.
@@ -42,14 +32,14 @@ def predict_halt(kernel: KernelModel, case: HaltCase) -> HaltPrediction:
     v = _halted(kernel, case.cause)
     woken = _change(v, case)
     if woken:
-        return HaltPrediction(case, RunsAgain.AT_ONCE, woken)
+        return CasePrediction(case, RunsAgain.AT_ONCE, woken)
     if not v.halted:
-        return HaltPrediction(case, RunsAgain.AT_ONCE, "apf.halted is cleared")
+        return CasePrediction(case, RunsAgain.AT_ONCE, "apf.halted is cleared")
     if d.kvm_vcpu_has_events(v, irq=False):
-        return HaltPrediction(case, RunsAgain.AT_ONCE, "the done list is not empty: kvm_vcpu_has_events")
+        return CasePrediction(case, RunsAgain.AT_ONCE, "the done list is not empty: kvm_vcpu_has_events")
     if v.queue:
-        return HaltPrediction(case, RunsAgain.WITH_PAGE, "its work is queued: the ready event ends the halt")
-    return HaltPrediction(
+        return CasePrediction(case, RunsAgain.WITH_PAGE, "its work is queued: the ready event ends the halt")
+    return CasePrediction(
         case, RunsAgain.NEVER, "apf.halted is set, and no work is left whose ready event would clear it", ("F1",)
     )
 

@@ -50,21 +50,21 @@ KNOWN_FAULTS = {
             "an asynchronous page fault of an L2 is lost, and flags = 1 left behind in L1's shared area: the #PF exit"
             " is queued without KVM_REQ_EVENT, and the next exit of L2 wipes it",
             "vmexit_needs_request",
-            ("S130", "S131", "S132", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147"),
+            ("S130", "S131", "S132", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147", "S190"),
         ),
         KnownFault(
             "F3",
             "a state read by the VMM makes an asynchronous #PF exit of an L2 a #PF inside L2, and leaves flags = 1"
             " behind in L1's shared area",
             "sync_loses_vmexit",
-            ("S134",),
+            ("S134", "S190"),
         ),
         KnownFault(
             "F4",
             "an asynchronous #PF goes into the L2 of an L1 that does not intercept #PF (AMD), and flags = 1 stays"
             " behind in L1's shared area",
             "needs_pf_intercept",
-            ("S130", "S131", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147"),
+            ("S130", "S131", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147", "S190"),
         ),
     )
 }

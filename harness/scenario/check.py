@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from harness.contract.host_program import HOST_PROGRAMS, SHORT_PROGRAM, cases
+from harness.contract.host_program import HOST_PROGRAMS, SHORT_PROGRAM, WAYS_PROGRAM, cases
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, PageStart, SwapKind
 from harness.contract.probe_abi import MAX_ITEMS, MAX_VCPUS
 from harness.errors import ApfError, ScenarioError, UsageError
@@ -202,17 +202,20 @@ def _l2(s: Scenario) -> Iterator[str]:
         yield "$.l2.intr_masking: an L2 that takes interrupts itself cannot mask them in its handler; set it to false"
 
 
+_WITH_ARGUMENTS = {SHORT_PROGRAM: False, WAYS_PROGRAM: True}
+
+
 def _host_program(s: Scenario) -> Iterator[str]:
     g = s.guest
     if g.workload not in HOST_PROGRAMS:
         yield f"$.guest.workload: {g.workload[: bounds.MAX_NAME]!r} is not one of {', '.join(HOST_PROGRAMS)}"
         return
     try:
-        cases(g.cmdline)
+        cases(g.workload, g.cmdline)
     except UsageError as exc:
         yield f"$.guest.cmdline: {exc.message[: bounds.MAX_PROSE]}"
-    if bool(g.cmdline.split()) == (g.workload == SHORT_PROGRAM):
-        yield f"$.guest.cmdline: {g.workload} {'takes no' if g.workload == SHORT_PROGRAM else 'wants'} arguments"
+    if g.workload in _WITH_ARGUMENTS and bool(g.cmdline.split()) is not _WITH_ARGUMENTS[g.workload]:
+        yield f"$.guest.cmdline: {g.workload} {'wants' if _WITH_ARGUMENTS[g.workload] else 'takes no'} arguments"
     if s.pages or s.steps or s.timed or s.swap.kind is not SwapKind.NONE:
         yield '$.pages, $.steps, $.timed, $.swap: a host program is its own VMM; leave them out, and swap.kind = "none"'
 

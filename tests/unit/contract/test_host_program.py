@@ -10,21 +10,27 @@ import pytest
 from harness.artifacts.layout import REPRODUCERS
 from harness.contract.host_program import (
     HOST_PROGRAMS,
+    NESTED_PROGRAM,
+    SHORT_PROGRAM,
     SKIPPED,
+    WAYS_PROGRAM,
+    Between,
     HaltCase,
     HaltCause,
     RunsAgain,
     StateChange,
+    TokenCase,
+    Told,
     cases,
     results,
+    sentence,
 )
 from harness.errors import UsageError
 
 SOURCES = {name: (REPRODUCERS / f"{name}.c").read_text() for name in HOST_PROGRAMS}
-WAYS = "apf_halted_ways_test"
 
 
-def words(array: str, program: str = WAYS) -> list[str]:
+def words(array: str, program: str = WAYS_PROGRAM) -> list[str]:
     found = re.search(rf"{array}\[\] = \{{([^}}]*)\}};", SOURCES[program])
     assert found is not None
     return re.findall(r'"([^"]+)"', found[1])
@@ -39,19 +45,34 @@ def test_the_words_are_those_of_the_source() -> None:
 
 
 def test_the_words_of_the_short_one() -> None:
-    short = cases("")
-    assert [str(case) for case in short] == [f"off {way}" for way in words("way_names", "apf_halted_test")]
-    assert words("outcome_names", "apf_halted_test") == list(RunsAgain)
+    short = cases(SHORT_PROGRAM, "")
+    assert [str(case) for case in short] == [f"off {way}" for way in words("way_names", SHORT_PROGRAM)]
+    assert words("outcome_names", SHORT_PROGRAM) == list(RunsAgain)
+
+
+def test_the_words_of_the_nested_one() -> None:
+    assert words("between_names", NESTED_PROGRAM) == list(Between)
+    assert words("outcome_names", NESTED_PROGRAM) == list(Told)
+    intercepts = words("intercept_names", NESTED_PROGRAM)
+    assert [str(case) for case in cases(NESTED_PROGRAM, "")] == [f"{b} {i}" for b in Between for i in intercepts]
+    case = TokenCase(Between.STATE, intercept=False)
+    assert sentence(case, Told.TO_L2) == "state no-intercept: the token is given to L2"
+    assert results(f"not ok 5 - {sentence(case, Told.TO_L2)}\n") == ((case, Told.TO_L2),)
+    assert results("not ok 1 - nothing intercept: the token is odd, KVM_RUN 5, reason 17\n") == (
+        (TokenCase(Between.NOTHING, intercept=True), Told.ODD),
+    )
 
 
 def test_what_it_tests() -> None:
-    everything = cases("all")
+    everything = cases(WAYS_PROGRAM, "all")
     assert len(set(everything)) == len(everything) == len(HaltCause) * len(StateChange)
     assert everything[1] == HaltCase(HaltCause.OFF, StateChange.RESET)
-    assert cases("cpl0 en0") == (HaltCase(HaltCause.CPL0, StateChange.EN0),)
+    assert cases(WAYS_PROGRAM, "cpl0 en0") == (HaltCase(HaltCause.CPL0, StateChange.EN0),)
     for wrong in ("none", "cpl0", "en0 cpl0", "all all"):
         with pytest.raises(UsageError):
-            cases(wrong)
+            cases(WAYS_PROGRAM, wrong)
+    with pytest.raises(UsageError, match="takes no arguments"):
+        cases(NESTED_PROGRAM, "all")
 
 
 def test_its_lines() -> None:
@@ -68,6 +89,8 @@ def test_its_lines() -> None:
         "ok 1 - off reset",
         "ok 1 - off elsewhere: the vCPU runs never",
         "ok 1 - off nmi: the vCPU runs away",
+        "ok 1 - signal nmi: the token is told to L1",
+        "ok 1 - signal intercept: the token is never",
     ):
         with pytest.raises(UsageError):
             results(wrong)

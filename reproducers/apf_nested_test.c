@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Is L1 told of an asynchronous page fault of its L2?
+ *
+ * An L1 that sets KVM_ASYNC_PF_DELIVERY_AS_PF_VMEXIT is owed a #PF VM-Exit, whatever it intercepts, for each page of its
+ * L2 that the host has to fetch: a token.  A kernel that loses the VM-Exit, or makes it a #PF of L2, leaves flags = 1
+ * behind in the shared area, and L1 takes its next ordinary #PF for "page not present": a Linux L1 panics with "Host
+ * injected async #PF in kernel mode", or a task of it sleeps for ever.
+ *
+ *	cc -O2 -Wall -pthread -o apf_nested_test apf_nested_test.c && ./apf_nested_test
+ *
+ * Output is TAP.  Exit code: 0 all as it should be, 1 a token was not told (or otherwise not as it should), 4 skipped.
+ * Needs an AMD processor with nested KVM (kvm_amd.nested=1) and userfaultfd for faults of the kernel: run it as root, or
+ * set vm.unprivileged_userfaultfd.
+ *
+ * L1 is four instructions: VMRUN, say so on a port, again.  All that it would look at (the VMCB, the shared area) is read
+ * here, in its memory.  The page that L2 touches is one that userfaultfd has not provided yet.  The shared area can be
+ * such a page, too: then the vCPU sleeps in the middle of setting up the token, and a signal that comes meanwhile takes
+ * it out of KVM_RUN before L1 is told, every time.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KSFT_PASS 0
+#define KSFT_FAIL 1
+#define KSFT_SKIP 4
+
+/* Guest physical memory: 2 MiB, mapped one to one for L1 and L2 by one large page. */
+#define MEM_SIZE	0x200000
+#define PAGE		0x1000
+#define CODE		0x1000
+#define L1_STACK	0x4000
+#define L2_STACK	0x5000
+#define GDT		0x6000
+#define IDT		0x7000
+#define PML4		0x8000
+#define PDPT		0x9000
+#define PD		0xa000
+#define VMCB		0xb000
+#define HSAVE		0xc000
+#define AREA		0xd000		/* shared with KVM: u32 flags, u32 token */
+#define MISSING		0x100000
+
+#define HELLO_PORT	0x10
+#define EXIT_PORT	0x11
+#define PATIENCE_MS	3000
+#define VECTOR		0xf3
+
+#define MSR_ACK		0x4b564d07
+#define MSR_INT		0x4b564d06
+#define MSR_EN		0x4b564d02
+#define MSR_HSAVE	0xc0010117
+#define EN_FLAGS	0xf		/* enabled, at CPL 0 too, as a #PF VM-Exit, ready as an interrupt */
+#define FEATURES_LEAF	0x40000001
+#define FEATURE_VMEXIT	(1u << 10)
+
+/* AMD64 Architecture Programmer's Manual vol. 2, appendices B and C */
+#define EXIT_PF		0x4e
+#define EXIT_INTR	0x60
+#define EXIT_HLT	0x78
+#define EXIT_VMMCALL	0x81
+
+asm(".pushsection .rodata\n"
+    ".code64\n"
+    "code_l1:\n"
+    "	outb %al, $0x10\n"
+    "1:	movl $0xb000, %eax\n"
+    "	vmrun %rax\n"
+    "	outb %al, $0x11\n"
+    "	jmp 1b\n"
+    "code_l2:\n"		/* touch the page that is missing, and stop */
+    "	movb 0x100000, %al\n"
+    "	hlt\n"
+    "code_l2_pf:\n"		/* L2's handler of #PF: it never makes one of its own */
+    "	vmmcall\n"
+    "code_end:\n"
+    ".popsection\n");
+extern const char code_l1[], code_l2[], code_l2_pf[], code_end[];
+
+/*
+ * What happens between the token and the next entry: nothing, KVM_RUN is left and called again, or the VMM also reads the
+ * vCPU's events and writes them back, as for a snapshot, a migration or a monitor's look at the registers.
+ */
+static const char *const between_names[] = { "nothing", "signal", "state" };
+enum between { NOTHING, SIGNAL, STATE, BETWEENS };
+/* What L1 intercepts does not matter to a token. */
+static const char *const intercept_names[] = { "no-intercept", "intercept" };
+static const char *const outcome_names[] = { "told to L1", "left behind", "given to L2", "odd" };
+enum outcome { TOLD, LEFT, TO_L2, ODD };
+
+static int kvm, vm, vcpu, uffd;
+static char *mem;
+static struct kvm_run *run;
+static struct kvm_lapic_state quiet;
+static pthread_t thread;
+static volatile pid_t tid;
+static volatile int failed;		/* errno of KVM_RUN */
+
+#define MUST(call) ({ \
+	long _r = (call); \
+	if (_r < 0) { \
+		printf("Bail out! %s: %s\n", #call, strerror(errno)); \
+		exit(KSFT_FAIL); \
+	} \
+	_r; })
+
+static void skip(const char *why)
+{
+	printf("1..0 # SKIP %s\n", why);
+	exit(KSFT_SKIP);
+}
+
+static void bail_out(const char *why)
+{
+	printf("Bail out! %s\n", why);
+	exit(KSFT_FAIL);
+}
+
+static void write_msr(uint32_t index, uint64_t data)
+{
+	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } msrs = {
+		.head.nmsrs = 1, .entry = { .index = index, .data = data },
+	};
+
+	if (MUST(ioctl(vcpu, KVM_SET_MSRS, &msrs)) != 1)
+		bail_out("an MSR is refused");
+}
+
+static void put(uint32_t at, int bytes, uint64_t value)
+{
+	memcpy(mem + at, &value, bytes);
+}
+
+static uint64_t get(uint32_t at, int bytes)
+{
+	uint64_t value = 0;
+
+	memcpy(&value, mem + at, bytes);
+	return value;
+}
+
+/* ---- pages that userfaultfd provides ---- */
+
+static void open_uffd(void)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_THREAD_ID };
+
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
+		skip("userfaultfd for faults of the kernel is not to be had");
+}
+
+static void make_missing(uint32_t gpa)
+{
+	struct uffdio_register range = {
+		.range = { (uintptr_t)mem + gpa, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	MUST(madvise(mem + gpa, PAGE, MADV_DONTNEED));
+	MUST(ioctl(uffd, UFFDIO_REGISTER, &range));
+}
+
+static void provide(uint32_t gpa)
+{
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)mem + gpa, PAGE } };
+
+	if (ioctl(uffd, UFFDIO_ZEROPAGE, &zero) && errno != EEXIST)
+		bail_out("UFFDIO_ZEROPAGE fails");
+}
+
+/* Until this page is asked for: by the vCPU's own thread, or by another. */
+static void wait_for_fault(uint32_t gpa, bool by_vcpu)
+{
+	struct pollfd asked = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	do {
+		if (poll(&asked, 1, 10000) != 1 || read(uffd, &msg, sizeof(msg)) != sizeof(msg))
+			bail_out("a page was never asked for");
+		if (msg.arg.pagefault.address == (uintptr_t)mem + MISSING &&
+		    msg.arg.pagefault.feat.ptid == (uint32_t)tid)
+			skip("the vCPU's own thread asks for the page: no asynchronous page faults");
+	} while (msg.arg.pagefault.address != (uintptr_t)mem + gpa ||
+		 (msg.arg.pagefault.feat.ptid == (uint32_t)tid) != by_vcpu);
+}
+
+/* ---- the machine ---- */
+
+static void set_cpuid(void)
+{
+	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entries[256]; } cpuid = { .head.nent = 256 };
+	bool svm = false, told = false;
+
+	MUST(ioctl(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid));
+	for (unsigned n = 0; n < cpuid.head.nent; n++) {
+		svm |= cpuid.entries[n].function == 0x80000001 && cpuid.entries[n].ecx & 1u << 2;
+		told |= cpuid.entries[n].function == FEATURES_LEAF && cpuid.entries[n].eax & FEATURE_VMEXIT;
+	}
+	if (!svm)
+		skip("no nested SVM");
+	if (!told)
+		skip("no KVM_FEATURE_ASYNC_PF_VMEXIT");
+	MUST(ioctl(vcpu, KVM_SET_CPUID2, &cpuid));
+}
+
+static void segment(uint32_t at, uint16_t selector, uint16_t attributes, uint32_t limit, uint64_t base)
+{
+	put(at, 2, selector);
+	put(at + 2, 2, attributes);
+	put(at + 4, 4, limit);
+	put(at + 8, 8, base);
+}
+
+/* L2 shares L1's address space, descriptors and interrupt controller. */
+static void make_vmcb(const struct kvm_sregs *l1, bool intercept)
+{
+	put(VMCB + 0x008, 4, intercept ? 1u << 14 : 0);
+	put(VMCB + 0x00c, 4, 1u << 0 | 1u << 24);	/* INTR, HLT */
+	put(VMCB + 0x010, 4, 1u << 0 | 1u << 1);	/* VMRUN, VMMCALL */
+	put(VMCB + 0x058, 4, 1);			/* ASID */
+	segment(VMCB + 0x400, 0x10, 0xc93, -1, 0);	/* ES */
+	segment(VMCB + 0x410, 0x08, 0xa9b, -1, 0);	/* CS: 64 bits */
+	segment(VMCB + 0x420, 0x10, 0xc93, -1, 0);	/* SS */
+	segment(VMCB + 0x430, 0x10, 0xc93, -1, 0);	/* DS */
+	segment(VMCB + 0x460, 0, 0, l1->gdt.limit, l1->gdt.base);
+	segment(VMCB + 0x480, 0, 0, l1->idt.limit, l1->idt.base);
+	put(VMCB + 0x4d0, 8, l1->efer);
+	put(VMCB + 0x548, 8, l1->cr4);
+	put(VMCB + 0x550, 8, l1->cr3);
+	put(VMCB + 0x558, 8, l1->cr0);
+	put(VMCB + 0x560, 8, 0x400);			/* DR7 */
+	put(VMCB + 0x568, 8, 0xffff0ff0);		/* DR6 */
+	put(VMCB + 0x570, 8, 0x202);			/* IF: else no page fault is asynchronous */
+	put(VMCB + 0x578, 8, CODE + (code_l2 - code_l1));
+	put(VMCB + 0x5d8, 8, L2_STACK);
+}
+
+static void make_memory(void)
+{
+	uint64_t handler = CODE + (code_l2_pf - code_l1);
+
+	memcpy(mem + CODE, code_l1, code_end - code_l1);
+	put(PML4, 8, PDPT | 3);
+	put(PDPT, 8, PD | 3);
+	put(PD, 8, 0x83);
+	put(GDT + 0x08, 8, 0x00af9b000000ffff);
+	put(GDT + 0x10, 8, 0x00cf93000000ffff);
+	put(IDT + 14 * 16, 8, 0x8e0000080000ull | (handler & 0xffff) | (handler >> 16) << 48);
+}
+
+static void make_registers(bool intercept)
+{
+	struct kvm_regs regs = { .rip = CODE, .rsp = L1_STACK, .rflags = 2 };
+	struct kvm_sregs sregs;
+
+	MUST(ioctl(vcpu, KVM_GET_SREGS, &sregs));
+	sregs.cs.base = 0;
+	sregs.cs.limit = -1;
+	sregs.cs.selector = 8;
+	sregs.cs.type = 11;
+	sregs.cs.l = sregs.cs.g = 1;
+	sregs.gdt.base = GDT;
+	sregs.gdt.limit = 3 * 8 - 1;
+	sregs.idt.base = IDT;
+	sregs.idt.limit = 15 * 16 - 1;
+	sregs.cr0 = 0x80000011;			/* PG, ET, PE */
+	sregs.cr3 = PML4;
+	sregs.cr4 = 0x20;			/* PAE */
+	sregs.efer = 1 << 12 | 1 << 10 | 1 << 8;	/* SVME, LMA, LME */
+	MUST(ioctl(vcpu, KVM_SET_SREGS, &sregs));
+	MUST(ioctl(vcpu, KVM_SET_REGS, &regs));
+	make_vmcb(&sregs, intercept);
+}
+
+static void make_vm(bool intercept)
+{
+	struct kvm_enable_cap payload = { .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = { 1 } };
+	struct kvm_userspace_memory_region slot = { .memory_size = MEM_SIZE };
+
+	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (kvm < 0)
+		skip("/dev/kvm cannot be opened");
+	vm = MUST(ioctl(kvm, KVM_CREATE_VM, 0));
+	MUST(ioctl(vm, KVM_CREATE_IRQCHIP, 0));
+	MUST(ioctl(vm, KVM_ENABLE_CAP, &payload));	/* else L2 has a #PF injected, whatever L1 intercepts */
+	mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED || madvise(mem, MEM_SIZE, MADV_NOHUGEPAGE))
+		bail_out("no memory");
+	open_uffd();
+	make_memory();
+	slot.userspace_addr = (uintptr_t)mem;
+	MUST(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot));
+	vcpu = MUST(ioctl(vm, KVM_CREATE_VCPU, 0));
+	run = mmap(NULL, MUST(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0)), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	if (run == MAP_FAILED)
+		bail_out("the vCPU cannot be mapped");
+	set_cpuid();
+	make_registers(intercept);
+	MUST(ioctl(vcpu, KVM_GET_LAPIC, &quiet));
+	*(uint32_t *)(quiet.regs + 0xf0) = 0x1ff;	/* enabled by software: else no page is ever ready */
+	MUST(ioctl(vcpu, KVM_SET_LAPIC, &quiet));
+	write_msr(MSR_HSAVE, HSAVE);
+	write_msr(MSR_INT, VECTOR);
+	write_msr(MSR_EN, AREA | EN_FLAGS);
+}
+
+static void end_vm(void)
+{
+	munmap(run, MUST(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0)));
+	close(vcpu);
+	close(vm);
+	close(kvm);
+	close(uffd);
+	munmap(mem, MEM_SIZE);
+}
+
+/* ---- the vCPU's thread: one KVM_RUN ---- */
+
+static void on_signal(int number)
+{
+	(void)number;
+}
+
+static void *run_vcpu(void *unused)
+{
+	tid = syscall(SYS_gettid);
+	failed = ioctl(vcpu, KVM_RUN, 0) ? errno : 0;
+	return unused;
+}
+
+static void start(void)
+{
+	tid = 0;
+	if (pthread_create(&thread, NULL, run_vcpu, NULL))
+		bail_out("no thread");
+	while (!tid)
+		usleep(100);
+}
+
+/* Whether the thread ends within that time. */
+static bool ends(int ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += (until.tv_nsec / 1000000 + ms) / 1000;
+	until.tv_nsec = (until.tv_nsec / 1000000 + ms) % 1000 * 1000000L;
+	return !pthread_timedjoin_np(thread, NULL, &until);
+}
+
+static void must_end(void)
+{
+	if (!ends(PATIENCE_MS))
+		bail_out("KVM_RUN does not end");
+}
+
+static bool at_port(uint16_t port)
+{
+	return !failed && run->exit_reason == KVM_EXIT_IO && run->io.port == port;
+}
+
+/* Enabling has raised an interrupt, the wake-all: L1 has no handler, so take it away, and acknowledge it. */
+static void say_hello(void)
+{
+	start();
+	must_end();
+	if (!at_port(HELLO_PORT))
+		bail_out("L1 does not run");
+	MUST(ioctl(vcpu, KVM_SET_LAPIC, &quiet));
+	put(AREA, 8, 0);
+	write_msr(MSR_ACK, 1);
+}
+
+/* Out of KVM_RUN with the token pending. */
+static void interrupt(bool read_state)
+{
+	struct kvm_vcpu_events events;
+
+	wait_for_fault(AREA, true);
+	pthread_kill(thread, SIGUSR1);
+	provide(AREA);
+	must_end();
+	if (failed != EINTR)
+		bail_out("the signal does not take the vCPU out of KVM_RUN");
+	if (read_state) {
+		MUST(ioctl(vcpu, KVM_GET_VCPU_EVENTS, &events));
+		MUST(ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events));
+	}
+	start();
+}
+
+static enum outcome outcome(void)
+{
+	uint64_t code = get(VMCB + 0x70, 8);
+	bool token = get(AREA, 4) == 1;
+
+	if (!at_port(EXIT_PORT) || !token)
+		return ODD;
+	if (code == EXIT_PF && get(VMCB + 0x78, 8) == 0 && get(VMCB + 0x80, 8))
+		return TOLD;
+	if (code == EXIT_VMMCALL)
+		return TO_L2;
+	return code == EXIT_INTR || code == EXIT_HLT ? LEFT : ODD;
+}
+
+static bool test(int number, enum between between, bool intercept)
+{
+	enum outcome found;
+
+	make_vm(intercept);
+	say_hello();
+	make_missing(MISSING);
+	if (between != NOTHING)
+		make_missing(AREA);
+	start();
+	if (between == NOTHING)
+		wait_for_fault(MISSING, false);
+	else
+		interrupt(between == STATE);
+	if (!ends(500)) {		/* L2 was entered again, and is halted until its page is there */
+		provide(MISSING);
+		must_end();
+	}
+	found = outcome();
+	printf("%s %d - %s %s: the token is %s", found == TOLD ? "ok" : "not ok", number, between_names[between],
+	       intercept_names[intercept], outcome_names[found]);
+	if (found == ODD)
+		printf(", KVM_RUN %d, reason %u, exit %#llx, flags %llu", failed, run->exit_reason,
+		       (unsigned long long)get(VMCB + 0x70, 8), (unsigned long long)get(AREA, 4));
+	printf("\n");
+	provide(MISSING);
+	end_vm();
+	return found == TOLD;
+}
+
+int main(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	bool good = true;
+
+	sigaction(SIGUSR1, &action, NULL);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("TAP version 13\n");
+	for (int n = 0; n < 2 * BETWEENS; n++)
+		good &= test(n + 1, n / 2, n % 2);
+	printf("1..%d\n", 2 * BETWEENS);
+	return good ? KSFT_PASS : KSFT_FAIL;
+}
