@@ -31,6 +31,7 @@ from harness.run.mutant_trials import (
     kinds_that_name,
     trials_of,
 )
+from harness.run.mutants_report import write_mutants_page
 from harness.run.request import Request
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import select
@@ -148,6 +149,10 @@ def _report(
     screen.line()
     for row in text:
         screen.line(row)
+    page = write_mutants_page(
+        args.results, args.kernel, request.command, zip(mutants, lines, strict=True), trials.trials, _cell
+    )
+    screen.line(f"page: {page}")
     screen.line(f"evidence: {', '.join(map(str, trials.folders)) or 'all of earlier runs'}")
     if not complete:
         return 130
@@ -173,7 +178,7 @@ def _line(mutant: Mutant, trials: Sequence[Trial]) -> MutantLine:
         number=mutant.number,
         about=mutant.about,
         imitates=mutant.imitates,
-        cells=tuple((f"{t.scenario}{' at go' if t.at_go else ''}", _cell(t)) for t in mine),
+        cells=tuple((t.shown_as, _cell(t)) for t in mine),
         catch=catch_of(mutant, trials),
         caught_by=next((t.rule for t in mine if t.named), next((t.rule for t in caught), "")),
         kinds=len(kinds_that_name(mutant, trials)),

@@ -206,8 +206,8 @@ class Verdict:
 
     @property
     def shown_faults(self) -> tuple[str, ...]:
-        """The ids of the known faults that the kernel showed."""
-        return tuple(row.id for row in self.known_faults if row.shown)
+        """The ids of the known faults that the kernel showed, sorted: which was seen first differs from run to run."""
+        return tuple(sorted(row.id for row in self.known_faults if row.shown))
 
     @property
     def judged_by(self) -> str:

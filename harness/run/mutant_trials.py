@@ -109,6 +109,16 @@ class Trial:
         return self.row is not None and self.row.status is Status.FAIL and self.row.verdict.stage is not Stage.BOOT
 
     @property
+    def evidence(self) -> Path | None:
+        """The folder of its verdict; None: there is none."""
+        return self.folder / self.row.folder if self.row is not None else None
+
+    @property
+    def shown_as(self) -> str:
+        """The scenario, and whether the mutant was selected only when the guest was let go."""
+        return f"{self.scenario}{' at go' if self.at_go else ''}"
+
+    @property
     def program_s(self) -> float | None:
         """Seconds from letting the guest go to the end of its program, None where progress.jsonl does not say."""
         at = self._steps()
@@ -117,7 +127,7 @@ class Trial:
 
     def _steps(self) -> dict[AgentStep, float]:
         """When each step of the agent was, on the host's monotonic clock; empty where progress.jsonl does not say."""
-        path = self.folder / self.row.folder / "capture/progress.jsonl" if self.row else None
+        path = self.evidence / "capture/progress.jsonl" if self.evidence is not None else None
         if path is None or not path.is_file():
             return {}
         return {step.step: step.mono for step in read_progress(path.read_bytes())}

@@ -160,7 +160,7 @@ def _past(folder: Path, result: RunResult) -> Iterator[tuple[Key, PastVerdict]]:
 def _shown(told: Mapping[str, Any]) -> Iterator[str]:
     """What makes "FINDING F1" of FINDING, as Verdict.word does."""
     if told["verdict"] == Status.FINDING:
-        yield from (fault["id"] for fault in told["known_faults"] if fault["shown"])
+        yield from sorted(fault["id"] for fault in told["known_faults"] if fault["shown"])
 
 
 def _is_before(run: Path, folder: Path) -> bool:

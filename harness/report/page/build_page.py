@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -38,8 +38,27 @@ _CONSOLE_LINES, _CONSOLE_CHARS = 12, 1500
 
 
 def build_page(data: PageData) -> str:
-    """The page's text."""
-    data = _drawn_in_part(data)
+    """The page's text.
+
+    Without the largest of the green timelines, if all together are too large; those say where they are.
+    """
+    green = {row.key for row in data.result.rows if data.result.is_green(row)} & data.folders.keys()
+    sizes = {key: len(data.folders[key].timeline.encode()) for key in green}
+    rest = len(_page(_without_drawings(data, green)).encode())
+    return _page(_without_drawings(data, green - what_fits(sizes, rest)))
+
+
+def _without_drawings(data: PageData, keys: Set[Key]) -> PageData:
+    folders = dict(data.folders)
+    for key in keys:
+        if folders[key].timeline:
+            note = f"the timeline is not drawn here, so that the page stays small: {key.folder}/timeline.svg"
+            notes = (*folders[key].timeline_notes, note)
+            folders[key] = replace(folders[key], timeline="", timeline_notes=notes)
+    return replace(data, folders=folders)
+
+
+def _page(data: PageData) -> str:
     result = data.result
     kernels = list(dict.fromkeys(key.kernel for key in result.planned))
     together = len(kernels) <= _SIDE_BY_SIDE
@@ -64,17 +83,6 @@ def build_page(data: PageData) -> str:
     )
 
 
-def _drawn_in_part(data: PageData) -> PageData:
-    """Without the largest of the green timelines, if all together are too large; those say where they are."""
-    green = {row.key for row in data.result.rows if data.result.is_green(row)} & data.folders.keys()
-    folders = dict(data.folders)
-    for key in green - what_fits({key: len(folders[key].timeline) for key in green}):
-        note = f"the timeline is not drawn here, so that the page stays small: {key.folder}/timeline.svg"
-        notes = (*folders[key].timeline_notes, note)
-        folders[key] = replace(folders[key], timeline="", timeline_notes=notes)
-    return replace(data, folders=folders)
-
-
 def css_class(status: Status | None) -> str:
     """The class of a verdict's word."""
     return status.value if status is not None else "missing"
@@ -87,10 +95,18 @@ def word_of(row: Row | None) -> str:
 
 def _headline(result: RunResult) -> str:
     counted = {s: sum(row.status is s for row in result.rows) for s in Status}
-    text = ", ".join(f"{n} {s.value}" for s, n in counted.items() if n) or "no verdict"
+    text = ", ".join(f"{n} {s.value}{_accepted(result, s)}" for s, n in counted.items() if n) or "no verdict"
     if result.missing:
         text += f", {len(result.missing)} of {len(result.planned)} without a verdict"
     return text + (", interrupted" if result.interrupted else "")
+
+
+def _accepted(result: RunResult, status: Status) -> str:
+    """Why what is not a PASS does not make the run red, where that is so."""
+    mine = [row for row in result.rows if row.status is status]
+    if status is Status.PASS or not all(map(result.is_green, mine)):
+        return ""
+    return " (accepted)" if status is Status.FINDING else " (allowed)"
 
 
 def _anchor(key: Key) -> str:

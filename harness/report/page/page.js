@@ -9,7 +9,7 @@
   const table = document.getElementById("runs");
   if (table) {
     const body = table.tBodies[0], tools = make("div", {className: "tools"});
-    const box = make("input", {type: "search", id: "filter", placeholder: "filter: S29, FAIL, changed, halt ..."});
+    const box = make("input", {type: "search", id: "filter", placeholder: table.dataset.hint});
     const count = make("span", {className: "dim", id: "shown"});
     const bad = make("input", {type: "checkbox", id: "only-bad"});
     const label = make("label", {textContent: " not green only"});
