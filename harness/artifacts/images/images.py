@@ -165,10 +165,11 @@ def host_program(store: Store, name: str) -> Path:
     :raise BuildFailed: it does not compile.
     """
     source = layout.REPRODUCERS / f"{name}.c"
+    read = [source, *layout.REPRODUCERS.glob("*.h")]
     compiler = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-static", "-s", "-Wl,--build-id=none"]
     recipe = Recipe(
         "host-program",
-        {"source": layout.digest([source], layout.REPRODUCERS), "compiler": [*compiler, tool_version("gcc")]},
+        {"source": layout.digest(read, layout.REPRODUCERS), "compiler": [*compiler, tool_version("gcc")]},
     )
 
     def build(folder: Path) -> None:

@@ -27,7 +27,14 @@ from harness.contract.host_program import (
 )
 from harness.errors import UsageError
 
-SOURCES = {name: (REPRODUCERS / f"{name}.c").read_text() for name in HOST_PROGRAMS}
+
+def read(name: str) -> str:
+    """A source with the header of ours that it includes."""
+    text = (REPRODUCERS / name).read_text()
+    return "".join(map(read, re.findall(r'^#include "([^"]+)"', text, re.MULTILINE))) + text
+
+
+SOURCES = {name: read(f"{name}.c") for name in HOST_PROGRAMS}
 
 
 def words(array: str, program: str = WAYS_PROGRAM) -> list[str]:
