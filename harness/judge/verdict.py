@@ -11,11 +11,12 @@ from typing import assert_never
 
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
-from harness.contract.plan import GuestKind, Op, PageStart, Plan, resets
+from harness.contract.plan import GuestKind, Op, PageStart, Plan, starts_anew
 from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.resets import boots
+from harness.judge.agent_late import agent_late
 from harness.judge.align import Alignment, align, host_waits
 from harness.judge.blame import END_WORDS, bounded, ending, in_order
 from harness.judge.episodes import split
@@ -155,6 +156,9 @@ def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
         if best.found is None or not best.found.verdict.findings or best.in_vain >= most // 2:
             break
     assert best.found is not None
+    late = agent_late(evidence)
+    if late and not _convicted(best.found.verdict, evidence.end.status, _BY_AGENT):
+        return replace(best.found, verdict=replace(best.found.verdict, status=Status.INCONCLUSIVE, reason=late))
     return _cut_short(best.found, evidence, kernel)
 
 
@@ -265,11 +269,13 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
 
 _UNFOLLOWED = "several vCPUs run their programs at once, and in which order is not in the evidence"
 _BY_ORDER = ("item", "total", "lockstep", "ending", "value")
+_BY_AGENT = ("item", "total", "lockstep", "ending", "stopped", "D05")
+"""What a guest that waits for the agent may seem to have broken: a page that nobody lets come is owed for ever."""
 
 
 def _races(plan: Plan) -> bool:
     """Whether vCPUs touch pages and neither pauses nor anything else puts them in order."""
-    again = resets(plan)
+    again = starts_anew(plan)
     at, before = Counter[int](), Counter[int]()
     touches: list[tuple[int, int, int]] = []
     for item in plan.items:
@@ -299,11 +305,11 @@ def _read_ahead_unknown(evidence: Evidence) -> bool:
     return shmem and plan.swap.page_cluster > 0 and len(swapped) > 1 and any(p.gpa >> 12 not in known for p in swapped)
 
 
-def _convicted(verdict: Verdict, end: EndStatus) -> bool:
-    """Nothing is wrong, or something that no order explains."""
+def _convicted(verdict: Verdict, end: EndStatus, excused: Sequence[str] = _BY_ORDER) -> bool:
+    """Nothing is wrong, or something that no order, or whatever excuses the other rules, explains."""
     if verdict.status is not Status.FAIL or end in (EndStatus.QEMU_DIED, EndStatus.GUEST_PANIC):
         return True
-    return any(f.rule not in _BY_ORDER for f in verdict.findings)
+    return any(f.rule not in excused for f in verdict.findings)
 
 
 _NAMED = 3
