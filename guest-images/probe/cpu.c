@@ -16,17 +16,28 @@ _Static_assert(NONE == NO_ITEM, "a record of no item");
 #define MSR_APIC_BASE	0x1b
 #define MSR_GS_BASE	0xc0000101
 
-/* Interrupt gates; only VEC_ENDED may be raised from CPL 3. */
+/* Interrupt gates; only VEC_ENDED may be raised from CPL 3.  An NMI has a stack of its own: it may come in a handler. */
 void build_idt(void)
 {
 	for (u64 n = 0; n < 256; n++) {
 		u64 to = (u64)trap_stubs + 16 * n, to32 = (u64)trap32_stubs + 16 * n;
 		u64 type = n == VEC_ENDED ? 0xee00 : 0x8e00;
 
-		idt64[2 * n] = (to & 0xffff) | SEL_CODE64 << 16 | (type | 1) << 32 | (to >> 16 & 0xffff) << 48;
+		type |= n == VEC_NMI ? 2 : 1;	/* IST */
+		idt64[2 * n] = (to & 0xffff) | SEL_CODE64 << 16 | type << 32 | (to >> 16 & 0xffff) << 48;
 		idt64[2 * n + 1] = 0;
 		idt32[n] = (to32 & 0xffff) | SEL_CODE32 << 16 | 0x8e00ull << 32 | (to32 >> 16 & 0xffff) << 48;
 	}
+}
+
+/* What ran or was put aside when this vCPU was started anew is nobody's any more. */
+static void forget_items(struct vcpu *v)
+{
+	v->current = NONE;
+	v->waiting = v->runnable = v->early_count = v->in_l2 = 0;
+	for (u32 p = 0; p < header->count; p++)
+		if (items[p].vcpu == v->id)
+			contexts[p].state = WAITS_NOT;
 }
 
 void vcpu_init(struct vcpu *v, u32 id)
@@ -37,17 +48,19 @@ void vcpu_init(struct vcpu *v, u32 id)
 	} __attribute__((packed)) pointer = { sizeof(v->gdt) - 1, (u64)v->gdt };
 	extern const char idt64_pointer[];
 	u64 tss = (u64)v->tss, ist1 = (u64)v->trap_stack + sizeof(v->trap_stack);
+	u64 ist2 = (u64)v->nmi_stack + sizeof(v->nmi_stack);
 	u32 c, a = 1;
 
 	v->self = (u64)v;
 	v->id = id;
-	v->current = NONE;
+	forget_items(v);
 	v->apf_gpa = SHARED_GPA + 4096 * id;
 	for (u32 n = 0; n < 6; n++)
 		v->gdt[n] = boot_gdt[n];
 	v->gdt[6] = (sizeof(v->tss) - 1) | (tss & 0xffffff) << 16 | 0x89ull << 40 | (tss >> 24 & 0xff) << 56;
 	v->gdt[7] = tss >> 32;
 	((u32 *)v->tss)[9] = ist1;		/* offset 36: IST 1 */
+	((u32 *)v->tss)[11] = ist2;		/* offset 44: IST 2 */
 	((u32 *)v->tss)[1] = ist1;		/* offset 4: RSP0, not used as all gates have an IST */
 	((u16 *)v->tss)[51] = sizeof(v->tss);	/* offset 102: no I/O permission bitmap */
 	asm volatile("lgdt %0" : : "m"(pointer));
@@ -65,10 +78,12 @@ void vcpu_init(struct vcpu *v, u32 id)
 	apic_write(v, APIC_TPR, 0);
 }
 
-/* SPIV bit 8.  Clearing it masks the LVT entries, so the timer is set again with it. */
+/* SPIV bit 8.  Clearing it masks the LVT entries, so those that are used are set again with it. */
 void apic_enable(struct vcpu *v, int on)
 {
 	apic_write(v, APIC_SVR, VEC_SPURIOUS | (on ? 1 << 8 : 0));
+	if (on && (header->flags & TAKES_NMIS))
+		apic_write(v, APIC_LVT_LINT1, 0x400);	/* where a PC has its NMI */
 	if (on && v->timer_us)
 		apic_timer(v, v->timer_us);
 }

@@ -58,6 +58,7 @@ enum {
 	LOG_L2_WORDS = 15,
 	LOG_L2_FAULT = 16,
 	LOG_PAGE_FAULT = 17,
+	LOG_NMI = 18,
 };
 enum {
 	APF_ZERO_TOKEN = 1,
@@ -67,6 +68,7 @@ enum {
 	LAPIC_BEFORE_EN = 16,
 	LAPIC_AFTER_EN = 32,
 	L2_GUEST = 64,
+	TAKES_NMIS = 128,
 };
 enum {
 	ITEM_INTERRUPTS = 1,
@@ -103,7 +105,8 @@ enum {
 	OP_HOST = 8,
 	OP_RESET = 9,
 	OP_PAGE_FAULT = 10,
-	OP_COUNT = 11,
+	OP_INIT = 11,
+	OP_COUNT = 12,
 };
 
 struct control_page {

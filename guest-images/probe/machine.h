@@ -92,7 +92,7 @@ static inline _Noreturn void halt(void)
 /* Registers of the local APIC by their xAPIC offset; x2APIC: MSR 0x800 + offset / 16 (Intel SDM vol. 3, APIC). */
 enum {
 	APIC_ID = 0x20, APIC_TPR = 0x80, APIC_EOI = 0xb0, APIC_SVR = 0xf0, APIC_ICR = 0x300, APIC_ICR2 = 0x310,
-	APIC_LVT_TIMER = 0x320, APIC_TIMER_INITIAL = 0x380, APIC_TIMER_CURRENT = 0x390, APIC_TIMER_DIVIDE = 0x3e0
+	APIC_LVT_TIMER = 0x320, APIC_LVT_LINT1 = 0x360, APIC_TIMER_INITIAL = 0x380, APIC_TIMER_CURRENT = 0x390, APIC_TIMER_DIVIDE = 0x3e0
 };
 #define XAPIC_BASE 0xfee00000
 

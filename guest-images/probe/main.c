@@ -37,6 +37,8 @@ void ap_main(u32 id)
 	struct vcpu *v = &vcpus[id];
 
 	vcpu_init(v, id);
+	AT(struct apf_data, SHARED_GPA + 4096 * id)->flags = 0;
+	AT(struct apf_data, SHARED_GPA + 4096 * id)->token = 0;
 	apic_enable(v, (header->flags & LAPIC_BEFORE_EN) != 0);
 	log_record(v, LOG_BOOT, NONE, v->apic_id, control->boots);
 	if (header->flags & LAPIC_BEFORE_EN)

@@ -15,6 +15,7 @@
 #define SEL_USER_CODE	0x2b
 #define SEL_TSS		0x30
 
+#define VEC_NMI		2
 #define VEC_ENDED	0x81	/* INT n at the end of an access */
 #define VEC_SPURIOUS	0xff
 

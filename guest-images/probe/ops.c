@@ -132,6 +132,9 @@ void perform(struct vcpu *v, const struct item *i)
 	case OP_HOST:
 		host(v, i);
 		break;
+	case OP_INIT:
+		vcpu_start(i->value);
+		break;
 	case OP_RESET:
 		reset(v, i);
 		break;

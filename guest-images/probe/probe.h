@@ -61,6 +61,7 @@ struct vcpu {
 	u64 tss[16];
 	u64 gdt[8];
 	u8 trap_stack[8192] __attribute__((aligned(16)));
+	u8 nmi_stack[4096] __attribute__((aligned(16)));
 	u8 stack[16384] __attribute__((aligned(16)));
 };
 

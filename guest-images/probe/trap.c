@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* What a 64-bit trap means: end of an access, token, ready, timer, #GP of a probed MSR, or the end of the run. */
+/* What a 64-bit trap means: end of an access, token, ready, timer, NMI, #GP of a probed MSR, or the end of the run. */
 #include "ready.h"
 #include "functions.h"
 
@@ -10,6 +10,10 @@ void trap(struct frame *f)
 	struct vcpu *v = this_vcpu();
 	u64 cr2 = read_cr2();
 
+	if (f->vector == VEC_NMI && (header->flags & TAKES_NMIS)) {
+		log_record(v, LOG_NMI, NONE, 0, f->rip);
+		return;
+	}
 	if (v->in_l2 && f->vector < 32)
 		l2_fault(v, f, cr2);
 	if (f->vector == 14 && f->rip == (u64)touch_at) {

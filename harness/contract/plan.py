@@ -20,7 +20,8 @@ __all__ = [
     "L2", "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
     "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
-    "TimedAction", "area_page", "changed", "from_json", "further_areas", "replace_index", "resets", "says", "to_json",
+    "TimedAction", "area_page", "changed", "from_json", "further_areas", "initialized", "replace_index", "resets",
+    "says", "starts_anew", "to_json",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -179,6 +180,16 @@ def says(plan: Plan, word: HostWord) -> bool:
 def resets(plan: Plan) -> bool:
     """Whether the machine is reset while the program runs, by the agent or by the guest."""
     return says(plan, HostWord.RESET) or any(item.op is Op.RESET for item in plan.items)
+
+
+def initialized(plan: Plan) -> frozenset[int]:
+    """vCPUs that another vCPU gives an INIT and a SIPI while the program runs."""
+    return frozenset(item.value for item in plan.items if item.op is Op.INIT)
+
+
+def starts_anew(plan: Plan) -> bool:
+    """Whether a vCPU loses its state while the program runs, by whatever way."""
+    return resets(plan) or bool(initialized(plan)) or says(plan, HostWord.LOADVM)
 
 
 def area_page(plan: Plan) -> int:

@@ -89,6 +89,7 @@ class Record(IntEnum):
     L2_WORDS = 15
     L2_FAULT = 16
     PAGE_FAULT = 17
+    NMI = 18
 
 
 class HeaderFlag(IntFlag):
@@ -101,6 +102,7 @@ class HeaderFlag(IntFlag):
     LAPIC_BEFORE_EN = 16
     LAPIC_AFTER_EN = 32
     L2_GUEST = 64
+    TAKES_NMIS = 128
 
 
 class ItemFlag(IntFlag):

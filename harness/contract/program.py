@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harness.contract.plan import L2, Apf, Item, Plan
+from harness.contract.plan import L2, Apf, HostWord, Item, Plan, says
 from harness.contract.probe_abi import (
     ITEM,
     ITEMS_HEADER,
@@ -42,6 +42,7 @@ class Program:
     apf: Apf
     items: tuple[Item, ...]
     l2: L2 | None = None  # where no item runs in one
+    nmis: bool = False  # NMIs come, and are taken
 
 
 def encode_items(plan: Plan) -> bytes:
@@ -54,7 +55,7 @@ def encode_items(plan: Plan) -> bytes:
     flags |= HeaderFlag.APF_ZERO_TOKEN * apf.zero_token | HeaderFlag.APF_ACK * apf.ack
     flags |= HeaderFlag.APF_ACK_FIRST * apf.ack_first | HeaderFlag.IDLE_HLT * (plan.guest.idle == "hlt")
     nested = any(item.level == 2 for item in plan.items)
-    flags |= HeaderFlag.L2_GUEST * nested
+    flags |= HeaderFlag.L2_GUEST * nested | HeaderFlag.TAKES_NMIS * says(plan, HostWord.NMI)
     en_gpa = OWN_AREA if apf.en_gpa == -1 else apf.en_gpa
     header = _pack(
         _HEADER, "header", ITEMS_MAGIC, plan.nonce, ITEMS_VERSION, plan.guest.vcpus, len(plan.items), int(flags),
@@ -131,6 +132,7 @@ def decode_items(data: bytes) -> Program:
     return Program(
         nonce, vcpus, "hlt" if HeaderFlag.IDLE_HLT in known else "spin", apf, items,
         L2(**{name: flag in how for name, flag in _L2_FLAGS.items()}) if nested else None,
+        HeaderFlag.TAKES_NMIS in known,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.contract.capture import AgentStep, Precondition, RunEnd
-from harness.contract.plan import PAGE_SIZE, SHARED_GPA, HostWord, Op, Plan
+from harness.contract.plan import PAGE_SIZE, SHARED_GPA, HostWord, Op, Plan, says
 from harness.contract.probe_abi import MASK64, Record
 from harness.contract.program import decode_items
 from harness.contract.structure import need_object, parse, structure
@@ -75,6 +75,7 @@ def program_problems(plan: Plan, data: bytes) -> Iterator[str]:
         ("number of vCPUs", program.vcpus, plan.guest.vcpus),
         ("idle loop", program.idle, plan.guest.idle),
         ("set-up of async page faults", program.apf, plan.guest.apf),
+        ("way with NMIs", program.nmis, says(plan, HostWord.NMI)),
         ("number of items", len(program.items), len(plan.items)),
     ):
         if ran != planned:

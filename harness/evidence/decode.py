@@ -25,8 +25,7 @@ from harness.contract.capture import (
     TraceStats,
 )
 from harness.contract.gate import HELD
-from harness.contract.plan import GuestKind, Plan, from_json, further_areas
-from harness.contract.plan import resets as reset_by_plan
+from harness.contract.plan import GuestKind, Plan, from_json, further_areas, starts_anew
 from harness.contract.structure import need_object, parse, structure
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
@@ -136,8 +135,9 @@ def decode(files: Files) -> Evidence:
         complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
         _demand(trace_problems(facts.has, trace, stats, facts.trace_events))
         decoded = tuple(trace_events.decode(trace.lines, facts.vcpu_tids))
-        happened = resets.parse_resets(files.get("qmp.jsonl", b"").decode(errors="replace"))
-        decoded = resets.add_clears(decoded, happened, len(facts.vcpu_tids))
+        qmp = files.get("qmp.jsonl", b"").decode(errors="replace")
+        decoded = resets.add_clears(decoded, resets.parse_resets(qmp), len(facts.vcpu_tids))
+        decoded = resets.add_inits(resets.add_loads(decoded, resets.parse_loads(qmp), len(facts.vcpu_tids)))
     moved: Mapping[str, int] = {}
     growth: int | None = None
     if complete and facts is not None:
@@ -208,7 +208,7 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
         if e.precondition is not None:
             yield from agreement.precondition_problems(e.precondition)
-        if e.guest is not None and not e.lost and not reset_by_plan(plan):
+        if e.guest is not None and not e.lost and not starts_anew(plan):
             yield from agreement.register_problems(plan, e.guest, e.events)
 
 

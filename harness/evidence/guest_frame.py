@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.contract.plan import Item, Op, Plan, resets
+from harness.contract.plan import HostWord, Item, Op, Plan, initialized, resets, says
 from harness.contract.probe_abi import MASK64, UNMAPPED_GVA, VEC_TIMER, Record, State, SvmExit
 from harness.contract.words import Access
 from harness.evidence.guestlog import GuestLog, GuestRecord
@@ -21,7 +21,7 @@ GP, PAGE_FAULT = 13, 14
 SVM_EXITS = frozenset(SvmExit)
 _OF_L2 = frozenset({Record.L2_EXIT, Record.L2_WORDS, Record.L2_FAULT})
 _OF_ITEM = frozenset({Record.START, Record.END, Record.TOKEN, Record.WAKE, Record.STAGE, Record.PAGE_FAULT}) | _OF_L2
-_OF_NONE = frozenset({Record.BOOT, Record.IDLE, Record.IRQ, Record.DONE})
+_OF_NONE = frozenset({Record.BOOT, Record.IDLE, Record.IRQ, Record.NMI, Record.DONE})
 
 
 def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
@@ -32,7 +32,7 @@ def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
     if log.ended != (log.state == State.DONE):
         yield f"the end mark is {'there' if log.ended else 'not there'}, the state is {log.state}"
     for vcpu in range(plan.guest.vcpus):
-        walk = _Walk(plan, vcpu, resets(plan))
+        walk = _Walk(plan, vcpu, resets(plan), vcpu in initialized(plan))
         for number, record in enumerate(log.vcpus[vcpu]):
             for text in walk.take(record, number):
                 yield f"vCPU {vcpu}, record {number} ({record.kind.name}): {text}"
@@ -43,11 +43,12 @@ def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Walk:
-    """One vCPU's log, record by record."""
+    """One vCPU's log, record by record.  ``resets``: of the machine; ``inits``: of this vCPU."""
 
     plan: Plan
     vcpu: int
     resets: bool
+    inits: bool
     boots: int = 0
     tsc: int = 0
     running: int = -1  # item of the last START or WAKE that has neither ended nor been put aside
@@ -63,8 +64,13 @@ class _Walk:
     exit: GuestRecord | None = None  # the last one of the L2 that runs
     exited: bool = False  # L2_EXIT, and the words have still to come
 
+    @property
+    def anew(self) -> bool:
+        """It may boot more than once."""
+        return self.resets or self.inits
+
     def take(self, e: GuestRecord, number: int) -> Iterator[str]:
-        if self.done and not (self.resets and e.kind is Record.BOOT):  # another vCPU had the machine reset
+        if self.done and not (self.anew and e.kind is Record.BOOT):  # another vCPU had the machine, or this one, reset
             yield "stands behind DONE"
         if number == 0 and e.kind is not Record.BOOT:
             yield "the log does not begin with BOOT"
@@ -116,6 +122,9 @@ class _Walk:
             case Record.IRQ:
                 if e.a == VEC_TIMER and not any(i.op is Op.TIMER for i in self.plan.items):
                     yield "the timer, which no item starts"
+            case Record.NMI:
+                if e.a or not says(self.plan, HostWord.NMI):
+                    yield "an NMI, and the plan has none"
             case Record.FAULT:
                 self.faulted = True
             case Record.CR2:
@@ -139,7 +148,7 @@ class _Walk:
     def _boot(self, e: GuestRecord) -> Iterator[str]:
         if e.a != self.vcpu:
             yield f"APIC id {e.a}"
-        if self.boots and not self.resets:
+        if self.boots and not self.anew:
             yield "a second boot, and the plan has no reset"
         if self.vcpu == 0 and e.b != self.boots:
             yield f"says {e.b} resets, the log has {self.boots}"
@@ -152,7 +161,7 @@ class _Walk:
         self.early.clear()
 
     def _start(self, e: GuestRecord, item: Item) -> Iterator[str]:
-        again = self.resets and item.op is Op.WAIT
+        again = self.anew and item.op is Op.WAIT
         if item.index in self.started and not again:
             yield f"item {item.index} starts twice"
         if self.running >= 0 and self.plan.items[self.running].op is not Op.WAIT:
@@ -168,7 +177,7 @@ class _Walk:
             self.running = item.index
 
     def _end(self, e: GuestRecord, item: Item) -> Iterator[str]:
-        waited = item.op is Op.WAIT or (self.resets and item.op is Op.HOST)
+        waited = item.op is Op.WAIT or (self.anew and item.op is Op.HOST)
         if item.index not in self.started or (self.running != item.index and not waited):
             yield f"item {item.index} ends without running"
         if item.index in self.ended:
@@ -259,7 +268,7 @@ class _Walk:
     def _staged(self, e: GuestRecord, item: Item) -> Iterator[str]:
         if item.op is not Op.HOST or e.a != item.value:
             yield f"item {item.index} is no stage {e.a}"
-        if e.b not in (0, 1) or (e.b == 1 and self.stage != 0 and not self.resets) or (e.b == 0 and self.stage == 0):
+        if e.b not in (0, 1) or (e.b == 1 and self.stage != 0 and not self.anew) or (e.b == 0 and self.stage == 0):
             yield "a stage is answered before it is entered, or entered twice"
         self.stage = e.b
 
@@ -267,7 +276,7 @@ class _Walk:
         self.done = True
         if e.a != self.plan.nonce:
             yield f"carries nonce {e.a:#x}, the plan {self.plan.nonce:#x}"
-        if e.b != len(self.ended) and not (self.resets and e.b < len(self.ended)):
+        if e.b != len(self.ended) and not (self.anew and e.b < len(self.ended)):
             yield f"says that {e.b} items ended, the log has {len(self.ended)}"
 
     def end(self) -> Iterator[str]:
@@ -280,5 +289,5 @@ class _Walk:
         for item in mine:
             if item.index not in self.started:
                 yield f"the guest ended, item {item.index} did not start"
-            elif item.index not in self.ended and not self.resets:
+            elif item.index not in self.ended and not self.anew:
                 yield f"the guest ended, item {item.index} did not"

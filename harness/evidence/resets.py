@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Resets of the machine: no tracepoint shows that the VMM writes MSR_KVM_ASYNC_PF_EN = 0, so it is inferred.
+"""Resets: no tracepoint shows that the VMM writes MSR_KVM_ASYNC_PF_EN, or that an INIT zeroes it, so it is inferred.
 
 QEMU pauses all vCPUs, resets the devices, emits the RESET event and then puts the registers of each vCPU by
 KVM_SET_MSRS (softmmu/runstate.c:qemu_system_reset, target/i386/kvm/kvm.c:kvm_put_msrs at KVM_PUT_RESET_STATE), which
 runs kvm_clear_async_pf_completion_queue; only then may any vCPU run again.  So each vCPU's clear lies before its first
 event of a KVM_RUN after that; the boot CPU's first ENTRY is at the reset vector.
+
+loadvm stands between a stop and a cont: it resets in the same way, without an event, and then puts INT and EN as the
+snapshot has them (KVM_PUT_FULL_STATE), which is what the guest had written when the snapshot was taken.
+
+An INIT clears the queue in the vCPU's own thread (arch/x86/kvm/lapic.c:kvm_apic_accept_events, x86.c:kvm_vcpu_reset),
+between its acceptance, which is traced, and the vCPU's next ENTRY, behind the SIPI.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ from harness.errors import CaptureDamaged
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
 _AT_RESET_VECTOR = re.compile(r"\brip 0xfff0\b")
+_INIT = re.compile(r"\(INIT\|")  # arch/x86/kvm/trace.h:kvm_deliver_mode
 _NOT_OF_KVM_RUN = (Kind.OUT, Kind.IN, Kind.BIO, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.USER_EXIT)
 _SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
 
@@ -29,6 +36,15 @@ class Reset:
 
     not_before_ns: int
     seen_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A loadvm of QMP: [start, end] of the command, and when the snapshot was taken."""
+
+    saved_ns: int
+    start_ns: int
+    end_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,80 @@ def parse_resets(qmp: str) -> tuple[Reset, ...]:
     return tuple(found)
 
 
+def parse_loads(qmp: str) -> tuple[Load, ...]:
+    """The loadvm commands in qmp.jsonl that were answered, in order.
+
+    :raise CaptureDamaged: a line is not an object with time and message.
+    """
+    found: list[Load] = []
+    asked: dict[object, tuple[str, int]] = {}
+    saved = 0
+    for number, line in enumerate(qmp.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            raw = json.loads(line)
+            at = int(float(raw["t"]) * 1e9)
+            message = raw["message"]
+            if message.get("execute") == "human-monitor-command":
+                asked[message.get("id")] = str(message["arguments"]["command-line"]).partition(" ")[0], at
+            elif "return" in message and message.get("id") in asked:
+                command, start = asked.pop(message.get("id"))
+                if command == "savevm":
+                    saved = at
+                elif command == "loadvm":
+                    found.append(Load(saved, start, at))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
+            raise CaptureDamaged(f"qmp.jsonl line {number}: {exc!r}") from exc
+    return tuple(found)
+
+
+def add_loads(events: Sequence[Event], loads: Iterable[Load], vcpus: int) -> tuple[Event, ...]:
+    """The events with what each loadvm does to each vCPU, before that runs again: CLEAR, then INT and EN."""
+    out = list(events)
+    for load in loads:
+        for vcpu in range(vcpus):
+            own = (n for n, e in enumerate(out) if e.vcpu == vcpu and e.t_ns >= load.start_ns)
+            at = next((n for n in own if out[n].kind not in _NOT_OF_KVM_RUN), len(out))
+            t_ns = out[at].t_ns if at < len(out) else load.end_ns
+            put = [Event(Kind.CLEAR, vcpu, t_ns=t_ns, text="(inferred: loadvm)")]
+            for msr in _SET_UP:
+                value = _written(events, vcpu, msr, load.saved_ns)
+                if value:
+                    put.append(
+                        Event(
+                            Kind.WRMSR, vcpu, t_ns=t_ns, value=msr, data=value, text="(inferred: loadvm puts the MSR)"
+                        )
+                    )
+            out[at:at] = put
+    return tuple(out)
+
+
+def _written(events: Iterable[Event], vcpu: int, msr: int, until_ns: int) -> int:
+    """What the guest had written into the MSR by then; 0: nothing."""
+    found = 0
+    for event in events:
+        if event.t_ns > until_ns:
+            break
+        if event.kind is Kind.WRMSR and event.vcpu == vcpu and event.value == msr and not event.flag:
+            found = event.data
+    return found
+
+
+def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
+    """The events with a CLEAR for each INIT that a vCPU accepted, before its next ENTRY."""
+    out: list[Event] = []
+    pending: set[int] = set()
+    for event in events:
+        if event.kind is Kind.ACC and _INIT.search(event.text):
+            pending.add(event.vcpu)
+        elif event.kind is Kind.ENTRY and event.vcpu in pending:
+            pending.discard(event.vcpu)
+            out.append(Event(Kind.CLEAR, event.vcpu, t_ns=event.t_ns, text="(inferred: INIT)"))
+        out.append(event)
+    return tuple(out)
+
+
 def add_clears(events: Sequence[Event], resets: Iterable[Reset], vcpus: int) -> tuple[Event, ...]:
     """The events with one CLEAR per vCPU and reset, each where it happened at the latest."""
     out = list(events)
@@ -93,7 +183,7 @@ def _place(events: Sequence[Event], reset: Reset, boot: int | None, vcpu: int) -
 
 
 def boots(events: Iterable[Event]) -> tuple[Boot, ...]:
-    """From each CLEAR of a reset to that vCPU's next write of INT or EN; to the end where it writes neither."""
+    """From each CLEAR of a reset or INIT to that vCPU's next write of INT or EN; to the end where it writes neither."""
     open_: dict[int, int] = {}
     found: list[Boot] = []
     for event in events:

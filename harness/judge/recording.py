@@ -395,7 +395,7 @@ class _Reader:
             v.drafts.append(Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
 
     def _wrmsr(self, v: _VcpuReader, event: Event, t: int) -> None:
-        if event.value not in (*_MSRS, _SPIV):
+        if event.value not in (*_MSRS, _SPIV) or not event.line:  # 0: by the VMM
             return
         mark = RecordedEvent(Kind.WRMSR, event.value, v.exit_ns, t, event.line, optional=event.value == _SPIV)
         v.drafts.insert(v.exit_at, Draft(mark))

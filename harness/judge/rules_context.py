@@ -16,7 +16,7 @@ from harness.contract.plan import (
     Plan,
     SwapKind,
     area_page,
-    resets,
+    starts_anew,
 )
 from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
@@ -55,7 +55,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         lapic_in_kernel=plan.guest.irqchip != "off",
         hlt_exits=not plan.guest.cpu_pm,
         paging_flips=_flips(plan),
-        stopped=None if acts & INTERRUPTING or resets(plan) else (),
+        stopped=None if acts & INTERRUPTING or starts_anew(plan) else (),
         lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
         memory=plan.memory.backing.memory,
@@ -74,11 +74,11 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         rewrites=HostWord.SYNC in acts,
         other_areas=_other_areas(evidence),
         enabled_before=not probe and plan.guest.workload != "boot" and linux_guest(plan).enables,
-        guest_ended=evidence.end.status is EndStatus.DONE and not resets(plan),
+        guest_ended=evidence.end.status is EndStatus.DONE and not starts_anew(plan),
         hyp=_hyp(evidence),
         private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
         rss_anon_pages=evidence.anon_growth if private_file and probe else None,
-        pages_after=_pages_after(evidence, kernel) if not resets(plan) else None,
+        pages_after=_pages_after(evidence, kernel) if not starts_anew(plan) else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.contract.plan import POOL_GPA, GuestKind
+from harness.contract.probe_abi import Record
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import in_boot
@@ -45,6 +46,8 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         "ACK": counts.ack,
         "GP": sum(1 for e in evidence.events if e.kind is Kind.INJ_OTHER and not e.flag and "#GP" in e.text),
     }
+    if evidence.guest is not None:
+        found["NMI"] = sum(record.kind is Record.NMI for records in evidence.guest.vcpus for record in records)
     dev = evidence.facts.swap_dev if evidence.facts else 0
     if not probe and evidence.facts is not None:
         found |= _by_outcome(evidence, kernel, dev, probed=evidence.facts.has_mm_fault)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness.contract.plan import HostAction, HostWord, Op, Plan, area_page, resets
+from harness.contract.plan import HostAction, HostWord, Op, Plan, area_page, starts_anew
 from harness.contract.probe_abi import VEC_START, VEC_TIMER
 from harness.judge.episodes import Episode
 from harness.judge.match import View
@@ -17,14 +17,16 @@ from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.situation import Prediction
 
 _STARTS_A_CPU = re.compile(r"\((INIT|SIPI)\|")
-"""How the boot CPU starts the others after a reset (arch/x86/kvm/trace.h:kvm_deliver_mode)."""
+"""How one vCPU starts another, after a reset or by the op init (arch/x86/kvm/trace.h:kvm_deliver_mode)."""
 
 _STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
 KVM_EXIT_INTR = 10
 _LAPIC_IN_USER_SPACE = frozenset({5, 6, 7, 11})
 """KVM_EXIT_HLT, _MMIO (of its page), _IRQ_WINDOW_OPEN, _SET_TPR: what KVM leaves to a VMM that has the LAPIC
 (arch/x86/kvm/x86.c:kvm_emulate_halt, dm_request_for_irq_injection; include/uapi/linux/kvm.h)."""
-INTERRUPTING = frozenset((HostWord.STOP, HostWord.CONT, HostWord.RESET, HostWord.SYNC))
+INTERRUPTING = frozenset(
+    (HostWord.STOP, HostWord.CONT, HostWord.RESET, HostWord.SYNC, HostWord.NMI, HostWord.SAVEVM, HostWord.LOADVM)
+)
 """They get the vCPU threads out of KVM_RUN by a signal."""
 
 
@@ -55,8 +57,8 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     vectors = _vectors(view.plan)
     gps = prediction.totals.get("GP", Count.exactly(0)).high
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
-    interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan)) or resets(view.plan)
-    reset = view.plan.guest.vcpus > 1 and resets(view.plan)
+    interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan)) or starts_anew(view.plan)
+    reset = view.plan.guest.vcpus > 1 and starts_anew(view.plan)
     inside = {
         id(e) for episode in (*view.alignment.own, *view.alignment.strangers, *_of_items(view)) for e in episode.events
     }

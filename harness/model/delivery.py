@@ -131,6 +131,7 @@ class ApfState:
     guest_mode: bool = False  # L2 runs
     l2: L2Controls = field(default_factory=L2Controls)
     exception_vmexit: bool = False  # arch.exception_vmexit.pending; 5.10: arch.exception.nested_apf
+    nmi_pending: bool = False  # KVM_REQ_NMI, or arch.nmi_pending
     req_event: bool = False  # KVM_REQ_EVENT, as far as something asks for it while exception_vmexit is pending
 
 
@@ -474,4 +475,4 @@ def set_paging(v: ApfState, on: bool) -> bool:
 
 def kvm_vcpu_has_events(v: ApfState, *, irq: bool) -> bool:
     """x86.c: what makes a blocked vCPU runnable; ``irq`` an interrupt that could be delivered now."""
-    return bool(v.done) or v.exception_pending or v.exception_vmexit or irq
+    return bool(v.done) or v.exception_pending or v.exception_vmexit or v.nmi_pending or irq

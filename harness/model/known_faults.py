@@ -43,7 +43,19 @@ KNOWN_FAULTS = {
             "a reset during an artificial halt wedges the vCPU: apf.halted stays set when the ready event that would"
             " end the halt is dropped, and KVM_RUN blocks for ever",
             "reset_keeps_halt",
-            ("S109", "S109G", "S115", "S116", "S117", "S148", "S154"),
+            (
+                "S109",
+                "S109G",
+                "S115",
+                "S116",
+                "S117",
+                "S148",
+                "S154",
+                "S178/en_flags=0",
+                "S183/en_flags=9",
+                "S183/en_flags=0",
+                "S184",
+            ),
         ),
         KnownFault(
             "F2",

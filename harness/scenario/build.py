@@ -98,6 +98,8 @@ def _items(
         yield p.changed(common, op=p.Op.CLEAR_TOKEN)
     elif step.reset:
         yield p.changed(common, op=p.Op.RESET)
+    elif step.init >= 0:
+        yield p.changed(common, op=p.Op.INIT, value=step.init)
     elif step.page_fault:
         yield p.changed(common, op=p.Op.PAGE_FAULT)
     elif step.wait_all:

@@ -282,6 +282,8 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
     yield from bounds.number(".pause_us", t.pause_us, 0, bounds.MAX_U32)
     if t.timer_us != -1:
         yield from bounds.number(".timer_us", t.timer_us, 0, bounds.MAX_U32)
+    if t.init != -1:
+        yield from _init(s, t)
     if t.lapic and t.lapic not in ("on", "off"):
         yield f".lapic: {t.lapic[: bounds.MAX_NAME]!r} is not on or off"
     if t.paging and t.paging not in ("flip", "off"):
@@ -304,6 +306,18 @@ def _level(s: Scenario, t: Step) -> Iterator[str]:
             yield ".level: an L2 makes touches, and nothing else"
         if t.shadow or t.no_paging:
             yield ".level: an L2 has paging on, and no interrupt shadow"
+
+
+def _init(s: Scenario, t: Step) -> Iterator[str]:
+    """The boot CPU would obey an INIT by running its firmware; the trampoline (cpu.c:vcpu_start) is one for all."""
+    if not 1 <= t.init < s.guest.vcpus:
+        yield f".init: {t.init} is no vCPU but the boot CPU; the guest has {s.guest.vcpus}"
+    if t.init == t.vcpu:
+        yield f".init: vCPU {t.init} is given an INIT by another"
+    if any(o.init != -1 and o.vcpu != t.vcpu for o in s.steps):
+        yield ".init: steps of two vCPUs start others; one is allowed"
+    if any(o.host and o.vcpu == t.init for o in s.steps):
+        yield f".init: vCPU {t.init} has host steps: where it would go on after an INIT is not known"
 
 
 def _wrmsr(s: Scenario, t: Step) -> Iterator[str]:

@@ -20,12 +20,13 @@ def check_host(s: Scenario, steps: tuple[HostStep, ...], placed: Mapping[str, tu
     if len(steps) > bounds.MAX_HOST_STEPS:
         yield f".host: {len(steps)} entries, at most {bounds.MAX_HOST_STEPS} are allowed"
         return
-    for i, h in enumerate(steps):
-        for problem in _one(s, h, placed):
+    for i in range(len(steps)):
+        for problem in _one(s, steps, i, placed):
             yield f".host[{i}]{problem}"
 
 
-def _one(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    h = steps[i]
     match h.do:
         case HostWord.FREEZE | HostWord.THAW:
             yield from _device(s, h, SwapKind.DELAY, *HELD)
@@ -39,6 +40,12 @@ def _one(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Ite
             yield from _nothing(h)
         case HostWord.STOP | HostWord.CONT | HostWord.RESET:
             yield from _nothing(h, arg=True)
+        case HostWord.NMI:
+            yield from _nothing(h, arg=True)
+            yield from _taken(s)
+        case HostWord.SAVEVM | HostWord.LOADVM:
+            yield from _nothing(h, arg=True)
+            yield from _snapshot(s, steps, i)
         case HostWord.SLEEP:
             yield from bounds.number(".arg", h.arg, 0, s.deadline_s * 1000)
             yield from _nothing(h)
@@ -78,6 +85,29 @@ def _nothing(h: HostStep, *, arg: bool = False) -> Iterator[str]:
 def _device(s: Scenario, h: HostStep, *kinds: SwapKind) -> Iterator[str]:
     if s.swap.kind not in kinds:
         yield f": {h.do} needs swap.kind = {' or '.join(kinds)}, and it is {s.swap.kind}"
+
+
+def _taken(s: Scenario) -> Iterator[str]:
+    """The probe guest takes an NMI in 64-bit code of its own."""
+    if any(t.level == 2 or t.paging or t.no_paging for t in s.steps):
+        yield ": an NMI is taken neither by an L2 nor with paging off, and a step has one of these"
+    if s.guest.irqchip == "off":  # KVM_NMI is QEMU's answer to a LAPIC in KVM
+        yield ": an NMI by the LAPIC of KVM needs guest.irqchip = on or split"
+
+
+def _snapshot(s: Scenario, steps: tuple[HostStep, ...], i: int) -> Iterator[str]:
+    """QEMU would stop the machine for either and let it go on: when, no plan could say.  All RAM is read for a
+    snapshot, and after loadvm the guest's memory is the snapshot's: what it had done in between would be forgotten."""
+    h, before = steps[i], [step.do for step in steps[:i]]
+    stopped = next((do for do in reversed(before) if do in (HostWord.STOP, HostWord.CONT)), None)
+    if stopped is not HostWord.STOP:
+        yield f": {h.do} needs a machine that stands: put stop before it, in the same list"
+    if s.memory.backing is not Backing.ANON:
+        yield f": {h.do} reads and writes all of the guest's memory, of which only anonymous one is modelled"
+    if h.do is HostWord.LOADVM:
+        saved = max((n for n, do in enumerate(before) if do is HostWord.SAVEVM), default=-1)
+        if saved < 0 or HostWord.CONT in before[saved:]:
+            yield ": loadvm loads what savevm saved since the machine was stopped, in the same list"
 
 
 def _of_file_page(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

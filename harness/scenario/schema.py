@@ -93,6 +93,7 @@ class Step:
     timer_us: int = field(default=-1, metadata=_ACTION)
     clear_token: bool = field(default=False, metadata=_ACTION)
     reset: bool = field(default=False, metadata=_ACTION)
+    init: int = field(default=-1, metadata=_ACTION)  # INIT and SIPI to this vCPU, from another
     page_fault: bool = field(default=False, metadata=_ACTION)  # a #PF of the guest's own, on purpose
     pause: bool = field(default=False, metadata=_ACTION)
     wait_all: bool = field(default=False, metadata=_ACTION)

@@ -68,6 +68,12 @@ class Actor:
                 await self.guest.cont()
             case HostWord.RESET:
                 await self.guest.reset()
+            case HostWord.NMI:
+                await self.guest.nmi()
+            case HostWord.SAVEVM:
+                await self.guest.savevm()
+            case HostWord.LOADVM:
+                await self.guest.loadvm()
             case HostWord.SLEEP:
                 await asyncio.sleep(action.arg / 1000)
             case HostWord.WAIT_NP:

@@ -36,6 +36,7 @@ class GuestFiles:
     qmp_fd: int = 3
     serial_fd: int = -1  # Linux guests: a socket, so that the agent can write to ttyS0
     accel: str = "kvm"  # or "tcg", for the agent's own tests
+    snapshot_fd: int = -1  # an empty qcow2 image, for a plan that says savevm
 
 
 def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
@@ -76,6 +77,8 @@ def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
             "-device",
             "isa-debugcon,iobase=0xe9,chardev=result",
         ]
+    if files.snapshot_fd >= 0:
+        argv += ["-drive", f"if=none,id=snapshots,format=qcow2,file=/proc/self/fd/{files.snapshot_fd}"]
     argv += ["-kernel", files.kernel, "-initrd", files.initrd]
     if guest.kind is GuestKind.LINUX:
         argv += ["-append", linux_cmdline(plan)]

@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
 from harness.agent.guest.guest_wait import POLL_SECONDS, READY_SECONDS, GuestEnd, first_of, wait_ready, watch_probe
 from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied, start_guest
+from harness.agent.guest.snapshot_disk import snapshot_disk
 from harness.agent.host import syscalls
 from harness.agent.pages import remote_madvise
 from harness.agent.pages.final_state import inspect_after
@@ -20,8 +22,9 @@ from harness.agent.pages.pageout import PreconditionFailed, Target, prepare_page
 from harness.agent.pages.prove import inspect, sectors
 from harness.agent.session import Session
 from harness.contract.capture import AgentStep, Precondition, StepDetails
+from harness.contract.plan import says
 from harness.contract.program import encode_items
-from harness.contract.words import EndStatus
+from harness.contract.words import EndStatus, HostWord
 
 
 async def run_probe(session: Session) -> GuestEnd:
@@ -32,21 +35,28 @@ async def run_probe(session: Session) -> GuestEnd:
     capture, plan = session.capture, session.plan
     items = capture.path("guest/items.bin")
     capture.write_bytes("guest/items.bin", encode_items(plan))
+    with snapshot_disk(wanted=says(plan, HostWord.SAVEVM)) as disk:
 
-    def argv(qmp_fd: int) -> list[str]:
-        files = GuestFiles(
-            session.qemu, session.options.probe, items, capture.path("guest/console.txt"),
-            ram=session.ram_path, qmp_fd=qmp_fd, accel=session.options.accel,
-        )  # fmt: skip
-        command = build_qemu_argv(plan, files)
-        capture.write_json("guest/qemu-argv.json", command)
-        return command
+        def argv(qmp_fd: int) -> list[str]:
+            files = GuestFiles(
+                session.qemu, session.options.probe, items, capture.path("guest/console.txt"),
+                ram=session.ram_path, qmp_fd=qmp_fd, accel=session.options.accel, snapshot_fd=disk,
+            )  # fmt: skip
+            command = build_qemu_argv(plan, files)
+            capture.write_json("guest/qemu-argv.json", command)
+            return command
 
+        return await _started(session, argv, disk)
+
+
+async def _started(session: Session, argv: Callable[[int], list[str]], disk: int) -> GuestEnd:
+    """QEMU from its start to its end."""
+    capture = session.capture
     capture.step(AgentStep.START_GUEST)
     cgroup = session.group.qemu if session.group else ""
     async with start_guest(
         argv, cgroup=cgroup, qmp_log=capture.path("qmp.jsonl"), stderr_path=capture.path("guest/qemu.txt"),
-        release=session.release,
+        keep_fds=(disk,) if disk >= 0 else (), release=session.release,
     ) as guest:  # fmt: skip
         with ExitStack() as stack:
             try:

@@ -21,6 +21,7 @@ from harness.errors import InfraFault
 QMP_SECONDS = 60.0
 """For one QMP command: system_reset waits for the vCPU threads, and these for workers on a slow device."""
 KILL_SECONDS = 20.0
+_SNAPSHOT = "apf"
 _ENTER = 'echo $$ > "$0" && exec "$@"'
 _NOTICED_SECONDS = 10.0
 """From a broken connection to the exit status, on a busy machine."""
@@ -84,6 +85,25 @@ class Guest:
 
     async def reset(self) -> None:
         await self.execute("system_reset")
+
+    async def nmi(self) -> None:
+        """One to each vCPU: KVM_NMI in its thread, if LINT1 of its LAPIC is an NMI (QEMU's hw/i386/kvm/apic.c:
+        do_inject_external_nmi)."""
+        await self.execute("inject-nmi")
+
+    async def savevm(self) -> None:
+        """RAM and state of the machine, into the disk of snapshots; it waits for each page that is missing."""
+        await self._monitor(f"savevm {_SNAPSHOT}")
+
+    async def loadvm(self) -> None:
+        """migration/savevm.c:load_snapshot: a reset, without a RESET event, and then the state of the snapshot."""
+        await self._monitor(f"loadvm {_SNAPSHOT}")
+
+    async def _monitor(self, command: str) -> None:
+        """A command of the human monitor that says nothing where it succeeds. :raise InfraFault: it said something."""
+        said = cast(str, await self.execute("human-monitor-command", {"command-line": command}))
+        if said.strip():
+            raise InfraFault(f"QEMU's {command} said {said.strip()!r}")
 
     async def sync(self) -> None:
         """Have the state of every vCPU read (KVM_GET_VCPU_EVENTS among it), to be written back when it runs again.

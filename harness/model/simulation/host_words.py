@@ -87,6 +87,12 @@ class HostSide:
                 self._stop()
             case HostWord.CONT:
                 self._cont()
+            case HostWord.NMI:
+                self._nmi()
+            case HostWord.SAVEVM:
+                yield from self._save()
+            case HostWord.LOADVM:
+                yield from life.restore(self.world, self.memory, self.vcpus, same_process=True)
             case HostWord.WAIT_NP:
                 while sum(len(v.kvm.state.queue) for v in self.vcpus) < arg:
                     yield Wait(signals=(self.world.changed,))
@@ -140,9 +146,8 @@ class HostSide:
                 life.unplug(self.vcpus[arg])
             case ModelWord.REPLUG:
                 self.restart_one(arg)
-            case ModelWord.LOADVM | ModelWord.MIGRATE:
-                same = do is ModelWord.LOADVM
-                yield from life.restore(self.world, self.memory, self.vcpus, same_process=same)
+            case ModelWord.MIGRATE:
+                yield from life.restore(self.world, self.memory, self.vcpus, same_process=False)
             case ModelWord.SIGKILL:
                 yield from life.sigkill(self.world, self.vcpus)
             case _:
@@ -158,6 +163,21 @@ class HostSide:
         for vcpu in self.vcpus:
             vcpu.kvm.stopped = False
             self.world.engine.fire(vcpu.kvm.wake)
+
+    def _save(self) -> Process:
+        """migration/ram.c:ram_save_host_page looks at each page of the guest, in a thread of QEMU's own."""
+        kernel = self.world.situation.kernel
+        for pool in self.world.situation.pages:
+            yield from self.memory.perform(
+                user_access(kernel, write=False, env=self.memory.env), pool.gpa, Thread.OTHER
+            )
+
+    def _nmi(self) -> None:
+        """KVM_NMI in each vCPU's thread, which leaves KVM_RUN for it (arch/x86/kvm/x86.c:kvm_inject_nmi)."""
+        for vcpu in self.vcpus:
+            vcpu.kvm.state.nmi_pending = True
+            self.world.engine.fire(vcpu.kvm.wake)
+            self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
 
     def _freeze(self, frozen: bool) -> None:
         """Hold every read, or go on as before."""

@@ -389,6 +389,9 @@ class KvmVcpu:
             s.exception_pending = False
             world.emit(Event(Kind.INJ, self.index))
             world.count("PF_GUEST")
+        if s.nmi_pending:
+            s.nmi_pending = False
+            world.count("NMI")  # its handler goes back to where it came
         world.emit(Event(Kind.ENTRY, self.index))
         self.in_guest = True
 

@@ -83,8 +83,11 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
 
     The works of the old life are cleared: running ones end (DONE), none is READY.  All of RAM is written by the VMM,
     so it is resident.  Then target/i386/kvm/kvm.c:kvm_put_msrs writes INT and EN, which queues a wake-all.
-    apf.halted is in no saved state, so an artificial halt is over; a pending #PF and the guest's memory stay.
+    apf.halted is in no saved state: after a migration an artificial halt is over, after loadvm it is if the reset ends
+    it or the wake-all does (F1).  A pending #PF and the guest's memory stay.  A machine that stood stands
+    on until cont.
     """
+    stood = all(vcpu.kvm.stopped for vcpu in vcpus)
     for vcpu in vcpus:
         vcpu.kvm.stopped = True
         world.engine.fire(vcpu.kvm.wake)
@@ -96,13 +99,19 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
     memory.l2_spte.clear()
     for vcpu in vcpus:
         s = vcpu.kvm.state
-        s.halted = s.req_halt = s.req_ready = s.pageready_pending = False
-        if not same_process:
-            s.id = 0  # a new struct kvm_vcpu
-        d.write_msr(s, MSR_ASYNC_PF_INT, s.int_vec)
-        d.write_msr(s, MSR_ASYNC_PF_EN, s.en_val, area_ok=s.shared_ok)
-        vcpu.kvm.stopped = False
-        world.engine.fire(vcpu.kvm.wake)
+        enabled, vector = s.en_val, s.int_vec
+        if same_process:
+            d.write_msr(s, MSR_ASYNC_PF_EN, 0)
+        else:  # a new struct kvm_vcpu
+            s.halted = s.req_halt = s.req_ready = s.pageready_pending = False
+            s.id = 0
+        d.write_msr(s, MSR_ASYNC_PF_INT, vector)
+        d.write_msr(s, MSR_ASYNC_PF_EN, enabled, area_ok=s.shared_ok)
+        if s.halted and not d.kvm_vcpu_has_events(s, irq=vcpu.kvm.deliverable() > 0):
+            world.known_faults.append("F1")
+        if not stood:
+            vcpu.kvm.stopped = False
+            world.engine.fire(vcpu.kvm.wake)
 
 
 def sigkill(world: World, vcpus: list[Vcpu]) -> Process:

@@ -55,8 +55,15 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
         )
         state.flags, state.token = situation.guest.area_words
         steps = tuple(s for s in situation.steps if s.vcpu == index)
-        vcpu = Vcpu(KvmVcpu(world, memory, state, index), ProbeVcpu(steps), _starter(machine), machine.finished,
-                    lambda: _restart(machine, Latch(over=True)), peers=machine.host.vcpus)  # fmt: skip
+        vcpu = Vcpu(
+            KvmVcpu(world, memory, state, index),
+            ProbeVcpu(steps),
+            _starter(machine),
+            machine.finished,
+            lambda: _restart(machine, Latch(over=True)),
+            _initializer(machine),
+            peers=machine.host.vcpus,
+        )
         machine.host.vcpus.append(vcpu)
         world.engine.spawn(vcpu.run())
     machine.host.restart = lambda end: _restart(machine, end)
@@ -104,6 +111,15 @@ def _starter(machine: Machine) -> Callable[[Step], Latch]:
     return start
 
 
+def _initializer(machine: Machine) -> Callable[[int], Latch]:
+    def init(index: int) -> Latch:
+        begun = Latch()
+        _restart_one(machine, index, None, begun=begun)
+        return begun
+
+    return init
+
+
 def _restart(machine: Machine, end: Latch) -> None:
     """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on.
 
@@ -118,8 +134,11 @@ def _restart(machine: Machine, end: Latch) -> None:
         _restart_one(machine, n, end, barrier)
 
 
-def _restart_one(machine: Machine, n: int, end: Latch | None, barrier: _Barrier | None = None) -> None:
-    """The same for one vCPU; also that of a parked fd that is used again (kvm_get_vcpu of QEMU, then a reset)."""
+def _restart_one(
+    machine: Machine, n: int, end: Latch | None, barrier: _Barrier | None = None, begun: Latch | None = None
+) -> None:
+    """The same for one vCPU; also that of a parked fd that is used again (kvm_get_vcpu of QEMU, then a reset), and of
+    one that is given an INIT (arch/x86/kvm/lapic.c:kvm_apic_accept_events).  ``begun``: over once it runs."""
     old = machine.host.vcpus[n]
     old.kvm.stopped = True
     machine.world.engine.fire(old.kvm.wake)
@@ -127,15 +146,16 @@ def _restart_one(machine: Machine, n: int, end: Latch | None, barrier: _Barrier 
     waits_for_host = old.host_end is not None
     old.probe.lose_tasks()
     old.timer_life += 1
-    vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, old.reset, peers=machine.host.vcpus)
+    vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, old.reset, old.init, peers=machine.host.vcpus)
     vcpu.host_interrupts = old.host_interrupts
     machine.host.vcpus[n] = vcpu
-    machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None, barrier))
+    machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None, barrier, begun))
 
 
-def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None) -> Process:
+def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latch | None) -> Process:
     state, world = vcpu.kvm.state, vcpu.kvm.world
-    world.unbounded["MIN_V"] = "QEMU's devices fault in the vCPU threads while firmware boots the guest again"
+    if begun is None:
+        world.unbounded["MIN_V"] = "QEMU's devices fault in the vCPU threads while firmware boots the guest again"
     reset(state, init=barrier is None or vcpu.kvm.index > 0)
     yield from vcpu.kvm.clear()
     if barrier is not None:
@@ -154,4 +174,7 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None) -> Process:
     state.lapic_sw = False
     if end is not None:
         vcpu.host_end = end
+    if begun is not None:
+        begun.over = True
+        world.engine.fire(begun.signal)
     yield from vcpu.run()

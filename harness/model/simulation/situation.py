@@ -47,7 +47,6 @@ class ModelWord(StrEnum):
     SWAPOFF = "swapoff"
     UNPLUG = "unplug"  # vCPU
     REPLUG = "replug"  # vCPU
-    LOADVM = "loadvm"
     MIGRATE = "migrate"
     SIGKILL = "sigkill"
 

@@ -28,7 +28,7 @@ AREA_ITEM = -1
 class Vcpu:
     """Guest and host side of one vCPU.  ``host``: called for a HOST item, returns what says that it is over.
 
-    ``reset``: of the machine, asked for by the guest.
+    ``reset``: of the machine, asked for by the guest; ``init``: of another vCPU, over when that runs again.
     """
 
     kvm: KvmVcpu
@@ -36,6 +36,7 @@ class Vcpu:
     host: Callable[[Step], Latch]
     finished: Signal
     reset: Callable[[], None] = lambda: None
+    init: Callable[[int], Latch] = lambda _: Latch(over=True)
     ready_vectors: set[int] = field(default_factory=lambda: {0xF3})
     timer_ns: int = 0
     timer_life: int = 0
@@ -174,7 +175,7 @@ class Vcpu:
         s = self.kvm.state
         while True:
             ready = s.req_ready and self.kvm.serves()
-            if ready or s.req_halt or s.halted or self.kvm.stopped or self.kvm.error:
+            if ready or s.req_halt or s.halted or s.nmi_pending or self.kvm.stopped or self.kvm.error:
                 yield from self._exit()
                 continue
             vector = self.kvm.deliverable()
@@ -420,6 +421,11 @@ class Vcpu:
             peer.kvm.timer_tick(RESCHEDULE_VECTOR)
         elif step.kind is Op.HOST:
             yield from self._host_wait(self.host(step), interrupts=step.interrupts)
+        elif step.kind is Op.INIT:  # cpu.c:vcpu_start: a loop until the other vCPU has written its first record
+            yield from self._exit()
+            begun = self.init(step.value)
+            while not begun.over:
+                yield from self._wait_until(-1, begun.signal)
         elif step.kind is Op.RESET:
             task.ended = world.item(step.index).ended = True
             self.reset()

@@ -30,7 +30,7 @@ TOTALS = (
     "PF", "TRY", "NP", "NPt", "NPh", "REP", "FAIL", "DONE", "RDY", "RDY_ALL", "INJ", "ACC", "ACK", "PF_GUEST",
     "MAJ_V", "MIN_V", "MAJ_W", "MIN_W", "PGMAJ", "PSWPIN", "RA", "RAH", "SWPIN_ZERO", "BIO_V", "BIO_W", "BIO_OTHER",
     "READ_V", "READ_W", "READ_OTHER", "FAST", "MINOR", "SYNC", "BLOCK", "MAJ_OTHER", "RECLAIM_V", "RECLAIM_W", "GP",
-    "WAITED",
+    "WAITED", "NMI",
 )  # fmt: skip
 """Every key of Prediction.totals but PGMAJ_HOST and PGMAJ_REST, PGMAJ as /proc/vmstat shows it (of the whole host, and
 without the other processes), and of Linux guests ASYNC: WAITED without the SYNC and BLOCK that could have been
@@ -41,7 +41,7 @@ the ready vector, those of wake-alls (RDY_ALL) included; RDY: without these.  FA
 what became of them in V.  MAJ_OTHER: of threads of the VMM that are no vCPU.  RECLAIM_*: charges of one page that found
 memory.max reached, so that this thread reclaimed (each one at least one mm_vmscan_memcg_reclaim_begin).  GP: general
 protection faults that the guest is given for its MSR accesses.  WAITED: page faults that did not just map a page: NP,
-REP, SYNC and BLOCK.
+REP, SYNC and BLOCK.  NMI: those that the guest took.
 """
 
 

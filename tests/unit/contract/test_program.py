@@ -16,7 +16,9 @@ from tests.unit.agent.conftest import make_plan
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
-OPS = ["touch", "wrmsr", "lapic", "paging", "timer", "clear-token", "pause", "wait", "host", "reset", "page-fault"]
+OPS = [
+    "touch", "wrmsr", "lapic", "paging", "timer", "clear-token", "pause", "wait", "host", "reset", "page-fault", "init",
+]  # fmt: skip
 
 items = st.builds(
     p.Item, index=u32, op=st.sampled_from(list(p.Op)), vcpu=st.integers(0, 15), gpa=u64,
@@ -124,7 +126,7 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
         (24, 3, "need 256"),
         (28, 0x30, "enabled once"),
         (28, 0x00, "enabled once"),
-        (28, 0x90, "unknown flags 0x80"),
+        (29, 0x01, "unknown flags 0x100"),
         (28, 0x50, "says of an L2"),
         (52, 1, "says of an L2"),
         (56, 1, "header: reserved"),

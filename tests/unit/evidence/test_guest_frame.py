@@ -7,11 +7,13 @@ import dataclasses
 
 import pytest
 
+from harness.contract.plan import HostAction, HostWord, Item, Op, TimedAction
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guest_frame import frame_problems
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from tests.unit.judge.golden import NAMES, load
+from tests.unit.judge.packed import packed_capture
 
 PROBES = [name for name in NAMES if "guest/log.bin" in load(name)]
 LONE = (Record.MSR, Record.IRQ)
@@ -64,3 +66,30 @@ def test_what_the_program_cannot_have_written(kind: Record, change: dict[str, in
     at = next(i for i, r in enumerate(records) if r.kind is kind)
     records[at] = dataclasses.replace(records[at], **change)  # type: ignore[arg-type]
     assert words in " ".join(frame_problems(evidence.plan, edited(log, 0, records)))
+
+
+def test_an_nmi_is_one_that_the_plan_has() -> None:
+    evidence = decode(load("S29"))
+    assert evidence.guest is not None
+    records = list(evidence.guest.vcpus[0])
+    records.insert(-1, dataclasses.replace(records[-2], kind=Record.NMI, item=-1, a=0))
+    log = edited(evidence.guest, 0, records)
+    assert any("an NMI, and the plan has none" in text for text in frame_problems(evidence.plan, log))
+    nmi = TimedAction(0, (HostAction(HostWord.NMI),))
+    assert not list(frame_problems(dataclasses.replace(evidence.plan, timed=(nmi,)), log))
+
+
+def test_a_vcpu_that_is_given_an_init_boots_again() -> None:
+    """Another vCPU, which is given none, does not."""
+    evidence = decode(packed_capture("explored-reset-of-two"))
+    plan, log = evidence.plan, evidence.guest
+    assert log is not None
+    lone = dataclasses.replace(plan, host_actions=((),), items=tuple(i for i in plan.items if i.vcpu == 0))
+    again = [dataclasses.replace(r, b=1) if n and r.kind is Record.BOOT else r for n, r in enumerate(log.vcpus[1])]
+    told = [list(frame_problems(p, edited(log, 1, again))) for p in (plan, lone)]
+    assert not any("vCPU 1" in text and "boot" in text for text in told[0])
+    assert any("vCPU 1" in text and "a second boot, and the plan has no reset" in text for text in told[1])
+    init = Item(index=len(lone.items), op=Op.INIT, value=1)
+    found = list(frame_problems(dataclasses.replace(lone, items=(*lone.items, init)), edited(log, 1, again)))
+    assert not any("vCPU 1" in text and "boot" in text for text in found)
+    assert any("vCPU 0" in text and "a second boot, and the plan has no reset" in text for text in found)

@@ -8,8 +8,18 @@ import json
 import pytest
 
 from harness.errors import CaptureDamaged
-from harness.evidence.resets import Boot, Reset, add_clears, boots, parse_resets
-from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
+from harness.evidence.resets import (
+    Boot,
+    Load,
+    Reset,
+    add_clears,
+    add_inits,
+    add_loads,
+    boots,
+    parse_loads,
+    parse_resets,
+)
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
 S = 1_000_000_000
 
@@ -64,3 +74,50 @@ def test_a_boot_lasts_until_async_page_faults_are_set_up() -> None:
         Event(Kind.WRMSR, 0, 9, value=MSR_ASYNC_PF_EN), Event(Kind.CLEAR, 0, 10, flag=True),
     ]  # fmt: skip
     assert boots(events) == (Boot(0, 5, 9), Boot(1, 6, 1 << 62))
+
+
+def monitor(t: float, command: str, ident: str) -> str:
+    return line(t, execute="human-monitor-command", arguments={"command-line": command}, id=ident)
+
+
+def test_a_load_is_known_by_its_command_and_its_answer() -> None:
+    log = "\n".join([
+        monitor(1, "savevm apf", "a"), line(2, **{"return": ""}, id="a"), monitor(3, "loadvm apf", "b"),
+        line(3.5, event="STOP"), line(4, **{"return": ""}, id="b"), monitor(5, "loadvm apf", "c"),
+    ])  # fmt: skip
+    assert parse_loads(log) == (Load(2 * S, 3 * S, 4 * S),)
+    with pytest.raises(CaptureDamaged, match=r"qmp.jsonl line 1"):
+        parse_loads(line(1, execute="human-monitor-command", id="a"))
+
+
+def wrmsr(vcpu: int, t_ns: int, msr: int, value: int) -> Event:
+    return Event(Kind.WRMSR, vcpu, t_ns, value=msr, data=value, line=1)
+
+
+def test_a_load_clears_each_vcpu_and_puts_what_was_written_before_the_snapshot() -> None:
+    """What is written behind it is not put, nor the 0 that a vCPU has which wrote nothing."""
+    before = [wrmsr(0, 1, MSR_ASYNC_PF_INT, 0xF3), wrmsr(0, 2, MSR_ASYNC_PF_EN, 9), wrmsr(0, 25, MSR_ASYNC_PF_EN, 0)]
+    after = [Event(Kind.DONE, -1, 35), Event(Kind.OUT, 0, 36), entry(0, 45), entry(1, 46)]
+    seen = add_loads([*before, *after], [Load(20, 30, 40)], 2)
+    assert kinds(seen) == [
+        ("WRMSR", 0), ("WRMSR", 0), ("WRMSR", 0), ("DONE", -1), ("OUT", 0), ("CLEAR", 0), ("WRMSR", 0), ("WRMSR", 0),
+        ("ENTRY", 0), ("CLEAR", 1), ("ENTRY", 1),
+    ]  # fmt: skip
+    assert [(e.value, e.data) for e in seen[6:8]] == [(MSR_ASYNC_PF_INT, 0xF3), (MSR_ASYNC_PF_EN, 9)]
+    assert all(e.line == 0 for e in seen[5:8])
+
+
+def test_a_machine_that_never_runs_again_is_loaded_at_the_end() -> None:
+    assert kinds(add_loads([entry(0, 1), Event(Kind.OUT, 0, 50)], [Load(20, 30, 40)], 1)) == [
+        ("ENTRY", 0), ("OUT", 0), ("CLEAR", 0),
+    ]  # fmt: skip
+
+
+def test_an_init_clears_before_the_next_entry() -> None:
+    """The acceptance of the SIPI, and all that comes before the entry, is none."""
+    init = Event(Kind.ACC, 1, 10, text="kvm_apic_accept_irq: apicid 1 vec 0 (INIT|edge)")
+    sipi = Event(Kind.ACC, 1, 20, text="kvm_apic_accept_irq: apicid 1 vec 8 (SIPI|edge)")
+    events = [entry(1, 1), init, entry(0, 15), sipi, Event(Kind.IN, 1, 21), entry(1, 22), entry(1, 23)]
+    assert kinds(add_inits(events)) == [
+        ("ENTRY", 1), ("ACC", 1), ("ENTRY", 0), ("ACC", 1), ("IN", 1), ("CLEAR", 1), ("ENTRY", 1), ("ENTRY", 1),
+    ]  # fmt: skip

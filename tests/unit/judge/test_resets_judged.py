@@ -43,3 +43,34 @@ def test_a_kernel_with_the_fix_boots_again() -> None:
     unaware = judge_capture(files, N61)
     assert unaware.status is Status.FAIL and unaware.reason.startswith("finding F1 is not reproduced any more")
     assert unaware.findings[0].rule == "F1" and not unaware.shown_faults
+
+
+def test_a_halt_that_a_load_leaves_for_ever_is_the_finding_and_no_other_kernels() -> None:
+    """savevm and loadvm of QEMU on 6.1.192, EN off."""
+    files = packed_capture("loaded-in-a-halt")
+    assert judge_capture(files, N61).word == "FINDING F1"
+    verdict = judge_capture(files, with_fixes(N61, ["F1"]))
+    assert verdict.status is Status.FAIL and verdict.reason.startswith("this is finding F1")
+
+
+def test_without_the_load_in_the_log_of_qmp_a_ready_event_is_owed() -> None:
+    files = packed_capture("loaded-in-a-halt")
+    lines = [line for line in files["qmp.jsonl"].splitlines(keepends=True) if b"loadvm" not in line]
+    verdict = judge_capture(files | {"qmp.jsonl": b"".join(lines)}, N61)
+    assert verdict.status is Status.FAIL and "D05" in {f.rule for f in verdict.findings}
+
+
+def test_an_init_by_another_vcpu_drops_the_work_of_a_halt() -> None:
+    files = packed_capture("init-in-a-halt")
+    verdict = judge_capture(files, N61)
+    assert verdict.status is Status.PASS, verdict.reason
+    trace = files["trace/events.txt"].replace(b"(INIT|", b"(NMI|")  # as if it had never been accepted
+    unexplained = judge_capture(files | {"trace/events.txt": trace}, N61)
+    assert unexplained.status is Status.FAIL and "D05" in {f.rule for f in unexplained.findings}
+
+
+def test_an_nmi_ends_a_halt_for_one_more_touch() -> None:
+    verdict = judge_capture(packed_capture("nmi-in-a-halt"), N61)
+    assert verdict.status is Status.PASS, verdict.reason
+    (nmis,) = (row for row in verdict.totals if row.name == "NMI")
+    assert nmis.seen == 1 and nmis.predicted.low == nmis.predicted.high == 1

@@ -117,12 +117,19 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "wait-np", arg = 65}', GOOD, ".arg: 65 is not between 1 and 64"),
         ('{do = "stop", arg = 1}', GOOD, "takes no number"),
         ('{do = "reset", page = "f[0]"}', GOOD, "concerns no page"),
+        ('{do = "nmi", arg = 1}', GOOD, "takes no number"),
+        ('{do = "nmi"}', GOOD + '[[steps]]\ntouch = "f"\nlevel = 2\n', "is taken neither by an L2"),
+        ('{do = "savevm"}', GOOD, "needs a machine that stands"),
+        ('{do = "stop"}, {do = "cont"}, {do = "savevm"}', GOOD, "needs a machine that stands"),
+        ('{do = "stop"}, {do = "savevm"}', FILE, "only anonymous one is modelled"),
+        ('{do = "stop"}, {do = "loadvm"}', GOOD, "loadvm loads what savevm saved"),
+        ('{do = "stop"}, {do = "savevm"}, {do = "cont"}, {do = "stop"}, {do = "loadvm"}', GOOD, "loadvm loads what"),
         ('{do = "explode"}', GOOD, "'explode' is not one of"),
     ],
 )
 def test_each_host_word_has_its_preconditions(where: str, step: str, base: str, told: str) -> None:
     found = messages(f"{base}{where} = [{step}]\n")
-    index = "$.steps[1].host" if where.startswith("[[steps") else "$.timed[0].host"
+    index = f"$.steps[{base.count('[[steps]]')}].host" if where.startswith("[[steps") else "$.timed[0].host"
     assert any(told in line and index in line for line in found), found
 
 
@@ -132,6 +139,27 @@ def test_the_same_words_are_accepted_where_they_make_sense() -> None:
         kind = '[swap]\nkind = "dm-delay"\n' if "delay" in own else ""
         both = f"[{words}, {own}]"
         assert load_text("x", f"{FILE}{kind}[[steps]]\nhost = {both}\n[[timed]]\nat_ms = 5\nhost = {both}\n")
+
+
+def test_what_is_done_to_a_stopped_machine_is_accepted() -> None:
+    words = '{do = "nmi"}, {do = "stop"}, {do = "savevm"}, {do = "loadvm"}, {do = "cont"}'
+    assert load_text("x", f"{GOOD}[[timed]]\nat_ms = 5\nhost = [{words}]\n")
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        ("[[steps]]\ninit = 2\n", ".init: 2 is no vCPU but the boot CPU"),
+        ("[[steps]]\ninit = 0\n", ".init: 0 is no vCPU but the boot CPU"),
+        ("[[steps]]\ninit = -1\n", "-1 is no vCPU at $.steps[1].init"),
+        ("[[steps]]\ninit = 1\nvcpu = 1\n", ".init: vCPU 1 is given an INIT by another"),
+        ("[[steps]]\ninit = 1\ncpl = 0\n", ".cpl: init has no cpl"),
+        ('[[steps]]\ninit = 1\n[[steps]]\nvcpu = 1\nhost = [{do = "stop"}]\n', ".init: vCPU 1 has host steps"),
+    ],
+)
+def test_an_init_is_for_another_vcpu(steps: str, told: str) -> None:
+    assert any(told in line for line in messages(f"{GOOD}{steps}[guest]\nvcpus = 2\n"))
+    assert load_text("x", f"{GOOD}[[steps]]\ninit = 1\n[guest]\nvcpus = 2\n")
 
 
 def test_both_kinds_of_problems_are_told_at_once() -> None:

@@ -21,7 +21,9 @@ from tests.unit.agent.conftest import needs_qemu, root_only
 pytestmark = [needs_qemu, root_only]
 
 
-def with_guest(tmp_path: Path, act: Callable[[Guest], Awaitable[None]], *extra: str) -> None:
+def with_guest(
+    tmp_path: Path, act: Callable[[Guest], Awaitable[None]], *extra: str, keep_fds: tuple[int, ...] = ()
+) -> None:
     """A QEMU that stands still, with 64 MiB, and ``act`` on it."""
 
     def argv(fd: int) -> list[str]:
@@ -33,7 +35,7 @@ def with_guest(tmp_path: Path, act: Callable[[Guest], Awaitable[None]], *extra: 
 
     async def run() -> None:
         paths = (str(tmp_path / "qmp.jsonl"), str(tmp_path / "qemu.txt"))
-        async with start_guest(argv, cgroup="", qmp_log=paths[0], stderr_path=paths[1]) as guest:
+        async with start_guest(argv, cgroup="", qmp_log=paths[0], stderr_path=paths[1], keep_fds=keep_fds) as guest:
             await act(guest)
         assert not guest.alive
 

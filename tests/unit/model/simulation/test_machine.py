@@ -50,3 +50,68 @@ def test_a_kernel_without_the_fault_boots_again() -> None:
     mended = replace(find_kernel("nowait-6.1"), reset_keeps_halt=False)
     answer = simulate(situation_of(reset_in_a_halt(0), mended))
     assert answer.ends and not answer.known_faults
+
+
+def halted(en_flags: int, *actions: p.HostWord, release: str = "step") -> p.Plan:
+    """One vCPU halts for a page of anonymous memory, whose read waits for "release"; then these actions."""
+    pages = tuple(p.Page(p.POOL_GPA + n * p.PAGE_SIZE, p.PageStart.SWAPPED, f"f[{n}]") for n in range(2))
+    words = (p.HostAction(p.HostWord.WAIT_HALTED, 1), *(p.HostAction(word) for word in actions))
+    return p.Plan(
+        scenario="halted", title="", nonce=7, guest=p.Guest(apf=p.Apf(en_flags=en_flags)),
+        memory=p.Memory(), swap=p.Swap(release=release, page_cluster=1), pages=pages,
+        items=(p.Item(0, p.Op.TOUCH, gpa=pages[0].gpa, cpl=0, wait=True, page="f[0]"),),
+        timed=(p.TimedAction(0, words),), deadline_s=8,
+    )  # fmt: skip
+
+
+LOAD = (
+    p.HostWord.STOP, p.HostWord.RELEASE, p.HostWord.WAIT_DONE, p.HostWord.SAVEVM, p.HostWord.LOADVM, p.HostWord.CONT,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if not k.startswith("noio")])  # which blocks in the second touch
+@pytest.mark.parametrize("en_flags", [9, 0])
+def test_an_nmi_ends_a_halt_which_begins_again(kernel: str, en_flags: int) -> None:
+    answer = simulate(situation_of(halted(en_flags, p.HostWord.NMI, p.HostWord.WAIT_HALTED, p.HostWord.RELEASE),
+                                   find_kernel(kernel)))  # fmt: skip
+    (item,) = answer.items
+    assert answer.ends and item.outcome is Outcome.HALT and item.later == (Outcome.REPEATED,)
+    assert answer.totals["NMI"] == answer.totals["REP"] == Count.exactly(1)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_load_writes_en_and_its_wake_all_ends_the_halt(kernel: str) -> None:
+    answer = simulate(situation_of(halted(9, *LOAD), find_kernel(kernel)))
+    assert answer.ends and not answer.known_faults
+    assert answer.totals["RDY"] == Count.exactly(0) and answer.totals["RDY_ALL"] == Count.exactly(2)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_load_without_en_leaves_a_halt_for_ever(kernel: str) -> None:
+    """F1 once more: the reset of loadvm drops the work, and nothing wakes the vCPU."""
+    answer = simulate(situation_of(halted(0, *LOAD), find_kernel(kernel)))
+    assert not answer.ends and answer.known_faults == ("F1",)
+    mended = replace(find_kernel(kernel), reset_keeps_halt=False)
+    answer = simulate(situation_of(halted(0, *LOAD), mended))
+    assert answer.ends and not answer.known_faults
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_an_init_by_another_vcpu_starts_it_anew(kernel: str) -> None:
+    """Its item is cut off, its program goes on behind it, and the INIT's sender waits until then."""
+    pages = tuple(p.Page(p.POOL_GPA + n * 160 * p.PAGE_SIZE, p.PageStart.DROPPED, f"f[{n}]") for n in range(2))
+    plan = p.Plan(
+        scenario="init", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2), swap=p.Swap(release="asleep"),
+        memory=p.Memory(p.Backing.FILE, share=True), pages=pages,
+        items=(
+            p.Item(0, p.Op.TOUCH, vcpu=1, gpa=pages[0].gpa, cpl=0, wait=True, page="f[0]"),
+            p.Item(1, p.Op.TOUCH, vcpu=1, gpa=pages[1].gpa, wait=True, page="f[1]"),
+            p.Item(2, p.Op.HOST, value=0), p.Item(3, p.Op.INIT, value=1),
+        ),
+        host_actions=((p.HostAction(p.HostWord.WAIT_HALTED, 1),),),
+    )  # fmt: skip
+    answer = simulate(situation_of(plan, find_kernel(kernel)))
+    assert answer.ends and not answer.known_faults
+    assert [i.ends for i in answer.items] == [False, True, True, True]
+    assert [i.outcome for i in answer.items[:2]] == [Outcome.HALT, Outcome.TOKEN]
+    assert answer.totals["RDY_ALL"] == Count.exactly(3)
