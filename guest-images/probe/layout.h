@@ -105,8 +105,9 @@ enum {
 	OP_HOST = 8,
 	OP_RESET = 9,
 	OP_PAGE_FAULT = 10,
+	OP_EJECT = 12,
 	OP_INIT = 11,
-	OP_COUNT = 12,
+	OP_COUNT = 13,
 };
 
 struct control_page {

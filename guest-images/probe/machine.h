@@ -10,6 +10,11 @@ static inline void outb(u16 port, u8 value)
 	asm volatile("outb %0, %1" : : "a"(value), "Nd"(port));
 }
 
+static inline void outl(u16 port, u32 value)
+{
+	asm volatile("outl %0, %1" : : "a"(value), "Nd"(port));
+}
+
 static inline u8 inb(u16 port)
 {
 	u8 value;

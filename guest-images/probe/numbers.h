@@ -5,6 +5,7 @@
 
 #include "layout.h"
 
+#define CPU_HOTPLUG_PORT	0xcd8		/* ICH9_CPU_HOTPLUG_IO_BASE */
 #define TRAMPOLINE_GPA	0x8000		/* real mode, page aligned: the SIPI vector is its page number */
 
 /* Selectors.  Data segments have DPL 3: IRET to CPL 3 then leaves GS (the per-vCPU pointer) alone. */

@@ -105,6 +105,17 @@ static void reset(struct vcpu *v, const struct item *i)
 	__builtin_unreachable();
 }
 
+/*
+ * QEMU's ACPI CPU hotplug controller of a q35 (its docs/specs/acpi_cpu_hotplug.rst), which a guest's ACPI code would
+ * write to: 0 to the selector ends its legacy mode; then which CPU, and bit 3 of the control field ejects it.
+ */
+static void eject(u32 vcpu)
+{
+	outl(CPU_HOTPLUG_PORT, 0);
+	outl(CPU_HOTPLUG_PORT, vcpu);
+	outb(CPU_HOTPLUG_PORT + 4, 1 << 3);
+}
+
 void perform(struct vcpu *v, const struct item *i)
 {
 	int error = 0;
@@ -131,6 +142,9 @@ void perform(struct vcpu *v, const struct item *i)
 		break;
 	case OP_HOST:
 		host(v, i);
+		break;
+	case OP_EJECT:
+		eject(i->value);
 		break;
 	case OP_INIT:
 		vcpu_start(i->value);

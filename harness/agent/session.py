@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from harness.agent.capture_folder import Capture
@@ -64,6 +64,7 @@ class Session:
     watch: Watch | None = None
     ram_path: str = ""
     others: SwappedByOthers | None = None
+    run: RunFacts | None = None
 
     @property
     def ram(self) -> GuestRam:
@@ -170,7 +171,21 @@ class Session:
             page_cluster=int(read_text("/proc/sys/vm/page-cluster")),
             swappiness=int(read_text("/proc/sys/vm/swappiness")),
         )
+        self.run = run
         self.capture.write_json("facts.json", Facts(self.facts, run))
+
+    def new_thread(self, vcpu: int, tid: int) -> None:
+        """A vCPU was plugged in again and has a thread of its own: facts.json, the trace and the gate follow it."""
+        if self.facts is None or self.run is None:
+            raise InfraFault("a vCPU is plugged into a guest that does not run")
+        self.run = replace(self.run, later_tids=(*self.run.later_tids, (vcpu, tid)))
+        self.capture.write_json("facts.json", Facts(self.facts, self.run))
+        tids = (*self.run.vcpu_tids, *(later for _, later in self.run.later_tids))
+        if self.tracing:
+            self.tracing.follow(tids, self.device_number)
+        if self.device is not None and self.device.gate is not None and self.watch is not None:
+            self.watch.filter(filters(tids, self.device_number))
+            self.device.gate.ask("thread", vcpu=vcpu, tid=tid)
 
     @property
     def device_number(self) -> str | None:

@@ -76,6 +76,7 @@ class RunFacts:
     backing_device: str | None  # the disk below the delay device
     page_cluster: int
     swappiness: int
+    later_tids: tuple[tuple[int, int], ...] = ()  # (vCPU, thread id) of each that was plugged in again
 
 
 @dataclass(frozen=True, slots=True)

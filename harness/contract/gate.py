@@ -91,6 +91,12 @@ class Seen:
         if page is not None:
             self.outstanding.add((vcpu, page))
 
+    def begins_anew(self, vcpu: int) -> None:
+        """The vCPU has lost its state: nothing is outstanding for it, and it sleeps on nothing."""
+        self.outstanding = {(v, page) for v, page in self.outstanding if v != vcpu}
+        self.wanted.pop(vcpu, None)
+        self.wakes(vcpu)
+
     def ready(self, vcpu: int, page: int) -> None:
         """kvm_async_pf_ready."""
         self.outstanding.discard((vcpu, page))

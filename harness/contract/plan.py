@@ -189,7 +189,7 @@ def initialized(plan: Plan) -> frozenset[int]:
 
 def starts_anew(plan: Plan) -> bool:
     """Whether a vCPU loses its state while the program runs, by whatever way."""
-    return resets(plan) or bool(initialized(plan)) or says(plan, HostWord.LOADVM)
+    return resets(plan) or bool(initialized(plan)) or says(plan, HostWord.LOADVM) or says(plan, HostWord.PLUG)
 
 
 def area_page(plan: Plan) -> int:

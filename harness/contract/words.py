@@ -88,6 +88,7 @@ class Op(StrEnum):
     HOST = "host", 8  # the guest stops here; the agent performs host_actions[value] and hands back
     RESET = "reset", 9  # the guest resets the machine (a triple fault); the item has ended before
     PAGE_FAULT = "page-fault", 10  # the guest makes a #PF that has nothing to do with the host, and looks at the flags
+    EJECT = "eject", 12  # value: another vCPU, which the hotplug controller of a PC takes out
     INIT = "init", 11  # value: another vCPU, which is given an INIT and a SIPI; its program goes on behind what it did
 
     def __new__(cls, word: str, number: int) -> Op:
@@ -109,6 +110,7 @@ class HostWord(StrEnum):
     SLEEP = "sleep"  # the agent does nothing for arg milliseconds
     RESET = "reset"  # QMP system_reset
     NMI = "nmi"  # QMP inject-nmi: one to each vCPU
+    PLUG = "plug"  # vCPU arg, which was ejected, is plugged in again: QMP device_add
     SAVEVM = "savevm"  # a snapshot of the stopped machine, RAM included, into a disk of its own
     LOADVM = "loadvm"  # the stopped machine is reset, and then given what the snapshot has
     WAIT_NP = "wait-np"  # until arg async page faults are outstanding on the host, by the trace

@@ -31,8 +31,14 @@ _KVM = {
 }
 
 
-def deltas(before: CounterSnapshot, after: CounterSnapshot, vcpu_tids: Iterable[int]) -> dict[str, int]:
-    """Total name -> how far it moved; MAJ_V and MIN_V are summed over the vCPU threads.
+def deltas(
+    before: CounterSnapshot,
+    after: CounterSnapshot,
+    vcpu_tids: Iterable[int],
+    later_tids: Iterable[tuple[int, int]] = (),
+) -> dict[str, int]:
+    """Total name -> how far it moved; MAJ_V and MIN_V are summed over the vCPU threads, and absent where one of them
+    has ended meanwhile (``later_tids``: another came for its vCPU), because its counters went with it.
 
     :raise CaptureDamaged: a vCPU thread is missing, or a counter went backwards.
     """
@@ -49,8 +55,10 @@ def deltas(before: CounterSnapshot, after: CounterSnapshot, vcpu_tids: Iterable[
         others = after.other_majors[1] - before.other_majors[0]
         if others >= 0:  # else one has ended whose parent ignores SIGCHLD: its faults are counted for nobody
             found["PGMAJ_REST"] = max(0, found["PGMAJ_HOST"] - others)
-    found["MAJ_V"] = found["MIN_V"] = 0
-    for tid in vcpu_tids:
+    gone = any(True for _ in later_tids)
+    if not gone:
+        found["MAJ_V"] = found["MIN_V"] = 0
+    for tid in () if gone else vcpu_tids:
         if tid not in before.threads or tid not in after.threads:
             raise CaptureDamaged(f"counters: the vCPU thread {tid} is missing")
         found["MAJ_V"] += after.threads[tid].maj_flt - before.threads[tid].maj_flt

@@ -58,6 +58,7 @@ class DecodedFacts:
     has_mm_fault: bool  # the probes on handle_mm_fault were there
     trace_events: tuple[str, ...]  # "system/event" of what was recorded
     has: HostHas
+    later_tids: tuple[tuple[int, int], ...] = ()  # vCPU and thread of each that was plugged in again
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,10 @@ def decode(files: Files) -> Evidence:
         lost = max(trace.lost, stats.lost)
         complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
         _demand(trace_problems(facts.has, trace, stats, facts.trace_events))
-        decoded = tuple(trace_events.decode(trace.lines, facts.vcpu_tids))
+        decoded = tuple(trace_events.decode(trace.lines, facts.vcpu_tids, facts.later_tids))
         qmp = files.get("qmp.jsonl", b"").decode(errors="replace")
         decoded = resets.add_clears(decoded, resets.parse_resets(qmp), len(facts.vcpu_tids))
+        decoded = resets.add_plugs(decoded, facts.later_tids)
         decoded = resets.add_inits(resets.add_loads(decoded, resets.parse_loads(qmp), len(facts.vcpu_tids)))
     moved: Mapping[str, int] = {}
     growth: int | None = None
@@ -145,7 +147,7 @@ def decode(files: Files) -> Evidence:
             _read(files, f"counters/{when}.json", CounterSnapshot, format_1.counters if old else None)
             for when in ("before", "after")
         )
-        moved = counter_deltas.deltas(before, after, facts.vcpu_tids)
+        moved = counter_deltas.deltas(before, after, facts.vcpu_tids, facts.later_tids)
         growth = counter_deltas.anon_growth(before, after)
         _demand(counter_problems(facts.has, before, after))
     evidence = Evidence(
@@ -283,7 +285,8 @@ def _facts(raw: Mapping[str, Any], old: bool) -> DecodedFacts | None:
         if run is None:
             return None
         has = _has(facts.host)
-        return DecodedFacts(run.vcpu_tids, _device(run.io_dev), run.mm_fault_probe, run.trace_events, has)
+        device = _device(run.io_dev)
+        return DecodedFacts(run.vcpu_tids, device, run.mm_fault_probe, run.trace_events, has, run.later_tids)
     if "vcpu_tids" not in raw:
         return None
     known = {name: raw[name] for name in _OldFacts.__dataclass_fields__ if name in raw}

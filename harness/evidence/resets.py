@@ -140,6 +140,20 @@ def _written(events: Iterable[Event], vcpu: int, msr: int, until_ns: int) -> int
     return found
 
 
+def add_plugs(events: Sequence[Event], threads: Iterable[tuple[int, int]]) -> tuple[Event, ...]:
+    """The events with a CLEAR before the first of each thread (vCPU, thread id) of a vCPU that was plugged in again.
+
+    QEMU uses the KVM vCPU of the one that was unplugged, whose works live on, and writes EN = 0 in the new thread
+    before it runs (target/i386/kvm/kvm.c:kvm_put_msrs at KVM_PUT_FULL_STATE).
+    """
+    out = list(events)
+    for vcpu, tid in threads:
+        at = next((n for n, e in enumerate(out) if e.vcpu == vcpu and e.tid == tid), None)
+        if at is not None:
+            out.insert(at, Event(Kind.CLEAR, vcpu, t_ns=out[at].t_ns, text="(inferred: plugged in again)"))
+    return tuple(out)
+
+
 def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
     """The events with a CLEAR for each INIT that a vCPU accepted, before its next ENTRY."""
     out: list[Event] = []

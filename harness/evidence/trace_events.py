@@ -171,14 +171,19 @@ _SWITCH = re.compile(
 )
 
 
-def decode(lines: Iterable[Line], vcpu_tids: Iterable[int]) -> Iterator[Event]:
+def decode(
+    lines: Iterable[Line], vcpu_tids: Iterable[int], later_tids: Iterable[tuple[int, int]] = ()
+) -> Iterator[Event]:
     """The events in the order of ``lines``.
 
     :param vcpu_tids: thread ids of the vCPU threads, in vCPU order.
+    :param later_tids: vCPU and thread id of each that came later.
     :raise CaptureDamaged: an event whose name is known and whose text is not as its kernel prints it, or a name
         that nothing here accounts for.
     """
     vcpu_of = {tid: index for index, tid in enumerate(vcpu_tids)}
+    vcpus = len(vcpu_of)
+    vcpu_of |= {tid: index for index, tid in later_tids}
     for line in lines:
         if line.event == "sched_switch":
             yield from _switch(line, vcpu_of)
@@ -193,7 +198,7 @@ def decode(lines: Iterable[Line], vcpu_tids: Iterable[int]) -> Iterator[Event]:
         event = _event(kind, line, vcpu_of.get(line.tid, -1))
         if fill is not None:
             fill(event, match)
-        if kind is Kind.ACC and 0 <= event.data < len(vcpu_of):
+        if kind is Kind.ACC and 0 <= event.data < vcpus:
             event.vcpu = event.data  # the vCPU that gets it; an IPI is accepted on the sender's thread
         yield event
 

@@ -25,7 +25,16 @@ _LAPIC_IN_USER_SPACE = frozenset({5, 6, 7, 11})
 """KVM_EXIT_HLT, _MMIO (of its page), _IRQ_WINDOW_OPEN, _SET_TPR: what KVM leaves to a VMM that has the LAPIC
 (arch/x86/kvm/x86.c:kvm_emulate_halt, dm_request_for_irq_injection; include/uapi/linux/kvm.h)."""
 INTERRUPTING = frozenset(
-    (HostWord.STOP, HostWord.CONT, HostWord.RESET, HostWord.SYNC, HostWord.NMI, HostWord.SAVEVM, HostWord.LOADVM)
+    (
+        HostWord.STOP,
+        HostWord.CONT,
+        HostWord.RESET,
+        HostWord.SYNC,
+        HostWord.NMI,
+        HostWord.PLUG,
+        HostWord.SAVEVM,
+        HostWord.LOADVM,
+    )
 )
 """They get the vCPU threads out of KVM_RUN by a signal."""
 

@@ -98,6 +98,8 @@ def _items(
         yield p.changed(common, op=p.Op.CLEAR_TOKEN)
     elif step.reset:
         yield p.changed(common, op=p.Op.RESET)
+    elif step.eject >= 0:
+        yield p.changed(common, op=p.Op.EJECT, value=step.eject)
     elif step.init >= 0:
         yield p.changed(common, op=p.Op.INIT, value=step.init)
     elif step.page_fault:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from harness.contract.host_program import HOST_PROGRAMS, SHORT_PROGRAM, WAYS_PROGRAM, cases
-from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, PageStart, SwapKind
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, HostWord, PageStart, SwapKind
 from harness.contract.probe_abi import MAX_ITEMS, MAX_VCPUS
 from harness.errors import ApfError, ScenarioError, UsageError
 from harness.model.cpu_model import parse_cpu
@@ -283,7 +283,9 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
     if t.timer_us != -1:
         yield from bounds.number(".timer_us", t.timer_us, 0, bounds.MAX_U32)
     if t.init != -1:
-        yield from _init(s, t)
+        yield from _of_another(s, t, "init", t.init)
+    if t.eject != -1:
+        yield from _of_another(s, t, "eject", t.eject)
     if t.lapic and t.lapic not in ("on", "off"):
         yield f".lapic: {t.lapic[: bounds.MAX_NAME]!r} is not on or off"
     if t.paging and t.paging not in ("flip", "off"):
@@ -308,16 +310,24 @@ def _level(s: Scenario, t: Step) -> Iterator[str]:
             yield ".level: an L2 has paging on, and no interrupt shadow"
 
 
-def _init(s: Scenario, t: Step) -> Iterator[str]:
-    """The boot CPU would obey an INIT by running its firmware; the trampoline (cpu.c:vcpu_start) is one for all."""
-    if not 1 <= t.init < s.guest.vcpus:
-        yield f".init: {t.init} is no vCPU but the boot CPU; the guest has {s.guest.vcpus}"
-    if t.init == t.vcpu:
-        yield f".init: vCPU {t.init} is given an INIT by another"
-    if any(o.init != -1 and o.vcpu != t.vcpu for o in s.steps):
-        yield ".init: steps of two vCPUs start others; one is allowed"
-    if any(o.host and o.vcpu == t.init for o in s.steps):
-        yield f".init: vCPU {t.init} has host steps: where it would go on after an INIT is not known"
+def _of_another(s: Scenario, t: Step, key: str, vcpu: int) -> Iterator[str]:
+    """init and eject: the boot CPU would obey an INIT by running its firmware, and cannot be ejected; the trampoline
+    (cpu.c:vcpu_start) is one for all."""
+    if not 1 <= vcpu < s.guest.vcpus:
+        yield f".{key}: {vcpu} is no vCPU but the boot CPU; the guest has {s.guest.vcpus}"
+    if vcpu == t.vcpu:
+        yield f".{key}: vCPU {vcpu} cannot do it to itself"
+    if any(max(o.init, o.eject) != -1 and o.vcpu != t.vcpu for o in s.steps):
+        yield f".{key}: steps of two vCPUs start or eject others; one is allowed"
+    if any(o.host and o.vcpu == vcpu for o in s.steps):
+        yield f".{key}: vCPU {vcpu} has host steps: where it would go on is not known"
+    if key == "eject":
+        if s.guest.machine != "q35":
+            yield ".eject: CPUs of a q35 can be ejected; microvm has no hotplug of CPUs"
+        if sum(o.eject == vcpu for o in s.steps) > 1 or not any(
+            h.do is HostWord.PLUG and h.arg == vcpu for o in s.steps for h in o.host
+        ):
+            yield f".eject: vCPU {vcpu} is ejected once, and plugged in again by a host step (plug)"
 
 
 def _wrmsr(s: Scenario, t: Step) -> Iterator[str]:

@@ -43,6 +43,10 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
         case HostWord.NMI:
             yield from _nothing(h, arg=True)
             yield from _taken(s)
+        case HostWord.PLUG:
+            yield from _nothing(h)
+            if not any(t.eject == h.arg for t in s.steps):
+                yield f".arg: no step ejects vCPU {h.arg}"
         case HostWord.SAVEVM | HostWord.LOADVM:
             yield from _nothing(h, arg=True)
             yield from _snapshot(s, steps, i)

@@ -94,6 +94,7 @@ class Step:
     clear_token: bool = field(default=False, metadata=_ACTION)
     reset: bool = field(default=False, metadata=_ACTION)
     init: int = field(default=-1, metadata=_ACTION)  # INIT and SIPI to this vCPU, from another
+    eject: int = field(default=-1, metadata=_ACTION)  # this vCPU, by another: q35 only
     page_fault: bool = field(default=False, metadata=_ACTION)  # a #PF of the guest's own, on purpose
     pause: bool = field(default=False, metadata=_ACTION)
     wait_all: bool = field(default=False, metadata=_ACTION)

@@ -47,8 +47,9 @@ def _empty(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, "an empty word says nothing to do"
     if type(entry.get("timer_us")) is int and entry["timer_us"] == -1:  # what stands for none in a Step
         yield "timer_us", "-1 is no period: a number of microseconds, or 0, which stops the timer, is needed"
-    if type(entry.get("init")) is int and entry["init"] == -1:
-        yield "init", "-1 is no vCPU"
+    for key in ("init", "eject"):
+        if type(entry.get(key)) is int and entry[key] == -1:
+            yield key, "-1 is no vCPU"
     for key in ("clear_token", "reset", "page_fault", "pause", "wait_all"):
         if entry.get(key) is False:
             yield key, "false says nothing to do; leave it out"

@@ -93,6 +93,11 @@ class Keeper:
             memory.clear()
         self.log.clear()
 
+    def new_thread(self, vcpu: int, tid: int) -> None:
+        """The vCPU runs in another thread from now on, and waits for nothing."""
+        self._vcpus = {own: n for own, n in self._vcpus.items() if n != vcpu} | {tid: vcpu}
+        self._seen.begins_anew(vcpu)
+
     def open(self) -> None:
         """Reads held so far and all later ones are answered as they come."""
         self.armed = self.frozen = False

@@ -104,6 +104,8 @@ class Server:
                 self._watch("")
             case "freeze" | "thaw":
                 keeper.freeze(said["do"] == "freeze")
+            case "thread":
+                keeper.new_thread(said["vcpu"], said["tid"])
             case "release":
                 keeper.let_go()
             case "seen":

@@ -39,6 +39,7 @@ class Actor:
     device: Device | None
     delay_ms: int
     ram_path: str = ""
+    plugged: Callable[[int, int], None] = lambda _vcpu, _tid: None  # a vCPU has a new thread
 
     async def perform(self, actions: Sequence[HostAction]) -> None:
         """:raise InfraFault: an action failed. :raise UsageError: the plan lacks what one needs."""
@@ -70,6 +71,8 @@ class Actor:
                 await self.guest.reset()
             case HostWord.NMI:
                 await self.guest.nmi()
+            case HostWord.PLUG:
+                self.plugged(action.arg, await self.guest.plug(action.arg))
             case HostWord.SAVEVM:
                 await self.guest.savevm()
             case HostWord.LOADVM:

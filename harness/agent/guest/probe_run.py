@@ -130,7 +130,10 @@ def _arm(session: Session, guest_pid: int, tids: tuple[int, ...], ram_hva: int, 
 async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> GuestEnd:
     """Let the guest go, follow it, settle, collect."""
     capture, plan, tracing = session.capture, session.plan, session.tracing
-    actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
+    actor = Actor(
+        session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path,
+        session.new_thread,
+    )  # fmt: skip
     if tracing:
         tracing.start()
     await asyncio.to_thread(session.set_parameters)

@@ -91,6 +91,25 @@ class Guest:
         do_inject_external_nmi)."""
         await self.execute("inject-nmi")
 
+    async def plug(self, vcpu: int) -> int:
+        """Plug in the one CPU that is missing, which has this index; returns its thread.
+
+        A KVM vCPU outlives its CPU: accel/kvm/kvm-all.c:do_kvm_destroy_vcpu keeps its descriptor for the next one.
+        :raise InfraFault: none is missing, or it has another index.
+        """
+        slots = cast("list[dict[str, object]]", await self.execute("query-hotpluggable-cpus"))
+        free = [slot for slot in slots if "qom-path" not in slot]
+        if len(free) != 1:
+            raise InfraFault(f"QEMU has {len(free)} free slots for CPUs, not one")
+        slot = free[0]
+        properties = cast("dict[str, object]", slot["props"])
+        await self.execute("device_add", {"driver": slot["type"], "id": f"vcpu{vcpu}", **properties})
+        cpus = cast("list[dict[str, int]]", await self.execute("query-cpus-fast"))
+        found = [cpu["thread-id"] for cpu in cpus if cpu["cpu-index"] == vcpu]
+        if not found:
+            raise InfraFault(f"QEMU has plugged in a CPU, but not that of index {vcpu}")
+        return found[0]
+
     async def savevm(self) -> None:
         """RAM and state of the machine, into the disk of snapshots; it waits for each page that is missing."""
         await self._monitor(f"savevm {_SNAPSHOT}")

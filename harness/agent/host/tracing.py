@@ -145,10 +145,14 @@ class Watch:
         write_text(f"{self.path}/tracing_on", "0")
         with open(f"{self.path}/trace", "wb"):
             pass
+        self.filter(filters)
+        write_text(f"{self.path}/tracing_on", "1")
+
+    def filter(self, filters: Mapping[str, str]) -> None:
+        """From now on only this passes."""
         for event in self.events:
             if event in filters:
                 write_text(f"{self.path}/events/{event}/filter", filters[event])
-        write_text(f"{self.path}/tracing_on", "1")
 
     def stop(self) -> None:
         write_text(f"{self.path}/tracing_on", "0")

@@ -89,6 +89,8 @@ class HostSide:
                 self._cont()
             case HostWord.NMI:
                 self._nmi()
+            case HostWord.PLUG:
+                yield from life.plug(self.vcpus[arg])
             case HostWord.SAVEVM:
                 yield from self._save()
             case HostWord.LOADVM:

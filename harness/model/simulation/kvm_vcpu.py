@@ -138,6 +138,11 @@ class KvmVcpu:
             return False
         return replay.choices.ask(2, f"whether {gpa:#x} was mapped well before the entry", gpa >> 12) == 1
 
+    def park(self) -> None:
+        """The VMM calls KVM_RUN no more."""
+        self.stopped = True
+        self.world.engine.fire(self.wake)
+
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:
         """kvm_page_fault and what follows, up to the return to the run loop."""

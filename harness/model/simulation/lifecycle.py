@@ -74,8 +74,13 @@ def swapoff(memory: Memory) -> Process:
 
 def unplug(vcpu: Vcpu) -> None:
     """QEMU parks the fd (accel/kvm: do_kvm_destroy_vcpu): KVM_RUN is not called again, the vCPU's works live on."""
-    vcpu.kvm.stopped = True
-    vcpu.kvm.world.engine.fire(vcpu.kvm.wake)
+    vcpu.kvm.park()
+
+
+def plug(vcpu: Vcpu) -> Process:
+    """device_add finds the parked descriptor (accel/kvm: kvm_get_vcpu) and resets its vCPU, which waits for a SIPI."""
+    d.reset(vcpu.kvm.state, init=False)
+    yield from vcpu.kvm.clear()
 
 
 def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bool) -> Process:

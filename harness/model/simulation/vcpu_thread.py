@@ -17,11 +17,9 @@ from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.replay import INTERRUPTS
 from harness.model.simulation.situation import ModelStep, Step
 
-RESCHEDULE_VECTOR = 0xFD
-"""arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it."""
+RESCHEDULE_VECTOR = 0xFD  # arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it
 MSR_X2APIC_SPIV = 0x80F
-AREA_ITEM = -1
-"""Log index of the accesses that the guest makes to its shared area."""
+AREA_ITEM = -1  # log index of the accesses that the guest makes to its shared area
 
 
 @dataclass(slots=True, eq=False)
@@ -421,6 +419,8 @@ class Vcpu:
             peer.kvm.timer_tick(RESCHEDULE_VECTOR)
         elif step.kind is Op.HOST:
             yield from self._host_wait(self.host(step), interrupts=step.interrupts)
+        elif step.kind is Op.EJECT:
+            self.peers[step.value].kvm.park()
         elif step.kind is Op.INIT:  # cpu.c:vcpu_start: a loop until the other vCPU has written its first record
             yield from self._exit()
             begun = self.init(step.value)

@@ -15,6 +15,7 @@ from harness.evidence.resets import (
     add_clears,
     add_inits,
     add_loads,
+    add_plugs,
     boots,
     parse_loads,
     parse_resets,
@@ -121,3 +122,9 @@ def test_an_init_clears_before_the_next_entry() -> None:
     assert kinds(add_inits(events)) == [
         ("ENTRY", 1), ("ACC", 1), ("ENTRY", 0), ("ACC", 1), ("IN", 1), ("CLEAR", 1), ("ENTRY", 1), ("ENTRY", 1),
     ]  # fmt: skip
+
+
+def test_a_vcpu_that_was_plugged_in_again_is_cleared_before_its_new_thread_does_anything() -> None:
+    events = [Event(Kind.OUT, 1, 5, tid=11), Event(Kind.IN, 1, 9, tid=12), Event(Kind.ENTRY, 1, 10, tid=12)]
+    assert kinds(add_plugs(events, [(1, 12)])) == [("OUT", 1), ("CLEAR", 1), ("IN", 1), ("ENTRY", 1)]
+    assert add_plugs(events, [(1, 13)]) == tuple(events), "it was never seen"

@@ -115,3 +115,13 @@ def test_what_cannot_be_accounted_for_is_damage(event: str, text: str) -> None:
 def test_kinds_that_a_trace_can_have() -> None:
     got = kinds_of(["kvm/kvm_entry", "kvm/kvm_msr", "sched/sched_switch", "apf/mm_fault_ret", "kvm/of_tomorrow"])
     assert got == {Kind.ENTRY, Kind.WRMSR, Kind.RDMSR, Kind.OUT, Kind.IN, Kind.MM_FAULT_RET, Kind.CLEAR}
+
+
+def test_a_thread_that_came_later_is_its_vcpus() -> None:
+    lines = [
+        Line(n, "CPU 1/KVM", tid, 1, n, "kvm_entry", "vcpu 1, rip 0x1") for n, tid in enumerate((VCPUS[1], 900, 901))
+    ]
+    assert [e.vcpu for e in decode(lines, VCPUS, [(1, 900)])] == [1, 1, -1]
+    accept = Line(1, "x", 5, 1, 1, "kvm_apic_accept_irq", f"apicid {len(VCPUS)} vec 1 (Fixed|edge)")
+    (event,) = decode([accept], VCPUS, [(1, 900)])
+    assert event.vcpu == -1, "there are no more vCPUs by it"

@@ -74,3 +74,16 @@ def test_an_nmi_ends_a_halt_for_one_more_touch() -> None:
     assert verdict.status is Status.PASS, verdict.reason
     (nmis,) = (row for row in verdict.totals if row.name == "NMI")
     assert nmis.seen == 1 and nmis.predicted.low == nmis.predicted.high == 1
+
+
+def test_a_vcpu_that_was_plugged_in_again_has_lost_its_work() -> None:
+    """QEMU of a q35: the halted vCPU was ejected by the guest; facts.json names the thread of the one that came."""
+    files = packed_capture("replugged-in-a-halt")
+    verdict = judge_capture(files, N61)
+    assert verdict.status is Status.PASS, verdict.reason
+    assert not any(row.name == "MAJ_V" and row.seen is not None for row in verdict.totals), "its thread took it along"
+    facts = files["facts.json"].replace(b'"later_tids": [[1, ', b'"later_tids": [[0, ')
+    assert judge_capture(files | {"facts.json": facts}, N61).status is not Status.PASS
+    facts = files["facts.json"].partition(b', "later_tids"')[0] + b"}}"
+    verdict = judge_capture(files | {"facts.json": facts}, N61)
+    assert verdict.status is Status.INCONCLUSIVE and "the vCPU thread 204 is missing" in verdict.reason

@@ -152,7 +152,11 @@ def test_what_is_done_to_a_stopped_machine_is_accepted() -> None:
         ("[[steps]]\ninit = 2\n", ".init: 2 is no vCPU but the boot CPU"),
         ("[[steps]]\ninit = 0\n", ".init: 0 is no vCPU but the boot CPU"),
         ("[[steps]]\ninit = -1\n", "-1 is no vCPU at $.steps[1].init"),
-        ("[[steps]]\ninit = 1\nvcpu = 1\n", ".init: vCPU 1 is given an INIT by another"),
+        ("[[steps]]\ninit = 1\nvcpu = 1\n", ".init: vCPU 1 cannot do it to itself"),
+        ("[[steps]]\neject = -1\n", "-1 is no vCPU at $.steps[1].eject"),
+        ("[[steps]]\neject = 1\n", ".eject: CPUs of a q35 can be ejected"),
+        ("[[steps]]\neject = 1\n", ".eject: vCPU 1 is ejected once, and plugged in again by a host step"),
+        ('[[steps]]\nhost = [{do = "plug", arg = 1}]\n', ".arg: no step ejects vCPU 1"),
         ("[[steps]]\ninit = 1\ncpl = 0\n", ".cpl: init has no cpl"),
         ('[[steps]]\ninit = 1\n[[steps]]\nvcpu = 1\nhost = [{do = "stop"}]\n', ".init: vCPU 1 has host steps"),
     ],
@@ -160,6 +164,8 @@ def test_what_is_done_to_a_stopped_machine_is_accepted() -> None:
 def test_an_init_is_for_another_vcpu(steps: str, told: str) -> None:
     assert any(told in line for line in messages(f"{GOOD}{steps}[guest]\nvcpus = 2\n"))
     assert load_text("x", f"{GOOD}[[steps]]\ninit = 1\n[guest]\nvcpus = 2\n")
+    plug = '[[steps]]\neject = 1\n[[steps]]\nhost = [{do = "plug", arg = 1}]\n[[steps]]\ninit = 1\n'
+    assert load_text("x", f'{GOOD}{plug}[guest]\nvcpus = 2\nmachine = "q35"\n')
 
 
 def test_both_kinds_of_problems_are_told_at_once() -> None:

@@ -246,3 +246,23 @@ def test_every_read_is_answered_once_and_logged(numbers: list[tuple[int, bool]])
     answered += handles(keeper, 1.0 + LATE_SECONDS)
     assert sorted(answered) == sorted(n for n, _ in numbers)
     assert len(keeper.log) == len(numbers) and keeper.held == []
+
+
+def test_a_vcpu_in_a_new_thread_waits_for_nothing_of_the_old_one() -> None:
+    """What was outstanding is forgotten with the old thread, and the new one's reads end like any other's."""
+    keeper = armed()
+    read(keeper, 1)
+    announce(keeper, 101)
+    assert handles(keeper, 5.0) == [1]
+    keeper.see(Sight(What.DOZE, V, 2.0))
+    assert keeper.halted == 1
+    keeper.new_thread(0, 900)
+    assert keeper.halted == 0 and keeper.settled
+    keeper.see(Sight(What.DOZE, V, 3.0))
+    assert keeper.halted == 0, "the old thread is nobody's"
+    read(keeper, 2, tid=900, at=4.0)
+    assert handles(keeper, 5.0) == []
+    keeper.see(Sight(What.ANNOUNCED, 900, 4.0, page=102))
+    keeper.see(Sight(What.WORK, W, 4.0, address=RAM + 102 * PAGE))
+    keeper.see(Sight(What.OUT, W, 4.0))
+    assert handles(keeper, 5.0) == [2]

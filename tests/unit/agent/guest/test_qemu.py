@@ -136,3 +136,19 @@ def test_one_that_does_not_answer_is_late_and_not_dead(tmp_path: Path, monkeypat
     with pytest.raises(InfraFault, match=r"no greeting within 0\.3 s") as told:
         asyncio.run(run())
     assert not isinstance(told.value, QemuDied)
+
+
+def test_a_machine_without_slots_says_so(tmp_path: Path) -> None:
+    """microvm has no hotplug of CPUs; on a q35 all are there.  TCG has no room for the thread of a new one."""
+
+    async def act(guest: Guest) -> None:
+        with pytest.raises(InfraFault, match=r"query-hotpluggable-cpus.*not enabled"):
+            await guest.plug(1)
+
+    with_guest(tmp_path, act)
+
+    async def act_on_q35(guest: Guest) -> None:
+        with pytest.raises(InfraFault, match="0 free slots"):
+            await guest.plug(1)
+
+    with_guest(tmp_path, act_on_q35, "-M", "q35,memory-backend=ram")

@@ -96,22 +96,28 @@ def test_a_load_without_en_leaves_a_halt_for_ever(kernel: str) -> None:
     assert answer.ends and not answer.known_faults
 
 
+@pytest.mark.parametrize("replug", [False, True])
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_an_init_by_another_vcpu_starts_it_anew(kernel: str) -> None:
-    """Its item is cut off, its program goes on behind it, and the INIT's sender waits until then."""
+def test_an_init_by_another_vcpu_starts_it_anew(kernel: str, replug: bool) -> None:
+    """Its item is cut off, its program goes on behind it, and the INIT's sender waits until then.  ``replug``: it was
+    ejected before, and plugged in again once its work was done; that alone does not let it run."""
     pages = tuple(p.Page(p.POOL_GPA + n * 160 * p.PAGE_SIZE, p.PageStart.DROPPED, f"f[{n}]") for n in range(2))
+    words = (p.HostWord.RELEASE, p.HostWord.WAIT_DONE)
+    plug = (*(p.HostAction(word) for word in words), p.HostAction(p.HostWord.PLUG, 1))
+    between = (p.Item(3, p.Op.EJECT, value=1), p.Item(4, p.Op.HOST, value=1))[: 2 * replug]
+    release = "step" if replug else "asleep"
     plan = p.Plan(
-        scenario="init", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2), swap=p.Swap(release="asleep"),
+        scenario="init", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2), swap=p.Swap(release=release),
         memory=p.Memory(p.Backing.FILE, share=True), pages=pages,
         items=(
             p.Item(0, p.Op.TOUCH, vcpu=1, gpa=pages[0].gpa, cpl=0, wait=True, page="f[0]"),
             p.Item(1, p.Op.TOUCH, vcpu=1, gpa=pages[1].gpa, wait=True, page="f[1]"),
-            p.Item(2, p.Op.HOST, value=0), p.Item(3, p.Op.INIT, value=1),
+            p.Item(2, p.Op.HOST, value=0), *between, p.Item(3 + len(between), p.Op.INIT, value=1),
         ),
-        host_actions=((p.HostAction(p.HostWord.WAIT_HALTED, 1),),),
+        host_actions=((p.HostAction(p.HostWord.WAIT_HALTED, 1),), plug),
     )  # fmt: skip
     answer = simulate(situation_of(plan, find_kernel(kernel)))
     assert answer.ends and not answer.known_faults
-    assert [i.ends for i in answer.items] == [False, True, True, True]
+    assert [i.ends for i in answer.items] == [False, *(True for _ in plan.items[1:])]
     assert [i.outcome for i in answer.items[:2]] == [Outcome.HALT, Outcome.TOKEN]
     assert answer.totals["RDY_ALL"] == Count.exactly(3)
