@@ -138,12 +138,14 @@ class Precondition:
 
 @dataclass(frozen=True, slots=True)
 class PageLeft:
-    """A planned page after the run.  ``dirty``, ``swap_cache``: flags of its folio; None: not present or not seen."""
+    """A planned page after the run.  ``dirty``, ``swap_cache``: flags of its folio, ``large``: which has several pages;
+    None: not present or not seen."""
 
     name: str
     present: bool
     dirty: bool | None = None
     swap_cache: bool | None = None
+    large: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from harness.contract.plan import GuestKind
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
 from harness.evidence.trace_events import kinds_of
+from harness.judge.recording import ends_recorded
 from harness.judge.rules_context import context_of, initial, places
 from harness.judge.unfinished import unfinished
 from harness.judge.verdict_types import Finding, UncheckedRule
@@ -38,7 +39,8 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
     facts = evidence.facts
     waiting: frozenset[int] = frozenset()
     if facts is not None:
-        waiting = unfinished(evidence.events, facts.swap_dev, places(evidence), evidence.ended_ns)
+        ends = ends_recorded(plan, facts.trace_events)
+        waiting = unfinished(evidence.events, facts.swap_dev, places(evidence), evidence.ended_ns, ends_known=ends)
     checker = Checker(
         kernel,
         plan.guest.vcpus,

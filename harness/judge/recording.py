@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.contract.capture import GateLog
@@ -58,13 +58,18 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     start_ns, end_ns, host = progress(evidence.text("progress.jsonl"))
     if start_ns < 0:
         return None
-    ends_known = _ENDS.get(plan.swap.kind, "block/block_bio_complete") in facts.trace_events
+    ends_known = ends_recorded(plan, facts.trace_events)
     reader = _Reader(plan, facts.swap_dev, ram_hva, known, start_ns, ends_known)
     if plan.swap.kind is SwapKind.USERFAULT and evidence.gate is not None:
         reader.copied(evidence.gate)
     for event in evidence.events:
         reader.feed(event)
     return reader.result(facts.vcpu_tids, host, _log(evidence.guest, plan), end_ns)
+
+
+def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:
+    """Whether the trace has the end of each read of the pages' device; ``trace_events``: "system/event" recorded."""
+    return _ENDS.get(plan.swap.kind, "block/block_bio_complete") in trace_events
 
 
 def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:
@@ -131,7 +136,8 @@ def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
         elif step["step"] == "host-action-done":
             key = (step["do"], int(step.get("arg") or 0))
             found.append(RecordedAction(*key, open_.pop(key, t_ns) - go, t_ns - go))
-    return go, end - go, tuple(found)
+    never_done = (RecordedAction(*key, begun - go, end - go) for key, begun in open_.items())
+    return go, end - go, (*found, *never_done)
 
 
 def _log(log: GuestLog, plan: Plan) -> tuple[tuple[tuple[str, int], ...], ...]:

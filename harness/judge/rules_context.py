@@ -246,7 +246,7 @@ def _hlts_end(evidence: Evidence) -> bool:
 def _pages_after(evidence: Evidence, kernel: KernelModel) -> Mapping[int, PageAfter] | None:
     """Pages of a shared file mapping that were only read: a write fault for them marks the folio dirty at once
     (mm/memory.c:fault_dirty_shared_page).  A page that was freed meanwhile is another folio, clean again.  What an
-    anonymous page's table entry says is not to be had from outside.
+    anonymous page's table entry says is not to be had from outside.  A large folio is dirty for all its pages.
 
     Nothing is known where the queue is cleared meanwhile: the work of a page is done then, but never ready.
     """
@@ -266,7 +266,7 @@ def _pages_after(evidence: Evidence, kernel: KernelModel) -> Mapping[int, PageAf
     found = {
         gpa >> 12: PageAfter(page.dirty)
         for gpa in read & dropped - freed
-        if (page := left.get(gpa)) is not None and page.dirty is not None
+        if (page := left.get(gpa)) is not None and page.dirty is not None and not (page.dirty and page.large)
     }
     return found or None
 

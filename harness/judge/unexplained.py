@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from errno import EFAULT, EINTR
 
 from harness.contract.plan import HostAction, HostWord, Op, Plan, area_page, starts_anew
 from harness.contract.probe_abi import VEC_START, VEC_TIMER
@@ -68,6 +69,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
     interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan)) or starts_anew(view.plan)
     reset = view.plan.guest.vcpus > 1 and starts_anew(view.plan)
+    stopped = False
     inside = {
         id(e) for episode in (*view.alignment.own, *view.alignment.strangers, *_of_items(view)) for e in episode.events
     }
@@ -84,8 +86,11 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
                 text = "an exception that the plan does not provoke"
         elif e.kind is Kind.INJ and e.value != 0 and not e.flag:
             text = "a page fault with an error code is not asynchronous"
-        elif e.kind is Kind.USER_EXIT and not interrupted and not _legal_exit(e, view.plan, prediction):
-            text = "an exit to userspace while the guest's program ran"
+        elif e.kind is Kind.USER_EXIT and not interrupted and not (stopped and e.value == EINTR):
+            if not _legal_exit(e, view.plan, prediction):
+                text = "an exit to userspace while the guest's program ran"
+            elif e.value == EFAULT:  # KVM_RUN has failed: the VMM stops the VM, and kicks every other vCPU out of KVM
+                stopped = True
         elif e.kind is Kind.BIO and e.flag and e.dev == view.dev and e.vcpu < 0 and not e.worker:
             others -= 1
             if others < 0:
@@ -103,7 +108,7 @@ def _of_items(view: View) -> Iterator[Episode]:
 def _legal_exit(e: Event, plan: Plan, prediction: Prediction) -> bool:
     errors = any(Outcome.ERROR in (p.outcome, *p.also) for p in prediction.items)
     lapic = plan.guest.irqchip == "off" and e.value in _LAPIC_IN_USER_SPACE
-    return e.value == KVM_EXIT_INTR or lapic or (errors and e.value == 14)
+    return e.value == KVM_EXIT_INTR or lapic or (errors and e.value == EFAULT)
 
 
 def _vectors(plan: Plan) -> frozenset[int]:

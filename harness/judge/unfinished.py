@@ -115,20 +115,26 @@ class _Works:
 
 
 def unfinished(
-    events: Iterable[Event], device: int, places: Mapping[int, int] | None = None, ended_ns: int | None = None
+    events: Iterable[Event],
+    device: int,
+    places: Mapping[int, int] | None = None,
+    ended_ns: int | None = None,
+    *,
+    ends_known: bool = False,
 ) -> frozenset[int]:
     """Lines of the kvm_async_pf_not_present events that the kernel could not follow up before the recording ended: the
     page's read had not ended, or the work had completed and the vCPU's thread, which was ready to run, had no turn
     since.  A work whose page is read and which has not completed is the kernel's fault.
 
-    Where the ends of reads are not recorded the first of the two excuses nothing.
+    Where the ends of reads are not recorded the first of the two excuses nothing; ``ends_known``: they are, although
+    none may have come, as of a device that is frozen throughout.
 
     :param device: whose reads bring the pages, as in Event.dev.
     :param places: gfn to the first sector of the page on it, as far as that is known.
     :param ended_ns: trace clock at which a guest had told its result and may be ended at any time; None: never.
     """
     events = tuple(events)
-    reads, works = _Reads(ram_address(events)), _Works()
+    reads, works = _Reads(ram_address(events), ends=ends_known), _Works()
     for event in events:
         if event.vcpu >= 0:
             works.ran(event)

@@ -78,6 +78,10 @@ class KernelModel:
     swap_reads_joined: bool = False  # pages of one read-ahead that follow on each other on the device are one bio
     locked_hit_keeps_miss: bool = False  # do_async_mmap_readahead takes no miss back for a folio that is locked
     fault_around_one_hit: bool = False  # filemap_map_pages takes one miss back, for the page that was touched
+    next_miss_tells_none: bool = False  # a marker before 32 cached pages reads nothing, no longer what is behind them
+    ext4_large_folios: bool = False  # read-ahead of a file on ext4 may bring folios of several pages
+    read_around_single: bool = False  # page_cache_ra_order no longer adds two to the order: a read-around has order 0
+    fault_maps_folio: bool = False  # filemap_map_pages and finish_fault map all of a large folio, not only their block
     sync_swapin_shared: bool = False  # SWP_SYNCHRONOUS_IO passes by the read-ahead whatever the slot's count
 
     # --- the async page fault protocol

@@ -64,6 +64,7 @@ class Folio:
     hwpoison: bool = False
     ksm: bool = False
     huge: bool = False  # part of a PMD-mapped folio
+    order: int = 0  # page cache: the folio has 2^order pages, aligned in the file; each of them carries its state
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,13 @@ class HostPage:
         return self.swap is not None and self.folio is None
 
     @property
+    def folio_indices(self) -> range:
+        """Page numbers, in the file, of all of its folio."""
+        pages = 1 << (self.folio.order if self.folio else 0)
+        first = self.index - self.index % pages
+        return range(first, first + pages)
+
+    @property
     def locked(self) -> bool:
         return self.folio is not None and self.folio.lock is not Lock.NO
 
@@ -189,12 +197,13 @@ def _contradiction(p: HostPage) -> str:
 # --- what happens to a page, whoever does it -------------------------------------------------------------------------
 
 
-def read_submitted(page: HostPage, *, readahead: bool = False) -> HostPage:
+def read_submitted(page: HostPage, *, readahead: bool = False, order: int = 0) -> HostPage:
     """A read was submitted: a locked folio, not uptodate, is in the swap cache or page cache.
 
     :param readahead: mark it PG_readahead (pages of the window other than the target).
+    :param order: of the folio.
     """
-    return replace(page, folio=Folio(uptodate=False, lock=Lock.READ, readahead=readahead))
+    return replace(page, folio=Folio(uptodate=False, lock=Lock.READ, readahead=readahead, order=order))
 
 
 def read_completed(page: HostPage) -> HostPage:
@@ -205,9 +214,9 @@ def read_completed(page: HostPage) -> HostPage:
     return replace(page, folio=replace(page.folio, uptodate=not failed, lock=Lock.NO))
 
 
-def zero_filled(page: HostPage, *, readahead: bool = False) -> HostPage:
+def zero_filled(page: HostPage, *, readahead: bool = False, order: int = 0) -> HostPage:
     """The page has come into the cache without a read: a hole of a file, or a page that the zero map knows."""
-    return replace(page, folio=Folio(readahead=readahead))
+    return replace(page, folio=Folio(readahead=readahead, order=order))
 
 
 def unlocked(page: HostPage) -> HostPage:

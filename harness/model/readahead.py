@@ -17,6 +17,7 @@ PMD_PAGES = 512
 MAX_VMA_ORDER = 5  # SWAP_RA_ORDER_CEILING
 MAX_VMA_HITS = 63  # SWAP_RA_HITS_MAX
 MMAP_LOTSAMISS = 100
+XA_CHUNK_SIZE = 64
 FAULT_AROUND_PAGES = 16
 """mm/memory.c:fault_around_bytes, 64 KiB (6.12: fault_around_pages)."""
 
@@ -70,7 +71,7 @@ class ReadaheadState:
     """All words that read-ahead remembers.  Defaults: a host just booted, a VMA and a file just opened.
 
     Cluster mode (global): ``hits``, ``prev_offset``, ``last_window``.  VMA mode (per VMA): ``vma_addr`` (page number),
-    ``vma_window``, ``vma_hits``.  File (struct file_ra_state): ``mmap_miss``; start, size, async_size.
+    ``vma_window``, ``vma_hits``.  File (struct file_ra_state): ``mmap_miss``; start, size, async_size, order.
     """
 
     hits: int = 4
@@ -83,6 +84,29 @@ class ReadaheadState:
     file_start: int = 0
     file_size: int = 0
     file_async: int = 0
+    file_order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FolioOrders:
+    """How mm/readahead.c:page_cache_ra_order chooses the order of a file's folios.
+
+    ``large``: the file system has large folios; ``kept``: the order is kept in struct file_ra_state, two more with each
+    marker that is hit, and such a window ends aligned (6.17).  Until then two are added for each window.
+    ``last_scanned``: page_cache_next_miss answers with the last page that it has looked at, if all are cached.
+    """
+
+    large: bool = False
+    kept: bool = False
+    last_scanned: bool = False
+
+    def of_window(self, before: int, size: int) -> int:
+        """The largest order in a window of ``size`` pages, after one of order ``before``."""
+        return min(before + 2, size.bit_length() - 1) if self.large and size > 0 else 0
+
+    def of_read_around(self, size: int) -> int:
+        """The same of the read-around of a miss."""
+        return 0 if self.kept else self.of_window(0, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +114,16 @@ class Window:
     """``size``: the window as computed (1: a single-page read); ``pages``: what is read, in order, target included.
 
     ``flagged``: those that get PG_readahead (swap: all but the target; file: the one where the next window begins).
+    Of a file: ``span``, the page numbers that are tried, cached or not; ``order``, that of the largest folios.
     """
 
     size: int
     pages: tuple[int, ...]
     target: int
     flagged: tuple[int, ...] = ()
+    span: range = range(0)
+    order: int = 0
+    mark: int = -1
 
 
 def swapin_nr_pages(prev: int, cur: int, hits: int, max_pages: int, prev_window: int) -> int:
@@ -183,10 +211,12 @@ def file_window(
     rand_read: bool,
     seq_read: bool,
     last_index: int | None = None,
+    order: int = 0,
 ) -> tuple[Window, ReadaheadState]:
     """do_sync_mmap_readahead: the read-around of a page-cache miss; a window of size 0 reads nothing.
 
     :param last_index: the last page of the file, past which do_page_cache_ra reads nothing; None: far away.
+    :param order: of the largest folios that it may bring.
     """
     nothing = Window(0, (), index)
     if rand_read or ra_pages == 0:
@@ -205,33 +235,66 @@ def file_window(
     if mark == index and seq_read:
         mark += 1  # sequential: the page after the requested one
         ahead -= 1
-    state = replace(state, file_start=first, file_size=ra_pages, file_async=ahead)
-    return Window(ra_pages, pages, index, tuple(p for p in pages if p == mark)), state
+    state = replace(state, file_start=first, file_size=ra_pages, file_async=ahead, file_order=0)
+    flagged = tuple(p for p in pages if p == mark)
+    return Window(ra_pages, pages, index, flagged, range(first, first + size), order, mark), state
 
 
 def file_marker_hit(
-    state: ReadaheadState, index: int, around: Neighbours, *, ra_pages: int, last_index: int | None = None
+    state: ReadaheadState,
+    index: int,
+    around: Neighbours,
+    *,
+    ra_pages: int,
+    last_index: int | None = None,
+    folio_order: int = 0,
+    next_folio_start: int | None = None,
+    orders: FolioOrders | None = None,
 ) -> tuple[Window, ReadaheadState]:
     """page_cache_async_ra: a hit on PG_readahead reads the next window, twice as large up to ``ra_pages``.
 
     :param last_index: the last page of the file; None: far away.
+    :param folio_order: of the folio that was hit; ``orders``: how the kernel chooses those of the window.
+    :param next_folio_start: the first page of the folio of page ``index`` + 1; None: of that one alone.
     """
+    orders = orders or FolioOrders()
     expected = state.file_start + state.file_size - state.file_async
+    expected &= -(1 << folio_order)
     if state.file_size and index in (expected, state.file_start + state.file_size):
         first = state.file_start + state.file_size
         size = min(2 * state.file_size, ra_pages)
     else:
         # A marker of somebody else's window: what comes after the pages that are cached from here on.
-        first, size = index + 1, ra_pages
-        end = index + ra_pages if last_index is None else min(index + ra_pages, last_index)
-        while first <= end and not around.file_uncached(first):
-            first += 1
-        if first > index + ra_pages:  # page_cache_next_miss found no gap
+        found = next_miss(around, index + 1, ra_pages, last_index=last_index, folio_start=next_folio_start)
+        if found is None and not orders.last_scanned:
             return Window(0, (), index), state
-    state = replace(state, file_start=first, file_size=size, file_async=size)
+        first, size = index + ra_pages if found is None else found, ra_pages
+    order = state.file_order
+    if orders.kept:
+        align = min(1 << order + 2, ra_pages & -ra_pages)
+        aligned_end = (first + size) & -align
+        size = aligned_end - first if aligned_end > first else size
+    order = orders.of_window(order if orders.kept else folio_order, size)
+    state = replace(state, file_start=first, file_size=size, file_async=size, file_order=order)
     end = first + size if last_index is None else min(first + size, last_index + 1)
     pages = tuple(p for p in range(first, end) if around.file_uncached(p))
-    return Window(size, pages, index, tuple(p for p in pages if p == first)), state
+    return Window(size, pages, index, tuple(p for p in pages if p == first), range(first, end), order, first), state
+
+
+def next_miss(
+    around: Neighbours, index: int, scan: int, *, last_index: int | None, folio_start: int | None = None
+) -> int | None:
+    """mm/filemap.c:page_cache_next_miss: the first page from ``index`` on that is not cached, of ``scan``; None: none.
+
+    In the middle of a large folio the answer is too high: xas_load (lib/xarray.c) goes to the slot of the folio's first
+    page and leaves xa_index where it is, and xas_next moves both on by one, until a node of 64 slots ends.
+    """
+    slot = index if folio_start is None or around.file_uncached(index) else folio_start
+    for answer in range(index, index + scan):
+        if around.file_uncached(slot) or (last_index is not None and slot > last_index):
+            return answer
+        slot = answer + 1 if slot % XA_CHUNK_SIZE == XA_CHUNK_SIZE - 1 else slot + 1
+    return None
 
 
 def fault_around_range(vpn: int, *, vma_start: int, vma_end: int, pages: int = FAULT_AROUND_PAGES) -> range:

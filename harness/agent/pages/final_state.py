@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.pages.guest_memory import GuestMemory
+from harness.agent.pages.page_flags import PageFlags
 from harness.agent.pages.pagemap import PageMap
 from harness.contract.capture import AreaLeft, FinalState, PageLeft
 from harness.contract.plan import SHARED_GPA, Plan, further_areas
@@ -16,8 +16,6 @@ from harness.contract.plan import SHARED_GPA, Plan, further_areas
 SHARED_BYTES = 64
 HOST_BYTES = 8
 """Of struct kvm_vcpu_pv_apf_data (arch/x86/include/uapi/asm/kvm_para.h) the host writes flags and token only."""
-_KPAGEFLAGS = "/proc/kpageflags"
-_DIRTY, _SWAP_CACHE = 1 << 4, 1 << 13  # include/uapi/linux/kernel-page-flags.h
 
 
 def inspect_after(plan: Plan, pid: int, memory: GuestMemory) -> FinalState:
@@ -39,17 +37,12 @@ def _area(memory: GuestMemory, gpa: int) -> AreaLeft:
 
 
 def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, PageLeft]]:
-    """By gpa.  The flags are the folio's own: what only the page table knows to be dirty is not in them."""
-    flags = os.open(_KPAGEFLAGS, os.O_RDONLY | os.O_CLOEXEC) if os.path.exists(_KPAGEFLAGS) else -1
-    try:
-        with PageMap(pid) as pagemap:
-            for page in plan.pages:
-                frame = pagemap.frame(memory.base + page.gpa)
-                if frame and flags >= 0:
-                    (word,) = struct.unpack("<Q", os.pread(flags, 8, frame * 8))
-                    yield page.gpa, PageLeft(page.name, True, bool(word & _DIRTY), bool(word & _SWAP_CACHE))
-                else:
-                    yield page.gpa, PageLeft(page.name, frame is not None)
-    finally:
-        if flags >= 0:
-            os.close(flags)
+    """By gpa."""
+    with PageMap(pid) as pagemap, PageFlags() as flags:
+        for page in plan.pages:
+            frame = pagemap.frame(memory.base + page.gpa)
+            found = flags.of(frame)
+            if found is None:
+                yield page.gpa, PageLeft(page.name, frame is not None)
+            else:
+                yield page.gpa, PageLeft(page.name, True, found.dirty, found.swap_cache, found.large)

@@ -9,12 +9,13 @@ from itertools import pairwise
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.extents import Extent, parts
+from harness.agent.pages.page_flags import FrameFlags, PageFlags
 from harness.agent.pages.pagemap import PageEntry, PageMap
 from harness.agent.pages.pageout import Target, pages_outside_plan
-from harness.agent.ram.file import READ_AROUND
+from harness.agent.ram.file import READ_AROUND, windows
 from harness.agent.ram.guest_ram import cached_pages, is_hole
 from harness.contract.capture import OutsidePage, PageProof, Precondition
-from harness.contract.plan import POOL_GPA, Page, PageStart, Plan
+from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, Page, PageStart, Plan
 
 
 def inspect(target: Target) -> Precondition:
@@ -26,10 +27,19 @@ def inspect(target: Target) -> Precondition:
     swap_cached = swap_cached_pages(target.group)
     cache = cached_pages(target.ram_fd, target.plan.guest.memory_mib << 20) if target.ram_fd >= 0 else b""
     extents = target.ram.extents(target.ram_fd)
-    with PageMap(target.pid) as pagemap:
+    with PageMap(target.pid) as pagemap, PageFlags() as flags:
         pages = [
             _page(target, page, pagemap.entry(target.address(page)), cache, swap_cached) for page in target.plan.pages
         ]
+        if extents is not None:
+            pages = [
+                replace(
+                    proof,
+                    problem=proof.problem
+                    or _folio_problem(target, page, flags.of(pagemap.frame(target.address(page)))),
+                )
+                for page, proof in zip(target.plan.pages, pages, strict=True)
+            ]
     if extents is not None:
         pages = [
             replace(
@@ -46,6 +56,8 @@ def inspect(target: Target) -> Precondition:
     planned_cached = sum(page.start is PageStart.SWAPCACHE for page in target.plan.pages)
     problems = [f"{p.name}: {p.problem}" for p in pages if p.problem]
     problems += [f"outside the plan swapped out: {o.address:#x} ({o.region})" for o in outside]
+    if extents is not None and (strays := _cached_strays(target.plan, cache)):
+        problems.append(f"{len(strays)} pages around the plan's are in the page cache, the first at {strays[0]:#x}")
     if swap_cached != planned_cached:
         problems.append(f"{swap_cached} pages in the swap cache, planned {planned_cached}")
     return Precondition(
@@ -123,6 +135,25 @@ def _torn_window(plan: Plan, extents: tuple[Extent, ...], page: Page) -> str:
         return ""
     planned = "" if due == 1 else f", and not in the {due} that the plan's holes leave"
     return f"its read-around window lies in {found} pieces on the device{planned}"
+
+
+def _folio_problem(target: Target, page: Page, flags: FrameFlags | None) -> str:
+    """What is wrong with the folio of a populated page of a RAM file, "" if nothing or if the kernel does not tell."""
+    if flags is None or page.start is not PageStart.POPULATED:
+        return ""
+    if flags.large:
+        return "in a large folio"
+    clean = target.plan.memory.share and not flags.dirty
+    return "written back since, and so write-protected" if clean else ""
+
+
+def _cached_strays(plan: Plan, cache: bytes) -> list[int]:
+    """Addresses of pages that a read-ahead can reach, are not named by the plan, and are in the page cache."""
+    named = {page.gpa for page in plan.pages}
+    reached = windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER)
+    return [
+        gpa for first, last in reached for gpa in range(first, last, PAGE) if cache[gpa >> 12] & 1 and gpa not in named
+    ]
 
 
 def _problem(anonymous: bool, start: PageStart, entry: PageEntry, cached: bool, hole: bool) -> str:

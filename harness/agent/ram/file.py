@@ -53,6 +53,10 @@ def make_ram_file(path: str, plan: Plan) -> None:
 
     Really written are the planned pages and what read-ahead around them can reach: the read-around of a miss, and one
     window more.  Holes: pages planned ``untouched``.  The rest of the pool is unwritten space, which reads as zeroes.
+
+    Nothing stays in the page cache but pages planned ``populated``.  What was written in one go may lie there in large
+    folios (fs/ext4/inode.c:ext4_write_begin, since 6.16), which are dropped, written back and write-protected as a
+    whole; these pages are written one by one, so that each has a folio of its own.
     :raise OSError: no space.
     """
     end = plan.guest.memory_mib << 20
@@ -68,6 +72,11 @@ def make_ram_file(path: str, plan: Plan) -> None:
             for start, stop in pieces((first, last), holes):
                 gpas = range(start, stop, PAGE)
                 os.pwrite(fd, b"".join(page_content(g, plan.nonce) if g in planned else filler for g in gpas), start)
+        os.fsync(fd)
+        drop_pages(fd, [(0, end)])
+        for page in plan.pages:
+            if page.start is PageStart.POPULATED:
+                os.pwrite(fd, page_content(page.gpa, plan.nonce), page.gpa)
         os.fsync(fd)
     finally:
         os.close(fd)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -24,7 +24,7 @@ class Choices:
 
     :ivar answers: what is to be answered; 0 to all that is not in it.
     :ivar asked: the questions; ``taken``: what was answered; ``options``: of how many; ``pages``: about which guest
-        page it was asked, -1 for none.
+        page it was asked, -1 for none; ``moments``: of a question about a time, the time that each answer stands for.
     """
 
     answers: Mapping[Question, int] = field(default_factory=dict)
@@ -32,13 +32,15 @@ class Choices:
     taken: list[int] = field(default_factory=list)
     options: list[int] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)
+    moments: list[Sequence[int]] = field(default_factory=list)
     _times: Counter[str] = field(default_factory=Counter)
 
-    def ask(self, options: int, why: str, page: int = -1) -> int:
+    def ask(self, options: int, why: str, page: int = -1, moments: Sequence[int] = ()) -> int:
         """Which of so many options; 0 is what is most likely.
 
         :param why: what is open, for people.
         :param page: the number of the guest page that is asked about.
+        :param moments: the time of each answer; empty: they are no times.
         """
         if options < 2:
             return 0
@@ -49,7 +51,12 @@ class Choices:
         self.taken.append(answer)
         self.options.append(options)
         self.pages.append(page)
+        self.moments.append(moments)
         return answer
+
+    def moment(self, moments: Sequence[int], why: str, page: int) -> int:
+        """Which of these times; the first is what is most likely."""
+        return moments[self.ask(len(moments), why, page, moments)]
 
     @property
     def reasons(self) -> list[str]:
@@ -84,8 +91,15 @@ class Distance:
     reached: int = 0
 
 
-_Key = tuple[int, bool, int, int]
+_Key = tuple[int, bool, int, int, int]
 _Change = tuple[dict[Question, int], Question, int]
+
+
+def _turns(moments: Sequence[int], reached: int) -> list[int]:
+    """Of each answer to a question about a time, how many come before it: first the next moment behind the one at which
+    the run was given up, then those that follow on it, then those before."""
+    order = sorted(range(len(moments)), key=lambda answer: (moments[answer] < reached, abs(moments[answer] - reached)))
+    return [turn for _, turn in sorted(zip(order, range(len(order)), strict=True))]
 
 
 @dataclass(slots=True)
@@ -105,10 +119,11 @@ class _Waiting:
     def add(self, choices: Choices, distance: Distance) -> None:
         """Every answer of a run changed, each by itself."""
         chosen = choices.chosen
-        for question, taken, options, page in zip(
-            choices.asked, choices.taken, choices.options, choices.pages, strict=True
+        for question, taken, options, page, moments in zip(
+            choices.asked, choices.taken, choices.options, choices.pages, choices.moments, strict=True
         ):
             elsewhere = page not in distance.pages
+            turns = _turns(moments, distance.reached)
             for answer in range(options - 1, -1, -1):
                 if answer == taken:
                     continue
@@ -116,11 +131,13 @@ class _Waiting:
                 change = (chosen, question, answer)
                 self.longest.append(change)
                 if distance.steps is None:  # the last question first
-                    heapq.heappush(self.far, ((-distance.reached, elsewhere, len(chosen), -self._number), change))
+                    turn = turns[answer] if turns else 0
+                    key = (-distance.reached, elsewhere, len(chosen), turn, -self._number)
+                    heapq.heappush(self.far, (key, change))
                 else:
                     # As long as it brings nothing nearer, one change more counts as much as one step further away.
                     # One other answer to each question comes before a second to any.
-                    key = (distance.steps + len(chosen), elsewhere, options - answer, self._number)
+                    key = (distance.steps + len(chosen), elsewhere, options - answer, self._number, 0)
                     heapq.heappush(self.near, (key, change))
 
     def next(self, turn: int) -> dict[Question, int] | None:

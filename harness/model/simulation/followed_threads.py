@@ -60,7 +60,7 @@ class FollowedThreads:
         moments = [earliest, *(cut + 1 for cut in cuts)]
         if not watch.windows:
             moments.reverse()  # it called nobody: the page was as it wants it, which the last change has made likeliest
-        yield Wait(until_ns=moments[replay.choices.ask(len(moments), f"when the page {gfn:#x} was looked at", gfn)])
+        yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was looked at", gfn))
 
     def mapped(self, watch: PageWatch, vpn: int, before: HostPage) -> Generator[Wait, None, None]:
         """Let the time come at which the running thread's call of handle_mm_fault mapped the page, which it has done in

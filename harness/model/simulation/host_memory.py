@@ -13,9 +13,11 @@ from itertools import takewhile
 
 from harness.errors import ModelError
 from harness.model.events import Event, Kind
+from harness.model.file_folios import FileFolios
 from harness.model.outcomes import Outcome
 from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, zero_filled
 from harness.model.readahead import ReadaheadState
+from harness.model.simulation.bios import fail_together, lengths_of_bios
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.followed_threads import FollowedThreads
 from harness.model.simulation.gated import GatedReads
@@ -27,8 +29,7 @@ from harness.model.walk.steps import Counters, End, Environment, Leg, Read, Thre
 from harness.model.walk.write_protect import userfault_missing
 
 _PAGE = 4096
-_SWAP_IOCB = 32
-"""Pages of one struct swap_iocb (mm/page_io.c, SWAP_CLUSTER_MAX): no more share a bio."""
+ONE_PAGE_EACH = FileFolios(())
 _COUNTERS = {"pgmaj": "PGMAJ", "pswpin": "PSWPIN", "ra": "RA", "rah": "RAH", "swpin_zero": "SWPIN_ZERO"}
 _HUGE_GFNS = 512
 _PREFETCHED = 8  # arch/x86/kvm/mmu/mmu_internal.h: PTE_PREFETCH_NUM
@@ -51,6 +52,7 @@ class Resolution:
     major: bool = False  # VM_FAULT_MAJOR came back, whoever read in the end
     steps: list[WalkStep] = field(default_factory=list)
     asleep: WalkStep | None = None  # after which it slept first
+    state: str = ""  # in which it sleeps: "D", or "S" if a signal ends it
     slept: str = ""  # where, and what it waited for
 
     def why(self) -> str:
@@ -263,7 +265,7 @@ class Memory:
                 self.gate.worker_sleeps(gpa // _PAGE)
             if leg.wait.kind is WaitKind.USERFAULT and (self.gate is not None or self.world.replay is not None):
                 self._ask_manager(gpa)
-            self.asleep[vcpu] = result
+            self.asleep[vcpu], result.state = result, leg.wait.state
             while self._busy(vpn):
                 yield Wait(signals=(self.signals[vpn],))
             self.asleep.pop(vcpu, None)  # workers have one number together
@@ -332,9 +334,11 @@ class Memory:
                 return
             yield Wait(until_ns=end)
             later = replay.unlocks(gpa // _PAGE, end)
-            came = replay.choices.ask(len(later) + 1, f"when the page {gpa // _PAGE:#x} was copied", gpa // _PAGE)
-            if came:
-                yield Wait(until_ns=later[came - 1])
+            yield Wait(
+                until_ns=replay.choices.moment(
+                    [end, *later], f"when the page {gpa // _PAGE:#x} was copied", gpa // _PAGE
+                )
+            )
         elif self.gate is not None:
             yield from self.gate.hold(frozenset({gpa // _PAGE}), self.device.loaded)
         self.happen(gpa, WaitKind.USERFAULT)
@@ -353,7 +357,9 @@ class Memory:
         for fill in leg.fills:
             flagged = set(self.vpns(fill.unit, fill.flagged))
             for other in self.vpns(fill.unit, fill.pages):
-                self.pages[other] = zero_filled(self.pages[other], readahead=other in flagged)
+                page, folios = self.pages[other], fill.folios or ONE_PAGE_EACH
+                order = folios.orders.get(page.index, 0)
+                self.pages[other] = zero_filled(page, readahead=other in flagged, order=order)
         for read in leg.reads:
             # A poll or a wait for the read just submitted: it lasts as long as the device takes.
             at_once = read.synchronous and leg.wait is None
@@ -386,22 +392,25 @@ class Memory:
         self._indices[index] = vpn
 
     def _submit(self, read: Read, who: Thread, vcpu: int, target: int) -> None:
-        vpns = self.vpns(read.unit, read.pages)
+        folios = read.folios or ONE_PAGE_EACH
+        vpns, riders = (self.vpns(read.unit, pages) for pages in (read.pages, folios.riders))
         flagged = set(self.vpns(read.unit, read.flagged))
-        for vpn in vpns:
+        for vpn in vpns + riders:
             if vpn != target:
-                submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged)
+                order = folios.orders.get(self.pages[vpn].index, 0)
+                submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged, order=order)
                 at_once = read.synchronous and not self._recorded(vpn)
                 self.pages[vpn] = read_completed(submitted) if at_once else submitted
         self.world.count(f"READ_{who}", len(vpns))
         if who is Thread.W:
             self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
         if read.unit != "index":
-            self._fail_together(vpns)
+            fail_together(self, vpns)
         if read.bio and self.device.device.issues_bios:
-            for pages in self._bios(read, vpns, who):
+            for pages in lengths_of_bios(self, read, vpns, who):
                 self.world.count(f"BIO_{who}")
                 self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
+        vpns += riders
         if self.world.replay is not None:
             for vpn in vpns:
                 if not read.synchronous or self._recorded(vpn):
@@ -415,35 +424,6 @@ class Memory:
             self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
             self.world.engine.spawn(self._read([v for v in vpns if v != target], end + timing.neighbour_ns))
 
-    def _fail_together(self, vpns: list[int]) -> None:
-        """Swap pages of one bio fail together (mm/page_io.c:swap_read_end)."""
-        kernel, known = self.world.situation.kernel, self.world.situation.swap_offsets_known
-        if not (kernel.swap_reads_joined and known and self.device.device.issues_bios):
-            return
-        rest = vpns
-        for length in self._runs_on_device(vpns):
-            bio, rest = rest[:length], rest[length:]
-            slots = {vpn: slot for vpn in bio if (slot := self.pages[vpn].swap) is not None}
-            if any(slot.read_fails for slot in slots.values()):
-                for vpn, slot in slots.items():
-                    self.pages[vpn] = replace(self.pages[vpn], swap=replace(slot, read_fails=True))
-
-    def _runs_on_device(self, vpns: list[int]) -> list[int]:
-        slots = (self.pages[vpn].swap for vpn in vpns)
-        return _runs(tuple(slot.offset if slot else 0 for slot in slots), _SWAP_IOCB)
-
-    def _bios(self, read: Read, vpns: list[int], who: Thread) -> list[int]:
-        """Pages of each bio.  Swap: one each; from 7.3 on (mm/page_io.c:swap_add_folio) those that follow on each other
-        on the device share one.  Where pages are on the device nobody knows before a run, and of shmem never."""
-        if read.unit == "index":
-            return _runs(read.pages)
-        if not self.world.situation.kernel.swap_reads_joined or len(vpns) < 2:
-            return [1] * len(vpns)
-        if self.world.situation.swap_offsets_known:
-            return self._runs_on_device(vpns)
-        self.world.may_be_less[f"BIO_{who}"] += len(vpns) - 1
-        return [1] * len(vpns)
-
     def _gated_read(self, vpns: list[int], target: int) -> Process:
         """Ends when the rule says so, read-ahead before its target."""
         assert self.gate is not None
@@ -452,23 +432,30 @@ class Memory:
         self._complete([v for v in vpns if v != target] + [v for v in vpns if v == target])
 
     def _recorded(self, vpn: int) -> bool:
-        replay = self.world.replay
-        return replay is not None and replay.read_end(self.pages[vpn].index, self.world.engine.now) >= 0
+        return self._recorded_end(vpn) >= 0
+
+    def _recorded_end(self, vpn: int) -> int:
+        """When the folio's read ended that is in flight now, the last of its bios; -1: not while it was recorded.
+
+        Of a page that the plan does not name nobody knows where it is on the device, but of others of its folio.
+        """
+        page, replay, now = self.pages[vpn], self.world.replay, self.world.engine.now
+        named = (index for index in page.folio_indices if index in self._gfn_to_vpn)
+        read = [index for index in named if self.file_has_blocks(index)] or [page.index]
+        ends = [replay.read_end(index, now) for index in read] if replay else [-1]
+        return max(ends) if min(ends) >= 0 else -1
 
     def _read_recorded(self, vpn: int) -> Process:
         """The read ends when it ended; what was not seen to end has not: the device may take as long as it will."""
-        replay = self.world.replay
-        end = replay.read_end(self.pages[vpn].index, self.world.engine.now) if replay else -1
+        replay, end = self.world.replay, self._recorded_end(vpn)
         if end < 0:
             return
         yield Wait(until_ns=end)
         index = self.pages[vpn].index
         later = replay.unlocks(index, end) if replay else []
-        answer = 0
         if replay and later:
-            answer = replay.choices.ask(len(later) + 1, f"when the page {index:#x} was unlocked", index)
-        if answer:
-            yield Wait(until_ns=later[answer - 1])
+            until_ns = replay.choices.moment([end, *later], f"when the page {index:#x} was unlocked", index)
+            yield Wait(until_ns=until_ns)
         page = self.pages[vpn]
         if page.folio is not None and page.folio.lock is Lock.READ:
             self.pages[vpn] = read_completed(page)
@@ -484,16 +471,3 @@ class Memory:
             if page.folio is not None and page.folio.lock is Lock.READ:
                 self.pages[vpn] = read_completed(page)
             self.world.engine.fire(self.signals[vpn])
-
-
-def _runs(pages: tuple[int, ...], most: int = 1 << 30) -> list[int]:
-    """Lengths of the runs of consecutive pages of a file, each of which is one bio: page_cache_ra_unbounded
-    (mm/readahead.c) submits what it has before a page that is cached, ext4_mpage_readpages (fs/ext4/readpage.c) before
-    a block that does not follow on the device, as behind a hole."""
-    runs: list[int] = []
-    for before, page in zip((-2, *pages), pages, strict=False):
-        if page == before + 1 and runs[-1] < most:
-            runs[-1] += 1
-        else:
-            runs.append(1)
-    return runs

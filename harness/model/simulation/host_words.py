@@ -47,6 +47,9 @@ class HostSide:
         replay = self.world.replay
         for action in actions:
             seen = replay.host(action.do, action.arg) if replay else None
+            if replay is not None and seen is None:  # the agent did not come to it
+                yield Wait(until_ns=replay.recorded.end_ns)
+                return
             wait = seen.start_ns if seen else self.world.engine.now + self.world.situation.timing.host_ns
             yield Wait(until_ns=wait)
             if seen is not None and action.do is HostWord.STOP:  # until QMP says that all are paused, a vCPU may run on
@@ -85,6 +88,8 @@ class HostSide:
                 yield Wait(until_ns=self.world.engine.now + arg * MS)
             case HostWord.STOP:
                 self._stop()
+                while self.world.replay is None and self._in_uninterruptible_sleep():
+                    yield Wait(signals=(self.world.changed,))
             case HostWord.CONT:
                 self._cont()
             case HostWord.NMI:
@@ -160,6 +165,10 @@ class HostSide:
             vcpu.kvm.stopped = True
             self.world.engine.fire(vcpu.kvm.wake)
             self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
+
+    def _in_uninterruptible_sleep(self) -> bool:
+        """A vCPU thread waits for a page where no signal gets it out of KVM_RUN: QMP's stop does not return before."""
+        return any(vcpu >= 0 and walk.state == "D" for vcpu, walk in self.memory.asleep.items())
 
     def _cont(self) -> None:
         for vcpu in self.vcpus:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Faults of file and shmem mappings in 5.10, 6.1 and 6.12 (mm/memory.c:do_fault, mm/filemap.c, mm/shmem.c)."""
+"""Faults of file and shmem mappings from 5.10 on (mm/memory.c:do_fault, mm/filemap.c, mm/shmem.c)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.model.pages import Backing, Folio, HostPage, Lock, Pte, Vma, read_c
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_allow_retry_first
 from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
 from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead, wait_until_unlocked
-from harness.model.walk.write_protect import handle_userfault, userfault_missing, wp_page_shared
+from harness.model.walk.write_protect import handle_userfault, userfault_missing
 
 DONE = VM_FAULT_ERROR | VmFault.NOPAGE | VmFault.RETRY
 
@@ -39,14 +39,37 @@ def do_read_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     ret = yield from __do_fault(ctx, flags)
     if ret & DONE:
         return ret
-    _map_read(ctx)
-    ctx.step("finish_fault", "mapped", "for reading")
+    yield from finish_fault(ctx, _read_pte(ctx.page.vma))
     return ret
 
 
-def _map_read(ctx: Context) -> None:
+@kernel_function("mm/memory.c")
+def finish_fault(ctx: Context, pte: Pte) -> Steps[None]:
+    """Map the page; from 6.18 on all of a large folio, if none of it is mapped."""
+    yield from ()
+    span = _whole_folio(ctx, ctx.page) if ctx.kernel.fault_maps_folio else None
+    mates = [] if span is None else [page for vpn in span if (page := ctx.neighbour(vpn)) is not None]
+    if len(mates) > 1 and all(page.pte is Pte.NONE for page in mates):
+        for page in mates:
+            if page.vpn != ctx.page.vpn:
+                ctx.map_neighbour(replace(page, pte=pte))
+        ctx.step("folio_nr_pages", f"{len(mates)}, none of them mapped", "the whole folio is mapped")
     if ctx.page.pte is Pte.NONE:  # else somebody else was faster
-        ctx.change(pte=_read_pte(ctx.page.vma))
+        ctx.change(pte=pte)
+    ctx.step("finish_fault", "mapped", "for writing" if pte is Pte.WRITABLE else "for reading")
+
+
+def _folio(page: HostPage) -> range:
+    """Page numbers of all of its folio."""
+    move = page.vpn - page.index
+    return range(page.folio_indices.start + move, page.folio_indices.stop + move)
+
+
+def _whole_folio(ctx: Context, page: HostPage) -> range | None:
+    """Page numbers of a large folio that lies in the file, in the VMA and in one page table; else None."""
+    span, vma = _folio(page), page.vma
+    inside = vma.start <= span.start and span.stop <= vma.end and page.index + span.stop - page.vpn <= _last_index(page)
+    return span if inside and span.start // ra.PMD_PAGES == (span.stop - 1) // ra.PMD_PAGES else None
 
 
 def _read_pte(vma: Vma) -> Pte:
@@ -67,12 +90,12 @@ def do_fault_around(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 @kernel_function("mm/filemap.c")
 def filemap_map_pages(ctx: Context, flags: FaultFlag, block: range) -> Steps[VmFault]:
     """Map each page of the block that is cached and ready; each takes a miss back (mmap_miss), from 7.2 on only the one
-    that was touched, and not on a retry."""
+    that was touched, and not on a retry.  From 6.18 on a large folio is mapped whole, also outside the block."""
     yield from ()
     ctx.meet_holder()
     mapped = cached = 0
-    for vpn in block:
-        page = ctx.page if vpn == ctx.page.vpn else ctx.env.neighbours.mapped_by(vpn)
+    for vpn in _with_whole_folios(ctx, block):
+        page = ctx.neighbour(vpn)
         if page is None or not _next_uptodate_folio(page):
             continue
         cached += 1
@@ -85,11 +108,21 @@ def filemap_map_pages(ctx: Context, flags: FaultFlag, block: range) -> Steps[VmF
     ctx.readahead = ra.fault_around_hits(ctx.readahead, cached)
     words = f"{mapped} neighbour(s), mmap_miss-{cached}"
     if maps_it:
-        _map_read(ctx)
+        ctx.change(pte=_read_pte(ctx.page.vma))
         ctx.step("next_uptodate_folio", f"VM_FAULT_NOPAGE; {words}", "uptodate and unlocked in the page cache: mapped")
         return VmFault.NOPAGE
     ctx.step("next_uptodate_folio", f"not this page; {words}", "not uptodate, locked, PG_readahead, or not cached")
     return VmFault(0)
+
+
+def _with_whole_folios(ctx: Context, block: range) -> list[int]:
+    """The block's page numbers, and those of the rest of the large folios at its ends."""
+    if not ctx.kernel.fault_maps_folio:
+        return list(block)
+    ends = (ctx.neighbour(block.start), ctx.neighbour(block.stop - 1))
+    ready = (page for page in ends if page is not None and _next_uptodate_folio(page))
+    whole = (span for page in ready if (span := _whole_folio(ctx, page)) is not None)
+    return sorted(set(block).union(*whole))
 
 
 def _next_uptodate_folio(page: HostPage) -> bool:
@@ -127,7 +160,7 @@ def do_shared_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("finish_fault", "the PTE has changed: VM_FAULT_NOPAGE", "another thread has mapped it meanwhile")
         return ret | VmFault.NOPAGE
     ctx.step("write to a shared mapping", "do_page_mkwrite", "then mapped writable")
-    yield from wp_page_shared(ctx)
+    yield from finish_fault(ctx, Pte.WRITABLE)
     return ret
 
 
@@ -197,7 +230,7 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     vma, env = ctx.page.vma, ctx.env
     window, ctx.readahead = ra.file_window(
         ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages, rand_read=vma.rand_read,
-        seq_read=vma.seq_read, last_index=_last_index(ctx.page),
+        seq_read=vma.seq_read, last_index=_last_index(ctx.page), order=_orders(ctx).of_read_around(env.ra_pages),
     )  # fmt: skip
     if not window.size:
         ctx.step("VM_RAND_READ, ra_pages == 0 or mmap_miss > MMAP_LOTSAMISS", "no read-ahead", "mmap_lock stays held")
@@ -208,9 +241,11 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         ctx.step("filemap_add_folio", "-EEXIST", "another thread has brought the page since the miss")
         ctx.read_file(window)
     elif ctx.charge(len(window.pages)):
-        ctx.page = zero_filled(ctx.page) if ctx.page.hole else read_submitted(ctx.page)
-        ctx.own_read = not ctx.page.hole
-        ctx.read_file(window)
+        folios = ctx.folios_of(window)
+        order = folios.orders.get(ctx.page.index, 0)
+        ctx.own_read = ctx.page.index not in folios.zeroed
+        ctx.page = (read_submitted if ctx.own_read else zero_filled)(ctx.page, order=order)
+        ctx.read_file(window, folios)
         if ctx.own_read and ctx.finished():
             ctx.page = read_completed(ctx.page)
             ctx.step("submit", "finished at once", "the device has done it before this thread looks at the page")
@@ -234,15 +269,27 @@ def do_async_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     if not folio.readahead:
         ctx.step("folio_test_readahead", "no", "locked: mmap_miss stays" if keeps else "mmap_miss-1")
         return False
+    for vpn in _folio(ctx.page):
+        mate = ctx.neighbour(vpn)
+        if vpn != ctx.page.vpn and mate is not None and mate.folio is not None:
+            ctx.map_neighbour(replace(mate, folio=replace(mate.folio, readahead=False)))
     ctx.change(folio=replace(folio, readahead=False))
+    behind = ctx.neighbour(ctx.page.vpn + 1)
     window, ctx.readahead = ra.file_marker_hit(
-        ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages, last_index=_last_index(ctx.page)
-    )
+        ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages, last_index=_last_index(ctx.page),
+        folio_order=folio.order, next_folio_start=None if behind is None else behind.folio_indices.start,
+        orders=_orders(ctx),
+    )  # fmt: skip
     if window.pages:
         ctx.read_file(window)
     dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
     ctx.step("folio_test_readahead", f"{len(window.pages)} page(s) in flight", "submitted here, not waited for")
     return dropped
+
+
+def _orders(ctx: Context) -> ra.FolioOrders:
+    kernel = ctx.kernel
+    return ra.FolioOrders(kernel.ext4_large_folios, kernel.read_around_single, not kernel.next_miss_tells_none)
 
 
 def _last_index(page: HostPage) -> int:

@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from harness.contract.words import Thread as Thread
 from harness.errors import ModelError
+from harness.model.file_folios import FileFolios, bring
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage, Lock
@@ -55,6 +56,7 @@ class Read:
 
     ``pages`` are in ``unit``: "vpn" (swap, VMA mode), "slot" (swap, cluster mode), "index" (file).  ``synchronous``:
     it is over when the step that submitted it goes on.  ``bio``: whether a block_bio_queue event is emitted.
+    ``folios``: of a read-ahead of a file; None: single pages.
     """
 
     thread: Thread
@@ -64,6 +66,7 @@ class Read:
     flagged: tuple[int, ...] = ()
     synchronous: bool = False
     bio: bool = True
+    folios: FileFolios | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Fill:
     unit: str
     pages: tuple[int, ...]
     flagged: tuple[int, ...] = ()
+    folios: FileFolios | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,13 +236,19 @@ class Context:
         if others:
             self.fills.append(Fill(unit, others, tuple(p for p in window.flagged if p in others)))
 
-    def read_file(self, window: Window) -> None:
-        """fs/ext4/readpage.c:ext4_mpage_readpages: pages without blocks are zero-filled and unlocked at once."""
-        data = tuple(p for p in window.pages if self.env.neighbours.file_has_blocks(p))
-        self.fill("index", window, tuple(p for p in window.pages if p not in data))
-        if data:
-            flagged = tuple(p for p in window.flagged if p in data)
-            self.read(Read(self.thread, "index", window.target, data, flagged))
+    def folios_of(self, window: Window) -> FileFolios:
+        """Those that read_file brings; the page of this walk knows itself whether it has blocks."""
+        around, own = self.env.neighbours, self.page
+        return bring(window, lambda p: not own.hole if p == own.index else around.file_has_blocks(p))
+
+    def read_file(self, window: Window, folios: FileFolios | None = None) -> None:
+        """Submit the window.  Folios without blocks are zero-filled and unlocked at once."""
+        folios = folios or self.folios_of(window)
+        others = tuple(p for p in folios.zeroed if p != window.target)
+        if others:
+            self.fills.append(Fill("index", others, tuple(p for p in folios.flagged if p in others), folios))
+        if folios.bios:
+            self.read(Read(self.thread, "index", window.target, folios.read, folios.flagged, folios=folios))
 
     def count(self, **moved: int) -> None:
         self.counters = self.counters + Counters(**moved)
@@ -253,8 +263,13 @@ class Context:
         return True
 
     def map_neighbour(self, page: HostPage) -> None:
-        """Fault-around: another page of the VMA, mapped by this walk."""
+        """Another page of the VMA, mapped or changed by this walk."""
         self.around.append(page)
+
+    def neighbour(self, vpn: int) -> HostPage | None:
+        """The page of the VMA at this page number as this walk has left it; None: nothing of it is in memory."""
+        changed = (page for page in reversed(self.around) if page.vpn == vpn)
+        return self.page if vpn == self.page.vpn else next(changed, None) or self.env.neighbours.mapped_by(vpn)
 
     def held_up(self, unit: str = "", window: tuple[int, ...] = ()) -> bool:
         """Whether time passes between this thread's miss in the cache and its own read, so that others may come.

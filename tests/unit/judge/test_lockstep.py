@@ -205,3 +205,10 @@ def test_a_page_may_be_mapped_well_before_its_ready_event() -> None:
 def test_what_an_outsider_and_a_crowd_met(name: str, kernel: str) -> None:
     verdict = judge_capture(packed_capture(name), find_kernel(kernel))
     assert verdict.status is Status.PASS, verdict.findings
+
+
+def test_a_stop_does_not_return_while_a_vcpu_sleeps_on_a_frozen_read() -> None:
+    """An outsider's plan: the thaw is behind the stop, so neither comes; what was not performed is not followed."""
+    verdict = judge_capture(packed_capture("stop-never-returns"), find_kernel("nowait-6.1"))
+    assert verdict.status is Status.PASS, verdict.findings
+    assert "the model says that the program never ends (items 4, 5, 6, 7)" in verdict.reason

@@ -38,3 +38,24 @@ def test_what_kvm_leaves_to_a_vmm_with_the_lapic(scenario: str, wrong: list[int]
     events = tuple(Event(Kind.USER_EXIT, 0, value=reason, line=reason) for reason in (5, 6, 7, 10, 11))
     view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
     assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == wrong
+
+
+def test_behind_a_kvm_run_that_fails_the_vmm_stops_the_others() -> None:
+    text = """
+id = "A"
+title = "a read fails"
+[guest]
+vcpus = 2
+[swap]
+error = ["f[0]"]
+[pages.f]
+groups = 2
+start = "swapped"
+[[steps]]
+touch = "f[0]"
+interrupts = false
+"""
+    plan = build_plan(load_text("A.toml", text)[0], nonce=1)
+    events = tuple(Event(Kind.USER_EXIT, v, value=n, line=at) for at, (v, n) in enumerate(((1, 4), (0, 14), (1, 4)), 1))
+    view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
+    assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == [1]

@@ -42,6 +42,13 @@ def test_a_read_in_flight_excuses_its_work() -> None:
     assert unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 64)], DEVICE, PLACES) == {9}
 
 
+def test_no_read_has_to_end_where_ends_are_recorded() -> None:
+    """A device that is frozen throughout."""
+    held = [np(9, 0x5000), bio(Kind.BIO, 64)]
+    assert not unfinished(held, DEVICE, PLACES)
+    assert unfinished(held, DEVICE, PLACES, ends_known=True) == {9}
+
+
 def test_the_read_of_another_page_excuses_nothing() -> None:
     assert not unfinished([*FIRST, np(9, 0x5000), bio(Kind.BIO, 72)], DEVICE, PLACES)
 

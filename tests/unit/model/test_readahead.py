@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.model.readahead import (
     MMAP_LOTSAMISS,
     AllMissing,
+    FolioOrders,
     ReadaheadState,
     Window,
     cache_hit,
@@ -22,6 +23,7 @@ from harness.model.readahead import (
     file_marker_hit,
     file_window,
     fixed_window,
+    next_miss,
     swapin_nr_pages,
     vma_window,
 )
@@ -289,3 +291,43 @@ def test_fault_around_block_is_aligned_and_clipped() -> None:
     assert fault_around_range(BASE + 21, vma_start=BASE + 20, vma_end=BASE + 24) == range(BASE + 20, BASE + 24)
     assert fault_around_hits(ReadaheadState(mmap_miss=9), 4).mmap_miss == 5
     assert fault_around_hits(ReadaheadState(mmap_miss=3), 16).mmap_miss == 0
+
+
+def test_a_window_of_a_marker_ends_aligned_from_6_17_on() -> None:
+    state = ReadaheadState(file_start=85, file_size=32, file_async=8)
+    kept = FolioOrders(large=True, kept=True)
+    window, after = file_marker_hit(state, 109, AllMissing(), ra_pages=32, orders=kept)
+    assert window.span == range(117, 148) and window.order == 2
+    assert (after.file_size, after.file_order) == (31, 2)
+    window, after = file_marker_hit(after, 117, AllMissing(), ra_pages=32, orders=kept, folio_order=0)
+    assert window.span == range(148, 176) and window.order == 4
+    small, after = file_marker_hit(state, 109, AllMissing(), ra_pages=32, orders=FolioOrders(kept=True))
+    assert small.span == range(117, 148) and (small.order, after.file_order) == (0, 0)
+
+
+def test_up_to_6_16_each_window_has_the_order_of_the_folio_that_was_hit_and_two_more() -> None:
+    old = FolioOrders(large=True)
+    assert (old.of_read_around(32), FolioOrders(large=True, kept=True).of_read_around(32)) == (2, 0)
+    state = ReadaheadState(file_start=85, file_size=32, file_async=8)
+    window, _ = file_marker_hit(state, 108, AllMissing(), ra_pages=32, orders=old, folio_order=2)
+    assert window.span == range(117, 149) and window.order == 4
+    assert FolioOrders().of_read_around(32) == 0
+
+
+def test_the_next_miss_from_the_middle_of_a_large_folio() -> None:
+    """xa_index is three ahead of the slot that is looked at, until the node of 64 slots ends (lib/xarray.c)."""
+    missing = Only({44, 45, 72})
+    assert next_miss(missing, 35, 32, last_index=None) == 44
+    assert next_miss(missing, 35, 32, last_index=None, folio_start=32) == 47
+    assert next_miss(missing, 51, 32, last_index=None, folio_start=48) == 72
+    assert next_miss(missing, 46, 20, last_index=None) is None
+    assert next_miss(missing, 44, 20, last_index=None, folio_start=44) == 44
+
+
+def test_where_all_is_cached_up_to_6_1_the_last_page_is_the_answer() -> None:
+    state, behind = ReadaheadState(file_start=500, file_size=32, file_async=8), Only(set(range(160, 300)))
+    assert file_marker_hit(state, 100, behind, ra_pages=32)[0] == Window(0, (), 100)
+    window, _ = file_marker_hit(
+        state, 100, Only(set(range(140, 300))), ra_pages=32, orders=FolioOrders(last_scanned=True)
+    )
+    assert window.pages == tuple(range(140, 164)) and window.span == range(132, 164)

@@ -91,8 +91,10 @@ def test_extents_tell_pieces(tmp_path: Path) -> None:
     assert extents.parts(found, 2 * 4096, 3 * 4096)[0].physical == found[0].physical + 4096
 
 
-def test_dropped_pages_are_out_of_the_page_cache() -> None:
-    plan = replace(make_plan(pages=1), guest=p.Guest(memory_mib=20))
+def test_only_populated_pages_are_in_the_page_cache_of_a_new_ram_file() -> None:
+    populated = p.Page(POOL + 3 * 4096, p.PageStart.POPULATED, "p[0]")
+    plan = make_plan(pages=1)
+    plan = replace(plan, guest=p.Guest(memory_mib=20), pages=(*plan.pages, populated))
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # on a disk: tmpfs drops nothing
         _drop(Path(folder) / "ram", plan)
 
@@ -103,7 +105,8 @@ def _drop(path: Path, plan: p.Plan) -> None:
     try:
         size = 20 << 20
         before = cached_pages(fd, size)
-        assert before[plan.pages[0].gpa >> 12] & 1
+        kept = [page.gpa >> 12 for page in plan.pages if page.start is p.PageStart.POPULATED]
+        assert [n for n, b in enumerate(before) if b & 1] == kept
         drop_pages(fd, [(p.POOL_GPA, size)])
         assert not any(b & 1 for b in cached_pages(fd, size)[p.POOL_GPA >> 12 :])
     finally:

@@ -6,8 +6,11 @@ from __future__ import annotations
 import pytest
 
 from harness.agent.pages.extents import Extent
+from harness.agent.pages.guest_memory import GuestMemory
+from harness.agent.pages.page_flags import FrameFlags
 from harness.agent.pages.pagemap import PageEntry
-from harness.agent.pages.prove import _problem, _torn_window
+from harness.agent.pages.pageout import Target
+from harness.agent.pages.prove import _cached_strays, _folio_problem, _problem, _torn_window
 from harness.agent.ram.choose import ram_of
 from harness.contract.plan import POOL_GPA, Backing, Guest, Memory, Page, PageStart, Plan, Swap
 
@@ -78,3 +81,36 @@ def test_holes_of_the_plan_are_between_pieces() -> None:
         Extent(pool + 8 * 4096, pool + 64 * 4096, 1 << 30),
     )
     assert "lies in 4 pieces on the device, and not in the 3" in _torn_window(plan, torn, pages[0])
+
+
+CLEAN, DIRTY, LARGE = (FrameFlags(False, False, False), FrameFlags(True, False, False), FrameFlags(True, False, True))
+
+
+@pytest.mark.parametrize(
+    ("start", "share", "flags", "problem"),
+    [
+        (PageStart.POPULATED, True, DIRTY, ""),
+        (PageStart.POPULATED, True, CLEAN, "written back since, and so write-protected"),
+        (PageStart.POPULATED, False, CLEAN, ""),
+        (PageStart.POPULATED, False, LARGE, "in a large folio"),
+        (PageStart.POPULATED, True, None, ""),
+        (PageStart.DROPPED, True, LARGE, ""),
+    ],
+)
+def test_a_populated_page_of_a_file_has_a_folio_of_its_own(
+    start: PageStart, share: bool, flags: FrameFlags | None, problem: str
+) -> None:
+    page = Page(POOL_GPA, start, "f")
+    plan = Plan("S", "t", 1, Guest(memory_mib=32), Memory(Backing.FILE, share), Swap(), (page,), ())
+    memory = GuestMemory.__new__(GuestMemory)
+    assert _folio_problem(Target(plan, 0, memory, None, ram_of(Backing.FILE), -1), page, flags) == problem
+
+
+def test_a_page_that_read_ahead_can_reach_is_no_stray_in_the_page_cache() -> None:
+    page = Page(POOL_GPA + 64 * 4096, PageStart.DROPPED, "f")
+    plan = Plan("S", "t", 1, Guest(memory_mib=32), Memory(Backing.FILE), Swap(), (page,), ())
+    cache = bytearray(32 << 8)
+    cache[page.gpa >> 12] = cache[0] = cache[-1] = 1
+    assert not _cached_strays(plan, bytes(cache))
+    cache[(page.gpa >> 12) + 1] = 1
+    assert _cached_strays(plan, bytes(cache)) == [page.gpa + 4096]

@@ -32,6 +32,19 @@ def test_the_bound_holds() -> None:
     assert len(list(explore(lambda choices: [choices.ask(2, "") for _ in range(30)], 7))) == 7
 
 
+def test_of_a_time_the_next_moment_behind_the_parting_is_tried_first() -> None:
+    """A run goes on up to the moment that it was given, and 70 is wanted."""
+
+    def ask(choices: Choices) -> int:
+        choices.ask(2, "something else", 5)
+        return choices.moment(range(0, 100, 10), "when", 6)
+
+    def distance(moment: int) -> Distance:
+        return Distance(None, frozenset({6}), 65 if moment < 70 else moment)
+
+    assert [run.result for run in explore(ask, 3, distance)][:2] == [0, 70]
+
+
 def test_a_question_with_one_answer_is_none() -> None:
     choices = Choices()
     assert choices.ask(1, "") == 0

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the kernel says of a page frame: /proc/kpageflags.
+
+Bits: include/uapi/linux/kernel-page-flags.h; fs/proc/page.c:stable_page_flags takes those of a large folio from the
+folio, for each of its pages.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from types import TracebackType
+
+_KPAGEFLAGS = "/proc/kpageflags"
+_DIRTY, _SWAP_CACHE, _COMPOUND = 1 << 4, 1 << 13, 1 << 15 | 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFlags:
+    """Of the folio: what only a page table knows to be dirty is not in ``dirty``.  ``large``: it has several pages."""
+
+    dirty: bool
+    swap_cache: bool
+    large: bool
+
+
+class PageFlags:
+    """/proc/kpageflags.  A context manager."""
+
+    def __init__(self) -> None:
+        self._fd = os.open(_KPAGEFLAGS, os.O_RDONLY | os.O_CLOEXEC) if os.path.exists(_KPAGEFLAGS) else -1
+
+    def __enter__(self) -> PageFlags:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def of(self, frame: int | None) -> FrameFlags | None:
+        """Of the frame of this number; None where there is none, or this kernel does not tell. :raise OSError:"""
+        if not frame or self._fd < 0:
+            return None
+        (word,) = struct.unpack("<Q", os.pread(self._fd, 8, frame * 8))
+        return decode_flags(word)
+
+
+def decode_flags(word: int) -> FrameFlags:
+    """One word of kpageflags."""
+    return FrameFlags(bool(word & _DIRTY), bool(word & _SWAP_CACHE), bool(word & _COMPOUND))

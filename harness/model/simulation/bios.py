@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which pages of a read share a bio, and so end and fail together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.model.walk.steps import Read, Thread
+
+if TYPE_CHECKING:
+    from harness.model.simulation.host_memory import Memory
+
+_SWAP_IOCB = 32
+"""Pages of one struct swap_iocb (mm/page_io.c, SWAP_CLUSTER_MAX): no more share a bio."""
+
+
+def lengths_of_bios(memory: Memory, read: Read, vpns: list[int], who: Thread) -> list[int]:
+    """Pages of each bio.  Swap: one each; from 7.3 on (mm/page_io.c:swap_add_folio) those that follow on each other on
+    the device share one.  Where pages are on the device nobody knows before a run, and of shmem never."""
+    if read.unit == "index":
+        return [len(bio) for bio in read.folios.bios] if read.folios else [len(read.pages)]
+    situation = memory.world.situation
+    if not situation.kernel.swap_reads_joined or len(vpns) < 2:
+        return [1] * len(vpns)
+    if situation.swap_offsets_known:
+        return _runs_on_device(memory, vpns)
+    memory.world.may_be_less[f"BIO_{who}"] += len(vpns) - 1
+    return [1] * len(vpns)
+
+
+def fail_together(memory: Memory, vpns: list[int]) -> None:
+    """Swap pages of one bio fail together (mm/page_io.c:swap_read_end)."""
+    situation = memory.world.situation
+    if not (situation.kernel.swap_reads_joined and situation.swap_offsets_known and situation.device.issues_bios):
+        return
+    rest = vpns
+    for length in _runs_on_device(memory, vpns):
+        bio, rest = rest[:length], rest[length:]
+        slots = {vpn: slot for vpn in bio if (slot := memory.pages[vpn].swap) is not None}
+        if any(slot.read_fails for slot in slots.values()):
+            for vpn, slot in slots.items():
+                memory.pages[vpn] = replace(memory.pages[vpn], swap=replace(slot, read_fails=True))
+
+
+def _runs_on_device(memory: Memory, vpns: list[int]) -> list[int]:
+    """Lengths of the runs of pages that follow on each other on the device, none longer than a bio may be."""
+    slots = [slot.offset if (slot := memory.pages[vpn].swap) else 0 for vpn in vpns]
+    runs: list[int] = []
+    for before, offset in zip((-2, *slots), slots, strict=False):
+        if offset == before + 1 and runs[-1] < _SWAP_IOCB:
+            runs[-1] += 1
+        else:
+            runs.append(1)
+    return runs

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Words of kpageflags, and those of a page of this very process."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from harness.agent.pages.page_flags import FrameFlags, PageFlags, decode_flags
+from harness.agent.pages.pagemap import PageMap
+from tests.unit.agent.conftest import root_only
+
+
+def test_words() -> None:
+    assert decode_flags(0) == FrameFlags(False, False, False)
+    assert decode_flags(1 << 4) == FrameFlags(dirty=True, swap_cache=False, large=False)
+    assert decode_flags(1 << 13 | 1 << 15) == FrameFlags(dirty=False, swap_cache=True, large=True)
+    assert decode_flags(1 << 16).large
+
+
+@root_only
+def test_a_page_of_our_own() -> None:
+    with mmap.mmap(-1, mmap.PAGESIZE) as memory, PageMap(os.getpid()) as pagemap, PageFlags() as flags:
+        memory.write(b"x")
+        import ctypes
+
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        found = flags.of(pagemap.frame(address))
+        assert found is None or not found.large
+        assert flags.of(None) is None and flags.of(0) is None
