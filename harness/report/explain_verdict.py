@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from harness.errors import ModelError
 from harness.judge.verdict_types import Finding, ItemRow, Verdict, outcome_words, touch_words
 from harness.model.kernels import find_kernel
+from harness.model.outcomes import Outcome
 from harness.model.protocol.rules import RULES
 from harness.model.walk.gup import cited_functions
 from harness.report.verdict_text import reason_text
@@ -42,6 +43,12 @@ _COUNTED_BY = {
     "BIO_W": ("mm/page_io.c", "swap_readpage"),
 }
 """The kernel function in which a total is counted, or its tracepoint stands (6.1)."""
+_DECIDED_BY = {
+    Outcome.TOKEN: (_X86, "kvm_can_deliver_async_pf"),
+    Outcome.HALT: (_X86, "kvm_can_deliver_async_pf"),
+    Outcome.REPEATED: (_X86, "kvm_find_async_pf_gfn"),
+}
+"""The kernel function that decides for an outcome, where the model's reason names none (6.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,8 @@ def cited_by(verdict: Verdict, finding: Finding) -> tuple[Citation, ...]:
         return tuple(_in_source(rule.source))
     row = _row(verdict, finding)
     if row is not None:
-        return tuple(_in_words(row.why, verdict.model))
+        decided = (Citation(*_DECIDED_BY[outcome]) for outcome in row.predicted if outcome in _DECIDED_BY)
+        return tuple(_in_words(row.why, verdict.model)) or tuple(dict.fromkeys(decided))
     if finding.rule == "total":
         name = finding.message.partition(":")[0]
         return (Citation(*_COUNTED_BY[name]),) if name in _COUNTED_BY else ()
@@ -107,23 +115,58 @@ def explain_verdict(verdict: Verdict, commits: Sequence[str] = ()) -> list[str]:
             lines.append(f"counted: {', '.join(named)}; {sum(t.seen is not None for t in verdict.totals)} totals agree")
         return lines
     first = verdict.findings[0]
-    at = next((row for row in verdict.timeline if row.marked), None)
     lines = [f"{verdict.scenario}: {verdict.status}{by}"]
-    where = f"trace/events.txt:{first.line}" if first.line else "no line of the trace"
-    when = f", {at.t_ns / 1e9:.6f} s" if at is not None else ""
-    lines.append(f"first divergence: {first.rule}{f', item {first.item}' if first.item >= 0 else ''} ({where}{when})")
+    lines.append(f"first divergence: {_name(first)} ({_where(verdict, first)})")
     lines.append(f"should have been: {_should(verdict, first)}")
     citations = cited_by(verdict, first)
     if citations:
         lines.append(f"done by: {', '.join(map(str, citations[:4]))}")
     lines.append(f"instead: {_instead(verdict, first)}")
-    if at is not None:
+    told = [first]
+    traced = next((f for f in verdict.findings if f.line), None)
+    at = next((row for row in verdict.timeline if row.marked), None)
+    if at is not None and traced is not None:
+        if traced is not first:
+            where = _where(verdict, traced)
+            lines.append(f"first in the trace: {_name(traced)}: {_instead(verdict, traced)} ({where})")
+            told.append(traced)
         lines.append(f"the trace there: {at.text}")
-    others = list(dict.fromkeys(f.rule for f in verdict.findings[1:]))
-    if others:
-        lines.append(f"and {len(verdict.findings) - 1} more findings: {', '.join(others)}")
-    room = MAX_LINES - len(lines)
-    lines += [f"look at: {line}" for line in commits[: min(room, _MANY)]]
+    named = list(commits[:_MANY])
+    lines += _others(verdict, told, MAX_LINES - len(lines) - len(named))
+    return lines + [f"look at: {line}" for line in named[: MAX_LINES - len(lines)]]
+
+
+def _name(finding: Finding) -> str:
+    return f"{finding.rule}{f', item {finding.item}' if finding.item >= 0 else ''}"
+
+
+def _where(verdict: Verdict, finding: Finding) -> str:
+    """The line of the trace, and its time where that is the line that the verdict shows."""
+    if not finding.line:
+        return "no line of the trace"
+    at = next((row for row in verdict.timeline if row.marked), None)
+    shown = next((f for f in verdict.findings if f.line), None)
+    when = f", {at.t_ns / 1e9:.6f} s" if at is not None and shown is finding else ""
+    return f"trace/events.txt:{finding.line}{when}"
+
+
+def _others(verdict: Verdict, told: Sequence[Finding], room: int) -> list[str]:
+    """What else was found: the first of each kind, rules of the protocol before what follows from them; then how many
+    more there are."""
+    left = [f for f in verdict.findings if not any(f is one for one in told)]
+    if not left or room < 1:
+        return []
+    known = {f.rule for f in told}
+    kinds = [rule for rule in dict.fromkeys(f.rule for f in left) if rule not in known]
+    kinds.sort(key=lambda rule: rule not in RULES)
+    lines = []
+    for rule in kinds[: room - 1]:
+        mine = [f for f in left if f.rule == rule]
+        count = f", {len(mine)} times" if len(mine) > 1 else ""
+        lines.append(f"also {_name(mine[0])}{count}: {_instead(verdict, mine[0])}")
+        left = [f for f in left if f.rule != rule]
+    if left:
+        lines.append(f"and {len(left)} more findings: {', '.join(dict.fromkeys(f.rule for f in left))}")
     return lines
 
 
@@ -143,6 +186,11 @@ def _should(verdict: Verdict, finding: Finding) -> str:
 
 
 def _instead(verdict: Verdict, finding: Finding) -> str:
+    """What was found, without what stands beside it anyway: which item it is, and why something else was predicted."""
     row = _row(verdict, finding)
-    seen = f" (seen: {outcome_words(row.seen)})" if row is not None else ""
-    return f"{finding.message}{seen}"
+    if row is None:
+        return finding.message
+    message = finding.message.removesuffix(f"; {row.why}").removeprefix(f"item {row.index} ({touch_words(row)})")
+    message = message.removeprefix(": ").strip()
+    seen = "" if "seen" in message else f" (seen: {outcome_words(row.seen)})"
+    return f"{message}{seen}{f', blocked {row.blocked_ns / 1e6:.1f} ms' if row.blocked_ns else ''}"
