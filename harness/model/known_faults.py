@@ -55,6 +55,7 @@ KNOWN_FAULTS = {
                 "S183/en_flags=9",
                 "S183/en_flags=0",
                 "S184",
+                "S191",
             ),
         ),
         KnownFault(
@@ -62,7 +63,23 @@ KNOWN_FAULTS = {
             "an asynchronous page fault of an L2 is lost, and flags = 1 left behind in L1's shared area: the #PF exit"
             " is queued without KVM_REQ_EVENT, and the next exit of L2 wipes it",
             "vmexit_needs_request",
-            ("S130", "S131", "S132", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147", "S190"),
+            (
+                "S130",
+                "S131",
+                "S132",
+                "S134",
+                "S135",
+                "S136",
+                "S137",
+                "S138",
+                "S139",
+                "S146",
+                "S147",
+                "S190",
+                "S191",
+                "S193",
+                "S195",
+            ),
         ),
         KnownFault(
             "F3",
@@ -76,7 +93,22 @@ KNOWN_FAULTS = {
             "an asynchronous #PF goes into the L2 of an L1 that does not intercept #PF (AMD), and flags = 1 stays"
             " behind in L1's shared area",
             "needs_pf_intercept",
-            ("S130", "S131", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147", "S190"),
+            (
+                "S130",
+                "S131",
+                "S134",
+                "S135",
+                "S136",
+                "S137",
+                "S138",
+                "S139",
+                "S146",
+                "S147",
+                "S190",
+                "S191",
+                "S193",
+                "S195",
+            ),
         ),
     )
 }
