@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.errors import CaptureDamaged
-from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.events import LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
 _AT_RESET_VECTOR = re.compile(r"\brip 0xfff0\b")
 _INIT = re.compile(r"\(INIT\|")  # arch/x86/kvm/trace.h:kvm_deliver_mode
@@ -116,7 +116,7 @@ def add_loads(events: Sequence[Event], loads: Iterable[Load], vcpus: int) -> tup
             own = (n for n, e in enumerate(out) if e.vcpu == vcpu and e.t_ns >= load.start_ns)
             at = next((n for n in own if out[n].kind not in _NOT_OF_KVM_RUN), len(out))
             t_ns = out[at].t_ns if at < len(out) else load.end_ns
-            put = [Event(Kind.CLEAR, vcpu, t_ns=t_ns, text="(inferred: loadvm)")]
+            put = [Event(Kind.CLEAR, vcpu, t_ns=t_ns, value=LOADED, text="(inferred: loadvm)")]
             for msr in _SET_UP:
                 value = _written(events, vcpu, msr, load.saved_ns)
                 if value:

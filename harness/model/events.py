@@ -49,7 +49,8 @@ class Kind(IntEnum):
     MM_FAULT = 22  # probe on handle_mm_fault: hva, value = FAULT_FLAG_*
     MM_FAULT_RET = 23  # its return: value = VM_FAULT_*
     # kvm_clear_async_pf_completion_queue ran for this vCPU: added by the decoder.
-    # flag: by a CR0.PG change, so that the MSRs stay; else by reset, INIT or VM destruction.
+    # flag: by a CR0.PG change, so that the MSRs stay; else by reset, INIT or VM destruction.  value: LOADED, by a
+    # loadvm of the state that the vCPU is in, so that an L2 runs on, and the guest's memory is as it was.
     CLEAR = 24
     # block_bio_complete, block_rq_complete: dev, value = sector, data = sectors, flag = read; then pages are unlocked.
     BIO_END = 25
@@ -60,6 +61,10 @@ class Kind(IntEnum):
     # error code), token = ext_inf2 (CR2, or the token).
     L2_EXIT = 29
     L2_INTR = 30  # kvm_nested_intr_vmexit: an interrupt becomes an exit to L1
+
+
+LOADED = 1
+"""Of a CLEAR."""
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from harness.model.delivery import (
     EN_SEND_ALWAYS,
     kvm_pv_async_pf_enabled,
 )
-from harness.model.events import LOWEST_VECTOR, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import LOADED, LOWEST_VECTOR, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.l2_rules import judge_injection
@@ -409,7 +409,7 @@ class SeenVcpu:
     def clear(self, event: Event, *, reset: bool, done_may_follow: bool) -> None:
         """kvm_clear_async_pf_completion_queue ran: what was live is owed nothing more (D05), a RDY of it breaks D27.
 
-        :param reset: by reset or INIT, which zero EN and INT and drop a pending injection.
+        :param reset: by reset, INIT or loadvm, which zero EN and INT and drop a pending injection.
         :param done_may_follow: DONEs of the cleared works may still be traced after this event.
         """
         for work in self.live.values():
@@ -423,6 +423,7 @@ class SeenVcpu:
         if reset:
             self.count_undecided()
             self.en, self.apic_hw, self.apic_sw, self.shared_ok = 0, None, None, True
-            self.guest_mode, self.untold, self.untold_last = False, 0, False
+            if event.value != LOADED:
+                self.guest_mode = self.untold_last = False
             self.old_vectors.add(self.int_vec or 0)
             self.int_vec = 0

@@ -87,3 +87,13 @@ def test_a_vcpu_that_was_plugged_in_again_has_lost_its_work() -> None:
     facts = files["facts.json"].partition(b', "later_tids"')[0] + b"}}"
     verdict = judge_capture(files | {"facts.json": facts}, N61)
     assert verdict.status is Status.INCONCLUSIVE and "the vCPU thread 204 is missing" in verdict.reason
+
+
+def test_a_flag_that_was_left_behind_outlives_a_load_and_is_remembered_after_a_reset() -> None:
+    """An L2 was halted by its repeated fault on 6.1.192 (F2) when a snapshot was loaded, and on 5.10.262 (F4) when the
+    machine was reset."""
+    loaded, reset = packed_capture("nested-loaded"), packed_capture("nested-reset")
+    assert judge_capture(loaded, N61).word == "FINDING F2"
+    assert judge_capture(reset, find_kernel("nowait-5.10")).word == "FINDING F1 F4"
+    mended = judge_capture(loaded, with_fixes(N61, ["F2"]))
+    assert mended.status is Status.FAIL and mended.reason.startswith("this is finding F2")
