@@ -49,8 +49,9 @@ test-browser: $(STAMP) ## tests that open pages in Chromium; need Debian's chrom
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
 	$(PYTHON) -m pytest -q -m browser tests
 
-bench: $(STAMP) ## tests that measure how fast something is; on a machine that does nothing else
+bench: $(STAMP) ## measure how fast things are (BENCH='smoke judge e2e test fresh': some); on a machine that does nothing else
 	$(PYTHON) -m pytest -q -m bench tests
+	$(PYTHON) -m tests.bench --write docs/performance.md $(BENCH)
 
 damage: $(STAMP) ## each kind of damage to a capture, and what the judge says of it
 	$(PYTHON) -m tests.unit.judge.damage

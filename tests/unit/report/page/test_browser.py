@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from tests.unit.report.page.test_build_page import golden_page, hostile_page
+from tests.unit.report.page.test_mutants_page import mutant
+from tests.unit.report.page.test_mutants_page import page as mutants_page
 
 pytestmark = pytest.mark.browser
 TIMELINE = "article svg.tl"
@@ -106,6 +108,21 @@ def test_the_pointer_tells_what_is_there(open_page: Any) -> None:
 def _middle(of: Any) -> tuple[float, float]:
     box = of.bounding_box()
     return box["x"] + box["width"] / 2 + 1, box["y"] + box["height"] / 2
+
+
+def test_the_page_of_mutants_filters_and_unfolds(open_page: Any) -> None:
+    page = open_page(mutants_page(mutant(1), mutant(2, "SURVIVED"), mutant(10)))
+    rows = page.locator("#runs tbody tr")
+    page.check("#only-bad")
+    assert [row.is_visible() for row in rows.all()] == [False, True, False]
+    page.uncheck("#only-bad")
+    page.click("#runs th >> nth=0")
+    page.click("#runs th >> nth=0")
+    assert [row.locator("td").first.inner_text() for row in rows.all()] == ["10", "2", "1"], "by number, downwards"
+    command = page.locator("#m1 article code")
+    assert not command.is_visible()
+    page.click("#runs a >> text='M1'")
+    assert command.inner_text() == "apf mutants M1" and command.is_visible()
 
 
 def test_a_hostile_console_does_nothing(open_page: Any) -> None:
