@@ -14,10 +14,10 @@ from harness.report.ranges import ranges
 
 _MANY = 12
 _WAITS = {
-    Release.NP: "when {n} faults or more are settled",
-    Release.REPEATED: "when {n} repeated faults were seen",
-    Release.ASLEEP: "when {n} vCPU threads sleep on reads",
-    Release.HALTED: "when {n} vCPU threads sleep in a halt with a page outstanding",
+    Release.NP: "when {n} fault{s} or more {are} settled",
+    Release.REPEATED: "when {n} repeated fault{s} {were} seen",
+    Release.ASLEEP: "when {n} vCPU thread{s} sleep{es} on reads",
+    Release.HALTED: "when {n} vCPU thread{s} sleep{es} in a halt with a page outstanding",
     Release.STEP: "when the host says so",
     Release.AFTER: "after {ms} ms",
     Release.OPEN: "as it comes",
@@ -49,13 +49,21 @@ def _memory(plan: Plan) -> str:
     match s.kind:
         case SwapKind.GATED:
             rule = rule_of(s) or Rule()
-            waits = _WAITS.get(rule.word, f"by the rule {rule.word}:{{n}}").format(n=rule.count, ms=s.delay_ms)
+            waits = _WAITS.get(rule.word, f"by the rule {rule.word}:{{n}}")
+            waits = waits.format(n=rule.count, ms=s.delay_ms, **_endings(rule.count))
             device = f"a gated device: a read ends {waits} ({s.order})"
         case SwapKind.DELAY:
             device = f"a delay device: a read takes {s.delay_ms} ms"
         case _:
             device = f"{s.kind}"
     return f"{text}; the device under it is {device}; page_cluster {s.page_cluster}."
+
+
+def _endings(count: int) -> dict[str, str]:
+    """What one and many of something differ by."""
+    one = count == 1
+    return {"s": "" if one else "s", "es": "s" if one else "", "are": "is" if one else "are",
+            "were": "was" if one else "were"}  # fmt: skip
 
 
 def _pages(plan: Plan) -> Iterator[str]:

@@ -37,3 +37,11 @@ def test_a_run_of_touches_is_one_step() -> None:
     words = plan_words(evidence.plan)
     assert "vCPU 0: [0] read f[8]; [1] after 10 ms read f[8]." in words
     assert "f[0] to f[15] (16 pages): swapped." in words
+
+
+def test_one_and_many_are_told_as_such() -> None:
+    scenarios = {s.id: s for s in read_scenarios((default_scenarios(),))}
+    told = "\n".join("\n".join(plan_words(build_plan(s, 1))) for s in scenarios.values())
+    assert "a read ends when 1 repeated fault was seen" in "\n".join(plan_words(build_plan(scenarios["S29"], 1)))
+    assert not re.search(r"\b1 (?:repeated )?(?:faults|vCPU threads|vCPUs)\b", told)
+    assert not re.search(r"\b(?:[2-9]|\d\d+) (?:repeated )?(?:fault|vCPU thread|vCPU)\b(?! \d)", told)
