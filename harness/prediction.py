@@ -277,6 +277,7 @@ def _step(plan: p.Plan, item: p.Item) -> m.Step:
             intercept_pf=plan.guest.l2.intercept_pf,
             intr_masking=plan.guest.l2.intr_masking,
             l1_interrupts=plan.guest.l2.l1_interrupts,
+            npt=plan.guest.l2.npt,
         ),
         wait=item.wait,
         pause_ns=item.pause_us * US,

@@ -25,11 +25,14 @@ from harness.evidence.guestlog import GuestLog
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
+from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
 from harness.prediction import area_words, linux_guest, pv_features
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
+_PANICS = frozenset({"F2", "F4"})
+"""Findings by which a Linux L1 takes a page fault of its kernel for "page not present"."""
 _OTHERS = {HostWord.LOCK_READ, HostWord.RECLAIM}
 """Others than the vCPUs read pages, or take them away."""
 KERNEL_HALF = 1 << 63
@@ -47,6 +50,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
     single_vcpu = plan.guest.vcpus == 1
     majors = prediction.totals.get("MAJ_V") if prediction else None
     log, l2 = evidence.guest, plan.guest.l2
+    known = frozenset(prediction.known_faults if prediction else ())
     private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
     return RuleContext(
         faults=_faults(plan) if probe else None,
@@ -68,7 +72,8 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         slot_taken=_slot_taken(evidence),
         shared_tail_zero=_tails(evidence),
         shared_flags=_flags(evidence),
-        guest_panics=not probe and prediction is not None and "F2" in prediction.known_faults,
+        guest_panics=not probe and bool(_PANICS & known),
+        host_warns=tuple(KNOWN_FAULTS[name].warns for name in sorted(known) if KNOWN_FAULTS[name].warns),
         guest_flags={v: tuple(_left_behind(log, v)) for v in vcpus} if log else None,
         l2_always_exits=l2.intercept_intr and l2.intr_masking and l2.l1_interrupts and not (l2.inject or l2.virq),
         rewrites=HostWord.SYNC in acts,

@@ -91,6 +91,7 @@ class L2Controls:
     intercept_pf: bool = False
     intr_masking: bool = True  # V_INTR_MASKING: RFLAGS.IF of L1 masks physical interrupts, not L2's
     l1_interrupts: bool = True  # RFLAGS.IF of L1 at VMRUN
+    npt: bool = True  # nested paging
 
 
 @dataclass(slots=True)
@@ -132,6 +133,7 @@ class ApfState:
     l2: L2Controls = field(default_factory=L2Controls)
     exception_vmexit: bool = False  # arch.exception_vmexit.pending; 5.10: arch.exception.nested_apf
     nmi_pending: bool = False  # KVM_REQ_NMI, or arch.nmi_pending
+    l2_tables_left: bool = False  # arch.walk_mmu is still nested_mmu, and no L2 runs (F6)
     req_event: bool = False  # KVM_REQ_EVENT, as far as something asks for it while exception_vmexit is pending
 
 
@@ -452,6 +454,14 @@ def reset(v: ApfState, *, init: bool = True) -> None:
     v.req_halt = v.req_halt and v.kernel.reset_keeps_halt
     v.hlt = False
     v.guest_mode = v.exception_vmexit = False  # kvm_leave_nested, by KVM_SET_NESTED_STATE or EFER
+
+
+def init_of_l2(v: ApfState) -> None:
+    """An INIT that the vCPU accepts, before its reset(): what 5.10 leaves where an L2 runs (F6).
+
+    svm.c:init_vmcb clears hflags before svm_set_efer could leave nested mode (nested_svm_uninit_mmu_context).
+    """
+    v.l2_tables_left = v.guest_mode and v.l2.svm and v.l2.npt and v.kernel.init_keeps_l2_tables
 
 
 def set_lapic_software_enable(v: ApfState, on: bool) -> None:

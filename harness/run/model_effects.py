@@ -53,10 +53,11 @@ def _answer(plan: Plan, kernel: KernelModel) -> object:
 
 
 def _judged(prediction: Prediction) -> Iterator[object]:
-    """Outcomes, counts and events; not the reasons, and not when something happened."""
+    """Outcomes, counts, events and findings; not the reasons, and not when something happened."""
     for item in prediction.items:
         counts = {name: replace(getattr(item, name), reason="") for name in ("faults", "repeats", "halts")}
         yield replace(item, rule="", why="", **counts)
     yield {name: (count.low, count.high) for name, count in prediction.totals.items()}
     yield prediction.ends
+    yield prediction.known_faults
     yield tuple((event.kind, event.vcpu, event.token, event.gpa, event.value) for event in prediction.events)

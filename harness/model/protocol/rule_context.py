@@ -142,5 +142,7 @@ class RuleContext:
     """By gfn."""
     guest_panics: bool = False
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
+    host_warns: tuple[str, ...] = ()
+    """Parts of lines that the host's log must have, because of findings (D28)."""
     guest_log: tuple[str, ...] | None = None
     host_log: tuple[str, ...] | None = None

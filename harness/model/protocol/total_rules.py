@@ -80,9 +80,13 @@ def _logs(context: RuleContext) -> Iterator[Violation]:
             yield _total("D28", f'the guest was to panic, and has not said "{_GUEST_PANIC} {_IN_KERNEL_MODE}"')
     else:
         yield from (_total("D28", f"the guest says: {line}") for line in cried)
-    for found in all_trouble(context.host_log or ()):
-        if found.blame is Blame.KERNEL:
-            yield _total("D28", f"the host says: {found.line}")
+    said = [found.line for found in all_trouble(context.host_log or ()) if found.blame is Blame.KERNEL]
+    for line in said:
+        if not any(part in line for part in context.host_warns):
+            yield _total("D28", f"the host says: {line}")
+    for part in context.host_warns if context.host_log is not None else ():
+        if not any(part in line for line in said):
+            yield _total("D28", f'the host was to warn, and has not said "{part}"')
 
 
 def _majors(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]) -> Iterator[Violation]:

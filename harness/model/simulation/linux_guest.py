@@ -96,8 +96,8 @@ _PANICS = "the guest panics, or its L2 dies, at the first token of the L2"
 def _lost_to_l2(guest: LinuxGuest, kernel: KernelModel) -> str:
     """The finding by which this guest is not told of its L2's tokens; empty if it is told, or never meant to be.
 
-    With F2 the next page fault in its kernel finds flags = 1 (exc_page_fault: __kvm_handle_async_pf panics).  With F4
-    its L2 is given a #PF first.
+    The next page fault in its kernel finds flags = 1 (exc_page_fault: __kvm_handle_async_pf panics).  With F4 its L2 is
+    given a #PF first.
     """
     if not (guest.runs_l2 and guest.enables and guest.vmexit_offered):
         return ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.model.delivery import ApfState, reset
+from harness.model.delivery import ApfState, init_of_l2, reset
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.host_words import HostSide
@@ -156,6 +156,8 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
     state, world = vcpu.kvm.state, vcpu.kvm.world
     if begun is None:
         world.unbounded["MIN_V"] = "QEMU's devices fault in the vCPU threads while firmware boots the guest again"
+    if begun is not None:
+        init_of_l2(state)
     reset(state, init=barrier is None or vcpu.kvm.index > 0)
     yield from vcpu.kvm.clear()
     if barrier is not None:

@@ -12,6 +12,7 @@ from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kvm_vcpu import KvmVcpu
+from harness.model.simulation.l2_run import vmexit, vmrun
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.replay import INTERRUPTS
@@ -316,7 +317,7 @@ class Vcpu:
         s.l2 = step.l2
         done = False
         while not done:
-            self._vmrun(step)
+            vmrun(kvm, step)
             if not step.shadow or kvm.world.item(step.index).faults:
                 yield from self._settle()
             if kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested):
@@ -346,7 +347,7 @@ class Vcpu:
                 while task.token:
                     yield from self._await_token(task)
                 self._mode(cpl=0, interrupts=step.interrupts)
-        self._vmexit(step)
+        vmexit(kvm, step)
         self._mode(cpl=0, interrupts=False)
         task.ended = True
         self._log("end", step.index)
@@ -355,18 +356,6 @@ class Vcpu:
             if d.set_paging(s, True):
                 yield from kvm.clear(by_paging=True)
             yield from self._exit()
-
-    def _vmrun(self, step: Step) -> None:
-        """l2.c:l2_run: L1 runs its L2 (again)."""
-        if step.nested and not self.kvm.state.guest_mode:
-            self.kvm.state.guest_mode = True
-            self.kvm.world.emit(Event(Kind.L2_ENTRY, self.kvm.index))
-
-    def _vmexit(self, step: Step) -> None:
-        """L1 has its L2 back, for an interrupt or because it is done."""
-        if step.nested and self.kvm.state.guest_mode:
-            self.kvm.state.guest_mode = False
-            self.kvm.world.emit(Event(Kind.L2_EXIT, self.kvm.index))
 
     def _touch_area(self, *, write: bool) -> Generator[Wait, None, None]:
         """The guest's own access to its shared area, with IF=0: a fault if nothing maps it (yet, or any more)."""

@@ -97,3 +97,13 @@ def test_a_flag_that_was_left_behind_outlives_a_load_and_is_remembered_after_a_r
     assert judge_capture(reset, find_kernel("nowait-5.10")).word == "FINDING F1 F4"
     mended = judge_capture(loaded, with_fixes(N61, ["F2"]))
     assert mended.status is Status.FAIL and mended.reason.startswith("this is finding F2")
+
+
+def test_a_warning_of_the_host_that_a_finding_explains_is_the_finding() -> None:
+    """S192 on 5.10.262: an INIT for a vCPU whose L2 was halted."""
+    files, n510 = packed_capture("nested-init"), find_kernel("nowait-5.10")
+    assert judge_capture(files, n510).word == "FINDING F6"
+    mended = judge_capture(files, with_fixes(n510, ["F6"]))
+    assert mended.status is Status.FAIL and mended.reason.startswith("this is finding F6")
+    silent = judge_capture(files | {"host/dmesg.txt": b"[    1.000000] nothing to say\n"}, n510)
+    assert silent.status is Status.FAIL and silent.reason.startswith("finding F6 is not reproduced any more")

@@ -27,7 +27,7 @@ FAULTS = list(KNOWN_FAULTS.values())
 SCENARIOS = {s.id: s for s in read_scenarios((default_scenarios(),))}
 SHOWN = [(fault, name) for fault in FAULTS for name in fault.scenarios]
 N61 = find_kernel("nowait-6.1")
-_ONLY_OLD = {"F4": find_kernel("nowait-5.10")}
+_ONLY_OLD = dict.fromkeys(("F4", "F6"), find_kernel("nowait-5.10"))
 
 
 def faulty(fault: KnownFault) -> KernelModel:

@@ -325,6 +325,24 @@ MORE: dict[str, Case] = {
         {"guest_panics": True, "guest_log": ("Kernel panic: Host injected async #PF in kernel mode",)},
         {"guest_panics": True, "guest_log": ("Kernel panic: Host injected async #PF in interrupt disabled region",)},
     ),
+    "D28 a warning that is due": Case(
+        BOTH,
+        BOTH,
+        {"host_warns": ("at_fault",), "host_log": ("[    9.000000] WARNING: CPU: 1 PID: 7 at x.c:1 at_fault+0x12",)},
+        {"host_warns": ("at_fault",), "host_log": ()},
+    ),
+    "D28 a warning beside it": Case(
+        BOTH,
+        BOTH,
+        {"host_warns": ("at_fault",), "host_log": ("[    9.000000] WARNING: CPU: 1 PID: 7 at x.c:1 at_fault+0x12",)},
+        {
+            "host_warns": ("at_fault",),
+            "host_log": (
+                "[    9.000000] WARNING: CPU: 1 PID: 7 at x.c:1 at_fault+0x12",
+                "[    9.000001] WARNING: CPU: 1 PID: 7 at x.c:1 another+0x12",
+            ),
+        },
+    ),
     "D38 of an L2": Case(  # whose address is not that of its L1
         "EXIT L2_ENTRY ENTRY EXIT L2_OUT TRY:0=0x1001 NP:1@0 L2_EXIT=1 ENTRY",
         "EXIT L2_ENTRY L2_EXIT ENTRY EXIT TRY:0=0x1001 NP:1@0 INJ ENTRY",

@@ -52,6 +52,7 @@ SHOWN = {
     "needs_pf_intercept": ("S131", "7.3.4"),
     "vmexit_needs_request": ("S131", "7.3.4"),
     "sync_loses_vmexit": ("S134", "7.3.4"),
+    "init_keeps_l2_tables": ("S192", "7.3.4"),
 }
 """Field -> (scenario, release of the kernel in which it is flipped)."""
 

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An L1 of the probe guest runs its L2, and has it back (guest-images/probe/l2.c)."""
+
+from __future__ import annotations
+
+from harness.model.events import Event, Kind
+from harness.model.simulation.kvm_vcpu import KvmVcpu
+from harness.model.simulation.situation import Step
+
+
+def vmrun(kvm: KvmVcpu, step: Step) -> None:
+    """l2.c:l2_run: L1 runs its L2 (again), if the item is one of L2's."""
+    s = kvm.state
+    if not step.nested or s.guest_mode:
+        return
+    s.guest_mode = True
+    kvm.world.emit(Event(Kind.L2_ENTRY, kvm.index))
+    if s.l2_tables_left:  # svm/nested.c:nested_svm_init_mmu_context: WARN_ON(mmu_is_nested(vcpu))
+        s.l2_tables_left = False
+        kvm.world.known_faults.append("F6")
+
+
+def vmexit(kvm: KvmVcpu, step: Step) -> None:
+    """L1 has its L2 back, for an interrupt or because it is done."""
+    if step.nested and kvm.state.guest_mode:
+        kvm.state.guest_mode = False
+        kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
