@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.contract.capture import GateLog
-from harness.contract.plan import GuestKind, HostWord, Op, PageStart, Plan, SwapKind, says
+from harness.contract.plan import Backing, GuestKind, HostWord, Op, PageStart, Plan, SwapKind, says
 from harness.contract.probe_abi import POOL_GPA, VEC_TIMER, Record
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
@@ -31,6 +31,7 @@ _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 _SPIV = 0x80F
 _REINJECTED = "[reinjected]"  # arch/x86/kvm/trace.h:kvm_inj_virq, since 5.19
 _SECTORS = 8
+_READAHEAD_PAGES = 32  # VM_READAHEAD_PAGES (include/linux/mm.h), 128 KiB
 _PAGE_MASK = ~0xFFF
 _WORDS = {
     Record.READY: "ready", Record.IRQ: "irq", Record.IDLE: "idle", Record.START: "start", Record.WAKE: "wake",
@@ -55,6 +56,8 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         if learned is None:
             return None
         known = learned
+    if plan.memory.backing is Backing.FILE:
+        known = _with_neighbours(known)
     start_ns, end_ns, host = progress(evidence.text("progress.jsonl"))
     if start_ns < 0:
         return None
@@ -70,6 +73,17 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
 def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:
     """Whether the trace has the end of each read of the pages' device; ``trace_events``: "system/event" recorded."""
     return _ENDS.get(plan.swap.kind, "block/block_bio_complete") in trace_events
+
+
+def _with_neighbours(places: Mapping[int, int]) -> dict[int, int]:
+    """Pages that the plan does not name, as far as a read-ahead of a named one may reach: a file lies in one piece
+    around each page unless another named page is there."""
+    known, taken = dict(places), set(places.values())
+    for gfn, sector in places.items():
+        for distance in (*range(-_READAHEAD_PAGES, 0), *range(1, _READAHEAD_PAGES)):
+            if sector + distance * _SECTORS not in taken and sector + distance * _SECTORS >= 0:
+                known.setdefault(gfn + distance, sector + distance * _SECTORS)
+    return known
 
 
 def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:
@@ -229,7 +243,8 @@ class _Reader:
         self._changes: dict[int, list[PageChange]] = defaultdict(list)
         self._reads: dict[int, list[FaultCall]] = defaultdict(list)
         self._calls: dict[int, list[FaultCall]] = defaultdict(list)
-        self._unmaps: list[int] = []
+        self._unmaps: list[FaultCall] = []
+        self._unmapping: dict[int, int] = {}  # by thread: its last in _unmaps
         self._ending: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._over: dict[tuple[int, int], int] = {}
         self._in_flight: list[_Bios] = []  # where the ends of reads were not recorded
@@ -253,7 +268,8 @@ class _Reader:
         if event.kind in (Kind.BIO, Kind.BIO_END):
             self._block(event, t)
         elif event.kind is Kind.UNMAP:
-            self._unmaps.append(t)
+            self._unmapping[event.tid] = len(self._unmaps)
+            self._unmaps.append(FaultCall(t, t, event.tid))
         elif event.vcpu >= 0:
             self._of_vcpu(event, t)
         elif event.worker or event.kind in (Kind.DONE, Kind.WORK):
@@ -322,6 +338,9 @@ class _Reader:
             gfn, call = self._gfn(thread.hva), FaultCall(thread.since, t, event.tid)
             thread.calls.append(Call(gfn, call))
             self._calls[gfn].append(call)
+            at = self._unmapping.pop(event.tid, -1)
+            if at >= 0 and self._unmaps[at].start_ns >= call.start_ns:  # no event tells the notifier's end
+                self._unmaps[at] = replace(self._unmaps[at], end_ns=t)
             thread.since = -1
             self._changes[gfn].append(PageChange(t, event.tid))
             if event.worker and not self._ends_known:

@@ -10,7 +10,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.model.pages import Backing, HostPage, Lock, Pte, unlocked
+from harness.model.pages import PRESENT, Backing, HostPage, Lock, Pte, unlocked
+from harness.model.readahead import fault_around_range
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.page_watch import PageWatch
 
@@ -23,6 +24,14 @@ def _asks_the_file_system(done: HostPage, before: HostPage) -> bool:
     vma = done.vma
     written = done.pte is Pte.WRITABLE and before.pte is Pte.NONE
     return written and vma.backing is Backing.FILE_SHARED and vma.page_mkwrite
+
+
+def _makes_its_own(done: HostPage, before: HostPage) -> bool:
+    """mm/memory.c:do_anonymous_page zeroes a page, wp_page_copy copies one, that nobody else can see, and locks none:
+    who comes meanwhile finds the PTE as it was and makes one too, and pte_same keeps the first that is ready."""
+    if before.pte in PRESENT:
+        return done.pte is not before.pte
+    return before.vma.backing is Backing.ANON and before.pte is Pte.NONE and before.folio is None
 
 
 @dataclass(slots=True)
@@ -56,7 +65,8 @@ class FollowedThreads:
             return
         window = watch.window if inside else None
         earliest = max(now, window.start_ns if window else watch.since_ns)
-        cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns)
+        around = self._mapped_with(gfn)
+        cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns, around)
         moments = [earliest, *(cut + 1 for cut in cuts)]
         if not watch.windows:
             moments.reverse()  # it called nobody: the page was as it wants it, which the last change has made likeliest
@@ -67,30 +77,45 @@ class FollowedThreads:
         the model already.
 
         Until then it holds the lock of the page (mm/memory.c:do_swap_page, do_shared_fault), which others find in the
-        cache: what it takes between, zeroing a page or a file system's page_mkwrite, may be long.  Or it has unlocked
-        it for page_mkwrite, and another maps it for reading: finish_fault finds the PTE changed, and it calls again.
+        cache: what it takes between, such as a file system's page_mkwrite, may be long.  Or it has unlocked it for
+        page_mkwrite, and another maps it for reading: finish_fault finds the PTE changed, and it calls again.  A page
+        that it zeroes or copies nobody sees until then.
         """
         replay, window, now = self.memory.world.replay, watch.window, self.memory.world.engine.now
         done = self.memory.pages[vpn]
         if replay is None or window is None or done.folio is None or done.folio.lock is not Lock.NO:
             return
-        beside = replay.calls_beside(done.index, watch.thread, now, window.end_ns)
+        beside = replay.calls_beside(self._mapped_with(done.index), watch.thread, now, window.end_ns)
         if not beside:
             return
-        ways = [None, Lock.OTHER]
-        # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY), and mapped nothing.
-        if watch.at and watch.calls_again and _asks_the_file_system(done, before):
-            ways.insert(0, Lock.NO)
+        ways = [None, Lock.NO if _makes_its_own(done, before) else Lock.OTHER]
+        if watch.calls_again and _asks_the_file_system(done, before):
+            # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY).
+            ways.insert(0 if watch.at else len(ways), Lock.NO)
         why = f"whether another came before {done.index:#x} was mapped"
         lock = ways[replay.choices.ask(len(ways), why, done.index)]
         if lock is None:
             return
-        self.memory.pages[vpn] = replace(done, pte=before.pte, folio=replace(done.folio, lock=lock))
+        unseen = _makes_its_own(done, before)
+        self.memory.pages[vpn] = (
+            before if unseen else replace(done, pte=before.pte, folio=replace(done.folio, lock=lock))
+        )
         yield Wait(until_ns=window.end_ns)
         page = self.memory.pages[vpn]
-        if page.folio is not None and page.folio.lock is lock:
+        if lock is Lock.NO:  # pte_same, or finish_fault: another's mapping stays
+            if page.pte is before.pte:
+                self.memory.pages[vpn] = done if unseen else replace(page, pte=done.pte)
+        elif page.folio is not None and page.folio.lock is lock:
             self.memory.pages[vpn] = replace(page, pte=done.pte, folio=replace(page.folio, lock=Lock.NO))
         self.memory.world.engine.fire(self.memory.signals[vpn])
+
+    def _mapped_with(self, gfn: int) -> set[int]:
+        """Guest pages whose faults may map this one: itself, and those of its block (do_fault_around)."""
+        page = self.memory.page(gfn << 12)
+        if page.vma.backing is Backing.ANON:
+            return {gfn}
+        block = fault_around_range(page.vpn, vma_start=page.vma.start, vma_end=page.vma.end)
+        return {gfn} | {self.memory.pages[vpn].index for vpn in block if vpn in self.memory.pages}
 
     def held_up(self, page: HostPage, unit: str = "", pages: tuple[int, ...] = ()) -> bool:
         """Whether others may have come between the running thread's look at the page and its read of it.

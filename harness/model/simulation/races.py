@@ -80,5 +80,5 @@ def _open(item: ItemPrediction, reading: set[Outcome]) -> ItemPrediction:
     possible = dict.fromkeys((item.outcome, *item.also, *sorted(reading), *_AFTERWARDS))
     also = tuple(o for o in possible if o is not item.outcome)
     halts = Count(0, 1, _WHY) if set(possible) & set(_ASYNC) else item.halts
-    return replace(item, also=also, faults=Count(0, 2 + item.faults.high, _WHY), halts=halts, issuer="", tokens=(),
-                   why=f"{item.why}; or {', '.join(also)}: {_WHY}")  # fmt: skip
+    return replace(item, also=also, faults=Count(0, 2 + item.faults.high, _WHY), halts=halts, later=None, issuer="",
+                   tokens=(), why=f"{item.why}; or {', '.join(also)}: {_WHY}")  # fmt: skip

@@ -84,7 +84,8 @@ class Recorded:
     """The recording of a run.  Tuples are indexed by vCPU.
 
     ``works``: by (vCPU, token); ``read_ends``: by gfn, the ends of reads that held its page; ``changes``: by gfn;
-    ``busy``: when each vCPU thread was in KVM's MMU; ``unmaps``: when a notifier ran; ``ticks``: when the LAPIC timer's
+    ``busy``: when each vCPU thread was in KVM's MMU; ``unmaps``: when a notifier ran (in a call of
+    handle_mm_fault: until that was over, at the latest); ``ticks``: when the LAPIC timer's
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
     gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else.
@@ -96,7 +97,7 @@ class Recorded:
     read_ends: Mapping[int, tuple[int, ...]]
     changes: Mapping[int, tuple[PageChange, ...]]
     busy: tuple[tuple[FaultCall, ...], ...]
-    unmaps: tuple[int, ...]
+    unmaps: tuple[FaultCall, ...]
     ticks: tuple[tuple[int, ...], ...]
     host: tuple[RecordedAction, ...]
     log: tuple[tuple[tuple[str, int], ...], ...]

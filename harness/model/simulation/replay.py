@@ -8,6 +8,7 @@ did first.  Where the recording has what the simulation cannot do, the two have 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NoReturn
@@ -126,9 +127,9 @@ class Replay:
         calls = self.recorded.calls.get(gfn, ())
         return min((c.end_ns for c in calls if c.thread != thread and c.start_ns < now_ns < c.end_ns), default=-1)
 
-    def calls_beside(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
-        """Whether another thread called handle_mm_fault for the page between the two."""
-        calls = self.recorded.calls.get(gfn, ())
+    def calls_beside(self, gfns: Iterable[int], thread: int, start_ns: int, end_ns: int) -> bool:
+        """Whether another thread called handle_mm_fault for one of the pages between the two."""
+        calls = (call for gfn in gfns for call in self.recorded.calls.get(gfn, ()))
         return any(c.thread != thread and start_ns <= c.start_ns <= end_ns for c in calls)
 
     def others_at(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
@@ -137,10 +138,12 @@ class Replay:
         inside = any(c.thread != thread and c.start_ns <= end_ns and start_ns <= c.end_ns for c in calls)
         return inside or self.others_read(gfn, thread, start_ns, end_ns)
 
-    def cuts(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
+    def cuts(self, gfn: int, thread: int, start_ns: int, end_ns: int, around: Iterable[int] = ()) -> list[int]:
         """Moments between the two at which another thread or the device may have changed the page.
 
         Behind the thread's own read of it there is nothing open: it has looked before it read.
+
+        :param around: pages whose faults map this one, too.
         """
         changes = self._changes.get(gfn)
         if changes is None:
@@ -148,7 +151,9 @@ class Replay:
         first, behind = (bisect_right(changes, t, key=_time_of) for t in (start_ns, end_ns))
         found = changes[first:behind]
         own = min((c.t_ns for c in found if c.thread == thread), default=end_ns + 1)
-        return sorted({c.t_ns for c in found if c.thread != thread and c.t_ns < own})
+        neighbours = (call for other in around for call in self.recorded.calls.get(other, ()) if other != gfn)
+        mapped = {c.end_ns for c in neighbours if c.thread != thread and start_ns < c.end_ns < min(own, end_ns + 1)}
+        return sorted(mapped | {c.t_ns for c in found if c.thread != thread and c.t_ns < own})
 
     def others_run(self, vcpu: int, start_ns: int, end_ns: int) -> bool:
         """Whether another vCPU's thread did anything between the two."""
@@ -161,7 +166,7 @@ class Replay:
         A notifier ran (mmu_invalidate_retry), or another vCPU linked the same page table page first: the cmpxchg of
         arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_set_spte_atomic fails, RET_PF_RETRY.
         """
-        if any(start_ns <= t <= end_ns for t in self.recorded.unmaps):
+        if any(start_ns <= u.end_ns and u.start_ns <= end_ns for u in self.recorded.unmaps):
             return True
         return any(
             window.start_ns <= end_ns and start_ns <= window.end_ns

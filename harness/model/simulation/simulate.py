@@ -70,7 +70,7 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
     if _syncs(situation) and any(step.nested for step in situation.steps):
         label = "the VMM reads and writes the state of a vCPU after each token of its L2"
         runs.append((label, with_timing(situation, replace(situation.timing, rewritten=True))))
-    runs += _unknown_hits(situation)
+    runs += _unknown_readahead(situation)
     if situation.device.delay_ns < RACE_NS and not situation.device.synchronous and not gated:
         runs.append(("reads that end before their submitter looks", _device_wins(situation)))
     return runs
@@ -81,17 +81,34 @@ def _syncs(situation: Situation) -> bool:
     return any(action.do is HostWord.SYNC for actions in lists for action in actions)
 
 
-def _unknown_hits(situation: Situation) -> list[tuple[str, Situation]]:
-    """Cluster read-ahead remembers what the host did before, which nobody knows."""
-    runs: list[tuple[str, Situation]] = []
+def _unknown_readahead(situation: Situation) -> list[tuple[str, Situation]]:
+    """Cluster read-ahead remembers what the host did before, which nobody knows: each size that the first window may
+    have, from 1 to all that page_cluster allows (mm/swap_state.c:__swapin_nr_pages).
+
+    Without hits it is 1, or half of the window before, or 2 next to the slot that was read before; with them it is 4 or
+    more.  Which slot that was matters no more once a window was computed without hits; and it matters only where half
+    of the largest window is a single page.
+    """
     cluster_mode = any(p.page.swap is not None for p in situation.pages) and not _uses_vma_readahead(situation)
     # Only do_swap_page passes read-ahead by for a synchronous device; shmem_swapin does not ask what the device is.
     passed_by = situation.device.synchronous and situation.vma.backing is not Backing.SHMEM
-    if cluster_mode and situation.device.page_cluster > 0 and not passed_by:
-        for hits in (0, 16):
-            state = replace(situation.readahead, hits=hits, last_window=0)
-            runs.append((f"the host's cluster read-ahead starts with {hits} hits", replace(situation, readahead=state)))
-    return runs
+    if not cluster_mode or situation.device.page_cluster == 0 or passed_by:
+        return []
+    windows = [0, *(1 << order for order in range(2, situation.device.page_cluster + 1))]
+    before = [(0, 0, window) for window in windows] + [(16, 0, 0)]  # hits, previous slot, previous window
+    if situation.device.page_cluster == 1:
+        slots = sorted({p.page.swap.offset for p in situation.pages if p.page.swap is not None})
+        before += [(hits, slot + 1, 0) for slot in slots for hits in (0, 16)]
+    return [
+        (
+            f"the host's cluster read-ahead starts with {hits} hits, after slot {slot} and a window of {window}",
+            replace(
+                situation,
+                readahead=replace(situation.readahead, hits=hits, prev_offset=slot, last_window=window),
+            ),
+        )
+        for hits, slot, window in before
+    ]
 
 
 def _device_wins(situation: Situation) -> Situation:
@@ -153,7 +170,7 @@ def follow(
     def far(attempt: Followed | Diverged) -> Distance:
         return distance(attempt) if isinstance(attempt, Followed) else Distance(None, attempt.pages, attempt.t_ns)
 
-    starts = (situation, *(varied for _, varied in _unknown_hits(situation)))
+    starts = (situation, *(varied for _, varied in _unknown_readahead(situation)))
     bound = max(_LEAST_RUNS, min(MAX_RUNS, _RUN_EVENTS // max(1, recorded.length)))
     for run in explore(partial(_attempt, starts, recorded), bound, far):
         if isinstance(run.result, Followed):

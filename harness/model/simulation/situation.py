@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from harness.contract.gate import Rule
 from harness.contract.words import HostWord, Op, Release
+from harness.errors import ModelError
 from harness.model.delivery import L2Controls, PvFeatures
 from harness.model.events import Event
 from harness.model.kernels import KernelModel
@@ -193,7 +194,8 @@ class ItemPrediction:
 
     ``outcome``: of its first fault, or of the access when it does not fault; ``also``: other outcomes that are just as
     legal, with the reason in ``why``.  ``later``: of all its faults behind the first; None: under another timing they
-    are others.  ``issuer``: who submits the read of its page: "V", "W", "other" or "".
+    are others, or it is not known how many there are.  ``issuer``: who submits the read of its page: "V", "W", "other"
+    or "".
     """
 
     index: int
@@ -213,6 +215,13 @@ class ItemPrediction:
     gp: bool = False
     rule: str = ""
     why: str = ""
+
+    def __post_init__(self) -> None:
+        if self.later is None:
+            return
+        exact = (self.faults.low, self.faults.high)
+        if exact != (len(self.later) + 1,) * 2 and (self.later or exact != (0, 0)):
+            raise ModelError(f"item {self.index}: {self.faults} faults, but later ones {self.later}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,7 +180,6 @@ class Vcpu:
             vector = self.kvm.deliverable()
             if not vector or not self._takes(vector):
                 return
-            self.kvm.irr.discard(vector)
             yield from self._interrupt(vector)
 
     def _takes(self, vector: int) -> bool:
@@ -207,6 +206,7 @@ class Vcpu:
             self.kvm.world.emit(Event(Kind.L2_INTR, self.kvm.index))
             self.kvm.world.emit(Event(Kind.L2_EXIT, self.kvm.index))
         yield from self.kvm.reach(Kind.VIRQ, vector, f"the interrupt {vector:#x}")
+        self.kvm.irr.discard(vector)  # until now one more of the same vector is the same interrupt
         self._mode(cpl=0, interrupts=False)
         self.kvm.leave()
         self._log("irq" if vector == VEC_TIMER else "ready")

@@ -124,6 +124,7 @@ def __get_user_pages(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[i
             return 0
         if ret:
             return ret
+        yield from ctx.pace(WaitKind.RETURN)
 
 
 @kernel_function("mm/gup.c")

@@ -54,6 +54,18 @@ SETTLED = {
     " page locked meanwhile (block/blk-mq.c:blk_update_request)",
     "mapped-at-the-end": "a vCPU holds the lock of a page in a hole of the file until its call of handle_mm_fault has"
     " mapped it (mm/memory.c:do_shared_fault): another that comes between finds no PTE, and the lock taken",
+    "window-of-two": "what the host read before makes the first window of cluster read-ahead one of two pages, so that"
+    " the neighbour is not in it and the read is not polled for (mm/swap_state.c:__swapin_nr_pages)",
+    "copied-by-both": "two vCPUs write a page that both have as the zero page: each copies it, nothing is locked, and"
+    " pte_same keeps the first (mm/memory.c:wp_page_copy)",
+    "mapped-around": "a fault on a neighbour maps the page (do_fault_around) while its own fault is in page_mkwrite:"
+    " finish_fault says VM_FAULT_NOPAGE, and GUP calls again",
+    "shmem-read-ahead": "shmem reads ahead by what the host read before: a window of two",
+    "read-by-two": "two vCPUs read around one page at once: one has only the first page of its window in the cache"
+    " when the other reads the rest (mm/readahead.c:page_cache_ra_unbounded); a worker copies a page meanwhile, so that"
+    " a mapping that is made before the notifier's end is lost (kvm_mmu_invalidate_end)",
+    "one-tick": "the timer expires twice before its interrupt can be taken: one bit of the IRR, one interrupt",
+    "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
 }
@@ -85,7 +97,7 @@ def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
 
 
 def test_nobody_is_convicted_by_read_ahead_of_pages_that_lie_nobody_knows_where() -> None:
-    files = packed_capture("explored-shmem-read-ahead")
+    files = packed_capture("explored-shmem-somewhere")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.INCONCLUSIVE
     assert "where pages of shared memory lie on the swap device" in verdict.reason

@@ -46,14 +46,26 @@ def test_a_look_is_behind_its_own_read_and_not_moved_by_its_own_doing() -> None:
     assert replay.cuts(8, 10, 0, 100) == []
 
 
+def test_a_fault_around_a_neighbour_may_have_changed_the_page() -> None:
+    replay = Replay(replace(EMPTY, calls={8: (FaultCall(3, 9, 99),), 9: (FaultCall(3, 30, 99),)}))
+    assert replay.cuts(7, 10, 0, 20) == []
+    assert replay.cuts(7, 10, 0, 20, around=(7, 8, 9)) == [9]
+    assert replay.cuts(7, 99, 0, 20, around=(8,)) == []  # its own
+    assert replay.calls_beside((7, 8), 10, 0, 5)
+    assert not replay.calls_beside((7,), 10, 0, 5)
+
+
 def test_a_mapping_is_lost_only_if_something_came_between() -> None:
-    replay = Replay(replace(EMPTY, busy=((FaultCall(0, 100),), (FaultCall(40, 50),)), unmaps=(70,)))
+    replay = Replay(replace(EMPTY, busy=((FaultCall(0, 100),), (FaultCall(40, 50),)), unmaps=(FaultCall(70, 70),)))
     assert replay.may_retry(0, 45, 60)
     assert replay.may_retry(0, 50, 51)
     assert not replay.may_retry(0, 51, 60)  # its own stay does not count
     assert replay.may_retry(0, 60, 70)
     assert replay.may_retry(1, 60, 61)
     assert not replay.may_retry(0, 0, 39)
+    while_copied = Replay(replace(EMPTY, unmaps=(FaultCall(20, 60),)))  # mmu_invalidate_seq moves at the notifier's end
+    assert while_copied.may_retry(0, 30, 70)
+    assert not while_copied.may_retry(0, 61, 70)
 
 
 def test_a_read_ends_at_its_next_end() -> None:
