@@ -28,7 +28,7 @@ KERNEL = find_kernel("nowait-6.1")
 CORPUS = tuple(generate(99, n) for n in range(5))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(draw=st.randoms(use_true_random=False), corpus=st.booleans())
 def test_every_scenario_is_valid_and_touches_something(draw: Random, corpus: bool) -> None:
     scenario = draw_scenario(draw, corpus=CORPUS if corpus else ())
@@ -38,7 +38,7 @@ def test_every_scenario_is_valid_and_touches_something(draw: Random, corpus: boo
 
 
 @given(seed=st.integers(0, 1 << 40), number=st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_same_seed_and_number_give_the_same(seed: int, number: int) -> None:
     assert generate(seed, number) == generate(seed, number)
     assert generate(seed, number, CORPUS) == generate(seed, number, CORPUS)

@@ -61,7 +61,7 @@ def test_a_bound_on_the_runs_holds_and_keeps_the_best_so_far() -> None:
     assert shows(small, wrong)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(number=st.integers(0, 10_000))
 def test_all_that_is_tried_is_valid_and_different(number: int) -> None:
     scenario = generate(1, number)

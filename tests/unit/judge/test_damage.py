@@ -55,7 +55,7 @@ def test_each_damage_is_no_verdict_about_the_kernel(number: int) -> None:
     on_some_capture(number)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(sorted(CAPTURES)),
     st.sampled_from(NEEDED),
@@ -77,7 +77,7 @@ def test_whatever_the_bytes_the_judge_has_a_verdict(
     assert verdict.status in (Status.PASS, Status.FAIL, Status.INCONCLUSIVE, Status.UNSUPPORTED, Status.ERROR)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(JSON_FILES), st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
     lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=4), inside, max_size=3),

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
@@ -51,7 +51,6 @@ verdicts = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(verdicts)
 def test_any_verdict_comes_back_from_its_file(verdict: Verdict) -> None:
     assert Verdict.from_json(verdict.to_json()) == verdict

@@ -40,7 +40,7 @@ def judge(trace: list[Event], plan: p.Plan) -> set[str]:
     return {v.rule for v in (*found, *checker.finish()) if v.rule not in ("D29", "D40")}
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plan=plans(), timing=st.sampled_from(TIMINGS), number=st.integers(0, 1000))
 def damage_one_run(caught: Counter[str], plan: p.Plan, timing: Timing, number: int) -> None:
     """Every damage that has a place in this run, one after the other."""

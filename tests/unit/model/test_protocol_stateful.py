@@ -82,5 +82,5 @@ class CheckerBesideReference(RuleBasedStateMachine):
 
 TestCheckerBesideReference = CheckerBesideReference.TestCase
 TestCheckerBesideReference.settings = settings(
-    max_examples=40, stateful_step_count=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=60, derandomize=True, suppress_health_check=list(HealthCheck)
 )

@@ -91,7 +91,7 @@ def check_run(situation: Situation, kernel: KernelModel) -> Machine:
     return machine
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(plan=plans(), kernel=st.sampled_from(KERNELS), timing=st.sampled_from(TIMINGS))
 def test_random_plans_obey_the_protocol(plan: p.Plan, kernel: KernelModel, timing: object) -> None:
     situation = with_timing(situation_of(plan, kernel), timing)  # type: ignore[arg-type]

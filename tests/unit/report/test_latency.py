@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
@@ -15,7 +15,6 @@ from tests.unit.report.judged import golden
 SAMPLES = st.lists(st.integers(1, 40), min_size=MIN_COMPARED, max_size=60)
 
 
-@settings(deadline=None)
 @given(SAMPLES, SAMPLES)
 def test_mann_whitney_is_scipys(a: list[int], b: list[int]) -> None:
     ours = mann_whitney(a, b)
@@ -33,7 +32,6 @@ def test_nothing_is_said_of_few_values() -> None:
     assert spread([]) is None
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 10**10), max_size=50))
 def test_a_histogram_has_every_value_once(values: list[int]) -> None:
     assert sum(histogram(values, 10_000, 10**9, 40)) == len(values)

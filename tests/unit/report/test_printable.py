@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.report.printable import printable
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_only_lines_and_what_can_be_printed(text: str) -> None:
     assert all(c.isprintable() or c in "\n\t" for c in printable(text))

@@ -121,7 +121,7 @@ def toml(value: Any) -> str:
     return "{" + ", ".join(f"{toml(k)} = {toml(v)}" for k, v in value.items()) + "}"
 
 
-RELAXED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @RELAXED

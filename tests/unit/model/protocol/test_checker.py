@@ -20,7 +20,7 @@ from tests.unit.model.reference_kvm import CALM, ReferenceKvm
 KERNEL = find_kernel("nowait-6.1")
 STEP = st.tuples(st.integers(0, 10_000), st.integers(0, 1), st.integers(0, 255))
 SCRIPT = st.lists(STEP, max_size=150)
-QUICK = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=25, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def check(trace: list[Event], context: RuleContext, vcpus: int = 2, **kwargs) -> tuple[list[Violation], list]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.report.timeline.drawing import Lane, Look, Span, cut, packed
@@ -11,7 +11,6 @@ from harness.report.timeline.drawing import Lane, Look, Span, cut, packed
 SPANS = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20)).map(lambda p: (p[0], p[0] + p[1])), max_size=30)
 
 
-@settings(deadline=None)
 @given(SPANS.map(sorted))
 def test_nothing_overlaps_in_a_row_and_no_row_is_without_need(spans: list[tuple[int, int]]) -> None:
     rows = packed(spans)
@@ -23,7 +22,6 @@ def test_nothing_overlaps_in_a_row_and_no_row_is_without_need(spans: list[tuple[
     assert max(rows, default=-1) + 1 == max(at_once, default=0)
 
 
-@settings(deadline=None)
 @given(SPANS, st.integers(0, 60), st.integers(0, 60))
 def test_a_cut_lane_lies_in_its_window(spans: list[tuple[int, int]], a: int, b: int) -> None:
     lane = Lane("v0", "vCPU 0", tuple(Span(s, e, Look.GUEST) for s, e in spans))
