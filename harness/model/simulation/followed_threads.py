@@ -157,6 +157,14 @@ class FollowedThreads:
         call = (page.index, watch.thread, window.start_ns, window.end_ns)
         return replay.own_read(*call) < 0 and replay.others_read(*call)
 
+    def told(self) -> bool:
+        """Whether the VMM had sent the running vCPU thread a signal: a host action was under way that does, and the
+        thread did not call handle_mm_fault once more."""
+        replay, watch = self.memory.world.replay, self.memory.watch
+        if replay is None or watch is None or watch.calls_again or not replay.tells(self.memory.world.engine.now):
+            return False
+        return replay.choices.ask(2, f"whether vCPU {self.memory.running} had not been told to stop") == 0
+
     def contended(self, page: HostPage) -> bool:
         """Whether another thread that was in handle_mm_fault for the page held its lock when this one tried it."""
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now

@@ -80,6 +80,7 @@ class Memory:
     no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
     _asked: set[int] = field(default_factory=set)  # pages whose userfault the manager has been told of
     watch: PageWatch | None = None  # of the thread that runs now
+    running: int = -1  # its vCPU, if it is a vCPU's thread
     asleep: dict[int, Resolution] = field(default_factory=dict)  # vCPU -> its walk, as long as it sleeps in it
     followed: FollowedThreads = field(init=False)
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
@@ -112,6 +113,7 @@ class Memory:
             taken=self.followed.taken if self.world.replay else None,
             finished=self.followed.finished if self.world.replay or situation.timing.reads_first else None,
             contended=self.followed.contended if self.world.replay else None,
+            told=self._told,
             paced=self.world.replay is not None,
         )
 
@@ -226,7 +228,7 @@ class Memory:
                 return result
             if watch is not None:
                 yield from self.followed.moment(watch, gpa // _PAGE, inside=inside)
-            self.watch = watch
+            self.watch, self.running = watch, vcpu
             leg = walk.run(self.pages[vpn], self.readahead)
             self.watch = None
             before = self.pages[vpn]
@@ -271,6 +273,10 @@ class Memory:
             self.asleep.pop(vcpu, None)  # workers have one number together
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
+
+    def _told(self) -> bool:
+        """Whether the running thread is a vCPU's that the VMM has told to leave KVM_RUN."""
+        return self.running >= 0 and (self.followed.told() if self.world.replay else self.world.stopped)
 
     def worker_starts(self, gpa: int) -> None:
         """A work for the page begins while a read of it is in flight: it finds the folio, unless the kworker that reads

@@ -161,6 +161,7 @@ class HostSide:
                 assert_never(do)
 
     def _stop(self) -> None:
+        self.world.stopped = True
         for vcpu in self.vcpus:
             vcpu.kvm.stopped = True
             self.world.engine.fire(vcpu.kvm.wake)
@@ -171,6 +172,7 @@ class HostSide:
         return any(vcpu >= 0 and walk.state == "D" for vcpu, walk in self.memory.asleep.items())
 
     def _cont(self) -> None:
+        self.world.stopped = False
         for vcpu in self.vcpus:
             vcpu.kvm.stopped = False
             self.world.engine.fire(vcpu.kvm.wake)

@@ -245,14 +245,14 @@ class KvmVcpu:
         got = yield from self.memory.perform(walk, step.gpa, Thread.V, self.index, watch)
         if first is not None and (first.read_target or first.major):
             got.read_target = first.read_target
-            if got.end is End.MAPPED and got.waited:
+            if got.end in (End.MAPPED, End.SIGNAL) and got.waited:
                 got.outcome = Outcome.SYNC
         return got
 
     def _resolved(self, step: Step, got: Resolution, *, why: str) -> None:
         if got.end is End.ERROR:
             self.error = f"KVM_RUN fails with errno {got.errno}"
-        elif got.end in (End.SIGBUS, End.SIGNAL, End.OOPS):
+        elif got.end in (End.SIGBUS, End.OOPS):
             self.error = str(got.end)
         self.emulated = got.end is End.EMUL
         self.memory.install(step.gpa, got, guest_mode=step.nested)

@@ -13,12 +13,20 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NoReturn
 
+from harness.contract.words import HostWord
 from harness.model.events import Kind
 from harness.model.simulation.choices import Choices
 from harness.model.simulation.recorded import PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
 
 INTERRUPTS = ("ready", "irq")
 """Words of the guest's log that say: here an interrupt was taken."""
+
+
+_UNKNOWN_TO_QEMU = frozenset({
+    HostWord.FREEZE, HostWord.THAW, HostWord.RELEASE, HostWord.DELAY, HostWord.SLEEP, HostWord.WAIT_NP,
+    HostWord.WAIT_DONE, HostWord.WAIT_SETTLED, HostWord.WAIT_HALTED, HostWord.LOCK_READ, HostWord.RECLAIM,
+})  # fmt: skip
+"""Host words that get no vCPU thread out of KVM_RUN."""
 
 
 class Diverged(Exception):
@@ -174,6 +182,11 @@ class Replay:
             if other != vcpu
             for window in windows
         )
+
+    def tells(self, now_ns: int) -> bool:
+        """Whether the agent just then had the VMM get its vCPU threads out of KVM_RUN, which takes a signal (QEMU 7.2,
+        system/cpus.c:pause_all_vcpus, qemu_cpu_kick)."""
+        return any(a.do not in _UNKNOWN_TO_QEMU and a.start_ns <= now_ns <= a.end_ns for a in self.recorded.host)
 
     def host(self, do: str, arg: int) -> RecordedAction | None:
         """The agent's record of the next such action."""

@@ -112,7 +112,8 @@ _ENDS = {
 
 def _outcome(ctx: Context) -> Outcome | None:
     """What the walk comes to; None while it sleeps, or if it wants an async page fault."""
-    if ctx.end not in (End.MAPPED, End.STALE):
+    left = ctx.end is End.SIGNAL and ctx.waits  # the access is made anew when KVM_RUN is called again
+    if ctx.end not in (End.MAPPED, End.STALE) and not left:
         return _ENDS.get(ctx.end) if ctx.end else None
     waited = {w.kind for w in ctx.waits}
     if ctx.major or WaitKind.OWN_READ in waited:

@@ -91,6 +91,9 @@ def __get_user_pages_locked(ctx: Context, flags: Gup, locked: Locked) -> Steps[i
         if ctx.env.signal_pending:
             ctx.step("fatal_signal_pending", "-EINTR", "no retry", Mark.REFUSED)
             return -EINTR
+        if isinstance(flags, Foll612) and Foll612.INTERRUPTIBLE in flags and ctx.told():
+            ctx.step("gup_signal_pending", "-EINTR", "FOLL_INTERRUPTIBLE: no retry", holds=True)
+            return -EINTR
         ctx.step("mmap_lock was dropped", "take it again, FOLL_TRIED", "the page should be there now")
         locked.held = True
         ret = yield from __get_user_pages(ctx, flags | foll_of(ctx.kernel).TRIED, locked)

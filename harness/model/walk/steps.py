@@ -162,6 +162,7 @@ class Environment:
     held_up: Callable[[HostPage, str, tuple[int, ...]], bool] | None = None
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
+    told: Callable[[], bool] | None = None  # a signal that is not fatal is pending for this thread
     paced: bool = False  # when each call of handle_mm_fault began and ended was recorded
 
 
@@ -296,6 +297,10 @@ class Context:
             and not (p != window.target and self.env.taken is not None and self.env.taken(unit, p))
         )
         return replace(window, pages=pages, flagged=tuple(p for p in window.flagged if p in pages))
+
+    def told(self) -> bool:
+        """signal_pending: the VMM wants this thread back, to stop it for one."""
+        return self.env.told is not None and self.env.told()
 
     def pace(self, kind: WaitKind) -> Generator[WalkWait, None, None]:
         """A call of handle_mm_fault begins or has ended, which is at a time of its own in a run that was recorded."""

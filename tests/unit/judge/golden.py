@@ -57,7 +57,8 @@ def of_today(files: Mapping[str, bytes]) -> Files:
     raw = {name: json.loads(data) for name, data in files.items() if name.endswith(".json")}
     old = raw["facts.json"]
     host = {f.name: old[f.name] for f in fields(HostFacts) if f.default is MISSING}
-    run = {f.name: {**old, **old["settings"]}.get(f.name) for f in fields(RunFacts)}
+    known = {**old, **old["settings"]}
+    run = {f.name: known.get(f.name) for f in fields(RunFacts) if f.default is MISSING or f.name in known}
     records: dict[str, object] = {
         "end.json": replace(format_1.run_end(raw["end.json"]), format=2),
         "facts.json": structure(Facts, {"host": host, "run": run}),

@@ -65,6 +65,8 @@ SETTLED = {
     " when the other reads the rest (mm/readahead.c:page_cache_ra_unbounded); a worker copies a page meanwhile, so that"
     " a mapping that is made before the notifier's end is lost (kvm_mmu_invalidate_end)",
     "one-tick": "the timer expires twice before its interrupt can be taken: one bit of the IRR, one interrupt",
+    "told-to-stop": "QMP stop comes while a vCPU waits for a page: gup_signal_pending (6.4) ends its fault with"
+    " KVM_PFN_ERR_SIGPENDING, and it faults anew after cont",
     "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",

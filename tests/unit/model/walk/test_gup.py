@@ -169,6 +169,17 @@ def test_sigkill_while_waiting_ends_the_retry() -> None:
     assert told.outcome is Outcome.ERROR and told.fault.steps[-1].result == "-EINTR"
 
 
+def test_a_signal_ends_an_interruptible_wait_when_the_page_is_there() -> None:
+    """FOLL_INTERRUPTIBLE, 6.4 and later: VM_FAULT_RETRY, gup_signal_pending, KVM_PFN_ERR_SIGPENDING."""
+    env = Environment(told=lambda: True)
+    for kernel, ends in ((N612, End.SIGNAL), (N61, End.MAPPED)):
+        walk = blocking_attempt(kernel, write=False, env=env)
+        leg = walk.run(SWAPPED, RA)
+        assert leg.wait
+        over = walk.run(wake(leg.page, leg), leg.readahead)
+        assert (over.end, over.outcome) == (ends, Outcome.SYNC)
+
+
 def test_userfaultfd() -> None:
     """handle_userfault: RETRY under NOWAIT, SIGBUS without ALLOW_RETRY, else it sleeps; S only if interruptible."""
     for backing in ("anon", "memfd", "hugetlb"):
