@@ -105,5 +105,7 @@ def test_a_warning_of_the_host_that_a_finding_explains_is_the_finding() -> None:
     assert judge_capture(files, n510).word == "FINDING F6"
     mended = judge_capture(files, with_fixes(n510, ["F6"]))
     assert mended.status is Status.FAIL and mended.reason.startswith("this is finding F6")
-    silent = judge_capture(files | {"host/dmesg.txt": b"[    1.000000] nothing to say\n"}, n510)
-    assert silent.status is Status.FAIL and silent.reason.startswith("finding F6 is not reproduced any more")
+    silent = packed_capture("nested-init-mended")  # with kernels/patches/fixes/leave-nested
+    assert judge_capture(silent, with_fixes(n510, ["F6"])).status is Status.PASS
+    unaware = judge_capture(silent, n510)
+    assert unaware.status is Status.FAIL and unaware.reason.startswith("finding F6 is not reproduced any more")
