@@ -28,7 +28,6 @@ from harness.model.simulation.world import Fault, World
 from harness.model.walk import gup
 from harness.model.walk.steps import End
 from harness.model.walk.user_access import user_access
-from harness.model.walk.write_protect import userfault_missing
 
 _LOOP_AFTER = 8
 """Cycles of token and ready for one access without a mapping after which it is called endless."""
@@ -195,15 +194,13 @@ class KvmVcpu:
                 log.append(Fault(Outcome.REPEATED, "", 0, "D08", "the gfn has live work on this vCPU: halt, no token"))
                 return
             if work is not None:
-                page = self.memory.page(step.gpa)
-                in_flight = page.locked or userfault_missing(page)
                 what = f"the token {work.token:#x} for {step.gpa:#x}"
                 told = yield from self.reach(Kind.NP, work.token, what, step.gpa >> 12)
                 self.l2_mark = told if s.guest_mode else None
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
                 if setup is Setup.TOKEN:
                     yield from self.area_access(write=True)  # apf_put_user_notpresent; schedule_work comes later
-                self._queued(step, setup, work, first, in_flight=in_flight)
+                self._queued(step, setup, work, first)
                 return
             world.count("FAIL")
             refused = "64 works are queued or no memory for the work"
@@ -216,11 +213,11 @@ class KvmVcpu:
             return Setup.FAILED, None
         return d.kvm_setup_async_pf(self.state, step.gpa, write=step.write, item=step.index)
 
-    def _queued(self, step: Step, setup: Setup, work: Work, first: Resolution, *, in_flight: bool) -> None:
+    def _queued(self, step: Step, setup: Setup, work: Work, first: Resolution) -> None:
         world = self.world
         world.count("NPt" if setup is Setup.TOKEN else "NPh")
         world.count("WAITED")
-        issuer = Thread.V if first.read_target else "" if in_flight else Thread.W
+        issuer = Thread.V if first.read_target else ""
         if setup is Setup.TOKEN:
             self.token = work
             why = "kvm_can_deliver_async_pf: a token"
@@ -235,7 +232,7 @@ class KvmVcpu:
             for name in ("PF", "TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "WAITED"):
                 world.unbounded[name] = "an access that no GUP can resolve: token and ready for ever (A.9 Q9)"
             return
-        world.engine.spawn(self._worker(work), world.situation.timing.worker_ns)
+        world.engine.spawn(self._worker(work, fault), world.situation.timing.worker_ns)
 
     def _blocking(
         self, step: Step, first: Resolution | None, watch: PageWatch | None = None
@@ -280,7 +277,7 @@ class KvmVcpu:
             walk = user_access(self.state.kernel, write=write, env=self.memory.env)
         yield from self.memory.perform(walk, gpa, Thread.V, self.index)
 
-    def _worker(self, work: Work) -> Process:
+    def _worker(self, work: Work, fault: Fault) -> Process:
         replay = self.world.replay
         seen = replay.work(self.index, work.token) if replay else None
         if replay is not None:  # one that never began is still to begin when the recording ends, unless it is cancelled
@@ -293,7 +290,8 @@ class KvmVcpu:
         watch = None
         if seen is not None:
             watch = PageWatch(seen.start_ns, max(seen.completed_ns, seen.start_ns), seen.windows, seen.thread)
-        yield from self.memory.perform(walk, work.gpa, Thread.W, watch=watch)
+        got = yield from self.memory.perform(walk, work.gpa, Thread.W, watch=watch)
+        fault.issuer = fault.issuer or (Thread.W if got.read_target else "")
         self.memory.followed.through(watch)
         if replay is not None:
             done = seen.completed_ns if seen else -1

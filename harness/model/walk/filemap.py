@@ -32,7 +32,9 @@ def do_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 @kernel_function("mm/memory.c")
 def do_read_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """Map what the cache has around the address; else ask the VMA's fault handler."""
-    if ctx.env.fault_around and not ctx.page.vma.userfaultfd:
+    around = ctx.env.fault_around and not ctx.page.vma.userfaultfd
+    ctx.step("should_fault_around", "yes" if around else "no", "what is cached is mapped" if around else "fault")
+    if around:
         ret = yield from do_fault_around(ctx, flags)
         if ret:
             return ret
