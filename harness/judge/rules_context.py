@@ -217,7 +217,8 @@ def _slot_taken(evidence: Evidence) -> frozenset[int]:
     for v in range(plan.guest.vcpus):
         told = {WAKE_ALL_TOKEN} | {token for token, _ in _tokens(log, v)}
         ready = sum(e.kind is Kind.RDY and e.vcpu == v and e.token in told for e in evidence.events)
-        cleared = sum(i.op is Op.CLEAR_TOKEN and i.vcpu == v for i in plan.items)
+        done = {e.item for e in log.vcpus[v] if e.kind is Record.END}
+        cleared = sum(i.op is Op.CLEAR_TOKEN and i.vcpu == v and i.index in done for i in plan.items)
         freed = (len(_readies(log, v)) if apf.zero_token else 0) + cleared
         if ready + full > freed or (ready and (apf.ack_first or not apf.ack)):
             taken.add(v)

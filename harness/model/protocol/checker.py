@@ -35,6 +35,7 @@ ALL_KINDS = frozenset(Kind)
 MSR_IA32_APICBASE = 0x1B
 MSR_X2APIC_SPIV = 0x80F
 _SLEEPS = ord("S")
+_WAITS = ord("D")
 _NONE: tuple[Violation, ...] = ()
 
 
@@ -240,8 +241,13 @@ class Checker:
         self._vcpus[event.vcpu].woken = True
 
     def _out(self, event: Event) -> None:
-        """sched_switch away from the vCPU thread: in state S it sleeps, as a halt does (D13, D24, D25)."""
+        """sched_switch away from the vCPU thread: in state S it sleeps, as a halt does (D13, D24, D25).
+
+        If it sleeps, in whatever state, and its TRY has become nothing yet, it waits for the page itself.
+        """
         vcpu = self._vcpus[event.vcpu]
+        if vcpu.trial is not None and event.value in (_SLEEPS, _WAITS):
+            vcpu.failed()
         if event.value == _SLEEPS and not vcpu.left:  # else QEMU sleeps, in a stop for instance
             vcpu.slept = True
 

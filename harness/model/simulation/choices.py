@@ -95,10 +95,20 @@ _Key = tuple[int, bool, int, int, int]
 _Change = tuple[dict[Question, int], Question, int]
 
 
-def _turns(moments: Sequence[int], reached: int) -> list[int]:
-    """Of each answer to a question about a time, how many come before it: first the next moment behind the one at which
-    the run was given up, then those that follow on it, then those before."""
-    order = sorted(range(len(moments)), key=lambda answer: (moments[answer] < reached, abs(moments[answer] - reached)))
+def _turns(moments: Sequence[int], reached: int, taken: int) -> list[int]:
+    """Of each answer to a question about a time, how many come before it.
+
+    A run that was given up behind the moment of its answer ``taken`` wants a later one: first the last of all, then
+    those behind the place where it was given up, nearest first.  Else the answer was too late, and the right one is
+    just before that place.
+    """
+    if not moments:
+        return []
+    early, last = moments[taken] <= reached, max(moments)
+    order = sorted(
+        range(len(moments)),
+        key=lambda n: (early and moments[n] != last, (moments[n] < reached) is early, abs(moments[n] - reached)),
+    )
     return [turn for _, turn in sorted(zip(order, range(len(order)), strict=True))]
 
 
@@ -123,7 +133,7 @@ class _Waiting:
             choices.asked, choices.taken, choices.options, choices.pages, choices.moments, strict=True
         ):
             elsewhere = page not in distance.pages
-            turns = _turns(moments, distance.reached)
+            turns = _turns(moments, distance.reached, taken)
             for answer in range(options - 1, -1, -1):
                 if answer == taken:
                     continue

@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from harness.contract.plan import Item, Op
+from harness.contract.probe_abi import Record
+from harness.evidence.decode import decode
+from harness.evidence.guestlog import GuestRecord
+from harness.judge.rules_context import _slot_taken
 from harness.judge.verdict import judge_capture
+from harness.model.events import Kind
 from harness.model.kernels import find_kernel
 from harness.status import Status
 from tests.unit.judge.golden import Files, edit_trace, load
@@ -90,3 +97,19 @@ def test_a_vcpu_whose_halts_end_at_once_goes_on_after_the_trace() -> None:
     assert judge_capture(files, model()).status is Status.PASS
     verdict = judge_capture(change_json(files, "counters/after.json", _fewer_halts), model())
     assert {f.rule for f in verdict.findings} == {"D25"}
+
+
+def test_a_token_that_the_guest_never_came_to_clear_is_still_there() -> None:
+    """Its handler leaves tokens where they are; steps that would clear them count as far as they were performed."""
+    evidence = decode(load("S29"))
+    assert evidence.guest is not None
+    plan, own = evidence.plan, evidence.guest.vcpus[0]
+    apf = replace(plan.guest.apf, zero_token=False)
+    ready = sum(event.kind is Kind.RDY for event in evidence.events)
+    clears = tuple(Item(len(plan.items) + n, Op.CLEAR_TOKEN) for n in range(ready))
+    plan = replace(plan, guest=replace(plan.guest, apf=apf), items=(*plan.items, *clears))
+    for performed in (0, ready - 1, ready):
+        ends = tuple(GuestRecord(Record.END, 0, 0, item.index, 0, 0) for item in clears[:performed])
+        log = replace(evidence.guest, vcpus=((*own, *ends),))
+        taken = _slot_taken(replace(evidence, plan=plan, guest=log))
+        assert taken == (frozenset() if performed == ready else {0})

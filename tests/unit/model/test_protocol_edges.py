@@ -260,3 +260,12 @@ def test_an_enable_that_the_features_refuse_stores_nothing() -> None:
     for context, rules in ((hidden, set()), (RuleContext(), {"D44"})):
         checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=context)
         assert {v.rule for event in trace_of(left) for v in checker.feed(event)} == rules
+
+
+def test_a_thread_that_sleeps_behind_its_try_waits_for_the_page_itself() -> None:
+    """Also at the end of a trace: the TRY has failed, and is counted."""
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=RuleContext(allocation_may_fail=True))
+    assert list(feed_all(checker, trace_of(f"{SET_UP} EXIT PF:0 TRY:0"))) == []
+    assert checker.total.fail == 0
+    assert list(feed_all(checker, trace_of("SLEEP"))) == []
+    assert checker.total.fail == 1

@@ -32,17 +32,17 @@ def test_the_bound_holds() -> None:
     assert len(list(explore(lambda choices: [choices.ask(2, "") for _ in range(30)], 7))) == 7
 
 
-def test_of_a_time_the_next_moment_behind_the_parting_is_tried_first() -> None:
-    """A run goes on up to the moment that it was given, and 70 is wanted."""
+def test_of_a_time_the_moment_before_the_parting_of_the_last_one_is_tried_soon() -> None:
+    """The time of what was seen is between 730 and 740, and a run is given up where its own comes too early or late."""
 
     def ask(choices: Choices) -> int:
         choices.ask(2, "something else", 5)
-        return choices.moment(range(0, 100, 10), "when", 6)
+        return choices.moment(range(0, 10000, 10), "when", 6)
 
     def distance(moment: int) -> Distance:
-        return Distance(None, frozenset({6}), 65 if moment < 70 else moment)
+        return Distance(None, frozenset({6}), moment + 5 if moment < 730 else 735)
 
-    assert [run.result for run in explore(ask, 3, distance)][:2] == [0, 70]
+    assert [run.result for run in explore(ask, 3, distance)] == [0, 9990, 730]
 
 
 def test_a_question_with_one_answer_is_none() -> None:
