@@ -189,7 +189,8 @@ class _VcpuReader:
     fault: Draft | None = None
     exit_ns: int = 0
     exit_at: int = 0
-    last_ns: int = 0
+    last_ns: int = 0  # what it did last, or slept before
+    preempted: bool = False
     thread: _Thread = field(default_factory=_Thread)
     busy: list[FaultCall] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
@@ -392,7 +393,11 @@ class _Reader:
                 v.ticks.append(t)
         elif kind is Kind.CLEAR:
             self._cleared(event.vcpu)
-        v.last_ns = t
+        # A thread that was preempted goes on with what it was at: it may have been done with it before.
+        if kind is Kind.OUT:
+            v.preempted = chr(event.value) == "R"
+        if not (v.preempted and kind in (Kind.OUT, Kind.IN)):
+            v.last_ns = t
 
     def _fault(self, v: _VcpuReader, event: Event, t: int) -> None:
         v.thread = _Thread()

@@ -137,7 +137,9 @@ class FollowedThreads:
             brought = replay.brought_with(watch.thread, own) | {page.index, *window_pages}
             beside = any(replay.others_at(index, watch.thread, now, own) for index in brought)
             return beside and replay.choices.ask(2, why, page.index) == 1
-        others = replay.cuts(page.index, watch.thread, now, window.end_ns)
+        # What is filled with zeros is read by nobody: others may have come for any page of the window.
+        chosen = [self.memory.pages[vpn].index for vpn in self.memory.vpns(unit, pages)]
+        others = replay.cuts(page.index, watch.thread, now, window.end_ns, around=chosen)
         if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
             others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
         why = f"whether another thread read {page.index:#x} first"

@@ -43,6 +43,7 @@ class GatedReads:
 
     def worker_sleeps(self, page: int) -> None:
         """The worker of an announced fault waits for its page; pages and workers are one and the same here."""
+        self._look()  # what an earlier work on this page came to is told first
         self._seen.work(page, page)
         self._seen.work_sleeps(page)
         self.world.engine.fire(self.world.changed)

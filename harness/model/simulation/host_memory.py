@@ -175,6 +175,13 @@ class Memory:
         self.spte.pop(gpa // _PAGE, None)
         self.l2_spte.pop(gpa // _PAGE, None)
 
+    def write_protect(self) -> None:
+        """All of RAM is logged for being dirtied, and the log is cleared once (arch/x86/kvm/mmu/mmu.c:
+        kvm_arch_mmu_enable_log_dirty_pt_masked): the next write to each page faults once, and fast_page_fault ends
+        that."""
+        for tables in (self.spte, self.l2_spte):
+            tables.update(dict.fromkeys(tables, False))
+
     def install(self, gpa: int, resolution: Resolution, *, guest_mode: bool = False) -> bool:
         """Map what GUP gave; False if it gave nothing, or is_page_fault_stale says RET_PF_RETRY."""
         if resolution.end is not End.MAPPED or resolution.stale:

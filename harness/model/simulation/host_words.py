@@ -184,6 +184,7 @@ class HostSide:
             yield from self.memory.perform(
                 user_access(kernel, write=False, env=self.memory.env), pool.gpa, Thread.OTHER
             )
+        self.memory.write_protect()
 
     def _nmi(self) -> None:
         """KVM_NMI in each vCPU's thread, which leaves KVM_RUN for it (arch/x86/kvm/x86.c:kvm_inject_nmi)."""

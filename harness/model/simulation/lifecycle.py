@@ -100,8 +100,9 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
         yield from vcpu.kvm.clear()
     for vpn, page in memory.pages.items():
         memory.pages[vpn] = replace(page, pte=Pte.WRITABLE, folio=Folio(), swap=None)
-    memory.spte.clear()
-    memory.l2_spte.clear()
+    if not same_process or world.situation.guest.firmware:  # a PC's reset deletes memory slots
+        memory.spte.clear()
+        memory.l2_spte.clear()
     for vcpu in vcpus:
         s = vcpu.kvm.state
         enabled, vector = s.en_val, s.int_vec

@@ -430,6 +430,8 @@ class Vcpu:
         yield from self._settle()
         while not end.over:
             yield from self._wait_until(-1, end.signal)
+        if interrupts:
+            yield from self._logged()  # what came before the guest saw that the agent was done
         self.host_end = None
         self._mode(cpl=0, interrupts=False)
 

@@ -67,6 +67,13 @@ SETTLED = {
     "one-tick": "the timer expires twice before its interrupt can be taken: one bit of the IRR, one interrupt",
     "told-to-stop": "QMP stop comes while a vCPU waits for a page: gup_signal_pending (6.4) ends its fault with"
     " KVM_PFN_ERR_SIGPENDING, and it faults anew after cont",
+    "preempted-while-it-maps": "a vCPU thread is preempted in kvm_arch_async_page_ready, another maps a page in the"
+    " same page table meanwhile: the cmpxchg of the first fails (7.3; tdp_mmu_set_spte_atomic)",
+    "told-before-it-looks": "the agent is done, and the guest takes a ready interrupt before it sees that",
+    "zeros-between": "a window of pages that are filled with zeros, without a bio: another thread comes between its"
+    " choice and its pages (7.3; mm/swap_state.c)",
+    "saved-and-loaded": "savevm write-protects what is mapped (the dirty log), and loadvm unmaps nothing: a read does"
+    " not fault, a write does once",
     "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
@@ -94,6 +101,13 @@ def test_nobody_is_convicted_by_an_order_that_is_not_in_the_evidence(name: str) 
 def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
     """noio-6.1: a kworker is in filemap_fault for another page; it has not come to this one when a vCPU looks."""
     files = packed_capture("explored-not-yet-read-ahead")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_who_issues_the_read_of_a_work_is_known_when_it_runs() -> None:
+    """noio-6.1: between a refused major fault and its token another vCPU reads around its page, and brings this one."""
+    files = packed_capture("explored-issued-by-another")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason
 

@@ -142,3 +142,17 @@ def test_the_vcpu_thread_itself_waits_for_a_missing_page(kernel: str, state: str
     answer = predict(replace(plan, pages=pages), find_kernel(kernel))
     assert answer.ends and answer.items[0].outcome is Outcome.BLOCK
     assert [e.value for e in answer.events if e.kind is Kind.OUT][:1] == [ord(state)]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_page_that_a_worker_waits_for_a_second_time_is_not_the_first_work(kernel: str) -> None:
+    """What became of the work before is told before the next one sleeps: else its read would never end."""
+    plan = replace(
+        window(touch(0, wait=True), p.Item(0, p.Op.HOST, value=0), touch(0, wait=True), swap=gated("np")),
+        memory=p.Memory(p.Backing.FILE, share=True),
+        pages=(p.Page(POOL, p.PageStart.DROPPED, "f[0]"),),
+        host_actions=((p.HostAction(p.HostWord.RECLAIM, POOL),),),
+    )
+    answer = predict(plan, find_kernel(kernel))
+    assert answer.ends, answer.notes
+    assert [i.outcome for i in answer.items if plan.items[i.index].op is p.Op.TOUCH] == [Outcome.TOKEN] * 2
