@@ -77,6 +77,7 @@ class KernelModel:
     hwpoison_after_lock: bool = False  # do_swap_page locks a folio of the swap cache before it looks for poison
     swap_reads_joined: bool = False  # pages of one read-ahead that follow on each other on the device are one bio
     locked_hit_keeps_miss: bool = False  # do_async_mmap_readahead takes no miss back for a folio that is locked
+    prefetch_keeps_entry: bool = False  # a ready event's prefetch leaves a read-only entry of the page as it is
     fault_around_one_hit: bool = False  # filemap_map_pages takes one miss back, for the page that was touched
     next_miss_tells_none: bool = False  # a marker before 32 cached pages reads nothing, no longer what is behind them
     ext4_large_folios: bool = False  # read-ahead of a file on ext4 may bring folios of several pages

@@ -182,11 +182,16 @@ class Memory:
         for tables in (self.spte, self.l2_spte):
             tables.update(dict.fromkeys(tables, False))
 
-    def install(self, gpa: int, resolution: Resolution, *, guest_mode: bool = False) -> bool:
-        """Map what GUP gave; False if it gave nothing, or is_page_fault_stale says RET_PF_RETRY."""
+    def install(self, gpa: int, resolution: Resolution, *, guest_mode: bool = False, prefetch: bool = False) -> bool:
+        """Map what GUP gave; False if it gave nothing, or is_page_fault_stale says RET_PF_RETRY.
+
+        ``prefetch``: for a ready event, by a fault that only reads.
+        """
         if resolution.end is not End.MAPPED or resolution.stale:
             return False
         gfn, tables = gpa // _PAGE, self.l2_spte if guest_mode else self.spte
+        if prefetch and gfn in tables and self.world.situation.kernel.prefetch_keeps_entry:
+            return True
         self.linked.add((gfn // _HUGE_GFNS, guest_mode))
         if resolution.huge:  # kvm_mmu_hugepage_adjust: the whole of the aligned 2 MiB
             base = gfn - gfn % _HUGE_GFNS

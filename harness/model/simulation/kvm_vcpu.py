@@ -319,7 +319,7 @@ class KvmVcpu:
                 self.memory.followed.through(watch)
                 self._lost(got, mark)
                 got.stale = got.stale or world.situation.timing.prefetch_lost
-                self.memory.install(work.gpa, got, guest_mode=work.guest_mode)
+                self.memory.install(work.gpa, got, guest_mode=work.guest_mode, prefetch=True)
             if mark is not None:
                 yield Wait(until_ns=mark.end_ns)
             ready = d.kvm_arch_async_page_present(s, work)

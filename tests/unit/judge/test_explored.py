@@ -65,7 +65,7 @@ SETTLED = {
     " when the other reads the rest (mm/readahead.c:page_cache_ra_unbounded); a worker copies a page meanwhile, so that"
     " a mapping that is made before the notifier's end is lost (kvm_mmu_invalidate_end)",
     "one-tick": "the timer expires twice before its interrupt can be taken: one bit of the IRR, one interrupt",
-    "told-to-stop": "QMP stop comes while a vCPU waits for a page: gup_signal_pending (6.4) ends its fault with"
+    "told-to-stop": "QMP stop comes while a vCPU waits for a page: gup_signal_pending (6.2) ends its fault with"
     " KVM_PFN_ERR_SIGPENDING, and it faults anew after cont",
     "preempted-while-it-maps": "a vCPU thread is preempted in kvm_arch_async_page_ready, another maps a page in the"
     " same page table meanwhile: the cmpxchg of the first fails (7.3; tdp_mmu_set_spte_atomic)",
@@ -74,6 +74,8 @@ SETTLED = {
     " choice and its pages (7.3; mm/swap_state.c)",
     "saved-and-loaded": "savevm write-protects what is mapped (the dirty log), and loadvm unmaps nothing: a read does"
     " not fault, a write does once",
+    "read-only-entry": "another vCPU has mapped the page for reading, the worker then makes the host's writable: the"
+    " prefetch leaves the entry, and the write faults once more (7.3; tdp_mmu_map_handle_target_level)",
     "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",

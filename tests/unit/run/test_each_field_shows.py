@@ -45,6 +45,8 @@ SHOWN = {
     "swap_reads_joined": ("S25", "7.3.4"),
     "locked_hit_keeps_miss": ("S155", "7.3.4"),
     "fault_around_one_hit": ("S155", "7.3.4"),
+    "prefetch_keeps_entry": ("S230", "7.3.4"),
+    "interruptible_gup": ("S231", "7.3.4"),
     "next_miss_tells_none": ("S212", "7.3.4"),
     "ext4_large_folios": ("S210", "7.3.4"),
     "read_around_single": ("S210", "7.3.4"),
@@ -58,8 +60,7 @@ SHOWN = {
 
 WALK = {
     "hwpoison_after_lock": "no plan poisons a page",
-    "interruptible_gup": "no plan sends a signal to a vCPU thread",
-    "sigpending_pfn": "no plan sends a signal to a vCPU thread",
+    "sigpending_pfn": "a thread that is told to stop is told so where the wait is interruptible, which came later",
     "gup_hugetlb_apart": "no plan has hugetlb memory",
     "congested_single_page": "no device of a plan is congested",
     "large_folio_swapin": "large folios are off for anonymous memory unless a host asks for them",

@@ -170,7 +170,7 @@ def test_sigkill_while_waiting_ends_the_retry() -> None:
 
 
 def test_a_signal_ends_an_interruptible_wait_when_the_page_is_there() -> None:
-    """FOLL_INTERRUPTIBLE, 6.4 and later: VM_FAULT_RETRY, gup_signal_pending, KVM_PFN_ERR_SIGPENDING."""
+    """FOLL_INTERRUPTIBLE, 6.2 and later: VM_FAULT_RETRY, gup_signal_pending, KVM_PFN_ERR_SIGPENDING."""
     env = Environment(told=lambda: True)
     for kernel, ends in ((N612, End.SIGNAL), (N61, End.MAPPED)):
         walk = blocking_attempt(kernel, write=False, env=env)
