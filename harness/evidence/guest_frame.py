@@ -32,7 +32,7 @@ def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
     if log.ended != (log.state == State.DONE):
         yield f"the end mark is {'there' if log.ended else 'not there'}, the state is {log.state}"
     for vcpu in range(plan.guest.vcpus):
-        walk = _Walk(plan, vcpu, resets(plan), vcpu in initialized(plan))
+        walk = _Walk(plan, vcpu, resets(plan), vcpu in initialized(plan), says(plan, HostWord.LOADVM))
         for number, record in enumerate(log.vcpus[vcpu]):
             for text in walk.take(record, number):
                 yield f"vCPU {vcpu}, record {number} ({record.kind.name}): {text}"
@@ -43,12 +43,14 @@ def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
 
 @dataclass(slots=True)
 class _Walk:
-    """One vCPU's log, record by record.  ``resets``: of the machine; ``inits``: of this vCPU."""
+    """One vCPU's log, record by record.  ``resets``: of the machine; ``inits``: of this vCPU; ``loads``: a snapshot,
+    which has the time stamp counter of then."""
 
     plan: Plan
     vcpu: int
     resets: bool
     inits: bool
+    loads: bool
     boots: int = 0
     tsc: int = 0
     running: int = -1  # item of the last START or WAKE that has neither ended nor been put aside
@@ -79,7 +81,7 @@ class _Walk:
         if e.kind is Record.BOOT:
             yield from self._boot(e)
             return
-        if e.tsc < self.tsc:
+        if e.tsc < self.tsc and not self.loads:
             yield f"its time {e.tsc} is before that of the record before it"
         self.tsc = e.tsc
         if self.faulted and e.kind is not Record.CR2:

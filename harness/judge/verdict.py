@@ -174,7 +174,7 @@ def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) ->
         return found
     if evidence.gate is not None and evidence.gate.held:
         return found  # a read that the plan's rule lets go at something that never came
-    before = predict(evidence.plan, kernel, evidence.precondition)
+    before = predict(evidence.plan, kernel, evidence.precondition, explored=True)
     if not before.ends or before.undecided_end:
         return found
     reason = f"what was recorded is as predicted, but the program did not come to its end: {evidence.end.reason}"
@@ -268,7 +268,7 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
 
 
 _UNFOLLOWED = "several vCPUs run their programs at once, and in which order is not in the evidence"
-_BY_ORDER = ("item", "total", "lockstep", "ending", "value")
+_BY_ORDER = ("item", "total", "lockstep", "ending", "value", "D31")  # D31 counts what the items were predicted to do
 _BY_AGENT = ("item", "total", "lockstep", "ending", "stopped", "D05")
 """What a guest that waits for the agent may seem to have broken: a page that nobody lets come is owed for ever."""
 

@@ -148,6 +148,19 @@ class FollowedThreads:
             self.resumes_ns = others[answer - 1] + 1
         return answer > 0
 
+    def chooses_late(self, page: HostPage) -> bool:
+        """Whether the running thread chose its window only when others had read: the words that read-ahead remembers
+        are of all threads."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        window = watch.window if watch else None
+        if replay is None or watch is None or window is None:
+            return False
+        own = replay.own_read(page.index, watch.thread, now, window.end_ns)
+        if own < 0 or not replay.reads_beside(watch.thread, now, own):
+            return False
+        self.resumes_ns = own
+        return replay.choices.ask(2, f"when the window of {page.index:#x} was chosen", page.index) == 1
+
     def taken(self, unit: str, number: int) -> bool:
         """Whether another thread read this page of the window while the running one was about to."""
         replay, watch = self.memory.world.replay, self.memory.watch

@@ -110,6 +110,7 @@ class Memory:
             memcg_full=situation.memcg_full,
             neighbours=self,
             held_up=self.followed.held_up if self.world.replay else None,
+            chooses_late=self.followed.chooses_late if self.world.replay else None,
             taken=self.followed.taken if self.world.replay else None,
             finished=self.followed.finished if self.world.replay or situation.timing.reads_first else None,
             contended=self.followed.contended if self.world.replay else None,

@@ -130,6 +130,11 @@ class Replay:
         reads = self.recorded.reads.get(gfn, ())
         return any(r.thread != thread and r.start_ns <= end_ns and start_ns <= r.end_ns for r in reads)
 
+    def reads_beside(self, thread: int, start_ns: int, end_ns: int) -> bool:
+        """Whether another thread submitted any page to be read between the two."""
+        reads = (read for found in self.recorded.reads.values() for read in found)
+        return any(r.thread != thread and start_ns < r.end_ns < end_ns for r in reads)
+
     def other_call_ends(self, gfn: int, thread: int, now_ns: int) -> int:
         """When the call of handle_mm_fault for the page ends that another thread is in; -1: none is in one."""
         calls = self.recorded.calls.get(gfn, ())

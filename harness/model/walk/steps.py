@@ -160,6 +160,7 @@ class Environment:
     finished: Callable[[HostPage], bool] | None = None  # the read just submitted is over before its submitter looks
     # others may come between this thread's look and its read (of a window: unit, numbers)
     held_up: Callable[[HostPage, str, tuple[int, ...]], bool] | None = None
+    chooses_late: Callable[[HostPage], bool] | None = None  # others come before this thread chooses its window
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
     told: Callable[[], bool] | None = None  # a signal that is not fatal is pending for this thread
@@ -278,6 +279,11 @@ class Context:
         ``window``: what it is about to read, where it has chosen that already.
         """
         return self.env.held_up is not None and self.env.held_up(self.page, unit, window)
+
+    def choose_late(self) -> Generator[WalkWait, None, None]:
+        """Time may pass before this thread looks at what read-ahead remembers."""
+        if self.env.chooses_late is not None and self.env.chooses_late(self.page):
+            yield WalkWait(WaitKind.HELD_UP, "swapin_readahead", mmap_lock_held=True, state="R")
 
     def meet_holder(self) -> None:
         """Before folio_trylock: another thread may have the lock while it handles its own fault on the page."""

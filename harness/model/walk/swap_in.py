@@ -181,6 +181,7 @@ def swapin_readahead(ctx: Context) -> Steps[bool]:
 @kernel_function("mm/swap_state.c")
 def swap_vma_readahead(ctx: Context) -> Steps[bool]:
     """Read the swapped pages around the address."""
+    yield from ctx.choose_late()
     page, env = ctx.page, ctx.env
     window, ctx.readahead = ra.vma_window(
         ctx.readahead, page.vpn, env.page_cluster, env.neighbours, vma_start=page.vma.start, vma_end=page.vma.end
@@ -191,7 +192,9 @@ def swap_vma_readahead(ctx: Context) -> Steps[bool]:
 @kernel_function("mm/swap_state.c")
 def swap_cluster_readahead(ctx: Context) -> Steps[bool]:
     """Read the aligned block of slots around the entry."""
-    env, offset = ctx.env, slot(ctx).offset
+    offset = slot(ctx).offset
+    yield from ctx.choose_late()
+    env = ctx.env
     window, ctx.readahead = ra.cluster_window(
         ctx.readahead, offset, env.page_cluster, env.neighbours, last_slot=env.last_slot
     )
@@ -204,8 +207,10 @@ def swap_cluster_readahead(ctx: Context) -> Steps[bool]:
 def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
     if not ctx.charge(len(window.pages)):
         return False
-    if ctx.held_up(unit, window.pages):
+    held_up = ctx.held_up(unit, window.pages)
+    if held_up:
         yield WalkWait(WaitKind.HELD_UP, "__read_swap_cache_async", mmap_lock_held=True, state="R")
+    if held_up or ctx.page.folio is not None:
         window = ctx.still_missing(unit, window)
         if ctx.page.folio is not None:
             ctx.step("swapcache_prepare", "-EEXIST: found", "another thread has read it since the look before")

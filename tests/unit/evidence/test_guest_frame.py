@@ -68,6 +68,18 @@ def test_what_the_program_cannot_have_written(kind: Record, change: dict[str, in
     assert words in " ".join(frame_problems(evidence.plan, edited(log, 0, records)))
 
 
+def test_a_snapshot_has_the_time_stamp_counter_of_then() -> None:
+    evidence = decode(load("S29"))
+    log, plan = evidence.guest, evidence.plan
+    assert log is not None
+    records = list(log.vcpus[0])
+    records[-2] = dataclasses.replace(records[-2], tsc=1)
+    back = edited(log, 0, records)
+    assert "before that" in " ".join(frame_problems(plan, back))
+    loads = dataclasses.replace(plan, host_actions=(*plan.host_actions, (HostAction(HostWord.LOADVM),)))
+    assert "before that" not in " ".join(frame_problems(loads, back))
+
+
 def test_an_nmi_is_one_that_the_plan_has() -> None:
     evidence = decode(load("S29"))
     assert evidence.guest is not None

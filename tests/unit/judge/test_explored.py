@@ -76,6 +76,8 @@ SETTLED = {
     " not fault, a write does once",
     "read-only-entry": "another vCPU has mapped the page for reading, the worker then makes the host's writable: the"
     " prefetch leaves the entry, and the write faults once more (7.3; tdp_mmu_map_handle_target_level)",
+    "chosen-late": "four vCPUs read ahead in one VMA: one is preempted before it looks at what the VMA remembers,"
+    " another reads meanwhile (mm/swap_state.c:swap_vma_readahead)",
     "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
