@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from harness.contract.plan import Op, Plan, SwapKind, starts_anew
+from harness.contract.plan import HostWord, Op, Plan, SwapKind, initialized, resets, says
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
 from harness.judge.recording import recording
@@ -60,5 +60,5 @@ def _races_unseen(plan: Plan) -> bool:
 
 def _boots_again(plan: Plan) -> bool:
     """Whether the machine, or a vCPU, is reset: what firmware and start-up code do between two programs is no part of
-    the model, and when each vCPU gets to its second program is in no event."""
-    return starts_anew(plan)
+    the model, and when each vCPU gets to its second program is in no event.  A snapshot goes on where it was taken."""
+    return resets(plan) or bool(initialized(plan)) or says(plan, HostWord.PLUG)

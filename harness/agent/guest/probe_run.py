@@ -147,7 +147,8 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
             lambda: _died(guest),
         )
         capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
-        await _settle(session, tids)
+        if end.status is EndStatus.DONE:  # else it may go on for ever, and its trace grow faster than it is read
+            await _settle(session, tids)
         return end
     finally:
         # Also when an action of ours failed: the evidence says what had happened by then.

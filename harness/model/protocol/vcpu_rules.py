@@ -68,9 +68,9 @@ class SeenVcpu:
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts",
         "delivering", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec", "irq_seq",
-        "known", "last", "last_id", "left", "live", "major", "old_vectors", "pf", "readies", "rep", "retired", "shared",
-        "shared_ok", "slept", "started", "tokens", "trial", "unfinished_run", "untold", "untold_last", "vcpu_id",
-        "wake_all", "wakeups", "woken",
+        "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "readies", "rep",
+        "retired", "shared", "shared_ok", "slept", "started", "tokens", "trial", "unfinished_run", "untold",
+        "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -88,6 +88,7 @@ class SeenVcpu:
             work = SeenWork(token, gpa, index, None)
             self.live[token] = self.gfns[gpa >> 12] = work
             shared.ledger.not_present(work)
+        self.overtaken: dict[int, tuple[Event, str, Event | None]] = {}  # works that were cleared, or D36
         self.retired: deque[int] = deque(maxlen=ASYNC_PF_PER_VCPU)
         self.cleared: deque[int] = deque(maxlen=2 * ASYNC_PF_PER_VCPU)
         self.apic_hw: bool | None = None
@@ -344,13 +345,18 @@ class SeenVcpu:
             return None
         if work.gpa != event.gpa:
             self.say("D06", event, f"RDY of token {token:#x} with gva {event.gpa:#x}, NP had {work.gpa:#x}", work.np)
+        if token in self.overtaken:
+            self.say("D36", *self.overtaken[token])
         self.drop(work)
         self.retired.append(token)
         if work.done_seq:
             for other in self.live.values():
                 if other.done_seq and other.done_t < work.gup_end_t:
                     message = f"RDY before that of {other.token:#x}, which was completed before this work had its page"
-                    self.say("D36", event, message, other.np)
+                    if self.context.paging_flips and self.shared.kernel.cr0_pg_clears_queue:
+                        self.overtaken.setdefault(other.token, (event, message, other.np))  # unless it was cleared
+                    else:
+                        self.say("D36", event, message, other.np)
                     break
         # kvm_arch_async_page_ready maps nothing where another MMU is in use than when the work was set up.
         self.shared.pages.ready(event, work, prefetched=work.guest_mode == self.guest_mode)
@@ -375,6 +381,7 @@ class SeenVcpu:
     def drop(self, work: SeenWork) -> None:
         """Take a work off the queue."""
         self.live.pop(work.token, None)
+        self.overtaken.pop(work.token, None)
         if self.gfns.get(work.gpa >> 12) is work:
             del self.gfns[work.gpa >> 12]
 
