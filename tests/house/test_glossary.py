@@ -13,6 +13,7 @@ from harness.evidence import counter_deltas
 from harness.model.events import Kind
 from harness.model.kernel_changes import CHANGES
 from harness.model.outcomes import Outcome
+from harness.model.protocol.rules import RULES
 from harness.model.simulation.world import TOTALS
 from harness.status import Status
 from tests.house.test_house import ROOT
@@ -87,3 +88,16 @@ def test_each_key_of_the_capture_is_told(record: type) -> None:
     page = (ROOT / "docs/formats/capture.md").read_text()
     untold = [f.name for f in dataclasses.fields(record) if not re.search(rf"[`\"]{f.name}[`\"]", page)]
     assert not untold
+
+
+def test_the_documents_name_the_last_rule_and_the_last_scenario() -> None:
+    numbers = [re.match(r"S(\d+)", path.stem) for path in (ROOT / "tests/scenarios").glob("S*.toml")]
+    last = {"D": max(int(name[1:]) for name in RULES), "S": max(int(found[1]) for found in numbers if found)}
+    named = {
+        (path.name, letter, int(number))
+        for path in (ROOT / "docs").rglob("*.md")
+        if path.parent.name != "scenarios"  # whose groups are ranges, too
+        for letter, number in re.findall(r"\b([DS])01 to [DS](\d+)", path.read_text())
+    }
+    assert {letter for _, letter, _ in named} == {"D", "S"}
+    assert not {(name, letter, n) for name, letter, n in named if n != last[letter]}
