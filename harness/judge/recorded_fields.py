@@ -85,7 +85,7 @@ def _base(e: Event, gpa: int) -> int:
 
 def _results(view: View, prediction: Prediction) -> Iterator[Finding]:
     """A kworker's handle_mm_fault gives an error only where the page cannot be had."""
-    if any(Outcome.ERROR in (p.outcome, *p.also) for p in prediction.items):
+    if view.plan.swap.error or any(Outcome.ERROR in (p.outcome, *p.also) for p in prediction.items):
         return
     for e in view.events:
         if e.kind is Kind.MM_FAULT_RET and e.worker and e.value & VM_FAULT_ERROR:

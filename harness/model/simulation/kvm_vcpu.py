@@ -31,6 +31,10 @@ from harness.model.walk.user_access import user_access
 
 _LOOP_AFTER = 8
 """Cycles of token and ready for one access without a mapping after which it is called endless."""
+_IN_A_LOOP = (
+    "PF", "TRY", "NP", "NPt", "NPh", "REP", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "WAITED",
+)  # fmt: skip
+"""What has no upper bound then."""
 _SPINS = 8
 """Turns of a busy loop that are simulated before the rest is left out."""
 _WAITED = (Outcome.SYNC, Outcome.BLOCK)
@@ -229,7 +233,21 @@ class KvmVcpu:
         cycles = sum(1 for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))
         if cycles > _LOOP_AFTER:
             fault.outcome, fault.rule = Outcome.LOOP, "D40"
-            for name in ("PF", "TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "WAITED"):
+            for name in (
+                "PF",
+                "TRY",
+                "NP",
+                "NPt",
+                "NPh",
+                "DONE",
+                "RDY",
+                "INJ",
+                "ACC",
+                "ACK",
+                "PF_GUEST",
+                "WAITED",
+                "REP",
+            ):
                 world.unbounded[name] = "an access that no GUP can resolve: token and ready for ever (A.9 Q9)"
             return
         world.engine.spawn(self._worker(work, fault), world.situation.timing.worker_ns)

@@ -279,7 +279,7 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
         also=tuple(outcomes[1:]),
         later=_later(base) if len({tuple(f.outcome for f in log.faults) for log in logs}) == 1 else None,
         faults=_range([len(log.faults) for log in logs], runs),
-        repeats=_range([_how_often(log, Outcome.REPEATED) for log in logs], runs),
+        repeats=_repeats(logs, runs),
         halts=_range([_how_often(log, Outcome.HALT) for log in logs], runs),
         tokens=tuple(f.token for f in base.faults if f.outcome is Outcome.TOKEN),
         issuer=next((f.issuer for f in base.faults if f.issuer), ""),
@@ -290,6 +290,13 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
         rule=deciding.rule,
         why=why,
     )
+
+
+def _repeats(logs: list[ItemLog], runs: list[_Run]) -> Count:
+    """Faults that find live work.  Without bound where token and ready go round for ever: each turn may have some."""
+    found = _range([_how_often(log, Outcome.REPEATED) for log in logs], runs)
+    endless = any(_how_often(log, Outcome.LOOP) for log in logs)
+    return Count(found.low, UNBOUNDED, "token and ready for ever") if endless else found
 
 
 def _later(log: ItemLog) -> tuple[Outcome, ...]:
