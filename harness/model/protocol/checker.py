@@ -116,6 +116,7 @@ class Checker:
             self.context = context
         left: list[Violation | Obligation] = []
         for vcpu in self._vcpus[:-1]:
+            left += vcpu.undoubted()
             left += _owed(vcpu)
             vcpu.count_undecided()
         live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
@@ -225,9 +226,11 @@ class Checker:
         self._shared.seq += 1
         if not event.worker or event.vcpu >= 0:
             self._vcpus[event.vcpu].say("D02", event, f"DONE of {event.gpa:#x} is not from a kworker")
+        returned = self._returned.pop(event.tid, 0)
         for work in self._ledger.waiting(event.gpa):
             self._vcpus[work.vcpu].woken = True
-        self._found += self._ledger.done(event, self._shared.seq, self._returned.pop(event.tid, 0))
+            self._vcpus[work.vcpu].worker_done(returned)
+        self._found += self._ledger.done(event, self._shared.seq, returned)
 
     def _accepted(self, event: Event) -> None:
         """kvm_apic_accept_irq: ends a halt (D24); D15, D17, D42."""

@@ -28,7 +28,7 @@ def judge_entry(vcpu: SeenVcpu, entry: Event) -> None:
             _halt(vcpu, vcpu.fresh, entry)
     elif vcpu.rep is not None:
         if not _awake(vcpu):
-            vcpu.say("D24", entry, "the vCPU enters after REP, and nothing has ended its halt", vcpu.rep)
+            vcpu.unwoken(entry, "the vCPU enters after REP, and nothing has ended its halt", vcpu.rep)
         _wakeup_due(vcpu, entry)
     if vcpu.batch:
         _batch(vcpu, entry)
@@ -93,7 +93,7 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
         vcpu.say("D23", entry, f"NP of {work.gpa:#x} halted a vCPU whose HLT exits are disabled", work.np)
     elif not _awake(vcpu) and Kind.INJ in vcpu.shared.recorded:
         if barred:
-            vcpu.say("D24", entry, "the vCPU enters after a halt NP, and nothing has ended its halt", work.np)
+            vcpu.unwoken(entry, "the vCPU enters after a halt NP, and nothing has ended its halt", work.np)
         else:
             vcpu.say("D13", entry, f"NP of token {work.token:#x} was neither injected nor did it halt", work.np)
     elif due or expected:

@@ -10,7 +10,7 @@ ACC precede the WRMSR.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -67,9 +67,9 @@ class SeenVcpu:
 
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts",
-        "delivering", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec", "irq_seq",
-        "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "readies", "rep",
-        "retired", "shared", "shared_ok", "slept", "started", "tokens", "trial", "unfinished_run", "untold",
+        "delivering", "doubts", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec",
+        "irq_seq", "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "readies",
+        "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "trial", "unfinished_run", "untold",
         "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
@@ -88,6 +88,7 @@ class SeenVcpu:
             work = SeenWork(token, gpa, index, None)
             self.live[token] = self.gfns[gpa >> 12] = work
             shared.ledger.not_present(work)
+        self.doubts: list[tuple[Event, str, Event | None]] = []  # entries after a halt that nothing has ended yet
         self.overtaken: dict[int, tuple[Event, str, Event | None]] = {}  # works that were cleared, or D36
         self.retired: deque[int] = deque(maxlen=ASYNC_PF_PER_VCPU)
         self.cleared: deque[int] = deque(maxlen=2 * ASYNC_PF_PER_VCPU)
@@ -133,6 +134,26 @@ class SeenVcpu:
         """Report a violation."""
         events = tuple(e for e in related if e is not None)
         self.shared.found.append(Violation(rule, event, message, events, self.index))
+
+    def unwoken(self, entry: Event, message: str, np: Event | None) -> None:
+        """D24, unless a worker had put its work on the done list by then, which makes the vCPU runnable, and was held
+        up before it traced that (async_pf_execute): its DONE will tell."""
+        if not self.live or Kind.DONE not in self.shared.recorded:
+            self.say("D24", entry, message, np)
+            return
+        self.doubts.append((entry, message, np))
+        if len(self.doubts) > ASYNC_PF_PER_VCPU:
+            self.say("D24", *self.doubts.pop(0))
+
+    def worker_done(self, returned_t: int) -> None:
+        """A worker of a live work ended, which came back from its page at ``returned_t`` (ns; 0: not recorded)."""
+        if returned_t:
+            self.doubts = [doubt for doubt in self.doubts if doubt[0].t_ns < returned_t]
+
+    def undoubted(self) -> Iterator[Violation]:
+        """The trace ended: what no DONE has explained is D24."""
+        for entry, message, np in self.doubts:
+            yield Violation("D24", entry, message, () if np is None else (np,), self.index)
 
     def states(self, gpa: int) -> tuple[FaultState, ...]:
         """The states in which this vCPU may have touched the page; empty: not known."""

@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 from harness.model.events import Kind
 from harness.model.simulation.engine import Wait
+from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.world import World
 
@@ -35,3 +36,13 @@ def until_looked(world: World, vcpu: int, mark: RecordedEvent | None) -> Generat
         return
     if following.end_ns <= mark.end_ns:
         yield Wait(until_ns=following.start_ns)
+
+
+def mapped_early(world: World, vcpu: int, gpa: int, watch: PageWatch | None) -> bool:
+    """Whether a fault's page was mapped well before the entry; open where another vCPU that wants it ran meanwhile."""
+    replay = world.replay
+    if replay is None or watch is None or not replay.others_run(vcpu, watch.start_ns, watch.left_ns):
+        return False
+    if not wanted_by_others(world, vcpu, gpa >> 12):
+        return False
+    return replay.choices.ask(2, f"whether {gpa:#x} was mapped well before the entry", gpa >> 12) == 1

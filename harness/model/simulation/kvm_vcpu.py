@@ -18,7 +18,7 @@ from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
-from harness.model.simulation.held_up import looked_early, until_looked, wanted_by_others
+from harness.model.simulation.held_up import looked_early, mapped_early, until_looked
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
 from harness.model.simulation.page_watch import PageWatch
@@ -125,21 +125,12 @@ class KvmVcpu:
         """The end of a fault.  Others may use the mapping before the thread is back in the guest: it may be preempted
         between the two (arch/x86/kvm/mmu/mmu.c:direct_page_fault, arch/x86/kvm/x86.c:vcpu_enter_guest)."""
         self._lost(got, mark)
-        early = got.end is End.MAPPED and not got.stale and self._mapped_early(step.gpa, watch)
+        early = got.end is End.MAPPED and not got.stale and mapped_early(self.world, self.index, step.gpa, watch)
         if early:
             self._resolved(step, got, why=why)
         yield from self._through(watch)
         if not early:
             self._resolved(step, got, why=why)
-
-    def _mapped_early(self, gpa: int, watch: PageWatch | None) -> bool:
-        """Whether the page was mapped well before the entry; open where another vCPU that wants it ran meanwhile."""
-        replay = self.world.replay
-        if replay is None or watch is None or not replay.others_run(self.index, watch.start_ns, watch.left_ns):
-            return False
-        if not wanted_by_others(self.world, self.index, gpa >> 12):
-            return False
-        return replay.choices.ask(2, f"whether {gpa:#x} was mapped well before the entry", gpa >> 12) == 1
 
     def park(self) -> None:
         """The VMM calls KVM_RUN no more."""
@@ -222,12 +213,10 @@ class KvmVcpu:
         world.count("NPt" if setup is Setup.TOKEN else "NPh")
         world.count("WAITED")
         issuer = Thread.V if first.read_target else ""
+        outcome, why = Outcome.HALT, "kvm_can_deliver_async_pf is false: the vCPU halts"
         if setup is Setup.TOKEN:
             self.token = work
-            why = "kvm_can_deliver_async_pf: a token"
-        else:
-            why = "kvm_can_deliver_async_pf is false: the vCPU halts"
-        outcome = Outcome.TOKEN if setup is Setup.TOKEN else Outcome.HALT
+            outcome, why = Outcome.TOKEN, "kvm_can_deliver_async_pf: a token"
         fault = Fault(outcome, issuer, work.token, "B.4", f"{first.why()}; {why}")
         world.item(step.index).faults.append(fault)
         cycles = sum(1 for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))

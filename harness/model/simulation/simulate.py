@@ -277,10 +277,10 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
         page=step.page,
         outcome=outcomes[0],
         also=tuple(outcomes[1:]),
-        later=_later(base) if len({tuple(f.outcome for f in log.faults) for log in logs}) == 1 else None,
-        faults=_range([len(log.faults) for log in logs], runs),
-        repeats=_repeats(logs, runs),
-        halts=_range([_how_often(log, Outcome.HALT) for log in logs], runs),
+        later=_later(logs),
+        faults=_often([len(log.faults) for log in logs], logs, runs),
+        repeats=_often([_how_often(log, Outcome.REPEATED) for log in logs], logs, runs),
+        halts=_often([_how_often(log, Outcome.HALT) for log in logs], logs, runs),
         tokens=tuple(f.token for f in base.faults if f.outcome is Outcome.TOKEN),
         issuer=next((f.issuer for f in base.faults if f.issuer), ""),
         value=content if reads else None,
@@ -292,15 +292,21 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
     )
 
 
-def _repeats(logs: list[ItemLog], runs: list[_Run]) -> Count:
-    """Faults that find live work.  Without bound where token and ready go round for ever: each turn may have some."""
-    found = _range([_how_often(log, Outcome.REPEATED) for log in logs], runs)
-    endless = any(_how_often(log, Outcome.LOOP) for log in logs)
-    return Count(found.low, UNBOUNDED, "token and ready for ever") if endless else found
+def _often(values: list[int], logs: list[ItemLog], runs: list[_Run]) -> Count:
+    """A range of what faults of an item came to; without bound where token and ready go round for ever."""
+    found = _range(values, runs)
+    return Count(found.low, UNBOUNDED, "token and ready for ever") if _endless(logs) else found
 
 
-def _later(log: ItemLog) -> tuple[Outcome, ...]:
-    return tuple(f.outcome for f in log.faults[1:])
+def _endless(logs: list[ItemLog]) -> bool:
+    return any(_how_often(log, Outcome.LOOP) for log in logs)
+
+
+def _later(logs: list[ItemLog]) -> tuple[Outcome, ...] | None:
+    """All faults of an item but its first, if they are the same in each run and it is known how many there are."""
+    if _endless(logs) or len({tuple(f.outcome for f in log.faults) for log in logs}) > 1:
+        return None
+    return tuple(f.outcome for f in logs[0].faults[1:])
 
 
 def _how_often(log: ItemLog, outcome: Outcome) -> int:

@@ -271,6 +271,13 @@ MORE: dict[str, Case] = {
     "D24 halt": Case(
         halt(1, 0) + " ENTRY", "EXIT PF:0 TRY:0 NP:1@0 ENTRY", {"faults": KERNEL_FAULT}, {"faults": KERNEL_FAULT}
     ),
+    # async_pf_execute: the work is on the done list, and the worker held up before it traces that.
+    "D24 done": Case(
+        "EXIT PF:0 TRY:0 NP:1@0 MM_FAULT_RET:0 ENTRY EXIT PF:0 TRY:0 REP:0 ENTRY DONE:0 EXIT RDY:1@0 ENTRY",
+        "EXIT PF:0 TRY:0 NP:1@0 ENTRY EXIT PF:0 TRY:0 REP:0 ENTRY MM_FAULT_RET:0 DONE:0 EXIT RDY:1@0 ENTRY",
+        {"faults": KERNEL_FAULT},
+        {"faults": KERNEL_FAULT},
+    ),
     "D25 5.10": Case(
         "EXIT PF:0 TRY:0 NP:1@0 SLEEP IN WAKEUP ENTRY",
         "EXIT PF:0 TRY:0 NP:1@0 SLEEP IN ENTRY",
