@@ -3,7 +3,8 @@
 
 On a synchronous device (zram) a read ends inside its submission, in a time that the model does not know.  Who comes
 while it lasts finds swapcache_prepare taken and sleeps a tick in do_swap_page (6.1.192, 6.12; mm/memory.c); who comes
-after it finds the PTE (fast, minor) or the mapping (no fault); 5.10 may read twice and drop one copy at pte_same.
+after it finds the PTE (fast, minor) or the mapping (no fault); 5.10 may read twice and drop one copy at pte_same.  From
+7.0 on the page is locked in the swap cache meanwhile (mm/swap_state.c:swapin_sync): who comes then may get a token.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _ANY = (
 )  # fmt: skip
 _AFTERWARDS = (Outcome.NONE, Outcome.FAST, Outcome.MINOR, Outcome.BLOCK)
 _ASYNC = (Outcome.TOKEN, Outcome.HALT)
+_OF_A_TOKEN = ("TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "MIN_W", "WAITED")
 _WHY = "two vCPUs touch the page and nothing decides which comes first"
 
 
@@ -63,15 +65,18 @@ def widen(prediction: Prediction, situation: Situation) -> Prediction:
         return prediction
     pages = {s.gpa for s in situation.steps if s.index in racing}
     more = len(racing) - len(pages)
+    locked = situation.kernel.sync_swapin_shared
     totals = dict(prediction.totals)
     for name in (*_AT_LEAST_ONCE, *_ANY):
         old = totals[name]
-        happens = old.high > 0 or name in ("BLOCK", "FAST", "MINOR", "MIN_V")
+        happens = old.high > 0 or name in ("BLOCK", "FAST", "MINOR", "MIN_V") or (locked and name in _OF_A_TOKEN)
         if happens:
             least = min(old.low, len(pages)) if name in _AT_LEAST_ONCE else 0
             low = max(least, old.low - more)
             totals[name] = Count(low, old.high + more * (2 if name == "PF" else 1), _WHY)
+    totals["PGMAJ_REST"] = replace(totals["PGMAJ_REST"], high=max(totals["PGMAJ"].high, totals["PGMAJ_REST"].high))
     reading = {i.outcome for i in prediction.items if i.index in racing} - {Outcome.NONE}
+    reading |= set(_ASYNC) if locked else set()
     items = tuple(_open(i, reading) if i.index in racing else i for i in prediction.items)
     return replace(prediction, totals=totals, items=items, notes=(*prediction.notes, _WHY))
 

@@ -81,6 +81,8 @@ SETTLED = {
     "cleared-by-paging": "a change of CR0.PG clears a work that was completed, which no event tells (5.10): the next"
     " one's ready event has not overtaken it, and the program waits for ever for the first",
     "loaded-in-another-order": "the second work is completed first, and told before loadvm drops the other one",
+    "token-on-zram": "from 7.0 on a page that is read from zram is locked in the swap cache: another vCPU that touches"
+    " it meanwhile gets a token (mm/swap_state.c:swapin_sync)",
     "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
