@@ -17,7 +17,7 @@ from harness.run.scenario_sources import default_scenarios, read_scenarios
 KIND = "apf-scenario"
 
 
-class ScenarioResolver(Resolver):  # type: ignore[misc]
+class ScenarioResolver(Resolver):  # type: ignore[misc]  # Avocado has no types
     """TOML files that hold scenarios."""
 
     name = KIND
@@ -45,7 +45,7 @@ class ScenarioResolver(Resolver):  # type: ignore[misc]
         return ReferenceResolution(reference, ReferenceResolutionResult.SUCCESS, runnables)
 
 
-class ScenarioDiscoverer(Discoverer):  # type: ignore[misc]
+class ScenarioDiscoverer(Discoverer):  # type: ignore[misc]  # Avocado has no types
     """What ``avocado run`` without references runs."""
 
     name = KIND

@@ -53,7 +53,7 @@ _TICK_S = 0.1
 _TELL_EVERY_S = 0.5
 
 
-class ScenarioRunner(BaseRunner):  # type: ignore[misc]
+class ScenarioRunner(BaseRunner):  # type: ignore[misc]  # Avocado has no types
     """See the module's text."""
 
     name = KIND
@@ -172,7 +172,7 @@ class _Ticker:
         time.sleep(_TICK_S)
 
 
-class RunnerApp(BaseRunnerApp):  # type: ignore[misc]
+class RunnerApp(BaseRunnerApp):  # type: ignore[misc]  # Avocado has no types
     """``avocado-runner-apf-scenario``."""
 
     PROG_NAME = "avocado-runner-apf-scenario"

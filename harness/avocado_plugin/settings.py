@@ -16,7 +16,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
 """name: (default, help); the full name of each is "apf.<name>"."""
 
 
-class ScenarioInit(Init):  # type: ignore[misc]
+class ScenarioInit(Init):  # type: ignore[misc]  # Avocado has no types
     """Registers them."""
 
     name = "apf-scenario"

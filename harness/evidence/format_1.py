@@ -47,7 +47,7 @@ def precondition(raw: Any) -> Precondition:
     return Precondition(
         reached=structure(bool, table.get("reached"), "$.reached"),
         reason=structure(str, table.get("reason", ""), "$.reason"),
-        totals=structure(Mapping[str, int], table.get("totals", {}), "$.totals"),  # type: ignore[type-abstract]
+        totals=structure(Mapping[str, int], table.get("totals", {}), "$.totals"),  # type: ignore[type-abstract]  # a Mapping is no class
         outside=(*outside, *unnamed),
         pages=_by_gpa(table.get("pages"), lambda entry: _known(PageProof, entry)),
     )
@@ -56,7 +56,7 @@ def precondition(raw: Any) -> Precondition:
 def final_state(raw: Any) -> FinalState:
     """after.json."""
     table = need_object(raw)
-    tails = structure(Mapping[int, bool], table.get("shared_tail_zero"), "$.tails")  # type: ignore[type-abstract]
+    tails = structure(Mapping[int, bool], table.get("shared_tail_zero"), "$.tails")  # type: ignore[type-abstract]  # a Mapping is no class
     return FinalState(tails, {}, {}, _by_gpa(table.get("pages"), lambda entry: _known(PageLeft, entry)))
 
 
@@ -68,7 +68,7 @@ def counters(raw: Any) -> CounterSnapshot:
     return CounterSnapshot(
         vmstat=_numbers(table, "vmstat"),
         memory_stat=_numbers(table, "memory_stat"),
-        threads=structure(Mapping[int, ThreadFaults], threads, "$.threads"),  # type: ignore[type-abstract]
+        threads=structure(Mapping[int, ThreadFaults], threads, "$.threads"),  # type: ignore[type-abstract]  # a Mapping is no class
         kvm=_numbers(table, "kvm"),
         anon_pages=structure(int, table["anon_pages"], "$.anon_pages") if "anon_pages" in table else None,
     )
@@ -82,15 +82,15 @@ def trace_stats(raw: Any) -> TraceStats:
     }
     numbered = {"entries": 0, "overrun": 0, "commit_overrun": 0, "dropped_events": 0}
     filled = {name: {**numbered, **entry} for name, entry in cpus.items()}
-    return TraceStats(structure(Mapping[int, CpuTraceStats], filled))  # type: ignore[type-abstract]
+    return TraceStats(structure(Mapping[int, CpuTraceStats], filled))  # type: ignore[type-abstract]  # a Mapping is no class
 
 
 def _numbers(table: Mapping[str, Any], name: str) -> Mapping[str, int]:
-    return structure(Mapping[str, int], table.get(name) or {}, f"$.{name}")  # type: ignore[type-abstract]
+    return structure(Mapping[str, int], table.get(name) or {}, f"$.{name}")  # type: ignore[type-abstract]  # a Mapping is no class
 
 
 def _by_gpa(raw: Any, one: Callable[[Any], T]) -> dict[int, T]:
-    keys = structure(Mapping[int, bool], dict.fromkeys(need_object(raw), True), "$.pages")  # type: ignore[type-abstract]
+    keys = structure(Mapping[int, bool], dict.fromkeys(need_object(raw), True), "$.pages")  # type: ignore[type-abstract]  # a Mapping is no class
     return {gpa: one(entry) for gpa, entry in zip(keys, raw.values(), strict=True)}
 
 

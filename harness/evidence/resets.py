@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.errors import CaptureDamaged
 from harness.model.events import LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
@@ -56,27 +57,38 @@ class Boot:
     end_ns: int
 
 
-def parse_resets(qmp: str) -> tuple[Reset, ...]:
-    """The resets in qmp.jsonl, in order.
+def _read(qmp: str, take: Callable[[int, Any], None]) -> None:
+    """Give time (ns) and message of each line of qmp.jsonl to ``take``.
 
-    :raise CaptureDamaged: a line is not an object with time, direction and message.
+    :raise CaptureDamaged: a line is not an object with time and message, or ``take`` finds the message to be none.
     """
-    found: list[Reset] = []
-    asked = 0
     for number, line in enumerate(qmp.splitlines(), 1):
         if not line.strip():
             continue
         try:
             raw = json.loads(line)
-            at = int(float(raw["t"]) * 1e9)
-            message = raw["message"]
-            if message.get("execute") == "system_reset":
-                asked = at
-            elif message.get("event") == "RESET":
-                found.append(Reset(asked, at))
-                asked = 0
+            take(int(float(raw["t"]) * 1e9), raw["message"])
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             raise CaptureDamaged(f"qmp.jsonl line {number}: {exc!r}") from exc
+
+
+def parse_resets(qmp: str) -> tuple[Reset, ...]:
+    """The resets in qmp.jsonl, in order.
+
+    :raise CaptureDamaged: a line is not an object with time and message.
+    """
+    found: list[Reset] = []
+    asked = 0
+
+    def take(at: int, message: Any) -> None:
+        nonlocal asked
+        if message.get("execute") == "system_reset":
+            asked = at
+        elif message.get("event") == "RESET":
+            found.append(Reset(asked, at))
+            asked = 0
+
+    _read(qmp, take)
     return tuple(found)
 
 
@@ -88,23 +100,19 @@ def parse_loads(qmp: str) -> tuple[Load, ...]:
     found: list[Load] = []
     asked: dict[object, tuple[str, int]] = {}
     saved = 0
-    for number, line in enumerate(qmp.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            raw = json.loads(line)
-            at = int(float(raw["t"]) * 1e9)
-            message = raw["message"]
-            if message.get("execute") == "human-monitor-command":
-                asked[message.get("id")] = str(message["arguments"]["command-line"]).partition(" ")[0], at
-            elif "return" in message and message.get("id") in asked:
-                command, start = asked.pop(message.get("id"))
-                if command == "savevm":
-                    saved = at
-                elif command == "loadvm":
-                    found.append(Load(saved, start, at))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
-            raise CaptureDamaged(f"qmp.jsonl line {number}: {exc!r}") from exc
+
+    def take(at: int, message: Any) -> None:
+        nonlocal saved
+        if message.get("execute") == "human-monitor-command":
+            asked[message.get("id")] = str(message["arguments"]["command-line"]).partition(" ")[0], at
+        elif "return" in message and message.get("id") in asked:
+            command, start = asked.pop(message.get("id"))
+            if command == "savevm":
+                saved = at
+            elif command == "loadvm":
+                found.append(Load(saved, start, at))
+
+    _read(qmp, take)
     return tuple(found)
 
 

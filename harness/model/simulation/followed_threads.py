@@ -88,7 +88,8 @@ class FollowedThreads:
         beside = replay.calls_beside(self._mapped_with(done.index), watch.thread, now, window.end_ns)
         if not beside:
             return
-        ways = [None, Lock.NO if _makes_its_own(done, before) else Lock.OTHER]
+        unseen = _makes_its_own(done, before)
+        ways = [None, Lock.NO if unseen else Lock.OTHER]
         if watch.calls_again and _asks_the_file_system(done, before):
             # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY).
             ways.insert(0 if watch.at else len(ways), Lock.NO)
@@ -96,7 +97,6 @@ class FollowedThreads:
         lock = ways[replay.choices.ask(len(ways), why, done.index)]
         if lock is None:
             return
-        unseen = _makes_its_own(done, before)
         self.memory.pages[vpn] = (
             before if unseen else replace(done, pte=before.pte, folio=replace(done.folio, lock=lock))
         )
