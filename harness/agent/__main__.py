@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from harness.agent.by_sudo import caller
@@ -69,7 +68,6 @@ def _parser() -> argparse.ArgumentParser:
         "--disk-mib", type=int, default=0, metavar="N", help="make a loop device for swap, at most so large"
     )
     one.add_argument("--compare", action="store_true", help="tell whatever is not as before at the end")
-    one.add_argument("--once", action="store_true", help="remove this program's file: it was sent for this run only")
     one.add_argument("--state", default=STATE, help="folder for the lock and for what runs put here")
     one.set_defaults(run=_reserve)
     back = commands.add_parser("undo", help="take back what a killed agent left on the host")
@@ -97,8 +95,6 @@ def _perform(args: argparse.Namespace) -> int:
 
 
 def _reserve(args: argparse.Namespace) -> int:
-    if args.once and caller() is None:
-        os.unlink(next(path for path in sys.path if path.endswith(".pyz")))
     options = ReserveOptions(
         run=args.name, wait_s=args.wait, silence_s=args.silence, limit_s=args.limit, scratch=args.scratch,
         who=args.who, disk_mib=args.disk_mib, compare=args.compare, state=args.state,

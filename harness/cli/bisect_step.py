@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.artifacts.catalog import VARIANTS, find_kernel
 from harness.cli import options
+from harness.errors import UsageError
 from harness.report.terminal import Screen
 from harness.results import Row
 from harness.run.bisect import BisectState, revision_of, state_path, step
@@ -44,6 +45,8 @@ def add(subparsers: options.Subparsers) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """The answer as exit code."""
+    if not options.place_of(args).boots:
+        raise UsageError(f"a bisection boots another kernel at each step, and --host {args.host} has the one it runs")
     screen = Screen(sys.stdout)
     tree = args.tree.absolute()
     revision = revision_of(tree)

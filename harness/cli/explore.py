@@ -64,8 +64,6 @@ def main(args: argparse.Namespace) -> int:
     """Explore, and say what was found."""
     if args.first < 0 or args.shrink < 0:
         raise UsageError("--first and --shrink are not negative")
-    if args.on:
-        raise UsageError("explore chooses by what came before: --on is for run, compare, matrix and mutants")
     seed = secrets.randbits(31) if args.seed is None else args.seed
     screen = Screen(sys.stdout)
     request = options.request_of(args, options.kernels_of(args, [args.kernel] if args.kernel else []))

@@ -29,6 +29,7 @@ _EPILOG = """\
 examples:
   apf matrix --kernels debian-6.1,debian-6.12,debian-7.3
   apf matrix 'S2*' --kernels all --output /tmp/kernels.md
+  apf matrix 'S2*' --host ssh:bigbox --output /tmp/bigbox.md       the kernel that bigbox has
 """
 
 
@@ -39,8 +40,9 @@ def add(subparsers: options.Subparsers) -> None:
         [options.scenario_files(), options.running()], _EPILOG,
     )  # fmt: skip
     options.scenario_argument(p)
-    p.add_argument("--kernels", required=True, metavar="A,B,...",
-                   help='in the order of the columns; "all": the newest of each packaged series')  # fmt: skip
+    p.add_argument("--kernels", default="", metavar="A,B,...",
+                   help='in the order of the columns; "all": the newest of each packaged series; without: the one that '
+                   "the host has")  # fmt: skip
     p.add_argument("--output", type=Path, default=PAGE, metavar="FILE",
                    help="page whose matrix is replaced, or which gets one (default: docs/kernels.md)")  # fmt: skip
     p.add_argument("--no-run", action="store_true", help="perform nothing: write the page from what is there")
@@ -51,7 +53,7 @@ def add(subparsers: options.Subparsers) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run what is missing, write the page; 0: every cell is green, or cannot be done on that kernel."""
     screen = Screen(sys.stdout)
-    request = options.request_of(args, _kernels(args.kernels, screen), repeats=1)
+    request = options.request_of(args, _kernels(args, screen), repeats=1)
     try:
         matrix = run_matrix(request, screen, perform=not args.no_run, judge_again=args.judge_again)
     finally:
@@ -69,11 +71,11 @@ def main(args: argparse.Namespace) -> int:
     return 0 if matrix.green else 1
 
 
-def _kernels(words: str, screen: Screen) -> tuple[str, ...]:
+def _kernels(args: argparse.Namespace, screen: Screen) -> tuple[str, ...]:
     """The names that are meant.  :raise UsageError: none."""
-    if words == "all":
+    if args.kernels == "all":
         return tuple(offered_kernels.offer(Store(progress=screen.progress), progress=screen.progress).series())
-    names = tuple(dict.fromkeys(name.strip() for name in words.split(",") if name.strip()))
-    if not names:
+    names = tuple(dict.fromkeys(name.strip() for name in args.kernels.split(",") if name.strip()))
+    if not names and options.place_of(args).boots:
         raise UsageError("--kernels names no kernel", hint="--kernels debian-6.1,debian-7.3")
     return names

@@ -51,7 +51,7 @@ class ReserveWish:
     def command(self, agent: tuple[str, ...]) -> list[str]:
         """The command on the machine, where ``agent`` runs the agent."""
         return [
-            *agent, "reserve", "--once", "--name", self.name, "--who", self.who, "--wait", str(self.wait_s),
+            *agent, "reserve", "--name", self.name, "--who", self.who, "--wait", str(self.wait_s),
             "--silence", str(_SILENCE_S), "--limit", str(self.limit_s), "--scratch", self.scratch,
             "--disk-mib", str(self.disk_mib), "--state", self.state,
             *(["--compare"] if self.compare else []),
@@ -198,7 +198,7 @@ def reserve(
     """Have a machine until the context ends.
 
     :param open_stream: starts a command on it, as root.
-    :param agent: the command of the agent there; a file that was sent for the run is removed.
+    :param agent: the command of an agent that is there; empty: ``open_stream`` brings it.
     :param name: of the machine, for messages.
     :raise HostBusy: another run has it, and has not ended in ``wish.wait_s``.
     :raise InfraFault: at the start: it cannot be had; at the end: something there could not be put back.

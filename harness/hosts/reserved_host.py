@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import socket
@@ -15,12 +16,23 @@ from pathlib import Path
 from harness.contract.kernel_trouble import find_trouble
 from harness.errors import HostLost, InfraFault
 from harness.hosts.base import HostDescription, trouble_error
+from harness.hosts.deadline import Deadline
 from harness.hosts.reservation import Reservation, ReserveWish, reserve
 from harness.hosts.stream import Stream, StreamHost
 from harness.progress import Progress
 
 _COPY_S = 120.0
 _ASK_S = 60.0
+_FROM_INPUT = """\
+import os, sys
+left, file = int(sys.argv[1]), os.memfd_create("apf-agent", 0)
+while left and (chunk := os.read(0, min(left, 1 << 16))):
+    left -= os.write(file, chunk)
+if left:
+    sys.exit("the agent came only in part")
+os.execv(sys.executable, ["python3", f"/proc/self/fd/{file}", *sys.argv[2:]])
+"""
+"""Runs a program that comes first on its input.  It is never a file there, so a run that is cut short leaves none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,21 @@ class ReservedOrder:
     compare: bool = True
 
 
+def open_sent(open_stream: Callable[[list[str]], Stream], agent: Path, argv: list[str]) -> Stream:
+    """Start a command of an agent that is sent for it.
+
+    :raise InfraFault, HostLost, DeadlineExpired: it cannot be started, or is gone before it has the agent.
+    """
+    program = agent.read_bytes()
+    stream = open_stream(["python3", "-c", _FROM_INPUT, str(len(program)), *argv])
+    try:
+        stream.send(program, Deadline.after(_COPY_S, "sending the agent"))
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
 @contextlib.contextmanager
 def reserved_host(
     bare: BareHost, order: ReservedOrder, on_reserved: Callable[[Reservation], None] = lambda _reservation: None
@@ -158,17 +185,13 @@ def reserved_host(
     :raise InfraFault: it runs another kernel than the one that is wanted.
     """
     name = secrets.token_hex(6)
-    command = bare.agent
-    if not command:
-        sent = f"/run/apf-agent-{name}.pyz"
-        bare.put(order.agent, sent, deadline_s=_COPY_S)
-        command = ("python3", sent)
     wish = ReserveWish(
         name, f"{os.environ.get('USER', 'somebody')}@{socket.gethostname()}", order.wait_s, order.limit_s,
         order.scratch, 0 if order.disk else order.disk_mib, order.state,
         order.compare,
     )  # fmt: skip
-    with reserve(bare.open, command, wish, bare.name, order.progress) as reservation:
+    opener = bare.open if bare.agent else functools.partial(open_sent, bare.open, order.agent)
+    with reserve(opener, bare.agent, wish, bare.name, order.progress) as reservation:
         on_reserved(reservation)
         machine = reservation.machine
         if order.wanted is not None:

@@ -8,7 +8,7 @@ import datetime
 import shlex
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
@@ -24,12 +24,14 @@ from harness.model.kernels import KernelModel, kernel_for
 from harness.prediction import predict
 from harness.results import Key, Row
 from harness.run.described import stated_release
+from harness.run.fleet import FleetPool
+from harness.run.fleet_client import open_fleet
+from harness.run.one_performer import one_performer
 from harness.run.pool import WorkerPool, room
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.scenario_sources import REPOSITORY, read_scenarios
 from harness.run.selection import Job
-from harness.run.worker import Worker, start_worker
 from harness.scenario.build import build_plan
 from harness.scenario.dump import dump
 from harness.scenario.schema import Scenario
@@ -153,10 +155,10 @@ class _Run:
             kinds.setdefault(plan.judged.rules[0], plan)
         if not kinds or not self._wanted.tries:
             return
-        with start_worker(self._kernel, (), self._request, self._folder, self._observer) as worker:
+        with one_performer(self._kernel, self._request, self._folder, self._observer) as perform:
             for rule, plan in kinds.items():
                 self._observer.line(f"{plan.name}: making it small while it breaks {rule!r}")
-                self.found = replace(self.found, shrunk=(*self.found.shrunk, self._small(worker, rule, plan)))
+                self.found = replace(self.found, shrunk=(*self.found.shrunk, self._small(perform, rule, plan)))
                 self.save()
 
     def save(self) -> None:
@@ -177,16 +179,22 @@ class _Run:
 
     def _rows(self) -> Generator[Row, None, None]:
         jobs = self._jobs()
+        many = iter(lambda: tuple(islice(jobs, min(_CHUNK, self._wanted.plans or _CHUNK))), ())
         hosts = (self._request.hosts or room()) if self._request.place.boots else 1
-        if hosts == 1:
-            with start_worker(self._kernel, (), self._request, self._folder, self._observer) as worker:
+        around = (self._request, self._folder, self._observer)
+        if self._request.fleet is not None:
+            with open_fleet(self._request.fleet) as (executor, check):
+                for chunk in many:
+                    with contextlib.closing(FleetPool(chunk, *around, executor, check).rows()) as rows:
+                        yield from rows
+        elif hosts == 1:
+            with one_performer(self._kernel, *around) as perform:
                 for job in jobs:
-                    yield worker.perform(job)
-        while True:
-            many = tuple(islice(jobs, min(_CHUNK, self._wanted.plans or _CHUNK)))
-            pool = WorkerPool(many, self._request, self._folder, self._observer, hosts)
-            with contextlib.closing(pool.rows()) as rows:
-                yield from rows
+                    yield perform(job)
+        else:
+            for chunk in many:
+                with contextlib.closing(WorkerPool(chunk, *around, hosts).rows()) as rows:
+                    yield from rows
 
     def _add(self, row: Row) -> None:
         plan = Explored(row.key.scenario, judged(row.verdict), row.seconds)
@@ -203,7 +211,7 @@ class _Run:
             (reached / f"{plan.name}.toml").write_text(dump(self._by_name[plan.name]))
         self._observer.verdict(row)
 
-    def _small(self, worker: Worker, rule: str, plan: Explored) -> Shrunk:
+    def _small(self, perform: Callable[[Job], Row], rule: str, plan: Explored) -> Shrunk:
         tried = 0
 
         def shows(scenario: Scenario) -> bool:
@@ -212,7 +220,7 @@ class _Run:
             name = f"{plan.name}.{tried}"
             if self._scenarios.refuses(scenario):
                 return False
-            row = worker.perform(Job(Key(name, self._kernel), replace(scenario, id=name)))
+            row = perform(Job(Key(name, self._kernel), replace(scenario, id=name)))
             self._folder.finish(row)
             self._observer.verdict(row)
             return rule in judged(row.verdict).rules

@@ -4,19 +4,19 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.artifacts.store import Store
 from harness.contract.structure import to_json
-from harness.results import Key
+from harness.results import Key, Row
 from harness.run.exploration import ExploreOrder, Scenarios
 from harness.run.mutant_trials import PARAMETER, Mutant, Trial
+from harness.run.one_performer import one_performer
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
-from harness.run.worker import Worker, start_worker
 from harness.scenario.schema import Scenario
 from harness.status import Status
 
@@ -68,9 +68,9 @@ def explore_mutants(
     found = Hunts(order.seed)
     scenarios = Scenarios(order, request)
     try:
-        with start_worker(request.kernels[0], (), request, folder, observer) as worker:
+        with one_performer(request.names[0], request, folder, observer) as perform:
             for mutant in mutants:
-                hunt = _hunt(mutant, scenarios, order, worker, folder, observer)
+                hunt = _hunt(mutant, scenarios, order, perform, folder, observer)
                 found = replace(found, hunts=(*found.hunts, hunt))
                 folder.write_text("mutants.json", to_json(found))
     except KeyboardInterrupt:
@@ -82,7 +82,12 @@ def explore_mutants(
 
 
 def _hunt(
-    mutant: Mutant, scenarios: Scenarios, order: ExploreOrder, worker: Worker, folder: RunFolder, observer: Observer
+    mutant: Mutant,
+    scenarios: Scenarios,
+    order: ExploreOrder,
+    perform: Callable[[Job], Row],
+    folder: RunFolder,
+    observer: Observer,
 ) -> Hunt:
     hunt = Hunt(mutant.name, mutant.number)
 
@@ -90,7 +95,7 @@ def _hunt(
         name = of.id_under(scenario.id) if of is not None else f"{scenario.id}@none-{mutant.number}"
         params = {**scenario.kernel_params, PARAMETER: str(of.number if of is not None else 0)}
         job = Job(Key(name, scenarios.kernel), replace(scenario, id=name, kernel_params=params))
-        row = worker.perform(job)
+        row = perform(job)
         folder.finish(row)
         observer.verdict(row)
         return Trial(of, scenario.id, row, folder.path)

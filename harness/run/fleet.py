@@ -109,6 +109,7 @@ class FleetPool:
         request = self._request
         words = ["--guest-kernel", request.guest_kernel] if request.guest_kernel else []
         words += ["--host", request.host] if not request.place.boots else []
+        words += ["--disk", request.disk] if request.disk else []
         words += ["--wait", str(int(request.wait_s))] if request.wait_s else []
         words += ["--trace-dat"] if request.trace_dat else []
         return tuple(words)

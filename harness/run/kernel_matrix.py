@@ -20,7 +20,7 @@ from harness.run.request import Observer, Request
 from harness.run.runner import perform_jobs
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import plan_jobs, select
-from harness.run.setup import find_variants
+from harness.run.setup import find_variants, running_build
 from harness.scenario.build import build_plan
 from harness.scenario.schema import Scenario
 from harness.status import Status
@@ -69,8 +69,9 @@ def run_matrix(request: Request, observer: Observer, *, perform: bool = True, ju
     scenarios = select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
     variants = find_variants(request)
     interrupted = False
-    for name in request.kernels:
-        there = kept(request.results, name, scenarios)
+    runs = running_build(request, observer) if perform and not request.kernels else ""
+    for name in request.names:
+        there = kept(request.results, name, scenarios, runs)
         missing = [s for s in scenarios if s.id not in there and (not s.variants or variants[name] in s.variants)]
         if not missing or not perform:
             continue
@@ -79,26 +80,27 @@ def run_matrix(request: Request, observer: Observer, *, perform: bool = True, ju
         if result.interrupted:
             interrupted = True
             break
-    found = {name: kept(request.results, name, scenarios) for name in request.kernels}
+    found = {name: kept(request.results, name, scenarios, runs) for name in request.names}
     if judge_again:
         found = {name: {s: _again(k, variants[name], observer) for s, k in ks.items()} for name, ks in found.items()}
     return _laid_out(request, scenarios, variants, found, interrupted=interrupted)
 
 
-def kept(results: Path, kernel: str, scenarios: Sequence[Scenario]) -> dict[str, Kept]:
+def kept(results: Path, kernel: str, scenarios: Sequence[Scenario], identity: str = "") -> dict[str, Kept]:
     """The newest verdict of each scenario on a kernel below a results folder, by scenario.
+
+    :param identity: only of this build; empty: of the newest run's.
 
     What was performed with another plan than the scenario's present one does not count, nor an ERROR, nor a verdict on
     another level of the kernel than the newest run's.
     """
     wanted = {scenario.id: scenario for scenario in scenarios}
     found: dict[str, Kept] = {}
-    identity = ""
     for path in sorted(results.glob("*/results.json"), reverse=True):
         if path.parent.is_symlink():
             continue
         run = json.loads(path.read_text())
-        made_from = run["facts"].get(f"{kernel} made from", "")
+        made_from = _identity(run["facts"], kernel)
         for entry in run["verdicts"]:
             if entry["kernel"] != kernel or entry["repeat"] != 1 or entry["scenario"] not in wanted:
                 continue
@@ -111,6 +113,11 @@ def kept(results: Path, kernel: str, scenarios: Sequence[Scenario]) -> dict[str,
                 found[entry["scenario"]] = Kept(verdict, folder, release, made_from)
                 identity = identity or made_from
     return found
+
+
+def _identity(facts: Mapping[str, str], kernel: str) -> str:
+    """What tells builds of one name apart: what a kernel was made from, or ``uname -v`` of a host's own."""
+    return facts.get(f"{kernel} made from") or facts.get(f"{kernel} kernel", "")
 
 
 def _is_same_plan(folder: Path, scenario: Scenario) -> bool:
@@ -136,12 +143,12 @@ def _laid_out(
     request: Request, scenarios: Sequence[Scenario], variants: Mapping[str, str],
     found: Mapping[str, Mapping[str, Kept]], *, interrupted: bool,
 ) -> Matrix:  # fmt: skip
-    columns = tuple(_column(name, variants[name], found[name]) for name in request.kernels)
+    columns = tuple(_column(name, variants[name], found[name]) for name in request.names)
     rows = []
     complete = True
     for scenario in scenarios:
         cells: list[Cell | None] = []
-        for name in request.kernels:
+        for name in request.names:
             cell = found[name].get(scenario.id)
             meant = not scenario.variants or variants[name] in scenario.variants
             complete &= cell is not None or not meant
@@ -160,7 +167,8 @@ def _model(cell: Kept | None, variant: str) -> KernelModel | None:
     """The model of the kernel that was run: its package's version tells the stable level."""
     if cell is None:
         return None
-    for text in (f"({cell.identity.rpartition(' ')[2]})", cell.release):
+    version = cell.identity if "Debian " in cell.identity else ""  # uname -v
+    for text in (f"({cell.identity.rpartition(' ')[2]})", version, cell.release):
         try:
             return kernel_for(variant, text)
         except ModelError:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.artifacts.images import images
 from harness.artifacts.kernels import built_kernel, citations
@@ -13,7 +14,7 @@ from harness.artifacts.kernels.built_kernel import BuiltKernel, banner_of
 from harness.artifacts.kernels.citations import Difference
 from harness.artifacts.store import Store
 from harness.contract.plan import GuestKind
-from harness.errors import UsageError
+from harness.errors import ApfError, UsageError
 from harness.hosts import HostOrder
 from harness.hosts.base import Host
 from harness.hosts.performer import Payload
@@ -111,6 +112,21 @@ def find_setup(
     model = kernel if kernel is not None else place.own()
     variant, fixes = Variant(model.variant), model.fixes
     return HostSetup(opener.start, payload, variant, "+".join((variant, *fixes)), facts, difference)
+
+
+def running_build(request: Request, observer: Observer) -> str:
+    """``uname -v`` of the kernel that the host has; empty: it boots what it is asked for, or does not tell."""
+    place = request.place
+    if place.boots:
+        return ""
+    store = Store(progress=observer.progress)
+    order = HostOrder(
+        store, None, _payload(store, None), Path, observer.progress, name=place.name, lab=place.lab
+    )  # fmt: skip
+    try:
+        return place.kind.prepare(order).facts.get(f"{place.own().label} kernel", "")
+    except ApfError:
+        return ""  # what is wrong is told by what is performed there
 
 
 def _payload(store: Store, guest: BuiltKernel | None) -> Payload:

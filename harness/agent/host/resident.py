@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.agent.gate.watch import WATCHED
+from harness.agent.host.kernel_files import read_text
 from harness.agent.host.tracing import Tracing, Watch, open_tracing, open_watch
 from harness.agent.host.undo import Journal, undo
 from harness.errors import ApfError
@@ -79,7 +80,7 @@ class Resident:
     def _open_journal(self) -> Journal:
         if self._journal is None:
             clean_up()
-            self._journal = Journal(f"{_JOURNALS}{os.getpid()}.journal")
+            self._journal = Journal(f"{_JOURNALS}{os.getpid()}-{_started(os.getpid())}.journal")
         return self._journal
 
     def _take_back(self) -> None:
@@ -91,6 +92,16 @@ class Resident:
 def clean_up() -> None:
     """Take back what agents have left that were killed."""
     for path in glob.glob(f"{_JOURNALS}*.journal"):
-        pid = path.removeprefix(_JOURNALS).removesuffix(".journal")
-        if pid.isdigit() and not os.path.exists(f"/proc/{pid}") and not undo(path):
+        pid, _, started = path.removeprefix(_JOURNALS).removesuffix(".journal").partition("-")
+        if pid.isdigit() and _started(int(pid)) != started and not undo(path):
             os.unlink(path)
+
+
+def _started(pid: int) -> str:
+    """When a process that lives was started, in clock ticks since boot: with its pid it is one process, and never the
+    next that gets this pid; empty: it is dead."""
+    try:
+        state, *fields = read_text(f"/proc/{pid}/stat").rpartition(") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if state in "ZX" else fields[18]  # proc(5): state is field 3, starttime field 22

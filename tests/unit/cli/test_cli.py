@@ -113,7 +113,6 @@ def test_bad_scenario_is_one_message_with_file_and_key(tmp_path: Path, change: t
         ["run", "S23", "--host", "local:box"],
         ["run", "S23", "--host", "ssh"],
         ["run", "S23", "--on", "tcp://192.0.2.7:8786"],
-        ["explore", "--plans", "1", "--on", "tcp://127.0.0.1:8786"],
         ["run", "S23", "--host", "ssh:box", "--lab", "/no/such/lab.toml"],
         ["run", "S23", "--disk", "/dev/vdb"],
         ["compare", "debian-6.1", "noio-6.1", "S23", "--host", "local"],
@@ -216,3 +215,30 @@ def test_no_space_for_results(tmp_path: Path) -> None:
         capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
     )  # fmt: skip
     assert "No space left" in one_message(done, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("compare", "debian-6.1", "noio-6.1"), "--host local has one kernel, the one that it runs"),
+        (("matrix", "--kernels", "debian-6.1,noio-6.1"), "--host local has one kernel, the one that it runs"),
+        (("bisect-step", "S23"), "a bisection boots another kernel at each step, and --host local has the one it runs"),
+    ],
+)
+def test_what_needs_other_kernels_is_refused_where_there_is_one(
+    words: tuple[str, ...], why: str, tmp_path: Path
+) -> None:
+    said = one_message(apf(*words, "--host", "local", cwd=tmp_path), 2)
+    assert why in said
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("matrix",), "--kernels names no kernel"),
+        (("explore", "--plans", "1", "--on", "tcp://192.0.2.7:1"), "anybody who reaches it"),
+    ],
+)
+def test_what_a_fleet_or_a_virtual_host_cannot_do(words: tuple[str, ...], why: str, tmp_path: Path) -> None:
+    assert why in one_message(apf(*words, cwd=tmp_path), 2)

@@ -11,11 +11,9 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,10 +25,10 @@ from harness.hosts.deadline import Deadline
 from harness.hosts.lab_file import find_lab_host
 from harness.hosts.ssh import SshMachine, connect
 from harness.status import Status
+from tests.unit.hosts.lab_machine import APF, Lab, apf, start_lab
 
 pytestmark = pytest.mark.host
 
-APF = [sys.executable, "-m", "harness.cli"]
 PACKAGES = (
     "attr", "attrs", "bcrypt", "cattrs", "cryptography", "_cffi_backend*", "google", "jinja2", "markupsafe",
     "perfetto", "qemu", "rich", "tree_sitter", "tree_sitter_c", "typing_extensions.py",
@@ -39,42 +37,12 @@ PACKAGES = (
 INSIDE = "/tmp/apf"
 
 
-@dataclass(frozen=True, slots=True)
-class Lab:
-    """The file of lab machines that has a virtual host as "virtual"."""
-
-    path: Path
-
-    def apf(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        return apf(folder, *words, "--host", "ssh:virtual", "--lab", str(self.path))
-
-
-def apf(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*APF, "run", *words, "--results", str(folder)],
-        cwd=layout.REPOSITORY, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def lab(direct: dict[str, Status], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """After the direct run: two virtual hosts at once are one too many for a small machine."""
     assert direct
-    folder = tmp_path_factory.mktemp("lab")
-    path = folder / "lab.toml"
-    with (folder / "log").open("wb") as log:
-        shell = subprocess.Popen(
-            [*APF, "shell", "--lab", str(path)], cwd=layout.REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-    try:
-        give_up = time.monotonic() + 300
-        while not (path.exists() and path.read_text().endswith("\n")):
-            assert shell.poll() is None and time.monotonic() < give_up, (folder / "log").read_text()
-            time.sleep(0.2)
-        yield Lab(path)
-    finally:
-        shell.send_signal(signal.SIGINT)
-        assert shell.wait(60) == 0, (folder / "log").read_text()
+    with start_lab(tmp_path_factory.mktemp("lab")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +59,7 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Status]:
     if "RESULTS" in os.environ and there.exists():
         return verdicts(there)
     folder = tmp_path_factory.mktemp("direct")
-    done = apf(folder, "tag:smoke", "--hosts", "1")
+    done = apf("run", "tag:smoke", "--hosts", "1", "--results", str(folder))
     assert done.returncode == 0, done.stdout + done.stderr
     return verdicts(folder / "latest/results.json")
 
@@ -103,7 +71,7 @@ def verdicts(path: Path) -> dict[str, Status]:
 def leftovers(machine: SshMachine) -> str:
     """What a run could have left: files, cgroups, tracing, probes, devices, swap, processes."""
     script = r"""
-        ls /run/apf-runs | grep -v -x lock; ls -R /run/apf; ls -d /run/apf-agent-*
+        ls /run/apf-runs | grep -v -x lock; ls -R /run/apf; ls -d /run/apf-*.pyz
         ls -d /sys/fs/cgroup/apf* /sys/kernel/tracing/instances/* /sys/block/dm-* /sys/block/loop*/loop 2>/dev/null
         grep -v Filename /proc/swaps; cat /sys/kernel/tracing/kprobe_events
         pgrep -f 'agent.pyz|qemu-system'; cat /proc/sys/vm/page-cluster /proc/sys/vm/swappiness

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -25,6 +26,7 @@ from harness.errors import HostLost, InfraFault
 from harness.hosts.deadline import Deadline
 from harness.hosts.local import LocalMachine, LocalStream
 from harness.hosts.reservation import HostBusy, Reservation, ReserveWish, reserve
+from harness.hosts.reserved_host import open_sent
 from harness.progress import silent
 from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.agent.conftest import root_only
@@ -45,14 +47,12 @@ def reserved(
     progress: Callable[..., None] = silent, compare: bool = False,
 ) -> Iterator[Reservation]:  # fmt: skip
     """This machine, as far as those are concerned who look below ``folder``; other tests change its settings."""
-    agent = folder / f"agent-{secrets.token_hex(4)}.pyz"
-    agent.write_bytes(images.agent_zipapp(Store()).read_bytes())
     wish = ReserveWish(
         f"t{secrets.token_hex(5)}", "a test", wait_s, limit_s, str(folder), disk_mib, str(folder / "state"),
         compare,
     )  # fmt: skip
-    with reserve(LocalMachine().open, ("python3", str(agent)), wish, "here", progress) as reservation:
-        assert not agent.exists(), "what was sent for the run is not left"
+    opener = functools.partial(open_sent, LocalMachine().open, images.agent_zipapp(Store()))
+    with reserve(opener, (), wish, "here", progress) as reservation:
         yield reservation
 
 
@@ -69,6 +69,23 @@ def test_a_free_machine_is_had_and_given_back(tmp_path: Path) -> None:
     assert not Path(machine.scope).exists()
     with pytest.raises(HostLost, match="the run has ended"):
         reservation.check()
+
+
+def test_an_agent_that_came_in_part_is_not_run_and_no_file_of_it_is_left() -> None:
+    """The link is cut while it is sent."""
+
+    class Cut(LocalStream):
+        def send(self, data: bytes, deadline: Deadline) -> None:
+            super().send(data[: len(data) // 2], deadline)
+
+    before = set(Path("/run").iterdir())
+    with contextlib.closing(open_sent(Cut, images.agent_zipapp(Store()), ["reserve", "--name", "cut"])) as stream:
+        stream.end_input()
+        deadline = Deadline.after(60, "the end")
+        assert stream.read(deadline) == b""
+        assert stream.code(deadline) == 1
+    assert b"only in part" in stream.errors()
+    assert not [path for path in set(Path("/run").iterdir()) - before if "agent" in path.name]
 
 
 def test_a_second_run_is_refused_and_does_not_disturb_the_first(tmp_path: Path) -> None:

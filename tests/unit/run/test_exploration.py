@@ -19,7 +19,7 @@ from harness.model.kernels import KernelModel, find_kernel
 from harness.model.outcomes import Count, Outcome
 from harness.prediction import predict
 from harness.results import Row
-from harness.run import exploration
+from harness.run import one_performer
 from harness.run.exploration import ExploreOrder, Scenarios, explore
 from harness.run.request import Request
 from harness.run.selection import Job
@@ -66,7 +66,7 @@ def on(monkeypatch: pytest.MonkeyPatch, kernel: WrongKernel, results: Path) -> R
     def start(*_: object) -> Iterator[WrongKernel]:
         yield kernel
 
-    monkeypatch.setattr(exploration, "start_worker", start)
+    monkeypatch.setattr(one_performer, "start_worker", start)
     return Request(results=results, hosts=1)
 
 

@@ -7,10 +7,6 @@ import contextlib
 import datetime
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -18,18 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HostLost, InfraFault, UsageError
+from harness.judge.verdict_types import Verdict
 from harness.results import Key
+from harness.run.exploration import ExploreOrder, explore
 from harness.run.fleet import FleetPool, chunks_of
 from harness.run.fleet_chunk import FleetChunk, perform_chunk, version_of_this
 from harness.run.fleet_client import FleetAddress, open_fleet
+from harness.run.one_performer import one_performer
 from harness.run.request import Request
 from harness.run.run_folder import RunFolder
 from harness.run.runner import perform_jobs
@@ -37,6 +32,7 @@ from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import Job, plan_jobs
 from harness.scenario.dump import dump
 from harness.status import Status
+from tests.unit.run.dask_fleet import Fleet, certificate, start_fleet
 from tests.unit.run.test_bad_luck import Listener
 
 KERNELS = {"/nonexistent/a/bzImage": "nowait", "/nonexistent/b/bzImage": "nowait"}
@@ -166,64 +162,34 @@ def test_evidence_comes_back_as_if_it_had_been_performed_here(tmp_path: Path) ->
     assert f"{os.uname().release}" in made.facts["local release"]
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """One self-signed certificate that both sides have and trust."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "apf-test")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"
-
-
-class Fleet:
-    """A scheduler and two workers of this machine, with TLS."""
-
-    def __init__(self, address: FleetAddress, workers: list[subprocess.Popen[bytes]]) -> None:
-        self.address = address
-        self.workers = workers
-
-
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    cert, key = certificate(tmp_path)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    address = FleetAddress(f"tls://127.0.0.1:{port}", cert, cert, key)
-    tls = ["--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key)]
-    env = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
-    with contextlib.ExitStack() as stack, (tmp_path / "log").open("wb") as log:
+    with start_fleet(tmp_path) as started:
+        yield started
 
-        def start(*words: str) -> subprocess.Popen[bytes]:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *words, *tls], stdout=log, stderr=log, env=env, start_new_session=True,
-                cwd=Path(__file__).parents[3],
-            )  # fmt: skip
-            stack.callback(process.wait, 30)
-            stack.callback(process.kill)
-            return process
 
-        start("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--protocol", "tls")
-        workers = [
-            start("worker", address.address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--name", f"w{n}",
-                  "--local-directory", str(tmp_path / f"w{n}"))
-            for n in range(2)
-        ]  # fmt: skip
-        give_up = time.monotonic() + 60
-        while (tmp_path / "log").read_text().count("Registered to:") < 2:
-            assert time.monotonic() < give_up, (tmp_path / "log").read_text()
-            time.sleep(0.1)
-        yield Fleet(address, workers)
+@no_kvm
+def test_an_exploration_on_a_fleet(fleet: Fleet, tmp_path: Path) -> None:
+    """Its plans come back with their evidence and their scenarios; this machine cannot perform any."""
+    wanted = ExploreOrder(seed=1, plans=3, keep=True)
+    found, folder = explore(wanted, local_request(tmp_path, fleet=fleet.address), Listener(""))
+    assert len(found.plans) == 3 and not found.interrupted
+    for plan in found.plans:
+        assert (folder / f"{plan.name}+local/capture/end.json").exists()
+        assert (folder / f"{plan.name}+local/scenario.toml").exists()
+        verdict = Verdict.from_json((folder / f"{plan.name}+local/verdict.json").read_text())
+        assert verdict.status is Status.UNSUPPORTED
+
+
+@no_kvm
+def test_one_job_after_the_other_on_a_fleet(fleet: Fleet, tmp_path: Path) -> None:
+    request = local_request(tmp_path, fleet=fleet.address)
+    folder = RunFolder.create(request.results, datetime.datetime.now())
+    with one_performer("local", request, folder, Listener("")) as perform:
+        rows = [perform(job) for job in jobs_of("S23", "S29", kernels={"local": "nowait"})]
+    assert [(row.key.scenario, row.status) for row in rows] == [
+        ("S23", Status.UNSUPPORTED), ("S29", Status.UNSUPPORTED)
+    ]  # fmt: skip
 
 
 @no_kvm

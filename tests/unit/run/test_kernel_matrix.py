@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.run.kernel_matrix import kept, run_matrix
 from harness.run.request import Observer, Request
 from harness.run.scenario_sources import read_scenarios
 from harness.run.selection import Job
+from harness.run.setup import running_build
 from harness.scenario.build import build_plan
 from harness.status import Status
 
@@ -54,7 +56,8 @@ class Ran:
             (where / "verdict.json").write_text(verdict.to_json())
             rows.append(Row(job.key, verdict))
         name = jobs[0].key.kernel
-        facts = {f"{name} release": "6.x", f"{name} made from": self.made_from[name]}
+        what = "made from" if name in MADE_FROM else "kernel"
+        facts = {f"{name} release": "6.x", f"{name} {what}": self.made_from[name]}
         result = RunResult(folder.name, "apf", tuple(r.key for r in rows), tuple(rows), facts)
         result = replace(result, interrupted=len(self.asked) >= self.interrupts_after)
         (folder / "results.json").write_text(results_json(result))
@@ -138,3 +141,27 @@ def test_red_is_not_green_and_is_kept(ran: Ran, request_: Request) -> None:
     done = run_matrix(request_, OBSERVER)
     assert done.complete and not done.green
     assert not run_matrix(request_, OBSERVER).green and len(ran.asked) == 2
+
+
+def test_a_host_s_own_kernel_is_one_column_and_another_build_is_performed_anew(
+    ran: Ran, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-1 (2026-11-02)"
+    monkeypatch.setattr(kernel_matrix, "running_build", lambda *_: ran.made_from["local"])
+    ran.made_from["local"] = built
+    own = replace(request_, kernels=(), host="local")
+    done = run_matrix(own, OBSERVER)
+    assert done.complete and [column.name for column in done.columns] == ["local"]
+    assert done.columns[0].model is not None and done.columns[0].model.release == (6, 1, 192)
+    run_matrix(own, OBSERVER)
+    assert ran.asked == [("X1 on local", "X2 on local")]
+    ran.made_from["local"] = built.replace("192-1", "193-1")
+    run_matrix(own, OBSERVER)
+    assert ran.asked[1:] == [("X1 on local", "X2 on local")]
+
+
+def test_what_this_machine_runs_is_asked_for(request_: Request) -> None:
+    """Where it can be a host; a host that boots what it is asked for has no build of its own."""
+    assert running_build(request_, OBSERVER) == ""
+    found = running_build(replace(request_, kernels=(), host="local"), OBSERVER)
+    assert found == (os.uname().version if os.path.exists("/dev/kvm") and os.geteuid() == 0 else "")

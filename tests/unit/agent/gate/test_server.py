@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.agent.gate import wire
+from harness.agent.gate import device, wire
 from harness.agent.gate.disk import Disk
 from harness.agent.gate.server import Server
 from harness.agent.gate.wire import Command
@@ -147,3 +147,12 @@ def test_the_trace_is_looked_at_up_to_now_even_if_it_never_ends(
     assert "reads" in client.ask("log")
     monkeypatch.setattr(os, "read", read)
     assert len(looks) < 100
+
+
+def test_a_server_whose_agent_was_killed_before_it_noted_it_connects_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected: list[int] = []
+    monkeypatch.setattr(device.nbd, "connect", lambda index, *_rest: connected.append(index))
+    ours, theirs = socket.socketpair()
+    ours.close()
+    device._serve(0, theirs, 1 << 20)
+    assert connected == []
