@@ -86,6 +86,7 @@ class RunResult:
 
     ``allowed``: scenarios that may be UNSUPPORTED; ``accepted``: findings that may be reproduced.
     ``troubles``: what went wrong and is about no scenario, such as a machine that is not as it was before.
+    ``refused``: what is wrong with each scenario file that was meant and could not be used.
     """
 
     run: str
@@ -98,6 +99,7 @@ class RunResult:
     interrupted: bool = False
     seconds: float = 0.0
     troubles: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[Key, ...]:
@@ -146,8 +148,8 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 green; 1 failed, inconclusive, finding or unsupported without leave; 3 errors, troubles, no verdict; 130
-        interrupted.
+        """0 green; 1 failed, inconclusive, finding or unsupported without leave; 2 green, but scenario files were
+        refused; 3 errors, troubles, no verdict; 130 interrupted.
 
         A finding about a kernel outranks a fault of ours: it is the better news to act on.
         """
@@ -156,4 +158,6 @@ class RunResult:
         bad = [row for row in self.rows if not self.is_green(row)]
         if any(row.status is not Status.ERROR for row in bad):
             return 1
-        return 3 if bad or self.missing or self.troubles or not self.rows else 0
+        if bad or self.missing or self.troubles or not self.rows:
+            return 3
+        return 2 if self.refused else 0

@@ -6,8 +6,9 @@ from __future__ import annotations
 import argparse
 
 from harness.cli import options
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.run.selection import select
+from harness.run.scenario_sources import default_scenarios, read_scenario_files
+from harness.run.selection import choose
+from harness.scenario.load import refused_error
 
 
 def add(subparsers: options.Subparsers) -> None:
@@ -23,12 +24,15 @@ def add(subparsers: options.Subparsers) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print them."""
-    scenarios = select(read_scenarios(args.scenarios or [default_scenarios()]), args.scenario)
+    """Print them.  :raise ScenarioError: behind all others, what is wrong with files that were refused."""
+    chosen = choose(read_scenario_files(args.scenarios or [default_scenarios()]), args.scenario)
+    scenarios = chosen.scenarios
     width = max(len(s.id) for s in scenarios)
     for s in scenarios:
         only = f"  (only {', '.join(s.variants)})" if s.variants else ""
         print(f"{s.id:<{width}}  {s.title}  [{', '.join(s.tags)}]{only}")
         if args.why and s.why:
             print(f"{'':<{width}}  {s.why}")
+    if chosen.refused:
+        raise refused_error(chosen.refused)
     return 0

@@ -9,15 +9,16 @@ import shutil
 from pathlib import Path
 
 from harness.cli import options
-from harness.errors import ModelError
+from harness.errors import ModelError, UsageError
 from harness.model.kernels import KernelModel
 from harness.model.simulation.situation import Prediction
 from harness.prediction import predict
 from harness.report.predict_text import predict_json, predict_text
 from harness.run.model_named import model_named
-from harness.run.scenario_sources import default_scenarios, file_of, read_scenarios
-from harness.run.selection import select
+from harness.run.scenario_sources import ScenarioFiles, default_scenarios, file_of, read_scenario_files
+from harness.run.selection import Chosen, choose
 from harness.scenario.build import build_plan
+from harness.scenario.load import Refusal, refused_error
 from harness.scenario.schema import Scenario
 
 _NONCE = 0x5EED_0000_0000_0001
@@ -52,14 +53,26 @@ def add(subparsers: options.Subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict and print.  :raise UsageError: no such scenario or kernel."""
+    """Predict and print.
+
+    :raise UsageError: no such scenario or kernel; and behind all answers, why others could not be given.
+    """
     kernel = model_named(args.kernel)
-    answers = [(s, _predict(s, kernel, args)) for s in _scenarios(args)]
-    if args.json:
+    scenarios, refused = _scenarios(args)
+    answers: list[tuple[Scenario, Prediction]] = []
+    problems: list[UsageError] = [refused_error([refusal]) for refusal in refused]
+    for scenario in scenarios:
+        try:
+            answers.append((scenario, _predict(scenario, kernel, args)))
+        except ModelError as exc:
+            problems.append(exc)
+    if answers and args.json:
         print(json.dumps([predict_json(s, a) for s, a in answers], indent=1))
-        return 0
-    width = min(shutil.get_terminal_size((110, 24)).columns, 160)
-    print("\n\n".join(predict_text(s, kernel, a, width=width, events=args.events) for s, a in answers))
+    elif answers:
+        width = min(shutil.get_terminal_size((110, 24)).columns, 160)
+        print("\n\n".join(predict_text(s, kernel, a, width=width, events=args.events) for s, a in answers))
+    if problems:
+        raise UsageError("\n".join(p.message for p in problems), hint=problems[-1].hint)
     return 0
 
 
@@ -73,10 +86,14 @@ def _predict(scenario: Scenario, kernel: KernelModel, args: argparse.Namespace) 
         raise ModelError(f"{file}: {scenario.id}: {exc.message}", hint=exc.hint) from exc
 
 
-def _scenarios(args: argparse.Namespace) -> tuple[Scenario, ...]:
+def _scenarios(args: argparse.Namespace) -> tuple[tuple[Scenario, ...], tuple[Refusal, ...]]:
+    """Those that are meant, and the files that were meant and hold none."""
     files = [Path(name) for name in args.scenario if name.endswith(".toml")]
     names = [name for name in args.scenario if not name.endswith(".toml")]
-    found = read_scenarios(files) if files else ()
+    read = read_scenario_files(files) if files else ScenarioFiles((), ())
+    chosen = Chosen(read.scenarios, read.refused, ())
     if names:
-        found += select(read_scenarios(args.scenarios or [default_scenarios()]), names)
-    return found
+        known = read_scenario_files(args.scenarios or [default_scenarios()])
+        named = choose(known, names)
+        chosen = Chosen((*chosen.scenarios, *named.scenarios), (*chosen.refused, *named.refused), ())
+    return chosen.scenarios, chosen.refused

@@ -8,6 +8,7 @@ era with the v5-v7 patches of the mailing list.  Nothing outside this module com
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -121,7 +122,7 @@ class KernelModel:
     @property
     def version(self) -> str:
         """The release for people: "6.1.192", "2.6.3x"."""
-        return "2.6.3x" if self.era_2010 else ".".join(str(n) for n in self.release)
+        return "2.6.3x" if self.era_2010 else _dotted(self.release)
 
     def as_of(self, history: tuple[tuple[Release, _T], ...]) -> _T:
         """The newest entry of a history, oldest first, that is not above this kernel's release.
@@ -132,6 +133,11 @@ class KernelModel:
         if not found:
             raise ModelError(f"{self.name}: what the model asks for came with {history[0][0]} only")
         return found[-1]
+
+
+@functools.cache
+def _dotted(release: Release) -> str:
+    return ".".join(str(n) for n in release)
 
 
 _READ = {release[:2]: release[2] for release in READ_RELEASES}

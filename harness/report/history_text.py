@@ -56,7 +56,9 @@ def _header(text: str) -> str:
 
 
 def _run(run: NightRun) -> Iterator[str]:
-    ended = {0: "green", 1: "not green", 3: "errors", 130: "interrupted"}.get(run.exit_code, str(run.exit_code))
+    ended = {0: "green", 1: "not green", 2: "scenario files refused", 3: "errors", 130: "interrupted"}.get(
+        run.exit_code, str(run.exit_code)
+    )
     missing = f", {run.missing} without a verdict" if run.missing else ""
     yield f"{run.began[:16]} on {run.host}: {ended}, {run.seconds / 60:.0f} min{missing}"
     yield from _wrapped(run.command, "  ")

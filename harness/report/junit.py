@@ -41,8 +41,20 @@ def junit_xml(result: RunResult) -> str:
         for what, number in counts.items():
             suite.set(what, str(number))
         suite.set("time", f"{sum(by_key[k].seconds for k in keys if k in by_key):.3f}")
+    _refused(root, result)
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _refused(root: ET.Element, result: RunResult) -> None:
+    """A <testsuite> of the scenario files that could not be used, where there are any."""
+    if not result.refused:
+        return
+    number = str(len(result.refused))
+    suite = ET.SubElement(root, "testsuite", name="scenario files", tests=number, failures="0", errors=number)
+    for told in result.refused:
+        case = ET.SubElement(suite, "testcase", classname="apf.scenario-files", name=_clean(told.partition(": ")[0]))
+        ET.SubElement(case, "error", message=_clean(told.splitlines()[0]), type="REFUSED").text = _clean(told)
 
 
 def _kind(result: RunResult, row: Row | None) -> str:

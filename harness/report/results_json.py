@@ -30,6 +30,7 @@ def results_json(result: RunResult) -> str:
             "accepted_findings": [asdict(accepted) for accepted in result.accepted],
             "to_retire": list(result.to_retire),
             "troubles": list(result.troubles),
+            "refused": list(result.refused),
             "planned": len(result.planned),
             "missing": [_key(key) for key in result.missing],
             "verdicts": [_row(row) | {"green": result.is_green(row)} for row in rows],

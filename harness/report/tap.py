@@ -21,7 +21,7 @@ def tap_text(result: RunResult) -> str:
     lines = ["TAP version 13", f"1..{len(result.planned)}"]
     for number, key in enumerate(result.planned, 1):
         lines += _test(result, number, key, by_key.get(key))
-    lines += [f"# {_line(text)}" for text in (*result.to_retire, *result.troubles)]
+    lines += [f"# {_line(text)}" for text in (*result.to_retire, *result.troubles, *result.refused)]
     lines.append(_totals(result))
     return "\n".join(lines) + "\n"
 

@@ -160,9 +160,12 @@ def _notes(result: RunResult) -> list[str]:
     summary = ", ".join(f"{n} {s.value}" for s, n in counted.items() if n) or "no verdict"
     if result.missing:
         summary += f", {len(result.missing)} of {len(result.planned)} without a verdict"
+    if result.refused:
+        summary += f", {len(result.refused)} scenario file{'s' if len(result.refused) > 1 else ''} refused"
     summary += f" in {result.seconds:.0f} s (cells: seen/predicted where the two texts differ)"
     notes += result.to_retire
     notes += result.troubles
+    notes += [f"refused: {line}" for told in result.refused for line in told.splitlines()]
     return [*(["", *notes] if notes else []), "", summary]
 
 

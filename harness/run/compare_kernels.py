@@ -14,8 +14,8 @@ from harness.results import Key, RunResult
 from harness.run.compare_results import compare_results
 from harness.run.request import Observer, Request
 from harness.run.runner import run
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.run.selection import select
+from harness.run.scenario_sources import default_scenarios, read_scenario_files
+from harness.run.selection import choose
 from harness.run.setup import find_variants
 
 
@@ -41,7 +41,7 @@ def make_first(request: Request, name: str, observer: Observer) -> None:
     :raise UsageError: the request cannot be carried out as written; nothing was built.
     :raise BuildFailed: it does not build, or a patch does not apply.
     """
-    select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
+    choose(read_scenario_files(request.scenario_paths or (default_scenarios(),)), request.patterns)
     find_variants(request)
     if request.place.boots:
         built_kernel.kernel(Store(progress=observer.progress), request.kernel(name), observer.progress)

@@ -86,7 +86,7 @@ class History:
             (
                 run, mtime, _began(folder), facts.get("host", "virtual"), raw["command"], raw["exit_code"],
                 raw["interrupted"], float(raw["seconds"]), raw["planned"], len(raw["missing"]),
-                json.dumps(raw.get("troubles", [])),
+                json.dumps([*raw.get("troubles", []), *raw.get("refused", [])]),
             ),
         )  # fmt: skip
         self._db.executemany("INSERT INTO facts VALUES (?, ?, ?)", [(run, k, str(v)) for k, v in facts.items()])

@@ -62,6 +62,7 @@ def read_run(folder: Path) -> RunResult:
         interrupted=raw["interrupted"],
         seconds=float(raw["seconds"]),
         troubles=tuple(raw.get("troubles", ())),
+        refused=tuple(raw.get("refused", ())),
     )
 
 

@@ -22,8 +22,8 @@ from harness.run.pool import WorkerPool, hosts_wanted
 from harness.run.report_folder import write_page
 from harness.run.request import Observer, Request, git_trees
 from harness.run.run_folder import RunFolder
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.run.selection import Job, plan_jobs, select
+from harness.run.scenario_sources import default_scenarios, read_scenario_files
+from harness.run.selection import Job, choose, plan_jobs
 from harness.run.setup import find_variants
 from harness.run.worker import start_worker
 
@@ -38,23 +38,34 @@ def run(request: Request, observer: Observer) -> tuple[RunResult, Path]:
 
     :raise UsageError: the request cannot be carried out as written; nothing was started.
     """
-    known = read_scenarios(request.scenario_paths or (default_scenarios(),))
-    scenarios = select(known, request.patterns)
+    known = read_scenario_files(request.scenario_paths or (default_scenarios(),))
+    chosen = choose(known, request.patterns)
     for name in request.allow_unsupported:
-        if name not in {s.id for s in known}:
+        if name not in {s.id for s in known.scenarios} | {r.id for r in known.refused}:
             raise UsageError(f"--allow-unsupported {name}: there is no such scenario")
-    return perform_jobs(plan_jobs(scenarios, find_variants(request), request.repeats), request, observer)
+    jobs = plan_jobs(chosen.scenarios, find_variants(request), request.repeats)
+    for refusal in (*chosen.refused, *chosen.others):
+        for line in refusal.problems.splitlines():
+            observer.line(f"left out: {line}")
+    return perform_jobs(jobs, request, observer, refused=[r.problems for r in chosen.refused])
 
 
-def perform_jobs(jobs: Sequence[Job], request: Request, observer: Observer) -> tuple[RunResult, Path]:
-    """Like run(), for jobs that were chosen elsewhere; ``request`` says how and where."""
+def perform_jobs(
+    jobs: Sequence[Job], request: Request, observer: Observer, refused: Sequence[str] = ()
+) -> tuple[RunResult, Path]:
+    """Like run(), for jobs that were chosen elsewhere; ``request`` says how and where.
+
+    :param refused: what is wrong with scenario files that were meant too.
+    """
     Store(progress=observer.progress)  # a cache that cannot be written is nobody's verdict
     folder = RunFolder.create(request.results, datetime.datetime.now())
-    return _Run(request, observer, jobs, folder).all(), folder.path
+    return _Run(request, observer, jobs, folder, refused).all(), folder.path
 
 
 class _Run:
-    def __init__(self, request: Request, observer: Observer, jobs: Sequence[Job], folder: RunFolder) -> None:
+    def __init__(
+        self, request: Request, observer: Observer, jobs: Sequence[Job], folder: RunFolder, refused: Sequence[str]
+    ) -> None:
         self._request = request
         self._observer = observer
         self._jobs = jobs
@@ -69,6 +80,7 @@ class _Run:
             facts={"host": request.host},
             allowed=request.allow_unsupported,
             accepted=request.accepted,
+            refused=tuple(refused),
         )
 
     def all(self) -> RunResult:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import harness
 from harness.errors import UsageError
 from harness.scenario.bounds import MAX_TEXT
-from harness.scenario.load import load_all
+from harness.scenario.load import Refusal, load_all, load_each, refusal
 from harness.scenario.schema import Scenario
 
 REPOSITORY = Path(harness.__file__).resolve().parent.parent
@@ -23,6 +24,32 @@ def default_scenarios() -> Path:
         if (root / "tests" / "scenarios").is_dir():
             return root / "tests" / "scenarios"
     raise UsageError("there is no folder tests/scenarios here", hint="say where scenarios are with --scenarios DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioFiles:
+    """What was found in files and folders: the scenarios, and the files that no scenario can be had from."""
+
+    scenarios: tuple[Scenario, ...]
+    refused: tuple[Refusal, ...]
+
+
+def read_scenario_files(paths: Iterable[Path]) -> ScenarioFiles:
+    """Like read_scenarios(), but a bad file takes only its own scenarios away.
+
+    :raise UsageError: a path is missing, or a folder holds no scenario.
+    """
+    texts: list[tuple[str, str]] = []
+    unreadable: list[Refusal] = []
+    for file in _files(paths):
+        if not os.path.lexists(file):
+            raise UsageError(f"{file}: No such file or directory")
+        try:
+            texts.append((str(file), _read(file)))
+        except UsageError as exc:
+            unreadable.append(refusal(str(file), exc.message))
+    found, refused = load_each(texts)
+    return ScenarioFiles(found, tuple(sorted((*unreadable, *refused), key=lambda r: r.file)))
 
 
 def read_scenarios(paths: Iterable[Path]) -> tuple[Scenario, ...]:
@@ -39,7 +66,9 @@ def file_of(name: str, paths: Iterable[Path]) -> Path | None:
 
     :raise UsageError: as ``read_scenarios``.
     """
-    return next((file for file in _files(paths) if any(s.id == name for s in read_scenarios([file]))), None)
+    return next(
+        (file for file in _files(paths) if any(s.id == name for s in read_scenario_files([file]).scenarios)), None
+    )
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

@@ -8,10 +8,13 @@ import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from harness.errors import UsageError
 from harness.judge.verdict_types import Verdict
 from harness.results import Key, Row
+from harness.run.scenario_sources import ScenarioFiles
+from harness.scenario.load import Refusal, refused_error
 from harness.scenario.schema import Scenario
 
 
@@ -28,6 +31,41 @@ class Job:
 
 
 APART = "apart"
+
+
+class _Named(Protocol):
+    """What a pattern may name."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def tags(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is meant: scenarios; files that would hold more of them and were refused; refused files of others."""
+
+    scenarios: tuple[Scenario, ...]
+    refused: tuple[Refusal, ...]
+    others: tuple[Refusal, ...]
+
+
+def choose(files: ScenarioFiles, patterns: Iterable[str]) -> Chosen:
+    """Like select(), where a bad file takes nothing but its own scenarios away.
+
+    :raise UsageError: a pattern names nothing.
+    :raise ScenarioError: nothing is left, because all that is meant was refused.
+    """
+    given = list(patterns)
+    refused = tuple(r for r in files.refused if not given or any(_matches(r, pattern) for pattern in given))
+    left = [pattern for pattern in given if not any(_matches(r, pattern) for r in refused)]
+    names_good = [pattern for pattern in given if any(_matches(s, pattern) for s in files.scenarios)]
+    wanted = list(dict.fromkeys((*left, *names_good)))
+    found = select(files.scenarios, wanted) if wanted or not given else ()
+    if not found and refused:
+        raise refused_error(refused)
+    return Chosen(found, refused, tuple(r for r in files.refused if r not in refused))
 
 
 def select(scenarios: Sequence[Scenario], patterns: Iterable[str]) -> tuple[Scenario, ...]:
@@ -57,10 +95,10 @@ def select(scenarios: Sequence[Scenario], patterns: Iterable[str]) -> tuple[Scen
     return tuple(s for s in scenarios if (s.id in wanted if given else APART not in s.tags))
 
 
-def _matches(scenario: Scenario, pattern: str) -> bool:
+def _matches(named: _Named, pattern: str) -> bool:
     if pattern.startswith("tag:"):
-        return pattern[4:] in scenario.tags
-    return fnmatch.fnmatchcase(scenario.id, pattern) or fnmatch.fnmatchcase(scenario.id.partition("/")[0], pattern)
+        return pattern[4:] in named.tags
+    return fnmatch.fnmatchcase(named.id, pattern) or fnmatch.fnmatchcase(named.id.partition("/")[0], pattern)
 
 
 def plan_jobs(scenarios: Sequence[Scenario], kernels: Mapping[str, str], repeats: int = 0) -> tuple[Job, ...]:

@@ -189,28 +189,79 @@ def _follows(line: str, taken: Iterable[str]) -> bool:
     return False
 
 
-def load_all(files: Iterable[tuple[str, str]]) -> tuple[schema.Scenario, ...]:
-    """All scenarios of several files, ordered as given.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """A file that no scenario can be had from.
 
-    :raise ScenarioError: the problems of all files together, and two scenarios with one id.
+    :ivar file: its name, as it was given.
+    :ivar id: the id that it gives itself; where that cannot be read, its name without folder and ending.
+    :ivar tags: those that it gives itself, as far as they can be read.
+    :ivar problems: all that is wrong, one line each, with the file's name.
+    """
+
+    file: str
+    id: str
+    problems: str
+    tags: tuple[str, ...] = ()
+
+
+def load_each(files: Iterable[tuple[str, str]]) -> tuple[tuple[schema.Scenario, ...], tuple[Refusal, ...]]:
+    """The scenarios of those files that are good, and the files that are not, both ordered as given.
+
+    Of two files with one id the second is refused, whole.
     """
     found: list[schema.Scenario] = []
-    problems: list[str] = []
+    refused: list[Refusal] = []
     seen: dict[str, str] = {}
     for name, text in files:
         try:
             loaded = load_text(name, text)
         except ScenarioError as exc:
-            problems.append(exc.message)
+            refused.append(refusal(name, exc.message, text))
             continue
-        for scenario in loaded:
-            if scenario.id in seen:
-                problems.append(f"{name}: $.id: {scenario.id!r} is also the id of {seen[scenario.id]}")
-            seen[scenario.id] = name
-            found.append(scenario)
-    if problems:
-        raise ScenarioError("\n".join(problems), hint="docs/writing-scenarios.md lists every key")
-    return tuple(found)
+        twice = [
+            f"{name}: $.id: {s.id!r} is also the id of {seen.get(s.id, name)}"
+            for n, s in enumerate(loaded)
+            if s.id in seen or s.id in {other.id for other in loaded[:n]}
+        ]
+        if twice:
+            refused.append(refusal(name, "\n".join(twice), text))
+            continue
+        seen.update((s.id, name) for s in loaded)
+        found += loaded
+    return tuple(found), tuple(refused)
+
+
+def refusal(name: str, problems: str, text: str = "") -> Refusal:
+    """Of a file with this text, as far as that can be read."""
+    try:
+        raw = bounds.parse(name, text)
+    except ScenarioError:
+        raw = {}
+    own, tags = raw.get("id"), raw.get("tags")
+    stem = name.rpartition("/")[2].removesuffix(".toml")
+    return Refusal(
+        name,
+        own if isinstance(own, str) and own else stem,
+        problems,
+        tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+    )
+
+
+def load_all(files: Iterable[tuple[str, str]]) -> tuple[schema.Scenario, ...]:
+    """All scenarios of several files, ordered as given.
+
+    :raise ScenarioError: the problems of all files together, and two scenarios with one id.
+    """
+    found, refused = load_each(files)
+    if refused:
+        raise refused_error(refused)
+    return found
+
+
+def refused_error(refused: Iterable[Refusal]) -> ScenarioError:
+    """What to raise about files that were refused."""
+    return ScenarioError("\n".join(r.problems for r in refused), hint="docs/writing-scenarios.md lists every key")
 
 
 def _near(error: Any) -> str:

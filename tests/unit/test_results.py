@@ -162,3 +162,16 @@ def test_json_names_what_is_missing_and_keeps_the_planned_order() -> None:
 )
 def test_folder_names(key: Key, folder: str) -> None:
     assert key.folder == folder
+
+
+def test_a_refused_scenario_file_is_not_green_and_told() -> None:
+    run = replace(result(Status.PASS), refused=("x.toml: $.title: missing",))
+    assert run.exit_code == 2
+    assert json.loads(results_json(run))["refused"] == list(run.refused)
+    assert "refused: x.toml: $.title: missing" in table(run)
+    assert table(run)[-1].startswith("1 PASS, 1 scenario file refused in ")
+    assert "# x.toml: $.title: missing" in tap_text(run)
+    *_, suite = junitparser.JUnitXml.fromstring(junit_xml(run).encode())
+    assert suite.errors == 1 and [case.name for case in suite] == ["x.toml"]
+    assert replace(run, rows=result(Status.ERROR).rows).exit_code == 3
+    assert replace(run, rows=result(Status.FAIL).rows).exit_code == 1

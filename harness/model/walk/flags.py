@@ -7,6 +7,7 @@ FOLL_MINOR and FAULT_FLAG_MINOR exist in the noio kernels only.
 
 from __future__ import annotations
 
+import functools
 from enum import IntFlag
 
 EFAULT = 14
@@ -133,6 +134,7 @@ def vm_fault_to_errno(ret: VmFault, *, foll_hwpoison: bool) -> int:
     return 0
 
 
+@functools.lru_cache(maxsize=4096, typed=True)  # flags of two types that are equal as numbers have other names
 def show(prefix: str, flags: IntFlag) -> str:
     """The flags as a kernel developer writes them: FOLL_TOUCH|FOLL_MINOR, or 0."""
     return "|".join(prefix + (f.name or hex(f)) for f in type(flags) if f in flags) or "0"

@@ -11,7 +11,8 @@ import functools
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import ParamSpec, TypeVar
+from operator import add, attrgetter
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from harness.contract.words import Thread as Thread
 from harness.errors import ModelError
@@ -94,7 +95,10 @@ class Counters:
     reclaims: int = 0  # charges of one page that found memory.max reached
 
     def __add__(self, other: Counters) -> Counters:
-        return Counters(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Counters)))
+        return Counters(*map(add, _values(self), _values(other)))
+
+
+_values = attrgetter(*(f.name for f in fields(Counters)))
 
 
 class Mark(StrEnum):
@@ -178,6 +182,20 @@ class VcpuView:
     why: str = ""  # of can_do / can_deliver, for people
 
 
+@functools.cache
+def _citation(file: str, name: str, version: str) -> str:
+    return f"{file}:{name} ({version})"
+
+
+class OpenCall(NamedTuple):
+    """A kernel function that is running.  ``calls``: (serial, function) of all that are, with this one."""
+
+    file: str
+    name: str
+    citation: str
+    calls: tuple[tuple[int, str], ...]
+
+
 @dataclass(slots=True)
 class Context:
     """The state of one walk; page and read-ahead state are those of the moment."""
@@ -189,7 +207,7 @@ class Context:
     page: HostPage
     readahead: ReadaheadState
     vcpu: VcpuView = field(default_factory=VcpuView)
-    stack: list[tuple[int, str, str]] = field(default_factory=list)  # (serial, file, kernel function)
+    stack: list[OpenCall] = field(default_factory=list)  # outermost first
     serial: int = 0
     steps: list[WalkStep] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
@@ -214,18 +232,23 @@ class Context:
         :param holds: where ``tested`` is a condition and ``result`` what comes of it: its truth value.
         :raise ModelError: the model of this kernel does not come to an end here.
         """
-        _, file, function = self.stack[-1]
-        citation = f"{file}:{function} ({self.kernel.version})"
+        call = self.stack[-1]
         if holds is not None:
             result = f"{'yes' if holds else 'no'}: {result}"
-        calls = tuple((serial, name) for serial, _, name in self.stack)
         if len(self.steps) >= MAX_STEPS:
-            raise ModelError(f"the walk goes round in a circle in {citation}", hint=f"last: {tested}: {result}")
-        self.steps.append(WalkStep(function, tested, result, why, citation, self.thread, mark, calls))
+            raise ModelError(f"the walk goes round in a circle in {call.citation}", hint=f"last: {tested}: {result}")
+        self.steps.append(WalkStep(call.name, tested, result, why, call.citation, self.thread, mark, call.calls))
+
+    def enter(self, file: str, name: str) -> None:
+        """A kernel function is called."""
+        self.serial += 1
+        outer = self.stack[-1].calls if self.stack else ()
+        citation = _citation(file, name, self.kernel.version)
+        self.stack.append(OpenCall(file, name, citation, (*outer, (self.serial, name))))
 
     def sleep(self, kind: WaitKind, *, mmap_lock_held: bool, state: str = "D") -> WalkWait:
         """The WalkWait to yield; recorded."""
-        wait = WalkWait(kind, self.stack[-1][2], mmap_lock_held, state)
+        wait = WalkWait(kind, self.stack[-1].name, mmap_lock_held, state)
         self.waits.append(wait)
         return wait
 
@@ -311,7 +334,7 @@ class Context:
     def pace(self, kind: WaitKind) -> Generator[WalkWait, None, None]:
         """A call of handle_mm_fault begins or has ended, which is at a time of its own in a run that was recorded."""
         if self.env.paced:
-            yield WalkWait(kind, self.stack[-1][2], mmap_lock_held=True, state="R")
+            yield WalkWait(kind, self.stack[-1].name, mmap_lock_held=True, state="R")
 
     def finished(self) -> bool:
         """Whether the device was faster than this thread's look at the page whose read it has just submitted."""
@@ -345,10 +368,9 @@ def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]
             ctx = args[0]
             assert isinstance(ctx, Context)
             cited = name_in(ctx.kernel, *here)
-            if ctx.stack and ctx.stack[-1][1:] == cited:  # in this release the code stands in the caller
+            if ctx.stack and ctx.stack[-1][:2] == cited:  # in this release the code stands in the caller
                 return (yield from function(*args, **kwargs))
-            ctx.serial += 1
-            ctx.stack.append((ctx.serial, *cited))
+            ctx.enter(*cited)
             result = yield from function(*args, **kwargs)
             ctx.stack.pop()
             return result

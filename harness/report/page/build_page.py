@@ -98,6 +98,8 @@ def _headline(result: RunResult) -> str:
     text = ", ".join(f"{n} {s.value}{_accepted(result, s)}" for s, n in counted.items() if n) or "no verdict"
     if result.missing:
         text += f", {len(result.missing)} of {len(result.planned)} without a verdict"
+    if result.refused:
+        text += f", {len(result.refused)} scenario file{'s' if len(result.refused) > 1 else ''} refused"
     return text + (", interrupted" if result.interrupted else "")
 
 

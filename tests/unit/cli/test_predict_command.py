@@ -115,3 +115,25 @@ def test_what_the_model_cannot_say_comes_with_file_and_page(tmp_path: Path, caps
     )
     assert main(["predict", str(file)]) == 2
     assert f"{file}: L1: lock-read of f[0], which is in the page cache by then" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["predict", "--json", "S23", "X1"], ["list"]])
+def test_a_bad_file_ends_nothing_but_its_own_scenario(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "S23.toml").write_text(Path("tests/scenarios/S23.toml").read_text())
+    (tmp_path / "X1.toml").write_text('id = "X1"\n')
+    assert main([*command, "--scenarios", str(tmp_path)]) == 2
+    told = capsys.readouterr()
+    assert "S23" in told.out
+    assert told.err.startswith(f"apf: {tmp_path / 'X1.toml'}: ")
+
+
+def test_a_scenario_that_cannot_be_predicted_ends_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.toml").write_text(
+        'id = "X7"\ntitle = "t"\n[pages.f]\ngroups = 1\n'
+        "[[steps]]\ntimer_us = 1\n[[steps]]\npause = true\npause_us = 4000000000\n"
+    )
+    assert main(["predict", str(tmp_path / "x.toml"), "S23"]) == 2
+    told = capsys.readouterr()
+    assert told.out.startswith("S23 ") and "X7: more than" in told.err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.run.scenario_sources import default_scenarios, read_scenarios
+from harness.run.scenario_sources import default_scenarios, read_scenario_files, read_scenarios
 from harness.scenario.bounds import MAX_TEXT
 
 GOOD = 'id = "X1"\ntitle = "t"\n[pages.f]\ngroups = 1\n[[steps]]\ntouch = "f"\n'
@@ -52,3 +52,22 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, data: bytes | None, told: s
         (tmp_path / "x.toml").write_bytes(data)
     with pytest.raises(UsageError, match=told):
         read_scenarios([tmp_path / "x.toml"])
+
+
+def test_each_bad_file_is_refused_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    (tmp_path / "b.toml").write_text(GOOD.replace("X1", "X2") + 'fish = "x"\n')
+    (tmp_path / "c.toml").write_text("id = [")
+    (tmp_path / "d.toml").write_text(GOOD)  # its id is a.toml's
+    (tmp_path / "e.toml").write_bytes(b"\xff")
+    os.mkfifo(tmp_path / "f.toml")
+    (tmp_path / "g.toml").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "h.toml").write_text(GOOD.replace("X1", "X8"))
+    found = read_scenario_files([tmp_path])
+    assert [s.id for s in found.scenarios] == ["X1", "X8"]
+    told = {r.file.rpartition("/")[2]: (r.id, r.problems) for r in found.refused}
+    assert list(told) == ["b.toml", "c.toml", "d.toml", "e.toml", "f.toml", "g.toml"]
+    assert all(text.startswith(str(tmp_path / name)) for name, (_, text) in told.items())
+    assert [own for own, _ in told.values()] == ["X2", "c", "X1", "e", "f", "g"]
+    with pytest.raises(UsageError, match="No such file"):
+        read_scenario_files([tmp_path / "nothing.toml"])

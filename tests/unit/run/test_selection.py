@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import UsageError
-from harness.run.selection import plan_jobs, select
+from harness.errors import ScenarioError, UsageError
+from harness.run.scenario_sources import ScenarioFiles
+from harness.run.selection import choose, plan_jobs, select
+from harness.scenario.load import Refusal
 from harness.scenario.schema import Scenario
 
 ALL = (
@@ -50,6 +52,36 @@ def test_near_misses_are_named() -> None:
     with pytest.raises(UsageError) as caught:
         select(ALL, ["S2O"])
     assert "S20" in caught.value.hint
+
+
+BAD = (Refusal("d/x.toml", "S90", "d/x.toml: $.why: no", ("swap",)), Refusal("d/y.toml", "y", "d/y.toml: not TOML"))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "ids", "refused", "others"),
+    [
+        ([], ["S20", "S23", "S24/page_cluster=1", "S24/page_cluster=2"], ["S90", "y"], []),
+        (["S20"], ["S20"], [], ["S90", "y"]),
+        (["S20", "S90"], ["S20"], ["S90"], ["y"]),
+        (["tag:swap"], ["S23"], ["S90"], ["y"]),
+        (["y", "S23"], ["S23"], ["y"], ["S90"]),
+    ],
+)
+def test_a_bad_file_takes_only_its_own_scenarios_away(
+    patterns: list[str], ids: list[str], refused: list[str], others: list[str]
+) -> None:
+    chosen = choose(ScenarioFiles(ALL, BAD), patterns)
+    assert [s.id for s in chosen.scenarios] == ids
+    assert ([r.id for r in chosen.refused], [r.id for r in chosen.others]) == (refused, others)
+
+
+def test_where_nothing_is_left_it_is_said_why() -> None:
+    with pytest.raises(ScenarioError, match="not TOML"):
+        choose(ScenarioFiles(ALL, BAD), ["y"])
+    with pytest.raises(ScenarioError, match=r"why: no\n.*not TOML"):
+        choose(ScenarioFiles((), BAD), [])
+    with pytest.raises(UsageError, match="S99"):
+        choose(ScenarioFiles(ALL, BAD), ["S20", "S99"])
 
 
 def test_jobs_kernel_by_kernel_with_repeats_and_variants() -> None:
