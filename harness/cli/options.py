@@ -89,7 +89,8 @@ def _add_places(group: argparse._ArgumentGroup) -> None:
                        help="; ".join(f"{word}: {about}" for word, about in host_words().items())
                        + f" (default {DEFAULT_KIND})")  # fmt: skip
     group.add_argument("--lab", type=Path, default=default_lab(), metavar="FILE",
-                       help="--host ssh:NAME: the file of machines (docs/lab.md; default: %(default)s)")  # fmt: skip
+                       help="--host ssh:NAME, labgrid:PLACE: the file of machines (docs/lab.md;"
+                       " default: %(default)s)")  # fmt: skip
     group.add_argument("--wait", type=positive, default=0, metavar="SECONDS",
                        help="how long to wait for another run that has the machine (default: not)")  # fmt: skip
     group.add_argument("--disk", default="", metavar="DEV",

@@ -109,7 +109,7 @@ class HostChoice:
 
 
 def find_host(word: str, lab: Path) -> HostChoice:
-    """The host that a word means: "virtual", "local", "ssh:NAME".
+    """The host that a word means: "virtual", "local", "ssh:NAME", "labgrid:PLACE".
 
     :raise UsageError: none.
     """
@@ -151,6 +151,12 @@ def _ssh(order: HostOrder) -> HostOpener:
     return prepare(order)
 
 
+def _labgrid(order: HostOrder) -> HostOpener:
+    from harness.hosts.labgrid_place import prepare
+
+    return prepare(order)
+
+
 def _check_nothing() -> None:
     pass  # what it lacks is found, and said, when it is started
 
@@ -182,5 +188,6 @@ KINDS: Mapping[str, HostKind] = MappingProxyType(
         "ssh": HostKind(
             "a machine of the lab, with the kernel that it runs", False, True, _check_nothing, _ssh, _own_ssh
         ),
+        "labgrid": HostKind("a machine that is a place of labgrid", False, True, _check_nothing, _labgrid, _own_ssh),
     }
 )

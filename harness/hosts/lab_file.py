@@ -28,6 +28,7 @@ from harness.errors import UsageError
 from harness.model.kernels import Variant
 
 _HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa) [A-Za-z0-9+/]+=*")
+_COORDINATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*:\d{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -42,6 +43,7 @@ class LabHost:
     :ivar disk_mib: of the swap file at most.
     :ivar agent: the agent that root has installed there; empty: it is sent, and every command runs as root.
     :ivar minutes: the longest that a run may have the machine.
+    :ivar coordinator: "HOST:PORT" of the labgrid that has it as a place, and knows its address; empty: none.
     """
 
     name: str
@@ -59,6 +61,7 @@ class LabHost:
     disk_mib: int = 4096
     minutes: int = 720
     agent: str = ""
+    coordinator: str = ""
 
 
 _KEYS = {field.name: field for field in fields(LabHost) if field.name != "name"}
@@ -143,7 +146,8 @@ def _host(name: str, entry: Any, folder: Path, problems: list[str]) -> LabHost |
                 problems.append(f"{name}.{key}: must be a list of strings")
         elif not isinstance(value, str) or any(ord(c) < 32 for c in value):
             problems.append(f"{name}.{key}: must be a string of one line")
-    problems += [f"{name}.{key}: missing" for key in _NEEDED if not entry.get(key)]
+    elsewhere = ("address",) if entry.get("coordinator") else ()
+    problems += [f"{name}.{key}: missing" for key in _NEEDED if not entry.get(key) and key not in elsewhere]
     if len(problems) > before:
         return None
     if not _HOST_KEY.fullmatch(entry["host_key"]):
@@ -153,10 +157,12 @@ def _host(name: str, entry: Any, folder: Path, problems: list[str]) -> LabHost |
     for key in ("disk", "scratch", "agent"):
         if key in entry and not entry[key].startswith("/"):
             problems.append(f"{name}.{key}: must be an absolute path of the machine")
-    if entry["address"].startswith("-") or entry["user"].startswith("-"):
+    if entry.get("address", "").startswith("-") or entry["user"].startswith("-"):
         problems.append(f"{name}: neither address nor user begins with -")
+    if "coordinator" in entry and not _COORDINATOR.fullmatch(entry["coordinator"]):
+        problems.append(f"{name}.coordinator: must be HOST:PORT")
     key = folder / Path(entry["key"]).expanduser()
-    return LabHost(name, **{**entry, "key": key, "fixes": tuple(entry.get("fixes", ()))})
+    return LabHost(name, **{"address": "", **entry, "key": key, "fixes": tuple(entry.get("fixes", ()))})
 
 
 def _jumps(host: LabHost, hosts: Mapping[str, LabHost]) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from harness.errors import HostLost
+from harness.errors import HostLost, UsageError
 from harness.hosts import HostOpener, HostOrder
 from harness.hosts.base import Host
 from harness.hosts.deadline import Deadline
@@ -37,16 +38,20 @@ class SshMachine(BareHost):
         self._link.check = check
 
 
-@contextlib.contextmanager
-def connect(lab: Path, name: str) -> Iterator[SshMachine]:
+def connect(lab: Path, name: str) -> AbstractContextManager[SshMachine]:
     """The machine with this name, through the machines on the way to it.
 
     :raise UsageError: the file of lab machines is wrong, or has no such machine.
     :raise HostLost: a host key is another than the file says, or our key was refused.
     :raise DeadlineExpired: no answer.
     """
-    chain = find_lab_host(lab, name)
-    deadline = Deadline.after(_CONNECT_S, f"connecting to {name}")
+    return connect_way(_fixed_way(lab, name))
+
+
+@contextlib.contextmanager
+def connect_way(chain: tuple[LabHost, ...]) -> Iterator[SshMachine]:
+    """The last of these machines, each reached through the one before; see connect()."""
+    deadline = Deadline.after(_CONNECT_S, f"connecting to {chain[-1].name}")
     with contextlib.ExitStack() as stack:
         link: Link | None = None
         for entry in chain:
@@ -63,6 +68,17 @@ def connect(lab: Path, name: str) -> Iterator[SshMachine]:
         yield SshMachine(chain[-1], link)
 
 
+def _fixed_way(lab: Path, name: str) -> tuple[LabHost, ...]:
+    """The machine and those on the way, each at the address of the file.  :raise UsageError: one has none."""
+    chain = find_lab_host(lab, name)
+    for entry in chain:
+        if not entry.address:
+            raise UsageError(
+                f"{lab}: {entry.name} has no address: it is a place of labgrid, --host labgrid:{entry.name}"
+            )
+    return chain
+
+
 def _nothing() -> None:
     pass
 
@@ -72,15 +88,23 @@ def prepare(order: HostOrder) -> HostOpener:
 
     :raise ApfError: see connect(); or it does not run the kernel that is wanted.
     """
-    entry = find_lab_host(order.lab, order.name)[-1]
-    with connect(order.lab, order.name) as machine:
-        running = machine.kernel()
+    chain = _fixed_way(order.lab, order.name)
+    return prepare_way(order, lambda: contextlib.nullcontext(chain))
+
+
+def prepare_way(order: HostOrder, way: Callable[[], AbstractContextManager[tuple[LabHost, ...]]]) -> HostOpener:
+    """The same for a machine that has to be found first.
+
+    :param way: gives it, and the machines on the way to it, for as long as it is used.
+    """
+    with way() as chain, connect_way(chain) as machine:
+        entry, running = chain[-1], machine.kernel()
     if order.wanted is not None:
         running.require(entry.name, *order.wanted)
 
     @contextlib.contextmanager
     def start() -> Iterator[Host]:
-        with connect(order.lab, order.name) as machine:
+        with way() as chain, connect_way(chain) as machine:
 
             def on_reserved(reservation: Reservation) -> None:
                 machine.watch(reservation.check)

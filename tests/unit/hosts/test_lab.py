@@ -6,6 +6,7 @@ directly.  Run by ``make lab-smoke``.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import shlex
@@ -22,10 +23,11 @@ from harness.artifacts import layout
 from harness.artifacts.images import images
 from harness.artifacts.store import Store
 from harness.hosts.deadline import Deadline
-from harness.hosts.lab_file import find_lab_host
+from harness.hosts.lab_file import find_lab_host, lab_text
 from harness.hosts.ssh import SshMachine, connect
 from harness.status import Status
 from tests.unit.hosts.lab_machine import APF, Lab, apf, start_lab
+from tests.unit.hosts.labgrid_lab import start_labgrid
 
 pytestmark = pytest.mark.host
 
@@ -286,4 +288,20 @@ def test_doctor_over_ssh(lab: Lab, machine: SshMachine, before: str) -> None:
     without = {s["scenario"]: s["lacks"] for s in told["scenarios"] if s["lacks"]}
     assert any("modprobe nbd" in lack["remedy"] for lack in without["S28"])
     assert {s["scenario"]: s["instead"] for s in told["scenarios"]}["S23"].startswith("dm-delay")
+    assert leftovers(machine) == before
+
+
+def test_over_labgrid(lab: Lab, machine: SshMachine, before: str, tmp_path: Path) -> None:
+    """The same machine as a place of labgrid's own coordinator: acquired for the run, then free."""
+    entry = find_lab_host(lab.path, "virtual")[0]
+    service = f"  NetworkService:\n    address: {entry.address}\n    username: root\n    port: {entry.port}\n"
+    (tmp_path / "labgrid").mkdir()
+    with start_labgrid(tmp_path / "labgrid", {"board": service}) as labgrid:
+        place = dataclasses.replace(entry, name="board", address="", port=22, coordinator=labgrid.address)
+        (tmp_path / "lab.toml").write_text(lab_text("board", place))
+        where = ["--host", "labgrid:board", "--lab", str(tmp_path / "lab.toml")]
+        done = apf("run", "S23", "S29", *where, "--results", str(tmp_path / "results"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert verdicts(tmp_path / "results/latest/results.json") == {"S23": Status.PASS, "S29": Status.PASS}
+        assert labgrid.holder("board") == ""
     assert leftovers(machine) == before

@@ -38,6 +38,7 @@ def test_a_machine(tmp_path: Path) -> None:
         ("disk = 'sda'", "box.disk: must be an absolute path"),
         ("variant = 'async'", "box.variant: must be one of"),
         ("fixes = 'F1'", "box.fixes: must be a list"),
+        ("coordinator = 'a b:1'", "box.coordinator: must be HOST:PORT"),
         ("jump = 'gate'", "box.jump: there is no machine 'gate'"),
         ("jump = 'box'", "box.jump: goes in a circle"),
         ("scratch = '''/a\nb'''", "box.scratch: must be a string of one line"),
