@@ -14,6 +14,7 @@ from harness.contract.probe_abi import POOL_GPA, VEC_TIMER, Record
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
+from harness.judge.recorded_places import with_neighbours
 from harness.judge.recorded_works import PageWork, QueuedWork, work_runs
 from harness.model.events import (
     MSR_ASYNC_PF_ACK,
@@ -31,7 +32,6 @@ _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 _SPIV = 0x80F
 _REINJECTED = "[reinjected]"  # arch/x86/kvm/trace.h:kvm_inj_virq, since 5.19
 _SECTORS = 8
-_READAHEAD_PAGES = 32  # VM_READAHEAD_PAGES (include/linux/mm.h), 128 KiB
 _PAGE_MASK = ~0xFFF
 _WORDS = {
     Record.READY: "ready", Record.IRQ: "irq", Record.IDLE: "idle", Record.START: "start", Record.WAKE: "wake",
@@ -57,7 +57,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
             return None
         known = learned
     if plan.memory.backing is Backing.FILE:
-        known = _with_neighbours(known)
+        known = with_neighbours(known, {page.gpa >> 12 for page in plan.pages})
     start_ns, end_ns, host = progress(evidence.text("progress.jsonl"))
     if start_ns < 0:
         return None
@@ -73,17 +73,6 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
 def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:
     """Whether the trace has the end of each read of the pages' device; ``trace_events``: "system/event" recorded."""
     return _ENDS.get(plan.swap.kind, "block/block_bio_complete") in trace_events
-
-
-def _with_neighbours(places: Mapping[int, int]) -> dict[int, int]:
-    """Pages that the plan does not name, as far as a read-ahead of a named one may reach: a file lies in one piece
-    around each page unless another named page is there."""
-    known, taken = dict(places), set(places.values())
-    for gfn, sector in places.items():
-        for distance in (*range(-_READAHEAD_PAGES, 0), *range(1, _READAHEAD_PAGES)):
-            if sector + distance * _SECTORS not in taken and sector + distance * _SECTORS >= 0:
-                known.setdefault(gfn + distance, sector + distance * _SECTORS)
-    return known
 
 
 def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:

@@ -143,7 +143,7 @@ def places(evidence: Evidence) -> Mapping[int, int] | None:
             continue
         if page.start in (PageStart.SWAPPED, PageStart.ZERO_SWAPPED) and proof.swap_offset:
             found[page.gpa >> 12] = proof.swap_offset * 8
-        elif page.start is PageStart.DROPPED and proof.sector is not None:
+        elif evidence.plan.memory.backing is Backing.FILE and proof.sector is not None:
             found[page.gpa >> 12] = proof.sector
     return found or None
 

@@ -120,6 +120,7 @@ class Checker:
             left += _owed(vcpu)
             vcpu.count_undecided()
         live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
+        left += self._pages.unsubmitted()
         left += self._ledger.finish(live)
         rdy_gfns = self._pages.touched
         untold = tuple((v.untold, v.untold_last) for v in self._vcpus[:-1])
@@ -186,6 +187,7 @@ class Checker:
             Kind.USER_EXIT: self._user_exit,
             Kind.VIRQ: self._awake,
             Kind.UNMAP: self._pages.unmapped,
+            Kind.MM_FAULT: self._pages.begins,
             Kind.MM_FAULT_RET: self._mm_fault_ret,
             Kind.CLEAR: self._clear,
             Kind.WORK: self._work,
@@ -279,7 +281,8 @@ class Checker:
         self._returned[event.tid] = event.t_ns
 
     def _mm_fault_ret(self, event: Event) -> None:
-        """handle_mm_fault returned: a major fault that was counted (D31)."""
+        """handle_mm_fault returned: D30; a major fault that was counted (D31)."""
+        self._pages.returns(event)
         if event.worker:
             self._returned[event.tid] = event.t_ns
         if event.value & VM_FAULT_MAJOR and not event.value & VM_FAULT_NOT_COUNTED:

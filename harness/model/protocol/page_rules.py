@@ -6,7 +6,7 @@ State is kept for the last pages only, so that memory does not grow with the tra
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from harness.model.events import Event, Kind
@@ -34,16 +34,27 @@ class _Seen:
     ready: dict[int, Event] = field(default_factory=dict)  # vCPU to the RDY after which the page is mapped
 
 
+@dataclass(slots=True)
+class _Unsubmitted:
+    """A TRY of a page that nobody had submitted to be read; ``inside``: threads that may have it in the cache."""
+
+    sector: int
+    inside: set[int]
+    violation: Violation
+
+
 class Pages:
     """What is remembered of pages, over all vCPUs."""
 
     __slots__ = (
         "_by_hva",
         "_context",
+        "_inside",
         "_kernel",
         "_reads",
         "_recorded",
         "_report",
+        "_unsubmitted",
         "_wanted",
         "none_expected",
         "seen",
@@ -56,6 +67,8 @@ class Pages:
         self.seen: dict[int, _Seen] = {}
         self._by_hva: dict[int, int] = {}
         self._reads: dict[int, None] = {}
+        self._inside: set[int] = set()  # threads in handle_mm_fault
+        self._unsubmitted: list[_Unsubmitted] = []
         self._kernel = kernel
         self._context = context
         self._recorded = recorded
@@ -86,7 +99,31 @@ class Pages:
         sector = context.slots.get(gfn)
         if sector is not None and sector not in self._reads:
             message = f"TRY of {event.gpa:#x}, but nobody had submitted a read of its sector {sector}"
-            self._report(Violation("D30", event, message, (pf,), vcpu))
+            violation = Violation("D30", event, message, (pf,), vcpu)
+            # Read-ahead puts each page into the cache, locked, well before it submits them together
+            # (mm/readahead.c:page_cache_ra_unbounded, mm/swap_state.c:__read_swap_cache_async).
+            if inside := self._inside - {event.tid}:
+                self._unsubmitted.append(_Unsubmitted(sector, inside, violation))
+            else:
+                self._report(violation)
+
+    def begins(self, event: Event) -> None:
+        """handle_mm_fault is called."""
+        self._inside.add(event.tid)
+
+    def returns(self, event: Event) -> None:
+        """handle_mm_fault is over: what this thread has not submitted by now it did not have in the cache."""
+        self._inside.discard(event.tid)
+        for doubt in self._unsubmitted:
+            doubt.inside.discard(event.tid)
+        over = [doubt.violation for doubt in self._unsubmitted if not doubt.inside]
+        self._unsubmitted = [doubt for doubt in self._unsubmitted if doubt.inside]
+        for violation in over:
+            self._report(violation)
+
+    def unsubmitted(self) -> Iterator[Violation]:
+        """The trace ended: D30 of what nobody has submitted."""
+        return (doubt.violation for doubt in self._unsubmitted)
 
     def not_present(self, event: Event, vcpu: int, pf: Event | None, bio: Event | None, major: Event | None) -> None:
         """NP: who read, what was counted, and how often already."""
@@ -125,8 +162,11 @@ class Pages:
         """A read was submitted, by anybody."""
         if self._context.slots is None:
             return
-        for sector in range(event.value, event.value + event.data, _SECTORS):
-            self._reads[sector] = None
+        sectors = range(event.value, event.value + event.data, _SECTORS)
+        self._reads.update(dict.fromkeys(sectors))
+        self._unsubmitted = [
+            doubt for doubt in self._unsubmitted if doubt.sector not in sectors or event.tid not in doubt.inside
+        ]
         while len(self._reads) > _READS_MAX:
             del self._reads[next(iter(self._reads))]
 

@@ -262,9 +262,10 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D30",
-        "nowait: before TRY the vCPU thread read the page, or another holds it locked. noio: between PF and NP the "
-        "vCPU thread reads nothing from swap or file.",
-        "D30, A.2, A.4; mm/memory.c:do_swap_page, mm/filemap.c:filemap_fault",
+        "nowait: before TRY the vCPU thread read the page, or another holds it locked, which has it in the cache and "
+        "submits it before its call of handle_mm_fault ends. noio: between PF and NP the vCPU thread reads nothing "
+        "from swap or file.",
+        "D30, A.2, A.4; mm/memory.c:do_swap_page, mm/filemap.c:filemap_fault, mm/readahead.c:page_cache_ra_unbounded",
         context=("read_devices", "slots", "single_toucher"),
         kinds=(Kind.PF, Kind.BIO),
         note="a LOOP page, read-ahead on a hit and the blocking fallback are excepted",

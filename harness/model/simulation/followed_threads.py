@@ -129,6 +129,10 @@ class FollowedThreads:
         window = watch.window if watch else None
         if replay is None or watch is None or window is None:
             return False
+        if self.memory.arrivals.read(page.vpn):  # another adds it before this thread comes to it
+            self.memory.arrivals.hurry(page.vpn)
+            self.resumes_ns = now
+            return True
         own = replay.own_read(page.index, watch.thread, now, window.end_ns)
         if own >= 0:
             self.resumes_ns = own
@@ -161,6 +165,14 @@ class FollowedThreads:
         self.resumes_ns = own
         return replay.choices.ask(2, f"when the window of {page.index:#x} was chosen", page.index) == 1
 
+    def chooses_early(self, page: HostPage) -> bool:
+        """Whether the running thread, which is held up until others have read the page, had chosen its window of the
+        file before (mm/filemap.c:do_sync_mmap_readahead writes struct file_ra_state, which is of all threads)."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        if replay is None or watch is None or not replay.reads_beside(watch.thread, now, self.resumes_ns):
+            return False
+        return replay.choices.ask(2, f"whether the window of {page.index:#x} was chosen first", page.index) == 1
+
     def taken(self, unit: str, number: int) -> bool:
         """Whether another thread read this page of the window while the running one was about to."""
         replay, watch = self.memory.world.replay, self.memory.watch
@@ -190,10 +202,11 @@ class FollowedThreads:
             return False
         if not replay.choices.ask(2, f"whether another thread held the lock of {page.index:#x}", page.index):
             return False
-        self.memory.world.engine.spawn(self._let_go(page.vpn, until))
+        self.memory.world.engine.spawn(self.let_go(page.vpn, until))
         return True
 
-    def _let_go(self, vpn: int, until_ns: int) -> Process:
+    def let_go(self, vpn: int, until_ns: int) -> Process:
+        """Another thread has the lock of the page until then."""
         yield Wait(until_ns=until_ns)
         page = self.memory.pages[vpn]
         if page.folio is not None and page.folio.lock is Lock.OTHER:

@@ -21,6 +21,7 @@ from harness.model.simulation.bios import fail_together, lengths_of_bios
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.followed_threads import FollowedThreads
 from harness.model.simulation.gated import GatedReads
+from harness.model.simulation.page_arrivals import PageArrivals
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
@@ -83,12 +84,13 @@ class Memory:
     running: int = -1  # its vCPU, if it is a vCPU's thread
     asleep: dict[int, Resolution] = field(default_factory=dict)  # vCPU -> its walk, as long as it sleeps in it
     followed: FollowedThreads = field(init=False)
+    arrivals: PageArrivals = field(init=False)
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
     _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
 
     def __post_init__(self) -> None:
-        self.followed = FollowedThreads(self)
+        self.followed, self.arrivals = FollowedThreads(self), PageArrivals(self)
         if not self.world.situation.kernel.tdp_mmu:  # one direct page table for both (mmu.c:kvm_mmu_get_page)
             self.l2_spte = self.spte
         situation = self.world.situation
@@ -111,6 +113,7 @@ class Memory:
             neighbours=self,
             held_up=self.followed.held_up if self.world.replay else None,
             chooses_late=self.followed.chooses_late if self.world.replay else None,
+            chooses_early=self.followed.chooses_early if self.world.replay else None,
             taken=self.followed.taken if self.world.replay else None,
             finished=self.followed.finished if self.world.replay or situation.timing.reads_first else None,
             contended=self.followed.contended if self.world.replay else None,
@@ -135,7 +138,7 @@ class Memory:
         if vpn is None:
             rest = self.world.situation.ram_file
             return rest is not None and rest.first <= index < rest.end
-        return self.pages[vpn].folio is None and not self.pages[vpn].beyond_eof
+        return self.pages[vpn].folio is None and not self.pages[vpn].beyond_eof and not self.arrivals.read(vpn)
 
     def file_has_blocks(self, index: int) -> bool:
         """The page of the file has written blocks on the device."""
@@ -147,6 +150,7 @@ class Memory:
 
     def mapped_by(self, vpn: int) -> HostPage | None:
         """The page at this page number, if it is one that the run can touch or has read."""
+        self.arrivals.pass_by(vpn)
         return self.pages.get(vpn)
 
     def zero_on_swap(self, unit: str, number: int) -> bool | None:
@@ -242,10 +246,10 @@ class Memory:
             if watch is not None:
                 yield from self.followed.moment(watch, gpa // _PAGE, inside=inside)
             self.watch, self.running = watch, vcpu
-            leg = walk.run(self.pages[vpn], self.readahead)
-            self.watch = None
+            leg = walk.run(self.arrivals.look(vpn) if inside else self.pages[vpn], self.readahead)
             before = self.pages[vpn]
             self._apply(leg, vpn, who, vcpu)
+            self.watch = None
             if watch is not None and inside and leg.page.pte is not before.pte:
                 yield from self.followed.mapped(watch, vpn, before)
             if leg.invalidated:
@@ -287,8 +291,7 @@ class Memory:
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
 
-    def _told(self) -> bool:
-        """Whether the running thread is a vCPU's that the VMM has told to leave KVM_RUN."""
+    def _told(self) -> bool:  # whether the running thread is a vCPU's that the VMM has told to leave KVM_RUN
         return self.running >= 0 and (self.followed.told() if self.world.replay else self.world.stopped)
 
     def worker_starts(self, gpa: int) -> None:
@@ -338,8 +341,7 @@ class Memory:
         self.pages[vpn] = settle(self.pages[vpn], kind)
         self.world.engine.fire(self.signals[vpn])
 
-    def _ask_manager(self, gpa: int) -> None:
-        """A message for whoever holds the userfaultfd; it answers each page once."""
+    def _ask_manager(self, gpa: int) -> None:  # a message for whoever holds the userfaultfd; it answers each page once
         if gpa not in self._asked:
             self._asked.add(gpa)
             self.world.engine.spawn(self._copied(gpa))
@@ -370,6 +372,8 @@ class Memory:
 
     def _apply(self, leg: Leg, vpn: int, who: Thread, vcpu: int) -> None:
         self.pages[vpn] = leg.page
+        if leg.page.folio is not None:
+            self.arrivals.coming.pop(vpn, None)
         self.pages.update((page.vpn, page) for page in leg.around)
         self.readahead = leg.readahead
         self._account(leg.counters, who)
@@ -378,7 +382,7 @@ class Memory:
             for other in self.vpns(fill.unit, fill.pages):
                 page, folios = self.pages[other], fill.folios or ONE_PAGE_EACH
                 order = folios.orders.get(page.index, 0)
-                self.pages[other] = zero_filled(page, readahead=other in flagged, order=order)
+                self.arrivals.bring(zero_filled(page, readahead=other in flagged, order=order))
         for read in leg.reads:
             # A poll or a wait for the read just submitted: it lasts as long as the device takes.
             at_once = read.synchronous and leg.wait is None
@@ -419,7 +423,7 @@ class Memory:
                 order = folios.orders.get(self.pages[vpn].index, 0)
                 submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged, order=order)
                 at_once = read.synchronous and not self._recorded(vpn)
-                self.pages[vpn] = read_completed(submitted) if at_once else submitted
+                self.arrivals.bring(read_completed(submitted) if at_once else submitted)
         self.world.count(f"READ_{who}", len(vpns))
         if who is Thread.W:
             self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
@@ -458,7 +462,7 @@ class Memory:
 
         Of a page that the plan does not name nobody knows where it is on the device, but of others of its folio.
         """
-        page, replay, now = self.pages[vpn], self.world.replay, self.world.engine.now
+        page, replay, now = self.arrivals.final(vpn), self.world.replay, self.world.engine.now
         named = (index for index in page.folio_indices if index in self._gfn_to_vpn)
         read = [index for index in named if self.file_has_blocks(index)] or [page.index]
         ends = [replay.read_end(index, now) for index in read] if replay else [-1]

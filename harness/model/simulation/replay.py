@@ -145,6 +145,11 @@ class Replay:
         calls = (call for gfn in gfns for call in self.recorded.calls.get(gfn, ()))
         return any(c.thread != thread and start_ns <= c.start_ns <= end_ns for c in calls)
 
+    def called_beside(self, thread: int, start_ns: int, end_ns: int) -> bool:
+        """Whether another thread was in handle_mm_fault, for whatever page, between the two."""
+        calls = (call for found in self.recorded.calls.values() for call in found)
+        return any(c.thread != thread and c.start_ns <= end_ns and start_ns <= c.end_ns for c in calls)
+
     def others_at(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread was in handle_mm_fault for the page, or about to read it, between the two."""
         calls = self.recorded.calls.get(gfn, ())

@@ -196,8 +196,6 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ret = VmFault.MAJOR
         ctx.count(pgmaj=1)
         ctx.step("filemap_get_folio", "miss: VM_FAULT_MAJOR, PGMAJFAULT+1", "do_sync_mmap_readahead")
-        if ctx.held_up():
-            yield WalkWait(WaitKind.HELD_UP, "filemap_fault", mmap_lock_held=True, state="R")
         dropped = yield from do_sync_mmap_readahead(ctx, flags)
         if ctx.page.folio is None:
             if not ctx.charge():
@@ -228,8 +226,11 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 @kernel_function("mm/filemap.c")
 def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     """Read around a miss, from this thread.  True if mmap_lock was dropped for it."""
-    yield from ()
     vma, env = ctx.page.vma, ctx.env
+    held_up = ctx.held_up()
+    early = held_up and env.chooses_early is not None and env.chooses_early(ctx.page)
+    if held_up and not early:
+        yield WalkWait(WaitKind.HELD_UP, "do_sync_mmap_readahead", mmap_lock_held=True, state="R")
     window, ctx.readahead = ra.file_window(
         ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages, rand_read=vma.rand_read,
         seq_read=vma.seq_read, last_index=_last_index(ctx.page), order=_orders(ctx).of_read_around(env.ra_pages),
@@ -238,6 +239,8 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         ctx.step("VM_RAND_READ, ra_pages == 0 or mmap_miss > MMAP_LOTSAMISS", "no read-ahead", "mmap_lock stays held")
         return False
     dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
+    if early:
+        yield WalkWait(WaitKind.HELD_UP, "page_cache_ra_unbounded", mmap_lock_held=True, state="R")
     window = ctx.still_missing("index", window)
     if ctx.page.folio is not None:
         ctx.step("filemap_add_folio", "-EEXIST", "another thread has brought the page since the miss")
@@ -282,6 +285,7 @@ def do_async_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         folio_order=folio.order, next_folio_start=None if behind is None else behind.folio_indices.start,
         orders=_orders(ctx),
     )  # fmt: skip
+    window = ctx.still_missing("index", window)
     if window.pages:
         ctx.read_file(window)
     dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags

@@ -165,6 +165,7 @@ class Environment:
     # others may come between this thread's look and its read (of a window: unit, numbers)
     held_up: Callable[[HostPage, str, tuple[int, ...]], bool] | None = None
     chooses_late: Callable[[HostPage], bool] | None = None  # others come before this thread chooses its window
+    chooses_early: Callable[[HostPage], bool] | None = None  # and this one, which is held up, had chosen its own before
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
     told: Callable[[], bool] | None = None  # a signal that is not fatal is pending for this thread

@@ -83,6 +83,13 @@ SETTLED = {
     "loaded-in-another-order": "the second work is completed first, and told before loadvm drops the other one",
     "token-on-zram": "from 7.0 on a page that is read from zram is locked in the swap cache: another vCPU that touches"
     " it meanwhile gets a token (mm/swap_state.c:swapin_sync)",
+    "page-by-page": "two vCPUs read around neighbours: one is preempted when the first page of its window is in the"
+    " cache and submitted, and the other adds the rest (5.10; mm/readahead.c:page_cache_ra_unbounded)",
+    "window-chosen-first": "a vCPU misses, chooses its window and is preempted before it adds a page: another reads"
+    " around it, and what the file remembers is of the other (mm/filemap.c:do_sync_mmap_readahead)",
+    "added-not-submitted": "a vCPU finds its page locked that another has added and not submitted yet, and gets a token"
+    " (D30 waits for the other's call of handle_mm_fault)",
+    "each-a-part": "two vCPUs read around each other's page at once: the bios of either are parts of one window (7.3)",
     "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",

@@ -60,7 +60,7 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
         case "DONE":
             return replace(event, kind=Kind.DONE, vcpu=-1, worker=True, tid=1000 + int(argument), gpa=page(argument),
                            hva=HVA + page(argument))  # fmt: skip
-        case "WORK" | "MM_FAULT_RET" if argument:  # of the worker of a page
+        case "WORK" | "MM_FAULT" | "MM_FAULT_RET" if argument:  # of the worker of a page
             return replace(event, kind=Kind[name], vcpu=-1, worker=True, tid=1000 + int(argument))
         case "ACC":
             return replace(event, kind=Kind.ACC, value=value or 0xF3)
@@ -69,8 +69,9 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
         case "WRMSR" | "WRMSR_GP":
             msr = {"EN": EN, "INT": INT, "ACK": ACK, "APICBASE": APICBASE, "SPIV": SPIV}[argument]
             return replace(event, kind=Kind.WRMSR, value=msr, data=value, flag=name == "WRMSR_GP")
-        case "READ":  # block_bio_queue of the page's eight sectors
-            return replace(event, kind=Kind.BIO, value=8 * int(argument), data=8, flag=True, dev=253 << 20)
+        case "READ":  # block_bio_queue of the page's eight sectors; @: by the worker of a page
+            tid = 1000 + int(place) if place else 0
+            return replace(event, kind=Kind.BIO, tid=tid, value=8 * int(argument), data=8, flag=True, dev=253 << 20)
         case "L2_EXIT":  # =id: a #PF with that token, :code its error code; without: any other exit
             token, code = value << 12 | event.vcpu if number else 0, int(argument, 0) if argument else 0
             return replace(event, kind=Kind.L2_EXIT, token=token, flag=bool(number), data=code)

@@ -245,6 +245,15 @@ def test_pages_locked_by_others_are_no_business_of_d30():
     assert run(f"{SET_UP} {read_by_neighbour}".replace("READ:1 ", ""), context, STANDARD)[0] == set()
 
 
+def test_a_page_that_another_thread_has_added_and_not_submitted_is_locked_all_the_same():
+    context = {"read_devices": frozenset({253 << 20}), "slots": {GFN: 0}, "single_toucher": True}
+    added = "EXIT MM_FAULT:9 EXIT/1 ENTRY/1 PF:0 MM_FAULT MM_FAULT_RET TRY:0 NP:1@0 INJ ENTRY"
+    assert run(f"{SET_UP} {added} READ:0@9 MM_FAULT_RET:9", context, STANDARD)[0] == set()
+    assert run(f"{SET_UP} {added} READ:0@8 MM_FAULT_RET:9", context, STANDARD)[0] == {"D30"}, "by another"
+    assert run(f"{SET_UP} {added} READ:1@9 MM_FAULT_RET:9 READ:0@9", context, STANDARD)[0] == {"D30"}, "too late"
+    assert run(f"{SET_UP} {added}", context, STANDARD)[0] == {"D30"}, "never"
+
+
 def test_a_halt_that_a_reset_or_the_end_of_the_trace_cuts_off_is_counted() -> None:
     for left in (f"{halt(1, 0)} USER_EXIT=10 DONE:0 CLEAR", halt(1, 0)):
         checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
