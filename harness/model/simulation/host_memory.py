@@ -69,7 +69,8 @@ class Memory:
     world: World
     pages: dict[int, HostPage] = field(default_factory=dict)
     spte: dict[int, bool] = field(default_factory=dict)  # gfn -> writable
-    l2_spte: dict[int, bool] = field(default_factory=dict)  # the same, of the tables that are shadowed for L2s
+    l2_spte: dict[int, bool] = field(default_factory=dict)  # the same, of the tables for L2s
+    l2_npt: bool = False  # L1 gives them nested page tables, which are shadowed
     linked: set[tuple[int, bool]] = field(default_factory=set)  # (2 MiB of gfns, L2's) that a fault has linked
     readahead: ReadaheadState = field(default_factory=ReadaheadState)
     signals: dict[int, Signal] = field(default_factory=lambda: defaultdict(Signal))
@@ -91,9 +92,12 @@ class Memory:
 
     def __post_init__(self) -> None:
         self.followed, self.arrivals = FollowedThreads(self), PageArrivals(self)
-        if not self.world.situation.kernel.tdp_mmu:  # one direct page table for both (mmu.c:kvm_mmu_get_page)
-            self.l2_spte = self.spte
         situation = self.world.situation
+        self.l2_npt = any(step.nested and step.l2.npt for step in situation.steps)
+        # kvm_mmu_get_page: the direct tables of both have one role, as the shadow's is computed before guest mode is
+        # entered (5.10; svm/nested.c:nested_prepare_vmcb_control).  Without nested paging L2's is another.
+        if not situation.kernel.tdp_mmu and self.l2_npt:
+            self.l2_spte = self.spte
         for pool in situation.pages:
             self._gfn_to_vpn[pool.gpa // _PAGE] = pool.page.vpn
             self._indices[pool.page.index] = pool.page.vpn
@@ -204,7 +208,7 @@ class Memory:
         else:
             tables[gfn] = resolution.writable
             # L1's tables for its L2 have entries of 2 MiB, so that those that shadow them are direct.
-            if guest_mode or not self.world.situation.kernel.tdp_mmu:
+            if (guest_mode and self.l2_npt) or not self.world.situation.kernel.tdp_mmu:
                 self._direct_pte_prefetch(tables, gfn)
         self.world.engine.fire(self.mapping)
         return True

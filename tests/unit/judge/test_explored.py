@@ -90,6 +90,8 @@ SETTLED = {
     "added-not-submitted": "a vCPU finds its page locked that another has added and not submitted yet, and gets a token"
     " (D30 waits for the other's call of handle_mm_fault)",
     "each-a-part": "two vCPUs read around each other's page at once: the bios of either are parts of one window (7.3)",
+    "l2-of-its-own": "an L2 without nested paging has direct tables of its own: what a ready event has mapped for L1"
+    " faults there once more (5.10; mmu.c:kvm_calc_mmu_role_common, the role's guest_mode)",
     "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
