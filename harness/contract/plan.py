@@ -21,7 +21,7 @@ __all__ = [
     "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
     "TimedAction", "area_page", "changed", "from_json", "further_areas", "initialized", "replace_index", "resets",
-    "says", "starts_anew", "to_json",
+    "runs_l2", "says", "starts_anew", "to_json",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -190,6 +190,12 @@ def initialized(plan: Plan) -> frozenset[int]:
 def starts_anew(plan: Plan) -> bool:
     """Whether a vCPU loses its state while the program runs, by whatever way."""
     return resets(plan) or bool(initialized(plan)) or says(plan, HostWord.LOADVM) or says(plan, HostWord.PLUG)
+
+
+def runs_l2(plan: Plan) -> bool:
+    """Whether a guest of the plan is an L1 that runs an L2."""
+    in_linux = plan.guest.kind is GuestKind.LINUX and plan.guest.workload == "l2"
+    return in_linux or plan.guest.kind is GuestKind.HOST_PROGRAM or any(item.level == 2 for item in plan.items)
 
 
 def area_page(plan: Plan) -> int:

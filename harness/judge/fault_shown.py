@@ -17,12 +17,18 @@ from harness.status import Status
 
 
 def in_light_of_known_faults(
-    verdict: Verdict, predicted: tuple[str, ...], kernel: KernelModel, judge_by: Callable[[KernelModel], Verdict]
+    verdict: Verdict,
+    predicted: tuple[str, ...],
+    kernel: KernelModel,
+    judge_by: Callable[[KernelModel], Verdict],
+    *,
+    has_l2: bool = True,
 ) -> Verdict:
     """The verdict, with the finding first if another model of the kernel agrees with the evidence.
 
     :param predicted: ids of the faults that the kernel had to show.
     :param judge_by: the verdict about the same evidence by another model.
+    :param has_l2: whether a guest of the run may have run an L2.
     """
     if verdict.status is not Status.FAIL:
         return verdict
@@ -33,6 +39,8 @@ def in_light_of_known_faults(
                 f" it so (KernelModel.{fault.field} in kernel_changes.py, or fixes in kernels/catalog.toml), and take"
                 " it out of the accepted findings"
             ))  # fmt: skip
+        if fault.of_l2 and not has_l2:  # by the other model it would be the same, at the same cost
+            continue
         if not fault.in_kernel(kernel) and fault.id in judge_by(without_fix(kernel, fault.id)).shown_faults:
             return _told(verdict, fault, predicted=False, text=(
                 f"this is finding {fault.id}, of which the kernel is described as fixed: {fault.title}"

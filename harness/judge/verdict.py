@@ -11,7 +11,7 @@ from typing import assert_never
 
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
-from harness.contract.plan import GuestKind, Op, PageStart, Plan, starts_anew
+from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, starts_anew
 from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
@@ -142,7 +142,9 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
         return JudgedCapture(_unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why), evidence)
     best = _best(evidence, kernel)
     predicted = best.followed.prediction.known_faults if best.followed is not None else ()
-    told = in_light_of_known_faults(best.verdict, predicted, kernel, lambda other: _best(evidence, other).verdict)
+    told = in_light_of_known_faults(
+        best.verdict, predicted, kernel, lambda other: _best(evidence, other).verdict, has_l2=runs_l2(plan)
+    )
     listed, left_out = bounded(told.findings)
     return replace(best, verdict=replace(told, findings=listed, notes=(*told.notes, *left_out)))
 

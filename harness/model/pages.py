@@ -143,54 +143,96 @@ class HostPage:
 
 def _contradiction(p: HostPage) -> str:
     """What contradicts what; empty if nothing does."""
-    backing = p.vma.backing
-    for broken, text in (
-        (not p.vma.start <= p.vpn < p.vma.end, f"page {p.vpn:#x} is outside its VMA"),
-        (p.vpn < 0 or p.index < 0, "negative page number"),
-        (p.swap is not None and p.swap.offset < 1, "swap offset 0 holds the header of the device, never a page"),
-        (p.swap is not None and p.swap.count < 1, "a swap slot with count 0 is free, so it holds no page"),
-        (p.swap is not None and backing not in SWAPPABLE, f"{backing} memory is never in the swap cache or on swap"),
-        (p.pte is Pte.SWAP and p.swap is None, "the PTE is a swap entry but there is no swap slot"),
-        (p.pte is Pte.SWAP and backing is Backing.SHMEM, "shmem keeps swap entries in its page cache, not in PTEs"),
-        (p.pte is Pte.NONE and p.swap is not None and backing is not Backing.SHMEM,
-         f"an {backing} page with a swap slot has a swap entry or a present PTE, not an empty one"),
-        (p.pte is Pte.NONE and p.folio is not None and backing is Backing.ANON,
-         "an anonymous folio that no PTE refers to"),
-        (p.pte is Pte.ZERO and p.folio is not None, "the zero page is mapped, so there is no folio of its own"),
-        (p.pte is Pte.ZERO and p.swap is not None, "the zero page is never swapped"),
-        (p.pte is Pte.ZERO and backing not in (Backing.ANON, Backing.FILE_PRIVATE),
-         f"no zero page in {backing} memory"),
-        (p.pte in (Pte.WRITABLE, Pte.READ_ONLY) and p.folio is None and backing is not Backing.PFNMAP,
-         "the PTE is present but there is no folio"),
-        (p.pte is Pte.WRITABLE and not p.vma.writable, "a writable PTE in a VMA without VM_WRITE"),
-        (p.pte in PRESENT and p.folio is not None and not p.folio.uptodate, "a mapped folio that is not uptodate"),
-        (p.pte is Pte.WRITABLE and p.folio is not None and p.folio.ksm, "a KSM page is never mapped writable"),
-        (p.folio is not None and not p.folio.uptodate and p.folio.writeback, "not uptodate and under writeback"),
-        (p.folio is not None and p.folio.lock is Lock.READ and p.folio.uptodate,
-         "locked by a read in flight but already uptodate"),
-        (p.folio is not None and p.folio.huge and p.swap is not None,
-         "a PMD-mapped folio is split before it is swapped"),
-        (p.swap is not None and p.swap.zswap and p.swap.synchronous,
-         "zswap in front of a synchronous device: not modelled"),
-        (p.swap is not None and p.swap.zero and p.swap.zswap, "zswap stores the page: it is not read from the device"),
-        (backing is Backing.PFNMAP and p.folio is not None, "a PFNMAP page has no folio"),
-        (backing in (Backing.NO_VMA, Backing.NO_SLOT) and (p.pte is not Pte.NONE or p.folio is not None),
-         f"{backing}: there is no page table entry and no folio"),
-        (backing is not Backing.NO_VMA and p.vma.next_writable is not None, f"next VMA given, but {backing} has one"),
-        (p.beyond_eof and backing not in (*FILES, Backing.SHMEM), f"{backing} memory has no end of file"),
-        (p.beyond_eof and (p.folio is not None or p.swap is not None), "a page beyond the end of file holds nothing"),
-        (p.read_fails and backing not in FILES,
-         f"{backing} memory is not read from a file (for swap: SwapSlot.read_fails)"),
-        (p.hole and backing not in FILES, f"{backing} memory has no holes on a device"),
-        (backing is Backing.HUGETLB and p.pte not in (Pte.NONE, Pte.WRITABLE),
-         f"hugetlb with a {p.pte} PTE: not modelled"),
-        (p.vma.userfaultfd and backing in (Backing.PFNMAP, Backing.NO_VMA, Backing.NO_SLOT),
-         f"userfaultfd is not registered on {backing}"),
-        (p.pte is Pte.MIGRATION and p.migrating_to not in (Pte.WRITABLE, Pte.READ_ONLY),
-         "a migration entry becomes a present PTE"),
-    ):  # fmt: skip
-        if broken:
-            return text
+    backing, pte = p.vma.backing, p.pte
+    if not p.vma.start <= p.vpn < p.vma.end:
+        return f"page {p.vpn:#x} is outside its VMA"
+    if p.vpn < 0 or p.index < 0:
+        return "negative page number"
+    if backing in (Backing.NO_VMA, Backing.NO_SLOT) and (pte is not Pte.NONE or p.folio is not None):
+        return f"{backing}: there is no page table entry and no folio"
+    if backing is not Backing.NO_VMA and p.vma.next_writable is not None:
+        return f"next VMA given, but {backing} has one"
+    if p.vma.userfaultfd and backing in (Backing.PFNMAP, Backing.NO_VMA, Backing.NO_SLOT):
+        return f"userfaultfd is not registered on {backing}"
+    return _of_swap(p, backing) or _of_the_entry(p, backing, pte) or _of_the_folio(p, backing) or _of_a_file(p, backing)
+
+
+def _of_the_entry(p: HostPage, backing: Backing, pte: Pte) -> str:
+    if pte is Pte.SWAP:
+        if p.swap is None:
+            return "the PTE is a swap entry but there is no swap slot"
+        if backing is Backing.SHMEM:
+            return "shmem keeps swap entries in its page cache, not in PTEs"
+    elif pte is Pte.NONE:
+        if p.swap is not None and backing is not Backing.SHMEM:
+            return f"an {backing} page with a swap slot has a swap entry or a present PTE, not an empty one"
+        if p.folio is not None and backing is Backing.ANON:
+            return "an anonymous folio that no PTE refers to"
+    elif pte is Pte.ZERO:
+        if p.folio is not None:
+            return "the zero page is mapped, so there is no folio of its own"
+        if p.swap is not None:
+            return "the zero page is never swapped"
+        if backing not in (Backing.ANON, Backing.FILE_PRIVATE):
+            return f"no zero page in {backing} memory"
+    elif pte is Pte.MIGRATION:
+        if p.migrating_to not in (Pte.WRITABLE, Pte.READ_ONLY):
+            return "a migration entry becomes a present PTE"
+    elif pte in (Pte.WRITABLE, Pte.READ_ONLY):
+        if p.folio is None and backing is not Backing.PFNMAP:
+            return "the PTE is present but there is no folio"
+        if p.folio is not None and not p.folio.uptodate:
+            return "a mapped folio that is not uptodate"
+        if pte is Pte.WRITABLE and not p.vma.writable:
+            return "a writable PTE in a VMA without VM_WRITE"
+        if pte is Pte.WRITABLE and p.folio is not None and p.folio.ksm:
+            return "a KSM page is never mapped writable"
+    if backing is Backing.HUGETLB and pte not in (Pte.NONE, Pte.WRITABLE):
+        return f"hugetlb with a {pte} PTE: not modelled"
+    return ""
+
+
+def _of_swap(p: HostPage, backing: Backing) -> str:
+    swap = p.swap
+    if swap is None:
+        return ""
+    if swap.offset < 1:
+        return "swap offset 0 holds the header of the device, never a page"
+    if swap.count < 1:
+        return "a swap slot with count 0 is free, so it holds no page"
+    if backing not in SWAPPABLE:
+        return f"{backing} memory is never in the swap cache or on swap"
+    if p.folio is not None and p.folio.huge:
+        return "a PMD-mapped folio is split before it is swapped"
+    if swap.zswap and swap.synchronous:
+        return "zswap in front of a synchronous device: not modelled"
+    if swap.zswap and swap.zero:
+        return "zswap stores the page: it is not read from the device"
+    return ""
+
+
+def _of_the_folio(p: HostPage, backing: Backing) -> str:
+    folio = p.folio
+    if folio is None:
+        return ""
+    if not folio.uptodate and folio.writeback:
+        return "not uptodate and under writeback"
+    if folio.lock is Lock.READ and folio.uptodate:
+        return "locked by a read in flight but already uptodate"
+    if backing is Backing.PFNMAP:
+        return "a PFNMAP page has no folio"
+    return ""
+
+
+def _of_a_file(p: HostPage, backing: Backing) -> str:
+    if p.beyond_eof and backing not in (*FILES, Backing.SHMEM):
+        return f"{backing} memory has no end of file"
+    if p.beyond_eof and (p.folio is not None or p.swap is not None):
+        return "a page beyond the end of file holds nothing"
+    if p.read_fails and backing not in FILES:
+        return f"{backing} memory is not read from a file (for swap: SwapSlot.read_fails)"
+    if p.hole and backing not in FILES:
+        return f"{backing} memory has no holes on a device"
     return ""
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
@@ -72,12 +73,12 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEn
     capture, plan = session.capture, session.plan
     tids = await guest.vcpu_threads()
     session.note_guest(guest.pid, await guest.version(), tids)
-    result, console = capture.path("guest/result.txt"), capture.path("guest/console.txt")
+    told = partial(watch_result, guest, capture.path("guest/result.txt"), capture.path("guest/console.txt"))
     if session.tracing:
         session.tracing.follow(tids, session.device_number)
     if plan.guest.workload != BOOT_WORKLOAD:
         await guest.cont()
-        ready = await watch_result(guest, result, console, "READY", READY_SECONDS)
+        ready = await told("READY", READY_SECONDS)
         if ready.status is not EndStatus.DONE:
             return ready
         capture.step(AgentStep.GUEST_READY)
@@ -94,7 +95,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEn
     start = time.monotonic()
     if plan.guest.workload != BOOT_WORKLOAD:
         await asyncio.get_running_loop().sock_sendall(serial, b"go\n")
-    return await _follow(session, guest, tids, start)
+    return await _follow(session, guest, tids, told, start)
 
 
 def _swap_out(session: Session) -> None:
@@ -142,11 +143,15 @@ async def _quiet(tracing: Tracing) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], start: float) -> GuestEnd:
+async def _follow(
+    session: Session,
+    guest: Guest,
+    tids: tuple[int, ...],
+    told: Callable[[str, float], Awaitable[GuestEnd]],
+    start: float,
+) -> GuestEnd:
     capture, plan, tracing = session.capture, session.plan, session.tracing
     actor = Actor(session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path)
-
-    result, console = capture.path("guest/result.txt"), capture.path("guest/console.txt")
 
     async def died() -> GuestEnd:
         await guest.wait_end()
@@ -154,7 +159,7 @@ async def _follow(session: Session, guest: Guest, tids: tuple[int, ...], start: 
 
     try:
         end = await first_of(
-            watch_result(guest, result, console, f"END {plan.nonce:x}", plan.deadline_s),
+            told(f"END {plan.nonce:x}", plan.deadline_s),
             perform_timed(actor, plan.timed, start),
             died,
         )

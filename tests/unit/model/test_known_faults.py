@@ -8,6 +8,7 @@ from dataclasses import fields
 
 import pytest
 
+from harness.contract.plan import runs_l2
 from harness.errors import ModelError
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.known_faults import (
@@ -47,6 +48,7 @@ def test_it_is_a_field_and_stands_in_the_specification(fault: KnownFault) -> Non
 @pytest.mark.parametrize(("fault", "name"), SHOWN, ids=[f"{f.id}-{s}" for f, s in SHOWN])
 def test_its_scenarios_show_it_on_a_faulty_kernel_and_not_on_a_fixed_one(fault: KnownFault, name: str) -> None:
     plan = build_plan(SCENARIOS[name], 1)
+    assert runs_l2(plan) or not fault.of_l2
     kernel = faulty(fault)
     assert fault.id in predict(plan, kernel).known_faults
     fixed = predict(plan, with_fixes(kernel, [fault.id]))
