@@ -20,12 +20,10 @@ from harness.model.known_faults import (
     without_fix,
 )
 from harness.prediction import predict
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.scenario.build import build_plan
 from tests.house.test_house import ROOT
+from tests.unit.scenarios import all_scenarios, plan_of
 
 FAULTS = list(KNOWN_FAULTS.values())
-SCENARIOS = {s.id: s for s in read_scenarios((default_scenarios(),))}
 SHOWN = [(fault, name) for fault in FAULTS for name in fault.scenarios]
 N61 = find_kernel("nowait-6.1")
 _ONLY_OLD = dict.fromkeys(("F4", "F6"), find_kernel("nowait-5.10"))
@@ -47,7 +45,7 @@ def test_it_is_a_field_and_stands_in_the_specification(fault: KnownFault) -> Non
 
 @pytest.mark.parametrize(("fault", "name"), SHOWN, ids=[f"{f.id}-{s}" for f, s in SHOWN])
 def test_its_scenarios_show_it_on_a_faulty_kernel_and_not_on_a_fixed_one(fault: KnownFault, name: str) -> None:
-    plan = build_plan(SCENARIOS[name], 1)
+    plan = plan_of(name)
     assert runs_l2(plan) or not fault.of_l2
     kernel = faulty(fault)
     assert fault.id in predict(plan, kernel).known_faults
@@ -57,9 +55,9 @@ def test_its_scenarios_show_it_on_a_faulty_kernel_and_not_on_a_fixed_one(fault: 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.id)
 def test_no_other_scenario_shows_it(fault: KnownFault) -> None:
-    for name, scenario in SCENARIOS.items():
+    for name, scenario in all_scenarios().items():
         if name not in fault.scenarios and {"lifecycle", "nested"} & set(scenario.tags):
-            assert fault.id not in predict(build_plan(scenario, 1), faulty(fault)).known_faults, name
+            assert fault.id not in predict(plan_of(name), faulty(fault)).known_faults, name
 
 
 def test_names() -> None:

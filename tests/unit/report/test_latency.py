@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import mannwhitneyu
 
 from harness.model.events import Kind
 from harness.report.latency import MIN_COMPARED, Latency, histogram, joined, latencies, mann_whitney, spread
@@ -21,6 +20,8 @@ def test_mann_whitney_is_scipys(a: list[int], b: list[int]) -> None:
     if ours is None:
         assert len({*a, *b}) == 1
         return
+    from scipy.stats import mannwhitneyu  # a second of imports, which who only collects tests need not pay
+
     theirs = mannwhitneyu(a, b, alternative="two-sided", method="asymptotic", use_continuity=True)
     assert ours.p == pytest.approx(float(theirs.pvalue), rel=1e-9, abs=1e-12)
     u_b = len(a) * len(b) - float(theirs.statistic)

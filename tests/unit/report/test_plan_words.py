@@ -6,9 +6,8 @@ from __future__ import annotations
 import re
 
 from harness.report.plan_words import plan_words
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.scenario.build import build_plan
 from tests.unit.report.judged import golden
+from tests.unit.scenarios import all_scenarios, plan_of
 
 
 def numbers(text: str) -> set[int]:
@@ -19,8 +18,8 @@ def numbers(text: str) -> set[int]:
 
 
 def test_each_item_of_each_scenario_is_in_its_vcpus_sentence() -> None:
-    for scenario in read_scenarios((default_scenarios(),)):
-        plan = build_plan(scenario, 1)
+    for name in all_scenarios():
+        plan = plan_of(name)
         words = plan_words(plan)
         told = "\n".join(words)
         assert f"{plan.guest.vcpus} vCPU" in words[0]
@@ -40,8 +39,7 @@ def test_a_run_of_touches_is_one_step() -> None:
 
 
 def test_one_and_many_are_told_as_such() -> None:
-    scenarios = {s.id: s for s in read_scenarios((default_scenarios(),))}
-    told = "\n".join("\n".join(plan_words(build_plan(s, 1))) for s in scenarios.values())
-    assert "a read ends when 1 repeated fault was seen" in "\n".join(plan_words(build_plan(scenarios["S29"], 1)))
+    told = "\n".join("\n".join(plan_words(plan_of(name))) for name in all_scenarios())
+    assert "a read ends when 1 repeated fault was seen" in "\n".join(plan_words(plan_of("S29")))
     assert not re.search(r"\b1 (?:repeated )?(?:faults|vCPU threads|vCPUs)\b", told)
     assert not re.search(r"\b(?:[2-9]|\d\d+) (?:repeated )?(?:fault|vCPU thread|vCPU)\b(?! \d)", told)

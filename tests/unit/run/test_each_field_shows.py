@@ -20,11 +20,8 @@ from harness.model.walk.steps import Environment
 from harness.model.walk.walk_diff import Question, VcpuState
 from harness.report.explain_text import as_json
 from harness.run.model_effects import _answer
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.scenario.build import build_plan
-from tests.house.test_kernel_model import READ
-
-PLANS = {s.id: build_plan(s, 1) for s in read_scenarios((default_scenarios(),))}
+from tests.house.test_kernel_model import read
+from tests.unit.scenarios import plan_of
 
 SHOWN = {
     "token_with_paging_off": ("S66", "7.3.4"),
@@ -99,7 +96,7 @@ def flipped(kernel: KernelModel, name: str) -> KernelModel:
 def test_a_flipped_field_changes_the_prediction_of_its_scenario(name: str) -> None:
     scenario, release = SHOWN[name]
     kernel = kernel_for("nowait", release)
-    assert _answer(PLANS[scenario], kernel) != _answer(PLANS[scenario], flipped(kernel, name))
+    assert _answer(plan_of(scenario), kernel) != _answer(plan_of(scenario), flipped(kernel, name))
 
 
 def questions() -> Iterator[Question]:
@@ -141,4 +138,4 @@ def test_what_no_plan_shows_is_shown_by_the_walk_of_some_access(name: str) -> No
 @pytest.mark.parametrize("name", JUDGE)
 def test_what_only_the_judge_reads_is_read_there(name: str) -> None:
     needed = {rule.needs for rule in RULES.values()} if JUDGE[name].endswith("rules.py") else set()
-    assert name in READ[JUDGE[name]] or name in needed
+    assert name in read()[JUDGE[name]] or name in needed

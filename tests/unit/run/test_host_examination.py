@@ -16,10 +16,9 @@ from harness.contract.host_needs import HostOffers
 from harness.contract.structure import from_json
 from harness.contract.words import GuestKind
 from harness.run.host_examination import Check, Examination, ScenarioOnHost, held_against
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.scenario.build import build_plan
 from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.agent.conftest import root_only
+from tests.unit.scenarios import all_scenarios, plan_of
 
 CAPTURE = Path(__file__).parents[2] / "data/captures-7.3/S29/facts.json"
 
@@ -38,7 +37,7 @@ def test_scenarios_against_what_a_real_host_has() -> None:
     """The 7.3 host of a capture has no zswap parameter and no swap device of its own, which S29 does not need."""
     host = from_json(Facts, CAPTURE.read_text()).host
     offers = HostOffers(host, "QEMU 7.2", userfaultfd=True, memory_mib=1800, disk="/dev/vdb")
-    plans = [build_plan(s, 1) for s in read_scenarios((default_scenarios(),))]
+    plans = [plan_of(name) for name in all_scenarios()]
     found = {s.scenario: s for s in held_against(offers, plans)}
     assert len(found) == len(plans)
     assert found["S23"].lacks == ()

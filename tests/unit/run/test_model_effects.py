@@ -5,18 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.contract.plan import Plan
 from harness.model.kernels import find_kernel
 from harness.run.model_effects import differing, shown_by
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.scenario.build import build_plan
+from tests.unit.scenarios import plan_of as plan
 
 OLD, NEW = find_kernel("nowait-6.1"), find_kernel("nowait-6.12")
-PLANS = {s.id: build_plan(s, 1) for s in read_scenarios((default_scenarios(),)) if s.id in ("S20", "S23", "S60")}
-
-
-def plan(name: str) -> Plan:
-    return PLANS[name]
 
 
 def test_the_field_that_decides_is_named_alone() -> None:

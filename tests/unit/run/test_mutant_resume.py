@@ -15,14 +15,14 @@ from harness.results import Key, RunResult
 from harness.run.mutant_resume import earlier_trials
 from harness.run.mutant_trials import Mutant
 from harness.run.run_folder import RunFolder
-from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.scenario.build import build_plan
 from harness.status import Status
 from tests.unit.rows import row_of
+from tests.unit.scenarios import all_scenarios
 
 POINT = Mutant("f: x negated", 1000, "f.c:1", "f", (), ("D05",))
 MADE = "linux-source-6.1 with the points 0123"
-SCENARIOS = {s.id: s for s in read_scenarios((default_scenarios(),))}
+SCENARIOS = all_scenarios()
 
 
 def leave(root: Path, minute: int, made: str, **verdicts: Status) -> RunFolder:
