@@ -65,7 +65,10 @@ class FollowedThreads:
             return
         window = watch.window if inside else None
         earliest = max(now, window.start_ns if window else watch.since_ns)
-        around = self._mapped_with(gfn)
+        around, page = self._mapped_with(gfn), self.memory.page(gfn << 12)
+        if page.hole and page.folio is None:  # no bio tells when the read-around of a neighbour filled it
+            reach = self.memory.env.ra_pages
+            around |= set(range(gfn - reach, gfn + reach))
         cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns, around)
         moments = [earliest, *(cut + 1 for cut in cuts)]
         if not watch.windows:
