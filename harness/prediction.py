@@ -21,6 +21,7 @@ from harness.model.kernels import KernelModel
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
 from harness.model.simulation import situation as m
 from harness.model.simulation.linux_guest import LinuxGuest, predict_linux
+from harness.model.simulation.machine import run_once
 from harness.model.simulation.simulate import simulate
 from harness.model.told_l1 import predict_token
 
@@ -65,6 +66,20 @@ def predict(
         case _:
             assert_never(plan.guest.kind)
     return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn), explored=explored)
+
+
+def unending(plan: p.Plan, kernel: KernelModel) -> tuple[int, ...]:
+    """Items of a probe guest's program that have no end within its deadline, by one run of the model: for a word of
+    warning before the plan is performed.  Empty: all end, or the guest is another.
+
+    :raise ModelError: as predict().
+    """
+    if plan.guest.kind is not p.GuestKind.PROBE:
+        return ()
+    machine = run_once(situation_of(plan, kernel))
+    if machine.ended:
+        return ()
+    return tuple(i.index for i in plan.items if not machine.world.item(i.index).ended)
 
 
 def predict_cases(plan: p.Plan, kernel: KernelModel) -> tuple[CasePrediction, ...]:

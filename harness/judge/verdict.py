@@ -13,7 +13,7 @@ from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, starts_anew
 from harness.contract.words import Backing, EndStatus, ReadEnd
-from harness.errors import CaptureDamaged
+from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.resets import boots
 from harness.judge.agent_late import agent_late
@@ -90,6 +90,11 @@ def judge_whole(files: Mapping[str, bytes], kernel: KernelModel) -> JudgedCaptur
         if plan.guest.kind is GuestKind.HOST_PROGRAM:
             return JudgedCapture(judge_program(files, plan, end, kernel))
         return _judge_decoded(decode(files), kernel)
+    except ModelError as exc:
+        if end is None or end.status not in END_WORDS:
+            raise
+        told = f"{END_WORDS[end.status]} ({end.reason or 'no reason is given'}), and the model cannot follow it"
+        raise ModelError(f"{told}: {exc.message}", hint=exc.hint) from exc
     except CaptureDamaged as exc:
         damage = f"damaged capture: {exc.message}"
         if end is not None and end.status in END_WORDS:

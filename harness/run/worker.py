@@ -14,9 +14,11 @@ from pathlib import Path
 
 from harness.artifacts.store import Store
 from harness.contract.plan import Plan
-from harness.errors import ApfError, HostLost
+from harness.errors import ApfError, HostLost, ModelError
 from harness.hosts.base import Host
 from harness.judge.verdict_types import Stage, Verdict
+from harness.prediction import unending
+from harness.report.ranges import ranges
 from harness.results import Key, Row
 from harness.run.cited_functions import with_differences
 from harness.run.drawings import write_drawings
@@ -91,6 +93,7 @@ class Worker:
         except Exception as exc:  # noqa: BLE001 - a scenario without a plan must not end the others
             return job.row(failure_of(exc, Stage.SETUP).verdict(job.scenario.id, self._setup.variant))
         capture = where / "capture"
+        self._warn(job, plan)
         attempt, retries = self._perform_with_retry(plan, capture)
         verdict = replace(self._verdict(plan, capture, attempt), retries=retries)
         verdict = with_differences(verdict, self._setup.difference)
@@ -98,6 +101,16 @@ class Worker:
         if verdict.taints and not keep and self._slot.host is not None:
             self._slot.host.taint("its scenario left it in an unknown state")
         return job.row(verdict, time.monotonic() - attempt.began)
+
+    def _warn(self, job: Job, plan: Plan) -> None:
+        """Say so before a program is performed of which the model knows that it never ends."""
+        with contextlib.suppress(ModelError):  # what cannot be predicted is told when it is judged
+            left = unending(plan, self._setup.model)
+            if left:
+                self._observer.line(
+                    f"{job.key}: the model says that the program never ends (items {ranges(left, ', ')}): it is"
+                    f" stopped at its deadline of {plan.deadline_s} s, and what is judged is what happened until then"
+                )
 
     def _perform_with_retry(self, plan: Plan, capture: Path) -> tuple[Attempt, tuple[str, ...]]:
         """Perform it; once more when the host fell silent before the guest's program was started.

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import assert_never
 
 from harness.contract.gate import HELD
 from harness.contract.plan import Backing, HostWord, PageStart, SwapKind
+from harness.contract.words import Release
 from harness.errors import ScenarioError
 from harness.model.delivery import ASYNC_PF_PER_VCPU
 from harness.scenario import bounds
@@ -108,10 +110,28 @@ def _snapshot(s: Scenario, steps: tuple[HostStep, ...], i: int) -> Iterator[str]
         yield f": {h.do} needs a machine that stands: put stop before it, in the same list"
     if s.memory.backing is not Backing.ANON:
         yield f": {h.do} reads and writes all of the guest's memory, of which only anonymous one is modelled"
+    if h.do is HostWord.SAVEVM and _held(s, steps, i):
+        yield ": savevm reads every page, and pages are held that nothing lets come before it: it would never end"
     if h.do is HostWord.LOADVM:
         saved = max((n for n, do in enumerate(before) if do is HostWord.SAVEVM), default=-1)
         if saved < 0 or HostWord.CONT in before[saved:]:
             yield ": loadvm loads what savevm saved since the machine was stopped, in the same list"
+
+
+def _held(s: Scenario, steps: tuple[HostStep, ...], i: int) -> bool:
+    """Whether pages that start on the device are held when this word's turn comes, whatever the guest has done: by a
+    freeze, or for a release; one that comes at a time of its own is not looked at."""
+    away = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED) if s.swap.kind is SwapKind.GATED else (PageStart.UNTOUCHED,)
+    if s.swap.kind not in HELD or not any(p.start in away for p in s.pages.values()):
+        return False
+    if any(h.do in (HostWord.RELEASE, HostWord.THAW) for timed in s.timed for h in timed.host):
+        return False
+    before = takewhile(lambda host: host is not steps, (t.host for t in s.steps))
+    held, frozen = s.swap.release == Release.STEP, False
+    for do in (h.do for host in (*before, steps[:i]) for h in host):
+        held = held and do is not HostWord.RELEASE
+        frozen = do is HostWord.FREEZE or (frozen and do is not HostWord.THAW)
+    return held or frozen
 
 
 def _of_file_page(s: Scenario, h: HostStep, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

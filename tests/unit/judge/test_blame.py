@@ -11,8 +11,10 @@ import pytest
 
 from harness.contract.capture import FinalState
 from harness.contract.probe_abi import Record
+from harness.errors import ModelError
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
+from harness.judge import verdict as verdict_module
 from harness.judge.blame import MAX_ALIKE, bounded, in_order, panics, stopped
 from harness.judge.verdict import judge_capture
 from harness.judge.verdict_types import Finding
@@ -74,6 +76,23 @@ def test_a_deadline_is_called_a_deadline(name: str) -> None:
     verdict = judge_capture(files, model())
     assert verdict.status is Status.INCONCLUSIVE
     assert verdict.reason.startswith("the guest's program did not end within its deadline (60 s)")
+
+
+def test_a_plan_that_the_model_cannot_follow_does_not_hide_a_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Following a timer of 1 us for a whole recording takes minutes, so that the model is made to give up at once."""
+
+    def give_up(*_: object) -> None:
+        raise ModelError("more than 50000 events in the first 70 ms", hint="a timer?")
+
+    monkeypatch.setattr(verdict_module, "_judge_decoded", give_up)
+    with pytest.raises(ModelError) as caught:
+        judge_capture(ended(load("S29"), "guest-timeout", "60 s"), model())
+    assert caught.value.message == (
+        "the guest's program did not end within its deadline (60 s), and the model cannot follow it:"
+        " more than 50000 events in the first 70 ms"
+    )
+    with pytest.raises(ModelError, match=r"^more than"):
+        judge_capture(load("S29"), model())
 
 
 def test_an_item_that_did_not_end_does_not_hide_the_rule_behind_it() -> None:

@@ -141,6 +141,28 @@ def test_the_same_words_are_accepted_where_they_make_sense() -> None:
         assert load_text("x", f"{FILE}{kind}[[steps]]\nhost = {both}\n[[timed]]\nat_ms = 5\nhost = {both}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "release", "refused"),
+    [
+        ('{do = "stop"}, {do = "savevm"}, {do = "release"}', "step", True),
+        ('{do = "release"}, {do = "stop"}, {do = "savevm"}', "step", False),
+        ('{do = "freeze"}, {do = "stop"}, {do = "savevm"}, {do = "thaw"}', "np", True),
+        ('{do = "freeze"}, {do = "thaw"}, {do = "stop"}, {do = "savevm"}', "np", False),
+        ('{do = "stop"}, {do = "savevm"}', "np", False),
+    ],
+)
+def test_a_snapshot_of_pages_that_are_held_for_good_is_refused(words: str, release: str, refused: bool) -> None:
+    text = (
+        f'id = "X"\ntitle = "t"\n[swap]\nrelease = "{release}"\n[pages.f]\ngroups = 1\nstart = "swapped"\n'
+        f'[[steps]]\ntouch = "f"\n[[steps]]\nhost = [{words}]\n'
+    )
+    if refused:
+        with pytest.raises(ScenarioError, match=r"steps\[1\].*savevm reads every page"):
+            load_text("x.toml", text)
+    else:
+        load_text("x.toml", text)
+
+
 def test_what_is_done_to_a_stopped_machine_is_accepted() -> None:
     words = '{do = "nmi"}, {do = "stop"}, {do = "savevm"}, {do = "loadvm"}, {do = "cont"}'
     assert load_text("x", f"{GOOD}[[timed]]\nat_ms = 5\nhost = [{words}]\n")

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is said before a scenario is performed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.model.kernels import kernel_for
+from harness.prediction import unending
+from harness.results import Key
+from harness.run.selection import Job
+from harness.run.worker import Worker
+from tests.unit.scenarios import all_scenarios, plan_of
+
+
+@pytest.mark.parametrize(
+    ("name", "release", "ends"),
+    [("S84", "6.1.158", False), ("S84", "6.1.192", True), ("S23", "6.1.192", True), ("S02", "6.1.192", True)],
+)
+def test_a_program_that_never_ends_is_told_before_it_is_performed(name: str, release: str, ends: bool) -> None:
+    kernel, plan = kernel_for("nowait", release), plan_of(name)
+    left = unending(plan, kernel)
+    assert bool(left) is not ends
+    told: list[str] = []
+    setup: Any = SimpleNamespace(model=kernel)
+    observer: Any = SimpleNamespace(line=told.append)
+    nothing: Any = None
+    Worker(setup, nothing, nothing, nothing, observer)._warn(Job(Key(name, "k"), all_scenarios()[name]), plan)
+    assert len(told) == (not ends)
+    for line in told:
+        assert line.startswith(f"{name} on k: ") and "never ends" in line and f"deadline of {plan.deadline_s} s" in line
+        assert str(left[0]) in line
