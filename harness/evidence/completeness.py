@@ -102,6 +102,9 @@ def trace_problems(has: HostHas, trace: Trace, stats: TraceStats, recorded: Sequ
         yield f"facts.json: trace_events does not name {', '.join(strange)}, which the trace has"
 
 
+_WORD = 1 << 64
+
+
 def counter_problems(has: HostHas, before: CounterSnapshot, after: CounterSnapshot) -> Iterator[str]:
     """Each section of the counters that the host has, in both snapshots, with what must have moved."""
     for name, old, new, due in (
@@ -112,11 +115,21 @@ def counter_problems(has: HostHas, before: CounterSnapshot, after: CounterSnapsh
         yield from _section(name, old, new, due)
     if before.vmstat == after.vmstat or (before.kvm and before.kvm == after.kvm):
         yield "counters: before and after are the same, though a guest ran between them"
+    for when, snapshot in (("before", before), ("after", after)):
+        threads = (n for faults in snapshot.threads.values() for n in (faults.maj_flt, faults.min_flt))
+        numbers = (*threads, snapshot.anon_pages or 0, *(snapshot.other_majors or ()))
+        if not all(0 <= n < _WORD for n in numbers):
+            yield f"counters/{when}.json: threads, anon_pages or other_majors: not a number that a kernel counts to"
     if (before.anon_pages is None) != (after.anon_pages is None):
         yield "counters: anon_pages is there only once"
 
 
 def _section(name: str, old: Mapping[str, int], new: Mapping[str, int], due: Sequence[str]) -> Iterator[str]:
+    for when, section in (("before", old), ("after", new)):
+        odd = next((counter for counter, value in section.items() if not 0 <= value < _WORD), "")
+        if odd:
+            yield f"counters/{when}.json: {name}: {odd} is not a number that a kernel counts to"
+            return
     for counter in due:
         for when, section in (("before", old), ("after", new)):
             if counter not in section:

@@ -15,11 +15,13 @@ from harness.contract.capture import TraceStats
 from harness.errors import CaptureDamaged
 
 _LINE = re.compile(
-    r"\s*(.{1,32}?)-(\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[(\d+)\]\s+\S{4,6}\s+(\d+)\.(\d{1,9}): ([A-Za-z_]\w*): ?(.*)"
+    r"\s*(.{1,32}?)-(\d{1,10})\s+(?:\(\s*[-\d]+\)\s+)?\[(\d{1,5})\]\s+\S{4,6}\s+(\d{1,12})\.(\d{1,9}): "
+    r"([A-Za-z_]\w*): ?(.*)",
+    re.ASCII,
 )
 """A comm is short (TASK_COMM_LEN), and some of its bytes may be spaces or dashes: from its start on is fastest."""
-_LOST = re.compile(r"^CPU:\d+ \[LOST (?P<n>\d+) EVENTS\]")
-_WRITTEN = re.compile(r"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})\s")
+_LOST = re.compile(r"^CPU:\d+ \[LOST (?P<n>\d{1,18}) EVENTS\]", re.ASCII)
+_WRITTEN = re.compile(r"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})\s", re.ASCII)
 """kernel/trace/trace.c:print_event_info"""
 
 
@@ -48,7 +50,7 @@ class Trace:
 
 
 _UNNAMED = "<...>"
-_NAMES = re.compile(r"(?:prev|next)_comm=(.*?) (?:prev|next)_pid=(\d+)")
+_NAMES = re.compile(r"(?:prev|next)_comm=(.*?) (?:prev|next)_pid=(\d{1,10})", re.ASCII)
 _BIO_OF = re.compile(r"\[(.+)\]$")
 
 

@@ -102,52 +102,60 @@ def _mm_fault(e: Event, m: re.Match[str]) -> None:
     e.hva, e.value = int(m[1], 16), int(m[2], 16)
 
 
-_REPEATED = (Kind.REP, re.compile(r"gva = (0x[0-9a-f]+|0), gfn = (0x[0-9a-f]+|0)"), _try)
+_A = re.ASCII
+"""No kernel prints digits of another script, which ``\\d`` would take as well."""
+_REPEATED = (Kind.REP, re.compile(r"gva = (0x[0-9a-f]+|0), gfn = (0x[0-9a-f]+|0)", _A), _try)
 _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "kvm_page_fault": (
         Kind.PF,
-        re.compile(r"(?:vcpu \d+ rip 0x([0-9a-f]+) )?address (?:0x)?([0-9a-f]+) error_code (?:0x)?([0-9a-f]+)"),
+        re.compile(
+            r"(?:vcpu \d+ rip 0x([0-9a-f]+) )?address (?:0x)?([0-9a-f]+) error_code (?:0x)?([0-9a-f]+)", re.ASCII
+        ),
         _pf,
     ),
     "kvm_try_async_get_page": (Kind.TRY, _REPEATED[1], _try),
     "kvm_async_pf_repeated_fault": _REPEATED,
     "kvm_async_pf_doublefault": _REPEATED,
-    "kvm_async_pf_not_present": (Kind.NP, re.compile(r"token (0x[0-9a-f]+|0) gva (0x[0-9a-f]+|0)"), _token),
-    "kvm_async_pf_ready": (Kind.RDY, re.compile(r"token (0x[0-9a-f]+|0) gva (0x[0-9a-f]+|0)"), _token),
-    "kvm_async_pf_completed": (Kind.DONE, re.compile(r"gva (0x[0-9a-f]+|0) address (0x[0-9a-f]+|0)"), _done),
+    "kvm_async_pf_not_present": (Kind.NP, re.compile(r"token (0x[0-9a-f]+|0) gva (0x[0-9a-f]+|0)", _A), _token),
+    "kvm_async_pf_ready": (Kind.RDY, re.compile(r"token (0x[0-9a-f]+|0) gva (0x[0-9a-f]+|0)", _A), _token),
+    "kvm_async_pf_completed": (Kind.DONE, re.compile(r"gva (0x[0-9a-f]+|0) address (0x[0-9a-f]+|0)", _A), _done),
     "kvm_inj_exception": (
         Kind.INJ,
-        re.compile(r"(#?\w+)(?: \((0x[0-9a-f]+)\))?( \[reinjected\])?"),
+        re.compile(r"(#?\w+)(?: \((0x[0-9a-f]+)\))?( \[reinjected\])?", _A),
         _exception,
     ),
-    "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) "), _accept),
-    "kvm_entry": (Kind.ENTRY, re.compile(r"vcpu \d+"), None),
+    "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) ", _A), _accept),
+    "kvm_entry": (Kind.ENTRY, re.compile(r"vcpu \d+", _A), None),
     "kvm_exit": (
         Kind.EXIT,
-        re.compile(r"(?:(?:vcpu \d+ )?reason (?:npf .*intr_info|EPT_VIOLATION .*info2) 0x([0-9a-f]+))?"),
+        re.compile(r"(?:(?:vcpu \d+ )?reason (?:npf .*intr_info|EPT_VIOLATION .*info2) 0x([0-9a-f]+))?", _A),
         _exit,
     ),
-    "kvm_msr": (Kind.WRMSR, re.compile(r"msr_(read|write) ([0-9a-f]+) = (0x[0-9a-f]+|0)( \(#GP\))?"), _msr),
-    "block_bio_queue": (Kind.BIO, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
-    "block_bio_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)"), _bio),
-    "block_rq_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) \(.*?\) (\d+) \+ (\d+)"), _bio),
-    "work_start": (Kind.WORK, re.compile(r""), None),
-    "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r""), None),
-    "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)"), _reason),
-    "kvm_inj_virq": (Kind.VIRQ, re.compile(r"(?:(?:IRQ|Soft/INTn) (0x[0-9a-f]+)|irq (\d+))( \[reinjected\])?"), _virq),
-    "kvm_eoi": (Kind.EOI, re.compile(r"apicid ([0-9a-f]+) vector (\d+)"), _eoi),
-    "kvm_unmap_hva_range": (Kind.UNMAP, re.compile(r".*range: (0x[0-9a-f]+|0) -- (0x[0-9a-f]+|0)"), _range),
-    "kvm_nested_vmenter": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: "), None),
-    "kvm_nested_vmrun": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: "), None),
-    "kvm_nested_vmexit": (Kind.L2_OUT, re.compile(r"vcpu \d+ reason "), None),
+    "kvm_msr": (Kind.WRMSR, re.compile(r"msr_(read|write) ([0-9a-f]+) = (0x[0-9a-f]+|0)( \(#GP\))?", _A), _msr),
+    "block_bio_queue": (Kind.BIO, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)", _A), _bio),
+    "block_bio_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)", _A), _bio),
+    "block_rq_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) \(.*?\) (\d+) \+ (\d+)", _A), _bio),
+    "work_start": (Kind.WORK, re.compile(r"", _A), None),
+    "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r"", _A), None),
+    "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)", _A), _reason),
+    "kvm_inj_virq": (
+        Kind.VIRQ,
+        re.compile(r"(?:(?:IRQ|Soft/INTn) (0x[0-9a-f]+)|irq (\d+))( \[reinjected\])?", _A),
+        _virq,
+    ),
+    "kvm_eoi": (Kind.EOI, re.compile(r"apicid ([0-9a-f]+) vector (\d+)", _A), _eoi),
+    "kvm_unmap_hva_range": (Kind.UNMAP, re.compile(r".*range: (0x[0-9a-f]+|0) -- (0x[0-9a-f]+|0)", _A), _range),
+    "kvm_nested_vmenter": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: ", _A), None),
+    "kvm_nested_vmrun": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: ", _A), None),
+    "kvm_nested_vmexit": (Kind.L2_OUT, re.compile(r"vcpu \d+ reason ", _A), None),
     "kvm_nested_vmexit_inject": (
         Kind.L2_EXIT,
-        re.compile(r"reason: (.+?) ext_inf1: 0x([0-9a-f]+) ext_inf2: 0x([0-9a-f]+) "),
+        re.compile(r"reason: (.+?) ext_inf1: 0x([0-9a-f]+) ext_inf2: 0x([0-9a-f]+) ", _A),
         _l2_exit,
     ),
-    "kvm_nested_intr_vmexit": (Kind.L2_INTR, re.compile(r"rip: 0x[0-9a-f]+"), None),
-    "mm_fault": (Kind.MM_FAULT, re.compile(r"\(.*\) addr=(0x[0-9a-f]+) flags=(0x[0-9a-f]+)"), _mm_fault),
-    "mm_fault_ret": (Kind.MM_FAULT_RET, re.compile(r"\(.*\) ret=(0x[0-9a-f]+)"), _hex("value")),
+    "kvm_nested_intr_vmexit": (Kind.L2_INTR, re.compile(r"rip: 0x[0-9a-f]+", _A), None),
+    "mm_fault": (Kind.MM_FAULT, re.compile(r"\(.*\) addr=(0x[0-9a-f]+) flags=(0x[0-9a-f]+)", _A), _mm_fault),
+    "mm_fault_ret": (Kind.MM_FAULT_RET, re.compile(r"\(.*\) ret=(0x[0-9a-f]+)", _A), _hex("value")),
 }
 _SEVERAL = {
     "kvm_msr": (Kind.WRMSR, Kind.RDMSR),
@@ -167,7 +175,8 @@ def kinds_of(names: Iterable[str]) -> frozenset[Kind]:
 
 _SWITCH = re.compile(
     r"prev_comm=.{0,16}? prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+) ==> "
-    r"next_comm=.{0,16}? next_pid=(\d+) next_prio=-?\d"
+    r"next_comm=.{0,16}? next_pid=(\d+) next_prio=-?\d",
+    _A,
 )
 
 

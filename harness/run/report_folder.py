@@ -43,6 +43,13 @@ def read_run(folder: Path) -> RunResult:
     :raise UsageError: it is no run's folder, or a file in it is not what it should be.
     """
     raw = _results(folder)
+    try:
+        return _run_of(folder, raw)
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as exc:
+        raise UsageError(f"{folder} is not the folder of a run: {exc!r}") from exc
+
+
+def _run_of(folder: Path, raw: dict[str, Any]) -> RunResult:
     rows = []
     for told in raw["verdicts"]:
         file = folder / told["verdict_file"]

@@ -18,7 +18,8 @@ from harness.errors import ApfError, UsageError
 from harness.hosts import HostOrder
 from harness.hosts.base import Host
 from harness.hosts.performer import Payload
-from harness.model.kernels import Variant
+from harness.model.kernels import KernelModel, Variant, kernel_for
+from harness.model.known_faults import with_fixes
 from harness.run.described import require_model, require_model_of_built
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
@@ -40,6 +41,7 @@ class HostSetup:
     variant: Variant
     model: str
     facts: dict[str, str]
+    kernel: KernelModel | None = None  # the model before a host has booted; None: the kernel is not known before
     difference: Difference | None = None  # of the kernel's source from what the model was made from, where it is known
 
 
@@ -111,7 +113,8 @@ def find_setup(
             observer.line(f"{name}: {difference}")
     model = kernel if kernel is not None else place.own()
     variant, fixes = Variant(model.variant), model.fixes
-    return HostSetup(opener.start, payload, variant, "+".join((variant, *fixes)), facts, difference)
+    described = with_fixes(kernel_for(variant, kernel.version or kernel.release), fixes) if kernel is not None else None
+    return HostSetup(opener.start, payload, variant, "+".join((variant, *fixes)), facts, described, difference)
 
 
 def running_build(request: Request, observer: Observer) -> str:

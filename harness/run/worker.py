@@ -104,13 +104,15 @@ class Worker:
 
     def _warn(self, job: Job, plan: Plan) -> None:
         """Say so before a program is performed of which the model knows that it never ends."""
-        with contextlib.suppress(ModelError):  # what cannot be predicted is told when it is judged
-            left = unending(plan, self._setup.model)
-            if left:
-                self._observer.line(
-                    f"{job.key}: the model says that the program never ends (items {ranges(left, ', ')}): it is"
-                    f" stopped at its deadline of {plan.deadline_s} s, and what is judged is what happened until then"
-                )
+        left: tuple[int, ...] = ()
+        if self._setup.kernel is not None:
+            with contextlib.suppress(ModelError):  # what cannot be predicted is told when it is judged
+                left = unending(plan, self._setup.kernel)
+        if left:
+            self._observer.line(
+                f"{job.key}: the model says that the program never ends (items {ranges(left)}): it is stopped at its"
+                f" deadline of {plan.deadline_s} s, and what is judged is what happened until then"
+            )
 
     def _perform_with_retry(self, plan: Plan, capture: Path) -> tuple[Attempt, tuple[str, ...]]:
         """Perform it; once more when the host fell silent before the guest's program was started.

@@ -22,6 +22,7 @@ from harness.model.kernels import find_kernel
 from harness.status import Status
 from tests.unit.judge.damage_json import json_places, json_values
 from tests.unit.judge.damage_kind import JSON_FILES, NEEDED, Damage, Expect, in_bytes
+from tests.unit.judge.damage_outside import damages_from_outside
 from tests.unit.judge.golden import NAMES, Files, edit_trace, is_event, load, of_today, recounted
 
 
@@ -34,6 +35,7 @@ def damages() -> Iterator[Damage]:
     yield from _records()
     yield from _items()
     yield from _progress()
+    yield from damages_from_outside()
 
 
 def _whole_files() -> Iterator[Damage]:

@@ -25,7 +25,7 @@ def test_a_program_that_never_ends_is_told_before_it_is_performed(name: str, rel
     left = unending(plan, kernel)
     assert bool(left) is not ends
     told: list[str] = []
-    setup: Any = SimpleNamespace(model=kernel)
+    setup: Any = SimpleNamespace(kernel=kernel)
     observer: Any = SimpleNamespace(line=told.append)
     nothing: Any = None
     Worker(setup, nothing, nothing, nothing, observer)._warn(Job(Key(name, "k"), all_scenarios()[name]), plan)
