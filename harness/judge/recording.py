@@ -25,11 +25,15 @@ from harness.model.events import (
     Kind,
 )
 from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent
+from harness.model.walk.flags import VmFault
 
 _NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
 _ENDS = {SwapKind.GATED: "block/block_rq_complete"}
 _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 _SPIV = 0x80F
+# What kvm_page_fault has of the access: SVM's error code (arch/x86/include/asm/kvm_host.h:PFERR_*), or VMX's exit
+# qualification (SDM volume 3, table 29-7), which has bits 7 and 8 for an address that was translated.
+_WRITE, _PFERR_GUEST_FINAL, _EPT_TRANSLATED = 1 << 1, 1 << 32, 1 << 7 | 1 << 8
 _REINJECTED = "[reinjected]"  # arch/x86/kvm/trace.h:kvm_inj_virq, since 5.19
 _SECTORS = 8
 _PAGE_MASK = ~0xFFF
@@ -167,6 +171,7 @@ class _Thread:
 
     hva: int = 0
     since: int = -1  # it is in handle_mm_fault since then
+    slept: bool = False  # ... and has slept there
     calls: list[Call] = field(default_factory=list)
     begun: int = -1  # a worker: async_pf_execute was entered
     work: tuple[int, int] | None = None
@@ -323,9 +328,10 @@ class _Reader:
 
     def _mm_fault(self, thread: _Thread, event: Event, t: int) -> None:
         if event.kind is Kind.MM_FAULT:
-            thread.hva, thread.since = event.hva, t
+            thread.hva, thread.since, thread.slept = event.hva, t, False
         elif thread.since >= 0:
-            gfn, call = self._gfn(thread.hva), FaultCall(thread.since, t, event.tid)
+            retried = bool(event.value & VmFault.RETRY)
+            gfn, call = self._gfn(thread.hva), FaultCall(thread.since, t, event.tid, retried, thread.slept)
             thread.calls.append(Call(gfn, call))
             self._calls[gfn].append(call)
             at = self._unmapping.pop(event.tid, -1)
@@ -385,6 +391,7 @@ class _Reader:
         # A thread that was preempted goes on with what it was at: it may have been done with it before.
         if kind is Kind.OUT:
             v.preempted = chr(event.value) == "R"
+            v.thread.slept = v.thread.slept or not v.preempted
         if not (v.preempted and kind in (Kind.OUT, Kind.IN)):
             v.last_ns = t
 
@@ -394,7 +401,11 @@ class _Reader:
         # The guest's own memory may be unmapped from it at any time, by the writeback of its file for one.
         # Above the RAM there is what the VMM emulates, such as a LAPIC in user space.
         own = not POOL_GPA <= event.gpa < self._top and gfn not in self._gfns
-        v.fault = Draft(RecordedEvent(Kind.PF, gfn, t, t, event.line, v.last_ns, t, optional=own), v.thread.calls)
+        # A walk of the guest's tables may be told as a write (APM volume 2, 15.25.6).
+        final = event.value & _PFERR_GUEST_FINAL or event.value & _EPT_TRANSLATED == _EPT_TRANSLATED
+        write = bool(event.value & _WRITE) if final else None
+        mark = RecordedEvent(Kind.PF, gfn, t, t, event.line, v.last_ns, t, optional=own, write=write)
+        v.fault = Draft(mark, v.thread.calls)
         v.drafts.append(v.fault)
 
     def _leaves_fault(self, v: _VcpuReader, event: Event, t: int) -> None:

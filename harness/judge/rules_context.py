@@ -23,7 +23,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.judge.unexplained import INTERRUPTING
-from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
@@ -83,7 +83,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
         hyp=_hyp(evidence),
         private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
         rss_anon_pages=evidence.anon_growth if private_file and probe else None,
-        pages_after=_pages_after(evidence, kernel) if not starts_anew(plan) else None,
+        pages_after=_pages_after(evidence) if not starts_anew(plan) else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
@@ -249,19 +249,13 @@ def _hlts_end(evidence: Evidence) -> bool:
     return all(last[v].kind is Kind.OUT and last[v].value == ord("S") for v in halts)
 
 
-def _pages_after(evidence: Evidence, kernel: KernelModel) -> Mapping[int, PageAfter] | None:
+def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
     """Pages of a shared file mapping that were only read: a write fault for them marks the folio dirty at once
     (mm/memory.c:fault_dirty_shared_page).  A page that was freed meanwhile is another folio, clean again.  What an
     anonymous page's table entry says is not to be had from outside.  A large folio is dirty for all its pages.
-
-    Nothing is known where the queue is cleared meanwhile: the work of a page is done then, but never ready.
     """
     plan = evidence.plan
     if plan.memory.backing is not Backing.FILE or not plan.memory.share:
-        return None
-    if any(item.op is Op.WRMSR and item.msr == MSR_ASYNC_PF_EN for item in plan.items):
-        return None
-    if kernel.cr0_pg_clears_queue and _flips(plan):
         return None
     written = {i.gpa for i in plan.items if i.op is Op.TOUCH and i.access is Access.WRITE}
     read = {i.gpa for i in plan.items if i.op is Op.TOUCH} - written

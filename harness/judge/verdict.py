@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -190,7 +191,8 @@ def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) ->
 
 @dataclass(slots=True)
 class _Best:
-    """The verdict by the prediction that the evidence agrees with best.  ``in_vain``: judged since it was found.
+    """The verdict by the prediction that the evidence agrees with best.  ``in_vain``: judged since one came
+    nearer than all before (``nearest``).
 
     ``races``, ``unplaced``: what the evidence cannot tell of this plan, whatever the prediction.
     """
@@ -201,6 +203,7 @@ class _Best:
     unplaced: str
     found: JudgedCapture | None = None
     in_vain: int = 0
+    nearest: int = sys.maxsize
 
     def judge(self, followed: Followed) -> Distance:
         """By one prediction more; how far it is from the evidence."""
@@ -211,7 +214,10 @@ class _Best:
         self.in_vain += 1
         if self.found is None or len(verdict.findings) < len(self.found.verdict.findings):
             self.found, self.in_vain = JudgedCapture(verdict, self.evidence, followed), 0
-        return Distance(len(verdict.findings) + followed.strays, frozenset(self._pages(verdict.findings)))
+        steps = len(verdict.findings) + len(followed.strays)
+        if steps < self.nearest:
+            self.nearest, self.in_vain = steps, 0
+        return Distance(steps, frozenset(self._pages(verdict.findings)) | frozenset(followed.strays))
 
     def _pages(self, findings: tuple[Finding, ...]) -> Iterator[int]:
         """The guest pages that findings are about."""

@@ -43,6 +43,10 @@ class Gate:
         """How many reads it holds."""
         return int(self.ask("seen")["held"])
 
+    def find(self, words: Sequence[int]) -> dict[int, int]:
+        """Where on the device pages that begin with these 8 bytes were written to last, in bytes."""
+        return dict(self.ask("find", words=list(words))["found"])
+
     def log(self) -> dict[str, Any]:
         """harness.contract.gate.GateLog, as JSON values."""
         return self.ask("log")

@@ -7,7 +7,7 @@ import mmap
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from harness.agent.gate import wire
 from harness.agent.gate.keeper import Answer, Keeper
@@ -22,6 +22,7 @@ class Disk(PageSource):
         self._requests = requests
         self._content = memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._head = memoryview(bytearray(wire.REQUEST_BYTES))
+        self._written: dict[int, None] = {}  # offsets of pages, the one that was written last at the end
 
     def fileno(self) -> int:
         return self._requests.fileno()
@@ -45,6 +46,9 @@ class Disk(PageSource):
             case Command.WRITE:
                 if not self._fill(self._content[request.offset : request.offset + request.length]):
                     return False
+                for offset in range(request.offset, request.offset + request.length, mmap.PAGESIZE):
+                    self._written.pop(offset, None)
+                    self._written[offset] = None
                 self._requests.sendall(wire.encode_reply(request.handle))
             case Command.DISCONNECT:
                 return False
@@ -59,6 +63,14 @@ class Disk(PageSource):
                 return False
             view = view[count:]
         return True
+
+    def find(self, words: Collection[int]) -> dict[int, int]:
+        wanted, found = frozenset(words), dict[int, int]()
+        for offset in self._written:  # of a page that was written twice the second place is the one that counts
+            word = int.from_bytes(self._content[offset : offset + 8], "little")
+            if word in wanted:
+                found[word] = offset
+        return found
 
     def catch_up(self, keeper: Keeper) -> None:
         """A request comes after its bio was traced."""

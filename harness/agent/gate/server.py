@@ -110,6 +110,8 @@ class Server:
                 keeper.let_go()
             case "seen":
                 return {"settled": keeper.settled, "halted": keeper.halted, "held": len(keeper.held)}
+            case "find":
+                return {"found": list(self._source.find(said["words"]).items())}
             case "log":
                 return dataclasses.asdict(keeper.evidence)
             case word:

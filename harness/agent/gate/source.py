@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 from harness.agent.gate.keeper import Answer, Keeper
@@ -25,6 +25,11 @@ class PageSource(ABC):
 
         :param look: reads the trace; what led to a request was traced before it came.
         """
+
+    def find(self, words: Collection[int]) -> dict[int, int]:
+        """Where pages that begin with these 8 bytes (little-endian) were written to last, in bytes; those not written
+        here are not in it."""
+        return {}
 
     @abstractmethod
     def catch_up(self, keeper: Keeper) -> None:

@@ -19,7 +19,7 @@ from harness.agent.pages import remote_madvise
 from harness.agent.pages.final_state import inspect_after
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.agent.pages.pageout import PreconditionFailed, Target, prepare_pages
-from harness.agent.pages.prove import inspect, sectors
+from harness.agent.pages.prove import inspect, sectors, with_places
 from harness.agent.session import Session
 from harness.contract.capture import AgentStep, Precondition, StepDetails
 from harness.contract.plan import says
@@ -112,6 +112,8 @@ def _prepare(session: Session, target: Target) -> Precondition:
         # Written in any case: if preparation failed, it shows how far it came.
         with suppress(OSError):
             proof = inspect(target)
+            if session.device is not None and session.device.gate is not None:
+                proof = with_places(proof, session.plan, session.device.gate.find)
             session.capture.write_json("precondition.json", proof)
     session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=proof.reached, totals=proof.totals))
     if not proof.reached:

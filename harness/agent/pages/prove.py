@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,7 +16,8 @@ from harness.agent.pages.pageout import Target, pages_outside_plan
 from harness.agent.ram.file import READ_AROUND, windows
 from harness.agent.ram.guest_ram import cached_pages, is_hole
 from harness.contract.capture import OutsidePage, PageProof, Precondition
-from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, Page, PageStart, Plan
+from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, Backing, Page, PageStart, Plan
+from harness.contract.probe_abi import page_word
 
 
 def inspect(target: Target) -> Precondition:
@@ -75,8 +77,24 @@ def inspect(target: Target) -> Precondition:
     )
 
 
+def with_places(proof: Precondition, plan: Plan, find: Callable[[Sequence[int]], Mapping[int, int]]) -> Precondition:
+    """With the swap slots of shmem, which /proc/PID/pagemap does not have: whoever is the device knows where each page
+    was written, by its content.
+
+    :param find: the offsets on the device, in bytes, of pages that begin with these 8 bytes.
+    """
+    words = {
+        page_word(page.gpa, plan.nonce): page.gpa
+        for page in proof.pages.values()
+        if plan.memory.backing is Backing.MEMFD and page.start is PageStart.SWAPPED and page.swap_offset is None
+    }
+    slots = {words[word]: offset // PAGE for word, offset in find(tuple(words)).items()} if words else {}
+    pages = {gpa: replace(page, swap_offset=slots.get(gpa, page.swap_offset)) for gpa, page in proof.pages.items()}
+    return replace(proof, pages=pages)
+
+
 def sectors(proof: Precondition) -> dict[int, int]:
-    """gpa -> first 512-byte sector on the device, of the planned pages of which it is known (not of shmem).
+    """gpa -> first 512-byte sector on the device, of the planned pages of which it is known.
 
     A swap area over a whole device: slot n is page n of the device (mm/swapfile.c:add_swap_extent).
     """

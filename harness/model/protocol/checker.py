@@ -122,9 +122,8 @@ class Checker:
         live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
         left += self._pages.unsubmitted()
         left += self._ledger.finish(live)
-        rdy_gfns = self._pages.touched
         untold = tuple((v.untold, v.untold_last) for v in self._vcpus[:-1])
-        left += check_totals(self.kernel, self.context, self.counts, self._compared(), rdy_gfns, untold)
+        left += check_totals(self.kernel, self.context, self.counts, self._compared(), self._pages.touched, untold)
         return left
 
     def _compared(self) -> tuple[tuple[int, int], ...]:
@@ -228,6 +227,7 @@ class Checker:
         self._shared.seq += 1
         if not event.worker or event.vcpu >= 0:
             self._vcpus[event.vcpu].say("D02", event, f"DONE of {event.gpa:#x} is not from a kworker")
+        self._pages.completed(event)
         returned = self._returned.pop(event.tid, 0)
         for work in self._ledger.waiting(event.gpa):
             self._vcpus[work.vcpu].woken = True

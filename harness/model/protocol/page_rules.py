@@ -147,12 +147,15 @@ class Pages:
             message = f"{seen.nps} NPs of {event.gpa:#x} and no invalidation between them: the page cannot be resolved"
             self._report(Violation("D40", event, message, (), vcpu))
 
-    def ready(self, event: Event, work: SeenWork, *, prefetched: bool) -> None:
-        """RDY: the prefetch has mapped the page, where ``prefetched`` says so."""
-        gfn = work.gpa >> 12
+    def completed(self, event: Event) -> None:
+        """DONE: async_pf_execute has come back from get_user_pages_remote(FOLL_WRITE), whether RDY comes or not."""
+        gfn = event.gpa >> 12
         if gfn in self._wanted and gfn not in self.touched:
             self.touched |= {gfn}
-        seen = self.seen.get(gfn)
+
+    def ready(self, event: Event, work: SeenWork, *, prefetched: bool) -> None:
+        """RDY: the prefetch has mapped the page, where ``prefetched`` says so."""
+        seen = self.seen.get(work.gpa >> 12)
         if seen is not None and work.hva and prefetched:
             seen.hva = work.hva
             seen.ready[work.vcpu] = event

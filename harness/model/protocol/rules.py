@@ -345,7 +345,7 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D41",
-        "After RDY of a page in a private file mapping the page is anonymous.",
+        "After DONE of a page in a private file mapping the page is anonymous.",
         f"D41, B.6; {_APF}async_pf_execute (FOLL_WRITE)",
         context=("private_file", "rss_anon_pages"),
     ),

@@ -19,13 +19,13 @@ def check_totals(
     context: RuleContext,
     counts: Sequence[Counts],
     compared: Sequence[tuple[int, int]],
-    ready_gfns: frozenset[int],
+    done_gfns: frozenset[int],
     untold: Sequence[tuple[int, bool]],
 ) -> Iterator[Violation]:
     """All rules about totals whose context is known.
 
     :param compared: by vCPU, how many tokens and readies of the guest's log the trace has accounted for.
-    :param ready_gfns: those frames of ``context.private_file`` and ``context.pages_after`` that had a RDY.
+    :param done_gfns: those frames of ``context.private_file`` and ``context.pages_after`` that had a DONE.
     :param untold: by vCPU, of how many tokens of its L2 an L1 was not told, and whether the last token is such.
     """
     yield from _tokens(context, counts)
@@ -36,7 +36,7 @@ def check_totals(
     yield from _balance(kernel, context, counts)
     yield from _shared_area(context, compared, untold)
     yield from _left_flags(context, untold)
-    yield from _pages(context, ready_gfns)
+    yield from _pages(context, done_gfns)
 
 
 def _total(rule: str, message: str, vcpu: int = -1) -> Violation:
@@ -152,15 +152,15 @@ def _shared_area(
             yield _total("D39", f"the guest saw {len(readies)} ready tokens, {compared[vcpu][1]} were written", vcpu)
 
 
-def _pages(context: RuleContext, ready_gfns: frozenset[int]) -> Iterator[Violation]:
+def _pages(context: RuleContext, done_gfns: frozenset[int]) -> Iterator[Violation]:
     """D41, D43: the pages afterwards."""
     if context.private_file is not None and context.rss_anon_pages is not None:
-        copied = len(ready_gfns & context.private_file)
+        copied = len(done_gfns & context.private_file)
         if context.rss_anon_pages < copied:
             grown = context.rss_anon_pages
-            yield _total("D41", f"{copied} pages of a private file had RDY, RssAnon grew by {grown} pages")
+            yield _total("D41", f"{copied} pages of a private file had DONE, RssAnon grew by {grown} pages")
     for gfn, page in (context.pages_after or {}).items():
-        if page.writable and gfn not in ready_gfns:
+        if page.writable and gfn not in done_gfns:
             yield _total("D43", f"frame {gfn:#x} was read by the vCPU thread itself, and is writable in the host")
-        elif not page.writable and gfn in ready_gfns:
+        elif not page.writable and gfn in done_gfns:
             yield _total("D43", f"frame {gfn:#x} was read asynchronously, but it is not writable in the host")

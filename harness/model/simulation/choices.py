@@ -54,6 +54,10 @@ class Choices:
         self.moments.append(moments)
         return answer
 
+    def maybe(self, why: str, page: int, *, likely: bool = False) -> bool:
+        """Whether it was so; ``likely``: what is tried first."""
+        return (self.ask(2, why, page) == 0) is likely
+
     def moment(self, moments: Sequence[int], why: str, page: int) -> int:
         """Which of these times; the first is what is most likely."""
         return moments[self.ask(len(moments), why, page, moments)]
@@ -147,7 +151,7 @@ class _Waiting:
                 else:
                     # As long as it brings nothing nearer, one change more counts as much as one step further away.
                     # One other answer to each question comes before a second to any.
-                    key = (distance.steps + len(chosen), elsewhere, options - answer, self._number, 0)
+                    key = (2 * distance.steps + len(chosen), elsewhere, options - answer, self._number, 0)
                     heapq.heappush(self.near, (key, change))
 
     def next(self, turn: int) -> dict[Question, int] | None:

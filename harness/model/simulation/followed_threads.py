@@ -42,14 +42,15 @@ class FollowedThreads:
     memory: Memory
     resumes_ns: int = 0
 
-    def through(self, watch: PageWatch | None) -> None:
+    def through(self, watch: PageWatch | None, gpa: int) -> None:
         """A thread has done with a page: calls of handle_mm_fault that were recorded, and not made, are strays."""
         if watch is not None:
-            self.strays(max(0, len(watch.windows) - 1 - watch.at))
+            self.strays(max(0, len(watch.windows) - 1 - watch.at), gpa)
 
-    def strays(self, number: int) -> None:
+    def strays(self, number: int, gpa: int) -> None:
+        """So many calls of handle_mm_fault for the page are not accounted for."""
         if self.memory.world.replay is not None:
-            self.memory.world.replay.strays += number
+            self.memory.world.replay.strays += [gpa >> 12] * number
 
     def moment(self, watch: PageWatch, gfn: int, *, inside: bool) -> Generator[Wait, None, None]:
         """Let the time come at which the thread looked at the page.
@@ -71,8 +72,12 @@ class FollowedThreads:
             around |= set(range(gfn - reach, gfn + reach))
         cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns, around)
         moments = [earliest, *(cut + 1 for cut in cuts)]
-        if not watch.windows:
-            moments.reverse()  # it called nobody: the page was as it wants it, which the last change has made likeliest
+        locked = self.memory.page(gfn << 12).locked
+        last = watch.window
+        called_nobody = not inside and (last is None or last.retried)  # the page is as it wants it
+        waited_for_nobody = inside and locked and last is not None and not (last.retried or last.slept)
+        if called_nobody or waited_for_nobody:
+            moments.reverse()  # likeliest behind the last change
         yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was looked at", gfn))
 
     def mapped(self, watch: PageWatch, vpn: int, before: HostPage) -> Generator[Wait, None, None]:
@@ -143,17 +148,18 @@ class FollowedThreads:
             window_pages = (self.memory.pages[vpn].index for vpn in self.memory.vpns(unit, pages))
             brought = replay.brought_with(watch.thread, own) | {page.index, *window_pages}
             beside = any(replay.others_at(index, watch.thread, now, own) for index in brought)
-            return beside and replay.choices.ask(2, why, page.index) == 1
+            likely = any(self.taken(unit, number) for number in pages)
+            return beside and replay.choices.maybe(why, page.index, likely=likely)
         # What is filled with zeros is read by nobody: others may have come for any page of the window.
         chosen = [self.memory.pages[vpn].index for vpn in self.memory.vpns(unit, pages)]
         others = replay.cuts(page.index, watch.thread, now, window.end_ns, around=chosen)
         if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
             others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
         why = f"whether another thread read {page.index:#x} first"
-        answer = replay.choices.ask(len(others) + 1, why, page.index)
-        if answer:
-            self.resumes_ns = others[answer - 1] + 1
-        return answer > 0
+        answer = replay.choices.ask(len(others) + 1, why, page.index)  # this thread has not read it: most likely so
+        if answer < len(others):
+            self.resumes_ns = others[answer] + 1
+        return answer < len(others)
 
     def chooses_late(self, page: HostPage) -> bool:
         """Whether the running thread chose its window only when others had read: the words that read-ahead remembers
@@ -162,11 +168,30 @@ class FollowedThreads:
         window = watch.window if watch else None
         if replay is None or watch is None or window is None:
             return False
-        own = replay.own_read(page.index, watch.thread, now, window.end_ns)
+        own, why = (
+            replay.own_read(page.index, watch.thread, now, window.end_ns),
+            f"when the window of {page.index:#x} was",
+        )
+        if own < 0 and replay.others_read(page.index, watch.thread, now, window.end_ns):
+            reads = replay.cuts(page.index, watch.thread, now, window.end_ns)
+            answer = replay.choices.ask(len(reads) + 1, f"{why} chosen, which others read", page.index)
+            if answer:
+                self.resumes_ns = reads[answer - 1] + 1
+            return answer > 0
         if own < 0 or not replay.reads_beside(watch.thread, now, own):
             return False
         self.resumes_ns = own
-        return replay.choices.ask(2, f"when the window of {page.index:#x} was chosen", page.index) == 1
+        return replay.choices.maybe(f"{why} chosen", page.index)
+
+    def submitted(self, unit: str, pages: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the window whose read the running thread submits before it goes on, which is when others have come:
+        mm/swap_state.c:swap_cluster_readahead takes page after page."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        if replay is None or watch is None:
+            return ()
+        numbers = {n: self.memory.pages[vpn].index for n in pages for vpn in self.memory.vpns(unit, (n,))}
+        reads = {n: replay.own_read(index, watch.thread, now, self.resumes_ns - 1) for n, index in numbers.items()}
+        return tuple(n for n, read in reads.items() if read >= 0)
 
     def chooses_early(self, page: HostPage) -> bool:
         """Whether the running thread, which is held up until others have read the page, had chosen its window of the
@@ -203,7 +228,10 @@ class FollowedThreads:
         until = replay.other_call_ends(page.index, watch.thread, now)
         if until < 0:
             return False
-        if not replay.choices.ask(2, f"whether another thread held the lock of {page.index:#x}", page.index):
+        retried = watch.window is not None and watch.window.retried
+        if not replay.choices.maybe(
+            f"whether another thread held the lock of {page.index:#x}", page.index, likely=retried
+        ):
             return False
         self.memory.world.engine.spawn(self.let_go(page.vpn, until))
         return True
@@ -223,5 +251,5 @@ class FollowedThreads:
             return self.memory.world.situation.timing.reads_first
         window, end = watch.window, replay.read_end(page.index, now)
         limit = window.end_ns if window else watch.end_ns
-        why = f"whether the read of {page.index:#x} was faster"
-        return 0 <= end <= limit and replay.choices.ask(2, why, page.index) == 1
+        why, likely = f"whether the read of {page.index:#x} was faster", window is not None and not window.retried
+        return 0 <= end <= limit and replay.choices.maybe(why, page.index, likely=likely)

@@ -118,6 +118,7 @@ class Memory:
             held_up=self.followed.held_up if self.world.replay else None,
             chooses_late=self.followed.chooses_late if self.world.replay else None,
             chooses_early=self.followed.chooses_early if self.world.replay else None,
+            submitted=self.followed.submitted if self.world.replay else None,
             taken=self.followed.taken if self.world.replay else None,
             finished=self.followed.finished if self.world.replay or situation.timing.reads_first else None,
             contended=self.followed.contended if self.world.replay else None,
@@ -239,7 +240,7 @@ class Memory:
         """Run a walk to its end, sleeping where it sleeps; ``watch``: when it ran, in a run that was recorded."""
         vpn = self.vpn(gpa)
         result = Resolution(End.ERROR, Outcome.ERROR)
-        inside = False
+        inside = resumed = False
         while True:
             if who is Thread.V and gpa // _PAGE in self.no_slot:
                 vma = replace(self.pages[vpn].vma, backing=Backing.NO_SLOT)
@@ -247,7 +248,7 @@ class Memory:
                 result.end, result.outcome = gone.end or End.EMUL, gone.outcome or Outcome.EMUL
                 result.steps += gone.steps
                 return result
-            if watch is not None:
+            if watch is not None and not resumed:
                 yield from self.followed.moment(watch, gpa // _PAGE, inside=inside)
             self.watch, self.running = watch, vcpu
             leg = walk.run(self.arrivals.look(vpn) if inside else self.pages[vpn], self.readahead)
@@ -262,19 +263,18 @@ class Memory:
             result.major = result.major or leg.major
             result.read_target = result.read_target or any(vpn in self.vpns(r.unit, r.pages) for r in leg.reads)
             if leg.wait is None:
-                result.end = leg.end or End.ERROR
-                result.outcome = leg.outcome or Outcome.ERROR
+                result.end, result.outcome = leg.end or End.ERROR, leg.outcome or Outcome.ERROR
                 result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
                 result.huge = leg.huge
                 return result
-            if leg.wait.kind is WaitKind.HELD_UP:
+            if resumed := leg.wait.kind is WaitKind.HELD_UP:
                 yield Wait(until_ns=self.followed.resumes_ns)
                 continue
             if leg.wait.kind in (WaitKind.CALL, WaitKind.RETURN):
                 inside = leg.wait.kind is WaitKind.CALL
                 if watch is not None and inside:
                     watch.at += 1
-                    self.followed.strays(int(watch.window is None))
+                    self.followed.strays(int(watch.window is None), gpa)
                 continue
             result.waited = True
             if result.asleep is None:

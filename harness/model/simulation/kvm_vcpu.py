@@ -29,6 +29,7 @@ from harness.model.walk import gup
 from harness.model.walk.steps import End
 from harness.model.walk.user_access import user_access
 
+_EACH_ROUND = ("PF", "TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "WAITED", "REP")
 _LOOP_AFTER = 8
 """Cycles of token and ready for one access without a mapping after which it is called endless."""
 _IN_A_LOOP = (
@@ -63,7 +64,9 @@ class KvmVcpu:
     first: Resolution | None = None  # ... and how its first attempt ended
 
     # --- a recording
-    def reach(self, kind: Kind, key: int, what: str, page: int = -1) -> Generator[Wait, None, RecordedEvent | None]:
+    def reach(
+        self, kind: Kind, key: int, what: str, page: int = -1, *, write: bool | None = None
+    ) -> Generator[Wait, None, RecordedEvent | None]:
         """Let the time come at which this thread did that, about ``page``; without a recording at once.
 
         What was not recorded any more happens, if at all, after the recording's end.
@@ -75,7 +78,7 @@ class KvmVcpu:
         if mark is None:
             yield Wait(until_ns=replay.recorded.end_ns)
             return None
-        if not mark.fits(kind, key):
+        if not mark.fits(kind, key, write=write):
             replay.part(self.index, engine.now, mark, what, page)
         if kind is Kind.RDY and engine.now > mark.start_ns:  # its page was looked at before the work was completed
             late = engine.now - mark.start_ns
@@ -115,7 +118,7 @@ class KvmVcpu:
             return
         if replay.may_retry(self.index, min(mark.start_ns, mark.since_ns or mark.start_ns), mark.until_ns):
             following = replay.peek(self.index)
-            likely = following is not None and following.fits(Kind.PF, mark.key)  # it faults on the page once more
+            likely = following is not None and following.fits(Kind.PF, mark.key, write=mark.write)  # once more
             why = f"whether the mapping of {mark.key:#x} was lost"
             got.stale = (replay.choices.ask(2, why, mark.key) == 1) is not likely
 
@@ -140,12 +143,13 @@ class KvmVcpu:
     # --- faults
     def page_fault(self, step: Step) -> Generator[Wait, None, None]:
         """kvm_page_fault and what follows, up to the return to the run loop."""
-        mark = yield from self.reach(Kind.PF, step.gpa >> 12, f"a fault on {step.gpa:#x}", step.gpa >> 12)
+        what, gfn = f"a {'write' if step.write else 'read'} fault on {step.gpa:#x}", step.gpa >> 12
+        mark = yield from self.reach(Kind.PF, gfn, what, gfn, write=step.write)
         watch = self.watch(mark)
         self.unresolved, self.first = step, None
         yield from self._handled(step, mark, watch)
         self.unresolved = None
-        self.memory.followed.through(watch)
+        self.memory.followed.through(watch, step.gpa)
 
     def cut_short(self) -> None:
         """All is over while the thread sleeps in a page fault: what is known of it by now."""
@@ -222,21 +226,7 @@ class KvmVcpu:
         cycles = sum(1 for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))
         if cycles > _LOOP_AFTER:
             fault.outcome, fault.rule = Outcome.LOOP, "D40"
-            for name in (
-                "PF",
-                "TRY",
-                "NP",
-                "NPt",
-                "NPh",
-                "DONE",
-                "RDY",
-                "INJ",
-                "ACC",
-                "ACK",
-                "PF_GUEST",
-                "WAITED",
-                "REP",
-            ):
+            for name in _EACH_ROUND:
                 world.unbounded[name] = "an access that no GUP can resolve: token and ready for ever (A.9 Q9)"
             return
         world.engine.spawn(self._worker(work, fault), world.situation.timing.worker_ns)
@@ -249,7 +239,7 @@ class KvmVcpu:
         got = yield from self.memory.perform(walk, step.gpa, Thread.V, self.index, watch)
         if first is not None and (first.read_target or first.major):
             got.read_target = first.read_target
-            if got.end in (End.MAPPED, End.SIGNAL) and got.waited:
+            if got.end in (End.MAPPED, End.SIGNAL) and (got.waited or first.waited):
                 got.outcome = Outcome.SYNC
         return got
 
@@ -299,7 +289,7 @@ class KvmVcpu:
             watch = PageWatch(seen.start_ns, max(seen.completed_ns, seen.start_ns), seen.windows, seen.thread)
         got = yield from self.memory.perform(walk, work.gpa, Thread.W, watch=watch)
         fault.issuer = fault.issuer or (Thread.W if got.read_target else "")
-        self.memory.followed.through(watch)
+        self.memory.followed.through(watch, work.gpa)
         if replay is not None:
             done = seen.completed_ns if seen else -1
             yield Wait(until_ns=done if done >= 0 else replay.recorded.end_ns)
@@ -323,7 +313,7 @@ class KvmVcpu:
                 walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)
                 watch = self.watch(mark)
                 got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index, watch)
-                self.memory.followed.through(watch)
+                self.memory.followed.through(watch, work.gpa)
                 self._lost(got, mark)
                 got.stale = got.stale or world.situation.timing.prefetch_lost
                 self.memory.install(work.gpa, got, guest_mode=work.guest_mode, prefetch=True)

@@ -15,11 +15,17 @@ from harness.model.events import Kind
 
 @dataclass(frozen=True, slots=True)
 class FaultCall:
-    """A thread was in handle_mm_fault from ``start_ns`` to ``end_ns``: somewhere between it tried the page's lock."""
+    """A thread was in handle_mm_fault from ``start_ns`` to ``end_ns``: somewhere between it tried the page's lock.
+
+    ``retried``: it came back with VM_FAULT_RETRY; ``slept``: it slept meanwhile.  These are outcomes and decide
+    nothing: they say only which of the orders that are possible is tried first.
+    """
 
     start_ns: int
     end_ns: int
     thread: int = 0
+    retried: bool = False
+    slept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,8 @@ class RecordedEvent:
     look at the page before it); ``end_ns``: its line.  ``since_ns``: the event of the thread before ``start_ns``;
     ``until_ns``: what follows it (a page fault's TRY or ENTRY).  ``optional``: may be passed over.
     ``guest_mode``: an L2 ran (RDY).  ``rewritten``: the VMM had the thread before its next entry, to read and write its
-    state; ``told``: L1 or L2 was given the #PF before it (NP of an L2).
+    state; ``told``: L1 or L2 was given the #PF before it (NP of an L2).  ``write``: of which access a page fault is;
+    None: of a walk of the guest's tables, or unknown.
     """
 
     kind: Kind
@@ -45,10 +52,11 @@ class RecordedEvent:
     guest_mode: bool = False
     rewritten: bool = False
     told: bool = False
+    write: bool | None = None
 
-    def fits(self, kind: Kind, key: int) -> bool:
-        """It is that event."""
-        return self.kind is kind and self.key == key
+    def fits(self, kind: Kind, key: int, *, write: bool | None = None) -> bool:
+        """It is that event; ``write``: of which access, None: of either."""
+        return self.kind is kind and self.key == key and (write is None or self.write in (None, write))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ class Replay:
 
     recorded: Recorded
     choices: Choices = field(default_factory=Choices)
-    strays: int = 0  # calls of handle_mm_fault that only the recording has, or only the run
+    strays: list[int] = field(default_factory=list)  # pages of calls that only the recording has, or only the run
     _at: list[int] = field(init=False)
     _log_at: list[int] = field(init=False)
     _host_used: set[int] = field(default_factory=set)

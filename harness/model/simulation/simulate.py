@@ -144,13 +144,13 @@ class Followed:
     """A run of the model that followed a recording.  ``open_``: questions that the recording did not answer.
 
     ``for_all_orders``: it follows nothing, and its ranges stand for every order that the model's timings make.
-    ``strays``: calls of handle_mm_fault that only one of the two has; ``parted``: where no run could follow, and the
-    prediction is that of before the run.
+    ``strays``: the page of each call of handle_mm_fault that only one of the two has; ``parted``: where no run could
+    follow, and the prediction is that of before the run.
     """
 
     prediction: Prediction
     open_: tuple[str, ...] = ()
-    strays: int = 0
+    strays: tuple[int, ...] = ()
     for_all_orders: bool = False
     parted: Diverged | None = None
 
@@ -189,7 +189,8 @@ def _attempt(starts: Sequence[Situation], recorded: Recorded, choices: Choices) 
     try:
         replay = Replay(recorded, choices)
         machine = run_once(situation, replay)
-        return Followed(_predict(situation, [_Run("as recorded", machine)]), tuple(choices.reasons), replay.strays)
+        predicted = _predict(situation, [_Run("as recorded", machine)])
+        return Followed(predicted, tuple(choices.reasons), tuple(replay.strays))
     except Diverged as parting:
         return parting
     except ModelError as exc:  # without a recording the plan comes to an end: what does not fit goes round in circles

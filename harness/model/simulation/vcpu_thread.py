@@ -145,12 +145,12 @@ class Vcpu:
             if engine.now >= mark.start_ns or replay is None or replay.peek(kvm.index) is not mark:
                 return
 
-    def _comes_first(self, kind: Kind, key: int) -> Generator[Wait, None, bool]:
+    def _comes_first(self, kind: Kind, key: int, *, write: bool | None = None) -> Generator[Wait, None, bool]:
         """Whether a recorded run had something else before the guest did this; it has happened then."""
         kvm = self.kvm
         replay = kvm.world.replay
         mark = replay.peek(kvm.index, kind, key) if replay else None
-        if replay is None or mark is None or mark.fits(kind, key):
+        if replay is None or mark is None or mark.fits(kind, key, write=write):
             return False
         yield from self._until(mark)
         return replay.peek(kvm.index, kind, key) is not mark
@@ -160,7 +160,7 @@ class Vcpu:
         kvm = self.kvm
         replay = kvm.world.replay
         mark = replay.peek(kvm.index, Kind.PF, step.gpa >> 12) if replay else None
-        if replay is None or (mark is not None and mark.fits(Kind.PF, step.gpa >> 12)):
+        if replay is None or (mark is not None and mark.fits(Kind.PF, step.gpa >> 12, write=step.write)):
             return False
         until = replay.recorded.end_ns if mark is None else mark.start_ns
         while kvm.world.engine.now < until and not kvm.memory.mapped(
@@ -324,7 +324,9 @@ class Vcpu:
                 yield from self._logged()  # interrupts that came with the entry behind the fault are taken first
                 done = True
                 break
-            if (yield from self._mapped_by_another(step)) or (yield from self._comes_first(Kind.PF, step.gpa >> 12)):
+            if (yield from self._mapped_by_another(step)):
+                continue
+            if (yield from self._comes_first(Kind.PF, step.gpa >> 12, write=step.write)):
                 continue
             s.event_injected = step.in_delivery
             yield from kvm.page_fault(step)

@@ -8,8 +8,9 @@ from dataclasses import replace
 from harness.model import readahead as ra
 from harness.model.pages import Backing, Folio, HostPage, Lock, Pte, Vma, read_completed, read_submitted, zero_filled
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_allow_retry_first
+from harness.model.walk.page_waits import wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
-from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead, wait_until_unlocked
+from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead
 from harness.model.walk.write_protect import handle_userfault, userfault_missing
 
 DONE = VM_FAULT_ERROR | VmFault.NOPAGE | VmFault.RETRY

@@ -12,8 +12,8 @@ from dataclasses import replace
 from harness.model import readahead as ra
 from harness.model.pages import Backing, Folio, Pte, SwapSlot, read_completed, read_submitted
 from harness.model.walk.flags import VM_FAULT_ERROR_2010, FaultFlag2010, VmFault2010, show
+from harness.model.walk.page_waits import wait_until_migrated, wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Read, Steps, kernel_function
-from harness.model.walk.swap_in import wait_until_migrated, wait_until_unlocked
 
 REFUSED = VmFault2010.MAJOR | VM_FAULT_ERROR_2010
 """VM_FAULT_MAJOR | VM_FAULT_ERROR, where VM_FAULT_ERROR is the mask OOM | SIGBUS | HWPOISON."""

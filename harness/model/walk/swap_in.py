@@ -8,6 +8,7 @@ from dataclasses import replace
 from harness.model import readahead as ra
 from harness.model.pages import Backing, Folio, Lock, Pte, SwapSlot, read_completed, read_submitted
 from harness.model.walk.flags import FaultFlag, VmFault, fault_flag_allow_retry_first
+from harness.model.walk.page_waits import wait_until_migrated, wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
 from harness.model.walk.write_protect import do_wp_page
 
@@ -15,21 +16,6 @@ REFUSED = VmFault.MAJOR | VmFault.OOM | VmFault.SIGBUS | VmFault.SIGSEGV | VmFau
     VmFault.HWPOISON_LARGE | VmFault.FALLBACK
 )  # fmt: skip
 """VM_FAULT_MAJOR | VM_FAULT_ERROR: what the noio series returns for a refused major fault; ERROR is a mask."""
-
-
-def wait_until_unlocked(ctx: Context, *, mmap_lock_held: bool) -> Steps[None]:
-    """Sleep while PG_locked is held, by a read in flight (own or not) or for another reason."""
-    while ctx.page.folio is not None and ctx.page.folio.lock is not Lock.NO:
-        kind = WaitKind.PAGE_LOCK
-        if ctx.page.folio.lock is Lock.READ:
-            kind = WaitKind.OWN_READ if ctx.own_read else WaitKind.OTHERS_READ
-        yield ctx.sleep(kind, mmap_lock_held=mmap_lock_held)
-
-
-def wait_until_migrated(ctx: Context) -> Steps[None]:
-    """Sleep, with mmap_lock held, until the migration entry is a PTE again."""
-    while ctx.page.pte is Pte.MIGRATION:
-        yield ctx.sleep(WaitKind.MIGRATION, mmap_lock_held=True)
 
 
 def slot(ctx: Context) -> SwapSlot:
@@ -209,6 +195,7 @@ def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
         return False
     held_up = ctx.held_up(unit, window.pages)
     if held_up:
+        yield from _read_first(ctx, window, unit)
         yield WalkWait(WaitKind.HELD_UP, "__read_swap_cache_async", mmap_lock_held=True, state="R")
     if held_up or ctx.page.folio is not None:
         window = ctx.still_missing(unit, window)
@@ -226,6 +213,16 @@ def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
     ctx.count(ra=len(window.flagged))
     yield from swap_readpage(ctx, window, unit, synchronous=poll)
     return True
+
+
+def _read_first(ctx: Context, window: ra.Window, unit: str) -> Steps[None]:
+    """Those pages of the window that this thread puts into the cache, one by one, before others come."""
+    first = ctx.env.submitted(unit, window.pages) if ctx.env.submitted is not None else ()
+    pages = tuple(p for p in first if p != window.target)
+    if pages:
+        flagged = tuple(p for p in window.flagged if p in pages)
+        ctx.count(ra=len(flagged))
+        yield from swap_readpage(ctx, replace(window, pages=pages, flagged=flagged), unit, synchronous=False)
 
 
 @kernel_function("mm/page_io.c")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from harness.model.pages import Backing, Folio, HostPage, Pte
 from harness.model.walk.flags import FaultFlag, VmFault
+from harness.model.walk.page_waits import wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Steps, WaitKind, kernel_function
 
 SHARED = (Backing.SHMEM, Backing.FILE_SHARED)
@@ -43,11 +44,27 @@ def wp_page_copy(ctx: Context) -> Steps[VmFault]:
 @kernel_function("mm/memory.c")
 def wp_page_shared(ctx: Context) -> Steps[VmFault]:
     """Shared mapping: the file system is asked (page_mkwrite, which may sleep whatever the flags say), no copy."""
-    yield from ()
-    ctx.change(pte=Pte.WRITABLE)
+    before = ctx.page.pte
     asked = ctx.page.vma.page_mkwrite and ctx.page.vma.backing is Backing.FILE_SHARED
     ctx.step("shared mapping", "page_mkwrite" if asked else "reuse", "the page is dirtied, not copied")
+    if asked:
+        yield from do_page_mkwrite(ctx)
+    if ctx.page.pte is not before:
+        ctx.step("finish_mkwrite_fault", "pte_same: no: VM_FAULT_NOPAGE", "another thread has mapped it meanwhile")
+        return VmFault.NOPAGE
+    ctx.change(pte=Pte.WRITABLE)
     return VmFault.WRITE
+
+
+@kernel_function("mm/memory.c")
+def do_page_mkwrite(ctx: Context) -> Steps[None]:
+    """vma->vm_ops->page_mkwrite locks the page (fs/buffer.c:block_page_mkwrite), and waits for whoever has it."""
+    ctx.meet_holder()
+    if not ctx.page.locked:
+        ctx.step("lock_page", "locked", "nobody held it")
+    else:
+        ctx.step("lock_page", "sleep", "another thread holds the lock; mmap_lock is held meanwhile")
+        yield from wait_until_unlocked(ctx, mmap_lock_held=True)
 
 
 @kernel_function("fs/userfaultfd.c")

@@ -97,6 +97,17 @@ SETTLED = {
     "later-unknown": "two vCPUs touch a page on a synchronous device: how many faults each has is a range",
     "slot-taken": "vector 0 is never taken, so the guest never zeroes the wake-all's token: KVM presents no other ready"
     " event (apf_pageready_slot_free), and each HLT ends at once, also after the trace (kvm_arch_vcpu_runnable)",
+    "write-not-read": "another vCPU has mapped the page for reading, so that a read of it does not fault; the write"
+    " after it does (error code: W)",
+    "polled-and-lost-the-lock": "a vCPU polls for its own read, a worker has the page's lock when it comes back"
+    " (VM_FAULT_RETRY), and the page is mapped when get_user_pages looks again: it has slept all the same",
+    "waits-in-page-mkwrite": "a write fault on a page that is mapped for reading waits for the page's lock, which a"
+    " worker has in its own page_mkwrite (fs/buffer.c:block_page_mkwrite), and finds the PTE changed"
+    " (mm/memory.c:finish_mkwrite_fault)",
+    "cluster-page-by-page": "swap_cluster_readahead takes slot after slot: one vCPU reads the first of its window,"
+    " and another the second before it comes to it",
+    "window-chosen-before-it-was-read": "three vCPUs miss one page: who is first to ask swapin_nr_pages is not who"
+    " reads first",
 }
 
 

@@ -179,7 +179,7 @@ def test_a_page_may_be_mapped_well_before_its_ready_event() -> None:
     recorded = recording(evidence, places(evidence))
     assert recorded is not None
     situation = situation_of(evidence.plan, kernel, evidence.precondition)
-    with pytest.raises(Diverged, match="a fault on 0x11c0000"):
+    with pytest.raises(Diverged, match="fault on 0x11c0000"):
         run_once(situation, Replay(recorded, Choices()))
     early = ("whether 0x11c0 was mapped well before its ready event", 0)
     run_once(situation, Replay(recorded, Choices({early: 1})))

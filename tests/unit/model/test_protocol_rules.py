@@ -405,6 +405,12 @@ MORE: dict[str, Case] = {
         {"pages_after": {GFN: PageAfter(True)}},
         {"pages_after": {GFN: PageAfter(False)}},
     ),
+    "D43 never ready": Case(
+        f"{token(1, 0)} DONE:0",
+        f"{token(1, 0)} DONE:0",
+        {"pages_after": {GFN: PageAfter(True)}},
+        {"pages_after": {GFN: PageAfter(False)}},
+    ),
     "D45 another token": Case(
         l2_token(1, 0),
         l2_token(1, 0).replace("L2_EXIT=1", "L2_EXIT=2"),

@@ -156,3 +156,13 @@ def test_a_server_whose_agent_was_killed_before_it_noted_it_connects_nothing(mon
     ours.close()
     device._serve(0, theirs, 1 << 20)
     assert connected == []
+
+
+def test_finds_where_a_page_was_written_last(client: Client) -> None:
+    first, second = ((n + 1).to_bytes(8, "little") + bytes([n + 1]) * 4088 for n in range(2))
+    for handle, (offset, data) in enumerate([(8192, first + second), (40960, first), (4096, bytes(4096))]):
+        client.send(Command.WRITE, handle, offset, len(data), data)
+        assert client.reply() == (handle, 0, b"")
+    found = client.ask("find", words=[1, 2, 3])["found"]
+    assert isinstance(found, list)
+    assert sorted(found) == [[1, 40960], [2, 12288]]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 
 from harness.agent.pages.extents import Extent
@@ -10,9 +12,11 @@ from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_flags import FrameFlags
 from harness.agent.pages.pagemap import PageEntry
 from harness.agent.pages.pageout import Target
-from harness.agent.pages.prove import _cached_strays, _folio_problem, _problem, _torn_window
+from harness.agent.pages.prove import _cached_strays, _folio_problem, _problem, _torn_window, sectors, with_places
 from harness.agent.ram.choose import ram_of
+from harness.contract.capture import PageProof, Precondition
 from harness.contract.plan import POOL_GPA, Backing, Guest, Memory, Page, PageStart, Plan, Swap
+from harness.contract.probe_abi import page_word
 
 PRESENT = PageEntry(True, False, 0, 0, False)
 SWAPPED = PageEntry(False, True, 0, 7, False)
@@ -114,3 +118,21 @@ def test_a_page_that_read_ahead_can_reach_is_no_stray_in_the_page_cache() -> Non
     assert not _cached_strays(plan, bytes(cache))
     cache[(page.gpa >> 12) + 1] = 1
     assert _cached_strays(plan, bytes(cache)) == [page.gpa + 4096]
+
+
+@pytest.mark.parametrize("backing", [Backing.MEMFD, Backing.ANON])
+def test_the_device_tells_where_shmem_lies(backing: Backing) -> None:
+    starts = (PageStart.SWAPPED, PageStart.SWAPPED, PageStart.POPULATED)
+    pages = [PageProof(POOL_GPA + n * 4096, f"f[{n}]", start, False, False, False) for n, start in enumerate(starts)]
+    plan = Plan("S999", "", 7, Guest(), Memory(backing), Swap(), (), ())
+    asked: list[int] = []
+
+    def find(words: Sequence[int]) -> Mapping[int, int]:
+        asked.extend(words)
+        return {page_word(POOL_GPA, 7): 5 * 4096}
+
+    proof = with_places(Precondition(True, "", {}, (), {p.gpa: p for p in pages}), plan, find)
+    shmem = backing is Backing.MEMFD
+    assert asked == ([page_word(POOL_GPA, 7), page_word(POOL_GPA + 4096, 7)] if shmem else [])
+    assert [p.swap_offset for p in proof.pages.values()] == [5 if shmem else None, None, None]
+    assert sectors(proof) == ({POOL_GPA: 40} if shmem else {})
