@@ -3,7 +3,8 @@
 
 Nothing can be said of the guest then, which waits for what the agent would have done next.  Words whose condition no
 trace tells (wait-settled is known by the gate alone) excuse nothing, nor do those that act: a reset that never comes to
-its end is the kernel's affair.
+its end is the kernel's affair.  One does: while QEMU writes a snapshot the machine stands (migration/savevm.c:
+save_snapshot), so that no vCPU is where it could be given what is owed to it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def agent_late(evidence: Evidence) -> str:
     if evidence.end.status is not EndStatus.GUEST_TIMEOUT or evidence.lost:
         return ""
     for word, arg, begun_ns, end_ns in _open(evidence.text("progress.jsonl")):
+        if word == HostWord.SAVEVM:
+            return f"QEMU wrote its snapshot still, {(end_ns - begun_ns) / NS:.1f} s after it was told to"
         met = _met_ns(evidence.events, word, arg)
         if met is not None and end_ns - max(met, begun_ns) >= LATE_NS:
             wait = (end_ns - max(met, begun_ns)) / NS

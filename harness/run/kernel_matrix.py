@@ -83,7 +83,7 @@ def run_matrix(request: Request, observer: Observer, *, perform: bool = True, ju
     found = {name: kept(request.results, name, scenarios, runs) for name in request.names}
     if judge_again:
         found = {name: {s: _again(k, variants[name], observer) for s, k in ks.items()} for name, ks in found.items()}
-    return _laid_out(request, scenarios, variants, found, interrupted=interrupted)
+    return _laid_out(request, scenarios, variants, found, observer, interrupted=interrupted)
 
 
 def kept(results: Path, kernel: str, scenarios: Sequence[Scenario], identity: str = "") -> dict[str, Kept]:
@@ -141,7 +141,7 @@ def _again(cell: Kept, variant: str, observer: Observer) -> Kept:
 
 def _laid_out(
     request: Request, scenarios: Sequence[Scenario], variants: Mapping[str, str],
-    found: Mapping[str, Mapping[str, Kept]], *, interrupted: bool,
+    found: Mapping[str, Mapping[str, Kept]], observer: Observer, *, interrupted: bool,
 ) -> Matrix:  # fmt: skip
     columns = tuple(_column(name, variants[name], found[name]) for name in request.names)
     rows = []
@@ -154,7 +154,7 @@ def _laid_out(
             complete &= cell is not None or not meant
             cells.append(Cell(cell.verdict, _where(cell)) if cell is not None else None)
         rows.append(MatrixRow(scenario.id, scenario.title, tuple(cells)))
-    return Matrix(columns, tuple(rows), tuple(_steps(columns, scenarios)), complete, interrupted)
+    return Matrix(columns, tuple(rows), tuple(_steps(columns, scenarios, observer)), complete, interrupted)
 
 
 def _column(name: str, variant: str, cells: Mapping[str, Kept]) -> Column:
@@ -180,7 +180,7 @@ def _where(cell: Kept) -> str:
     return f"{cell.folder.parent.name}/{cell.folder.name}"
 
 
-def _steps(columns: Sequence[Column], scenarios: Sequence[Scenario]) -> Iterator[KernelStep]:
+def _steps(columns: Sequence[Column], scenarios: Sequence[Scenario], observer: Observer) -> Iterator[KernelStep]:
     """From each kernel to the next: what the model says has changed, and which scenarios are to show it."""
     plans = {scenario.id: build_plan(scenario, _NONCE) for scenario in scenarios}
     for a, b in pairwise(columns):
@@ -188,6 +188,7 @@ def _steps(columns: Sequence[Column], scenarios: Sequence[Scenario]) -> Iterator
             continue
         shown: dict[str, list[str]] = {name: [] for name in differing(a.model, b.model)}
         if shown:
+            observer.progress(f"which scenarios show what changed from {a.name} to {b.name}")
             for scenario, plan in plans.items():
                 for name in shown_by(plan, a.model, b.model):
                     shown[name].append(scenario)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
@@ -26,22 +27,35 @@ def shown_by(plan: Plan, a: KernelModel, b: KernelModel) -> tuple[str, ...]:
     All differences, when only several together change it; none, when the plan does not tell the two kernels apart.
     """
     names = differing(a, b)
-    first, last = _answer(plan, a), _answer(plan, b)
+    (first, asked_of_a), (last, asked_of_b) = _answer_and_asked(plan, a), _answer_and_asked(plan, b)
     if not names or first == last:
         return ()
-    alone = tuple(name for name in names if _moves(plan, name, a, b, first, last))
+    # Names of functions follow the release, and older ones lack some: behaviour does not hang on it.
+    named_as = max(a.release, b.release)
+    put = replace(a, release=named_as)
+    taken = replace(b, release=named_as)
+    alone = tuple(
+        name for name in names
+        if (name in asked_of_a and _answer(plan, replace(put, **{name: getattr(b, name)})) != first)
+        or (name in asked_of_b and _answer(plan, replace(taken, **{name: getattr(a, name)})) != last)
+    )  # fmt: skip
     return alone or names
 
 
-def _moves(plan: Plan, name: str, a: KernelModel, b: KernelModel, first: object, last: object) -> bool:
-    """Whether this one difference moves the prediction of either kernel."""
-    # Names of functions follow the release, and older ones lack some: behaviour does not hang on it.
-    named_as = max(a.release, b.release)
-    put, taken = {name: getattr(b, name)}, {name: getattr(a, name)}
-    return (
-        _answer(plan, replace(a, **put, release=named_as)) != first
-        or _answer(plan, replace(b, **taken, release=named_as)) != last
-    )
+@functools.lru_cache(maxsize=1024)
+def _answer_and_asked(plan: Plan, kernel: KernelModel) -> tuple[object, frozenset[str]]:
+    """The answer, and the fields of the model that were asked for on the way: no other can change it."""
+    asked: set[str] = set()
+
+    class Watched(KernelModel):
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> object:
+            asked.add(name)
+            return super().__getattribute__(name)
+
+    answer = _answer(plan, Watched(**{f.name: getattr(kernel, f.name) for f in fields(kernel)}))
+    return answer, frozenset(asked)
 
 
 def _answer(plan: Plan, kernel: KernelModel) -> object:

@@ -55,3 +55,9 @@ def test_nor_one_that_was_to_act() -> None:
         edited(lambda line: [{**line, "do": "reset", "arg": 0} if line["step"] == "host-action" else line]), FIXED
     )
     assert verdict.status is Status.FAIL
+
+
+def test_a_guest_that_stands_while_its_snapshot_is_written_owes_nothing() -> None:
+    verdict = judge_capture(packed_capture("savevm-late"), find_kernel("nowait-7.3"))
+    assert verdict.status is Status.INCONCLUSIVE and "QEMU wrote its snapshot still, 2.6 s" in verdict.reason
+    assert {f.rule for f in verdict.findings} == {"D05"}, "what was seen is told all the same"
