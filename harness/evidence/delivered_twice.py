@@ -16,8 +16,9 @@ from harness.contract.kernel_trouble import Blame, Trouble
 _TWICE = re.compile(rb"kvm_exit: [^\n]* intr_info 0x[08]0000[3b]([2-9a-f][0-9a-f])\b")
 
 
-def delivered_twice(trace: bytes) -> Trouble | None:
-    """The first one that the text of a trace shows; nothing of the run can be concluded about the kernel then."""
+def delivered_twice(trace: bytes) -> tuple[Trouble, int] | None:
+    """The first one that the text of a trace shows, and its line, from 1; of what comes behind it nothing can be
+    concluded about the kernel."""
     found = _TWICE.search(trace)
     if found is None:
         return None
@@ -27,4 +28,4 @@ def delivered_twice(trace: bytes) -> Trouble | None:
         f"the emulated processor delivered interrupt {vector:#x} a second time, as an exception (trace line {line}):"
         " QEMU's helper_vmrun leaves it in exception_index"
     )
-    return Trouble("emulator", Blame.MACHINE, text, found.start())
+    return Trouble("emulator", Blame.MACHINE, text, found.start()), line

@@ -24,13 +24,18 @@ from harness.model.simulation.situation import Prediction
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the rules say of a capture.  ``hints`` are violations of soft rules: shown, never a FAIL by themselves."""
+    """What the rules say of a capture.  ``hints`` are violations of soft rules: shown, never a FAIL by themselves.
+
+    ``proved``: of ``findings``, those that the events before the emulated processor's own fault show, and nothing that
+    came behind it can have caused.  Empty where it had none.
+    """
 
     counts: Counts
     findings: tuple[Finding, ...]
     hints: tuple[Finding, ...]
     unchecked: tuple[UncheckedRule, ...]
     host_trouble: tuple[Trouble, ...]
+    proved: tuple[Finding, ...] = ()
 
 
 def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> Checked:
@@ -49,7 +54,11 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         recorded=_recorded(evidence.facts),
     )
     found: list[Finding] = []
+    twice = delivered_twice(evidence.files.get("trace/events.txt", b""))
+    proved: tuple[Finding, ...] | None = None
     for event in evidence.events:
+        if twice is not None and proved is None and event.line >= twice[1]:
+            proved = tuple(f for f in found if not f.soft)
         if evidence.lost and event.t_ns >= evidence.complete_until_ns:
             break
         found += (_finding(v) for v in checker.feed(event))
@@ -65,15 +74,13 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         findings=tuple(f for f in found if not f.soft),
         hints=tuple(f for f in found if f.soft),
         unchecked=tuple(UncheckedRule(u.rule, u.reason) for u in checker.unchecked),
-        host_trouble=(*trouble, *_of_the_machine(evidence)),
+        host_trouble=(*trouble, *([twice[0]] if twice else []), *_of_the_machine(evidence)),
+        proved=proved or (),
     )
 
 
 def _of_the_machine(evidence: Evidence) -> Iterator[Trouble]:
-    """What shows that the machine under host and guest went wrong, an emulated one above all."""
-    twice = delivered_twice(evidence.files.get("trace/events.txt", b""))
-    if twice is not None:
-        yield twice
+    """What a Linux guest says of the machine under it."""
     if evidence.plan.guest.kind is GuestKind.LINUX:
         said = all_trouble(evidence.text("guest/console.txt").splitlines())
         yield from (found for found in said if found.blame is Blame.MACHINE)

@@ -256,9 +256,13 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
     if followed.parted is not None:
         findings.append(Finding("lockstep", followed.parted.text, line=followed.parted.line))
     status, reason = _status(evidence, prediction, findings, totals_seen)
+    ordered = in_order(findings)
     if checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble):
         status, reason = Status.INCONCLUSIVE, f"the host's machine did not do its part: {checked.host_trouble[0]}"
-    ordered = in_order(findings)
+        if checked.proved and len(checked.host_trouble) == 1:
+            proved = in_order(checked.proved)
+            status, reason = Status.FAIL, f"{_first(proved)}; later {checked.host_trouble[0]}"
+            ordered = (*proved, *(f for f in ordered if f not in proved))
     return Verdict(
         scenario=plan.scenario,
         model=kernel.name,

@@ -20,9 +20,10 @@ def test_an_exception_with_the_vector_of_an_interrupt() -> None:
     """As S111 of debian-6.1 had it on 2026-11-26, when its guest's kernel panicked."""
     found = delivered_twice((ENTRY + EXIT.format("0x000003ec")).encode())
     assert found is not None
-    assert found.blame is Blame.MACHINE
-    assert "interrupt 0xec" in found.line
-    assert "trace line 2" in found.line
+    trouble, line = found
+    assert trouble.blame is Blame.MACHINE
+    assert "interrupt 0xec" in trouble.line
+    assert "trace line 2" in trouble.line and line == 2
 
 
 @pytest.mark.parametrize(
