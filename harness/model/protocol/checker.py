@@ -229,9 +229,10 @@ class Checker:
             self._vcpus[event.vcpu].say("D02", event, f"DONE of {event.gpa:#x} is not from a kworker")
         self._pages.completed(event)
         returned = self._returned.pop(event.tid, 0)
-        for work in self._ledger.waiting(event.gpa):
+        waiting = self._ledger.waiting(event.gpa)
+        for work in waiting:
             self._vcpus[work.vcpu].woken = True
-            self._vcpus[work.vcpu].worker_done(returned)
+            self._vcpus[work.vcpu].worker_done(work.token, returned, sure=len(waiting) == 1)
         self._found += self._ledger.done(event, self._shared.seq, returned)
 
     def _accepted(self, event: Event) -> None:

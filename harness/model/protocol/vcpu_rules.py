@@ -62,6 +62,16 @@ class _Ready:
     irq: Event | None = None
 
 
+@dataclass(slots=True)
+class Doubt:
+    """An entry after a halt that nothing has ended yet; ``works``: those whose worker may have, by token."""
+
+    entry: Event
+    message: str
+    np: Event | None
+    works: set[int]
+
+
 class SeenVcpu:
     """State and checks of one vCPU.  ``busy``: something since the last ENTRY has to be judged at the next."""
 
@@ -88,7 +98,7 @@ class SeenVcpu:
             work = SeenWork(token, gpa, index, None)
             self.live[token] = self.gfns[gpa >> 12] = work
             shared.ledger.not_present(work)
-        self.doubts: list[tuple[Event, str, Event | None]] = []  # entries after a halt that nothing has ended yet
+        self.doubts: list[Doubt] = []
         self.overtaken: dict[int, tuple[Event, str, Event | None]] = {}  # works that were cleared, or D36
         self.retired: deque[int] = deque(maxlen=ASYNC_PF_PER_VCPU)
         self.cleared: deque[int] = deque(maxlen=2 * ASYNC_PF_PER_VCPU)
@@ -141,19 +151,33 @@ class SeenVcpu:
         if not self.live or Kind.DONE not in self.shared.recorded:
             self.say("D24", entry, message, np)
             return
-        self.doubts.append((entry, message, np))
-        if len(self.doubts) > ASYNC_PF_PER_VCPU:
-            self.say("D24", *self.doubts.pop(0))
+        # What explains a doubt explains all that are later, so that the first ones stand for them: a guest that goes
+        # round in halts that end at once has hundreds while the worker is held up.
+        if len(self.doubts) < ASYNC_PF_PER_VCPU:
+            self.doubts.append(
+                Doubt(entry, message, np, {token for token, work in self.live.items() if not work.done_t})
+            )
 
-    def worker_done(self, returned_t: int) -> None:
-        """A worker of a live work ended, which came back from its page at ``returned_t`` (ns; 0: not recorded)."""
-        if returned_t:
-            self.doubts = [doubt for doubt in self.doubts if doubt[0].t_ns < returned_t]
+    def worker_done(self, token: int, returned_t: int, *, sure: bool) -> None:
+        """A worker of a live work ended, which came back from its page at ``returned_t`` (ns; 0: not recorded).
+
+        ``sure``: it was this work's; else several wait for the page.
+        """
+        left, self.doubts = self.doubts, []
+        for doubt in left:
+            if returned_t and doubt.entry.t_ns >= returned_t:
+                continue
+            if sure and returned_t:
+                doubt.works.discard(token)
+            if doubt.works or not sure:
+                self.doubts.append(doubt)
+            else:
+                self.say("D24", doubt.entry, doubt.message, doubt.np)
 
     def undoubted(self) -> Iterator[Violation]:
         """The trace ended: what no DONE has explained is D24."""
-        for entry, message, np in self.doubts:
-            yield Violation("D24", entry, message, () if np is None else (np,), self.index)
+        for doubt in self.doubts:
+            yield Violation("D24", doubt.entry, doubt.message, () if doubt.np is None else (doubt.np,), self.index)
 
     def states(self, gpa: int) -> tuple[FaultState, ...]:
         """The states in which this vCPU may have touched the page; empty: not known."""

@@ -278,6 +278,13 @@ MORE: dict[str, Case] = {
         {"faults": KERNEL_FAULT},
         {"faults": KERNEL_FAULT},
     ),
+    # Meanwhile the guest goes round in halts that end at once, more often than works can be queued.
+    "D24 for long": Case(
+        f"EXIT PF:0 TRY:0 NP:1@0 MM_FAULT_RET:0 ENTRY {'EXIT PF:0 TRY:0 REP:0 ENTRY ' * 99}DONE:0 EXIT RDY:1@0 ENTRY",
+        f"EXIT PF:0 TRY:0 NP:1@0 ENTRY {'EXIT PF:0 TRY:0 REP:0 ENTRY ' * 99}MM_FAULT_RET:0 DONE:0 EXIT RDY:1@0 ENTRY",
+        {"faults": KERNEL_FAULT},
+        {"faults": KERNEL_FAULT},
+    ),
     "D25 5.10": Case(
         "EXIT PF:0 TRY:0 NP:1@0 SLEEP IN WAKEUP ENTRY",
         "EXIT PF:0 TRY:0 NP:1@0 SLEEP IN ENTRY",
