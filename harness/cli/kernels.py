@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 
 from harness.artifacts import catalog
-from harness.artifacts.catalog import CatalogKernel
+from harness.artifacts.catalog import CatalogKernel, SourceKind
 from harness.artifacts.debian import offered_kernels
 from harness.artifacts.kernels import built_kernel as builder
 from harness.artifacts.store import Store
@@ -54,10 +55,12 @@ def _list(store: Store, screen: Screen, *, levels: bool) -> None:
     """Print the table: the catalogue's kernels, then what is offered and has no name of its own there."""
     entries = catalog.load()
     notes = []
+    levels_of: dict[tuple[str, str], str] = {}
     try:
         offer = offered_kernels.offer(store, progress=screen.progress)
         found = {f"debian-{kernel.release}": kernel for kernel in offer.kernels} if levels else offer.series()
         entries |= {name: catalog.offered_entry(name, kernel) for name, kernel in found.items() if name not in entries}
+        levels_of = {(k.suite, k.series): k.release for k in sorted(offer.kernels, key=lambda k: k.order)}
         newest = offer.named(offered_kernels.LATEST)
         notes += [f"latest: debian-{newest.series} ({newest.release})"] if newest else []
         notes += [f"{suite}: {why}" for suite, why in offer.without.items()]
@@ -66,12 +69,15 @@ def _list(store: Store, screen: Screen, *, levels: bool) -> None:
     finally:
         screen.clear()
     rows: list[tuple[str, ...]] = [("kernel", "release", "model", "in store", "from", "")]
-    rows += [_row(store, entry) for entry in entries.values()]
+    rows += [_row(store, entry, levels_of) for entry in entries.values()]
     print("\n".join([*columns(rows), *([""] if notes else []), *notes]))
 
 
-def _row(store: Store, entry: CatalogKernel) -> tuple[str, ...]:
-    """One kernel: name, release, model and how it is known, whether it can be booted at once, source, words."""
+def _row(store: Store, entry: CatalogKernel, levels_of: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
+    """One kernel: name, release, model and how it is known, whether it can be booted at once, source, words.
+
+    :param levels_of: by suite and series the newest level offered, which is what a package of the catalogue is.
+    """
     stored = "yes" if builder.is_stored(store, entry) else "no"
     try:
         kernel = model_of_entry(entry)
@@ -79,4 +85,6 @@ def _row(store: Store, entry: CatalogKernel) -> tuple[str, ...]:
         return entry.id, entry.release, f"none: {error.message}", stored, entry.source.value, entry.about
     read = any(kernel.release[:2] == read[:2] for read in READ_RELEASES)
     model = kernel.name + ("" if read else " (not read)")
-    return entry.id, entry.release or kernel.version, model, stored, entry.source.value, entry.about
+    series = ".".join(str(n) for n in kernel.release[:2])
+    level = levels_of.get((entry.suite, series), "") if entry.source is SourceKind.PACKAGE else ""
+    return entry.id, entry.release or level or kernel.version, model, stored, entry.source.value, entry.about

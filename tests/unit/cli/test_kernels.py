@@ -52,6 +52,21 @@ def test_catalogue_and_mirrors_in_one_table(offered: Mirror, capsys: pytest.Capt
     assert not [row for row in rows if row.startswith("debian-6.18.")]
 
 
+def test_a_package_of_the_catalogue_is_at_the_level_that_its_suite_offers(
+    offered: Mirror, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not at the one that was read: 6.12.117."""
+    mirror = Mirror(offered.root.parent / "stable", "trixie")
+    mirror.root.mkdir()
+    for release in ("6.12.118", "6.12.99"):
+        mirror.add(f"linux-image-{release}+deb13-cloud-amd64", {}, version=f"{release}-1")
+    mirror.publish()
+    monkeypatch.setattr(apt_sources, "machine_sources", mirror.sources)
+    rows = {words[0]: words[1:] for words in listed(capsys) if words}
+    assert rows["debian-6.12"][:2] == ["6.12.118", "nowait-6.12"]
+    assert rows["debian-6.1"][0] == "6.1.192", "where nobody offers the package, it is the level that was read"
+
+
 def test_every_level(offered: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [words[0] for words in listed(capsys, "--levels") if words]
     assert {"debian-6.18.5", "debian-6.18.15", "debian-7.3.4", "debian-6.1"} <= set(rows)
