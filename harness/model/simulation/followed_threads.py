@@ -14,6 +14,7 @@ from harness.model.pages import PRESENT, Backing, HostPage, Lock, Pte, unlocked
 from harness.model.readahead import fault_around_range
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.page_watch import PageWatch
+from harness.model.walk.steps import Environment
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
@@ -41,6 +42,15 @@ class FollowedThreads:
 
     memory: Memory
     resumes_ns: int = 0
+
+    def answering(self, env: Environment) -> Environment:
+        """The surroundings of walks that ask here."""
+        return replace(
+            env,
+            held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
+            submitted=self.submitted, fills_late=self.fills_late, taken=self.taken, finished=self.finished,
+            contended=self.contended, paced=True,
+        )  # fmt: skip
 
     def through(self, watch: PageWatch | None, gpa: int) -> None:
         """A thread has done with a page: calls of handle_mm_fault that were recorded, and not made, are strays."""
@@ -156,10 +166,25 @@ class FollowedThreads:
         if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
             others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
         why = f"whether another thread read {page.index:#x} first"
-        answer = replay.choices.ask(len(others) + 1, why, page.index)  # this thread has not read it: most likely so
-        if answer < len(others):
-            self.resumes_ns = others[answer] + 1
-        return answer < len(others)
+        moments = [other + 1 for other in others]
+        if replay.others_read(page.index, watch.thread, now, window.end_ns):
+            moments.append(-1)  # it has not read the page, and another has: most likely so
+        else:
+            moments.insert(0, -1)
+        self.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
+        return self.resumes_ns >= 0
+
+    def fills_late(self, page: HostPage) -> bool:
+        """Whether others came while the page that the running thread fills with zeros was in the cache, and locked."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        window = watch.window if watch else None
+        if replay is None or watch is None or window is None:
+            return False
+        ends = replay.cuts(page.index, watch.thread, now, window.end_ns)
+        answer = replay.choices.ask(len(ends) + 1, f"when {page.index:#x} was filled with zeros", page.index)
+        if answer:
+            self.resumes_ns = ends[answer - 1] - 1  # before another came back from it
+        return answer > 0
 
     def chooses_late(self, page: HostPage) -> bool:
         """Whether the running thread chose its window only when others had read: the words that read-ahead remembers

@@ -109,22 +109,16 @@ class Memory:
         self.device = DelayDevice(device, device.delay_ns, device.delay_ns)
         if device.rule is not None and device.gated:
             self.gate = GatedReads(self.world, device.rule)
-        self.env = Environment(
+        env = Environment(
             page_cluster=device.page_cluster,
             vma_readahead=device.vma_readahead,
             ra_pages=device.ra_pages,
             memcg_full=situation.memcg_full,
             neighbours=self,
-            held_up=self.followed.held_up if self.world.replay else None,
-            chooses_late=self.followed.chooses_late if self.world.replay else None,
-            chooses_early=self.followed.chooses_early if self.world.replay else None,
-            submitted=self.followed.submitted if self.world.replay else None,
-            taken=self.followed.taken if self.world.replay else None,
-            finished=self.followed.finished if self.world.replay or situation.timing.reads_first else None,
-            contended=self.followed.contended if self.world.replay else None,
+            finished=self.followed.finished if situation.timing.reads_first else None,
             told=self._told,
-            paced=self.world.replay is not None,
         )
+        self.env = self.followed.answering(env) if self.world.replay else env
 
     # --- Neighbours, for read-ahead
     def swap_entry_uncached(self, vpn: int) -> bool:

@@ -168,6 +168,9 @@ class Environment:
     chooses_early: Callable[[HostPage], bool] | None = None  # and this one, which is held up, had chosen its own before
     # those of a window (unit, numbers) that this thread has put into the cache before the others came
     submitted: Callable[[str, tuple[int, ...]], tuple[int, ...]] | None = None
+    fills_late: Callable[[HostPage], bool] | None = (
+        None  # others come before this thread has filled the page with zeros
+    )
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
     told: Callable[[], bool] | None = None  # a signal that is not fatal is pending for this thread

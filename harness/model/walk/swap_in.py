@@ -234,6 +234,8 @@ def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps
     left = tuple(p for p, is_zero in told.items() if not (target_zero if is_zero is None else is_zero))
     ctx.count(swpin_zero=len(window.pages) - len(left))
     if target_zero and window.target in window.pages:
+        if ctx.env.fills_late is not None and ctx.env.fills_late(ctx.page):
+            yield WalkWait(WaitKind.HELD_UP, "swap_read_folio_zeromap", mmap_lock_held=True, state="R")
         ctx.page = read_completed(ctx.page)
     if len(left) < len(window.pages):
         ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O")

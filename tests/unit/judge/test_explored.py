@@ -108,6 +108,8 @@ SETTLED = {
     " and another the second before it comes to it",
     "window-chosen-before-it-was-read": "three vCPUs miss one page: who is first to ask swapin_nr_pages is not who"
     " reads first",
+    "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
+    " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
 
 
