@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,35 @@ class Lab:
         """The options that name it."""
         return ["--host", f"ssh:{NAME}", "--lab", str(self.path)]
 
+    @property
+    def qemu(self) -> int:
+        """The process of the machine."""
+        children = Path(f"/proc/{self.shell.pid}/task/{self.shell.pid}/children").read_text().split()
+        (pid,) = (int(pid) for pid in children if "qemu" in Path(f"/proc/{pid}/comm").read_text())
+        return pid
+
+    def spinning(self) -> bool:
+        """Whether its processors are busy all the time: with nothing to do there, that is the emulator's own hang
+        (docs/adr/0005: a breakpoint of text patching that is removed on one processor is run for ever by another)."""
+        threads = [path for path in Path(f"/proc/{self.qemu}/task").iterdir() if "CPU" in (path / "comm").read_text()]
+        before, began = _ticks(threads), time.monotonic()
+        time.sleep(3)
+        waited = time.monotonic() - began
+        used = (_ticks(threads) - before) / os.sysconf("SC_CLK_TCK")
+        return used > 0.2 * waited  # of a processor; on a busy machine it does not get more
+
+    def console(self) -> str:
+        """The last that it has said."""
+        found = sorted(self.path.parent.glob("apf-shell-*/console-*.txt"))
+        return "\n".join(found[-1].read_text(errors="replace").splitlines()[-20:]) if found else ""
+
     def apf(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         """`apf run` there."""
         return apf("run", *words, *self.where, "--results", str(folder))
+
+
+def _ticks(threads: Sequence[Path]) -> int:
+    return sum(sum(map(int, (path / "stat").read_text().rpartition(")")[2].split()[11:13])) for path in threads)
 
 
 def apf(*words: str) -> subprocess.CompletedProcess[str]:
@@ -51,7 +78,8 @@ def start_lab(folder: Path, kernel: str = "debian-6.1") -> Iterator[Lab]:
     with (folder / "log").open("wb") as log:
         shell = subprocess.Popen(
             [*APF, "shell", "--kernel", kernel, "--lab", str(path)],
-            cwd=layout.REPOSITORY, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            cwd=layout.REPOSITORY, env=os.environ | {"TMPDIR": str(folder)}, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log,
         )  # fmt: skip
     try:
         give_up = time.monotonic() + _UP_S

@@ -50,7 +50,7 @@ def prepare_looks(host: StreamHost, agent: Path) -> None:
 
 def look(host: StreamHost) -> dict[str, str]:
     """What there is now, by name: see machine_state() of the agent; and files, processes, the lock of runs."""
-    done = host.run(["python3", "-I", "-c", f"{LOOK}print(json.dumps(look()))"], deadline_s=60)
+    done = host.run(["python3", "-I", "-c", f"{LOOK}print(json.dumps(look()))"], deadline_s=180)
     assert done.code == 0, done.stderr.decode()
     return dict(json.loads(done.stdout))
 
