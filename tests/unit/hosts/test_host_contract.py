@@ -26,13 +26,15 @@ from harness.artifacts.store import Store
 from harness.errors import DeadlineExpired, HostLost, InfraFault, Unsupported
 from harness.hosts import KINDS, HostOrder
 from harness.hosts.base import Host
-from harness.hosts.lab_file import LabHost, lab_text
+from harness.hosts.lab_file import LabHost, find_lab_host, lab_text
+from harness.hosts.labgrid_place import acquired
 from harness.hosts.local import LocalMachine
 from harness.hosts.performer import Payload
 from harness.hosts.reserved_host import ReservedOrder, reserved_host
-from harness.hosts.ssh import connect
+from harness.hosts.ssh import connect, connect_way
 from harness.progress import silent
 from tests.unit.hosts.dropbear import Server, start_dropbear
+from tests.unit.hosts.labgrid_lab import start_labgrid
 
 
 def lab_of(folder: Path, server: Server) -> Path:
@@ -55,7 +57,11 @@ def order_for(kind: str, folder: Path) -> ReservedOrder:
     )
 
 
-@pytest.fixture(scope="module", params=["local", "ssh", pytest.param("virtual", marks=pytest.mark.host)])
+def service_of(server: Server) -> str:
+    return f"  NetworkService:\n    address: 127.0.0.1\n    username: root\n    port: {server.port}\n"
+
+
+@pytest.fixture(scope="module", params=["local", "ssh", "labgrid", pytest.param("virtual", marks=pytest.mark.host)])
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One host for all tests of this file: none of them does it any harm."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -75,6 +81,16 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             reserved_host(remote, order_for("ssh", folder)) as there,
         ):
             yield there
+        return
+    if request.param == "labgrid":
+        with start_dropbear(folder) as server, start_labgrid(folder, {"box": service_of(server)}) as labgrid:
+            known = dataclasses.replace(find_lab_host(lab_of(folder, server), "box")[0], address="", port=22)
+            with (
+                acquired(dataclasses.replace(known, coordinator=labgrid.address), 0, silent) as found,
+                connect_way((found,)) as remote,
+                reserved_host(remote, order_for("ssh", folder)) as there,
+            ):
+                yield there
         return
     store = Store()
     payload = Payload(images.agent_zipapp(store), images.probe_guest(store))
@@ -101,7 +117,7 @@ def wait_until(what: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def test_every_kind_of_host_is_held_to_this() -> None:
-    assert set(KINDS) == {"local", "ssh", "virtual"}, "add the new kind to the fixture"
+    assert set(KINDS) == {"local", "ssh", "labgrid", "virtual"}, "add the new kind to the fixture"
 
 
 def test_commands(host: Host) -> None:
