@@ -24,6 +24,7 @@ from harness.judge.episodes import split
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.host_program_verdict import judge_program
 from harness.judge.lockstep import predictions
+from harness.judge.log_cut import within_the_trace
 from harness.judge.match import View, match_items, match_totals
 from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
@@ -146,6 +147,7 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
         if evidence.precondition is None and evidence.end.status in END_WORDS:
             why = f"before the program was started {END_WORDS[evidence.end.status]}: {evidence.end.reason}"
         return JudgedCapture(_unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why), evidence)
+    evidence = replace(evidence, guest=within_the_trace(evidence))
     best = _best(evidence, kernel)
     predicted = best.followed.prediction.known_faults if best.followed is not None else ()
     told = in_light_of_known_faults(
