@@ -90,6 +90,17 @@ class FollowedThreads:
             moments.reverse()  # likeliest behind the last change
         yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was looked at", gfn))
 
+    def wakes(self, watch: PageWatch, gfn: int) -> Generator[Wait, None, None]:
+        """Let the time come at which a thread that slept for the page runs again: others may have had it before."""
+        replay, window, now = self.memory.world.replay, watch.window, self.memory.world.engine.now
+        if replay is None or window is None:
+            return
+        cuts = replay.cuts(gfn, watch.thread, now, window.end_ns - 1)
+        moments = [now, *(cut + 1 for cut in cuts)]
+        if replay.other_call_ends(gfn, watch.thread, now) >= 0 and moments[-1] < window.end_ns - 1:
+            moments.append(window.end_ns - 1)  # whoever woke at the same time may be first
+        yield Wait(until_ns=replay.choices.moment(moments, f"when who slept for {gfn:#x} ran again", gfn))
+
     def mapped(self, watch: PageWatch, vpn: int, before: HostPage) -> Generator[Wait, None, None]:
         """Let the time come at which the running thread's call of handle_mm_fault mapped the page, which it has done in
         the model already.

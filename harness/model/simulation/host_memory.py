@@ -285,6 +285,8 @@ class Memory:
             self.asleep[vcpu], result.state = result, leg.wait.state
             while self._busy(vpn):
                 yield Wait(signals=(self.signals[vpn],))
+            if watch is not None and inside:
+                yield from self.followed.wakes(watch, gpa // _PAGE)
             self.asleep.pop(vcpu, None)  # workers have one number together
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
