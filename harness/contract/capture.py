@@ -31,6 +31,10 @@ class RunEnd:
     undone: bool
 
 
+EMULATED = "apf.emulated=1"
+"""On the kernel's command line of a virtual host whose processor is QEMU's TCG (harness/hosts/virtual/vm.py)."""
+
+
 @dataclass(frozen=True, slots=True)
 class HostFacts:
     """What the host offers, asked of the kernel itself."""

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from harness.contract.capture import EMULATED
 from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
-from harness.contract.plan import GuestKind
+from harness.contract.plan import GuestKind, Op
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
+from harness.evidence.lost_shadow import lost_shadow
 from harness.evidence.trace_events import kinds_of
 from harness.judge.recording import ends_recorded
 from harness.judge.rules_context import context_of, initial, places
@@ -54,10 +56,10 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         recorded=_recorded(evidence.facts),
     )
     found: list[Finding] = []
-    twice = delivered_twice(evidence.files.get("trace/events.txt", b""))
+    emulator = _emulator(evidence)
     proved: tuple[Finding, ...] | None = None
     for event in evidence.events:
-        if twice is not None and proved is None and event.line >= twice[1]:
+        if emulator is not None and proved is None and event.line >= emulator[1]:
             proved = tuple(f for f in found if not f.soft)
         if evidence.lost and event.t_ns >= evidence.complete_until_ns:
             break
@@ -74,9 +76,20 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         findings=tuple(f for f in found if not f.soft),
         hints=tuple(f for f in found if f.soft),
         unchecked=tuple(UncheckedRule(u.rule, u.reason) for u in checker.unchecked),
-        host_trouble=(*trouble, *([twice[0]] if twice else []), *_of_the_machine(evidence)),
+        host_trouble=(*trouble, *([emulator[0]] if emulator else []), *_of_the_machine(evidence)),
         proved=proved or (),
     )
+
+
+def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
+    """The first thing in the trace that no processor does, but QEMU's emulated one, and its line."""
+    trace = evidence.files.get("trace/events.txt", b"")
+    found = [delivered_twice(trace)]
+    if EMULATED.encode() in evidence.files.get("facts.json", b""):
+        touches = [item for item in evidence.plan.items if item.op is Op.TOUCH]
+        shadowed = {(item.vcpu, item.gpa >> 12) for item in touches if item.shadow}
+        found.append(lost_shadow(trace, shadowed - {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}))
+    return min((each for each in found if each is not None), key=lambda each: each[1], default=None)
 
 
 def _of_the_machine(evidence: Evidence) -> Iterator[Trouble]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from harness.contract.capture import EMULATED
 from harness.errors import HostLost, InfraFault
 
 QEMU = "qemu-system-x86_64"
@@ -57,9 +58,9 @@ xstate.c:paranoid_xstate_size_valid) and does without XSAVE, which on 7.3 ends i
 
 def host_command(qemu: str, machine: HostMachine, *, disk: str, console: Path, qmp_fd: int) -> list[str]:
     """The command line.  Under TCG the processor has emulated SVM with nested paging; under KVM it is the real one."""
-    cpu = ["-accel", "kvm", "-cpu", "host"]
+    cpu, cmdline = ["-accel", "kvm", "-cpu", "host"], machine.cmdline
     if machine.accel == "tcg":
-        cpu = ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU]
+        cpu, cmdline = ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU], f"{cmdline} {EMULATED}"
     initrd = ["-initrd", str(machine.initrd)] if machine.initrd is not None else []
     return [
         qemu,
@@ -73,7 +74,7 @@ def host_command(qemu: str, machine: HostMachine, *, disk: str, console: Path, q
         "-m", str(machine.memory_mib),
         "-kernel", str(machine.kernel),
         *initrd,
-        "-append", machine.cmdline,
+        "-append", cmdline,
         "-drive", f"file={machine.root},id=root,if=none,format=raw,readonly=on",
         "-device", "virtio-blk-pci,drive=root,serial=apf-root",
         "-drive", f"file={disk},id=swap,if=none,format=raw,cache=unsafe,discard=unmap",

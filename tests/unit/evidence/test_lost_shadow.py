@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An exit between STI and the access behind it, on a processor that forgets the shadow."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.contract.kernel_trouble import Blame
+from harness.evidence.lost_shadow import lost_shadow
+from tests.unit.judge.golden import NAMES, load
+
+CPU = "       CPU 1/KVM-594     [000] d..1.   290.725624: "
+EXIT = CPU + "kvm_exit: vcpu {v} reason {reason} rip 0x{rip} info1 0x0 info2 0x1019008 intr_info 0x0 error_code 0x0\n"
+ENTRY = CPU + "kvm_entry: vcpu 1, rip 0x101145\n"
+FAULT = CPU + "kvm_page_fault: vcpu 1 rip 0x101145 address 0x0000000001019008 error_code 0x100000006\n"
+SHADOWED = {(1, 0x1019)}
+
+
+def trace(reason: str = "interrupt", rip: str = "101145", v: int = 1) -> bytes:
+    taken_out = EXIT.format(v=v, reason=reason, rip=rip)
+    return (taken_out + ENTRY + EXIT.format(v=1, reason="npf", rip="101145") + FAULT).encode()
+
+
+def test_the_access_was_entered_anew() -> None:
+    """As x3-112-72 of debian-6.12 had it on 2026-11-26: kvm_can_do_async_pf was true, and the vCPU halted."""
+    found = lost_shadow(trace(), SHADOWED)
+    assert found is not None
+    trouble, line = found
+    assert trouble.blame is Blame.MACHINE and "0x1019000" in trouble.line and line == 4
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        trace(rip="101144"),  # before STI
+        trace(v=0),  # another vCPU
+        trace(reason="npf"),  # the access itself, once more: it was resolved without the shadow's end
+    ],
+)
+def test_nothing_was_lost(told: bytes) -> None:
+    assert lost_shadow(told, SHADOWED) is None
+
+
+def test_only_where_the_program_has_a_shadow() -> None:
+    assert lost_shadow(trace(), {(1, 0x1020), (0, 0x1019)}) is None
+    assert lost_shadow(trace(), ()) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_real_runs_have_none(name: str) -> None:
+    gfns = {(vcpu, gfn) for vcpu in range(4) for gfn in range(0x1000, 0x1010)}
+    assert lost_shadow(load(name)["trace/events.txt"], gfns) is None
