@@ -6,7 +6,7 @@ Only a page's lock, its place in the cache and times are read from the recording
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -38,17 +38,18 @@ def _makes_its_own(done: HostPage, before: HostPage) -> bool:
 @dataclass(slots=True)
 class FollowedThreads:
     """The questions of a walk that the recording answers, or leaves open.  ``resumes_ns``: when the thread that was
-    held up goes on."""
+    held up goes on; ``held_until_ns``: ... with its own page, when it has submitted others of its window."""
 
     memory: Memory
     resumes_ns: int = 0
+    held_until_ns: int = 0
 
     def answering(self, env: Environment) -> Environment:
         """The surroundings of walks that ask here."""
         return replace(
             env,
             held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
-            submitted=self.submitted, fills_late=self.fills_late, taken=self.taken, finished=self.finished,
+            submits=self.submits, fills_late=self.fills_late, taken=self.taken, finished=self.finished,
             contended=self.contended, paced=True,
         )  # fmt: skip
 
@@ -147,6 +148,12 @@ class FollowedThreads:
         return {gfn} | {self.memory.pages[vpn].index for vpn in block if vpn in self.memory.pages}
 
     def held_up(self, page: HostPage, unit: str = "", pages: tuple[int, ...] = ()) -> bool:
+        """As _held_up, and until when."""
+        found = self._held_up(page, unit, pages)
+        self.held_until_ns = self.resumes_ns
+        return found
+
+    def _held_up(self, page: HostPage, unit: str, pages: tuple[int, ...]) -> bool:
         """Whether others may have come between the running thread's look at the page and its read of it.
 
         ``pages``: the window that it has chosen, by ``unit``: what others read of it meanwhile, it does not read.
@@ -219,15 +226,20 @@ class FollowedThreads:
         self.resumes_ns = own
         return replay.choices.maybe(f"{why} chosen", page.index)
 
-    def submitted(self, unit: str, pages: tuple[int, ...]) -> tuple[int, ...]:
-        """Those of the window whose read the running thread submits before it goes on, which is when others have come:
-        mm/swap_state.c:swap_cluster_readahead takes page after page."""
+    def submits(self, unit: str, pages: Collection[int]) -> int | None:
+        """The next page of the window that the running thread, which is held up, submits to be read, and ``resumes_ns``
+        is when: mm/swap_state.c:swap_cluster_readahead takes page after page.  None: it goes on with its own."""
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        self.resumes_ns = self.held_until_ns
         if replay is None or watch is None:
-            return ()
+            return None
         numbers = {n: self.memory.pages[vpn].index for n in pages for vpn in self.memory.vpns(unit, (n,))}
-        reads = {n: replay.own_read(index, watch.thread, now, self.resumes_ns - 1) for n, index in numbers.items()}
-        return tuple(n for n, read in reads.items() if read >= 0)
+        reads = [(replay.own_read(i, watch.thread, now, self.held_until_ns - 1), n) for n, i in numbers.items()]
+        first = min((each for each in reads if each[0] >= 0), default=None)
+        if first is None:
+            return None
+        self.resumes_ns = first[0]
+        return first[1]
 
     def chooses_early(self, page: HostPage) -> bool:
         """Whether the running thread, which is held up until others have read the page, had chosen its window of the

@@ -198,6 +198,13 @@ class Replay:
         system/cpus.c:pause_all_vcpus, qemu_cpu_kick)."""
         return any(a.do not in _UNKNOWN_TO_QEMU and a.start_ns <= now_ns <= a.end_ns for a in self.recorded.host)
 
+    def read_by_agent(self, gfn: int, action: RecordedAction) -> int:
+        """When the process of lock-read submitted the page to be read, which it has locked then; the action's begin if
+        that was not recorded."""
+        reads = (r for r in self.recorded.reads.get(gfn, ()) if r.thread not in self.recorded.threads)
+        found = (r.end_ns for r in reads if action.start_ns <= r.end_ns <= action.end_ns)
+        return min(found, default=action.start_ns)
+
     def host(self, do: str, arg: int) -> RecordedAction | None:
         """The agent's record of the next such action."""
         for at, step in enumerate(self.recorded.host):

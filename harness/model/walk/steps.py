@@ -8,7 +8,7 @@ goes on when the page has changed; so one walk can be suspended, and several can
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import add, attrgetter
@@ -166,8 +166,8 @@ class Environment:
     held_up: Callable[[HostPage, str, tuple[int, ...]], bool] | None = None
     chooses_late: Callable[[HostPage], bool] | None = None  # others come before this thread chooses its window
     chooses_early: Callable[[HostPage], bool] | None = None  # and this one, which is held up, had chosen its own before
-    # those of a window (unit, numbers) that this thread has put into the cache before the others came
-    submitted: Callable[[str, tuple[int, ...]], tuple[int, ...]] | None = None
+    # the next of a window (unit, numbers) that this thread puts into the cache before it goes on with its page
+    submits: Callable[[str, Collection[int]], int | None] | None = None
     fills_late: Callable[[HostPage], bool] | None = (
         None  # others come before this thread has filled the page with zeros
     )

@@ -217,12 +217,13 @@ def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
 
 def _read_first(ctx: Context, window: ra.Window, unit: str) -> Steps[None]:
     """Those pages of the window that this thread puts into the cache, one by one, before others come."""
-    first = ctx.env.submitted(unit, window.pages) if ctx.env.submitted is not None else ()
-    pages = tuple(p for p in first if p != window.target)
-    if pages:
-        flagged = tuple(p for p in window.flagged if p in pages)
+    left = set(window.pages) - {window.target}
+    while ctx.env.submits is not None and (page := ctx.env.submits(unit, left)) is not None:
+        yield WalkWait(WaitKind.HELD_UP, "__read_swap_cache_async", mmap_lock_held=True, state="R")
+        left.remove(page)
+        flagged = (page,) if page in window.flagged else ()
         ctx.count(ra=len(flagged))
-        yield from swap_readpage(ctx, replace(window, pages=pages, flagged=flagged), unit, synchronous=False)
+        yield from swap_readpage(ctx, replace(window, pages=(page,), flagged=flagged), unit, synchronous=False)
 
 
 @kernel_function("mm/page_io.c")

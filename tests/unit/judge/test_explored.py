@@ -148,6 +148,21 @@ def test_who_issues_the_read_of_a_work_is_known_when_it_runs() -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_a_page_is_locked_by_another_process_when_that_reads_it() -> None:
+    """noio-6.1: a vCPU looks between the begin of the host word lock-read and the read of the agent's process."""
+    files = packed_capture("explored-lock-read-late")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
+    """noio-6.1: a kworker is preempted between the second and the third slot; the guest has not ended by its deadline,
+    and all that was recorded is as predicted."""
+    files = packed_capture("explored-slot-after-slot")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.INCONCLUSIVE and "what was recorded is as predicted" in verdict.reason
+
+
 def test_nobody_is_convicted_by_read_ahead_of_pages_that_lie_nobody_knows_where() -> None:
     files = packed_capture("explored-shmem-somewhere")
     verdict = judge_capture(files, model_of(files, "nowait"))
