@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from harness.contract.capture import EMULATED
 from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
 from harness.contract.plan import GuestKind, Op
+from harness.contract.words import EndStatus
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
 from harness.evidence.lost_shadow import lost_shadow
+from harness.evidence.lost_wakeup import lost_wakeup
 from harness.evidence.trace_events import kinds_of
 from harness.judge.recording import ends_recorded
 from harness.judge.rules_context import context_of, initial, places
@@ -89,6 +91,8 @@ def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
         touches = [item for item in evidence.plan.items if item.op is Op.TOUCH]
         shadowed = {(item.vcpu, item.gpa >> 12) for item in touches if item.shadow}
         found.append(lost_shadow(trace, shadowed - {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}))
+        if evidence.end.status is EndStatus.GUEST_TIMEOUT:
+            found.append(lost_wakeup(evidence.events))
     return min((each for each in found if each is not None), key=lambda each: each[1], default=None)
 
 

@@ -16,6 +16,7 @@ from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, start
 from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
+from harness.evidence.lost_wakeup import LOST_WAKEUP
 from harness.evidence.resets import boots
 from harness.judge.agent_late import agent_late
 from harness.judge.align import Alignment, align, host_waits
@@ -259,7 +260,9 @@ def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Ve
         findings.append(Finding("lockstep", followed.parted.text, line=followed.parted.line))
     status, reason = _status(evidence, prediction, findings, totals_seen)
     ordered = in_order(findings)
-    if checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble):
+    by_machine = checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble)
+    # A guest that was predicted to sleep for ever, and does so after all that was predicted, is none the worse for it.
+    if by_machine and (findings or checked.host_trouble[0].kind != LOST_WAKEUP):
         status, reason = Status.INCONCLUSIVE, f"the host's machine did not do its part: {checked.host_trouble[0]}"
         if checked.proved and len(checked.host_trouble) == 1:
             proved = in_order(checked.proved)
