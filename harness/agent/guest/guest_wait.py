@@ -46,6 +46,8 @@ async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: flo
             return GuestEnd(
                 EndStatus.GUEST_PANIC, "the probe guest panicked before it was ready, see guest/console.txt"
             )
+        if failed := guest.failed_run():
+            return _failed_run("before the probe guest was ready", failed)
         await asyncio.sleep(POLL_SECONDS)
     return GuestEnd(EndStatus.GUEST_TIMEOUT, f"the probe guest was not ready within {seconds:g} s")
 
@@ -65,6 +67,8 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
             await actor.perform(plan.host_actions[control.host_index])
             answered = control.host_entries
             memory.go()
+        if failed := guest.failed_run():
+            return _failed_run(f"{time.monotonic() - start:.1f} s after go", failed)
         if time.monotonic() > start + plan.deadline_s:
             return GuestEnd(EndStatus.GUEST_TIMEOUT, f"not done {plan.deadline_s} s after go, state {control.state}")
         await asyncio.sleep(POLL_SECONDS)
@@ -105,6 +109,10 @@ async def first_of(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _failed_run(when: str, said: str) -> GuestEnd:
+    return GuestEnd(EndStatus.GUEST_TIMEOUT, f"{when} KVM_RUN failed for good ({said}; guest/qemu.txt has the state)")
 
 
 async def _control(guest: Guest, memory: GuestMemory) -> Control:

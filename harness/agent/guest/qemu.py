@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import socket
@@ -25,6 +26,9 @@ _SNAPSHOT = "apf"
 _ENTER = 'echo $$ > "$0" && exec "$@"'
 _NOTICED_SECONDS = 10.0
 """From a broken connection to the exit status, on a busy machine."""
+
+
+_FAILED = re.compile(r"KVM internal error|KVM: entry failed|error: kvm run failed|KVM: unknown exit")
 
 
 class QemuDied(InfraFault):
@@ -59,6 +63,8 @@ class Guest:
         self.pid = process.pid
         self._qmp = qmp
         self._stderr_path = stderr_path
+        self._read = 0  # bytes of it
+        self._failed = ""
 
     @property
     def alive(self) -> bool:
@@ -159,6 +165,16 @@ class Guest:
         with suppress(TimeoutError):
             await asyncio.wait_for(self.process.wait(), seconds)
         return not self.alive
+
+    def failed_run(self) -> str:
+        """What QEMU says when KVM_RUN has ended for good, as KVM_EXIT_INTERNAL_ERROR and KVM_EXIT_FAIL_ENTRY do
+        (QEMU's accel/kvm/kvm-all.c:kvm_cpu_exec): it stops the machine, and nobody is told.  "" if it has not."""
+        size = os.stat(self._stderr_path).st_size
+        if size != self._read:
+            self._read = size
+            with open(self._stderr_path, encoding="utf-8", errors="replace") as file:
+                self._failed = next((line for line in file.read().splitlines() if _FAILED.match(line)), "")
+        return self._failed
 
     def death(self) -> str:
         """Why QEMU ended, in words."""

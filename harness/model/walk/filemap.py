@@ -11,7 +11,7 @@ from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_f
 from harness.model.walk.page_waits import wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
 from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead
-from harness.model.walk.write_protect import handle_userfault, userfault_missing
+from harness.model.walk.write_protect import do_page_mkwrite, handle_userfault, userfault_missing
 
 DONE = VM_FAULT_ERROR | VmFault.NOPAGE | VmFault.RETRY
 
@@ -159,10 +159,12 @@ def do_shared_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     ret = yield from __do_fault(ctx, flags)
     if ret & DONE:
         return ret
+    ctx.step("write to a shared mapping", "do_page_mkwrite", "then mapped writable")
+    if ctx.page.vma.page_mkwrite and ctx.page.vma.backing is Backing.FILE_SHARED:
+        yield from do_page_mkwrite(ctx)
     if ctx.page.pte is not Pte.NONE:
         ctx.step("finish_fault", "the PTE has changed: VM_FAULT_NOPAGE", "another thread has mapped it meanwhile")
         return ret | VmFault.NOPAGE
-    ctx.step("write to a shared mapping", "do_page_mkwrite", "then mapped writable")
     yield from finish_fault(ctx, Pte.WRITABLE)
     return ret
 

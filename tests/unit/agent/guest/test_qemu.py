@@ -152,3 +152,24 @@ def test_a_machine_without_slots_says_so(tmp_path: Path) -> None:
             await guest.plug(1)
 
     with_guest(tmp_path, act_on_q35, "-M", "q35,memory-backend=ram")
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("warning: Number of SMP cpus requested (3) exceeds the recommended cpus\n", ""),
+        ("KVM internal error. Suberror: 1\nextra data[0]: 0x0\n", "KVM internal error. Suberror: 1"),
+        ("KVM: entry failed, hardware error 0x0\n", "KVM: entry failed, hardware error 0x0"),
+        ("KVM: unknown exit reason 99\n", "KVM: unknown exit reason 99"),
+    ],
+)
+def test_a_run_that_failed_for_good(said: str, found: str, tmp_path: Path) -> None:
+    """As QEMU writes it, which stops the machine then and answers QMP as before."""
+
+    async def act(guest: Guest) -> None:
+        assert guest.failed_run() == ""
+        with (tmp_path / "qemu.txt").open("a") as file:
+            file.write(said)
+        assert guest.failed_run() == found == guest.failed_run()
+
+    with_guest(tmp_path, act)
