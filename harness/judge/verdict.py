@@ -406,7 +406,7 @@ def _status(
         known = _titles(prediction)
         return Status.FINDING if known else Status.PASS, (
             (f"{known}; " if known else "")
-            + f"stopped at its deadline of {evidence.plan.deadline_s} s: the model says that the program never ends"
+            + f"stopped ({evidence.end.reason}): the model says that the program never ends"
             f" (items {stuck or 'none'}); all that happened until then is as predicted"
             + "".join(f"; {note}" for note in prediction.notes)
         )

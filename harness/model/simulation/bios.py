@@ -43,6 +43,15 @@ def fail_together(memory: Memory, vpns: list[int]) -> None:
                 memory.pages[vpn] = replace(memory.pages[vpn], swap=replace(slot, read_fails=True))
 
 
+def failed_reads(memory: Memory, vpns: list[int]) -> int:
+    """How many of these swap pages PSWPIN does not count: since bios are joined it is counted where they end, and only
+    for those that did not fail (mm/page_io.c:swap_read_end)."""
+    if not memory.world.situation.kernel.swap_reads_joined:
+        return 0
+    slots = (memory.pages[vpn].swap for vpn in vpns)
+    return sum(slot is not None and slot.read_fails for slot in slots)
+
+
 def _runs_on_device(memory: Memory, vpns: list[int]) -> list[int]:
     """Lengths of the runs of pages that follow on each other on the device, none longer than a bio may be."""
     slots = [slot.offset if (slot := memory.pages[vpn].swap) else 0 for vpn in vpns]

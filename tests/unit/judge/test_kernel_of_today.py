@@ -12,6 +12,7 @@ from harness.judge.verdict import judge_capture
 from harness.model.kernels import kernel_for
 from harness.run.judge_folder import model_of, read_capture
 from harness.status import Status
+from tests.unit.judge.packed import packed_capture
 
 CAPTURES = Path(__file__).parents[2] / "data/captures-7.3"
 NAMES = sorted(path.name for path in CAPTURES.iterdir())
@@ -33,3 +34,11 @@ def test_a_model_that_does_not_know_of_the_joined_reads_fails(name: str) -> None
     verdict = judge_capture(files, replace(model_of(files, "nowait"), swap_reads_joined=False))
     assert verdict.status is Status.FAIL
     assert [(f.rule, f.message) for f in verdict.findings] == [("total", "BIO_V: predicted 8, seen 1")]
+
+
+def test_reads_that_failed_are_not_counted() -> None:
+    """stock-7.3 in S47N: of seven pages three fail, and PSWPIN grows by four (mm/page_io.c:swap_read_end)."""
+    files = packed_capture("S47N+stock-7.3")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS, verdict.findings
+    assert verdict.total("PSWPIN") == 4
