@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.contract.capture import GateLog
 from harness.contract.plan import Backing, GuestKind, HostWord, Op, PageStart, Plan, SwapKind, says
-from harness.contract.probe_abi import POOL_GPA, VEC_TIMER, Record
+from harness.contract.probe_abi import POOL_GPA, VEC_TIMER
 from harness.evidence.decode import Evidence
-from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
 from harness.judge.recorded_places import with_neighbours
+from harness.judge.recorded_words import words_of
 from harness.judge.recorded_works import PageWork, QueuedWork, work_runs
 from harness.model.events import (
     MSR_ASYNC_PF_ACK,
@@ -37,10 +37,6 @@ _WRITE, _PFERR_GUEST_FINAL, _EPT_TRANSLATED = 1 << 1, 1 << 32, 1 << 7 | 1 << 8
 _REINJECTED = "[reinjected]"  # arch/x86/kvm/trace.h:kvm_inj_virq, since 5.19
 _SECTORS = 8
 _PAGE_MASK = ~0xFFF
-_WORDS = {
-    Record.READY: "ready", Record.IRQ: "irq", Record.IDLE: "idle", Record.START: "start", Record.WAKE: "wake",
-    Record.TOKEN: "token", Record.END: "end",
-}  # fmt: skip
 
 
 def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded | None:
@@ -71,7 +67,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         reader.copied(evidence.gate)
     for event in evidence.events:
         reader.feed(event)
-    return reader.result(facts.vcpu_tids, host, _log(evidence.guest, plan), end_ns)
+    return reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), end_ns)
 
 
 def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:
@@ -147,24 +143,6 @@ def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
     return go, end - go, (*found, *never_done)
 
 
-def _log(log: GuestLog, plan: Plan) -> tuple[tuple[tuple[str, int], ...], ...]:
-    waits = frozenset(i.index for i in plan.items if i.op is Op.WAIT)
-    return tuple(tuple(_words(entries, waits)) for entries in log.vcpus[: plan.guest.vcpus])
-
-
-def _words(entries: tuple[GuestRecord, ...], waits: frozenset[int]) -> Iterator[tuple[str, int]]:
-    """Without what the program only waits for: that starts when the guest looks at it, before it is over."""
-    for entry in entries:
-        if entry.item in waits:
-            continue
-        word = _WORDS.get(entry.kind)
-        if word is None or (word == "irq" and entry.a != VEC_TIMER):
-            continue
-        if word in ("start", "wake", "end") and entry.item < 0:
-            continue
-        yield word, entry.item if word in ("start", "wake", "end") else entry.a
-
-
 @dataclass(slots=True)
 class _Thread:
     """A thread that handles host page faults: those it has handled for what it does now."""
@@ -185,6 +163,7 @@ class _VcpuReader:
     exit_at: int = 0
     last_ns: int = 0  # what it did last, or slept before
     preempted: bool = False
+    asleep: bool = False  # TASK_INTERRUPTIBLE, as in a halt, and not seen since
     thread: _Thread = field(default_factory=_Thread)
     busy: list[FaultCall] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
@@ -389,6 +368,8 @@ class _Reader:
         elif kind is Kind.CLEAR:
             self._cleared(event.vcpu)
         # A thread that was preempted goes on with what it was at: it may have been done with it before.
+        if event.line:  # else it was inferred of the VMM
+            v.asleep = kind is Kind.OUT and chr(event.value) == "S"
         if kind is Kind.OUT:
             v.preempted = chr(event.value) == "R"
             v.thread.slept = v.thread.slept or not v.preempted
@@ -471,6 +452,10 @@ class _Reader:
     def _cleared(self, vcpu: int) -> None:
         self._live = [w for w in self._live if w.vcpu != vcpu]
 
+    def _all_wait(self, log: tuple[tuple[tuple[str, int], ...], ...]) -> bool:
+        """Each vCPU slept as in a halt at last, or its guest idled."""
+        return all(v.asleep or (words and words[-1][0] == "idle") for v, words in zip(self._vcpus, log, strict=True))
+
     # --- all together
     def result(
         self,
@@ -494,6 +479,5 @@ class _Reader:
             end_ns=end,
             reads={gfn: tuple(found) for gfn, found in self._reads.items()},
             calls={gfn: tuple(found) for gfn, found in self._calls.items()},
-            ends_known=self._ends_known,
-            over=self._over,
-        )
+            ends_known=self._ends_known, over=self._over, asleep=self._all_wait(log),
+        )  # fmt: skip

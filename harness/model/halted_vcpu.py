@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vCPU in an artificial halt, and what becomes of it when userspace changes its state: delivery.py without a clock.
 
-Sources: arch/x86/kvm/x86.c of 5.10.262, 6.1.192, 6.12.117, 7.2.12 and 7.3.4 (kvm_pv_enable_async_pf in msrs.c there):
+Sources: arch/x86/kvm/x86.c of 5.10.262, 6.1.192, 6.12.117, 7.2.13 and 7.3.4 (kvm_pv_enable_async_pf in msrs.c there):
 vcpu_enter_guest, vcpu_block, kvm_vcpu_running, kvm_vcpu_has_events, kvm_vcpu_reset, kvm_arch_vcpu_ioctl_set_mpstate.
 """
 

@@ -3,7 +3,7 @@
 
 A kernel is Linux 5.10 and all changes that its release has: those of its mainline release and of earlier ones, and
 the backports to its own stable series.  Trees read beside each other: Debian's linux-source 5.10.262, 6.1.192,
-6.12.117, 7.2.12 and 7.3.4.  ``read`` of a change says between which of them the difference was seen; the exact release
+6.12.117, 7.2.13 and 7.3.4.  ``read`` of a change says between which of them the difference was seen; the exact release
 within that interval is from the commit named, and where it could not be checked against a tree, ``open`` says so.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 Release = tuple[int, ...]
 """(6, 1): mainline 6.1 and its stable series; (6, 1, 84): that stable level and the later ones of the series."""
 
-READ_RELEASES: tuple[Release, ...] = ((5, 10, 262), (6, 1, 192), (6, 12, 117), (7, 2, 12), (7, 3, 4))
+READ_RELEASES: tuple[Release, ...] = ((5, 10, 262), (6, 1, 192), (6, 12, 117), (7, 2, 13), (7, 3, 4))
 """The trees that were read."""
 
 
@@ -147,8 +147,8 @@ CHANGES: tuple[Change, ...] = (
     Change("fault_around_one_hit", True, (7, 2), "mm/filemap.c:filemap_map_pages",
            "mm/filemap: count only the faulting address as a mmap hit", (_6_12, _7_2), open=_BOUNDS),
     Change("swap_reads_joined", True, (7, 3), "mm/page_io.c:swap_add_folio",
-           "", (_7_2, _7_3), open="the commit is not known; 7.2.12 lacks it, 7.3.4 has it"),
+           "", (_7_2, _7_3), open="the commit is not known; 7.2.13 lacks it, 7.3.4 has it"),
     Change("vmexit_needs_request", False, (7, 4), f"{_X86}kvm_queue_exception_vmexit",
            "KVM: x86: Request event processing for exception VM-Exits", (_7_2, _7_3), ((6, 12, 117), (7, 3, 2)),
-           "the levels of 6.12 and 7.3 are by the packages' changelogs; 6.1.192 and 7.2.12 lack it"),
+           "the levels of 6.12 and 7.3 are by the packages' changelogs; 6.1.192 and 7.2.13 lack it"),
 )  # fmt: skip

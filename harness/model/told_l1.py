@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An L2 that touches a missing page, and who is told of it: delivery.py without a clock (behaviour.md B.12).
 
-Sources: arch/x86/kvm/x86.c and svm/nested.c of 5.10.262, 6.1.192, 6.12.117, 7.2.12 and 7.3.4: kvm_inject_page_fault,
+Sources: arch/x86/kvm/x86.c and svm/nested.c of 5.10.262, 6.1.192, 6.12.117, 7.2.13 and 7.3.4: kvm_inject_page_fault,
 vcpu_enter_guest, kvm_vcpu_ioctl_x86_get_vcpu_events and _set_, svm_check_nested_events.
 """
 

@@ -93,7 +93,8 @@ def clean_up() -> None:
     """Take back what agents have left that were killed."""
     for path in glob.glob(f"{_JOURNALS}*.journal"):
         pid, _, started = path.removeprefix(_JOURNALS).removesuffix(".journal").partition("-")
-        if pid.isdigit() and _started(int(pid)) != started and not undo(path):
+        lives = _started(int(pid)) if pid.isdigit() else ""
+        if pid.isdigit() and (not lives or (started and lives != started)) and not undo(path):
             os.unlink(path)
 
 

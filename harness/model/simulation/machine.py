@@ -73,11 +73,12 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
     while not machine.stands and world.engine.step(situation.deadline_ns):
         pass
     machine.end_ns, machine.ended = world.engine.now, machine.stands
-    if replay is not None and not machine.ended:  # what comes when the recording has ended nobody has seen
-        world.engine.run(max(replay.recorded.end_ns, machine.end_ns) - 1)
-    elif replay is not None:
-        world.engine.run(max(replay.recorded.end_ns, machine.end_ns))
-    if replay is None or machine.ended:
+    # Where a vCPU was still at something when the recording ended, nobody has seen what came of it.  Where all were
+    # asleep, nothing came: whoever goes on in the model was forgotten by the kernel.
+    cut = replay is not None and not machine.ended and not replay.recorded.asleep
+    if replay is not None:
+        world.engine.run(max(replay.recorded.end_ns, machine.end_ns) - int(cut))
+    if not cut:
         world.engine.run(world.engine.now + situation.settle_ns)
     for vcpu in machine.host.vcpus:
         vcpu.kvm.cut_short()

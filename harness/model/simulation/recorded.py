@@ -96,7 +96,8 @@ class Recorded:
     handle_mm_fault: until that was over, at the latest); ``ticks``: when the LAPIC timer's
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
-    gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else.
+    gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else;
+    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled.
     """
 
     marks: tuple[tuple[RecordedEvent, ...], ...]
@@ -114,6 +115,7 @@ class Recorded:
     calls: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    asleep: bool = True
 
     @property
     def length(self) -> int:

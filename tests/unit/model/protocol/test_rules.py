@@ -59,7 +59,7 @@ def test_the_command_lists_all_rules(capsys):
     assert run() == 0
     out = capsys.readouterr().out
     assert out.count("source:") == len(RULES)
-    assert "D13  strict  5.10.262, 6.1.192, 6.12.117, 7.2.12, 7.3.4 (noio, nowait)" in out
+    assert "D13  strict  5.10.262, 6.1.192, 6.12.117, 7.2.13, 7.3.4 (noio, nowait)" in out
 
 
 def test_the_command_prints_json_of_the_rules_asked_for(capsys):
