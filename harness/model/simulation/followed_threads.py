@@ -83,10 +83,9 @@ class FollowedThreads:
             around |= set(range(gfn - reach, gfn + reach))
         cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns, around)
         moments = [earliest, *(cut + 1 for cut in cuts)]
-        locked = self.memory.page(gfn << 12).locked
         last = watch.window
         called_nobody = not inside and (last is None or last.retried)  # the page is as it wants it
-        waited_for_nobody = inside and locked and last is not None and not (last.retried or last.slept)
+        waited_for_nobody = inside and page.locked and last is not None and not (last.retried or last.slept)
         if called_nobody or waited_for_nobody:
             moments.reverse()  # likeliest behind the last change
         yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was looked at", gfn))
