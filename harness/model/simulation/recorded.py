@@ -97,7 +97,8 @@ class Recorded:
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
     gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else;
-    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled.
+    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled; ``exits``: when
+    each vCPU thread left KVM_RUN for the VMM, or its LAPIC accepted an INIT.
     """
 
     marks: tuple[tuple[RecordedEvent, ...], ...]
@@ -116,6 +117,7 @@ class Recorded:
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
     asleep: bool = True
+    exits: tuple[tuple[int, ...], ...] = ()
 
     @property
     def length(self) -> int:
