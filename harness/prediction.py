@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from harness.contract import plan as p
@@ -148,7 +148,18 @@ def _ram_file(plan: p.Plan) -> m.RamFile | None:
     first, end = p.POOL_GPA // p.PAGE_SIZE, plan.guest.memory_mib << 8
     pages = [page.gpa // p.PAGE_SIZE for page in plan.pages if page.start is not p.PageStart.UNTOUCHED]
     before, after = p.RAM_FILE_DATA_BEFORE, p.RAM_FILE_DATA_AFTER
-    return m.RamFile(first, end, tuple((max(first, n - before), min(end, n + after)) for n in pages))
+    return m.RamFile(first, end, _joined((max(first, n - before), min(end, n + after)) for n in pages))
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same numbers as in these [first, end) ranges, in as few as it takes."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted(ranges):
+        if found and first <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((first, end))
+    return tuple(found)
 
 
 def _offsets(proof: Precondition | None) -> dict[int, int]:

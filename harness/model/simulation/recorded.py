@@ -7,10 +7,12 @@ let go, as in the simulation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from harness.model.events import Kind
+from harness.model.simulation.thread_spans import ThreadSpans
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,9 @@ class Recorded:
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
     gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else;
-    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled; ``exits``: when
-    each vCPU thread left KVM_RUN for the VMM, or its LAPIC accepted an INIT.
+    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled.
+
+    Looked up from these: ``brought``: by (thread, submission), the gfns of ``reads``; ``in_fault``: of ``calls``.
     """
 
     marks: tuple[tuple[RecordedEvent, ...], ...]
@@ -117,7 +120,17 @@ class Recorded:
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
     asleep: bool = True
-    exits: tuple[tuple[int, ...], ...] = ()
+    brought: Mapping[tuple[int, int], Set[int]] = field(init=False, repr=False, compare=False)
+    in_fault: ThreadSpans = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        brought: defaultdict[tuple[int, int], set[int]] = defaultdict(set)
+        for gfn, reads in self.reads.items():
+            for read in reads:
+                brought[read.thread, read.end_ns].add(gfn)
+        calls = (call for of_page in self.calls.values() for call in of_page)
+        object.__setattr__(self, "brought", dict(brought))
+        object.__setattr__(self, "in_fault", ThreadSpans.of((c.thread, c.start_ns, c.end_ns) for c in calls))
 
     @property
     def length(self) -> int:

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a plan is told to the model."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.agent.ram.file import windows
+from harness.contract.plan import PAGE_SIZE, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE
+from harness.model.kernels import find_kernel
+from harness.prediction import situation_of
+from tests.unit.scenarios import all_scenarios, plan_of
+
+FILES = [name for name in all_scenarios() if plan_of(name).memory.backing == "file"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_model_has_the_data_of_a_ram_file_where_the_agent_writes_them(name: str) -> None:
+    plan = plan_of(name)
+    ram = situation_of(plan, find_kernel("nowait-6.1")).ram_file
+    assert ram is not None
+    written = windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER)
+    assert [(first * PAGE_SIZE, end * PAGE_SIZE) for first, end in ram.data] == written
