@@ -28,25 +28,24 @@ from harness.run.one_performer import one_performer
 from harness.run.request import Request
 from harness.run.run_folder import RunFolder
 from harness.run.runner import perform_jobs
-from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import Job, plan_jobs
 from harness.scenario.dump import dump
 from harness.status import Status
 from tests.unit.run.dask_fleet import Fleet, certificate, start_fleet
 from tests.unit.run.test_bad_luck import Listener
+from tests.unit.scenarios import all_scenarios
 
 KERNELS = {"/nonexistent/a/bzImage": "nowait", "/nonexistent/b/bzImage": "nowait"}
 """`apf run` on a worker refuses them (exit code 2, no results): the quickest thing that really happens there."""
 
 
 def jobs_of(*ids: str, kernels: dict[str, str] = KERNELS, repeats: int = 1) -> tuple[Job, ...]:
-    return plan_jobs([s for s in read_scenarios((default_scenarios(),)) if s.id in ids], kernels, repeats)
+    return plan_jobs([s for s in all_scenarios().values() if s.id in ids], kernels, repeats)
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 3)), max_size=30), st.integers(1, 5))
 def test_chunks_are_of_one_kernel_and_repeat_and_lose_nothing(told: list[tuple[str, int]], size: int) -> None:
-    (scenario,) = (s for s in read_scenarios((default_scenarios(),)) if s.id == "S23")
-    jobs = [Job(Key(f"S{n}", kernel, repeat), scenario) for n, (kernel, repeat) in enumerate(told)]
+    jobs = [Job(Key(f"S{n}", kernel, repeat), all_scenarios()["S23"]) for n, (kernel, repeat) in enumerate(told)]
     chunks = chunks_of(jobs, size)
     assert [job for chunk in chunks for job in chunk] == jobs
     for chunk in chunks:
