@@ -12,16 +12,35 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from types import FrameType
+from collections.abc import Collection, Mapping, Sequence
+from types import FrameType, MappingProxyType
 
 from harness.errors import ApfError, InfraFault
 from harness.report.printable import printable
 
-COMMANDS = (
-    "run", "list", "predict", "explain", "rules", "judge", "compare", "report", "show", "validate", "bisect-step",
-    "mutants", "explore", "shell", "doctor", "kernels", "images", "citations", "matrix", "history",
-)  # fmt: skip
+COMMANDS: Mapping[str, str] = MappingProxyType({
+    "run": "perform scenarios and judge them",
+    "list": "list the scenarios",
+    "predict": "say what a scenario must lead to on a kernel, and why",
+    "explain": "what becomes of one access to one page, function by function",
+    "rules": "list the rules that a trace is judged by",
+    "judge": "judge an old capture again",
+    "compare": "the same scenarios on two kernels, side by side",
+    "report": "write the page of a run anew",
+    "show": "explain a verdict and draw what happened, or follow a run",
+    "validate": "a patch or a tree against its base, in a report fit for a mailing list",
+    "bisect-step": "one step of `git bisect run`: good, bad or skip",
+    "mutants": "kernels with one deliberate fault each: every one must be caught",
+    "explore": "random scenarios: where do kernel and model disagree?",
+    "shell": "a shell in a virtual host, to look around",
+    "doctor": "what a machine can do, and what it would need",
+    "kernels": "list kernels, or make some",
+    "images": "make the images of hosts and guests",
+    "citations": "which kernel functions that the model cites read differently in a source tree",
+    "matrix": "scenarios on many kernels, as a page",
+    "history": "what has changed since the last night, and since when",
+})  # fmt: skip
+"""By name, with the line that says what it is for."""
 
 _DESCRIPTION = """\
 Checks that KVM's asynchronous page faults behave as an executable model predicts.
@@ -51,9 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         words = [*(sys.argv[1:] if argv is None else argv)]  # not list(): that is a module of this package once loaded
-        # Only the module of the command that is meant is loaded: SSH and judge cost a second that `apf list` can save.
-        known = words[0] if words and words[0] in COMMANDS else ""
-        commands = parser((known,) if known else COMMANDS)
+        # Only the module of the command that is meant is loaded: SSH and judge cost a second that `apf list` can save,
+        # and --help needs none.
+        meant = next((word for word in words if not word.startswith("-")), "")
+        commands = parser({meant} & COMMANDS.keys())
         args = commands.parse_args(words)
         if not hasattr(args, "func"):
             commands.print_help()
@@ -81,14 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return InfraFault.exit_code
 
 
-def parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
-    """The command line with these commands."""
+def parser(loaded: Collection[str] = ()) -> argparse.ArgumentParser:
+    """The command line: these commands whole, of all others what they are for."""
     top = argparse.ArgumentParser(
         prog="apf", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND")
-    for name in commands:
-        importlib.import_module(f"harness.cli.{name.replace('-', '_')}").add(subparsers)
+    for name, about in COMMANDS.items():
+        if name in loaded:
+            importlib.import_module(f"harness.cli.{name.replace('-', '_')}").add(subparsers)
+        else:
+            subparsers.add_parser(name, help=about)
     return top
 
 

@@ -31,7 +31,7 @@ revision is kept in the git directory (apf-bisect.json), so that an interrupted 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "bisect-step", "one step of `git bisect run`: good, bad or skip", _HELP,
+        subparsers, "bisect-step", _HELP,
         [options.scenario_files(), options.running()],
     )  # fmt: skip
     options.scenario_argument(p, "+")

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.artifacts.debian.packages import Package, Packages, with_packages
 from harness.artifacts.kernels import citations
 from harness.artifacts.store import Store
-from harness.cli import options
+from harness.cli import COMMANDS, options
 from harness.errors import UsageError
 from harness.progress import silent
 
@@ -22,7 +22,7 @@ def add(subparsers: options.Subparsers) -> None:
     """Register ``apf citations``."""
     parser = subparsers.add_parser(
         "citations",
-        help="which kernel functions that the model cites read differently in a source tree",
+        help=COMMANDS["citations"],
         description="Compare the functions that the model cites with the trees that it was made from.",
     )
     kinds = "a kernel tree, a linux-source .deb, or SUITE/PACKAGE as in bookworm/linux-source-6.1"

@@ -32,7 +32,7 @@ examples:
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "compare", "the same scenarios on two kernels, side by side", _HELP,
+        subparsers, "compare", _HELP,
         [options.scenario_files(), options.running()], _EPILOG,
     )  # fmt: skip
     p.add_argument("a", nargs="?", default="debian-6.1", metavar="A", help="first kernel (default debian-6.1)")

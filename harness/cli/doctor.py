@@ -41,7 +41,7 @@ _FULL_SET_GIB = 6
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "doctor", "what a machine can do, and what it would need", _HELP,
+        subparsers, "doctor", _HELP,
         [options.scenario_files(), options.places()], _EPILOG,
     )  # fmt: skip
     options.scenario_argument(p)

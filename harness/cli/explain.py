@@ -51,7 +51,7 @@ examples:
 def add(subparsers: options.Subparsers) -> None:
     """Register ``apf explain``."""
     parser = options.command(
-        subparsers, "explain", "what becomes of one access to one page, function by function", _HELP,
+        subparsers, "explain", _HELP,
         epilog=_EPILOG + "\npage states:\n" + "\n".join(f"  {n:20} {s.words}" for n, s in STATES.items()),
     )  # fmt: skip
     page = parser.add_argument_group("the page")

@@ -38,7 +38,7 @@ Exit code: 0 all agreed, 1 something disagreed or was inconclusive, 2 bad usage,
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "explore", "random scenarios: where do kernel and model disagree?", _HELP,
+        subparsers, "explore", _HELP,
         [options.running()], _EPILOG,
     )  # fmt: skip
     p.add_argument(

@@ -32,7 +32,7 @@ examples:
 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = options.command(subparsers, "history", "what has changed since the last night, and since when", _HELP,
+    p = options.command(subparsers, "history", _HELP,
                         epilog=_EPILOG)  # fmt: skip
     p.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                    help="the folder of the runs (default: results)")  # fmt: skip

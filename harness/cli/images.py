@@ -8,14 +8,14 @@ import sys
 
 from harness.artifacts.images import images
 from harness.artifacts.store import Store
-from harness.cli import options
+from harness.cli import COMMANDS, options
 from harness.report.terminal import Screen
 
 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = subparsers.add_parser(
-        "images", help="make the images of hosts and guests",
+        "images", help=COMMANDS["images"],
         description="Make what is missing of the host's root file system, the probe guest and the agent.",
     )  # fmt: skip
     p.set_defaults(func=main)

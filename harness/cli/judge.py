@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.cli import options
+from harness.cli import COMMANDS, options
 from harness.errors import UsageError
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import Variant
@@ -29,7 +29,7 @@ _MARKS = ("plan.json", "end.json", "facts.json", "progress.jsonl")
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = subparsers.add_parser(
-        "judge", help="judge an old capture again", description=_HELP,
+        "judge", help=COMMANDS["judge"], description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     p.add_argument("folder", type=Path, metavar="FOLDER")

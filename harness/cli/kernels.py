@@ -27,7 +27,7 @@ each series; "debian-6.18.5" names one level, "latest" the newest of all); with 
 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = options.command(subparsers, "kernels", "list kernels, or make some", _HELP)
+    p = options.command(subparsers, "kernels", _HELP)
     p.add_argument("kernel", nargs="*", help="name, bzImage or kernel tree to make")
     p.add_argument("--refresh", action="store_true", help="ask the mirrors anew what they offer")
     p.add_argument("--levels", action="store_true", help="list every level that is offered, not the newest of a series")

@@ -14,7 +14,7 @@ from harness.scenario.load import refused_error
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "list", "list the scenarios",
+        subparsers, "list",
         "List scenarios: id, title, tags, and the variants they are for.\n\n  apf list tag:smoke --why",
         [options.scenario_files()],
     )  # fmt: skip

@@ -36,7 +36,7 @@ examples:
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "matrix", "scenarios on many kernels, as a page", _HELP,
+        subparsers, "matrix", _HELP,
         [options.scenario_files(), options.running()], _EPILOG,
     )  # fmt: skip
     options.scenario_argument(p)

@@ -56,7 +56,7 @@ A run may be ended by Ctrl-C at any time; with --resume the next one goes on whe
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "mutants", "kernels with one deliberate fault each: every one must be caught", _HELP,
+        subparsers, "mutants", _HELP,
         [options.scenario_files(), options.running()],
     )  # fmt: skip
     p.add_argument("mutant", nargs="*", help="name, number, or function of systematic mutants (default: all)")

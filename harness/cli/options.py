@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.artifacts.debian.offered_kernels import LATEST
+from harness.cli import COMMANDS
 from harness.errors import UsageError
 from harness.hosts import DEFAULT_KIND, HostChoice, find_host, host_words
 from harness.hosts.lab_file import default_lab
@@ -29,12 +30,12 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def command(
-    subparsers: Subparsers, name: str, help: str, description: str, parents: Sequence[argparse.ArgumentParser] = (),
+    subparsers: Subparsers, name: str, description: str, parents: Sequence[argparse.ArgumentParser] = (),
     epilog: str = "",
 ) -> argparse.ArgumentParser:  # fmt: skip
     """A sub-command whose text is printed as it is written."""
     return subparsers.add_parser(
-        name, help=help, description=description, epilog=epilog, parents=list(parents),
+        name, help=COMMANDS[name], description=description, epilog=epilog, parents=list(parents),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ examples:
 def add(subparsers: options.Subparsers) -> None:
     """Register ``apf predict``."""
     p = options.command(
-        subparsers, "predict", "say what a scenario must lead to on a kernel, and why", _HELP,
+        subparsers, "predict", _HELP,
         [options.scenario_files()], _EPILOG,
     )  # fmt: skip
     p.add_argument("scenario", nargs="+", help='id, glob ("S2*"), tag ("tag:smoke") or a scenario file')

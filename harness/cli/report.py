@@ -21,7 +21,7 @@ were pages, or with --draw for timelines as this version draws them.  No verdict
 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = options.command(subparsers, "report", "write the page of a run anew", _HELP)
+    p = options.command(subparsers, "report", _HELP)
     p.add_argument("run", nargs="?", type=Path, default=Path("results/latest"), metavar="RUN",
                    help="the folder of a run (default results/latest)")  # fmt: skip
     p.add_argument("--draw", action="store_true", help="also draw the timelines anew, from the captures")

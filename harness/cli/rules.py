@@ -21,7 +21,7 @@ whether a violation fails a scenario by itself (strict) or is only shown (soft),
 
 def add(subparsers: options.Subparsers) -> None:
     """Register ``apf rules``."""
-    parser = options.command(subparsers, "rules", "list the rules that a trace is judged by", _HELP)
+    parser = options.command(subparsers, "rules", _HELP)
     parser.add_argument("ids", nargs="*", metavar="RULE", help="only these, for instance D13")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(func=run)

@@ -35,7 +35,7 @@ Exit code: 0 all green, 1 a scenario failed or was inconclusive, 2 bad usage or 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "run", "perform scenarios and judge them", _HELP,
+        subparsers, "run", _HELP,
         [options.scenario_files(), options.running()], _EPILOG,
     )  # fmt: skip
     options.scenario_argument(p)

@@ -36,7 +36,7 @@ Exit code: that of the shell (0 with --ssh); 1 when the kernel under test died; 
 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = options.command(subparsers, "shell", "a shell in a virtual host, to look around", _HELP, epilog=_EPILOG)
+    p = options.command(subparsers, "shell", _HELP, epilog=_EPILOG)
     p.add_argument("-k", "--kernel", default=options.DEFAULT_KERNEL, metavar="K",
                    help="name from `apf kernels`, a bzImage, or a kernel tree "
                    f"(default {options.DEFAULT_KERNEL})")  # fmt: skip

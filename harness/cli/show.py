@@ -41,9 +41,7 @@ _AGAIN_S = 0.5
 
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
-    p = options.command(
-        subparsers, "show", "explain a verdict and draw what happened, or follow a run", _HELP, epilog=_EPILOG
-    )
+    p = options.command(subparsers, "show", _HELP, epilog=_EPILOG)
     p.add_argument("what", type=Path, metavar="WHAT")
     p.add_argument("--watch", action="store_true", help="wait for what is not there yet, and tell it as it comes")
     p.add_argument("--tree", type=Path, metavar="DIR", help="git tree of the kernel: name commits of the area")

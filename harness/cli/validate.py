@@ -48,7 +48,7 @@ _SHOWN = 8
 def add(subparsers: options.Subparsers) -> None:
     """Add this command."""
     p = options.command(
-        subparsers, "validate", "a patch or a tree against its base, in a report fit for a mailing list", _HELP,
+        subparsers, "validate", _HELP,
         [options.scenario_files(), options.running()],
     )  # fmt: skip
     options.scenario_argument(p)

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
-from harness.cli import COMMANDS, parser
+from harness.cli import COMMANDS, main, parser
 from harness.cli.options import request_of
 
 GOOD = """
@@ -23,16 +27,37 @@ touch = "f"
 """
 
 
-def apf(*words: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run ``apf`` with these words."""
+Done: TypeAlias = subprocess.CompletedProcess[str]
+
+
+def apf(*words: str | Path, cwd: Path, python: tuple[str, ...] = (), **env: str) -> Done:
+    """Run ``apf`` with these words; ``python``: options of the interpreter."""
     return subprocess.run(
-        [sys.executable, "-m", "harness.cli", *map(str, words)],
+        [sys.executable, *python, "-m", "harness.cli", *map(str, words)],
         capture_output=True, text=True, cwd=cwd, env={**os.environ, "APF_ACCEL": "tcg", **env},
         timeout=120, check=False,
     )  # fmt: skip
 
 
-def one_message(done: subprocess.CompletedProcess[str], code: int) -> str:
+@pytest.fixture
+def called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Done]]:
+    """As apf(), by a call of what the process calls: each process would load it all anew."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("APF_ACCEL", "tcg")
+    before = signal.getsignal(signal.SIGTERM)
+
+    def call(*words: str | Path) -> Done:
+        code = main([*map(str, words)])
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, said.out, said.err)
+
+    yield call
+    signal.signal(signal.SIGTERM, before)
+
+
+def one_message(done: Done, code: int) -> str:
     """The error message of a run that must have failed politely."""
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith("apf: ")
@@ -40,11 +65,22 @@ def one_message(done: subprocess.CompletedProcess[str], code: int) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_says_something(command: str, tmp_path: Path) -> None:
-    done = apf(*filter(None, [command.replace("_", "-")]), "--help", cwd=tmp_path)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command_says_something(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser((command,)).parse_args([command, "--help"])
+    assert ended.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) > 5
+
+
+def test_help_has_every_command_and_loads_none(tmp_path: Path) -> None:
+    done = apf("--help", cwd=tmp_path, python=("-X", "importtime"))
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) > 5
+    for name, about in COMMANDS.items():
+        assert re.search(rf"^ +{name}\s+{about.split()[0]}", done.stdout, re.MULTILINE)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "harness.cli" in loaded
+    assert not {name for name in loaded if name.startswith(("harness.cli.", "harness.judge", "harness.hosts"))}
 
 
 def test_without_a_command_the_help_is_printed(tmp_path: Path) -> None:
@@ -90,10 +126,12 @@ def test_list_by_pattern(tmp_path: Path) -> None:
         (("[pages.f]", "[pages.f"), "not TOML"),
     ],
 )
-def test_bad_scenario_is_one_message_with_file_and_key(tmp_path: Path, change: tuple[str, str], told: str) -> None:
+def test_bad_scenario_is_one_message_with_file_and_key(
+    tmp_path: Path, called: Callable[..., Done], change: tuple[str, str], told: str
+) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text(GOOD.replace(*change))
-    message = one_message(apf("run", "--scenarios", bad, "--results", tmp_path / "r", cwd=tmp_path), 2)
+    message = one_message(called("run", "--scenarios", bad, "--results", tmp_path / "r"), 2)
     assert str(bad) in message
     assert told in message
     assert not (tmp_path / "r").exists()
@@ -127,8 +165,8 @@ def test_bad_scenario_is_one_message_with_file_and_key(tmp_path: Path, change: t
         ["kernels", "no-such-kernel"],
     ],
 )
-def test_bad_input_is_exit_2_and_leaves_nothing(tmp_path: Path, words: list[str]) -> None:
-    one_message(apf(*words, cwd=tmp_path), 2)
+def test_bad_input_is_exit_2_and_leaves_nothing(tmp_path: Path, called: Callable[..., Done], words: list[str]) -> None:
+    one_message(called(*words), 2)
     assert list(tmp_path.iterdir()) == []
 
 
