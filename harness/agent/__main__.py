@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Command line of the agent: perform, serve, reserve, undo, facts."""
+"""Command line of the agent: perform, serve, reserve, undo, facts, kexec."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from harness.agent.by_sudo import caller
 from harness.agent.capture_folder import stdout_stream
 from harness.agent.host.host_facts import host_facts, qemu_version
 from harness.agent.host.kernel_files import available_mib, read_text
+from harness.agent.host.kexec import boot_other, offer
 from harness.agent.host.reserve import STATE, ReserveOptions, reserve
 from harness.agent.host.undo import undo
 from harness.agent.host.userfault import has_userfaultfd
@@ -78,6 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     facts.add_argument("--memory-mib", type=int, default=0, help="what guests may take")
     facts.add_argument("--qemu", default="qemu-system-x86_64")
     facts.set_defaults(run=_facts)
+    other = commands.add_parser("kexec", help="boot another kernel in place of this one, once; nothing is installed")
+    other.add_argument(
+        "--check", metavar="ADDRESS", help="only say, as JSON (KexecOffer), whether it can be; ADDRESS may be empty"
+    )
+    other.add_argument("--kernel", default="", help="bzImage")
+    other.add_argument("--initrd", default="", help="cpio archives")
+    other.add_argument("--cmdline", default="")
+    other.add_argument("--journal", default="", help="where it is noted that a kernel is loaded")
+    other.set_defaults(run=_kexec)
     return parser
 
 
@@ -117,6 +127,16 @@ def _facts(args: argparse.Namespace) -> int:
         memory_limit_mib=args.memory_mib,
     )  # fmt: skip
     print(to_json(offers))
+    return 0
+
+
+def _kexec(args: argparse.Namespace) -> int:
+    if caller() is not None:
+        raise UsageError("kexec is not for those who come by sudo")
+    if args.check is not None:
+        print(to_json(offer(args.check)))
+        return 0
+    boot_other(args.kernel, args.initrd, args.cmdline, args.journal)
     return 0
 
 

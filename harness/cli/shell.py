@@ -6,8 +6,10 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.cli import options
@@ -56,12 +58,13 @@ def main(args: argparse.Namespace) -> int:
         raise UsageError("a shell needs a terminal", hint="`apf shell --ssh` prints how to get in from elsewhere")
     screen = Screen(sys.stdout)
     try:
-        with start_shell_host(args.kernel, screen) as shell:
+        with start_shell_host(args.kernel, screen, reboots=args.lab is not None) as shell:
             screen.clear()
             if args.lab is not None:
                 args.lab.write_text(lab_text(NAME, lab_entry(shell, args.kernel)))
                 screen.line(f"{args.lab} has it as {NAME!r}")
-            return _keep(shell, screen) if stay else _interact(shell, screen)
+                return _keep(shell, screen, shell.host.check_machine)  # that it panics is for its runs to say
+            return _keep(shell, screen, shell.host.check) if stay else _interact(shell, screen)
     finally:
         screen.clear()
 
@@ -73,15 +76,20 @@ def _interact(shell: ShellHost, screen: Screen) -> int:
     return max(0, code)
 
 
-def _keep(shell: ShellHost, screen: Screen) -> int:
-    """Until Ctrl-C, which is what it is for; a host that dies before is told."""
+def _keep(shell: ShellHost, screen: Screen, check: Callable[[], None]) -> int:
+    """Until Ctrl-C, which is what it is for; a host that dies before is told.  SIGUSR1 is its button for a reset."""
+    pressed: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _frame: pressed.append(number))
     known_hosts = shell.folder / "known_hosts"
     known_hosts.write_text(shell.host.access.known_hosts())
     try:
         screen.line(f"{shell.host.facts.release} ({shell.host.facts.accel}); Ctrl-C here ends it")
         screen.line(shlex.join(shell.host.access.command(known_hosts)))
         while True:
-            shell.host.check()
+            check()
+            if pressed:
+                pressed.clear()
+                shell.host.reset()
             time.sleep(0.5)
     except KeyboardInterrupt:
         return 0

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class HostOrder:
     """What is wanted of a host.
 
-    :param kernel: the kernel under test; None for kinds that do not boot one
+    :param kernel: the kernel under test; None: the one that runs there, for kinds that do not boot one
     :param payload: what is shipped to it, for the trial that decides on an accelerator
     :param console: a new file for the console of each host that is started
     :param disk: block device of the host that may be overwritten; empty: the kind finds one
@@ -36,6 +36,7 @@ class HostOrder:
     :param wanted: for kinds that boot none: the kernel that must run there, by name and by its bzImage's version
         string; None: any
     :param wait_s: how long to wait for another run that has the machine
+    :param reboots: of a virtual host: a reset is one, as on a real machine; otherwise it is the end
     """
 
     store: Store
@@ -48,6 +49,7 @@ class HostOrder:
     lab: Path = field(default_factory=Path)
     wanted: tuple[str, str] | None = None
     wait_s: float = 0.0
+    reboots: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ class OwnKernel:
     """The kernel that a machine runs, as far as it can be said without asking it.
 
     :ivar label: what it is called in results; ``variant`` and ``fixes``: the model for it.
+    :ivar kexec: it may be booted into another kernel.
     """
 
     label: str
     variant: str = "nowait"
     fixes: tuple[str, ...] = ()
+    kexec: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ def _own_ssh(name: str, lab: Path) -> OwnKernel:
     from harness.hosts.lab_file import find_lab_host
 
     entry = find_lab_host(lab, name)[-1]
-    return OwnKernel(name, entry.variant, entry.fixes)
+    return OwnKernel(name, entry.variant, entry.fixes, entry.kexec)
 
 
 DEFAULT_KIND = "virtual"

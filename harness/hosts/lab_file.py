@@ -10,6 +10,8 @@ jump = "gateway"                    # another machine of this file, through whic
 variant = "nowait"                  # the model for the kernel that it runs, if no other is asked for
 disk = "/dev/nvme1n1"               # may be overwritten; without: a loop device over a file in scratch
 memory_mib = 4096                   # for one guest at most
+kexec = true                        # may be booted into another kernel, at any time, whoever else is there
+power = ["ipmitool", "-H", "192.0.2.8", "chassis", "power", "cycle"]   # how it comes back from one that hangs
 """
 
 from __future__ import annotations
@@ -43,6 +45,9 @@ class LabHost:
     :ivar disk_mib: of the swap file at most.
     :ivar agent: the agent that root has installed there; empty: it is sent, and every command runs as root.
     :ivar minutes: the longest that a run may have the machine.
+    :ivar kexec: it may be booted into a kernel under test (kexec_boot.py).
+    :ivar power: a command of this machine that switches its power off and on; run without a shell.
+    :ivar boot_s: it is up this many seconds after a reset, at the latest.
     :ivar coordinator: "HOST:PORT" of the labgrid that has it as a place, and knows its address; empty: none.
     """
 
@@ -61,12 +66,16 @@ class LabHost:
     disk_mib: int = 4096
     minutes: int = 720
     agent: str = ""
+    kexec: bool = False
+    power: tuple[str, ...] = ()
+    boot_s: int = 600
     coordinator: str = ""
 
 
 _KEYS = {field.name: field for field in fields(LabHost) if field.name != "name"}
 _NEEDED = ("address", "user", "key", "host_key")
-_NUMBERS = {"port": 65535, "memory_mib": 1 << 24, "disk_mib": 1 << 24, "minutes": 60 * 24 * 7}
+_NUMBERS = {"port": 65535, "memory_mib": 1 << 24, "disk_mib": 1 << 24, "minutes": 60 * 24 * 7, "boot_s": 3600}
+_LISTS = ("fixes", "power")
 
 
 def default_lab() -> Path:
@@ -141,7 +150,10 @@ def _host(name: str, entry: Any, folder: Path, problems: list[str]) -> LabHost |
         elif key in _NUMBERS:
             if type(value) is not int or not 0 < value <= _NUMBERS[key]:
                 problems.append(f"{name}.{key}: must be a number from 1 to {_NUMBERS[key]}")
-        elif key == "fixes":
+        elif key == "kexec":
+            if not isinstance(value, bool):
+                problems.append(f"{name}.{key}: must be true or false")
+        elif key in _LISTS:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 problems.append(f"{name}.{key}: must be a list of strings")
         elif not isinstance(value, str) or any(ord(c) < 32 for c in value):
@@ -161,8 +173,13 @@ def _host(name: str, entry: Any, folder: Path, problems: list[str]) -> LabHost |
         problems.append(f"{name}: neither address nor user begins with -")
     if "coordinator" in entry and not _COORDINATOR.fullmatch(entry["coordinator"]):
         problems.append(f"{name}.coordinator: must be HOST:PORT")
+    if entry.get("kexec") and not entry.get("power"):
+        problems.append(f"{name}.kexec: needs power, a command that switches it off and on: a kernel may hang")
+    if entry.get("kexec") and entry.get("agent"):
+        problems.append(f"{name}.kexec: boots as root what it is sent, and this machine lets only its agent be root")
     key = folder / Path(entry["key"]).expanduser()
-    return LabHost(name, **{"address": "", **entry, "key": key, "fixes": tuple(entry.get("fixes", ()))})
+    lists = {key: tuple(entry.get(key, ())) for key in _LISTS}
+    return LabHost(name, **{"address": "", **entry, "key": key, **lists})
 
 
 def _jumps(host: LabHost, hosts: Mapping[str, LabHost]) -> list[str]:

@@ -51,7 +51,8 @@ class RunningKernel:
         if not self.is_build(banner):
             raise InfraFault(
                 f"{name} does not run {wanted}: it runs {self.release} {self.version}, and {wanted} is {banner}",
-                hint="boot that kernel there, or leave --kernel out to test the one that runs",
+                hint="boot that kernel there, let apf do it (kexec, docs/lab.md), or leave --kernel out to test the one"
+                " that runs",
             )
 
 

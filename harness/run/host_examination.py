@@ -19,6 +19,7 @@ from harness.contract.structure import from_json
 from harness.errors import ApfError, InfraFault, ModelError
 from harness.hosts import HostOrder
 from harness.hosts.base import Host
+from harness.hosts.kexec_offer import ask_offer
 from harness.hosts.performer import Payload, Performer
 from harness.hosts.trial import require_done, trial_plan
 from harness.model.kernels import kernel_for
@@ -28,6 +29,7 @@ from harness.run.selection import select
 from harness.scenario.build import build_plan
 
 _COPY_S, _ASK_S = 120.0, 120.0
+_AGENT = "facts.pyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ def examine_host(request: Request, observer: Observer, *, trial: bool = True) ->
                 checks.append(Check("reserved", True, host.facts.folder, "run"))
                 offers = ask(host, payload)
                 checks += offered(host, offers, variant)
+                if place.own().kexec:
+                    checks.append(try_kexec(host))
                 if trial:
                     checks.append(try_guest(host, payload, Path(scratch)))
                 chosen = select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
@@ -117,7 +121,7 @@ def ask(host: Host, payload: Payload) -> HostOffers:
     :raise InfraFault: it cannot be run.
     """
     facts = host.facts
-    agent = f"{facts.folder}/facts.pyz"
+    agent = f"{facts.folder}/{_AGENT}"
     host.put(payload.agent, agent, deadline_s=_COPY_S)
     words = ["python3", agent, "facts", "--disk", facts.disk, "--memory-mib", str(facts.memory_mib)]
     done = host.run(words, deadline_s=_ASK_S)
@@ -152,6 +156,16 @@ def offered(host: Host, offers: HostOffers, variant: str) -> Iterator[Check]:
     yield Check("mkfs.ext4", there.mkfs_ext4, "", "some", "apt-get install e2fsprogs")
     swap = ", ".join(there.swap_in_use)
     yield Check("other swap", not swap, swap or "none", "some", f"swapoff {swap}" if swap else "")
+
+
+def try_kexec(host: Host) -> Check:
+    """Whether another kernel can be booted there; nothing is loaded.
+
+    :raise InfraFault: it does not say.
+    """
+    reached = host.run(["sh", "-c", "echo $SSH_CONNECTION"], deadline_s=_ASK_S).stdout.decode(errors="replace").split()
+    offer = ask_offer(host, f"{host.facts.folder}/{_AGENT}", reached[2] if len(reached) == 4 else "")
+    return Check("other kernels (kexec)", not offer.refused, offer.refused or offer.address, "some", offer.refused)
 
 
 def try_guest(host: Host, payload: Payload, scratch: Path) -> Check:

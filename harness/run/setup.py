@@ -96,7 +96,7 @@ def find_setup(
     )
     wanted = (name, banner_of(kernel.bzimage)) if kernel is not None and not place.boots else None
     order = HostOrder(
-        store, kernel if place.boots else None, payload, lambda: folder.console(name), observer.progress,
+        store, kernel, payload, lambda: folder.console(name), observer.progress,
         disk=request.disk, name=place.name, lab=place.lab, wanted=wanted, wait_s=request.wait_s,
     )  # fmt: skip
     opener = place.kind.prepare(order)

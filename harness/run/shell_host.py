@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from harness.hosts.virtual.virtual_host import VirtualHost
 from harness.run.request import Observer
 
 _COPY_S = 120.0
+_BOOT_S = 180
+"""Of a lab machine that is emulated: 8 s alone on this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +37,23 @@ class ShellHost:
 
 
 def lab_entry(shell: ShellHost, kernel_name: str) -> LabHost:
-    """The host as an entry of a file of lab machines.
+    """The host as an entry of a file of lab machines.  SIGUSR1 to this process is to reset it.
 
     :raise CatalogError: there is no such kernel.
     """
     access, entry = shell.host.access, find_kernel(kernel_name)
     return LabHost(
         "virtual", "127.0.0.1", access.keys.user, access.keys.client_key, access.keys.host_key, port=access.port,
-        variant=entry.variant, fixes=entry.fixes, disk=shell.host.facts.disk,
+        variant=entry.variant, fixes=entry.fixes, disk=shell.host.facts.disk, kexec=True,
+        power=("kill", "-USR1", str(os.getpid())), boot_s=_BOOT_S,
     )  # fmt: skip
 
 
 @contextlib.contextmanager
-def start_shell_host(kernel_name: str, observer: Observer) -> Iterator[ShellHost]:
+def start_shell_host(kernel_name: str, observer: Observer, *, reboots: bool = False) -> Iterator[ShellHost]:
     """Make what is missing, boot, copy the agent and the probe guest; the host is gone when the context ends.
 
+    :param reboots: a reset boots it again; otherwise it is its end.
     :raise CatalogError: there is no such kernel.
     :raise ApfError: something cannot be built, or the host does not come up.
     """
@@ -62,8 +67,8 @@ def start_shell_host(kernel_name: str, observer: Observer) -> Iterator[ShellHost
         folder = Path(scratch)
         numbers = itertools.count(1)
         order = HostOrder(
-            store, kernel, payload, lambda: folder / f"console-{next(numbers)}.txt", observer.progress
-        )  # fmt: skip
+            store, kernel, payload, lambda: folder / f"console-{next(numbers)}.txt", observer.progress, reboots=reboots
+        )
         with kind.prepare(order).start() as host:
             if not isinstance(host, VirtualHost):
                 raise InfraFault("the virtual kind of host gave something else")

@@ -19,6 +19,7 @@ from harness.agent.host.loop import backing_inode
 _SETTINGS = (
     "/proc/sys/vm/*",
     "/proc/sys/kernel/*",
+    "/sys/kernel/kexec_*loaded",
     "/sys/kernel/mm/*/*",
     "/sys/module/kvm*/parameters/*",
     "/sys/module/zswap/parameters/*",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-SYS_PROCESS_MADVISE = 440
+SYS_KEXEC_FILE_LOAD, SYS_PROCESS_MADVISE = 320, 440
 MADV_RANDOM = 1
 MADV_NOHUGEPAGE = 15
 MADV_PAGEOUT = 21
@@ -102,3 +102,32 @@ def mincore_file(fd: int, offset: int, pages: int) -> bytes:
         return bytes(vector)
     finally:
         _libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(length))
+
+
+_KEXEC_FILE_UNLOAD = 1  # include/uapi/linux/kexec.h
+_RB_KEXEC = 0x45584543  # include/uapi/linux/reboot.h, LINUX_REBOOT_CMD_KEXEC
+
+
+def kexec_file_load(kernel: str, initrd: str, cmdline: str) -> None:
+    """kexec_file_load(2). :raise OSError: ENOEXEC: not a kernel; EPERM: not allowed; EBUSY: somebody else is at it."""
+    with open(kernel, "rb") as image, open(initrd, "rb") as archive:
+        text = cmdline.encode()
+        result = _libc.syscall(
+            SYS_KEXEC_FILE_LOAD, image.fileno(), archive.fileno(), ctypes.c_ulong(len(text) + 1),
+            ctypes.c_char_p(text), ctypes.c_ulong(0),
+        )  # fmt: skip
+    _check(result, "kexec_file_load")
+
+
+def kexec_unload() -> None:
+    """Drop what was loaded, if anything was. :raise OSError: ENOSYS: this kernel cannot load any."""
+    nothing, none = ctypes.c_char_p(None), ctypes.c_ulong(0)
+    _check(
+        _libc.syscall(SYS_KEXEC_FILE_LOAD, -1, -1, none, nothing, ctypes.c_ulong(_KEXEC_FILE_UNLOAD)),
+        "kexec_file_load",
+    )
+
+
+def kexec_reboot() -> None:
+    """reboot(2) into what was loaded; does not return. :raise OSError: EINVAL: nothing was."""
+    _check(_libc.reboot(_RB_KEXEC), "reboot")

@@ -213,6 +213,11 @@ def _undo_file(path: str) -> None:
     _gone_is_fine(lambda: os.unlink(path))
 
 
+def _undo_kexec() -> None:
+    """A kernel that stays loaded is booted by whoever reboots the machine next (systemctl reboot)."""
+    _gone_is_fine(syscalls.kexec_unload, errno.ENOSYS)
+
+
 _LET_GO: dict[str, Callable[..., None]] = {"nbd": leave.let_go, "userfaultfd": leave.end_server}
 """Kinds of change that others may sleep on."""
 _UNDO: dict[str, Callable[..., None]] = {
@@ -232,4 +237,5 @@ _UNDO: dict[str, Callable[..., None]] = {
     "journal": _undo_journal,
     "directory": _undo_directory,
     "file": _undo_file,
+    "kexec": _undo_kexec,
 }

@@ -6,6 +6,7 @@ Entries are sorted, owned by root and as old as the epoch, so equal contents giv
 
 from __future__ import annotations
 
+import builtins
 import gzip
 import stat
 from dataclasses import dataclass, field
@@ -59,9 +60,14 @@ class Cpio:
         out += _record(0, "TRAILER!!!", Entry(0))
         return bytes(out + b"\0" * (-len(out) % 512))
 
+    def compressed(self) -> builtins.bytes:
+        """The archive, lightly compressed: the kernel unpacks under emulation, the disk is fast.  Such ones can follow
+        each other."""
+        return gzip.compress(self.bytes(), compresslevel=1, mtime=0)
+
     def write(self, path: Path) -> None:
-        """Write the archive, lightly compressed: the kernel unpacks under emulation, the disk is fast."""
-        path.write_bytes(gzip.compress(self.bytes(), compresslevel=1, mtime=0))
+        """Write the archive, compressed."""
+        path.write_bytes(self.compressed())
 
 
 def _record(number: int, name: str, entry: Entry) -> bytes:

@@ -22,7 +22,10 @@ from harness.artifacts.kernels.built_kernel import BuiltKernel
 from harness.artifacts.store import Recipe, Store
 from harness.progress import Progress, silent
 
-__all__ = ["HostImage", "agent_zipapp", "host_image", "host_initramfs", "linux_guest_initramfs", "probe_guest"]
+__all__ = [
+    "HostImage", "agent_zipapp", "host_image", "host_in_memory", "host_initramfs", "linux_guest_initramfs",
+    "probe_guest",
+]  # fmt: skip
 
 _HOST = layout.GUEST_IMAGES / "host"
 _LINUX = layout.GUEST_IMAGES / "linux"
@@ -79,7 +82,7 @@ def host_initramfs(store: Store, kernel: BuiltKernel) -> Path:
     """The initial RAM file system of a virtual host with this kernel: modules, scripts, keys, busybox."""
     keys = host_keys(store)
     busybox = _busybox(store)
-    scripts = [_HOST / name for name in ("initramfs-init", "init", "inittab")]
+    scripts = [_HOST / name for name in ("initramfs-init", "init", "inittab", "minder")]
     modules = closure(kernel.modules, host_recipe().modules) if kernel.modules else []
     recipe = Recipe(
         "host-initramfs",
@@ -97,12 +100,30 @@ def host_initramfs(store: Store, kernel: BuiltKernel) -> Path:
         cpio.file("init", _HOST / "initramfs-init", 0o755)
         cpio.file("apf/init", _HOST / "init", 0o755)
         cpio.file("apf/inittab", _HOST / "inittab")
+        cpio.file("apf/minder", _HOST / "minder", 0o755)
         cpio.folder("apf/keys", 0o700)
         cpio.file("apf/keys/host", keys.host_private, 0o600)
         cpio.file("apf/keys/authorized_keys", keys.client_public.encode() + b"\n", 0o600)
         cpio.write(folder / "initramfs.cpio.gz")
 
     return store.get(recipe, build) / "initramfs.cpio.gz"
+
+
+def host_in_memory(store: Store, progress: Progress = silent) -> Path:
+    """The root file system of the virtual host as an archive that follows host_initramfs(): a machine that boots both
+    needs no disk.
+
+    :raise Unsupported, BuildFailed: see host_image().
+    """
+    root = host_image(store, progress).root_ext4
+
+    def build(folder: Path) -> None:
+        progress("packing the host image")
+        cpio = Cpio()
+        cpio.file("root.ext4", root)
+        cpio.write(folder / "root.cpio.gz")
+
+    return store.get(Recipe("host-in-memory", {"image": root.parent.name, "version": 1}), build) / "root.cpio.gz"
 
 
 def linux_guest_initramfs(store: Store, kernel: BuiltKernel) -> Path:

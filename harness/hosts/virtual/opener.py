@@ -33,9 +33,8 @@ def prepare(order: HostOrder) -> HostOpener:
         accel = find_accel(order.store.root, lambda: _trial(order, machine, keys, kernel.release))
 
     def start() -> AbstractContextManager[Host]:
-        return start_virtual_host(
-            replace(machine, accel=accel.name), keys, kernel.release, order.console(), order.progress
-        )
+        chosen = replace(machine, accel=accel.name, reboots=order.reboots)
+        return start_virtual_host(chosen, keys, kernel.release, order.console(), order.progress)
 
     return HostOpener(start, {"accelerator": f"{accel.name} ({accel.reason})"})
 

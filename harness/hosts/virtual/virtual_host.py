@@ -105,6 +105,14 @@ class VirtualHost(StreamHost):
     def taint(self, reason: str) -> None:
         self._tainted = self._tainted or reason
 
+    def reset(self) -> None:
+        """As by its button.  :raise HostLost: QEMU does not answer."""
+        monitor(self._vm, "system_reset")
+
+    def check_machine(self) -> None:
+        """:raise HostLost: QEMU has ended."""
+        self._vm.check()
+
     def check(self) -> None:
         check(self._vm, self._watch)
 

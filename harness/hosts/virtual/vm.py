@@ -30,7 +30,10 @@ _STILL_MY_CHILD = '[ "$PPID" = "$0" ] && exec "$@"'
 
 @dataclass(frozen=True, slots=True)
 class HostMachine:
-    """What a virtual host is made of; memory in MiB, disk (for swap, starts empty) in MiB."""
+    """What a virtual host is made of; memory in MiB, disk (for swap, starts empty) in MiB.
+
+    ``reboots``: a reset boots it again; otherwise it ends QEMU.
+    """
 
     accel: str  # "kvm" or "tcg"
     kernel: Path
@@ -40,6 +43,7 @@ class HostMachine:
     cpus: int = 2
     memory_mib: int = 2048
     disk_mib: int = 4096
+    reboots: bool = False
 
 
 def find_qemu() -> str:
@@ -67,7 +71,7 @@ def host_command(qemu: str, machine: HostMachine, *, disk: str, console: Path, q
         "-name", "apf-host,debug-threads=on",
         "-nodefaults", "-no-user-config",
         "-display", "none",
-        "-no-reboot",
+        *([] if machine.reboots else ["-no-reboot"]),
         "-M", "q35",
         *cpu,
         "-smp", str(machine.cpus),

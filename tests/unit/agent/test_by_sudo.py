@@ -99,6 +99,20 @@ def test_nothing_else_is_run_as_root(command: list[str], machine: Machine) -> No
 
 @root_only
 @needs_sudo
+def test_kexec_is_not_on_the_list(machine: Machine) -> None:
+    """Neither sudo's nor, if root had allowed more there, the agent's own."""
+    done = machine.run("sudo", "-n", *AGENT, "kexec", "--check", "")
+    assert done.returncode == 1 and not done.stdout
+    agent = machine.library / "apf/agent.pyz"
+    done = subprocess.run(
+        [*AGENT[:2], agent, "kexec", "--check", ""], env={"SUDO_UID": str(NOBODY)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "not for those who come by sudo" in done.stderr
+
+
+@root_only
+@needs_sudo
 def test_the_agent_is(machine: Machine) -> None:
     told = json.loads(machine.run("sudo", "-n", *AGENT, "facts").stdout)
     assert told["host"]["release"] == os.uname().release

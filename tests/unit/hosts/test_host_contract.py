@@ -31,7 +31,8 @@ from harness.hosts.labgrid_place import acquired
 from harness.hosts.local import LocalMachine
 from harness.hosts.performer import Payload
 from harness.hosts.reserved_host import ReservedOrder, reserved_host
-from harness.hosts.ssh import connect, connect_way
+from harness.hosts.ssh import connect
+from harness.hosts.ssh_machine import connect_way
 from harness.progress import silent
 from tests.unit.hosts.dropbear import Server, start_dropbear
 from tests.unit.hosts.labgrid_lab import start_labgrid

@@ -28,7 +28,8 @@ from harness.artifacts.images import images
 from harness.artifacts.store import Store
 from harness.errors import HostLost
 from harness.hosts.lab_file import find_lab_host, lab_text
-from harness.hosts.ssh import SshMachine, connect
+from harness.hosts.ssh import connect
+from harness.hosts.ssh_machine import SshMachine
 from harness.run.report_folder import read_run
 from harness.status import Status
 from tests.unit.hosts.lab_machine import APF, NAME, Lab, apf, start_lab

@@ -19,7 +19,8 @@ from harness.artifacts.store import Store
 from harness.errors import DeadlineExpired, HostLost, InfraFault
 from harness.hosts.lab_file import LabHost, lab_text
 from harness.hosts.reserved_host import ReservedOrder, RunningKernel, reserved_host
-from harness.hosts.ssh import SshMachine, connect
+from harness.hosts.ssh import connect
+from harness.hosts.ssh_machine import SshMachine
 from harness.progress import silent
 from tests.unit.hosts.dropbear import Server, start_dropbear
 
@@ -93,7 +94,7 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked(servers: tuple[S
 def test_a_closed_port_on_the_way(
     servers: tuple[Server, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.hosts.ssh._CONNECT_S", 3.0)
+    monkeypatch.setattr("harness.hosts.ssh_machine._CONNECT_S", 3.0)
     gate, box = servers
     path = lab(tmp_path, entry("gate", gate), dataclasses.replace(entry("box", box, jump="gate"), port=1))
     with pytest.raises(DeadlineExpired, match="did not answer in time"), connect(path, "box"):
