@@ -162,12 +162,17 @@ def add_plugs(events: Sequence[Event], threads: Iterable[tuple[int, int]]) -> tu
     return tuple(out)
 
 
+def accepts_init(event: Event) -> bool:
+    """The LAPIC takes an INIT; the vCPU's thread serves it when it next comes to it."""
+    return event.kind is Kind.ACC and bool(_INIT.search(event.text))
+
+
 def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
     """The events with a CLEAR for each INIT that a vCPU accepted, before its next ENTRY."""
     out: list[Event] = []
     pending: set[int] = set()
     for event in events:
-        if event.kind is Kind.ACC and _INIT.search(event.text):
+        if accepts_init(event):
             pending.add(event.vcpu)
         elif event.kind is Kind.ENTRY and event.vcpu in pending:
             pending.discard(event.vcpu)

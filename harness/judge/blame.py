@@ -87,7 +87,8 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
         yield from (Finding("panic", f"the guest's kernel says: {found.line}") for found in said[:1])
     if stays and status is EndStatus.GUEST_TIMEOUT:
         if not evidence.lost:  # the model may have followed a guest that is not let run
-            yield from stopped(evidence.events, evidence.plan.guest.vcpus, owed=False)
+            known = bool(prediction.known_faults)
+            yield from stopped(evidence.events, evidence.plan.guest.vcpus, owed=False, wedged=known)
         return
     if status is EndStatus.GUEST_TIMEOUT and not evidence.lost:
         yield from stopped(evidence.events, evidence.plan.guest.vcpus)
@@ -130,22 +131,31 @@ def _injected(events: Iterable[Event], vcpu: int, cr2: int | None) -> Event | No
     return next((e for e in events if e.kind is Kind.NP and e.vcpu == vcpu and e.token == cr2), None)
 
 
-def stopped(events: Iterable[Event], vcpus: int, *, owed: bool = True) -> Iterator[Finding]:
+def stopped(events: Iterable[Event], vcpus: int, *, owed: bool = True, wedged: bool = False) -> Iterator[Finding]:
     """vCPUs whose threads slept in the host at the end although the guest had not executed HLT.
 
     One that sleeps in HLT waits for what the host owes it: that is told by whoever owes it.
 
     :param owed: also those that wait for a page (an async page fault outstanding, or in state D), or for their VMM.
+    :param wedged: a vCPU that was reset is known never to run again.
     """
     last: dict[int, Event] = {}
     exit_: dict[int, Event] = {}
     waits: Counter[int] = Counter()
     at_vmm: set[int] = set()
+    cleared: set[int] = set()
     for e in events:
         waits[e.vcpu] += (e.kind is Kind.NP) - (e.kind is Kind.RDY and e.token != WAKE_ALL_TOKEN)
-        if e.kind is Kind.USER_EXIT:
+        if wedged and e.kind is Kind.CLEAR:
+            continue
+        if e.kind is Kind.CLEAR:  # nothing is owed for what was cleared; the VMM that has reset a vCPU lets it run
+            waits[e.vcpu] = 0
+            cleared.add(e.vcpu)
+        elif e.kind is Kind.USER_EXIT and e.vcpu not in cleared:
             at_vmm.add(e.vcpu)
         elif e.kind in (Kind.ENTRY, Kind.EXIT):
+            cleared.discard(e.vcpu)
+        if e.kind in (Kind.ENTRY, Kind.EXIT, Kind.CLEAR):
             at_vmm.discard(e.vcpu)
         if e.vcpu >= 0 and e.kind in _OF_A_RUN:
             last[e.vcpu] = e

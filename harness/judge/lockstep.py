@@ -3,8 +3,8 @@
 
 Where the evidence has what the choices are read from, each prediction is exact; a kernel agrees with the model if it
 agrees with one of them.  Where it has not (a capture of before those events were recorded, a Linux guest, memory whose
-place on the device is not known, vCPUs that race for a page of a synchronous device, a machine that was reset), there
-is one prediction, with ranges, that stands for all orders.
+place on the device is not known, a vCPU that is plugged in again), there is one prediction, with ranges, that stands
+for all orders; where it has only some of it (vCPUs that race for a page of a synchronous device), there are both.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def predictions(
     """
     plan, facts, ram = evidence.plan, evidence.precondition, ram_page(evidence.events) or RAM_VPN
     recorded = recording(evidence, places(evidence))
-    if recorded is None or _races_unseen(plan) or _boots_again(plan):
+    if recorded is None or _boots_again(plan):
         yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
         return
-    if not recorded.ends_known:
+    if not recorded.ends_known or races_unseen(plan):
         yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
     for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded, distance):
         if followed.parted is None or recorded.ends_known:
@@ -49,7 +49,7 @@ def _told(prediction: Prediction, distance: Callable[[Followed], Distance]) -> F
     return followed
 
 
-def _races_unseen(plan: Plan) -> bool:
+def races_unseen(plan: Plan) -> bool:
     """Whether vCPUs race for pages without any event that tells who came first: a synchronous device (zram) ends a read
     inside do_swap_page, where neither its end nor the other vCPU's look at the page table is recorded."""
     if plan.swap.kind is not SwapKind.ZRAM:
@@ -59,6 +59,8 @@ def _races_unseen(plan: Plan) -> bool:
 
 
 def _boots_again(plan: Plan) -> bool:
-    """Whether the machine, or a vCPU, is reset: what firmware and start-up code do between two programs is no part of
-    the model, and when each vCPU gets to its second program is in no event.  A snapshot goes on where it was taken."""
-    return resets(plan) or bool(initialized(plan)) or says(plan, HostWord.PLUG)
+    """Whether a vCPU boots again, and when it gets to its second program is in no event: one that is plugged in, or
+    whose program begins without a write of INT or EN.  A snapshot goes on where it was taken."""
+    apf = plan.guest.apf
+    silent = not (apf.vector or apf.en_flags)
+    return says(plan, HostWord.PLUG) or (silent and (resets(plan) or bool(initialized(plan))))

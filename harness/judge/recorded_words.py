@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from harness.contract.plan import Op, Plan
 from harness.contract.probe_abi import VEC_TIMER, Record
 from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.model.simulation.replay import BOOT
 
 _WORDS = {
     Record.READY: "ready", Record.IRQ: "irq", Record.IDLE: "idle", Record.START: "start", Record.WAKE: "wake",
-    Record.TOKEN: "token", Record.END: "end",
+    Record.TOKEN: "token", Record.END: "end", Record.BOOT: BOOT,
 }  # fmt: skip
 
 
@@ -22,8 +23,11 @@ def words_of(log: GuestLog, plan: Plan) -> tuple[tuple[tuple[str, int], ...], ..
 
 
 def _words(entries: tuple[GuestRecord, ...], waits: frozenset[int]) -> Iterator[tuple[str, int]]:
-    """Without what the program only waits for: that starts when the guest looks at it, before it is over."""
-    for entry in entries:
+    """Without what the program only waits for: that starts when the guest looks at it, before it is over; and without
+    the first boot, which was before the program."""
+    for number, entry in enumerate(entries):
+        if entry.kind is Record.BOOT and not number:
+            continue
         if entry.item in waits:
             continue
         word = _WORDS.get(entry.kind)

@@ -13,6 +13,7 @@ from harness.contract.plan import Backing, GuestKind, HostWord, Op, PageStart, P
 from harness.contract.probe_abi import POOL_GPA, VEC_TIMER
 from harness.evidence.decode import Evidence
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
+from harness.judge.recorded_lives import LivesTracker
 from harness.judge.recorded_places import with_neighbours
 from harness.judge.recorded_words import words_of
 from harness.judge.recorded_works import PageWork, QueuedWork, work_runs
@@ -169,6 +170,10 @@ class _VcpuReader:
     ticks: list[int] = field(default_factory=list)
     accepted: set[int] = field(default_factory=set)  # interrupts that the LAPIC holds
     l2: L2Tracker = field(default_factory=L2Tracker)
+    lives: LivesTracker = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lives = LivesTracker(self.drafts)
 
 
 @dataclass(slots=True)
@@ -341,6 +346,7 @@ class _Reader:
     def _of_vcpu(self, event: Event, t: int) -> None:
         v, kind = self._vcpus[event.vcpu], event.kind
         v.l2.feed(event, t, rewrites=self._syncs)
+        v.lives.feed(event, t)
         if kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
             self._mm_fault(v.thread, event, t)
             return
@@ -465,6 +471,8 @@ class _Reader:
         end: int,
     ) -> Recorded:
         """The recording."""
+        for v in self._vcpus:
+            v.lives.over()
         return Recorded(
             marks=tuple(tuple(d.freeze() for d in v.drafts) for v in self._vcpus),
             threads=tids,
@@ -480,4 +488,5 @@ class _Reader:
             reads={gfn: tuple(found) for gfn, found in self._reads.items()},
             calls={gfn: tuple(found) for gfn, found in self._calls.items()},
             ends_known=self._ends_known, over=self._over, asleep=self._all_wait(log),
+            exits=tuple(tuple(v.lives.exits) for v in self._vcpus),
         )  # fmt: skip

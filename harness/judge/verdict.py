@@ -24,7 +24,7 @@ from harness.judge.blame import END_WORDS, bounded, ending, in_order
 from harness.judge.episodes import split
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.host_program_verdict import judge_program
-from harness.judge.lockstep import predictions
+from harness.judge.lockstep import predictions, races_unseen
 from harness.judge.log_cut import within_the_trace
 from harness.judge.match import View, match_items, match_totals
 from harness.judge.match_linux import match_linux
@@ -211,7 +211,8 @@ class _Best:
     def judge(self, followed: Followed) -> Distance:
         """By one prediction more; how far it is from the evidence."""
         verdict = _judge_by(self.evidence, self.kernel, followed)
-        unknown = _UNFOLLOWED if followed.for_all_orders and self.races else self.unplaced
+        unseen = followed.for_all_orders or races_unseen(self.evidence.plan)
+        unknown = _UNFOLLOWED if unseen and self.races else self.unplaced
         if unknown and not _convicted(verdict, self.evidence.end.status):
             verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{unknown} ({verdict.reason})")
         self.in_vain += 1

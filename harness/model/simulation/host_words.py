@@ -52,11 +52,14 @@ class HostSide:
                 return
             wait = seen.start_ns if seen else self.world.engine.now + self.world.situation.timing.host_ns
             yield Wait(until_ns=wait)
+            happens = seen is None or action.do is not HostWord.SLEEP
             if replay is not None and seen is not None and action.do is HostWord.LOCK_READ:
-                yield Wait(until_ns=replay.read_by_agent(action.arg >> 12, seen))
+                read_ns = replay.read_by_agent(action.arg >> 12, seen)
+                happens = read_ns >= 0
+                yield Wait(until_ns=read_ns if happens else seen.start_ns)
             if seen is not None and action.do is HostWord.STOP:  # until QMP says that all are paused, a vCPU may run on
                 yield Wait(until_ns=seen.end_ns)
-            if seen is None or action.do != "sleep":
+            if happens:
                 yield from self._do(action, end)
             if seen is not None:
                 yield Wait(until_ns=seen.end_ns)

@@ -78,6 +78,8 @@ class KvmVcpu:
         if mark is None:
             yield Wait(until_ns=replay.recorded.end_ns)
             return None
+        while mark.kind is Kind.CLEAR:  # the vCPU was reset before it came to this
+            yield Wait()
         if not mark.fits(kind, key, write=write):
             replay.part(self.index, engine.now, mark, what, page)
         if kind is Kind.RDY and engine.now > mark.start_ns:  # its page was looked at before the work was completed

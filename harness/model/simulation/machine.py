@@ -117,8 +117,11 @@ def _starter(machine: Machine) -> Callable[[Step], Latch]:
 
 def _initializer(machine: Machine) -> Callable[[int], Latch]:
     def init(index: int) -> Latch:
-        begun = Latch()
-        _restart_one(machine, index, None, begun=begun)
+        begun, replay = Latch(), machine.world.replay
+        if replay is None:
+            _restart_one(machine, index, None, begun=begun)
+        else:
+            machine.world.engine.spawn(_restart_recorded(machine, replay, index, None, None, begun))
         return begun
 
     return init
@@ -130,12 +133,41 @@ def _restart(machine: Machine, end: Latch) -> None:
     A PC's firmware has its memory below 1 MiB unlocked and locked (PAM), for which the VMM deletes memory slots: KVM
     forgets all mappings then (arch/x86/kvm/x86.c:kvm_arch_flush_shadow_memslot, mmu.c:kvm_mmu_zap_all_fast).
     """
+    barrier = _Barrier(machine.world, len(machine.host.vcpus))
+    if machine.world.replay is None:
+        _firmware(machine)
+    for n in range(len(machine.host.vcpus)):
+        if machine.world.replay is None:
+            _restart_one(machine, n, end, barrier)
+        else:
+            machine.world.engine.spawn(_restart_recorded(machine, machine.world.replay, n, end, barrier))
+
+
+def _firmware(machine: Machine) -> None:
     if machine.world.situation.guest.firmware:
         machine.memory.spte.clear()
         machine.memory.l2_spte.clear()
-    barrier = _Barrier(machine.world, len(machine.host.vcpus))
-    for n in range(len(machine.host.vcpus)):
-        _restart_one(machine, n, end, barrier)
+
+
+def _restart_recorded(
+    machine: Machine,
+    replay: Replay,
+    n: int,
+    end: Latch | None,
+    barrier: _Barrier | None,
+    begun: Latch | None = None,
+) -> Process:
+    """Where a recorded run has it: the vCPU runs on until it is paused, and lives again from its next entry on."""
+    mark = replay.end_of_life(n)
+    if mark is None:
+        return
+    yield Wait(until_ns=replay.paused_ns(n, machine.world.engine.now, mark))
+    machine.host.vcpus[n].kvm.park()
+    yield Wait(until_ns=mark.end_ns - 1)
+    replay.next_life(n, mark)
+    if barrier is not None and n == 0:
+        _firmware(machine)
+    _restart_one(machine, n, end, barrier, begun)
 
 
 def _restart_one(
@@ -149,7 +181,7 @@ def _restart_one(
     kvm = KvmVcpu(machine.world, machine.memory, old.kvm.state, n, wake=old.kvm.wake, flushed=old.kvm.flushed)
     waits_for_host = old.host_end is not None
     old.probe.lose_tasks()
-    old.timer_life += 1
+    old.timer.reset()
     vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, old.reset, old.init, peers=machine.host.vcpus)
     vcpu.host_interrupts = old.host_interrupts
     machine.host.vcpus[n] = vcpu
@@ -165,7 +197,8 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
     reset(state, init=barrier is None or vcpu.kvm.index > 0)
     yield from vcpu.kvm.clear()
     if barrier is not None:
-        yield from barrier.wait()
+        if world.replay is None:
+            yield from barrier.wait()
         while vcpu.kvm.index > 0 and not barrier.boot_cpu.over:
             yield Wait(signals=(barrier.boot_cpu.signal,))
         if state.halted or state.req_halt:

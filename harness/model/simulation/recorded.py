@@ -99,7 +99,8 @@ class Recorded:
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
     gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else;
-    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled.
+    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled; ``exits``: when
+    each vCPU thread left KVM_RUN for the VMM, or its LAPIC accepted an INIT.
 
     Looked up from these: ``brought``: by (thread, submission), the gfns of ``reads``; ``in_fault``: of ``calls``.
     """
@@ -120,6 +121,7 @@ class Recorded:
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
     asleep: bool = True
+    exits: tuple[tuple[int, ...], ...] = ()
     brought: Mapping[tuple[int, int], Set[int]] = field(init=False, repr=False, compare=False)
     in_fault: ThreadSpans = field(init=False, repr=False, compare=False)
 

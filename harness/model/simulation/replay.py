@@ -20,7 +20,8 @@ from harness.model.simulation.recorded import PageChange, Recorded, RecordedActi
 
 INTERRUPTS = ("ready", "irq")
 """Words of the guest's log that say: here an interrupt was taken."""
-
+BOOT = "boot"
+"""The word that says: here the vCPU's next life begins."""
 
 _UNKNOWN_TO_QEMU = frozenset({
     HostWord.FREEZE, HostWord.THAW, HostWord.RELEASE, HostWord.DELAY, HostWord.SLEEP, HostWord.WAIT_NP,
@@ -86,13 +87,44 @@ class Replay:
         log = self.recorded.log[vcpu]
         return log[self._log_at[vcpu]][0] if self._log_at[vcpu] < len(log) else ""
 
-    def log(self, vcpu: int, word: str, number: int = -1) -> None:
-        """The guest has come to this record (number -1: to the next of this word)."""
+    def log(self, vcpu: int, word: str, number: int = -1) -> bool:
+        """The guest has come to this record (number -1: to the next of this word); False: it was reset before."""
         log = self.recorded.log[vcpu]
         for at in range(self._log_at[vcpu], len(log)):
             if log[at][0] == word and number in (-1, log[at][1]):
                 self._log_at[vcpu] = at + 1
-                return
+                return True
+            if log[at][0] == BOOT:
+                return False
+        return self.end_of_life(vcpu) is None
+
+    # --- lives
+    def end_of_life(self, vcpu: int) -> RecordedEvent | None:
+        """The next reset of the vCPU; None: none was recorded."""
+        marks = self.recorded.marks[vcpu]
+        return next((m for m in marks[self._at[vcpu] :] if m.kind is Kind.CLEAR), None)
+
+    def paused_ns(self, vcpu: int, now_ns: int, mark: RecordedEvent) -> int:
+        """From when on the vCPU can do nothing more, once it is asked for the reset ``mark``: the VMM pauses all before
+        it resets one (QEMU 7.2, softmmu/runstate.c:main_loop_should_exit)."""
+        marks = self.recorded.marks[vcpu]
+        before = marks[: marks.index(mark, self._at[vcpu])]
+        last_ns = max((max(m.end_ns, m.until_ns) for m in before[-1:]), default=0)
+        exits = (t for t in self.recorded.exits[vcpu] if max(now_ns, last_ns) <= t < mark.end_ns)
+        return next(exits, mark.end_ns - 1)
+
+    def next_life(self, vcpu: int, mark: RecordedEvent) -> None:
+        """The vCPU is reset.
+
+        :raise Diverged: it had done something before that the model has not.
+        """
+        found = self.peek(vcpu)
+        if found is not None and found is not mark:
+            self.part(vcpu, mark.start_ns, found, "a reset of the vCPU")
+        self.take(vcpu, mark)
+        log = self.recorded.log[vcpu]
+        later = range(self._log_at[vcpu], len(log))
+        self._log_at[vcpu] = next((at + 1 for at in later if log[at][0] == BOOT), len(log))
 
     # --- others
     def work(self, vcpu: int, token: int) -> WorkRun | None:
@@ -198,10 +230,12 @@ class Replay:
 
     def read_by_agent(self, gfn: int, action: RecordedAction) -> int:
         """When the process of lock-read submitted the page to be read, which it has locked then; the action's begin if
-        that was not recorded."""
-        reads = (r for r in self.recorded.reads.get(gfn, ()) if r.thread not in self.recorded.threads)
-        found = (r.end_ns for r in reads if action.start_ns <= r.end_ns <= action.end_ns)
-        return min(found, default=action.start_ns)
+        that was not recorded.  -1: a thread of KVM's was faster, and the process only waits for the page's lock
+        (mm/filemap.c:filemap_update_page)."""
+        kvm = {*self.recorded.threads, *(run.thread for run in self.recorded.works.values())}
+        reads = [r for r in self.recorded.reads.get(gfn, ()) if r.end_ns <= action.end_ns]
+        found = (r.end_ns for r in reads if r.thread not in kvm and action.start_ns <= r.end_ns)
+        return min(found, default=-1 if any(r.thread in kvm for r in reads) else action.start_ns)
 
     def host(self, do: str, arg: int) -> RecordedAction | None:
         """The agent's record of the next such action."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from harness.contract.probe_abi import VEC_TIMER
 from harness.contract.words import Op
@@ -13,6 +14,7 @@ from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.l2_run import vmexit, vmrun
+from harness.model.simulation.lapic_timer import LapicTimer
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.replay import INTERRUPTS
@@ -37,14 +39,16 @@ class Vcpu:
     reset: Callable[[], None] = lambda: None
     init: Callable[[int], Latch] = lambda _: Latch(over=True)
     ready_vectors: set[int] = field(default_factory=lambda: {0xF3})
-    timer_ns: int = 0
-    timer_life: int = 0
+    timer: LapicTimer = field(init=False)
     peers: list[Vcpu] = field(default_factory=list)
     host_end: Latch | None = None  # the HOST item that the guest waits in ends with this
     host_interrupts: bool = True  # its IF
     idle: bool = False  # it can do nothing but take interrupts
     in_timer: bool = False  # in the handler that never returns
     ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.timer = LapicTimer(self.kvm)
 
     # --- the guest's program
     def run(self) -> Process:
@@ -54,7 +58,7 @@ class Vcpu:
             yield from self._window()
             task = self.probe.resume()
             if task is not None:
-                self._log("wake", task.step.index)
+                yield from self._log("wake", task.step.index)
                 yield from self._touch(task)
                 continue
             step = self.probe.next_step()
@@ -69,8 +73,9 @@ class Vcpu:
                 self._mode(cpl=0, interrupts=True)
                 yield from self._wait_until(-1, other.signal)
             else:
+                if step.kind is not Op.WAIT:  # that has no record
+                    yield from self._log("start", step.index)
                 task = self.probe.start(step)
-                self._log("start", step.index)
                 if step.kind is Op.TOUCH:
                     yield from self._touch(task)
                 else:
@@ -209,7 +214,7 @@ class Vcpu:
         self.kvm.irr.discard(vector)  # until now one more of the same vector is the same interrupt
         self._mode(cpl=0, interrupts=False)
         self.kvm.leave()
-        self._log("irq" if vector == VEC_TIMER else "ready")
+        yield from self._log("irq" if vector == VEC_TIMER else "ready")
         self.kvm.world.emit(Event(Kind.VIRQ, self.kvm.index, value=vector))
         yield from self._exit()
         if vector in self.ready_vectors:
@@ -231,10 +236,17 @@ class Vcpu:
             s.guest_mode = True
             self.kvm.world.emit(Event(Kind.L2_ENTRY, self.kvm.index))
 
-    def _log(self, word: str, number: int = -1) -> None:
-        """The guest's program has come to what it writes down with this word."""
-        if self.kvm.world.replay is not None:
-            self.kvm.world.replay.log(self.kvm.index, word, number)
+    def _log(self, word: str, number: int = -1) -> Generator[Wait, None, None]:
+        """The guest has come to what it writes down with this word; not if a recorded run was reset before."""
+        replay = self.kvm.world.replay
+        if replay is not None and not replay.log(self.kvm.index, word, number):
+            yield from self._till_death()
+
+    def _till_death(self) -> Generator[Wait, None, NoReturn]:
+        """A recorded run was reset before it came to what is next: the next life has a process of its own."""
+        self._mode(cpl=0, interrupts=True)
+        while True:
+            yield from self._wait_until(-1)
 
     def _wait_until(self, until_ns: int, *signals: Signal) -> Generator[Wait, None, bool]:
         """The guest loops without exits until a time or a signal; False: something else ended guest mode."""
@@ -263,7 +275,7 @@ class Vcpu:
         self.idle = True
         replay = self.kvm.world.replay
         if not self.in_timer:
-            self._log("idle")
+            yield from self._log("idle")
         while not self.probe.runnable:
             self._mode(cpl=0, interrupts=True)
             self._only_interrupts()
@@ -287,7 +299,7 @@ class Vcpu:
         yield from self._logged()  # what came between HLT and CLI
         self.idle = False
         if not self.in_timer:
-            self._log("idle")
+            yield from self._log("idle")
         self._mode(cpl=0, interrupts=False)
 
     def _only_interrupts(self) -> None:
@@ -297,7 +309,7 @@ class Vcpu:
         """
         replay = self.kvm.world.replay
         mark = replay.peek(self.kvm.index) if replay else None
-        if replay is not None and mark is not None and mark.kind not in (Kind.RDY, Kind.VIRQ):
+        if replay is not None and mark is not None and mark.kind not in (Kind.RDY, Kind.VIRQ, Kind.CLEAR):
             replay.part(self.kvm.index, self.kvm.world.engine.now, mark, "an idle guest that waits for an interrupt")
 
     def _halt_for_ever(self) -> Process:
@@ -337,7 +349,7 @@ class Vcpu:
                 break
             if kvm.token is not None:
                 token, kvm.token = kvm.token.token, None
-                self._log("token", token)
+                yield from self._log("token", token)
                 yield from self._touch_area(write=False)
                 yield from self._touch_area(write=True)
                 s.flags = 0
@@ -351,8 +363,8 @@ class Vcpu:
                 self._mode(cpl=0, interrupts=step.interrupts)
         vmexit(kvm, step)
         self._mode(cpl=0, interrupts=False)
+        yield from self._log("end", step.index)
         task.ended = True
-        self._log("end", step.index)
         kvm.world.item(step.index).ended = True
         if step.no_paging:
             if d.set_paging(s, True):
@@ -397,7 +409,7 @@ class Vcpu:
                 yield from kvm.clear(by_paging=True)
             yield from self._exit()
         elif step.kind is Op.TIMER:
-            self._timer(step.value * 1000)
+            self.timer.start(step.value * 1000)
         elif step.kind is Op.CLEAR_TOKEN:
             yield from self._touch_area(write=True)
             s.token = 0
@@ -421,8 +433,9 @@ class Vcpu:
             task.ended = world.item(step.index).ended = True
             self.reset()
             yield from self._exit()  # the VMM stops all vCPUs, and starts them anew
+        if step.kind is not Op.WAIT:
+            yield from self._log("end", step.index)
         task.ended = True
-        self._log("end", step.index)
         world.item(step.index).ended = True
 
     def _host_wait(self, end: Latch, *, interrupts: bool) -> Generator[Wait, None, None]:
@@ -465,29 +478,3 @@ class Vcpu:
         self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=MSR_X2APIC_SPIV, data=0xFF | on << 8))
         d.set_lapic_software_enable(self.kvm.state, on)
         yield from self._exit()
-
-    def _timer(self, period_ns: int) -> None:
-        """A periodic LAPIC timer."""
-        self.timer_life += 1
-        self.timer_ns = period_ns
-        replay = self.kvm.world.replay
-        if period_ns and replay is not None:
-            self.kvm.world.engine.spawn(self._recorded_ticks(self.timer_life, replay.recorded.ticks[self.kvm.index]))
-        elif period_ns:
-            self.kvm.world.engine.spawn(self._ticks(self.timer_life, period_ns), period_ns)
-
-    def _recorded_ticks(self, life: int, ticks: tuple[int, ...]) -> Process:
-        """Those that were recorded until the timer is set anew: one may come while the guest is about to stop it (masks
-        its LVT, then writes a count of 0), and then waits in the IRR."""
-        for tick_ns in ticks:
-            if tick_ns < self.kvm.world.engine.now:
-                continue
-            yield Wait(until_ns=tick_ns)
-            if life != self.timer_life and self.timer_ns:
-                return
-            self.kvm.timer_tick(VEC_TIMER)
-
-    def _ticks(self, life: int, period_ns: int) -> Process:
-        while life == self.timer_life:
-            self.kvm.timer_tick(VEC_TIMER)
-            yield Wait(until_ns=self.kvm.world.engine.now + period_ns)

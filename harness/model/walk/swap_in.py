@@ -150,7 +150,7 @@ def swapin_sync(ctx: Context) -> Steps[bool]:
     else:
         ctx.step("SWP_SYNCHRONOUS_IO and __swap_count == 1", "skip the swap cache", what, holds=True)
     ctx.change(folio=Folio(uptodate=False, lock=Lock.READ))
-    yield from swap_readpage(ctx, ra.Window(1, (ctx.page.vpn,), ctx.page.vpn), "vpn", synchronous=True)
+    yield from swap_readpage(ctx, ra.Window(1, (ctx.page.vpn,), ctx.page.vpn), "vpn", slot(ctx), synchronous=True)
     return True
 
 
@@ -167,43 +167,44 @@ def swapin_readahead(ctx: Context) -> Steps[bool]:
 @kernel_function("mm/swap_state.c")
 def swap_vma_readahead(ctx: Context) -> Steps[bool]:
     """Read the swapped pages around the address."""
+    swap = slot(ctx)
     yield from ctx.choose_late()
     page, env = ctx.page, ctx.env
     window, ctx.readahead = ra.vma_window(
         ctx.readahead, page.vpn, env.page_cluster, env.neighbours, vma_start=page.vma.start, vma_end=page.vma.end
     )
-    return (yield from _read_window(ctx, window, "vpn"))
+    return (yield from _read_window(ctx, window, "vpn", swap))
 
 
 @kernel_function("mm/swap_state.c")
 def swap_cluster_readahead(ctx: Context) -> Steps[bool]:
     """Read the aligned block of slots around the entry."""
-    offset = slot(ctx).offset
+    swap = slot(ctx)
     yield from ctx.choose_late()
     env = ctx.env
     window, ctx.readahead = ra.cluster_window(
-        ctx.readahead, offset, env.page_cluster, env.neighbours, last_slot=env.last_slot
+        ctx.readahead, swap.offset, env.page_cluster, env.neighbours, last_slot=env.last_slot
     )
     if ctx.kernel.congested_single_page and env.congested and window.size > 1:
         ctx.step("inode_read_congested", "yes", "only the target is read, and that synchronously")
-        window = ra.Window(1, (offset,), offset)
-    return (yield from _read_window(ctx, window, "slot"))
+        window = ra.Window(1, (swap.offset,), swap.offset)
+    return (yield from _read_window(ctx, window, "slot", swap))
 
 
-def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
+def _read_window(ctx: Context, window: ra.Window, unit: str, swap: SwapSlot) -> Steps[bool]:
+    """``swap``: the target's slot, which another thread may free meanwhile, when it maps the page."""
     if not ctx.charge(len(window.pages)):
         return False
     held_up = ctx.held_up(unit, window.pages)
     if held_up:
-        yield from _read_first(ctx, window, unit)
+        yield from _read_first(ctx, window, unit, swap)
         yield WalkWait(WaitKind.HELD_UP, "__read_swap_cache_async", mmap_lock_held=True, state="R")
     if held_up or ctx.page.folio is not None:
         window = ctx.still_missing(unit, window)
         if ctx.page.folio is not None:
             ctx.step("swapcache_prepare", "-EEXIST: found", "another thread has read it since the look before")
             ctx.count(ra=len(window.flagged))
-            if ctx.page.swap is not None:  # else it was mapped meanwhile too, and its slot is free
-                yield from swap_readpage(ctx, window, unit, synchronous=False)
+            yield from swap_readpage(ctx, window, unit, swap, synchronous=False)
             return True
     poll = ctx.kernel.do_poll and window.size == 1
     ctx.step("read-ahead window", f"{window.size} page(s), {len(window.pages)} to read",
@@ -211,11 +212,11 @@ def _read_window(ctx: Context, window: ra.Window, unit: str) -> Steps[bool]:
     ctx.page = read_submitted(ctx.page)
     ctx.own_read = True
     ctx.count(ra=len(window.flagged))
-    yield from swap_readpage(ctx, window, unit, synchronous=poll)
+    yield from swap_readpage(ctx, window, unit, swap, synchronous=poll)
     return True
 
 
-def _read_first(ctx: Context, window: ra.Window, unit: str) -> Steps[None]:
+def _read_first(ctx: Context, window: ra.Window, unit: str, swap: SwapSlot) -> Steps[None]:
     """Those pages of the window that this thread puts into the cache, one by one, before others come."""
     left = set(window.pages) - {window.target}
     while ctx.env.submits is not None and (page := ctx.env.submits(unit, left)) is not None:
@@ -223,14 +224,14 @@ def _read_first(ctx: Context, window: ra.Window, unit: str) -> Steps[None]:
         left.remove(page)
         flagged = (page,) if page in window.flagged else ()
         ctx.count(ra=len(flagged))
-        yield from swap_readpage(ctx, replace(window, pages=(page,), flagged=flagged), unit, synchronous=False)
+        yield from swap_readpage(ctx, replace(window, pages=(page,), flagged=flagged), unit, swap, synchronous=False)
 
 
 @kernel_function("mm/page_io.c")
-def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps[tuple[int, ...]]:
+def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str, swap: SwapSlot) -> Steps[tuple[int, ...]]:
     """6.12: pages in the zero map are cleared and unlocked at once, each by itself.  Returns those left to read."""
     yield from ()
-    target_zero, zero = slot(ctx).zero, ctx.env.neighbours.zero_on_swap
+    target_zero, zero = swap.zero, ctx.env.neighbours.zero_on_swap
     told = {p: None if p == window.target else zero(unit, p) for p in window.pages}
     left = tuple(p for p, is_zero in told.items() if not (target_zero if is_zero is None else is_zero))
     ctx.count(swpin_zero=len(window.pages) - len(left))
@@ -244,11 +245,13 @@ def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str) -> Steps
 
 
 @kernel_function("mm/page_io.c")
-def swap_readpage(ctx: Context, window: ra.Window, unit: str, *, synchronous: bool) -> Steps[None]:
-    """Submit the reads (6.12: swap_read_folio); the target's folio is locked until its end_io handler has run."""
-    swap = slot(ctx)
+def swap_readpage(ctx: Context, window: ra.Window, unit: str, swap: SwapSlot, *, synchronous: bool) -> Steps[None]:
+    """Submit the reads (6.12: swap_read_folio); the target's folio is locked until its end_io handler has run.
+
+    :param swap: the target's slot.
+    """
     zero_map = ctx.kernel.zero_map
-    pages = (yield from swap_read_folio_zeromap(ctx, window, unit)) if zero_map else window.pages
+    pages = (yield from swap_read_folio_zeromap(ctx, window, unit, swap)) if zero_map else window.pages
     n, target_read = len(pages), window.target in pages
     ctx.fill(unit, window, tuple(p for p in window.pages if p not in pages))
     if not n:

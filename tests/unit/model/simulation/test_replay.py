@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from harness.model.events import Kind
-from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent
-from harness.model.simulation.replay import Diverged, Replay
+from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
+from harness.model.simulation.replay import BOOT, Diverged, Replay
 
 EMPTY = Recorded(
     marks=((), ()), threads=(10, 11), works={}, read_ends={}, changes={}, busy=((), ()), unmaps=(), ticks=((), ()),
@@ -91,3 +91,37 @@ def test_the_guest_log_is_followed() -> None:
     replay.log(0, "ready")
     assert replay.logged(0) == "wake"
     assert replay.logged(1) == ""
+
+
+RESET = RecordedEvent(Kind.CLEAR, 0, 500, 500)
+
+
+def test_a_life_ends_where_the_vcpu_was_paused_and_another_begins_where_it_was_seen() -> None:
+    replay = Replay(replace(EMPTY, marks=((FAULT, RESET, READY), ()), exits=((10, 40, 60), ())))
+    assert replay.end_of_life(0) is RESET and replay.end_of_life(1) is None
+    assert replay.paused_ns(0, 5, RESET) == 40  # at 10 it was still to fault
+    assert replay.paused_ns(0, 50, RESET) == 60
+    assert replay.paused_ns(0, 100, RESET) == 499  # it never left KVM_RUN
+    with pytest.raises(Diverged, match="PF 0x7 is recorded, where the model has a reset"):
+        replay.next_life(0, RESET)
+    replay.take(0, FAULT)
+    replay.next_life(0, RESET)
+    assert replay.peek(0) is READY and replay.end_of_life(0) is None
+
+
+def test_what_the_guest_wrote_down_in_its_next_life_is_not_of_this_one() -> None:
+    log = (("start", 0), (BOOT, 0), ("start", 1), ("end", 1))
+    replay = Replay(replace(EMPTY, marks=((RESET,), ()), log=(log, ())))
+    assert replay.log(0, "start", 0)
+    assert not replay.log(0, "start", 1)
+    assert not replay.log(0, "idle")
+    replay.next_life(0, RESET)
+    assert replay.log(0, "start", 1) and replay.log(0, "idle")
+
+
+def test_a_page_that_kvm_reads_first_is_not_read_by_the_agent() -> None:
+    action = RecordedAction("lock-read", 0x7000, 100, 200)
+    own, late, worker = FaultCall(90, 150, 99), FaultCall(90, 150, 10), FaultCall(90, 150, 12)
+    works = {(0, 1): WorkRun(80, thread=12)}
+    for reads, at in (((), 100), ((own,), 150), ((late,), -1), ((worker,), -1), ((late, own), 150)):
+        assert Replay(replace(EMPTY, reads={7: reads}, works=works)).read_by_agent(7, action) == at

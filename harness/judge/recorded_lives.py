@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where one life of a vCPU ends and the next begins, in a recording of a machine that is reset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.evidence.resets import accepts_init
+from harness.judge.recorded_drafts import Draft
+from harness.model.events import LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.simulation.recorded import RecordedEvent
+
+
+@dataclass(slots=True)
+class LivesTracker:
+    """Of one vCPU.  A CLEAR of a reset or an INIT becomes a mark, at the moment when the next life was seen.  What
+    firmware and start-up code do then, until they write INT or EN (harness.evidence.resets.boots), is no part of the
+    model and leaves no mark.
+
+    ``exits``: when its thread left KVM_RUN for the VMM, or an INIT was accepted.
+    """
+
+    drafts: list[Draft]
+    exits: list[int] = field(default_factory=list)
+    _boots: int = -1  # the drafts that stay; -1: it runs its program
+
+    def feed(self, event: Event, t: int) -> None:
+        """Any event of the vCPU's thread, before it becomes a mark."""
+        if event.kind is Kind.USER_EXIT or accepts_init(event):
+            self.exits.append(t)
+        elif event.kind is Kind.CLEAR and not event.flag and event.value != LOADED and self._boots < 0:
+            self.drafts.append(Draft(RecordedEvent(Kind.CLEAR, 0, t, t, event.line)))
+            self._boots = len(self.drafts)
+        elif event.kind is Kind.WRMSR and event.line and event.value in (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN):
+            self.over()
+
+    def over(self) -> None:
+        """The vCPU runs its program again, or the recording ends."""
+        if self._boots >= 0:
+            del self.drafts[self._boots :]
+        self._boots = -1
