@@ -128,7 +128,8 @@ def clock_problems(steps: Sequence[ProgressStep], events: Sequence[Event], *, pr
     if not events or not {AgentStep.PREPARE_HOST, AgentStep.GO, AgentStep.GUEST_ENDED, AgentStep.COLLECT} <= set(at):
         return
     begin = at.get(AgentStep.PRECONDITION, at[AgentStep.GO]) if probe else at[AgentStep.PREPARE_HOST]
-    first, last = min(e.t_ns for e in events) / 1e9, max(e.t_ns for e in events) / 1e9
+    times = [e.t_ns for e in events]
+    first, last = min(times) / 1e9, max(times) / 1e9
     end = at.get(
         AgentStep.UNDO, at[AgentStep.COLLECT]
     )  # on a busy machine the recording ends well after its step began

@@ -7,6 +7,7 @@ Each function yields in words what is missing, nothing where all is there.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,9 +70,8 @@ def event_problems(
 
 def trace_problems(has: HostHas, trace: Trace, stats: TraceStats, recorded: Sequence[str]) -> Iterator[str]:
     """The trace's lines against the kernel's own counts, CPU by CPU, and against the events said to be recorded."""
-    lines: dict[int, int] = dict.fromkeys(stats.cpus, 0)
-    for line in trace.lines:
-        lines[line.cpu] = lines.get(line.cpu, 0) + 1
+    lines = Counter(dict.fromkeys(stats.cpus, 0))
+    lines.update(line.cpu for line in trace.lines)
     for cpu, count in sorted(lines.items()):
         row = stats.cpus.get(cpu)
         if row is None:

@@ -7,8 +7,11 @@ cannot be trusted proves nothing, neither pass nor fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 from harness.contract.capture import (
@@ -41,7 +44,7 @@ from harness.evidence import (
 )
 from harness.evidence.completeness import HostHas, counter_problems, event_problems, trace_problems
 from harness.evidence.guest_frame import frame_problems
-from harness.model.events import Event
+from harness.model.events import Event, Kind
 
 T = TypeVar("T")
 Files = Mapping[str, bytes]
@@ -80,6 +83,17 @@ class Evidence:
     after: FinalState | None = None
     gate: GateLog | None = None  # of a gated device
     ended_ns: int | None = None  # trace clock at which a Linux guest had told its result; None: a probe guest
+    _at: Sequence[Sequence[int]] = field(init=False, repr=False, compare=False)  # by kind, where in ``events``
+
+    def __post_init__(self) -> None:
+        at: list[list[int]] = [[] for _ in range(max(Kind) + 1)]
+        for number, event in enumerate(self.events):
+            at[event.kind].append(number)
+        object.__setattr__(self, "_at", at)
+
+    def of(self, *kinds: Kind) -> list[Event]:
+        """The events of these kinds, in order: most of a long trace are entries, exits and switches, which few need."""
+        return [self.events[number] for number in sorted(chain.from_iterable(self._at[kind] for kind in kinds))]
 
     def text(self, name: str) -> str:
         """A text file of the capture, empty when it is not there."""
@@ -119,6 +133,19 @@ def read_release(files: Files) -> str:
     return f"{release} {version}"
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Lines and events hold each other in no cycles: the collector would go through all there are, again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+@_uncollected()
 def decode(files: Files) -> Evidence:
     """:raise CaptureDamaged: missing, truncated or contradicting files."""
     plan, end = read_plan(files), read_end(files)
@@ -211,7 +238,7 @@ def _problems(e: Evidence) -> Iterator[str]:
         if e.precondition is not None:
             yield from agreement.precondition_problems(e.precondition)
         if e.guest is not None and not e.lost and not starts_anew(plan):
-            yield from agreement.register_problems(plan, e.guest, e.events)
+            yield from agreement.register_problems(plan, e.guest, e.of(Kind.WRMSR, Kind.RDMSR))
 
 
 def _left(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:

@@ -14,12 +14,13 @@ from typing import NamedTuple
 from harness.contract.capture import TraceStats
 from harness.errors import CaptureDamaged
 
+_TAIL = re.compile(r"(\d{1,12})\.(\d{1,9}): ([A-Za-z_]\w*): ?(.*)", re.ASCII)
 _LINE = re.compile(
-    r"\s*(.{1,32}?)-(\d{1,10})\s+(?:\(\s*[-\d]+\)\s+)?\[(\d{1,5})\]\s+\S{4,6}\s+(\d{1,12})\.(\d{1,9}): "
-    r"([A-Za-z_]\w*): ?(.*)",
-    re.ASCII,
+    r"\s*(.{1,32}?)-(\d{1,10})\s+(?:\(\s*[-\d]+\)\s+)?\[(\d{1,5})\]\s+\S{4,6}\s+" + _TAIL.pattern, re.ASCII
 )
 """A comm is short (TASK_COMM_LEN), and some of its bytes may be spaces or dashes: from its start on is fastest."""
+_SECOND = tuple(10 ** (9 - digits) for digits in range(10))
+"""By the number of digits behind the point: what the last one is worth in nanoseconds."""
 _LOST = re.compile(r"^CPU:\d+ \[LOST (?P<n>\d{1,18}) EVENTS\]", re.ASCII)
 _WRITTEN = re.compile(r"^# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})\s", re.ASCII)
 """kernel/trace/trace.c:print_event_info"""
@@ -75,24 +76,31 @@ def parse(text: str) -> Trace:
     lines: list[Line] = []
     written: tuple[int, int] | None = None
     newest: dict[int, int] = {}
-    match_line = _LINE.match
+    heads: dict[str, tuple[str, int, int]] = {}  # what stands before the time, of few threads in few states
+    width = 0
     for number, raw in enumerate(text.splitlines(), 1):
-        match = match_line(raw)
-        if match is None:
-            mark, head = _LOST.match(raw), _WRITTEN.match(raw)
+        head = heads.get(raw[:width])
+        match = _TAIL.match(raw, width) if head is not None else None
+        if match is None and (whole := _LINE.match(raw)) is not None:
+            width = whole.start(4)
+            head = heads[raw[:width]] = whole[1], int(whole[2]), int(whole[3])
+            match = _TAIL.match(raw, width)
+        if match is None or head is None:
+            mark, written_line = _LOST.match(raw), _WRITTEN.match(raw)
             if mark:
                 lost += int(mark["n"])
-            elif head:
-                written = int(head[1]), int(head[2])
+            elif written_line:
+                written = int(written_line[1]), int(written_line[2])
             elif raw.strip() and not raw.startswith("#"):
                 raise CaptureDamaged(f"trace/events.txt:{number}: not a trace line: {raw[:120]!r}")
             continue
-        comm, tid, cpu_text, seconds, frac, event, rest = match.groups()
-        cpu, t_ns = int(cpu_text), int(seconds) * 1_000_000_000 + int(frac) * 10 ** (9 - len(frac))
+        comm, tid, cpu = head
+        seconds, frac, event, rest = match.groups()
+        t_ns = int(seconds) * 1_000_000_000 + int(frac) * _SECOND[len(frac)]
         if t_ns < newest.get(cpu, 0):
             raise CaptureDamaged(f"trace/events.txt:{number}: time goes backwards on CPU {cpu}: {raw.strip()!r}")
         newest[cpu] = t_ns
-        lines.append(Line(number, comm, int(tid), cpu, t_ns, event, rest.rstrip()))
+        lines.append(Line(number, comm, tid, cpu, t_ns, event, rest.rstrip()))
     if _UNNAMED in text:
         lines = _named(lines)
     return Trace(tuple(lines), lost, written)

@@ -172,11 +172,11 @@ def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
     out: list[Event] = []
     pending: set[int] = set()
     for event in events:
-        if accepts_init(event):
-            pending.add(event.vcpu)
-        elif event.kind is Kind.ENTRY and event.vcpu in pending:
+        if event.kind is Kind.ENTRY and event.vcpu in pending:
             pending.discard(event.vcpu)
             out.append(Event(Kind.CLEAR, event.vcpu, t_ns=event.t_ns, text="(inferred: INIT)"))
+        elif event.kind is Kind.ACC and accepts_init(event):
+            pending.add(event.vcpu)
         out.append(event)
     return tuple(out)
 

@@ -194,17 +194,18 @@ def decode(
     vcpus = len(vcpu_of)
     vcpu_of |= {tid: index for index, tid in later_tids}
     for line in lines:
-        if line.event == "sched_switch":
+        number, _, tid, _, _, name, text = line
+        if name == "sched_switch":
             yield from _switch(line, vcpu_of)
             continue
-        known = _FORMATS.get(line.event)
+        known = _FORMATS.get(name)
         if known is None:
-            raise CaptureDamaged(f"trace/events.txt:{line.number}: nobody accounts for the event {line.event!r}")
+            raise CaptureDamaged(f"trace/events.txt:{number}: nobody accounts for the event {name!r}")
         kind, pattern, fill = known
-        match = pattern.match(line.text)
+        match = pattern.match(text)
         if match is None:
-            raise CaptureDamaged(f"trace/events.txt:{line.number}: cannot read {line.event}: {line.text!r}")
-        event = _event(kind, line, vcpu_of.get(line.tid, -1))
+            raise CaptureDamaged(f"trace/events.txt:{number}: cannot read {name}: {text!r}")
+        event = _event(kind, line, vcpu_of.get(tid, -1))
         if fill is not None:
             fill(event, match)
         if kind is Kind.ACC and 0 <= event.data < vcpus:

@@ -16,6 +16,7 @@ from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
 from harness.judge.recording import recording
 from harness.judge.rules_context import places
+from harness.model.events import Kind
 from harness.model.kernels import KernelModel
 from harness.model.simulation.choices import Distance
 from harness.model.simulation.simulate import Followed, follow
@@ -31,7 +32,11 @@ def predictions(
     :param distance: how far one is from the evidence; called once for each before it comes.  It says where to look on.
     :raise ModelError: the plan cannot be predicted for this kernel.
     """
-    plan, facts, ram = evidence.plan, evidence.precondition, ram_page(evidence.events) or RAM_VPN
+    plan, facts, ram = (
+        evidence.plan,
+        evidence.precondition,
+        ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY)) or RAM_VPN,
+    )
     recorded = recording(evidence, places(evidence))
     if recorded is None or _boots_again(plan):
         yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)

@@ -41,7 +41,7 @@ def _first_interrupt(evidence: Evidence, log: GuestLog) -> tuple[int, int] | Non
     for vcpu, records in enumerate(log.vcpus):
         written = next((e.tsc for e in records if e.kind is Record.READY), None)
         vector = evidence.plan.guest.apf.vector
-        told = (e.t_ns for e in evidence.events if e.kind is Kind.VIRQ and e.vcpu == vcpu and e.value == vector)
+        told = (e.t_ns for e in evidence.of(Kind.VIRQ) if e.vcpu == vcpu and e.value == vector)
         injected = next(told, None)
         if written is not None and injected is not None:
             return injected, written

@@ -34,7 +34,7 @@ def match_linux(evidence: Evidence) -> Iterator[Finding]:
         return
     yield from _touched(plan, result)
     guest = linux_guest(plan)
-    told = any(e.kind is Kind.L2_EXIT and e.flag for e in evidence.events)
+    told = any(e.flag for e in evidence.of(Kind.L2_EXIT))
     if guest.runs_l2 and guest.enables and guest.vmexit_offered and not told:
         yield Finding("total", "no token of its L2 reached the guest, so that nothing was tried", about="L2_EXIT")
     boots, enabled = guest.traced_from_boot, guest.enables
@@ -46,7 +46,9 @@ def match_linux(evidence: Evidence) -> Iterator[Finding]:
     if after is None:
         yield Finding("total", "no HYP row: the guest did not enable async page faults")
         return
-    due = interrupts_at_last_hyp(evidence.events, evidence.text("guest/result.txt"), plan.guest.vcpus)
+    due = interrupts_at_last_hyp(
+        evidence.of(Kind.EXIT, Kind.VIRQ, Kind.ACC), evidence.text("guest/result.txt"), plan.guest.vcpus
+    )
     for cpu, (low, high) in enumerate(due):
         seen = _count(after, cpu) - (0 if boots or before is None else _count(before, cpu))
         if not low <= seen <= high:

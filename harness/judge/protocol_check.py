@@ -16,14 +16,13 @@ from harness.evidence.lost_shadow import lost_shadow
 from harness.evidence.lost_wakeup import lost_wakeup
 from harness.evidence.trace_events import kinds_of
 from harness.judge.recording import ends_recorded
-from harness.judge.rules_context import context_of, initial, places
+from harness.judge.rules_context import NOTHING, Expected, context_of, initial, places
 from harness.judge.unfinished import unfinished
 from harness.judge.verdict_types import Finding, UncheckedRule
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker import ALL_KINDS, Checker, Counts, Obligation, Violation
 from harness.model.protocol.rules import RULES
-from harness.model.simulation.situation import Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ class Checked:
     proved: tuple[Finding, ...] = ()
 
 
-def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> Checked:
+def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING) -> Checked:
     """Feed every event to the protocol checker, then look at the logs."""
     plan = evidence.plan
     facts = evidence.facts
@@ -54,7 +53,7 @@ def check(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None
         kernel,
         plan.guest.vcpus,
         initial=initial(plan),
-        context=replace(context_of(evidence, kernel, prediction), unfinished=len(waiting)),
+        context=replace(context_of(evidence, kernel, expected), unfinished=len(waiting)),
         recorded=_recorded(evidence.facts),
     )
     found: list[Finding] = []

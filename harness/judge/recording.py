@@ -50,7 +50,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         return None
     if any(name not in facts.trace_events for name in _NEEDED):
         return None
-    ram_hva = ram_address(evidence.events)
+    ram_hva = ram_address(evidence.of(*ADDRESSED))
     known = dict(places or {})
     if not _all_placed(plan, known):
         learned = _single_reads(evidence.events, facts.swap_dev, ram_hva)
@@ -82,6 +82,10 @@ def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:
         return True
     read = (PageStart.SWAPPED, PageStart.DROPPED, PageStart.ZERO_SWAPPED)
     return all(page.gpa >> 12 in places for page in plan.pages if page.start in read)
+
+
+ADDRESSED = (Kind.PF, Kind.MM_FAULT, Kind.ENTRY, Kind.DONE)
+"""What ram_address looks at."""
 
 
 def ram_address(events: Iterable[Event]) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from harness.contract.plan import (
     PAGE_SIZE,
@@ -23,9 +24,10 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.judge.unexplained import INTERRUPTING
-from harness.model.events import MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
+from harness.model.outcomes import Count
 from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
 from harness.prediction import area_words, linux_guest, pv_features
@@ -35,11 +37,31 @@ _PANICS = frozenset({"F2", "F4"})
 """Findings by which a Linux L1 takes a page fault of its kernel for "page not present"."""
 _OTHERS = {HostWord.LOCK_READ, HostWord.RECLAIM}
 """Others than the vCPUs read pages, or take them away."""
+_OF_ANY_THREAD = Kind.ACC
+"""The thread of another vCPU may accept an interrupt for this one."""
 KERNEL_HALF = 1 << 63
 """A Linux guest runs its kernel at addresses of the upper half, its programs below (EN is off before that holds)."""
 
 
-def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction | None) -> RuleContext:
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the rules are told of a prediction.
+
+    ``majors``: the vCPU thread's major faults; ``known``: the findings that the kernel has to show.
+    """
+
+    majors: Count | None = None
+    known: tuple[str, ...] = ()
+
+    @classmethod
+    def by(cls, prediction: Prediction) -> Expected:
+        return cls(prediction.totals.get("MAJ_V"), prediction.known_faults)
+
+
+NOTHING = Expected()
+
+
+def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> RuleContext:
     """Fields that the evidence does not give stay None, so that their rules are listed as not checked."""
     plan, facts = evidence.plan, evidence.facts
     vcpus = range(plan.guest.vcpus)
@@ -48,9 +70,9 @@ def context_of(evidence: Evidence, kernel: KernelModel, prediction: Prediction |
     area_moves = plan.guest.apf.en_gpa >= 0 or any(i.op is Op.WRMSR for i in plan.items)
     acts = {a.do for group in plan.host_actions for a in group} | {a.do for t in plan.timed for a in t.actions}
     single_vcpu = plan.guest.vcpus == 1
-    majors = prediction.totals.get("MAJ_V") if prediction else None
+    majors = expected.majors
     log, l2 = evidence.guest, plan.guest.l2
-    known = frozenset(prediction.known_faults if prediction else ())
+    known = frozenset(expected.known)
     private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
     return RuleContext(
         faults=_faults(plan) if probe else None,
@@ -192,7 +214,7 @@ def _waiting(evidence: Evidence) -> tuple[set[int], ...]:
     plan = evidence.plan
     vectors = {plan.guest.apf.vector} | {item.value for item in plan.items if item.msr == MSR_ASYNC_PF_INT}
     waiting: tuple[set[int], ...] = tuple(set() for _ in range(plan.guest.vcpus))
-    for event in evidence.events:
+    for event in evidence.of(Kind.ACC, Kind.VIRQ):
         if event.kind is Kind.ACC and event.value in vectors and 0 <= event.vcpu < len(waiting) and event.value >= 16:
             waiting[event.vcpu].add(event.value)
         elif event.kind is Kind.VIRQ and 0 <= event.vcpu < len(waiting):
@@ -216,7 +238,7 @@ def _slot_taken(evidence: Evidence) -> frozenset[int]:
     full = bool(area_words(plan)[1])
     for v in range(plan.guest.vcpus):
         told = {WAKE_ALL_TOKEN} | {token for token, _ in _tokens(log, v)}
-        ready = sum(e.kind is Kind.RDY and e.vcpu == v and e.token in told for e in evidence.events)
+        ready = sum(e.vcpu == v and e.token in told for e in evidence.of(Kind.RDY))
         done = {e.item for e in log.vcpus[v] if e.kind is Record.END}
         cleared = sum(i.op is Op.CLEAR_TOKEN and i.vcpu == v and i.index in done for i in plan.items)
         freed = (len(_readies(log, v)) if apf.zero_token else 0) + cleared
@@ -229,7 +251,7 @@ def _hlts(evidence: Evidence) -> int | None:
     """By their exits, as long as the trace goes."""
     if evidence.guest is None or evidence.end.status is not EndStatus.DONE:
         return None
-    return sum(e.kind is Kind.EXIT and " reason hlt " in e.text.lower() for e in evidence.events)
+    return sum(" reason hlt " in e.text.lower() for e in evidence.of(Kind.EXIT))
 
 
 def _hlts_end(evidence: Evidence) -> bool:
@@ -239,14 +261,9 @@ def _hlts_end(evidence: Evidence) -> bool:
     plan = evidence.plan
     if plan.guest.vcpus > 1 and any(item.op is Op.TIMER for item in plan.items):
         return False
-    last: dict[int, Event] = {}
-    halts = set()
-    for event in evidence.events:
-        if event.kind is Kind.EXIT and " reason hlt " in event.text.lower():
-            halts.add(event.vcpu)
-        if event.vcpu >= 0 and event.kind is not Kind.ACC:  # which may be of another thread
-            last[event.vcpu] = event
-    return all(last[v].kind is Kind.OUT and last[v].value == ord("S") for v in halts)
+    halted = {event.vcpu for event in evidence.of(Kind.EXIT) if " reason hlt " in event.text.lower()}
+    last = (next(e for e in reversed(evidence.events) if e.vcpu == v and e.kind is not _OF_ANY_THREAD) for v in halted)
+    return all(event.kind is Kind.OUT and event.value == ord("S") for event in last)
 
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:

@@ -24,14 +24,14 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
     """Counted by the protocol checker, by the devices' bios, and by the kernel's own counters."""
     top = evidence.plan.guest.memory_mib << 20
     probe = evidence.plan.guest.kind is GuestKind.PROBE
-    booted, planned = boots(evidence.events), {page.gpa >> 12 for page in evidence.plan.pages}
+    booted, planned = boots(evidence.of(Kind.CLEAR, Kind.WRMSR)), {page.gpa >> 12 for page in evidence.plan.pages}
     pool = [
         e
-        for e in evidence.events
-        if e.kind is Kind.PF and POOL_GPA <= e.gpa < top and (e.gpa >> 12 in planned or not in_boot(booted, e))
+        for e in evidence.of(Kind.PF)
+        if POOL_GPA <= e.gpa < top and (e.gpa >> 12 in planned or not in_boot(booted, e))
     ]
     found = {
-        "PF": len(pool) if probe else sum(1 for e in evidence.events if e.kind is Kind.PF and e.gpa < top),
+        "PF": len(pool) if probe else sum(e.gpa < top for e in evidence.of(Kind.PF)),
         "TRY": counts.try_,
         "NP": counts.np,
         "NPt": counts.npt,
@@ -44,7 +44,7 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         "INJ": counts.inj,
         "ACC": counts.acc,
         "ACK": counts.ack,
-        "GP": sum(1 for e in evidence.events if e.kind is Kind.INJ_OTHER and not e.flag and "#GP" in e.text),
+        "GP": sum(not e.flag and "#GP" in e.text for e in evidence.of(Kind.INJ_OTHER)),
     }
     if evidence.guest is not None:
         found["NMI"] = sum(record.kind is Record.NMI for records in evidence.guest.vcpus for record in records)
@@ -52,7 +52,7 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
     if not probe and evidence.facts is not None:
         found |= _by_outcome(evidence, kernel, dev, probed=evidence.facts.has_mm_fault)
     if dev:
-        reads = [e for e in evidence.events if e.kind is Kind.BIO and e.flag and e.dev == dev]
+        reads = [e for e in evidence.of(Kind.BIO) if e.flag and e.dev == dev]
         found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0)
         found["BIO_W"] = sum(1 for e in reads if _by_worker(e))
     found.update(evidence.counters)

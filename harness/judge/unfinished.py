@@ -70,6 +70,8 @@ class _Reads:
 _PREEMPTED = ord("R")
 """prev_state of a thread that was switched out although it could run (include/trace/events/sched.h)."""
 
+_FOLLOWED = frozenset({Kind.BIO, Kind.BIO_END, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.NP, Kind.DONE})
+
 
 @dataclass(slots=True)
 class _Work:
@@ -83,11 +85,11 @@ class _Work:
 
 @dataclass(slots=True)
 class _Works:
-    """The works of a trace by the page that they fetch, oldest first, and when each vCPU was preempted for good."""
+    """The works of a trace by the page that they fetch, oldest first, and what each vCPU did last."""
 
     open: dict[int, list[_Work]] = field(default_factory=dict)
     completed: list[_Work] = field(default_factory=list)
-    preempted: dict[int, int] = field(default_factory=dict)  # vCPU -> since when; not one that ran again
+    last: dict[int, Event] = field(default_factory=dict)  # of each vCPU's thread
 
     def begin(self, np: Event) -> None:
         self.open.setdefault(np.gpa >> 12, []).append(_Work(np.line, np.vcpu, np.t_ns))
@@ -99,18 +101,13 @@ class _Works:
             work.done_ns = done.t_ns
             self.completed.append(work)
 
-    def ran(self, event: Event) -> None:
-        """An event of a vCPU's thread."""
-        if event.kind is Kind.OUT and event.value == _PREEMPTED:
-            self.preempted[event.vcpu] = event.t_ns
-        elif event.kind is not Kind.ACC:  # which may be of another thread
-            self.preempted.pop(event.vcpu, None)
-
     def undelivered(self, ended_ns: int | None) -> Iterator[_Work]:
         """Completed works whose vCPU had no turn since, or whose guest had told its result before."""
+        last = self.last.items()
+        preempted = {vcpu: e.t_ns for vcpu, e in last if e.kind is Kind.OUT and e.value == _PREEMPTED}
         for work in self.completed:
             late = ended_ns is not None and work.done_ns >= ended_ns
-            if late or 0 <= self.preempted.get(work.vcpu, -1) <= work.done_ns:
+            if late or 0 <= preempted.get(work.vcpu, -1) <= work.done_ns:
                 yield work
 
 
@@ -136,9 +133,12 @@ def unfinished(
     events = tuple(events)
     reads, works = _Reads(ram_address(events), ends=ends_known), _Works()
     for event in events:
-        if event.vcpu >= 0:
-            works.ran(event)
-        match event.kind:
+        kind = event.kind
+        if event.vcpu >= 0 and kind is not Kind.ACC:  # which may be of another thread
+            works.last[event.vcpu] = event
+        if kind not in _FOLLOWED:
+            continue
+        match kind:
             case Kind.BIO if event.flag and event.dev == device:
                 reads.submit(event)
             case Kind.BIO_END if event.flag and event.dev == device:

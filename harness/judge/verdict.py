@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import assert_never
 
@@ -32,7 +32,7 @@ from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked, check
 from harness.judge.recorded_fields import field_findings
 from harness.judge.recording import progress
-from harness.judge.rules_context import places
+from harness.judge.rules_context import Expected, places
 from harness.judge.seen_totals import seen_totals
 from harness.judge.unexplained import unexplained
 from harness.judge.verdict_types import (
@@ -148,7 +148,8 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
         if evidence.precondition is None and evidence.end.status in END_WORDS:
             why = f"before the program was started {END_WORDS[evidence.end.status]}: {evidence.end.reason}"
         return JudgedCapture(_unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why), evidence)
-    evidence = replace(evidence, guest=within_the_trace(evidence))
+    if (log := within_the_trace(evidence)) is not evidence.guest:
+        evidence = replace(evidence, guest=log)
     best = _best(evidence, kernel)
     predicted = best.followed.prediction.known_faults if best.followed is not None else ()
     told = in_light_of_known_faults(
@@ -207,10 +208,11 @@ class _Best:
     found: JudgedCapture | None = None
     in_vain: int = 0
     nearest: int = sys.maxsize
+    checked: dict[Expected, Checked] = field(default_factory=dict)
 
     def judge(self, followed: Followed) -> Distance:
         """By one prediction more; how far it is from the evidence."""
-        verdict = _judge_by(self.evidence, self.kernel, followed)
+        verdict = _judge_by(self.evidence, self.kernel, followed, self._checked(Expected.by(followed.prediction)))
         unseen = followed.for_all_orders or races_unseen(self.evidence.plan)
         unknown = _UNFOLLOWED if unseen and self.races else self.unplaced
         if unknown and not _convicted(verdict, self.evidence.end.status):
@@ -223,6 +225,12 @@ class _Best:
             self.nearest, self.in_vain = steps, 0
         return Distance(steps, frozenset(self._pages(verdict.findings)) | frozenset(followed.strays))
 
+    def _checked(self, expected: Expected) -> Checked:
+        """What the rules say; they are told little of a prediction, and most tell them the same."""
+        if expected not in self.checked:
+            self.checked[expected] = check(self.evidence, self.kernel, expected)
+        return self.checked[expected]
+
     def _pages(self, findings: tuple[Finding, ...]) -> Iterator[int]:
         """The guest pages that findings are about."""
         items, lines = self.evidence.plan.items, {f.line for f in findings if f.line and f.item < 0}
@@ -230,10 +238,9 @@ class _Best:
         yield from (e.gpa >> 12 for e in self.evidence.events if e.line in lines and e.gpa)
 
 
-def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed) -> Verdict:
-    """The evidence against one prediction."""
+def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed, checked: Checked) -> Verdict:
+    """The evidence against one prediction; ``checked``: against the rules."""
     plan, prediction = evidence.plan, followed.prediction
-    checked = check(evidence, kernel, prediction)
     if evidence.lost:
         return _cut(evidence, kernel, prediction, checked)
     totals_seen = seen_totals(evidence, checked.counts, kernel)
@@ -374,7 +381,11 @@ def _view(evidence: Evidence) -> View:
     go, _, actions = progress(evidence.text("progress.jsonl"))
     acted = [(go + action.start_ns, go + action.end_ns) for action in actions] if go >= 0 else []
     alignment: Alignment = align(
-        evidence.plan, evidence.guest, split(evidence.events), boots(evidence.events), host_waits(evidence.plan, acted)
+        evidence.plan,
+        evidence.guest,
+        split(evidence.events),
+        boots(evidence.of(Kind.CLEAR, Kind.WRMSR)),
+        host_waits(evidence.plan, acted),
     )
     return View(
         evidence.plan, alignment, evidence.events, evidence.facts.swap_dev, evidence.facts.has_mm_fault,

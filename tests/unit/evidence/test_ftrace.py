@@ -34,6 +34,25 @@ def test_a_line_gives_back_what_the_kernel_put_in(comm: str, tid: int, cpu: int,
     assert found.text.strip() == text.strip()
 
 
+lines = st.builds(
+    line,
+    comms.filter(lambda comm: comm != "<...>") | st.text("a-1 [0]d:.()", min_size=1, max_size=15).filter(str.strip),
+    st.sampled_from([1, 12, 4_000_000]),
+    st.just(0) | st.integers(0, 2),
+    st.sampled_from([1, 999_999_999, 10**12]),
+    st.sampled_from(["kvm_entry", "kvm_exit"]),
+    st.sampled_from(["", "vcpu 0", "b-1 [000] d..1. 1.000001: kvm_msr: x"]),
+)
+
+
+@given(st.lists(lines, max_size=8))
+def test_a_line_says_the_same_behind_others_as_by_itself(told: list[str]) -> None:
+    ordered = sorted(told, key=lambda raw: parse(raw + "\n").lines[0].t_ns)
+    alone = [parse(raw + "\n").lines[0]._replace(number=n) for n, raw in enumerate(ordered, 1)]
+    together = parse("".join(raw + "\n" for raw in ordered))
+    assert list(together.lines) == alone
+
+
 def test_a_tgid_column_is_skipped() -> None:
     (found,) = parse("  CPU 0/KVM-12  (     9) [001] d..1.  1.000002: kvm_exit: reason x\n").lines
     assert (found.comm, found.tid, found.cpu, found.t_ns) == ("CPU 0/KVM", 12, 1, 1_000_002_000)

@@ -62,7 +62,7 @@ def test_real_runs_have_none(name: str) -> None:
 def test_a_run_that_hung_so_proves_nothing_where_the_processor_is_emulated() -> None:
     """The capture is of before hosts said so; on hardware it would be KVM that has lost the shadow."""
     files = packed_capture("lost-wakeup")
-    assert check(decode(files), N510, None).host_trouble == ()
+    assert check(decode(files), N510).host_trouble == ()
     facts = files["facts.json"].replace(b"panic=-1", EMULATED.encode() + b" panic=-1")
-    (trouble,) = check(decode(files | {"facts.json": facts}), N510, None).host_trouble
+    (trouble,) = check(decode(files | {"facts.json": facts}), N510).host_trouble
     assert "interrupt 0xf3 between STI and its HLT at 0x103097 (trace line 2707)" in trouble.line
