@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Runs on a host: performs a plan by an agent that is killed (SIGKILL), with its parent, around the N-th change that it
-notes; then reserves the host as the next run would.  Each line of input is such an order, each line of
+notes or takes back; then reserves the host as the next run would.  Each line of input is such an order, each line of
 output what came of it.  Each agent is a fork of this process: what Python loads on an emulated host is loaded once.
 """
 
@@ -24,7 +24,7 @@ def die() -> None:
 
 
 def arm(number: int, when: str, told: int) -> None:
-    """From here on, each change of this process is a line on ``told``; the ``number``-th that is noted kills it."""
+    """From here on, each change of this process and its forks is a line on ``told``; the ``number``-th kills it."""
     counts = {"noted": 0, "undone": 0}
     noted, append = undo.Journal.change, undo._append
 
@@ -43,8 +43,8 @@ def arm(number: int, when: str, told: int) -> None:
         return result
 
     def appended(path: str, record: dict[str, object]) -> None:
-        if "undone" in record:
-            is_due("undone", record["undone"])
+        if "undone" in record and is_due("undone", record["undone"]) and when == "undone":
+            die()
         append(path, record)
 
     undo.Journal.change = change  # type: ignore[method-assign]
