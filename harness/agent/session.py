@@ -17,7 +17,7 @@ from harness.agent.gate.watch import WORKER_FAULT, filters
 from harness.agent.guest.qemu import Guest
 from harness.agent.host import swap as swap_device
 from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
-from harness.agent.host.host_facts import host_facts
+from harness.agent.host.host_facts import host_facts, qemu_version
 from harness.agent.host.kernel_files import available_mib, need_file, read_text, selected, wait_until
 from harness.agent.host.others_swap import SwappedByOthers, misplaced
 from harness.agent.host.points import CAPTURED, forget_points, reached_points
@@ -33,7 +33,7 @@ from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT, Facts, HostFacts, RunFacts
-from harness.contract.host_needs import NO_DISK, HostOffers, lacks, without_gate
+from harness.contract.host_needs import NO_DISK, HostOffers, hangs_on_version, lacks, without_gate
 from harness.contract.plan import PAGE_SIZE, GuestKind, Plan, SwapKind, to_json
 from harness.contract.service import AgentOptions
 from harness.contract.words import Backing
@@ -112,8 +112,9 @@ class Session:
 
     def _check_needs(self, facts: HostFacts) -> None:
         guest, options = self.plan.guest, self.options
+        qemu = qemu_version(options.qemu) if hangs_on_version(self.plan) else shutil.which(options.qemu) or ""
         offers = HostOffers(
-            facts, qemu=shutil.which(options.qemu) or "", userfaultfd=self._has_userfaultfd(),
+            facts, qemu=qemu, userfaultfd=self._has_userfaultfd(),
             memory_mib=available_mib(), disk=options.disk, accel=options.accel, memory_limit_mib=options.memory_mib,
         )  # fmt: skip
         lack = next(lacks(self.plan, offers), None)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,7 @@ from harness.contract.words import Backing, HostWord, ReadOrder
 QEMU_MIB = 192
 """What QEMU needs besides the guest's memory, with room to spare."""
 NO_DISK = "dm-delay needs a disk"
+_VERSION = re.compile(r"(?<=version )(\d+)\.\d+")
 _GATE_WORDS = frozenset({HostWord.RELEASE, HostWord.WAIT_SETTLED, HostWord.WAIT_HALTED})
 """What only a gated device can do."""
 
@@ -24,7 +26,8 @@ _GATE_WORDS = frozenset({HostWord.RELEASE, HostWord.WAIT_SETTLED, HostWord.WAIT_
 class HostOffers:
     """What a host has, as far as plans ask for it.
 
-    :ivar qemu: first line of ``--version``, empty: it cannot be run.
+    :ivar qemu: first line of ``--version``, or its path where that is not asked for (hangs_on_version); empty: it
+        cannot be run.
     :ivar userfaultfd: the kernel has it, and the agent may handle faults of kernel mode.
     :ivar memory_mib: MemAvailable.
     :ivar disk: a block device that may be overwritten; empty: none.
@@ -79,10 +82,33 @@ def lacks(plan: Plan, offers: HostOffers) -> Iterator[Lack]:
     yield from _memory(plan, offers)
     if not offers.qemu:
         yield Lack("QEMU cannot be run on the host", "apt-get install qemu-system-x86")
+    yield from _qemu(plan, offers)
     yield from _device(plan, offers)
     for parameter, _ in (*plan.kernel_params, *plan.kernel_params_at_go):
         if parameter.partition(".")[0] in ("kvm", "kvm_amd", "kvm_intel") and parameter not in host.kvm_parameters:
             yield Lack(f"the host's kernel has no module parameter {parameter}")
+
+
+def hangs_on_version(plan: Plan) -> bool:
+    """Whether it matters which QEMU the host has, so that ``HostOffers.qemu`` has to say it."""
+    guest = plan.guest
+    return guest.vcpus > 1 and (guest.irqchip == "off" or (guest.machine == "q35" and guest.cpu_pm))
+
+
+def _qemu(plan: Plan, offers: HostOffers) -> Iterator[Lack]:
+    """What its QEMU cannot do with several vCPUs."""
+    found = _VERSION.search(offers.qemu)
+    guest, remedy = plan.guest, "QEMU 8.0 or later"
+    if not hangs_on_version(plan) or found is None or int(found[1]) >= 8:
+        return
+    if guest.machine == "q35" and guest.cpu_pm:
+        # SeaBIOS moves them (PAM) while the other vCPUs stand behind a HLT that does not exit, and fetch from them:
+        # "KVM internal error. Suberror: 1".  QEMU 8.0: accel_ioctl_inhibit_begin (accel/kvm/kvm-all.c).
+        yield Lack(
+            f"QEMU {found[0]} takes memory slots away from vCPUs that run: no cpu_pm on a q35 with several", remedy
+        )
+    if guest.irqchip == "off":
+        yield Lack(f"with QEMU {found[0]} a guest of several vCPUs never gets ready with irqchip = off", remedy)
 
 
 def _tracing(host: HostFacts) -> Iterator[Lack]:

@@ -155,6 +155,7 @@ class _Thread:
     hva: int = 0
     since: int = -1  # it is in handle_mm_fault since then
     slept: bool = False  # ... and has slept there
+    woke: int = -1  # ... until then
     calls: list[Call] = field(default_factory=list)
     begun: int = -1  # a worker: async_pf_execute was entered
     work: tuple[int, int] | None = None
@@ -316,10 +317,11 @@ class _Reader:
 
     def _mm_fault(self, thread: _Thread, event: Event, t: int) -> None:
         if event.kind is Kind.MM_FAULT:
-            thread.hva, thread.since, thread.slept = event.hva, t, False
+            thread.hva, thread.since, thread.slept, thread.woke = event.hva, t, False, -1
         elif thread.since >= 0:
-            retried = bool(event.value & VmFault.RETRY)
-            gfn, call = self._gfn(thread.hva), FaultCall(thread.since, t, event.tid, retried, thread.slept)
+            retried, major = bool(event.value & VmFault.RETRY), bool(event.value & VmFault.MAJOR)
+            gfn = self._gfn(thread.hva)
+            call = FaultCall(thread.since, t, event.tid, retried, thread.slept, thread.woke, major)
             thread.calls.append(Call(gfn, call))
             self._calls[gfn].append(call)
             at = self._unmapping.pop(event.tid, -1)
@@ -383,6 +385,8 @@ class _Reader:
         if kind is Kind.OUT:
             v.preempted = chr(event.value) == "R"
             v.thread.slept = v.thread.slept or not v.preempted
+        elif kind is Kind.IN and not v.preempted:
+            v.thread.woke = t
         if not (v.preempted and kind in (Kind.OUT, Kind.IN)):
             v.last_ns = t
 
@@ -451,13 +455,12 @@ class _Reader:
     def _resolved(self, v: _VcpuReader, t: int) -> None:
         """What comes now is of the way back into the guest: the fault, if there is one, is over.
 
-        One without a call of handle_mm_fault found its page present, at any time until then.
+        It may have found its page present, without a call of handle_mm_fault or behind its last, at any time till then.
         """
         fault, v.fault = v.fault, None
         if fault is not None:
-            last = fault.calls[-1].window.end_ns if fault.calls else t
-            fault.mark = replace(fault.mark, until_ns=last)
-            v.busy.append(FaultCall(fault.mark.start_ns, last))
+            fault.mark = replace(fault.mark, until_ns=t)
+            v.busy.append(FaultCall(fault.mark.start_ns, t))
 
     def _cleared(self, vcpu: int) -> None:
         self._live = [w for w in self._live if w.vcpu != vcpu]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.model.pages import Lock
 from harness.model.walk.steps import Read, Thread
 
 if TYPE_CHECKING:
@@ -50,6 +51,21 @@ def failed_reads(memory: Memory, vpns: list[int]) -> int:
         return 0
     slots = (memory.pages[vpn].swap for vpn in vpns)
     return sum(slot is not None and slot.read_fails for slot in slots)
+
+
+def uncount_reads_in_flight(memory: Memory) -> None:
+    """All is over: PSWPIN, where it is counted when a read ends, does not count those that did not.
+
+    One that nothing holds may still have ended before the counters were read, which is after the recording.
+    """
+    world = memory.world
+    if not world.situation.kernel.swap_reads_joined:
+        return
+    pages = [p for p in memory.pages.values() if p.folio is not None and p.folio.lock is Lock.READ]
+    left = sum(p.swap is not None and not p.swap.read_fails for p in pages)
+    world.count("PSWPIN", -left)
+    if memory.gate is None:
+        world.may_be_more["PSWPIN"] += left
 
 
 def _runs_on_device(memory: Memory, vpns: list[int]) -> list[int]:

@@ -27,6 +27,11 @@ def _asks_the_file_system(done: HostPage, before: HostPage) -> bool:
     return written and vma.backing is Backing.FILE_SHARED and vma.page_mkwrite
 
 
+def _to_be_read(page: HostPage) -> bool:
+    """Whoever looks at it now misses it in the cache: VM_FAULT_MAJOR (mm/memory.c:do_swap_page, mm/filemap.c)."""
+    return page.folio is None and (page.pte is Pte.SWAP or page.vma.backing is not Backing.ANON)
+
+
 def _makes_its_own(done: HostPage, before: HostPage) -> bool:
     """mm/memory.c:do_anonymous_page zeroes a page, wp_page_copy copies one, that nobody else can see, and locks none:
     who comes meanwhile finds the PTE as it was and makes one too, and pte_same keeps the first that is ready."""
@@ -50,7 +55,7 @@ class FollowedThreads:
             env,
             held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
             submits=self.submits, fills_late=self.fills_late, taken=self.taken, finished=self.finished,
-            contended=self.contended, paced=True,
+            contended=self.contended, passed_by=self.passed_by, paced=True,
         )  # fmt: skip
 
     def through(self, watch: PageWatch | None, gpa: int) -> None:
@@ -62,6 +67,15 @@ class FollowedThreads:
         """So many calls of handle_mm_fault for the page are not accounted for."""
         if self.memory.world.replay is not None:
             self.memory.world.replay.strays += [gpa >> 12] * number
+
+    def paced(self, watch: PageWatch, gpa: int, *, inside: bool, slept: bool | None) -> None:
+        """A call of handle_mm_fault begins (``inside``), or ends.  One in which the thread ``slept`` as the recorded
+        did not, or the other way round, is another's; None: whether that slept was not recorded."""
+        if inside:
+            watch.at += 1
+            self.strays(int(watch.window is None), gpa)
+        elif watch.window is not None and slept is not None:
+            self.strays(int(watch.window.slept is not slept), gpa)
 
     def moment(self, watch: PageWatch, gfn: int, *, inside: bool) -> Generator[Wait, None, None]:
         """Let the time come at which the thread looked at the page.
@@ -84,9 +98,11 @@ class FollowedThreads:
         cuts = replay.cuts(gfn, watch.thread, earliest, window.end_ns if window else watch.end_ns, around)
         moments = [earliest, *(cut + 1 for cut in cuts)]
         last = watch.window
-        called_nobody = not inside and (last is None or last.retried)  # the page is as it wants it
+        # Else the page would not be as it wants it.
+        called_nobody = not inside and (last is None or last.retried or watch.overtaken)
         waited_for_nobody = inside and page.locked and last is not None and not (last.retried or last.slept)
-        if called_nobody or waited_for_nobody:
+        found_it = inside and last is not None and not last.major and _to_be_read(page)
+        if called_nobody or waited_for_nobody or found_it:
             moments.reverse()  # likeliest behind the last change
         yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was looked at", gfn))
 
@@ -99,6 +115,8 @@ class FollowedThreads:
         moments = [now, *(cut + 1 for cut in cuts)]
         if replay.other_call_ends(gfn, watch.thread, now) >= 0 and moments[-1] < window.end_ns - 1:
             moments.append(window.end_ns - 1)  # whoever woke at the same time may be first
+        if window.woke_ns >= now:  # most likely then
+            moments = [window.woke_ns, *(m for m in moments if m != window.woke_ns)]
         yield Wait(until_ns=replay.choices.moment(moments, f"when who slept for {gfn:#x} ran again", gfn))
 
     def mapped(self, watch: PageWatch, vpn: int, before: HostPage) -> Generator[Wait, None, None]:
@@ -119,23 +137,30 @@ class FollowedThreads:
             return
         unseen = _makes_its_own(done, before)
         ways = [None, Lock.NO if unseen else Lock.OTHER]
-        if watch.calls_again and _asks_the_file_system(done, before):
+        if not unseen and _asks_the_file_system(done, before):
             # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY).
-            ways.insert(0 if watch.at else len(ways), Lock.NO)
+            ways.insert(0 if watch.at and watch.calls_again else len(ways), Lock.NO)
+        other = replay.call_within(done.index, watch.thread, now, window.end_ns)
+        if other is not None:  # it found the PTE as it was, and waited for the lock or not
+            likely = Lock.OTHER if other.slept or other.retried or Lock.NO not in ways else Lock.NO
+            ways.sort(key=lambda way: way is not likely)
         why = f"whether another came before {done.index:#x} was mapped"
         lock = ways[replay.choices.ask(len(ways), why, done.index)]
         if lock is None:
             return
         self.memory.pages[vpn] = (
-            before if unseen else replace(done, pte=before.pte, folio=replace(done.folio, lock=lock))
+            before if unseen else replace(done, pte=before.pte, swap=before.swap, folio=replace(done.folio, lock=lock))
         )
         yield Wait(until_ns=window.end_ns)
         page = self.memory.pages[vpn]
         if lock is Lock.NO:  # pte_same, or finish_fault: another's mapping stays
-            if page.pte is before.pte:
+            watch.overtaken = page.pte is not before.pte
+            if not watch.overtaken:
                 self.memory.pages[vpn] = done if unseen else replace(page, pte=done.pte)
         elif page.folio is not None and page.folio.lock is lock:
-            self.memory.pages[vpn] = replace(page, pte=done.pte, folio=replace(page.folio, lock=Lock.NO))
+            self.memory.pages[vpn] = replace(
+                page, pte=done.pte, swap=done.swap, folio=replace(page.folio, lock=Lock.NO)
+            )
         self.memory.world.engine.fire(self.memory.signals[vpn])
 
     def _mapped_with(self, gfn: int) -> set[int]:
@@ -176,7 +201,13 @@ class FollowedThreads:
             brought = replay.brought_with(watch.thread, own) | {page.index, *window_pages}
             beside = any(replay.others_at(index, watch.thread, now, own) for index in brought)
             likely = any(self.taken(unit, number) for number in pages)
-            return beside and replay.choices.maybe(why, page.index, likely=likely)
+            if not beside or not replay.choices.maybe(why, page.index, likely=likely):
+                return False
+            # Others may have missed it too, and have found it before they came back: it was submitted only later.
+            back = [at - 1 for at in replay.cuts(page.index, watch.thread, now, own - 1)]
+            why = f"when {page.index:#x} was in the cache, before it was read"
+            self.resumes_ns = [own, *back][replay.choices.ask(1 + len(back), why, page.index)]
+            return True
         # What is filled with zeros is read by nobody: others may have come for any page of the window.
         chosen = [self.memory.pages[vpn].index for vpn in self.memory.vpns(unit, pages)]
         others = replay.cuts(page.index, watch.thread, now, window.end_ns, around=chosen)
@@ -283,6 +314,14 @@ class FollowedThreads:
         self.memory.world.engine.spawn(self.let_go(page.vpn, until))
         return True
 
+    def passed_by(self, page: HostPage) -> bool:
+        """The same of a page that the running thread maps around its own, for which it waits for nobody."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        if replay is None or watch is None or replay.other_call_ends(page.index, watch.thread, now) < 0:
+            return False
+        why = f"whether another thread held the lock of {page.index:#x}, beside"
+        return replay.choices.maybe(why, page.index, likely=False)
+
     def let_go(self, vpn: int, until_ns: int) -> Process:
         """Another thread has the lock of the page until then."""
         yield Wait(until_ns=until_ns)
@@ -298,5 +337,6 @@ class FollowedThreads:
             return self.memory.world.situation.timing.reads_first
         window, end = watch.window, replay.read_end(page.index, now)
         limit = window.end_ns if window else watch.end_ns
-        why, likely = f"whether the read of {page.index:#x} was faster", window is not None and not window.retried
+        why = f"whether the read of {page.index:#x} was faster"
+        likely = window is not None and not (window.retried or window.slept)
         return 0 <= end <= limit and replay.choices.maybe(why, page.index, likely=likely)

@@ -234,7 +234,7 @@ class Memory:
         """Run a walk to its end, sleeping where it sleeps; ``watch``: when it ran, in a run that was recorded."""
         vpn = self.vpn(gpa)
         result = Resolution(End.ERROR, Outcome.ERROR)
-        inside = resumed = False
+        inside = resumed = slept = False
         while True:
             if who is Thread.V and gpa // _PAGE in self.no_slot:
                 vma = replace(self.pages[vpn].vma, backing=Backing.NO_SLOT)
@@ -266,11 +266,11 @@ class Memory:
                 continue
             if leg.wait.kind in (WaitKind.CALL, WaitKind.RETURN):
                 inside = leg.wait.kind is WaitKind.CALL
-                if watch is not None and inside:
-                    watch.at += 1
-                    self.followed.strays(int(watch.window is None), gpa)
+                if watch is not None:
+                    self.followed.paced(watch, gpa, inside=inside, slept=slept if vcpu >= 0 else None)
+                slept = False
                 continue
-            result.waited = True
+            result.waited = slept = True
             if result.asleep is None:
                 result.asleep = result.steps[-1]
                 result.slept = f"sleeps in {leg.wait.function} ({leg.wait.kind})"

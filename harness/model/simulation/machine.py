@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.model.delivery import ApfState, init_of_l2, reset
+from harness.model.simulation.bios import uncount_reads_in_flight
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.host_words import HostSide
@@ -82,6 +83,7 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
         world.engine.run(world.engine.now + situation.settle_ns)
     for vcpu in machine.host.vcpus:
         vcpu.kvm.cut_short()
+    uncount_reads_in_flight(memory)
     return machine
 
 

@@ -13,7 +13,7 @@ class PageWatch:
     """When a thread looked at a page, from a recording: its calls of handle_mm_fault, within [start_ns, end_ns].
 
     ``thread``: its id, so that what it did to the page itself is not taken for another's doing; ``at``: the number of
-    the call that it is in, or was in last.
+    the call that it is in, or was in last; ``overtaken``: in that another mapped the page before it.
     """
 
     start_ns: int
@@ -21,6 +21,7 @@ class PageWatch:
     windows: tuple[FaultCall, ...] = ()
     thread: int = 0
     at: int = -1
+    overtaken: bool = False
 
     @property
     def left_ns(self) -> int:

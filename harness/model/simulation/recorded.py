@@ -19,8 +19,9 @@ from harness.model.simulation.thread_spans import ThreadSpans
 class FaultCall:
     """A thread was in handle_mm_fault from ``start_ns`` to ``end_ns``: somewhere between it tried the page's lock.
 
-    ``retried``: it came back with VM_FAULT_RETRY; ``slept``: it slept meanwhile.  These are outcomes and decide
-    nothing: they say only which of the orders that are possible is tried first.
+    ``retried``: it came back with VM_FAULT_RETRY; ``major``: with VM_FAULT_MAJOR; ``slept``: it slept meanwhile;
+    ``woke_ns``: when it ran again after the last sleep, -1: not known.  These are outcomes and decide nothing: they say
+    only which of the orders that are possible is tried first.
     """
 
     start_ns: int
@@ -28,6 +29,8 @@ class FaultCall:
     thread: int = 0
     retried: bool = False
     slept: bool = False
+    woke_ns: int = -1
+    major: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import NoReturn
 from harness.contract.words import HostWord
 from harness.model.events import Kind
 from harness.model.simulation.choices import Choices
-from harness.model.simulation.recorded import PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
+from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
 
 INTERRUPTS = ("ready", "irq")
 """Words of the guest's log that say: here an interrupt was taken."""
@@ -175,6 +175,11 @@ class Replay:
         """Whether another thread called handle_mm_fault for one of the pages between the two."""
         calls = (call for gfn in gfns for call in self.recorded.calls.get(gfn, ()))
         return any(c.thread != thread and start_ns <= c.start_ns <= end_ns for c in calls)
+
+    def call_within(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> FaultCall | None:
+        """The first call of handle_mm_fault for the page that another thread began between the two."""
+        calls = (c for c in self.recorded.calls.get(gfn, ()) if c.thread != thread and start_ns < c.start_ns < end_ns)
+        return min(calls, key=attrgetter("start_ns"), default=None)
 
     def called_beside(self, thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread was in handle_mm_fault, for whatever page, between the two."""

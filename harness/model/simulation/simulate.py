@@ -49,6 +49,8 @@ _LOST = Timing("mappings before ready events that lose a race against another vC
 MAX_RUNS = 200
 """So many combinations of what a recording leaves open are tried, ..."""
 _LEAST_RUNS = 12
+MAX_PAGE_CLUSTER = 6
+"""What a scenario may set, and so what the one before it on the host may have had."""
 _RUN_EVENTS = 300_000
 """... or, of a long recording, as many as make so many events of vCPU threads together."""
 RACE_NS = MS
@@ -83,22 +85,23 @@ def _syncs(situation: Situation) -> bool:
 
 def _unknown_readahead(situation: Situation) -> list[tuple[str, Situation]]:
     """Cluster read-ahead remembers what the host did before, which nobody knows: each size that the first window may
-    have, from 1 to all that page_cluster allows (mm/swap_state.c:__swapin_nr_pages).
+    have, from 1 to all that page_cluster allows or allowed then (mm/swap_state.c:__swapin_nr_pages).
 
     Without hits it is 1, or half of the window before, or 2 next to the slot that was read before; with them it is 4 or
-    more.  Which slot that was matters no more once a window was computed without hits; and it matters only where half
-    of the largest window is a single page.
+    more.  Next to a slot is like a window of 4 before.  Which slot that was matters no more once a window was computed
+    without hits; and it matters only where half of the largest window is a single page.
     """
     cluster_mode = any(p.page.swap is not None for p in situation.pages) and not _uses_vma_readahead(situation)
     # Only do_swap_page passes read-ahead by for a synchronous device; shmem_swapin does not ask what the device is.
     passed_by = situation.device.synchronous and situation.vma.backing is not Backing.SHMEM
     if not cluster_mode or situation.device.page_cluster == 0 or passed_by:
         return []
-    windows = [0, *(1 << order for order in range(2, situation.device.page_cluster + 1))]
-    before = [(0, 0, window) for window in windows] + [(16, 0, 0)]  # hits, previous slot, previous window
-    if situation.device.page_cluster == 1:
-        slots = sorted({p.page.swap.offset for p in situation.pages if p.page.swap is not None})
-        before += [(hits, slot + 1, 0) for slot in slots for hits in (0, 16)]
+    windows = [0, *(1 << order for order in range(2, MAX_PAGE_CLUSTER + 1))]
+    slots = sorted({p.page.swap.offset for p in situation.pages if p.page.swap is not None})
+    apart = slots[-1] + 2  # next to none of them
+    # hits, previous slot, previous window; with hits the slot stays what it was
+    before = [(16, slot + 1, 0) for slot in slots if situation.device.page_cluster == 1]
+    before += [*((0, apart, window) for window in windows), (16, apart, 0)]
     return [
         (
             f"the host's cluster read-ahead starts with {hits} hits, after slot {slot} and a window of {window}",
@@ -241,6 +244,12 @@ def _range(values: list[int], runs: list[_Run]) -> Count:
     return Count(low, high, f"{values[0]}, but {values[other]} with {runs[other].label}")
 
 
+_MAY_BE_MORE = {
+    "PGMAJ": "kworkers that look for a page before either of them reads it",
+    "PSWPIN": "reads that were in flight when the recording ended",
+}
+
+
 def _count(name: str, runs: list[_Run]) -> Count:
     found = _range([r.machine.world.totals[name] for r in runs], runs)
     for run in runs:
@@ -252,7 +261,7 @@ def _count(name: str, runs: list[_Run]) -> Count:
         return Count(max(1, found.low - less), found.high, why)
     more = max(r.machine.world.may_be_more[name] for r in runs)
     if more:
-        return Count(found.low, found.high + more, "kworkers that look for a page before either of them reads it")
+        return Count(found.low, found.high + more, _MAY_BE_MORE[name])
     return found
 
 

@@ -101,8 +101,11 @@ def filemap_map_pages(ctx: Context, flags: FaultFlag, block: range) -> Steps[VmF
         page = ctx.neighbour(vpn)
         if page is None or not _next_uptodate_folio(page):
             continue
+        missing = page.pte is Pte.NONE and page is not ctx.page
+        if missing and ctx.passes_by(page):
+            continue
         cached += 1
-        if page.pte is Pte.NONE and page is not ctx.page:
+        if missing:
             ctx.map_neighbour(replace(page, pte=_read_pte(page.vma)))
             mapped += 1
     maps_it = _next_uptodate_folio(ctx.page) and ctx.page.pte is Pte.NONE

@@ -173,6 +173,7 @@ class Environment:
     )
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
+    passed_by: Callable[[HostPage], bool] | None = None  # ... of a page that is only mapped along with another
     told: Callable[[], bool] | None = None  # a signal that is not fatal is pending for this thread
     paced: bool = False  # when each call of handle_mm_fault began and ended was recorded
 
@@ -320,6 +321,10 @@ class Context:
         unlocked = folio is not None and folio.lock is Lock.NO
         if folio is not None and unlocked and self.env.contended is not None and self.env.contended(self.page):
             self.page = replace(self.page, folio=replace(folio, lock=Lock.OTHER))
+
+    def passes_by(self, page: HostPage) -> bool:
+        """Another thread has the lock of a neighbour while it handles its own fault there: it is not mapped around."""
+        return self.env.passed_by is not None and self.env.passed_by(page)
 
     def still_missing(self, unit: str, window: Window) -> Window:
         """The window without what others have brought, or bring, since it was chosen."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.contract.capture import Facts, HostFacts
-from harness.contract.host_needs import NO_DISK, QEMU_MIB, HostOffers, lacks, without_gate
+from harness.contract.host_needs import NO_DISK, QEMU_MIB, HostOffers, hangs_on_version, lacks, without_gate
 from harness.contract.plan import Guest, GuestKind, Memory, Plan, Swap, SwapKind
 from harness.contract.structure import from_json, to_json
 from harness.contract.words import Backing
@@ -106,3 +106,17 @@ def test_a_host_program_needs_no_qemu(offers: HostOffers) -> None:
 def test_offers_cross_the_border(offers: HostOffers) -> None:
     assert from_json(HostOffers, to_json(offers)) == offers
     assert isinstance(offers.host, HostFacts)
+
+
+SEVERAL = [{"machine": "q35", "cpu_pm": True}, {"irqchip": "off", "cpu": "host,-kvm-asyncpf-int"}]
+
+
+@pytest.mark.parametrize("guest", SEVERAL)
+def test_what_an_old_qemu_cannot_do_with_several_vcpus(guest: dict[str, object], offers: HostOffers) -> None:
+    several = plan(guest=Guest(vcpus=2, **guest))  # type: ignore[arg-type]
+    old = replace(offers, qemu="QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)")
+    (told,) = words(several, old)
+    assert "QEMU 7.2" in told and hangs_on_version(several)
+    assert words(several, replace(offers, qemu="QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)")) == []
+    alone = plan(guest=Guest(**guest))  # type: ignore[arg-type]
+    assert words(alone, old) == [] and not hangs_on_version(alone)

@@ -116,6 +116,18 @@ SETTLED = {
     "reset-with-four-vcpus": "a vCPU is reset with a token outstanding while two others read the same page",
     "lock-read-too-late": "a vCPU reads the page before the process of the host word lock-read comes to it: that only"
     " waits for the lock (mm/filemap.c:filemap_update_page)",
+    "locked-in-the-swap-cache": "a vCPU is preempted in do_swap_page with the folio locked and no PTE yet: another"
+    " waits for it, and the slot is freed only then (mm/memory.c:do_swap_page)",
+    "cached-before-submitted": "a vCPU is preempted between __read_swap_cache_async and its plug's end: another that"
+    " has missed too waits until the page is in the cache, and finds it there; it was submitted later",
+    "slot-1": "the read before was of slot 0 for nobody: a window of one page, which is polled for (do_poll)",
+    "found-by-the-second": "two vCPUs touch a page: one misses and reads around it, the other comes when it is cached;"
+    " a call without VM_FAULT_MAJOR has found its page",
+    "held-to-the-end": "7.3 counts PSWPIN where reads end (mm/page_io.c:swap_read_end): not one that is held",
+    "looked-behind-its-last-call": "after VM_FAULT_RETRY a vCPU is preempted, and a worker has mapped the page when it"
+    " looks again: it does not call handle_mm_fault once more",
+    "window-of-before": "the host's last window was of a larger page_cluster: half of it is the next, whatever"
+    " page_cluster is now (mm/swap_state.c:__swapin_nr_pages)",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
@@ -170,6 +182,18 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
 def test_an_order_that_the_evidence_does_not_tell_is_searched_for() -> None:
     """noio-6.1: two vCPUs touch a page on zram, whose reads no event tells, and the machine is reset."""
     files = packed_capture("explored-reset-on-zram")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+@pytest.mark.parametrize("name", ["passed-by", "woken-late", "overtaken-in-page-mkwrite"])
+def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
+    """passed-by: a worker that gives a page's lock back is preempted, and a fault on the neighbour does not map it
+    around; woken-late: a vCPU waits for a read, and runs again when two others have used the page;
+    overtaken-in-page-mkwrite: a write fault has unlocked its page for page_mkwrite when another maps it for reading,
+    and a worker has made it writable when it looks again.
+    """
+    files = packed_capture(f"explored-{name}")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason
 
