@@ -145,21 +145,24 @@ def stopped(events: Iterable[Event], vcpus: int, *, owed: bool = True, wedged: b
     at_vmm: set[int] = set()
     cleared: set[int] = set()
     for e in events:
-        waits[e.vcpu] += (e.kind is Kind.NP) - (e.kind is Kind.RDY and e.token != WAKE_ALL_TOKEN)
-        if wedged and e.kind is Kind.CLEAR:
-            continue
-        if e.kind is Kind.CLEAR:  # nothing is owed for what was cleared; the VMM that has reset a vCPU lets it run
+        kind = e.kind
+        if kind is Kind.ENTRY or kind is Kind.EXIT:
+            cleared.discard(e.vcpu)
+            at_vmm.discard(e.vcpu)
+        elif kind is Kind.NP:
+            waits[e.vcpu] += 1
+        elif kind is Kind.RDY:
+            waits[e.vcpu] -= e.token != WAKE_ALL_TOKEN
+        elif kind is Kind.USER_EXIT and e.vcpu not in cleared:
+            at_vmm.add(e.vcpu)
+        elif kind is Kind.CLEAR and not wedged:
+            # Nothing is owed for what was cleared; the VMM that has reset a vCPU lets it run.
             waits[e.vcpu] = 0
             cleared.add(e.vcpu)
-        elif e.kind is Kind.USER_EXIT and e.vcpu not in cleared:
-            at_vmm.add(e.vcpu)
-        elif e.kind in (Kind.ENTRY, Kind.EXIT):
-            cleared.discard(e.vcpu)
-        if e.kind in (Kind.ENTRY, Kind.EXIT, Kind.CLEAR):
             at_vmm.discard(e.vcpu)
-        if e.vcpu >= 0 and e.kind in _OF_A_RUN:
+        if e.vcpu >= 0 and kind in _OF_A_RUN:
             last[e.vcpu] = e
-            if e.kind is Kind.EXIT:
+            if kind is Kind.EXIT:
                 exit_[e.vcpu] = e
     for vcpu in range(vcpus):
         final, left = last.get(vcpu), exit_.get(vcpu)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import assert_never
 
@@ -17,23 +17,19 @@ from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.evidence.lost_wakeup import LOST_WAKEUP
-from harness.evidence.resets import boots
 from harness.judge.agent_late import agent_late
-from harness.judge.align import Alignment, align, host_waits
 from harness.judge.blame import END_WORDS, bounded, ending, in_order
-from harness.judge.episodes import split
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.host_program_verdict import judge_program
 from harness.judge.lockstep import predictions, races_unseen
 from harness.judge.log_cut import within_the_trace
-from harness.judge.match import View, match_items, match_totals
+from harness.judge.match import match_items, match_totals
 from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
-from harness.judge.protocol_check import Checked, check
+from harness.judge.protocol_check import Checked
 from harness.judge.recorded_fields import field_findings
-from harness.judge.recording import progress
 from harness.judge.rules_context import Expected, places
-from harness.judge.seen_totals import seen_totals
+from harness.judge.seen_once import SeenOnce
 from harness.judge.unexplained import unexplained
 from harness.judge.verdict_types import (
     MAPPED,
@@ -162,7 +158,7 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
 def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     """The verdict by the prediction that the evidence agrees with best."""
     unplaced = _UNPLACED if _read_ahead_unknown(evidence) else ""
-    best = _Best(evidence, kernel, _races(evidence.plan), unplaced)
+    best = _Best(SeenOnce(evidence, kernel), _races(evidence.plan), unplaced)
     most = max(LEAST_JUDGED, min(MAX_JUDGED, WORK // max(1, len(evidence.events))))
     for _ in islice(predictions(evidence, kernel, best.judge), most):
         if best.found is None or not best.found.verdict.findings or best.in_vain >= most // 2:
@@ -201,56 +197,49 @@ class _Best:
     ``races``, ``unplaced``: what the evidence cannot tell of this plan, whatever the prediction.
     """
 
-    evidence: Evidence
-    kernel: KernelModel
+    seen: SeenOnce
     races: bool
     unplaced: str
     found: JudgedCapture | None = None
     in_vain: int = 0
     nearest: int = sys.maxsize
-    checked: dict[Expected, Checked] = field(default_factory=dict)
 
     def judge(self, followed: Followed) -> Distance:
         """By one prediction more; how far it is from the evidence."""
-        verdict = _judge_by(self.evidence, self.kernel, followed, self._checked(Expected.by(followed.prediction)))
-        unseen = followed.for_all_orders or races_unseen(self.evidence.plan)
+        verdict = _judge_by(self.seen, followed)
+        unseen = followed.for_all_orders or races_unseen(self.seen.evidence.plan)
         unknown = _UNFOLLOWED if unseen and self.races else self.unplaced
-        if unknown and not _convicted(verdict, self.evidence.end.status):
+        if unknown and not _convicted(verdict, self.seen.evidence.end.status):
             verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{unknown} ({verdict.reason})")
         self.in_vain += 1
         if self.found is None or len(verdict.findings) < len(self.found.verdict.findings):
-            self.found, self.in_vain = JudgedCapture(verdict, self.evidence, followed), 0
+            self.found, self.in_vain = JudgedCapture(verdict, self.seen.evidence, followed), 0
         steps = len(verdict.findings) + len(followed.strays)
         if steps < self.nearest:
             self.nearest, self.in_vain = steps, 0
         return Distance(steps, frozenset(self._pages(verdict.findings)) | frozenset(followed.strays))
 
-    def _checked(self, expected: Expected) -> Checked:
-        """What the rules say; they are told little of a prediction, and most tell them the same."""
-        if expected not in self.checked:
-            self.checked[expected] = check(self.evidence, self.kernel, expected)
-        return self.checked[expected]
-
     def _pages(self, findings: tuple[Finding, ...]) -> Iterator[int]:
         """The guest pages that findings are about."""
-        items, lines = self.evidence.plan.items, {f.line for f in findings if f.line and f.item < 0}
+        items, lines = self.seen.evidence.plan.items, {f.line for f in findings if f.line and f.item < 0}
         yield from (items[f.item].gpa >> 12 for f in findings if f.item >= 0)
-        yield from (e.gpa >> 12 for e in self.evidence.events if e.line in lines and e.gpa)
+        yield from (e.gpa >> 12 for e in self.seen.evidence.events if e.line in lines and e.gpa)
 
 
-def _judge_by(evidence: Evidence, kernel: KernelModel, followed: Followed, checked: Checked) -> Verdict:
-    """The evidence against one prediction; ``checked``: against the rules."""
+def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
+    """The evidence against one prediction."""
+    evidence, kernel = seen.evidence, seen.kernel
     plan, prediction = evidence.plan, followed.prediction
+    checked, totals_seen = seen.checked(Expected.by(prediction))
     if evidence.lost:
         return _cut(evidence, kernel, prediction, checked)
-    totals_seen = seen_totals(evidence, checked.counts, kernel)
     if plan.guest.kind is GuestKind.LINUX:
         rows: tuple[ItemRow, ...] = ()
         findings = list(match_linux(evidence)) if evidence.end.status is EndStatus.DONE else []
     elif evidence.guest is None and evidence.end.status is not EndStatus.DONE:
         rows, findings = (), []  # the guest is gone and took its log with it; the trace has what the host did
     else:
-        view = _view(evidence)
+        view = seen.view()
         rows, wrong = match_items(view, prediction)
         findings = [*wrong, *(Finding("guest-log", text) for text in view.alignment.problems)]
         findings += unexplained(view, prediction)
@@ -373,24 +362,6 @@ def _open(followed: Followed) -> Iterator[str]:
     if followed.open_:
         kinds = ", ".join(dict.fromkeys(followed.open_[:_NAMED]))
         yield f"the evidence left {len(followed.open_)} choice(s) of the kernel open, all were allowed: {kinds}"
-
-
-def _view(evidence: Evidence) -> View:
-    if evidence.facts is None or evidence.guest is None:
-        raise CaptureDamaged("the run reached the guest's program, but facts or guest log are missing")
-    go, _, actions = progress(evidence.text("progress.jsonl"))
-    acted = [(go + action.start_ns, go + action.end_ns) for action in actions] if go >= 0 else []
-    alignment: Alignment = align(
-        evidence.plan,
-        evidence.guest,
-        split(evidence.events),
-        boots(evidence.of(Kind.CLEAR, Kind.WRMSR)),
-        host_waits(evidence.plan, acted),
-    )
-    return View(
-        evidence.plan, alignment, evidence.events, evidence.facts.swap_dev, evidence.facts.has_mm_fault,
-        runs_on=evidence.end.status is EndStatus.GUEST_TIMEOUT,
-    )  # fmt: skip
 
 
 def _status(
