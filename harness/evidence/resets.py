@@ -210,11 +210,12 @@ def _place(events: Sequence[Event], reset: Reset, boot: int | None, vcpu: int) -
 
 
 def boots(events: Iterable[Event]) -> tuple[Boot, ...]:
-    """From each CLEAR of a reset or INIT to that vCPU's next write of INT or EN; to the end where it writes neither."""
+    """From each CLEAR of a reset or INIT to that vCPU's next write of INT or EN; to the end where it writes neither.  A
+    loadvm boots nothing."""
     open_: dict[int, int] = {}
     found: list[Boot] = []
     for event in events:
-        if event.kind is Kind.CLEAR and not event.flag:
+        if event.kind is Kind.CLEAR and not event.flag and event.value != LOADED:
             open_[event.vcpu] = event.t_ns
         elif event.kind is Kind.WRMSR and event.value in _SET_UP and event.vcpu in open_:
             found.append(Boot(event.vcpu, open_.pop(event.vcpu), event.t_ns))

@@ -40,6 +40,7 @@ class Stretch:
     token: int = 0  # the token that ended it, 0 when it ended otherwise
     since_ns: int = 0  # not begun before, on the trace clock
     until_ns: int = FOR_EVER  # over by then
+    life: int = 0  # how often its vCPU was reset before
 
 
 @dataclass(slots=True)
@@ -86,8 +87,8 @@ def align(
     seen = tuple(SeenItem(i.index) for i in plan.items)
     problems: list[str] = []
     stretches = [_stretches(plan, log.vcpus[v], seen, problems) for v in range(plan.guest.vcpus)]
-    for of_vcpu in stretches:
-        _bound(of_vcpu, waits)
+    for v, of_vcpu in enumerate(stretches):
+        _bound(of_vcpu, waits, [b.start_ns for b in boots if b.vcpu == v])
     cursor = [0] * plan.guest.vcpus
     strangers: list[Episode] = []
     own: list[Episode] = []
@@ -132,7 +133,9 @@ def _find(stretches: Sequence[Stretch], start: int, episode: Episode) -> int | N
 
 def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem], problems: list[str]) -> list[Stretch]:
     found: list[Stretch] = []
+    boots = 0
     for entry in log:
+        boots += entry.kind is Record.BOOT
         if not 0 <= entry.item < len(seen):
             set_up = entry.item == NO_ITEM and entry.kind is Record.END and entry.b == GP_VECTOR
             if entry.kind in (Record.START, Record.END, Record.TOKEN, Record.WAKE) and not set_up:
@@ -143,10 +146,10 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
             if item.started:
                 problems.append(f"guest log: item {item.index} starts twice")
             item.started = True
-            found.append(_stretch(planned))
+            found.append(_stretch(planned, max(0, boots - 1)))
         elif entry.kind is Record.WAKE:
             item.woken += 1
-            found.append(_stretch(planned))
+            found.append(_stretch(planned, max(0, boots - 1)))
         elif entry.kind is Record.TOKEN:
             item.tokens.append(entry.a)
             if entry.b & 1 == 0:
@@ -164,15 +167,19 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
     return found
 
 
-def _bound(stretches: Sequence[Stretch], waits: Mapping[int, tuple[int, int]]) -> None:
+def _bound(stretches: Sequence[Stretch], waits: Mapping[int, tuple[int, int]], resets: Sequence[int]) -> None:
     """What ran before the guest waited for the agent was over when the agent was done, what ran after it had not begun
-    when the agent began."""
+    when the agent began; and nothing runs over a reset of the vCPU."""
     since, until = 0, FOR_EVER
+    if len(resets) < max((stretch.life for stretch in stretches), default=0):
+        resets = ()  # not all were seen
     for stretch in stretches:
-        since = max(since, waits.get(stretch.item, (0, 0))[0])
+        begun = resets[stretch.life - 1] if 0 < stretch.life <= len(resets) else 0
+        since = max(since, begun, waits.get(stretch.item, (0, 0))[0])
         stretch.since_ns = since
     for stretch in reversed(stretches):
-        until = min(until, waits.get(stretch.item, (0, FOR_EVER))[1])
+        over = resets[stretch.life] if stretch.life < len(resets) else FOR_EVER
+        until = min(until, over, waits.get(stretch.item, (0, FOR_EVER))[1])
         stretch.until_ns = until
 
 
@@ -195,9 +202,9 @@ def host_waits(plan: Plan, actions: Sequence[tuple[int, int]]) -> dict[int, tupl
     return found
 
 
-def _stretch(item: Item) -> Stretch:
+def _stretch(item: Item, life: int) -> Stretch:
     page = item.gpa // PAGE_SIZE if item.op is Op.TOUCH else -1
-    return Stretch(item.index, page, write=item.access is Access.WRITE, nested=item.level == 2)
+    return Stretch(item.index, page, write=item.access is Access.WRITE, nested=item.level == 2, life=life)
 
 
 def issuer(episode: Episode, dev: int, by_worker: Iterable[int], done_ns: int) -> Reader:

@@ -261,9 +261,10 @@ def _hlts_end(evidence: Evidence) -> bool:
     plan = evidence.plan
     if plan.guest.vcpus > 1 and any(item.op is Op.TIMER for item in plan.items):
         return False
+    last = {event.vcpu: event for event in evidence.events if event.vcpu >= 0 and event.kind is not _OF_ANY_THREAD}
     halted = {event.vcpu for event in evidence.of(Kind.EXIT) if " reason hlt " in event.text.lower()}
-    last = (next(e for e in reversed(evidence.events) if e.vcpu == v and e.kind is not _OF_ANY_THREAD) for v in halted)
-    return all(event.kind is Kind.OUT and event.value == ord("S") for event in last)
+    asleep = all(last[v].kind is Kind.OUT and last[v].value == ord("S") for v in halted)
+    return asleep and not any(event.kind is Kind.ENTRY for event in last.values())  # that runs on to its last HLT
 
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:

@@ -70,10 +70,12 @@ def uncount_reads_in_flight(memory: Memory) -> None:
 
 def _runs_on_device(memory: Memory, vpns: list[int]) -> list[int]:
     """Lengths of the runs of pages that follow on each other on the device, none longer than a bio may be."""
-    slots = [slot.offset if (slot := memory.pages[vpn].swap) else 0 for vpn in vpns]
+    # One that its reader has mapped has no slot any more.
+    before = {vpn: offset for offset, vpn in memory.slots.items()}
+    slots = [slot.offset if (slot := memory.pages[vpn].swap) else before.get(vpn, 0) for vpn in vpns]
     runs: list[int] = []
-    for before, offset in zip((-2, *slots), slots, strict=False):
-        if offset == before + 1 and runs[-1] < _SWAP_IOCB:
+    for last, offset in zip((-2, *slots), slots, strict=False):
+        if offset == last + 1 and runs[-1] < _SWAP_IOCB:
             runs[-1] += 1
         else:
             runs.append(1)

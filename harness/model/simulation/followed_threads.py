@@ -102,6 +102,8 @@ class FollowedThreads:
         called_nobody = not inside and (last is None or last.retried or watch.overtaken)
         waited_for_nobody = inside and page.locked and last is not None and not (last.retried or last.slept)
         found_it = inside and last is not None and not last.major and _to_be_read(page)
+        if found_it and last is not None and replay.others_read(gfn, watch.thread, earliest, last.end_ns):
+            moments.append(max(moments[-1], last.end_ns - 1))  # it was in the cache by then, and submitted only later
         if called_nobody or waited_for_nobody or found_it:
             moments.reverse()  # likeliest behind the last change
         yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was looked at", gfn))
@@ -204,7 +206,7 @@ class FollowedThreads:
             if not beside or not replay.choices.maybe(why, page.index, likely=likely):
                 return False
             # Others may have missed it too, and have found it before they came back: it was submitted only later.
-            back = [at - 1 for at in replay.cuts(page.index, watch.thread, now, own - 1)]
+            back = [at - 2 for at in replay.cuts(page.index, watch.thread, now, own - 1)]
             why = f"when {page.index:#x} was in the cache, before it was read"
             self.resumes_ns = [own, *back][replay.choices.ask(1 + len(back), why, page.index)]
             return True
@@ -311,6 +313,11 @@ class FollowedThreads:
             f"whether another thread held the lock of {page.index:#x}", page.index, likely=retried
         ):
             return False
+        # At the end of its call at the latest: who comes before that, and is not told to retry, mostly found it free.
+        calls = replay.recorded.calls.get(page.index, ())
+        before = sorted({c.start_ns - 1 for c in calls if now < c.start_ns < until and not c.retried})
+        why = f"when another thread gave the lock of {page.index:#x} back"
+        until = replay.choices.moment([*before, until], why, page.index)
         self.memory.world.engine.spawn(self.let_go(page.vpn, until))
         return True
 

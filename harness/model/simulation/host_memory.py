@@ -87,7 +87,7 @@ class Memory:
     followed: FollowedThreads = field(init=False)
     arrivals: PageArrivals = field(init=False)
     _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
-    _slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
+    slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
     _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class Memory:
             self._gfn_to_vpn[pool.gpa // _PAGE] = pool.page.vpn
             self._indices[pool.page.index] = pool.page.vpn
             if pool.page.swap is not None:
-                self._slots[pool.page.swap.offset] = pool.page.vpn
+                self.slots[pool.page.swap.offset] = pool.page.vpn
             self.pages[pool.page.vpn] = pool.page
         self.readahead = situation.readahead
         device = situation.device
@@ -128,7 +128,7 @@ class Memory:
 
     def slot_used_uncached(self, offset: int) -> bool:
         """The swap slot is in use and its page is not in the swap cache."""
-        vpn = self._slots.get(offset)
+        vpn = self.slots.get(offset)
         return vpn is not None and self.pages[vpn].swapped_out
 
     def file_uncached(self, index: int) -> bool:
@@ -154,7 +154,7 @@ class Memory:
 
     def zero_on_swap(self, unit: str, number: int) -> bool | None:
         """The page at this slot or page number held only zero bytes when it was written out."""
-        page = self.pages.get(number if unit == "vpn" else self._slots.get(number, -1))
+        page = self.pages.get(number if unit == "vpn" else self.slots.get(number, -1))
         return page is not None and page.swap is not None and page.swap.zero
 
     # --- the guest's mapping
@@ -322,7 +322,7 @@ class Memory:
         swap = self.pages[vpn].swap
         if swap is None:
             raise ModelError("the page is not on swap")
-        self._slots[swap.offset] = vpn
+        self.slots[swap.offset] = vpn
         self.pages[vpn] = read_submitted(self.pages[vpn])
         self.world.count("PSWPIN")
         self._submit(Read(Thread.W, "slot", swap.offset, (swap.offset,)), Thread.OTHER, -1, vpn)
@@ -397,7 +397,7 @@ class Memory:
 
     def vpns(self, unit: str, pages: tuple[int, ...]) -> list[int]:
         """Page numbers of pages that a read names by slot, file index or page number, as far as the run knows them."""
-        where = {"slot": self._slots, "index": self._indices}.get(unit)
+        where = {"slot": self.slots, "index": self._indices}.get(unit)
         if where is None:
             return list(pages)
         if unit == "index":

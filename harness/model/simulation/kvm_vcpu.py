@@ -243,6 +243,8 @@ class KvmVcpu:
             got.read_target = first.read_target
             if got.end in (End.MAPPED, End.SIGNAL) and (got.waited or first.waited):
                 got.outcome = Outcome.SYNC
+        if first is not None and got.outcome is Outcome.FAST:  # mapped since its call of handle_mm_fault
+            got.outcome = Outcome.MINOR
         return got
 
     def _resolved(self, step: Step, got: Resolution, *, why: str) -> None:

@@ -128,6 +128,15 @@ SETTLED = {
     " looks again: it does not call handle_mm_fault once more",
     "window-of-before": "the host's last window was of a larger page_cluster: half of it is the next, whatever"
     " page_cluster is now (mm/swap_state.c:__swapin_nr_pages)",
+    "gives-the-lock-back": "a worker that woke has a page's lock while a vCPU tries it, and gives it back well before"
+    " its call of handle_mm_fault ends: another worker finds it free",
+    "last-hlt": "a vCPU enters the guest, the trace ends, it executes its last HLT, the counters are read",
+    "slot-gone": "a page that was polled for is mapped, and its slot freed, when its bio is looked at (7.3)",
+    "not-missed": "a vCPU is preempted before it looks into the swap cache: without VM_FAULT_MAJOR another had put the"
+    " page there, and submitted it later",
+    "mapped-after-its-retry": "IF=0: after VM_FAULT_RETRY the blocking attempt finds the page mapped by another",
+    "not-over-a-reset": "an item that the reset forgot has no fault of the vCPU's next life",
+    "cached-by-two": "two vCPUs read around one page of a file; the second adds what the first has not (7.3)",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
