@@ -24,7 +24,7 @@ VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
 _WORKLOADS = ("boot", "touch", "l2")
 _TOUCHING = ("touch", "l2")
-_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_.-]+=.*)?", re.DOTALL)  # with what a [matrix] adds
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_.-]+=.*)?", re.DOTALL)  # with what a [matrix] adds
 _EN_FLAGS = 0x3F  # the bits of MSR_KVM_ASYNC_PF_EN below the address (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)
 
 
@@ -80,7 +80,7 @@ def _words(s: Scenario) -> Iterator[str]:
     """Ids and texts are printed, and ids name folders and are selected by patterns."""
     yield from bounds.prose("$.id", s.id, bounds.MAX_NAME)
     if not _ID.fullmatch(s.id) or any(c.isspace() for c in s.id.partition("/")[0]):
-        yield f"$.id: {s.id[: bounds.MAX_NAME]!r} must be a word: of letters, digits, and _ . + - after the first"
+        yield f"$.id: {s.id[: bounds.MAX_NAME]!r} must be a word: of letters, digits, and _ . + - @ after the first"
     yield from bounds.prose("$.title", s.title, bounds.MAX_TITLE)
     yield from bounds.prose("$.catalogue", s.catalogue, bounds.MAX_NAME)
     yield from bounds.prose("$.why", s.why, bounds.MAX_PROSE, lines=True)

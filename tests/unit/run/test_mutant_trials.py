@@ -15,14 +15,26 @@ from harness.results import Key, RunResult
 from harness.run import mutant_trials
 from harness.run.mutant_trials import KERNEL, PARAMETER, Catch, Mutant, MutantTrials, Trial, catch_of
 from harness.run.request import Request
+from harness.run.scenario_sources import read_scenarios
 from harness.run.selection import Job
+from harness.scenario.dump import dump
 from harness.status import Status
 from tests.unit.rows import row_of
 from tests.unit.run.test_bad_luck import Listener
+from tests.unit.scenarios import all_scenarios
 
 ONE = Mutant("ONE", 1, "about", "R1", ("S23", "S29", "S60"), ("D05",))
 TWO = Mutant("TWO", 2, "about", "R2", ("S29",), ("D07",))
 KEY = Key("S29@ONE", KERNEL)
+
+
+@pytest.mark.parametrize("at_go", [False, True])
+def test_a_trial_can_be_sent_to_another_machine(at_go: bool, tmp_path: Path) -> None:
+    """As a file of scenarios, which must be as good as any."""
+    for name, scenario in all_scenarios().items():
+        sent = replace(scenario, id=ONE.id_under(name, at_go))
+        (tmp_path / "0000.toml").write_text(dump(sent))
+        assert read_scenarios((tmp_path / "0000.toml",)) == (sent,)
 
 
 class Runs:
