@@ -19,6 +19,7 @@ from harness.judge.rules_context import places
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
 from harness.model.simulation.choices import Distance
+from harness.model.simulation.recorded import Recorded
 from harness.model.simulation.simulate import Followed, follow
 from harness.model.simulation.situation import Prediction
 from harness.prediction import RAM_VPN, predict, situation_of
@@ -38,7 +39,7 @@ def predictions(
         ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY)) or RAM_VPN,
     )
     recorded = recording(evidence, places(evidence))
-    if recorded is None or _boots_again(plan):
+    if recorded is None or _boots_again(plan) or _never_reset(plan, recorded):
         yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
         return
     if not recorded.ends_known or races_unseen(plan):
@@ -61,6 +62,11 @@ def races_unseen(plan: Plan) -> bool:
         return False
     touches = {(item.vcpu, item.gpa) for item in plan.items if item.op is Op.TOUCH}
     return len(touches) > len({gpa for _, gpa in touches})
+
+
+def _never_reset(plan: Plan, recorded: Recorded) -> bool:
+    """Whether the run never came to the reset that it is about: what it waited for is no order of the kernel's."""
+    return resets(plan) and not any(mark.kind is Kind.CLEAR for marks in recorded.marks for mark in marks)
 
 
 def _boots_again(plan: Plan) -> bool:

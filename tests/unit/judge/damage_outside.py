@@ -65,7 +65,7 @@ def _with(name: str, change: Callable[[Files], Files]) -> Damage:
     def apply(files: Files) -> Files | None:
         try:
             changed = {**files, **change(files)}
-        except (KeyError, IndexError):
+        except (KeyError, IndexError, TypeError):  # a capture without it
             return None
         return changed
 
