@@ -275,6 +275,7 @@ def test_doctor_over_ssh(lab: Lab, machine: SshMachine, before: str) -> None:
     assert done.returncode == 0 and told["ok"], told["checks"]
     checks = {check["what"]: check for check in told["checks"]}
     assert checks["a guest runs to its end"]["ok"] and checks["given back"]["ok"]
+    assert checks["other kernels (kexec)"]["ok"] and checks["other kernels (kexec)"]["found"] == "10.0.2.15/24"
     lacking = {s["scenario"]: s["lacks"] for s in told["scenarios"] if s["lacks"]}
     assert "S23" not in lacking and len(lacking) < 5
     machine.run(["rmmod", "nbd"], deadline_s=30)

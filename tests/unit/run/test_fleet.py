@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -31,7 +32,9 @@ from harness.run.runner import perform_jobs
 from harness.run.selection import Job, plan_jobs
 from harness.scenario.dump import dump
 from harness.status import Status
+from tests.unit.hosts.lab_machine import apf
 from tests.unit.run.dask_fleet import Fleet, certificate, start_fleet
+from tests.unit.run.matrix_page import cell, direct
 from tests.unit.run.test_bad_luck import Listener
 from tests.unit.scenarios import all_scenarios
 
@@ -229,3 +232,20 @@ def test_others_do_not_get_in(fleet: Fleet, tmp_path: Path) -> None:
     for address in (plain, replace(fleet.address, ca=cert, cert=cert, key=key)):
         with pytest.raises(InfraFault, match="no scheduler answers"), open_fleet(address):
             pass
+
+
+@pytest.mark.host
+def test_every_command_on_a_fleet_of_virtual_hosts(fleet: Fleet, tmp_path: Path) -> None:
+    """A worker boots its own; what comes back is as if it had been performed here."""
+
+    def told(*words: str) -> str:
+        done = apf(*words, *fleet.where, "--results", str(tmp_path / words[0]))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    told("matrix", "S23", "--kernels", "debian-6.1", "--output", str(tmp_path / "page"))
+    assert cell((tmp_path / "page").read_text(), "S23", "6.1") == direct("S23", "6.1")
+    assert "caught" in told("mutants", "TOKEN_ZERO", "--no-control")
+    told("explore", "--plans", "2", "--seed", "7", "--shrink", "0", "--kernel", "debian-6.1")
+    (file,) = (tmp_path / "explore").glob("2*/explore.json")
+    assert len(json.loads(file.read_text())["plans"]) == 2
