@@ -208,17 +208,21 @@ class CounterSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class CpuTraceStats:
-    """per_cpu/cpuN/stats of the trace instance."""
+    """per_cpu/cpuN/stats of the trace instance.
+
+    :ivar left_out: how many of the entries, the last ones, the agent did not save, because the trace was too long.
+    """
 
     entries: int
     overrun: int
     commit_overrun: int
     dropped_events: int
+    left_out: int = 0
 
     @property
     def lost(self) -> int:
         """Events of this CPU that are not in the trace."""
-        return self.overrun + self.commit_overrun + self.dropped_events
+        return self.overrun + self.commit_overrun + self.dropped_events + self.left_out
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import pairwise
 
 from harness.contract.capture import CounterSnapshot, TraceStats
@@ -76,18 +76,21 @@ def trace_problems(has: HostHas, trace: Trace, stats: TraceStats, recorded: Sequ
         row = stats.cpus.get(cpu)
         if row is None:
             yield f"trace/stats.json has no CPU {cpu}, the trace has {count} events of it"
-        elif row.entries != count:
+        elif row.entries != count + row.left_out:
             yield (
                 f"trace/events.txt has {count} events of CPU {cpu}, the kernel counted {row.entries}:"
                 " the trace was cut or edited"
             )
     if sorted(stats.cpus) != list(range(len(stats.cpus))) or len(stats.cpus) < has.cpus:
         yield f"trace/stats.json: it is of the CPUs {sorted(stats.cpus)}, the host has {has.cpus}"
-    if any(min(c.entries, c.overrun, c.commit_overrun, c.dropped_events) < 0 for c in stats.cpus.values()):
+    if any(min(astuple(row)) < 0 for row in stats.cpus.values()):
         yield "trace/stats.json: a count below zero"
     if trace.written is None:
         yield "trace/events.txt: no line says how many events were written"
-    elif trace.written != (len(trace.lines), len(trace.lines) + sum(c.overrun for c in stats.cpus.values())):
+    elif trace.written != (
+        (there := len(trace.lines) + sum(c.left_out for c in stats.cpus.values())),
+        there + sum(c.overrun for c in stats.cpus.values()),
+    ):
         yield (
             f"trace/events.txt says that {trace.written[0]} of {trace.written[1]} events are there, it has"
             f" {len(trace.lines)}, and the kernel counted {sum(c.overrun for c in stats.cpus.values())} overwritten"

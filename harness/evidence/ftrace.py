@@ -116,4 +116,7 @@ def complete_until(trace: Trace, stats: TraceStats) -> int:
         return 0
     full = {number for number, cpu in stats.cpus.items() if cpu.dropped_events}
     last = {line.cpu: line.t_ns for line in trace.lines}
-    return min((last.get(cpu, 0) for cpu in full), default=0)
+    ends = [last.get(cpu, 0) for cpu in full]
+    if any(cpu.left_out for cpu in stats.cpus.values()):  # all CPUs were cut at one moment
+        ends.append(trace.lines[-1].t_ns if trace.lines else 0)
+    return min(ends, default=0)

@@ -91,6 +91,13 @@ LINES = (line(0, 1), line(1, 2), line(0, 3))
     [
         (Trace(LINES, 0, (3, 3)), stats(2, 1), ""),
         (Trace(LINES, 0, (3, 3)), stats(1, 2), "cut or edited"),
+        (Trace(LINES, 0, (8, 8)), TraceStats({0: CpuTraceStats(5, 0, 0, 0, 3), 1: CpuTraceStats(3, 0, 0, 0, 2)}), ""),
+        (
+            Trace(LINES, 0, (8, 8)),
+            TraceStats({0: CpuTraceStats(5, 0, 0, 0, 3), 1: CpuTraceStats(3, 0, 0, 0)}),
+            "edited",
+        ),
+        (Trace(LINES, 0, (3, 3)), TraceStats({0: CpuTraceStats(1, 0, 0, 0, -1), 1: CpuTraceStats(1, 0, 0, 0)}), "zero"),
         (Trace(LINES, 0, (3, 3)), stats(2), "has no CPU 1"),
         (Trace(LINES[:1], 0, (1, 1)), stats(1), "the host has 2"),
         (Trace(LINES, 0, (3, 3)), stats(2, 1, -1), "below zero"),

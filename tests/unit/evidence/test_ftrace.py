@@ -70,6 +70,9 @@ def test_what_is_complete_ends_with_the_last_event_of_a_cpu_that_dropped_some() 
     assert complete_until(trace, TraceStats({0: dropping, 1: whole})) == 5000
     assert complete_until(trace, TraceStats({0: dropping, 1: dropping})) == 5000
     assert complete_until(trace, TraceStats({0: whole, 1: dropping})) == 7000
+    cut = CpuTraceStats(9, 0, 0, 0, left_out=8)  # at one moment, which is the last line's
+    assert complete_until(trace, TraceStats({0: cut, 1: whole})) == 7000
+    assert complete_until(trace, TraceStats({0: dropping, 1: cut})) == 5000
     for overwritten in (CpuTraceStats(1, 1, 0, 0), CpuTraceStats(1, 0, 1, 0)):
         assert complete_until(trace, TraceStats({0: dropping, 1: overwritten})) == 0
 

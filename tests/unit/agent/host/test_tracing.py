@@ -80,3 +80,21 @@ def test_a_renewed_instance_is_empty_and_leaves_out_what_it_is_told_to(instance:
     assert less.stats().entries == 0
     assert seen(less, tmp_path) == {"sched_wakeup"}
     assert seen(instance.renew(), tmp_path) == {"sched_switch", "sched_wakeup"}
+
+
+@root_only
+def test_a_trace_that_is_too_long_ends_with_a_whole_line_and_says_what_it_has_not(
+    instance: Tracing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.renew()
+    seen(instance, tmp_path)
+    whole = (tmp_path / "events.txt").read_bytes()
+    monkeypatch.setattr("harness.agent.host.tracing.MOST_TRACE", len(whole) // 2)
+    stats = instance.save(str(tmp_path / "events.txt"))
+    kept = (tmp_path / "events.txt").read_bytes()
+    assert whole.startswith(kept) and kept.endswith(b"\n") and len(whole) // 2 - 300 < len(kept) <= len(whole) // 2
+    counted = sum(not row.startswith(b"#") for row in kept.splitlines())
+    assert stats.entries == counted + stats.lost and stats.lost > 0
+    monkeypatch.setattr("harness.agent.host.tracing.MOST_TRACE", len(whole))
+    assert instance.save(str(tmp_path / "events.txt")).lost == 0
+    assert (tmp_path / "events.txt").read_bytes() == whole
