@@ -150,8 +150,9 @@ class _Waiting:
                     heapq.heappush(self.far, (key, change))
                 else:
                     # As long as it brings nothing nearer, one change more counts as much as one step further away.
-                    # One other answer to each question comes before a second to any.
-                    key = (2 * distance.steps + len(chosen), elsewhere, options - answer, self._number, 0)
+                    # One other answer to each question comes before a second to any, but for what is no page's matter.
+                    rank = options - answer if page >= 0 else 1
+                    key = (2 * distance.steps + len(chosen), elsewhere, rank, self._number, 0)
                     heapq.heappush(self.near, (key, change))
 
     def next(self, turn: int) -> dict[Question, int] | None:

@@ -137,6 +137,8 @@ SETTLED = {
     "mapped-after-its-retry": "IF=0: after VM_FAULT_RETRY the blocking attempt finds the page mapped by another",
     "not-over-a-reset": "an item that the reset forgot has no fault of the vCPU's next life",
     "cached-by-two": "two vCPUs read around one page of a file; the second adds what the first has not (7.3)",
+    "first-window": "two vCPUs miss a page of shmem, both choose a window, and what the host read before makes them"
+    " of one page (mm/swap_state.c:__swapin_nr_pages)",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
