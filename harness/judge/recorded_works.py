@@ -66,7 +66,7 @@ def work_runs(works: Mapping[Key, QueuedWork], order: Sequence[Sequence[Key]]) -
             later = completed[key] = max(min(limits), work.run.least)
     return {
         key: WorkRun(
-            w.run.start, tuple(c.window for c in w.run.calls), completed.get(key, w.run.done), w.run.thread
+            w.run.start, tuple(c.window for c in w.run.calls), completed.get(key, w.run.done), w.run.thread, w.gfn
         )
         for key, w in works.items()
     }  # fmt: skip

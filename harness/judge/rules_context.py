@@ -109,6 +109,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
+        halt_wakeups=sum(1 for _ in evidence.of(Kind.WAKEUP)),
         hlts_end=_hlts_end(evidence),
         log_ends_first=evidence.end.status is not EndStatus.GUEST_TIMEOUT,
         pf_guest=evidence.counters.get("PF_GUEST"),

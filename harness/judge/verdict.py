@@ -334,7 +334,7 @@ def _convicted(verdict: Verdict, end: EndStatus, excused: Sequence[str] = _BY_OR
 _NAMED = 3
 MAX_JUDGED = 128
 """So many ways that the evidence leaves open are compared with it,"""
-LEAST_JUDGED = 4
+LEAST_JUDGED = 16
 WORK = 240_000
 """or, of a long trace, as many as make so many events together; half of them if they agree with it no better."""
 

@@ -68,8 +68,10 @@ def _halts(kernel: KernelModel, context: RuleContext) -> Iterator[Violation]:
     if exits is not None and (exits < context.guest_hlts or (context.hlts_end and exits != context.guest_hlts)):
         yield _total("D25", f"halt_exits grew by {exits}, the guest executed HLT {context.guest_hlts} times")
     polls = stats.get("halt_attempted_poll")
-    if polls is not None and context.hlts_end and not kernel.halt_polls and polls > context.guest_hlts:
-        yield _total("D25", f"halt_attempted_poll grew by {polls}, the guest executed HLT {context.guest_hlts} times")
+    slept = context.guest_hlts + context.halt_wakeups
+    if polls is not None and context.hlts_end and not kernel.halt_polls and polls > slept:
+        how = f"the guest executed HLT {context.guest_hlts} times and was woken {context.halt_wakeups} times"
+        yield _total("D25", f"halt_attempted_poll grew by {polls}, {how}")
 
 
 def _logs(context: RuleContext) -> Iterator[Violation]:

@@ -136,7 +136,7 @@ class _Waiting:
         for question, taken, options, page, moments in zip(
             choices.asked, choices.taken, choices.options, choices.pages, choices.moments, strict=True
         ):
-            elsewhere = page not in distance.pages
+            elsewhere = page >= 0 and page not in distance.pages
             turns = _turns(moments, distance.reached, taken)
             for answer in range(options - 1, -1, -1):
                 if answer == taken:

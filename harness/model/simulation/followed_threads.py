@@ -153,7 +153,11 @@ class FollowedThreads:
         self.memory.pages[vpn] = (
             before if unseen else replace(done, pte=before.pte, swap=before.swap, folio=replace(done.folio, lock=lock))
         )
-        yield Wait(until_ns=window.end_ns)
+        until = window.end_ns
+        if lock is Lock.OTHER:  # it may be preempted between that and the end of its call, too
+            before_end = [t - 1 for t in replay.finds_it(done.index, watch.thread, now, until)]
+            until = replay.choices.moment([*before_end, until], f"when {done.index:#x} was mapped", done.index)
+        yield Wait(until_ns=until)
         page = self.memory.pages[vpn]
         if lock is Lock.NO:  # pte_same, or finish_fault: another's mapping stays
             watch.overtaken = page.pte is not before.pte
@@ -213,7 +217,8 @@ class FollowedThreads:
         # What is filled with zeros is read by nobody: others may have come for any page of the window.
         chosen = [self.memory.pages[vpn].index for vpn in self.memory.vpns(unit, pages)]
         others = replay.cuts(page.index, watch.thread, now, window.end_ns, around=chosen)
-        if not others and replay.others_read(page.index, watch.thread, now, window.end_ns):
+        about = replay.others_read if not page.hole else replay.others_at  # of a hole no bio tells
+        if not others and about(page.index, watch.thread, now, window.end_ns):
             others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
         why = f"whether another thread read {page.index:#x} first"
         moments = [other + 1 for other in others]
@@ -314,8 +319,7 @@ class FollowedThreads:
         ):
             return False
         # At the end of its call at the latest: who comes before that, and is not told to retry, mostly found it free.
-        calls = replay.recorded.calls.get(page.index, ())
-        before = sorted({c.start_ns - 1 for c in calls if now < c.start_ns < until and not c.retried})
+        before = [t - 1 for t in replay.finds_it(page.index, watch.thread, now, until)]
         why = f"when another thread gave the lock of {page.index:#x} back"
         until = replay.choices.moment([*before, until], why, page.index)
         self.memory.world.engine.spawn(self.let_go(page.vpn, until))

@@ -66,12 +66,13 @@ class RecordedEvent:
 
 @dataclass(frozen=True, slots=True)
 class WorkRun:
-    """async_pf_execute of one work.  ``completed_ns``: when it was put on the done list; -1: it was not."""
+    """async_pf_execute of one work, for the page ``gfn``.  ``completed_ns``: of its entry in the done list, or -1."""
 
     start_ns: int
     windows: tuple[FaultCall, ...] = ()
     completed_ns: int = -1
     thread: int = 0
+    gfn: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,9 +162,9 @@ class Replay:
         return any(r.thread != thread and r.start_ns <= end_ns and start_ns <= r.end_ns for r in reads)
 
     def reads_beside(self, thread: int, start_ns: int, end_ns: int) -> bool:
-        """Whether another thread submitted any page to be read between the two."""
+        """Whether another thread was about to read any page between the two, or submitted it."""
         reads = (read for found in self.recorded.reads.values() for read in found)
-        return any(r.thread != thread and start_ns < r.end_ns < end_ns for r in reads)
+        return any(r.thread != thread and r.start_ns < end_ns and start_ns < r.end_ns for r in reads)
 
     def other_call_ends(self, gfn: int, thread: int, now_ns: int) -> int:
         """When the call of handle_mm_fault for the page ends that another thread is in; -1: none is in one."""
@@ -175,6 +175,14 @@ class Replay:
         """Whether another thread called handle_mm_fault for one of the pages between the two."""
         calls = (call for gfn in gfns for call in self.recorded.calls.get(gfn, ()))
         return any(c.thread != thread and start_ns <= c.start_ns <= end_ns for c in calls)
+
+    def finds_it(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
+        """When other threads, between the two, began what found the page mapped or its lock free: calls of
+        handle_mm_fault that were not told to retry, and works that called nobody."""
+        calls = self.recorded.calls.get(gfn, ())
+        found = {c.start_ns for c in calls if c.thread != thread and not c.retried}
+        found |= {run.start_ns for run in self.recorded.works.values() if run.gfn == gfn and not run.windows}
+        return sorted(t for t in found if start_ns < t < end_ns)
 
     def call_within(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> FaultCall | None:
         """The first call of handle_mm_fault for the page that another thread began between the two."""

@@ -403,8 +403,8 @@ class Vcpu:
         elif step.kind is Op.PAGING:
             if d.set_paging(s, False):
                 yield from kvm.clear(by_paging=True)
-            if not step.value:
-                yield from self._pause(step.pause_ns, interrupts=step.interrupts)
+            # trap32.c:job32: with interrupts on, sti and cli, whatever there is to do between.
+            yield from self._pause(0 if step.value else step.pause_ns, interrupts=step.interrupts)
             if d.set_paging(s, True):
                 yield from kvm.clear(by_paging=True)
             yield from self._exit()

@@ -139,6 +139,11 @@ SETTLED = {
     "cached-by-two": "two vCPUs read around one page of a file; the second adds what the first has not (7.3)",
     "first-window": "two vCPUs miss a page of shmem, both choose a window, and what the host read before makes them"
     " of one page (mm/swap_state.c:__swapin_nr_pages)",
+    "mapped-before-its-end": "a vCPU is preempted in handle_mm_fault when it has mapped the page: a worker finds that",
+    "flip-window": "a flip of CR0.PG with interrupts on has sti and cli in it (guest-images/probe/trap32.c:job32)",
+    "ticks-while-halted": "the timer wakes a vCPU that halts with IF=0: it polls and halts again"
+    " (arch/x86/kvm/x86.c:vcpu_block)",
+    "chosen-by-both": "a vCPU chooses its window of cluster read-ahead after another that reads later",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
