@@ -7,19 +7,19 @@ own kernel.  kernel/kexec_file.c, kernel/reboot.c:SYSCALL_DEFINE4(reboot), Linux
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
 import ipaddress
 import os
 import socket
 import struct
-import time
 
 from harness.agent.host import syscalls
-from harness.agent.host.kernel_files import read_text, write_text
+from harness.agent.host.kernel_files import read_text, wait_until, write_text
 from harness.agent.host.undo import Journal
 from harness.contract.kexec_messages import GO, LEAVING, LOADED, KexecOffer
-from harness.errors import InfraFault
+from harness.errors import DeadlineExpired, InfraFault
 
 _LOADED = "/sys/kernel/kexec_loaded"
 _DISABLED = "/proc/sys/kernel/kexec_load_disabled"
@@ -73,9 +73,8 @@ def _leave() -> None:
     """
     os.sync()
     write_text("/proc/sysrq-trigger", "u")
-    end = time.monotonic() + _READ_ONLY_S
-    while _writable() and time.monotonic() < end:
-        time.sleep(0.05)
+    with contextlib.suppress(DeadlineExpired):  # what they hold was written by sync
+        wait_until(lambda: not _writable(), _READ_ONLY_S, "file systems read-only")
     try:
         syscalls.kexec_reboot()
     finally:
@@ -108,7 +107,7 @@ def _interface(address: str) -> tuple[str, str, str]:
     for path in sorted(glob.glob("/sys/class/net/*")):
         name = os.path.basename(path)
         found, mask = (_ioctl_address(name, request) for request in (_SIOCGIFADDR, _SIOCGIFNETMASK))
-        if found == "" or found != address:
+        if found != address:
             continue
         if not os.path.exists(f"{path}/device"):
             raise InfraFault(f"its address {address} is that of {name}, which is no network card")
