@@ -148,13 +148,16 @@ def offered_entry(name: str, kernel: OfferedKernel) -> CatalogKernel:
 def _find_offered(name: str, known: Mapping[str, CatalogKernel], progress: Progress) -> CatalogKernel:
     try:
         found = offered_kernels.find(Store(progress=progress), name, progress=progress)
-        offered = offered_kernels.offer(Store()).series()
+        offer = offered_kernels.offer(Store())
     except InfraFault as error:
         raise CatalogError(f"there is no kernel {name!r} in the catalogue, and {error.message}") from error
     if found is None:
+        series = ".".join(re.findall(r"\d+", name)[:2])
+        lacks = f"; of {series} they lack {offer.lacking[series]}" if series in offer.lacking else ""
+        there = ", ".join(sorted({*known, *offer.series()}))
         raise CatalogError(
-            f"there is no kernel {name!r}: it is not in the catalogue, and no mirror of this machine offers it",
-            hint=f"known are {', '.join(sorted({*known, *offered}))}; `apf kernels --refresh` asks the mirrors anew",
+            f"there is no kernel {name!r}: it is not in the catalogue, and no mirror of this machine offers it{lacks}",
+            hint=f"known are {there}; `apf kernels --refresh` asks the mirrors anew",
         )
     return offered_entry(f"debian-{found.series}" if name == LATEST else name, found)
 

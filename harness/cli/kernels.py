@@ -64,6 +64,7 @@ def _list(store: Store, screen: Screen, *, levels: bool) -> None:
         newest = offer.named(offered_kernels.LATEST)
         notes += [f"latest: debian-{newest.series} ({newest.release})"] if newest else []
         notes += [f"{suite}: {why}" for suite, why in offer.without.items()]
+        notes += [f"{series}: in parts only, the mirrors lack {what}" for series, what in offer.lacking.items()]
     except InfraFault as error:
         notes.append(f"what the mirrors offer is not known: {error.message}")
     finally:

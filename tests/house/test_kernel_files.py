@@ -11,6 +11,7 @@ import pytest
 
 KERNELS = Path(__file__).parents[2] / "kernels"
 SERIES = sorted(path for path in (KERNELS / "patches").rglob("series"))
+MUTANTS = sorted(path.parent for path in (KERNELS / "patches/mutants").glob("*/series"))
 FRAGMENTS = sorted((KERNELS / "config").glob("*.config"))
 SETTING = re.compile(r'CONFIG_[A-Z0-9_]+=(?:y|\d+|"[^"]*")|# CONFIG_[A-Z0-9_]+ is not set')
 IGNORED = re.compile(r"#.*|")
@@ -24,7 +25,8 @@ def symbol(line: str) -> str:
 
 
 def test_there_is_something_to_check() -> None:
-    assert {path.parent.name for path in SERIES} >= {"noio-6.1", "mutants", "6.1", "7.3"}
+    assert {path.parent.name for path in SERIES} >= {"noio-6.1", "noio-7.3", "6.1", "7.3"}
+    assert {path.name for path in MUTANTS} >= {"6.1", "7.3"}
     assert {path.name for path in FRAGMENTS} >= {"base.config", "debug.config", "devport.config"}
 
 
@@ -59,18 +61,19 @@ def test_patch_headers_say_what_and_why(series: Path) -> None:
         assert len(body.split()) >= 30, f"{name}: the message explains nothing"
 
 
-def mutants_of_the_patches() -> dict[str, int]:
+def mutants_of_the_patches(folder: Path) -> dict[str, int]:
     """Name and value of each enumerator of enum apf_mutant: the first patch adds it, later ones append to it."""
-    texts = [path.read_text() for path in sorted((KERNELS / "patches/mutants").glob("*.patch"))]
+    texts = [path.read_text() for path in sorted(folder.glob("*.patch"))]
     assert "\n+enum apf_mutant {\n+\tAPF_MUTANT_NONE,\t" in texts[0]
     names = re.findall(r"^\+\tAPF_MUTANT_(\w+),", "\n".join(texts), re.MULTILINE)
     assert names[0] == "NONE"
     return {name: value for value, name in enumerate(names) if value}
 
 
-def test_every_mutant_is_described_and_numbered_as_in_the_kernel() -> None:
+@pytest.mark.parametrize("folder", MUTANTS, ids=lambda path: path.name)
+def test_every_mutant_is_described_and_numbered_as_in_the_kernel(folder: Path) -> None:
     described = tomllib.loads((KERNELS / "patches/mutants/MUTANTS.toml").read_text())
-    assert {name: entry["number"] for name, entry in described.items()} == mutants_of_the_patches()
+    assert {name: entry["number"] for name, entry in described.items()} == mutants_of_the_patches(folder)
     for name, entry in described.items():
         assert entry["about"].endswith("."), name
         assert entry["imitates"], name
@@ -81,10 +84,11 @@ def test_every_mutant_is_described_and_numbered_as_in_the_kernel() -> None:
         assert set(entry) <= {"number", "about", "imitates", "scenarios", "rules", "hangs"}, name
 
 
-def test_every_mutant_is_made_somewhere() -> None:
+@pytest.mark.parametrize("folder", MUTANTS, ids=lambda path: path.name)
+def test_every_mutant_is_made_somewhere(folder: Path) -> None:
     made = set()
-    for patch in (KERNELS / "patches/mutants").glob("*.patch"):
+    for patch in folder.glob("*.patch"):
         for line in patch.read_text().splitlines():
             if line.startswith("+"):
                 made.update(re.findall(r"apf_mutant_is\(([A-Z0-9_]+)\)", line))
-    assert made == set(mutants_of_the_patches())
+    assert made == set(mutants_of_the_patches(folder))

@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from harness.artifacts.debian import apt_sources
@@ -51,11 +51,15 @@ class OfferedKernel:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What was found: kernels with the newest of each release first seen in the stablest suite, and silent suites."""
+    """What was found: kernels with the newest of each release first seen in the stablest suite, and silent suites.
+
+    :ivar lacking: series of which there are parts only, with a package that is missing, of its newest level.
+    """
 
     kernels: tuple[OfferedKernel, ...]
     without: Mapping[str, str]
     asked: float
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     def named(self, name: str) -> OfferedKernel | None:
         """The kernel called "latest", "debian-6.18" (its newest level), "debian-6.18.5" or "debian-7.4-rc2"."""
@@ -87,6 +91,7 @@ def offer(store: Store, *, refresh: bool = False, progress: Progress = silent) -
     if not refresh and (kept := _read(path)) is not None:
         return kept
     found: dict[str, list[OfferedKernel]] = {}
+    partial: list[tuple[OfferedKernel, str]] = []
     without: dict[str, str] = {}
     for suite in apt_sources.SUITES:
         try:
@@ -94,15 +99,17 @@ def offer(store: Store, *, refresh: bool = False, progress: Progress = silent) -
         except (Unsupported, InfraFault) as error:
             without[suite] = error.message.splitlines()[0]
             continue
-        found[suite] = kernels_among(suite, names)
+        found[suite] = kernels_among(suite, {name: p.version for name, p in names.items() if not p.lacks})
+        parts = kernels_among(suite, {name: p.version for name, p in names.items() if p.lacks})
+        partial += [(kernel, names[kernel.package].lacks) for kernel in parts]
         if not found[suite]:
             without[suite] = "it has no kernel for virtual machines"
     if not found:
         raise InfraFault("no Debian suite could be asked for its kernels:\n" + "\n".join(set(without.values())))
-    fresh = Offer(_distinct(kernel for kernels in found.values() for kernel in kernels), without, time.time())
+    whole = _distinct(kernel for kernels in found.values() for kernel in kernels)
+    fresh = Offer(whole, without, time.time(), _lacking(whole, partial))
     draft = path.with_suffix(".new")
-    kernels = [asdict(kernel) for kernel in fresh.kernels]
-    draft.write_text(json.dumps({"format": _FORMAT, "asked": fresh.asked, "kernels": kernels, "without": without}))
+    draft.write_text(json.dumps({"format": _FORMAT} | asdict(fresh)))
     draft.replace(path)
     return fresh
 
@@ -140,6 +147,13 @@ def _distinct(kernels: Iterable[OfferedKernel]) -> tuple[OfferedKernel, ...]:
     return tuple(sorted(found.values(), key=lambda kernel: kernel.order))
 
 
+def _lacking(whole: Iterable[OfferedKernel], partial: Iterable[tuple[OfferedKernel, str]]) -> dict[str, str]:
+    """Series without any whole kernel, oldest first, with what the newest level of each lacks."""
+    series = {kernel.series for kernel in whole}
+    ordered = sorted(partial, key=lambda part: part[0].order)
+    return {kernel.series: f"{lacks} of {kernel.suite}" for kernel, lacks in ordered if kernel.series not in series}
+
+
 def _read(path: Path) -> Offer | None:
     try:
         raw = json.loads(path.read_text())
@@ -148,4 +162,5 @@ def _read(path: Path) -> Offer | None:
     if raw.get("format") != _FORMAT:
         return None
     kernels: Sequence[dict[str, str]] = raw["kernels"]
-    return Offer(tuple(OfferedKernel(**fields) for fields in kernels), raw["without"], raw["asked"])
+    found = tuple(OfferedKernel(**fields) for fields in kernels)
+    return Offer(found, raw["without"], raw["asked"], raw.get("lacking", {}))

@@ -47,6 +47,14 @@ class Package:
         return [self.name, self.version, self.sha256]
 
 
+@dataclass(frozen=True, slots=True)
+class ListedPackage:
+    """The newest version of a package, and a package built with it that the mirrors no longer have; empty: none."""
+
+    version: str
+    lacks: str = ""
+
+
 class StaleLists(InfraFault):
     """The mirrors no longer have a package that the kept answer names; asking anew helps."""
 
@@ -110,11 +118,10 @@ class Packages:
         kept = self._answer(["build of", name])
         return tuple(Package(**fields) for fields in json.loads(kept.read_text())) if kept.is_file() else ()
 
-    def names(self, prefix: str) -> dict[str, str]:
-        """All packages whose names begin so, and the newest version of each; asked anew each time.
+    def names(self, prefix: str) -> dict[str, ListedPackage]:
+        """All packages whose names begin so, each in its newest version; asked anew each time.
 
-        Mirrors keep some packages of a build longer than others: one that lacks what was built with it is left out, but
-        for what is SPARE.
+        Mirrors keep some packages of a build longer than others: what is lacking is said, but for what is SPARE.
 
         :raise Unsupported: the mirrors do not offer the suite.
         :raise InfraFault: as resolve().
@@ -124,13 +131,13 @@ class Packages:
             there = set(self._apt_cache("pkgnames").split())
             found = self._newest(name for name in there if name.startswith(prefix))
 
-        def is_whole(name: str) -> bool:
+        def lacking(name: str) -> str:
             fields = found.get(name)
             if name not in there:
-                return bool(SPARE.match(name))
-            return fields is None or all(is_whole(other) for other in _built_with(fields))
+                return "" if SPARE.match(name) else name
+            return next(filter(None, map(lacking, _built_with(fields))), "") if fields is not None else ""
 
-        return {name: fields["Version"] for name, fields in found.items() if is_whole(name)}
+        return {name: ListedPackage(fields["Version"], lacking(name)) for name, fields in found.items()}
 
     def download(self, packages: Sequence[Package]) -> list[Path]:
         """The .deb files, in order; each is what the signed lists say by size and sha256.

@@ -28,6 +28,7 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for release in ("6.18.5", "6.18.15", "7.3.4"):
         mirror.add(f"linux-image-{release}+deb14-cloud-amd64", {}, version=f"{release}-1")
+    mirror.add("linux-image-7.0.13+deb14-cloud-amd64", {}, version="7.0.13-1", depends="gone-7.0.13 (= 7.0.13-1)")
     mirror.publish()
     return mirror
 
@@ -49,6 +50,8 @@ def test_catalogue_and_mirrors_in_one_table(offered: Mirror, capsys: pytest.Capt
     assert rows["noio-6.1"][1] == "noio-6.1"
     assert ["latest:", "debian-7.3", "(7.3.4)"] in lines
     assert "trixie:" in rows  # the mirror lacks it, which is said
+    assert rows["7.0:"] == ["in", "parts", "only,", "the", "mirrors", "lack", "gone-7.0.13", "of", "sid"]
+    assert "debian-7.0" not in rows
     assert not [row for row in rows if row.startswith("debian-6.18.")]
 
 

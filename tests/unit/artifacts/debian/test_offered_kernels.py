@@ -114,7 +114,9 @@ def test_a_series_whose_level_left_the_mirror_is_its_next_level(
         kernel(Store(), level)
 
 
-def test_what_lost_a_part_of_its_build_is_not_offered(mirror: Mirror, tmp_path: Path) -> None:
+def test_what_lost_a_part_of_its_build_is_not_offered(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As trixie-backports keeps linux-image-7.0.13, but no longer its modules; System.map and config may be missing."""
     mirror.suite = "sid"
     for release, needs in (
@@ -126,8 +128,16 @@ def test_what_lost_a_part_of_its_build_is_not_offered(mirror: Mirror, tmp_path: 
         same = version if release != "7.1.1" else "7.0.13-1"
         mirror.add(f"linux-image-{release}-cloud-amd64", {}, version=version, depends=f"{needs}-cloud-amd64 (= {same})")
     mirror.publish()
-    store = Store(tmp_path / "cache")
-    assert [kernel.release for kernel in offer(store).kernels] == ["6.18.15", "7.1.1"]
+    store = Store(tmp_path / "apf")
+    fresh, kept = offer(store), offer(store)
+    assert [kernel.release for kernel in fresh.kernels] == ["6.18.15", "7.1.1"]
+    assert fresh.lacking == kept.lacking == {"7.0": "linux-modules-7.0.13-cloud-amd64 of sid"}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("debian-7.0", "debian-7.0.13"):
+        with pytest.raises(CatalogError, match=r"of 7\.0 they lack linux-modules-7\.0\.13-cloud-amd64 of sid"):
+            find_kernel(name)
+    with pytest.raises(CatalogError, match=r"offers it\n"):
+        find_kernel("debian-6.19")
     assert [p.name for p in Packages(store, "sid").build_of("linux-image-6.18.15-cloud-amd64")] == [
         "linux-image-6.18.15-cloud-amd64"
     ]

@@ -10,7 +10,7 @@ import pytest
 
 from harness.artifacts.debian import apt_sources
 from harness.artifacts.debian.deb import extract
-from harness.artifacts.debian.packages import Package, Packages, StaleLists, with_packages
+from harness.artifacts.debian.packages import ListedPackage, Package, Packages, StaleLists, with_packages
 from harness.artifacts.store import Store
 from harness.errors import BuildFailed, InfraFault, Unsupported
 from tests.unit.artifacts.mirror import Mirror
@@ -71,7 +71,7 @@ def test_what_was_built_with_a_package(mirror: Mirror, tmp_path: Path) -> None:
     assert len(Packages(store).download(found)) == 2
     with pytest.raises(Unsupported, match="lack imag in"):
         Packages(store).build_of("imag")
-    assert Packages(store).names("ima") == {"image": "10.0-1"}
+    assert Packages(store).names("ima") == {"image": ListedPackage("10.0-1")}
     assert Packages(store).names("none-such") == {}
 
 
