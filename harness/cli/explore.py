@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from harness.cli import options
 from harness.errors import UsageError
+from harness.explore.generate import GENERATION
+from harness.explore.themes import themes_of
 from harness.report.explore_text import explore_lines
 from harness.report.terminal import Screen
 from harness.run.exploration import ExploreOrder, explore
@@ -51,6 +53,8 @@ def add(subparsers: options.Subparsers) -> None:
     much.add_argument("--minutes", type=options.positive, default=0, metavar="M", help="as many as this time allows")
     p.add_argument("--seed", type=int, default=None, metavar="S", help="default: one that no run had")
     p.add_argument("--first", type=int, default=0, metavar="N", help="number of the seed's first scenario (default 0)")
+    p.add_argument("--generation", type=int, default=GENERATION, metavar="G",
+                   help=f"of the generator: an older one gives what it gave (default {GENERATION})")  # fmt: skip
     p.add_argument("--shrink", type=int, default=60, metavar="N",
                    help="runs to make one disagreement small at most; 0: do not (default 60)")  # fmt: skip
     p.add_argument("--keep", action="store_true", help="keep the captures of scenarios that agreed, too")
@@ -67,7 +71,10 @@ def main(args: argparse.Namespace) -> int:
     seed = secrets.randbits(31) if args.seed is None else args.seed
     screen = Screen(sys.stdout)
     request = options.request_of(args, options.kernels_of(args, [args.kernel] if args.kernel else []))
-    wanted = ExploreOrder(seed, args.plans, args.minutes * 60.0, args.first, args.shrink, args.keep)
+    themes_of(args.generation)  # known, or a UsageError before anything is begun
+    wanted = ExploreOrder(
+        seed, args.plans, args.minutes * 60.0, args.first, args.shrink, args.keep, generation=args.generation
+    )
     if args.mutants is not None:
         return _mutants(wanted, choose(load_mutants(), args.mutants), request, screen)
     try:

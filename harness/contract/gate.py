@@ -150,7 +150,7 @@ class Seen:
         """Faults that were announced, are not ready, and whose worker sleeps."""
         if not self.workers_seen:
             return len(self.outstanding)
-        waited_for = {self.worked_on[w] for w in self.workers_asleep}
+        waited_for = self._waited_for
         return sum(1 for _, page in self.outstanding if page in waited_for)
 
     def due(self, held: Sequence[frozenset[int]]) -> list[tuple[int, ReadEnd]]:
@@ -158,7 +158,7 @@ class Seen:
         found = []
         there = frozenset[int]().union(*held)
         slept_on = {self.wanted[v] for v in self._on_reads(there)}
-        announced, waited_for = self.announced_pages, {self.worked_on[w] for w in self.workers_asleep}
+        announced, waited_for = self.announced_pages, self._waited_for
         self.met = self.met or self._is_met(there)
         if not self.met and not self._stuck(there):
             return []
@@ -171,8 +171,16 @@ class Seen:
         return found
 
     def _stuck(self, there: frozenset[int]) -> bool:
-        """No vCPU can go on before a read ends, so nothing that the rule waits for can come."""
-        return self.rule.word is not Release.AFTER and len(self._sleepers(there)) == self.vcpus
+        """No vCPU can go on before a read ends, and each worker whose read is held sleeps on it, so nothing that the
+        rule waits for can come."""
+        if self.rule.word is Release.AFTER or len(self._sleepers(there)) < self.vcpus:
+            return False
+        return not self.workers_seen or not (self.announced_pages & there) - self._waited_for
+
+    @property
+    def _waited_for(self) -> frozenset[int]:
+        """Pages that a worker sleeps on."""
+        return frozenset(self.worked_on[w] for w in self.workers_asleep)
 
     def _sleepers(self, there: frozenset[int]) -> set[int]:
         """vCPUs whose thread sleeps on a read that is held, or (flush_work) on a worker that does."""

@@ -127,8 +127,9 @@ class Release(StrEnum):
 
     But for ``step``, ``after`` and ``open``, a read ends only when its fault is settled: the vCPU thread sleeps on it,
     or KVM has announced it (kvm_async_pf_not_present) and its worker sleeps on it.  Until then somebody may still look
-    at the page, and would find it read or not by luck.  When all vCPU threads sleep on reads that are held, nothing
-    else can come, and those reads end whatever the word says (but for ``after``).
+    at the page, and would find it read or not by luck.  When all vCPU threads sleep on reads that are held, and
+    so do the workers of all others that are, nothing else can come, and those reads end whatever the word says (but for
+    ``after``).
     """
 
     NP = "np"  # count settled faults wait; default: one, so each read ends as soon as its fault is settled

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TypeVar
 
 from harness.contract.words import Backing, PageStart, ReadOrder, SwapKind
-from harness.scenario.schema import Apf, GuestSpec, Memory, PageSet, Swap
+from harness.scenario.schema import L2, Apf, GuestSpec, Memory, PageSet, Swap
 
 T = TypeVar("T")
 
@@ -28,9 +28,10 @@ class Ground:
     memory: Memory
     swap: Swap
     pages: dict[str, PageSet]
+    l2: L2 = field(default_factory=L2)
 
 
-_BACKINGS = {
+BACKINGS: Mapping[tuple[Backing, bool], int] = {
     (Backing.ANON, False): 53,
     (Backing.MEMFD, True): 12,
     (Backing.FILE, True): 28,
@@ -57,9 +58,12 @@ _STARTS = {
 }  # fmt: skip
 
 
-def draw_ground(draw: Random) -> Ground:
-    """One of many; nearly all are valid, check.check() has the last word."""
-    backing, share = pick(draw, _BACKINGS)
+def draw_ground(draw: Random, backings: Mapping[tuple[Backing, bool], int] = BACKINGS) -> Ground:
+    """One of many; nearly all are valid, check.check() has the last word.
+
+    :param backings: of memory, each with whether it is shared, and its weight.
+    """
+    backing, share = pick(draw, backings)
     memory = Memory(backing, share, random_advice=backing is not Backing.ANON and draw.random() < 0.08)
     swap = _swap(draw, backing)
     guest = GuestSpec(
@@ -118,3 +122,62 @@ def _page_sets(draw: Random, memory: Memory, swap: Swap) -> dict[str, PageSet]:
         sets[name] = PageSet(groups, run, stride, at if mixed else -1, pick(draw, starts))
         at += (groups - 1) * stride + run + draw.choice((0, 0, 1, 8))
     return sets
+
+
+MOSTLY_FILES: Mapping[tuple[Backing, bool], int] = {
+    (Backing.FILE, True): 60,
+    (Backing.ANON, False): 28,
+    (Backing.MEMFD, True): 8,
+    (Backing.FILE, False): 4,
+}
+"""A page of a file that is alone is never polled for, so that more becomes asynchronous."""
+ALONE: Mapping[tuple[Backing, bool], int] = {
+    (Backing.FILE, True): 70,
+    (Backing.ANON, False): 26,
+    (Backing.FILE, False): 4,
+}
+"""Without shmem, whose reads in clusters bring pages that nobody asked for."""
+CROWD = "m"
+"""The page set of a crowded ground that has more pages than a vCPU may have outstanding."""
+_HOLDING = {
+    "asleep": 36, "asleep:2": 2, "step": 20, "np": 16, "np:2": 8, "np:3": 2, "repeated": 10, "halted": 4,
+    "repeated:2": 2,
+}  # fmt: skip
+
+
+def nested(draw: Random, ground: Ground) -> Ground:
+    """The guest runs an L2, and may have asked for #PF exits."""
+    masked = draw.random() >= 0.15
+    l2 = L2(
+        npt=draw.random() >= 0.25,
+        intercept_pf=draw.random() < 0.2,
+        intercept_intr=masked or draw.random() < 0.5,
+        intercept_vintr=draw.random() < 0.1,
+        intr_masking=masked,
+        l1_interrupts=draw.random() >= 0.08,
+        inject=draw.random() < 0.08,
+        virq=draw.random() < 0.08,
+    )
+    flags = pick(draw, {0b1101: 58, 0b1111: 17, 9: 13, 0b1011: 8, 0: 2, 0b0101: 2})
+    return replace(ground, l2=l2, apf=replace(ground.apf, en_flags=flags))
+
+
+def crowded(draw: Random, ground: Ground) -> Ground:
+    """One set has more pages than a vCPU may have outstanding (ASYNC_PF_PER_VCPU), far from each other or in pairs."""
+    of_file = ground.memory.backing is Backing.FILE
+    run = pick(draw, {1: 75, 2: 25} if of_file else {1: 10, 2: 80, 4: 10})
+    start = PageStart.DROPPED if of_file else PageStart.SWAPPED
+    crowd = PageSet(-(-draw.randint(66, 84) // run), run, draw.choice((16, 64, 160)), -1, start)
+    swap = ground.swap
+    if swap.kind is SwapKind.GATED:
+        rule = pick(draw, {"asleep": 46, "np": 34, "np:64": 4, "np:32": 4, "step": 6, "repeated": 6})
+        swap = replace(swap, release=rule, delay_ms=Swap().delay_ms)
+    guest = replace(ground.guest, memory_mib=128)
+    return replace(ground, guest=guest, swap=swap, pages={**ground.pages, CROWD: crowd})
+
+
+def holding(draw: Random, ground: Ground) -> Ground:
+    """Reads are held on for something that comes after their fault, as a rule."""
+    if ground.swap.kind is not SwapKind.GATED:
+        return ground
+    return replace(ground, swap=replace(ground.swap, release=pick(draw, _HOLDING), delay_ms=Swap().delay_ms))

@@ -6,7 +6,7 @@ Each motif is a function of the scene.  They follow each other freely, so that w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -17,11 +17,16 @@ from harness.scenario.schema import HostStep, Step
 
 @dataclass(slots=True)
 class Scene:
-    """Where the program has got to.  ``touched``: page names so far, the latest last."""
+    """Where the program has got to.
+
+    :ivar touched: page names so far, the latest last.
+    :ivar by_l2: the share of touches that an L2 makes.
+    """
 
     draw: Random
     ground: Ground
     touched: list[str]
+    by_l2: float = 0.0
 
     @property
     def held(self) -> bool:
@@ -54,6 +59,7 @@ class Scene:
         draw = self.draw
         cpl = pick(draw, {3: 65, 0: 35})
         return Step(
+            level=2 if self.by_l2 and draw.random() < self.by_l2 else 1,
             vcpu=self.vcpu(),
             access=pick(draw, {Access.READ: 65, Access.WRITE: 35}),
             cpl=cpl,
@@ -99,9 +105,9 @@ def _everybody(s: Scene) -> Iterator[Step]:
 def _special(s: Scene) -> Iterator[Step]:
     """Accesses in an interrupt shadow, or without paging."""
     if s.draw.random() < 0.7:
-        yield replace(s.touch(), cpl=0, interrupts=True, shadow=True)
+        yield replace(s.touch(), cpl=0, interrupts=True, shadow=True, level=1)
     else:
-        yield replace(s.touch(), cpl=0, no_paging=True)
+        yield replace(s.touch(), cpl=0, no_paging=True, level=1)
 
 
 def _enable(s: Scene) -> Iterator[Step]:
@@ -188,18 +194,20 @@ def _read_by_another(s: Scene) -> Iterator[Step]:
     yield replace(s.how(), touch=page)
 
 
-MOTIFS: dict[Callable[[Scene], Iterator[Step]], int] = {
+Motif = Callable[[Scene], Iterator[Step]]
+
+MOTIFS: dict[Motif, int] = {
     _touch: 30, _again: 16, _row: 12, _everybody: 10, _special: 5, _enable: 8, _vector: 2, _acknowledge: 2, _lapic: 3,
     _paging: 3, _ticking: 4, _zero: 1, _pause: 4, _wait_all: 6, _stopped: 3, _reset: 1, _read_by_another: 2,
 }  # fmt: skip
 
 
-def draw_steps(draw: Random, ground: Ground) -> tuple[Step, ...]:
+def draw_steps(scene: Scene, motifs: Mapping[Motif, int]) -> tuple[Step, ...]:
     """A program of a few motifs; a device that waits for the host word "release" gets it at some place."""
-    scene = Scene(draw, ground, [])
+    draw, ground = scene.draw, scene.ground
     steps: list[Step] = []
     for _ in range(pick(draw, {1: 8, 2: 14, 3: 20, 4: 20, 6: 20, 9: 12, 12: 6})):
-        steps += pick(draw, MOTIFS)(scene)
+        steps += pick(draw, motifs)(scene)
     if ground.swap.kind is SwapKind.GATED and ground.swap.release == "step":
         at = draw.randint(min(1, len(steps)), len(steps))
         steps.insert(at, Step(host=(HostStep(HostWord.RELEASE),), vcpu=scene.vcpu()))

@@ -5,31 +5,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from random import Random
 
 from harness.contract.words import Access, PageStart
 from harness.explore.ground import Ground, draw_ground, pick
-from harness.explore.motifs import MOTIFS, Scene
+from harness.explore.motifs import Scene
+from harness.explore.themes import Theme
 from harness.scenario.schema import Scenario
 
 
-def mutate(draw: Random, scenario: Scenario) -> Scenario:
+def mutate(draw: Random, scenario: Scenario, theme: Theme) -> Scenario:
     """One to three changes; whether the result is valid is check()'s affair."""
     for _ in range(pick(draw, {1: 50, 2: 30, 3: 20})):
-        scenario = pick(draw, _CHANGES)(draw, scenario)
+        scenario = pick(draw, {partial(_more_steps, theme=theme): 35, **_CHANGES})(draw, scenario)
     return scenario
 
 
 def ground_of(s: Scenario) -> Ground:
     """All of it but its steps."""
-    return Ground(s.guest, s.apf, s.memory, s.swap, s.pages)
+    return Ground(s.guest, s.apf, s.memory, s.swap, s.pages, s.l2)
 
 
-def _more_steps(draw: Random, s: Scenario) -> Scenario:
-    """A motif, put in somewhere."""
+def _more_steps(draw: Random, s: Scenario, theme: Theme) -> Scenario:
+    """A motif of the theme, put in somewhere."""
     touched = [t for step in s.steps for t in (step.touch,) if isinstance(t, str) and t.endswith("]") and ":" not in t]
     at = draw.randint(0, len(s.steps))
-    added = tuple(pick(draw, MOTIFS)(Scene(draw, ground_of(s), touched)))
+    added = tuple(pick(draw, theme.motifs)(Scene(draw, ground_of(s), touched, theme.by_l2)))
     return replace(s, steps=(*s.steps[:at], *added, *s.steps[at:]))
 
 
@@ -81,6 +83,5 @@ def _one_vcpu_more(draw: Random, s: Scenario) -> Scenario:
 
 
 _CHANGES: dict[Callable[[Random, Scenario], Scenario], int] = {
-    _more_steps: 35, _without_step: 8, _swapped_steps: 10, _other_access: 25, _other_device: 10, _other_start: 8,
-    _one_vcpu_more: 8,
+    _without_step: 8, _swapped_steps: 10, _other_access: 25, _other_device: 10, _other_start: 8, _one_vcpu_more: 8,
 }  # fmt: skip

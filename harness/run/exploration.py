@@ -17,7 +17,7 @@ from harness.artifacts.store import Store
 from harness.errors import ModelError, UsageError
 from harness.explore.accord import Agreement, judged
 from harness.explore.finds import Exploration, Explored, Refused, Shrunk
-from harness.explore.generate import generate
+from harness.explore.generate import GENERATION, generate
 from harness.explore.reach import reach
 from harness.explore.shrink import shrink
 from harness.model.kernels import KernelModel, kernel_for
@@ -50,6 +50,7 @@ class ExploreOrder:
     :ivar first: number of the first scenario of the seed.
     :ivar tries: runs that making one disagreement small may take; 0: none is made small.
     :ivar keep: keep the captures of scenarios that agreed, too.
+    :ivar generation: of the generator.
     """
 
     seed: int
@@ -58,6 +59,7 @@ class ExploreOrder:
     first: int = 0
     tries: int = 60
     keep: bool = False
+    generation: int = GENERATION
 
 
 class Scenarios:
@@ -66,7 +68,7 @@ class Scenarios:
     def __init__(self, order: ExploreOrder, request: Request) -> None:
         self.kernel = request.names[0]
         self.refused: list[Refused] = []
-        self._seed, self._next = order.seed, order.first
+        self._seed, self._next, self._generation = order.seed, order.first, order.generation
         self._model = model_before(request)
         self._corpus = read_corpus()
         self._found: list[Scenario] = []
@@ -79,7 +81,7 @@ class Scenarios:
     def at(self, position: int) -> Scenario:
         """The one at this position, from 0."""
         while len(self._found) <= position:
-            scenario = generate(self._seed, self._next, self._corpus)
+            scenario = generate(self._seed, self._next, self._corpus, self._generation)
             self._next += 1
             why = self.refuses(scenario)
             if why:
@@ -138,7 +140,9 @@ class _Run:
         self._began = time.monotonic()
         self._scenarios = Scenarios(wanted, request)
         self._by_name: dict[str, Scenario] = {}
-        self.found = Exploration(kernel=self._kernel, seed=wanted.seed, first=wanted.first)
+        self.found = Exploration(
+            kernel=self._kernel, seed=wanted.seed, first=wanted.first, generation=wanted.generation
+        )
 
     def perform(self) -> None:
         """Scenarios until there are enough."""

@@ -55,7 +55,7 @@ class FollowedThreads:
             env,
             held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
             submits=self.submits, fills_late=self.fills_late, taken=self.taken, finished=self.finished,
-            contended=self.contended, passed_by=self.passed_by, paced=True,
+            asks_late=self.asks_late, contended=self.contended, passed_by=self.passed_by, paced=True,
         )  # fmt: skip
 
     def through(self, watch: PageWatch | None, gpa: int) -> None:
@@ -142,7 +142,7 @@ class FollowedThreads:
         if not unseen and _asks_the_file_system(done, before):
             # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY).
             ways.insert(0 if watch.at and watch.calls_again else len(ways), Lock.NO)
-        other = replay.call_within(done.index, watch.thread, now, window.end_ns)
+        other = next(iter(replay.calls_within(done.index, watch.thread, now, window.end_ns)), None)
         if other is not None:  # it found the PTE as it was, and waited for the lock or not
             likely = Lock.OTHER if other.slept or other.retried or Lock.NO not in ways else Lock.NO
             ways.sort(key=lambda way: way is not likely)
@@ -222,8 +222,14 @@ class FollowedThreads:
             others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
         why = f"whether another thread read {page.index:#x} first"
         moments = [other + 1 for other in others]
-        if replay.others_read(page.index, watch.thread, now, window.end_ns):
-            moments.append(-1)  # it has not read the page, and another has: most likely so
+        likely = replay.others_read(page.index, watch.thread, now, window.end_ns)
+        if page.hole:  # others may have missed it too before this one adds it, and it may find it locked by them
+            calls = replay.calls_within(page.index, watch.thread, now, window.end_ns)
+            missed = [call.start_ns for call in calls if call.major]
+            moments = [*(other + 1 for other in missed), *(other - 1 for other in others), *moments]
+            likely = likely or bool(missed) or (bool(others) and window.major and window.retried)
+        if likely:
+            moments.append(-1)  # it has not read the page, and another has, or has missed it too: most likely so
         else:
             moments.insert(0, -1)
         self.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
@@ -304,6 +310,21 @@ class FollowedThreads:
         if replay is None or watch is None or watch.calls_again or not replay.tells(self.memory.world.engine.now):
             return False
         return replay.choices.ask(2, f"whether vCPU {self.memory.running} had not been told to stop") == 0
+
+    def asks_late(self, page: HostPage) -> bool:
+        """Whether another thread came for the page before the running one, which asks the file system whether it may
+        be written, had its lock: ext4_page_mkwrite (fs/ext4/inode.c) updates the file's times before."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        window = watch.window if watch else None
+        if replay is None or watch is None or window is None:
+            return False
+        calls = replay.calls_within(page.index, watch.thread, now, window.end_ns)
+        moments = [-1, *(call.start_ns + 1 for call in calls)]
+        if window.slept:  # most likely then
+            moments.reverse()
+        why = f"when the file system was asked about {page.index:#x}"
+        self.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
+        return self.resumes_ns >= 0
 
     def contended(self, page: HostPage) -> bool:
         """Whether another thread that was in handle_mm_fault for the page held its lock when this one tried it."""

@@ -184,10 +184,10 @@ class Replay:
         found |= {run.start_ns for run in self.recorded.works.values() if run.gfn == gfn and not run.windows}
         return sorted(t for t in found if start_ns < t < end_ns)
 
-    def call_within(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> FaultCall | None:
-        """The first call of handle_mm_fault for the page that another thread began between the two."""
+    def calls_within(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[FaultCall]:
+        """The calls of handle_mm_fault for the page that other threads began between the two, in order."""
         calls = (c for c in self.recorded.calls.get(gfn, ()) if c.thread != thread and start_ns < c.start_ns < end_ns)
-        return min(calls, key=attrgetter("start_ns"), default=None)
+        return sorted(calls, key=attrgetter("start_ns"))
 
     def called_beside(self, thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread was in handle_mm_fault, for whatever page, between the two."""

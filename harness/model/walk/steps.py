@@ -171,6 +171,7 @@ class Environment:
     fills_late: Callable[[HostPage], bool] | None = (
         None  # others come before this thread has filled the page with zeros
     )
+    asks_late: Callable[[HostPage], bool] | None = None  # others come before page_mkwrite of this thread locks the page
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
     passed_by: Callable[[HostPage], bool] | None = None  # ... of a page that is only mapped along with another
@@ -314,6 +315,11 @@ class Context:
         """Time may pass before this thread looks at what read-ahead remembers."""
         if self.env.chooses_late is not None and self.env.chooses_late(self.page):
             yield WalkWait(WaitKind.HELD_UP, "swapin_readahead", mmap_lock_held=True, state="R")
+
+    def ask_late(self) -> Generator[WalkWait, None, None]:
+        """Time may pass in the file system's page_mkwrite before it locks the page."""
+        if self.env.asks_late is not None and self.env.asks_late(self.page):
+            yield WalkWait(WaitKind.HELD_UP, "do_page_mkwrite", mmap_lock_held=True, state="R")
 
     def meet_holder(self) -> None:
         """Before folio_trylock: another thread may have the lock while it handles its own fault on the page."""

@@ -59,6 +59,7 @@ def wp_page_shared(ctx: Context) -> Steps[VmFault]:
 @kernel_function("mm/memory.c")
 def do_page_mkwrite(ctx: Context) -> Steps[None]:
     """vma->vm_ops->page_mkwrite locks the page (fs/buffer.c:block_page_mkwrite), and waits for whoever has it."""
+    yield from ctx.ask_late()
     ctx.meet_holder()
     if not ctx.page.locked:
         ctx.step("lock_page", "locked", "nobody held it")

@@ -172,6 +172,22 @@ def test_a_vcpu_that_sleeps_on_a_worker_is_stuck_too() -> None:
     assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
 
 
+@pytest.mark.parametrize("text", ["np:64", "repeated", "step"])
+def test_a_vcpu_is_not_stuck_before_each_worker_has_come_to_its_page(text: str) -> None:
+    """The reads of one that comes later would be held for something that its vCPU has gone past."""
+    seen = fresh(text, vcpus=1)
+    held = [frozenset({8}), frozenset({12}), frozenset({16})]
+    announce(seen, 0, 8)
+    seen.announced(0, 12)  # its kworker has not begun
+    seen.fault(0, 16)
+    seen.sleeps(0)
+    assert seen.due(held) == []
+    seen.work(12, 12)
+    assert seen.due(held) == []
+    seen.work_sleeps(12)
+    assert [position for position, _ in seen.due(held)] == [0, 1, 2]
+
+
 pages = st.integers(0, 5)
 vcpu = st.integers(0, 2)
 steps = st.lists(

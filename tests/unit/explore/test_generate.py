@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.contract.plan import Op
-from harness.errors import ModelError
-from harness.explore.generate import draw_scenario, generate
+from harness.errors import ModelError, UsageError
+from harness.explore.generate import FROM_GENERATION, corpus_of, draw_scenario, generate
+from harness.explore.ground import CROWD
 from harness.model.kernels import find_kernel
 from harness.model.protocol.checker import Checker, RuleContext
 from harness.model.simulation.machine import run_once
@@ -22,6 +25,7 @@ from harness.scenario.build import build_plan
 from harness.scenario.check import check
 from harness.scenario.dump import dump
 from harness.scenario.load import load_text
+from harness.scenario.schema import L2
 from tests.unit.model.test_simulate_protocol import EMITTED
 
 KERNEL = find_kernel("nowait-6.1")
@@ -43,6 +47,42 @@ def test_the_same_seed_and_number_give_the_same(seed: int, number: int) -> None:
     assert generate(seed, number) == generate(seed, number)
     assert generate(seed, number, CORPUS) == generate(seed, number, CORPUS)
     assert generate(seed, number) != generate(seed + 1, number)
+
+
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
+@given(draw=st.randoms(use_true_random=False))
+def test_an_older_generation_has_nothing_of_a_newer(draw: Random) -> None:
+    scenario = draw_scenario(draw, generation=3)
+    assert scenario.l2 == L2() and CROWD not in scenario.pages
+    assert all(step.level == 1 and not step.page_fault and not step.reset and step.init < 0 for step in scenario.steps)
+
+
+def test_an_older_generation_gives_what_it_gave() -> None:
+    """Digests of the scenarios that generation 3 gave when it was the newest."""
+    assert [_digest(seed, number) for seed, number in ((5, 0), (5, 1), (11, 7), (303, 246))] == [
+        "165991dab4f6f9c9", "5ce1759384c39a42", "059c2f036e2fc6f9", "f551df72434a6b77",
+    ]  # fmt: skip
+
+
+def _digest(seed: int, number: int) -> str:
+    return hashlib.sha256(dump(generate(seed, number, generation=3)).encode()).hexdigest()[:16]
+
+
+def test_a_generation_that_nobody_knows() -> None:
+    with pytest.raises(UsageError, match="generation 2 is none of 3, 4"):
+        generate(1, 1, generation=2)
+
+
+@given(since=st.lists(st.integers(0, 9), max_size=6), generation=st.integers(0, 9))
+def test_a_scenario_that_came_into_the_corpus_later_is_not_changed_by_an_older_generation(
+    since: list[int], generation: int
+) -> None:
+    known = [replace(CORPUS[0], id=f"c{n}", tags=("explored", f"{FROM_GENERATION}{n}")) for n in since]
+    plain = replace(CORPUS[0], id="c", tags=("explored",))
+    assert corpus_of((plain, *known), generation) == (
+        plain,
+        *(s for s, n in zip(known, since, strict=True) if n <= generation),
+    )
 
 
 def test_nearly_all_are_predicted_and_reach_every_outcome() -> None:

@@ -144,6 +144,11 @@ SETTLED = {
     "ticks-while-halted": "the timer wakes a vCPU that halts with IF=0: it polls and halts again"
     " (arch/x86/kvm/x86.c:vcpu_block)",
     "chosen-by-both": "a vCPU chooses its window of cluster read-ahead after another that reads later",
+    "both-miss-a-hole": "two vCPUs miss a page in a hole of the file at once, and both count PGMAJFAULT; the second to"
+    " call finds it locked by the first, which has added it (mm/filemap.c:filemap_fault, FGP_CREAT)",
+    "missed-a-hole-after-it": "the same, where the first to call adds it last",
+    "late-in-page-mkwrite": "a write fault is preempted in ext4_page_mkwrite (7.3) before it locks the page: another"
+    " writes it meanwhile, and the first waits for its lock (fs/buffer.c:block_page_mkwrite)",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }

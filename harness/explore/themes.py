@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What random scenarios are about: each theme is a ground and the motifs that are likely on it.
+
+A generation is a set of themes with weights.  What a generation gives for a seed must stay what it is, so that a new
+theme or motif, or another weight, is another generation's; what an older one has is not changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from harness.contract.words import Backing
+from harness.errors import UsageError
+from harness.explore.ground import ALONE, BACKINGS, MOSTLY_FILES, Ground, crowded, holding, nested
+from harness.explore.motifs import MOTIFS, Motif
+from harness.explore.outstanding import crowd, own_fault, registers_meanwhile, start_anew
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Theme:
+    """A neighbourhood in which scenarios are made.
+
+    :ivar motifs: what a program is made of, each as likely as its weight.
+    :ivar ground: makes the ground that was drawn one of the theme.
+    :ivar backings: weights of what the memory is backed by.
+    :ivar by_l2: the share of touches that an L2 makes.
+    :ivar deadline_s: seconds for the guest's program.
+    """
+
+    name: str
+    motifs: Mapping[Motif, int]
+    ground: Callable[[Random, Ground], Ground] = lambda _, ground: ground
+    backings: Mapping[tuple[Backing, bool], int] = field(default_factory=lambda: BACKINGS)
+    by_l2: float = 0.0
+    deadline_s: int = 8
+
+
+_MOTIFS_4 = {**MOTIFS, own_fault: 2, registers_meanwhile: 4, start_anew: 2}
+_GENERATIONS: dict[int, dict[Theme, int]] = {
+    3: {Theme("plain", MOTIFS): 1},
+    4: {
+        Theme("plain", _MOTIFS_4): 45,
+        Theme("nested", {**_MOTIFS_4, own_fault: 10}, nested, MOSTLY_FILES, by_l2=0.6, deadline_s=15): 20,
+        Theme("crowded", {**_MOTIFS_4, crowd: 100}, crowded, ALONE, deadline_s=30): 15,
+        Theme("registers", {**_MOTIFS_4, registers_meanwhile: 60}, holding, MOSTLY_FILES): 20,
+    },
+}
+
+
+def themes_of(generation: int) -> Mapping[Theme, int]:
+    """The themes of a generation, each with its weight.
+
+    :raise UsageError: nothing is known of this generation.
+    """
+    if generation not in _GENERATIONS:
+        raise UsageError(f"generation {generation} is none of {', '.join(map(str, sorted(_GENERATIONS)))}")
+    return _GENERATIONS[generation]
