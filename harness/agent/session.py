@@ -32,7 +32,7 @@ from harness.agent.pages.page_content import page_content
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
-from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT, Facts, HostFacts, RunFacts
+from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT, Facts, HostFacts, OfRun, RunFacts
 from harness.contract.host_needs import NO_DISK, HostOffers, hangs_on_version, lacks, without_gate
 from harness.contract.plan import PAGE_SIZE, GuestKind, Plan, SwapKind, to_json
 from harness.contract.service import AgentOptions
@@ -83,10 +83,14 @@ class Session:
     def name(self) -> str:
         return f"apf-{self.plan.nonce & 0xFFFFFFFF:08x}"
 
+    def write_record(self, name: str, record: OfRun) -> None:
+        """A record of the capture, with the nonce of this run."""
+        self.capture.write_json(name, replace(record, nonce=self.plan.nonce))
+
     def prepare_host(self) -> None:
         """Everything up to the guest's start. :raise Unsupported: this host cannot; nothing has been changed then."""
         facts = self.facts = host_facts()
-        self.capture.write_json("facts.json", Facts(facts))
+        self.write_record("facts.json", Facts(facts))
         self._do_without_gate(facts)
         self._check_needs(facts)
         self._settings(facts)
@@ -173,14 +177,14 @@ class Session:
             swappiness=int(read_text("/proc/sys/vm/swappiness")),
         )
         self.run = run
-        self.capture.write_json("facts.json", Facts(self.facts, run))
+        self.write_record("facts.json", Facts(self.facts, run))
 
     def new_thread(self, vcpu: int, tid: int) -> None:
         """A vCPU was plugged in again and has a thread of its own: facts.json, the trace and the gate follow it."""
         if self.facts is None or self.run is None:
             raise InfraFault("a vCPU is plugged into a guest that does not run")
         self.run = replace(self.run, later_tids=(*self.run.later_tids, (vcpu, tid)))
-        self.capture.write_json("facts.json", Facts(self.facts, self.run))
+        self.write_record("facts.json", Facts(self.facts, self.run))
         tids = (*self.run.vcpu_tids, *(later for _, later in self.run.later_tids))
         if self.tracing:
             self.tracing.follow(tids, self.device_number)
@@ -203,7 +207,7 @@ class Session:
             self._check_swap()
             self.others = SwappedByOthers.now(self._swap_device)
         with suppress(FileNotFoundError, ProcessLookupError):
-            self.capture.write_json(f"counters/{name}.json", snapshot(guest.pid, tids, self.group))
+            self.write_record(f"counters/{name}.json", snapshot(guest.pid, tids, self.group))
         if before is not None and (more := SwappedByOthers.now(self._swap_device).since(before)):
             raise PreconditionFailed(f"others on this host swapped meanwhile, {more}: its counters are not ours alone")
 
@@ -286,7 +290,7 @@ class Session:
     def collect_gate(self) -> None:
         """gate.json: what became of each read, and why."""
         if self.device and self.device.gate:
-            self.capture.write_json("gate.json", self.device.gate.log())
+            self.write_record("gate.json", self.device.gate.log())
             self.device.gate.open()
             if self.watch:
                 self.watch.stop()
@@ -298,7 +302,7 @@ class Session:
             self.capture.write_bytes(CAPTURED, points.encode())
         if self.tracing:
             self.tracing.stop()
-            self.capture.write_json("trace/stats.json", self.tracing.save(self.capture.path("trace/events.txt")))
+            self.write_record("trace/stats.json", self.tracing.save(self.capture.path("trace/events.txt")))
             if self.options.trace_dat:
                 self._keep_trace_dat(self.tracing)
 

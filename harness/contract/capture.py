@@ -3,7 +3,7 @@
 
 docs/formats/capture.md says which file holds which, and harness/contract/structure.py how a dataclass is JSON.
 ``FORMAT`` counts changes of what is written; ``end.json`` carries it.  Format 1, which did not carry one, is read by
-harness/evidence/format_1.py.
+harness/evidence/format_1.py.  Until format 2 no record but that one said of which run it is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ from enum import StrEnum
 from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
-FORMAT = 2
+FORMAT, UNTIED = 3, 2
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
 """The trace for trace-cmd and KernelShark, where it was asked for, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfRun:
+    """A record that a run leaves.  ``nonce``: of its plan; None: up to format UNTIED, which did not say it."""
+
+    nonce: int | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(OfRun):
     """facts.json.  ``run``: absent where the run ended before QEMU could be asked."""
 
     host: HostFacts
@@ -127,7 +134,7 @@ class OutsidePage:
 
 
 @dataclass(frozen=True, slots=True)
-class Precondition:
+class Precondition(OfRun):
     """precondition.json.  ``reached``: each planned page is in its state, and no other page is swapped out.
 
     ``totals`` are for people: of pages and of the host.  Linux guests have no planned pages.
@@ -162,7 +169,7 @@ class AreaLeft:
 
 
 @dataclass(frozen=True, slots=True)
-class FinalState:
+class FinalState(OfRun):
     """after.json.  By vCPU, of its own shared area (struct kvm_vcpu_pv_apf_data): ``shared_flags`` and ``shared_token``
     are bytes 0..3 and 4..7 as numbers, ``shared_tail_zero`` says that bytes 8..63 are zero.  ``areas``: the same, by
     guest physical address, of the other areas that the plan's writes of EN name; None: by an agent that did not look.
@@ -193,7 +200,7 @@ KVM_STATS = (
 
 
 @dataclass(frozen=True, slots=True)
-class CounterSnapshot:
+class CounterSnapshot(OfRun):
     """counters/before.json and counters/after.json."""
 
     vmstat: Mapping[str, int]
@@ -226,7 +233,7 @@ class CpuTraceStats:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceStats:
+class TraceStats(OfRun):
     """trace/stats.json, by CPU."""
 
     cpus: Mapping[int, CpuTraceStats]
@@ -261,7 +268,7 @@ class GateRead:
 
 
 @dataclass(frozen=True, slots=True)
-class GateLog:
+class GateLog(OfRun):
     """gate.json: every read that was answered, in that order; ``held``: how many were not."""
 
     reads: tuple[GateRead, ...]

@@ -16,7 +16,7 @@ import math
 import types
 import typing
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any, NoReturn, TypeVar
 
@@ -56,6 +56,26 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value
+
+
+def left_out(value: Any, raw: Any, path: str = "$") -> Iterator[str]:
+    """The keys that JSON need not have to be this value, and does not have: their defaults stand for them.
+
+    :param value: what ``structure`` made of ``raw``.
+    """
+    yield from _left_out(plain(value), raw, path)
+
+
+def _left_out(full: Any, raw: Any, path: str) -> Iterator[str]:
+    if isinstance(full, dict):
+        for key, inner in full.items():
+            if key not in raw:
+                yield f"{path}.{_show_key(key)}"
+            else:
+                yield from _left_out(inner, raw[key], f"{path}.{_show_key(key)}")
+    elif isinstance(full, list):
+        for i, (inner, one) in enumerate(zip(full, raw, strict=True)):
+            yield from _left_out(inner, one, f"{path}[{i}]")
 
 
 def from_json(cls: type[T], text: str | bytes) -> T:

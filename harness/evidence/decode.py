@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from harness.contract.capture import (
     FORMAT,
+    UNTIED,
     AgentStep,
     CounterSnapshot,
     Facts,
@@ -23,13 +24,14 @@ from harness.contract.capture import (
     GateLog,
     HostFacts,
     LinuxResult,
+    OfRun,
     Precondition,
     RunEnd,
     TraceStats,
 )
 from harness.contract.gate import HELD
 from harness.contract.plan import GuestKind, Plan, from_json, further_areas, starts_anew
-from harness.contract.structure import need_object, parse, structure
+from harness.contract.structure import left_out, need_object, parse, structure
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
 from harness.evidence import (
@@ -47,6 +49,7 @@ from harness.evidence.guest_frame import frame_problems
 from harness.model.events import Event, Kind
 
 T = TypeVar("T")
+R = TypeVar("R", bound=OfRun)
 Files = Mapping[str, bytes]
 _TO_THE_END = (EndStatus.DONE, EndStatus.GUEST_TIMEOUT)
 """The guest was let go and the agent collected everything."""
@@ -107,7 +110,7 @@ def read_end(files: Files) -> RunEnd:
     """
     raw = _json(files, "end.json")
     number = raw.get("format", format_1.FORMAT)
-    if type(number) is not int or number not in (format_1.FORMAT, FORMAT):
+    if type(number) is not int or number not in range(format_1.FORMAT, FORMAT + 1):
         raise CaptureDamaged(
             f"the capture has format {number!r}; the formats {format_1.FORMAT} to {FORMAT} can be read"
         )
@@ -152,13 +155,12 @@ def decode(files: Files) -> Evidence:
     if end.nonce != plan.nonce:
         raise CaptureDamaged(f"end.json carries nonce {end.nonce:#x}, the plan {plan.nonce:#x}: not of this run")
     complete = end.status is EndStatus.DONE
-    old = end.format == format_1.FORMAT
-    facts = _facts(_json(files, "facts.json"), old) if complete or "facts.json" in files else None
+    facts = _facts(files, end) if complete or "facts.json" in files else None
     decoded: tuple[Event, ...] = ()
     lost = complete_until_ns = 0
     if facts is not None and (complete or "trace/events.txt" in files):
         trace = ftrace.parse(_text(files, "trace/events.txt"))
-        stats = _read(files, "trace/stats.json", TraceStats, format_1.trace_stats if old else None)
+        stats = _read(files, end, "trace/stats.json", TraceStats, format_1.trace_stats)
         lost = max(trace.lost, stats.lost)
         complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
         _demand(trace_problems(facts.has, trace, stats, facts.trace_events))
@@ -171,7 +173,7 @@ def decode(files: Files) -> Evidence:
     growth: int | None = None
     if complete and facts is not None:
         before, after = (
-            _read(files, f"counters/{when}.json", CounterSnapshot, format_1.counters if old else None)
+            _read(files, end, f"counters/{when}.json", CounterSnapshot, format_1.counters)
             for when in ("before", "after")
         )
         moved = counter_deltas.deltas(before, after, facts.vcpu_tids, facts.later_tids)
@@ -188,14 +190,12 @@ def decode(files: Files) -> Evidence:
         result=_result(files, plan) if complete and plan.guest.kind is GuestKind.LINUX else None,
         counters=moved,
         anon_growth=growth,
-        precondition=_read(files, "precondition.json", Precondition, format_1.precondition if old else None)
+        precondition=_read(files, end, "precondition.json", Precondition, format_1.precondition)
         if complete or "precondition.json" in files
         else None,
         files=files,
-        after=_read(files, "after.json", FinalState, format_1.final_state if old else None)
-        if "after.json" in files
-        else None,
-        gate=_read(files, "gate.json", GateLog, None)
+        after=_read(files, end, "after.json", FinalState, format_1.final_state) if "after.json" in files else None,
+        gate=_read(files, end, "gate.json", GateLog)
         if plan.swap.kind in HELD and (end.status in _TO_THE_END or "gate.json" in files)
         else None,
         ended_ns=_ended_ns(files) if complete and plan.guest.kind is GuestKind.LINUX else None,
@@ -304,16 +304,17 @@ def _has(host: HostFacts | _OldFacts) -> HostHas:
     )
 
 
-def _facts(raw: Mapping[str, Any], old: bool) -> DecodedFacts | None:
+def _facts(files: Files, end: RunEnd) -> DecodedFacts | None:
     """None: the run ended before QEMU could be asked."""
-    if not old:
-        facts = _record("facts.json", lambda: structure(Facts, raw))
+    if end.format != format_1.FORMAT:
+        facts = _read(files, end, "facts.json", Facts)
         run = facts.run
         if run is None:
             return None
         has = _has(facts.host)
         device = _device(run.io_dev)
         return DecodedFacts(run.vcpu_tids, device, run.mm_fault_probe, run.trace_events, has, run.later_tids)
+    raw = _json(files, "facts.json")
     if "vcpu_tids" not in raw:
         return None
     known = {name: raw[name] for name in _OldFacts.__dataclass_fields__ if name in raw}
@@ -346,9 +347,21 @@ def _device(text: str | None) -> int:
     return major << 20 | minor
 
 
-def _read(files: Files, name: str, cls: type[T], old: Callable[[Any], T] | None) -> T:
+def _read(files: Files, end: RunEnd, name: str, cls: type[R], old: Callable[[Any], R] | None = None) -> R:
+    """A record of this run, by its nonce where its format has one, and whole where that is today's.
+
+    :param old: reads that of format 1.
+    """
     raw = _json(files, name)
-    return _record(name, lambda: old(raw) if old else structure(cls, raw))
+    first = end.format == format_1.FORMAT
+    record = _record(name, lambda: old(raw) if old and first else structure(cls, raw))
+    if end.format == FORMAT:  # a field that has come since is no reason to be content without the others
+        _demand(f"{name}: {key}: missing" for key in left_out(record, raw))
+    if end.format > UNTIED and record.nonce is None:
+        raise CaptureDamaged(f"{name} carries no nonce: it does not say of which run it is")
+    if record.nonce not in (None, end.nonce):
+        raise CaptureDamaged(f"{name} carries nonce {record.nonce:#x}, the plan {end.nonce:#x}: not of this run")
+    return record
 
 
 def _record(name: str, read: Callable[[], T]) -> T:

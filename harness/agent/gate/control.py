@@ -13,6 +13,8 @@ from typing import Any
 
 from harness.agent.gate.leave import SERVER_NAME
 from harness.agent.host import syscalls
+from harness.contract.capture import GateLog
+from harness.contract.structure import structure
 from harness.errors import InfraFault
 
 _ANSWER_SECONDS = 120.0
@@ -47,9 +49,9 @@ class Gate:
         """Where on the device pages that begin with these 8 bytes were written to last, in bytes."""
         return dict(self.ask("find", words=list(words))["found"])
 
-    def log(self) -> dict[str, Any]:
-        """harness.contract.gate.GateLog, as JSON values."""
-        return self.ask("log")
+    def log(self) -> GateLog:
+        """What became of each read so far."""
+        return structure(GateLog, self.ask("log"))
 
     def close(self) -> None:
         """The server has ended, or ends when it sees this."""

@@ -120,7 +120,7 @@ def _totals(group: ScenarioCgroup) -> dict[str, int]:
 def _write_precondition(session: Session, totals: dict[str, int]) -> None:
     """A Linux guest has no page-by-page plan: the workload's pages are on the swap device, or nothing is (``boot``)."""
     reason = unreached(session.plan.guest.workload_pages, totals)
-    session.capture.write_json("precondition.json", Precondition(not reason, reason, totals, (), {}))
+    session.write_record("precondition.json", Precondition(not reason, reason, totals, (), {}))
     session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=not reason, totals=totals))
     if reason:
         raise PreconditionFailed(reason)

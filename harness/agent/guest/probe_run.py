@@ -114,7 +114,7 @@ def _prepare(session: Session, target: Target) -> Precondition:
             proof = inspect(target)
             if session.device is not None and session.device.gate is not None:
                 proof = with_places(proof, session.plan, session.device.gate.find)
-            session.capture.write_json("precondition.json", proof)
+            session.write_record("precondition.json", proof)
     session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=proof.reached, totals=proof.totals))
     if not proof.reached:
         raise PreconditionFailed(proof.reason)
@@ -172,7 +172,7 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     if guest.alive:
         with suppress(OSError):
             session.capture.write_bytes("guest/log.bin", memory.log())
-            session.capture.write_json("after.json", inspect_after(session.plan, guest.pid, memory))
+            session.write_record("after.json", inspect_after(session.plan, guest.pid, memory))
     session.stop_tracing()
     session.collect_gate()
 

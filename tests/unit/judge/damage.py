@@ -23,7 +23,7 @@ from harness.status import Status
 from tests.unit.judge.damage_json import json_places, json_values
 from tests.unit.judge.damage_kind import JSON_FILES, NEEDED, Damage, Expect, in_bytes
 from tests.unit.judge.damage_outside import damages_from_outside
-from tests.unit.judge.golden import NAMES, Files, edit_trace, is_event, load, of_today, recounted
+from tests.unit.judge.golden import NAMES, Files, edit_trace, is_event, is_of_today, load, of_today, recounted
 
 
 def damages() -> Iterator[Damage]:
@@ -174,7 +174,7 @@ def _turned(files: Files) -> Files | None:
 def _of_another_run(files: Files) -> Files:
     other = load("S64" if b'"S61"' in files["plan.json"] else "S61")
     _, stats = recounted(other["trace/events.txt"].decode().splitlines(), other["trace/stats.json"])
-    mine = of_today(other)["trace/stats.json"] if b'"format": 2' in files["end.json"] else stats
+    mine = of_today(other)["trace/stats.json"] if is_of_today(files) else stats
     return {**files, "trace/events.txt": other["trace/events.txt"], "trace/stats.json": mine}
 
 

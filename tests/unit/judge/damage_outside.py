@@ -13,9 +13,11 @@ from functools import partial
 
 from harness.contract.probe_abi import ITEM, ITEMS_HEADER, PAGE_SIZE, RECORD_CODEC
 from tests.unit.judge.damage_kind import JSON_FILES, NEEDED, Damage, Expect, in_bytes
-from tests.unit.judge.golden import Files, is_event, load, of_today
+from tests.unit.judge.golden import Files, is_event, is_of_today, load, of_today
 
 TRACE, LOG, ITEMS, PROGRESS = "trace/events.txt", "guest/log.bin", "guest/items.bin", "progress.jsonl"
+TIED = tuple(name for name in JSON_FILES if name not in ("plan.json", "end.json"))
+"""The records of which the nonce is all that says of which run they are."""
 
 
 def damages_from_outside() -> Iterator[Damage]:
@@ -33,14 +35,14 @@ def _changed(apply: Callable[[Files], Files | None], files: Files) -> Files | No
 def _other(files: Files) -> Files:
     """Another capture, of the same format."""
     other = load("S64" if b'"S61"' in files["plan.json"] else "S61")
-    return of_today(other) if b'"format": 2' in files["end.json"] else other
+    return of_today(other) if is_of_today(files) else other
 
 
 def _mixed() -> Iterator[Damage]:
     for name in NEEDED:
-        if name != "precondition.json":
-            yield _with(f"{name}: of another run", lambda f, name=name: {name: _other(f)[name]})  # type: ignore[misc]
-    yield Damage("precondition.json: of another run, with other pages", Expect.INCONCLUSIVE, _of_other_pages)
+        yield _with(f"{name}: of another run", lambda f, name=name: {name: _other(f)[name]})  # type: ignore[misc]
+    for name in TIED:
+        yield _with(f"{name}: of another run of the same plan", partial(_of_another_run, name))
     for folder in ("guest/", "trace/", "counters/", "host/"):
         if folder != "host/":  # a quiet log is like another
             yield _with(f"{folder}: of another run", lambda f, p=folder: {k: v for k, v in _other(f).items() if k.startswith(p)})  # type: ignore[misc]  # fmt: skip  # noqa: E501
@@ -54,11 +56,10 @@ def _mixed() -> Iterator[Damage]:
         yield _with(f"{a} and {b}: in each other's place", lambda f, a=a, b=b: {a: f[b], b: f[a]})  # type: ignore[misc]
 
 
-def _of_other_pages(files: Files) -> Files | None:
-    """That of a run with the same pages in the same states cannot be told from this one's: it carries no nonce."""
-    other = _other(files).get("precondition.json", b"{}")
-    mine, its = (json.loads(d).get("pages", {}) for d in (files["precondition.json"], other))
-    return None if list(mine) == list(its) else {**files, "precondition.json": other}
+def _of_another_run(name: str, files: Files) -> Files:
+    """With another nonce and nothing else.  :raise KeyError: a capture whose records have none."""
+    raw = json.loads(files[name])
+    return {name: json.dumps({**raw, "nonce": raw["nonce"] ^ 1 << 63}).encode()}
 
 
 def _with(name: str, change: Callable[[Files], Files]) -> Damage:

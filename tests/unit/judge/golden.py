@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
-from harness.contract.capture import Facts, FinalState, HostFacts, PageLeft, RunFacts
+from harness.contract.capture import FORMAT, Facts, FinalState, HostFacts, OfRun, PageLeft, RunFacts
 from harness.contract.plan import Plan, from_json
 from harness.contract.structure import structure, to_json
 from harness.evidence import format_1
@@ -59,8 +59,7 @@ def of_today(files: Mapping[str, bytes]) -> Files:
     host = {f.name: old[f.name] for f in fields(HostFacts) if f.default is MISSING}
     known = {**old, **old["settings"]}
     run = {f.name: known.get(f.name) for f in fields(RunFacts) if f.default is MISSING or f.name in known}
-    records: dict[str, object] = {
-        "end.json": replace(format_1.run_end(raw["end.json"]), format=2),
+    records: dict[str, OfRun] = {
         "facts.json": structure(Facts, {"host": host, "run": run}),
         "precondition.json": format_1.precondition(raw["precondition.json"]),
         "trace/stats.json": format_1.trace_stats(raw["trace/stats.json"]),
@@ -72,4 +71,11 @@ def of_today(files: Mapping[str, bytes]) -> Files:
     if "after.json" in raw:
         left = replace(format_1.final_state(raw["after.json"]), shared_flags=zero, shared_token=zero)
     records["after.json"] = left
-    return {**files, **{name: to_json(record).encode() for name, record in records.items()}}
+    end = replace(format_1.run_end(raw["end.json"]), format=FORMAT)
+    written = {name: to_json(replace(record, nonce=end.nonce)).encode() for name, record in records.items()}
+    return {**files, **written, "end.json": to_json(end).encode()}
+
+
+def is_of_today(files: Mapping[str, bytes]) -> bool:
+    """Whether a capture is as the agent writes it today."""
+    return f'"format": {FORMAT}'.encode() in files["end.json"]

@@ -55,7 +55,7 @@ class Child:
         return int(self.process.stdout.readline())
 
     def held(self) -> int:
-        return int(self.gate.log()["held"])
+        return self.gate.log().held
 
 
 @pytest.fixture(params=["private", "shared"])
