@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.artifacts.images.packaged_qemu import SUITES, in_store
 from harness.artifacts.needed_tools import needs
 from harness.artifacts.store import default_root
 from harness.cli import options
@@ -107,6 +108,7 @@ def examine() -> Iterator[Check]:
         found = where or "not found"
         if where and need.probe.startswith("qemu"):
             found = f"{where}: {_first_line([where, '--version'])}"
+            found += f"; --host-qemu, --guest-qemu: {_other_qemus()}"
         use = {"build": "build", "read": "some"}.get(need.use, "run")
         yield Check(
             need.probe if need.is_command else need.package,
@@ -122,6 +124,12 @@ def examine() -> Iterator[Check]:
     yield _disk(default_root())
     reason = rule_out()
     yield Check("nested KVM", not reason, reason or "nothing speaks against it", "speed", "not needed: TCG does it")
+
+
+def _other_qemus() -> str:
+    """The Debian releases whose QEMU can be asked for, and which of them are here."""
+    there = in_store(default_root())
+    return ", ".join(f"{suite} ({there[suite]})" if suite in there else suite for suite in SUITES)
 
 
 def _disk(root: Path) -> Check:

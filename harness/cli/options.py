@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.artifacts.debian.offered_kernels import LATEST
+from harness.artifacts.images.packaged_qemu import SUITES, check_suite
 from harness.cli import COMMANDS
 from harness.errors import UsageError
 from harness.hosts import DEFAULT_KIND, HostChoice, find_host, host_words
@@ -68,6 +69,12 @@ def running() -> argparse.ArgumentParser:
                        help="keep each trace as trace.dat, too: for trace-cmd and KernelShark")  # fmt: skip
     group.add_argument("--guest-kernel", default="", metavar="K",
                        help="kernel of Linux guests, named as for --kernel (default: the one under test)")  # fmt: skip
+    releases = ", ".join(SUITES)
+    group.add_argument("--host-qemu", default="", metavar="Q",
+                       help=f"QEMU that runs virtual hosts: that of a Debian release ({releases}), or a path (default:"
+                       " this machine's)")  # fmt: skip
+    group.add_argument("--guest-qemu", default="", metavar="RELEASE",
+                       help="QEMU in virtual hosts: that of a Debian release (default: bookworm)")  # fmt: skip
     return p
 
 
@@ -150,6 +157,12 @@ def request_of(
             raise UsageError("--on is for kernels that the workers can find by their names")
     if args.disk and place_of(args).boots:
         raise UsageError(f"--disk is for --host local: a {args.host} host has a disk of its own")
+    if (args.host_qemu or args.guest_qemu) and not place_of(args).boots:
+        raise UsageError(f"--host-qemu and --guest-qemu are for virtual hosts: a {args.host} host has its own QEMU")
+    if args.guest_qemu:
+        check_suite(args.guest_qemu)
+    if args.host_qemu and "/" not in args.host_qemu:
+        check_suite(args.host_qemu)
     return Request(
         patterns=tuple(getattr(args, "scenario", ())),
         scenario_paths=tuple(args.scenarios),
@@ -167,5 +180,7 @@ def request_of(
         extra=tuple(extra),
         hosts=args.hosts,
         trace_dat=args.trace_dat,
+        host_qemu=args.host_qemu,
+        guest_qemu=args.guest_qemu,
         guest_kernel=find_kernel(args.guest_kernel).id if args.guest_kernel == LATEST else args.guest_kernel,
     )

@@ -37,6 +37,8 @@ class HostOrder:
         string; None: any
     :param wait_s: how long to wait for another run that has the machine
     :param reboots: of a virtual host: a reset is one, as on a real machine; otherwise it is the end
+    :param host_qemu: what runs a virtual host: a Debian release whose QEMU it is, or a path; empty: the machine's own
+    :param guest_qemu: the Debian release that a virtual host consists of, with its QEMU; empty: the image's own
     """
 
     store: Store
@@ -50,6 +52,8 @@ class HostOrder:
     wanted: tuple[str, str] | None = None
     wait_s: float = 0.0
     reboots: bool = False
+    host_qemu: str = ""
+    guest_qemu: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +136,9 @@ def host_words() -> dict[str, str]:
 
 
 def _check_virtual() -> None:
-    from harness.hosts.virtual.vm import find_qemu
+    from harness.artifacts.images.packaged_qemu import machine_qemu
 
-    find_qemu()
+    machine_qemu()
 
 
 def _virtual(order: HostOrder) -> HostOpener:

@@ -107,7 +107,7 @@ class FleetPool:
 
     def _words(self) -> tuple[str, ...]:
         request = self._request
-        words = ["--guest-kernel", request.guest_kernel] if request.guest_kernel else []
+        words = request.guest_words
         words += ["--host", request.host] if not request.place.boots else []
         words += ["--disk", request.disk] if request.disk else []
         words += ["--wait", str(int(request.wait_s))] if request.wait_s else []

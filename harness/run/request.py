@@ -18,6 +18,8 @@ from harness.run.fleet_client import FleetAddress
 class Request:
     """``kernels``: names of the catalogue, or paths; ``guest_kernel``: what Linux guests boot, empty: that one.
 
+    ``host_qemu``, ``guest_qemu``: what runs virtual hosts, and what runs in them, as in hosts.HostOrder.
+
     ``repeats``: 0 means as often as each scenario says.
 
     ``extra``: kernels of this run only (a patch to validate, a revision to bisect); they hide those of the catalogue.
@@ -41,6 +43,8 @@ class Request:
     wait_s: float = 0.0
     fleet: FleetAddress | None = None
     guest_kernel: str = ""
+    host_qemu: str = ""
+    guest_qemu: str = ""
     allow_unsupported: frozenset[str] = frozenset()
     accepted: tuple[AcceptedFinding, ...] = ()
     command: str = ""
@@ -70,6 +74,12 @@ class Request:
             words += ["--host", self.host]
             words += ["--lab", str(self.lab.absolute())] if self.place.kind.named else []
         return words
+
+    @property
+    def guest_words(self) -> list[str]:
+        """The options of a command line for the same guests and the same QEMUs."""
+        options = (("guest-kernel", self.guest_kernel), ("host-qemu", self.host_qemu), ("guest-qemu", self.guest_qemu))
+        return [word for option, value in options if value for word in (f"--{option}", value)]
 
     def kernel(self, name: str) -> CatalogKernel:
         """The kernel that a name of ``kernels`` means.

@@ -98,6 +98,7 @@ def find_setup(
     order = HostOrder(
         store, kernel, payload, lambda: folder.console(name), observer.progress,
         disk=request.disk, name=place.name, lab=place.lab, wanted=wanted, wait_s=request.wait_s,
+        host_qemu=request.host_qemu, guest_qemu=request.guest_qemu,
     )  # fmt: skip
     opener = place.kind.prepare(order)
     facts = dict(opener.facts)

@@ -204,5 +204,5 @@ def repeat_command(request: Request, key: Key) -> list[str]:
     paths = [word for path in request.scenario_paths for word in ("--scenarios", str(path.absolute()))]
     where = request.where(key.kernel)
     more = ["--disk", request.disk] if request.disk else []
-    more += ["--guest-kernel", request.guest_kernel] if request.guest_kernel else []
+    more += request.guest_words
     return [sys.executable, "-m", "harness.cli", "run", key.scenario, *where, "--repeats", "1", *paths, *more]

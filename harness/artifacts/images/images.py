@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.artifacts import layout
@@ -17,7 +17,7 @@ from harness.artifacts.images.agentzip import agent_zipapp
 from harness.artifacts.images.cpio import Cpio
 from harness.artifacts.images.keys import host_keys
 from harness.artifacts.images.modules import closure, contents
-from harness.artifacts.images.recipes import host_recipe
+from harness.artifacts.images.recipes import ImageRecipe, host_recipe
 from harness.artifacts.kernels.built_kernel import BuiltKernel
 from harness.artifacts.store import Recipe, Store
 from harness.progress import Progress, silent
@@ -42,17 +42,18 @@ class HostImage:
     qemu_version: str  # the Debian version of the QEMU in it
 
 
-def host_image(store: Store, progress: Progress = silent) -> HostImage:
+def host_image(store: Store, progress: Progress = silent, suite: str = "") -> HostImage:
     """The root file system of the virtual host.
 
+    :param suite: the Debian release it is made of, whose QEMU runs the guests; empty: the recipe's.
     :raise Unsupported: the machine's mirrors do not offer the packages.
     :raise BuildFailed: a step of the build failed.
     """
-    return with_packages(store, host_recipe().suite, progress, lambda packages: _host_image(store, packages, progress))
+    recipe = replace(host_recipe(), suite=suite) if suite else host_recipe()
+    return with_packages(store, recipe.suite, progress, lambda packages: _host_image(store, recipe, packages, progress))
 
 
-def _host_image(store: Store, packages: Packages, progress: Progress) -> HostImage:
-    recipe = host_recipe()
+def _host_image(store: Store, recipe: ImageRecipe, packages: Packages, progress: Progress) -> HostImage:
     chosen = tuple(entry for entry in packages.resolve(recipe.packages) if entry.name not in recipe.without)
     sources = [Path(rootfs.__file__), Path(ext4.__file__)]
     key = Recipe(

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from harness.artifacts.images import images
+from harness.artifacts.images.packaged_qemu import find_qemu
 from harness.artifacts.kernels.built_kernel import BuiltKernel
 from harness.artifacts.store import Store
 from harness.errors import InfraFault
@@ -28,7 +29,9 @@ def prepare(order: HostOrder) -> HostOpener:
     kernel = order.kernel
     if kernel is None:
         raise InfraFault("a virtual host was ordered without a kernel")
-    machine, keys = machine_for(order.store, kernel, order.progress)
+    qemu = find_qemu(order.store, order.host_qemu, order.progress)
+    machine, keys, inside = machine_for(order.store, kernel, order.progress, order.guest_qemu)
+    machine = replace(machine, qemu=qemu.path)
     with order.store.lock("accel"):
         accel = find_accel(order.store.root, lambda: _trial(order, machine, keys, kernel.release))
 
@@ -36,16 +39,20 @@ def prepare(order: HostOrder) -> HostOpener:
         chosen = replace(machine, accel=accel.name, reboots=order.reboots)
         return start_virtual_host(chosen, keys, kernel.release, order.console(), order.progress)
 
-    return HostOpener(start, {"accelerator": f"{accel.name} ({accel.reason})"})
+    facts = {"accelerator": f"{accel.name} ({accel.reason})", "host QEMU": qemu.version, "guest QEMU": f"QEMU {inside}"}
+    return HostOpener(start, facts)
 
 
-def machine_for(store: Store, kernel: BuiltKernel, progress: Progress) -> tuple[HostMachine, Keys]:
-    """The virtual machine that boots this kernel, and how to get in; the accelerator is yet to be chosen."""
-    image = images.host_image(store, progress)
+def machine_for(
+    store: Store, kernel: BuiltKernel, progress: Progress, guest_qemu: str = ""
+) -> tuple[HostMachine, Keys, str]:
+    """The virtual machine that boots this kernel, how to get in, and the version of the QEMU in it; the accelerator and
+    what runs it are yet to be chosen."""
+    image = images.host_image(store, progress, guest_qemu)
     initrd = images.host_initramfs(store, kernel)
     cmdline = f"{CMDLINE} {kernel.cmdline}".strip()
     machine = HostMachine("tcg", kernel.bzimage, initrd, image.root_ext4, cmdline)
-    return machine, Keys(image.ssh_client_key, image.ssh_host_public_key)
+    return machine, Keys(image.ssh_client_key, image.ssh_host_public_key), image.qemu_version
 
 
 def _trial(order: HostOrder, machine: HostMachine, keys: Keys, release: str) -> None:

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from harness.artifacts.images.packaged_qemu import machine_qemu
 from harness.contract.capture import EMULATED
 from harness.errors import HostLost, InfraFault
 
-QEMU = "qemu-system-x86_64"
 _STILL_MY_CHILD = '[ "$PPID" = "$0" ] && exec "$@"'
 
 
@@ -32,7 +32,7 @@ _STILL_MY_CHILD = '[ "$PPID" = "$0" ] && exec "$@"'
 class HostMachine:
     """What a virtual host is made of; memory in MiB, disk (for swap, starts empty) in MiB.
 
-    ``reboots``: a reset boots it again; otherwise it ends QEMU.
+    ``reboots``: a reset boots it again; otherwise it ends QEMU.  ``qemu``: the program; None: the machine's own.
     """
 
     accel: str  # "kvm" or "tcg"
@@ -44,14 +44,7 @@ class HostMachine:
     memory_mib: int = 2048
     disk_mib: int = 4096
     reboots: bool = False
-
-
-def find_qemu() -> str:
-    """:raise InfraFault: there is no QEMU on this machine."""
-    found = shutil.which(QEMU)
-    if found is None:
-        raise InfraFault(f"{QEMU} is not in PATH", hint="make setup installs it (package qemu-system-x86)")
-    return found
+    qemu: Path | None = None
 
 
 EMULATED_CPU = "EPYC,+svm,+npt,-xsave,-avx,-avx2,-fma,-f16c"
@@ -153,7 +146,7 @@ def start_qemu(machine: HostMachine, console: Path) -> Iterator[QemuProcess]:
     if threading.current_thread() is not threading.main_thread():
         # PR_SET_PDEATHSIG fires when the *thread* that forked ends.
         raise InfraFault("a virtual host must be started from the main thread")
-    qemu = find_qemu()
+    qemu = str(machine.qemu or machine_qemu())
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise InfraFault("setpriv is not in PATH", hint="it is part of Debian's util-linux")

@@ -39,6 +39,7 @@ class Mirror:
         for path, data in {**files, "DEBIAN/control": control.encode()}.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_bytes(data)
+            (tree / path).chmod(0o755 if data.startswith(b"\x7fELF") else 0o644)
         pool = self.root / "pool"
         pool.mkdir(exist_ok=True)
         deb = pool / f"{name}_{version.replace(':', '')}_amd64.deb"

@@ -16,6 +16,9 @@ import pytest
 
 from harness.cli import COMMANDS, main, parser
 from harness.cli.options import request_of
+from harness.errors import UsageError
+from harness.results import Key
+from harness.run.worker import repeat_command
 
 GOOD = """
 id = "X1"
@@ -99,6 +102,28 @@ def test_what_runs_scenarios_has_the_same_options(command: str) -> None:
     assert request.scenario_paths == (Path("a"),)
     assert (request.results, request.allow_unsupported, request.kernels) == (Path("r"), {"S1"}, ("k",))
     assert (request.host, request.hosts, request.disk) == ("local", 2, "/dev/null")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--host-qemu", "potato"], "there is no QEMU 'potato'"),
+        (["--guest-qemu", "/usr/bin/qemu-system-x86_64"], "there is no QEMU"),
+        (["--guest-qemu", "trixie", "--host", "local"], "a local host has its own QEMU"),
+    ],
+)
+def test_a_qemu_that_cannot_be_had_is_refused(words: list[str], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        request_of(parser(("run",)).parse_args(["run", *words]), ("k",))
+
+
+def test_a_repeated_verdict_has_the_same_qemus(tmp_path: Path) -> None:
+    words = ["--host-qemu", "forky", "--guest-qemu", "trixie"]
+    request = request_of(parser(("run",)).parse_args(["run", *words, "--results", str(tmp_path)]), ("debian-6.1",))
+    assert (request.host_qemu, request.guest_qemu) == ("forky", "trixie")
+    repeated = repeat_command(request, Key("S60", "debian-6.1"))
+    assert repeated[-4:] == words
+    assert request_of(parser(("run",)).parse_args(repeated[3:]), ("debian-6.1",)).host_qemu == "forky"
 
 
 def test_list_shows_the_scenarios_of_the_repository(tmp_path: Path) -> None:
