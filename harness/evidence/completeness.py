@@ -72,6 +72,8 @@ def trace_problems(has: HostHas, trace: Trace, stats: TraceStats, recorded: Sequ
     """The trace's lines against the kernel's own counts, CPU by CPU, and against the events said to be recorded."""
     lines = Counter(dict.fromkeys(stats.cpus, 0))
     lines.update(line.cpu for line in trace.lines)
+    lines.update(trace.folded)
+    there = sum(lines.values())
     for cpu, count in sorted(lines.items()):
         row = stats.cpus.get(cpu)
         if row is None:
@@ -88,12 +90,12 @@ def trace_problems(has: HostHas, trace: Trace, stats: TraceStats, recorded: Sequ
     if trace.written is None:
         yield "trace/events.txt: no line says how many events were written"
     elif trace.written != (
-        (there := len(trace.lines) + sum(c.left_out for c in stats.cpus.values())),
-        there + sum(c.overrun for c in stats.cpus.values()),
+        (due := there + sum(c.left_out for c in stats.cpus.values())),
+        due + sum(c.overrun for c in stats.cpus.values()),
     ):
         yield (
             f"trace/events.txt says that {trace.written[0]} of {trace.written[1]} events are there, it has"
-            f" {len(trace.lines)}, and the kernel counted {sum(c.overrun for c in stats.cpus.values())} overwritten"
+            f" {there}, and the kernel counted {sum(c.overrun for c in stats.cpus.values())} overwritten"
         )
     for old, new in pairwise(trace.lines):
         if new.t_ns < old.t_ns:  # kernel/trace/trace.c:__find_next_entry merges the CPUs by time

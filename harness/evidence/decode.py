@@ -69,7 +69,11 @@ class DecodedFacts:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A decoded capture.  ``events`` is empty for a run that ended before tracing began."""
+    """A decoded capture.
+
+    ``events`` is empty for a run that ended before tracing began, and without the round trips (round_trips.py) of a
+    Linux guest: of these recorded() knows.
+    """
 
     plan: Plan
     end: RunEnd
@@ -86,6 +90,7 @@ class Evidence:
     after: FinalState | None = None
     gate: GateLog | None = None  # of a gated device
     ended_ns: int | None = None  # trace clock at which a Linux guest had told its result; None: a probe guest
+    folded: bool = False  # there are round trips that are not among the events
     _at: Sequence[Sequence[int]] = field(init=False, repr=False, compare=False)  # by kind, where in ``events``
 
     def __post_init__(self) -> None:
@@ -97,6 +102,13 @@ class Evidence:
     def of(self, *kinds: Kind) -> list[Event]:
         """The events of these kinds, in order: most of a long trace are entries, exits and switches, which few need."""
         return [self.events[number] for number in sorted(chain.from_iterable(self._at[kind] for kind in kinds))]
+
+    def recorded(self) -> Sequence[Event]:
+        """All events, in order, for who draws them or shows what stands around one."""
+        if not self.folded or self.facts is None:
+            return self.events
+        with _uncollected():
+            return _events(ftrace.parse(_text(self.files, "trace/events.txt")), self.facts, self.files)
 
     def text(self, name: str) -> str:
         """A text file of the capture, empty when it is not there."""
@@ -158,17 +170,18 @@ def decode(files: Files) -> Evidence:
     facts = _facts(files, end) if complete or "facts.json" in files else None
     decoded: tuple[Event, ...] = ()
     lost = complete_until_ns = 0
+    folded = False
     if facts is not None and (complete or "trace/events.txt" in files):
-        trace = ftrace.parse(_text(files, "trace/events.txt"))
+        text = _text(files, "trace/events.txt")
+        trace = ftrace.parse(text, fold=plan.guest.kind is GuestKind.LINUX and not _begins_anew(facts, files))
         stats = _read(files, end, "trace/stats.json", TraceStats, format_1.trace_stats)
         lost = max(trace.lost, stats.lost)
+        if lost and trace.folded:  # where the whole trace ends may be at any line
+            trace = ftrace.parse(text)
+        folded = bool(trace.folded)
         complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
         _demand(trace_problems(facts.has, trace, stats, facts.trace_events))
-        decoded = tuple(trace_events.decode(trace.lines, facts.vcpu_tids, facts.later_tids))
-        qmp = files.get("qmp.jsonl", b"").decode(errors="replace")
-        decoded = resets.add_clears(decoded, resets.parse_resets(qmp), len(facts.vcpu_tids))
-        decoded = resets.add_plugs(decoded, facts.later_tids)
-        decoded = resets.add_inits(resets.add_loads(decoded, resets.parse_loads(qmp), len(facts.vcpu_tids)))
+        decoded = _events(trace, facts, files)
     moved: Mapping[str, int] = {}
     growth: int | None = None
     if complete and facts is not None:
@@ -199,9 +212,25 @@ def decode(files: Files) -> Evidence:
         if plan.swap.kind in HELD and (end.status in _TO_THE_END or "gate.json" in files)
         else None,
         ended_ns=_ended_ns(files) if complete and plan.guest.kind is GuestKind.LINUX else None,
+        folded=folded,
     )
     _demand(_problems(evidence))
     return evidence
+
+
+def _begins_anew(facts: DecodedFacts, files: Files) -> bool:
+    """A reset, a snapshot or a new vCPU thread: where it is put among the events depends on the events beside it."""
+    qmp = files.get("qmp.jsonl", b"")
+    return bool(facts.later_tids) or b"RESET" in qmp or b"loadvm" in qmp
+
+
+def _events(trace: ftrace.Trace, facts: DecodedFacts, files: Files) -> tuple[Event, ...]:
+    """Those of the trace, and what it does not show."""
+    vcpus = len(facts.vcpu_tids)
+    qmp = files.get("qmp.jsonl", b"").decode(errors="replace")
+    found = tuple(trace_events.decode(trace.lines, facts.vcpu_tids, facts.later_tids))
+    found = resets.add_plugs(resets.add_clears(found, resets.parse_resets(qmp), vcpus), facts.later_tids)
+    return resets.add_inits(resets.add_loads(found, resets.parse_loads(qmp), vcpus))
 
 
 def _ended_ns(files: Files) -> int | None:

@@ -13,19 +13,22 @@ import re
 
 from harness.contract.kernel_trouble import Blame, Trouble
 
-_TWICE = re.compile(rb"kvm_exit: [^\n]* intr_info 0x[08]0000[3b]([2-9a-f][0-9a-f])\b")
+_TWICE = re.compile(rb" intr_info 0x[08]0000[3b]([2-9a-f][0-9a-f])\b")
 
 
 def delivered_twice(trace: bytes) -> tuple[Trouble, int] | None:
     """The first one that the text of a trace shows, and its line, from 1; of what comes behind it nothing can be
     concluded about the kernel."""
-    found = _TWICE.search(trace)
-    if found is None:
+    for found in _TWICE.finditer(trace):
+        at = trace.find(b"kvm_exit: ", trace.rfind(b"\n", 0, found.start()) + 1, found.start())
+        if at >= 0:
+            break
+    else:
         return None
-    line = trace.count(b"\n", 0, found.start()) + 1
+    line = trace.count(b"\n", 0, at) + 1
     vector = int(found[1], 16)
     text = (
         f"the emulated processor delivered interrupt {vector:#x} a second time, as an exception (trace line {line}):"
         " QEMU's helper_vmrun leaves it in exception_index"
     )
-    return Trouble("emulator", Blame.MACHINE, text, found.start()), line
+    return Trouble("emulator", Blame.MACHINE, text, at), line

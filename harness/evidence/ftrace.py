@@ -8,11 +8,15 @@ colons ("CPU 0/KVM"), so the line is split from the CPU field outwards.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from harness.contract.capture import TraceStats
 from harness.errors import CaptureDamaged
+from harness.evidence.round_trips import round_trips
 
 _TAIL = re.compile(r"(\d{1,12})\.(\d{1,9}): ([A-Za-z_]\w*): ?(.*)", re.ASCII)
 _LINE = re.compile(
@@ -40,14 +44,16 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """All lines in the file's order, and how many events the kernel says it lost.
+    """The lines in the file's order, and how many events the kernel says it lost.
 
     ``written``: how many events the head of the file says are in it, and how many were ever written; None: it has none.
+    ``folded``: by CPU, how many lines of round trips were well-formed and in order, and are not among the lines.
     """
 
     lines: tuple[Line, ...]
     lost: int
     written: tuple[int, int] | None = None
+    folded: Mapping[int, int] = field(default_factory=dict)
 
 
 _UNNAMED = "<...>"
@@ -68,8 +74,11 @@ def _named(lines: list[Line]) -> list[Line]:
     return [line._replace(comm=names.get(line.tid, _UNNAMED)) if line.comm == _UNNAMED else line for line in lines]
 
 
-def parse(text: str) -> Trace:
-    """:raise CaptureDamaged: a line that is neither comment, loss mark nor event, or time going backwards on a CPU."""
+def parse(text: str, *, fold: bool = False) -> Trace:
+    """
+    :param fold: without the lines of round trips (round_trips.py).
+    :raise CaptureDamaged: a line that is neither comment, loss mark nor event, or time going backwards on a CPU.
+    """
     if text and not text.endswith("\n"):
         raise CaptureDamaged("trace/events.txt: its last line is cut")
     lost = 0
@@ -78,7 +87,9 @@ def parse(text: str) -> Trace:
     newest: dict[int, int] = {}
     heads: dict[str, tuple[str, int, int]] = {}  # what stands before the time, of few threads in few states
     width = 0
-    for number, raw in enumerate(text.splitlines(), 1):
+    every = text.splitlines()
+    trips = round_trips(text, every) if fold else []
+    for number, raw in _others(every, trips):
         head = heads.get(raw[:width])
         match = _TAIL.match(raw, width) if head is not None else None
         if match is None and (whole := _LINE.match(raw)) is not None:
@@ -103,7 +114,26 @@ def parse(text: str) -> Trace:
         lines.append(Line(number, comm, tid, cpu, t_ns, event, rest.rstrip()))
     if _UNNAMED in text:
         lines = _named(lines)
-    return Trace(tuple(lines), lost, written)
+    return Trace(tuple(lines), lost, written, _by_cpu(every, trips))
+
+
+def _others(lines: Sequence[str], without: Sequence[range]) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of the lines that are in none of the ranges."""
+    if not without:
+        return enumerate(lines, 1)
+    ends = [0, *(trip.stop for trip in without)]
+    begins = [*(trip.start for trip in without), len(lines)]
+    parts = zip(ends, begins, strict=True)
+    return chain.from_iterable(zip(range(a + 1, b + 1), lines[a:b], strict=True) for a, b in parts)
+
+
+def _by_cpu(lines: Sequence[str], trips: Sequence[range]) -> Mapping[int, int]:
+    found: Counter[int] = Counter()
+    for trip in trips:
+        match = _LINE.match(lines[trip.start])
+        assert match is not None
+        found[int(match[3])] += len(trip)
+    return found
 
 
 def complete_until(trace: Trace, stats: TraceStats) -> int:

@@ -169,6 +169,8 @@ def accepts_init(event: Event) -> bool:
 
 def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
     """The events with a CLEAR for each INIT that a vCPU accepted, before its next ENTRY."""
+    if not any(event.kind is Kind.ACC and accepts_init(event) for event in events):
+        return tuple(events)
     out: list[Event] = []
     pending: set[int] = set()
     for event in events:

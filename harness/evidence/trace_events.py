@@ -194,7 +194,7 @@ def decode(
     vcpus = len(vcpu_of)
     vcpu_of |= {tid: index for index, tid in later_tids}
     for line in lines:
-        number, _, tid, _, _, name, text = line
+        number, comm, tid, cpu, t_ns, name, text = line
         if name == "sched_switch":
             yield from _switch(line, vcpu_of)
             continue
@@ -205,19 +205,16 @@ def decode(
         match = pattern.match(text)
         if match is None:
             raise CaptureDamaged(f"trace/events.txt:{number}: cannot read {name}: {text!r}")
-        event = _event(kind, line, vcpu_of.get(tid, -1))
+        worker = comm.startswith("kworker")
+        # By position, not by name: this is done for each line of a trace.
+        event = Event(
+            kind, vcpu_of.get(tid, -1), t_ns, 0, 0, 0, 0, 0, False, worker, 0, tid, cpu, number, f"{name}: {text}"
+        )
         if fill is not None:
             fill(event, match)
         if kind is Kind.ACC and 0 <= event.data < vcpus:
             event.vcpu = event.data  # the vCPU that gets it; an IPI is accepted on the sender's thread
         yield event
-
-
-def _event(kind: Kind, line: Line, vcpu: int) -> Event:
-    number, comm, tid, cpu, t_ns, event, text = line
-    worker = comm.startswith("kworker")
-    # By position, not by name: this is done for each line of a trace.
-    return Event(kind, vcpu, t_ns, 0, 0, 0, 0, 0, False, worker, 0, tid, cpu, number, f"{event}: {text}")
 
 
 def _switch(line: Line, vcpu_of: Mapping[int, int]) -> Iterator[Event]:
@@ -226,10 +223,11 @@ def _switch(line: Line, vcpu_of: Mapping[int, int]) -> Iterator[Event]:
         raise CaptureDamaged(f"trace/events.txt:{line.number}: cannot read sched_switch: {line.text!r}")
     leaving, entering = vcpu_of.get(int(match[1])), vcpu_of.get(int(match[3]))
     if leaving is not None:
-        event = _event(Kind.OUT, line, leaving)
-        event.value, event.tid = ord(match[2][0]), int(match[1])
-        yield event
+        yield _of_thread(Kind.OUT, line, leaving, int(match[1]), ord(match[2][0]))
     if entering is not None:
-        event = _event(Kind.IN, line, entering)
-        event.tid = int(match[3])
-        yield event
+        yield _of_thread(Kind.IN, line, entering, int(match[3]), 0)
+
+
+def _of_thread(kind: Kind, line: Line, vcpu: int, tid: int, value: int) -> Event:
+    worker, text = line.comm.startswith("kworker"), f"{line.event}: {line.text}"
+    return Event(kind, vcpu, line.t_ns, value=value, worker=worker, tid=tid, cpu=line.cpu, line=line.number, text=text)

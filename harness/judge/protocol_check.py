@@ -64,7 +64,8 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
             proved = tuple(f for f in found if not f.soft)
         if evidence.lost and event.t_ns >= evidence.complete_until_ns:
             break
-        found += (_finding(v) for v in checker.feed(event))
+        if violations := checker.feed(event):
+            found += map(_finding, violations)
     for left in () if evidence.lost else checker.finish():
         if isinstance(left, Obligation) and (left.suspended or _void(left.event, waiting, evidence.ended_ns)):
             continue

@@ -21,6 +21,7 @@ from harness.model.events import (
     MSR_ASYNC_PF_ACK,
     MSR_ASYNC_PF_EN,
     MSR_ASYNC_PF_INT,
+    MSR_X2APIC_SPIV,
     WAKE_ALL_TOKEN,
     Event,
     Kind,
@@ -31,7 +32,6 @@ from harness.model.walk.flags import VmFault
 _NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
 _ENDS = {SwapKind.GATED: "block/block_rq_complete"}
 _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
-_SPIV = 0x80F
 # What kvm_page_fault has of the access: SVM's error code (arch/x86/include/asm/kvm_host.h:PFERR_*), or VMX's exit
 # qualification (SDM volume 3, table 29-7), which has bits 7 and 8 for an address that was translated.
 _WRITE, _PFERR_GUEST_FINAL, _EPT_TRANSLATED = 1 << 1, 1 << 32, 1 << 7 | 1 << 8
@@ -420,9 +420,9 @@ class _Reader:
             v.drafts.append(Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
 
     def _wrmsr(self, v: _VcpuReader, event: Event, t: int) -> None:
-        if event.value not in (*_MSRS, _SPIV) or not event.line:  # 0: by the VMM
+        if event.value not in (*_MSRS, MSR_X2APIC_SPIV) or not event.line:  # 0: by the VMM
             return
-        mark = RecordedEvent(Kind.WRMSR, event.value, v.exit_ns, t, event.line, optional=event.value == _SPIV)
+        mark = RecordedEvent(Kind.WRMSR, event.value, v.exit_ns, t, event.line, optional=event.value == MSR_X2APIC_SPIV)
         v.drafts.insert(v.exit_at, Draft(mark))
         if event.value == MSR_ASYNC_PF_EN and event.data & 0b1001 != 0b1001 and not event.flag:
             self._cleared(event.vcpu)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from harness.judge.recording import ram_address
+from harness.judge.recording import ADDRESSED, ram_address
 from harness.model.events import Event, Kind
 
 _PAGE_SECTORS = 8
@@ -131,14 +131,13 @@ def unfinished(
     :param ended_ns: trace clock at which a guest had told its result and may be ended at any time; None: never.
     """
     events = tuple(events)
-    reads, works = _Reads(ram_address(events), ends=ends_known), _Works()
+    reads, works = _Reads(ram_address(e for e in events if e.kind in ADDRESSED), ends=ends_known), _Works()
+    # Of each vCPU's thread, which is not that of each interrupt that it accepts.
+    works.last.update((e.vcpu, e) for e in events if e.vcpu >= 0 and e.kind is not Kind.ACC)
     for event in events:
-        kind = event.kind
-        if event.vcpu >= 0 and kind is not Kind.ACC:  # which may be of another thread
-            works.last[event.vcpu] = event
-        if kind not in _FOLLOWED:
+        if event.kind not in _FOLLOWED:
             continue
-        match kind:
+        match event.kind:
             case Kind.BIO if event.flag and event.dev == device:
                 reads.submit(event)
             case Kind.BIO_END if event.flag and event.dev == device:

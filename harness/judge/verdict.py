@@ -416,7 +416,7 @@ def _timeline(evidence: Evidence, findings: tuple[Finding, ...], around: int = 1
     at = next((f.line for f in findings if f.line), 0)
     if not at:
         return ()
-    near = [e for e in evidence.events if at - 400 <= e.line <= at + 400]
+    near = [e for e in evidence.recorded() if at - 400 <= e.line <= at + 400]
     index = min(range(len(near)), key=lambda i: abs(near[i].line - at))
     shown = near[max(0, index - around) : index + around]
     return tuple(TimelineRow(e.t_ns, e.vcpu, e.worker, e.tid, e.text, e.line == at) for e in shown)

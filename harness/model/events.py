@@ -17,6 +17,10 @@ WAKE_ALL_TOKEN = 0xFFFFFFFF
 MSR_ASYNC_PF_EN = 0x4B564D02
 MSR_ASYNC_PF_INT = 0x4B564D06
 MSR_ASYNC_PF_ACK = 0x4B564D07
+MSR_IA32_APICBASE = 0x1B
+MSR_X2APIC_SPIV = 0x80F
+HEEDED_MSRS = frozenset((MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK, MSR_IA32_APICBASE, MSR_X2APIC_SPIV))
+"""Of others it says nothing about asynchronous page faults that they were read or written."""
 LOWEST_VECTOR = 16
 """arch/x86/kvm/lapic.c:apic_has_interrupt_for_ppr: the class of a pending vector must be above that of the processor
 priority; class 0 never is, so a vector below 16 stays in the IRR for good."""

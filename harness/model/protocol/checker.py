@@ -18,7 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from harness.errors import ModelError
 from harness.model.delivery import kvm_pv_async_pf_enabled, why_en_refused
-from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.events import (
+    MSR_ASYNC_PF_ACK,
+    MSR_ASYNC_PF_EN,
+    MSR_ASYNC_PF_INT,
+    MSR_IA32_APICBASE,
+    MSR_X2APIC_SPIV,
+    Event,
+    Kind,
+)
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Obligation, Unchecked, Violation
 from harness.model.protocol.entry_rules import judge_entry
@@ -32,8 +40,6 @@ from harness.model.protocol.work_rules import Ledger
 __all__ = ["ALL_KINDS", "Checker", "Counts", "InitialVcpu", "Obligation", "RuleContext", "Unchecked", "Violation"]
 
 ALL_KINDS = frozenset(Kind)
-MSR_IA32_APICBASE = 0x1B
-MSR_X2APIC_SPIV = 0x80F
 _SLEEPS = ord("S")
 _WAITS = ord("D")
 _NONE: tuple[Violation, ...] = ()

@@ -10,7 +10,15 @@ from typing import NoReturn
 from harness.contract.probe_abi import VEC_TIMER
 from harness.contract.words import Op
 from harness.model import delivery as d
-from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import (
+    MSR_ASYNC_PF_ACK,
+    MSR_ASYNC_PF_EN,
+    MSR_ASYNC_PF_INT,
+    MSR_X2APIC_SPIV,
+    WAKE_ALL_TOKEN,
+    Event,
+    Kind,
+)
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.l2_run import vmexit, vmrun
@@ -21,7 +29,6 @@ from harness.model.simulation.replay import INTERRUPTS
 from harness.model.simulation.situation import ModelStep, Step
 
 RESCHEDULE_VECTOR = 0xFD  # arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it
-MSR_X2APIC_SPIV = 0x80F
 AREA_ITEM = -1  # log index of the accesses that the guest makes to its shared area
 
 

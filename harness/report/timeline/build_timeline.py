@@ -29,7 +29,7 @@ def build_timeline(judged: JudgedCapture, *, most_rows: int = MAX_ROWS) -> Timel
     if evidence is None or evidence.facts is None or not evidence.events:
         return None
     plan, facts = evidence.plan, evidence.facts
-    events = sorted(evidence.events, key=lambda e: e.t_ns)
+    events = sorted(evidence.recorded(), key=lambda e: e.t_ns)
     last = events[-1].t_ns
     works = works_of(events)
     times: list[ItemTimes] = []

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Round trips are left out of a trace in bulk: what is left out is well-formed, and nothing else is hidden by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import CaptureDamaged
+from harness.evidence import round_trips as module
+from harness.evidence.decode import decode
+from harness.evidence.ftrace import Line, Trace, parse
+from harness.evidence.ram_page import ram_page
+from harness.evidence.resets import add_inits, boots
+from harness.evidence.round_trips import round_trips
+from harness.evidence.trace_events import decode as events_of
+from harness.judge.blame import stopped
+from harness.judge.episodes import split
+from harness.judge.recording import ram_address
+from harness.judge.unfinished import unfinished
+from harness.judge.verdict import judge
+from harness.model.events import HEEDED_MSRS, Event, Kind
+from harness.model.kernels import find_kernel
+from harness.model.protocol.checker import Checker
+from tests.unit.judge.golden import NAMES, load
+from tests.unit.judge.packed import packed_capture
+
+LINUX = ["enabled", "hidden", "nested-linux-lives", "nested-linux-panics"]
+RESET = ["reset", "reset-followed", "nested-init-mended", "explored-reset-on-zram"]
+
+NONE = f"info1 {0:#018x} info2 {0:#018x} intr_info {0:#010x} error_code {0:#010x}"
+
+
+def line(us: int, text: str, head: str = "       CPU 0/KVM-203     [001]") -> str:
+    return f"{head} d..1. {us // 1_000_000:5}.{us % 1_000_000:06}: {text}\n"
+
+
+ENTRY, EXIT = "kvm_entry: vcpu 0, rip 0x431c325", f"kvm_exit: vcpu 0 reason npf rip 0x431c32d {NONE}"
+MSR = "kvm_msr: msr_write 6e0 = 0x1f2e3d4c"
+TWO = [ENTRY, EXIT, ENTRY, EXIT, MSR, ENTRY, EXIT]
+
+
+def trips(*texts: str, rare: int = 1) -> list[range]:
+    text = "".join(line(10 * n, text) for n, text in enumerate(texts, 5))
+    with patch.object(module, "_RARE", rare):
+        return round_trips(text, text.splitlines())
+
+
+def test_what_lies_between_an_entry_and_a_later_exit() -> None:
+    assert trips(*TWO) == [range(1, 6)]
+
+
+def test_few_lines_of_a_shape_are_not_looked_at() -> None:
+    assert trips(*TWO, rare=4) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EXIT.replace("intr_info 0x00000000", "intr_info 0x80000b0e"),  # while a #PF was being delivered
+        EXIT.replace("npf", "EPT_VIOLATION").replace("info2 0x0", "info2 0x8"),
+        EXIT.replace("npf", "hlt"),
+        EXIT.replace("npf", "io"),  # the guest's result is told by it
+        EXIT.replace("kvm_exit", "kvm_nested_vmexit"),
+        EXIT + " ",
+        EXIT.replace("0x431c32d", "431c32d"),
+        ENTRY,
+        "kvm_page_fault: vcpu 0 rip 0x431c32d address 0x0000000001ae1000 error_code 0x100000006",
+    ],
+)
+def test_an_exit_that_somebody_looks_at_is_none(text: str) -> None:
+    assert trips(ENTRY, text, ENTRY, EXIT) == []
+    assert trips(ENTRY, EXIT, ENTRY, text, ENTRY, EXIT, ENTRY, EXIT) == [range(5, 7)]
+
+
+@pytest.mark.parametrize("msr", sorted(HEEDED_MSRS))
+def test_msrs_of_asynchronous_page_faults_are_looked_at(msr: int) -> None:
+    assert trips(ENTRY, EXIT, f"kvm_msr: msr_write {msr:x} = 0x1", ENTRY, EXIT) == []
+    assert trips(ENTRY, EXIT, f"kvm_msr: msr_read {msr:x} = 0x1", ENTRY, EXIT) == []
+
+
+def test_the_reset_vector_is_looked_for() -> None:
+    assert trips(ENTRY, EXIT, "kvm_entry: vcpu 0, rip 0xfff0", EXIT) == []
+
+
+@pytest.mark.parametrize("other", ["       CPU 1/KVM-204     [001]", "       CPU 0/KVM-203     [000]"])
+def test_another_thread_or_processor_between_ends_it(other: str) -> None:
+    text = (
+        line(1, ENTRY) + line(2, EXIT) + line(3, ENTRY, other) + line(4, EXIT, other) + line(5, ENTRY) + line(6, EXIT)
+    )
+    with patch.object(module, "_RARE", 1):
+        assert round_trips(text, text.splitlines()) == []
+
+
+def test_a_time_that_goes_backwards_is_left_to_the_reader_of_lines() -> None:
+    text = line(5, ENTRY) + line(6, EXIT) + line(3, ENTRY) + line(7, EXIT)
+    with patch.object(module, "_RARE", 1):
+        assert round_trips(text, text.splitlines()) == []
+
+
+# --- traces of real runs
+
+
+def trace_of(name: str) -> str:
+    files = load(name) if name in NAMES else packed_capture(name)
+    return files["trace/events.txt"].decode()
+
+
+def folded(text: str) -> Trace:
+    with patch.object(module, "_RARE", 1):
+        return parse(text, fold=True)
+
+
+def hidden(whole: Sequence[Line], left: Sequence[Line]) -> list[Line]:
+    there = {line.number for line in left}
+    return [line for line in whole if line.number not in there]
+
+
+@pytest.mark.parametrize("name", [*LINUX, *RESET])
+def test_what_is_left_out_is_unheeded_and_accounted_for(name: str) -> None:
+    text = trace_of(name)
+    whole, left = parse(text), folded(text)
+    out = hidden(whole.lines, left.lines)
+    assert sum(left.folded.values()) == len(out) > 0
+    assert set(left.lines) <= set(whole.lines)
+    for event in events_of(out, vcpu_tids := sorted({line.tid for line in out})):
+        assert event.kind in (Kind.ENTRY, Kind.EXIT, Kind.WRMSR, Kind.RDMSR) and not event.flag
+        assert event.vcpu >= 0 and len(vcpu_tids) < 9
+        assert event.value not in HEEDED_MSRS and "reason io" not in event.text and "hlt" not in event.text
+
+
+@pytest.mark.parametrize("name", [*NAMES, *LINUX, *RESET])
+def test_whoever_goes_through_a_trace_finds_the_same_without_them(name: str) -> None:
+    text = trace_of(name)
+    tids = sorted({line.tid for line in parse(text).lines if line.event == "kvm_entry"})
+    whole, left = (add_inits(list(events_of(t.lines, tids))) for t in (parse(text), folded(text)))
+    assert said(whole, len(tids)) == said(left, len(tids))
+
+
+def said(events: Sequence[Event], vcpus: int) -> tuple[object, ...]:
+    """What those who go through the events of a Linux guest make of them."""
+    kernel = find_kernel("nowait-6.1")
+    checker = Checker(kernel, vcpus)
+    broken = list(chain.from_iterable(map(checker.feed, events)))
+    return (
+        broken,
+        checker.finish(),
+        checker.counts,
+        [*split(events)],
+        [*stopped(events, vcpus)],
+        unfinished(events, 0),
+        ram_page(events),
+        ram_address(events),
+        boots(events),
+    )
+
+
+@pytest.mark.parametrize("name", LINUX)
+def test_a_linux_guest_is_judged_alike(name: str) -> None:
+    files = packed_capture(name)
+    with patch.object(module, "_RARE", 1):
+        left = decode(files)
+    with patch("harness.evidence.ftrace.round_trips", return_value=[]):
+        whole = decode(files)
+    assert left.folded and not whole.folded
+    assert len(left.events) < len(whole.events)
+    assert left.recorded() == whole.events
+    kernel = find_kernel("nowait-6.1")
+    assert judge(left, kernel) == judge(whole, kernel)
+
+
+# --- damage
+
+
+@cache
+def few() -> list[str]:
+    """Some lines of a real trace with round trips in them."""
+    lines = [raw for raw in trace_of("nested-linux-panics").splitlines() if not raw.startswith("#")]
+    text = "".join(raw + "\n" for raw in lines)
+    with patch.object(module, "_RARE", 1):
+        longest = max(round_trips(text, lines), key=len)
+    return lines[longest.start - 5 : longest.start + 20] + lines[longest.stop - 5 : longest.stop + 5]
+
+
+def read(text: str, *, fold: bool) -> list[str]:
+    """What is wrong with the trace, or else its events but those of round trips."""
+    try:
+        trace = folded(text) if fold else parse(text)
+        events = [repr(e) for e in events_of(trace.lines, [])]
+    except CaptureDamaged as exc:
+        return [exc.message]
+    out = hidden(parse(text).lines, trace.lines)
+    return sorted([*events, *(repr(e) for e in events_of(out, []))]) if fold else sorted(events)
+
+
+def test_no_digit_or_letter_can_be_another_unseen() -> None:
+    """Of a line that would be left out, behind one of its shape that is as it was."""
+    whole = [line(10 * n, text)[:-1] for n, text in enumerate([*TWO, *TWO], 5)]
+    hidden_ = 0
+    for number in (7, 8, 11):
+        for at, old in enumerate(whole[number]):
+            for new in {"7", "e", "x"} - {old}:
+                lines = whole[:]
+                lines[number] = whole[number][:at] + new + whole[number][at + 1 :]
+                text = "".join(raw + "\n" for raw in lines)
+                assert read(text, fold=True) == read(text, fold=False), lines[number]
+                with patch.object(module, "_RARE", 1):
+                    hidden_ += any(number in trip for trip in round_trips(text, lines))
+    assert hidden_ > 50  # another address, another time: still a round trip
+
+
+@given(st.data())
+def test_no_damage_is_hidden(data: st.DataObject) -> None:
+    lines = few()[:]
+    for _ in range(data.draw(st.integers(1, 3))):
+        number = data.draw(st.integers(0, len(lines) - 1))
+        raw = lines[number]
+        at = data.draw(st.integers(0, max(0, len(raw) - 1)))
+        new = data.draw(st.sampled_from("0123456789abcdef xK:=,.-[]#\t\r\v\x1c\u00e9\u0663"))
+        lines[number] = raw[:at] + new + raw[at + data.draw(st.integers(0, 1)) :]
+    text = "".join(raw + "\n" for raw in lines)
+    assert read(text, fold=True) == read(text, fold=False)
+
+
+@given(st.data())
+def test_nor_where_lines_changed_places(data: st.DataObject) -> None:
+    lines = few()[:]
+    a, b = (data.draw(st.integers(0, len(lines) - 1)) for _ in range(2))
+    lines[a], lines[b] = lines[b], lines[a]
+    text = "".join(raw + "\n" for raw in lines)
+    assert read(text, fold=True) == read(text, fold=False)
