@@ -25,6 +25,7 @@ from harness.artifacts.command import tool_version
 from harness.artifacts.debian.packages import Package, Packages, with_packages
 from harness.artifacts.kernels import (
     citations,
+    head_start,
     kbuild,
     kernel_source,
     mutation_points,
@@ -205,16 +206,14 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
     def make(folder: Path) -> None:
         with store.work(work_name) as work, store.lock("kbuild"):
             tree = work.folder / "tree"
-            progress(f"copying {source}")
             if entry.revision:
                 checkout = work.folder / "revision"
                 _clear(checkout)
                 kernel_source.checkout(source, entry.revision, checkout)
-                files = kernel_source.files_of(checkout)
-                kernel_source.mirror(checkout, files, tree / "src")
+                _mirror(store, checkout, kernel_source.files_of(checkout), tree, progress)
                 remove(checkout)
             else:
-                kernel_source.mirror(source, state.files, tree / "src")
+                _mirror(store, source, state.files, tree, progress)
             patches.apply(tree / "src", series, state.name)
             _mutate(tree, entry.mutate)
             progress(f"configuring {source}")
@@ -223,6 +222,14 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
             _collect(tree, folder)
 
     return store.get(recipe, make), state.name
+
+
+def _mirror(store: Store, source: Path, files: Sequence[str], tree: Path, progress: Progress) -> None:
+    """Make tree/src what ``source`` is; the first time with objects of a base of its series, if there is one."""
+    if taken := head_start.take(store.root / "work", tree, source):
+        progress(f"starting from what is built of {taken}")
+    progress(f"copying {source}")
+    kernel_source.mirror(source, files, tree / "src")
 
 
 def _collect(tree: Path, folder: Path) -> None:

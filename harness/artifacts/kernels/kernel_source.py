@@ -113,6 +113,11 @@ def mirror(tree: Path, files: Iterable[str], copy: Path) -> int:
     return changed
 
 
+def forget_stamps(copy: Path) -> None:
+    """Have the next mirror() compare every file that is in ``copy`` by its content, and remove what is not meant."""
+    (copy.parent / f"{copy.name}.index").write_text(json.dumps({name: [] for name in files_of(copy)}))
+
+
 def _inspect_git(tree: Path) -> TreeState:
     def git(*words: str) -> str:
         return command([*_GIT, "-C", tree, *words], env={"GIT_OPTIONAL_LOCKS": "0"})

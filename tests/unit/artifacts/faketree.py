@@ -10,7 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 _MAKEFILE = r"""
-VERSION := 6.1.192
+VERSION = 6
+PATCHLEVEL = 1
+SUBLEVEL = 192
 ifneq ($(sub),1)
 tinyconfig olddefconfig bzImage: %: FORCE
 	@mkdir -p $(O)
@@ -31,6 +33,7 @@ tool: $(src)/tool.c
 define COMPILE
 @mkdir -p $(dir $@)
 	@echo "  CC      $@"
+	@echo "made in $(CURDIR)" > $@.cmd
 	@if grep -q BROKEN $<; then echo "$<:1:1: error: BROKEN is not C"; exit 1; fi
 	@if grep -q SLOW $< && [ ! -e $(HOME)/fast ]; then touch $(HOME)/slow; \
 	i=0; while [ $$i -lt 600 ]; do sleep 0.1; i=$$((i + 1)); done; fi
@@ -44,7 +47,8 @@ virt/%.o: $(src)/virt/%.c tool
 bzImage: $(OBJECTS)
 	@mkdir -p arch/x86/boot
 	@{ head -c 514 /dev/zero; printf HdrS; head -c 8 /dev/zero; printf '\060\000'; head -c 32 /dev/zero; \
-	printf '$(VERSION)$(LOCALVERSION) (apf@apf) #1\0'; cat $(OBJECTS); } > arch/x86/boot/bzImage
+	printf '$(VERSION).$(PATCHLEVEL).$(SUBLEVEL)$(LOCALVERSION) (apf@apf) #1\0'; cat $(OBJECTS); } \
+	> arch/x86/boot/bzImage
 	@touch System.map
 endif
 """

@@ -195,6 +195,39 @@ def test_users_tree_is_not_written_and_is_built_incrementally(fragment: Path, tm
     assert sorted(str(path) for path in tree.rglob("*") if ".git" not in path.parts) == before
 
 
+def test_the_first_build_of_a_tree_starts_from_a_base_of_its_series(
+    mirror: Mirror, fragment: Path, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "cache")
+    base = kernel(store, _packaged(mirror, fragment))
+    tree = make_tree(tmp_path / "linux")
+    (tree / "mm/memory.c").write_text("mine\n")
+    (tree / "mm/filemap.c").unlink()
+    told = Teller()
+    own = kernel(store, _tree(tree, fragment), told)
+    assert "starting from what is built of 6.1.192" in told.lines
+    assert _compiled(told.lines) == 1, told.lines
+    assert b"mine" in own.bzimage.read_bytes() and b"async 1" in own.bzimage.read_bytes()
+    assert b"filemap" not in own.bzimage.read_bytes()
+    (work,) = (store.root / "work").glob("kbuild-tree-*")
+    assert (work / "tree/obj/virt/async_pf.o.cmd").read_text() == f"made in {work}/tree/obj\n"
+    assert b"memory 2" in base.bzimage.read_bytes()
+    again = Teller()
+    (tree / "mm/memory.c").write_text("mine, again\n")
+    assert b"again" in kernel(store, _tree(tree, fragment), again).bzimage.read_bytes()
+    assert _compiled(again.lines) == 1 and not any("starting" in line for line in again.lines)
+
+
+def test_a_tree_of_another_series_starts_from_nothing(mirror: Mirror, fragment: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    kernel(store, _packaged(mirror, fragment))
+    tree = make_tree(tmp_path / "linux")
+    (tree / "Makefile").write_text((tree / "Makefile").read_text().replace("PATCHLEVEL = 1", "PATCHLEVEL = 2"))
+    told = Teller()
+    assert kernel(store, _tree(tree, fragment), told).version == "6.2.192"
+    assert _compiled(told.lines) == 3 and not any("starting" in line for line in told.lines)
+
+
 def test_revision_that_is_not_checked_out(fragment: Path, tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "linux")
     _git(tree, "init", "-q")
