@@ -13,6 +13,8 @@ import pytest
 from harness.artifacts.kernels import patches
 from harness.errors import BuildFailed, CatalogError
 
+DATA = Path(__file__).parents[3] / "data/mbox"
+KERNELS = Path(__file__).parents[4] / "kernels"
 LINES = [f"line {number}\n" for number in range(1, 41)]
 
 
@@ -101,6 +103,22 @@ def _mail(subject: str, body: str, *, encoding: str = "8bit") -> bytes:
         f"Subject: {subject}\nMIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
         f"Content-Transfer-Encoding: {encoding}\n\n{body}\n"
     ).encode()
+
+
+def test_a_mailbox_of_git_format_patch(tmp_path: Path) -> None:
+    """Written by `git format-patch -v2 --cover-letter --stdout` of two commits on 7.3: long subjects are folded."""
+    first, second = patches.split_mbox(DATA / "v2_series.mbx", tmp_path)
+    assert first.name == "0001-KVM-x86-End-an-artificial-halt-when-its-page-ready-event-is-.patch"
+    assert second.name == "0002-KVM-x86-Make-an-asynchronous-PF-VM-Exit-before-userspace-see.patch"
+    for path, name in ((first, "apf-halted"), (second, "vmexit-state")):
+        (fix,) = (KERNELS / f"patches/fixes/{name}/7.3").glob("*.patch")
+        assert _changes(path) == _changes(fix)
+
+
+def _changes(patch: Path) -> list[str]:
+    """The lines that a patch puts in or takes out, and in which file; hunks may have other context."""
+    text = patch.read_text().partition("\ndiff --git")[2].partition("\n-- \n")[0]
+    return [line for line in text.splitlines() if line.startswith(("+", "-"))]
 
 
 @pytest.mark.parametrize("encoding", ["8bit", "quoted-printable", "base64"])
