@@ -304,6 +304,7 @@ def _step(plan: p.Plan, item: p.Item) -> m.Step:
             intr_masking=plan.guest.l2.intr_masking,
             l1_interrupts=plan.guest.l2.l1_interrupts,
             npt=plan.guest.l2.npt,
+            intercept_vintr=plan.guest.l2.intercept_vintr,
         ),
         wait=item.wait,
         pause_ns=item.pause_us * US,

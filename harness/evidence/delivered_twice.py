@@ -4,7 +4,9 @@
 QEMU's target/i386/tcg/sysemu/svm_helper.c:helper_vmrun (7.2) delivers an injected interrupt itself and leaves
 its vector in CPUState.exception_index; a kick of the vCPU thread that comes before anything clears it lets
 accel/tcg/cpu-exec.c:cpu_handle_exception deliver it again, as an exception.  The VMCB then names what no processor can
-have: an exception (type 3, APM volume 2, 15.7.2) whose vector is that of an interrupt.
+have: an exception (type 3, APM volume 2, 15.7.2) whose vector is that of an interrupt.  So it does of a virtual
+interrupt (V_IRQ) whose delivery ends in a nested page fault (target/i386/tcg/seg_helper.c:handle_even_inj), which
+delivers it a second time, too.
 """
 
 from __future__ import annotations

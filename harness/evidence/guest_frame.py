@@ -21,6 +21,7 @@ GP, PAGE_FAULT = 13, 14
 SVM_EXITS = frozenset(SvmExit)
 _OF_L2 = frozenset({Record.L2_EXIT, Record.L2_WORDS, Record.L2_FAULT})
 _OF_ITEM = frozenset({Record.START, Record.END, Record.TOKEN, Record.WAKE, Record.STAGE, Record.PAGE_FAULT}) | _OF_L2
+_OF_A_PANIC = frozenset({Record.L2_WORDS, Record.FAULT, Record.CR2})
 _OF_NONE = frozenset({Record.BOOT, Record.IDLE, Record.IRQ, Record.NMI, Record.DONE})
 
 
@@ -88,6 +89,9 @@ class _Walk:
             yield "FAULT is not followed by CR2"
         if self.exited and e.kind is not Record.L2_WORDS:
             yield "L2_EXIT is not followed by L2_WORDS"
+        exit_code = self.exit.a & 0xFFFFFFFF if self.exit is not None else SvmExit.VMMCALL
+        if exit_code not in SVM_EXITS and e.kind not in _OF_A_PANIC:
+            yield f"exit {exit_code:#x} of the L2, behind which no item goes on"
         if e.kind in _OF_ITEM and not self._set_up(e):
             if not 0 <= e.item < len(self.plan.items):
                 yield f"names item {e.item}, the plan has {len(self.plan.items)}"
@@ -206,8 +210,6 @@ class _Walk:
         if item.level != 2 or e.item != self.running:
             yield f"item {e.item} has no L2 that runs"
         if e.kind is Record.L2_EXIT:
-            if e.a & 0xFFFFFFFF not in SVM_EXITS:
-                yield f"exit {e.a & 0xFFFFFFFF:#x} of the L2, behind which no item goes on"
             self.exit, self.exited = e, True
         elif e.kind is Record.L2_WORDS:
             if not self.exited:

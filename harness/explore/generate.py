@@ -18,7 +18,7 @@ from harness.explore.themes import Theme, themes_of
 from harness.scenario.check import check
 from harness.scenario.schema import Scenario, Swap
 
-GENERATION = 4
+GENERATION = 5
 """Raised when a change to this package would make other scenarios of the same seeds: themes_of() has the older ones."""
 FROM_GENERATION = "from-generation-"
 """A scenario of the corpus with the tag "from-generation-5" is changed by that generation and later ones."""
@@ -66,7 +66,8 @@ def draw_scenario(
 def draw_new(draw: Random, theme: Theme) -> Scenario:
     """One of the theme that was not there before; check() has the last word."""
     ground = theme.ground(draw, draw_ground(draw, theme.backings))
-    steps = draw_steps(Scene(draw, ground, [], theme.by_l2), theme.motifs)
+    scene = Scene(draw, ground, [], theme.by_l2, theme.waits)
+    steps = (*draw_steps(scene, theme.motifs), *theme.closing(scene))
     touches = [step.touch for step in steps if isinstance(step.touch, str) and step.touch]
     swap = _with_errors(draw, ground, touches)
     return Scenario(

@@ -181,3 +181,11 @@ def holding(draw: Random, ground: Ground) -> Ground:
     if ground.swap.kind is not SwapKind.GATED:
         return ground
     return replace(ground, swap=replace(ground.swap, release=pick(draw, _HOLDING), delay_ms=Swap().delay_ms))
+
+
+def at_work(draw: Random, ground: Ground) -> Ground:
+    """The guest is set up as one that uses what it asks for, and there are more pages far from each other."""
+    apf = Apf(en_flags=pick(draw, {9: 78, 0b1011: 14, 0b1101: 8}), ack_first=draw.random() < 0.1)
+    start = PageStart.DROPPED if ground.memory.backing is Backing.FILE else PageStart.SWAPPED
+    more = PageSet(draw.randint(4, 9), draw.choice((1, 2, 4)), 64, -1, start)
+    return replace(ground, guest=replace(ground.guest, cpu="host"), apf=apf, pages={**ground.pages, "n": more})

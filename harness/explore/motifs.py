@@ -21,12 +21,14 @@ class Scene:
 
     :ivar touched: page names so far, the latest last.
     :ivar by_l2: the share of touches that an L2 makes.
+    :ivar waits: of a hundred touches, behind which nothing starts before they have ended.
     """
 
     draw: Random
     ground: Ground
     touched: list[str]
     by_l2: float = 0.0
+    waits: int = 40
 
     @property
     def held(self) -> bool:
@@ -65,7 +67,7 @@ class Scene:
             cpl=cpl,
             interrupts=draw.random() >= 0.12,
             shadow=False,
-            then=pick(draw, {"go-on": 60, "wait": 40}),
+            then=pick(draw, {"go-on": 100 - self.waits, "wait": self.waits}),
             pause_us=pick(draw, {0: 80, 200: 6, 3000: 8, 20000: 6}),
         )
 

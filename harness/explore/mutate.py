@@ -31,7 +31,7 @@ def _more_steps(draw: Random, s: Scenario, theme: Theme) -> Scenario:
     """A motif of the theme, put in somewhere."""
     touched = [t for step in s.steps for t in (step.touch,) if isinstance(t, str) and t.endswith("]") and ":" not in t]
     at = draw.randint(0, len(s.steps))
-    added = tuple(pick(draw, theme.motifs)(Scene(draw, ground_of(s), touched, theme.by_l2)))
+    added = tuple(pick(draw, theme.motifs)(Scene(draw, ground_of(s), touched, theme.by_l2, theme.waits)))
     return replace(s, steps=(*s.steps[:at], *added, *s.steps[at:]))
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Motifs of generation 4: very many works outstanding, or some while MSRs are written or a vCPU starts anew."""
+"""Motifs since generation 4: very many works outstanding, or some while MSRs are written or a vCPU starts anew."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from harness.contract.words import HostWord, SwapKind
+from harness.contract.gate import parse_rule
+from harness.contract.words import HostWord, PageStart, Release, SwapKind
 from harness.explore.ground import CROWD, pick
 from harness.explore.motifs import Scene
 from harness.scenario.schema import HostStep, Step
@@ -43,9 +44,18 @@ def start_anew(s: Scene) -> Iterator[Step]:
 
 def registers_meanwhile(s: Scene) -> Iterator[Step]:
     """Faults of one vCPU, and while they are outstanding it writes its MSRs, and touches more."""
+    yield from _registers(s, s.touch)
+
+
+def registers_while_held(s: Scene) -> Iterator[Step]:
+    """The same, of pages that nobody has wanted before: their reads are certainly held."""
+    yield from _registers(s, lambda: _fresh(s))
+
+
+def _registers(s: Scene, touch: Callable[[], Step]) -> Iterator[Step]:
     draw, vcpu = s.draw, s.vcpu()
     for _ in range(pick(draw, {1: 40, 2: 35, 3: 15, 5: 10})):
-        yield replace(s.touch(), vcpu=vcpu, cpl=pick(draw, {3: 80, 0: 20}), interrupts=True, then="go-on")
+        yield replace(touch(), vcpu=vcpu, cpl=pick(draw, {3: 80, 0: 20}), interrupts=True, then="go-on")
     if s.ground.swap.kind is SwapKind.GATED and draw.random() < 0.6:
         yield Step(host=(HostStep(HostWord.WAIT_SETTLED),), vcpu=vcpu)
     for _ in range(pick(draw, {1: 45, 2: 35, 3: 20})):
@@ -58,6 +68,52 @@ def registers_meanwhile(s: Scene) -> Iterator[Step]:
         yield Step(wait_all=True, vcpu=vcpu)
     if draw.random() < 0.6:
         yield replace(s.touch(), vcpu=vcpu)
+
+
+def fresh(s: Scene) -> Iterator[Step]:
+    """A page that nobody has wanted, nor a neighbour of it."""
+    yield _fresh(s)
+
+
+def let_go(s: Scene) -> Iterator[Step]:
+    """What the held reads wait for comes at last."""
+    if s.ground.swap.kind is not SwapKind.GATED:
+        return
+    rule, vcpus = parse_rule(s.ground.swap.release), s.ground.guest.vcpus
+    order = s.draw.sample(range(vcpus), vcpus)
+    for n in range(min(rule.count, vcpus) if rule.word is not Release.REPEATED else rule.count):
+        vcpu = order[n % vcpus]
+        match rule.word:
+            case Release.ASLEEP:
+                yield replace(_fresh(s), vcpu=vcpu, level=1, cpl=3, interrupts=False)
+            case Release.HALTED:
+                yield replace(_fresh(s), vcpu=vcpu, level=1, cpl=0, interrupts=True)
+            case Release.REPEATED if s.touched:
+                yield replace(s.how(), touch=s.touched[-1], vcpu=vcpu, interrupts=True)
+            case Release.NP:
+                yield replace(_fresh(s), vcpu=vcpu, interrupts=True, then="go-on")
+            case Release.STEP:
+                yield Step(host=(HostStep(HostWord.RELEASE),), vcpu=vcpu)
+            case _:
+                return
+
+
+def _fresh(s: Scene) -> Step:
+    """A touch of a page of a group in which nobody has touched any, if there is one that has to be read."""
+    groups = [
+        (name, group)
+        for name, pages in s.ground.pages.items()
+        if pages.start in (PageStart.SWAPPED, PageStart.DROPPED)
+        for group in range(pages.groups)
+        if not any(f"{name}[{n}]" in s.touched for n in range(group * pages.run, (group + 1) * pages.run))
+    ]
+    if not groups:
+        return s.touch()
+    name, group = s.draw.choice(groups)
+    run = s.ground.pages[name].run
+    page = f"{name}[{group * run + s.draw.randrange(run)}]"
+    s.touched.append(page)
+    return replace(s.how(), touch=page)
 
 
 def _write(s: Scene, vcpu: int) -> Step:

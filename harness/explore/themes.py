@@ -13,9 +13,17 @@ from random import Random
 
 from harness.contract.words import Backing
 from harness.errors import UsageError
-from harness.explore.ground import ALONE, BACKINGS, MOSTLY_FILES, Ground, crowded, holding, nested
+from harness.explore.ground import ALONE, BACKINGS, MOSTLY_FILES, Ground, at_work, crowded, holding, nested
 from harness.explore.motifs import MOTIFS, Motif
-from harness.explore.outstanding import crowd, own_fault, registers_meanwhile, start_anew
+from harness.explore.outstanding import (
+    crowd,
+    fresh,
+    let_go,
+    own_fault,
+    registers_meanwhile,
+    registers_while_held,
+    start_anew,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +35,8 @@ class Theme:
     :ivar backings: weights of what the memory is backed by.
     :ivar by_l2: the share of touches that an L2 makes.
     :ivar deadline_s: seconds for the guest's program.
+    :ivar waits: Scene.waits.
+    :ivar closing: what the program ends with.
     """
 
     name: str
@@ -35,6 +45,8 @@ class Theme:
     backings: Mapping[tuple[Backing, bool], int] = field(default_factory=lambda: BACKINGS)
     by_l2: float = 0.0
     deadline_s: int = 8
+    waits: int = 40
+    closing: Motif = lambda _: iter(())
 
 
 _MOTIFS_4 = {**MOTIFS, own_fault: 2, registers_meanwhile: 4, start_anew: 2}
@@ -45,6 +57,34 @@ _GENERATIONS: dict[int, dict[Theme, int]] = {
         Theme("nested", {**_MOTIFS_4, own_fault: 10}, nested, MOSTLY_FILES, by_l2=0.6, deadline_s=15): 20,
         Theme("crowded", {**_MOTIFS_4, crowd: 100}, crowded, ALONE, deadline_s=30): 15,
         Theme("registers", {**_MOTIFS_4, registers_meanwhile: 60}, holding, MOSTLY_FILES): 20,
+    },
+    5: {
+        Theme("plain", _MOTIFS_4): 30,
+        Theme(
+            "nested",
+            {**_MOTIFS_4, own_fault: 10, fresh: 50},
+            lambda draw, ground: nested(draw, at_work(draw, ground)),
+            ALONE,
+            by_l2=0.6,
+            deadline_s=15,
+        ): 30,
+        Theme(
+            "crowded",
+            {**_MOTIFS_4, crowd: 120},
+            lambda draw, ground: crowded(draw, at_work(draw, ground)),
+            ALONE,
+            deadline_s=30,
+            waits=10,
+            closing=let_go,
+        ): 16,
+        Theme(
+            "registers",
+            {**MOTIFS, registers_while_held: 80},
+            lambda draw, ground: holding(draw, at_work(draw, ground)),
+            ALONE,
+            waits=8,
+            closing=let_go,
+        ): 24,
     },
 }
 

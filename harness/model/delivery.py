@@ -92,6 +92,7 @@ class L2Controls:
     intr_masking: bool = True  # V_INTR_MASKING: RFLAGS.IF of L1 masks physical interrupts, not L2's
     l1_interrupts: bool = True  # RFLAGS.IF of L1 at VMRUN
     npt: bool = True  # nested paging
+    intercept_vintr: bool = False  # L1 exits on virtual interrupts
 
 
 @dataclass(slots=True)
@@ -183,8 +184,14 @@ def why_not_async(v: ApfState) -> str:
     if not v.hlt_exits and not kvm_can_deliver_async_pf(v):
         return "HLT exits are disabled and a token cannot be delivered"
     if not interrupt_allowed(v):
-        return "interrupts are not allowed: " + ("STI/MOV SS shadow" if v.interrupts else "IF=0")
+        return f"interrupts are not allowed: {_what_masks(v)}"
     return ""
+
+
+def _what_masks(v: ApfState) -> str:
+    if v.guest_mode and v.l2.svm and v.l2.intr_masking and not v.l2.l1_interrupts:
+        return "IF=0 of L1"
+    return "STI/MOV SS shadow" if v.interrupts else "IF=0"
 
 
 def alloc_apf_token(v: ApfState) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from harness.model.events import Event, Kind
+from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.situation import Step
 
@@ -25,3 +25,12 @@ def vmexit(kvm: KvmVcpu, step: Step) -> None:
     if step.nested and kvm.state.guest_mode:
         kvm.state.guest_mode = False
         kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
+
+
+def window_is_an_exit(kvm: KvmVcpu) -> bool:
+    """Whether L1 is told of the interrupt window that KVM opens for itself while L2 runs with the interrupts of L1 off:
+    a virtual interrupt (svm_enable_irq_window, svm_set_vintr), which L1 intercepts (recalc_intercepts)."""
+    s = kvm.state
+    masked = s.l2.svm and s.l2.intr_masking and not s.l2.l1_interrupts
+    pending = s.lapic_sw and any(v >= LOWEST_VECTOR for v in kvm.irr)
+    return s.guest_mode and masked and s.l2.intercept_vintr and s.interrupts and pending

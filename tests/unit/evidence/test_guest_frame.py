@@ -68,6 +68,15 @@ def test_what_the_program_cannot_have_written(kind: Record, change: dict[str, in
     assert words in " ".join(frame_problems(evidence.plan, edited(log, 0, records)))
 
 
+def test_behind_an_exit_of_an_l2_that_its_l1_does_not_know_stands_a_panic() -> None:
+    panicked = decode(packed_capture("explored-virtual-interrupt-lost"))
+    assert panicked.guest is not None and not list(frame_problems(panicked.plan, panicked.guest))
+    log = panicked.guest
+    vcpu, at = next((v, n) for v, log in enumerate(log.vcpus) for n, r in enumerate(log) if r.kind is Record.FAULT)
+    records = [*log.vcpus[vcpu][:at], *(r for r in log.vcpus[vcpu] if r.kind is Record.START)]
+    assert "no item goes on" in " ".join(frame_problems(panicked.plan, edited(log, vcpu, records)))
+
+
 def test_a_snapshot_has_the_time_stamp_counter_of_then() -> None:
     evidence = decode(load("S29"))
     log, plan = evidence.guest, evidence.plan

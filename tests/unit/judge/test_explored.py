@@ -149,6 +149,8 @@ SETTLED = {
     "missed-a-hole-after-it": "the same, where the first to call adds it last",
     "late-in-page-mkwrite": "a write fault is preempted in ext4_page_mkwrite (7.3) before it locks the page: another"
     " writes it meanwhile, and the first waits for its lock (fs/buffer.c:block_page_mkwrite)",
+    "window-of-l1": "a ready interrupt comes while L2 runs, and L1 has IF=0: KVM opens a window for itself by a virtual"
+    " interrupt (svm.c:svm_set_vintr), and L1, which intercepts those, gets an exit that it did not ask for",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
@@ -214,6 +216,15 @@ def test_nobody_is_convicted_by_read_ahead_of_pages_that_lie_nobody_knows_where(
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.INCONCLUSIVE
     assert "where pages of shared memory lie on the swap device" in verdict.reason
+
+
+def test_a_virtual_interrupt_that_the_emulated_processor_calls_an_exception_is_nobody_elses_fault() -> None:
+    """Its delivery to L2 needs tables that are not there; KVM delivers it again as what it was called, and that VMRUN
+    fails (VMEXIT_INVALID), so that the probe guest panics."""
+    files = packed_capture("explored-virtual-interrupt-lost")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "the emulated processor" in verdict.reason and "0xff" in verdict.reason
 
 
 def ended(files: dict[str, bytes], status: str) -> bytes:
