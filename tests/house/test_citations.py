@@ -205,3 +205,16 @@ def test_each_row_of_the_catalogue_stands_once() -> None:
     pages = (SPEC / "scenarios").glob("*.md")
     rows = Counter(row for page in pages for row in re.findall(r"^- \*\*(S\d+\w*)\*\*", page.read_text(), re.M))
     assert len(rows) > 100 and [row for row, times in rows.items() if times > 1] == []
+
+
+def test_each_test_that_a_page_names_exists() -> None:
+    """As `judge/test_align.py::test_x`, below tests/unit; one that follows without a file is of the same file."""
+    lost = []
+    for path in MARKDOWN:
+        file = ""
+        for found in re.finditer(r"`(?:([\w/]+\.py)::)?(test_\w+)`", (ROOT / path).read_text()):
+            file = found[1] or file
+            code = ROOT / "tests/unit" / file
+            if not file or not code.is_file() or f"def {found[2]}(" not in code.read_text():
+                lost.append(f"{path}: {file}::{found[2]}")
+    assert not lost, "\n".join(lost)
