@@ -45,6 +45,7 @@ from harness.evidence import (
     trace_events,
 )
 from harness.evidence.completeness import HostHas, counter_problems, event_problems, trace_problems
+from harness.evidence.gate_agreement import gate_problems
 from harness.evidence.guest_frame import frame_problems
 from harness.model.events import Event, Kind
 
@@ -252,6 +253,8 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from agreement.thread_problems(e.events)
     if e.guest is not None:
         yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
+    if e.gate is not None and facts is not None and (complete or e.end.status in _TO_THE_END) and not e.lost:
+        yield from gate_problems(plan, e.gate, e.precondition, e.of(Kind.BIO, Kind.BIO_END), facts.swap_dev)
     if not complete:
         return
     for name in ("host/dmesg.txt", "guest/console.txt"):

@@ -18,12 +18,17 @@ from typing import Any
 
 from harness.contract.probe_abi import ITEM, ITEMS_HEADER, PAGE_SIZE, RECORD_CODEC, Record
 from harness.judge.verdict import judge_capture
-from harness.model.kernels import find_kernel
+from harness.model.kernels import KernelModel, find_kernel
 from harness.status import Status
+from tests.unit.judge.damage_gate import gate_damages
 from tests.unit.judge.damage_json import json_places, json_values
 from tests.unit.judge.damage_kind import JSON_FILES, NEEDED, Damage, Expect, in_bytes
 from tests.unit.judge.damage_outside import damages_from_outside
 from tests.unit.judge.golden import NAMES, Files, edit_trace, is_event, is_of_today, load, of_today, recounted
+from tests.unit.judge.packed import packed_capture
+
+GATED = ("S28R+noio-6.1", "S49+noio-6.1", "S49M+noio-6.1")
+"""Reads of a device whose ends the plan decides, and pages of a userfaultfd."""
 
 
 def damages() -> Iterator[Damage]:
@@ -35,6 +40,7 @@ def damages() -> Iterator[Damage]:
     yield from _records()
     yield from _items()
     yield from _progress()
+    yield from gate_damages()
     yield from damages_from_outside()
 
 
@@ -287,12 +293,21 @@ def _step(step: str, change: Callable[[dict[str, Any]], Sequence[dict[str, Any]]
 
 
 def captures() -> dict[str, Files]:
-    """Those that the kinds are tried on: each golden one as it was written, and as it would be written today."""
+    """Those that the kinds are tried on: each golden one as it was written, and as it would be written today; and three
+    whose pages had a gate, of another kernel."""
     found = {}
     for name in NAMES:
         found[name] = load(name)
         found[f"{name} of today"] = of_today(found[name])
+    for name in GATED:
+        found[f"{name} of today"] = of_today(packed_capture(name))
     return found
+
+
+def kernel_of(capture: str) -> KernelModel:
+    """The one that a capture is of, by its name."""
+    name = capture.removesuffix(" of today")
+    return find_kernel(name.partition("+")[2] or "nowait-6.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +329,7 @@ def attempt(damage: Damage, capture: str, files: Files) -> Trial | None:
     damaged = damage.apply(dict(files))
     if damaged is None:
         return None
-    verdict = judge_capture(damaged, find_kernel("nowait-6.1"))
+    verdict = judge_capture(damaged, kernel_of(capture))
     return Trial(damage, capture, verdict.status, verdict.reason)
 
 

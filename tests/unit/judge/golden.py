@@ -10,7 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
-from harness.contract.capture import FORMAT, Facts, FinalState, HostFacts, OfRun, PageLeft, RunFacts
+from harness.contract.capture import (
+    FORMAT,
+    CounterSnapshot,
+    Facts,
+    FinalState,
+    GateLog,
+    HostFacts,
+    OfRun,
+    PageLeft,
+    Precondition,
+    RunEnd,
+    RunFacts,
+    TraceStats,
+)
 from harness.contract.plan import Plan, from_json
 from harness.contract.structure import structure, to_json
 from harness.evidence import format_1
@@ -18,6 +31,11 @@ from harness.evidence import format_1
 CAPTURES = Path(__file__).parents[2] / "data/captures"
 NAMES = sorted(p.name for p in CAPTURES.iterdir())
 Files = dict[str, bytes]
+_RECORDS: Mapping[str, type[OfRun]] = {
+    "facts.json": Facts, "precondition.json": Precondition, "trace/stats.json": TraceStats, "after.json": FinalState,
+    "counters/before.json": CounterSnapshot, "counters/after.json": CounterSnapshot, "gate.json": GateLog,
+}  # fmt: skip
+"""Those that each format from 2 on has."""
 _WRITTEN = re.compile(r"# entries-in-buffer/entries-written: \d+/\d+")
 
 
@@ -53,7 +71,22 @@ def recounted(lines: Sequence[str], stats: bytes) -> tuple[list[str], bytes]:
 
 
 def of_today(files: Mapping[str, bytes]) -> Files:
-    """A capture of format 1 as the agent would write it today; what it lacks is as a sound kernel leaves it."""
+    """A capture as the agent would write it today; what it lacks is as a sound kernel leaves it."""
+    return _from_2(files) if json.loads(files["end.json"]).get("format") == 2 else _from_1(files)
+
+
+def _from_2(files: Mapping[str, bytes]) -> Files:
+    records = {name: structure(cls, json.loads(files[name])) for name, cls in _RECORDS.items() if name in files}
+    return _written(files, records, replace(structure(RunEnd, json.loads(files["end.json"])), format=FORMAT))
+
+
+def _written(files: Mapping[str, bytes], records: Mapping[str, OfRun], end: RunEnd) -> Files:
+    """With these records, the run's nonce in each, and nothing left behind."""
+    told = {name: to_json(replace(record, nonce=end.nonce)).encode() for name, record in records.items()}
+    return {**files, **told, "end.json": to_json(end).encode()}
+
+
+def _from_1(files: Mapping[str, bytes]) -> Files:
     raw = {name: json.loads(data) for name, data in files.items() if name.endswith(".json")}
     old = raw["facts.json"]
     host = {f.name: old[f.name] for f in fields(HostFacts) if f.default is MISSING}
@@ -71,9 +104,7 @@ def of_today(files: Mapping[str, bytes]) -> Files:
     if "after.json" in raw:
         left = replace(format_1.final_state(raw["after.json"]), shared_flags=zero, shared_token=zero)
     records["after.json"] = left
-    end = replace(format_1.run_end(raw["end.json"]), format=FORMAT)
-    written = {name: to_json(replace(record, nonce=end.nonce)).encode() for name, record in records.items()}
-    return {**files, **written, "end.json": to_json(end).encode()}
+    return _written(files, records, replace(format_1.run_end(raw["end.json"]), format=FORMAT))
 
 
 def is_of_today(files: Mapping[str, bytes]) -> bool:

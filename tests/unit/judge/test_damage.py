@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
 from harness.status import Status
-from tests.unit.judge.damage import attempt, captures, damages
+from tests.unit.judge.damage import attempt, captures, damages, kernel_of
 from tests.unit.judge.damage_kind import JSON_FILES, NEEDED, Damage
 
 CAPTURES = captures()
@@ -40,7 +40,7 @@ def test_there_are_enough_kinds_and_no_two_alike() -> None:
 
 @pytest.mark.parametrize("name", list(CAPTURES))
 def test_without_damage_each_capture_passes(name: str) -> None:
-    verdict = judge_capture(CAPTURES[name], find_kernel("nowait-6.1"))
+    verdict = judge_capture(CAPTURES[name], kernel_of(name))
     assert verdict.status is Status.PASS, (verdict.reason, verdict.findings)
 
 
@@ -73,7 +73,7 @@ def test_whatever_the_bytes_the_judge_has_a_verdict(
     data = files[name]
     start = int(at * len(data))
     files[name] = data[:start] + new + data[start + length :]
-    verdict = judge_capture(files, find_kernel("nowait-6.1"))
+    verdict = judge_capture(files, kernel_of(capture))
     assert verdict.status in (Status.PASS, Status.FAIL, Status.INCONCLUSIVE, Status.UNSUPPORTED, Status.ERROR)
 
 

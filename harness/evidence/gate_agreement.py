@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""gate.json against itself, the plan, the precondition and the trace: which reads were answered, and when.
+
+Each function yields contradictions in words, nothing where there is none.  A contradiction is damage: no kernel writes
+gate.json, and what the kernel asks of the gated device is in the trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from harness.contract.capture import GateLog, GateRead, Precondition
+from harness.contract.plan import PAGE_SIZE, Plan, SwapKind
+from harness.model.events import Event, Kind
+
+_SECTOR = 512
+_SECTORS = PAGE_SIZE // _SECTOR
+
+
+def gate_problems(
+    plan: Plan, gate: GateLog, seen: Precondition | None, events: Sequence[Event], device: int
+) -> Iterator[str]:
+    """Contradictions of the log.
+
+    :param events: of the trace, those of which none is lost.
+    :param device: the gated one, as Event.dev has it.
+    """
+    if gate.held < 0:
+        yield f"gate.json: {gate.held} reads were held"
+    for number, read in enumerate(gate.reads):
+        yield from (f"gate.json: read {number}: {text}" for text in _times(read))
+        yield from (f"gate.json: read {number}: {text}" for text in _places(plan, read, seen))
+    if plan.swap.kind is SwapKind.GATED:
+        yield from _against_trace(gate, [e for e in events if e.dev == device and e.flag])
+
+
+def _times(read: GateRead) -> Iterator[str]:
+    if not 0 < read.at_ns <= read.answered_ns:
+        yield f"answered at {read.answered_ns}, asked for at {read.at_ns}"
+    if read.ended_ns and read.ended_ns < read.answered_ns:
+        yield f"ended at {read.ended_ns}, answered at {read.answered_ns}"
+
+
+def _places(plan: Plan, read: GateRead, seen: Precondition | None) -> Iterator[str]:
+    """What was read, and which of the plan's pages that was; of a userfaultfd a page is its own place."""
+    if read.sector < 0 or read.sectors <= 0 or read.sector % _SECTORS or read.sectors % _SECTORS:
+        yield f"of {read.sectors} sectors from {read.sector} on"
+        return
+    covered = range(read.sector, read.sector + read.sectors)
+    if plan.swap.kind is SwapKind.USERFAULT:
+        due = {page.gpa // PAGE_SIZE for page in plan.pages if page.gpa // _SECTOR in covered}
+    else:
+        due = {gpa // PAGE_SIZE for gpa, sector in _sectors(seen) if sector in covered}
+    if len(read.pages) != len(due) or set(read.pages) != due:
+        yield f"of the pages {sorted(read.pages)}, where {sorted(due)} lie"
+    names = {page.gpa // PAGE_SIZE for page in plan.pages if page.name in plan.swap.error}
+    if bool(read.error) != bool(due & names):
+        yield f"ended with errno {read.error}, the plan has {len(due & names)} pages in it that cannot be read"
+
+
+def _sectors(seen: Precondition | None) -> Iterator[tuple[int, int]]:
+    """(gpa, first sector) of the pages of which it is known where they lie on the device."""
+    for gpa, page in seen.pages.items() if seen else ():
+        if page.sector is not None:
+            yield gpa, page.sector
+        elif page.swap_offset is not None:
+            yield gpa, page.swap_offset * _SECTORS
+
+
+def _against_trace(gate: GateLog, reads: Sequence[Event]) -> Iterator[str]:
+    """The kernel asked for what was answered, and what has ended was answered."""
+    asked = _pages(e for e in reads if e.kind is Kind.BIO)
+    ended = _pages(e for e in reads if e.kind is Kind.BIO_END)
+    answered = {s for read in gate.reads for s in range(read.sector, read.sector + read.sectors, _SECTORS)}
+    until = max((e.t_ns for e in reads), default=0)
+    traced = {s for r in gate.reads if r.at_ns <= until for s in range(r.sector, r.sector + r.sectors, _SECTORS)}
+    if traced - asked:
+        yield f"gate.json: {len(traced - asked)} pages were answered that the trace has no read of"
+    if gate.held and asked and asked == ended:
+        yield f"gate.json: {gate.held} reads were held, and all reads of the trace have ended"
+    if ended - answered:
+        yield f"gate.json: {len(ended - answered)} pages whose reads have ended in the trace were not answered"
+
+
+def _pages(reads: Iterator[Event]) -> set[int]:
+    return {s for e in reads for s in range(e.value, e.value + e.data, _SECTORS)}

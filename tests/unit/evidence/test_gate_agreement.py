@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""gate.json of real runs holds together with plan, precondition and trace; what contradicts them is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from harness.contract.capture import GateLog, GateRead
+from harness.evidence.decode import decode
+from harness.evidence.gate_agreement import gate_problems
+from harness.model.events import Kind
+from tests.unit.judge.packed import packed_capture
+
+DEVICE, COPIED = "S28R+noio-6.1", "S49+noio-6.1"
+
+
+def told(name: str, change: Callable[[GateLog], GateLog]) -> list[str]:
+    evidence = decode(packed_capture(name))
+    assert evidence.gate is not None and evidence.facts is not None
+    events = evidence.of(Kind.BIO, Kind.BIO_END)
+    return list(
+        gate_problems(evidence.plan, change(evidence.gate), evidence.precondition, events, evidence.facts.swap_dev)
+    )
+
+
+def first(**changes: object) -> Callable[[GateLog], GateLog]:
+    def change(gate: GateLog) -> GateLog:
+        read: GateRead = replace(gate.reads[0], **changes)  # type: ignore[arg-type]
+        return replace(gate, reads=(read, *gate.reads[1:]))
+
+    return change
+
+
+@pytest.mark.parametrize("name", [DEVICE, COPIED, "S47+noio-6.1", "nested-told", "explored-page-by-page"])
+def test_a_real_log_holds_together(name: str) -> None:
+    assert told(name, lambda gate: gate) == []
+
+
+@pytest.mark.parametrize("name", [DEVICE, COPIED])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (first(at_ns=0), "asked for at 0"),
+        (first(answered_ns=1), "answered at 1"),
+        (first(ended_ns=1), "ended at 1"),
+        (first(sectors=0), "of 0 sectors"),
+        (first(sector=3), "sectors from 3 on"),
+        (first(pages=(1,)), "of the pages [1]"),
+        (first(error=5), "errno 5"),
+        (lambda gate: replace(gate, held=-1), "-1 reads were held"),
+    ],
+)
+def test_what_contradicts_itself_or_the_plan(name: str, change: Callable[[GateLog], GateLog], words: str) -> None:
+    assert any(words in text for text in told(name, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda gate: replace(gate, reads=gate.reads[1:]), "were not answered"),
+        (lambda gate: replace(gate, held=1), "all reads of the trace have ended"),
+        (
+            lambda gate: replace(gate, reads=(*gate.reads, replace(gate.reads[0], sector=8, pages=()))),
+            "the trace has no read of",
+        ),
+    ],
+)
+def test_what_contradicts_the_trace(change: Callable[[GateLog], GateLog], words: str) -> None:
+    assert any(words in text for text in told(DEVICE, change))
