@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from harness.errors import ModelError
 
@@ -239,6 +240,17 @@ def _of_a_file(p: HostPage, backing: Backing) -> str:
 # --- what happens to a page, whoever does it -------------------------------------------------------------------------
 
 
+_remembered = lru_cache(maxsize=4096)
+"""A search plays the same pages in many orders, and each window of read-ahead has tens of them."""
+
+
+@_remembered
+def uncached(vpn: int, vma: Vma, index: int, *, hole: bool) -> HostPage:
+    """A page of a file of which nothing is in memory."""
+    return HostPage(vpn=vpn, vma=vma, index=index, hole=hole)
+
+
+@_remembered
 def read_submitted(page: HostPage, *, readahead: bool = False, order: int = 0) -> HostPage:
     """A read was submitted: a locked folio, not uptodate, is in the swap cache or page cache.
 
@@ -248,6 +260,7 @@ def read_submitted(page: HostPage, *, readahead: bool = False, order: int = 0) -
     return replace(page, folio=Folio(uptodate=False, lock=Lock.READ, readahead=readahead, order=order))
 
 
+@_remembered
 def read_completed(page: HostPage) -> HostPage:
     """The read in flight has ended (end_swap_bio_read, mpage end_io): unlocked, uptodate unless it failed."""
     if page.folio is None or page.folio.lock is not Lock.READ:
@@ -256,6 +269,7 @@ def read_completed(page: HostPage) -> HostPage:
     return replace(page, folio=replace(page.folio, uptodate=not failed, lock=Lock.NO))
 
 
+@_remembered
 def zero_filled(page: HostPage, *, readahead: bool = False, order: int = 0) -> HostPage:
     """The page has come into the cache without a read: a hole of a file, or a page that the zero map knows."""
     return replace(page, folio=Folio(readahead=readahead, order=order))

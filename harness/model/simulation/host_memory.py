@@ -15,7 +15,7 @@ from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.file_folios import FileFolios
 from harness.model.outcomes import Outcome
-from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, zero_filled
+from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, uncached, zero_filled
 from harness.model.readahead import ReadaheadState
 from harness.model.simulation.bios import fail_together, failed_reads, lengths_of_bios
 from harness.model.simulation.engine import Process, Signal, Wait
@@ -411,7 +411,7 @@ class Memory:
             return
         vma = self.world.situation.vma
         vpn = vma.start + index
-        self.pages[vpn] = HostPage(vpn=vpn, vma=vma, index=index, hole=not self.file_has_blocks(index))
+        self.pages[vpn] = uncached(vpn, vma, index, hole=not self.file_has_blocks(index))
         self._indices[index] = vpn
 
     def _submit(self, read: Read, who: Thread, vcpu: int, target: int) -> None:

@@ -133,7 +133,10 @@ class Replay:
 
     def read_end(self, gfn: int, since_ns: int) -> int:
         """When the read of this page that is in flight at ``since_ns`` ended; -1: not while it was recorded."""
-        return next((t for t in self.recorded.read_ends.get(gfn, ()) if t >= since_ns), -1)
+        for end_ns in self.recorded.read_ends.get(gfn, ()):
+            if end_ns >= since_ns:
+                return end_ns
+        return -1
 
     def unlocks(self, gfn: int, end_ns: int) -> list[int]:
         """Moments after the traced end of a read at which its page may have been unlocked.
@@ -149,8 +152,10 @@ class Replay:
 
     def own_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> int:
         """When the thread submitted the page to be read between the two; -1: it did not."""
-        found = (r.end_ns for r in self.recorded.reads.get(gfn, ()) if r.thread == thread)
-        return next((t for t in found if start_ns <= t <= end_ns), -1)
+        for read in self.recorded.reads.get(gfn, ()):
+            if read.thread == thread and start_ns <= read.end_ns <= end_ns:
+                return read.end_ns
+        return -1
 
     def brought_with(self, thread: int, at_ns: int) -> Set[int]:
         """Pages that the thread submitted to be read in one go."""

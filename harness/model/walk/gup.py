@@ -210,10 +210,11 @@ def wake(page: HostPage, leg: Leg) -> HostPage:
 
 def settle(page: HostPage, kind: WaitKind) -> HostPage:
     """The page when the event of this kind has happened."""
-    return {
+    happens: dict[WaitKind, Callable[[HostPage], HostPage]] = {
         WaitKind.OWN_READ: read_completed, WaitKind.OTHERS_READ: read_completed, WaitKind.PAGE_LOCK: unlocked,
         WaitKind.MIGRATION: migrated, WaitKind.USERFAULT: userfault_resolved,
-    }[kind](page)  # fmt: skip
+    }  # fmt: skip
+    return happens[kind](page)
 
 
 def in_flight(page: HostPage) -> WaitKind | None:

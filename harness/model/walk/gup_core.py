@@ -6,6 +6,7 @@ Return values are those of the kernel: 1 page, 0, or a negative errno.  ``Locked
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from harness.model.kernels import KernelModel
@@ -140,15 +141,15 @@ def follow_page_mask(ctx: Context, *, write: bool) -> Steps[bool]:
     return ok
 
 
-@kernel_function("mm/gup.c")
-def faultin_page(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[int]:
-    """Translate FOLL_* to FAULT_FLAG_*, handle the fault, translate VM_FAULT_* back."""
-    foll, fault = foll_of(ctx.kernel), FaultFlag(0)
+@functools.cache
+def _fault_flags(foll: type[Foll] | type[Foll612], flags: Gup, *, locked: bool) -> FaultFlag:
+    """What faultin_page makes of FOLL_*."""
+    fault = FaultFlag(0)
     if foll.WRITE in flags:
         fault |= FaultFlag.WRITE
     if foll.REMOTE in flags:
         fault |= FaultFlag.REMOTE
-    if locked is not None:
+    if locked:
         fault |= FaultFlag.ALLOW_RETRY | FaultFlag.KILLABLE
         if isinstance(flags, Foll612) and Foll612.INTERRUPTIBLE in flags:
             fault |= FaultFlag.INTERRUPTIBLE
@@ -156,8 +157,16 @@ def faultin_page(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[int]:
         fault |= FaultFlag.ALLOW_RETRY | FaultFlag.RETRY_NOWAIT
     if foll.TRIED in flags:
         fault |= FaultFlag.TRIED
-    if foll_of(ctx.kernel).MINOR in flags:
+    if foll.MINOR in flags:
         fault |= FaultFlag.MINOR
+    return fault
+
+
+@kernel_function("mm/gup.c")
+def faultin_page(ctx: Context, flags: Gup, locked: Locked | None) -> Steps[int]:
+    """Translate FOLL_* to FAULT_FLAG_*, handle the fault, translate VM_FAULT_* back."""
+    foll = foll_of(ctx.kernel)
+    fault = _fault_flags(foll, flags, locked=locked is not None)
     ctx.step(show("FOLL_", flags), show("FAULT_FLAG_", fault), "handle_mm_fault")
     if ctx.page.vma.backing is Backing.HUGETLB and ctx.kernel.gup_hugetlb_apart:
         # follow_hugetlb_page calls hugetlb_fault itself: no PGFAULT, no maj or min, FOLL_MINOR is not translated.
