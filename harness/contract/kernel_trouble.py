@@ -99,6 +99,8 @@ class Trouble:
     blame: Blame
     line: str
     offset: int
+    explains: bool = False
+    """It is one explanation of what went otherwise than predicted: a run in which nothing did has nothing of it."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.line}"

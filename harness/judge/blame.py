@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from enum import IntEnum
 
 from harness.contract.kernel_trouble import all_trouble
@@ -93,7 +95,29 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
     if status is EndStatus.GUEST_TIMEOUT and not evidence.lost:
         yield from stopped(evidence.events, evidence.plan.guest.vcpus)
     words = f"{END_WORDS.get(status, status)}: {evidence.end.reason}".rstrip(": ")
-    yield Finding("ending", words, consequence=True, about=status)
+    last = _shutdown(evidence.events) if status is EndStatus.QEMU_DIED else None
+    if last is not None:
+        yield Finding("ending", f"{last.text}: {words}", line=last.line, about=status)
+    else:
+        yield Finding("ending", words, consequence=True, about=status)
+
+
+_SHUTDOWN = re.compile(r"reason shutdown rip (0x[0-9a-f]+).* intr_info (0x[0-9a-f]+)")
+_INTR_INFO_VALID, _VECTOR = 1 << 31, 0xFF
+
+
+def _shutdown(events: Iterable[Event]) -> Event | None:
+    """The exit with which a vCPU told KVM that its guest shut down (APM volume 2, 15.14.3: a fault came while a double
+    fault was delivered), its text in words.  KVM_EXIT_SHUTDOWN makes QEMU reset the machine, or end."""
+    exits = (e for e in events if e.kind is Kind.EXIT and "shutdown" in e.text)
+    for event in exits:
+        if found := _SHUTDOWN.search(event.text):
+            info = int(found[2], 16)
+            first = (
+                f"vector {info & _VECTOR:#x} could not be delivered" if info & _INTR_INFO_VALID else "a triple fault"
+            )
+            return replace(event, text=f"vCPU {event.vcpu} shut down at rip {found[1]}, {first}")
+    return None
 
 
 def panics(evidence: Evidence) -> Iterator[Finding]:

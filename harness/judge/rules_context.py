@@ -109,7 +109,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
-        halt_wakeups=sum(1 for _ in evidence.of(Kind.WAKEUP)),
+        halts=_halts(evidence),
         hlts_end=_hlts_end(evidence),
         log_ends_first=evidence.end.status is not EndStatus.GUEST_TIMEOUT,
         pf_guest=evidence.counters.get("PF_GUEST"),
@@ -253,6 +253,17 @@ def _hlts(evidence: Evidence) -> int | None:
     if evidence.guest is None or evidence.end.status is not EndStatus.DONE:
         return None
     return sum(" reason hlt " in e.text.lower() for e in evidence.of(Kind.EXIT))
+
+
+def _halts(evidence: Evidence) -> int:
+    """kvm_vcpu_halt ends with kvm_vcpu_wakeup; a vCPU that has halted, or was woken, and did not enter is in it."""
+    last: dict[int, Kind] = {}
+    ended = 0
+    for event in evidence.of(Kind.EXIT, Kind.ENTRY, Kind.WAKEUP):
+        if event.kind is not Kind.EXIT or " reason hlt " in event.text.lower():
+            last[event.vcpu] = event.kind
+        ended += event.kind is Kind.WAKEUP
+    return ended + sum(kind is not Kind.ENTRY for kind in last.values())
 
 
 def _hlts_end(evidence: Evidence) -> bool:

@@ -16,7 +16,6 @@ from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, start
 from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
-from harness.evidence.lost_wakeup import LOST_WAKEUP
 from harness.judge.agent_late import agent_late
 from harness.judge.blame import END_WORDS, bounded, ending, in_order
 from harness.judge.fault_shown import in_light_of_known_faults
@@ -258,8 +257,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
     status, reason = _status(evidence, prediction, findings, totals_seen)
     ordered = in_order(findings)
     by_machine = checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble)
-    # A guest that was predicted to sleep for ever, and does so after all that was predicted, is none the worse for it.
-    if by_machine and (findings or checked.host_trouble[0].kind != LOST_WAKEUP):
+    if by_machine and (findings or not checked.host_trouble[0].explains):
         status, reason = Status.INCONCLUSIVE, f"the host's machine did not do its part: {checked.host_trouble[0]}"
         if checked.proved and len(checked.host_trouble) == 1:
             proved = in_order(checked.proved)

@@ -30,6 +30,12 @@ _NOTICED_SECONDS = 10.0
 
 _FAILED = re.compile(r"KVM internal error|KVM: entry failed|error: kvm run failed|KVM: unknown exit")
 
+_SHUTDOWN_WORDS = {
+    "guest-reset": "the guest reset itself, or a triple fault did",
+    "guest-panic": "the guest panicked",
+    "guest-shutdown": "the guest powered itself off",
+}
+
 
 class QemuDied(InfraFault):
     """QEMU ended, or its QMP connection did, while it was needed."""
@@ -41,6 +47,8 @@ class _LoggedClient(QMPClient):
     def __init__(self, log: IO[str]) -> None:
         super().__init__("apf")
         self._file = log
+        self.shutdown = ""
+        """The reason of the event SHUTDOWN (QEMU's qapi/run-state.json: ShutdownCause), "" without one."""
 
     def _note(self, direction: str, message: Message) -> Message:
         line = {"t": round(time.monotonic(), 6), "dir": direction, "message": dict(message)}
@@ -52,13 +60,15 @@ class _LoggedClient(QMPClient):
         return self._note("out", msg)
 
     def _cb_inbound(self, msg: Message) -> Message:
+        if msg.get("event") == "SHUTDOWN" and isinstance(data := msg.get("data"), dict):
+            self.shutdown = str(data.get("reason", ""))
         return self._note("in", msg)
 
 
 class Guest:
     """A running QEMU.  Every method raises QemuDied when it is gone."""
 
-    def __init__(self, process: asyncio.subprocess.Process, qmp: QMPClient, stderr_path: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, qmp: _LoggedClient, stderr_path: str) -> None:
         self.process = process
         self.pid = process.pid
         self._qmp = qmp
@@ -180,7 +190,9 @@ class Guest:
         """Why QEMU ended, in words."""
         with open(self._stderr_path, encoding="utf-8", errors="replace") as file:
             lines = [line for line in file.read().splitlines() if "warning:" not in line]
-        last = "; ".join(lines[-3:]) or "it said nothing"
+        why = self._qmp.shutdown
+        words = f"{_SHUTDOWN_WORDS.get(why, 'it was told to end')} (QMP event SHUTDOWN, {why})" if why else ""
+        last = "; ".join(lines[-3:]) or words or "it said nothing"
         return f"QEMU ended with {self.process.returncode}: {last}"
 
 

@@ -129,8 +129,9 @@ class RuleContext:
     """Faults that ended in RET_PF_RETRY for another reason than APF."""
     guest_hlts: int | None = None
     """HLT instructions that the guest executed, as long as the trace goes."""
-    halt_wakeups: int = 0
-    """kvm_vcpu_wakeup, as long as the trace goes: a vCPU that cannot be given what woke it halts, and polls, again."""
+    halts: int | None = None
+    """Calls of kvm_vcpu_halt, as long as the trace goes, each of which polls once at most (virt/kvm/kvm_main.c).  They
+    may be more than the HLTs: a vCPU that cannot be given what woke it halts again."""
     hlts_end: bool = True  # none came between the trace's end and the reading of the counters
     major_faults: Mapping[int, int] | None = None
     """Growth of maj_flt of the vCPU threads."""

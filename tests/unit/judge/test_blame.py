@@ -69,6 +69,24 @@ def test_a_guest_that_the_kernel_killed_keeps_its_findings_without_its_log() -> 
     assert verdict.findings[0].rule.startswith("D") and any("QEMU ended" in f.message for f in verdict.findings)
 
 
+def test_a_guest_that_shut_down_is_told_by_its_exit() -> None:
+    """The last exit made one with which S155 ended on an emulated host."""
+
+    def shut_down(lines: list[str]) -> list[str]:
+        last = max(n for n, line in enumerate(lines) if "kvm_exit" in line)
+        head = lines[last].split("reason")[0]
+        return [
+            *lines[:last],
+            f"{head}reason shutdown rip 0x102e11 info1 0x0 info2 0x0 intr_info 0x80000b0e error_code 0",
+        ]
+
+    verdict = judge_capture(edit_trace(ended(load("S29"), "qemu-died"), shut_down), model())
+    assert verdict.status is Status.FAIL
+    told = next(f for f in verdict.findings if f.rule == "ending")
+    assert told.message.startswith("vCPU 0 shut down at rip 0x102e11, vector 0xe could not be delivered: QEMU ended")
+    assert told.line and not told.consequence
+
+
 @pytest.mark.parametrize("name", ["guest/log.bin", "trace/stats.json"])
 def test_a_deadline_is_called_a_deadline(name: str) -> None:
     files = ended(load("S29"), "guest-timeout", "60 s")

@@ -302,8 +302,8 @@ MORE: dict[str, Case] = {
     "D25 polls": Case(
         BOTH,
         BOTH,
-        {"kvm_stats": {"halt_attempted_poll": 3}, "guest_hlts": 3},
-        {"kvm_stats": {"halt_attempted_poll": 4}, "guest_hlts": 3},
+        {"kvm_stats": {"halt_attempted_poll": 3}, "guest_hlts": 2, "halts": 3},
+        {"kvm_stats": {"halt_attempted_poll": 4}, "guest_hlts": 3, "halts": 3},
     ),
     "D27 RDY": Case(
         f"{token(1, 0)} EXIT DONE:0 WRMSR:EN=0 ENTRY", f"{token(1, 0)} EXIT DONE:0 WRMSR:EN=0 ENTRY EXIT RDY:1@0 ENTRY"
