@@ -9,6 +9,7 @@ import signal
 from contextlib import suppress
 
 from harness.agent.guest.guest_wait import GuestEnd
+from harness.agent.host.guest_cpus import guest_cpus
 from harness.agent.session import Session
 from harness.contract.capture import AgentStep, StepDetails
 from harness.contract.host_program import EXIT, OUTPUT, ProgramEnd
@@ -21,10 +22,12 @@ async def run_host_program(session: Session) -> GuestEnd:
     os.chmod(session.options.program, 0o700)
     with open(capture.path(OUTPUT), "wb") as output:
         capture.step(AgentStep.GO)
-        process = await asyncio.create_subprocess_exec(
-            session.options.program, *plan.guest.cmdline.split(),
-            stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+        with guest_cpus():
+            process = await asyncio.create_subprocess_exec(
+                session.options.program, *plan.guest.cmdline.split(),
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
         try:
             end = await _ended(process, plan.deadline_s)
         finally:

@@ -16,6 +16,7 @@ from typing import IO, cast
 
 from qemu.qmp import Message, QMPClient, QMPError
 
+from harness.agent.host.guest_cpus import guest_cpus
 from harness.contract.probe_abi import POOL_GPA
 from harness.errors import InfraFault
 
@@ -216,7 +217,8 @@ async def start_guest(
     with open(qmp_log, "w", encoding="utf-8") as log, open(stderr_path, "wb") as stderr, ours:
         with theirs:
             argv = make_argv(theirs.fileno())
-            process = await _spawn(argv, cgroup, (theirs.fileno(), *keep_fds), stderr)
+            with guest_cpus():
+                process = await _spawn(argv, cgroup, (theirs.fileno(), *keep_fds), stderr)
         qmp = _LoggedClient(log)
         guest = Guest(process, qmp, stderr_path)
         try:

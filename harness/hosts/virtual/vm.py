@@ -32,6 +32,7 @@ _STILL_MY_CHILD = '[ "$PPID" = "$0" ] && exec "$@"'
 class HostMachine:
     """What a virtual host is made of; memory in MiB, disk (for swap, starts empty) in MiB.
 
+    ``cpus``: so many that guests may run on; an emulated host has one more (harness/agent/host/guest_cpus.py).
     ``reboots``: a reset boots it again; otherwise it ends QEMU.  ``qemu``: the program; None: the machine's own.
     """
 
@@ -67,7 +68,7 @@ def host_command(qemu: str, machine: HostMachine, *, disk: str, console: Path, q
         *([] if machine.reboots else ["-no-reboot"]),
         "-M", "q35",
         *cpu,
-        "-smp", str(machine.cpus),
+        "-smp", str(machine.cpus + (machine.accel == "tcg")),
         "-m", str(machine.memory_mib),
         "-kernel", str(machine.kernel),
         *initrd,

@@ -21,7 +21,7 @@ from harness.artifacts.images import images
 from harness.artifacts.images.keys import host_keys
 from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
-from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT
+from harness.contract.capture import EMULATED, NO_TRACE_DAT, TRACE_DAT
 from harness.contract.plan import Item, Op, Plan
 from harness.errors import ApfError, HostLost, KernelFault
 from harness.hosts.performer import Payload, Performer
@@ -113,6 +113,8 @@ def test_a_plan_is_performed(host: VirtualHost, tmp_path: Path) -> None:
     assert end_status(tmp_path / "capture") == ("done", "")
     assert "go" in steps
     assert not host.tainted
+    entered = set(re.findall(r"\[(\d+)\].*kvm_entry", (tmp_path / "capture/trace/events.txt").read_text()))
+    assert entered and (EMULATED not in host.facts.cmdline or "000" not in entered)
 
 
 def test_a_guest_that_never_finishes_ends_within_its_deadline(host: VirtualHost, tmp_path: Path) -> None:
