@@ -95,6 +95,7 @@ def kept(results: Path, kernel: str, scenarios: Sequence[Scenario], identity: st
     another level of the kernel than the newest run's.
     """
     wanted = {scenario.id: scenario for scenario in scenarios}
+    plans: dict[str, Plan] = {}
     found: dict[str, Kept] = {}
     for path in sorted(results.glob("*/results.json"), reverse=True):
         if path.parent.is_symlink():
@@ -107,7 +108,9 @@ def kept(results: Path, kernel: str, scenarios: Sequence[Scenario], identity: st
             if entry["scenario"] in found or entry["verdict"] == Status.ERROR or (identity and made_from != identity):
                 continue
             folder = path.parent / entry["folder"]
-            if _is_same_plan(folder, wanted[entry["scenario"]]):
+            plan = plans.get(entry["scenario"]) or build_plan(wanted[entry["scenario"]], _NONCE)
+            plans[entry["scenario"]] = plan
+            if _is_same_plan(folder, plan):
                 verdict = Verdict.from_json((folder / "verdict.json").read_text())
                 release = run["facts"].get(f"{kernel} release", "")
                 found[entry["scenario"]] = Kept(verdict, folder, release, made_from)
@@ -120,12 +123,13 @@ def _identity(facts: Mapping[str, str], kernel: str) -> str:
     return facts.get(f"{kernel} made from") or facts.get(f"{kernel} kernel", "")
 
 
-def _is_same_plan(folder: Path, scenario: Scenario) -> bool:
+def _is_same_plan(folder: Path, plan: Plan) -> bool:
+    """Whether this plan was performed there, whatever its nonce was."""
     try:
         performed = from_json(Plan, (folder / "plan.json").read_text())
     except (OSError, UsageError):
         return False
-    return performed == build_plan(scenario, performed.nonce)
+    return replace(performed, nonce=plan.nonce) == plan
 
 
 def _again(cell: Kept, variant: str, observer: Observer) -> Kept:
