@@ -70,7 +70,7 @@ def mutants_page(
     title: str, command: str, lines: Sequence[MutantLine], control: Sequence[tuple[str, str]]
 ) -> list[str]:
     """Markdown, one section: the score, a table for each function, why some cannot be noticed, and which ones only one
-    kind of scenario notices.
+    kind of scenario notices; of mistakes written by hand one table.
 
     :param title: heading of the section: the kernel.
     :param command: what makes it.
@@ -79,10 +79,17 @@ def mutants_page(
     others = [f"{scenario} {verdict}" for scenario, verdict in control if verdict != "PASS"]
     caught = [line for line in lines if line.catch == "caught"]
     alone = [line for line in caught if line.kinds < _KINDS]
-    told = f"{score(lines)}. {len(caught) - len(alone)} were caught by name under scenarios of more than one kind,"
-    told += f" {len(alone)} under one kind alone. The unmutated kernel:"
+    by_hand = all(line.name.isidentifier() for line in lines)
+    told = f"{score(lines)}."
+    if not by_hand:
+        told += f" {len(caught) - len(alone)} were caught by name under scenarios of more than one kind,"
+        told += f" {len(alone)} under one kind alone."
+    told += " The unmutated kernel:"
     told += f" {green} PASS{''.join(f', {other}' for other in others)}."
     text = [f"## {title}", "", *textwrap.wrap(f"Written by `{command}`.", _COLUMNS), "", *textwrap.wrap(told, _COLUMNS)]
+    if by_hand:
+        text += ["", "| mistake | what is wrong | by scenario, what named it | |", "|---|---|---|---|"]
+        return [*text, *(_table_row(f"`{line.name}`", line.about, _cells(line), line.catch) for line in lines)]
     for function, group in groupby(lines, key=lambda line: (line.about.partition(":")[0], line.imitates)):
         mine = list(group)
         count = sum(line.catch == "caught" for line in mine)
@@ -98,10 +105,12 @@ def mutants_page(
 
 
 def _row(line: MutantLine) -> str:
-    cells = (
-        "; ".join(f"{scenario} {verdict}" for scenario, verdict in line.cells) or line.note or "reached by no scenario"
-    )
-    return _table_row(line.about.rpartition(":")[2], _code(line), cells, line.catch)
+    return _table_row(line.about.rpartition(":")[2], _code(line), _cells(line), line.catch)
+
+
+def _cells(line: MutantLine) -> str:
+    told = "; ".join(f"{scenario} {verdict}" for scenario, verdict in line.cells)
+    return told or line.note or "reached by no scenario"
 
 
 def _code(line: MutantLine) -> str:

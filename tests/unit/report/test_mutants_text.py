@@ -47,6 +47,14 @@ def test_the_page_has_a_table_for_each_function_and_the_argument_where_nobody_ca
     assert "| 9 | `x; left out` | only memory is lost | equivalent |" in text
 
 
+def test_mistakes_by_hand_are_one_table() -> None:
+    text = mutants_page("mutants-7.3", "apf mutants", (CAUGHT, ALIVE), (("S1", "PASS"), ("S63", "ERROR")))
+    assert "2 mutants: 1 caught, 1 SURVIVED. The unmutated kernel: 1 PASS, S63 ERROR." in text
+    assert "| `LOST` | drops one | S23 PASS; S60 FAIL (D05) | caught |" in text
+    assert "| `QUIET` | changes nothing | S23 PASS | SURVIVED |" in text
+    assert not [line for line in text if line.startswith("###")]
+
+
 def test_what_only_one_kind_of_scenario_notices_is_named_at_the_end_of_the_section() -> None:
     once = MutantLine(
         "f: x; left out", 1001, "virt/a.c:9", "f", (("S1", "FAIL (D05)"),), "caught", "D05", 1, "not by S2 | S3"
