@@ -28,6 +28,7 @@ from harness.agent.host.trace_dat import write_trace_dat
 from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch, outstanding, uncompleted
 from harness.agent.host.undo import Journal
 from harness.agent.host.userfault import has_userfaultfd
+from harness.agent.pages.memory_left import memory_left
 from harness.agent.pages.page_content import page_content
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.ram.choose import ram_of
@@ -78,6 +79,10 @@ class Session:
         guest, small = self.plan.guest, f"{self.options.qemu}-microvm"
         fits = guest.kind is GuestKind.PROBE and guest.machine == "microvm" and self.options.accel == "kvm"
         return small if fits and shutil.which(small) else self.options.qemu
+
+    def note_left(self) -> None:
+        """left.json, once QEMU was reaped."""
+        self.write_record("left.json", memory_left(self.group))
 
     @property
     def name(self) -> str:

@@ -3,7 +3,8 @@
 
 docs/formats/capture.md says which file holds which, and harness/contract/structure.py how a dataclass is JSON.
 ``FORMAT`` counts changes of what is written; ``end.json`` carries it.  Format 1, which did not carry one, is read by
-harness/evidence/format_1.py.  Until format 2 no record but that one said of which run it is.
+harness/evidence/format_1.py.  Until format 2 no record but that one said of which run it is; since format 4 there is
+left.json.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from enum import StrEnum
 from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
-FORMAT, UNTIED = 3, 2
+FORMAT, UNTIED, WITHOUT_LEFT = 4, 2, 3
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
 """The trace for trace-cmd and KernelShark, where it was asked for, or why there is none."""
 
@@ -180,6 +181,18 @@ class FinalState(OfRun):
     shared_token: Mapping[int, int]
     pages: Mapping[int, PageLeft]  # by guest physical address
     areas: Mapping[int, AreaLeft] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLeft(OfRun):
+    """left.json: what is charged to the scenario's cgroup once QEMU was reaped, in pages; None: nobody can tell.
+
+    :ivar mapped: anonymous pages in a page table: of an address space that is still there.
+    :ivar listed: pages on the lists of anonymous memory, mapped or not, that are of no file: somebody has a reference.
+    """
+
+    mapped: int | None
+    listed: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from harness.contract.capture import (
     FORMAT,
     UNTIED,
+    WITHOUT_LEFT,
     AgentStep,
     CounterSnapshot,
     Facts,
@@ -24,6 +25,7 @@ from harness.contract.capture import (
     GateLog,
     HostFacts,
     LinuxResult,
+    MemoryLeft,
     OfRun,
     Precondition,
     RunEnd,
@@ -90,6 +92,7 @@ class Evidence:
     files: Files
     after: FinalState | None = None
     gate: GateLog | None = None  # of a gated device
+    left: MemoryLeft | None = None  # since format 4
     ended_ns: int | None = None  # trace clock at which a Linux guest had told its result; None: a probe guest
     folded: bool = False  # there are round trips that are not among the events
     _at: Sequence[Sequence[int]] = field(init=False, repr=False, compare=False)  # by kind, where in ``events``
@@ -209,6 +212,9 @@ def decode(files: Files) -> Evidence:
         else None,
         files=files,
         after=_read(files, end, "after.json", FinalState, format_1.final_state) if "after.json" in files else None,
+        left=_read(files, end, "left.json", MemoryLeft)
+        if "left.json" in files or (complete and end.format > WITHOUT_LEFT)
+        else None,
         gate=_read(files, end, "gate.json", GateLog)
         if plan.swap.kind in HELD and (end.status in _TO_THE_END or "gate.json" in files)
         else None,

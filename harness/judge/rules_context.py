@@ -106,6 +106,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         private_file=frozenset(page.gpa >> 12 for page in plan.pages) if private_file and probe else None,
         rss_anon_pages=evidence.anon_growth if private_file and probe else None,
         pages_after=_pages_after(evidence) if not starts_anew(plan) else None,
+        memory_left=_memory_left(evidence, kernel),
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
@@ -169,6 +170,14 @@ def places(evidence: Evidence) -> Mapping[int, int] | None:
         elif evidence.plan.memory.backing is Backing.FILE and proof.sector is not None:
             found[page.gpa >> 12] = proof.sector
     return found or None
+
+
+def _memory_left(evidence: Evidence, kernel: KernelModel) -> int | None:
+    """The counts of a cgroup are exact where its per-CPU parts can be folded in before they are read."""
+    left = evidence.left
+    if left is None or left.mapped is None or kernel.memcg_events_batched:
+        return None
+    return max(left.mapped, left.listed or 0)
 
 
 def _tails(evidence: Evidence) -> Mapping[int, bool] | None:

@@ -54,11 +54,13 @@ async def run_linux(session: Session) -> GuestEnd:
             theirs.close()
             reading = asyncio.ensure_future(_drain(ours))
             try:
-                return await _run(session, guest, ours)
+                end = await _run(session, guest, ours)
             finally:
                 reading.cancel()
                 with suppress(asyncio.CancelledError):
                     await reading
+    session.note_left()
+    return end
 
 
 async def _drain(serial: socket.socket) -> None:

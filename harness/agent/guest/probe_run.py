@@ -46,7 +46,9 @@ async def run_probe(session: Session) -> GuestEnd:
             capture.write_json("guest/qemu-argv.json", command)
             return command
 
-        return await _started(session, argv, disk)
+        end = await _started(session, argv, disk)
+    session.note_left()
+    return end
 
 
 async def _started(session: Session, argv: Callable[[int], list[str]], disk: int) -> GuestEnd:

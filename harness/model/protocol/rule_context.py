@@ -143,6 +143,8 @@ class RuleContext:
     """Growth of QEMU's RssAnon, in pages."""
     pages_after: Mapping[int, PageAfter] | None = None
     """By gfn."""
+    memory_left: int | None = None
+    """Pages that are still charged to the VMM when it is gone."""
     guest_panics: bool = False
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
     host_warns: tuple[str, ...] = ()

@@ -401,6 +401,12 @@ _TABLE: tuple[Rule, ...] = (
         kinds=(Kind.L2_ENTRY, Kind.L2_EXIT, Kind.ACC),
         note="an entry may come between as long as a VMRUN, or a #PF that L2 is given, is not through",
     ),
+    Rule(
+        "D49",
+        "When the VMM is gone all its anonymous memory is given back: no work keeps the mm, and no fault keeps a page.",
+        f"D49, B.6; {_APF}async_pf_execute (mmput), virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page)",
+        context=("memory_left",),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

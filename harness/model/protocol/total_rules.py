@@ -37,6 +37,8 @@ def check_totals(
     yield from _shared_area(context, compared, untold)
     yield from _left_flags(context, untold)
     yield from _pages(context, done_gfns)
+    if context.memory_left:
+        yield _total("D49", f"the VMM is gone, and {context.memory_left} pages of its memory are still there")
 
 
 def _total(rule: str, message: str, vcpu: int = -1) -> Violation:

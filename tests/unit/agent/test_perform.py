@@ -106,7 +106,7 @@ def test_done(perform: Callable[..., Run], memory: p.Memory) -> None:
     """The guest reads from each page what the agent wrote there."""
     plan = make_plan(memory=memory)
     run = perform(plan)
-    assert run.end() == {"format": 3, "nonce": plan.nonce, "status": "done", "reason": "", "undone": True}
+    assert run.end() == {"format": 4, "nonce": plan.nonce, "status": "done", "reason": "", "undone": True}
     read = {item: a for kind, item, a, _ in records(run) if kind == END}
     assert read == {i: page.gpa ^ plan.nonce ^ 0x5555555555555555 for i, page in enumerate(plan.pages)}
     assert run.json("precondition.json")["reached"] is True

@@ -32,7 +32,7 @@ class Damage:
 
 JSON_FILES = (
     "plan.json", "end.json", "facts.json", "precondition.json", "trace/stats.json", "counters/before.json",
-    "counters/after.json", "after.json",
+    "counters/after.json", "after.json", "left.json",
 )  # fmt: skip
 NEEDED = (*JSON_FILES, "trace/events.txt", "guest/log.bin", "guest/items.bin", "progress.jsonl")
 

@@ -17,6 +17,7 @@ from harness.contract.capture import (
     FinalState,
     GateLog,
     HostFacts,
+    MemoryLeft,
     OfRun,
     PageLeft,
     Precondition,
@@ -82,7 +83,8 @@ def _from_2(files: Mapping[str, bytes]) -> Files:
 
 def _written(files: Mapping[str, bytes], records: Mapping[str, OfRun], end: RunEnd) -> Files:
     """With these records, the run's nonce in each, and nothing left behind."""
-    told = {name: to_json(replace(record, nonce=end.nonce)).encode() for name, record in records.items()}
+    all_ = {**records, "left.json": MemoryLeft(0, 0)}
+    told = {name: to_json(replace(record, nonce=end.nonce)).encode() for name, record in all_.items()}
     return {**files, **told, "end.json": to_json(end).encode()}
 
 

@@ -210,6 +210,12 @@ CASES: dict[str, Case] = {
         {"pages_after": {GFN: PageAfter(True), GFN + 3: PageAfter(False)}},
         {"pages_after": {GFN: PageAfter(True), GFN + 3: PageAfter(True)}},
     ),
+    "D49": Case(
+        f"{token(1, 0)} {ready(1, 0)}",
+        f"{token(1, 0)} {ready(1, 0)}",
+        {"memory_left": 0},
+        {"memory_left": 1},
+    ),
     "D44": Case(
         f"{token(1, 0)} {ready(1, 0)}",
         f"{halt(1, 0)} DONE:0 RDY:1@0 ENTRY",
@@ -473,4 +479,4 @@ def test_a_rule_is_kept_by_one_trace_and_broken_by_the_other_and_only_it(name):
 
 def test_every_rule_has_a_case():
     assert set(CASES) == set(RULES)
-    assert list(RULES) == [f"D{n:02}" for n in range(1, 49)]
+    assert list(RULES) == [f"D{n:02}" for n in range(1, 50)]

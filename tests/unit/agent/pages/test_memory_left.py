@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is left of a process's memory in its cgroup when the process is gone, or is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.agent.pages import memory_left
+from harness.agent.pages.memory_left import MemoryLeft
+
+PAGE = 4096
+
+
+class Group:
+    """A scenario's cgroup that answers one after the other; the last answer stays."""
+
+    def __init__(self, *stats: tuple[int, int]) -> None:
+        self._answers: Iterator[tuple[int, int]] = iter((*stats, *[stats[-1]] * 1000))
+        self.asked = 0
+
+    def stat(self) -> dict[str, int]:
+        self.asked += 1
+        mapped, listed = next(self._answers)
+        return {"anon": mapped * PAGE, "inactive_anon": listed * PAGE, "active_anon": 3 * PAGE, "unevictable": 0,
+                "shmem": 3 * PAGE}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often the batches were emptied; nothing of this machine is touched."""
+    emptied: list[int] = []
+    monkeypatch.setattr(memory_left, "_empty_batches", lambda: emptied.append(1))
+    monkeypatch.setattr(memory_left, "SECONDS", 0.2)
+    return emptied
+
+
+def test_nothing_is_left_and_nothing_is_waited_for(batches: list[int]) -> None:
+    group = Group((0, 0))
+    assert memory_left.memory_left(group) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+    assert group.asked == 1 and not batches
+
+
+def test_a_worker_may_give_its_reference_back_a_moment_later(batches: list[int]) -> None:
+    assert memory_left.memory_left(Group((900, 900), (0, 2), (0, 0))) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+    assert len(batches) == 2
+
+
+@pytest.mark.parametrize("left", [(900, 900), (0, 1)])
+def test_what_does_not_go_is_told(left: tuple[int, int]) -> None:
+    assert memory_left.memory_left(Group(left)) == MemoryLeft(*left)  # type: ignore[arg-type]
+
+
+def test_without_a_group_nobody_can_tell() -> None:
+    assert memory_left.memory_left(None) == MemoryLeft(None, None)
