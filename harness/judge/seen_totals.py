@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from harness.contract.plan import POOL_GPA, GuestKind
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import Evidence
+from harness.evidence.ram_page import ram_page
 from harness.evidence.resets import boots
 from harness.judge.align import in_boot
 from harness.judge.episodes import Episode, outcome, split
@@ -16,6 +18,7 @@ from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
 from harness.model.protocol.checker_types import Counts
+from harness.model.walk.flags import VM_FAULT_ERROR, VmFault
 
 _PAGE_SECTORS = 8
 
@@ -57,11 +60,26 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         found["BIO_W"] = sum(1 for e in reads if _by_worker(e))
     found.update(evidence.counters)
     if probe and "MIN_V" in found and evidence.facts is not None and evidence.facts.has_mm_fault:
-        # The guest's own pages fault at any time: a commit of the journal write-protects those of its RAM file.
-        own = (e for e in split(evidence.events) if e.gpa < POOL_GPA and e.gpa >> 12 not in planned)
-        found["MIN_V"] -= sum(outcome(e, dev, True) is Outcome.MINOR for e in own)
+        found["MIN_V"] -= _of_own_pages(evidence, planned)
     if kernel.memcg_events_batched:
         found.pop("PGMAJ", None)  # memcontrol.c:__count_memcg_events keeps up to 32 per CPU back; PGMAJ_HOST remains
+    return found
+
+
+def _of_own_pages(evidence: Evidence, planned: Collection[int]) -> int:
+    """How many minor faults of the vCPU threads were for pages that no plan names.  They come at any time: writeback
+    write-protects the pages of a RAM file, and the next to write is the guest, or KVM, which writes to the shared area
+    (arch/x86/kvm/x86.c:apf_put_user_notpresent, apf_put_user_ready)."""
+    first = ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY))
+    faulting: dict[int, int] = {}
+    found = 0
+    for event in evidence.of(Kind.MM_FAULT, Kind.MM_FAULT_RET):
+        if event.kind is Kind.MM_FAULT:
+            faulting[event.tid] = (event.hva >> 12) - first
+        elif event.vcpu >= 0 and event.tid in faulting:
+            page = faulting.pop(event.tid)
+            minor = not event.value & (VmFault.MAJOR | VmFault.RETRY | VM_FAULT_ERROR)
+            found += minor and 0 <= page < POOL_GPA >> 12 and page not in planned
     return found
 
 

@@ -15,6 +15,7 @@ from harness.model.readahead import fault_around_range
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.walk.steps import Environment
+from harness.model.walk.write_protect import userfault_missing
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
@@ -101,7 +102,8 @@ class FollowedThreads:
         # Else the page would not be as it wants it.
         called_nobody = not inside and (last is None or last.retried or watch.overtaken)
         waited_for_nobody = inside and page.locked and last is not None and not (last.retried or last.slept)
-        found_it = inside and last is not None and not last.major and _to_be_read(page)
+        asked = last is not None and last.retried and userfault_missing(page)  # and slept until it was copied
+        found_it = inside and last is not None and not (last.major or asked) and _to_be_read(page)
         if found_it and last is not None and replay.others_read(gfn, watch.thread, earliest, last.end_ns):
             moments.append(max(moments[-1], last.end_ns - 1))  # it was in the cache by then, and submitted only later
         if called_nobody or waited_for_nobody or found_it:

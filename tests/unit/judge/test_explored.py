@@ -16,6 +16,10 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "copied-in-reverse": "forty workers wait for pages of a userfaultfd: a call that was retried for one has asked for"
+    " it before it was copied, and slept (fs/userfaultfd.c:handle_userfault)",
+    "area-write-protected": "writeback has write-protected the shared area of a guest in a RAM file: KVM's own write to"
+    " it is a minor fault of the vCPU thread (arch/x86/kvm/x86.c:apf_put_user_notpresent, mm/memory.c:do_page_mkwrite)",
     "two-windows": "two vCPUs read ahead around one page at once: each submits what the other has not yet"
     " (mm/swap_state.c:__read_swap_cache_async), and both count PGMAJFAULT (mm/memory.c:do_swap_page)",
     "held-up": "a vCPU is preempted between swapcache_prepare and submit_bio: others find the page locked in the swap"
