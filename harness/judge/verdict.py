@@ -333,8 +333,9 @@ _NAMED = 3
 MAX_JUDGED = 128
 """So many ways that the evidence leaves open are compared with it,"""
 LEAST_JUDGED = 16
+"""however long the trace: all ways of four choices between two."""
 WORK = 240_000
-"""or, of a long trace, as many as make so many events together; half of them if they agree with it no better."""
+"""Of a long trace as many as make so many events together; half of them if they agree with it no better."""
 
 
 def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:

@@ -19,9 +19,13 @@ from harness.artifacts import layout
 from harness.artifacts.images import images
 from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
+from harness.errors import KernelFault
+from harness.hosts import HostOrder
 from harness.hosts.away_note import hold_note
 from harness.hosts.deadline import Deadline
+from harness.hosts.kexec_boot import booted_by_kexec
 from harness.hosts.lab_file import LabHost, find_lab_host, lab_text
+from harness.hosts.performer import Payload
 from harness.hosts.ssh import connect
 from harness.hosts.ssh_machine import SshMachine, connect_way
 from harness.hosts.stream import Lines
@@ -171,6 +175,20 @@ def test_a_panic_of_the_other_kernel_is_told_and_the_machine_is_back(lab: Lab, t
         said, _ = runner.communicate(timeout=600)
     assert runner.returncode in (1, 3), said
     assert set(verdicts(tmp_path)) - {"PASS"} != set()
+    require_back(before, state(lab))
+
+
+def test_a_kernel_that_never_comes_up_is_the_kernels_fault_and_the_machine_is_back(lab: Lab, tmp_path: Path) -> None:
+    """Without an init it panics as soon as it has booted, before anybody can reach it."""
+    before = state(lab)
+    store = Store()
+    kernel = built_kernel.kernel(store, OTHER)
+    hopeless = dataclasses.replace(kernel, cmdline=f"{kernel.cmdline} rdinit=/nowhere")
+    payload = Payload(images.agent_zipapp(store), images.probe_guest(store))
+    order = HostOrder(store, hopeless, payload, lambda: tmp_path / "console.txt", silent, name=NAME, lab=lab.path)
+    with pytest.raises(KernelFault, match="did not come up"), booted_by_kexec(find_lab_host(lab.path, NAME), order):
+        pass
+    assert not notes(lab)
     require_back(before, state(lab))
 
 
