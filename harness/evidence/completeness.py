@@ -102,7 +102,7 @@ def trace_problems(has: HostHas, trace: Trace, stats: TraceStats, recorded: Sequ
             yield f"trace/events.txt:{new.number}: stands behind a later event: the CPUs were merged by another hand"
             break
     names = {event.rpartition("/")[2] for event in recorded}
-    strange = sorted({line.event for line in trace.lines} - names)
+    strange = sorted(({line.event for line in trace.lines} | trace.folded_events) - names)
     if strange:
         yield f"facts.json: trace_events does not name {', '.join(strange)}, which the trace has"
 

@@ -94,7 +94,7 @@ class Evidence:
     gate: GateLog | None = None  # of a gated device
     left: MemoryLeft | None = None  # since format 4
     ended_ns: int | None = None  # trace clock at which a Linux guest had told its result; None: a probe guest
-    folded: bool = False  # there are round trips that are not among the events
+    folded: frozenset[Kind] = frozenset()  # of what there are round trips that are not among the events
     _at: Sequence[Sequence[int]] = field(init=False, repr=False, compare=False)  # by kind, where in ``events``
 
     def __post_init__(self) -> None:
@@ -106,6 +106,10 @@ class Evidence:
     def of(self, *kinds: Kind) -> list[Event]:
         """The events of these kinds, in order: most of a long trace are entries, exits and switches, which few need."""
         return [self.events[number] for number in sorted(chain.from_iterable(self._at[kind] for kind in kinds))]
+
+    def has(self, kind: Kind) -> bool:
+        """Whether any was recorded."""
+        return bool(self._at[kind]) or kind in self.folded
 
     def recorded(self) -> Sequence[Event]:
         """All events, in order, for who draws them or shows what stands around one."""
@@ -174,7 +178,7 @@ def decode(files: Files) -> Evidence:
     facts = _facts(files, end) if complete or "facts.json" in files else None
     decoded: tuple[Event, ...] = ()
     lost = complete_until_ns = 0
-    folded = False
+    folded: frozenset[Kind] = frozenset()
     if facts is not None and (complete or "trace/events.txt" in files):
         text = _text(files, "trace/events.txt")
         trace = ftrace.parse(text, fold=plan.guest.kind is GuestKind.LINUX and not _begins_anew(facts, files))
@@ -182,7 +186,7 @@ def decode(files: Files) -> Evidence:
         lost = max(trace.lost, stats.lost)
         if lost and trace.folded:  # where the whole trace ends may be at any line
             trace = ftrace.parse(text)
-        folded = bool(trace.folded)
+        folded = trace_events.kinds(trace.folded_events)
         complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
         _demand(trace_problems(facts.has, trace, stats, facts.trace_events))
         decoded = _events(trace, facts, files)

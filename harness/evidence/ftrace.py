@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from harness.contract.capture import TraceStats
 from harness.errors import CaptureDamaged
-from harness.evidence.round_trips import round_trips
+from harness.evidence.round_trips import RoundTrips, round_trips
 
 _TAIL = re.compile(r"(\d{1,12})\.(\d{1,9}): ([A-Za-z_]\w*): ?(.*)", re.ASCII)
 _LINE = re.compile(
@@ -47,13 +47,15 @@ class Trace:
     """The lines in the file's order, and how many events the kernel says it lost.
 
     ``written``: how many events the head of the file says are in it, and how many were ever written; None: it has none.
-    ``folded``: by CPU, how many lines of round trips were well-formed and in order, and are not among the lines.
+    ``folded``: by CPU, how many lines of round trips were well-formed and in order, and are not among the lines;
+    ``folded_events``: of which events.
     """
 
     lines: tuple[Line, ...]
     lost: int
     written: tuple[int, int] | None = None
     folded: Mapping[int, int] = field(default_factory=dict)
+    folded_events: frozenset[str] = frozenset()
 
 
 _UNNAMED = "<...>"
@@ -88,8 +90,8 @@ def parse(text: str, *, fold: bool = False) -> Trace:
     heads: dict[str, tuple[str, int, int]] = {}  # what stands before the time, of few threads in few states
     width = 0
     every = text.splitlines()
-    trips = round_trips(text, every) if fold else []
-    for number, raw in _others(every, trips):
+    trips = round_trips(text, every) if fold else RoundTrips()
+    for number, raw in _others(every, trips.lines):
         head = heads.get(raw[:width])
         match = _TAIL.match(raw, width) if head is not None else None
         if match is None and (whole := _LINE.match(raw)) is not None:
@@ -114,7 +116,7 @@ def parse(text: str, *, fold: bool = False) -> Trace:
         lines.append(Line(number, comm, tid, cpu, t_ns, event, rest.rstrip()))
     if _UNNAMED in text:
         lines = _named(lines)
-    return Trace(tuple(lines), lost, written, _by_cpu(every, trips))
+    return Trace(tuple(lines), lost, written, _by_cpu(every, trips.lines), trips.events)
 
 
 def _others(lines: Sequence[str], without: Sequence[range]) -> Iterator[tuple[int, str]]:

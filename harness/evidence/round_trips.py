@@ -3,8 +3,9 @@
 
 Where a thread's entry, exit, entry, ..., exit stand directly behind each other in a trace, all between the first and
 the last change nothing that a rule, a total or an episode knows, if each exit is of a kind that nobody looks at: a page
-fault while no event was being delivered, an interrupt of the host, CPUID, an MSR (whose kvm_msr stands between exit and
-entry) that has nothing to do with asynchronous page faults.
+fault while no event was being delivered, an interrupt of the host, an interrupt window, CPUID, an MSR.  Between exit
+and entry may stand the kvm_msr of an MSR that has nothing to do with asynchronous page faults, and an interrupt of
+another vector that the vCPU itself accepts, or is given: it ends a halt, but a halt begins with a missing page.
 
 Such lines are found in bulk.  Two lines alike but for the digits of their numbers are well-formed together.  So the
 first line of each shape is matched, and of the others only what the shape does not show is looked at, a column of all
@@ -15,71 +16,97 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum, auto
+from typing import NamedTuple
 
-from harness.model.events import HEEDED_MSRS
+from harness.model.events import HEEDED_MSRS, HYPERVISOR_CALLBACK_VECTOR, MSR_ASYNC_PF_INT
 
 _LINE = re.compile(
     r"(?P<head> *\S.{0,14}-\d{1,10} +\[\d{1,5}\] )[\w.#]{4,6}(?P<time> +\d{1,12}\.\d{6}): "
-    r"(?:(?P<entry>kvm_entry: )vcpu (?P<entered>\d{1,4}), rip 0x[0-9a-f]{5,16}"
+    r"(?:kvm_entry: vcpu (?P<entered>\d{1,4}), rip 0x[0-9a-f]{5,16}"
     r"|kvm_msr: msr_(?:read|write) (?P<msr>[0-9a-f]{1,8}) = 0x[0-9a-f]{1,16}"
-    r"|kvm_exit: vcpu (?P<left>\d{1,4}) reason"
-    r" (?P<reason>npf|EPT_VIOLATION|interrupt|EXTERNAL_INTERRUPT|cpuid|CPUID|msr|MSR_READ|MSR_WRITE)"
+    r"|kvm_apic_accept_irq: apicid (?P<apic>[0-9a-f]{1,2}) vec (?P<vector>\d{1,3}) \(Fixed\|edge\)"
+    r"|kvm_inj_virq: IRQ 0x(?P<irq>[0-9a-f]{1,2})"
+    r"|kvm_exit: vcpu (?P<left>\d{1,4}) reason (?P<reason>[A-Za-z_]{1,40})"
     r" rip 0x[0-9a-f]{1,16} info1 0x[0-9a-f]{16} info2 0x(?P<info2>[0-9a-f]{16})"
     r" intr_info 0x(?P<intr_info>[0-9a-f]{8}) error_code 0x[0-9a-f]{8}(?: requests 0x[0-9a-f]{16})?)",
     re.ASCII,
 )
 """arch/x86/kvm/trace.h since 5.12.  An entry at the reset vector (rip 0xfff0) is looked for: none of short ones."""
-_DECIMAL = ("time", "entered", "left")
+_DECIMAL = ("time", "entered", "left", "vector")
 _DELIVERS = {"npf": "intr_info", "EPT_VIOLATION": "info2"}
 """Which field says that an event was being delivered (trace_events.py: _exit)."""
-_HEX_NUMBER = re.compile(r"(?:(?<=0x)|(?<=: msr_read )|(?<=: msr_write ))[0-9a-f]+")
+_REASONS = frozenset((
+    *_DELIVERS, "interrupt", "EXTERNAL_INTERRUPT", "vintr", "INTERRUPT_WINDOW", "cpuid", "CPUID", "msr", "MSR_READ",
+    "MSR_WRITE",
+))  # fmt: skip
+_HEX_NUMBER = re.compile(r"(?:(?<=0x)|(?<=: msr_read )|(?<=: msr_write )|(?<=: apicid ))[0-9a-f]+")
 _HEX_DIGITS = "0123456789abcdef"
 _SHAPE = str.maketrans("123456789abcdef", "0" * 15)
-_NAMES = tuple(name.translate(_SHAPE) for name in (": kvm_entry: ", ": kvm_exit: ", ": kvm_msr: "))
 _RARE = 32
 """A shape that fewer lines have is not worth a look."""
 
 
-_MARKS = 0x100
+class _Mark(IntEnum):
+    """What a line is to its thread."""
+
+    ENTRY = auto()
+    EXIT = auto()
+    OTHER_EXIT = auto()  # that somebody looks at
+    MSR = auto()
+    ACCEPTED = auto()
+    GIVEN = auto()
+
+
+_EVENTS = {
+    _Mark.ENTRY: "kvm_entry", _Mark.EXIT: "kvm_exit", _Mark.MSR: "kvm_msr", _Mark.ACCEPTED: "kvm_apic_accept_irq",
+    _Mark.GIVEN: "kvm_inj_virq",
+}  # fmt: skip
+_NAMES = tuple(f": {name}: ".translate(_SHAPE) for name in _EVENTS.values())
+_INT = re.compile(f"msr_write {MSR_ASYNC_PF_INT:x} = 0x([0-9a-f]+)", re.ASCII)
+_INT_SHAPE = f"msr_write {MSR_ASYNC_PF_INT:x} = 0x".translate(_SHAPE)
+
+
+class RoundTrips(NamedTuple):
+    """``lines``: their numbers, from 0, in order; their thread's entry is the line before each range, and its next exit
+    the line behind.  ``events``: which there are among them."""
+
+    lines: Sequence[range] = ()
+    events: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
 class _Thread:
-    """What stands before the flags of a line: a thread on a processor.  Three characters from ``first`` on mark its
-    lines; ``time``: where the time stands in them."""
+    """What stands before the flags of a line: a thread on a processor.
 
-    first: int
+    ``time``: where the time stands in its lines; ``vcpus``: which its entries name.
+    """
+
+    number: int
     time: slice
+    vcpus: set[int]
 
-    @property
-    def entry(self) -> str:
-        return chr(self.first)
-
-    @property
-    def exit(self) -> str:
-        return chr(self.first + 1)
-
-    @property
-    def msr(self) -> str:
-        return chr(self.first + 2)
+    def __getitem__(self, mark: _Mark) -> str:
+        """The character for a line of this thread."""
+        return chr(0x100 + self.number * (len(_Mark) + 1) + mark)
 
 
-def round_trips(text: str, lines: Sequence[str]) -> list[range]:
-    """Numbers, from 0, of the lines of round trips, in order.  Their thread's entry is the line before each range, and
-    its next exit the line behind.
-
+def round_trips(text: str, lines: Sequence[str]) -> RoundTrips:
+    """
     :param lines: those of ``text``.
     """
     shapes = text.translate(_SHAPE).split("\n")
     if len(shapes) != len(lines) + 1:  # bytes that part lines for Python alone
-        return []
+        return RoundTrips()
     alike: defaultdict[str, list[int]] = defaultdict(list)
     for number, shape in enumerate(shapes):
         alike[shape].append(number)
     marks = ["."] * len(lines)
     threads: dict[str, _Thread] = {}
+    accepted: list[tuple[_Thread, Sequence[int], re.Match[str]]] = []
+    vectors = _vectors(alike, lines)
     for shape, numbers in alike.items():
         if len(numbers) < _RARE or not any(name in shape for name in _NAMES):
             continue
@@ -87,17 +114,43 @@ def round_trips(text: str, lines: Sequence[str]) -> list[range]:
         columns = _Columns.of([lines[n] for n in numbers])
         if match is None or not columns.well_formed(match):
             continue
-        time = slice(*match.span("time"))
-        for told in columns.by_head(numbers, match.end("head")):
+        time, entered = slice(*match.span("time")), slice(*match.span("entered"))
+        for told in columns.parted(numbers, [*range(match.end("head")), *range(entered.start, entered.stop)]):
             # One that is damaged is damaged in the entry before the round trips as well, which is read by itself.
-            head = lines[told[0]][: match.end("head")]
-            thread = threads.setdefault(head, _Thread(_MARKS + 3 * len(threads), time))
+            first = lines[told[0]]
+            thread = threads.setdefault(first[: match.end("head")], _Thread(len(threads), time, set()))
             if thread.time != time:
                 continue
-            mark = thread.entry if match["entry"] else thread.msr if match["msr"] else thread.exit
-            for number in _unheeded(told, lines, match):
-                marks[number] = mark
-    return list(_ordered("".join(marks), lines, threads.values()))
+            mark = _mark(match)
+            if mark is _Mark.ENTRY:
+                thread.vcpus.add(int(first[entered]))
+            elif mark is _Mark.ACCEPTED:
+                accepted.append((thread, told, match))
+                continue
+            char = thread[mark]
+            for number in _unheeded(told, lines, match, vectors):
+                marks[number] = char
+    for thread, told, match in accepted:
+        apic = slice(*match.span("apic"))
+        for number in _unheeded(told, lines, match, vectors):
+            if thread.vcpus == {int(lines[number][apic], 16)}:  # else it may end the halt of another
+                marks[number] = thread[_Mark.ACCEPTED]
+    return _ordered("".join(marks), lines, threads.values())
+
+
+def _vectors(alike: Mapping[str, Sequence[int]], lines: Sequence[str]) -> frozenset[int]:
+    """Of asynchronous page faults: that of a Linux guest, and what any guest wrote."""
+    wrote = (lines[number] for shape, numbers in alike.items() if _INT_SHAPE in shape for number in numbers)
+    found = (int(match[1], 16) & 0xFF for match in map(_INT.search, wrote) if match)
+    return frozenset((HYPERVISOR_CALLBACK_VECTOR, *found))
+
+
+def _mark(match: re.Match[str]) -> _Mark:
+    if match["entered"]:
+        return _Mark.ENTRY
+    if match["reason"]:
+        return _Mark.EXIT if match["reason"] in _REASONS else _Mark.OTHER_EXIT
+    return _Mark.MSR if match["msr"] else _Mark.ACCEPTED if match["vector"] else _Mark.GIVEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,36 +182,51 @@ class _Columns:
                 return False
         return True
 
-    def by_head(self, numbers: Sequence[int], width: int) -> Collection[Sequence[int]]:
-        """The numbers of the lines, those of each head together."""
-        parting = [column for at in range(width) if (column := self[at]).count(column[0]) != self.count]
+    def parted(self, numbers: Sequence[int], places: Sequence[int]) -> Collection[Sequence[int]]:
+        """The numbers of the lines, those together that have the same at these places."""
+        parting = [column for at in places if (column := self[at]).count(column[0]) != self.count]
         if not parting:
             return (numbers,)
-        parts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-        for number, key in zip(numbers, zip(*parting, strict=True), strict=True):
+        parts: defaultdict[str | tuple[str, ...], list[int]] = defaultdict(list)
+        keys: Iterable[str | tuple[str, ...]] = parting[0] if len(parting) == 1 else zip(*parting, strict=True)
+        for number, key in zip(numbers, keys, strict=True):
             parts[key].append(number)
         return parts.values()
 
 
-def _unheeded(numbers: Sequence[int], lines: Sequence[str], match: re.Match[str]) -> Sequence[int]:
-    """Without page faults during which an event was being delivered, and MSRs that somebody looks at."""
-    if match["msr"]:
-        at = slice(*match.span("msr"))
-        return [number for number in numbers if int(lines[number][at], 16) not in HEEDED_MSRS]
-    field = _DELIVERS.get(match["reason"] or "")
-    if field is None:
+def _unheeded(
+    numbers: Sequence[int], lines: Sequence[str], match: re.Match[str], vectors: Collection[int]
+) -> Sequence[int]:
+    """Without page faults during which an event was being delivered, and MSRs and vectors that somebody looks at."""
+    for field, base, heeded in (("msr", 16, HEEDED_MSRS), ("vector", 10, vectors), ("irq", 16, vectors)):
+        if match[field]:
+            at = slice(*match.span(field))
+            return [number for number in numbers if int(lines[number][at], base) not in heeded]
+    delivers = _DELIVERS.get(match["reason"] or "")
+    if delivers is None:
         return numbers
-    at, none = slice(*match.span(field)), "0" * len(match[field])
+    at, none = slice(*match.span(delivers)), "0" * len(match[delivers])
     return [number for number in numbers if lines[number][at] == none]
 
 
-def _ordered(marks: str, lines: Sequence[str], threads: Collection[_Thread]) -> Iterator[range]:
+def _ordered(marks: str, lines: Sequence[str], threads: Collection[_Thread]) -> RoundTrips:
     """The runs whose times never go backwards."""
-    times = {thread.entry: thread.time for thread in threads}
-    each = (f"(?<={t.entry})(?:{t.exit}{t.msr}?{t.entry})+(?={t.exit})" for t in threads)
-    for found in re.finditer("|".join(each), marks) if threads else ():
-        begin, end = found.span()
-        time = times[marks[begin - 1]]
+    where = {thread[_Mark.ENTRY]: thread.time for thread in threads}
+    found: list[range] = []
+    among: list[str] = []
+    for run in re.finditer("|".join(map(_run, threads)), marks) if threads else ():
+        begin, end = run.span()
+        time = where[marks[begin - 1]]
         stamps = [line[time] for line in lines[begin - 1 : end + 1]]
         if stamps == sorted(stamps):
-            yield range(begin, end)
+            found.append(range(begin, end))
+            among.append(run[0])
+    folded = "".join(among)
+    there = (name for mark, name in _EVENTS.items() if any(thread[mark] in folded for thread in threads))
+    return RoundTrips(found, frozenset(there))
+
+
+def _run(thread: _Thread) -> str:
+    """The pattern of the marks between an entry and an exit."""
+    entry, exit_, other, *between = (thread[mark] for mark in _Mark)
+    return f"(?<={entry})(?:{exit_}[{''.join(between)}]*{entry})+(?=[{exit_}{other}])"

@@ -166,9 +166,13 @@ _SEVERAL = {
 
 def kinds_of(names: Iterable[str]) -> frozenset[Kind]:
     """The kinds that a trace can have where these tracepoints were recorded ("system/event"); CLEAR always."""
-    found = {Kind.CLEAR}
-    for name in names:
-        event = name.rpartition("/")[2]
+    return frozenset({Kind.CLEAR}) | kinds(name.rpartition("/")[2] for name in names)
+
+
+def kinds(events: Iterable[str]) -> frozenset[Kind]:
+    """What events of these names can be."""
+    found: set[Kind] = set()
+    for event in events:
         found.update(_SEVERAL.get(event) or (k for k, *_ in filter(None, [_FORMATS.get(event)])))
     return frozenset(found)
 

@@ -11,13 +11,11 @@ from harness.contract.plan import Plan
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence
 from harness.judge.verdict_types import Finding
-from harness.model.events import Event, Kind
+from harness.model.events import HYPERVISOR_CALLBACK_VECTOR, Event, Kind
 from harness.prediction import linux_guest
 
 RESULT_PORT = 0xE9
 """guest-images/linux/workload.c"""
-HYPERVISOR_CALLBACK_VECTOR = 0xF3
-"""arch/x86/include/asm/irq_vectors.h: what a Linux guest writes to MSR_KVM_ASYNC_PF_INT."""
 _IO_EXIT = re.compile(
     r"reason (?:io|EXIT_IOIO|npf_io|IO_INSTRUCTION|EXIT_REASON_IO_INSTRUCTION)\b.*?info1? (?:0x)?([0-9a-f]+)"
 )
@@ -47,8 +45,9 @@ def match_linux(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("total", "no HYP row: the guest did not enable async page faults")
         return
     due = interrupts_at_last_hyp(
-        evidence.of(Kind.EXIT, Kind.VIRQ, Kind.ACC), evidence.text("guest/result.txt"), plan.guest.vcpus
-    )
+        evidence.of(Kind.EXIT, Kind.VIRQ, Kind.ACC), evidence.text("guest/result.txt"), plan.guest.vcpus,
+        injected=evidence.has(Kind.VIRQ),
+    )  # fmt: skip
     for cpu, (low, high) in enumerate(due):
         seen = _count(after, cpu) - (0 if boots or before is None else _count(before, cpu))
         if not low <= seen <= high:
@@ -56,11 +55,15 @@ def match_linux(evidence: Evidence) -> Iterator[Finding]:
             yield Finding("D16", f"CPU {cpu}: HYP counted {seen} interrupts, the host gave it {text} until then")
 
 
-def interrupts_at_last_hyp(events: Sequence[Event], result: str, vcpus: int) -> tuple[tuple[int, int], ...]:
+def interrupts_at_last_hyp(
+    events: Sequence[Event], result: str, vcpus: int, *, injected: bool
+) -> tuple[tuple[int, int], ...]:
     """By vCPU, how many interrupts of the Linux guest's vector it had been given when it read its last HYP row.
 
     It wrote the line before, read /proc/interrupts, and wrote the row: between these two writes to the port, each
     byte an exit, lies the reading.  On another vCPU the handler may just not have counted the last one.
+
+    :param injected: KVM injects interrupts; else, with APICv or AVIC, they are given once they are accepted.
     :raise CaptureDamaged: the trace lacks the exits.
     """
     lines = result.splitlines(keepends=True)
@@ -70,7 +73,7 @@ def interrupts_at_last_hyp(events: Sequence[Event], result: str, vcpus: int) -> 
     if last < 1 or len(times) <= written:
         raise CaptureDamaged(f"the trace has {len(times)} writes to the result port, the last HYP row alone needs more")
     before, row = times[-written - 1], times[-written]
-    kind = Kind.VIRQ if any(e.kind is Kind.VIRQ for e in events) else Kind.ACC  # APICv, AVIC: nothing is injected
+    kind = Kind.VIRQ if injected else Kind.ACC
     given = [e for e in events if e.kind is kind and e.value == HYPERVISOR_CALLBACK_VECTOR and not e.flag]
     late = int(vcpus > 1)
     return tuple(

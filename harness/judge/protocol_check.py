@@ -92,7 +92,7 @@ def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
         shadowed = {(item.vcpu, item.gpa >> 12) for item in touches if item.shadow}
         found.append(lost_shadow(trace, shadowed - {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}))
         if evidence.end.status is EndStatus.GUEST_TIMEOUT:
-            found.append(lost_wakeup(evidence.events))
+            found.append(lost_wakeup(evidence.recorded()))
     return min((each for each in found if each is not None), key=lambda each: each[1], default=None)
 
 

@@ -21,6 +21,8 @@ MSR_IA32_APICBASE = 0x1B
 MSR_X2APIC_SPIV = 0x80F
 HEEDED_MSRS = frozenset((MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK, MSR_IA32_APICBASE, MSR_X2APIC_SPIV))
 """Of others it says nothing about asynchronous page faults that they were read or written."""
+HYPERVISOR_CALLBACK_VECTOR = 0xF3
+"""A Linux guest's vector of MSR_ASYNC_PF_INT (arch/x86/include/asm/irq_vectors.h)."""
 LOWEST_VECTOR = 16
 """arch/x86/kvm/lapic.c:apic_has_interrupt_for_ppr: the class of a pending vector must be above that of the processor
 priority; class 0 never is, so a vector below 16 stays in the IRR for good."""

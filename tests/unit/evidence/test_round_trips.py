@@ -20,12 +20,13 @@ from harness.evidence.ram_page import ram_page
 from harness.evidence.resets import add_inits, boots
 from harness.evidence.round_trips import round_trips
 from harness.evidence.trace_events import decode as events_of
+from harness.evidence.trace_events import kinds
 from harness.judge.blame import stopped
 from harness.judge.episodes import split
 from harness.judge.recording import ram_address
 from harness.judge.unfinished import unfinished
 from harness.judge.verdict import judge
-from harness.model.events import HEEDED_MSRS, Event, Kind
+from harness.model.events import HEEDED_MSRS, HYPERVISOR_CALLBACK_VECTOR, MSR_ASYNC_PF_INT, Event
 from harness.model.kernels import find_kernel
 from harness.model.protocol.checker import Checker
 from tests.unit.judge.golden import NAMES, load
@@ -49,7 +50,7 @@ TWO = [ENTRY, EXIT, ENTRY, EXIT, MSR, ENTRY, EXIT]
 def trips(*texts: str, rare: int = 1) -> list[range]:
     text = "".join(line(10 * n, text) for n, text in enumerate(texts, 5))
     with patch.object(module, "_RARE", rare):
-        return round_trips(text, text.splitlines())
+        return list(round_trips(text, text.splitlines()).lines)
 
 
 def test_what_lies_between_an_entry_and_a_later_exit() -> None:
@@ -76,13 +77,47 @@ def test_few_lines_of_a_shape_are_not_looked_at() -> None:
 )
 def test_an_exit_that_somebody_looks_at_is_none(text: str) -> None:
     assert trips(ENTRY, text, ENTRY, EXIT) == []
-    assert trips(ENTRY, EXIT, ENTRY, text, ENTRY, EXIT, ENTRY, EXIT) == [range(5, 7)]
+    assert trips(ENTRY, EXIT, ENTRY, text, ENTRY, EXIT, ENTRY, EXIT)[-1] == range(5, 7)
+    assert not any(3 in trip for trip in trips(ENTRY, EXIT, ENTRY, text, ENTRY, EXIT, ENTRY, EXIT))
 
 
 @pytest.mark.parametrize("msr", sorted(HEEDED_MSRS))
 def test_msrs_of_asynchronous_page_faults_are_looked_at(msr: int) -> None:
     assert trips(ENTRY, EXIT, f"kvm_msr: msr_write {msr:x} = 0x1", ENTRY, EXIT) == []
     assert trips(ENTRY, EXIT, f"kvm_msr: msr_read {msr:x} = 0x1", ENTRY, EXIT) == []
+
+
+GIVEN, ACCEPTED = "kvm_inj_virq: IRQ 0xec", "kvm_apic_accept_irq: apicid 0 vec 236 (Fixed|edge)"
+
+
+def test_interrupts_between_exit_and_entry() -> None:
+    assert trips(ENTRY, EXIT, ACCEPTED, GIVEN, ENTRY, EXIT) == [range(1, 5)]
+    assert trips(ENTRY, EXIT, GIVEN, ENTRY, EXIT.replace("npf", "hlt")) == [range(1, 4)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kvm_inj_virq: IRQ 0xf3",
+        "kvm_inj_virq: IRQ 0xec [reinjected]",
+        "kvm_apic_accept_irq: apicid 0 vec 243 (Fixed|edge)",
+        "kvm_apic_accept_irq: apicid 1 vec 236 (Fixed|edge)",  # of another vCPU, which it may wake up
+        "kvm_apic_accept_irq: apicid 0 vec 0 (INIT|level)",
+        "kvm_apic_accept_irq: apicid 0 vec 236 (Fixed|edge) (coalesced)",
+    ],
+)
+def test_interrupts_that_somebody_looks_at(text: str) -> None:
+    assert trips(ENTRY, EXIT, text, ENTRY, EXIT) == []
+
+
+def test_the_vector_that_the_guest_wrote_is_looked_at() -> None:
+    write = f"kvm_msr: msr_write {MSR_ASYNC_PF_INT:x} = 0xec"
+    assert trips(write, ENTRY, EXIT, GIVEN, ENTRY, EXIT) == trips(write, ENTRY, EXIT, ACCEPTED, ENTRY, EXIT) == []
+
+
+def test_a_thread_of_two_vcpus_has_no_interrupts_of_its_own() -> None:
+    other = ENTRY.replace("vcpu 0", "vcpu 1")
+    assert trips(other, EXIT, ENTRY, EXIT, ACCEPTED, ENTRY, EXIT) == [range(1, 3)]
 
 
 def test_the_reset_vector_is_looked_for() -> None:
@@ -95,13 +130,13 @@ def test_another_thread_or_processor_between_ends_it(other: str) -> None:
         line(1, ENTRY) + line(2, EXIT) + line(3, ENTRY, other) + line(4, EXIT, other) + line(5, ENTRY) + line(6, EXIT)
     )
     with patch.object(module, "_RARE", 1):
-        assert round_trips(text, text.splitlines()) == []
+        assert not round_trips(text, text.splitlines()).lines
 
 
 def test_a_time_that_goes_backwards_is_left_to_the_reader_of_lines() -> None:
     text = line(5, ENTRY) + line(6, EXIT) + line(3, ENTRY) + line(7, EXIT)
     with patch.object(module, "_RARE", 1):
-        assert round_trips(text, text.splitlines()) == []
+        assert not round_trips(text, text.splitlines()).lines
 
 
 # --- traces of real runs
@@ -130,9 +165,13 @@ def test_what_is_left_out_is_unheeded_and_accounted_for(name: str) -> None:
     assert sum(left.folded.values()) == len(out) > 0
     assert set(left.lines) <= set(whole.lines)
     for event in events_of(out, vcpu_tids := sorted({line.tid for line in out})):
-        assert event.kind in (Kind.ENTRY, Kind.EXIT, Kind.WRMSR, Kind.RDMSR) and not event.flag
+        assert event.kind in kinds(left.folded_events) and not event.flag
         assert event.vcpu >= 0 and len(vcpu_tids) < 9
-        assert event.value not in HEEDED_MSRS and "reason io" not in event.text and "hlt" not in event.text
+        assert (
+            event.value not in (*HEEDED_MSRS, HYPERVISOR_CALLBACK_VECTOR)
+            and "reason io" not in event.text
+            and "hlt" not in event.text
+        )
 
 
 @pytest.mark.parametrize("name", [*NAMES, *LINUX, *RESET])
@@ -166,7 +205,7 @@ def test_a_linux_guest_is_judged_alike(name: str) -> None:
     files = packed_capture(name)
     with patch.object(module, "_RARE", 1):
         left = decode(files)
-    with patch("harness.evidence.ftrace.round_trips", return_value=[]):
+    with patch("harness.evidence.ftrace.round_trips", return_value=module.RoundTrips()):
         whole = decode(files)
     assert left.folded and not whole.folded
     assert len(left.events) < len(whole.events)
@@ -184,7 +223,7 @@ def few() -> list[str]:
     lines = [raw for raw in trace_of("nested-linux-panics").splitlines() if not raw.startswith("#")]
     text = "".join(raw + "\n" for raw in lines)
     with patch.object(module, "_RARE", 1):
-        longest = max(round_trips(text, lines), key=len)
+        longest = max(round_trips(text, lines).lines, key=len)
     return lines[longest.start - 5 : longest.start + 20] + lines[longest.stop - 5 : longest.stop + 5]
 
 
@@ -211,7 +250,7 @@ def test_no_digit_or_letter_can_be_another_unseen() -> None:
                 text = "".join(raw + "\n" for raw in lines)
                 assert read(text, fold=True) == read(text, fold=False), lines[number]
                 with patch.object(module, "_RARE", 1):
-                    hidden_ += any(number in trip for trip in round_trips(text, lines))
+                    hidden_ += any(number in trip for trip in round_trips(text, lines).lines)
     assert hidden_ > 50  # another address, another time: still a round trip
 
 

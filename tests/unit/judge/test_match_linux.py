@@ -32,16 +32,16 @@ def test_the_last_row_is_read_between_the_line_before_it_and_its_own_first_byte(
     console = [out(85, port=0x3F8)]
     given = [irq(5), irq(79), irq(88), irq(91), irq(84, vector=0xEC), irq(50, vcpu=1), irq(86, vcpu=1)]
     events = sorted([*written, *console, *given], key=lambda e: e.t_ns)
-    assert interrupts_at_last_hyp(events, RESULT, 1) == ((2, 3),)
-    assert interrupts_at_last_hyp(events, RESULT, 2) == ((1, 3), (0, 2))
+    assert interrupts_at_last_hyp(events, RESULT, 1, injected=True) == ((2, 3),)
+    assert interrupts_at_last_hyp(events, RESULT, 2, injected=True) == ((1, 3), (0, 2))
     text = "kvm_exit: reason EXIT_IOIO rip 0xffff info e90010 ffff"
     old = [Event(e.kind, 0, e.t_ns, text=text) if e in written else e for e in events]
-    assert interrupts_at_last_hyp(old, RESULT, 1) == ((2, 3),)
+    assert interrupts_at_last_hyp(old, RESULT, 1, injected=True) == ((2, 3),)
 
 
 def test_a_trace_without_the_exits_proves_nothing() -> None:
     with pytest.raises(CaptureDamaged, match="result port"):
-        interrupts_at_last_hyp([irq(5)], RESULT, 1)
+        interrupts_at_last_hyp([irq(5)], RESULT, 1, injected=True)
 
 
 @pytest.mark.parametrize("name", ["enabled", "hidden"])
