@@ -69,6 +69,7 @@ enum { CODE64_CPL0 = 0xa9b, CODE64_CPL3 = 0xafb, DATA_CPL0 = 0xc93, DATA_CPL3 = 
 #define NESTED_TABLES	6
 
 static struct vmcb vmcbs[MAX_VCPUS] __attribute__((aligned(4096)));
+static u8 windows[MAX_VCPUS];		/* L2 was given vector 0 */
 static struct frame running[MAX_VCPUS];	/* general registers of the L2, between its exit and the next VMRUN */
 static u8 save_areas[MAX_VCPUS][4096] __attribute__((aligned(4096)));
 /*
@@ -149,10 +150,14 @@ static void load(struct vcpu *v, struct vmcb *b, const struct item *i, const str
 	b->cr2 = 0;
 }
 
-/* L2's handler: only a #PF that the host gave to L2 although it is L1's has the flags word set. */
+/*
+ * L2's handler: only a #PF that the host gave to L2 although it is L1's has the flags word set.  Vector 0 is the host's,
+ * too: with it KVM asks for a window in which L1 could be given an interrupt (svm_set_vintr); nothing divides here.
+ */
 _Noreturn void l2_fault(struct vcpu *v, const struct frame *f, u64 cr2)
 {
-	if (f->vector != 14 || !(AT(struct apf_data, v->apf_gpa)->flags & 1))
+	windows[v->id] = f->vector == 0;
+	if (!windows[v->id] && (f->vector != 14 || !(AT(struct apf_data, v->apf_gpa)->flags & 1)))
 		fault(v, f->vector, f->error, f->rip, cr2, f->rflags);
 	log_record(v, LOG_L2_FAULT, item_index(v->current), f->vector | f->error << 32, cr2);
 	l2_fault_exit();
@@ -204,6 +209,10 @@ void l2_run(struct vcpu *v, u32 position)
 			return;
 		case SVM_EXIT_VMMCALL:
 			if (b->rip == (u64)l2_fault_call) {
+				if (windows[v->id]) {
+					sti();	/* else it would be back at once */
+					cli();
+				}
 				load(v, b, i, f);	/* the access again */
 				break;
 			}

@@ -67,7 +67,8 @@ def draw_new(draw: Random, theme: Theme) -> Scenario:
     """One of the theme that was not there before; check() has the last word."""
     ground = theme.ground(draw, draw_ground(draw, theme.backings))
     scene = Scene(draw, ground, [], theme.by_l2, theme.waits)
-    steps = (*draw_steps(scene, theme.motifs), *theme.closing(scene))
+    steps = draw_steps(scene, theme.motifs)
+    steps = (*steps, *theme.closing(scene, steps))
     touches = [step.touch for step in steps if isinstance(step.touch, str) and step.touch]
     swap = _with_errors(draw, ground, touches)
     return Scenario(

@@ -188,4 +188,5 @@ def at_work(draw: Random, ground: Ground) -> Ground:
     apf = Apf(en_flags=pick(draw, {9: 78, 0b1011: 14, 0b1101: 8}), ack_first=draw.random() < 0.1)
     start = PageStart.DROPPED if ground.memory.backing is Backing.FILE else PageStart.SWAPPED
     more = PageSet(draw.randint(4, 9), draw.choice((1, 2, 4)), 64, -1, start)
-    return replace(ground, guest=replace(ground.guest, cpu="host"), apf=apf, pages={**ground.pages, "n": more})
+    guest = replace(ground.guest, cpu="host", vcpus=pick(draw, {1: 60, 2: 30, 3: 10}))
+    return replace(ground, guest=guest, apf=apf, pages={**ground.pages, "n": more})

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from harness.contract.gate import parse_rule
@@ -75,12 +75,12 @@ def fresh(s: Scene) -> Iterator[Step]:
     yield _fresh(s)
 
 
-def let_go(s: Scene) -> Iterator[Step]:
-    """What the held reads wait for comes at last."""
+def let_go(s: Scene, steps: Sequence[Step]) -> Iterator[Step]:
+    """What the held reads wait for comes at last: from the vCPU that has most to do, whose program is over last."""
     if s.ground.swap.kind is not SwapKind.GATED:
         return
     rule, vcpus = parse_rule(s.ground.swap.release), s.ground.guest.vcpus
-    order = s.draw.sample(range(vcpus), vcpus)
+    order = sorted(range(vcpus), key=lambda vcpu: -sum(step.vcpu == vcpu for step in steps))
     for n in range(min(rule.count, vcpus) if rule.word is not Release.REPEATED else rule.count):
         vcpu = order[n % vcpus]
         match rule.word:

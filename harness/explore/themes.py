@@ -7,14 +7,14 @@ theme or motif, or another weight, is another generation's; what an older one ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from harness.contract.words import Backing
 from harness.errors import UsageError
 from harness.explore.ground import ALONE, BACKINGS, MOSTLY_FILES, Ground, at_work, crowded, holding, nested
-from harness.explore.motifs import MOTIFS, Motif
+from harness.explore.motifs import MOTIFS, Motif, Scene
 from harness.explore.outstanding import (
     crowd,
     fresh,
@@ -24,6 +24,7 @@ from harness.explore.outstanding import (
     registers_while_held,
     start_anew,
 )
+from harness.scenario.schema import Step
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +37,7 @@ class Theme:
     :ivar by_l2: the share of touches that an L2 makes.
     :ivar deadline_s: seconds for the guest's program.
     :ivar waits: Scene.waits.
-    :ivar closing: what the program ends with.
+    :ivar closing: what a program of these steps ends with.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Theme:
     by_l2: float = 0.0
     deadline_s: int = 8
     waits: int = 40
-    closing: Motif = lambda _: iter(())
+    closing: Callable[[Scene, Sequence[Step]], Iterator[Step]] = lambda _scene, _steps: iter(())
 
 
 _MOTIFS_4 = {**MOTIFS, own_fault: 2, registers_meanwhile: 4, start_anew: 2}

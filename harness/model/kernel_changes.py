@@ -94,6 +94,8 @@ CHANGES: tuple[Change, ...] = (
            "KVM: x86/mmu: Handle error PFNs in kvm_faultin_pfn()", (_6_1, _6_12), open=_BOUNDS),
     Change("bdev_rw_page", False, (6, 3), "mm/page_io.c:swap_readpage", "block: remove ->rw_page",
            (_6_1, _6_12), open=_BOUNDS),
+    Change("window_is_l2s", False, (6, 4), "arch/x86/kvm/svm/svm.c:svm_set_vintr",
+           "KVM: nSVM: Disable intercept of VINTR if saved L1 host RFLAGS.IF is 0", (_6_1, _6_12), open=_BOUNDS),
     Change("pgfault_counts_retry", False, (6, 4), "mm/memory.c:mm_account_fault",
            "mm: do not increment pgfault stats when page fault handler retries", (_6_1, _6_12),
            open=_BOUNDS),

@@ -27,10 +27,19 @@ def vmexit(kvm: KvmVcpu, step: Step) -> None:
         kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
 
 
-def window_is_an_exit(kvm: KvmVcpu) -> bool:
-    """Whether L1 is told of the interrupt window that KVM opens for itself while L2 runs with the interrupts of L1 off:
-    a virtual interrupt (svm_enable_irq_window, svm_set_vintr), which L1 intercepts (recalc_intercepts)."""
+def window_ends_l2(kvm: KvmVcpu) -> bool:
+    """Whether L1 has its L2 back for the interrupt window that KVM opens for itself while L2 runs with the interrupts
+    of L1 off: by a virtual interrupt (svm_enable_irq_window, svm_set_vintr).
+
+    An L1 that intercepts those gets the exit (recalc_intercepts).  Else the interrupt was L2's, until KVM asked for no
+    window that can never come; L2's handler says so to L1 (l2.c:l2_fault).
+    """
     s = kvm.state
     masked = s.l2.svm and s.l2.intr_masking and not s.l2.l1_interrupts
     pending = s.lapic_sw and any(v >= LOWEST_VECTOR for v in kvm.irr)
-    return s.guest_mode and masked and s.l2.intercept_vintr and s.interrupts and pending
+    if not (s.guest_mode and masked and s.interrupts and pending):
+        return False
+    if not s.l2.intercept_vintr and s.kernel.window_is_l2s:
+        kvm.world.known_faults.append("F7")
+        return True
+    return s.l2.intercept_vintr

@@ -21,7 +21,7 @@ from harness.model.events import (
 )
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kvm_vcpu import KvmVcpu
-from harness.model.simulation.l2_run import vmexit, vmrun, window_is_an_exit
+from harness.model.simulation.l2_run import vmexit, vmrun, window_ends_l2
 from harness.model.simulation.lapic_timer import LapicTimer
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
@@ -339,7 +339,7 @@ class Vcpu:
             vmrun(kvm, step)
             if not step.shadow or kvm.world.item(step.index).faults:
                 yield from self._settle()
-            if window_is_an_exit(kvm):  # l2.c:l2_run, SVM_EXIT_VINTR: sti; cli
+            if window_ends_l2(kvm):  # l2.c:l2_run: sti; cli
                 vmexit(kvm, step)
                 yield from self._window()
                 self._mode(cpl=step.cpl, interrupts=step.interrupts)
