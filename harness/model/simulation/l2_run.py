@@ -39,7 +39,11 @@ def window_ends_l2(kvm: KvmVcpu) -> bool:
     pending = s.lapic_sw and any(v >= LOWEST_VECTOR for v in kvm.irr)
     if not (s.guest_mode and masked and s.interrupts and pending):
         return False
-    if not s.l2.intercept_vintr and s.kernel.window_is_l2s:
+    return s.l2.intercept_vintr or s.kernel.window_is_l2s
+
+
+def leave_for_window(kvm: KvmVcpu, step: Step) -> None:
+    """L1 has its L2 back for that."""
+    if not kvm.state.l2.intercept_vintr:
         kvm.world.known_faults.append("F7")
-        return True
-    return s.l2.intercept_vintr
+    vmexit(kvm, step)

@@ -21,7 +21,7 @@ from harness.model.events import (
 )
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kvm_vcpu import KvmVcpu
-from harness.model.simulation.l2_run import vmexit, vmrun, window_ends_l2
+from harness.model.simulation.l2_run import leave_for_window, vmexit, vmrun, window_ends_l2
 from harness.model.simulation.lapic_timer import LapicTimer
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
@@ -340,7 +340,7 @@ class Vcpu:
             if not step.shadow or kvm.world.item(step.index).faults:
                 yield from self._settle()
             if window_ends_l2(kvm):  # l2.c:l2_run: sti; cli
-                vmexit(kvm, step)
+                leave_for_window(kvm, step)
                 yield from self._window()
                 self._mode(cpl=step.cpl, interrupts=step.interrupts)
                 continue
@@ -350,7 +350,7 @@ class Vcpu:
                 break
             if (yield from self._mapped_by_another(step)):
                 continue
-            if (yield from self._comes_first(Kind.PF, step.gpa >> 12, write=step.write)):
+            if (yield from self._comes_first(Kind.PF, step.gpa >> 12, write=step.write)) or window_ends_l2(kvm):
                 continue
             s.event_injected = step.in_delivery
             yield from kvm.page_fault(step)

@@ -188,3 +188,11 @@ def test_a_token_is_left_behind_where_the_area_moves() -> None:
     """EN is written in between, so that nobody knows whether the area could be written at each NP."""
     verdict = judge_capture(packed_capture("nested-area-moves"), N61)
     assert verdict.word == "FINDING F2" and verdict.findings == ()
+
+
+def test_interrupt_0_that_an_l2_is_given_is_the_finding() -> None:
+    """S196 on 6.1.192: the timer ticks while L2 runs, and L1 has IF=0."""
+    files = packed_capture("nested-window")
+    assert judge_capture(files, N61).word == "FINDING F7"
+    mended = judge_capture(files, with_fixes(N61, ["F7"]))
+    assert mended.status is Status.FAIL and mended.reason.startswith("this is finding F7")
