@@ -203,7 +203,8 @@ def test_a_runner_that_is_ended_leaves_nothing_there(
 
 
 HOG = """
-import mmap, os, sys, time
+import ctypes, mmap, os, sys, time
+ctypes.CDLL(None).mlockall(1)  # MCL_CURRENT: only the area below is to be swapped, not the program that says so
 group = "/sys/fs/cgroup/others"
 os.makedirs(group, exist_ok=True)
 open(f"{group}/cgroup.procs", "w").write(str(os.getpid()))
