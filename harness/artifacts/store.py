@@ -133,9 +133,13 @@ class Store:
             os.utime(folder)  # when it was last used, see trim_work
             yield Work(folder, lock)
 
-    def trim_work(self, prefix: str, keep: int) -> None:
-        """Remove the longest unused work folders of this prefix beyond ``keep``; those in use stay."""
+    def trim_work(self, prefix: str, keep: int, *, but: str | None = None) -> None:
+        """Remove the longest unused work folders of this prefix beyond ``keep``; those in use stay.
+
+        :param but: folders whose names begin so are neither counted nor removed.
+        """
         folders = [path for path in (self.root / "work").iterdir() if path.name.startswith(prefix)]
+        folders = [path for path in folders if but is None or not path.name.startswith(but)]
         folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for folder in folders[keep:]:
             with (self.root / "locks" / f"work-{folder.name}.lock").open("w") as file:

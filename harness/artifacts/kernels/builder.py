@@ -38,8 +38,10 @@ from harness.errors import BuildFailed, CatalogError
 from harness.progress import Progress
 
 _VERSION = 1
-_KEPT_WORK = 4
-"""How many work folders stay, those last used; one takes up to 3 GB."""
+_KEPT_BASES, _KEPT_TREES = 3, 2
+"""How many work folders stay, those last used; one takes up to 3 GB.  Trees do not drive out bases: a tree and its base
+revision are two."""
+_TREES = "kbuild-tree-"
 
 
 def build(store: Store, entry: CatalogKernel, progress: Progress) -> tuple[Path, str]:
@@ -50,7 +52,8 @@ def build(store: Store, entry: CatalogKernel, progress: Progress) -> tuple[Path,
     :raise InfraFault: a tool is missing, or there is no space.
     """
     kbuild.check_tools()
-    store.trim_work("kbuild-", _KEPT_WORK)
+    store.trim_work("kbuild-", _KEPT_BASES, but=_TREES)
+    store.trim_work(_TREES, _KEPT_TREES)
     series = patches.expand(entry.patches)
     if entry.source is SourceKind.LINUX_SOURCE:
         return with_packages(
@@ -201,7 +204,7 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
     )
     # A revision and what is checked out have a build each: one does not undo the other's objects.
     place: dict[str, object] = {"path": str(source)} | ({"revision": True} if entry.revision else {})
-    work_name = f"kbuild-tree-{Recipe('tree', {**place, **_inputs(entry)}).key[:16]}"
+    work_name = f"{_TREES}{Recipe('tree', {**place, **_inputs(entry)}).key[:16]}"
 
     def make(folder: Path) -> None:
         with store.work(work_name) as work, store.lock("kbuild"):

@@ -175,6 +175,17 @@ def test_old_work_goes_unless_it_is_in_use(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["k-busy", "k-new", "other"]
 
 
+def test_work_of_one_kind_does_not_drive_out_another(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for age, name in enumerate(["k-tree-1", "k-tree-2", "k-tree-3", "k-base", "k-old"]):
+        with store.work(name) as work:
+            pass
+        os.utime(work.folder, (10_000 - age, 10_000 - age))
+    store.trim_work("k-", 1, but="k-tree-")
+    store.trim_work("k-tree-", 2)
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["k-base", "k-tree-1", "k-tree-2"]
+
+
 def test_a_child_that_inherits_the_lock_holds_it(tmp_path: Path) -> None:
     """Two makes in one tree must be impossible, also when the runner of the first was killed."""
     store = Store(tmp_path)
