@@ -185,11 +185,12 @@ def _where(cell: Kept) -> str:
 
 
 def _steps(columns: Sequence[Column], scenarios: Sequence[Scenario], observer: Observer) -> Iterator[KernelStep]:
-    """From each kernel to the next: what the model says has changed, and which scenarios are to show it."""
+    """From each kernel to the next of its variant: what the model says has changed, and which scenarios show it."""
     plans = {scenario.id: build_plan(scenario, _NONCE) for scenario in scenarios}
-    for a, b in pairwise(columns):
-        if a.model is None or b.model is None:
-            continue
+    variants = dict.fromkeys(column.model.variant for column in columns if column.model is not None)
+    lines = [[c for c in columns if c.model is not None and c.model.variant is variant] for variant in variants]
+    for a, b in (pair for line in lines for pair in pairwise(line)):
+        assert a.model is not None and b.model is not None
         shown: dict[str, list[str]] = {name: [] for name in differing(a.model, b.model)}
         if shown:
             observer.progress(f"which scenarios show what changed from {a.name} to {b.name}")
