@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from harness.contract.kernel_trouble import all_trouble
 from harness.contract.plan import GuestKind
-from harness.contract.probe_abi import Record
+from harness.contract.probe_abi import LOG_RECORDS, Record
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestRecord
@@ -100,6 +100,14 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
         yield Finding("ending", f"{last.text}: {words}", line=last.line, about=status)
     else:
         yield Finding("ending", words, consequence=True, about=status)
+
+
+def log_is_full(evidence: Evidence) -> bool:
+    """The probe guest gave up because it had no room for a further record: it did what it was told, and too much came,
+    such as ticks on a machine that is slower than they are."""
+    if evidence.guest is None or evidence.end.status is not EndStatus.GUEST_PANIC:
+        return False
+    return any(len(records) >= LOG_RECORDS for records in evidence.guest.vcpus)
 
 
 _SHUTDOWN = re.compile(r"reason shutdown rip (0x[0-9a-f]+).* intr_info (0x[0-9a-f]+)")

@@ -13,11 +13,12 @@ from typing import assert_never
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, starts_anew
+from harness.contract.probe_abi import LOG_RECORDS
 from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.judge.agent_late import agent_late
-from harness.judge.blame import END_WORDS, bounded, ending, in_order
+from harness.judge.blame import END_WORDS, bounded, ending, in_order, log_is_full
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.host_program_verdict import judge_program
 from harness.judge.lockstep import predictions, races_unseen
@@ -380,6 +381,8 @@ def _status(
         return Status.INCONCLUSIVE, (
             f"{late} reads were let go because what they were to wait for did not come (gate.json)"
         )
+    if log_is_full(evidence) and not any(f.rule.startswith("D") for f in findings):
+        return Status.INCONCLUSIVE, f"a vCPU of the guest had no room for more than {LOG_RECORDS} records of its log"
     if findings:
         return Status.FAIL, ""
     if evidence.end.status is EndStatus.GUEST_TIMEOUT:

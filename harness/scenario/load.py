@@ -137,6 +137,7 @@ def _structure(table: dict[str, Any]) -> tuple[schema.Scenario | None, list[str]
     The second kind is looked for in a copy from which the wrong keys were taken out, and what such a key may have
     caused is left out.
     """
+    table = _with_kind(table)
     wrong = list(says_nothing(table))
     try:
         scenario: schema.Scenario = _CONVERTER.structure(table, schema.Scenario)
@@ -161,6 +162,14 @@ def _structure(table: dict[str, Any]) -> tuple[schema.Scenario | None, list[str]
     except Exception:  # noqa: BLE001 - as above: enough is known to be wrong
         return None, wrong
     return None, wrong + [line for line in check(scenario) if not _follows(line, taken)]
+
+
+def _with_kind(table: dict[str, Any]) -> dict[str, Any]:
+    """Who says how long a read takes, and not what it waits for, means the device that delays."""
+    swap = table.get("swap")
+    if not isinstance(swap, dict) or "delay_ms" not in swap or swap.keys() & {"kind", "release"}:
+        return table
+    return {**table, "swap": {**swap, "kind": plan.SwapKind.DELAY.value}}
 
 
 def _take_out(table: dict[str, Any], path: str) -> str:

@@ -10,15 +10,17 @@ import struct
 import pytest
 
 from harness.contract.capture import FinalState
-from harness.contract.probe_abi import Record
+from harness.contract.probe_abi import LOG_RECORDS, Record
+from harness.contract.words import EndStatus
 from harness.errors import ModelError
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
 from harness.judge import verdict as verdict_module
-from harness.judge.blame import MAX_ALIKE, bounded, in_order, panics, stopped
+from harness.judge.blame import MAX_ALIKE, bounded, in_order, log_is_full, panics, stopped
 from harness.judge.verdict import judge_capture
 from harness.judge.verdict_types import Finding
 from harness.model.events import Event, Kind
+from harness.prediction import predict
 from harness.status import Status
 from tests.unit.judge.golden import Files, edit_trace, load
 from tests.unit.judge.packed import packed_capture
@@ -117,6 +119,25 @@ def test_an_item_that_did_not_end_does_not_hide_the_rule_behind_it() -> None:
     files = edit_trace(ended(load("S29"), "guest-timeout"), drop("kvm_apic_accept_irq: .*vec 243"))
     verdict = judge_capture(files, model())
     assert verdict.findings[0].rule in ("D15", "D19") and verdict.findings[-1].rule == "total"
+
+
+def test_a_guest_whose_log_is_full_proves_nothing_but_a_broken_rule() -> None:
+    """A timer of 1 ms on a slow machine: the probe guest has no room for its ticks, and panics."""
+    evidence = decode(load("S29"))
+    assert evidence.guest is not None
+    room = LOG_RECORDS - len(evidence.guest.vcpus[0])
+    ticks = [GuestRecord(Record.IRQ, 9, 0, 0, 0x20, 0)] * room
+    full = dataclasses.replace(
+        evidence,
+        guest=dataclasses.replace(evidence.guest, vcpus=((*evidence.guest.vcpus[0], *ticks),)),
+        end=dataclasses.replace(evidence.end, status=EndStatus.GUEST_PANIC, reason="8192 log records"),
+    )
+    assert log_is_full(full) and not log_is_full(dataclasses.replace(full, end=evidence.end))
+    broken = Finding("D15", "no interrupt"), Finding("unexplained", "an exit for the console", about="USER_EXIT")
+    prediction = predict(evidence.plan, model())
+    said = verdict_module._status(full, prediction, [broken[1]], {"PF": 2})
+    assert said[0] is Status.INCONCLUSIVE and "8192 records" in said[1]
+    assert verdict_module._status(full, prediction, list(broken), {"PF": 2})[0] is Status.FAIL
 
 
 def test_a_panic_tells_vector_cr2_flags_and_the_rule() -> None:

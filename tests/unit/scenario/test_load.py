@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.contract.plan import Backing, GuestKind, PageStart
+from harness.contract.plan import Backing, GuestKind, PageStart, SwapKind
 from harness.errors import ScenarioError
 from harness.scenario.load import load_all, load_text
 
@@ -28,6 +28,21 @@ def test_a_minimal_file_has_the_documented_defaults() -> None:
     assert s.memory.backing is Backing.ANON
     assert s.pages["f"].start is PageStart.SWAPPED
     assert s.steps[0].touch == "f"
+
+
+@pytest.mark.parametrize(
+    ("swap", "kind"),
+    [
+        ("", SwapKind.GATED),
+        ("delay_ms = 300", SwapKind.DELAY),
+        ('delay_ms = 300\nrelease = "after"', SwapKind.GATED),
+        ('release = "np:2"', SwapKind.GATED),
+        ('kind = "dm-delay"', SwapKind.DELAY),
+    ],
+)
+def test_a_delay_and_nothing_to_wait_for_is_a_device_that_delays(swap: str, kind: SwapKind) -> None:
+    (s,) = load_text("x.toml", GOOD + "[swap]\n" + swap)
+    assert s.swap.kind is kind
 
 
 @pytest.mark.parametrize(
