@@ -234,6 +234,43 @@ def test_others_do_not_get_in(fleet: Fleet, tmp_path: Path) -> None:
             pass
 
 
+def _machines(pid: int) -> list[int]:
+    """QEMUs among its descendants."""
+    found: list[int] = []
+    for child in map(int, _children(pid).split()):
+        with contextlib.suppress(OSError):
+            found += [child] if "qemu" in Path(f"/proc/{child}/comm").read_text() else _machines(child)
+    return found
+
+
+@pytest.mark.host
+def test_a_worker_that_is_killed_while_its_virtual_host_is_at_work(fleet: Fleet, tmp_path: Path) -> None:
+    """Of a matrix of two kernels: the report is whole, as predicted, and the dead worker's machine is gone."""
+    jobs = jobs_of("S23", "S29", kernels={"debian-6.1": "nowait", "noio-6.1": "noio"}, repeats=2)
+    machines: list[int] = []
+
+    class Killer(Listener):
+        """Kills a worker whose virtual host runs, as soon as a verdict has come from anywhere."""
+
+        def verdict(self, row: Any) -> None:
+            super().verdict(row)
+            at_work = [worker for worker in fleet.workers if _machines(worker.pid)]
+            if at_work and not machines:
+                machines.extend(_machines(at_work[0].pid))
+                os.kill(at_work[0].pid, signal.SIGKILL)
+
+    request = Request(
+        kernels=("debian-6.1", "noio-6.1"), host="virtual", results=tmp_path / "results", hosts=1, fleet=fleet.address
+    )
+    result, folder = perform_jobs(jobs, request, Killer(""))
+    assert machines, "no worker had a virtual host when a verdict came"
+    assert result.exit_code == 0 and not result.missing, [row.verdict.reason for row in result.rows]
+    assert {row.key for row in result.rows} == {job.key for job in jobs}
+    assert {row.status for row in result.rows} == {Status.PASS}
+    assert len(list(folder.glob("*/capture/end.json"))) == len(jobs)
+    assert not [pid for pid in machines if Path(f"/proc/{pid}").exists()]
+
+
 @pytest.mark.host
 def test_every_command_on_a_fleet_of_virtual_hosts(fleet: Fleet, tmp_path: Path) -> None:
     """A worker boots its own; what comes back is as if it had been performed here."""
