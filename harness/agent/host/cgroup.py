@@ -50,6 +50,12 @@ class ScenarioCgroup:
             _change_much(self.scratch)
         return key_values(read_text(f"{self.path}/memory.stat"))
 
+    def vmm_stat(self) -> dict[str, int]:
+        """The same without ``scratch``: who enters it, to change much, may be charged for a page of its own there."""
+        whole = self.stat()
+        ours = key_values(read_text(f"{self.scratch}/memory.stat"))  # as it was folded in for the whole
+        return {name: value - ours.get(name, 0) for name, value in whole.items()}
+
     def swapped_pages(self) -> int:
         """memory.swap.current of the whole scenario: pages that have a swap slot."""
         return int(read_text(f"{self.path}/memory.swap.current")) >> 12

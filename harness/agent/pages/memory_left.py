@@ -24,7 +24,7 @@ def memory_left(group: ScenarioCgroup | None) -> MemoryLeft:
         return MemoryLeft(None, None)
     end = time.monotonic() + SECONDS
     while True:
-        stat = group.stat()
+        stat = group.vmm_stat()
         mapped = stat["anon"] // PAGE
         listed = max(0, sum(stat[name] for name in _LISTS) - stat["shmem"]) // PAGE
         if not (mapped or listed) or time.monotonic() >= end:

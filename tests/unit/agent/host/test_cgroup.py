@@ -47,3 +47,12 @@ def test_the_agent_comes_home_and_leaves_no_page(
     finally:
         journal.undo_all()
     assert not os.path.exists(group.path)
+
+
+def test_what_the_agent_left_in_its_own_group_is_not_the_vmms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "flushed_by_cpu_stat", lambda _: True)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "cpu.stat").write_text("usage_usec 1\n")
+    (tmp_path / "memory.stat").write_text("anon 12288\ninactive_anon 12288\nshmem 0\n")
+    (tmp_path / "scratch/memory.stat").write_text("anon 4096\ninactive_anon 4096\nshmem 0\n")
+    assert cgroup.ScenarioCgroup(str(tmp_path)).vmm_stat() == {"anon": 8192, "inactive_anon": 8192, "shmem": 0}

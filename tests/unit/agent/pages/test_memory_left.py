@@ -20,7 +20,7 @@ class Group:
         self._answers: Iterator[tuple[int, int]] = iter((*stats, *[stats[-1]] * 1000))
         self.asked = 0
 
-    def stat(self) -> dict[str, int]:
+    def vmm_stat(self) -> dict[str, int]:
         self.asked += 1
         mapped, listed = next(self._answers)
         return {"anon": mapped * PAGE, "inactive_anon": listed * PAGE, "active_anon": 3 * PAGE, "unevictable": 0,
