@@ -16,6 +16,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -143,10 +144,11 @@ static unsigned char content(size_t page)
 	return (unsigned char)(page * 7 + 1);
 }
 
-/* What touches the pages: this process, or an L2 that it runs. */
+/* What touches the pages: this process, children of it, or an L2 that it runs. */
 struct toucher {
 	void (*prepare)(unsigned char *memory, size_t pages);
-	unsigned char (*touch)(const unsigned char *memory, size_t page);
+	size_t (*touch)(const unsigned char *memory, size_t pages);	/* how many were wrong */
+	int who;							/* whose faults count, for getrusage() */
 };
 
 static void no_preparation(unsigned char *memory, size_t pages)
@@ -155,9 +157,68 @@ static void no_preparation(unsigned char *memory, size_t pages)
 	(void)pages;
 }
 
-static unsigned char touch_directly(const unsigned char *memory, size_t page)
+static int is_wrong(const unsigned char *memory, size_t page)
 {
-	return *(const volatile unsigned char *)(memory + page * PAGE);
+	return *(const volatile unsigned char *)(memory + page * PAGE) != content(page);
+}
+
+static size_t touch_directly(const unsigned char *memory, size_t pages)
+{
+	size_t wrong = 0;
+
+	for (size_t p = 0; p < pages; p++)
+		wrong += is_wrong(memory, p);
+	return wrong;
+}
+
+/*
+ * Tasks that touch the same pages, each from another one on: several sleep at a time, each for a page of its own, and now
+ * and then one comes to a page that another sleeps for.
+ */
+#define TASKS		4
+static int go_pipe[2];
+
+static void prepare_tasks(unsigned char *memory, size_t pages)
+{
+	if (pipe(go_pipe))
+		die("pipe");
+	for (size_t task = 0; task < TASKS; task++) {
+		pid_t child = fork();
+		size_t wrong = 0;
+		char go;
+
+		if (child < 0)
+			die("fork");
+		if (child)
+			continue;
+		if (read(go_pipe[0], &go, 1) != 1)
+			_exit(255);
+		for (size_t n = 0; n < pages; n++)
+			wrong += is_wrong(memory, (n + task * pages / TASKS) % pages);
+		_exit(wrong < 254 ? wrong : 254);
+	}
+}
+
+static size_t touch_by_tasks(const unsigned char *memory, size_t pages)
+{
+	size_t wrong = 0;
+
+	(void)memory;
+	(void)pages;
+	if (write(go_pipe[1], "gogo", TASKS) != TASKS)
+		die("pipe");
+	for (int task = 0; task < TASKS; task++) {
+		int status;
+
+		if (wait(&status) < 0)
+			die("wait");
+		if (!WIFEXITED(status) || WEXITSTATUS(status) == 255) {
+			errno = ECHILD;
+			die("a task was killed");
+		}
+		wrong += WEXITSTATUS(status);
+	}
+	return wrong;
 }
 
 /*
@@ -234,14 +295,13 @@ static void prepare_l2(unsigned char *memory, size_t pages)
  * One touch by the L2, and then a page fault of this process in kernel mode: a read into a page that it has not touched
  * yet.  A kernel that finds a flag there that was left behind panics.
  */
-static unsigned char touch_by_l2(const unsigned char *memory, size_t page)
+static unsigned char read_by_l2(size_t page)
 {
 	struct kvm_regs regs = { .rip = L2_CODE, .rsi = L2_PAGES + page * PAGE, .rflags = 0x3002 };
 	unsigned char *fresh = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int zero = open("/dev/zero", O_RDONLY);
 	unsigned char found;
 
-	(void)memory;
 	kvm_call(l2_vcpu, KVM_SET_REGS, &regs, "KVM_SET_REGS");
 	while (ioctl(l2_vcpu, KVM_RUN, NULL) < 0)
 		if (errno != EINTR && errno != EAGAIN)
@@ -259,13 +319,25 @@ static unsigned char touch_by_l2(const unsigned char *memory, size_t page)
 	return found;
 }
 
-static const struct toucher directly = { no_preparation, touch_directly }, by_l2 = { prepare_l2, touch_by_l2 };
+static size_t touch_by_l2(const unsigned char *memory, size_t pages)
+{
+	size_t wrong = 0;
+
+	(void)memory;
+	for (size_t p = 0; p < pages; p++)
+		wrong += read_by_l2(p) != content(p);
+	return wrong;
+}
+
+static const struct toucher directly = { no_preparation, touch_directly, RUSAGE_SELF };
+static const struct toucher by_tasks = { prepare_tasks, touch_by_tasks, RUSAGE_CHILDREN };
+static const struct toucher by_l2 = { prepare_l2, touch_by_l2, RUSAGE_SELF };
 
 static void touch(size_t pages, const struct toucher *toucher)
 {
 	unsigned char *memory = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct rusage before, after;
-	size_t wrong = 0;
+	size_t wrong;
 	uint64_t begin, end;
 
 	if (memory == MAP_FAILED)
@@ -278,12 +350,11 @@ static void touch(size_t pages, const struct toucher *toucher)
 	hypervisor_interrupts();
 	result("READY");
 	wait_for_go();
-	getrusage(RUSAGE_SELF, &before);
+	getrusage(toucher->who, &before);
 	begin = now_us();
-	for (size_t p = 0; p < pages; p++)
-		wrong += toucher->touch(memory, p) != content(p);
+	wrong = toucher->touch(memory, pages);
 	end = now_us();
-	getrusage(RUSAGE_SELF, &after);
+	getrusage(toucher->who, &after);
 	result("TOUCHED %zu pages %zu wrong %llu us", pages, wrong, (unsigned long long)(end - begin));
 	result("FAULTS %ld major %ld minor", after.ru_majflt - before.ru_majflt, after.ru_minflt - before.ru_minflt);
 	hypervisor_interrupts();
@@ -302,14 +373,14 @@ int main(void)
 	result("WORKLOAD %s %s %ld cpus", workload, name.release, sysconf(_SC_NPROCESSORS_ONLN));
 	if (!strcmp(workload, "boot")) {
 		hypervisor_interrupts();
-	} else if (!strcmp(workload, "touch") || !strcmp(workload, "l2")) {
+	} else if (!strcmp(workload, "touch") || !strcmp(workload, "tasks") || !strcmp(workload, "l2")) {
 		size_t pages = strtoul(option("apf.pages"), NULL, 10);
 
 		if (!pages) {
 			errno = EINVAL;
 			die("apf.pages");
 		}
-		touch(pages, strcmp(workload, "l2") ? &directly : &by_l2);
+		touch(pages, !strcmp(workload, "l2") ? &by_l2 : !strcmp(workload, "tasks") ? &by_tasks : &directly);
 	} else {
 		errno = EINVAL;
 		die("apf.workload");

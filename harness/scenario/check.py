@@ -22,8 +22,8 @@ from harness.scenario.step_keys import check_keys
 
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
-_WORKLOADS = ("boot", "touch", "l2")
-_TOUCHING = ("touch", "l2")
+_WORKLOADS = ("boot", "touch", "tasks", "l2")
+_TOUCHING = ("touch", "tasks", "l2")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_.-]+=.*)?", re.DOTALL)  # with what a [matrix] adds
 _EN_FLAGS = 0x3F  # the bits of MSR_KVM_ASYNC_PF_EN below the address (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)
 

@@ -87,8 +87,9 @@ def test_boot_reports_and_ends(tmp_path: Path) -> None:
         assert lines[1:] == ["HYP none", f"END {NONCE}"]
 
 
-def test_touch_waits_for_go_and_finds_its_pages(tmp_path: Path) -> None:
-    with start_linux(tmp_path, "touch", pages=3000) as guest:
+@pytest.mark.parametrize("workload", ["touch", "tasks"])
+def test_touch_waits_for_go_and_finds_its_pages(tmp_path: Path, workload: str) -> None:
+    with start_linux(tmp_path, workload, pages=3000) as guest:
         before = guest.wait_line("READY")
         assert before[1:] == ["HYP none", "READY"]
         guest.serial.sendall(b"not yet\n")
