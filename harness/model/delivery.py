@@ -273,9 +273,11 @@ def wants_prefetch(v: ApfState, work: Work, *, guest_mode: bool = False) -> bool
     """mmu.c:kvm_arch_async_page_ready: map the page now, unless it is a wake-all.
 
     The test that the MMU is as direct as it was holds always with TDP, whatever CR0.PG is (init_kvm_tdp_mmu); but the
-    tables for an L2 are shadowed, those for its L1 are not.  ``guest_mode``: an L2 runs now.
+    tables for an L2 with nested paging are shadowed, those for its L1 are not.  ``guest_mode``: an L2 runs now, for
+    which the page is mapped then, whoever wanted it.
     """
-    same = work.guest_mode == guest_mode and (v.tdp or work.paging == v.paging)
+    shadowed = (work.guest_mode and v.l2.npt, guest_mode and v.l2.npt)
+    same = shadowed[0] == shadowed[1] and (v.tdp or work.paging == v.paging)
     return not work.wakeup_all and same
 
 

@@ -312,7 +312,8 @@ class KvmVcpu:
             first = False
             token = WAKE_ALL_TOKEN if work.wakeup_all else work.token
             mark = yield from self.reach(Kind.RDY, token, f"the ready event of {token:#x}", work.gpa >> 12)
-            if d.wants_prefetch(s, work, guest_mode=s.guest_mode if mark is None else mark.guest_mode):
+            in_l2 = s.guest_mode if mark is None else mark.guest_mode
+            if d.wants_prefetch(s, work, guest_mode=in_l2):
                 write = work.write and s.kernel.prefetch_keeps_error_code
                 walk = gup.prefetch_attempt(s.kernel, write=write, env=self.memory.env)
                 watch = self.watch(mark)
@@ -320,7 +321,7 @@ class KvmVcpu:
                 self.memory.followed.through(watch, work.gpa)
                 self._lost(got, mark)
                 got.stale = got.stale or world.situation.timing.prefetch_lost
-                self.memory.install(work.gpa, got, guest_mode=work.guest_mode, prefetch=True)
+                self.memory.install(work.gpa, got, guest_mode=in_l2, prefetch=True)
             if mark is not None:
                 yield Wait(until_ns=mark.end_ns)
             ready = d.kvm_arch_async_page_present(s, work)

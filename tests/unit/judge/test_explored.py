@@ -215,6 +215,14 @@ def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_the_page_of_an_l2_with_direct_tables_is_mapped_for_whoever_runs_when_it_is_ready() -> None:
+    """noio-6.1, an L2 without nested paging: its page is ready while L1 runs, and is mapped for L1
+    (arch/x86/kvm/mmu/mmu.c:kvm_arch_async_page_ready asks only whether both tables are direct)."""
+    files = packed_capture("explored-ready-in-l1")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.word == "FINDING F2", verdict.reason
+
+
 def test_nobody_is_convicted_by_read_ahead_of_pages_that_lie_nobody_knows_where() -> None:
     files = packed_capture("explored-shmem-somewhere")
     verdict = judge_capture(files, model_of(files, "nowait"))
