@@ -8,6 +8,7 @@ Pages are guest frame numbers; vCPUs are counted from 0.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -65,6 +66,7 @@ class Seen:
     dozing: set[int] = field(default_factory=set)  # in TASK_INTERRUPTIBLE: in a halt, or in handle_userfault
     worked_on: dict[int, int] = field(default_factory=dict)  # kworker -> page that its work asks for
     workers_asleep: set[int] = field(default_factory=set)
+    through: Counter[int] = field(default_factory=Counter)  # page -> works that completed and are not ready
 
     def let_go(self) -> None:
         """The host word "release"."""
@@ -81,6 +83,8 @@ class Seen:
 
     def announced(self, vcpu: int, page: int) -> None:
         """kvm_async_pf_not_present."""
+        if page not in self.announced_pages:
+            del self.through[page]  # works that were cancelled, or cleared when they had completed
         self.outstanding.add((vcpu, page))
         self.wanted.pop(vcpu, None)
 
@@ -100,6 +104,7 @@ class Seen:
     def ready(self, vcpu: int, page: int) -> None:
         """kvm_async_pf_ready."""
         self.outstanding.discard((vcpu, page))
+        self.through[page] = max(0, self.through[page] - 1)
 
     def work(self, worker: int, page: int) -> None:
         """handle_mm_fault in a kworker: async_pf_execute asks for the page."""
@@ -113,7 +118,9 @@ class Seen:
 
     def work_done(self, worker: int) -> None:
         """kvm_async_pf_completed."""
-        self.worked_on.pop(worker, None)
+        page = self.worked_on.pop(worker, None)
+        if page is not None:
+            self.through[page] += 1
         self.workers_asleep.discard(worker)
 
     def sleeps(self, vcpu: int, *, interruptible: bool = False) -> None:
@@ -137,9 +144,12 @@ class Seen:
 
     @property
     def settled(self) -> bool:
-        """The worker of each fault that was announced and is not ready sleeps on its page,
-        as far as workers are seen."""
-        return self._settled_count() == len(self.outstanding)
+        """The worker of each fault that was announced and is not ready sleeps on its page, or is through with it (an
+        INIT may have cleared what it completed: nothing is ever ready then), as far as workers are seen."""
+        if not self.workers_seen:
+            return True
+        waited_for, announced = self._waited_for, Counter(page for _, page in self.outstanding)
+        return all(page in waited_for or self.through[page] >= n for page, n in announced.items())
 
     @property
     def halted(self) -> int:

@@ -71,6 +71,25 @@ def test_settled_when_each_announced_page_has_a_worker_asleep() -> None:
     assert seen.settled
 
 
+def test_a_work_that_completed_and_is_never_ready_is_settled() -> None:
+    """An INIT clears the vCPU's done list.  Of two works for one page both have to be through."""
+    seen = fresh(vcpus=2)
+    seen.announced(0, 8)
+    seen.announced(1, 8)
+    seen.work(30, 8)
+    seen.work_sleeps(30)
+    assert seen.settled
+    seen.work_done(30)
+    assert not seen.settled  # the other's is yet to begin
+    seen.work(31, 8)
+    seen.work_done(31)
+    assert seen.settled
+    seen.fault(0, 8)
+    seen.fault(1, 8)
+    seen.announced(0, 8)
+    assert not seen.settled  # that was another work
+
+
 def test_halted_counts_vcpus_that_wait_for_a_page_in_a_halt() -> None:
     seen = fresh("halted", vcpus=2)
     seen.sleeps(1, interruptible=True)  # idle, with nothing outstanding
