@@ -101,16 +101,20 @@ class Session:
         self._settings(facts)
         if self.plan.guest.kind is GuestKind.HOST_PROGRAM:
             return
+        traced = self.options.accel == "kvm"
+        if traced:
+            # Before the device: its server reads trace_pipe as long as it lives, and an instance that is read cannot be
+            # removed (kernel/trace/trace.c:__remove_instance), so it is to be taken back after it.
+            boots = self.plan.guest.kind is GuestKind.LINUX and self.plan.guest.workload == BOOT_WORKLOAD
+            instances = self.resident or open_instances(self.journal, self.name)
+            self.tracing, self.watch = instances.tracing.renew(BOOT_WITHOUT if boots else ()), instances.watch
         if self.plan.swap.kind not in (SwapKind.NONE, SwapKind.USERFAULT):
             self.device = swap_device.open_device(
                 self.journal, self.plan.swap, self.options.disk, self.name, self.options.no_disk
             )
             self.ram_path = self.ram.set_up(self.journal, self.device, self.plan, f"{self.options.scratch}/{self.name}")
-        if self.options.accel == "kvm":
+        if traced:
             self.group = make_cgroup(self.journal, self.name)
-            boots = self.plan.guest.kind is GuestKind.LINUX and self.plan.guest.workload == BOOT_WORKLOAD
-            instances = self.resident or open_instances(self.journal, self.name)
-            self.tracing, self.watch = instances.tracing.renew(BOOT_WITHOUT if boots else ()), instances.watch
 
     def _do_without_gate(self, facts: HostFacts) -> None:
         """Where there is no nbd, dm-delay performs the default rule: plan.json says then that it was used."""

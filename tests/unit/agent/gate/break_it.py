@@ -60,7 +60,7 @@ def page_out(pid: int, address: int, group: str) -> None:
     wait_until(lambda: writeback_pages() == 0, 20, "the end of writeback")
 
     def empty() -> bool:
-        cached = swap_cached_pages()
+        cached = swap_cached_pages(None)
         if cached:
             reclaim(group, cached * 4096)
         return not cached
