@@ -57,6 +57,14 @@ def test_tool_is_silent(command: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_types_of_tests_that_make_test_does_not_run_are_checked() -> None:
+    """Those that boot machines or build kernels, and the programs that they run there."""
+    listed = set(tomllib.loads(text_of(Path("pyproject.toml")))["tool"]["mypy"]["modules"])
+    tests = [f for f in PYTHON if f.parts[0] == "tests" and f.parts[1] != "house"]
+    meant = [f for f in tests if re.search(r"mark\.(host|build)\b", text_of(f)) or f.name.startswith("break_")]
+    assert listed == {".".join(f.with_suffix("").parts) for f in meant}
+
+
 def test_top_level_is_exactly_what_the_readme_says() -> None:
     top = {f.parts[0] for f in FILES}
     assert {name for name in top if not name.startswith(".") or name == ".ci"} == TOP

@@ -100,7 +100,7 @@ def test_what_runs_scenarios_has_the_same_options(command: str) -> None:
                  "--host", "local", "--hosts", "2", "--disk", "/dev/null"])  # fmt: skip
     request = request_of(args, ("k",))
     assert request.scenario_paths == (Path("a"),)
-    assert (request.results, request.allow_unsupported, request.kernels) == (Path("r"), {"S1"}, ("k",))
+    assert (request.results, request.allow_unsupported, request.kernels) == (Path("r"), frozenset({"S1"}), ("k",))
     assert (request.host, request.hosts, request.disk) == ("local", 2, "/dev/null")
 
 

@@ -91,8 +91,13 @@ def request(tmp_path: Path, **files: str) -> Request:
     return Request(scenario_paths=(tmp_path,), results=tmp_path / "results")
 
 
+def signal_qemus(number: signal.Signals) -> None:
+    for pid in qemus(os.getpid()):
+        os.kill(pid, number)
+
+
 def test_a_killed_qemu_is_an_error_and_the_next_scenario_has_a_fresh_host(tmp_path: Path) -> None:
-    listener = Listener("go", lambda: [os.kill(pid, signal.SIGKILL) for pid in qemus(os.getpid())])
+    listener = Listener("go", lambda: signal_qemus(signal.SIGKILL))
     result, folder = run(request(tmp_path, A=ENDLESS, B=QUICK), listener)
     assert [row.status for row in result.rows] == [Status.ERROR, Status.PASS]
     assert "SIGKILL" in result.rows[0].verdict.reason
@@ -103,7 +108,7 @@ def test_a_killed_qemu_is_an_error_and_the_next_scenario_has_a_fresh_host(tmp_pa
 
 def fall_silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: str) -> tuple[RunResult, Path]:
     """A stopped QEMU is as silent as one whose processors hang."""
-    listener = Listener(step, lambda: [os.kill(pid, signal.SIGSTOP) for pid in qemus(os.getpid())] and None)
+    listener = Listener(step, lambda: signal_qemus(signal.SIGSTOP))
     monkeypatch.setattr(ssh_link, "_SILENCE_S", 6.0)
     monkeypatch.setattr(ssh_link, "_ANSWER_S", 6.0)
     return run(request(tmp_path, A=QUICK), listener)

@@ -102,7 +102,7 @@ class Broken(Executor):
     def __init__(self, *results: Any) -> None:
         self.results = list(results)
 
-    def submit(self, *_args: Any, **_more: Any) -> Future[Any]:  # type: ignore[override]
+    def submit(self, *_args: Any, **_more: Any) -> Future[Any]:
         future: Future[Any] = Future()
         result = self.results.pop(0)
         if isinstance(result, Exception):

@@ -81,7 +81,7 @@ def test_trace_dat_has_the_events_of_the_trace(host: VirtualHost, tmp_path: Path
     performer.perform(build_plan(scenario, 1), tmp_path, lambda _step, _told: None)
     performer.close()
     assert not (tmp_path / NO_TRACE_DAT).exists()
-    words = ["trace-cmd", "report", "-i", tmp_path / TRACE_DAT]
+    words = ["trace-cmd", "report", "-i", str(tmp_path / TRACE_DAT)]
     binary = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
     text = (tmp_path / "trace/events.txt").read_text()
     assert sorted(_stamps(binary)) == sorted(_stamps(text))
