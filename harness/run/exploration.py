@@ -8,11 +8,12 @@ import datetime
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 
+from harness.artifacts.kernels.mutation_points import reached
 from harness.artifacts.store import Store
 from harness.errors import ModelError, UsageError
 from harness.explore.accord import Agreement, judged
@@ -26,6 +27,7 @@ from harness.results import Key, Row
 from harness.run.described import stated_release
 from harness.run.fleet import FleetPool
 from harness.run.fleet_client import open_fleet
+from harness.run.mutant_points import REACHED
 from harness.run.one_performer import one_performer
 from harness.run.pool import WorkerPool, room
 from harness.run.request import Observer, Request
@@ -100,6 +102,10 @@ class Scenarios:
             return exc.message
         self._reach[scenario.id] = reach(prediction)
         return "" if prediction.ends else "the program never ends"
+
+    def came_by(self, name: str, points: Collection[int]) -> None:
+        """A kernel with points in it (kernels/mutate.toml) says which conditions and effects a scenario came by."""
+        self._reach[name] = self._reach.get(name, frozenset()) | {f"point {number}" for number in points}
 
     def is_new(self, name: str) -> bool:
         """Whether a scenario reaches something that none of the corpus does, nor one for which this was said."""
@@ -204,15 +210,18 @@ class _Run:
         plan = Explored(row.key.scenario, judged(row.verdict), row.seconds)
         self.found = replace(self.found, plans=(*self.found.plans, plan))
         self._folder.finish(row)
+        points = self._folder.path / row.folder / REACHED
+        if points.is_file():
+            self._scenarios.came_by(plan.name, reached(points.read_text()))
         agreed = (Agreement.EXACT, Agreement.WITHIN, Agreement.KNOWN, Agreement.IDLE)
         if plan.judged.agreement in agreed and not self._wanted.keep:
             shutil.rmtree(self._folder.path / row.folder)
         else:
             (self._folder.path / row.folder / "scenario.toml").write_text(dump(self._by_name[row.key.scenario]))
         if plan.judged.agreement in agreed and self._scenarios.is_new(plan.name):
-            reached = self._folder.path / "reached"
-            reached.mkdir(exist_ok=True)
-            (reached / f"{plan.name}.toml").write_text(dump(self._by_name[plan.name]))
+            kept = self._folder.path / "reached"
+            kept.mkdir(exist_ok=True)
+            (kept / f"{plan.name}.toml").write_text(dump(self._by_name[plan.name]))
         self._observer.verdict(row)
 
     def _small(self, perform: Callable[[Job], Row], rule: str, plan: Explored) -> Shrunk:

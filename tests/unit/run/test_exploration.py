@@ -118,6 +118,20 @@ def test_what_cannot_be_predicted_is_counted_and_not_performed() -> None:
     assert all(not scenarios.refuses(s) for s in chosen)
 
 
+def test_a_scenario_that_comes_by_a_point_of_the_kernel_is_new() -> None:
+    scenarios = Scenarios(ExploreOrder(seed=3), Request())
+    first, second = (scenarios.at(n).id for n in range(2))
+    for name in (first, second, first, second):
+        scenarios.is_new(name)
+    assert not scenarios.is_new(second)
+    scenarios.came_by(first, {1001, 1002})
+    scenarios.came_by(second, {1002})
+    assert scenarios.is_new(first)
+    assert not scenarios.is_new(second)  # what it comes by, the first did
+    scenarios.came_by(second, {1003})
+    assert scenarios.is_new(second)
+
+
 def test_one_kernel_at_a_time() -> None:
     with pytest.raises(UsageError, match="one kernel"):
         Scenarios(ExploreOrder(seed=1), Request(kernels=("debian-6.1", "noio-6.1")))
