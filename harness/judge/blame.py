@@ -115,17 +115,17 @@ _INTR_INFO_VALID, _VECTOR = 1 << 31, 0xFF
 
 
 def _shutdown(events: Iterable[Event]) -> Event | None:
-    """The exit with which a vCPU told KVM that its guest shut down (APM volume 2, 15.14.3: a fault came while a double
-    fault was delivered), its text in words.  KVM_EXIT_SHUTDOWN makes QEMU reset the machine, or end."""
-    exits = (e for e in events if e.kind is Kind.EXIT and "shutdown" in e.text)
-    for event in exits:
-        if found := _SHUTDOWN.search(event.text):
-            info = int(found[2], 16)
-            first = (
-                f"vector {info & _VECTOR:#x} could not be delivered" if info & _INTR_INFO_VALID else "a triple fault"
-            )
-            return replace(event, text=f"vCPU {event.vcpu} shut down at rip {found[1]}, {first}")
-    return None
+    """The last exit with which a vCPU told KVM that its guest shut down (APM volume 2, 15.14.3: a fault came while a
+    double fault was delivered), its text in words.  KVM_EXIT_SHUTDOWN makes QEMU reset the machine, or end."""
+    exits = [e for e in events if e.kind is Kind.EXIT and _SHUTDOWN.search(e.text)]
+    if not exits:
+        return None
+    last = exits[-1]  # a machine that is reset may have shut down before
+    found = _SHUTDOWN.search(last.text)
+    assert found is not None
+    info = int(found[2], 16)
+    why = f"vector {info & _VECTOR:#x} could not be delivered" if info & _INTR_INFO_VALID else "a triple fault"
+    return replace(last, text=f"vCPU {last.vcpu} shut down at rip {found[1]}, {why}")
 
 
 def panics(evidence: Evidence) -> Iterator[Finding]:

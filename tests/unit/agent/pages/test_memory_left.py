@@ -31,7 +31,7 @@ class Group:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often the batches were emptied; nothing of this machine is touched."""
     emptied: list[int] = []
-    monkeypatch.setattr(memory_left, "_empty_batches", lambda: emptied.append(1))
+    monkeypatch.setattr(memory_left, "drain_lru_batches", lambda: emptied.append(1))
     monkeypatch.setattr(memory_left, "SECONDS", 0.2)
     return emptied
 
