@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -91,6 +91,14 @@ _FINDING = re.compile(
 )
 
 
+STALLS = frozenset({"rcu-stall", "lockup"})
+"""Findings behind which the kernel dumps what the processors do."""
+DUMP_BYTES = 16384
+_STALE_CODE = re.compile(
+    rb"RIP: 0010:(?:asm_exc_int3|exc_int3|kprobe_int3_handler|poke_int3_handler)\+|\] +asm_exc_int3\+"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """One finding.  ``line`` lacks the time stamp; ``offset`` (bytes) is where it starts in the text searched."""
@@ -119,10 +127,23 @@ def find_trouble(text: bytes, start: int = 0) -> Trouble | None:
         return None
     mark = next(m for i, m in enumerate(MARKS) if match.group(f"k{i}") is not None)
     line = text[match.start("line") : end].decode(errors="replace").rstrip("\r")
-    return Trouble(mark.kind, mark.blame, line, match.start("line"))
+    return _with_dump(Trouble(mark.kind, mark.blame, line, match.start("line")), text[end : end + DUMP_BYTES])
 
 
 def all_trouble(lines: Iterable[str]) -> tuple[Trouble, ...]:
     """The findings among the lines of a kernel log (time stamp and text each), at most one for each line."""
-    found = (find_trouble(f"{line}\n".encode()) for line in lines)
-    return tuple(t for t in found if t is not None)
+    kept = list(lines)
+    found = []
+    for number, line in enumerate(kept):
+        trouble = find_trouble(f"{line}\n".encode())
+        if trouble is not None:
+            found.append(_with_dump(trouble, "\n".join(kept[number + 1 : number + 200]).encode()[:DUMP_BYTES]))
+    return tuple(found)
+
+
+def _with_dump(found: Trouble, following: bytes) -> Trouble:
+    """A processor that is found in the handler of a breakpoint, again and again, executes one that is gone from memory:
+    as "Oops: int3" is, it is the emulator's stale code."""
+    if found.kind in STALLS and _STALE_CODE.search(following):
+        return replace(found, kind="int3", blame=Blame.MACHINE)
+    return found

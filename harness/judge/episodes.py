@@ -114,16 +114,25 @@ def split(events: Iterable[Event]) -> Iterator[Episode]:
     yield from found
 
 
-def _of_l2(after: list[Event], *, injected: bool) -> Outcome:
-    """Of the events from an NP of an L2 to the entry.  A halt is slept in, or its page is ready; where nobody was told
-    who had to be, L2 runs on at once, or an interrupt takes it out.  QEMU may sleep too, once KVM_RUN has returned."""
-    if any(e.kind is Kind.L2_EXIT and e.flag for e in after):
+def _asynchronous(episode: Episode, np: Event) -> Outcome:
+    """What the entry behind an NP shows.  A token is queued by kvm_arch_async_page_not_present and seen when it is
+    injected; a halt is that it is not.  Where a reset (kvm_vcpu_reset drops what is queued) or the end of the trace
+    came before that entry, only a vCPU that has slept in KVM_RUN shows which of the two it was."""
+    after = episode.events[episode.events.index(np) :]
+    injected = any(e.kind is Kind.INJ and not e.flag for e in after)
+    if episode.guest_mode and any(e.kind is Kind.L2_EXIT and e.flag for e in after):
         return Outcome.TOKEN
     if injected:
-        return Outcome.TO_L2
-    in_kvm = list(takewhile(lambda e: e.kind is not Kind.USER_EXIT, after))
-    slept = any(e.kind is Kind.OUT and chr(e.value) == "S" for e in in_kvm)
-    return Outcome.HALT if slept or any(e.kind is Kind.RDY for e in after) else Outcome.LEFT
+        return Outcome.TO_L2 if episode.guest_mode else Outcome.TOKEN
+    # QEMU may sleep too, once KVM_RUN has returned.
+    in_kvm = takewhile(lambda e: e.kind is not Kind.USER_EXIT, after)
+    if any(e.kind is Kind.OUT and chr(e.value) == "S" for e in in_kvm):
+        return Outcome.HALT
+    if episode.end is None or any(e.kind is Kind.CLEAR and not e.flag for e in after):
+        return Outcome.QUEUED
+    # Where nobody was told who had to be, L2 runs on at once, or an interrupt takes it out.
+    left = episode.guest_mode and not any(e.kind is Kind.RDY for e in after)
+    return Outcome.LEFT if left else Outcome.HALT
 
 
 def _slept(events: list[Event]) -> bool:
@@ -148,11 +157,7 @@ def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
     """
     np = episode.first(Kind.NP)
     if np is not None:
-        after = episode.events[episode.events.index(np) :]
-        injected = any(e.kind is Kind.INJ and not e.flag for e in after)
-        if episode.guest_mode:
-            return _of_l2(after, injected=injected)
-        return Outcome.TOKEN if injected else Outcome.HALT
+        return _asynchronous(episode, np)
     if episode.first(Kind.REP) is not None:
         return Outcome.REPEATED
     if any(e.kind is Kind.USER_EXIT and e.value == 14 for e in episode.events):

@@ -20,7 +20,7 @@ from harness.judge.verdict_types import (
     touch_words,
 )
 from harness.model.events import Event, Kind
-from harness.model.outcomes import Outcome
+from harness.model.outcomes import ASYNC, Outcome
 from harness.model.simulation.situation import ItemPrediction, Prediction
 
 
@@ -141,7 +141,7 @@ def _touch(
 
 
 def _same(seen: Outcome, want: Outcome, probed: bool) -> bool:
-    if seen is want:
+    if seen is want or (seen is Outcome.QUEUED and want in ASYNC):
         return True
     # Without the probes on handle_mm_fault a trace cannot tell these apart; the totals MAJ_V and MIN_V still do.
     return not probed and seen is Outcome.FAST and want in (Outcome.MINOR, Outcome.SYNC)

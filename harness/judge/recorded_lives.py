@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.evidence.resets import accepts_init
 from harness.judge.recorded_drafts import Draft
@@ -23,12 +23,18 @@ class LivesTracker:
     drafts: list[Draft]
     exits: list[int] = field(default_factory=list)
     _boots: int = -1  # the drafts that stay; -1: it runs its program
+    _announced: bool = False  # by an NP, and it has not entered since
 
     def feed(self, event: Event, t: int) -> None:
         """Any event of the vCPU's thread, before it becomes a mark."""
         if event.kind is Kind.USER_EXIT or accepts_init(event):
             self.exits.append(t)
+        elif event.kind in (Kind.NP, Kind.ENTRY):
+            self._announced = event.kind is Kind.NP
         elif event.kind is Kind.CLEAR and not event.flag and event.value != LOADED and self._boots < 0:
+            if self._announced:
+                np = next(draft for draft in reversed(self.drafts) if draft.mark.kind is Kind.NP)
+                np.mark, self._announced = replace(np.mark, entered=False), False
             self.drafts.append(Draft(RecordedEvent(Kind.CLEAR, 0, t, t, event.line)))
             self._boots = len(self.drafts)
         elif event.kind is Kind.WRMSR and event.line and event.value in (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN):

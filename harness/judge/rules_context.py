@@ -23,6 +23,7 @@ from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
+from harness.judge.own_faults import own_faults
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import KernelModel
@@ -115,7 +116,9 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         log_ends_first=evidence.end.status is not EndStatus.GUEST_TIMEOUT,
         pf_guest=evidence.counters.get("PF_GUEST"),
         kvm_stats=_kvm_stats(evidence.counters),
-        major_faults={0: evidence.counters["MAJ_V"]} if single_vcpu and "MAJ_V" in evidence.counters else None,
+        major_faults={0: evidence.counters["MAJ_V"] - own_faults(evidence).major}
+        if single_vcpu and "MAJ_V" in evidence.counters
+        else None,
         sync_majors={0: majors} if single_vcpu and majors is not None else None,
         host_log=tuple(evidence.text("host/dmesg.txt").splitlines()) if "host/dmesg.txt" in evidence.files else None,
         guest_log=tuple(evidence.text("guest/console.txt").splitlines())

@@ -4,21 +4,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 
 from harness.contract.plan import POOL_GPA, GuestKind
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import Evidence
-from harness.evidence.ram_page import ram_page
 from harness.evidence.resets import boots
 from harness.judge.align import in_boot
 from harness.judge.episodes import Episode, outcome, split
+from harness.judge.own_faults import own_faults
 from harness.judge.rules_context import KERNEL_HALF
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
-from harness.model.outcomes import Outcome
+from harness.model.outcomes import ASYNC, Outcome
 from harness.model.protocol.checker_types import Counts
-from harness.model.walk.flags import VM_FAULT_ERROR, VmFault
 
 _PAGE_SECTORS = 8
 
@@ -59,27 +57,16 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0)
         found["BIO_W"] = sum(1 for e in reads if _by_worker(e))
     found.update(evidence.counters)
-    if probe and "MIN_V" in found and evidence.facts is not None and evidence.facts.has_mm_fault:
-        found["MIN_V"] -= _of_own_pages(evidence, planned)
+    if counts.undecided and "PF_GUEST" in found:  # no event tells what these were; the counter does
+        queued = min(max(found["PF_GUEST"] - counts.npt, 0), counts.undecided)
+        found["NPt"] += queued
+        found["NPh"] += counts.undecided - queued
+    if probe and "MIN_V" in found:
+        own = own_faults(evidence)
+        found["MIN_V"] -= own.minor
+        found["MAJ_V"] -= own.major
     if kernel.memcg_events_batched:
         found.pop("PGMAJ", None)  # memcontrol.c:__count_memcg_events keeps up to 32 per CPU back; PGMAJ_HOST remains
-    return found
-
-
-def _of_own_pages(evidence: Evidence, planned: Collection[int]) -> int:
-    """How many minor faults of the vCPU threads were for pages that no plan names.  They come at any time: writeback
-    write-protects the pages of a RAM file, and the next to write is the guest, or KVM, which writes to the shared area
-    (arch/x86/kvm/x86.c:apf_put_user_notpresent, apf_put_user_ready)."""
-    first = ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY))
-    faulting: dict[int, int] = {}
-    found = 0
-    for event in evidence.of(Kind.MM_FAULT, Kind.MM_FAULT_RET):
-        if event.kind is Kind.MM_FAULT:
-            faulting[event.tid] = (event.hva >> 12) - first
-        elif event.vcpu >= 0 and event.tid in faulting:
-            page = faulting.pop(event.tid)
-            minor = not event.value & (VmFault.MAJOR | VmFault.RETRY | VM_FAULT_ERROR)
-            found += minor and 0 <= page < POOL_GPA >> 12 and page not in planned
     return found
 
 
@@ -89,9 +76,7 @@ def _by_outcome(evidence: Evidence, kernel: KernelModel, dev: int, *, probed: bo
     top = evidence.plan.guest.memory_mib << 20
     episodes = [(e, outcome(e, dev, probed)) for e in split(evidence.events) if e.gpa < top]
     found = Counter(what for _, what in episodes)
-    waited = (
-        Outcome.TOKEN, Outcome.LEFT, Outcome.TO_L2, Outcome.HALT, Outcome.REPEATED, Outcome.SYNC, Outcome.BLOCK,
-    )  # fmt: skip
+    waited = (*ASYNC, Outcome.REPEATED, Outcome.SYNC, Outcome.BLOCK)
     seen = {"WAITED": sum(found[o] for o in waited), "SYNC": found[Outcome.SYNC], "BLOCK": found[Outcome.BLOCK]}
     waits = [e for e, what in episodes if what in (Outcome.SYNC, Outcome.BLOCK)]
     seen["ASYNC"] = seen["WAITED"] - sum(_may_be_asynchronous(e, kernel, dev) for e in waits)

@@ -20,12 +20,17 @@ class Outcome(StrEnum):
     LEFT = "left-behind"  # asynchronous, made by an L2: flags = 1 was written for L1, and L1 was not told
     TO_L2 = "to-l2"  # asynchronous, made by an L2: it got the #PF that is L1's
     HALT = "halt"  # asynchronous, vCPU halted by KVM_REQ_APF_HALT
+    QUEUED = "token-or-halt"  # seen only: asynchronous, and a reset or the end came before the entry that tells which
     REPEATED = "repeated"  # asynchronous work for the gfn is live: halt, no second token
     SYNC = "sync"  # V itself issues the read and waits for it
     BLOCK = "block"  # V issues nothing and waits for somebody else's I/O or lock
     ERROR = "error"  # KVM_RUN returns an error, or a signal
     LOOP = "loop"  # endless token/ready cycle: no forward progress
     EMUL = "emul"  # MMIO or emulation, no GUP
+
+
+ASYNC = frozenset({Outcome.TOKEN, Outcome.LEFT, Outcome.TO_L2, Outcome.HALT, Outcome.QUEUED})
+"""What kvm_async_pf_not_present begins."""
 
 
 @dataclass(frozen=True, slots=True)

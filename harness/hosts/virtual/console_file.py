@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.contract.kernel_trouble import Trouble, find_trouble
+from harness.contract.kernel_trouble import STALLS, Trouble, find_trouble
 from harness.hosts.virtual.console import tail
+
+_QUIET_S = 1.0
 
 
 class ConsoleWatch:
@@ -16,6 +19,7 @@ class ConsoleWatch:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._searched = 0  # up to here there is no finding
+        self._grown = 0, 0.0  # to how many bytes, and when that was seen
 
     def text(self, since: int = 0) -> bytes:
         """Console bytes from offset ``since`` on; empty while there is no file."""
@@ -34,7 +38,7 @@ class ConsoleWatch:
             return 0
 
     def fault(self) -> Trouble | None:
-        """The first finding that was not forgotten; the same one again until forget()."""
+        """The first finding, and the same one again.  A stall is one when its dump is there."""
         size = self.size()
         if size <= self._searched:
             return None
@@ -43,9 +47,17 @@ class ConsoleWatch:
         text = self.text(start)
         found = find_trouble(text)
         if found is not None:
-            return replace(found, offset=start + found.offset)
+            return replace(found, offset=start + found.offset) if self._told_whole(found, size) else None
         self._searched = start + text.rfind(b"\n") + 1
         return None
+
+    def _told_whole(self, found: Trouble, size: int) -> bool:
+        """Behind a stall the kernel dumps its processors, and that says whose fault it is: nothing more for 1 s."""
+        if found.kind not in STALLS:
+            return True
+        if self._grown[0] != size:
+            self._grown = size, time.monotonic()
+        return time.monotonic() - self._grown[1] > _QUIET_S
 
     def context(self, found: Trouble, lines: int = 30) -> str:
         """The finding and what follows it, safe to print."""

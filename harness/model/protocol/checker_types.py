@@ -57,6 +57,7 @@ class Counts:
     np: int = 0
     npt: int = 0  # NP that ended in token injection
     nph: int = 0  # NP that ended in artificial halt
+    undecided: int = 0  # NP that a reset or the end overtook: a token or a halt, and no event tells which
     rep: int = 0
     fail: int = 0  # TRY with neither NP nor REP
     done: int = 0

@@ -452,10 +452,11 @@ class SeenVcpu:
             self.say("D15", event, f"interrupt {event.value:#x} without a RDY before it")
 
     def count_undecided(self) -> None:
-        """No ENTRY will decide what the last NP was: injected, or else a halt from which the vCPU did not come back."""
+        """No ENTRY will decide what the last NP was: injected; a halt in which the vCPU slept; or one of the two."""
         if self.fresh is not None:
             self.counts.npt += self.inj is not None
-            self.counts.nph += self.inj is None
+            self.counts.nph += self.inj is None and self.slept
+            self.counts.undecided += self.inj is None and not self.slept
         self.fresh = None
 
     def clear(self, event: Event, *, reset: bool, done_may_follow: bool) -> None:

@@ -57,6 +57,7 @@ class KvmVcpu:
     token: Work | None = None  # its "page not present" waits for injection
     l2_mark: RecordedEvent | None = None  # the NP of that, if it is an L2's
     tries: int = 0
+    overtaken: bool = False  # a reset comes before it enters with that
     spins: int = 0
     in_guest: bool = False
     emulated: bool = False  # the last fault was MMIO: the VMM did the access
@@ -198,6 +199,7 @@ class KvmVcpu:
                 what = f"the token {work.token:#x} for {step.gpa:#x}"
                 told = yield from self.reach(Kind.NP, work.token, what, step.gpa >> 12)
                 self.l2_mark = told if s.guest_mode else None
+                self.overtaken = told is not None and not told.entered
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
                 if setup is Setup.TOKEN:
                     yield from self.area_access(write=True)  # apf_put_user_notpresent; schedule_work comes later
@@ -221,6 +223,7 @@ class KvmVcpu:
         issuer = Thread.V if first.read_target else ""
         outcome, why = Outcome.HALT, "kvm_can_deliver_async_pf is false: the vCPU halts"
         if setup is Setup.TOKEN:
+            world.count("PF_GUEST")  # x86.c:kvm_inject_page_fault; a reset may still drop what it queued
             self.token = work
             outcome, why = Outcome.TOKEN, "kvm_can_deliver_async_pf: a token"
         fault = Fault(outcome, issuer, work.token, "B.4", f"{first.why()}; {why}")
@@ -379,6 +382,8 @@ class KvmVcpu:
                 s.req_ready = False
                 yield from self.check_completion()
                 continue
+            while self.overtaken:  # KVM_RUN has returned, and the reset drops what is queued
+                yield Wait()
             if (
                 s.exception_vmexit
                 and self.l2_mark is not None
@@ -393,7 +398,6 @@ class KvmVcpu:
         elif s.exception_pending:
             s.exception_pending = False
             world.emit(Event(Kind.INJ, self.index))
-            world.count("PF_GUEST")
         if s.nmi_pending:
             s.nmi_pending = False
             world.count("NMI")  # its handler goes back to where it came

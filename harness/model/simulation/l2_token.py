@@ -31,7 +31,6 @@ def tell(world: World, s: ApfState, vcpu: int, work: Work | None, mark: Recorded
     what, finding = d.kvm_check_nested_events(
         s, rewritten=rewritten, wiped=_wiped(world, s, work, mark, rewritten=rewritten)
     )
-    world.count("PF_GUEST")
     if finding:
         world.known_faults.append(finding)
     match what:

@@ -41,8 +41,8 @@ class RecordedEvent:
     look at the page before it); ``end_ns``: its line.  ``since_ns``: the event of the thread before ``start_ns``;
     ``until_ns``: what follows it (a page fault's TRY or ENTRY).  ``optional``: may be passed over.
     ``guest_mode``: an L2 ran (RDY).  ``rewritten``: the VMM had the thread before its next entry, to read and write its
-    state; ``told``: L1 or L2 was given the #PF before it (NP of an L2).  ``write``: of which access a page fault is;
-    None: of a walk of the guest's tables, or unknown.
+    state; ``told``: L1 or L2 was given the #PF before it (NP of an L2); ``entered``: no reset came before it (NP).
+    ``write``: of which access a page fault is; None: of a walk of the guest's tables, or unknown.
     """
 
     kind: Kind
@@ -57,6 +57,7 @@ class RecordedEvent:
     guest_mode: bool = False
     rewritten: bool = False
     told: bool = False
+    entered: bool = True
     write: bool | None = None
 
     def fits(self, kind: Kind, key: int, *, write: bool | None = None) -> bool:

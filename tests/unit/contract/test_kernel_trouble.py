@@ -110,6 +110,25 @@ def test_the_first_finding_is_the_one_that_counts() -> None:
     assert find_trouble(text, found.offset + 1) is not None
 
 
+STALE = (CAPTURES / "host-consoles/stale-breakpoint.txt").read_bytes()
+"""The console of a 6.1 under QEMU 7.2: CPU 0 is for ever in the handler of a breakpoint in finish_task_switch."""
+
+
+def test_a_stall_in_the_handler_of_a_breakpoint_is_the_emulators() -> None:
+    found = find_trouble(STALE)
+    assert found is not None and (found.kind, found.blame) == ("int3", Blame.MACHINE)
+    assert found.line.startswith("rcu: INFO: rcu_sched detected stalls")
+    told = all_trouble(STALE.decode().splitlines())
+    assert told and {t.blame for t in told} == {Blame.MACHINE}
+
+
+def test_a_stall_elsewhere_is_the_kernels() -> None:
+    elsewhere = b"\n".join(line for line in STALE.split(b"\n") if b"int3" not in line)
+    found = find_trouble(elsewhere)
+    assert found is not None and (found.kind, found.blame) == ("rcu-stall", Blame.KERNEL)
+    assert Blame.KERNEL in {t.blame for t in all_trouble(elsewhere.decode().splitlines())}
+
+
 def test_every_mark_has_a_line_here() -> None:
     assert {m.kind for m in MARKS} == {kind for kind, _, _ in TABLE}
 

@@ -58,6 +58,27 @@ def test_outcomes(events: list[Event], expected: Outcome) -> None:
     assert outcome(episode, DEV, probed=True) is expected
 
 
+RESET, SHUT_PAGING, LEAVES = ev(Kind.CLEAR), ev(Kind.CLEAR, flag=True), ev(Kind.USER_EXIT, value=10)
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([TRY, NP, LEAVES, RESET, ENTRY], Outcome.QUEUED),
+        ([TRY, NP, LEAVES], Outcome.QUEUED),  # the end of the trace
+        ([TRY, NP, LEAVES, SLEEP_S, WAKE, RESET, ENTRY], Outcome.QUEUED),  # QEMU slept
+        ([TRY, NP, SLEEP_S, WAKE, LEAVES, RESET, ENTRY], Outcome.HALT),
+        ([TRY, NP, SLEEP_S], Outcome.HALT),
+        ([TRY, NP, LEAVES, ENTRY], Outcome.HALT),  # no reset: a token would have been injected
+        ([TRY, NP, SHUT_PAGING, ENTRY], Outcome.HALT),
+        ([TRY, NP, INJ, LEAVES, RESET, ENTRY], Outcome.TOKEN),
+    ],
+)
+def test_token_or_halt_when_no_entry_tells(events: list[Event], expected: Outcome) -> None:
+    (episode,) = split([PF, *events])
+    assert outcome(episode, DEV, probed=True) is expected
+
+
 def test_without_the_probes_a_minor_fault_cannot_be_told_from_a_fast_one() -> None:
     (episode,) = split([PF, ENTRY])
     assert outcome(episode, DEV, probed=False) is Outcome.FAST

@@ -16,6 +16,10 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "queued-and-reset": "the machine is reset between kvm_arch_async_page_not_present, which queues a token and counts"
+    " pf_guest, and the entry that would inject it (arch/x86/kvm/x86.c:kvm_vcpu_reset; 7.3.4)",
+    "firmware-retries": "a device of QEMU's writes to a hole of the RAM file in the vCPU thread, while firmware boots:"
+    " FAULT_FLAG_TRIED counts maj_flt (mm/memory.c:mm_account_fault; 5.10.262)",
     "copied-in-reverse": "forty workers wait for pages of a userfaultfd: a call that was retried for one has asked for"
     " it before it was copied, and slept (fs/userfaultfd.c:handle_userfault)",
     "area-write-protected": "writeback has write-protected the shared area of a guest in a RAM file: KVM's own write to"

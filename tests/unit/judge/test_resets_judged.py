@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
 from harness.model.known_faults import with_fixes
@@ -109,3 +111,16 @@ def test_a_warning_of_the_host_that_a_finding_explains_is_the_finding() -> None:
     assert judge_capture(silent, with_fixes(n510, ["F6"])).status is Status.PASS
     unaware = judge_capture(silent, n510)
     assert unaware.status is Status.FAIL and unaware.reason.startswith("finding F6 is not reproduced any more")
+
+
+def test_a_token_that_a_reset_overtook_is_counted_by_the_kernel_alone() -> None:
+    """pf_guest tells whether it was one; a count that neither answer gives is the kernel's fault."""
+    files = packed_capture("explored-queued-and-reset")
+    model = find_kernel("nowait-7.3")
+    verdict = judge_capture(files, model)
+    assert verdict.status is Status.PASS, verdict.reason
+    assert "token-or-halt" in [outcome for item in verdict.items for outcome in item.seen]
+    counters = json.loads(files["counters/after.json"])
+    counters["kvm"]["pf_guest"] += 1
+    verdict = judge_capture(files | {"counters/after.json": json.dumps(counters).encode()}, model)
+    assert verdict.status is Status.FAIL and "D14" in {f.rule for f in verdict.findings}

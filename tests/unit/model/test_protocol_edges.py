@@ -262,6 +262,16 @@ def test_a_halt_that_a_reset_or_the_end_of_the_trace_cuts_off_is_counted() -> No
         assert (checker.total.nph, checker.total.npt) == (1, 0)
 
 
+def test_what_a_reset_overtakes_before_the_entry_is_a_token_or_a_halt() -> None:
+    """kvm_vcpu_reset drops a queued exception that pf_guest has counted already."""
+    text = f"{SET_UP} {token(1, 0)} EXIT PF:1 TRY:1 NP:2@1 USER_EXIT=10 SLEEP IN CLEAR ENTRY DONE:0 DONE:1"
+    for grown, rules in ((0, {"D14"}), (1, set()), (2, set()), (3, {"D14"})):
+        checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+        assert not [v for event in trace_of(text) for v in checker.feed(event)]
+        assert {v.rule for v in checker.finish(RuleContext(pf_guest=grown))} == rules
+        assert (checker.total.npt, checker.total.nph, checker.total.undecided) == (1, 0, 1)
+
+
 def test_an_enable_that_the_features_refuse_stores_nothing() -> None:
     """guest_pv_has fails before msr_en_val is written: APF stays off, so the halt's RDY needs no shared area."""
     hidden = RuleContext(features=PvFeatures(interrupt=False, enforced=True))
