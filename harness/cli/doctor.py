@@ -58,8 +58,9 @@ def main(args: argparse.Namespace) -> int:
         lines = [*_checks(found.checks), "", *_conclusion(found.checks)]
     else:
         screen = Screen(sys.stderr)
+        patterns, paths = options.meant(args)
         request = Request(
-            patterns=tuple(args.scenario), scenario_paths=tuple(args.scenarios), host=args.host, kernels=(),
+            patterns=patterns, scenario_paths=paths, host=args.host, kernels=(),
             disk=args.disk, lab=args.lab, wait_s=float(args.wait),
         )  # fmt: skip
         try:

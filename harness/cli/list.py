@@ -25,7 +25,8 @@ def add(subparsers: options.Subparsers) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print them.  :raise ScenarioError: behind all others, what is wrong with files that were refused."""
-    chosen = choose(read_scenario_files(args.scenarios or [default_scenarios()]), args.scenario)
+    patterns, paths = options.meant(args)
+    chosen = choose(read_scenario_files(paths or [default_scenarios()]), patterns)
     scenarios = chosen.scenarios
     width = max(len(s.id) for s in scenarios)
     for s in scenarios:

@@ -23,9 +23,11 @@ from harness.results import RunResult
 from harness.run.accepted_findings import read_accepted_findings
 from harness.run.fleet_client import FleetAddress
 from harness.run.request import Request
+from harness.run.scenario_sources import default_scenarios, read_scenario_files
+from harness.scenario.load import refused_error
 
 DEFAULT_KERNEL = "debian-6.1"
-SCENARIO_HELP = 'id ("S23"), glob ("S2*") or tag ("tag:smoke"); default: all'
+SCENARIO_HELP = 'id ("S23"), glob ("S2*"), tag ("tag:smoke") or a scenario file; default: all'
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -106,6 +108,25 @@ def _add_places(group: argparse._ArgumentGroup) -> None:
                        " (default: a loop device)")  # fmt: skip
 
 
+def meant(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Patterns, and the files and folders in which to look for what they name; a file that is itself named is meant
+    with all of its scenarios.
+
+    :raise UsageError: a file that is named beside a pattern holds no scenario.
+    """
+    given = tuple(getattr(args, "scenario", ()))
+    files = tuple(Path(name) for name in given if name.endswith(".toml"))
+    patterns = tuple(name for name in given if not name.endswith(".toml"))
+    folders = tuple(args.scenarios)
+    if not files:
+        return patterns, folders
+    found = read_scenario_files(files)
+    if found.refused and patterns:
+        raise refused_error(found.refused)
+    named = () if found.refused else tuple(s.id for s in found.scenarios)
+    return (*patterns, *named), (*(folders or (default_scenarios(),)), *files) if patterns else files
+
+
 def scenario_argument(p: argparse.ArgumentParser, nargs: str = "*") -> None:
     """The scenarios that are meant."""
     p.add_argument("scenario", nargs=nargs, help=SCENARIO_HELP if nargs == "*" else SCENARIO_HELP.partition(";")[0])
@@ -163,9 +184,10 @@ def request_of(
         check_suite(args.guest_qemu)
     if args.host_qemu and "/" not in args.host_qemu:
         check_suite(args.host_qemu)
+    patterns, paths = meant(args)
     return Request(
-        patterns=tuple(getattr(args, "scenario", ())),
-        scenario_paths=tuple(args.scenarios),
+        patterns=patterns,
+        scenario_paths=paths,
         kernels=tuple(find_kernel(name).id if name == LATEST else name for name in kernels),
         results=args.results,
         repeats=repeats,

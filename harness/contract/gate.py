@@ -152,6 +152,11 @@ class Seen:
         return all(page in waited_for or self.through[page] >= n for page, n in announced.items())
 
     @property
+    def passes(self) -> bool:
+        """Whether a read that no fault of the guest waits for may end; only a release holds it."""
+        return self.met or self.rule.word is not Release.STEP
+
+    @property
     def halted(self) -> int:
         """How many vCPU threads sleep in a halt with a page outstanding."""
         return len(self.dozing & {v for v, _ in self.outstanding})

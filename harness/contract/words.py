@@ -161,6 +161,7 @@ class ReadEnd(StrEnum):
     AFTER = "after"  # its time was over
     OPEN = "open"  # the gate was open
     NOT_PLANNED = "not-planned"  # it holds no page of the plan
+    SAVED = "saved"  # a snapshot is taken, for which QEMU reads the page itself
     LATE = "late"  # nothing that it waits for came: the run proves nothing
 
 

@@ -75,6 +75,7 @@ class Keeper:
     orders: Orders = field(default_factory=Orders)
     armed: bool = False
     frozen: bool = False
+    saving: bool = False  # a snapshot is taken: QEMU reads all of the guest's memory in a thread of its own
     held: list[Held] = field(default_factory=list)
     log: list[GateRead] = field(default_factory=list)
     _seen: Seen = field(default_factory=Seen)
@@ -86,7 +87,7 @@ class Keeper:
     # --- words
     def arm(self, orders: Orders) -> None:
         """From now on reads end as the plan says."""
-        self.orders, self.armed, self.frozen = orders, True, False
+        self.orders, self.armed, self.frozen, self.saving = orders, True, False, False
         self._seen = Seen(orders.rule, max(1, len(orders.tids)), workers_seen=orders.ram_hva >= 0)
         self._vcpus = {tid: n for n, tid in enumerate(orders.tids)}
         for memory in (self._switched, self._current, self._batches):
@@ -109,6 +110,10 @@ class Keeper:
     def let_go(self) -> None:
         """The host word "release"."""
         self._seen.let_go()
+
+    def save(self, saving: bool) -> None:
+        """A snapshot begins, or has ended."""
+        self.saving = saving
 
     @property
     def settled(self) -> bool:
@@ -216,6 +221,8 @@ class Keeper:
             return ReadEnd.AFTER if now - read.at >= self.orders.after_s else None
         if not pages:
             return ReadEnd.NOT_PLANNED
+        if self.saving and self._seen.passes and not pages & self._seen.awaited:
+            return ReadEnd.SAVED
         if self.orders.rule.word is Release.STEP:
             return None  # until the plan says so
         return ReadEnd.LATE if now - read.at >= LATE_SECONDS else None

@@ -106,6 +106,8 @@ class Server:
                 keeper.freeze(said["do"] == "freeze")
             case "thread":
                 keeper.new_thread(said["vcpu"], said["tid"])
+            case "saving":
+                keeper.save(said["on"])
             case "release":
                 keeper.let_go()
             case "seen":

@@ -74,7 +74,7 @@ class Actor:
             case HostWord.PLUG:
                 self.plugged(action.arg, await self.guest.plug(action.arg))
             case HostWord.SAVEVM:
-                await self.guest.savevm()
+                await self._save()
             case HostWord.LOADVM:
                 await self.guest.loadvm()
             case HostWord.SLEEP:
@@ -97,6 +97,15 @@ class Actor:
                 await asyncio.to_thread(reclaim_page, self._file(), self.guest.pid, base, action.arg)
             case _:
                 assert_never(action.do)
+
+    async def _save(self) -> None:
+        """The thread of QEMU's that reads the guest's memory is no vCPU: a gated source has to know that it comes."""
+        gate = self.device.gate if self.device is not None else None
+        if gate is not None:
+            await asyncio.to_thread(gate.ask, "saving", on=True)
+        await self.guest.savevm()
+        if gate is not None:
+            await asyncio.to_thread(gate.ask, "saving", on=False)
 
     def _holding(self) -> Device:
         if self.device is None or not self.device.holds:

@@ -26,6 +26,7 @@ class GatedReads:
     rule: Rule
     held: list[HeldRead] = field(default_factory=list)
     frozen: bool = False
+    saving: bool = False  # QEMU reads all of the guest's memory
     _seen: Seen = field(init=False)
     _next: int = 0  # of world.events
 
@@ -62,7 +63,7 @@ class GatedReads:
         """A read of these pages, until the rule says that it ends; ``loaded``: the host has said something about it."""
         held = HeldRead(pages)
         self.held.append(held)
-        while not self.ends(held):
+        while not self.ends(held) and not self._saved(held):
             yield Wait(signals=(self.world.changed, loaded))
         self.held.remove(held)
         yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
@@ -74,6 +75,10 @@ class GatedReads:
             return False
         due = self._seen.due([r.pages for r in self.held])
         return any(self.held[position] is read for position, _ in due)
+
+    def _saved(self, read: HeldRead) -> bool:
+        """A snapshot is taken, for which QEMU reads the page itself."""
+        return self.saving and self._seen.passes and not self.frozen and not read.pages & self._seen.awaited
 
     def _look(self) -> None:
         for event in self.world.events[self._next :]:

@@ -185,10 +185,15 @@ class HostSide:
     def _save(self) -> Process:
         """migration/ram.c:ram_save_host_page looks at each page of the guest, in a thread of QEMU's own."""
         kernel = self.world.situation.kernel
+        gate = self.memory.gate
+        if gate is not None:
+            gate.saving = True
         for pool in self.world.situation.pages:
             yield from self.memory.perform(
                 user_access(kernel, write=False, env=self.memory.env), pool.gpa, Thread.OTHER
             )
+        if gate is not None:
+            gate.saving = False
         self.memory.write_protect()
 
     def _nmi(self) -> None:
@@ -213,5 +218,6 @@ class HostSide:
 
     def _load_table(self, delay_ns: int) -> None:
         """A new dm-delay table: what is held goes out at once, later reads take ``delay_ns``."""
-        self.memory.device.delay_ns = delay_ns
+        device = self.memory.device
+        device.delay_ns, device.last_end_ns = delay_ns, min(device.last_end_ns, self.world.engine.now)
         self.world.engine.fire(self.memory.device.loaded)

@@ -107,6 +107,21 @@ def test_a_path_in_the_place_of_a_name_is_hinted_at(
     assert f"--scenarios {tmp_path}" in capsys.readouterr().err
 
 
+def test_a_file_is_a_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By itself, beside others, and beside names of the catalogue; what is wrong with one is told."""
+    text = Path("tests/scenarios/S23.toml").read_text()
+    for n in (1, 2):
+        (tmp_path / f"{n}.toml").write_text(text.replace('"S23"', f'"X{n}"').replace("tags = [", 'tags = ["apart", '))
+    one, two = str(tmp_path / "1.toml"), str(tmp_path / "2.toml")
+    for given, ids in (([one], ["X1"]), ([one, two], ["X1", "X2"]), ([one, "S20"], ["S20", "X1"])):
+        assert main(["list", *given]) == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ids
+    (tmp_path / "1.toml").write_text("id = 1")
+    for given in ([one], [one, "S20"]):
+        assert main(["list", *given]) == 2
+        assert capsys.readouterr().err.startswith(f"apf: {one}: ")
+
+
 def test_what_the_model_cannot_say_comes_with_file_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "l.toml"
     file.write_text(

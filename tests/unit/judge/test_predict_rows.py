@@ -276,6 +276,15 @@ def test_frozen_device_and_thaw_when_enough_is_outstanding() -> None:
     assert first_done > 1_000_000_000
 
 
+def test_a_read_behind_a_thaw_takes_as_long_as_any() -> None:
+    """What was held goes out with the new table, and holds up nobody (drivers/md/dm-delay.c:delay_presuspend)."""
+    actions = ((p.HostAction(p.HostWord.FREEZE),), (p.HostAction(p.HostWord.SLEEP, 50), p.HostAction(p.HostWord.THAW)))
+    items = (op(p.Op.HOST, value=0), touch(0), op(p.Op.HOST, value=1), touch(1, wait=True), touch(2, cpl=0))
+    answer = ask(plan(*items, actions=actions))
+    assert answer.ends
+    totals(answer, NPt=2, NPh=1, RDY=3)
+
+
 def test_what_the_simulation_does_not_know_is_refused() -> None:
     with pytest.raises(ModelError, match="not read from a file"):
         ask(plan(touch(0), memory=p.Memory(), start=p.PageStart.DROPPED))

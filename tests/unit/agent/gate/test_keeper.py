@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,28 @@ def test_what_kvm_itself_asks_for_ends_when_its_thread_sleeps() -> None:
     keeper.see(Sight(What.OUT, V, 1.0))
     assert handles(keeper) == [2]
     assert [e.why for e in keeper.log] == [ReadEnd.ASLEEP]
+
+
+@pytest.mark.parametrize("rule", ["np", "asleep", "step"])
+def test_what_qemu_reads_for_a_snapshot_waits_for_no_fault_of_the_guest(rule: str) -> None:
+    """migration/ram.c reads each page in a thread that is no vCPU's; a page that a fault waits for ends by its rule."""
+    keeper = armed(rule)
+    keeper.see(Sight(What.FAULT, V, 0.9, page=105))
+    read(keeper, 5)
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=105))
+    read(keeper, 1, 2, tid=77)
+    assert handles(keeper) == [], "nobody has said that a snapshot is taken"
+    keeper.save(True)
+    keeper.freeze(True)
+    assert handles(keeper) == []
+    keeper.freeze(False)
+    assert handles(keeper) == ([] if rule == "step" else [1, 2])
+    keeper.let_go()
+    assert handles(keeper) == ([1, 2] if rule == "step" else [])
+    assert [e.why for e in keeper.log] == [ReadEnd.SAVED, ReadEnd.SAVED]
+    keeper.save(False)
+    announce(keeper, 105)
+    assert handles(keeper) == [5]
 
 
 def test_read_ahead_ends_with_its_target() -> None:

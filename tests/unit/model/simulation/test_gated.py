@@ -88,6 +88,19 @@ def test_both_complete_while_the_guest_waits(interrupts: bool) -> None:
     assert answer.ends and answer.totals["DONE"].low == answer.totals["RDY"].low == 2
 
 
+@pytest.mark.parametrize("kind", [p.SwapKind.GATED, p.SwapKind.USERFAULT])
+@pytest.mark.parametrize("rule", ["np", "np:3", "halted", "step"])
+def test_a_snapshot_brings_what_nobody_has_touched(rule: str, kind: p.SwapKind) -> None:
+    """By QEMU's own thread, whatever a fault of the guest would have to wait for; only a release holds it."""
+    host = (p.HostAction(p.HostWord.STOP), p.HostAction(p.HostWord.SAVEVM), p.HostAction(p.HostWord.CONT))
+    plan = window(p.Item(0, p.Op.HOST, value=0), touch(8, cpl=0), touch(3), swap=p.Swap(kind, release=rule))
+    if kind is p.SwapKind.USERFAULT:
+        plan = replace(plan, pages=tuple(replace(page, start=p.PageStart.UNTOUCHED) for page in plan.pages))
+    answer = predict(replace(plan, host_actions=(host,)), find_kernel("nowait-6.1"))
+    assert answer.ends is (rule != "step")
+    assert rule == "step" or answer.totals["TRY"].high == 0
+
+
 def test_a_read_that_nobody_lets_go_does_not_end() -> None:
     answer = predict(window(touch(8), p.Item(0, p.Op.WAIT), swap=gated("step")), find_kernel("nowait-6.1"))
     assert not answer.ends and answer.items[0].outcome is Outcome.TOKEN
