@@ -137,6 +137,9 @@ def _batch(vcpu: SeenVcpu, entry: Event) -> None:
         work, event = ready.work, ready.event
         wake_all = event.token == 0xFFFFFFFF
         tokened = True if wake_all else work.tokened if work is not None else None
+        if tokened and ready.irq is None and ready.maybe is not None:
+            vcpu.int_vec = ready.maybe.value
+            vcpu.interrupted(ready, ready.maybe)
         if interrupts and tokened is not None and ready.enabled is not None:
             due = tokened and ready.enabled
             if due and ready.irq is None:

@@ -54,12 +54,13 @@ class WakeAll(IntEnum):
 
 
 @dataclass(slots=True)
-class _Ready:
+class SeenReady:
     event: Event
     work: SeenWork | None  # None: wake-all, or a RDY that broke a rule
     enabled: bool | None
     seq: int
     irq: Event | None = None
+    maybe: Event | None = None  # accepted behind it, while neither the vector is known nor whether its NP was a token
 
 
 @dataclass(slots=True)
@@ -124,9 +125,9 @@ class SeenVcpu:
         self.fresh: SeenWork | None = None
         self.rep: Event | None = None
         self.inj: Event | None = None
-        self.batch: list[_Ready] = []
+        self.batch: list[SeenReady] = []
         self.batch_irq: Event | None = None
-        self.last: _Ready | None = None
+        self.last: SeenReady | None = None
 
     # --- small questions
 
@@ -367,7 +368,7 @@ class SeenVcpu:
             self.wake_all = WakeAll.NO
         else:
             self.counts.rdy += 1
-        self.last = _Ready(event, work, enabled, shared.seq)
+        self.last = SeenReady(event, work, enabled, shared.seq)
         self.batch.append(self.last)
         self.busy = self.woken = True
 
@@ -434,22 +435,29 @@ class SeenVcpu:
         """kvm_apic_accept_irq by this vCPU's own thread: D15, D17, D42; counted for D16."""
         last = self.last
         if last is not None and last.irq is None:
+            if self.int_vec is None and last.work is not None and last.work.tokened is None:
+                last.maybe = last.maybe or event  # told before the ENTRY that says what its NP was
+                return
             if self.int_vec is None and (last.work is None or last.work.tokened):
                 self.int_vec = event.value  # the trace began after the MSR was written
             if event.value != self.int_vec:
                 if event.value not in self.old_vectors:
                     return  # some other interrupt
                 self.say("D42", event, f"vector {event.value:#x} used, int_vec is {self.int_vec or 0:#x}", last.event)
-            last.irq = event
-            self.counts.acc += 1
-            self.counts.acc_lost += event.value < LOWEST_VECTOR
-            if self.batch_irq is not None:
-                message = "second RDY with interrupt, and the vCPU has not entered since the first"
-                self.say("D17", last.event, message, self.batch_irq)
-            self.batch_irq = last.event
+            self.interrupted(last, event)
         elif event.value == self.int_vec and self.started and self.enabled:
             self.counts.acc += 1
             self.say("D15", event, f"interrupt {event.value:#x} without a RDY before it")
+
+    def interrupted(self, ready: SeenReady, event: Event) -> None:
+        """The RDY was told by this interrupt: D17; counted for D16."""
+        ready.irq = event
+        self.counts.acc += 1
+        self.counts.acc_lost += event.value < LOWEST_VECTOR
+        if self.batch_irq is not None:
+            message = "second RDY with interrupt, and the vCPU has not entered since the first"
+            self.say("D17", ready.event, message, self.batch_irq)
+        self.batch_irq = ready.event
 
     def count_undecided(self) -> None:
         """No ENTRY will decide what the last NP was: injected; a halt in which the vCPU slept; or one of the two."""

@@ -233,7 +233,8 @@ class KvmVcpu:
             fault.outcome, fault.rule = Outcome.LOOP, "D40"
             for name in _EACH_ROUND:
                 world.unbounded[name] = "an access that no GUP can resolve: token and ready for ever (A.9 Q9)"
-            return
+            if world.replay is None or world.replay.work(self.index, work.token) is None:  # a recording ends
+                return
         world.engine.spawn(self._worker(work, fault), world.situation.timing.worker_ns)
 
     def _blocking(

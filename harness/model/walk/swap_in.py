@@ -199,13 +199,12 @@ def _read_window(ctx: Context, window: ra.Window, unit: str, swap: SwapSlot) -> 
     if held_up:
         yield from _read_first(ctx, window, unit, swap)
         yield WalkWait(WaitKind.HELD_UP, "__read_swap_cache_async", mmap_lock_held=True, state="R")
-    if held_up or ctx.page.folio is not None:
-        window = ctx.still_missing(unit, window)
-        if ctx.page.folio is not None:
-            ctx.step("swapcache_prepare", "-EEXIST: found", "another thread has read it since the look before")
-            ctx.count(ra=len(window.flagged))
-            yield from swap_readpage(ctx, window, unit, swap, synchronous=False)
-            return True
+    window = ctx.still_missing(unit, window)  # another may read the rest when this one has read its own page
+    if ctx.page.folio is not None:
+        ctx.step("swapcache_prepare", "-EEXIST: found", "another thread has read it since the look before")
+        ctx.count(ra=len(window.flagged))
+        yield from swap_readpage(ctx, window, unit, swap, synchronous=False)
+        return True
     poll = ctx.kernel.do_poll and window.size == 1
     ctx.step("read-ahead window", f"{window.size} page(s), {len(window.pages)} to read",
              "do_poll: a single page is read synchronously" if poll else "read_swap_cache_async for each")  # fmt: skip

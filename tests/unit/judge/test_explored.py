@@ -159,6 +159,8 @@ SETTLED = {
     " writes it meanwhile, and the first waits for its lock (fs/buffer.c:block_page_mkwrite)",
     "window-of-l1": "a ready interrupt comes while L2 runs, and L1 has IF=0: KVM opens a window for itself by a virtual"
     " interrupt (svm.c:svm_set_vintr), and L1, which intercepts those, gets an exit that it did not ask for",
+    "rest-of-the-window": "a vCPU has read its own page, the fourth of its window, and is preempted before the rest:"
+    " another misses there and reads it (mm/swap_state.c:swap_vma_readahead)",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }

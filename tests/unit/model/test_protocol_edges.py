@@ -120,6 +120,23 @@ def test_what_is_unknown_at_the_start_is_learned():
     assert found("ENTRY") == ["D15"]
 
 
+def test_the_vector_is_learned_from_a_page_that_was_ready_before_its_token():
+    """NP, DONE, RDY, interrupt, #PF, ENTRY: the worker was done before the vCPU entered (S74), and nobody knows yet
+    that the interrupt is the feature's.  A halt, and the timer that ends it, teach nothing."""
+    start = InitialVcpu(en=None, int_vec=None, last_id=None, live=None, wakeup=None)
+
+    def found(text: str) -> tuple[list[str], int]:
+        checker = Checker(STANDARD, 1, initial=[start])
+        return [v.rule for v in feed_all(checker, trace_of(text))], checker.counts[0].acc
+
+    early = f"ENTRY {token(5, 0)} EXIT PF:1 TRY:1 NP:6@1 DONE:1 RDY:6@1 ACC INJ ENTRY {ACKED} "
+    assert found(early) == ([], 1)
+    assert found(early.replace("ACC ", "")) == (["D15"], 0)
+    assert found(early + "EXIT DONE:0 RDY:5@0 ACC ENTRY") == ([], 2), "the vector is known by then"
+    assert found(early + "EXIT DONE:0 RDY:5@0 ACC=0xf4 ENTRY") == (["D15"], 1)
+    assert found(f"ENTRY {halt(5, 0)} DONE:0 RDY:5@0 ACC=0xec ENTRY") == ([], 0)
+
+
 def test_send_always_allows_tokens_at_cpl0():
     enable = "ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x80100b ALL ACC ENTRY"
     assert run(f"{enable} {token(1, 0)}", {"faults": KERNEL_FAULT}, STANDARD)[0] == set()
