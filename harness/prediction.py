@@ -326,7 +326,7 @@ def linux_guest(plan: p.Plan, proof: Precondition | None = None) -> LinuxGuest:
     cpu = parse_cpu(guest.cpu)
     offered = cpu.async_pf_int and (cpu.async_pf or not cpu.enforced)
     return LinuxGuest(
-        vcpus=guest.vcpus,
+        vcpus=p.online_cpus(guest),
         enables=offered and "no-kvmapf" not in guest.cmdline.split() and guest.irqchip != "off",
         lapic_in_kernel=guest.irqchip != "off",
         hlt_exits=not guest.cpu_pm,

@@ -17,6 +17,7 @@
 #define VEC_TIMER	0x40
 #define VEC_START	0x41
 #define VEC_INJECTED	0xff
+#define VEC_ENDED	0x81
 #define UNMAPPED_GVA	0x123456000
 
 #ifndef __ASSEMBLY__

@@ -17,7 +17,6 @@
 #define SEL_TSS		0x30
 
 #define VEC_NMI		2
-#define VEC_ENDED	0x81	/* INT n at the end of an access */
 #define VEC_SPURIOUS	0xff
 
 /* Offsets in struct vcpu (checked in cpu.c). */

@@ -192,6 +192,18 @@ def starts_anew(plan: Plan) -> bool:
     return resets(plan) or bool(initialized(plan)) or says(plan, HostWord.LOADVM) or says(plan, HostWord.PLUG)
 
 
+def online_cpus(guest: Guest) -> int:
+    """How many CPUs a Linux guest brings up (Documentation/admin-guide/kernel-parameters.txt)."""
+    online = guest.vcpus
+    for word in guest.cmdline.split():
+        name, _, number = word.partition("=")
+        if word == "nosmp":
+            online = 1
+        elif name in ("maxcpus", "nr_cpus") and number.isdecimal():
+            online = min(online, max(1, int(number)))
+    return online
+
+
 def runs_l2(plan: Plan) -> bool:
     """Whether a guest of the plan is an L1 that runs an L2."""
     in_linux = plan.guest.kind is GuestKind.LINUX and plan.guest.workload == "l2"

@@ -41,6 +41,10 @@ VEC_START = 0x41
 """Vector by which vCPU 0 starts the others after go."""
 VEC_INJECTED = 0xFF
 """Vector that an L1 gives its L2 by EVENTINJ or V_IRQ; the spurious interrupt's, which asks for no EOI."""
+VEC_ENDED = 0x81
+"""Vector of the INT at the end of an access."""
+EXCEPTIONS = range(16, 32)
+"""Vectors that a LAPIC delivers and the guest takes for exceptions."""
 UNMAPPED_GVA = 0x123456000
 """Where an item page-fault makes its fault: above everything that the guest maps."""
 
@@ -299,7 +303,7 @@ def _header() -> Iterator[str]:
         yield _define(name, f"{globals()[name]:#x}")
     for name in ("LOG_RECORDS", "MAX_VCPUS", "MAX_ITEMS", "ITEMS_VERSION"):
         yield _define(name, str(globals()[name]))
-    for name in ("VEC_TIMER", "VEC_START", "VEC_INJECTED"):
+    for name in ("VEC_TIMER", "VEC_START", "VEC_INJECTED", "VEC_ENDED"):
         yield _define(name, f"{globals()[name]:#x}")
     yield _define("UNMAPPED_GVA", f"{UNMAPPED_GVA:#x}")
     yield ""

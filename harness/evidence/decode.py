@@ -32,7 +32,7 @@ from harness.contract.capture import (
     TraceStats,
 )
 from harness.contract.gate import HELD
-from harness.contract.plan import GuestKind, Plan, from_json, further_areas, starts_anew
+from harness.contract.plan import GuestKind, Plan, from_json, further_areas, online_cpus, starts_anew
 from harness.contract.structure import left_out, need_object, parse, structure
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
@@ -327,10 +327,10 @@ def _guest(files: Files, plan: Plan, *, complete: bool) -> guestlog.GuestLog | N
 
 def _result(files: Files, plan: Plan) -> LinuxResult:
     result = linux_result.decode(_need(files, "guest/result.txt").decode(errors="replace"), plan.nonce)
-    if (result.workload, result.cpus) != (plan.guest.workload, plan.guest.vcpus):
+    if (result.workload, result.cpus) != (plan.guest.workload, online := online_cpus(plan.guest)):
         raise CaptureDamaged(
             f"guest/result.txt is of the workload {result.workload!r} on {result.cpus} CPUs, the plan has"
-            f" {plan.guest.workload!r} on {plan.guest.vcpus}"
+            f" {plan.guest.workload!r} on {online}"
         )
     return result
 

@@ -134,6 +134,7 @@ def _find(stretches: Sequence[Stretch], start: int, episode: Episode) -> int | N
 def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem], problems: list[str]) -> list[Stretch]:
     found: list[Stretch] = []
     boots = 0
+    begun: dict[int, int] = {}  # item -> boots before it started
     for entry in log:
         boots += entry.kind is Record.BOOT
         if not 0 <= entry.item < len(seen):
@@ -143,9 +144,11 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
             continue
         item, planned = seen[entry.item], plan.items[entry.item]
         if entry.kind is Record.START:
-            if item.started:
+            waits_again = planned.op is Op.WAIT and begun.get(item.index, boots) < boots  # sched.c:run_program
+            if item.started and not waits_again:
                 problems.append(f"guest log: item {item.index} starts twice")
             item.started = True
+            begun[item.index] = boots
             found.append(_stretch(planned, max(0, boots - 1)))
         elif entry.kind is Record.WAKE:
             item.woken += 1

@@ -131,7 +131,7 @@ def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
     """(go, end of the recording, host actions): the first on the trace clock, the others relative to it; go -1:
     unknown."""
     go, end, found = -1, -1, []
-    open_: dict[tuple[str, int], int] = {}
+    open_: dict[tuple[str, int], list[int]] = {}
     for line in text.splitlines():
         step = json.loads(line)
         t_ns = int(step["mono"] * 1e9)
@@ -140,11 +140,12 @@ def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
         elif step["step"] == "collect":
             end = t_ns
         elif step["step"] == "host-action":
-            open_[step["do"], int(step.get("arg") or 0)] = t_ns
+            open_.setdefault((step["do"], int(step.get("arg") or 0)), []).append(t_ns)
         elif step["step"] == "host-action-done":
             key = (step["do"], int(step.get("arg") or 0))
-            found.append(RecordedAction(*key, open_.pop(key, t_ns) - go, t_ns - go))
-    never_done = (RecordedAction(*key, begun - go, end - go) for key, begun in open_.items())
+            begun = open_.get(key)
+            found.append(RecordedAction(*key, (begun.pop(0) if begun else t_ns) - go, t_ns - go))
+    never_done = (RecordedAction(*key, begun - go, end - go) for key, all_ in open_.items() for begun in all_)
     return go, end - go, (*found, *never_done)
 
 

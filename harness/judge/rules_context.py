@@ -25,7 +25,7 @@ from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.judge.own_faults import own_faults
 from harness.judge.unexplained import INTERRUPTING
-from harness.model.events import MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
+from harness.model.events import LOADED, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count
@@ -223,12 +223,15 @@ def _hyp(evidence: Evidence) -> Mapping[int, int] | None:
 
 
 def _waiting(evidence: Evidence) -> tuple[set[int], ...]:
-    """By vCPU: interrupt vectors of async page faults that its LAPIC accepted, and that were not injected any more."""
+    """By vCPU: interrupt vectors of async page faults that its LAPIC accepted, holds, and that were not injected."""
     plan = evidence.plan
     vectors = {plan.guest.apf.vector} | {item.value for item in plan.items if item.msr == MSR_ASYNC_PF_INT}
     waiting: tuple[set[int], ...] = tuple(set() for _ in range(plan.guest.vcpus))
-    for event in evidence.of(Kind.ACC, Kind.VIRQ):
-        if event.kind is Kind.ACC and event.value in vectors and 0 <= event.vcpu < len(waiting) and event.value >= 16:
+    for event in evidence.of(Kind.ACC, Kind.VIRQ, Kind.CLEAR):
+        if event.kind is Kind.CLEAR:
+            if not event.flag and event.value != LOADED:
+                waiting[event.vcpu].clear()
+        elif event.kind is Kind.ACC and event.value in vectors and 0 <= event.vcpu < len(waiting) and event.value >= 16:
             waiting[event.vcpu].add(event.value)
         elif event.kind is Kind.VIRQ and 0 <= event.vcpu < len(waiting):
             waiting[event.vcpu].discard(event.value)

@@ -15,6 +15,7 @@ from enum import StrEnum
 from harness.errors import ModelError
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
 from harness.model.kernels import KernelModel
+from harness.model.nmis import nmis_left
 
 ASYNC_PF_PER_VCPU = 64
 """Works that one vCPU may have queued (arch/x86/include/asm/kvm_host.h)."""
@@ -133,7 +134,7 @@ class ApfState:
     guest_mode: bool = False  # L2 runs
     l2: L2Controls = field(default_factory=L2Controls)
     exception_vmexit: bool = False  # arch.exception_vmexit.pending; 5.10: arch.exception.nested_apf
-    nmi_pending: bool = False  # KVM_REQ_NMI, or arch.nmi_pending
+    nmi_pending: int = 0  # KVM_REQ_NMI, arch.nmi_queued and nmi_pending
     l2_tables_left: bool = False  # arch.walk_mmu is still nested_mmu, and no L2 runs (F6)
     req_event: bool = False  # KVM_REQ_EVENT, as far as something asks for it while exception_vmexit is pending
 
@@ -462,6 +463,7 @@ def reset(v: ApfState, *, init: bool = True) -> None:
     v.halted = v.halted and not init and v.kernel.reset_keeps_halt
     v.req_halt = v.req_halt and v.kernel.reset_keeps_halt
     v.hlt = False
+    v.nmi_pending = nmis_left(v.kernel, v.nmi_pending, init=init)
     v.guest_mode = v.exception_vmexit = False  # kvm_leave_nested, by KVM_SET_NESTED_STATE or EFER
 
 
@@ -494,4 +496,4 @@ def set_paging(v: ApfState, on: bool) -> bool:
 
 def kvm_vcpu_has_events(v: ApfState, *, irq: bool) -> bool:
     """x86.c: what makes a blocked vCPU runnable; ``irq`` an interrupt that could be delivered now."""
-    return bool(v.done) or v.exception_pending or v.exception_vmexit or v.nmi_pending or irq
+    return bool(v.done) or v.exception_pending or v.exception_vmexit or v.nmi_pending > 0 or irq

@@ -96,6 +96,8 @@ CHANGES: tuple[Change, ...] = (
            (_6_1, _6_12), open=_BOUNDS),
     Change("window_is_l2s", False, (6, 4), "arch/x86/kvm/svm/svm.c:svm_set_vintr",
            "KVM: nSVM: Disable intercept of VINTR if saved L1 host RFLAGS.IF is 0", (_6_1, _6_12), open=_BOUNDS),
+    Change("put_keeps_queued_nmis", False, (6, 4), f"{_X86}kvm_vcpu_ioctl_x86_set_vcpu_events",
+           "KVM: x86: Route pending NMIs from userspace through process_nmi()", (_6_1, _6_12), open=_BOUNDS),
     Change("pgfault_counts_retry", False, (6, 4), "mm/memory.c:mm_account_fault",
            "mm: do not increment pgfault stats when page fault handler retries", (_6_1, _6_12),
            open=_BOUNDS),

@@ -5,12 +5,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import dropwhile, takewhile
 
 from harness.contract.host_program import HOST_PROGRAMS, SHORT_PROGRAM, WAYS_PROGRAM, cases
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, HostWord, PageStart, SwapKind
-from harness.contract.probe_abi import MAX_ITEMS, MAX_VCPUS
+from harness.contract.probe_abi import (
+    EXCEPTIONS,
+    MAX_ITEMS,
+    MAX_VCPUS,
+    VEC_ENDED,
+    VEC_INJECTED,
+    VEC_START,
+    VEC_TIMER,
+)  # fmt: skip
 from harness.errors import ApfError, ScenarioError, UsageError
 from harness.model.cpu_model import parse_cpu
+from harness.model.events import MSR_ASYNC_PF_INT
 from harness.scenario import bounds
 from harness.scenario.build import MSRS, build_plan, msr_value
 from harness.scenario.gate_keys import check_errors, check_gate
@@ -149,6 +159,7 @@ def _machine(s: Scenario) -> Iterator[str]:
 
 def _apf(s: Scenario) -> Iterator[str]:
     yield from bounds.number("$.apf.vector", s.apf.vector, 0, 0xFF)
+    yield from _free(s, "$.apf.vector", s.apf.vector)
     yield from bounds.number("$.apf.en_flags", s.apf.en_flags, 0, _EN_FLAGS)
     if s.apf.en_gpa != -1:
         yield from bounds.number("$.apf.en_gpa", s.apf.en_gpa, 0, bounds.MAX_GPA - 64)
@@ -329,15 +340,39 @@ def _of_another(s: Scenario, t: Step, key: str, vcpu: int) -> Iterator[str]:
     if key == "eject":
         if s.guest.machine != "q35":
             yield ".eject: CPUs of a q35 can be ejected; microvm has no hotplug of CPUs"
-        if sum(o.eject == vcpu for o in s.steps) > 1 or not any(
-            h.do is HostWord.PLUG and h.arg == vcpu for o in s.steps for h in o.host
-        ):
-            yield f".eject: vCPU {vcpu} is ejected once, and plugged in again by a host step (plug)"
+        behind = _until_the_next(s, t, vcpu)
+        if not any(h.do is HostWord.PLUG and h.arg == vcpu for o in behind for h in o.host):
+            yield f".eject: vCPU {vcpu} is plugged in again (plug) by no host step between this and its next eject"
+
+
+def _until_the_next(s: Scenario, t: Step, vcpu: int) -> Iterator[Step]:
+    """The steps behind this one, up to that which ejects the same vCPU again."""
+    behind = dropwhile(lambda o: o is not t, s.steps)
+    next(behind)
+    return takewhile(lambda o: o.eject != vcpu, behind)
 
 
 def _wrmsr(s: Scenario, t: Step) -> Iterator[str]:
     wrong = list(_msr(t))
-    yield from wrong or check_write(s, MSRS.get(t.wrmsr, _number(t.wrmsr) or 0), msr_value(t.value, t.vcpu))
+    if wrong:
+        yield from wrong
+        return
+    msr, value = MSRS.get(t.wrmsr, _number(t.wrmsr) or 0), msr_value(t.value, t.vcpu)
+    yield from check_write(s, msr, value)
+    if msr == MSR_ASYNC_PF_INT:
+        yield from _free(s, ".value", value)  # a larger one is a #GP
+
+
+def _free(s: Scenario, key: str, vector: int) -> Iterator[str]:
+    """The ready event's vector is no other one's (guest-images/probe/trap.c)."""
+    uses = (
+        (vector in EXCEPTIONS, "an exception"),
+        (vector == VEC_ENDED, "the end of an access"),
+        (vector == VEC_TIMER and any(t.timer_us >= 0 for t in s.steps), "the timer"),
+        (vector == VEC_START and s.guest.vcpus > 1, "the start of a vCPU"),
+        (vector == VEC_INJECTED and (s.l2.inject or s.l2.virq), "what L1 gives its L2"),
+    )
+    yield from (f"{key}: the probe guest takes vector {vector:#x} for {what}" for used, what in uses if used)
 
 
 def _msr(t: Step) -> Iterator[str]:

@@ -7,8 +7,9 @@ import json
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.agent.gate.leave import SERVER_NAME
@@ -28,6 +29,7 @@ class Gate:
     pid: int
     _control: socket.socket
     _rest: bytes = b""
+    _turn: threading.Lock = field(default_factory=threading.Lock)  # actions of the host may come at one time
 
     def arm(
         self, *, rule: str, order: str, tids: Sequence[int], pages: Mapping[int, int], errors: Sequence[int],
@@ -60,6 +62,10 @@ class Gate:
 
     def ask(self, do: str, **more: object) -> dict[str, Any]:
         """One word and its answer."""
+        with self._turn:
+            return self._ask(do, more)
+
+    def _ask(self, do: str, more: Mapping[str, object]) -> dict[str, Any]:
         try:
             self._control.sendall(json.dumps({"do": do, **more}).encode() + b"\n")
             while b"\n" not in self._rest:

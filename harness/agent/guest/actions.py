@@ -167,7 +167,17 @@ def _state(tid: int) -> str:
 
 
 async def perform_timed(actor: Actor, timed: Sequence[TimedAction], start: float) -> None:
-    """The plan's timed actions, each ``at_ms`` after ``start`` (CLOCK_MONOTONIC seconds), earliest first."""
-    for entry in sorted(timed, key=lambda t: t.at_ms):
+    """The plan's timed actions, each entry ``at_ms`` after ``start`` (CLOCK_MONOTONIC seconds), whether or not an
+    earlier one is over: what that waits for may be in a later one."""
+
+    async def at(entry: TimedAction) -> None:
         await asyncio.sleep(max(0.0, start + entry.at_ms / 1000 - time.monotonic()))
         await actor.perform(entry.actions)
+
+    tasks = [asyncio.ensure_future(at(entry)) for entry in sorted(timed, key=lambda t: t.at_ms)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -32,6 +32,7 @@ from harness.model.protocol.checker_types import Counts, Obligation, Unchecked, 
 from harness.model.protocol.entry_rules import judge_entry
 from harness.model.protocol.l2_rules import entered_l2, left_l2
 from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNTED, Pages
+from harness.model.protocol.ready_rules import compare, inject
 from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
 from harness.model.protocol.total_rules import check_totals
 from harness.model.protocol.vcpu_rules import SeenVcpu, Shared, WakeAll
@@ -125,6 +126,8 @@ class Checker:
             left += vcpu.undoubted()
             left += _owed(vcpu)
             vcpu.count_undecided()
+            compare(vcpu)
+        left += self._found
         live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
         left += self._pages.unsubmitted()
         left += self._ledger.finish(live)
@@ -190,7 +193,7 @@ class Checker:
             Kind.BIO: self._bio,
             Kind.WAKEUP: self._wakeup,
             Kind.USER_EXIT: self._user_exit,
-            Kind.VIRQ: self._awake,
+            Kind.VIRQ: self._virq,
             Kind.UNMAP: self._pages.unmapped,
             Kind.MM_FAULT: self._pages.begins,
             Kind.MM_FAULT_RET: self._mm_fault_ret,
@@ -249,8 +252,14 @@ class Checker:
             vcpu.accepted(event)
 
     def _awake(self, event: Event) -> None:
-        """kvm_inj_virq, or an exception other than #PF: ends a halt (D24)."""
+        """An exception other than #PF: ends a halt (D24)."""
         self._vcpus[event.vcpu].woken = True
+
+    def _virq(self, event: Event) -> None:
+        """kvm_inj_virq: ends a halt (D24); what the guest finds in its handler (D39)."""
+        vcpu = self._vcpus[event.vcpu]
+        vcpu.woken = True
+        inject(vcpu, event.value)
 
     def _out(self, event: Event) -> None:
         """sched_switch away from the vCPU thread: in state S it sleeps, as a halt does (D13, D24, D25).

@@ -66,7 +66,7 @@ class Counts:
     inj: int = 0  # #PF with code 0, not reinjected
     inj_reinjected: int = 0
     acc: int = 0  # the current int_vec accepted by the vCPU's own thread
-    acc_lost: int = 0  # of these, with a vector that the LAPIC never hands on (LOWEST_VECTOR)
+    acc_lost: int = 0  # of these, what the LAPIC never hands on (LOWEST_VECTOR), or a reset took from it
     ack: int = 0  # ACK writes with bit 0
 
     def add(self, other: Counts) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from harness.model.delivery import EN_DELIVERY_AS_PF_VMEXIT, EN_EFFECTIVE, EN_SEND_ALWAYS
 from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.protocol.l2_rules import judge_ready, lost, untold
+from harness.model.protocol.ready_rules import Announced, compare
 from harness.model.protocol.rules import RuleContext
 from harness.model.protocol.vcpu_rules import SeenVcpu, WakeAll
 from harness.model.protocol.work_rules import SeenWork
@@ -151,7 +152,8 @@ def _batch(vcpu: SeenVcpu, entry: Event) -> None:
                 vcpu.say("D18", event, "RDY after one with interrupt, and the vCPU has not entered between", behind)
         if ready.irq is not None:
             behind = event
-            _interrupt(vcpu, event, work, given=ready.irq.value >= LOWEST_VECTOR)
+            given = ready.irq.value >= LOWEST_VECTOR and not ready.lost
+            _interrupt(vcpu, event, work, Announced(event, ready.irq, ready.injected) if given else None)
             vcpu.irq_seq, vcpu.acked = ready.seq, False
         if work is not None:
             late = vcpu.shared.ledger.settle(work, entry, event, flushed=flushed)
@@ -159,15 +161,11 @@ def _batch(vcpu: SeenVcpu, entry: Event) -> None:
                 vcpu.shared.found.append(late)
 
 
-def _interrupt(vcpu: SeenVcpu, event: Event, work: SeenWork | None, *, given: bool) -> None:
-    """A RDY was told by an interrupt: D19, D39.  ``given``: the guest is given it once it takes any."""
+def _interrupt(vcpu: SeenVcpu, event: Event, work: SeenWork | None, told: Announced | None) -> None:
+    """A RDY was told by an interrupt: D19, D39.  ``told``: the guest is given it once it takes any."""
     if vcpu.irq_seq and not vcpu.acked and work is not None and 0 < work.done_seq < vcpu.irq_seq:
         message = "second RDY with interrupt without ACK, though its work was done before the first"
         vcpu.say("D19", event, message, work.np)
-    readies = vcpu.context.guest_readies
-    logged = None if readies is None else readies.get(vcpu.index)
-    if logged is not None and given:
-        if vcpu.readies < len(logged) and logged[vcpu.readies] != event.token:
-            message = f"RDY of token {event.token:#x} with interrupt, the guest saw {logged[vcpu.readies]:#x}"
-            vcpu.say("D39", event, message)
-        vcpu.readies += 1
+    if told is not None:
+        compare(vcpu)  # the token word was free: the one before was taken
+        vcpu.told = told

@@ -58,7 +58,7 @@ def _interrupts(context: RuleContext, counts: Sequence[Counts]) -> Iterator[Viol
     for vcpu, grown in (context.hyp or {}).items():
         accepted, lost = counts[vcpu].acc, counts[vcpu].acc_lost
         if grown != accepted - lost:
-            but = f", {lost} of them below vector 16 and so for good" if lost else ""
+            but = f", {lost} of them below vector 16 or taken away by a reset" if lost else ""
             yield _total("D16", f"the guest counted {grown} interrupts, its LAPIC accepted {accepted}{but}", vcpu)
 
 

@@ -25,6 +25,7 @@ from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.l2_rules import judge_injection
 from harness.model.protocol.page_rules import Pages
+from harness.model.protocol.ready_rules import Announced, take_away
 from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, RuleContext
 from harness.model.protocol.work_rules import Ledger, SeenWork
 
@@ -61,6 +62,8 @@ class SeenReady:
     seq: int
     irq: Event | None = None
     maybe: Event | None = None  # accepted behind it, while neither the vector is known nor whether its NP was a token
+    injected: bool = False
+    lost: bool = False  # a reset took the interrupt from the LAPIC
 
 
 @dataclass(slots=True)
@@ -80,8 +83,8 @@ class SeenVcpu:
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts",
         "delivering", "doubts", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec",
         "irq_seq", "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "readies",
-        "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "trial", "unfinished_run", "untold",
-        "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
+        "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "told", "trial", "unfinished_run",
+        "untold", "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -109,6 +112,7 @@ class SeenVcpu:
         self.unfinished_run = 0  # entries that may still come before a VMRUN, or what L2 is given, is through
         self.untold, self.untold_last = 0, False  # tokens that L1 was not told of; the last one is such
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
+        self.told: Announced | None = None
         self.irq_seq, self.acked = 0, False
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
         self.in_guest = self.delivering = False
@@ -485,6 +489,7 @@ class SeenVcpu:
             self.count_undecided()
             self.en, self.apic_hw, self.apic_sw, self.shared_ok = 0, None, None, True
             if event.value != LOADED:
+                take_away(self)
                 self.guest_mode = self.untold_last = False
             self.old_vectors.add(self.int_vec or 0)
             self.int_vec = 0

@@ -199,7 +199,7 @@ class HostSide:
     def _nmi(self) -> None:
         """KVM_NMI in each vCPU's thread, which leaves KVM_RUN for it (arch/x86/kvm/x86.c:kvm_inject_nmi)."""
         for vcpu in self.vcpus:
-            vcpu.kvm.state.nmi_pending = True
+            vcpu.kvm.state.nmi_pending += 1
             self.world.engine.fire(vcpu.kvm.wake)
             self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from harness.errors import ModelError
 from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
+from harness.model.nmis import nmis_left
 from harness.model.pages import FILES, Backing, Folio, HostPage, Pte, SwapSlot
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.host_memory import Memory
@@ -108,6 +109,7 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
         enabled, vector = s.en_val, s.int_vec
         if same_process:
             d.write_msr(s, MSR_ASYNC_PF_EN, 0)
+            s.nmi_pending = nmis_left(s.kernel, s.nmi_pending)
         else:  # a new struct kvm_vcpu
             s.halted = s.req_halt = s.req_ready = s.pageready_pending = False
             s.id = 0

@@ -116,6 +116,7 @@ class Vcpu:
         yield from self._exit()
         if self.host_end:  # the machine was reset while the guest waited in a HOST item
             yield from self._host_wait(self.host_end, interrupts=self.host_interrupts)
+            yield from self._log("end")
 
     # --- guest mode
     def _mode(self, *, cpl: int, interrupts: bool, shadow: bool = False) -> None:
@@ -390,6 +391,8 @@ class Vcpu:
             return
         self._mode(cpl=0, interrupts=False)
         while not self.kvm.memory.mapped(gpa, write=write) and not self.kvm.error:
+            if (yield from self._comes_first(Kind.PF, gpa >> 12, write=write)):
+                continue  # a page that was ready before the entry behind its token, say
             step = Step(AREA_ITEM, Op.TOUCH, gpa=gpa, write=write, cpl=0, interrupts=False)
             yield from self.kvm.page_fault(step)
             yield from self._exit()

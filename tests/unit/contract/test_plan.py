@@ -84,3 +84,19 @@ def test_areas_that_writes_of_en_name_besides_the_vcpus_own() -> None:
     assert p.further_areas(plan) == (own + 0x40, own + 0x80), "neither single bits, nor reserved ones, nor a hole"
     moved = replace(plan, items=(), guest=replace(plan.guest, apf=replace(plan.guest.apf, en_gpa=p.POOL_GPA)))
     assert p.further_areas(moved) == (p.POOL_GPA,)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "online"),
+    [
+        ("", 3),
+        ("maxcpus=1", 1),
+        ("quiet nr_cpus=2", 2),
+        ("maxcpus=8", 3),
+        ("maxcpus=0", 1),
+        ("nosmp", 1),
+        ("nr_cpus", 3),
+    ],
+)
+def test_cpus_that_a_linux_guest_brings_up(cmdline: str, online: int) -> None:
+    assert p.online_cpus(p.Guest(kind=p.GuestKind.LINUX, vcpus=3, cmdline=cmdline)) == online

@@ -85,6 +85,17 @@ def test_contradictions_in_the_guest_log_are_named() -> None:
     assert "starts twice" in text and "ends twice" in text and "names item 5" in text
 
 
+def test_a_wait_that_a_reset_cut_off_starts_again() -> None:
+    """sched.c:run_program: it had not ended, so that the program goes on with it; what was performed starts once."""
+    p = Plan("s", "t", 1, Guest(), Memory(), Swap(), (), (Item(0, Op.WAIT), Item(1, Op.TOUCH, gpa=A)))
+    begun, boot = (Record.START, 0, 0), (Record.BOOT, -1, 0)
+    rest = ((Record.END, 0, 0), (Record.START, 1, A))
+    assert run(p, log(boot, begun, boot, begun, *rest)).problems == ()
+    assert run(p, log(boot, begun, begun, *rest)).problems == ("guest log: item 0 starts twice",)
+    again = run(p, log(boot, begun, *rest, boot, (Record.START, 1, A)))
+    assert again.problems == ("guest log: item 1 starts twice",)
+
+
 def test_a_set_up_that_got_a_general_protection_fault_is_no_contradiction() -> None:
     entries = tuple(GuestRecord(Record.END, 0, 0, -1, 0x801009, b) for b in (13, 0))
     found = align(plan(A), GuestLog(1, 4, True, 0, (entries,)), [])

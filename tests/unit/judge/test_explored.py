@@ -20,6 +20,11 @@ SETTLED = {
     " pf_guest, and the entry that would inject it (arch/x86/kvm/x86.c:kvm_vcpu_reset; 7.3.4)",
     "firmware-retries": "a device of QEMU's writes to a hole of the RAM file in the vCPU thread, while firmware boots:"
     " FAULT_FLAG_TRIED counts maj_flt (mm/memory.c:mm_account_fault; 5.10.262)",
+    "area-reclaimed": "the shared area's page is reclaimed: KVM's write of the flags waits for it, and another page is"
+    " ready before the entry behind the token (arch/x86/kvm/x86.c:apf_put_user_notpresent)",
+    "interrupt-taken-by-a-reset": "a ready interrupt is accepted, the guest has IF=0, and the machine is reset: nobody"
+    " ever finds its token (arch/x86/kvm/lapic.c:kvm_lapic_reset)",
+    "wait-cut-off": "a vCPU that waits for pages is ejected and started again, twice: its wait starts again each time",
     "copied-in-reverse": "forty workers wait for pages of a userfaultfd: a call that was retried for one has asked for"
     " it before it was copied, and slept (fs/userfaultfd.c:handle_userfault)",
     "area-write-protected": "writeback has write-protected the shared area of a guest in a RAM file: KVM's own write to"

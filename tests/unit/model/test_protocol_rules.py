@@ -35,6 +35,11 @@ from tests.unit.model.protocol_notation import (
 CLASS_0 = f"ENTRY EXIT WRMSR:INT=0x7 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC=0x7 ENTRY {ACKED}"
 
 
+BOOTED = f"EXIT CLEAR ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC VIRQ=0xf3 ENTRY {ACKED}"
+RESET_BEFORE_IT = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC ENTRY {BOOTED}"
+RESET_BEHIND_IT = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY {BOOTED}"
+
+
 @dataclass(frozen=True)
 class Case:
     """``good`` and ``bad`` are traces after SET_UP; the contexts default to the common one."""
@@ -388,6 +393,14 @@ MORE: dict[str, Case] = {
         {"hyp": {0: 1}},
         {"hyp": {0: 2}},
         set_up=CLASS_0,
+    ),
+    "D16 taken away by a reset": Case(RESET_BEFORE_IT, RESET_BEFORE_IT, {"hyp": {0: 2}}, {"hyp": {0: 3}}),
+    "D16 injected before a reset": Case(RESET_BEHIND_IT, RESET_BEHIND_IT, {"hyp": {0: 3}}, {"hyp": {0: 2}}),
+    "D39 taken away by a reset": Case(
+        RESET_BEFORE_IT,
+        RESET_BEFORE_IT,
+        {"guest_readies": {0: (WAKE_ALL_TOKEN, WAKE_ALL_TOKEN)}},
+        {"guest_readies": {0: (WAKE_ALL_TOKEN, 0x1000, WAKE_ALL_TOKEN)}},
     ),
     "D39 surplus": Case(
         f"{token(1, 0)} {ready(1, 0)}",

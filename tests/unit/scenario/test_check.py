@@ -72,6 +72,11 @@ def top(line: str) -> str:
         (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = "0x10000000000000000"', "$.steps[1].value"),
         (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = "own|64"', "$.steps[1].value"),
         (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = "own|x"', "$.steps[1].value"),
+        (GOOD + "[apf]\nvector = 31", "$.apf.vector: the probe guest takes vector 0x1f for an exception"),
+        (GOOD + '[[steps]]\nwrmsr = "INT"\nvalue = 0x81', "$.steps[1].value: the probe guest takes vector 0x81"),
+        (GOOD + "[apf]\nvector = 64\n[[steps]]\ntimer_us = 5000", "$.apf.vector: the probe guest takes vector 0x40"),
+        (GOOD + "[apf]\nvector = 65\n[guest]\nvcpus = 2", "$.apf.vector: the probe guest takes vector 0x41"),
+        (GOOD + "[apf]\nvector = 255\n[l2]\ninject = true", "$.apf.vector: the probe guest takes vector 0xff"),
         (GOOD + '[kernel_params]\n"kvm.a/b" = "1"', "$.kernel_params.'kvm.a/b'"),
         (GOOD + '[kernel_params_at_go]\n"kvm" = "1"', "$.kernel_params_at_go.'kvm'"),
         (GOOD + '[kernel_params]\n"kvm.a" = "1\\n2"', "$.kernel_params.'kvm.a'"),
@@ -118,6 +123,7 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "stop", arg = 1}', GOOD, "takes no number"),
         ('{do = "reset", page = "f[0]"}', GOOD, "concerns no page"),
         ('{do = "nmi", arg = 1}', GOOD, "takes no number"),
+        ('{do = "stop"}, {do = "nmi"}, {do = "reset"}, {do = "cont"}', GOOD, "may be given to its firmware"),
         ('{do = "nmi"}', GOOD + '[[steps]]\ntouch = "f"\nlevel = 2\n', "is taken neither by an L2"),
         ('{do = "savevm"}', GOOD, "needs a machine that stands"),
         ('{do = "stop"}, {do = "cont"}, {do = "savevm"}', GOOD, "needs a machine that stands"),
@@ -177,7 +183,7 @@ def test_what_is_done_to_a_stopped_machine_is_accepted() -> None:
         ("[[steps]]\ninit = 1\nvcpu = 1\n", ".init: vCPU 1 cannot do it to itself"),
         ("[[steps]]\neject = -1\n", "-1 is no vCPU at $.steps[1].eject"),
         ("[[steps]]\neject = 1\n", ".eject: CPUs of a q35 can be ejected"),
-        ("[[steps]]\neject = 1\n", ".eject: vCPU 1 is ejected once, and plugged in again by a host step"),
+        ("[[steps]]\neject = 1\n", ".eject: vCPU 1 is plugged in again (plug) by no host step between"),
         ('[[steps]]\nhost = [{do = "plug", arg = 1}]\n', ".arg: no step ejects vCPU 1"),
         ("[[steps]]\ninit = 1\ncpl = 0\n", ".cpl: init has no cpl"),
         ('[[steps]]\ninit = 1\n[[steps]]\nvcpu = 1\nhost = [{do = "stop"}]\n', ".init: vCPU 1 has host steps"),
@@ -187,7 +193,9 @@ def test_an_init_is_for_another_vcpu(steps: str, told: str) -> None:
     assert any(told in line for line in messages(f"{GOOD}{steps}[guest]\nvcpus = 2\n"))
     assert load_text("x", f"{GOOD}[[steps]]\ninit = 1\n[guest]\nvcpus = 2\n")
     plug = '[[steps]]\neject = 1\n[[steps]]\nhost = [{do = "plug", arg = 1}]\n[[steps]]\ninit = 1\n'
-    assert load_text("x", f'{GOOD}{plug}[guest]\nvcpus = 2\nmachine = "q35"\n')
+    pc = '[guest]\nvcpus = 2\nmachine = "q35"\n'
+    assert load_text("x", f"{GOOD}{plug}{plug}{pc}")
+    assert any("by no host step between" in line for line in messages(f"{GOOD}[[steps]]\neject = 1\n{plug}{pc}"))
 
 
 def test_both_kinds_of_problems_are_told_at_once() -> None:

@@ -79,11 +79,42 @@ def test_an_nmi_ends_a_halt_which_begins_again(kernel: str, en_flags: int) -> No
     assert answer.totals["NMI"] == answer.totals["REP"] == Count.exactly(1)
 
 
+@pytest.mark.parametrize("kernel", [k for k in KERNELS if not k.startswith("noio")])
+@pytest.mark.parametrize(("nmis", "taken"), [(1, 1), (2, 2), (5, 2)])
+def test_nmis_of_a_standing_machine_are_two_at_most(kernel: str, nmis: int, taken: int) -> None:
+    """process_nmi: one is given, one waits behind it; the access faults once more when both handlers are through."""
+    words = (p.HostWord.STOP, *[p.HostWord.NMI] * nmis, p.HostWord.CONT, p.HostWord.WAIT_HALTED, p.HostWord.RELEASE)
+    answer = simulate(situation_of(halted(9, *words), find_kernel(kernel)))
+    assert answer.ends
+    assert answer.totals["NMI"] == Count.exactly(taken)
+    assert answer.totals["REP"] == Count.exactly(1)
+
+
+@pytest.mark.parametrize(("kernel", "taken"), [("nowait-5.10", 1), ("nowait-6.1", 1), ("nowait-6.12", 0)])
+def test_an_nmi_for_a_standing_machine_that_is_loaded(kernel: str, taken: int) -> None:
+    """QEMU read the vCPU's events before it queued the NMI, and a load writes them as they were (6.4: and drops it)."""
+    at = LOAD.index(p.HostWord.SAVEVM)
+    words = (*LOAD[:at], p.HostWord.NMI, *LOAD[at:])
+    answer = simulate(situation_of(halted(9, *words), find_kernel(kernel)))
+    assert answer.ends and answer.totals["NMI"] == Count.exactly(taken)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_load_writes_en_and_its_wake_all_ends_the_halt(kernel: str) -> None:
     answer = simulate(situation_of(halted(9, *LOAD), find_kernel(kernel)))
     assert answer.ends and not answer.known_faults
     assert answer.totals["RDY"] == Count.exactly(0) and answer.totals["RDY_ALL"] == Count.exactly(2)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_snapshot_reads_a_page_that_nobody_has_touched(kernel: str) -> None:
+    """f[2] is on the device and in nobody's window: QEMU's own thread reads it, and its read waits for no fault."""
+    plan = halted(9, *LOAD)
+    far = p.Page(p.POOL_GPA + 512 * p.PAGE_SIZE, p.PageStart.SWAPPED, "f[2]")
+    plan = replace(plan, pages=(*plan.pages, far))
+    answer = simulate(situation_of(plan, find_kernel(kernel)))
+    assert answer.ends
+    assert answer.totals["MAJ_OTHER"] == Count.exactly(1)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
