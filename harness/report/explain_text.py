@@ -29,7 +29,7 @@ def as_json(kernel: KernelModel, walk: AccessWalk) -> dict[str, Any]:
 
 
 def _step_json(step: WalkStep) -> dict[str, Any]:
-    raw = asdict(step)
+    raw = step._asdict()
     return {key: raw[key] for key in ("function", "tested", "result", "why", "citation", "thread")} | {
         "depth": step.depth
     }

@@ -10,6 +10,8 @@ from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.world import World
 
+_TOLD = frozenset((Kind.PF, Kind.NP, Kind.REP, Kind.RDY, Kind.DONE, Kind.OUT, Kind.IN))
+
 
 @dataclass(slots=True, eq=False)
 class HeldRead:
@@ -29,22 +31,26 @@ class GatedReads:
     saving: bool = False  # QEMU reads all of the guest's memory
     _seen: Seen = field(init=False)
     _next: int = 0  # of world.events
+    _due: list[HeldRead] | None = None  # those that may end now; None: something has happened since
 
     def __post_init__(self) -> None:
         self._seen = Seen(self.rule, self.world.situation.vcpus)
 
     def let_go(self) -> None:
         """The host word "release"."""
+        self._due = None
         self._seen.let_go()
 
     def vcpu_asks(self, vcpu: int, page: int) -> None:
         """The vCPU thread is about to sleep on this page."""
         self._look()
+        self._due = None
         self._seen.asks(vcpu, page)
 
     def worker_sleeps(self, page: int) -> None:
         """The worker of an announced fault waits for its page; pages and workers are one and the same here."""
         self._look()  # what an earlier work on this page came to is told first
+        self._due = None
         self._seen.work(page, page)
         self._seen.work_sleeps(page)
         self.world.engine.fire(self.world.changed)
@@ -63,9 +69,11 @@ class GatedReads:
         """A read of these pages, until the rule says that it ends; ``loaded``: the host has said something about it."""
         held = HeldRead(pages)
         self.held.append(held)
+        self._due = None
         while not self.ends(held) and not self._saved(held):
             yield Wait(signals=(self.world.changed, loaded))
         self.held.remove(held)
+        self._due = None
         yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
 
     def ends(self, read: HeldRead) -> bool:
@@ -73,17 +81,23 @@ class GatedReads:
         self._look()
         if self.frozen:
             return False
-        due = self._seen.due([r.pages for r in self.held])
-        return any(self.held[position] is read for position, _ in due)
+        if self._due is None:  # each event is a question about all reads that are held
+            self._due = [self.held[position] for position, _ in self._seen.due([r.pages for r in self.held])]
+        return read in self._due
 
     def _saved(self, read: HeldRead) -> bool:
         """A snapshot is taken, for which QEMU reads the page itself."""
         return self.saving and self._seen.passes and not self.frozen and not read.pages & self._seen.awaited
 
     def _look(self) -> None:
-        for event in self.world.events[self._next :]:
-            self._tell(event)
-        self._next = len(self.world.events)
+        events = self.world.events
+        if self._next == len(events):
+            return
+        for event in events[self._next :]:
+            if event.kind in _TOLD:
+                self._tell(event)
+                self._due = None
+        self._next = len(events)
 
     def _tell(self, event: Event) -> None:
         seen, vcpu, page = self._seen, event.vcpu, event.gpa >> 12

@@ -8,8 +8,10 @@ Times are nanoseconds from the moment the guest is let go; addresses are guest p
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from operator import itemgetter
 
 from harness.contract.gate import Rule
 from harness.contract.words import HostWord, Op, Release
@@ -95,11 +97,14 @@ class PoolPage:
     content: int = 0
 
 
+_first_of = itemgetter(0)
+
+
 @dataclass(frozen=True, slots=True)
 class RamFile:
     """The part of a RAM file [first, end), in page numbers, of which no page is cached that no PoolPage names.
 
-    ``data``: [first, end) ranges with written blocks; the rest is holes and unwritten extents.
+    ``data``: [first, end) ranges with written blocks, in order and apart; the rest is holes and unwritten extents.
     """
 
     first: int
@@ -107,7 +112,8 @@ class RamFile:
     data: tuple[tuple[int, int], ...]
 
     def has_blocks(self, index: int) -> bool:
-        return any(first <= index < end for first, end in self.data)
+        at = bisect_right(self.data, index, key=_first_of) - 1
+        return at >= 0 and index < self.data[at][1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ class World:
         name = TOTAL_OF_KIND.get(event.kind)
         if name:
             self.totals[name] += 1
-        self.engine.fire(self.changed)
+        if self.changed.waiters:
+            self.engine.fire(self.changed)
 
     def count(self, name: str, n: int = 1) -> None:
         """Move a total that has no event of its own."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from operator import add, attrgetter
+from types import GeneratorType
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from harness.contract.words import Thread as Thread
@@ -109,8 +110,7 @@ class Mark(StrEnum):
     GATE = "gate"  # KVM's choice between token, halt and blocking
 
 
-@dataclass(frozen=True, slots=True)
-class WalkStep:
+class WalkStep(NamedTuple):
     """One thing that one kernel function did: what it tested, with which result, and why it went on as it did."""
 
     function: str
@@ -190,17 +190,20 @@ class VcpuView:
     why: str = ""  # of can_do / can_deliver, for people
 
 
-@functools.cache
-def _citation(file: str, name: str, version: str) -> str:
-    return f"{file}:{name} ({version})"
-
-
-class OpenCall(NamedTuple):
-    """A kernel function that is running.  ``calls``: (serial, function) of all that are, with this one."""
+class Place(NamedTuple):
+    """A kernel function of a release."""
 
     file: str
     name: str
     citation: str
+
+
+class OpenCall(NamedTuple):
+    """A kernel function that is running, until its generator has ended.  ``calls``: (serial, function) of all that are,
+    with this one."""
+
+    place: Place
+    running: GeneratorType[WalkWait, None, object]
     calls: tuple[tuple[int, str], ...]
 
 
@@ -215,7 +218,7 @@ class Context:
     page: HostPage
     readahead: ReadaheadState
     vcpu: VcpuView = field(default_factory=VcpuView)
-    stack: list[OpenCall] = field(default_factory=list)  # outermost first
+    stack: list[OpenCall] = field(default_factory=list)  # outermost first; those that have returned go with the next
     serial: int = 0
     steps: list[WalkStep] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
@@ -241,22 +244,40 @@ class Context:
         :raise ModelError: the model of this kernel does not come to an end here.
         """
         call = self.stack[-1]
+        while not call.running.gi_running:  # it has returned
+            self.stack.pop()
+            call = self.stack[-1]
         if holds is not None:
             result = f"{'yes' if holds else 'no'}: {result}"
         if len(self.steps) >= MAX_STEPS:
-            raise ModelError(f"the walk goes round in a circle in {call.citation}", hint=f"last: {tested}: {result}")
-        self.steps.append(WalkStep(call.name, tested, result, why, call.citation, self.thread, mark, call.calls))
+            raise ModelError(f"the walk goes round in a circle in {call.place[2]}", hint=f"last: {tested}: {result}")
+        (_, name, citation), _, calls = call
+        self.steps.append(WalkStep(name, tested, result, why, citation, self.thread, mark, calls))
 
-    def enter(self, file: str, name: str) -> None:
-        """A kernel function is called."""
+    def enter(self, place: Place, running: GeneratorType[WalkWait, None, object]) -> None:
+        """A kernel function is called; nothing, where in this release its code stands in the caller."""
+        stack = self.stack
+        while stack and not stack[-1].running.gi_running:
+            stack.pop()
+        if not stack:
+            outer: tuple[tuple[int, str], ...] = ()
+        elif stack[-1].place == place:
+            return
+        else:
+            outer = stack[-1].calls
         self.serial += 1
-        outer = self.stack[-1].calls if self.stack else ()
-        citation = _citation(file, name, self.kernel.version)
-        self.stack.append(OpenCall(file, name, citation, (*outer, (self.serial, name))))
+        stack.append(OpenCall(place, running, (*outer, (self.serial, place[1]))))
+
+    @property
+    def function(self) -> str:
+        """The kernel function that is running."""
+        while not self.stack[-1].running.gi_running:
+            self.stack.pop()
+        return self.stack[-1].place.name
 
     def sleep(self, kind: WaitKind, *, mmap_lock_held: bool, state: str = "D") -> WalkWait:
         """The WalkWait to yield; recorded."""
-        wait = WalkWait(kind, self.stack[-1].name, mmap_lock_held, state)
+        wait = WalkWait(kind, self.function, mmap_lock_held, state)
         self.waits.append(wait)
         return wait
 
@@ -351,7 +372,7 @@ class Context:
     def pace(self, kind: WaitKind) -> Generator[WalkWait, None, None]:
         """A call of handle_mm_fault begins or has ended, which is at a time of its own in a run that was recorded."""
         if self.env.paced:
-            yield WalkWait(kind, self.stack[-1].name, mmap_lock_held=True, state="R")
+            yield WalkWait(kind, self.function, mmap_lock_held=True, state="R")
 
     def finished(self) -> bool:
         """Whether the device was faster than this thread's look at the page whose read it has just submitted."""
@@ -369,8 +390,14 @@ STEP_FUNCTIONS: dict[tuple[str, str], set[str]] = {}
 """(file, kernel function) of every step function, what a walk can visit, and the modules that have it."""
 
 
+def _place(kernel: KernelModel, file: str, name: str) -> Place:
+    there, called = name_in(kernel, file, name)
+    return Place(there, called, f"{there}:{called} ({kernel.version})")
+
+
 def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]]], Callable[P, Steps[T]]]:
-    """Decorate a step function (first argument: the Context): names it in the steps it records.
+    """Decorate a step function (first argument: the Context): names it in the steps it records.  Who calls it goes
+    through it at once (``yield from``).
 
     :param file: file, with ``name`` (Python's, if not given) the function; ``function_names`` has the other names that
         it bears in some releases.
@@ -379,18 +406,21 @@ def kernel_function(file: str, name: str = "") -> Callable[[Callable[P, Steps[T]
     def decorate(function: Callable[P, Steps[T]]) -> Callable[P, Steps[T]]:
         here = (file, name or function.__name__)
         STEP_FUNCTIONS.setdefault(here, set()).add(function.__module__)
+        places: dict[str, Place] = {}  # by version
 
+        # No generator around the generator: each sleep would go through twice as many.
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> Steps[T]:
             ctx = args[0]
             assert isinstance(ctx, Context)
-            cited = name_in(ctx.kernel, *here)
-            if ctx.stack and ctx.stack[-1][:2] == cited:  # in this release the code stands in the caller
-                return (yield from function(*args, **kwargs))
-            ctx.enter(*cited)
-            result = yield from function(*args, **kwargs)
-            ctx.stack.pop()
-            return result
+            version = ctx.kernel.version
+            place = places.get(version)
+            if place is None:
+                place = places[version] = _place(ctx.kernel, *here)
+            steps = function(*args, **kwargs)
+            assert isinstance(steps, GeneratorType)
+            ctx.enter(place, steps)
+            return steps
 
         return run
 
