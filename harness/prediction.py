@@ -275,6 +275,7 @@ def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
         idle=guest.idle,
         features=pv_features(plan, kernel),
         lapic_in_kernel=guest.irqchip != "off",
+        x2apic=guest.irqchip != "off" and parse_cpu(guest.cpu).x2apic,
         hlt_exits=not guest.cpu_pm,
         firmware=guest.machine != "microvm",
     )

@@ -45,6 +45,11 @@ class CpuModel:
         return self.shows("kvm-asyncpf-vmexit", default=unnamed)
 
     @property
+    def x2apic(self) -> bool:
+        """KVM emulates it, and QEMU shows it of any model (kvm_default_props)."""
+        return self.flags.get("x2apic", True)
+
+    @property
     def enforced(self) -> bool:
         """KVM_CAP_ENFORCE_PV_FEATURE_CPUID is asked for."""
         return self.flags.get("kvm-pv-enforce-cpuid", False)

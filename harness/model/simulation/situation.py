@@ -152,6 +152,7 @@ class GuestStart:
     timer_never_returns: bool = False  # the timer handler stays in sti;hlt (S77)
     features: PvFeatures = field(default_factory=PvFeatures)
     lapic_in_kernel: bool = True
+    x2apic: bool = True  # False: the LAPIC's registers are memory, and no event tells of a write
     hlt_exits: bool = True
     firmware: bool = False  # a PC's, which moves memory slots when it boots: each deletion zaps all SPTEs
 

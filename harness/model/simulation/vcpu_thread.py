@@ -486,10 +486,13 @@ class Vcpu:
 
     def _lapic(self, on: bool) -> Generator[Wait, None, None]:
         """cpu.c:apic_enable: SPIV bit 8; the LVT timer is masked while it is clear."""
-        while (yield from self._comes_first(Kind.WRMSR, MSR_X2APIC_SPIV)):
+        traced = self.kvm.world.situation.guest.x2apic
+        while traced and (yield from self._comes_first(Kind.WRMSR, MSR_X2APIC_SPIV)):
             pass
-        yield from self.kvm.reach(Kind.WRMSR, MSR_X2APIC_SPIV, "a write of the spurious-interrupt vector register")
+        if traced:
+            yield from self.kvm.reach(Kind.WRMSR, MSR_X2APIC_SPIV, "a write of the spurious-interrupt vector register")
         self.kvm.leave()
-        self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=MSR_X2APIC_SPIV, data=0xFF | on << 8))
+        if traced:
+            self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=MSR_X2APIC_SPIV, data=0xFF | on << 8))
         d.set_lapic_software_enable(self.kvm.state, on)
         yield from self._exit()

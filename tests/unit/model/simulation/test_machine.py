@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.contract import plan as p
+from harness.model.events import MSR_X2APIC_SPIV, Kind
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.simulate import simulate
@@ -152,3 +153,23 @@ def test_an_init_by_another_vcpu_starts_it_anew(kernel: str, replug: bool) -> No
     assert [i.ends for i in answer.items] == [False, *(True for _ in plan.items[1:])]
     assert [i.outcome for i in answer.items[:2]] == [Outcome.HALT, Outcome.TOKEN]
     assert answer.totals["RDY_ALL"] == Count.exactly(3)
+
+
+@pytest.mark.parametrize("cpu", ["host", "host,-x2apic"])
+def test_a_lapic_whose_registers_are_memory_is_switched_without_an_event(cpu: str) -> None:
+    """The write is emulated, not a write of MSR 80f: what it does is the same."""
+    pages = (p.Page(p.POOL_GPA, p.PageStart.SWAPPED, "f[0]"), p.Page(p.POOL_GPA + p.PAGE_SIZE, p.PageStart.SWAPPED, ""))
+    words = (p.HostWord.WAIT_NP, p.HostWord.RELEASE, p.HostWord.WAIT_DONE)
+    plan = p.Plan(
+        scenario="mmio", title="", nonce=7, guest=p.Guest(cpu=cpu), memory=p.Memory(), swap=p.Swap(release="step"),
+        pages=pages,
+        items=(
+            p.Item(0, p.Op.TOUCH, gpa=pages[0].gpa, page="f[0]"), p.Item(1, p.Op.LAPIC, value=0),
+            p.Item(2, p.Op.HOST, value=0), p.Item(3, p.Op.LAPIC, value=1),
+        ),
+        host_actions=(tuple(p.HostAction(word, int(word is p.HostWord.WAIT_NP)) for word in words),),
+    )  # fmt: skip
+    answer = simulate(situation_of(plan, find_kernel("nowait-6.1")))
+    assert answer.ends and answer.totals["RDY"] == Count.exactly(1)
+    switched = [e for e in answer.events if e.kind is Kind.WRMSR and e.value == MSR_X2APIC_SPIV]
+    assert len(switched) == (2 if cpu == "host" else 0)
