@@ -32,8 +32,8 @@ from harness.scenario.step_keys import check_keys
 
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
-_WORKLOADS = ("boot", "touch", "tasks", "l2")
-_TOUCHING = ("touch", "tasks", "l2")
+_WORKLOADS = ("boot", "touch", "tasks", "nmi", "l2")
+_TOUCHING = ("touch", "tasks", "nmi", "l2")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_.-]+=.*)?", re.DOTALL)  # with what a [matrix] adds
 _EN_FLAGS = 0x3F  # the bits of MSR_KVM_ASYNC_PF_EN below the address (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)
 
@@ -197,6 +197,8 @@ def _guest(s: Scenario) -> Iterator[str]:
             yield "$.swap.kind: no plan says which read of a linux guest belongs to which fault; use dm-delay or zram"
         if g.workload in _TOUCHING and g.workload_pages < 1:
             yield f"$.guest.workload_pages: the workload {g.workload} needs at least one page"
+        if g.workload == "nmi" and g.vcpus < 2:
+            yield "$.guest.vcpus: the workload nmi needs two: one asks for the NMIs that the other takes"
     elif g.kind is GuestKind.HOST_PROGRAM:
         yield from _host_program(s)
     else:

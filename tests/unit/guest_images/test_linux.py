@@ -87,7 +87,7 @@ def test_boot_reports_and_ends(tmp_path: Path) -> None:
         assert lines[1:] == ["HYP none", f"END {NONCE}"]
 
 
-@pytest.mark.parametrize("workload", ["touch", "tasks"])
+@pytest.mark.parametrize("workload", ["touch", "tasks", "nmi"])
 def test_touch_waits_for_go_and_finds_its_pages(tmp_path: Path, workload: str) -> None:
     with start_linux(tmp_path, workload, pages=3000) as guest:
         before = guest.wait_line("READY")

@@ -68,6 +68,7 @@ def test_a_delay_and_nothing_to_wait_for_is_a_device_that_delays(swap: str, kind
         (GOOD.replace("groups = 4", "groups = 4\nrun = 100"), ["$.pages.f.stride", "groups would overlap"]),
         (GOOD.replace("groups = 4", "groups = 4000"), ["$.guest.memory_mib", "must stay free"]),
         (GOOD + '[guest]\nkind="linux"\nworkload="touch"', ["for the probe guest", "workload_pages"]),
+        (GOOD + '[guest]\nkind="linux"\nworkload="nmi"\nworkload_pages=8', ["guest.vcpus: the workload nmi needs two"]),
         ('id="a"\ntitle="b"\n[swap]\nkind="none"\n[pages.f]\ngroups=1\n[[steps]]\ntouch="f"', ["needs a swap device"]),
         (GOOD + '[kernel_params]\nfoo="1"', ["$.kernel_params.'foo'", "module.parameter"]),
         (GOOD + '[[timed]]\nat_ms=1\nhost=[{do="explode"}]', ["$.timed[0].host", "explode"]),
