@@ -12,10 +12,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.artifacts.images.packaged_qemu import SUITES, in_store
+from harness.artifacts.debian.apt_sources import machine_sources, sources_for
+from harness.artifacts.images.packaged_qemu import DEFAULT, SUITES, in_store
 from harness.artifacts.needed_tools import needs
 from harness.artifacts.store import default_root
 from harness.cli import options
+from harness.errors import Unsupported
 from harness.hosts.accel import rule_out
 from harness.report.printable import printable
 from harness.report.terminal import Screen
@@ -109,7 +111,6 @@ def examine() -> Iterator[Check]:
         found = where or "not found"
         if where and need.probe.startswith("qemu"):
             found = f"{where}: {_first_line([where, '--version'])}"
-            found += f"; --host-qemu, --guest-qemu: {_other_qemus()}"
         use = {"build": "build", "read": "some"}.get(need.use, "run")
         yield Check(
             need.probe if need.is_command else need.package,
@@ -118,6 +119,7 @@ def examine() -> Iterator[Check]:
             use,
             f"apt-get install {need.package} (or make setup)",
         )
+    yield _host_qemu()
     machine = os.uname().machine
     yield Check("processor", machine == "x86_64", f"{machine}, {os.cpu_count()} CPUs", "run", "an x86-64 machine")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -127,10 +129,18 @@ def examine() -> Iterator[Check]:
     yield Check("nested KVM", not reason, reason or "nothing speaks against it", "speed", "not needed: TCG does it")
 
 
-def _other_qemus() -> str:
-    """The Debian releases whose QEMU can be asked for, and which of them are here."""
-    there = in_store(default_root())
-    return ", ".join(f"{suite} ({there[suite]})" if suite in there else suite for suite in SUITES)
+def _host_qemu() -> Check:
+    """Which QEMU runs virtual hosts, and the others that can be asked for; nothing is fetched, and no mirror asked."""
+    what, there, lacks = "QEMU of virtual hosts", in_store(default_root()), ""
+    others = ", ".join(f"{suite} ({there[suite]})" if suite in there else suite for suite in SUITES if suite != DEFAULT)
+    if DEFAULT not in there:
+        try:
+            sources_for(DEFAULT, machine_sources())
+        except Unsupported as exc:
+            lacks = f"{exc.message}: the machine's own runs them"
+    found = lacks or f"{DEFAULT} ({there.get(DEFAULT, 'fetched when it is first needed, or else the own one')})"
+    remedy = "Debian's main archive in /etc/apt/sources.list.d"
+    return Check(what, not lacks, f"{found}; --host-qemu, --guest-qemu: {others}", "some", remedy)
 
 
 def _disk(root: Path) -> Check:

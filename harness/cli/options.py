@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from harness.artifacts.catalog import CatalogKernel, find_kernel
 from harness.artifacts.debian.offered_kernels import LATEST
-from harness.artifacts.images.packaged_qemu import SUITES, check_suite
+from harness.artifacts.images.packaged_qemu import DEFAULT, OWN, SUITES, check_suite, check_word
 from harness.cli import COMMANDS
 from harness.errors import UsageError
 from harness.hosts import DEFAULT_KIND, HostChoice, find_host, host_words
@@ -73,8 +73,8 @@ def running() -> argparse.ArgumentParser:
                        help="kernel of Linux guests, named as for --kernel (default: the one under test)")  # fmt: skip
     releases = ", ".join(SUITES)
     group.add_argument("--host-qemu", default="", metavar="Q",
-                       help=f"QEMU that runs virtual hosts: that of a Debian release ({releases}), or a path (default:"
-                       " this machine's)")  # fmt: skip
+                       help=f"QEMU that runs virtual hosts: that of a Debian release ({releases}), {OWN} for this"
+                       f" machine's, or a path (default: {DEFAULT}; where it cannot be had, {OWN})")  # fmt: skip
     group.add_argument("--guest-qemu", default="", metavar="RELEASE",
                        help="QEMU in virtual hosts: that of a Debian release (default: bookworm)")  # fmt: skip
     return p
@@ -182,8 +182,7 @@ def request_of(
         raise UsageError(f"--host-qemu and --guest-qemu are for virtual hosts: a {args.host} host has its own QEMU")
     if args.guest_qemu:
         check_suite(args.guest_qemu)
-    if args.host_qemu and "/" not in args.host_qemu:
-        check_suite(args.host_qemu)
+    check_word(args.host_qemu)
     patterns, paths = meant(args)
     return Request(
         patterns=patterns,

@@ -37,7 +37,7 @@ class HostOrder:
         string; None: any
     :param wait_s: how long to wait for another run that has the machine
     :param reboots: of a virtual host: a reset is one, as on a real machine; otherwise it is the end
-    :param host_qemu: what runs a virtual host: a Debian release whose QEMU it is, or a path; empty: the machine's own
+    :param host_qemu: what runs a virtual host, as find_qemu() takes it
     :param guest_qemu: the Debian release that a virtual host consists of, with its QEMU; empty: the image's own
     """
 

@@ -6,18 +6,22 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.artifacts.command import command
 from harness.artifacts.debian.deb import extract
 from harness.artifacts.debian.packages import Package, Packages, identities, with_packages
 from harness.artifacts.store import Recipe, Store
-from harness.errors import BuildFailed, InfraFault, UsageError
+from harness.errors import BuildFailed, InfraFault, Unsupported, UsageError
 from harness.progress import Progress, silent
 
 SUITES = ("bookworm", "trixie", "forky", "sid")
 """Debian's releases whose QEMU can be asked for: 7.2, 10.0, and 11.1 twice in November 2026."""
+DEFAULT = "forky"
+"""Whose QEMU runs virtual hosts where nothing else is asked for (docs/adr/0023)."""
+OWN = "own"
+"""The word for the machine's own."""
 PROGRAM = "qemu-system-x86_64"
 _PACKAGES = ("qemu-system-x86", "seabios")
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
@@ -35,10 +39,14 @@ exec "$here/{_LIBRARIES}/ld-linux-x86-64.so.2" --library-path "$here/{_LIBRARIES
 
 @dataclass(frozen=True, slots=True)
 class QemuProgram:
-    """A QEMU on this machine; ``version`` as it tells itself."""
+    """A QEMU on this machine; ``version`` as it tells itself; ``instead``: why it is not the one that was meant."""
 
     path: Path
     version: str
+    instead: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.version}{f' ({self.instead})' if self.instead else ''}"
 
 
 def check_suite(suite: str) -> None:
@@ -47,24 +55,41 @@ def check_suite(suite: str) -> None:
         raise UsageError(f"there is no QEMU {suite!r}", hint=f"Debian's releases are {', '.join(SUITES)}")
 
 
+def check_word(wanted: str) -> None:
+    """:raise UsageError: nothing that find_qemu() takes; whether a path leads to a program is not looked at."""
+    if wanted not in ("", OWN) and "/" not in wanted:
+        check_suite(wanted)
+
+
 def find_qemu(store: Store, wanted: str, progress: Progress = silent) -> QemuProgram:
     """The QEMU that runs virtual hosts.
 
-    :param wanted: empty: the machine's own; a path: that program; else a Debian release, made when the store has none.
+    :param wanted: a Debian release, made when the store has none; a path: that program; OWN: the machine's; empty: that
+        of DEFAULT, or the machine's where it cannot be had, and then why
     :raise UsageError: there is no such program or release.
     :raise InfraFault: the machine has none, or it cannot be run.
     :raise Unsupported: the machine's mirrors do not offer the release.
     """
+    check_word(wanted)
     if not wanted:
+        try:
+            return _of_release(store, DEFAULT, progress)
+        except (InfraFault, Unsupported) as exc:
+            own = find_qemu(store, OWN)
+            return replace(own, instead=f"the machine's own, not {DEFAULT}'s: {exc.message.partition(chr(10))[0]}")
+    if wanted == OWN:
         path = machine_qemu()
-        return QemuProgram(path, version_of(path))
-    if "/" in wanted:
+    elif "/" in wanted:
         path = Path(wanted).expanduser().absolute()
         if not path.is_file():
             raise UsageError(f"there is no QEMU at {path}")
-        return QemuProgram(path, version_of(path))
-    check_suite(wanted)
-    path = with_packages(store, wanted, progress, lambda packages: _packaged(store, packages, progress))
+    else:
+        return _of_release(store, wanted, progress)
+    return QemuProgram(path, version_of(path))
+
+
+def _of_release(store: Store, suite: str, progress: Progress) -> QemuProgram:
+    path = with_packages(store, suite, progress, lambda packages: _packaged(store, packages, progress))
     return QemuProgram(path, version_of(path))
 
 

@@ -39,7 +39,7 @@ def prepare(order: HostOrder) -> HostOpener:
         chosen = replace(machine, accel=accel.name, reboots=order.reboots)
         return start_virtual_host(chosen, keys, kernel.release, order.console(), order.progress)
 
-    facts = {"accelerator": f"{accel.name} ({accel.reason})", "host QEMU": qemu.version, "guest QEMU": f"QEMU {inside}"}
+    facts = {"accelerator": f"{accel.name} ({accel.reason})", "host QEMU": str(qemu), "guest QEMU": f"QEMU {inside}"}
     return HostOpener(start, facts)
 
 

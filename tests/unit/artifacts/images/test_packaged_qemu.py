@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.artifacts.images.packaged_qemu import PROGRAM, find_qemu, in_store, machine_qemu
+from harness.artifacts.images.packaged_qemu import DEFAULT, OWN, PROGRAM, find_qemu, in_store, machine_qemu
 from harness.artifacts.store import Store
 from harness.errors import InfraFault, Unsupported, UsageError
 from tests.unit.artifacts.mirror import Mirror
@@ -16,9 +16,9 @@ from tests.unit.artifacts.mirror import Mirror
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 
 
-def _publish(mirror: Mirror) -> None:
+def _publish(mirror: Mirror, suite: str = "trixie") -> None:
     """A QEMU that says what it was told: echo(1), with the C library and the loader of this machine."""
-    mirror.suite = "trixie"
+    mirror.suite, mirror.paragraphs = suite, []
     libraries = {
         f"lib/x86_64-linux-gnu/{n}": (LIBRARIES / n).read_bytes() for n in ("ld-linux-x86-64.so.2", "libc.so.6")
     }
@@ -52,8 +52,8 @@ def test_a_release_that_the_mirrors_lack(mirror: Mirror, tmp_path: Path) -> None
 
 def test_the_machines_own_and_one_with_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "cache")
-    own = find_qemu(store, "")
-    assert own.path == machine_qemu() and own.version.startswith("QEMU emulator version ")
+    own = find_qemu(store, OWN)
+    assert own.path == machine_qemu() and str(own).startswith("QEMU emulator version ") and not own.instead
     assert find_qemu(store, str(own.path)) == own
     for wrong in ("potato", str(tmp_path / "none")):
         with pytest.raises(UsageError, match="there is no QEMU"):
@@ -63,4 +63,18 @@ def test_the_machines_own_and_one_with_a_path(tmp_path: Path, monkeypatch: pytes
         find_qemu(store, str(tmp_path / "not-executable"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfraFault, match="not in PATH"):
-        find_qemu(store, "")
+        find_qemu(store, OWN)
+
+
+def test_where_nothing_is_asked_for(mirror: Mirror, tmp_path: Path) -> None:
+    """That of the default release; the machine's own, and why, only where that cannot be had."""
+    _publish(mirror)
+    store = Store(tmp_path / "cache")
+    without = find_qemu(store, "")
+    assert without.path == machine_qemu()
+    why = f"the machine's own, not {DEFAULT}'s: this machine's package mirrors do not offer Debian {DEFAULT}"
+    assert str(without) == f"{find_qemu(store, OWN).version} ({why})"
+    _publish(mirror, DEFAULT)
+    found = find_qemu(Store(tmp_path / "other"), "")
+    assert (found, found.instead) == (find_qemu(Store(tmp_path / "other"), DEFAULT), "")
+    assert found.path != machine_qemu()

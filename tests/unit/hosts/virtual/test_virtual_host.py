@@ -19,6 +19,7 @@ import pytest
 
 from harness.artifacts.images import images
 from harness.artifacts.images.keys import host_keys
+from harness.artifacts.images.packaged_qemu import find_qemu
 from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.contract.capture import EMULATED, NO_TRACE_DAT, TRACE_DAT
@@ -41,7 +42,9 @@ def boot(folder: Path, host_key: str = "") -> Iterator[VirtualHost]:
     store = Store()
     kernel = built_kernel.kernel(store, "debian-6.1")
     image = images.host_image(store)
-    machine = HostMachine("tcg", kernel.bzimage, images.host_initramfs(store, kernel), image.root_ext4, CMDLINE)
+    initramfs = images.host_initramfs(store, kernel)
+    qemu = find_qemu(store, "").path
+    machine = HostMachine("tcg", kernel.bzimage, initramfs, image.root_ext4, CMDLINE, qemu=qemu)
     keys = Keys(image.ssh_client_key, host_key or image.ssh_host_public_key)
     with start_virtual_host(machine, keys, kernel.release, folder / "console.txt") as host:
         yield host
