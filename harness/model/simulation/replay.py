@@ -40,6 +40,7 @@ class Diverged(Exception):
 
 
 _time_of = attrgetter("t_ns")
+_end_of = attrgetter("end_ns")
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class Replay:
     _log_at: list[int] = field(init=False)
     _host_used: set[int] = field(default_factory=set)
     _changes: dict[int, list[PageChange]] = field(default_factory=dict)  # by gfn, in order of time
+    _calls: dict[int, tuple[list[FaultCall], int]] = field(default_factory=dict)  # in order of end; the longest
 
     def __post_init__(self) -> None:
         self._at = [0] * len(self.recorded.marks)
@@ -173,8 +175,12 @@ class Replay:
 
     def other_call_ends(self, gfn: int, thread: int, now_ns: int) -> int:
         """When the call of handle_mm_fault for the page ends that another thread is in; -1: none is in one."""
-        calls = self.recorded.calls.get(gfn, ())
-        return min((c.end_ns for c in calls if c.thread != thread and c.start_ns < now_ns < c.end_ns), default=-1)
+        if gfn not in self._calls:
+            calls = sorted(self.recorded.calls.get(gfn, ()), key=_end_of)
+            self._calls[gfn] = calls, max((c.end_ns - c.start_ns for c in calls), default=0)
+        calls, longest = self._calls[gfn]
+        first, behind = (bisect_right(calls, t, key=_end_of) for t in (now_ns, now_ns + longest))
+        return min((c.end_ns for c in calls[first:behind] if c.thread != thread and c.start_ns < now_ns), default=-1)
 
     def calls_beside(self, gfns: Iterable[int], thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread called handle_mm_fault for one of the pages between the two."""
@@ -217,7 +223,7 @@ class Replay:
         first, behind = (bisect_right(changes, t, key=_time_of) for t in (start_ns, end_ns))
         found = changes[first:behind]
         own = min((c.t_ns for c in found if c.thread == thread), default=end_ns + 1)
-        neighbours = (call for other in around for call in self.recorded.calls.get(other, ()) if other != gfn)
+        neighbours = (call for other in around if other != gfn for call in self.recorded.calls.get(other, ()))
         mapped = {c.end_ns for c in neighbours if c.thread != thread and start_ns < c.end_ns < min(own, end_ns + 1)}
         return sorted(mapped | {c.t_ns for c in found if c.thread != thread and c.t_ns < own})
 
