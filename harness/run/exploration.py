@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.artifacts.kernels.mutation_points import reached
 from harness.artifacts.store import Store
+from harness.contract.plan import Plan
 from harness.errors import ModelError, UsageError
 from harness.explore.accord import Agreement, judged
 from harness.explore.finds import Exploration, Explored, Refused, Shrunk
@@ -75,10 +76,8 @@ class Scenarios:
         self._corpus = read_corpus()
         self._found: list[Scenario] = []
         self._reach: dict[str, frozenset[str]] = {}
-        self._known: set[str] = set()
-        for scenario in self._corpus:
-            self.refuses(scenario)
-            self._known |= self._reach.get(scenario.id, frozenset())
+        self._known: set[str] | None = None
+        self._last: tuple[Plan, str, frozenset[str]] | None = None
 
     def at(self, position: int) -> Scenario:
         """The one at this position, from 0."""
@@ -96,12 +95,19 @@ class Scenarios:
         """Why this one is not worth a run; empty: it is."""
         if self._model is None:
             return ""
+        plan = replace(build_plan(scenario, 1), scenario="", title="")
+        if self._last is None or self._last[0] != plan:  # what repeats another under a new name is predicted once
+            self._last = (plan, *self._predicted(plan, self._model))
+        _, why, reached_ = self._last
+        self._reach[scenario.id] = reached_
+        return why
+
+    def _predicted(self, plan: Plan, kernel: KernelModel) -> tuple[str, frozenset[str]]:
         try:
-            prediction = predict(build_plan(scenario, 1), self._model)
+            prediction = predict(plan, kernel)
         except ModelError as exc:
-            return exc.message
-        self._reach[scenario.id] = reach(prediction)
-        return "" if prediction.ends else "the program never ends"
+            return exc.message, frozenset()
+        return "" if prediction.ends else "the program never ends", reach(prediction)
 
     def came_by(self, name: str, points: Collection[int]) -> None:
         """A kernel with points in it (kernels/mutate.toml) says which conditions and effects a scenario came by."""
@@ -110,9 +116,15 @@ class Scenarios:
     def is_new(self, name: str) -> bool:
         """Whether a scenario reaches something that none of the corpus does, nor one for which this was said."""
         found = self._reach.get(name, frozenset())
-        new = not found <= self._known
-        self._known |= found
-        return new
+        known = self._known if self._known is not None else self._of_the_corpus()
+        self._known = known | found
+        return not found <= known
+
+    def _of_the_corpus(self) -> set[str]:
+        """What its scenarios reach; to predict them all takes seconds."""
+        for scenario in self._corpus:
+            self.refuses(scenario)
+        return set().union(*(self._reach.get(scenario.id, frozenset()) for scenario in self._corpus))
 
 
 def explore(wanted: ExploreOrder, request: Request, observer: Observer) -> tuple[Exploration, Path]:

@@ -64,13 +64,16 @@ class Rig:
             },
         }  # fmt: skip
 
-    def start(self, child: str, *words: str) -> subprocess.Popen[str]:
-        """Start ``avocado run`` with this child."""
+    def start(self, child: str, *scenarios: str) -> subprocess.Popen[str]:
+        """Start ``avocado run`` with this child, for X1 alone or for these."""
         self.script.write_text(child)
+        for name in scenarios:
+            (self.home / f"{name}.toml").write_text(SCENARIO.replace("X1", name))
         lines = [f"[{s}]\n" + "".join(f"{k} = {v}\n" for k, v in kv.items()) for s, kv in self.settings.items()]
         (self.home / "avocado.conf").write_text("\n".join(lines))
         return subprocess.Popen(
-            [AVOCADO, "--config", "avocado.conf", "run", "--disable-sysinfo", *words, "X1.toml"],
+            [AVOCADO, "--config", "avocado.conf", "run", "--disable-sysinfo",
+             *(f"{name}.toml" for name in scenarios or ("X1",))],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home, start_new_session=True,
             env={**os.environ, "HOME": str(self.home), "XDG_CACHE_HOME": str(self.home / "cache")},
         )  # fmt: skip
@@ -113,9 +116,9 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path)
 
 
-def verdict_child(status: Status, reason: str = "") -> str:
+def verdict_child(status: Status, reason: str = "", scenario: str = "X1") -> str:
     """A child that writes the results of ``apf run`` and ends."""
-    key = Key("X1", "debian-6.1")
+    key = Key(scenario, "debian-6.1")
     only = row_of(key, status, reason)
     files = {
         "results.json": results_json(RunResult("r", "", (key,), (only,))),
@@ -139,22 +142,37 @@ def ended(pid: int) -> Iterator[None]:
     assert not Path(f"/proc/{pid}").exists()
 
 
-@pytest.mark.parametrize(
-    ("status", "avocado_status", "rc"),
-    [
-        (Status.PASS, "PASS", 0),
-        (Status.FAIL, "FAIL", 1),
-        (Status.INCONCLUSIVE, "FAIL", 1),
-        (Status.UNSUPPORTED, "FAIL", 1),
-        (Status.ERROR, "ERROR", 1),
-    ],
-)
-def test_verdicts(rig: Rig, status: Status, avocado_status: str, rc: int) -> None:
-    test = rig.end(rig.start(verdict_child(status, "the reason")))
-    assert (test["status"], test["rc"]) == (avocado_status, rc)
+AS_TOLD = {
+    Status.PASS: "PASS", Status.FAIL: "FAIL", Status.INCONCLUSIVE: "FAIL", Status.UNSUPPORTED: "FAIL",
+    Status.ERROR: "ERROR",
+}  # fmt: skip
+BAD = {"BOOM": "raise RuntimeError('boom')\n", "SILENT": "print('all is well')\n"}
+"""Children without a verdict."""
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Avocado's exit code, and by scenario what it says: one for each status, and those of BAD."""
+    rig = Rig(tmp_path_factory.mktemp("job"))
+    children = {status.name: verdict_child(status, "the reason", status.name) for status in AS_TOLD} | BAD
+    avocado = rig.start(f"import sys\nexec(next(c for s, c in {children!r}.items() if s in sys.argv))\n", *children)
+    rig.wait(avocado, within_s=300)
+    return avocado.returncode, {test["name"].rpartition(":")[2]: test for test in rig.job()["tests"]}
+
+
+@pytest.mark.parametrize("status", AS_TOLD)
+def test_verdicts(job: tuple[int, dict[str, dict[str, Any]]], status: Status) -> None:
+    rc, tests = job
+    test = tests[status.name]
+    assert (test["status"], rc) == (AS_TOLD[status], 1)
     assert json.loads(test["whiteboard"])["verdicts"][0]["verdict"] == status
     if status is not Status.PASS:
         assert test["fail_reason"] == f"{status}: the reason"
+
+
+def test_a_pass_alone_is_green(rig: Rig) -> None:
+    test = rig.end(rig.start(verdict_child(Status.PASS)))
+    assert (test["status"], test["rc"]) == ("PASS", 0)
 
 
 def test_unsupported_is_a_skip_only_where_it_is_allowed_by_name(rig: Rig) -> None:
@@ -171,15 +189,15 @@ def test_the_real_command_with_a_kernel_that_does_not_exist(rig: Rig) -> None:
     assert "there is no kernel 'no-such-kernel'" in test["fail_reason"]
 
 
-def test_exception_in_the_child(rig: Rig) -> None:
-    test = rig.end(rig.start("raise RuntimeError('boom')"))
+def test_exception_in_the_child(job: tuple[int, dict[str, dict[str, Any]]]) -> None:
+    test = job[1]["BOOM"]
     assert test["status"] == "ERROR"
     assert "died without a verdict (exit 1)" in test["fail_reason"]
     assert "RuntimeError: boom" in Path(test["logfile"]).read_text()
 
 
-def test_success_without_a_verdict_is_no_success(rig: Rig) -> None:
-    assert rig.end(rig.start("print('all is well')"))["status"] == "ERROR"
+def test_success_without_a_verdict_is_no_success(job: tuple[int, dict[str, dict[str, Any]]]) -> None:
+    assert job[1]["SILENT"]["status"] == "ERROR"
 
 
 def test_child_killed(rig: Rig) -> None:

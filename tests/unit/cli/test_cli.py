@@ -1,24 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command as people meet it: a process with output, errors and exit codes."""
+"""The command as people meet it: output, errors and exit codes.
+
+Of a process where that is the matter (what it loads, its output closed or full), else by a call (conftest.py)."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
-from harness.cli import COMMANDS, main, parser
+from harness.cli import COMMANDS, parser
 from harness.cli.options import request_of
 from harness.errors import UsageError
 from harness.results import Key
 from harness.run.worker import repeat_command
+from tests.unit.cli.command import Called, apf, one_message
 
 GOOD = """
 id = "X1"
@@ -28,44 +27,6 @@ groups = 1
 [[steps]]
 touch = "f"
 """
-
-
-Done: TypeAlias = subprocess.CompletedProcess[str]
-
-
-def apf(*words: str | Path, cwd: Path, python: tuple[str, ...] = (), **env: str) -> Done:
-    """Run ``apf`` with these words; ``python``: options of the interpreter."""
-    return subprocess.run(
-        [sys.executable, *python, "-m", "harness.cli", *map(str, words)],
-        capture_output=True, text=True, cwd=cwd, env={**os.environ, "APF_ACCEL": "tcg", **env},
-        timeout=120, check=False,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def called(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Done]]:
-    """As apf(), by a call of what the process calls: each process would load it all anew."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("APF_ACCEL", "tcg")
-    before = signal.getsignal(signal.SIGTERM)
-
-    def call(*words: str | Path) -> Done:
-        code = main([*map(str, words)])
-        said = capsys.readouterr()
-        return subprocess.CompletedProcess(words, code, said.out, said.err)
-
-    yield call
-    signal.signal(signal.SIGTERM, before)
-
-
-def one_message(done: Done, code: int) -> str:
-    """The error message of a run that must have failed politely."""
-    assert done.returncode == code, done.stderr
-    assert done.stderr.startswith("apf: ")
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -86,8 +47,8 @@ def test_help_has_every_command_and_loads_none(tmp_path: Path) -> None:
     assert not {name for name in loaded if name.startswith(("harness.cli.", "harness.judge", "harness.hosts"))}
 
 
-def test_without_a_command_the_help_is_printed(tmp_path: Path) -> None:
-    done = apf(cwd=tmp_path)
+def test_without_a_command_the_help_is_printed(called: Called) -> None:
+    done = called()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: apf") and "bisect-step" in done.stdout
 
@@ -126,17 +87,17 @@ def test_a_repeated_verdict_has_the_same_qemus(tmp_path: Path) -> None:
     assert request_of(parser(("run",)).parse_args(repeated[3:]), ("debian-6.1",)).host_qemu == "forky"
 
 
-def test_list_shows_the_scenarios_of_the_repository(tmp_path: Path) -> None:
-    done = apf("list", cwd=tmp_path)
+def test_list_shows_the_scenarios_of_the_repository(called: Called) -> None:
+    done = called("list")
     assert done.returncode == 0
     ids = {line.split()[0] for line in done.stdout.splitlines()}
     assert {"S20", "S23", "S60"} <= ids
 
 
-def test_list_by_pattern(tmp_path: Path) -> None:
+def test_list_by_pattern(tmp_path: Path, called: Called) -> None:
     (tmp_path / "a.toml").write_text(GOOD)
     (tmp_path / "b.toml").write_text(GOOD.replace("X1", "X2"))
-    done = apf("list", "X2", "--scenarios", tmp_path, cwd=tmp_path)
+    done = called("list", "X2", "--scenarios", tmp_path)
     assert done.stdout.split()[0] == "X2"
     assert len(done.stdout.splitlines()) == 1
 
@@ -152,7 +113,7 @@ def test_list_by_pattern(tmp_path: Path) -> None:
     ],
 )
 def test_bad_scenario_is_one_message_with_file_and_key(
-    tmp_path: Path, called: Callable[..., Done], change: tuple[str, str], told: str
+    tmp_path: Path, called: Called, change: tuple[str, str], told: str
 ) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text(GOOD.replace(*change))
@@ -190,12 +151,12 @@ def test_bad_scenario_is_one_message_with_file_and_key(
         ["kernels", "no-such-kernel"],
     ],
 )
-def test_bad_input_is_exit_2_and_leaves_nothing(tmp_path: Path, called: Callable[..., Done], words: list[str]) -> None:
+def test_bad_input_is_exit_2_and_leaves_nothing(tmp_path: Path, called: Called, words: list[str]) -> None:
     one_message(called(*words), 2)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_messages_are_safe_for_a_terminal(tmp_path: Path) -> None:
+def test_messages_are_safe_for_a_terminal(tmp_path: Path, called: Called) -> None:
     """Whatever a name on the command line or in a file holds."""
     (tmp_path / "x.toml").write_text(GOOD.replace("one page", "\\u001b[2J\\u202e"))
     for words in (
@@ -203,47 +164,47 @@ def test_messages_are_safe_for_a_terminal(tmp_path: Path) -> None:
         ["run", "S23\x1b[2J"],
         ["list", "--scenarios", "x.toml"],
     ):
-        message = one_message(apf(*words, cwd=tmp_path), 2)
+        message = one_message(called(*words), 2)
         assert message.replace("\n", "").isprintable(), ascii(message)
 
 
-def test_bad_command_line_is_exit_2(tmp_path: Path) -> None:
+def test_bad_command_line_is_exit_2(called: Called) -> None:
     for words in (["frobnicate"], ["run", "--repeats", "0"], ["run", "--no-such-option"]):
-        done = apf(*words, cwd=tmp_path)
+        done = called(*words)
         assert done.returncode == 2
         assert "usage: apf" in done.stderr
         assert "Traceback" not in done.stderr
 
 
-def test_no_qemu_in_path(tmp_path: Path) -> None:
+def test_no_qemu_in_path(tmp_path: Path, called: Called) -> None:
     (tmp_path / "bin").mkdir()
-    message = one_message(apf("run", "S23", cwd=tmp_path, PATH=str(tmp_path / "bin")), 3)
+    message = one_message(called("run", "S23", PATH=str(tmp_path / "bin")), 3)
     assert "qemu-system-x86_64" in message
     assert "make setup" in message
     assert not (tmp_path / "results").exists()
 
 
-def test_results_that_cannot_be_written(tmp_path: Path) -> None:
+def test_results_that_cannot_be_written(tmp_path: Path, called: Called) -> None:
     (tmp_path / "results").write_text("a file is in the way")
-    assert "results" in one_message(apf("run", "S23", cwd=tmp_path), 3)
+    assert "results" in one_message(called("run", "S23"), 3)
 
 
-def test_a_cache_that_cannot_be_written_is_told_and_no_verdict_is_made_up(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_told_and_no_verdict_is_made_up(tmp_path: Path, called: Called) -> None:
     (tmp_path / "cache").write_text("a file is in the way")
-    done = apf("run", "S23", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    done = called("run", "S23", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert "cache" in one_message(done, 3)
     assert "PASS" not in done.stdout
 
 
-def test_doctor_without_tools(tmp_path: Path) -> None:
-    done = apf("doctor", cwd=tmp_path, PATH=str(tmp_path))
+def test_doctor_without_tools(tmp_path: Path, called: Called) -> None:
+    done = called("doctor", PATH=str(tmp_path))
     assert done.returncode == 3
     assert "MISSING  qemu-system-x86_64" in done.stdout
     assert "scenarios on packaged kernels: no" in done.stdout
 
 
-def test_doctor_changes_nothing(tmp_path: Path) -> None:
-    apf("doctor", cwd=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+def test_doctor_changes_nothing(tmp_path: Path, called: Called) -> None:
+    called("doctor", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -256,18 +217,18 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
-def test_an_old_capture_without_end_is_inconclusive(tmp_path: Path) -> None:
+def test_an_old_capture_without_end_is_inconclusive(tmp_path: Path, called: Called) -> None:
     (tmp_path / "capture").mkdir()
     (tmp_path / "capture" / "facts.json").write_text('{"release": "6.1.192"}')
-    done = apf("judge", tmp_path, cwd=tmp_path)
+    done = called("judge", tmp_path)
     assert done.returncode == 1
     assert done.stdout.startswith("INCONCLUSIVE")
 
 
-def test_a_folder_that_is_no_capture_is_bad_input(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_capture_is_bad_input(tmp_path: Path, called: Called) -> None:
     (tmp_path / "letter.txt").write_text("dear kernel")
     (tmp_path / "verdict.json").write_text("{}")
-    message = one_message(apf("judge", tmp_path, cwd=tmp_path), 2)
+    message = one_message(called("judge", tmp_path), 2)
     assert "is no capture" in message and len(message.splitlines()) == 1
 
 
@@ -289,9 +250,9 @@ def test_no_space_for_results(tmp_path: Path) -> None:
     ],
 )
 def test_what_needs_other_kernels_is_refused_where_there_is_one(
-    words: tuple[str, ...], why: str, tmp_path: Path
+    words: tuple[str, ...], why: str, tmp_path: Path, called: Called
 ) -> None:
-    said = one_message(apf(*words, "--host", "local", cwd=tmp_path), 2)
+    said = one_message(called(*words, "--host", "local"), 2)
     assert why in said
     assert not (tmp_path / "results").exists()
 
@@ -303,5 +264,5 @@ def test_what_needs_other_kernels_is_refused_where_there_is_one(
         (("explore", "--plans", "1", "--on", "tcp://192.0.2.7:1"), "anybody who reaches it"),
     ],
 )
-def test_what_a_fleet_or_a_virtual_host_cannot_do(words: tuple[str, ...], why: str, tmp_path: Path) -> None:
-    assert why in one_message(apf(*words, cwd=tmp_path), 2)
+def test_what_a_fleet_or_a_virtual_host_cannot_do(words: tuple[str, ...], why: str, called: Called) -> None:
+    assert why in one_message(called(*words), 2)

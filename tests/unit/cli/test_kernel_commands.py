@@ -20,7 +20,7 @@ from harness.run.mutant_catalog import Mutant, load_mutants
 from harness.run.mutant_trials import Trial
 from harness.run.request import Request
 from harness.status import Status
-from tests.unit.cli.test_cli import apf, one_message
+from tests.unit.cli.command import Called, one_message
 from tests.unit.rows import row_of
 
 DATA = Path(__file__).parents[2] / "data"
@@ -45,11 +45,11 @@ PATCH = "--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-x\n+y\n"
         ["mutants", "NO_SUCH_MUTANT"],
     ],
 )
-def test_bad_input_is_one_message_and_leaves_nothing(tmp_path: Path, words: list[str]) -> None:
+def test_bad_input_is_one_message_and_leaves_nothing(tmp_path: Path, called: Called, words: list[str]) -> None:
     files = {"a.patch": PATCH, "empty.patch": "", "words.patch": "From: me\n\nNothing is changed here.\n"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    one_message(apf(*words, cwd=tmp_path), 2)
+    one_message(called(*words), 2)
     assert {path.name for path in tmp_path.iterdir()} == set(files)
 
 
@@ -59,12 +59,12 @@ def test_a_scenario_after_a_patch_is_a_scenario(tmp_path: Path) -> None:
     assert (args.patch, args.scenario) == ([Path("a.patch"), Path("b.patch")], ["S29", "S23"])
 
 
-def test_a_patch_or_a_tree_is_needed(tmp_path: Path) -> None:
-    assert apf("validate", cwd=tmp_path).returncode == 2
-    assert apf("validate", "--patch", "a", "--tree", "b", cwd=tmp_path).returncode == 2
+def test_a_patch_or_a_tree_is_needed(called: Called) -> None:
+    assert called("validate").returncode == 2
+    assert called("validate", "--patch", "a", "--tree", "b").returncode == 2
 
 
-def test_a_revision_that_was_skipped_is_skipped_again(tmp_path: Path) -> None:
+def test_a_revision_that_was_skipped_is_skipped_again(tmp_path: Path, called: Called) -> None:
     """125 is what git takes for "skip"."""
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example", "-C", str(tmp_path)]
     for name in ("Kconfig", "Makefile"):
@@ -80,12 +80,12 @@ def test_a_revision_that_was_skipped_is_skipped_again(tmp_path: Path) -> None:
         ('"verdicts": {"%s": ["PASS"]}, "skipped": {}', 0),
     ):
         state.write_text("{" + text % head + "}")
-        done = apf("bisect-step", "--tree", str(tmp_path), "S23", cwd=tmp_path)
+        done = called("bisect-step", "--tree", str(tmp_path), "S23")
         assert done.returncode == code, done.stdout + done.stderr
 
 
-def test_mutants_are_listed_without_a_host(tmp_path: Path) -> None:
-    done = apf("mutants", "--list", cwd=tmp_path)
+def test_mutants_are_listed_without_a_host(called: Called) -> None:
+    done = called("mutants", "--list")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == len(load_mutants())
 

@@ -18,7 +18,7 @@ import pytest
 
 from harness.cli import parser
 from harness.hosts.virtual.virtual_host import Keys, SshAccess
-from tests.unit.cli.test_cli import apf, one_message
+from tests.unit.cli.command import apf, one_message
 
 BOOT_S = 240.0
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import shutil
 from collections.abc import Sequence
@@ -40,8 +41,9 @@ def write_run(results: Path, kernel: str, rows: Sequence[Row], captures: Path, d
     return folder.path
 
 
-def judged(kernel: str, captures: Path, variant: str) -> list[Row]:
-    return [Row(Key(s, kernel), judge_folder(captures / s, variant)) for s in ("S23", "S29")]
+@functools.cache
+def judged(kernel: str, captures: Path, variant: str) -> tuple[Row, ...]:
+    return tuple(Row(Key(s, kernel), judge_folder(captures / s, variant)) for s in ("S23", "S29"))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ def results_of(*there: tuple[str, str], variants: Mapping[str, Variant] = VARIAN
     return RunResult("r", "apf compare", keys, rows)
 
 
+@functools.cache
 def judged(key: Key, variant: Variant) -> Row:
     return Row(key, judge_folder(capture(key), variant))
 

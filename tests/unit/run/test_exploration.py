@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.contract.plan import Access
+from harness.contract.plan import Access, Plan
 from harness.errors import ModelError, UsageError
 from harness.explore.accord import Agreement
 from harness.judge.verdict_types import Finding, ItemRow, Reader, Verdict
@@ -53,7 +54,14 @@ class WrongKernel:
 
 
 def differs(scenario: Scenario, wrong: KernelModel) -> bool:
-    plan = build_plan(scenario, 1)
+    return _differs(replace(build_plan(scenario, 1), scenario="", title=""), wrong)
+
+
+@functools.cache
+def _differs(plan: Plan, wrong: KernelModel) -> bool:
+    """Under whatever name: what disagrees is repeated ten times."""
+    if wrong == SOUND:
+        return False
     try:
         pairs = zip(predict(plan, SOUND).items, predict(plan, wrong).items, strict=True)
     except ModelError:
@@ -74,8 +82,8 @@ def test_a_disagreement_is_made_small_and_told_with_what_repeats_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     request = on(monkeypatch, WrongKernel(WRONG), tmp_path)
-    found, folder = explore(ExploreOrder(seed=3, plans=40, tries=100), request, Listener(""))
-    assert len(found.plans) == 40
+    found, folder = explore(ExploreOrder(seed=3, first=11, plans=6, tries=60), request, Listener(""))
+    assert len(found.plans) == 6
     assert found.disagreed
     assert found.exit_code == 1
     (small,) = found.shrunk
@@ -111,8 +119,8 @@ def test_ctrl_c_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_what_cannot_be_predicted_is_counted_and_not_performed() -> None:
     scenarios = Scenarios(ExploreOrder(seed=3), Request())
-    chosen = [scenarios.at(n) for n in range(25)]
-    assert len({s.id for s in chosen}) == 25
+    chosen = [scenarios.at(n) for n in range(8)]
+    assert len({s.id for s in chosen}) == 8
     assert scenarios.refused, "some never end"
     assert {r.name for r in scenarios.refused}.isdisjoint(s.id for s in chosen)
     assert all(not scenarios.refuses(s) for s in chosen)
