@@ -60,6 +60,8 @@ class Expected:
 
 
 NOTHING = Expected()
+KNOW_A_PREDICTION = frozenset({"D28", "D31"})
+"""The rules that look at what context_of() has of a prediction (sync_majors, guest_panics, host_warns)."""
 
 
 def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> RuleContext:

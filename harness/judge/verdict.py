@@ -28,7 +28,7 @@ from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked
 from harness.judge.recorded_fields import field_findings
-from harness.judge.rules_context import Expected, places
+from harness.judge.rules_context import KNOW_A_PREDICTION, Expected, places
 from harness.judge.seen_once import SeenOnce
 from harness.judge.unexplained import unexplained
 from harness.judge.verdict_types import (
@@ -46,6 +46,7 @@ from harness.model.events import Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count, Outcome
+from harness.model.protocol.rules import RULES
 from harness.model.simulation.choices import Distance
 from harness.model.simulation.races import undecided
 from harness.model.simulation.simulate import Followed
@@ -161,7 +162,7 @@ def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     best = _Best(SeenOnce(evidence, kernel), _races(evidence.plan), unplaced)
     most = max(LEAST_JUDGED, min(MAX_JUDGED, WORK // max(1, len(evidence.events))))
     for _ in islice(predictions(evidence, kernel, best.judge), most):
-        if best.found is None or not best.found.verdict.findings or best.in_vain >= most // 2:
+        if best.found is None or best.decided or best.in_vain >= most // 2:
             break
     assert best.found is not None
     late = agent_late(evidence)
@@ -203,6 +204,13 @@ class _Best:
     found: JudgedCapture | None = None
     in_vain: int = 0
     nearest: int = sys.maxsize
+
+    @property
+    def decided(self) -> bool:
+        """No other prediction has fewer findings: there are none, or only of rules that know nothing of predictions."""
+        return self.found is not None and all(
+            f.rule in RULES and f.rule not in KNOW_A_PREDICTION for f in self.found.verdict.findings
+        )
 
     def judge(self, followed: Followed) -> Distance:
         """By one prediction more; how far it is from the evidence."""
