@@ -6,7 +6,6 @@ A field that no plan can show is listed with the reason; then the walk of an acc
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import product
@@ -95,17 +94,11 @@ def flipped(kernel: KernelModel, name: str) -> KernelModel:
     return replace(kernel, **{name: not value if isinstance(value, bool) else f"{value}_other", "release": (7, 3, 4)})
 
 
-@functools.cache
-def answer(scenario: str, kernel: KernelModel) -> object:
-    """What is predicted; several fields are flipped in one kernel."""
-    return _answer(plan_of(scenario), kernel)
-
-
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_flipped_field_changes_the_prediction_of_its_scenario(name: str) -> None:
     scenario, release = SHOWN[name]
     kernel = kernel_for("nowait", release)
-    assert answer(scenario, kernel) != _answer(plan_of(scenario), flipped(kernel, name))
+    assert _answer(plan_of(scenario), kernel) != _answer(plan_of(scenario), flipped(kernel, name))
 
 
 def questions() -> Iterator[Question]:
