@@ -78,13 +78,13 @@ class Rig:
             env={**os.environ, "HOME": str(self.home), "XDG_CACHE_HOME": str(self.home / "cache")},
         )  # fmt: skip
 
-    def end(self, avocado: subprocess.Popen[str], within_s: float = 90) -> dict[str, Any]:
+    def end(self, avocado: subprocess.Popen[str], within_s: float = 600) -> dict[str, Any]:
         """The only test of the job, once Avocado has ended by itself."""
         self.wait(avocado, within_s)
         (test,) = self.job()["tests"]
         return {**test, "rc": avocado.returncode}
 
-    def wait(self, avocado: subprocess.Popen[str], within_s: float = 90) -> None:
+    def wait(self, avocado: subprocess.Popen[str], within_s: float = 600) -> None:
         """Until Avocado has ended by itself."""
         try:
             avocado.communicate(timeout=within_s)
@@ -156,7 +156,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, dict[s
     rig = Rig(tmp_path_factory.mktemp("job"))
     children = {status.name: verdict_child(status, "the reason", status.name) for status in AS_TOLD} | BAD
     avocado = rig.start(f"import sys\nexec(next(c for s, c in {children!r}.items() if s in sys.argv))\n", *children)
-    rig.wait(avocado, within_s=300)
+    rig.wait(avocado)
     return avocado.returncode, {test["name"].rpartition(":")[2]: test for test in rig.job()["tests"]}
 
 
