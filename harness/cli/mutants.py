@@ -32,9 +32,11 @@ from harness.run.mutant_trials import (
     trials_of,
 )
 from harness.run.mutants_report import write_mutants_page
+from harness.run.mutants_told import scenario_digest, trials_told
 from harness.run.request import Request
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.run.selection import select
+from harness.scenario.schema import Scenario
 from harness.status import Status
 
 _HELP = """\
@@ -49,7 +51,8 @@ hung although nobody said so; "SURVIVED" and "not run" are holes in the harness.
 green, every mutant caught by name, equivalent (nobody can notice it), or out of reach of every guest that the harness
 sets up; mutate.toml has the arguments.
 
-A run may be ended by Ctrl-C at any time; with --resume the next one goes on where it was.
+A run may be ended by Ctrl-C at any time; with --resume the next one goes on where it was, also from a page alone
+(--write PAGE): the unmutated kernel is then performed again, because only that shows which scenarios reach what.
 """
 
 
@@ -71,7 +74,7 @@ def add(subparsers: options.Subparsers) -> None:
                    "only, as S49 and S49R, is one kind (default: 1)")  # fmt: skip
     p.add_argument("--resume", action="store_true",
                    help="what earlier runs in --results have tried on the same kernel, with the scenarios as they are "
-                   "now, is not tried again")  # fmt: skip
+                   "now, or the page of --write tells of them, is not tried again")  # fmt: skip
     p.add_argument("--tell", action="store_true", help="perform nothing: the table of what earlier runs have tried")
     p.add_argument(
         "--again", action="store_true", help="with --resume or --tell: judge their captures by today's rules"
@@ -101,11 +104,12 @@ def main(args: argparse.Namespace) -> int:
     if args.resume or args.tell:
         identity = _built(request, args, screen).identity
         earlier = earlier_trials(args.results, args.kernel, identity, mutants, known, again=args.again)
+        earlier = [*_told(args, identity, mutants, known, earlier), *earlier]
     trials = MutantTrials(request, screen, args.kernel, earlier)
     ids = [s.id for s in select(known, args.scenario)]
     if args.tell:
         told = with_scenarios(trials, mutants, ids, args.tries, args.catches) if systematic else mutants
-        return _report(args, screen, request, told, trials, complete=True)
+        return _report(args, screen, request, told, trials, known, complete=True)
     try:
         if systematic:
             mutants, complete = try_points(
@@ -117,7 +121,22 @@ def main(args: argparse.Namespace) -> int:
             complete = complete and trials.try_mutants(mutants, every=args.every, catches=args.catches)
     finally:
         screen.clear()
-    return _report(args, screen, request, mutants, trials, complete)
+    return _report(args, screen, request, mutants, trials, known, complete)
+
+
+def _told(
+    args: argparse.Namespace,
+    identity: str,
+    mutants: Sequence[Mutant],
+    scenarios: Sequence[Scenario],
+    earlier: Sequence[Trial],
+) -> list[Trial]:
+    """What the page that is to be written tells of trials of which no folder is left."""
+    if args.write is None or not args.write.exists():
+        return []
+    kept = {(t.mutant.number, t.scenario, t.at_go) for t in earlier if t.mutant is not None}
+    told = trials_told(args.write.read_text(), args.kernel, identity, mutants, scenarios)
+    return [t for t in told if t.mutant is not None and (t.mutant.number, t.scenario, t.at_go) not in kept]
 
 
 def _built(request: Request, args: argparse.Namespace, screen: Screen) -> BuiltKernel:
@@ -133,6 +152,7 @@ def _report(
     request: Request,
     mutants: Sequence[Mutant],
     trials: MutantTrials,
+    scenarios: Sequence[Scenario],
     complete: bool,
 ) -> int:
     lines = [_line(m, trials.trials) for m in mutants]
@@ -144,7 +164,9 @@ def _report(
     if args.write is not None:
         page = args.write.read_text() if args.write.exists() else ""
         command = shlex.join(["apf", "mutants", "--kernel", args.kernel, "--write", str(args.write), *args.mutant])
-        section = mutants_page(args.kernel, command, lines, control)
+        made_from = _built(request, args, screen).identity if request.kernel(args.kernel).mutate is not None else ""
+        digests = {s.id: scenario_digest(s) for s in scenarios}
+        section = mutants_page(args.kernel, command, lines, control, made_from, digests)
         args.write.write_text(replace_section(page, section))
     screen.line()
     for row in text:

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 
 _ORDER = ("caught", "caught otherwise", "SURVIVED", "undecided", "not run", "equivalent", "out of reach")
 _COLUMNS = 118
 _KINDS = 2
 """No fault hangs by one kind of scenario alone."""
+MADE_FROM = "Made from {}."
+"""In a section: the kernel (BuiltKernel.identity)."""
+SCENARIOS = "### The scenarios as they were tried"
+"""The heading in a section under which each is told with its digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +72,20 @@ def score(lines: Sequence[MutantLine]) -> str:
 
 
 def mutants_page(
-    title: str, command: str, lines: Sequence[MutantLine], control: Sequence[tuple[str, str]]
+    title: str,
+    command: str,
+    lines: Sequence[MutantLine],
+    control: Sequence[tuple[str, str]],
+    made_from: str = "",
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
-    """Markdown, one section: the score, a table for each function, why some cannot be noticed, and which ones only one
-    kind of scenario notices; of mistakes written by hand one table.
+    """Markdown, one section: the score, a table for each function, why some cannot be noticed, which ones only one
+    kind of scenario notices, and what was tried, so that it need not be again; of mistakes written by hand one table.
 
     :param title: heading of the section: the kernel.
     :param command: what makes it.
+    :param made_from: what the kernel was made from.
+    :param digests: scenario -> what it was like (harness/run/mutants_told.py).
     """
     green = sum(verdict == "PASS" for _, verdict in control)
     others = [f"{scenario} {verdict}" for scenario, verdict in control if verdict != "PASS"]
@@ -86,7 +98,8 @@ def mutants_page(
         told += f" {len(alone)} under one kind alone."
     told += " The unmutated kernel:"
     told += f" {green} PASS{''.join(f', {other}' for other in others)}."
-    text = [f"## {title}", "", *textwrap.wrap(f"Written by `{command}`.", _COLUMNS), "", *textwrap.wrap(told, _COLUMNS)]
+    made = f" {MADE_FROM.format(made_from)}" if made_from else ""
+    text = [f"## {title}", "", *_wrapped(f"Written by `{command}`.{made}"), "", *_wrapped(told)]
     if by_hand:
         text += ["", "| mistake | what is wrong | by scenario, what named it | |", "|---|---|---|---|"]
         return [*text, *(_table_row(f"`{line.name}`", line.about, _cells(line), line.catch) for line in lines)]
@@ -100,26 +113,50 @@ def mutants_page(
     if alone:
         text += ["", "### Caught by one kind of scenario alone", ""]
         text += ["| where | made wrong | why not by another |", "|---|---|---|"]
-        text += [_table_row(line.about, _code(line), line.alone) for line in alone]
+        text += [_table_row(line.about, f"`{code_of(line.name)}`", line.alone) for line in alone]
+    tried = {scenario.removesuffix(" at go") for line in lines for scenario, _ in line.cells}
+    if told_of := [f"{scenario} {digest}" for scenario, digest in sorted(digests.items()) if scenario in tried]:
+        text += ["", SCENARIOS, "", *_wrapped(f"{', '.join(told_of)}.")]
     return text
 
 
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _COLUMNS, break_long_words=False, break_on_hyphens=False)
+
+
 def _row(line: MutantLine) -> str:
-    return _table_row(line.about.rpartition(":")[2], _code(line), _cells(line), line.catch)
+    return _table_row(line.about.rpartition(":")[2], f"`{code_of(line.name)}`", _cells(line), line.catch)
 
 
 def _cells(line: MutantLine) -> str:
     told = "; ".join(f"{scenario} {verdict}" for scenario, verdict in line.cells)
+    if line.catch in ("equivalent", "out of reach"):
+        return "; ".join(part for part in (line.note, told) if part)
     return told or line.note or "reached by no scenario"
 
 
-def _code(line: MutantLine) -> str:
-    what = line.name.partition(": ")[2]
-    return f"`{what}`" if len(what) <= _COLUMNS else f"`{what[:72]} ... {what[-40:]}`"
+def code_of(name: str) -> str:
+    """What a point makes wrong, without its function, in the middle of which something may be left out."""
+    what = name.partition(": ")[2]
+    return what if len(what) <= _COLUMNS else f"{what[:72]} ... {what[-40:]}"
 
 
 def _table_row(*parts: str) -> str:
     return "| " + " | ".join(part.replace("|", "\\|") for part in parts) + " |"
+
+
+def table_cells(line: str) -> list[str]:
+    """The parts of a row of a table, without the marks of code; empty where a line is none."""
+    if not (line.startswith("| ") and line.endswith(" |")):
+        return []
+    parts = [part.replace("\\|", "|") for part in line[2:-2].split(" | ")]
+    return [part[1:-1] if part.startswith("`") and part.endswith("`") else part for part in parts]
+
+
+def section_of(page: str, title: str) -> list[str]:
+    """The lines of a section of a page; empty where there is none of that heading."""
+    found = (part.splitlines() for part in _sections(page))
+    return next((lines for lines in found if lines[:1] == [f"## {title}"]), [])
 
 
 def replace_section(page: str, section: Sequence[str]) -> str:
