@@ -138,6 +138,7 @@ def situation_of(
         settle_ns=plan.settle_ms * MS,
         swap_offsets_known=bool(offsets),
         ram_file=_ram_file(plan),
+        realtime=plan.guest.realtime,
     )
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from glob import glob
 from typing import assert_never
 
 from harness.agent.capture_folder import Capture
@@ -162,6 +163,10 @@ class Session:
             self.journal.write(_LRU_GEN, "0x0000")
         self.journal.write("/proc/sys/vm/page-cluster", "0")
         self.journal.write("/proc/sys/vm/swappiness", "200" if facts.memory_reclaim else "100")
+        if self.plan.guest.realtime:
+            # From 6.12 on: else workers are given time while the vCPU's thread runs.
+            for path in sorted(glob(f"{facts.debugfs}/sched/fair_server/cpu*/runtime") if facts.debugfs else ()):
+                self.journal.write(path, "0")
         for parameter, value in self.plan.kernel_params:
             self.journal.write(_parameter_path(parameter), value)
         forget_points()

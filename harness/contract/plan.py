@@ -108,6 +108,7 @@ class Guest:
     cpu: str = "host"
     irqchip: str = "on"  # QEMU kernel-irqchip=on|split|off
     cpu_pm: bool = False
+    realtime: bool = False  # the thread of each vCPU is SCHED_FIFO: a worker that it queues begins when it sleeps
     apf: Apf = field(default_factory=Apf)
     l2: L2 = field(default_factory=L2)
     idle: str = "hlt"  # what a vCPU does when it has nothing to run: "hlt" or "spin"

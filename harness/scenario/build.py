@@ -35,6 +35,7 @@ def build_plan(scenario: Scenario, nonce: int) -> p.Plan:
             cpu=g.cpu,
             irqchip=g.irqchip,
             cpu_pm=g.cpu_pm,
+            realtime=g.realtime,
             apf=scenario.apf,
             l2=scenario.l2,
             idle=g.idle,

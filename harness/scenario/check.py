@@ -146,6 +146,8 @@ def _machine(s: Scenario) -> Iterator[str]:
         yield f"$.guest.irqchip: {g.irqchip[: bounds.MAX_NAME]!r} is not on, split or off"
     if g.idle not in ("hlt", "spin"):
         yield f"$.guest.idle: {g.idle[: bounds.MAX_NAME]!r} is not hlt or spin"
+    if g.realtime and (g.kind is not GuestKind.PROBE or g.vcpus > 1 or g.idle == "spin" or g.cpu_pm):
+        yield "$.guest.realtime: for a probe guest with one vCPU whose thread sleeps when it has nothing to run"
     for key, text in (("cpu", g.cpu), ("cmdline", g.cmdline)):
         yield from bounds.prose(f"$.guest.{key}", text, bounds.MAX_TITLE if key == "cpu" else bounds.MAX_LINE)
     if not g.cpu or any(c.isspace() for c in g.cpu):

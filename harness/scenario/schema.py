@@ -36,6 +36,7 @@ class GuestSpec:
     cpu: str = "host"
     irqchip: str = "on"
     cpu_pm: bool = False
+    realtime: bool = False
     idle: str = "hlt"
     cmdline: str = ""
     workload: str = ""

@@ -85,6 +85,9 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
     await asyncio.to_thread(_advise, session, target)
     proof = await asyncio.to_thread(_prepare, session, target)
     await asyncio.to_thread(_arm, session, guest.pid, tids, base, proof)
+    if plan.guest.realtime:
+        for tid in tids:
+            os.sched_setscheduler(tid, os.SCHED_FIFO, os.sched_param(1))
     await guest.cont()
     session.counters("before", guest, tids)
     return await _go(session, guest, memory, tids)

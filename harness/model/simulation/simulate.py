@@ -45,6 +45,7 @@ _EXPLORED = (
     Timing("reads that end before their submitter tries the lock", reads_first=True),
     Timing("workers slower than all that the guest does meanwhile", worker_ns=100 * MS),
 )
+_REALTIME = Timing("a worker that waits until the vCPU's thread sleeps", worker_ns=100 * MS)
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
 MAX_RUNS = 200
 """So many combinations of what a recording leaves open are tried, ..."""
@@ -69,6 +70,8 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
     # What a gated device reads for one fault ends in an order of its own, and no sooner than the fault is settled.
     timings = [t for t in TIMINGS if not gated or not (t.device_gap_ns or t.neighbour_ns)]
     runs = [(t.name, with_timing(situation, t)) for t in timings]
+    if situation.realtime:
+        runs.append((_REALTIME.name, with_timing(situation, _REALTIME)))
     if _syncs(situation) and any(step.nested for step in situation.steps):
         label = "the VMM reads and writes the state of a vCPU after each token of its L2"
         runs.append((label, with_timing(situation, replace(situation.timing, rewritten=True))))

@@ -192,6 +192,7 @@ class Situation:
     swap_offsets_known: bool = False
     memcg_full: bool = False  # memory.current is at memory.max: each charge reclaims in the thread that charges
     ram_file: RamFile | None = None
+    realtime: bool = False  # no worker begins before the vCPU's thread sleeps
     failing_setups: tuple[int, ...] = ()  # TRYs (counted from 0) whose work cannot be allocated (S73)
 
 

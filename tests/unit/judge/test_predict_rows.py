@@ -72,6 +72,14 @@ def test_s07_hlt_exits_disabled() -> None:
     assert [i.outcome for i in answer.items] == [Outcome.TOKEN, Outcome.REPEATED, Outcome.SYNC]
 
 
+@pytest.mark.parametrize("realtime", [False, True])
+def test_s295_of_a_realtime_vcpu_no_worker_begins_before_it_sleeps(realtime: bool) -> None:
+    off = op(p.Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=0, pause_us=20_000)
+    answer = ask(plan(touch(0), off, touch(0, cpl=0), guest=p.Guest(realtime=realtime)))
+    totals(answer, NPt=1, DONE=1)
+    assert (answer.totals["NPh"].low, answer.totals["NPh"].high) == (0, int(realtime))
+
+
 def test_s08_enabled_without_delivery_as_interrupt() -> None:
     totals(ask(plan(touch(0), apf=p.Apf(en_flags=1))), NPh=1, NPt=0, RDY=1, RDY_ALL=0, ACC=0)
     totals(ask(plan(touch(0), apf=p.Apf(en_flags=9))), NPh=0, NPt=1, RDY=1, RDY_ALL=1, ACC=2)

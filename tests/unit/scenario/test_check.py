@@ -289,6 +289,13 @@ def test_a_lapic_in_user_space_needs_a_cpu_without_the_interrupt() -> None:
     assert load_text("x", GOOD + '[guest]\nirqchip = "off"\ncpu = "host,-kvm-asyncpf-int"\n')
 
 
+@pytest.mark.parametrize("more", ["vcpus = 2", 'idle = "spin"', "cpu_pm = true"])
+def test_a_realtime_vcpu_must_sleep_some_time_and_be_the_only_one(more: str) -> None:
+    assert load_text("x", GOOD + "[guest]\nrealtime = true\n")
+    (line,) = messages(GOOD + f"[guest]\nrealtime = true\n{more}\n")
+    assert line.startswith("$.guest.realtime: ")
+
+
 def test_a_misspelt_table_or_key_is_told_with_the_one_that_is_meant() -> None:
     assert messages(GOOD + "[swop]\n") == ["unknown key 'swop' (did you mean swap?) at $"]
     assert messages(GOOD + "[swap]\npage_clustre = 3\n")[0].startswith(
