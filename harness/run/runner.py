@@ -140,6 +140,7 @@ class _Run:
         try:
             with contextlib.closing(pool.rows()) as rows:
                 for row in rows:
+                    self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
                     self._add(row)
         finally:
             for row in pool.drain():
