@@ -15,10 +15,10 @@ from enum import StrEnum
 from harness.errors import ModelError
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
 from harness.model.kernels import KernelModel
-from harness.model.nmis import nmis_left
 
 ASYNC_PF_PER_VCPU = 64
 """Works that one vCPU may have queued (arch/x86/include/asm/kvm_host.h)."""
+NMIS_AT_ONCE = 2  # one that is given and one behind it, however many were queued (x86.c:process_nmi)
 EN_ENABLED = 1 << 0
 EN_SEND_ALWAYS = 1 << 1
 EN_DELIVERY_AS_PF_VMEXIT = 1 << 2
@@ -463,7 +463,7 @@ def reset(v: ApfState, *, init: bool = True) -> None:
     v.halted = v.halted and not init and v.kernel.reset_keeps_halt
     v.req_halt = v.req_halt and v.kernel.reset_keeps_halt
     v.hlt = False
-    v.nmi_pending = nmis_left(v.kernel, v.nmi_pending, init=init)
+    v.nmi_pending = 0  # x86.c:kvm_vcpu_reset, and KVM_SET_VCPU_EVENTS, which takes the queued ones first
     v.guest_mode = v.exception_vmexit = False  # kvm_leave_nested, by KVM_SET_NESTED_STATE or EFER
 
 

@@ -73,6 +73,7 @@ class KernelModel:
     large_folio_swapin: bool = False  # synchronous devices may swap in a large folio
     pgfault_counts_retry: bool = True  # PGFAULT at each handle_mm_fault entry, RETRY attempts too
     wp_counts_references: bool = True  # do_wp_page reuses only if page_count is 1: not while in the swap cache
+    dirtying_retries: bool = True  # fault_dirty_shared_page drops mmap_lock: VM_FAULT_RETRY, though the page is mapped
     memcg_events_batched: bool = True  # memory.stat shows an event only when a CPU has 33 of them
 
     hwpoison_after_lock: bool = False  # do_swap_page locks a folio of the swap cache before it looks for poison
@@ -102,7 +103,6 @@ class KernelModel:
     vmexit_needs_request: bool = False  # F2: a #PF vmexit is queued without KVM_REQ_EVENT
     sync_loses_vmexit: bool = False  # F3: reading and writing a vCPU's events makes a #PF vmexit a #PF of L2
     init_keeps_l2_tables: bool = True  # F6: AMD: an INIT ends guest mode, and leaves the tables for L2 in use
-    put_keeps_queued_nmis: bool = True  # KVM_SET_VCPU_EVENTS of a reset or load leaves what KVM_NMI queued meanwhile
     window_is_l2s: bool = True  # F7: AMD: KVM's window for an interrupt of L1, which has IF=0, is an interrupt of L2
     en_needs_shared_area: bool = False  # a write of EN with an area that cannot be bound leaves the MSR as it was
 

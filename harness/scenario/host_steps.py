@@ -45,7 +45,6 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
         case HostWord.NMI:
             yield from _nothing(h, arg=True)
             yield from _taken(s)
-            yield from _given_to_firmware(steps, i)
         case HostWord.PLUG:
             yield from _nothing(h)
             if not any(t.eject == h.arg for t in s.steps):
@@ -100,15 +99,6 @@ def _taken(s: Scenario) -> Iterator[str]:
         yield ": an NMI is taken neither by an L2 nor with paging off, and a step has one of these"
     if s.guest.irqchip == "off":  # KVM_NMI is QEMU's answer to a LAPIC in KVM
         yield ": an NMI by the LAPIC of KVM needs guest.irqchip = on or split"
-
-
-def _given_to_firmware(steps: tuple[HostStep, ...], i: int) -> Iterator[str]:
-    """KVM_NMI is counted while the machine stands, and before Linux 6.4 a reset leaves the count as it is
-    (arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_set_vcpu_events): the firmware is given an NMI in real mode."""
-    stands = next((h.do for h in reversed(steps[:i]) if h.do in (HostWord.STOP, HostWord.CONT)), None) is HostWord.STOP
-    until_cont = takewhile(lambda h: h.do is not HostWord.CONT, steps[i:])
-    if stands and any(h.do is HostWord.RESET for h in until_cont):
-        yield ": an NMI to a machine that stands and is reset before it runs may be given to its firmware"
 
 
 def _snapshot(s: Scenario, steps: tuple[HostStep, ...], i: int) -> Iterator[str]:

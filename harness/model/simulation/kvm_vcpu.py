@@ -15,7 +15,6 @@ from harness.model import delivery as d
 from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
-from harness.model.nmis import NMIS_AT_ONCE
 from harness.model.outcomes import Outcome
 from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
@@ -401,7 +400,7 @@ class KvmVcpu:
             s.exception_pending = False
             world.emit(Event(Kind.INJ, self.index))
         if s.nmi_pending:  # the handler goes back to where it came: there the next one is injected
-            world.count("NMI", min(s.nmi_pending, NMIS_AT_ONCE))
+            world.count("NMI", min(s.nmi_pending, d.NMIS_AT_ONCE))
             s.nmi_pending = 0
         world.emit(Event(Kind.ENTRY, self.index))
         self.in_guest = True

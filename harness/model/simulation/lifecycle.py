@@ -11,7 +11,6 @@ from dataclasses import replace
 from harness.errors import ModelError
 from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
-from harness.model.nmis import nmis_left
 from harness.model.pages import FILES, Backing, Folio, HostPage, Pte, SwapSlot
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.host_memory import Memory
@@ -109,7 +108,9 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
         enabled, vector = s.en_val, s.int_vec
         if same_process:
             d.write_msr(s, MSR_ASYNC_PF_EN, 0)
-            s.nmi_pending = nmis_left(s.kernel, s.nmi_pending)
+            # The VMM read the events before it queued an NMI, and KVM_SET_VCPU_EVENTS takes what is queued before it
+            # writes what was read (arch/x86/kvm/x86.c:kvm_vcpu_ioctl_x86_set_vcpu_events).
+            s.nmi_pending = 0
         else:  # a new struct kvm_vcpu
             s.halted = s.req_halt = s.req_ready = s.pageready_pending = False
             s.id = 0

@@ -11,7 +11,12 @@ from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_f
 from harness.model.walk.page_waits import wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
 from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead
-from harness.model.walk.write_protect import do_page_mkwrite, handle_userfault, userfault_missing
+from harness.model.walk.write_protect import (
+    do_page_mkwrite,
+    handle_userfault,
+    throttled,
+    userfault_missing,
+)
 
 DONE = VM_FAULT_ERROR | VmFault.NOPAGE | VmFault.RETRY
 
@@ -169,7 +174,7 @@ def do_shared_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("finish_fault", "the PTE has changed: VM_FAULT_NOPAGE", "another thread has mapped it meanwhile")
         return ret | VmFault.NOPAGE
     yield from finish_fault(ctx, Pte.WRITABLE)
-    return ret
+    return ret | throttled(ctx, flags)
 
 
 @kernel_function("mm/memory.c")

@@ -38,4 +38,12 @@ def _do_user_addr_fault(ctx: Context) -> Steps[End]:
             return End.ERROR
         if ret & VmFault.RETRY:
             flags |= FaultFlag.TRIED
+            yield from _once_more(ctx, flags)
     return End.MAPPED
+
+
+def _once_more(ctx: Context, flags: FaultFlag) -> Steps[None]:
+    """A fault that ended in VM_FAULT_RETRY is made again although the page is mapped by now: it counts as major."""
+    yield from ()
+    if ctx.write and ctx.page.pte is Pte.WRITABLE:
+        yield from handle_mm_fault(ctx, flags)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from harness.model.pages import Backing, Folio, HostPage, Pte
-from harness.model.walk.flags import FaultFlag, VmFault
+from harness.model.walk.flags import FaultFlag, VmFault, fault_flag_allow_retry_first
 from harness.model.walk.page_waits import wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Steps, WaitKind, kernel_function
 
@@ -17,7 +17,7 @@ def do_wp_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     assert FaultFlag.WRITE in flags
     page = ctx.page
     if page.vma.backing in SHARED:
-        return (yield from wp_page_shared(ctx))
+        return (yield from wp_page_shared(ctx, flags))
     swap, folio = page.swap, page.folio
     alone = swap is None or (swap.count == 1 and not ctx.kernel.wp_counts_references)
     if folio is not None and not folio.ksm and alone and page.vma.backing is Backing.ANON:
@@ -42,7 +42,7 @@ def wp_page_copy(ctx: Context) -> Steps[VmFault]:
 
 
 @kernel_function("mm/memory.c")
-def wp_page_shared(ctx: Context) -> Steps[VmFault]:
+def wp_page_shared(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     """Shared mapping: the file system is asked (page_mkwrite, which may sleep whatever the flags say), no copy."""
     before = ctx.page.pte
     asked = ctx.page.vma.page_mkwrite and ctx.page.vma.backing is Backing.FILE_SHARED
@@ -53,7 +53,16 @@ def wp_page_shared(ctx: Context) -> Steps[VmFault]:
         ctx.step("finish_mkwrite_fault", "pte_same: no: VM_FAULT_NOPAGE", "another thread has mapped it meanwhile")
         return VmFault.NOPAGE
     ctx.change(pte=Pte.WRITABLE)
-    return VmFault.WRITE
+    return VmFault.WRITE | throttled(ctx, flags)
+
+
+def throttled(ctx: Context, flags: FaultFlag) -> VmFault:
+    """fault_dirty_shared_page: balance_dirty_pages_ratelimited without mmap_lock, if that may be dropped (from 6.0 on:
+    VM_FAULT_COMPLETED)."""
+    if not ctx.kernel.dirtying_retries or FaultFlag.RETRY_NOWAIT in flags or not fault_flag_allow_retry_first(flags):
+        return VmFault(0)
+    ctx.step("maybe_unlock_mmap_for_io", "VM_FAULT_RETRY", "the page is mapped; mmap_lock was dropped")
+    return VmFault.RETRY
 
 
 @kernel_function("mm/memory.c")

@@ -22,6 +22,8 @@ SETTLED = {
     " FAULT_FLAG_TRIED counts maj_flt (mm/memory.c:mm_account_fault; 5.10.262)",
     "area-reclaimed": "the shared area's page is reclaimed: KVM's write of the flags waits for it, and another page is"
     " ready before the entry behind the token (arch/x86/kvm/x86.c:apf_put_user_notpresent)",
+    "area-reclaimed-5.10": "the same: KVM's write of the token makes a shared page dirty, so that its fault ends in"
+    " VM_FAULT_RETRY, and counts as major when it is made again (5.10; mm/memory.c:fault_dirty_shared_page)",
     "interrupt-taken-by-a-reset": "a ready interrupt is accepted, the guest has IF=0, and the machine is reset: nobody"
     " ever finds its token (arch/x86/kvm/lapic.c:kvm_lapic_reset)",
     "wait-cut-off": "a vCPU that waits for pages is ejected and started again, twice: its wait starts again each time",

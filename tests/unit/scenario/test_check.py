@@ -123,7 +123,6 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "stop", arg = 1}', GOOD, "takes no number"),
         ('{do = "reset", page = "f[0]"}', GOOD, "concerns no page"),
         ('{do = "nmi", arg = 1}', GOOD, "takes no number"),
-        ('{do = "stop"}, {do = "nmi"}, {do = "reset"}, {do = "cont"}', GOOD, "may be given to its firmware"),
         ('{do = "nmi"}', GOOD + '[[steps]]\ntouch = "f"\nlevel = 2\n', "is taken neither by an L2"),
         ('{do = "savevm"}', GOOD, "needs a machine that stands"),
         ('{do = "stop"}, {do = "cont"}, {do = "savevm"}', GOOD, "needs a machine that stands"),
