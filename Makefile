@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 SHELL := /bin/sh -f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test coverage test-host test-build test-browser bench damage lint types imports format layout smoke nightly lab-smoke e2e mutants compare doctor clean
+.PHONY: help setup test test-all coverage test-host test-build test-browser bench damage lint types imports format layout smoke nightly lab-smoke e2e mutants compare doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -30,7 +30,11 @@ $(STAMP): pyproject.toml .ci/setup .ci/needs
 
 setup: $(STAMP) ## install what is missing on this machine, and the Python environment (.venv)
 
-test: $(STAMP) ## the project's own tests; needs no host and no network once it is set up
+test: $(STAMP) ## the project's own tests without the long ones; needs no host and no network once it is set up
+	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not long and not host and not build and not bench and not browser"
+	@echo "not run here, because they take as long as all others together: make test-all, as .ci/run does"
+
+test-all: $(STAMP) ## all of the project's own tests that need no host and no network: before anything is merged
 	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not host and not build and not bench and not browser"
 	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build; because they measure time: make bench"
 

@@ -107,6 +107,7 @@ def printed(capture: Path) -> str:
 def test(scratch: Path) -> Figures:
     """The project's own tests."""
     yield "`make test`", "60 s", f"{make('test', scratch / 'test'):.0f} s"
+    yield "`make test-all`", "", f"{make('test-all', scratch / 'test-all'):.0f} s"
 
 
 def fresh(scratch: Path) -> Figures:

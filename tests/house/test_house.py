@@ -105,6 +105,14 @@ def test_every_test_file_collects_tests() -> None:
     assert [str(f) for f in files if not pattern.search(text_of(f))] == [], "no function here is called test_*"
 
 
+def test_make_test_runs_something_of_every_file() -> None:
+    """What is long is run by `make test-all` alone; no behaviour has only long tests."""
+    marks, tests = re.compile(r"^@pytest\.mark\.long$", re.MULTILINE), re.compile(r"^def test_\w", re.MULTILINE)
+    files = [f for f in PYTHON if f.name.startswith("test_")]
+    assert any(marks.search(text_of(f)) for f in files)
+    assert [str(f) for f in files if 0 < len(tests.findall(text_of(f))) <= len(marks.findall(text_of(f)))] == []
+
+
 # Written so that this file does not contain what it looks for.
 _PLACES = (r"/wo" + r"rk/(?:main|shared)", r"/opt/ap" + r"f-venv", r"/opt/k" + r"b\b", r"/ro" + r"ot/\.(?:cache|pyenv)")
 FORBIDDEN = re.compile("|".join(_PLACES))

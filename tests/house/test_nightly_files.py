@@ -71,6 +71,7 @@ def test_the_paths_of_the_units_are_one_place() -> None:
 NIGHTS = ROOT / "tests/data/nights"
 
 
+@pytest.mark.long
 def test_a_night_is_told_and_mailed_also_when_nothing_could_be_run(tmp_path: Path) -> None:
     """The real script with a kernel that does not exist: make e2e fails, and the mail says so after the last night."""
     results, bin_ = tmp_path / "results", tmp_path / "bin"

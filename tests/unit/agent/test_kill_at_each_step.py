@@ -13,6 +13,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from harness.agent.host.machine_state import changes, machine_state
 from harness.contract import plan as p
 from tests.unit.agent.conftest import REPOSITORY, make_plan, needs_qemu, root_only
@@ -46,6 +48,7 @@ SETTINGS = {"/proc/sys/vm/page-cluster": "5", "/proc/sys/vm/swappiness": "61"}
 """Other values than the agent wants, so that each is a step."""
 
 
+@pytest.mark.long
 def test_killed_at_each_step(tmp_path: Path, probe_elf: Path, host_settings: None) -> None:
     """The plan reads missing pages by userfaultfd: settings, and a server that its end must not leave behind."""
     plan = replace(make_plan(p.PageStart.UNTOUCHED), swap=p.Swap(kind=p.SwapKind.USERFAULT))

@@ -50,6 +50,7 @@ def found(done: subprocess.CompletedProcess[str]) -> list[str]:
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("reference", "names"),
     [

@@ -160,6 +160,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, dict[s
     return avocado.returncode, {test["name"].rpartition(":")[2]: test for test in rig.job()["tests"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("status", AS_TOLD)
 def test_verdicts(job: tuple[int, dict[str, dict[str, Any]]], status: Status) -> None:
     rc, tests = job
@@ -175,6 +176,7 @@ def test_a_pass_alone_is_green(rig: Rig) -> None:
     assert (test["status"], test["rc"]) == ("PASS", 0)
 
 
+@pytest.mark.long
 def test_unsupported_is_a_skip_only_where_it_is_allowed_by_name(rig: Rig) -> None:
     rig.settings["apf"]["allow_unsupported"] = "X1"
     test = rig.end(rig.start(verdict_child(Status.UNSUPPORTED, "no dm-delay")))
@@ -182,6 +184,7 @@ def test_unsupported_is_a_skip_only_where_it_is_allowed_by_name(rig: Rig) -> Non
     assert "no dm-delay" in test["whiteboard"]
 
 
+@pytest.mark.long
 def test_the_real_command_with_a_kernel_that_does_not_exist(rig: Rig) -> None:
     rig.settings["apf"] = {"kernel": "no-such-kernel"}
     test = rig.end(rig.start(""))
@@ -189,6 +192,7 @@ def test_the_real_command_with_a_kernel_that_does_not_exist(rig: Rig) -> None:
     assert "there is no kernel 'no-such-kernel'" in test["fail_reason"]
 
 
+@pytest.mark.long
 def test_exception_in_the_child(job: tuple[int, dict[str, dict[str, Any]]]) -> None:
     test = job[1]["BOOM"]
     assert test["status"] == "ERROR"
@@ -196,10 +200,12 @@ def test_exception_in_the_child(job: tuple[int, dict[str, dict[str, Any]]]) -> N
     assert "RuntimeError: boom" in Path(test["logfile"]).read_text()
 
 
+@pytest.mark.long
 def test_success_without_a_verdict_is_no_success(job: tuple[int, dict[str, dict[str, Any]]]) -> None:
     assert job[1]["SILENT"]["status"] == "ERROR"
 
 
+@pytest.mark.long
 def test_child_killed(rig: Rig) -> None:
     avocado = rig.start(PATIENT.format(here=str(rig.home)))
     os.kill(rig.child_pid(avocado), signal.SIGKILL)
@@ -208,6 +214,7 @@ def test_child_killed(rig: Rig) -> None:
     assert "died without a verdict (signal 9)" in test["fail_reason"]
 
 
+@pytest.mark.long
 def test_task_timeout_leaves_time_to_clean_up(rig: Rig) -> None:
     rig.settings["task.timeout"]["running"] = "15"  # the child has to have started by then, on a busy machine too
     avocado = rig.start(PATIENT.format(here=str(rig.home)))
@@ -217,6 +224,7 @@ def test_task_timeout_leaves_time_to_clean_up(rig: Rig) -> None:
     assert (rig.home / "cleaned").exists()
 
 
+@pytest.mark.long
 def test_ctrl_c(rig: Rig) -> None:
     """Python raises KeyboardInterrupt wherever Avocado's event loop is, which may be in the task that files messages
     (plugins/runner_nrunner.py:_update_status); the test then has no entry, and ``Result._reconcile`` counts it as
@@ -233,6 +241,7 @@ def test_ctrl_c(rig: Rig) -> None:
     assert (rig.home / "cleaned").exists()
 
 
+@pytest.mark.long
 def test_runner_killed_ends_the_child(rig: Rig) -> None:
     avocado = rig.start(PATIENT.format(here=str(rig.home)))
     pid = rig.child_pid(avocado)

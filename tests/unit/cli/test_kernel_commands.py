@@ -124,6 +124,7 @@ def test_compare_prints_and_leaves_the_differences(
     assert (tmp_path / "run/compare.json").exists()
 
 
+@pytest.mark.long
 def test_compare_with_the_models_the_wrong_way_round_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The captures of noio under the name of a kernel that is not noio."""
     monkeypatch.setattr(compare_kernels, "run", leave)
@@ -144,6 +145,7 @@ def test_validate_prints_a_mail(
     assert "0001-noio.patch" in mail and "2 behave differently, 0 not as the models say" in mail
 
 
+@pytest.mark.long
 def test_validate_of_a_patch_that_changes_behaviour_against_the_model_is_red(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

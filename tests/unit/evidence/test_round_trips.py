@@ -174,6 +174,7 @@ def test_what_is_left_out_is_unheeded_and_accounted_for(name: str) -> None:
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*NAMES, *LINUX, *RESET])
 def test_whoever_goes_through_a_trace_finds_the_same_without_them(name: str) -> None:
     text = trace_of(name)

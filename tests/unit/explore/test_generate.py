@@ -88,6 +88,7 @@ def test_a_scenario_that_came_into_the_corpus_later_is_not_changed_by_an_older_g
     )
 
 
+@pytest.mark.long
 def test_nearly_all_are_predicted_and_reach_every_outcome() -> None:
     refused, outcomes = Counter[str](), Counter[str]()
     for number in range(70):

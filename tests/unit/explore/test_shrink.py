@@ -35,6 +35,7 @@ def shows(scenario: Scenario, wrong: KernelModel) -> bool:
     return any(a.outcome is not b.outcome for a, b in pairs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PLANTED)
 def test_what_is_left_shows_it_and_nothing_smaller_does(name: str) -> None:
     wrong = PLANTED[name]
@@ -46,6 +47,7 @@ def test_what_is_left_shows_it_and_nothing_smaller_does(name: str) -> None:
     assert len(small.steps) <= 4
 
 
+@pytest.mark.long
 def test_a_bound_on_the_runs_holds_and_keeps_the_best_so_far() -> None:
     wrong = PLANTED["a single page is read without waiting"]
     large = next(s for s in (generate(3, n) for n in range(1000)) if len(s.steps) > 5 and shows(s, wrong))

@@ -69,6 +69,7 @@ def test_a_crowd_is_more_than_a_vcpu_may_have_outstanding(draw: Random) -> None:
     assert crowd.groups * crowd.run > ASYNC_PF_PER_VCPU
 
 
+@pytest.mark.long
 def test_crowds_fill_the_queue_of_a_vcpu_and_go_past_it() -> None:
     seen = [(max(n for _, n in outstanding(world.events)), world) for _, world in worlds(THEMES["crowded"], 40)]
     full = [world for most, world in seen if most == ASYNC_PF_PER_VCPU]

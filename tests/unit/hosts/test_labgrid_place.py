@@ -51,6 +51,7 @@ def entry(lab: Labgrid, name: str = "box") -> LabHost:
     return LabHost(name, "", "root", Path("/nonexistent"), KEY, coordinator=lab.address)
 
 
+@pytest.mark.long
 def test_a_place_is_had_for_the_run_and_released(lab: Labgrid) -> None:
     with acquired(entry(lab), 0, silent) as found:
         assert (found.address, found.port, found.host_key) == ("192.0.2.7", 2222, KEY)
@@ -61,6 +62,7 @@ def test_a_place_is_had_for_the_run_and_released(lab: Labgrid) -> None:
     assert lab.holder("box") == ""
 
 
+@pytest.mark.long
 def test_a_place_of_somebody_else_is_busy_and_stays_his(lab: Labgrid) -> None:
     lab.client("-p", "box", "acquire", **OTHER)
     try:
@@ -82,6 +84,7 @@ def test_a_place_of_somebody_else_is_busy_and_stays_his(lab: Labgrid) -> None:
             lab.client("-p", "box", "release", "--kick")
 
 
+@pytest.mark.long
 def test_a_place_that_was_acquired_by_hand_is_used_and_left_so(lab: Labgrid) -> None:
     lab.client("-p", "box", "acquire")
     mine = f"{socket.gethostname()}/{getpass.getuser()}"
@@ -114,6 +117,7 @@ def hold(lab: Labgrid, **env: str) -> subprocess.Popen[str]:
     return run
 
 
+@pytest.mark.long
 def test_what_a_killed_run_has_left_is_released_by_the_next(lab: Labgrid) -> None:
     run = hold(lab)
     with pytest.raises(HostBusy), acquired(entry(lab), 0, silent):
@@ -126,6 +130,7 @@ def test_what_a_killed_run_has_left_is_released_by_the_next(lab: Labgrid) -> Non
     assert lab.holder("box") == ""
 
 
+@pytest.mark.long
 def test_a_run_of_another_machine_is_not_taken_for_dead(lab: Labgrid) -> None:
     run = hold(lab, LG_HOSTNAME="elsewhere")
     run.kill()
@@ -135,6 +140,7 @@ def test_a_run_of_another_machine_is_not_taken_for_dead(lab: Labgrid) -> None:
     lab.client("-p", "box", "release", "--kick")
 
 
+@pytest.mark.long
 def test_what_cannot_be_had(lab: Labgrid) -> None:
     for wanted, error, why in (
         (entry(lab, "absent"), UsageError, "has no place 'absent'"),
@@ -146,6 +152,7 @@ def test_what_cannot_be_had(lab: Labgrid) -> None:
     assert lab.holder("bare") == lab.holder("option") == ""
 
 
+@pytest.mark.long
 def test_nobody_answers(lab: Labgrid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.hosts.labgrid_place._ANSWER_S", 1.0)
     with pytest.raises(HostLost, match=r"no coordinator answers at 127\.0\.0\.1:1"), acquired(
@@ -154,6 +161,7 @@ def test_nobody_answers(lab: Labgrid, monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@pytest.mark.long
 def test_without_labgrid_it_is_told_how_to_have_it(lab: Labgrid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "labgrid.remote.generated", None)
     with pytest.raises(InfraFault, match="needs the Python package labgrid") as caught, acquired(entry(lab), 0, silent):
@@ -173,6 +181,7 @@ def order(path: Path, name: str) -> HostOrder:
     return HostOrder(Store(), None, payload, Path, silent, name=name, lab=path)
 
 
+@pytest.mark.long
 def test_the_machine_is_reached_where_the_place_is(tmp_path: Path) -> None:
     """A real SSH server behind a place: its kernel is asked for, and the place is free again."""
     (tmp_path / "server").mkdir()

@@ -27,6 +27,7 @@ def test_a_sound_kernel_passes(name: str) -> None:
     assert verdict.status is Status.PASS, verdict.findings
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "field", "item"),
     [

@@ -95,6 +95,7 @@ def test_a_tick_at_the_right_moment_saves_a_token_from_f2() -> None:
     assert first.count(Outcome.TOKEN) > 5 and first.count(Outcome.LEFT) > 2, "both, in one run"
 
 
+@pytest.mark.long
 def test_a_sleep_of_qemu_in_a_stop_is_no_halt() -> None:
     """S147: KVM_RUN returns between the page that is missing and L2's running on."""
     files = packed_capture("nested-left-behind")
@@ -135,6 +136,7 @@ def test_a_flag_that_no_token_explains(kind: Record, code: int) -> None:
     assert found == {"D46"}
 
 
+@pytest.mark.long
 def test_a_flag_at_the_end_belongs_to_a_token_that_was_not_told() -> None:
     def changed(name: str, flags: int) -> dict[str, bytes]:
         files = packed_capture(name)
@@ -147,11 +149,13 @@ def test_a_flag_at_the_end_belongs_to_a_token_that_was_not_told() -> None:
     assert rules(changed("nested-left-behind", 0), N61) == {"D46"}
 
 
+@pytest.mark.long
 def test_a_ready_interrupt_that_does_not_end_the_l2() -> None:
     files = with_lines(packed_capture("nested-left-behind"), INTR_EXIT, NO_EXIT)
     assert "D48" in rules(files, N61)
 
 
+@pytest.mark.long
 def test_a_linux_guest_that_runs_an_l2_panics_or_lives() -> None:
     """S146 on 6.1.192, and on the same kernel with kernels/patches/fixes/vmexit-event."""
     panicked, lives = packed_capture("nested-linux-panics"), packed_capture("nested-linux-lives")

@@ -62,6 +62,7 @@ def test_one_contradiction_breaks_one_rule(name: str, file: str, change: Callabl
     assert {f.rule for f in verdict.findings} == {rule}
 
 
+@pytest.mark.long
 def test_an_interrupt_that_the_guest_did_not_handle() -> None:
     def twice(lines: list[str]) -> list[str]:
         last = max(i for i, line in enumerate(lines) if "kvm_apic_accept_irq" in line and "vec 243" in line)

@@ -42,6 +42,7 @@ def test_it_is_a_field_and_stands_in_the_specification(fault: KnownFault) -> Non
     assert fault.in_kernel(kernel) and not fault.in_kernel(with_fixes(kernel, [fault.id]))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "name"), SHOWN, ids=[f"{f.id}-{s}" for f, s in SHOWN])
 def test_its_scenarios_show_it_on_a_faulty_kernel_and_not_on_a_fixed_one(fault: KnownFault, name: str) -> None:
     plan = plan_of(name)
@@ -52,6 +53,7 @@ def test_its_scenarios_show_it_on_a_faulty_kernel_and_not_on_a_fixed_one(fault: 
     assert fault.id not in faults and ends
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kernel", sorted({faulty(fault).name for fault in FAULTS}))
 def test_no_other_scenario_shows_one(kernel: str) -> None:
     faults = [fault for fault in FAULTS if faulty(fault).name == kernel]

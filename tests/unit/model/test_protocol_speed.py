@@ -90,6 +90,7 @@ def peak(count: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_trace() -> None:
     """Ten times the trace, the same peak but for tables of fixed size that are not yet full in the short one.
 

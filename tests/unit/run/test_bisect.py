@@ -99,6 +99,7 @@ def history(tmp_path: Path) -> History:
     return made
 
 
+@pytest.mark.long
 def test_the_bad_commit_is_found_and_what_does_not_build_is_skipped(history: History) -> None:
     history.git("bisect", "start", history.commits[9], history.commits[0])
     said = history.bisect()
@@ -112,6 +113,7 @@ def test_the_bad_commit_is_found_and_what_does_not_build_is_skipped(history: His
     assert history.commits[5] in suspects and history.commits[2] not in suspects
 
 
+@pytest.mark.long
 def test_a_bad_commit_between_good_ones_that_build(tmp_path: Path) -> None:
     made = History(tmp_path)
     for n in range(1, 11):
@@ -126,6 +128,7 @@ def test_a_bad_commit_between_good_ones_that_build(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_after_a_kill_it_goes_on_where_it_was(tmp_path: Path) -> None:
     made = History(tmp_path)
     for n in range(1, 9):

@@ -78,6 +78,7 @@ def on(monkeypatch: pytest.MonkeyPatch, kernel: WrongKernel, results: Path) -> R
     return Request(results=results, hosts=1)
 
 
+@pytest.mark.long
 def test_a_disagreement_is_made_small_and_told_with_what_repeats_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

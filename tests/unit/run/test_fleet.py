@@ -149,6 +149,7 @@ no_kvm = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 @no_kvm
 def test_evidence_comes_back_as_if_it_had_been_performed_here(tmp_path: Path) -> None:
     request = local_request(tmp_path)
@@ -170,6 +171,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield started
 
 
+@pytest.mark.long
 @no_kvm
 def test_an_exploration_on_a_fleet(fleet: Fleet, tmp_path: Path) -> None:
     """Its plans come back with their evidence and their scenarios; this machine cannot perform any."""
@@ -183,6 +185,7 @@ def test_an_exploration_on_a_fleet(fleet: Fleet, tmp_path: Path) -> None:
         assert verdict.status is Status.UNSUPPORTED
 
 
+@pytest.mark.long
 @no_kvm
 def test_one_job_after_the_other_on_a_fleet(fleet: Fleet, tmp_path: Path) -> None:
     request = local_request(tmp_path, fleet=fleet.address)
@@ -194,6 +197,7 @@ def test_one_job_after_the_other_on_a_fleet(fleet: Fleet, tmp_path: Path) -> Non
     ]  # fmt: skip
 
 
+@pytest.mark.long
 @no_kvm
 def test_a_lost_workers_jobs_go_to_another(fleet: Fleet, tmp_path: Path) -> None:
     """Two Dask workers with TLS, one killed while it performs: the report is whole."""
