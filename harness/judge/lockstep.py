@@ -10,8 +10,10 @@ for all orders; where it has only some of it (vCPUs that race for a page of a sy
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from harness.contract.plan import HostWord, Op, Plan, SwapKind, initialized, resets, says
+from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
 from harness.judge.recording import recording
@@ -42,6 +44,8 @@ def predictions(
     if recorded is None or _boots_again(plan) or _never_reset(plan, recorded):
         yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
         return
+    if evidence.end.status is EndStatus.DONE:
+        recorded = replace(recorded, ended_ns=recorded.end_ns)
     if not recorded.ends_known or races_unseen(plan):
         yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
     for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded, distance):

@@ -127,6 +127,7 @@ class Recorded:
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
     asleep: bool = True
     exits: tuple[tuple[int, ...], ...] = ()
+    ended_ns: int = 0  # when the program had come to its end; 0: it had not
     brought: Mapping[tuple[int, int], Set[int]] = field(init=False, repr=False, compare=False)
     in_fault: ThreadSpans = field(init=False, repr=False, compare=False)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.contract import plan as p
@@ -105,6 +105,7 @@ def test_no_bytes_but_a_program_are_one(data: bytes) -> None:
 
 
 @given(st.integers(0, 64 * 3 - 1), st.integers(0, 255))
+@example(28, 144)  # NMIs come
 def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> None:
     """What is accepted is what encode_items makes of it: nothing in the file is passed over."""
     plan = replace(make_plan(pages=0), items=(p.Item(0, p.Op.TOUCH), p.Item(1, p.Op.HOST)))
@@ -115,7 +116,9 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
     except CaptureDamaged:
         return
     guest = p.Guest(apf=found.apf, idle=found.idle, vcpus=found.vcpus, l2=found.l2 or p.L2())
-    assert encode_items(replace(plan, nonce=found.nonce, guest=guest, items=found.items)) == raw
+    acts = ((p.HostAction(p.HostWord.NMI),),) if found.nmis else ()
+    same = replace(plan, nonce=found.nonce, guest=guest, items=found.items, host_actions=acts)
+    assert encode_items(same) == raw
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ SHOWN = {
     "prefetches_last_run": ("S171", "7.3.4"),
     "halt_polls": ("S29", "7.3.4"),
     "token_never_zero": ("S101", "7.3.4"),
+    "dirtying_retries": ("S252", "5.10.262"),
     "wp_counts_references": ("S104", "5.10.262"),
     "bdev_rw_page": ("S31", "7.3.4"),
     "do_poll": ("S23", "7.3.4"),
