@@ -130,8 +130,8 @@ def _asynchronous(episode: Episode, np: Event) -> Outcome:
         return Outcome.HALT
     if episode.end is None or any(e.kind is Kind.CLEAR and not e.flag for e in after):
         return Outcome.QUEUED
-    # Where nobody was told who had to be, L2 runs on at once, or an interrupt takes it out.
-    left = episode.guest_mode and not any(e.kind is Kind.RDY for e in after)
+    # Where nobody was told who had to be, L2 runs on at once, or an interrupt takes it out: another page's, too.
+    left = episode.guest_mode and not any(e.kind is Kind.RDY and e.token == np.token for e in after)
     return Outcome.LEFT if left else Outcome.HALT
 
 

@@ -197,6 +197,13 @@ def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_a_token_of_an_l2_is_lost_though_another_page_is_ready_before_the_entry() -> None:
+    """noio-6.1 (F3): the VMM rewrites the state, and the interrupt of the page before takes L2 out."""
+    files = packed_capture("explored-lost-and-another-ready")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.word.startswith("FINDING"), verdict.reason
+
+
 def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
     """noio-6.1: a kworker is preempted between the second and the third slot; the guest has not ended by its deadline,
     and all that was recorded is as predicted."""
