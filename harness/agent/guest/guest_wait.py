@@ -76,8 +76,15 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
         if failed := guest.failed_run():
             return _failed_run(f"{time.monotonic() - start:.1f} s after go", failed)
         if time.monotonic() > start + acted + plan.deadline_s:
-            return GuestEnd(EndStatus.GUEST_TIMEOUT, f"not done {plan.deadline_s} s after go, state {control.state}")
+            return GuestEnd(
+                EndStatus.GUEST_TIMEOUT,
+                f"not done {plan.deadline_s} s after go, state {control.state}{_without(acted)}",
+            )
         await asyncio.sleep(POLL_SECONDS)
+
+
+def _without(acted: float) -> str:
+    return f", {acted:.1f} s of host steps not counted" if acted >= 0.1 else ""
 
 
 async def watch_result(guest: Guest, path: str, console: str, line: str, seconds: float) -> GuestEnd:

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.contract.kernel_trouble import STALLS, Trouble, find_trouble
+from harness.contract.kernel_trouble import DUMP_BYTES, STALLS, Trouble, find_trouble
 from harness.hosts.virtual.console import tail
 
 _QUIET_S = 1.0
@@ -47,13 +47,15 @@ class ConsoleWatch:
         text = self.text(start)
         found = find_trouble(text)
         if found is not None:
-            return replace(found, offset=start + found.offset) if self._told_whole(found, size) else None
+            found = replace(found, offset=start + found.offset)
+            return found if self._told_whole(found, size) else None
         self._searched = start + text.rfind(b"\n") + 1
         return None
 
     def _told_whole(self, found: Trouble, size: int) -> bool:
-        """Behind a stall the kernel dumps its processors, and that says whose fault it is: nothing more for 1 s."""
-        if found.kind not in STALLS:
+        """Behind a stall the kernel dumps its processors, and that says whose fault it is: nothing more for 1 s, or
+        more than is looked at."""
+        if found.kind not in STALLS or size - found.offset > DUMP_BYTES:
             return True
         if self._grown[0] != size:
             self._grown = size, time.monotonic()

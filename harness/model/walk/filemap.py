@@ -13,8 +13,8 @@ from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkW
 from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead
 from harness.model.walk.write_protect import (
     do_page_mkwrite,
+    fault_dirty_shared_page,
     handle_userfault,
-    throttled,
     userfault_missing,
 )
 
@@ -174,7 +174,7 @@ def do_shared_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("finish_fault", "the PTE has changed: VM_FAULT_NOPAGE", "another thread has mapped it meanwhile")
         return ret | VmFault.NOPAGE
     yield from finish_fault(ctx, Pte.WRITABLE)
-    return ret | throttled(ctx, flags)
+    return ret | fault_dirty_shared_page(ctx, flags)
 
 
 @kernel_function("mm/memory.c")

@@ -53,11 +53,11 @@ def wp_page_shared(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("finish_mkwrite_fault", "pte_same: no: VM_FAULT_NOPAGE", "another thread has mapped it meanwhile")
         return VmFault.NOPAGE
     ctx.change(pte=Pte.WRITABLE)
-    return VmFault.WRITE | throttled(ctx, flags)
+    return VmFault.WRITE | fault_dirty_shared_page(ctx, flags)
 
 
-def throttled(ctx: Context, flags: FaultFlag) -> VmFault:
-    """fault_dirty_shared_page: balance_dirty_pages_ratelimited without mmap_lock, if that may be dropped (from 6.0 on:
+def fault_dirty_shared_page(ctx: Context, flags: FaultFlag) -> VmFault:
+    """mm/memory.c: balance_dirty_pages_ratelimited without mmap_lock, if that may be dropped (from 6.0 on:
     VM_FAULT_COMPLETED)."""
     if not ctx.kernel.dirtying_retries or FaultFlag.RETRY_NOWAIT in flags or not fault_flag_allow_retry_first(flags):
         return VmFault(0)

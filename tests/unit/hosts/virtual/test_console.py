@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.contract.kernel_trouble import Blame
+from harness.contract.kernel_trouble import DUMP_BYTES, Blame
 from harness.hosts.deadline import Deadline
 from harness.hosts.virtual.console import tail
 from harness.hosts.virtual.console_file import ConsoleWatch
@@ -28,6 +28,14 @@ def test_a_stall_is_told_when_its_dump_is_there(tmp_path: Path) -> None:
     while (found := watch.fault()) is None:
         deadline.check()
     assert (found.kind, found.blame) == ("int3", Blame.MACHINE)
+
+
+def test_a_stall_is_told_though_the_console_never_ends(tmp_path: Path) -> None:
+    console = tmp_path / "console.txt"
+    first = b"[   25.6] rcu: INFO: rcu_sched detected stalls on CPUs/tasks:\n"
+    console.write_bytes(first + b"[   25.7] RIP: 0010:schedule+0x1/0x2\n" * (DUMP_BYTES // 16))
+    found = ConsoleWatch(console).fault()
+    assert found is not None and (found.kind, found.blame) == ("rcu-stall", Blame.KERNEL)
 
 
 def test_any_other_finding_is_told_at_once(tmp_path: Path) -> None:
