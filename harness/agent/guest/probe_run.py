@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
@@ -85,9 +85,6 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
     await asyncio.to_thread(_advise, session, target)
     proof = await asyncio.to_thread(_prepare, session, target)
     await asyncio.to_thread(_arm, session, guest.pid, tids, base, proof)
-    if plan.guest.realtime:
-        for tid in tids:
-            os.sched_setscheduler(tid, os.SCHED_FIFO, os.sched_param(1))
     await guest.cont()
     session.counters("before", guest, tids)
     return await _go(session, guest, memory, tids)
@@ -146,7 +143,10 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
     await asyncio.to_thread(session.set_parameters)
     start = time.monotonic()
     capture.step(AgentStep.GO)
+    before_all_others = ExitStack()
     try:
+        if plan.guest.realtime:
+            before_all_others.enter_context(realtime(tids))
         memory.go()
         end = await first_of(
             watch_probe(guest, memory, plan, actor, start),
@@ -159,7 +159,22 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
         return end
     finally:
         # Also when an action of ours failed: the evidence says what had happened by then.
+        before_all_others.close()
         _collect(session, guest, memory, tids)
+
+
+@contextmanager
+def realtime(tids: Sequence[int]) -> Iterator[None]:
+    """The vCPU threads before all others, while the guest's program runs and no longer: a guest that spins leaves their
+    processors to nobody, and what the host does on each processor (schedule_on_each_cpu) never ends meanwhile."""
+    for tid in tids:
+        os.sched_setscheduler(tid, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        for tid in tids:
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
 
 
 async def _settle(session: Session, tids: tuple[int, ...]) -> None:
