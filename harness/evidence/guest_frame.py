@@ -75,7 +75,8 @@ class _Walk:
         return self.resets or self.inits
 
     def take(self, e: GuestRecord, number: int) -> Iterator[str]:
-        if self.done and not (self.anew and e.kind is Record.BOOT):  # another vCPU had the machine, or this one, reset
+        # Another vCPU may have the machine, or this one, reset; and an NMI comes whatever RFLAGS.IF is.
+        if self.done and not (self.anew and e.kind is Record.BOOT) and e.kind is not Record.NMI:
             yield "stands behind DONE"
         if number == 0 and e.kind is not Record.BOOT:
             yield "the log does not begin with BOOT"

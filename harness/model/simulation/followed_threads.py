@@ -306,10 +306,11 @@ class FollowedThreads:
         return replay.own_read(*call) < 0 and replay.others_read(*call)
 
     def told(self) -> bool:
-        """Whether the VMM had sent the running vCPU thread a signal: a host action was under way that does, and the
-        thread did not call handle_mm_fault once more."""
-        replay, watch = self.memory.world.replay, self.memory.watch
-        if replay is None or watch is None or watch.calls_again or not replay.tells(self.memory.world.engine.now):
+        """Whether the VMM had sent the running vCPU thread a signal, which did not call handle_mm_fault once more."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        if replay is None or watch is None or watch.calls_again:
+            return False
+        if not replay.tells(self.memory.running, now, watch.left_ns):
             return False
         return replay.choices.ask(2, f"whether vCPU {self.memory.running} had not been told to stop") == 0
 

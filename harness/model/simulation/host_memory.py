@@ -21,6 +21,7 @@ from harness.model.simulation.bios import fail_together, failed_reads, lengths_o
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.followed_threads import FollowedThreads
 from harness.model.simulation.gated import GatedReads
+from harness.model.simulation.kicked import interrupted, interrupted_ns, told
 from harness.model.simulation.page_arrivals import PageArrivals
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.world import DelayDevice, World
@@ -116,7 +117,7 @@ class Memory:
             memcg_full=situation.memcg_full,
             neighbours=self,
             finished=self.followed.finished if situation.timing.reads_first else None,
-            told=self._told,
+            told=lambda: told(self),
         )
         self.env = self.followed.answering(env) if self.world.replay else env
 
@@ -283,16 +284,14 @@ class Memory:
             if leg.wait.kind is WaitKind.USERFAULT and (self.gate is not None or self.world.replay is not None):
                 self._ask_manager(gpa)
             self.asleep[vcpu], result.state = result, leg.wait.state
-            while self._busy(vpn):
-                yield Wait(signals=(self.signals[vpn],))
+            until_ns = interrupted_ns(self, watch, leg.wait.state)
+            while self._busy(vpn) and not interrupted(self, vcpu, leg.wait.state, until_ns):
+                yield Wait(until_ns=until_ns, signals=(self.signals[vpn], self.world.signal))
             if watch is not None and inside:
                 yield from self.followed.wakes(watch, gpa // _PAGE)
             self.asleep.pop(vcpu, None)  # workers have one number together
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
-
-    def _told(self) -> bool:  # whether the running thread is a vCPU's that the VMM has told to leave KVM_RUN
-        return self.running >= 0 and (self.followed.told() if self.world.replay else self.world.stopped)
 
     def worker_starts(self, gpa: int) -> None:
         """A work for the page begins while a read of it is in flight: it finds the folio, unless the kworker that reads

@@ -15,6 +15,7 @@ from harness.model.simulation import lifecycle as life
 from harness.model.simulation.engine import MS, Latch, Process, Wait
 from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.host_memory import Memory
+from harness.model.simulation.kicked import out_of_kvm_run
 from harness.model.simulation.situation import HostDo, ModelWord
 from harness.model.simulation.vcpu_thread import Vcpu
 from harness.model.simulation.world import World
@@ -93,12 +94,14 @@ class HostSide:
                 yield Wait(until_ns=self.world.engine.now + arg * MS)
             case HostWord.STOP:
                 self._stop()
-                while self.world.replay is None and self._in_uninterruptible_sleep():
-                    yield Wait(signals=(self.world.changed,))
+                for vcpu in self.vcpus:
+                    yield from self._out_of_kvm_run(vcpu)
             case HostWord.CONT:
                 self._cont()
             case HostWord.NMI:
-                self._nmi()
+                for vcpu in self.vcpus:
+                    yield from self._out_of_kvm_run(vcpu)
+                    self._nmi(vcpu)
             case HostWord.PLUG:
                 yield from life.plug(self.vcpus[arg])
             case HostWord.SAVEVM:
@@ -121,8 +124,11 @@ class HostSide:
                 self.memory.read_by_other(arg)
             case HostWord.RECLAIM:
                 life.reclaim(self.memory, arg)
-            case HostWord.SYNC:
-                pass  # what it does to a vCPU is known where it was seen: KvmVcpu.rewritten()
+            case HostWord.SYNC:  # what it does to a vCPU is known where it was seen: KvmVcpu.rewritten()
+                for vcpu in self.vcpus * arg:
+                    yield from self._out_of_kvm_run(vcpu)
+                    if self.world.replay is None:
+                        yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
             case HostWord.RESET:
                 self.restart(end or Latch(over=True))
             case _:
@@ -167,14 +173,16 @@ class HostSide:
 
     def _stop(self) -> None:
         self.world.stopped = True
+        self.world.engine.fire(self.world.signal)
         for vcpu in self.vcpus:
             vcpu.kvm.stopped = True
             self.world.engine.fire(vcpu.kvm.wake)
             self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
 
-    def _in_uninterruptible_sleep(self) -> bool:
-        """A vCPU thread waits for a page where no signal gets it out of KVM_RUN: QMP's stop does not return before."""
-        return any(vcpu >= 0 and walk.state == "D" for vcpu, walk in self.memory.asleep.items())
+    def _out_of_kvm_run(self, vcpu: Vcpu) -> Process:
+        """The agent's record says how long it took."""
+        if self.world.replay is None:
+            yield from out_of_kvm_run(self.memory, vcpu.kvm.index)
 
     def _cont(self) -> None:
         self.world.stopped = False
@@ -196,12 +204,11 @@ class HostSide:
             gate.saving = False
         self.memory.write_protect()
 
-    def _nmi(self) -> None:
-        """KVM_NMI in each vCPU's thread, which leaves KVM_RUN for it (arch/x86/kvm/x86.c:kvm_inject_nmi)."""
-        for vcpu in self.vcpus:
-            vcpu.kvm.state.nmi_pending += 1
-            self.world.engine.fire(vcpu.kvm.wake)
-            self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
+    def _nmi(self, vcpu: Vcpu) -> None:
+        """KVM_NMI in the vCPU's thread, which leaves KVM_RUN for it (arch/x86/kvm/x86.c:kvm_inject_nmi)."""
+        vcpu.kvm.state.nmi_pending += 1
+        self.world.engine.fire(vcpu.kvm.wake)
+        self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
 
     def _freeze(self, frozen: bool) -> None:
         """Hold every read, or go on as before."""

@@ -165,7 +165,7 @@ def _restart_recorded(
     begun: Latch | None = None,
 ) -> Process:
     """Where a recorded run has it: the vCPU runs on until it is paused, and lives again from its next entry on."""
-    mark = replay.end_of_life(n)
+    mark = replay.ask_for_reset(n)
     if mark is None:
         return
     yield Wait(until_ns=replay.paused_ns(n, machine.world.engine.now, mark))

@@ -52,6 +52,7 @@ class Replay:
     strays: list[int] = field(default_factory=list)  # pages of calls that only the recording has, or only the run
     _at: list[int] = field(init=False)
     _log_at: list[int] = field(init=False)
+    _asked: list[set[int]] = field(init=False)  # resets, by their place among the marks
     _host_used: set[int] = field(default_factory=set)
     _changes: dict[int, list[PageChange]] = field(default_factory=dict)  # by gfn, in order of time
     _calls: dict[int, tuple[list[FaultCall], int]] = field(default_factory=dict)  # in order of end; the longest
@@ -59,6 +60,7 @@ class Replay:
     def __post_init__(self) -> None:
         self._at = [0] * len(self.recorded.marks)
         self._log_at = [0] * len(self.recorded.marks)
+        self._asked = [set() for _ in self.recorded.marks]
 
     # --- the trace of a vCPU
     def peek(self, vcpu: int, kind: Kind | None = None, key: int = -1) -> RecordedEvent | None:
@@ -106,6 +108,17 @@ class Replay:
         marks = self.recorded.marks[vcpu]
         return next((m for m in marks[self._at[vcpu] :] if m.kind is Kind.CLEAR), None)
 
+    def ask_for_reset(self, vcpu: int) -> RecordedEvent | None:
+        """The next reset of the vCPU that nobody has asked for; None: none was recorded.  One that sleeps in the reset
+        of an INIT may be due for the machine's next."""
+        marks, asked = self.recorded.marks[vcpu], self._asked[vcpu]
+        later = range(self._at[vcpu], len(marks))
+        at = next((at for at in later if marks[at].kind is Kind.CLEAR and at not in asked), None)
+        if at is None:
+            return None
+        asked.add(at)
+        return marks[at]
+
     def paused_ns(self, vcpu: int, now_ns: int, mark: RecordedEvent) -> int:
         """From when on the vCPU can do nothing more, once it is asked for the reset ``mark``: the VMM pauses all before
         it resets one (QEMU 7.2, softmmu/runstate.c:main_loop_should_exit)."""
@@ -114,6 +127,12 @@ class Replay:
         last_ns = max((max(m.end_ns, m.until_ns) for m in before[-1:]), default=0)
         exits = (t for t in self.recorded.exits[vcpu] if max(now_ns, last_ns) <= t < mark.end_ns)
         return next(exits, mark.end_ns - 1)
+
+    def shutdown_ns(self, vcpu: int, now_ns: int) -> int:
+        """When its triple fault ended KVM_RUN (KVM_EXIT_SHUTDOWN): a pause before it has no length in a recording, and
+        SVM's shutdown_interception gives the vCPU an INIT first, which may sleep."""
+        mark = self.end_of_life(vcpu)
+        return now_ns if mark is None else self.paused_ns(vcpu, now_ns, mark)
 
     def next_life(self, vcpu: int, mark: RecordedEvent) -> None:
         """The vCPU is reset.
@@ -247,10 +266,12 @@ class Replay:
             for window in windows
         )
 
-    def tells(self, now_ns: int) -> bool:
-        """Whether the agent just then had the VMM get its vCPU threads out of KVM_RUN, which takes a signal (QEMU 7.2,
-        system/cpus.c:pause_all_vcpus, qemu_cpu_kick)."""
-        return any(a.do not in _UNKNOWN_TO_QEMU and a.start_ns <= now_ns <= a.end_ns for a in self.recorded.host)
+    def tells(self, vcpu: int, now_ns: int, until_ns: int) -> bool:
+        """Whether the VMM had sent the vCPU's thread a signal just then (QEMU 7.2, system/cpus.c:pause_all_vcpus,
+        qemu_cpu_kick): the agent wanted something of it that takes one, or the thread left KVM_RUN before ``until_ns``,
+        as for a reset by the guest, or an eject."""
+        wanted = any(a.do not in _UNKNOWN_TO_QEMU and a.start_ns <= now_ns <= a.end_ns for a in self.recorded.host)
+        return wanted or any(now_ns <= t <= until_ns for t in self.recorded.exits[vcpu])
 
     def read_by_agent(self, gfn: int, action: RecordedAction) -> int:
         """When the process of lock-read submitted the page to be read, which it has locked then; the action's begin if

@@ -20,12 +20,13 @@ from harness.model.events import (
     Kind,
 )
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
+from harness.model.simulation.kicked import out_of_kvm_run
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.l2_run import leave_for_window, vmexit, vmrun, window_ends_l2
 from harness.model.simulation.lapic_timer import LapicTimer
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
-from harness.model.simulation.replay import INTERRUPTS
+from harness.model.simulation.replay import BOOT, INTERRUPTS
 from harness.model.simulation.situation import ModelStep, Step
 
 RESCHEDULE_VECTOR = 0xFD  # arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it
@@ -206,9 +207,8 @@ class Vcpu:
         if self.idle:
             # At once, but for one that was accepted while the recorded guest was still in another's handler, or that it
             # took when it had left its idling.
-            here = mark.fits(Kind.VIRQ, vector) or mark.start_ns <= self.kvm.world.engine.now
-            return here and word != "idle"
-        return mark.fits(Kind.VIRQ, vector) and (not word or word in INTERRUPTS)
+            return word != "idle" and (mark.fits(Kind.VIRQ, vector) or mark.start_ns <= self.kvm.world.engine.now)
+        return mark.fits(Kind.VIRQ, vector) and word in ("", BOOT, *INTERRUPTS)  # BOOT: before its handler had logged
 
     def _interrupt(self, vector: int) -> Generator[Wait, None, None]:
         """The handler, IF=0; what it interrupted goes on afterwards."""
@@ -439,6 +439,7 @@ class Vcpu:
             yield from self._host_wait(self.host(step), interrupts=step.interrupts)
         elif step.kind is Op.EJECT:
             self.peers[step.value].kvm.park()
+            yield from out_of_kvm_run(self.kvm.memory, step.value)
         elif step.kind is Op.INIT:  # cpu.c:vcpu_start: a loop until the other vCPU has written its first record
             yield from self._exit()
             begun = self.init(step.value)
@@ -446,6 +447,7 @@ class Vcpu:
                 yield from self._wait_until(-1, begun.signal)
         elif step.kind is Op.RESET:
             task.ended = world.item(step.index).ended = True
+            yield Wait(until_ns=world.replay.shutdown_ns(self.kvm.index, world.engine.now) if world.replay else 0)
             self.reset()
             yield from self._exit()  # the VMM stops all vCPUs, and starts them anew
         if step.kind is not Op.WAIT:

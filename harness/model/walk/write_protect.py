@@ -92,6 +92,9 @@ def handle_userfault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     before = ctx.page
     while userfault_missing(ctx.page) and ctx.page == before:
         yield ctx.sleep(WaitKind.USERFAULT, mmap_lock_held=False, state=state)
+        if state == "S" and userfault_missing(ctx.page) and ctx.told():
+            ctx.step("signal_pending", "VM_FAULT_RETRY", "the page is still missing")
+            break
     return VmFault.RETRY
 
 

@@ -101,6 +101,39 @@ def test_an_nmi_for_a_standing_machine_that_is_loaded_is_lost(kernel: str) -> No
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("word", [p.HostWord.STOP, p.HostWord.NMI, p.HostWord.SYNC])
+def test_who_needs_the_thread_of_a_vcpu_interrupts_its_wait_or_waits_too(kernel: str, word: p.HostWord) -> None:
+    """From 6.2 on (FOLL_INTERRUPTIBLE) a signal ends a sleep in handle_userfault, and the access faults once more."""
+    plan = halted(9)
+    words = (*[p.HostAction(word, 1)] * (1 + (word is p.HostWord.STOP)), p.HostAction(p.HostWord.CONT))
+    plan = replace(
+        plan, swap=p.Swap(p.SwapKind.USERFAULT, release="step"),
+        guest=replace(plan.guest, vcpus=2),
+        pages=tuple(replace(page, start=p.PageStart.UNTOUCHED) for page in plan.pages),
+        items=(replace(plan.items[0], interrupts=False),),
+        timed=(p.TimedAction(500, words[1:] if len(words) > 2 else words[:1]),
+               p.TimedAction(2000, (p.HostAction(p.HostWord.RELEASE),))),
+    )  # fmt: skip
+    model = find_kernel(kernel)
+    answer = simulate(situation_of(plan, model))
+    cut = model.interruptible_gup
+    assert answer.ends and answer.totals["BLOCK"] == Count.exactly(1 + cut)
+    assert answer.totals["NMI"] == Count.exactly(2 * (word is p.HostWord.NMI))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_an_nmi_does_not_come_before_a_release_that_stands_behind_it(kernel: str) -> None:
+    """QEMU injects it in each vCPU's thread, and one of them sleeps for the page."""
+    plan = halted(9, p.HostWord.NMI, p.HostWord.RELEASE)
+    (timed,), (item,) = plan.timed, plan.items
+    plan = replace(
+        plan, guest=replace(plan.guest, vcpus=2), items=(replace(item, interrupts=False),),
+        timed=(replace(timed, actions=timed.actions[1:]),),
+    )  # fmt: skip
+    assert not simulate(situation_of(plan, find_kernel(kernel))).ends
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_load_writes_en_and_its_wake_all_ends_the_halt(kernel: str) -> None:
     answer = simulate(situation_of(halted(9, *LOAD), find_kernel(kernel)))
     assert answer.ends and not answer.known_faults

@@ -109,6 +109,17 @@ def test_a_life_ends_where_the_vcpu_was_paused_and_another_begins_where_it_was_s
     assert replay.peek(0) is READY and replay.end_of_life(0) is None
 
 
+def test_each_reset_of_a_vcpu_is_that_of_one_who_asked() -> None:
+    """The machine is reset while a vCPU sleeps in the reset of an INIT."""
+    init, machine = RecordedEvent(Kind.CLEAR, 0, 100, 100), RESET
+    replay = Replay(replace(EMPTY, marks=((init, machine), ()), exits=((90, 490), ())))
+    assert replay.ask_for_reset(0) is init and replay.ask_for_reset(0) is machine
+    assert replay.ask_for_reset(0) is None and replay.ask_for_reset(1) is None
+    assert replay.end_of_life(0) is init and replay.shutdown_ns(0, 5) == 90
+    replay.next_life(0, init)
+    assert replay.shutdown_ns(0, 100) == 490 and replay.shutdown_ns(1, 7) == 7
+
+
 def test_what_the_guest_wrote_down_in_its_next_life_is_not_of_this_one() -> None:
     log = (("start", 0), (BOOT, 0), ("start", 1), ("end", 1))
     replay = Replay(replace(EMPTY, marks=((RESET,), ()), log=(log, ())))

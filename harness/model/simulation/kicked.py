@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Signals that the VMM sends to vCPU threads (QEMU: qemu_cpu_kick), and what sleeps they end.
+
+A thread that waits for a page in KVM_RUN wakes for one only where its wait is interruptible: from 6.2 on in
+handle_userfault (virt/kvm/kvm_main.c:hva_to_pfn_slow passes FOLL_INTERRUPTIBLE).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from harness.model.simulation.engine import Wait
+from harness.model.simulation.page_watch import PageWatch
+
+if TYPE_CHECKING:
+    from harness.model.simulation.host_memory import Memory
+
+INTERRUPTIBLE = "S"
+
+
+def told(memory: Memory) -> bool:
+    """Whether the running thread is a vCPU's that the VMM has told to leave KVM_RUN."""
+    vcpu, world = memory.running, memory.world
+    if world.replay is not None:
+        return vcpu >= 0 and memory.followed.told()
+    return vcpu >= 0 and (world.stopped or vcpu in world.told)
+
+
+def interrupted_ns(memory: Memory, watch: PageWatch | None, state: str) -> int:
+    """When a signal ended the sleep of the thread in its recorded call of handle_mm_fault, its last for this fault; -1:
+    none did."""
+    replay, window = memory.world.replay, watch.window if watch is not None else None
+    if replay is None or watch is None or window is None or state != INTERRUPTIBLE or watch.calls_again:
+        return -1
+    return window.end_ns if window.retried and replay.tells(memory.running, window.end_ns, watch.left_ns) else -1
+
+
+def interrupted(memory: Memory, vcpu: int, state: str, until_ns: int) -> bool:
+    """Whether a signal has ended the sleep of that vCPU's thread; ``until_ns``: as interrupted_ns."""
+    world = memory.world
+    if world.replay is not None:
+        return 0 <= until_ns <= world.engine.now
+    return state == INTERRUPTIBLE and vcpu >= 0 and (world.stopped or vcpu in world.told)
+
+
+def out_of_kvm_run(memory: Memory, vcpu: int) -> Generator[Wait, None, None]:
+    """The VMM has the vCPU's thread do something, or ends it, and waits for that (QEMU: run_on_cpu, cpu_remove_sync):
+    a thread that waits for a page does it after that."""
+    world = memory.world
+    if vcpu in memory.asleep:
+        world.told.add(vcpu)
+        world.engine.fire(world.signal)
+    while vcpu in memory.asleep:
+        yield Wait(signals=(world.changed,))
+    world.told.discard(vcpu)
