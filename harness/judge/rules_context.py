@@ -23,7 +23,6 @@ from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
-from harness.evidence.host_log import against_the_kernel
 from harness.judge.own_faults import own_faults
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import LOADED, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
@@ -95,6 +94,9 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         swap_synchronous=plan.swap.kind is SwapKind.ZRAM,
         read_devices=frozenset({facts.swap_dev}) if facts and facts.swap_dev else None,
         slots=places(evidence),
+        loops=frozenset(gfn for read in evidence.gate.reads if read.error for gfn in read.pages)
+        if evidence.gate
+        else frozenset(),
         slot_taken=_slot_taken(evidence),
         shared_tail_zero=_tails(evidence),
         shared_flags=_flags(evidence),
@@ -123,7 +125,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         if single_vcpu and "MAJ_V" in evidence.counters
         else None,
         sync_majors={0: majors} if single_vcpu and majors is not None else None,
-        host_trouble=against_the_kernel(evidence.files),
+        host_log=tuple(evidence.text("host/dmesg.txt").splitlines()) if "host/dmesg.txt" in evidence.files else None,
         guest_log=tuple(evidence.text("guest/console.txt").splitlines())
         if "guest/console.txt" in evidence.files
         else None,
