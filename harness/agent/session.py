@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT, Facts, HostFacts, OfRun, RunFacts
 from harness.contract.host_needs import NO_DISK, HostOffers, hangs_on_version, lacks, without_gate
-from harness.contract.plan import PAGE_SIZE, GuestKind, Plan, SwapKind, to_json
+from harness.contract.plan import GuestKind, Plan, SwapKind, to_json
 from harness.contract.service import AgentOptions
 from harness.contract.words import Backing
 from harness.errors import InfraFault, Unsupported
@@ -136,8 +137,11 @@ class Session:
             more = f": {options.no_disk}" if lack.what == NO_DISK and options.no_disk else ""
             raise Unsupported(f"{lack}{more}")
         for parameter, _ in (*self.plan.kernel_params, *self.plan.kernel_params_at_go):
-            if not os.path.exists(_parameter_path(parameter)):
+            path = _parameter_path(parameter)
+            if not os.path.exists(path):
                 raise Unsupported(f"the host's kernel has no module parameter {parameter}")
+            if not os.stat(path).st_mode & stat.S_IWUSR:
+                raise Unsupported(f"the module parameter {parameter} can be set only when its module is loaded")
         match guest.kind:
             case GuestKind.HOST_PROGRAM:
                 need_file(options.program, "--program")
@@ -244,8 +248,8 @@ class Session:
             planned = {page.gpa for page in self.plan.pages}
             nonce, size = self.plan.nonce, self.plan.guest.memory_mib << 20
 
-            def content(gpa: int) -> bytes:
-                return page_content(gpa, nonce) if gpa in planned else bytes(PAGE_SIZE)
+            def content(gpa: int) -> bytes | None:
+                return page_content(gpa, nonce) if gpa in planned else None
 
             self.device = Device("", gate=open_faults(self.journal, pid, ram_hva, size, content))
 

@@ -20,6 +20,7 @@ _SYS_PIDFD_GETFD = 438
 FLAGS = os.O_CLOEXEC | os.O_NONBLOCK
 _API = 0xAA
 _UFFDIO_API, _UFFDIO_REGISTER, _UFFDIO_WAKE, _UFFDIO_COPY = 0xC018AA3F, 0xC020AA00, 0x8010AA02, 0xC028AA03
+_UFFDIO_ZEROPAGE = 0xC020AA04
 _MODE_MISSING = 1
 _EVENT_PAGEFAULT = 0x12
 _MESSAGE = struct.Struct("<B7xQQQ")  # struct uffd_msg: event, flags, address, ptid
@@ -77,10 +78,19 @@ def copy(fd: int, address: int, content: bytes) -> None:
     """
     source = ctypes.create_string_buffer(content, len(content))
     request = bytearray(struct.pack("<QQQQq", address, ctypes.addressof(source), len(content), 0, 0))
+    _fill(fd, _UFFDIO_COPY, request, address, len(content))
+
+
+def zero(fd: int, address: int, length: int) -> None:
+    """As ``copy``, pages of zeroes, up to the first that is there already. :raise OSError: the kernel refuses."""
+    _fill(fd, _UFFDIO_ZEROPAGE, bytearray(struct.pack("<QQQq", address, length, 0, 0)), address, length)
+
+
+def _fill(fd: int, ioctl: int, request: bytearray, address: int, length: int) -> None:
     try:
-        fcntl.ioctl(fd, _UFFDIO_COPY, request)
+        fcntl.ioctl(fd, ioctl, request)
     except FileExistsError:
-        fcntl.ioctl(fd, _UFFDIO_WAKE, struct.pack("<QQ", address, len(content)))
-    except OSError as exc:
-        if exc.errno not in (errno.ESRCH, errno.ENOENT):
+        fcntl.ioctl(fd, _UFFDIO_WAKE, struct.pack("<QQ", address, length))
+    except OSError as exc:  # EAGAIN: some of the range, which whoever waits was told of
+        if exc.errno not in (errno.ESRCH, errno.ENOENT, errno.EAGAIN):
             raise

@@ -332,6 +332,16 @@ def test_missing_module_parameter_is_unsupported(perform: Callable[..., Run], wh
     assert "kvm.no_such_parameter" in end["reason"]
 
 
+def test_a_parameter_that_can_only_be_read_is_unsupported(perform: Callable[..., Run]) -> None:
+    """kvm.tdp_mmu from 6.3 on."""
+    files = sorted(Path("/sys/module").glob("*/parameters/*"))
+    path = next((f for f in files if not f.stat().st_mode & 0o222), None)
+    if path is None:
+        pytest.skip("this kernel has no such parameter")
+    end = perform(replace(make_plan(), kernel_params=((f"{path.parent.parent.name}.{path.name}", "1"),))).end()
+    assert end["status"] == "unsupported" and "only when its module is loaded" in end["reason"]
+
+
 def test_a_parameter_that_is_a_path_is_refused(perform: Callable[..., Run]) -> None:
     """Root would write whatever file a plan names."""
     name = "printk." + "../" * 5 + "proc/sys/vm/page-cluster"

@@ -25,7 +25,7 @@ from tests.unit.agent.conftest import root_only
 
 pytestmark = [root_only, pytest.mark.skipif(not has_userfaultfd(), reason="this kernel has no userfaultfd")]
 
-PAGES = 4
+PAGES, PLANNED = 7, 4
 UNDO_SECONDS = 2.0
 CHILD = f"""
 import ctypes, mmap, os, sys
@@ -60,19 +60,21 @@ class Child:
 
 @pytest.fixture(params=["private", "shared"])
 def child(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Child]:
-    """Its page n holds n + 1, once it is there; reads are held until the word."""
+    """Its page n holds n + 1, once it is there; reads of the planned ones are held until the word."""
     with subprocess.Popen(
         [sys.executable, "-c", CHILD, request.param], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         address = int(process.stdout.readline())
         path = str(tmp_path / "journal")
-        gate = open_faults(
-            Journal(path), process.pid, address, PAGES * PAGE, lambda gpa: bytes([gpa // PAGE + 1]) * PAGE
-        )
+
+        def content(gpa: int) -> bytes | None:
+            return bytes([gpa // PAGE + 1]) * PAGE if gpa < PLANNED * PAGE else None
+
+        gate = open_faults(Journal(path), process.pid, address, PAGES * PAGE, content)
         trace = tmp_path / "trace_pipe"
         trace.write_text("")
-        gate.arm(rule="step", order="given", tids=[], pages={n * PAGE >> 9: n for n in range(PAGES)}, errors=[],
+        gate.arm(rule="step", order="given", tids=[], pages={n * PAGE >> 9: n for n in range(PLANNED)}, errors=[],
                  after_s=0, ram_hva=-1, trace=str(trace))  # fmt: skip
         yield Child(process, address, gate, path)
         leave.end_server(gate.pid)
@@ -92,6 +94,14 @@ def test_put_there_when_the_gate_opens(child: Child) -> None:
     assert child.value() == 1
     child.touch(2)
     assert child.value() == 3  # it is there, nobody is asked
+
+
+def test_what_nobody_planned_is_zero_and_comes_at_once_with_what_is_behind_it(child: Child) -> None:
+    """QEMU reads all of RAM for a snapshot, page by page."""
+    for page in (PAGES - 1, PLANNED, PLANNED + 1):
+        child.touch(page)
+        assert child.value() == 0
+    assert [read.sector * 512 // PAGE for read in child.gate.log().reads] == [PAGES - 1, PLANNED]
 
 
 def test_nobody_but_the_server_holds_the_descriptor(child: Child) -> None:
