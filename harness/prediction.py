@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 from harness.contract import plan as p
@@ -118,7 +119,7 @@ def situation_of(
     device = plan.swap
     zram = device.kind is p.SwapKind.ZRAM
     return m.Situation(
-        kernel=kernel,
+        kernel=_as_set(kernel, plan),
         vma=vma,
         pages=(*(_page(plan, vma, page, n, offsets) for n, page in enumerate(plan.pages)), *_unplanned_area(plan, vma)),
         steps=tuple(_step(plan, item) for item in plan.items),
@@ -227,6 +228,13 @@ def area_words(plan: p.Plan) -> tuple[int, int]:
         raise ModelError("a shared area behind the first 64 bytes of a page that holds data: not modelled")
     word = page_word(gpa, plan.nonce)
     return word & 0xFFFFFFFF, word >> 32
+
+
+def _as_set(kernel: KernelModel, plan: p.Plan) -> KernelModel:
+    """The kernel with the module's parameters of the plan (arch/x86/kvm/mmu/tdp_mmu.c:kvm_mmu_init_tdp_mmu reads its
+    when the VM is made)."""
+    value = dict(plan.kernel_params).get("kvm.tdp_mmu")
+    return kernel if value is None else replace(kernel, tdp_mmu=value in ("Y", "y", "1"))
 
 
 def _zswap(plan: p.Plan) -> bool:

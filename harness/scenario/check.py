@@ -20,14 +20,14 @@ from harness.contract.probe_abi import (
 )  # fmt: skip
 from harness.errors import ApfError, ScenarioError, UsageError
 from harness.model.cpu_model import parse_cpu
-from harness.model.events import MSR_ASYNC_PF_INT
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.scenario import bounds
 from harness.scenario.build import MSRS, build_plan, msr_value
 from harness.scenario.gate_keys import check_errors, check_gate
 from harness.scenario.host_steps import check_host
 from harness.scenario.pages import is_set_name, lay_out, select
 from harness.scenario.schema import ACTIONS, L2, PageSet, Scenario, Step
-from harness.scenario.shared_area import check_set_up, check_write
+from harness.scenario.shared_area import check_apart, check_set_up, check_write
 from harness.scenario.step_keys import check_keys
 
 VARIANTS = ("sync", "noio", "nowait")
@@ -81,6 +81,7 @@ def _problems(s: Scenario) -> Iterator[str]:
                 break
     for i, step in enumerate(s.steps):
         yield from (f"$.steps[{i}]{p}" for p in _step(s, step, placed))
+    yield from check_apart(s, _en_writes(s))
     for i, timed in enumerate(s.timed):
         yield from (f"$.timed[{i}]{p}" for p in check_host(s, timed.host, placed))
     yield from _count(s, placed)
@@ -197,6 +198,8 @@ def _guest(s: Scenario) -> Iterator[str]:
             yield "$.pages, $.steps: a linux guest runs a workload; pages and steps are for the probe guest"
         if g.workload in _TOUCHING and s.swap.kind is SwapKind.GATED:
             yield "$.swap.kind: no plan says which read of a linux guest belongs to which fault; use dm-delay or zram"
+        if g.workload in _TOUCHING and s.memory.backing is Backing.FILE:
+            yield "$.memory.backing: a linux guest is swapped out, which pages of a file are not; use anon or memfd"
         if g.workload in _TOUCHING and g.workload_pages < 1:
             yield f"$.guest.workload_pages: the workload {g.workload} needs at least one page"
         if g.workload == "nmi" and g.vcpus < 2:
@@ -347,6 +350,17 @@ def _of_another(s: Scenario, t: Step, key: str, vcpu: int) -> Iterator[str]:
         behind = _until_the_next(s, t, vcpu)
         if not any(h.do is HostWord.PLUG and h.arg == vcpu for o in behind for h in o.host):
             yield f".eject: vCPU {vcpu} is plugged in again (plug) by no host step between this and its next eject"
+        elif _may_reset(s, t, vcpu):
+            yield f".eject: a reset may come before vCPU {vcpu} is back (plug), and the guest boots with all or none"
+
+
+def _may_reset(s: Scenario, t: Step, vcpu: int) -> bool:
+    """The probe guest starts every vCPU when it boots (main.c).  Steps of other vCPUs come whenever they come."""
+    away = list(takewhile(lambda o: not any(h.do is HostWord.PLUG for h in o.host), _until_the_next(s, t, vcpu)))
+    timed = [h for each in s.timed for h in each.host]
+    words = [h for o in s.steps if o in away or o.vcpu != t.vcpu for h in o.host]
+    programmed = any(o.reset for o in s.steps if o in away or o.vcpu != t.vcpu)
+    return programmed or any(h.do is HostWord.RESET for h in (*timed, *words))
 
 
 def _until_the_next(s: Scenario, t: Step, vcpu: int) -> Iterator[Step]:
@@ -365,6 +379,13 @@ def _wrmsr(s: Scenario, t: Step) -> Iterator[str]:
     yield from check_write(s, msr, value)
     if msr == MSR_ASYNC_PF_INT:
         yield from _free(s, ".value", value)  # a larger one is a #GP
+
+
+def _en_writes(s: Scenario) -> Iterator[tuple[int, int, int]]:
+    for i, t in enumerate(s.steps):
+        legal = t.wrmsr and 0 <= t.vcpu < s.guest.vcpus and not any(_msr(t))
+        if legal and MSRS.get(t.wrmsr, _number(t.wrmsr)) == MSR_ASYNC_PF_EN:
+            yield i, t.vcpu, msr_value(t.value, t.vcpu)
 
 
 def _free(s: Scenario, key: str, vector: int) -> Iterator[str]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from harness.contract.plan import EN_DELIVERS, EN_RESERVED
 from harness.contract.probe_abi import PAGE_SIZE, POOL_GPA, SHARED_GPA
@@ -31,6 +31,23 @@ def check_write(s: Scenario, msr: int, value: int) -> Iterator[str]:
         yield f".value: {value:#x} puts the shared area into the pool ({gpa:#x}): only apf.en_gpa may"
     elif gpa < POOL_GPA and not _own(s, gpa):
         yield f".value: {value:#x} puts the shared area to {gpa:#x}, which is used for something else: {_allowed(s)}"
+
+
+def check_apart(s: Scenario, writes: Iterable[tuple[int, int, int]]) -> Iterator[str]:
+    """No two vCPUs may have one area: the host would write the words of both into it, and each guest handler clear
+    what the other was told.  ``writes``: (step, vCPU, value) of the program's writes of EN."""
+    named = [("$.apf", v, s.apf.en_gpa if s.apf.en_gpa >= 0 else own_area(v)) for v in range(s.guest.vcpus)]
+    named = named if s.apf.en_flags else []
+    named += [(f"$.steps[{i}].value", vcpu, value & ~_FLAGS) for i, vcpu, value in writes if value & _FLAGS]
+    owner: dict[int, int] = {}
+    for path, vcpu, gpa in named:
+        if gpa < s.guest.memory_mib << 20 and owner.setdefault(gpa, vcpu) != vcpu:
+            yield f"{path}: {gpa:#x} is the shared area of vCPU {owner[gpa]}, vCPU {vcpu} needs one of its own"
+
+
+def own_area(vcpu: int) -> int:
+    """That a vCPU has if nothing else is said."""
+    return SHARED_GPA + PAGE_SIZE * vcpu
 
 
 def _own(s: Scenario, gpa: int) -> bool:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.agent.ram.file import windows
@@ -10,6 +12,16 @@ from harness.contract.plan import PAGE_SIZE, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_
 from harness.model.kernels import find_kernel
 from harness.prediction import situation_of
 from tests.unit.scenarios import all_scenarios, plan_of
+
+
+@pytest.mark.parametrize(("value", "on"), [("N", False), ("0", False), ("Y", True), ("1", True)])
+@pytest.mark.parametrize("kernel", ["nowait-5.10", "nowait-6.1"])
+def test_a_parameter_says_whether_there_is_a_tdp_mmu(kernel: str, value: str, on: bool) -> None:
+    """arch/x86/kvm/mmu/tdp_mmu.c:kvm_mmu_init_tdp_mmu; 5.10 has it off, 5.15 on."""
+    plan, model = plan_of("S20"), find_kernel(kernel)
+    assert situation_of(plan, model).kernel is model
+    assert situation_of(replace(plan, kernel_params=(("kvm.tdp_mmu", value),)), model).kernel.tdp_mmu is on
+
 
 FILES = [name for name in all_scenarios() if plan_of(name).memory.backing == "file"]
 

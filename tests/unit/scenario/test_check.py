@@ -197,6 +197,36 @@ def test_an_init_is_for_another_vcpu(steps: str, told: str) -> None:
     assert any("by no host step between" in line for line in messages(f"{GOOD}[[steps]]\neject = 1\n{plug}{pc}"))
 
 
+@pytest.mark.parametrize(
+    ("between", "more", "legal"),
+    [
+        ("[[steps]]\nreset = true\n", "", False),
+        ('[[steps]]\nhost = [{do = "reset"}]\n', "", False),
+        ("", "[[steps]]\nreset = true\nvcpu = 2\n", False),
+        ("", '[[timed]]\nat_ms = 5\nhost = [{do = "reset"}]\n', False),
+        ("", "[[steps]]\nreset = true\n", True),
+    ],
+)
+def test_no_reset_while_a_vcpu_is_ejected(between: str, more: str, legal: bool) -> None:
+    """The guest starts every vCPU that it has when it boots."""
+    plug = '[[steps]]\nhost = [{do = "plug", arg = 1}]\n[[steps]]\ninit = 1\n'
+    text = f'{GOOD}[[steps]]\neject = 1\n{between}{plug}{more}[guest]\nvcpus = 3\nmachine = "q35"\n'
+    if legal:
+        assert load_text("x", text)
+    else:
+        assert messages(text) == [
+            "$.steps[1].eject: a reset may come before vCPU 1 is back (plug), and the guest boots with all or none"
+        ]
+
+
+def test_the_pages_of_a_linux_guest_are_swapped_out_which_a_file_is_not() -> None:
+    linux = 'id = "X"\ntitle = "x"\n[guest]\nkind = "linux"\nworkload = "touch"\nworkload_pages = 4\n'
+    file = '[swap]\nkind = "dm-delay"\n[memory]\nbacking = "file"\nshare = false\n'
+    assert messages(linux + file) == [
+        "$.memory.backing: a linux guest is swapped out, which pages of a file are not; use anon or memfd"
+    ]
+
+
 def test_both_kinds_of_problems_are_told_at_once() -> None:
     """Wrong keys and types, and contradictions in the rest of the file."""
     text = top('colour = 1\nvariants = ["nowiat"]') + (
@@ -275,6 +305,17 @@ def test_only_en_gpa_puts_the_area_into_the_pool() -> None:
 @pytest.mark.parametrize("value", ["0", "0x801049", "0x4000009", '"own|9"'])
 def test_areas_and_holes_may_be_written(value: str) -> None:
     assert load_text("x", f'{GOOD}[[steps]]\nwrmsr = "EN"\nvalue = {value}\n')
+
+
+def test_no_two_vcpus_have_one_area() -> None:
+    two = GOOD + "[guest]\nvcpus = 2\n"
+    wrong = "0x802000 is the shared area of vCPU 1, vCPU 0 needs one of its own"
+    assert messages(f'{two}[[steps]]\nwrmsr = "EN"\nvalue = 0x802009\n') == [f"$.steps[1].value: {wrong}"]
+    (line,) = messages(f"{two}[apf]\nen_gpa = 0x801040\n")
+    assert line == "$.apf: 0x801040 is the shared area of vCPU 0, vCPU 1 needs one of its own"
+    assert load_text("x", f'{two}[[steps]]\nwrmsr = "EN"\nvalue = 0x802049\n')
+    assert load_text("x", f'{two}[apf]\nen_flags = 0\n[[steps]]\nwrmsr = "EN"\nvalue = 0x802009\n')
+    assert load_text("x", f"{two}[apf]\nen_gpa = 0x4000000\n")  # a hole
 
 
 @pytest.mark.parametrize("name", ["../../B11", "A/B", ".hidden", "-x", "a*"])
