@@ -22,7 +22,7 @@ becomes of a device whose server is gone shows in the agent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -85,12 +85,14 @@ MARKS: tuple[TroubleMark, ...] = (
 
 # Demanding the time stamp (and allowing a level and CONFIG_PRINTK_CALLER's id) keeps programs that write to the same
 # console from being taken for the kernel.
-_PRINTK = r"(?:^|\r|\n)(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? "
+_PRINTK = r"(?:^|\r|\n)(?:<\d+>)?\[ *(?P<stamp>\d+\.\d+)\](?:\[ *[TC]\d+\])? "
 _FINDING = re.compile(
     (_PRINTK + "(?P<line>" + "|".join(f"(?P<k{i}>{m.pattern})" for i, m in enumerate(MARKS)) + ")").encode()
 )
 
 
+WAITS_S: Mapping[str, float] = {"rcu-stall": 21.0, "lockup": 60.0, "hung-task": 180.0}
+"""For how long nothing has happened, at least, when the kernel says so (guest-images/host/init sets it)."""
 STALLS = frozenset({"rcu-stall", "lockup"})
 """Findings behind which the kernel dumps what the processors do."""
 DUMP_BYTES = 16384
@@ -109,6 +111,8 @@ class Trouble:
     offset: int
     explains: bool = False
     """It is one explanation of what went otherwise than predicted: a run in which nothing did has nothing of it."""
+    stamp: str = ""
+    """When the kernel said it, by its own clock, as it is printed: "25.600000", in seconds."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.line}"
@@ -127,7 +131,8 @@ def find_trouble(text: bytes, start: int = 0) -> Trouble | None:
         return None
     mark = next(m for i, m in enumerate(MARKS) if match.group(f"k{i}") is not None)
     line = text[match.start("line") : end].decode(errors="replace").rstrip("\r")
-    return _with_dump(Trouble(mark.kind, mark.blame, line, match.start("line")), text[end : end + DUMP_BYTES])
+    found = Trouble(mark.kind, mark.blame, line, match.start("line"), stamp=match.group("stamp").decode())
+    return _with_dump(found, text[end : end + DUMP_BYTES])
 
 
 def all_trouble(lines: Iterable[str]) -> tuple[Trouble, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.contract.host_stalls import Stall
 from harness.contract.kernel_trouble import Blame, Trouble
 from harness.errors import InfraFault, KernelFault
 
@@ -121,6 +122,9 @@ class Host(Protocol):
 
     def console(self, since: int = 0) -> bytes:
         """Console text, or kernel log, after the mark ``since``; 0: all of it."""
+
+    def stalls(self, since: int = 0) -> tuple[Stall, ...]:
+        """The stalls in that text, and whether the host could run meanwhile."""
 
     def check(self) -> None:
         """:raise KernelFault: the console shows a finding.  :raise HostLost: the host is gone."""

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.contract.host_stalls import FILE, HostStalls
 from harness.contract.plan import GuestKind, Plan
 from harness.contract.service import AgentOptions, PlanRequest, PlanServed, line_of
-from harness.contract.structure import structure
+from harness.contract.structure import structure, to_json
 from harness.errors import ApfError, InfraFault
 from harness.hosts.base import Conversation, Host
 
@@ -74,9 +75,11 @@ class Performer:
             raise
         finally:
             text = self._host.console(mark)
+            (out / "host").mkdir(exist_ok=True)
             if text:
-                (out / "host").mkdir(exist_ok=True)
                 (out / "host" / "console.txt").write_bytes(text)
+            stalls = HostStalls(self._host.stalls(mark), nonce=plan.nonce)
+            (out / FILE).write_text(to_json(stalls))
 
     def close(self) -> None:
         """End the agent; what it was doing is undone by itself."""

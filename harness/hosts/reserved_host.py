@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.contract.host_stalls import Stall, stalls_in
 from harness.contract.kernel_trouble import find_trouble
 from harness.errors import HostLost, InfraFault
 from harness.hosts.base import HostDescription, trouble_error
@@ -115,6 +116,9 @@ class ReservedHost(StreamHost):
 
     def console(self, since: int = 0) -> bytes:
         return self._reservation.log(since)
+
+    def stalls(self, since: int = 0) -> tuple[Stall, ...]:
+        return tuple(stalls_in(self.console(since)))
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from harness.contract.capture import RunEnd
 from harness.contract.host_program import EXIT, OUTPUT, SKIPPED, Case, Outcome, ProgramEnd, results, sentence
-from harness.contract.kernel_trouble import Blame, all_trouble
 from harness.contract.plan import Plan, from_json
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
+from harness.evidence.host_log import against_the_kernel, starved
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.verdict_types import Finding, KnownFaultRow, Verdict
 from harness.model.case_prediction import CasePrediction
@@ -46,9 +46,8 @@ def _judge_by(
         said = results(output)
     except UsageError as exc:
         raise CaptureDamaged(f"{OUTPUT}: {exc.message}") from exc
-    trouble = [t for t in all_trouble(files.get("host/dmesg.txt", b"").decode(errors="replace").splitlines())
-               if t.blame is Blame.KERNEL]  # fmt: skip
-    findings = [Finding("D28", f"the host says: {t.line}") for t in trouble]
+    trouble = against_the_kernel(files) or ()
+    findings = [Finding("D28", f"the host says: {line}") for line in trouble]
     if end.status is EndStatus.GUEST_TIMEOUT:
         findings.append(Finding("ending", end.reason))
     code = None if end.status is EndStatus.GUEST_TIMEOUT else _code(files)
@@ -61,7 +60,7 @@ def _judge_by(
         status=Status.FINDING if status is Status.PASS and faults else status,
         reason=reason or "; ".join(f"{name}: {KNOWN_FAULTS[name].title}" for name in faults),
         findings=tuple(findings),
-        notes=tuple(f"{case}: {outcome}" for case, outcome in said),
+        notes=(*(f"{case}: {outcome}" for case, outcome in said), *starved(files)),
         known_faults=tuple(KnownFaultRow(name, predicted=True, shown=True) for name in faults)
         if status is Status.PASS
         else (),

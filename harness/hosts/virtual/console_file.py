@@ -7,18 +7,26 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.contract.kernel_trouble import DUMP_BYTES, STALLS, Trouble, find_trouble
+from harness.contract.host_stalls import Stall
+from harness.contract.kernel_trouble import DUMP_BYTES, STALLS, WAITS_S, Blame, Trouble, find_trouble
 from harness.hosts.virtual.console import tail
+from harness.hosts.virtual.run_delay import RunDelays
 
 _QUIET_S = 1.0
 
 
 class ConsoleWatch:
-    """Looks at a console file whenever it is asked: no thread to stop, and no finding between two looks is lost."""
+    """Looks at a console file whenever it is asked: no thread to stop, and no finding between two looks is lost.
 
-    def __init__(self, path: Path) -> None:
+    ``waiting``: of the process that writes it.
+    """
+
+    def __init__(self, path: Path, waiting: RunDelays) -> None:
         self.path = path
+        self._waiting = waiting
         self._searched = 0  # up to here there is no finding
+        self._looked = 0  # up to here stalls are known
+        self._stalls: dict[int, Stall] = {}  # by offset
         self._grown = 0, 0.0  # to how many bytes, and when that was seen
 
     def text(self, since: int = 0) -> bytes:
@@ -38,19 +46,45 @@ class ConsoleWatch:
             return 0
 
     def fault(self) -> Trouble | None:
-        """The first finding, and the same one again.  A stall is one when its dump is there."""
+        """The first finding, and the same one again.  A stall is one when its dump is there, and none when the host was
+        not let run."""
+        self._look()
         size = self.size()
         if size <= self._searched:
             return None
         # One byte before: the pattern wants to see the end of the line before.
         start = max(0, self._searched - 1)
         text = self.text(start)
-        found = find_trouble(text)
-        if found is not None:
-            found = replace(found, offset=start + found.offset)
-            return found if self._told_whole(found, size) else None
+        from_ = 0
+        while (found := find_trouble(text, from_)) is not None:
+            offset = start + found.offset
+            stall = self._stalls.get(offset) if found.blame is Blame.KERNEL else None
+            if stall is None or not stall.starved:
+                found = replace(found, offset=offset)
+                return found if self._told_whole(found, size) else None
+            from_ = found.offset
         self._searched = start + text.rfind(b"\n") + 1
         return None
+
+    def stalls(self, since: int = 0) -> tuple[Stall, ...]:
+        """Those from offset ``since`` on, in their order."""
+        self._look()
+        return tuple(stall for offset, stall in self._stalls.items() if offset >= since)
+
+    def _look(self) -> None:
+        """Weigh each new stall while one can: how long the host waited is asked of a running process."""
+        self._waiting.look()
+        if self.size() <= self._looked:
+            return
+        start = max(0, self._looked - 1)
+        text = self.text(start)
+        from_ = 0
+        while (found := find_trouble(text, from_)) is not None:
+            from_, offset = found.offset, start + found.offset
+            if found.kind in WAITS_S and offset not in self._stalls:
+                of_s = WAITS_S[found.kind]
+                self._stalls[offset] = Stall(found.stamp, of_s, self._waiting.within(of_s))
+        self._looked = start + text.rfind(b"\n") + 1
 
     def _told_whole(self, found: Trouble, size: int) -> bool:
         """Behind a stall the kernel dumps its processors, and that says whose fault it is: nothing more for 1 s, or

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from qemu.qmp import QMPClient, QMPError
 
+from harness.contract.host_stalls import Stall
 from harness.errors import DeadlineExpired, HostLost, KernelFault
 from harness.hosts.base import HostDescription, trouble_error
 from harness.hosts.deadline import Deadline
 from harness.hosts.ssh_link import Link
 from harness.hosts.stream import Stream, StreamHost
 from harness.hosts.virtual.console_file import ConsoleWatch
+from harness.hosts.virtual.run_delay import RunDelays
 from harness.hosts.virtual.vm import HostMachine, QemuProcess, start_qemu
 from harness.progress import Progress, silent
 
@@ -150,6 +152,9 @@ class VirtualHost(StreamHost):
     def console(self, since: int = 0) -> bytes:
         return self._watch.text(since)
 
+    def stalls(self, since: int = 0) -> tuple[Stall, ...]:
+        return self._watch.stalls(since)
+
     def diagnose(self) -> str:
         return f"last lines of the host's console:\n{self._watch.tail()}\nits processors:\n{processors(self._vm)}"
 
@@ -195,8 +200,8 @@ def start_virtual_host(
     """
     console.parent.mkdir(parents=True, exist_ok=True)
     console.write_bytes(b"")
-    watch = ConsoleWatch(console)
     with start_qemu(machine, console) as vm:
+        watch = ConsoleWatch(console, RunDelays(vm.pid))
         deadline = Deadline.after(_BOOT_AT_MOST_S, "boot of the virtual host")
         began = time.monotonic()
         while READY_MARK not in watch.text():

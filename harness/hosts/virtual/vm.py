@@ -24,6 +24,7 @@ from typing import IO
 from harness.artifacts.images.packaged_qemu import machine_qemu
 from harness.contract.capture import EMULATED
 from harness.errors import HostLost, InfraFault
+from harness.hosts.virtual.run_delay import run_delays
 
 _STILL_MY_CHILD = '[ "$PPID" = "$0" ] && exec "$@"'
 
@@ -102,11 +103,7 @@ class QemuProcess:
     def held_back_s(self) -> float:
         """How long the thread of QEMU that waited longest was ready to run and had no processor, in seconds; 0 where
         the kernel does not count it (CONFIG_SCHED_INFO) or QEMU has ended."""
-        waited = [0]
-        for thread in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                waited.append(int(thread.read_text().split()[1]))
-        return max(waited) / 1e9
+        return max(run_delays(self.pid).values(), default=0.0)
 
     def check(self) -> None:
         """:raise HostLost: QEMU has ended."""

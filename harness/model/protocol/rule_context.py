@@ -150,4 +150,5 @@ class RuleContext:
     host_warns: tuple[str, ...] = ()
     """Parts of lines that the host's log must have, because of findings (D28)."""
     guest_log: tuple[str, ...] | None = None
-    host_log: tuple[str, ...] | None = None
+    host_trouble: tuple[str, ...] | None = None
+    """What the host's log says against the kernel."""

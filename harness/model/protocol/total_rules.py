@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.contract.kernel_trouble import Blame, all_trouble
 from harness.model.kernels import KernelModel, Variant
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.rules import RuleContext
@@ -85,11 +84,11 @@ def _logs(context: RuleContext) -> Iterator[Violation]:
             yield _total("D28", f'the guest was to panic, and has not said "{_GUEST_PANIC} {_IN_KERNEL_MODE}"')
     else:
         yield from (_total("D28", f"the guest says: {line}") for line in cried)
-    said = [found.line for found in all_trouble(context.host_log or ()) if found.blame is Blame.KERNEL]
+    said = context.host_trouble or ()
     for line in said:
         if not any(part in line for part in context.host_warns):
             yield _total("D28", f"the host says: {line}")
-    for part in context.host_warns if context.host_log is not None else ():
+    for part in context.host_warns if context.host_trouble is not None else ():
         if not any(part in line for line in said):
             yield _total("D28", f'the host was to warn, and has not said "{part}"')
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.contract.host_stalls import FILE, HostStalls, Stall, stalls_in
+from harness.contract.structure import to_json
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
 from harness.status import Status
@@ -245,9 +247,23 @@ def test_kernel_trouble_in_the_host_log_is_a_fail() -> None:
 def test_trouble_is_blamed_on_the_kernel_or_on_its_machine(line: str, status: Status) -> None:
     files = load("S61")
     files["host/dmesg.txt"] += f"[   12.000000] {line}\n".encode()
+    files[FILE] = to_json(HostStalls(tuple(stalls_in(files["host/dmesg.txt"])), nonce=1)).encode()
     verdict = judge_capture(files, model())
     assert verdict.status is status and verdict.taints
     assert line in verdict.reason
+
+
+def test_a_host_that_was_not_let_run_says_nothing_of_its_kernel() -> None:
+    files = load("S61")
+    line = "rcu: INFO: rcu_preempt self-detected stall on CPU"
+    files["host/dmesg.txt"] += f"[   12.000000] {line}\n".encode()
+    files[FILE] = to_json(HostStalls((Stall("12.000000", 21.0, 18.5),), nonce=1)).encode()
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.PASS and not verdict.taints
+    assert any(line in note and "18.5 s of the 21 s" in note for note in verdict.notes)
+    del files[FILE]
+    verdict = judge_capture(files, model())
+    assert verdict.status is Status.INCONCLUSIVE and "not recorded" in verdict.reason
 
 
 def cut_after(pattern: str, lost: int = 3) -> Files:

@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from harness.contract.kernel_trouble import DUMP_BYTES, Blame
 from harness.hosts.deadline import Deadline
 from harness.hosts.virtual.console import tail
 from harness.hosts.virtual.console_file import ConsoleWatch
+from harness.hosts.virtual.run_delay import RunDelays
 
 
 def test_tail_is_safe_to_print() -> None:
@@ -18,7 +25,7 @@ def test_tail_is_safe_to_print() -> None:
 def test_a_stall_is_told_when_its_dump_is_there(tmp_path: Path) -> None:
     """Its first line does not say whose fault it is."""
     console = tmp_path / "console.txt"
-    watch = ConsoleWatch(console)
+    watch = ConsoleWatch(console, RunDelays(os.getpid()))
     first = b"[   25.6] rcu: INFO: rcu_sched detected stalls on CPUs/tasks:\n"
     dump = b"[   25.7] RIP: 0010:asm_exc_int3+0x0/0x40\n"
     console.write_bytes(first)
@@ -34,12 +41,83 @@ def test_a_stall_is_told_though_the_console_never_ends(tmp_path: Path) -> None:
     console = tmp_path / "console.txt"
     first = b"[   25.6] rcu: INFO: rcu_sched detected stalls on CPUs/tasks:\n"
     console.write_bytes(first + b"[   25.7] RIP: 0010:schedule+0x1/0x2\n" * (DUMP_BYTES // 16))
-    found = ConsoleWatch(console).fault()
+    found = ConsoleWatch(console, RunDelays(os.getpid())).fault()
     assert found is not None and (found.kind, found.blame) == ("rcu-stall", Blame.KERNEL)
+
+
+STALL = b"[   25.600000] rcu: INFO: rcu_sched detected stalls on CPUs/tasks:\n"
+
+
+_HASHING = """
+import hashlib, os, threading
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+data = bytes(1 << 22)
+def work():
+    while True:
+        hashlib.sha256(data)
+for _ in range(16):
+    threading.Thread(target=work).start()
+"""
+
+
+@pytest.fixture
+def crowded() -> Iterator[RunDelays]:
+    """A process with sixteen threads that want one processor: fifteen seconds of waiting in each."""
+    if not Path("/proc/self/schedstat").exists():
+        pytest.skip("this kernel does not count how long a thread waits")
+    with subprocess.Popen([sys.executable, "-c", _HASHING]) as process:
+        try:
+            yield RunDelays(process.pid)
+        finally:
+            process.kill()
+
+
+def test_a_host_that_was_not_let_run_has_not_stalled(crowded: RunDelays, tmp_path: Path) -> None:
+    console = tmp_path / "console.txt"
+    console.write_bytes(b"")
+    watch = ConsoleWatch(console, crowded)
+    deadline = Deadline.after(60.0, "the threads to wait")
+    while crowded.within(21.0) < 15.0:
+        deadline.check()
+    console.write_bytes(STALL)
+    assert watch.fault() is None
+    (stall,) = watch.stalls()
+    assert (stall.stamp, stall.starved) == ("25.600000", True) and stall.waited_s >= 15.0
+    assert watch.stalls(len(STALL)) == ()
+    console.write_bytes(STALL + b"[   26.000000] kernel BUG at mm/slub.c:1!\n")
+    found = watch.fault()
+    assert found is not None and (found.kind, found.offset) == ("bug", len(STALL) + len("[   26.000000] "))
+
+
+def test_a_host_that_ran_all_the_time_has(tmp_path: Path) -> None:
+    """A process that sleeps waits for no processor; a stall is weighed once, when it is new."""
+    console = tmp_path / "console.txt"
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        try:
+            watch = ConsoleWatch(console, RunDelays(process.pid))
+            console.write_bytes(STALL + STALL.replace(b"25", b"88"))
+            first = watch.stalls()
+            assert [(s.stamp, s.starved) for s in first] == [("25.600000", False), ("88.600000", False)]
+            assert watch.stalls() == first
+        finally:
+            process.kill()
+    deadline = Deadline.after(5.0, "the stall to be told")
+    while (found := watch.fault()) is None:
+        deadline.check()
+    assert (found.kind, found.blame) == ("rcu-stall", Blame.KERNEL)
+
+
+def test_only_what_was_waited_lately_counts(crowded: RunDelays) -> None:
+    crowded.look()
+    deadline = Deadline.after(60.0, "the threads to wait")
+    while crowded.within(100.0) < 20.0:
+        crowded.look()
+        deadline.check()
+    assert 0.0 < crowded.within(0.6) < crowded.within(100.0)
 
 
 def test_any_other_finding_is_told_at_once(tmp_path: Path) -> None:
     console = tmp_path / "console.txt"
     console.write_bytes(b"[   25.6] kernel BUG at mm/slub.c:1!\n")
-    found = ConsoleWatch(console).fault()
+    found = ConsoleWatch(console, RunDelays(os.getpid())).fault()
     assert found is not None and found.kind == "bug"

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a host's log says of the kernel."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.contract.host_stalls import FILE, HostStalls, Stall, stalls_in
+from harness.contract.kernel_trouble import WAITS_S, Blame
+from harness.contract.structure import to_json
+from harness.errors import CaptureDamaged
+from harness.evidence.host_log import LOG, against_the_kernel, host_trouble, starved
+
+WARN = "WARNING: CPU: 0 PID: 1 at virt/kvm/async_pf.c:90"
+LINES = {
+    "rcu-stall": "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-...D } 5300 jiffies",
+    "lockup": "watchdog: BUG: soft lockup - CPU#0 stuck for 68s! [qemu:1]",
+    "hung-task": "INFO: task qemu:412 blocked for more than 180 seconds.",
+}
+
+
+def log(line: str) -> bytes:
+    return f"[   12.000000] {line}\n[   13.000000] {WARN}\n".encode()
+
+
+def with_stall(line: str, waited_s: float, of_s: float) -> dict[str, bytes]:
+    return {LOG: log(line), FILE: to_json(HostStalls((Stall("12.000000", of_s, waited_s),), nonce=1)).encode()}
+
+
+@pytest.mark.parametrize(("kind", "line"), LINES.items())
+def test_a_stall_is_the_kernels_when_the_host_could_run(kind: str, line: str) -> None:
+    most = WAITS_S[kind]
+    files = with_stall(line, most / 2, most)
+    assert against_the_kernel(files) == (line, WARN) and starved(files) == ()
+    files = with_stall(line, most / 2 + 0.1, most)
+    assert against_the_kernel(files) == (WARN,)
+    (said,) = starved(files)
+    assert line in said and f"of the {most:.0f} s" in said
+
+
+@pytest.mark.parametrize("line", LINES.values())
+def test_a_stall_of_which_nothing_is_known_is_not_the_kernels(line: str) -> None:
+    for files in ({LOG: log(line)}, {LOG: log(line), FILE: to_json(HostStalls((), nonce=1)).encode()}):
+        found, warned = host_trouble(files)
+        assert found.blame is Blame.MACHINE and "not recorded" in found.line
+        assert warned.blame is Blame.KERNEL and against_the_kernel(files) == (WARN,)
+
+
+@pytest.mark.parametrize("line", LINES.values())
+def test_a_machine_of_its_own_always_can(line: str) -> None:
+    stalls = HostStalls(tuple(stalls_in(log(line))), nonce=1)
+    assert [s.stamp for s in stalls.stalls] == ["12.000000"]
+    assert against_the_kernel({LOG: log(line), FILE: to_json(stalls).encode()}) == (line, WARN)
+
+
+def test_no_log_says_nothing_and_a_broken_record_is_damage() -> None:
+    assert against_the_kernel({}) is None
+    with pytest.raises(CaptureDamaged, match=r"host/stalls\.json"):
+        host_trouble({LOG: log(WARN), FILE: b"{"})
