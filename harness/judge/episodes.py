@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from harness.model.events import Event, Kind
+from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.outcomes import Outcome
 
+_PAGE = -4096
 VM_FAULT_MAJOR = 0x4
 VM_FAULT_RETRY = 0x400
 """Bits of enum vm_fault_reason, include/linux/mm_types.h (5.10, 6.1 and 6.12 alike)."""
@@ -81,12 +82,20 @@ class Episode:
         return total
 
 
-def split(events: Iterable[Event]) -> Iterator[Episode]:
-    """The episodes of all vCPUs, in the order in which they start."""
+def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
+    """The episodes of all vCPUs, in the order in which they start.
+
+    KVM reads and writes the shared area before the same entry (x86.c:apf_pageready_slot_free, apf_put_user_ready,
+    apf_put_user_notpresent), and waits for its page where that has been reclaimed: this is no part of the access.
+
+    :param ram_hva: where QEMU has the RAM (recording.py:ram_address); 0: it is not known which calls are for an area.
+    """
     open_: dict[int, Episode] = {}
     delivering: dict[int, bool] = {}
     found: list[Episode] = []
     inside: set[int] = set()  # vCPUs whose L2 runs
+    areas: set[int] = set()  # addresses of QEMU, of pages
+    in_area: set[int] = set()  # vCPUs whose thread faults on such a page, which is not that of the access
     for event in events:
         if event.vcpu < 0:
             continue
@@ -101,6 +110,8 @@ def split(events: Iterable[Event]) -> Iterator[Episode]:
             open_[event.vcpu] = episode
             found.append(episode)
             continue
+        if event.kind is Kind.WRMSR and event.value == MSR_ASYNC_PF_EN and ram_hva:
+            areas.add(ram_hva + (event.data & _PAGE))
         if event.kind is Kind.EXIT:
             delivering[event.vcpu] = event.flag
         current = open_.get(event.vcpu)
@@ -110,7 +121,14 @@ def split(events: Iterable[Event]) -> Iterator[Episode]:
             current.end = event
             del open_[event.vcpu]
             continue
-        current.events.append(event)
+        if event.kind is Kind.MM_FAULT and event.hva & _PAGE in areas:
+            if event.hva & _PAGE != ram_hva + (current.gpa & _PAGE):
+                in_area.add(event.vcpu)
+        elif event.kind is Kind.MM_FAULT_RET and event.vcpu in in_area:
+            in_area.discard(event.vcpu)
+            continue
+        if event.vcpu not in in_area:
+            current.events.append(event)
     yield from found
 
 

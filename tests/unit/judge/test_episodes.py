@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from harness.judge.episodes import VM_FAULT_MAJOR, VM_FAULT_RETRY, outcome, split
-from harness.model.events import Event, Kind
+from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.outcomes import Outcome
 
 DEV = 253 << 20
@@ -82,6 +82,39 @@ def test_token_or_halt_when_no_entry_tells(events: list[Event], expected: Outcom
 def test_without_the_probes_a_minor_fault_cannot_be_told_from_a_fast_one() -> None:
     (episode,) = split([PF, ENTRY])
     assert outcome(episode, DEV, probed=False) is Outcome.FAST
+
+
+HVA, AREA = 0x7F0000000000, 0x1400000
+EN = ev(Kind.WRMSR, value=MSR_ASYNC_PF_EN, data=AREA | 0x49)
+OF_AREA = [
+    ev(Kind.MM_FAULT, hva=HVA + AREA + 4), BIO, SLEEP_D, WAKE, ret(VM_FAULT_RETRY),
+    ev(Kind.MM_FAULT, hva=HVA + AREA + 4), ret(VM_FAULT_MAJOR),
+]  # fmt: skip
+OF_PAGE = ev(Kind.MM_FAULT, hva=HVA + GPA)
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ([], Outcome.FAST),
+        ([OF_PAGE, ret(0)], Outcome.MINOR),
+        ([OF_PAGE, SLEEP_D, WAKE, ret(0)], Outcome.BLOCK),
+        ([OF_PAGE, ret(VM_FAULT_RETRY), TRY, NP], Outcome.HALT),
+    ],
+)
+def test_what_kvm_does_for_the_shared_area_is_not_the_accesss(before: list[Event], expected: Outcome) -> None:
+    """apf_put_user_ready and its like sleep where the area's page has been reclaimed, and read it themselves."""
+    (episode,) = split([EN, PF, *before, *OF_AREA, ENTRY], HVA)
+    assert outcome(episode, DEV, probed=True) is expected
+    assert episode.own_reads(DEV) == 0
+    (told_nothing,) = split([EN, PF, *before, *OF_AREA, ENTRY])
+    assert told_nothing.own_reads(DEV) == 1
+
+
+def test_an_access_to_the_page_of_the_area_is_one() -> None:
+    (episode,) = split([EN, ev(Kind.PF, gpa=AREA), *OF_AREA, ENTRY], HVA)
+    assert outcome(episode, DEV, probed=True) is Outcome.SYNC
+    assert episode.own_reads(DEV) == 1
 
 
 def test_an_episode_ends_at_the_entry_of_its_own_vcpu() -> None:

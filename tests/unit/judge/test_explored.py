@@ -219,12 +219,14 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "issued-by-another", "lock-read-late", "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler",
-        "reset-on-zram", "slot-freed-meanwhile", "woken-late",
+        "area-read-behind-token", "issued-by-another", "lock-read-late", "overtaken-in-page-mkwrite", "passed-by",
+        "reset-in-a-handler", "reset-on-zram", "slot-freed-meanwhile", "woken-late",
     ],
 )  # fmt: skip
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
-    """issued-by-another: between a refused major fault and its token another vCPU reads around its page, and brings
+    """area-read-behind-token: the vCPU thread reads the page of the shared area (x86.c:apf_put_user_notpresent) before
+    a kworker reads that of the access;
+    issued-by-another: between a refused major fault and its token another vCPU reads around its page, and brings
     this one; lock-read-late: a vCPU looks between the begin of the host word lock-read and the read of the agent's
     process;
     reset-in-a-handler: a vCPU has taken a ready interrupt, and is reset before its handler has logged it;
