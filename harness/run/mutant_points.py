@@ -13,7 +13,7 @@ from harness.artifacts import layout
 from harness.artifacts.kernels.mutation_points import POINTS, Point, from_json, reached
 from harness.artifacts.kernels.mutation_targets import Targets, load_targets
 from harness.errors import UsageError
-from harness.run.mutant_order import Experience, Reach, for_a_first_catch, for_another_catch
+from harness.run.mutant_order import Reach, for_a_first_catch, for_another_catch
 from harness.run.mutant_trials import Mutant, MutantTrials, Trial
 
 REACHED = "capture/host/apf_reached.txt"
@@ -91,7 +91,6 @@ def with_scenarios(
     reach = Reach(
         {t.scenario: _reached(t) for t in control}, {t.scenario: t.row.seconds if t.row else 0.0 for t in control}
     )
-    known = Experience(trials.trials)
     of_number: dict[int, list[Trial]] = {}
     for trial in trials.trials:
         if trial.mutant is not None:
@@ -103,7 +102,7 @@ def with_scenarios(
         able = set(reach.able(mutant))
         yield from (t.scenario for t in mine if t.scenario in able)
         if named:
-            yield from for_another_catch(mutant, named, reach, known)
+            yield from for_another_catch(mutant, named, reach)
         else:
             yield from for_a_first_catch(mutant, mutants, reach)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.results import Key
-from harness.run.mutant_order import Experience, Reach, for_a_first_catch, for_another_catch
+from harness.run.mutant_order import Reach, for_a_first_catch, for_another_catch
 from harness.run.mutant_trials import Mutant, Trial, kind_of
 from harness.status import Status
 from tests.unit.rows import row_of
@@ -61,12 +61,10 @@ def test_scenarios_of_one_number_are_one_kind(scenario: str, kind: str) -> None:
     assert kind_of(scenario) == kind
 
 
-def test_another_catch_is_sought_where_most_is_caught_for_the_time() -> None:
-    mutant, other = point(7), point(9, "g")
-    known = Experience([*trials("S1", mutant, 6, 0), *trials("S4", mutant, 0, 6), *trials("S2", other, 0, 6)])
-    assert known.chance("S1", "f") > known.chance("S3", "f") == 0.5 > known.chance("S2", "f")
-    assert known.chance("S1", "f") > known.chance("S1", "g") > 0.5
-    assert tuple(for_another_catch(mutant, ["S3"], REACH, known)) == ("S1", "S2", "S4")
+def test_another_catch_is_sought_where_nearly_the_same_is_done() -> None:
+    assert tuple(for_another_catch(point(7), ["S3"], REACH)) == ("S2", "S1", "S4")
+    assert tuple(for_another_catch(point(7), ["S4"], REACH)) == ("S2", "S3", "S1")
+    assert tuple(for_another_catch(point(7), ["S3", "S1"], REACH)) == ("S2", "S4")
 
 
 def test_one_of_each_kind_before_the_second_of_any_and_none_of_the_kind_that_caught_it() -> None:
@@ -74,13 +72,22 @@ def test_one_of_each_kind_before_the_second_of_any_and_none_of_the_kind_that_cau
         dict.fromkeys(("S1", "S1M", "S2", "S3", "S3/a=1"), frozenset({7})),
         {"S1": 1.0, "S1M": 1.0, "S2": 9.0, "S3": 1.0, "S3/a=1": 1.0},
     )
-    assert tuple(for_another_catch(point(7), ["S3/a=1"], reach, Experience(()))) == ("S1", "S2", "S1M")
-    assert tuple(for_another_catch(point(8), [], reach, Experience(()))) == ()
+    assert tuple(for_another_catch(point(7), ["S3/a=1"], reach)) == ("S1", "S2", "S1M")
+    assert tuple(for_another_catch(point(8), [], reach)) == ()
 
 
-@given(named=st.integers(0, 200), green=st.integers(0, 200), more=st.integers(1, 5))
-def test_a_chance_is_a_chance_and_grows_with_what_was_caught(named: int, green: int, more: int) -> None:
-    mutant = point(7)
-    one = Experience(trials("S1", mutant, named, green)).chance("S1", "f")
-    two = Experience(trials("S1", mutant, named + more, green)).chance("S1", "f")
-    assert 0.0 < one < two < 1.0
+@given(
+    one=st.frozensets(st.integers(0, 20)),
+    other=st.frozensets(st.integers(0, 20)),
+    third=st.frozensets(st.integers(0, 20)),
+)
+def test_how_alike_two_are_is_symmetric_and_most_with_itself(
+    one: frozenset[int], other: frozenset[int], third: frozenset[int]
+) -> None:
+    reach = Reach({"a": one, "b": other, "c": third}, dict.fromkeys("abc", 1.0))
+    assert 0.0 <= reach.alike("a", "b") == reach.alike("b", "a") <= 1.0
+    assert reach.alike("a", "a") == bool(one)
+    assert reach.alike("a", "nobody's") == 0.0
+    far = 1 - reach.alike("a", "b"), 1 - reach.alike("b", "c")
+    if one and other and third:
+        assert 1 - reach.alike("a", "c") <= sum(far) + 1e-9  # Jaccard's distance is a metric
