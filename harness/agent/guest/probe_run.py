@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
@@ -141,12 +141,12 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
     if tracing:
         tracing.start()
     await asyncio.to_thread(session.set_parameters)
-    if plan.guest.realtime:  # not before: it waits for the word in a loop, and what must run on its CPU would never
-        for tid in tids:
-            os.sched_setscheduler(tid, os.SCHED_FIFO, os.sched_param(1))
     start = time.monotonic()
     capture.step(AgentStep.GO)
+    before_all_others = ExitStack()
     try:
+        if plan.guest.realtime:
+            before_all_others.enter_context(realtime(tids))
         memory.go()
         end = await first_of(
             watch_probe(guest, memory, plan, actor, start),
@@ -159,7 +159,22 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
         return end
     finally:
         # Also when an action of ours failed: the evidence says what had happened by then.
+        before_all_others.close()
         _collect(session, guest, memory, tids)
+
+
+@contextmanager
+def realtime(tids: Sequence[int]) -> Iterator[None]:
+    """The vCPU threads before all others, while the guest's program runs and no longer: a guest that spins leaves their
+    processors to nobody, and what the host does on each processor (schedule_on_each_cpu) never ends meanwhile."""
+    for tid in tids:
+        os.sched_setscheduler(tid, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        for tid in tids:
+            with suppress(ProcessLookupError):  # it has ended
+                os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
 
 
 async def _settle(session: Session, tids: tuple[int, ...]) -> None:
