@@ -49,6 +49,7 @@ from harness.evidence import (
 from harness.evidence.completeness import HostHas, counter_problems, event_problems, trace_problems
 from harness.evidence.gate_agreement import gate_problems
 from harness.evidence.guest_frame import frame_problems
+from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.model.events import Event, Kind
 
 T = TypeVar("T")
@@ -96,6 +97,7 @@ class Evidence:
     ended_ns: int | None = None  # trace clock at which a Linux guest had told its result; None: a probe guest
     folded: frozenset[Kind] = frozenset()  # of what there are round trips that are not among the events
     _at: Sequence[Sequence[int]] = field(init=False, repr=False, compare=False)  # by kind, where in ``events``
+    _ram_hva: list[int] = field(init=False, repr=False, compare=False, default_factory=list)  # once it was asked for
 
     def __post_init__(self) -> None:
         at: list[list[int]] = [[] for _ in range(max(Kind) + 1)]
@@ -110,6 +112,12 @@ class Evidence:
     def has(self, kind: Kind) -> bool:
         """Whether any was recorded."""
         return bool(self._at[kind]) or kind in self.folded
+
+    def ram_hva(self) -> int:
+        """Where QEMU has the guest's RAM; 0: unknown."""
+        if not self._ram_hva:
+            self._ram_hva.append(ram_address(self.of(*ADDRESSED)))
+        return self._ram_hva[0]
 
     def recorded(self) -> Sequence[Event]:
         """All events, in order, for who draws them or shows what stands around one."""

@@ -88,7 +88,7 @@ def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
     KVM reads and writes the shared area before the same entry (x86.c:apf_pageready_slot_free, apf_put_user_ready,
     apf_put_user_notpresent), and waits for its page where that has been reclaimed: this is no part of the access.
 
-    :param ram_hva: where QEMU has the RAM (recording.py:ram_address); 0: it is not known which calls are for an area.
+    :param ram_hva: where QEMU has the RAM (Evidence.ram_hva); 0: it is not known which calls are for an area.
     """
     open_: dict[int, Episode] = {}
     delivering: dict[int, bool] = {}

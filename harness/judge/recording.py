@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -50,7 +50,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         return None
     if any(name not in facts.trace_events for name in _NEEDED):
         return None
-    ram_hva = ram_address(evidence.of(*ADDRESSED))
+    ram_hva = evidence.ram_hva()
     known = dict(places or {})
     if not _all_placed(plan, known):
         learned = _single_reads(evidence.events, facts.swap_dev, ram_hva)
@@ -82,26 +82,6 @@ def _all_placed(plan: Plan, places: Mapping[int, int]) -> bool:
         return True
     read = (PageStart.SWAPPED, PageStart.DROPPED, PageStart.ZERO_SWAPPED)
     return all(page.gpa >> 12 in places for page in plan.pages if page.start in read)
-
-
-ADDRESSED = (Kind.PF, Kind.MM_FAULT, Kind.ENTRY, Kind.DONE)
-"""What ram_address looks at."""
-
-
-def ram_address(events: Iterable[Event]) -> int:
-    """Where QEMU has the RAM: a fault of a vCPU thread as KVM and as handle_mm_fault have it; 0: unknown."""
-    found: Counter[int] = Counter()
-    faults: dict[int, int] = {}
-    for event in events:
-        if event.kind is Kind.PF:
-            faults[event.tid] = event.gpa
-        elif event.kind is Kind.MM_FAULT and event.tid in faults:
-            found[(event.hva & _PAGE_MASK) - (faults.pop(event.tid) & _PAGE_MASK)] += 1
-        elif event.kind is Kind.ENTRY:
-            faults.pop(event.tid, None)
-        elif event.kind is Kind.DONE:
-            found[(event.hva & _PAGE_MASK) - (event.gpa & _PAGE_MASK)] += 1
-    return found.most_common(1)[0][0] if found else 0
 
 
 def _single_reads(events: Iterable[Event], dev: int, ram_hva: int) -> dict[int, int] | None:

@@ -13,7 +13,7 @@ from harness.judge.align import align, host_waits
 from harness.judge.episodes import split
 from harness.judge.match import View
 from harness.judge.protocol_check import Checked, check
-from harness.judge.recording import ADDRESSED, progress, ram_address
+from harness.judge.recording import progress
 from harness.judge.rules_context import Expected
 from harness.judge.seen_totals import seen_totals
 from harness.model.events import Kind
@@ -55,7 +55,7 @@ def _view(evidence: Evidence) -> View:
     go, _, actions = progress(evidence.text("progress.jsonl"))
     acted = [(go + action.start_ns, go + action.end_ns) for action in actions] if go >= 0 else []
     booted = boots(evidence.of(Kind.CLEAR, Kind.WRMSR))
-    episodes = split(evidence.events, ram_address(evidence.of(*ADDRESSED)))
+    episodes = split(evidence.events, evidence.ram_hva())
     alignment = align(evidence.plan, evidence.guest, episodes, booted, host_waits(evidence.plan, acted))
     return View(
         evidence.plan, alignment, tuple(evidence.of(*set(Kind) - _IN_EPISODES)), evidence.facts.swap_dev,

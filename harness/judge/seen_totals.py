@@ -12,7 +12,6 @@ from harness.evidence.resets import boots
 from harness.judge.align import in_boot
 from harness.judge.episodes import Episode, outcome, split
 from harness.judge.own_faults import own_faults
-from harness.judge.recording import ADDRESSED, ram_address
 from harness.judge.rules_context import KERNEL_HALF
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
@@ -74,7 +73,7 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
 def _by_outcome(evidence: Evidence, kernel: KernelModel, dev: int, *, probed: bool) -> dict[str, int]:
     """A Linux guest's page faults by what became of them; a guest traced without the probes on handle_mm_fault shows
     only those that slept or were asynchronous."""
-    top, base = evidence.plan.guest.memory_mib << 20, ram_address(evidence.of(*ADDRESSED))
+    top, base = evidence.plan.guest.memory_mib << 20, evidence.ram_hva()
     episodes = [(e, outcome(e, dev, probed)) for e in split(evidence.events, base) if e.gpa < top]
     found = Counter(what for _, what in episodes)
     waited = (*ASYNC, Outcome.REPEATED, Outcome.SYNC, Outcome.BLOCK)

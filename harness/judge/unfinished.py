@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from harness.judge.recording import ADDRESSED, ram_address
+from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.model.events import Event, Kind
 
 _PAGE_SECTORS = 8

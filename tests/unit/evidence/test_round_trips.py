@@ -16,6 +16,7 @@ from harness.errors import CaptureDamaged
 from harness.evidence import round_trips as module
 from harness.evidence.decode import decode
 from harness.evidence.ftrace import Line, Trace, parse
+from harness.evidence.ram_address import ram_address
 from harness.evidence.ram_page import ram_page
 from harness.evidence.resets import add_inits, boots
 from harness.evidence.round_trips import round_trips
@@ -23,7 +24,6 @@ from harness.evidence.trace_events import decode as events_of
 from harness.evidence.trace_events import kinds
 from harness.judge.blame import stopped
 from harness.judge.episodes import split
-from harness.judge.recording import ram_address
 from harness.judge.unfinished import unfinished
 from harness.judge.verdict import judge
 from harness.model.events import HEEDED_MSRS, HYPERVISOR_CALLBACK_VECTOR, MSR_ASYNC_PF_INT, Event
