@@ -37,8 +37,8 @@ class Stall:
 
     def __str__(self) -> str:
         return (
-            f"this machine had no processor for the host's QEMU for {self.waited_s:.1f} s of the {self.of_s:.0f} s"
-            f" before it"
+            f"in the {self.of_s:.0f} s before it the threads of the host's QEMU waited {self.waited_s:.1f} s for a"
+            " processor, all together"
         )
 
 

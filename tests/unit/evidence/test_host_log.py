@@ -35,7 +35,7 @@ def test_a_stall_is_the_kernels_when_the_host_could_run(kind: str, line: str) ->
     files = with_stall(line, most / 2 + 0.1, most)
     assert against_the_kernel(files) == (WARN,)
     (said,) = starved(files)
-    assert line in said and f"of the {most:.0f} s" in said
+    assert line in said and f"in the {most:.0f} s before it" in said
 
 
 @pytest.mark.parametrize("line", LINES.values())
