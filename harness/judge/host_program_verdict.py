@@ -10,7 +10,7 @@ from harness.contract.host_program import EXIT, OUTPUT, SKIPPED, Case, Outcome, 
 from harness.contract.plan import Plan, from_json
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
-from harness.evidence.host_log import against_the_kernel, starved
+from harness.evidence.host_log import read_host_log
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.verdict_types import Finding, KnownFaultRow, Verdict
 from harness.model.case_prediction import CasePrediction
@@ -46,7 +46,8 @@ def _judge_by(
         said = results(output)
     except UsageError as exc:
         raise CaptureDamaged(f"{OUTPUT}: {exc.message}") from exc
-    trouble = against_the_kernel(files) or ()
+    log = read_host_log(files, plan.nonce)
+    trouble = log.against_the_kernel
     findings = [Finding("D28", f"the host says: {line}") for line in trouble]
     if end.status is EndStatus.GUEST_TIMEOUT:
         findings.append(Finding("ending", end.reason))
@@ -60,7 +61,7 @@ def _judge_by(
         status=Status.FINDING if status is Status.PASS and faults else status,
         reason=reason or "; ".join(f"{name}: {KNOWN_FAULTS[name].title}" for name in faults),
         findings=tuple(findings),
-        notes=(*(f"{case}: {outcome}" for case, outcome in said), *starved(files)),
+        notes=(*(f"{case}: {outcome}" for case, outcome in said), *log.starved),
         known_faults=tuple(KnownFaultRow(name, predicted=True, shown=True) for name in faults)
         if status is Status.PASS
         else (),

@@ -12,7 +12,6 @@ from harness.contract.plan import GuestKind, Op
 from harness.contract.words import EndStatus
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
-from harness.evidence.host_log import host_trouble
 from harness.evidence.lost_shadow import lost_shadow
 from harness.evidence.lost_wakeup import lost_wakeup
 from harness.evidence.trace_events import kinds_of
@@ -71,7 +70,7 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
         if isinstance(left, Obligation) and (left.suspended or _void(left.event, waiting, evidence.ended_ns)):
             continue
         found.append(_finding(left))
-    trouble = host_trouble(evidence.files)
+    trouble = evidence.host_log.trouble
     if evidence.lost:  # the rule about the host's log is one of those that only finish() checks
         found += (Finding("D28", f"the host says: {t.line}") for t in trouble if t.blame is Blame.KERNEL)
     return Checked(

@@ -23,7 +23,7 @@ from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
-from harness.evidence.host_log import against_the_kernel
+from harness.evidence.host_log import LOG
 from harness.judge.own_faults import own_faults
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import LOADED, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
@@ -126,7 +126,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         if single_vcpu and "MAJ_V" in evidence.counters
         else None,
         sync_majors={0: majors} if single_vcpu and majors is not None else None,
-        host_trouble=against_the_kernel(evidence.files),
+        host_trouble=evidence.host_log.against_the_kernel if LOG in evidence.files else None,
         guest_log=tuple(evidence.text("guest/console.txt").splitlines())
         if "guest/console.txt" in evidence.files
         else None,

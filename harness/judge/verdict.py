@@ -17,7 +17,6 @@ from harness.contract.probe_abi import LOG_RECORDS
 from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
-from harness.evidence.host_log import starved
 from harness.judge.agent_late import agent_late
 from harness.judge.blame import END_WORDS, bounded, ending, in_order, log_is_full
 from harness.judge.fault_shown import in_light_of_known_faults
@@ -285,7 +284,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         hints=checked.hints,
         unchecked=checked.unchecked,
         timeline=_timeline(evidence, ordered),
-        notes=(*prediction.notes, *_open(followed), *starved(evidence.files)),
+        notes=(*prediction.notes, *_open(followed), *evidence.host_log.starved),
         columns=columns(plan, prediction, totals_seen, rows),
         known_faults=tuple(KnownFaultRow(name, predicted=True, shown=True) for name in prediction.known_faults)
         if status is Status.FINDING

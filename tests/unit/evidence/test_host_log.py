@@ -9,7 +9,7 @@ from harness.contract.host_stalls import FILE, HostStalls, Stall, stalls_in
 from harness.contract.kernel_trouble import WAITS_S, Blame
 from harness.contract.structure import to_json
 from harness.errors import CaptureDamaged
-from harness.evidence.host_log import LOG, against_the_kernel, host_trouble, starved
+from harness.evidence.host_log import LOG, HostLog, read_host_log
 
 WARN = "WARNING: CPU: 0 PID: 1 at virt/kvm/async_pf.c:90"
 LINES = {
@@ -31,29 +31,33 @@ def with_stall(line: str, waited_s: float, of_s: float) -> dict[str, bytes]:
 def test_a_stall_is_the_kernels_when_the_host_could_run(kind: str, line: str) -> None:
     most = WAITS_S[kind]
     files = with_stall(line, most / 2, most)
-    assert against_the_kernel(files) == (line, WARN) and starved(files) == ()
+    assert read_host_log(files, 1).against_the_kernel == (line, WARN) and read_host_log(files, 1).starved == ()
     files = with_stall(line, most / 2 + 0.1, most)
-    assert against_the_kernel(files) == (WARN,)
-    (said,) = starved(files)
+    assert read_host_log(files, 1).against_the_kernel == (WARN,)
+    (said,) = read_host_log(files, 1).starved
     assert line in said and f"in the {most:.0f} s before it" in said
 
 
 @pytest.mark.parametrize("line", LINES.values())
 def test_a_stall_of_which_nothing_is_known_is_not_the_kernels(line: str) -> None:
     for files in ({LOG: log(line)}, {LOG: log(line), FILE: to_json(HostStalls((), nonce=1)).encode()}):
-        found, warned = host_trouble(files)
+        found, warned = read_host_log(files, 1).trouble
         assert found.blame is Blame.MACHINE and "not recorded" in found.line
-        assert warned.blame is Blame.KERNEL and against_the_kernel(files) == (WARN,)
+        assert warned.blame is Blame.KERNEL and read_host_log(files, 1).against_the_kernel == (WARN,)
 
 
 @pytest.mark.parametrize("line", LINES.values())
 def test_a_machine_of_its_own_always_can(line: str) -> None:
     stalls = HostStalls(tuple(stalls_in(log(line))), nonce=1)
     assert [s.stamp for s in stalls.stalls] == ["12.000000"]
-    assert against_the_kernel({LOG: log(line), FILE: to_json(stalls).encode()}) == (line, WARN)
+    assert read_host_log({LOG: log(line), FILE: to_json(stalls).encode()}, 1).against_the_kernel == (line, WARN)
 
 
-def test_no_log_says_nothing_and_a_broken_record_is_damage() -> None:
-    assert against_the_kernel({}) is None
+def test_no_log_says_nothing() -> None:
+    assert read_host_log({}, 1) == HostLog()
+
+
+@pytest.mark.parametrize("told", [b"{", b'{"nonce": null, "stalls": []}', b'{"nonce": 2, "stalls": []}'])
+def test_a_record_that_is_broken_or_of_another_run_is_damage(told: bytes) -> None:
     with pytest.raises(CaptureDamaged, match=r"host/stalls\.json"):
-        host_trouble({LOG: log(WARN), FILE: b"{"})
+        read_host_log({LOG: log(WARN), FILE: told}, 1)

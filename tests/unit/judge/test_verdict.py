@@ -247,7 +247,9 @@ def test_kernel_trouble_in_the_host_log_is_a_fail() -> None:
 def test_trouble_is_blamed_on_the_kernel_or_on_its_machine(line: str, status: Status) -> None:
     files = load("S61")
     files["host/dmesg.txt"] += f"[   12.000000] {line}\n".encode()
-    files[FILE] = to_json(HostStalls(tuple(stalls_in(files["host/dmesg.txt"])), nonce=1)).encode()
+    files[FILE] = to_json(
+        HostStalls(tuple(stalls_in(files["host/dmesg.txt"])), nonce=json.loads(files["plan.json"])["nonce"])
+    ).encode()
     verdict = judge_capture(files, model())
     assert verdict.status is status and verdict.taints
     assert line in verdict.reason
@@ -257,7 +259,9 @@ def test_a_host_that_was_not_let_run_says_nothing_of_its_kernel() -> None:
     files = load("S61")
     line = "rcu: INFO: rcu_preempt self-detected stall on CPU"
     files["host/dmesg.txt"] += f"[   12.000000] {line}\n".encode()
-    files[FILE] = to_json(HostStalls((Stall("12.000000", 21.0, 18.5),), nonce=1)).encode()
+    files[FILE] = to_json(
+        HostStalls((Stall("12.000000", 21.0, 18.5),), nonce=json.loads(files["plan.json"])["nonce"])
+    ).encode()
     verdict = judge_capture(files, model())
     assert verdict.status is Status.PASS and not verdict.taints
     assert any(line in note and "in the 21 s before it" in note and "waited 18.5 s" in note for note in verdict.notes)
