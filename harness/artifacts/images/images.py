@@ -133,7 +133,8 @@ def linux_guest_initramfs(store: Store, kernel: BuiltKernel) -> Path:
     :raise BuildFailed: the workload does not compile.
     """
     busybox = _busybox(store)
-    sources = [_LINUX / "init", _LINUX / "workload.c"]
+    programs = sorted(_LINUX.glob("*.c"))
+    sources = [_LINUX / "init", *programs, *sorted(_LINUX.glob("*.h"))]
     modules = closure(kernel.modules, host_recipe().guest_modules) if kernel.modules else []
     compiler = ["gcc", "-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-Wl,--build-id=none"]
     recipe = Recipe(
@@ -150,7 +151,7 @@ def linux_guest_initramfs(store: Store, kernel: BuiltKernel) -> Path:
     def build(folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             program = Path(scratch) / "workload"
-            command([*compiler, "-o", program, "workload.c"], cwd=_LINUX)
+            command([*compiler, "-o", program, *programs], cwd=_LINUX)
             cpio = _skeleton(busybox, modules)
             cpio.file("init", _LINUX / "init", 0o755)
             cpio.file("bin/workload", program, 0o755)
