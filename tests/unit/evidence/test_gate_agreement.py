@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -17,10 +17,14 @@ from tests.unit.judge.packed import packed_capture
 DEVICE, COPIED = "S28R+noio-6.1", "S49+noio-6.1"
 
 
-def told(name: str, change: Callable[[GateLog], GateLog]) -> list[str]:
+def told(name: str, change: Callable[[GateLog], GateLog], again: Iterable[Kind] = ()) -> list[str]:
+    """``again``: what comes once more of the first read, after all others."""
     evidence = decode(packed_capture(name))
     assert evidence.gate is not None and evidence.facts is not None
     events = evidence.of(Kind.BIO, Kind.BIO_END)
+    for kind in again:
+        first_read = next(e for e in events if e.value == evidence.gate.reads[0].sector)
+        events.append(replace(first_read, kind=kind, t_ns=events[-1].t_ns + 1))
     return list(
         gate_problems(evidence.plan, change(evidence.gate), evidence.precondition, events, evidence.facts.swap_dev)
     )
@@ -70,3 +74,12 @@ def test_what_contradicts_itself_or_the_plan(name: str, change: Callable[[GateLo
 )
 def test_what_contradicts_the_trace(change: Callable[[GateLog], GateLog], words: str) -> None:
     assert any(words in text for text in told(DEVICE, change))
+
+
+def test_a_page_that_is_read_again_counts_again() -> None:
+    """S330 on a kernel without kvm_async_pf_hash_reset: the vCPU sleeps for ever on the second read of its page."""
+    assert told(DEVICE, lambda gate: replace(gate, held=1), [Kind.BIO]) == []
+    (twice,) = told(DEVICE, lambda gate: gate, [Kind.BIO, Kind.BIO_END])
+    assert "were not answered" in twice
+    late = told(DEVICE, lambda gate: replace(gate, held=1), [Kind.BIO, Kind.BIO_END])
+    assert any("all reads of the trace have ended" in text for text in late)
