@@ -24,17 +24,20 @@ class LivesTracker:
     exits: list[int] = field(default_factory=list)
     _boots: int = -1  # the drafts that stay; -1: it runs its program
     _announced: bool = False  # by an NP, and it has not entered since
+    _injected: bool = False  # the token was
 
     def feed(self, event: Event, t: int) -> None:
         """Any event of the vCPU's thread, before it becomes a mark."""
         if event.kind is Kind.USER_EXIT or accepts_init(event):
             self.exits.append(t)
         elif event.kind in (Kind.NP, Kind.ENTRY):
-            self._announced = event.kind is Kind.NP
+            self._announced, self._injected = event.kind is Kind.NP, False
+        elif event.kind is Kind.INJ and not (event.flag or event.value):
+            self._injected = True
         elif event.kind is Kind.CLEAR and not event.flag and event.value != LOADED and self._boots < 0:
             if self._announced:
                 np = next(draft for draft in reversed(self.drafts) if draft.mark.kind is Kind.NP)
-                np.mark, self._announced = replace(np.mark, entered=False), False
+                np.mark, self._announced = replace(np.mark, entered=False, injected=self._injected), False
             self.drafts.append(Draft(RecordedEvent(Kind.CLEAR, 0, t, t, event.line)))
             self._boots = len(self.drafts)
         elif event.kind is Kind.WRMSR and event.line and event.value in (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN):

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from harness.model.events import Kind
-from harness.model.simulation.engine import Wait
+from harness.model.delivery import ApfState
+from harness.model.events import Event, Kind
+from harness.model.simulation.engine import Signal, Wait
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.world import World
@@ -36,6 +37,20 @@ def until_looked(world: World, vcpu: int, mark: RecordedEvent | None) -> Generat
         return
     if following.end_ns <= mark.end_ns:
         yield Wait(until_ns=following.start_ns)
+
+
+def until_reset(
+    world: World, state: ApfState, vcpu: int, np: RecordedEvent, wake: Signal
+) -> Generator[Wait, None, None]:
+    """The thread leaves KVM_RUN for a reset, which drops the token of ``np``, still queued.  A page may be ready before
+    that, and the #PF be injected for an entry that a signal prevents (arch/x86/kvm/x86.c:kvm_vcpu_exit_request)."""
+    following, until_ns = world.replay.peek(vcpu) if world.replay is not None else None, -1
+    if following is not None and following.kind is Kind.RDY:
+        until_ns = following.start_ns if following.start_ns > world.engine.now else -1
+    elif np.injected and state.exception_pending:
+        state.exception_pending = False
+        world.emit(Event(Kind.INJ, vcpu))
+    yield Wait(until_ns=until_ns, signals=(wake,))
 
 
 def mapped_early(world: World, vcpu: int, gpa: int, watch: PageWatch | None) -> bool:

@@ -18,7 +18,7 @@ from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
-from harness.model.simulation.held_up import looked_early, mapped_early, until_looked
+from harness.model.simulation.held_up import looked_early, mapped_early, until_looked, until_reset
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
 from harness.model.simulation.page_watch import PageWatch
@@ -57,7 +57,7 @@ class KvmVcpu:
     token: Work | None = None  # its "page not present" waits for injection
     l2_mark: RecordedEvent | None = None  # the NP of that, if it is an L2's
     tries: int = 0
-    overtaken: bool = False  # a reset comes before it enters with that
+    overtaken: RecordedEvent | None = None  # that NP, if a reset comes before it enters with the token
     spins: int = 0
     in_guest: bool = False
     emulated: bool = False  # the last fault was MMIO: the VMM did the access
@@ -199,7 +199,7 @@ class KvmVcpu:
                 what = f"the token {work.token:#x} for {step.gpa:#x}"
                 told = yield from self.reach(Kind.NP, work.token, what, step.gpa >> 12)
                 self.l2_mark = told if s.guest_mode else None
-                self.overtaken = told is not None and not told.entered
+                self.overtaken = told if told is not None and not told.entered else None
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
                 if setup is Setup.TOKEN:
                     yield from self.area_access(write=True)  # apf_put_user_notpresent; schedule_work comes later
@@ -383,8 +383,9 @@ class KvmVcpu:
                 s.req_ready = False
                 yield from self.check_completion()
                 continue
-            while self.overtaken:  # KVM_RUN has returned, and the reset drops what is queued
-                yield Wait()
+            if self.overtaken is not None:
+                yield from until_reset(self.world, s, self.index, self.overtaken, self.wake)
+                continue
             if (
                 s.exception_vmexit
                 and self.l2_mark is not None

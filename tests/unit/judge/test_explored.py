@@ -28,6 +28,8 @@ SETTLED = {
     " ever finds its token (arch/x86/kvm/lapic.c:kvm_lapic_reset)",
     "loop-on-shmem": "a page of a memfd cannot be read: an error of handle_mm_fault is asynchronous whatever the memory"
     " (virt/kvm/kvm_main.c:hva_to_pfn), token and ready 106 times, until the machine is reset",
+    "injected-and-reset": "a vCPU is preempted behind its NP: the page is ready and the token injected, but a signal for"
+    " a reset prevents the entry with it (7.3; arch/x86/kvm/x86.c:kvm_vcpu_exit_request)",
     "init-and-reset": "a vCPU sleeps in the reset of an INIT, another makes a triple fault, for which SVM gives it an"
     " INIT that sleeps as well (svm.c:shutdown_interception): the machine is reset when both are awake",
     "wait-cut-off": "a vCPU that waits for pages is ejected and started again, twice: its wait starts again each time",
