@@ -65,6 +65,8 @@ def bounded(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[str
     return tuple(listed), left_out
 
 
+_NO_START = "PANIC: a vCPU does not start"  # guest-images/probe/cpu.c:vcpu_start
+
 END_WORDS = {
     EndStatus.GUEST_TIMEOUT: "the guest's program did not end within its deadline",
     EndStatus.GUEST_PANIC: "the guest met an exception that it cannot explain",
@@ -83,6 +85,8 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
     stays = not prediction.ends or prediction.undecided_end
     if stays and linux and status is EndStatus.GUEST_PANIC:
         return  # whether it was to panic, and with which words, is D28's
+    if stays and prediction.known_faults and _NO_START in evidence.text("guest/console.txt"):
+        return  # the boot CPU has waited for the vCPU that never runs again
     yield from panics(evidence)
     if linux and status is EndStatus.GUEST_PANIC:
         said = all_trouble(evidence.text("guest/console.txt").splitlines())

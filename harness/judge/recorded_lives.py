@@ -25,19 +25,26 @@ class LivesTracker:
     _boots: int = -1  # the drafts that stay; -1: it runs its program
     _announced: bool = False  # by an NP, and it has not entered since
     _injected: bool = False  # the token was
+    _slept: bool = False  # it has, in KVM_RUN
+    _left: bool = False  # KVM_RUN
 
     def feed(self, event: Event, t: int) -> None:
         """Any event of the vCPU's thread, before it becomes a mark."""
         if event.kind is Kind.USER_EXIT or accepts_init(event):
             self.exits.append(t)
+            self._left = self._left or event.kind is Kind.USER_EXIT
+        elif event.kind is Kind.OUT:
+            self._slept = self._slept or (event.value == ord("S") and not self._left)
         elif event.kind in (Kind.NP, Kind.ENTRY):
-            self._announced, self._injected = event.kind is Kind.NP, False
+            self._announced = event.kind is Kind.NP
+            self._injected = self._slept = self._left = False
         elif event.kind is Kind.INJ and not (event.flag or event.value):
             self._injected = True
         elif event.kind is Kind.CLEAR and not event.flag and event.value != LOADED and self._boots < 0:
             if self._announced:
                 np = next(draft for draft in reversed(self.drafts) if draft.mark.kind is Kind.NP)
-                np.mark, self._announced = replace(np.mark, entered=False, injected=self._injected), False
+                np.mark = replace(np.mark, entered=False, injected=self._injected, slept=self._slept)
+                self._announced = False
             self.drafts.append(Draft(RecordedEvent(Kind.CLEAR, 0, t, t, event.line)))
             self._boots = len(self.drafts)
         elif event.kind is Kind.WRMSR and event.line and event.value in (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN):

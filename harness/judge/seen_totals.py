@@ -57,7 +57,9 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0)
         found["BIO_W"] = sum(1 for e in reads if _by_worker(e))
     found.update(evidence.counters)
-    if counts.undecided and "PF_GUEST" in found:  # no event tells what these were; the counter does
+    if counts.undecided and "PF_GUEST" not in found:  # no event tells what these were; the counter would
+        del found["NPt"], found["NPh"]
+    elif counts.undecided:
         queued = min(max(found["PF_GUEST"] - counts.npt, 0), counts.undecided)
         found["NPt"] += queued
         found["NPh"] += counts.undecided - queued

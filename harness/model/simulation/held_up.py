@@ -41,16 +41,28 @@ def until_looked(world: World, vcpu: int, mark: RecordedEvent | None) -> Generat
 
 def until_reset(
     world: World, state: ApfState, vcpu: int, np: RecordedEvent, wake: Signal
-) -> Generator[Wait, None, None]:
-    """The thread leaves KVM_RUN for a reset, which drops the token of ``np``, still queued.  A page may be ready before
-    that, and the #PF be injected for an entry that a signal prevents (arch/x86/kvm/x86.c:kvm_vcpu_exit_request)."""
+) -> Generator[Wait, None, bool]:
+    """The thread of ``np`` leaves KVM_RUN for a reset before it enters: a token that is queued is dropped, a halt that
+    is requested is not (F1).  False: a page is ready before that.
+
+    A thread that has not slept may have left before it came to vcpu_enter_guest, so that KVM_REQ_APF_HALT is pending:
+    unlike apf.halted an INIT does not clear that (kvm_vcpu_reset).  The token may be injected for an entry which a
+    signal prevents (kvm_vcpu_exit_request).
+    """
     following, until_ns = world.replay.peek(vcpu) if world.replay is not None else None, -1
     if following is not None and following.kind is Kind.RDY:
+        if state.done:
+            return False
         until_ns = following.start_ns if following.start_ns > world.engine.now else -1
     elif np.injected and state.exception_pending:
         state.exception_pending = False
         world.emit(Event(Kind.INJ, vcpu))
+    elif state.req_halt and world.replay is not None:
+        why = f"whether vCPU {vcpu} had come to its halt"
+        if np.slept or world.replay.choices.ask(2, why) == 1:
+            state.req_halt, state.halted = False, True
     yield Wait(until_ns=until_ns, signals=(wake,))
+    return True
 
 
 def mapped_early(world: World, vcpu: int, gpa: int, watch: PageWatch | None) -> bool:

@@ -58,6 +58,8 @@ class HostSide:
                 read_ns = replay.read_by_agent(action.arg >> 12, seen)
                 happens = read_ns >= 0
                 yield Wait(until_ns=read_ns if happens else seen.start_ns)
+            if replay is not None and seen is not None and action.do is HostWord.RECLAIM:
+                yield Wait(until_ns=replay.taken_away_ns(action.arg >> 12, seen))
             if seen is not None and action.do is HostWord.STOP:  # until QMP says that all are paused, a vCPU may run on
                 yield Wait(until_ns=seen.end_ns)
             if happens:

@@ -371,6 +371,8 @@ class KvmVcpu:
         while True:
             while self.stopped or self.error:
                 yield Wait(signals=(self.wake,))
+            if self.overtaken is not None and (yield from until_reset(world, s, self.index, self.overtaken, self.wake)):
+                continue
             if s.halted or s.hlt:
                 yield from self._block()
                 blocked = True
@@ -382,9 +384,6 @@ class KvmVcpu:
             if s.req_ready and (blocked or self.serves()):
                 s.req_ready = False
                 yield from self.check_completion()
-                continue
-            if self.overtaken is not None:
-                yield from until_reset(self.world, s, self.index, self.overtaken, self.wake)
                 continue
             if (
                 s.exception_vmexit

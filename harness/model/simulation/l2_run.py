@@ -20,11 +20,13 @@ def vmrun(kvm: KvmVcpu, step: Step) -> None:
         kvm.world.known_faults.append("F6")
 
 
-def vmexit(kvm: KvmVcpu, step: Step) -> None:
+def vmexit(kvm: KvmVcpu, step: Step) -> bool:
     """L1 has its L2 back, for an interrupt or because it is done."""
-    if step.nested and kvm.state.guest_mode:
-        kvm.state.guest_mode = False
-        kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
+    if not step.nested or not kvm.state.guest_mode:
+        return False
+    kvm.state.guest_mode = False
+    kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
+    return True
 
 
 def window_ends_l2(kvm: KvmVcpu) -> bool:

@@ -96,13 +96,21 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
 class _Barrier:
     """A reset pauses all vCPUs and resumes none before each is reset (runstate.c:main_loop_should_exit, QEMU 7.2).
 
-    ``boot_cpu``: over once vCPU 0 runs again; it starts the others by INIT and SIPI.
+    ``boot_cpu``: over once vCPU 0 runs again; it starts the others by INIT and SIPI, and waits for each (main.c).
     """
 
     world: World
     missing: int
     signal: Signal = field(default_factory=Signal)
     boot_cpu: Latch = field(default_factory=Latch)
+    others: int = 0  # that have not started
+
+    def start(self, vcpu: int) -> Process:
+        """One vCPU runs again; the boot CPU goes on when all do."""
+        self.others -= vcpu > 0
+        self.world.engine.fire(self.signal)
+        while vcpu == 0 and self.others:
+            yield Wait(signals=(self.signal,))
 
     def wait(self) -> Process:
         """One vCPU is ready; wait for the others."""
@@ -140,7 +148,7 @@ def _restart(machine: Machine, end: Latch) -> None:
     A PC's firmware has its memory below 1 MiB unlocked and locked (PAM), for which the VMM deletes memory slots: KVM
     forgets all mappings then (arch/x86/kvm/x86.c:kvm_arch_flush_shadow_memslot, mmu.c:kvm_mmu_zap_all_fast).
     """
-    barrier = _Barrier(machine.world, len(machine.host.vcpus))
+    barrier = _Barrier(machine.world, len(machine.host.vcpus), others=len(machine.host.vcpus) - 1)
     if machine.world.replay is None:
         _firmware(machine)
     for n in range(len(machine.host.vcpus)):
@@ -167,6 +175,8 @@ def _restart_recorded(
     """Where a recorded run has it: the vCPU runs on until it is paused, and lives again from its next entry on."""
     mark = replay.ask_for_reset(n)
     if mark is None:
+        if barrier is not None and n > 0:  # it starts after the INIT that it sleeps in
+            barrier.others -= 1
         return
     yield Wait(until_ns=replay.paused_ns(n, machine.world.engine.now, mark))
     machine.host.vcpus[n].kvm.park()
@@ -213,6 +223,7 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
             yield from vcpu.kvm.enter()
         barrier.boot_cpu.over = True
         world.engine.fire(barrier.boot_cpu.signal)
+        yield from barrier.start(vcpu.kvm.index)
     if not world.situation.guest.area_gpa:  # the image's own areas are zeroed by its start-up code
         state.token = state.flags = 0
     state.req_halt = state.req_ready = state.exception_pending = False

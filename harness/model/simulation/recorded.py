@@ -42,7 +42,7 @@ class RecordedEvent:
     ``until_ns``: what follows it (a page fault's TRY or ENTRY).  ``optional``: may be passed over.
     ``guest_mode``: an L2 ran (RDY).  ``rewritten``: the VMM had the thread before its next entry, to read and write its
     state; ``told``: L1 or L2 was given the #PF before it (NP of an L2); ``entered``: no reset came before it (NP);
-    ``injected``: one did, behind the injection of the token.
+    ``injected``: one did, behind the injection of the token; ``slept``: ... when the thread had slept in a halt.
     ``write``: of which access a page fault is; None: of a walk of the guest's tables, or unknown.
     """
 
@@ -60,6 +60,7 @@ class RecordedEvent:
     told: bool = False
     entered: bool = True
     injected: bool = False
+    slept: bool = False
     write: bool | None = None
 
     def fits(self, kind: Kind, key: int, *, write: bool | None = None) -> bool:

@@ -218,6 +218,7 @@ class Vcpu:
             s.guest_mode = False
             self.kvm.world.emit(Event(Kind.L2_INTR, self.kvm.index))
             self.kvm.world.emit(Event(Kind.L2_EXIT, self.kvm.index))
+            yield from self._touch_area(write=False)  # l2.c:run_once, at each exit
         yield from self.kvm.reach(Kind.VIRQ, vector, f"the interrupt {vector:#x}")
         self.kvm.irr.discard(vector)  # until now one more of the same vector is the same interrupt
         self._mode(cpl=0, interrupts=False)
@@ -228,13 +229,12 @@ class Vcpu:
         if vector in self.ready_vectors:
             yield from self._touch_area(write=False)
             self.probe.ready(s.token)
-            if start.ack and start.ack_first:
-                yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1, reads_back=False)
-            if start.zero_token:
-                yield from self._touch_area(write=True)
-                s.token = 0
-            if start.ack and not start.ack_first:
-                yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1, reads_back=False)
+            for first in (True, False):
+                if start.zero_token and not first:
+                    yield from self._touch_area(write=True)
+                    s.token = 0
+                if start.ack and start.ack_first is first:
+                    yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1, reads_back=False)
         elif vector == VEC_TIMER and start.timer_never_returns and not self.in_timer:
             self.in_timer = True
             while True:
@@ -335,19 +335,18 @@ class Vcpu:
             yield from kvm.clear(by_paging=True)
         self._mode(cpl=0 if step.no_paging else step.cpl, interrupts=step.interrupts or step.shadow, shadow=step.shadow)
         s.l2 = step.l2
-        done = False
-        while not done:
+        while True:
             vmrun(kvm, step)
             if not step.shadow or kvm.world.item(step.index).faults:
                 yield from self._settle()
             if window_ends_l2(kvm):  # l2.c:l2_run: sti; cli
                 leave_for_window(kvm, step)
+                yield from self._touch_area(write=False)
                 yield from self._window()
                 self._mode(cpl=step.cpl, interrupts=step.interrupts)
                 continue
             if kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested):
                 yield from self._logged()  # interrupts that came with the entry behind the fault are taken first
-                done = True
                 break
             if (yield from self._mapped_by_another(step)):
                 continue
@@ -374,7 +373,8 @@ class Vcpu:
                 while task.token:
                     yield from self._await_token(task)
                 self._mode(cpl=0, interrupts=step.interrupts)
-        vmexit(kvm, step)
+        if vmexit(kvm, step):
+            yield from self._touch_area(write=False)
         self._mode(cpl=0, interrupts=False)
         yield from self._log("end", step.index)
         task.ended = True

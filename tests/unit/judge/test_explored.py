@@ -28,8 +28,8 @@ SETTLED = {
     " ever finds its token (arch/x86/kvm/lapic.c:kvm_lapic_reset)",
     "loop-on-shmem": "a page of a memfd cannot be read: an error of handle_mm_fault is asynchronous whatever the memory"
     " (virt/kvm/kvm_main.c:hva_to_pfn), token and ready 106 times, until the machine is reset",
-    "injected-and-reset": "a vCPU is preempted behind its NP: the page is ready and the token injected, but a signal for"
-    " a reset prevents the entry with it (7.3; arch/x86/kvm/x86.c:kvm_vcpu_exit_request)",
+    "injected-and-reset": "a vCPU is preempted behind its NP: the page is ready and the token injected, but a signal"
+    " for a reset prevents the entry with it (7.3; arch/x86/kvm/x86.c:kvm_vcpu_exit_request)",
     "init-and-reset": "a vCPU sleeps in the reset of an INIT, another makes a triple fault, for which SVM gives it an"
     " INIT that sleeps as well (svm.c:shutdown_interception): the machine is reset when both are awake",
     "wait-cut-off": "a vCPU that waits for pages is ejected and started again, twice: its wait starts again each time",
@@ -242,6 +242,17 @@ def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     files = packed_capture(f"explored-{name}")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason
+
+
+@pytest.mark.parametrize(("name", "known"), [("request-outlives-an-init", "F1"), ("area-taken-from-an-l1", "F2")])
+def test_a_known_fault_shows_in_another_way(name: str, known: str) -> None:
+    """request-outlives-an-init: a vCPU leaves KVM_RUN for a reset between a page fault that asks for a halt and its
+    next vcpu_enter_guest (arch/x86/kvm/x86.c:vcpu_run): KVM_REQ_APF_HALT outlives the works and the INIT behind it, and
+    the boot CPU waits for this vCPU in vain;
+    area-taken-from-an-l1: the page of the shared area is reclaimed; L1 reads its words at the exit of its L2."""
+    files = packed_capture(f"explored-{name}")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert (verdict.status, verdict.shown_faults) == (Status.FINDING, (known,)), verdict.reason
 
 
 def test_an_eject_waits_for_a_vcpu_that_sleeps_in_a_page_fault() -> None:

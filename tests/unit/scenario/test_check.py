@@ -79,6 +79,7 @@ def top(line: str) -> str:
         (GOOD + "[apf]\nvector = 255\n[l2]\ninject = true", "$.apf.vector: the probe guest takes vector 0xff"),
         (GOOD + '[kernel_params]\n"kvm.a/b" = "1"', "$.kernel_params.'kvm.a/b'"),
         (GOOD + '[kernel_params_at_go]\n"kvm" = "1"', "$.kernel_params_at_go.'kvm'"),
+        (GOOD + '[kernel_params]\n"kvm.ignore_msrs" = "1"', "$.kernel_params.'kvm.ignore_msrs': a refused MSR access"),
         (GOOD + '[kernel_params]\n"kvm.a" = "1\\n2"', "$.kernel_params.'kvm.a'"),
         (GOOD + '[guest]\ncpu = ""', "$.guest.cpu"),
         (GOOD + "[guest]\nvcpus = 17", "$.guest.vcpus"),
