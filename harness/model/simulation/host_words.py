@@ -16,6 +16,7 @@ from harness.model.simulation.engine import MS, Latch, Process, Wait
 from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.kicked import out_of_kvm_run
+from harness.model.simulation.recorded import RecordedAction
 from harness.model.simulation.situation import HostDo, ModelWord
 from harness.model.simulation.vcpu_thread import Vcpu
 from harness.model.simulation.world import World
@@ -43,11 +44,16 @@ class HostSide:
     restart: Callable[[Latch], None] = lambda _: None
     restart_one: Callable[[int], None] = lambda _: None  # a parked vCPU comes back
 
-    def perform(self, actions: tuple[HostDo, ...], end: Latch | None = None) -> Process:
-        """All actions in order, then fire ``end``."""
+    def perform(
+        self,
+        actions: tuple[HostDo, ...],
+        end: Latch | None = None,
+        timed: tuple[RecordedAction | None, ...] | None = None,
+    ) -> Process:
+        """All actions in order, then fire ``end``; ``timed``: their records, of a timed entry of a recorded run."""
         replay = self.world.replay
-        for action in actions:
-            seen = replay.host(action.do, action.arg) if replay else None
+        for n, action in enumerate(actions):
+            seen = timed[n] if timed is not None else replay.host(action.do, action.arg) if replay else None
             if replay is not None and seen is None:  # the agent did not come to it
                 yield Wait(until_ns=replay.recorded.end_ns)
                 return

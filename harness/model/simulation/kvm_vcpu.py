@@ -77,7 +77,7 @@ class KvmVcpu:
             return None
         mark = replay.peek(self.index, kind, key)
         if mark is None:
-            yield Wait(until_ns=replay.recorded.end_ns)
+            yield Wait(until_ns=-1 if self.world.failed else replay.recorded.end_ns)
             return None
         while mark.kind is Kind.CLEAR:  # the vCPU was reset before it came to this
             yield Wait()
@@ -256,6 +256,7 @@ class KvmVcpu:
             self.error = f"KVM_RUN fails with errno {got.errno}"
         elif got.end in (End.SIGBUS, End.OOPS):
             self.error = str(got.end)
+        self.world.failed = self.world.failed or bool(self.error)
         self.emulated = got.end is End.EMUL
         self.memory.install(step.gpa, got, guest_mode=step.nested)
         if got.end is End.MAPPED and got.stale:

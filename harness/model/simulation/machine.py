@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from harness.model.delivery import ApfState, init_of_l2, reset
 from harness.model.simulation.bios import uncount_reads_in_flight
@@ -72,8 +73,9 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
         world.engine.spawn(vcpu.run())
     machine.host.restart = lambda end: _restart(machine, end)
     machine.host.restart_one = lambda index: _restart_one(machine, index, None)
-    for at_ns, actions in situation.timed:
-        world.engine.spawn(machine.host.perform(actions), at_ns if replay is None else 0)
+    for at_ns, actions in sorted(situation.timed, key=itemgetter(0)):
+        seen = replay.timed([(a.do, a.arg) for a in actions], at_ns) if replay is not None else None
+        world.engine.spawn(machine.host.perform(actions, timed=seen), at_ns if replay is None else 0)
     # What the agent needs for host steps is none of the program's time (harness/agent/guest/guest_wait.py).
     deadline_ns = max(situation.deadline_ns, replay.recorded.ended_ns if replay is not None else 0)
     while not machine.stands and world.engine.step(deadline_ns):

@@ -8,7 +8,7 @@ did first.  Where the recording has what the simulation cannot do, the two have 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import NoReturn
@@ -289,6 +289,25 @@ class Replay:
         moments = [u.start_ns for u in self.recorded.unmaps if u.thread not in kvm]
         moments = [t for t in reversed(moments) if action.start_ns <= t <= action.end_ns]
         return self.choices.moment([*moments, action.start_ns], f"when {gfn:#x} was taken away", gfn)
+
+    def timed(self, actions: Sequence[tuple[str, int]], at_ns: int) -> tuple[RecordedAction | None, ...]:
+        """The agent's records of the actions of one timed entry, which performs them one after the other beside others:
+        the first is the nearest to its time, each later one the next behind."""
+        found: list[RecordedAction | None] = []
+        since_ns = -1
+        for do, arg in actions:
+            like = [
+                n for n, a in enumerate(self.recorded.host) if n not in self._host_used and (a.do, a.arg) == (do, arg)
+            ]
+            like = [n for n in like if self.recorded.host[n].start_ns >= since_ns]
+            if not like or None in found:
+                found.append(None)
+                continue
+            at = like[0] if found else min(like, key=lambda n: abs(self.recorded.host[n].start_ns - at_ns))
+            self._host_used.add(at)
+            found.append(self.recorded.host[at])
+            since_ns = self.recorded.host[at].end_ns
+        return tuple(found)
 
     def host(self, do: str, arg: int) -> RecordedAction | None:
         """The agent's record of the next such action."""

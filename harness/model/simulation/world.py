@@ -94,6 +94,7 @@ class World:
     known_faults: list[str] = field(default_factory=list)  # ids of known_faults.py that made a difference in this run
     vm_gone_ns: int = -1  # when kvm_destroy_vm was through and the address space gone; -1: it was not called
     stopped: bool = False  # the VMM has told its vCPU threads to leave KVM_RUN
+    failed: bool = False  # KVM_RUN has failed on a vCPU: the VMM stops all (QEMU: RUN_STATE_INTERNAL_ERROR)
     told: set[int] = field(default_factory=set)  # vCPUs whose thread it has sent a signal, asleep in a page fault
     signal: Signal = field(default_factory=Signal)  # it has sent one
     changed: Signal = field(default_factory=Signal)  # anything that a waiting host action may look at

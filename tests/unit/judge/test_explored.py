@@ -28,6 +28,10 @@ SETTLED = {
     " ever finds its token (arch/x86/kvm/lapic.c:kvm_lapic_reset)",
     "loop-on-shmem": "a page of a memfd cannot be read: an error of handle_mm_fault is asynchronous whatever the memory"
     " (virt/kvm/kvm_main.c:hva_to_pfn), token and ready 106 times, until the machine is reset",
+    "two-releases": "two timed entries with the same word: the record of the first is not the second's (five vCPUs wait"
+    " for one page of a userfaultfd, which is copied while the machine stands; 6.12)",
+    "failed-meanwhile": "KVM_RUN fails on one vCPU while another is in a loop of token and ready, which the VMM ends"
+    " after five rounds (6.12, memfd)",
     "injected-and-reset": "a vCPU is preempted behind its NP: the page is ready and the token injected, but a signal"
     " for a reset prevents the entry with it (7.3; arch/x86/kvm/x86.c:kvm_vcpu_exit_request)",
     "init-and-reset": "a vCPU sleeps in the reset of an INIT, another makes a triple fault, for which SVM gives it an"

@@ -109,6 +109,15 @@ def test_a_life_ends_where_the_vcpu_was_paused_and_another_begins_where_it_was_s
     assert replay.peek(0) is READY and replay.end_of_life(0) is None
 
 
+def test_a_timed_entry_has_the_records_of_its_time() -> None:
+    host = tuple(RecordedAction("release", 0, t, t + 5) for t in (100, 300))
+    host = (host[0], RecordedAction("sleep", 7, 110, 120), host[1])
+    replay = Replay(replace(EMPTY, host=host))
+    assert replay.timed([("release", 0)], 290) == (host[2],)
+    assert replay.timed([("release", 0), ("sleep", 7), ("cont", 0), ("sleep", 7)], 90) == (*host[:2], None, None)
+    assert replay.host("release", 0) is None
+
+
 def test_each_reset_of_a_vcpu_is_that_of_one_who_asked() -> None:
     """The machine is reset while a vCPU sleeps in the reset of an INIT."""
     init, machine = RecordedEvent(Kind.CLEAR, 0, 100, 100), RESET
