@@ -22,6 +22,8 @@ SETTLED = {
     " FAULT_FLAG_TRIED counts maj_flt (mm/memory.c:mm_account_fault; 5.10.262)",
     "area-reclaimed": "the shared area's page is reclaimed: KVM's write of the flags waits for it, and another page is"
     " ready before the entry behind the token (arch/x86/kvm/x86.c:apf_put_user_notpresent)",
+    "refused-read-ahead": "the table of a dm-delay device is changed while a vCPU reads ahead: device mapper ends that"
+    " bio with an error (drivers/md/dm.c:dm_submit_bio), and the page is read by itself",
     "area-reclaimed-5.10": "the same: KVM's write of the token makes a shared page dirty, so that its fault ends in"
     " VM_FAULT_RETRY, and counts as major when it is made again (5.10; mm/memory.c:fault_dirty_shared_page)",
     "interrupt-taken-by-a-reset": "a ready interrupt is accepted, the guest has IF=0, and the machine is reset: nobody"
