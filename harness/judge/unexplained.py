@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator
 from errno import EFAULT, EINTR
 
-from harness.contract.plan import HostAction, HostWord, Op, Plan, area_page, starts_anew
+from harness.contract.plan import PAGE_SIZE, HostAction, HostWord, Op, Plan, area_page, starts_anew
 from harness.contract.probe_abi import VEC_START, VEC_TIMER
+from harness.contract.words import Backing
 from harness.judge.episodes import Episode
 from harness.judge.match import View
 from harness.judge.verdict_types import Finding, thread_words
@@ -53,6 +54,8 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
     for episode in view.alignment.own:
         what = view.outcome(episode)
         in_area = episode.gpa & ~0xFFF == area_page(view.plan)
+        if what is Outcome.BLOCK and _is_written_back(view, episode):
+            continue
         if episode.gpa < top and not in_area and what not in (Outcome.FAST, Outcome.MINOR):
             yield Finding(
                 "unexplained",
@@ -61,6 +64,23 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
                 about="own page",
             )
     yield from _events(view, prediction)
+
+
+def _is_written_back(view: View, episode: Episode) -> bool:
+    """Whether a write waited for the end of the page's writeback, which has cleaned its PTE before (mm/rmap.c:
+    page_mkclean_one ends in an mmu notifier; the file system's page_mkwrite locks the page and calls
+    folio_wait_stable).  Only of a file that guest RAM shares."""
+    call = episode.first(Kind.MM_FAULT)
+    memory = view.plan.memory
+    if call is None or not episode.write or memory.backing is not Backing.FILE or not memory.share:
+        return False
+    if episode.own_reads(view.dev):
+        return False
+    page = call.hva & -PAGE_SIZE
+    return any(
+        e.kind is Kind.UNMAP and e.vcpu < 0 and e.t_ns <= episode.start.t_ns and e.hva <= page < e.data
+        for e in view.events
+    )
 
 
 def _events(view: View, prediction: Prediction) -> Iterator[Finding]:

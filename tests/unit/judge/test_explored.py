@@ -13,6 +13,7 @@ import pytest
 from harness.judge.verdict import judge_capture
 from harness.run.judge_folder import model_of
 from harness.status import Status
+from tests.unit.judge.golden import recounted
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
@@ -71,6 +72,8 @@ SETTLED = {
     " meanwhile (arch/x86/kvm/mmu/mmu.c:direct_page_fault)",
     "own-memory": "a page of the program, long mapped, faults again though the host's PTE is there: writeback of the"
     " file behind guest RAM has cleaned it (mm/rmap.c:page_mkclean_one ends in an mmu notifier; 5.10)",
+    "waits-for-writeback": "a page of the program in a shared RAM file is being written back, which has cleaned its"
+    " PTE: a write waits for that (mm/rmap.c:page_mkclean_one, mm/page-writeback.c:folio_wait_stable)",
     "window-taken": "a vCPU has chosen its window and is preempted before it reads: another reads half of it meanwhile,"
     " by a smaller window of its own (mm/swap_state.c:swap_vma_readahead)",
     "lock-until-mapped": "a kworker maps the page between a vCPU's get_user_page_fast_only and its call of"
@@ -190,6 +193,16 @@ def test_a_sound_kernel_agrees(name: str) -> None:
     files = packed_capture(f"explored-{name}")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_page_of_the_program_that_nobody_cleaned_has_to_be_there() -> None:
+    """As above, without the mmu notifiers of before."""
+    files = packed_capture("explored-waits-for-writeback")
+    kept = [line for line in files["trace/events.txt"].decode().splitlines() if "kvm_unmap_hva_range" not in line]
+    lines, stats = recounted(kept, files["trace/stats.json"])
+    trace = "".join(f"{line}\n" for line in lines).encode()
+    verdict = judge_capture({**files, "trace/events.txt": trace, "trace/stats.json": stats}, model_of(files, "nowait"))
+    assert any(f.rule == "unexplained" and f.about == "own page" for f in verdict.findings)
 
 
 def test_nobody_is_convicted_by_an_order_that_is_not_in_the_evidence() -> None:
