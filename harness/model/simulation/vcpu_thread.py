@@ -118,6 +118,7 @@ class Vcpu:
         if self.host_end:  # the machine was reset while the guest waited in a HOST item
             yield from self._host_wait(self.host_end, interrupts=self.host_interrupts)
             yield from self._log("end")
+            self.host_end = None
 
     # --- guest mode
     def _mode(self, *, cpl: int, interrupts: bool, shadow: bool = False) -> None:
@@ -205,8 +206,7 @@ class Vcpu:
         if mark is None:
             return True
         if self.idle:
-            # At once, but for one that was accepted while the recorded guest was still in another's handler, or that it
-            # took when it had left its idling.
+            # At once, but for one that was accepted in another's handler, or that it took when it had left its idling.
             return word != "idle" and (mark.fits(Kind.VIRQ, vector) or mark.start_ns <= self.kvm.world.engine.now)
         return mark.fits(Kind.VIRQ, vector) and word in ("", BOOT, *INTERRUPTS)  # BOOT: before its handler had logged
 
@@ -452,6 +452,7 @@ class Vcpu:
             yield from self._exit()  # the VMM stops all vCPUs, and starts them anew
         if step.kind is not Op.WAIT:
             yield from self._log("end", step.index)
+        self.host_end = None  # not before: a reset may come though the agent is done, and the next life ends the step
         task.ended = True
         world.item(step.index).ended = True
 
@@ -464,7 +465,6 @@ class Vcpu:
             yield from self._wait_until(-1, end.signal)
         if interrupts:
             yield from self._logged()  # what came before the guest saw that the agent was done
-        self.host_end = None
         self._mode(cpl=0, interrupts=False)
 
     def _wrmsr(
