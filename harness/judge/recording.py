@@ -155,6 +155,7 @@ class _VcpuReader:
     busy: list[FaultCall] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
     accepted: set[int] = field(default_factory=set)  # interrupts that the LAPIC holds
+    injected: int = -1  # the one that the next entry delivers, if it is not cancelled
     l2: L2Tracker = field(default_factory=L2Tracker)
     lives: LivesTracker = field(init=False)
 
@@ -222,7 +223,7 @@ class _Reader:
             for gfn in copy.pages:
                 self._ends[gfn].append(decided)
                 self._changes[gfn].append(PageChange(decided, 0))
-                self._over[gfn, decided] = ended
+                self._over[gfn, decided] = max(ended, self._over.get((gfn, decided), 0))  # threads ask more than once
 
     def feed(self, event: Event) -> None:
         """One event."""
@@ -348,10 +349,11 @@ class _Reader:
             self._wrmsr(v, event, t)
         elif kind is Kind.RDY:
             self._ready(v, event, t)
-        elif kind is Kind.VIRQ and _REINJECTED in event.text:
-            pass  # an exit during its delivery: no second interrupt
+        elif kind is Kind.VIRQ and (_REINJECTED in event.text or event.value == v.injected):
+            pass  # an exit during its delivery, or an entry that was cancelled: no second interrupt
         elif kind is Kind.VIRQ and event.value in self._vectors & v.accepted:
             self._resolved(v, t)
+            v.injected = event.value
             v.accepted.discard(event.value)  # once more without being accepted: injected again (5.10 does not say so)
             v.drafts.append(Draft(RecordedEvent(kind, event.value, t, t, event.line)))
         elif kind is Kind.ACC:
@@ -360,6 +362,8 @@ class _Reader:
                 v.ticks.append(t)
         elif kind is Kind.CLEAR:
             self._cleared(event.vcpu)
+        if kind is Kind.ENTRY:
+            v.injected = -1
         # A thread that was preempted goes on with what it was at: it may have been done with it before.
         if event.line:  # else it was inferred of the VMM
             v.asleep = kind is Kind.OUT and chr(event.value) == "S"

@@ -67,19 +67,35 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
 
 
 def _is_written_back(view: View, episode: Episode) -> bool:
-    """Whether a write waited for the end of the page's writeback, which has cleaned its PTE before (mm/rmap.c:
-    page_mkclean_one ends in an mmu notifier; the file system's page_mkwrite locks the page and calls
-    folio_wait_stable).  Only of a file that guest RAM shares."""
+    """Whether a write waited for the writeback of its page, which has cleaned its PTE before (mm/rmap.c:
+    page_mkclean_one ends in an mmu notifier).  The flusher holds the page's lock until it has added the page to a bio,
+    and the file system's page_mkwrite takes that lock and calls folio_wait_stable.  Only of a file that guest RAM
+    shares; a writeback that was over when the write came is not the one that it waited for."""
     call = episode.first(Kind.MM_FAULT)
     memory = view.plan.memory
     if call is None or not episode.write or memory.backing is not Backing.FILE or not memory.share:
         return False
     if episode.own_reads(view.dev):
         return False
-    page = call.hva & -PAGE_SIZE
+    page, began = call.hva & -PAGE_SIZE, call.t_ns
+    notifiers = (e for e in view.events if e.kind is Kind.UNMAP and e.vcpu < 0 and e.hva <= page < e.data)
+    cleaned = [e for e in notifiers if e.t_ns <= episode.start.t_ns]
+    return bool(cleaned) and not _is_written(view, cleaned[-1], began)
+
+
+def _is_written(view: View, cleaned: Event, before_ns: int) -> bool:
+    """Whether the write that the cleaning thread submitted first behind this notifier had ended by then."""
+    writes = [e for e in view.events if e.kind in (Kind.BIO, Kind.BIO_END) and not e.flag and e.dev == view.dev]
+    behind = (e for e in writes if e.kind is Kind.BIO and e.tid == cleaned.tid and e.t_ns > cleaned.t_ns)
+    bio = next(behind, None)
+    if bio is None:
+        return False
     return any(
-        e.kind is Kind.UNMAP and e.vcpu < 0 and e.t_ns <= episode.start.t_ns and e.hva <= page < e.data
-        for e in view.events
+        e.kind is Kind.BIO_END
+        and bio.t_ns <= e.t_ns < before_ns
+        and e.value < bio.value + bio.data
+        and bio.value < e.value + e.data
+        for e in writes
     )
 
 

@@ -353,12 +353,8 @@ class Memory:
             if end < 0:
                 return
             yield Wait(until_ns=end)
-            later = replay.unlocks(gpa // _PAGE, end)
-            yield Wait(
-                until_ns=replay.choices.moment(
-                    [end, *later], f"when the page {gpa // _PAGE:#x} was copied", gpa // _PAGE
-                )
-            )
+            moments, gfn = replay.copies(gpa // _PAGE, end), gpa // _PAGE
+            yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was copied", gfn))
         elif self.gate is not None:
             yield from self.gate.hold(frozenset({gpa // _PAGE}), self.device.loaded)
         self.happen(gpa, WaitKind.USERFAULT)

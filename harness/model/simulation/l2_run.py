@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from harness.model.events import LOWEST_VECTOR, Event, Kind
+from harness.model.outcomes import Outcome
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.situation import Step
 
@@ -18,6 +19,12 @@ def vmrun(kvm: KvmVcpu, step: Step) -> None:
     if s.l2_tables_left:  # svm/nested.c:nested_svm_init_mmu_context: WARN_ON(mmu_is_nested(vcpu))
         s.l2_tables_left = False
         kvm.world.known_faults.append("F6")
+
+
+def given_to_l2(kvm: KvmVcpu, step: Step) -> bool:
+    """The entry behind this access's fault gave L2 the #PF that is L1's."""
+    faults = kvm.world.item(step.index).faults
+    return kvm.state.guest_mode and bool(faults) and faults[-1].outcome is Outcome.TO_L2
 
 
 def vmexit(kvm: KvmVcpu, step: Step) -> bool:

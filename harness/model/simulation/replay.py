@@ -82,8 +82,21 @@ class Replay:
         :raise Diverged: always.
         """
         text = f"vCPU {vcpu}: {found.kind.name} {found.key:#x} is recorded, where the model has {wanted}"
-        pages = {page, found.key if found.kind in (Kind.PF, Kind.REP) else -1} - {-1}
-        raise Diverged(max(now_ns, found.start_ns), found.line, text, frozenset(pages))
+        raise Diverged(max(now_ns, found.start_ns), found.line, text, frozenset({page, self._page(vcpu, found)} - {-1}))
+
+    def _page(self, vcpu: int, found: RecordedEvent) -> int:
+        """The page that it is about; -1: none."""
+        work = self.work(vcpu, found.key) if found.kind in (Kind.NP, Kind.RDY) else None
+        return work.gfn if work else found.key if found.kind in (Kind.PF, Kind.REP) else -1
+
+    def only_interrupts(self, vcpu: int, now_ns: int) -> None:
+        """An idle guest does nothing of its own.
+
+        :raise Diverged: the recorded one did.
+        """
+        mark = self.peek(vcpu)
+        if mark is not None and mark.kind not in (Kind.RDY, Kind.VIRQ, Kind.CLEAR):
+            self.part(vcpu, now_ns, mark, "an idle guest that waits for an interrupt")
 
     # --- the guest's own log
     def logged(self, vcpu: int) -> str:
@@ -170,6 +183,16 @@ class Replay:
         if not any(end_ns < c.start_ns < over for c in calls):
             return []
         return sorted({over, *(c.end_ns - 1 for c in calls if end_ns < c.end_ns <= over)})
+
+    def copies(self, gfn: int, decided_ns: int) -> list[int]:
+        """Moments at which UFFDIO_COPY may have brought the page; first the one behind the last call of handle_mm_fault
+        that missed it."""
+        moments = [decided_ns, *self.unlocks(gfn, decided_ns)]
+        over = moments[-1]
+        vcpus, calls = set(self.recorded.threads), self.recorded.calls.get(gfn, ())  # a worker always vcpus for it
+        missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns for c in calls if c.retried]
+        absent = max((t for t in missed if decided_ns < t < over), default=decided_ns)
+        return sorted(moments, key=lambda moment: (moment < absent, moment))
 
     def own_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> int:
         """When the thread submitted the page to be read between the two; -1: it did not."""

@@ -22,7 +22,7 @@ from harness.model.events import (
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kicked import out_of_kvm_run
 from harness.model.simulation.kvm_vcpu import KvmVcpu
-from harness.model.simulation.l2_run import leave_for_window, vmexit, vmrun, window_ends_l2
+from harness.model.simulation.l2_run import given_to_l2, leave_for_window, vmexit, vmrun, window_ends_l2
 from harness.model.simulation.lapic_timer import LapicTimer
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
@@ -99,8 +99,7 @@ class Vcpu:
         return next((end for end in ends if end is not None and not end.over), None)
 
     def _pauses_first(self, step: Step) -> bool:
-        own = (Op.PAUSE, Op.PAGING)
-        return step.pause_ns > 0 and step.kind not in own and self.probe.paused != step.index
+        return step.pause_ns > 0 and step.kind not in (Op.PAUSE, Op.PAGING) and self.probe.paused != step.index
 
     def _boot(self) -> Process:
         """ops.c:apf_setup: INT, then EN, then the APIC if it was off."""
@@ -286,7 +285,8 @@ class Vcpu:
             yield from self._log("idle")
         while not self.probe.runnable:
             self._mode(cpl=0, interrupts=True)
-            self._only_interrupts()
+            if replay is not None:
+                replay.only_interrupts(self.kvm.index, self.kvm.world.engine.now)
             if self.kvm.world.situation.guest.idle == "hlt" and self.kvm.state.hlt_exits:
                 yield from self._settle()
                 if self.probe.runnable:
@@ -309,16 +309,6 @@ class Vcpu:
         if not self.in_timer:
             yield from self._log("idle")
         self._mode(cpl=0, interrupts=False)
-
-    def _only_interrupts(self) -> None:
-        """An idle guest does nothing of its own.
-
-        :raise Diverged: a recorded run did.
-        """
-        replay = self.kvm.world.replay
-        mark = replay.peek(self.kvm.index) if replay else None
-        if replay is not None and mark is not None and mark.kind not in (Kind.RDY, Kind.VIRQ, Kind.CLEAR):
-            replay.part(self.kvm.index, self.kvm.world.engine.now, mark, "an idle guest that waits for an interrupt")
 
     def _halt_for_ever(self) -> Process:
         """cli; hlt: ready events are still consumed, interrupts stay pending."""
@@ -359,6 +349,9 @@ class Vcpu:
             if kvm.emulated:
                 kvm.emulated = False
                 break
+            if given_to_l2(kvm, step):
+                yield from self._l2_fault(step)
+                continue
             if kvm.token is not None:
                 token, kvm.token = kvm.token.token, None
                 yield from self._log("token", token)
@@ -384,16 +377,23 @@ class Vcpu:
                 yield from kvm.clear(by_paging=True)
             yield from self._exit()
 
-    def _touch_area(self, *, write: bool) -> Generator[Wait, None, None]:
+    def _l2_fault(self, step: Step) -> Generator[Wait, None, None]:
+        """L2's handler finds L1's flags word set and says VMMCALL; L1 makes its L2 begin the access again (l2.c)."""
+        yield from self._touch_area(write=False, nested=True)
+        vmexit(self.kvm, step)
+        yield from self._touch_area(write=False)
+        self._mode(cpl=step.cpl, interrupts=step.interrupts)
+
+    def _touch_area(self, *, write: bool, nested: bool = False) -> Generator[Wait, None, None]:
         """The guest's own access to its shared area, with IF=0: a fault if nothing maps it (yet, or any more)."""
         gpa = self.kvm.world.situation.guest.area_gpa
         if not gpa:
             return
         self._mode(cpl=0, interrupts=False)
-        while not self.kvm.memory.mapped(gpa, write=write) and not self.kvm.error:
+        while not self.kvm.memory.mapped(gpa, write=write, guest_mode=nested) and not self.kvm.error:
             if (yield from self._comes_first(Kind.PF, gpa >> 12, write=write)):
                 continue  # a page that was ready before the entry behind its token, say
-            step = Step(AREA_ITEM, Op.TOUCH, gpa=gpa, write=write, cpl=0, interrupts=False)
+            step = Step(AREA_ITEM, Op.TOUCH, gpa=gpa, write=write, cpl=0, interrupts=False, nested=nested)
             yield from self.kvm.page_fault(step)
             yield from self._exit()
 
