@@ -15,6 +15,7 @@ from harness.evidence.delivered_twice import delivered_twice
 from harness.evidence.lost_shadow import lost_shadow
 from harness.evidence.lost_wakeup import lost_wakeup
 from harness.evidence.trace_events import kinds_of
+from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recording import ends_recorded
 from harness.judge.rules_context import NOTHING, Expected, context_of, initial, places
 from harness.judge.unfinished import unfinished
@@ -85,14 +86,17 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
 
 def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
     """The first thing in the trace that no processor does, but QEMU's emulated one, and its line."""
-    trace = evidence.files.get("trace/events.txt", b"")
-    found = [delivered_twice(trace)]
-    if EMULATED.encode() in evidence.files.get("facts.json", b""):
-        touches = [item for item in evidence.plan.items if item.op is Op.TOUCH]
-        shadowed = {(item.vcpu, item.gpa >> 12) for item in touches if item.shadow}
-        found.append(lost_shadow(trace, shadowed - {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}))
-        if evidence.end.status is EndStatus.GUEST_TIMEOUT:
-            found.append(lost_wakeup(evidence.recorded()))
+    if EMULATED.encode() not in evidence.files.get("facts.json", b""):
+        return None
+    trace, plan = evidence.files.get("trace/events.txt", b""), evidence.plan
+    touches = [item for item in plan.items if item.op is Op.TOUCH]
+    shadowed = {(item.vcpu, item.gpa >> 12) for item in touches if item.shadow}
+    found = [
+        delivered_twice(trace, ready_vectors(plan)),
+        lost_shadow(trace, shadowed - {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}),
+    ]
+    if evidence.end.status is EndStatus.GUEST_TIMEOUT:
+        found.append(lost_wakeup(evidence.recorded()))
     return min((each for each in found if each is not None), key=lambda each: each[1], default=None)
 
 

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from harness.contract.capture import GateLog
-from harness.contract.plan import Backing, GuestKind, HostWord, Op, PageStart, Plan, SwapKind, says
+from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan, SwapKind, says
 from harness.contract.probe_abi import POOL_GPA, VEC_TIMER
 from harness.evidence.decode import Evidence
+from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
 from harness.judge.recorded_lives import LivesTracker
 from harness.judge.recorded_places import with_neighbours
@@ -195,10 +196,7 @@ class _Reader:
         self._top = plan.guest.memory_mib << 20
         self._gfn_of = {sector: gfn for gfn, sector in places.items()}
         self._vcpus = [_VcpuReader() for _ in range(plan.guest.vcpus)]
-        ready = {plan.guest.apf.vector} | {
-            i.value & 0xFF for i in plan.items if i.op is Op.WRMSR and i.msr == MSR_ASYNC_PF_INT
-        }
-        self._vectors = ready | {VEC_TIMER, 0xF3}
+        self._vectors = ready_vectors(plan) | {VEC_TIMER}
         self._gfns = {p.gpa >> 12 for p in plan.pages}
         self._syncs = says(plan, HostWord.SYNC)
         self._workers: dict[int, _Thread] = defaultdict(_Thread)

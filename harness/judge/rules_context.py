@@ -25,8 +25,9 @@ from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import LOG
 from harness.judge.own_faults import own_faults
+from harness.judge.ready_vectors import ready_vectors
 from harness.judge.unexplained import INTERRUPTING
-from harness.model.events import LOADED, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN, Kind
+from harness.model.events import LOADED, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count
@@ -231,7 +232,7 @@ def _hyp(evidence: Evidence) -> Mapping[int, int] | None:
 def _waiting(evidence: Evidence) -> tuple[set[int], ...]:
     """By vCPU: interrupt vectors of async page faults that its LAPIC accepted, holds, and that were not injected."""
     plan = evidence.plan
-    vectors = {plan.guest.apf.vector} | {item.value for item in plan.items if item.msr == MSR_ASYNC_PF_INT}
+    vectors = ready_vectors(plan)
     waiting: tuple[set[int], ...] = tuple(set() for _ in range(plan.guest.vcpus))
     for event in evidence.of(Kind.ACC, Kind.VIRQ, Kind.CLEAR):
         if event.kind is Kind.CLEAR:

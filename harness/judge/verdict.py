@@ -266,7 +266,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
     status, reason = _status(evidence, prediction, findings, totals_seen)
     ordered = in_order(findings)
     by_machine = checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble)
-    if by_machine and (findings or not checked.host_trouble[0].explains):
+    if by_machine and (findings or not all(t.explains for t in checked.host_trouble)):
         status, reason = Status.INCONCLUSIVE, f"the host's machine did not do its part: {checked.host_trouble[0]}"
         if checked.proved and len(checked.host_trouble) == 1:
             proved = in_order(checked.proved)
@@ -284,7 +284,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         hints=checked.hints,
         unchecked=checked.unchecked,
         timeline=_timeline(evidence, ordered),
-        notes=(*prediction.notes, *_open(followed), *evidence.host_log.starved),
+        notes=(*prediction.notes, *_open(followed), *evidence.host_log.starved, *_borne(checked, ordered)),
         columns=columns(plan, prediction, totals_seen, rows),
         known_faults=tuple(KnownFaultRow(name, predicted=True, shown=True) for name in prediction.known_faults)
         if status is Status.FINDING
@@ -294,9 +294,14 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
 
 
 _UNFOLLOWED = "several vCPUs run their programs at once, and in which order is not in the evidence"
-_BY_ORDER = ("item", "total", "lockstep", "ending", "value", "D31")  # D31 counts what the items were predicted to do
+_BY_ORDER = ("item", "total", "lockstep", "ending", "D31")  # D31 counts what the items were predicted to do
 _BY_AGENT = ("item", "total", "lockstep", "ending", "stopped", "D05")
 """What a guest that waits for the agent may seem to have broken: a page that nobody lets come is owed for ever."""
+
+_AT_ANY_TIME = frozenset(
+    {"value", "panic", *(f"unexplained:{kind.name}" for kind in (Kind.USER_EXIT, Kind.INJ_OTHER, Kind.ACC))}
+)
+"""Wrong whenever a read ends, as is what a rule forbids."""
 
 
 def _races(plan: Plan) -> bool:
@@ -365,6 +370,12 @@ def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checke
     )
 
 
+def _borne(checked: Checked, findings: Sequence[Finding]) -> Iterator[str]:
+    """What the machine did wrong in a run in which nothing went otherwise than predicted."""
+    if not findings:
+        yield from (f"all is as predicted, although {t.line}" for t in checked.host_trouble if t.explains)
+
+
 def _open(followed: Followed) -> Iterator[str]:
     """How often the evidence left the model more than one way."""
     if followed.open_:
@@ -384,12 +395,11 @@ def _status(
     if idle and not any(f.name in ("stopped", f"unexplained:{Kind.INJ_OTHER.name}") for f in findings):
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
     late = sum(1 for read in evidence.gate.reads if read.why is ReadEnd.LATE) if evidence.gate else 0
-    # What a rule forbids is wrong whenever a read ends, and so is a KVM_RUN that fails.
-    if late and not any(f.rule.startswith("D") or f.name == f"unexplained:{Kind.USER_EXIT.name}" for f in findings):
+    if late and not any(f.rule.startswith("D") or f.rule in _AT_ANY_TIME or f.name in _AT_ANY_TIME for f in findings):
         return Status.INCONCLUSIVE, (
             f"{late} reads were let go because what they were to wait for did not come (gate.json)"
         )
-    if log_is_full(evidence) and not any(f.rule.startswith("D") for f in findings):
+    if log_is_full(evidence) and not any(f.rule.startswith("D") or f.rule == "value" for f in findings):
         return Status.INCONCLUSIVE, f"a vCPU of the guest had no room for more than {LOG_RECORDS} records of its log"
     if findings:
         return Status.FAIL, ""

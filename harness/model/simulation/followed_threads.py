@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.model.pages import PRESENT, Backing, HostPage, Lock, Pte, unlocked
-from harness.model.readahead import fault_around_range
+from harness.model.readahead import ReadaheadState, fault_around_range
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.walk.steps import Environment
@@ -41,6 +41,23 @@ def _makes_its_own(done: HostPage, before: HostPage) -> bool:
     return before.vma.backing is Backing.ANON and before.pte is Pte.NONE and before.folio is None
 
 
+_SWAP_WORDS = ("hits", "prev_offset", "last_window", "vma_addr", "vma_window", "vma_hits")
+
+
+def _swap_words(state: ReadaheadState) -> dict[str, int]:
+    return {word: getattr(state, word) for word in _SWAP_WORDS}
+
+
+@dataclass(frozen=True, slots=True)
+class WindowChoice:
+    """A window of swap that a thread chose in its call of handle_mm_fault; what read-ahead remembered until then."""
+
+    thread: int
+    start_ns: int
+    end_ns: int
+    before: ReadaheadState
+
+
 @dataclass(slots=True)
 class FollowedThreads:
     """The questions of a walk that the recording answers, or leaves open.  ``resumes_ns``: when the thread that was
@@ -49,6 +66,7 @@ class FollowedThreads:
     memory: Memory
     resumes_ns: int = 0
     held_until_ns: int = 0
+    _chosen: WindowChoice | None = None
 
     def answering(self, env: Environment) -> Environment:
         """The surroundings of walks that ask here."""
@@ -208,7 +226,11 @@ class FollowedThreads:
             window_pages = (self.memory.pages[vpn].index for vpn in self.memory.vpns(unit, pages))
             brought = replay.brought_with(watch.thread, own) | {page.index, *window_pages}
             beside = any(replay.others_at(index, watch.thread, now, own) for index in brought)
-            likely = any(self.taken(unit, number) for number in pages)
+            missed_too = any(
+                call.major and replay.own_read(page.index, call.thread, call.start_ns, call.end_ns) < 0
+                for call in replay.calls_within(page.index, watch.thread, now, own)
+            )
+            likely = missed_too or any(self.taken(unit, number) for number in pages)
             if not beside or not replay.choices.maybe(why, page.index, likely=likely):
                 return False
             # Others may have missed it too, and have found it before they came back: it was submitted only later.
@@ -248,6 +270,25 @@ class FollowedThreads:
         if answer:
             self.resumes_ns = ends[answer - 1] - 1  # before another came back from it
         return answer > 0
+
+    def chose(self, now: ReadaheadState) -> None:
+        """The running thread has changed what read-ahead remembers."""
+        watch, before = self.memory.watch, self.memory.readahead
+        if watch is not None and watch.window is not None and _swap_words(now) != _swap_words(before):
+            self._chosen = WindowChoice(watch.thread, watch.window.start_ns, watch.window.end_ns, before)
+
+    def remembered(self, page: HostPage) -> ReadaheadState:
+        """What read-ahead remembers as the running thread reads it: mm/swap_state.c:swapin_nr_pages reads its words and
+        writes them one by one, so that of two threads in it at once neither need see what the other writes."""
+        replay, watch, last = self.memory.world.replay, self.memory.watch, self._chosen
+        window = watch.window if watch else None
+        if replay is None or watch is None or window is None or last is None or not _to_be_read(page):
+            return self.memory.readahead
+        beside = last.thread != watch.thread and last.start_ns < window.end_ns and window.start_ns < last.end_ns
+        why = f"whether the window of {page.index:#x} was chosen while another was"
+        if not beside or page.swap is None or not replay.choices.maybe(why, page.index):
+            return self.memory.readahead
+        return replace(self.memory.readahead, **_swap_words(last.before))
 
     def chooses_late(self, page: HostPage) -> bool:
         """Whether the running thread chose its window only when others had read: the words that read-ahead remembers

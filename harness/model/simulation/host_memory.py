@@ -246,7 +246,8 @@ class Memory:
             if watch is not None and not resumed:
                 yield from self.followed.moment(watch, gpa // _PAGE, inside=inside)
             self.watch, self.running = watch, vcpu
-            leg = walk.run(self.arrivals.look(vpn) if inside else self.pages[vpn], self.readahead)
+            found = self.arrivals.look(vpn) if inside else self.pages[vpn]
+            leg = walk.run(found, self.followed.remembered(found) if inside else self.readahead)
             before = self.pages[vpn]
             self._apply(leg, vpn, who, vcpu)
             self.watch = None
@@ -370,6 +371,7 @@ class Memory:
         if leg.page.folio is not None:
             self.arrivals.coming.pop(vpn, None)
         self.pages.update((page.vpn, page) for page in leg.around)
+        self.followed.chose(leg.readahead)
         self.readahead = leg.readahead
         self._account(leg.counters, who)
         for fill in leg.fills:

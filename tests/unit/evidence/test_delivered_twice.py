@@ -24,6 +24,14 @@ def test_an_exception_with_the_vector_of_an_interrupt() -> None:
     assert trouble.blame is Blame.MACHINE
     assert "interrupt 0xec" in trouble.line
     assert "trace line 2" in trouble.line and line == 2
+    assert not trouble.explains
+
+
+def test_one_that_tells_of_no_page_leaves_what_went_as_predicted() -> None:
+    found = delivered_twice((ENTRY + EXIT.format("0x000003ec")).encode(), {0xF3})
+    assert found is not None and found[0].explains
+    found = delivered_twice((ENTRY + EXIT.format("0x000003f3")).encode(), {0xF3})
+    assert found is not None and not found[0].explains
 
 
 @pytest.mark.parametrize(

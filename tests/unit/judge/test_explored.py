@@ -188,6 +188,8 @@ SETTLED = {
     "sixteen-for-three": "sixteen vCPUs on three processors wait for pages of a userfaultfd: their manager is preempted"
     " between its decision and UFFDIO_COPY, in which another asks for the page; an entry that would deliver a timer's"
     " interrupt is cancelled, and the next tick is accepted before that is injected again (5.10)",
+    "chosen-at-once": "two vCPUs miss one page of swap at once: each reads what read-ahead remembers before the other"
+    " has written it (mm/swap_state.c:swapin_nr_pages), and both count PGMAJFAULT; sixteen vCPUs go on from there",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
