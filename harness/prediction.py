@@ -222,7 +222,8 @@ def area_words(plan: p.Plan) -> tuple[int, int]:
     :raise ModelError: it lies behind the known first bytes of a page that holds data.
     """
     gpa = p.area_page(plan)
-    if not any(page.gpa == gpa and page.start not in _NO_DATA for page in plan.pages):
+    copied = plan.swap.kind is p.SwapKind.USERFAULT  # the agent puts there what a page of the plan holds
+    if not any(page.gpa == gpa and (copied or page.start not in _NO_DATA) for page in plan.pages):
         return 0, 0
     if plan.guest.apf.en_gpa != gpa:
         raise ModelError("a shared area behind the first 64 bytes of a page that holds data: not modelled")
@@ -275,6 +276,7 @@ def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:
         en_flags=apf.en_flags,
         vector=apf.vector,
         area_ok=own or apf.en_gpa < top,
+        en_gpa=apf.en_gpa,
         area_gpa=p.area_page(plan),
         area_words=area_words(plan),
         lapic_enabled=apf.lapic_enabled,

@@ -32,7 +32,7 @@ from harness.contract.capture import (
     TraceStats,
 )
 from harness.contract.gate import HELD
-from harness.contract.plan import GuestKind, Plan, from_json, further_areas, online_cpus, starts_anew
+from harness.contract.plan import PAGE_SIZE, GuestKind, Plan, from_json, further_areas, online_cpus, starts_anew
 from harness.contract.structure import left_out, need_object, parse, structure
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
@@ -301,6 +301,9 @@ def _left(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:
         return
     vcpus, pages = set(range(plan.guest.vcpus)), {page.gpa for page in plan.pages}
     areas = set(further_areas(plan))
+    unread = {page.gpa for page in plan.pages if page.name in plan.swap.error}
+    if after.areas is not None:  # a page whose read fails has no words to be told
+        areas -= {gpa for gpa in areas - set(after.areas) if gpa & -PAGE_SIZE in unread}
     for name, there, due in (
         ("shared_tail_zero", set(after.shared_tail_zero), vcpus),
         ("shared_flags", set(after.shared_flags), set() if old else vcpus),

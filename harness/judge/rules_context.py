@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.contract.plan import (
@@ -22,7 +22,7 @@ from harness.contract.plan import (
 from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
-from harness.evidence.guestlog import GuestLog
+from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.evidence.host_log import LOG
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
@@ -262,12 +262,25 @@ def _slot_taken(evidence: Evidence) -> frozenset[int]:
     for v in range(plan.guest.vcpus):
         told = {WAKE_ALL_TOKEN} | {token for token, _ in _tokens(log, v)}
         ready = sum(e.vcpu == v and e.token in told for e in evidence.of(Kind.RDY))
-        done = {e.item for e in log.vcpus[v] if e.kind is Record.END}
-        cleared = sum(i.op is Op.CLEAR_TOKEN and i.vcpu == v and i.index in done for i in plan.items)
-        freed = (len(_readies(log, v)) if apf.zero_token else 0) + cleared
-        if ready + full > freed or (ready and (apf.ack_first or not apf.ack)):
+        holds = _holds_token(plan, log.vcpus[v], full=full, unseen=ready - len(_readies(log, v)))
+        if holds or (ready and (apf.ack_first or not apf.ack)):
             taken.add(v)
     return frozenset(taken)
+
+
+def _holds_token(plan: Plan, log: Sequence[GuestRecord], *, full: bool, unseen: int) -> bool:
+    """Whether the token word holds something at the end, as far as the guest came; clearing an empty one frees nothing.
+
+    :param full: it does so from the start. :param unseen: tokens of which no handler wrote that it had found them.
+    """
+    clearing = {item.index for item in plan.items if item.op is Op.CLEAR_TOKEN}
+    for entry in log:
+        if entry.kind is Record.READY:
+            full = not plan.guest.apf.zero_token
+        elif entry.kind is Record.END and entry.item in clearing:
+            unseen -= not full and unseen > 0
+            full = False
+    return full or unseen > 0
 
 
 def _hlts(evidence: Evidence) -> int | None:

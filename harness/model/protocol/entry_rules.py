@@ -83,6 +83,9 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
     due = deliverable and _readable(vcpu, work)
     # Where the area moves nobody knows whether it could be written; if it could not, the vCPU has slept.
     maybe = deliverable and bool(vcpu.enabled) and vcpu.context.shared_unreadable is None
+    # Of a page that is touched in several ways nobody knows which this was; a halt would have had to be ended.
+    any_way = any(vcpu.deliverable(s) for s in states) and bool(vcpu.enabled)
+    maybe = maybe or (work.guest_mode and any_way and not _awake(vcpu))
     expected = vcpu.context.enabled_before and bool(states) and all(state.cpl == 3 for state in states)
     expected = expected and (not work.guest_mode or vcpu.context.features.vmexit)
     if not vcpu.context.nested and untold(vcpu, work, entry, due=due or expected or maybe):

@@ -16,18 +16,17 @@ from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
-from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.held_up import looked_early, mapped_early, until_looked, until_reset
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
+from harness.model.simulation.moving_area import SharedArea, cannot_tell
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
 from harness.model.simulation.world import Fault, World
 from harness.model.walk import gup
 from harness.model.walk.steps import End
-from harness.model.walk.user_access import user_access
 
 _EACH_ROUND = ("PF", "TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "WAITED", "REP")
 _LOOP_AFTER = 8
@@ -49,6 +48,7 @@ class KvmVcpu:
     memory: Memory
     state: ApfState
     index: int
+    area: SharedArea
     irr: set[int] = field(default_factory=set)
     wake: Signal = field(default_factory=Signal)
     flushed: Signal = field(default_factory=Signal)
@@ -188,6 +188,7 @@ class KvmVcpu:
         if not refused:
             world.emit(Event(Kind.TRY, self.index, gpa=step.gpa))
             self.tries += 1
+            flags = s.flags
             setup, work = self._setup(step)
             if setup is Setup.REPEATED:
                 yield from self.reach(Kind.REP, step.gpa >> 12, f"a repeated fault on {step.gpa:#x}", step.gpa >> 12)
@@ -201,9 +202,9 @@ class KvmVcpu:
                 self.l2_mark = told if s.guest_mode else None
                 self.overtaken = told if told is not None and not told.entered else None
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
-                if setup is Setup.TOKEN:
-                    yield from self.area_access(write=True)  # apf_put_user_notpresent; schedule_work comes later
-                self._queued(step, setup, work, first)
+                if setup is Setup.TOKEN and not (yield from self.area_access(write=True)):  # apf_put_user_notpresent
+                    setup = cannot_tell(s, work, flags)
+                self._queued(step, setup, work, first)  # schedule_work comes later
                 return
             world.count("FAIL")
             refused = "64 works are queued or no memory for the work"
@@ -269,19 +270,9 @@ class KvmVcpu:
         )
 
     # --- workers and ready events
-    def area_access(self, *, write: bool) -> Generator[Wait, None, None]:
-        """kvm_{read,write}_guest_offset_cached: copy_from_user or copy_to_user faults a missing page in, in V."""
-        gpa = self.world.situation.guest.area_gpa
-        if not gpa or not self.state.shared_ok:
-            return
-        pte = self.memory.page(gpa).pte
-        if pte is Pte.WRITABLE or (not write and pte in PRESENT):
-            return
-        if self.state.kernel.era_2010:
-            walk = gup.blocking_attempt(self.state.kernel, write=write, env=self.memory.env)
-        else:
-            walk = user_access(self.state.kernel, write=write, env=self.memory.env)
-        yield from self.memory.perform(walk, gpa, Thread.V, self.index)
+    def area_access(self, *, write: bool) -> Generator[Wait, None, bool]:
+        """kvm_{read,write}_guest_offset_cached, in this thread; False: there is nothing to be read or written."""
+        return (yield from self.area.access(self.memory, self.state, self.index, write=write))
 
     def _worker(self, work: Work, fault: Fault) -> Process:
         replay = self.world.replay
@@ -310,8 +301,8 @@ class KvmVcpu:
     def check_completion(self) -> Generator[Wait, None, None]:
         """kvm_check_async_pf_completion: everything on the done list that can be presented."""
         s, world = self.state, self.world
-        if s.done and d.kvm_pv_async_pf_enabled(s.en_val):
-            yield from self.area_access(write=False)  # apf_pageready_slot_free
+        if s.done and d.kvm_pv_async_pf_enabled(s.en_val) and not (yield from self.area_access(write=False)):
+            return  # apf_pageready_slot_free: no word could be read
         first = True
         while (first or self.serves()) and (work := d.dequeue(s)) is not None:
             first = False
@@ -483,6 +474,8 @@ class KvmVcpu:
         mark = yield from self.reach(Kind.WRMSR, msr, f"a write of MSR {msr:#x}")
         self.leave()
         result = d.write_msr(self.state, msr, value, area_ok=area_ok)
+        if msr == MSR_ASYNC_PF_EN and not result.gp and d.kvm_pv_async_pf_enabled(value):
+            self.area.move(self.state, value)
         if result.clear:
             yield from self.clear(by_msr=True, mark=mark)
         if result.check:

@@ -13,6 +13,7 @@ from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.host_words import HostSide
 from harness.model.simulation.kvm_vcpu import KvmVcpu
+from harness.model.simulation.moving_area import SharedArea
 from harness.model.simulation.probe_vcpu import ProbeVcpu
 from harness.model.simulation.replay import Replay
 from harness.model.simulation.situation import Situation, Step
@@ -61,7 +62,7 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
         state.flags, state.token = situation.guest.area_words
         steps = tuple(s for s in situation.steps if s.vcpu == index)
         vcpu = Vcpu(
-            KvmVcpu(world, memory, state, index),
+            KvmVcpu(world, memory, state, index, SharedArea.of(situation.guest, index)),
             ProbeVcpu(steps),
             _starter(machine),
             machine.finished,
@@ -197,7 +198,9 @@ def _restart_one(
     old = machine.host.vcpus[n]
     old.kvm.stopped = True
     machine.world.engine.fire(old.kvm.wake)
-    kvm = KvmVcpu(machine.world, machine.memory, old.kvm.state, n, wake=old.kvm.wake, flushed=old.kvm.flushed)
+    kvm = KvmVcpu(
+        machine.world, machine.memory, old.kvm.state, n, old.kvm.area, wake=old.kvm.wake, flushed=old.kvm.flushed
+    )
     waits_for_host = old.host_end is not None
     old.probe.lose_tasks()
     old.timer.reset()
@@ -226,8 +229,7 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
         barrier.boot_cpu.over = True
         world.engine.fire(barrier.boot_cpu.signal)
         yield from barrier.start(vcpu.kvm.index)
-    if not world.situation.guest.area_gpa:  # the image's own areas are zeroed by its start-up code
-        state.token = state.flags = 0
+    vcpu.kvm.area.start_anew(state)
     state.req_halt = state.req_ready = state.exception_pending = False
     state.paging = True
     state.lapic_sw = False

@@ -142,6 +142,7 @@ class GuestStart:
     en_flags: int = 0b1001  # 0: EN never written
     vector: int = 0xF3  # 0: INT never written
     area_ok: bool = True
+    en_gpa: int = -1  # the address of the shared area; -1: the vCPU's own
     area_gpa: int = 0  # the pool page that holds the shared area; 0: a page that is always resident and mapped
     area_words: tuple[int, int] = (0, 0)  # what flags and token word hold before anybody writes them
     lapic_enabled: bool = True  # False: SPIV bit 8 is still clear when EN is written and when the program starts

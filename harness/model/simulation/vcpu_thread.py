@@ -386,7 +386,7 @@ class Vcpu:
 
     def _touch_area(self, *, write: bool, nested: bool = False) -> Generator[Wait, None, None]:
         """The guest's own access to its shared area, with IF=0: a fault if nothing maps it (yet, or any more)."""
-        gpa = self.kvm.world.situation.guest.area_gpa
+        gpa = self.kvm.area.page
         if not gpa:
             return
         self._mode(cpl=0, interrupts=False)

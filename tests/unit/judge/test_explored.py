@@ -17,6 +17,10 @@ from tests.unit.judge.golden import recounted
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "cleared-for-nothing": "the guest clears a token word that holds nothing, and leaves the next token there: no ready"
+    " event can follow (arch/x86/kvm/x86.c:apf_pageready_slot_free)",
+    "area-moved": "EN names another area while completions wait for the token word of the old one: they are told at the"
+    " next acknowledgement (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)",
     "queued-and-reset": "the machine is reset between kvm_arch_async_page_not_present, which queues a token and counts"
     " pf_guest, and the entry that would inject it (arch/x86/kvm/x86.c:kvm_vcpu_reset; 7.3.4)",
     "firmware-retries": "a device of QEMU's writes to a hole of the RAM file in the vCPU thread, while firmware boots:"
@@ -259,13 +263,13 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "area-read-behind-token", "issued-by-another", "lock-read-late", "overtaken-in-page-mkwrite", "passed-by",
-        "reset-in-a-handler", "reset-on-zram", "slot-freed-meanwhile", "woken-late",
+        "area-read-behind-token", "area-unreadable", "issued-by-another", "lock-read-late", "overtaken-in-page-mkwrite",
+        "passed-by", "reset-in-a-handler", "reset-on-zram", "slot-freed-meanwhile", "woken-late",
     ],
 )  # fmt: skip
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     """area-read-behind-token: the vCPU thread reads the page of the shared area (x86.c:apf_put_user_notpresent) before
-    a kworker reads that of the access;
+    a kworker reads that of the access; area-unreadable: its read fails, so that a fault at CPL 3 is a halt;
     issued-by-another: between a refused major fault and its token another vCPU reads around its page, and brings
     this one; lock-read-late: a vCPU looks between the begin of the host word lock-read and the read of the agent's
     process;
@@ -284,14 +288,20 @@ def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "known"),
-    [("request-outlives-an-init", "F1"), ("area-taken-from-an-l1", "F2"), ("area-read-by-an-l2", "F4")],
+    [
+        ("request-outlives-an-init", "F1"),
+        ("area-taken-from-an-l1", "F2"),
+        ("area-read-by-an-l2", "F4"),
+        ("l2-at-both-levels", "F2"),
+    ],
 )
 def test_a_known_fault_shows_in_another_way(name: str, known: str) -> None:
     """request-outlives-an-init: a vCPU leaves KVM_RUN for a reset between a page fault that asks for a halt and its
     next vcpu_enter_guest (arch/x86/kvm/x86.c:vcpu_run): KVM_REQ_APF_HALT outlives the works and the INIT behind it, and
     the boot CPU waits for this vCPU in vain;
     area-taken-from-an-l1: the page of the shared area is reclaimed; L1 reads its words at the exit of its L2;
-    area-read-by-an-l2: on 5.10 its L2 is given the #PF, and reads them in its handler, by tables of its own."""
+    area-read-by-an-l2: on 5.10 its L2 is given the #PF, and reads them in its handler, by tables of its own;
+    l2-at-both-levels: an L2 touches one page at CPL 3, and later at CPL 0, for which a halt is due."""
     files = packed_capture(f"explored-{name}")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert (verdict.status, verdict.shown_faults) == (Status.FINDING, (known,)), verdict.reason
