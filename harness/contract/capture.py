@@ -317,6 +317,8 @@ class StepDetails:
     totals: Mapping[str, int] | None = None
     do: HostWord | None = None
     arg: int | None = None
+    host: int | None = None  # which of the plan's host_actions it belongs to
+    timed: int | None = None  # ... or of its timed entries
     status: EndStatus | None = None
     reason: str | None = None
     undone: bool | None = None

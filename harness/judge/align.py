@@ -22,6 +22,7 @@ from harness.evidence.resets import Boot
 from harness.judge.episodes import Episode
 from harness.judge.verdict_types import Reader
 from harness.model.events import Event
+from harness.model.simulation.recorded import RecordedAction
 
 FOR_EVER = 1 << 63
 NO_ITEM = -1
@@ -186,13 +187,16 @@ def _bound(stretches: Sequence[Stretch], waits: Mapping[int, tuple[int, int]], r
         stretch.until_ns = until
 
 
-def host_waits(plan: Plan, actions: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
+def host_waits(plan: Plan, actions: Sequence[RecordedAction]) -> dict[int, tuple[int, int]]:
     """HOST item -> from when to when the agent acted for it, on the clock of ``actions``.
 
-    :param actions: start and end of each action of the agent, in order.  Empty where they may be another's: where more
-        than one vCPU waits, or there are timed ones.
+    :param actions: those of the agent, in order.  In older captures they do not say whose they are: empty where they
+        may be another's, where more than one vCPU waits, or there are timed ones.
     """
     items = [item for item in plan.items if item.op is Op.HOST]
+    if any(action.host >= 0 for action in actions):
+        own = {item.index: [a for a in actions if a.host == item.value] for item in items}
+        return {index: (min(a.start_ns for a in its), max(a.end_ns for a in its)) for index, its in own.items() if its}
     if plan.timed or len({item.vcpu for item in items}) > 1:
         return {}
     found, first = {}, 0
@@ -200,7 +204,7 @@ def host_waits(plan: Plan, actions: Sequence[tuple[int, int]]) -> dict[int, tupl
         last = first + len(plan.host_actions[item.value])
         if not first < last <= len(actions):
             break
-        found[item.index] = actions[first][0], actions[last - 1][1]
+        found[item.index] = actions[first].start_ns, actions[last - 1].end_ns
         first = last
     return found
 

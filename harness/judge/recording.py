@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from harness.contract.capture import GateLog
 from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan, SwapKind, says
@@ -112,7 +113,7 @@ def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
     """(go, end of the recording, host actions): the first on the trace clock, the others relative to it; go -1:
     unknown."""
     go, end, found = -1, -1, []
-    open_: dict[tuple[str, int], list[int]] = {}
+    open_: dict[tuple[str, int, int, int], list[int]] = {}
     for line in text.splitlines():
         step = json.loads(line)
         t_ns = int(step["mono"] * 1e9)
@@ -121,13 +122,22 @@ def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
         elif step["step"] == "collect":
             end = t_ns
         elif step["step"] == "host-action":
-            open_.setdefault((step["do"], int(step.get("arg") or 0)), []).append(t_ns)
+            open_.setdefault(_action(step), []).append(t_ns)
         elif step["step"] == "host-action-done":
-            key = (step["do"], int(step.get("arg") or 0))
+            do, arg, host, timed = key = _action(step)
             begun = open_.get(key)
-            found.append(RecordedAction(*key, (begun.pop(0) if begun else t_ns) - go, t_ns - go))
-    never_done = (RecordedAction(*key, begun - go, end - go) for key, all_ in open_.items() for begun in all_)
+            found.append(RecordedAction(do, arg, (begun.pop(0) if begun else t_ns) - go, t_ns - go, host, timed))
+    never_done = (
+        RecordedAction(do, arg, begun - go, end - go, host, timed)
+        for (do, arg, host, timed), all_ in open_.items()
+        for begun in all_
+    )
     return go, end - go, (*found, *never_done)
+
+
+def _action(step: Mapping[str, Any]) -> tuple[str, int, int, int]:
+    """Word and argument of a host-action, and where in the plan it stands."""
+    return step["do"], int(step.get("arg") or 0), int(step.get("host", -1)), int(step.get("timed", -1))
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged
@@ -53,7 +53,7 @@ def _view(evidence: Evidence) -> View:
     if evidence.facts is None or evidence.guest is None:
         raise CaptureDamaged("the run reached the guest's program, but facts or guest log are missing")
     go, _, actions = progress(evidence.text("progress.jsonl"))
-    acted = [(go + action.start_ns, go + action.end_ns) for action in actions] if go >= 0 else []
+    acted = [replace(a, start_ns=go + a.start_ns, end_ns=go + a.end_ns) for a in actions] if go >= 0 else []
     booted = boots(evidence.of(Kind.CLEAR, Kind.WRMSR))
     episodes = split(evidence.events, evidence.ram_hva())
     alignment = align(evidence.plan, evidence.guest, episodes, booted, host_waits(evidence.plan, acted))

@@ -41,16 +41,19 @@ class Actor:
     ram_path: str = ""
     plugged: Callable[[int, int], None] = lambda _vcpu, _tid: None  # a vCPU has a new thread
 
-    async def perform(self, actions: Sequence[HostAction]) -> None:
-        """:raise InfraFault: an action failed. :raise UsageError: the plan lacks what one needs."""
-        for action in actions:
-            self._note(AgentStep.HOST_ACTION, action)
-            await self._one(action)
-            self._note(AgentStep.HOST_ACTION_DONE, action)
+    async def perform(
+        self, actions: Sequence[HostAction], *, host: int | None = None, timed: int | None = None
+    ) -> None:
+        """``host``, ``timed``: where in the plan they stand.
 
-    def _note(self, step: AgentStep, action: HostAction) -> None:
-        # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
-        self.capture.step(step, StepDetails(do=action.do, arg=action.arg))
+        :raise InfraFault: an action failed. :raise UsageError: the plan lacks what one needs.
+        """
+        for action in actions:
+            # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
+            details = StepDetails(do=action.do, arg=action.arg, host=host, timed=timed)
+            self.capture.step(AgentStep.HOST_ACTION, details)
+            await self._one(action)
+            self.capture.step(AgentStep.HOST_ACTION_DONE, details)
 
     async def _one(self, action: HostAction) -> None:
         match action.do:
@@ -170,11 +173,12 @@ async def perform_timed(actor: Actor, timed: Sequence[TimedAction], start: float
     """The plan's timed actions, each entry ``at_ms`` after ``start`` (CLOCK_MONOTONIC seconds), whether or not an
     earlier one is over: what that waits for may be in a later one."""
 
-    async def at(entry: TimedAction) -> None:
+    async def at(number: int, entry: TimedAction) -> None:
         await asyncio.sleep(max(0.0, start + entry.at_ms / 1000 - time.monotonic()))
-        await actor.perform(entry.actions)
+        await actor.perform(entry.actions, timed=number)
 
-    tasks = [asyncio.ensure_future(at(entry)) for entry in sorted(timed, key=lambda t: t.at_ms)]
+    numbered = sorted(enumerate(timed), key=lambda each: each[1].at_ms)
+    tasks = [asyncio.ensure_future(at(number, entry)) for number, entry in numbered]
     try:
         await asyncio.gather(*tasks)
     finally:

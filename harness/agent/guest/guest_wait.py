@@ -67,7 +67,7 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
             if control.host_index >= len(plan.host_actions):
                 raise UsageError(f"the guest waits for host action {control.host_index}, the plan has none")
             actions, asked = plan.host_actions[control.host_index], time.monotonic()
-            await actor.perform(actions)
+            await actor.perform(actions, host=control.host_index)
             answered = control.host_entries
             memory.go()
             asleep = sum(a.arg for a in actions if a.do is HostWord.SLEEP) / 1000

@@ -44,11 +44,20 @@ class LinuxGuest:
         """So many pages of the workload are surely on the swap device when it touches them."""
         return max(0, self.pages - self.resident_pages) if self.swaps else 0
 
+    def slots_are_freed(self, kernel: KernelModel) -> bool:
+        """Whether another vCPU may free the slot that one has found on a synchronous device, whose count is not 1 then
+        (mm/memory.c:do_swap_page): that one reads ahead, and others find the neighbours locked in the swap cache for a
+        moment.  From 7.0 on every read of such a device goes through the swap cache.
+        """
+        raced = self.synchronous_device and self.anonymous and self.vcpus > 1 and kernel.variant is Variant.NOWAIT
+        return raced and (self.page_cluster > 0 or kernel.sync_swapin_shared)
+
     def window(self, kernel: KernelModel) -> int:
         """No swap-in brings more pages than this (mm/swap_state.c:__swapin_nr_pages; SWP_SYNCHRONOUS_IO: one, but 6.12
         may swap in a large folio of up to 2 MiB: mm/memory.c:alloc_swap_folio)."""
         if self.synchronous_device and self.anonymous:
-            return PMD_PAGES if kernel.large_folio_swapin else 1
+            alone = PMD_PAGES if kernel.large_folio_swapin else 1
+            return max(alone, self.vcpus << self.page_cluster if self.slots_are_freed(kernel) else 1)
         order = self.page_cluster if self.rotational or not self.anonymous else min(self.page_cluster, MAX_VMA_ORDER)
         return 1 << order
 
@@ -112,12 +121,15 @@ def predict_linux(guest: LinuxGuest, kernel: KernelModel) -> Prediction:
     totals = dict.fromkeys(TOTALS, open_end)
     wake_alls = guest.vcpus if guest.enables and guest.traced_from_boot else 0
     never = why_never_async(guest, kernel)
-    none = Count(0, 0, never)
+    perhaps = guest.slots_are_freed(kernel)
+    none = Count(0, UNBOUNDED, "a slot may be freed by another vCPU") if perhaps else Count(0, 0, never)
     some = Count(1, UNBOUNDED, _OWN)
     totals["RDY_ALL"] = Count.exactly(wake_alls)
     if never:
         totals.update(dict.fromkeys(_APF, none))
-        totals["ACC"] = totals["ACK"] = Count.exactly(wake_alls)
+        totals["ACC"] = totals["ACK"] = (
+            Count(wake_alls, UNBOUNDED, none.reason) if perhaps else Count.exactly(wake_alls)
+        )
     else:
         for name in ("TRY", "NP", "DONE", "RDY"):
             totals[name] = some
@@ -137,4 +149,6 @@ def predict_linux(guest: LinuxGuest, kernel: KernelModel) -> Prediction:
         )
     if not guest.hlt_exits:
         totals["NPh"] = Count(0, 0, "HLT exits are disabled: no artificial halt without delivery")
-    return Prediction(kernel=kernel.name, items=(), totals=totals, events=(), notes=(never,) if never else ())
+    return Prediction(
+        kernel=kernel.name, items=(), totals=totals, events=(), notes=(never,) if never and not perhaps else ()
+    )

@@ -95,6 +95,8 @@ class RecordedAction:
     arg: int
     start_ns: int
     end_ns: int
+    host: int = -1  # which of the plan's host_actions it belongs to; -1: none, or the capture does not say
+    timed: int = -1  # ... or of its timed entries
 
 
 @dataclass(frozen=True, slots=True)

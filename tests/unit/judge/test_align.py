@@ -12,6 +12,7 @@ from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.align import Alignment, align, host_waits
 from harness.judge.episodes import split
 from harness.model.events import Event, Kind
+from harness.model.simulation.recorded import RecordedAction
 
 A, B = POOL_GPA, POOL_GPA + 4096
 RECLAIM = HostAction(HostWord.RECLAIM, A)
@@ -109,8 +110,13 @@ def test_a_fault_after_the_agent_acted_is_not_of_what_ran_before() -> None:
     p = Plan("s", "t", 1, Guest(), Memory(), Swap(), (), (touch, again, waits, Item(3, Op.TOUCH, gpa=A)), ((RECLAIM,),))
     g = log(*((kind, n, 0) for n in range(4) for kind in (Record.START, Record.END)))
     first, second = [Event(Kind.PF, 0, 10, gpa=A), Event(Kind.ENTRY, 0)], [Event(Kind.PF, 0, 90, gpa=A)]
-    found = align(p, g, split([*first, *second]), (), host_waits(p, [(40, 60)]))
+    acted = RecordedAction("reclaim", A, 40, 60)
+    found = align(p, g, split([*first, *second]), (), host_waits(p, [acted]))
     assert [[e.start.t_ns for e in i.episodes] for i in found.items] == [[10], [], [], [90]]
     assert [[e.start.t_ns for e in i.episodes] for i in run(p, g, first, second).items] == [[10, 90], [], [], []]
-    assert host_waits(replace(p, timed=(TimedAction(1, (RECLAIM,)),)), [(40, 60)]) == {}, "whose action is it?"
+    timed = replace(p, timed=(TimedAction(1, (RECLAIM,)),))
+    assert host_waits(timed, [acted]) == {}, "whose action is it?"
+    known = [replace(acted, timed=0), replace(acted, start_ns=70, end_ns=80, host=0)]
+    assert host_waits(timed, known) == {2: (70, 80)}
+    assert host_waits(timed, known[:1]) == {}
     assert host_waits(p, []) == {}, "the run ended before"

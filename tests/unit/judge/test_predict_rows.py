@@ -375,6 +375,28 @@ def test_linux_guests(guest: LinuxGuest, kernel: str, never: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "kernel", "possible"),
+    [
+        ({"vcpus": 2}, N61, True),
+        ({"vcpus": 2, "page_cluster": 0}, N61, False),  # nothing is read but the page
+        ({"vcpus": 2, "page_cluster": 0}, "nowait-7.3", True),  # through the swap cache
+        ({"vcpus": 2, "anonymous": False}, N61, False),
+        ({}, N61, False),
+        ({}, "nowait-7.3", False),
+    ],
+)
+def test_a_slot_of_zram_that_another_vcpu_frees_makes_read_ahead(
+    fields: dict[str, int], kernel: str, possible: bool
+) -> None:
+    """mm/memory.c:do_swap_page: a swap count that is not 1 any more (seen on 5.10, 6.1 and 7.3)."""
+    found = predict_linux(LinuxGuest(swaps=True, synchronous_device=True, pages=64, **fields), find_kernel(kernel))
+    assert found.totals["TRY"].low == 0 and (found.totals["TRY"].high > 0) is possible
+    assert (found.totals["ACC"].high > fields.get("vcpus", 1)) is possible
+    assert (not found.notes) is possible
+    assert found.totals["MAJ_V"].low > 0
+
+
+@pytest.mark.parametrize(
     ("fields", "kernel", "windows"),
     [
         ({}, N61, 64),  # 512 / 8
