@@ -213,3 +213,22 @@ def stopped(events: Iterable[Event], vcpus: int, *, owed: bool = True, wedged: b
             f"vCPU {vcpu} never ran again: it left the guest ({left.text}) and slept until the end",
             line=final.line,
         )
+
+
+def neither_sleeps_nor_enters(events: Iterable[Event], vcpus: int) -> Iterator[Finding]:
+    """vCPUs whose last page fault ended in an artificial halt, of a run in which all waited for ever: each has to sleep
+    as in HLT (arch/x86/kvm/x86.c:kvm_vcpu_block, TASK_INTERRUPTIBLE), or to have entered the guest again."""
+    last: dict[int, Event] = {}
+    halts: dict[int, Event] = {}
+    for e in events:
+        if e.kind in (Kind.NP, Kind.REP):
+            halts[e.vcpu] = e
+        elif e.kind in (Kind.ENTRY, Kind.INJ, Kind.CLEAR, Kind.USER_EXIT):
+            halts.pop(e.vcpu, None)
+        if e.vcpu >= 0 and e.kind in _OF_A_RUN:
+            last[e.vcpu] = e
+    for vcpu in range(vcpus):
+        final, halt = last.get(vcpu), halts.get(vcpu)
+        if final is None or halt is None or (final.kind is Kind.OUT and chr(final.value) in "SR"):
+            continue
+        yield Finding("stopped", f"vCPU {vcpu}: neither sleeps nor enters the guest after {halt.text}", line=halt.line)

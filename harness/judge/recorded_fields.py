@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.contract.plan import EN_RESERVED, PAGE_SIZE, POOL_GPA, Access
+from harness.contract.plan import EN_RESERVED, PAGE_SIZE, POOL_GPA, Access, further_areas
+from harness.contract.words import EndStatus
+from harness.evidence.decode import Evidence
 from harness.judge.match import View
 from harness.judge.verdict_types import Finding, touch_words
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
@@ -130,4 +132,21 @@ def _registers(view: View) -> Iterator[Finding]:
                 f"vCPU {e.vcpu}: {e.text}: it is {written[e.vcpu, e.value]:#x}",
                 line=e.line,
                 about="msr",
+            )
+
+
+def token_findings(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
+    """The token word that is left in each shared area: KVM writes one with a ready interrupt only, and the guest's
+    handler takes it (arch/x86/kvm/x86.c:kvm_arch_async_page_present, apf_put_user_ready).  Not of a guest that gave up
+    or moves its area."""
+    after, plan = evidence.after, evidence.plan
+    if after is None or evidence.end.status is not EndStatus.DONE or evidence.lost or further_areas(plan):
+        return
+    for vcpu, token in enumerate(prediction.tokens_left):
+        left = after.shared_token.get(vcpu, token)
+        if left != token and token >= 0:
+            yield Finding(
+                "value",
+                f"vCPU {vcpu}: the token word of its shared area is {left:#x} in the end, and was to be {token:#x}",
+                about="token",
             )

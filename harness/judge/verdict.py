@@ -18,7 +18,7 @@ from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.judge.agent_late import agent_late
-from harness.judge.blame import END_WORDS, bounded, ending, in_order, log_is_full
+from harness.judge.blame import END_WORDS, bounded, ending, in_order, log_is_full, neither_sleeps_nor_enters
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.host_program_verdict import judge_program
 from harness.judge.lockstep import predictions, races_unseen
@@ -27,7 +27,7 @@ from harness.judge.match import match_items, match_totals
 from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked
-from harness.judge.recorded_fields import field_findings
+from harness.judge.recorded_fields import field_findings, token_findings
 from harness.judge.rules_context import KNOW_A_PREDICTION, Expected, places
 from harness.judge.seen_once import SeenOnce
 from harness.judge.unexplained import unexplained
@@ -181,11 +181,12 @@ def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) ->
         return found
     if followed.for_all_orders or evidence.plan.guest.kind is not GuestKind.PROBE:
         return found
-    if evidence.gate is not None and evidence.gate.held:
-        return found  # a read that the plan's rule lets go at something that never came
     before = predict(evidence.plan, kernel, evidence.precondition, explored=True)
     if not before.ends or before.undecided_end:
         return found
+    halts = tuple(neither_sleeps_nor_enters(evidence.events, evidence.plan.guest.vcpus))
+    if halts:
+        return replace(found, verdict=replace(verdict, status=Status.FAIL, reason=_first(halts), findings=halts))
     reason = f"what was recorded is as predicted, but the program did not come to its end: {evidence.end.reason}"
     return replace(found, verdict=replace(verdict, status=Status.INCONCLUSIVE, reason=reason))
 
@@ -252,6 +253,8 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         findings = [*wrong, *(Finding("guest-log", text) for text in view.alignment.problems)]
         findings += unexplained(view, prediction)
         findings += field_findings(view, prediction, kernel)
+        if followed.parted is None and not followed.for_all_orders:
+            findings += token_findings(evidence, prediction)
     totals, wrong_totals = match_totals(prediction, totals_seen)
     findings += wrong_totals
     findings += checked.findings

@@ -222,6 +222,9 @@ def _predict(situation: Situation, runs: list[_Run]) -> Prediction:
         undecided_end=undecided,
         notes=tuple(notes),
         known_faults=tuple(dict.fromkeys(f for r in runs for f in r.machine.world.known_faults)),
+        tokens_left=tuple(
+            -1 if vcpu.kvm.state.queue or vcpu.kvm.state.done else vcpu.kvm.state.token for vcpu in first.host.vcpus
+        ),
     )
 
 

@@ -235,7 +235,11 @@ class ItemPrediction:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The model's answer.  ``events`` are those of the first timing; counts cover all timings that were run."""
+    """The model's answer.  ``events`` are those of the first timing; counts cover all timings that were run.
+
+    ``tokens_left``: of the first timing, by vCPU, the token word of its shared area when all is over; -1: it hangs by
+    works that are still outstanding.
+    """
 
     kernel: str
     items: tuple[ItemPrediction, ...]
@@ -245,6 +249,7 @@ class Prediction:
     undecided_end: str = ""  # why, when that hangs by timings that the model does not know
     notes: tuple[str, ...] = ()
     known_faults: tuple[str, ...] = ()  # ids of known_faults.py that the kernel shows here
+    tokens_left: tuple[int, ...] = ()
 
 
 def with_timing(situation: Situation, timing: Timing) -> Situation:

@@ -16,7 +16,7 @@ from harness.errors import ModelError
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
 from harness.judge import verdict as verdict_module
-from harness.judge.blame import MAX_ALIKE, bounded, in_order, log_is_full, panics, stopped
+from harness.judge.blame import MAX_ALIKE, bounded, in_order, log_is_full, neither_sleeps_nor_enters, panics, stopped
 from harness.judge.verdict import judge_capture
 from harness.judge.verdict_types import Finding
 from harness.model.events import Event, Kind
@@ -195,3 +195,28 @@ def test_a_vcpu_that_kvm_halts_for_no_page_is_the_kernels_doing_although_no_page
     """points-6.1, whose ready event of the wake-all leaves apf.halted set: the vCPU sleeps with nothing outstanding."""
     verdict = judge_capture(packed_capture("halted-by-nobody"), model())
     assert verdict.status is Status.FAIL and verdict.findings[0].rule == "stopped"
+
+
+def _after_halt(*then: tuple[Kind, str]) -> list[str]:
+    events = [Event(Kind.ENTRY, 0), Event(Kind.EXIT, 0), Event(Kind.PF, 0), Event(Kind.NP, 0, text="the token")]
+    events += [Event(kind, 0, value=ord(state) if state else 0) for kind, state in then]
+    return [finding.rule for finding in neither_sleeps_nor_enters(events, 1)]
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        [(Kind.OUT, "S")],
+        [(Kind.OUT, "R")],  # preempted: not yet asleep
+        [(Kind.INJ, ""), (Kind.ENTRY, "")],  # a token
+        [(Kind.OUT, "S"), (Kind.IN, ""), (Kind.ENTRY, "")],
+        [(Kind.USER_EXIT, "")],  # its VMM has it
+    ],
+)
+def test_a_halt_that_is_one_proves_nothing_against_the_kernel(then: list[tuple[Kind, str]]) -> None:
+    assert _after_halt(*then) == []
+
+
+@pytest.mark.parametrize("then", [[], [(Kind.OUT, "D")], [(Kind.OUT, "S"), (Kind.IN, "")]])
+def test_a_vcpu_that_neither_sleeps_nor_enters_is_told_though_a_read_is_held(then: list[tuple[Kind, str]]) -> None:
+    assert _after_halt(*then) == ["stopped"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from harness.judge.verdict import judge_capture
 from harness.status import Status
 from tests.unit.judge.golden import edit_trace, is_event, load
+from tests.unit.judge.packed import packed_capture
 from tests.unit.judge.test_verdict import edit, model
 
 
@@ -55,3 +57,11 @@ def test_a_worker_whose_fault_ended_in_an_error() -> None:
 def test_a_fault_with_other_flags_or_of_another_page(pattern: str, new: str, words: str) -> None:
     verdict = judge_capture(edit_trace(load("S29"), edit(pattern, new)), model())
     assert verdict.status is Status.FAIL and words in " ".join(f.message for f in verdict.findings)
+
+
+def test_the_token_word_that_is_left_is_the_models() -> None:
+    files = packed_capture("explored-chosen-at-once")
+    left = json.loads(files["after.json"])
+    left["shared_token"]["3"] = 0x1003
+    verdict = judge_capture({**files, "after.json": json.dumps(left).encode()}, model())
+    assert [f.name for f in verdict.findings] == ["value:token"] and verdict.status is Status.FAIL
