@@ -213,7 +213,6 @@ class Checker:
         vcpu = self._vcpus[event.vcpu]
         if vcpu.busy:
             judge_entry(vcpu, event)
-        self._ledger.entered(event)
         vcpu.in_guest = vcpu.started = True
 
     def _exit(self, event: Event) -> None:

@@ -51,40 +51,25 @@ class SeenWork:
     guest_mode: bool = False  # of an L2
 
 
-@dataclass(slots=True, eq=False)
-class _Cleared:
-    """A work that a clear removed, and whose DONE may still be traced.
-
-    ``entered_t``: its vCPU's first entry behind the clear, which has waited for the worker if that ran; 0: there was
-    none yet.  ``alone``: the address had no other work, so that the next DONE is its own.
-    """
-
-    vcpu: int
-    clear: Event | None
-    entered_t: int = 0
-    alone: bool = True
-
-
 @dataclass(slots=True)
 class _Tally:
     works: list[SeenWork] = field(default_factory=list)
     credit: int = 0  # DONEs not yet taken by a work
     late: int = 0  # works that were reported by D11 and whose DONE may still come
-    slack: list[_Cleared] = field(default_factory=list)  # works whose DONE may or may not come
+    slack: int = 0  # DONEs that may or may not come, for cancelled works
     early: Event | None = None  # a DONE that came before any NP of its own
 
 
 class Ledger:
     """All works of a VM whose DONE is not yet accounted for.  Its size is that of the live works, not of the trace."""
 
-    __slots__ = ("_cleared", "_early", "_leaving", "_slack", "_tallies")
+    __slots__ = ("_cleared", "_early", "_slack", "_tallies")
 
     def __init__(self) -> None:
         self._tallies: dict[int, _Tally] = {}
         self._early: dict[int, Event] = {}
         self._cleared: dict[int, Event | None] = {}
         self._slack: dict[int, None] = {}  # addresses whose tally has slack, oldest first
-        self._leaving: list[_Cleared] = []  # of vCPUs that have not entered since
 
     def not_present(self, work: SeenWork) -> None:
         """A work was queued."""
@@ -92,8 +77,6 @@ class Ledger:
         if tally is None:
             tally = self._tallies[work.gpa] = _Tally()
         tally.works.append(work)
-        for cleared in tally.slack:
-            cleared.alone = False
         self._cleared.pop(work.gpa, None)
         if self._early and work.gpa in self._early:
             tally.early = self._early.pop(work.gpa)
@@ -119,12 +102,8 @@ class Ledger:
                 self._take(tally, tally.works[0])
             return found
         if tally is not None and tally.slack:
-            of = max(tally.slack, key=lambda cleared: (not cleared.entered_t, cleared.entered_t))
-            tally.slack.remove(of)
+            tally.slack -= 1
             self._tidy(event.gpa, tally)
-            if of.alone and of.entered_t and gup_end_t > of.entered_t:
-                message = f"the vCPU that had cleared it entered while the worker was still at {event.gpa:#x}"
-                found.append(Violation("D27", event, message, _some(of.clear), of.vcpu))
             return found
         if event.gpa in self._cleared:
             clear = self._cleared.pop(event.gpa)
@@ -136,14 +115,6 @@ class Ledger:
         if len(self._early) > _EARLY_MAX:
             found.append(_surplus(self._early.pop(next(iter(self._early)))))
         return found
-
-    def entered(self, event: Event) -> None:
-        """A vCPU enters the guest: what it has cleared is over."""
-        if self._leaving:
-            for cleared in self._leaving:
-                if cleared.vcpu == event.vcpu:
-                    cleared.entered_t = event.t_ns
-            self._leaving = [cleared for cleared in self._leaving if not cleared.entered_t]
 
     def waiting(self, gpa: int) -> tuple[SeenWork, ...]:
         """The works of an address that are not settled."""
@@ -181,11 +152,11 @@ class Ledger:
         if work in tally.works:
             tally.works.remove(work)
         if done_may_follow and not tally.credit:
-            self._allow(work, tally, clear)
+            self._allow(work.gpa, tally)
         elif tally.credit > len(tally.works):
             tally.credit = len(tally.works)
         elif tally.credit:
-            self._allow(work, tally, clear)  # the credit may have been the cancelled work's
+            self._allow(work.gpa, tally)  # the credit may have been the cancelled work's
         if not tally.works and not tally.slack:
             self._cleared[work.gpa] = clear
             if len(self._cleared) > _CLEARED_MAX:
@@ -204,16 +175,14 @@ class Ledger:
                 message = f"RDY of token {work.token:#x} was seen, but never DONE of {work.gpa:#x}"
                 yield Obligation("D12", work.np, message, work.vcpu)
 
-    def _allow(self, work: SeenWork, tally: _Tally, clear: Event | None) -> None:
-        cleared = _Cleared(work.vcpu, clear, alone=not (tally.works or tally.slack or tally.credit or tally.late))
-        tally.slack.append(cleared)
-        self._leaving.append(cleared)
-        self._slack[work.gpa] = None
+    def _allow(self, gpa: int, tally: _Tally) -> None:
+        tally.slack += 1
+        self._slack[gpa] = None
         if len(self._slack) > _CLEARED_MAX:
             oldest = next(iter(self._slack))
             del self._slack[oldest]
             if oldest in self._tallies:
-                self._tallies[oldest].slack.clear()
+                self._tallies[oldest].slack = 0
                 self._tidy(oldest, self._tallies[oldest])
 
     def _take(self, tally: _Tally, work: SeenWork) -> None:

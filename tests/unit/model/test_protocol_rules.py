@@ -319,10 +319,6 @@ MORE: dict[str, Case] = {
     "D27 RDY": Case(
         f"{token(1, 0)} EXIT DONE:0 WRMSR:EN=0 ENTRY", f"{token(1, 0)} EXIT DONE:0 WRMSR:EN=0 ENTRY EXIT RDY:1@0 ENTRY"
     ),
-    "D27 reset": Case(
-        f"{token(1, 0)} EXIT MM_FAULT_RET:0 CLEAR ENTRY DONE:0",
-        f"{token(1, 0)} EXIT CLEAR ENTRY MM_FAULT_RET:0 DONE:0",
-    ),
     "D28 host": Case(
         BOTH,
         BOTH,
