@@ -189,7 +189,7 @@ class Replay:
         that missed it."""
         moments = [decided_ns, *self.unlocks(gfn, decided_ns)]
         over = moments[-1]
-        vcpus, calls = set(self.recorded.threads), self.recorded.calls.get(gfn, ())  # a worker always vcpus for it
+        vcpus, calls = set(self.recorded.threads), self.recorded.calls.get(gfn, ())  # a worker always waits
         missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns for c in calls if c.retried]
         absent = max((t for t in missed if decided_ns < t < over), default=decided_ns)
         return sorted(moments, key=lambda moment: (moment < absent, moment))
