@@ -368,6 +368,8 @@ class _Reader:
             v.accepted.add(event.value)
             if event.value == VEC_TIMER:
                 v.ticks.append(t)
+        elif kind is Kind.L2_INTR:
+            v.drafts.append(Draft(RecordedEvent(kind, 0, t, t, event.line, optional=True)))
         elif kind is Kind.CLEAR:
             self._cleared(event.vcpu)
         if kind is Kind.ENTRY:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.outcomes import Outcome
 from harness.model.simulation.kvm_vcpu import KvmVcpu
+from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
 
 
@@ -36,6 +37,32 @@ def vmexit(kvm: KvmVcpu, step: Step) -> bool:
     return True
 
 
+def interrupt_exits(kvm: KvmVcpu) -> bool:
+    """Whether an interrupt for L1 is an exit of its L2 (nested_exit_on_intr)."""
+    return kvm.state.guest_mode and kvm.state.l2.intercept_interrupts
+
+
+def intr_vmexit_is_next(kvm: KvmVcpu) -> bool:
+    """Such an exit is what a recorded run has next: L1 may fault for its shared area before it takes the interrupt."""
+    return _next(kvm) is not None
+
+
+def _next(kvm: KvmVcpu) -> RecordedEvent | None:
+    replay = kvm.world.replay
+    mark = replay.peek(kvm.index, Kind.L2_INTR, 0) if replay and interrupt_exits(kvm) else None
+    return mark if mark is not None and mark.fits(Kind.L2_INTR, 0) else None
+
+
+def intr_vmexit(kvm: KvmVcpu) -> None:
+    """L1 has its L2 back for an interrupt (svm/nested.c:nested_svm_intr, vmx/nested.c:vmx_check_nested_events)."""
+    replay, mark = kvm.world.replay, _next(kvm)
+    if replay is not None and mark is not None:
+        replay.take(kvm.index, mark)
+    kvm.state.guest_mode = False
+    kvm.world.emit(Event(Kind.L2_INTR, kvm.index))
+    kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
+
+
 def window_ends_l2(kvm: KvmVcpu) -> bool:
     """Whether L1 has its L2 back for the interrupt window that KVM opens for itself while L2 runs with the interrupts
     of L1 off: by a virtual interrupt (svm_enable_irq_window, svm_set_vintr).
@@ -51,8 +78,9 @@ def window_ends_l2(kvm: KvmVcpu) -> bool:
     return s.l2.intercept_vintr or s.kernel.window_is_l2s
 
 
-def leave_for_window(kvm: KvmVcpu, step: Step) -> None:
+def leave_for_window(kvm: KvmVcpu) -> None:
     """L1 has its L2 back for that."""
     if not kvm.state.l2.intercept_vintr:
         kvm.world.known_faults.append("F7")
-    vmexit(kvm, step)
+    kvm.state.guest_mode = False
+    kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))

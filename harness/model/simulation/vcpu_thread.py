@@ -19,10 +19,10 @@ from harness.model.events import (
     Event,
     Kind,
 )
+from harness.model.simulation import l2_run
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kicked import out_of_kvm_run
 from harness.model.simulation.kvm_vcpu import KvmVcpu
-from harness.model.simulation.l2_run import given_to_l2, leave_for_window, vmexit, vmrun, window_ends_l2
 from harness.model.simulation.lapic_timer import LapicTimer
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
@@ -84,10 +84,7 @@ class Vcpu:
                 if step.kind is not Op.WAIT:  # that has no record
                     yield from self._log("start", step.index)
                 task = self.probe.start(step)
-                if step.kind is Op.TOUCH:
-                    yield from self._touch(task)
-                else:
-                    yield from self._perform(task)
+                yield from self._touch(task) if step.kind is Op.TOUCH else self._perform(task)
         self.ended = True
         self._mode(cpl=0, interrupts=False)
         self.kvm.world.engine.fire(self.finished)
@@ -194,30 +191,37 @@ class Vcpu:
             vector = self.kvm.deliverable()
             if not vector or not self._takes(vector):
                 return
-            yield from self._interrupt(vector)
+            l2s = l2_run.interrupt_exits(self.kvm)
+            yield from self._exit_of_l2(l2_run.intr_vmexit) if l2s else self._interrupt(vector)
+
+    def _exit_of_l2(self, leave: Callable[[KvmVcpu], None]) -> Generator[Wait, None, None]:
+        """L1 has its L2 back for an interrupt, reads its area's words, opens a window and runs L2 on (l2.c:l2_run)."""
+        s = self.kvm.state
+        before = s.cpl, s.interrupts
+        leave(self.kvm)
+        yield from self._touch_area(write=False)
+        yield from self._window()
+        self._mode(cpl=before[0], interrupts=before[1])
+        s.guest_mode = True
+        self.kvm.world.emit(Event(Kind.L2_ENTRY, self.kvm.index))
 
     def _takes(self, vector: int) -> bool:
         """The interrupt is taken here, and not in a later window of the guest that the recording shows."""
         replay = self.kvm.world.replay
-        if replay is None:
+        mark = replay.peek(self.kvm.index) if replay else None
+        if replay is None or mark is None:
             return True
-        mark, word = replay.peek(self.kvm.index), replay.logged(self.kvm.index)
-        if mark is None:
-            return True
+        word = replay.logged(self.kvm.index)
         if self.idle:
             # At once, but for one that was accepted in another's handler, or that it took when it had left its idling.
             return word != "idle" and (mark.fits(Kind.VIRQ, vector) or mark.start_ns <= self.kvm.world.engine.now)
-        return mark.fits(Kind.VIRQ, vector) and word in ("", BOOT, *INTERRUPTS)  # BOOT: before its handler had logged
+        begun = mark.fits(Kind.VIRQ, vector) or l2_run.intr_vmexit_is_next(self.kvm)
+        return begun and word in ("", BOOT, *INTERRUPTS)  # BOOT: before its handler had logged
 
     def _interrupt(self, vector: int) -> Generator[Wait, None, None]:
         """The handler, IF=0; what it interrupted goes on afterwards."""
         s, start = self.kvm.state, self.kvm.world.situation.guest
-        before, exits = (s.cpl, s.interrupts), s.guest_mode and s.l2.intercept_interrupts
-        if exits:
-            s.guest_mode = False
-            self.kvm.world.emit(Event(Kind.L2_INTR, self.kvm.index))
-            self.kvm.world.emit(Event(Kind.L2_EXIT, self.kvm.index))
-            yield from self._touch_area(write=False)  # l2.c:run_once, at each exit
+        before = s.cpl, s.interrupts
         yield from self.kvm.reach(Kind.VIRQ, vector, f"the interrupt {vector:#x}")
         self.kvm.irr.discard(vector)  # until now one more of the same vector is the same interrupt
         self._mode(cpl=0, interrupts=False)
@@ -239,9 +243,6 @@ class Vcpu:
             while True:
                 yield from self._idle()
         self._mode(cpl=before[0], interrupts=before[1])
-        if exits:
-            s.guest_mode = True
-            self.kvm.world.emit(Event(Kind.L2_ENTRY, self.kvm.index))
 
     def _log(self, word: str, number: int = -1) -> Generator[Wait, None, None]:
         """The guest has come to what it writes down with this word; not if a recorded run was reset before."""
@@ -326,21 +327,18 @@ class Vcpu:
         self._mode(cpl=0 if step.no_paging else step.cpl, interrupts=step.interrupts or step.shadow, shadow=step.shadow)
         s.l2 = step.l2
         while True:
-            vmrun(kvm, step)
+            l2_run.vmrun(kvm, step)
             if not step.shadow or kvm.world.item(step.index).faults:
                 yield from self._settle()
-            if window_ends_l2(kvm):  # l2.c:l2_run: sti; cli
-                leave_for_window(kvm, step)
-                yield from self._touch_area(write=False)
-                yield from self._window()
-                self._mode(cpl=step.cpl, interrupts=step.interrupts)
+            if l2_run.window_ends_l2(kvm):  # l2.c:l2_run: sti; cli
+                yield from self._exit_of_l2(l2_run.leave_for_window)
                 continue
             if kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested):
                 yield from self._logged()  # interrupts that came with the entry behind the fault are taken first
                 break
             if (yield from self._mapped_by_another(step)):
                 continue
-            if (yield from self._comes_first(Kind.PF, step.gpa >> 12, write=step.write)) or window_ends_l2(kvm):
+            if (yield from self._comes_first(Kind.PF, step.gpa >> 12, write=step.write)) or l2_run.window_ends_l2(kvm):
                 continue
             s.event_injected = step.in_delivery
             yield from kvm.page_fault(step)
@@ -349,7 +347,7 @@ class Vcpu:
             if kvm.emulated:
                 kvm.emulated = False
                 break
-            if given_to_l2(kvm, step):
+            if l2_run.given_to_l2(kvm, step):
                 yield from self._l2_fault(step)
                 continue
             if kvm.token is not None:
@@ -366,7 +364,7 @@ class Vcpu:
                 while task.token:
                     yield from self._await_token(task)
                 self._mode(cpl=0, interrupts=step.interrupts)
-        if vmexit(kvm, step):
+        if l2_run.vmexit(kvm, step):
             yield from self._touch_area(write=False)
         self._mode(cpl=0, interrupts=False)
         yield from self._log("end", step.index)
@@ -380,7 +378,7 @@ class Vcpu:
     def _l2_fault(self, step: Step) -> Generator[Wait, None, None]:
         """L2's handler finds L1's flags word set and says VMMCALL; L1 makes its L2 begin the access again (l2.c)."""
         yield from self._touch_area(write=False, nested=True)
-        vmexit(self.kvm, step)
+        l2_run.vmexit(self.kvm, step)
         yield from self._touch_area(write=False)
         self._mode(cpl=step.cpl, interrupts=step.interrupts)
 

@@ -355,3 +355,11 @@ def test_a_guest_that_runs_on_past_the_trace_is_cut_short_and_not_wrong() -> Non
     files = packed_capture("explored-runs-on")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.INCONCLUSIVE and "did not come to its end" in verdict.reason
+
+
+def test_l1_faults_for_its_shared_area_before_it_takes_the_interrupt_that_ended_its_l2() -> None:
+    """noio-6.1: the page of the area is reclaimed, and its fault comes between kvm_nested_intr_vmexit and
+    kvm_inj_virq; the access of the L2 has its page by then, and is not begun again before the interrupt (S308)."""
+    files = packed_capture("explored-area-missed-at-the-exit")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert (verdict.status, verdict.shown_faults) == (Status.FINDING, ("F2",)), verdict.reason
