@@ -92,13 +92,21 @@ _FINDING = re.compile(
 
 
 WAITS_S: Mapping[str, float] = {"rcu-stall": 21.0, "lockup": 60.0, "hung-task": 180.0}
-"""For how long nothing has happened, at least, when the kernel says so (guest-images/host/init sets it)."""
+"""For how long nothing has happened, at least, when a host's kernel says so (guest-images/host/init sets it)."""
+GUEST_WAITS_S: Mapping[str, float] = {"rcu-stall": 21.0, "lockup": 20.0, "hung-task": 120.0}
+"""The same of a Linux guest, whose kernel has its own values (kernel/watchdog.c:get_softlockup_thresh, CONFIG_*)."""
 STALLS = frozenset({"rcu-stall", "lockup"})
 """Findings behind which the kernel dumps what the processors do."""
 DUMP_BYTES = 16384
 _STALE_CODE = re.compile(
     rb"RIP: 0010:(?:asm_exc_int3|exc_int3|kprobe_int3_handler|poke_int3_handler)\+|\] +asm_exc_int3\+"
 )
+_NAMES_A_CPU = re.compile(
+    r"soft lockup - CPU#(\d+) |hard LOCKUP on cpu (\d+)|lockup - pool cpus=(\d+) |->cpu=(\d+)|[ {](\d+)-[.\w!]{4}(?= )"
+)
+_BEHIND_A_STALL = re.compile(rb"(?:\r?\n?(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? rcu: \t[^\n]*)*")
+_STALLED_CPU = re.compile(rb" rcu: \t(\d+)-[.\w!]{4}: ")
+"""rcu/tree_stall.h:print_cpu_stall_info: behind the line of the stall, one for each CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,8 @@ class Trouble:
     """It is one explanation of what went otherwise than predicted: a run in which nothing did has nothing of it."""
     stamp: str = ""
     """When the kernel said it, by its own clock, as it is printed: "25.600000", in seconds."""
+    cpus: tuple[int, ...] = ()
+    """Of a stall: the processors that the kernel names as those on which nothing has happened."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.line}"
@@ -149,6 +159,12 @@ def all_trouble(lines: Iterable[str]) -> tuple[Trouble, ...]:
 def _with_dump(found: Trouble, following: bytes) -> Trouble:
     """A processor that is found in the handler of a breakpoint, again and again, executes one that is gone from memory:
     as "Oops: int3" is, it is the emulator's stale code."""
-    if found.kind in STALLS and _STALE_CODE.search(following):
+    if found.kind not in STALLS:
+        return found
+    if _STALE_CODE.search(following):
         return replace(found, kind="int3", blame=Blame.MACHINE)
-    return found
+    said = [name for names in _NAMES_A_CPU.findall(found.line) for name in names if name]
+    if found.kind == "rcu-stall" and found.line.endswith(("on CPU", "on CPUs/tasks:")):
+        behind = _BEHIND_A_STALL.match(following)
+        said += (number.decode() for number in _STALLED_CPU.findall(behind[0] if behind else b""))
+    return replace(found, cpus=tuple(sorted({int(number) for number in said})))

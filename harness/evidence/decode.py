@@ -49,7 +49,7 @@ from harness.evidence import (
 from harness.evidence.completeness import HostHas, counter_problems, event_problems, trace_problems
 from harness.evidence.gate_agreement import gate_problems
 from harness.evidence.guest_frame import frame_problems
-from harness.evidence.host_log import HostLog, read_host_log
+from harness.evidence.host_log import WeighedLog, read_guest_log, read_host_log
 from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.model.events import Event, Kind
 
@@ -96,7 +96,8 @@ class Evidence:
     gate: GateLog | None = None  # of a gated device
     left: MemoryLeft | None = None  # since format 4
     ended_ns: int | None = None  # trace clock at which a Linux guest had told its result; None: a probe guest
-    host_log: HostLog = field(default_factory=HostLog)
+    host_log: WeighedLog = field(default_factory=WeighedLog)
+    guest_log: WeighedLog = field(default_factory=WeighedLog)  # of a Linux guest
     folded: frozenset[Kind] = frozenset()  # of what there are round trips that are not among the events
     _at: Sequence[Sequence[int]] = field(init=False, repr=False, compare=False)  # by kind, where in ``events``
     _ram_hva: list[int] = field(init=False, repr=False, compare=False, default_factory=list)  # once it was asked for
@@ -234,6 +235,7 @@ def decode(files: Files) -> Evidence:
         else None,
         ended_ns=_ended_ns(files) if complete and plan.guest.kind is GuestKind.LINUX else None,
         host_log=read_host_log(files, end.nonce),
+        guest_log=read_guest_log(files, end.nonce),
         folded=folded,
     )
     _demand(_problems(evidence))

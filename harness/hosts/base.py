@@ -126,6 +126,9 @@ class Host(Protocol):
     def stalls(self, since: int = 0) -> tuple[Stall, ...]:
         """The stalls in that text, and whether the host could run meanwhile."""
 
+    def guest_stalls(self, console: bytes) -> tuple[Stall, ...]:
+        """Those in the console of a Linux guest that has just run on it."""
+
     def check(self) -> None:
         """:raise KernelFault: the console shows a finding.  :raise HostLost: the host is gone."""
 

@@ -78,7 +78,9 @@ class Performer:
             (out / "host").mkdir(exist_ok=True)
             if text:
                 (out / "host" / "console.txt").write_bytes(text)
-            stalls = HostStalls(self._host.stalls(mark), nonce=plan.nonce)
+            guest = out / "guest" / "console.txt"
+            told = self._host.guest_stalls(guest.read_bytes()) if guest.exists() else ()
+            stalls = HostStalls(self._host.stalls(mark), told, nonce=plan.nonce)
             (out / FILE).write_text(to_json(stalls))
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.contract.host_stalls import Stall, stalls_in
+from harness.contract.host_stalls import Stall, guest_stalls_in, stalls_in
 from harness.contract.kernel_trouble import find_trouble
 from harness.errors import HostLost, InfraFault
 from harness.hosts.base import HostDescription, trouble_error
@@ -119,6 +119,9 @@ class ReservedHost(StreamHost):
 
     def stalls(self, since: int = 0) -> tuple[Stall, ...]:
         return tuple(stalls_in(self.console(since)))
+
+    def guest_stalls(self, console: bytes) -> tuple[Stall, ...]:
+        return guest_stalls_in(console)
 
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import IntEnum
 
-from harness.contract.kernel_trouble import all_trouble
 from harness.contract.plan import GuestKind
 from harness.contract.probe_abi import LOG_RECORDS, Record
 from harness.contract.words import EndStatus
@@ -88,9 +87,6 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
     if stays and prediction.known_faults and _NO_START in evidence.text("guest/console.txt"):
         return  # the boot CPU has waited for the vCPU that never runs again
     yield from panics(evidence)
-    if linux and status is EndStatus.GUEST_PANIC:
-        said = all_trouble(evidence.text("guest/console.txt").splitlines())
-        yield from (Finding("panic", f"the guest's kernel says: {found.line}") for found in said[:1])
     if stays and status is EndStatus.GUEST_TIMEOUT:
         if not evidence.lost:  # the model may have followed a guest that is not let run
             known = bool(prediction.known_faults)

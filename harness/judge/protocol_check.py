@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from harness.contract.capture import EMULATED
-from harness.contract.kernel_trouble import Blame, Trouble, all_trouble
-from harness.contract.plan import GuestKind, Op
+from harness.contract.kernel_trouble import Blame, Trouble
+from harness.contract.plan import Op
 from harness.contract.words import EndStatus
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
@@ -72,8 +72,9 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
             continue
         found.append(_finding(left))
     trouble = evidence.host_log.trouble
-    if evidence.lost:  # the rule about the host's log is one of those that only finish() checks
+    if evidence.lost:  # the rule about the logs is one of those that only finish() checks
         found += (Finding("D28", f"the host says: {t.line}") for t in trouble if t.blame is Blame.KERNEL)
+        found += (Finding("D28", f"the guest says: {line}") for line in evidence.guest_log.against_the_kernel)
     return Checked(
         counts=checker.total,
         findings=tuple(f for f in found if not f.soft),
@@ -102,9 +103,7 @@ def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
 
 def _of_the_machine(evidence: Evidence) -> Iterator[Trouble]:
     """What a Linux guest says of the machine under it."""
-    if evidence.plan.guest.kind is GuestKind.LINUX:
-        said = all_trouble(evidence.text("guest/console.txt").splitlines())
-        yield from (found for found in said if found.blame is Blame.MACHINE)
+    yield from (found for found in evidence.guest_log.trouble if found.blame is Blame.MACHINE)
 
 
 def _void(event: Event | None, waiting: Collection[int], ended_ns: int | None) -> bool:

@@ -23,7 +23,7 @@ from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
-from harness.evidence.host_log import LOG
+from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.unexplained import INTERRUPTING
@@ -128,9 +128,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         else None,
         sync_majors={0: majors} if single_vcpu and majors is not None else None,
         host_trouble=evidence.host_log.against_the_kernel if LOG in evidence.files else None,
-        guest_log=tuple(evidence.text("guest/console.txt").splitlines())
-        if "guest/console.txt" in evidence.files
-        else None,
+        guest_trouble=evidence.guest_log.against_the_kernel if GUEST_LOG in evidence.files else None,
     )
 
 

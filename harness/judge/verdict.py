@@ -287,7 +287,13 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         hints=checked.hints,
         unchecked=checked.unchecked,
         timeline=_timeline(evidence, ordered),
-        notes=(*prediction.notes, *_open(followed), *evidence.host_log.starved, *_borne(checked, ordered)),
+        notes=(
+            *prediction.notes,
+            *_open(followed),
+            *evidence.host_log.starved,
+            *evidence.guest_log.starved,
+            *_borne(checked, ordered),
+        ),
         columns=columns(plan, prediction, totals_seen, rows),
         known_faults=tuple(KnownFaultRow(name, predicted=True, shown=True) for name in prediction.known_faults)
         if status is Status.FINDING

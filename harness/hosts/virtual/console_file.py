@@ -8,9 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.contract.host_stalls import Stall
-from harness.contract.kernel_trouble import DUMP_BYTES, STALLS, WAITS_S, Blame, Trouble, find_trouble
+from harness.contract.kernel_trouble import (
+    DUMP_BYTES,
+    GUEST_WAITS_S,
+    STALLS,
+    WAITS_S,
+    Blame,
+    Trouble,
+    all_trouble,
+    find_trouble,
+)
 from harness.hosts.virtual.console import tail
-from harness.hosts.virtual.run_delay import RunDelays
+from harness.hosts.virtual.run_delay import RunDelays, Waited
 
 _QUIET_S = 1.0
 
@@ -26,7 +35,7 @@ class ConsoleWatch:
         self._waiting = waiting
         self._searched = 0  # up to here there is no finding
         self._looked = 0  # up to here stalls are known
-        self._stalls: dict[int, Stall] = {}  # by offset
+        self._waited: dict[int, Waited] = {}  # before a stall, by its offset
         self._grown = 0, 0.0  # to how many bytes, and when that was seen
 
     def text(self, since: int = 0) -> bytes:
@@ -58,7 +67,7 @@ class ConsoleWatch:
         from_ = 0
         while (found := find_trouble(text, from_)) is not None:
             offset = start + found.offset
-            stall = self._stalls.get(offset) if found.blame is Blame.KERNEL else None
+            stall = self._stall(found, offset) if found.blame is Blame.KERNEL else None
             if stall is None or not stall.starved:
                 found = replace(found, offset=offset)
                 return found if self._told_whole(found, size) else None
@@ -69,7 +78,24 @@ class ConsoleWatch:
     def stalls(self, since: int = 0) -> tuple[Stall, ...]:
         """Those from offset ``since`` on, in their order."""
         self._look()
-        return tuple(stall for offset, stall in self._stalls.items() if offset >= since)
+        start = max(0, since - 1)
+        text, from_, told = self.text(start), 0, []
+        while (found := find_trouble(text, from_)) is not None:
+            from_ = found.offset
+            if start + found.offset >= since and (stall := self._stall(found, start + found.offset)) is not None:
+                told.append(stall)
+        return tuple(told)
+
+    def guest_stalls(self, console: bytes) -> tuple[Stall, ...]:
+        """Those of a Linux guest that ran on this host lately.  The processors that its kernel names are its own."""
+        found = all_trouble(console.decode(errors="replace").splitlines())
+        of_s = [(t.stamp, GUEST_WAITS_S[t.kind]) for t in found if t.kind in GUEST_WAITS_S]
+        return tuple(self._waiting.worst(seconds).stall(stamp, seconds, worst=True) for stamp, seconds in of_s)
+
+    def _stall(self, found: Trouble, offset: int) -> Stall | None:
+        """Which processors it names may be in lines that came later."""
+        waited = self._waited.get(offset)
+        return waited.stall(found.stamp, WAITS_S[found.kind], found.cpus) if waited and found.kind in WAITS_S else None
 
     def _look(self) -> None:
         """Weigh each new stall while one can: how long the host waited is asked of a running process."""
@@ -81,9 +107,8 @@ class ConsoleWatch:
         from_ = 0
         while (found := find_trouble(text, from_)) is not None:
             from_, offset = found.offset, start + found.offset
-            if found.kind in WAITS_S and offset not in self._stalls:
-                of_s = WAITS_S[found.kind]
-                self._stalls[offset] = Stall(found.stamp, of_s, self._waiting.within(of_s))
+            if found.kind in WAITS_S and offset not in self._waited:
+                self._waited[offset] = self._waiting.within(WAITS_S[found.kind])
         self._looked = start + text.rfind(b"\n") + 1
 
     def _told_whole(self, found: Trouble, size: int) -> bool:

@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from harness.contract.host_stalls import Stall
+
 _APART_S = 0.5
-_KEPT_S = 400.0
+_KEPT_S = 700.0
+_VCPU = re.compile(r"CPU (\d+)/")
+"""QEMU's name of a thread that runs a processor, with debug-threads=on (accel/tcg/tcg-accel-ops-mttcg.c, accel/kvm)."""
 
 
 def run_delays(pid: int) -> dict[int, float]:
@@ -22,12 +29,38 @@ def run_delays(pid: int) -> dict[int, float]:
     return found
 
 
+def vcpu_threads(pid: int) -> dict[int, int]:
+    """Which thread of a QEMU runs which processor: index by thread id; empty where it does not name its threads."""
+    found = {}
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(OSError, ValueError):
+            if name := _VCPU.match((thread / "comm").read_text()):
+                found[int(thread.name)] = int(name[1])
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """Seconds that the threads waited: ``all_s`` together, and by the processor that a thread runs."""
+
+    all_s: float
+    of_cpu: Mapping[int, float]
+
+    def stall(self, stamp: str, of_s: float, cpus: Collection[int] = (), *, worst: bool = False) -> Stall:
+        """What is recorded of a stall that names these processors."""
+        own = [self.of_cpu[cpu] for cpu in cpus if cpu in self.of_cpu]
+        return Stall(
+            stamp, of_s, self.all_s, min(own) if len(own) == len(cpus) > 0 else None, max(1, len(self.of_cpu)), worst
+        )
+
+
 class RunDelays:
     """Remembers the last minutes; it is looked at whenever somebody asks."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._samples: deque[tuple[float, dict[int, float]]] = deque()
+        self._runs: dict[int, int] = {}
         self.look()
 
     def look(self) -> None:
@@ -39,11 +72,26 @@ class RunDelays:
             self._samples.popleft()
         self._samples.append((now, run_delays(self._pid)))
 
-    def within(self, seconds: float) -> float:
-        """Seconds that the threads waited in the last ``seconds``, or since the first look, all together."""
+    def within(self, seconds: float) -> Waited:
+        """In the last ``seconds``, or since the first look."""
         began = time.monotonic() - seconds
         before = self._samples[0][1]
         for at, sample in self._samples:
             if at <= began:
                 before = sample
-        return sum(waited - before.get(thread, 0.0) for thread, waited in run_delays(self._pid).items())
+        return self._between(before, run_delays(self._pid))
+
+    def worst(self, seconds: float) -> Waited:
+        """In those ``seconds`` of what is remembered in which the threads waited most."""
+        samples = [*self._samples, (time.monotonic(), run_delays(self._pid))]
+        first, found = 0, self._between(samples[0][1], samples[0][1])
+        for at, sample in samples:
+            while samples[first + 1 : first + 2] and samples[first + 1][0] <= at - seconds:
+                first += 1
+            found = max(found, self._between(samples[first][1], sample), key=lambda waited: waited.all_s)
+        return found
+
+    def _between(self, before: Mapping[int, float], after: Mapping[int, float]) -> Waited:
+        grown = {thread: waited - before.get(thread, 0.0) for thread, waited in after.items()}
+        self._runs |= vcpu_threads(self._pid)
+        return Waited(sum(grown.values()), {cpu: grown[t] for t, cpu in self._runs.items() if t in grown})

@@ -155,6 +155,9 @@ class VirtualHost(StreamHost):
     def stalls(self, since: int = 0) -> tuple[Stall, ...]:
         return self._watch.stalls(since)
 
+    def guest_stalls(self, console: bytes) -> tuple[Stall, ...]:
+        return self._watch.guest_stalls(console)
+
     def diagnose(self) -> str:
         return f"last lines of the host's console:\n{self._watch.tail()}\nits processors:\n{processors(self._vm)}"
 

@@ -149,6 +149,6 @@ class RuleContext:
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
     host_warns: tuple[str, ...] = ()
     """Parts of lines that the host's log must have, because of findings (D28)."""
-    guest_log: tuple[str, ...] | None = None
+    guest_trouble: tuple[str, ...] | None = None
     host_trouble: tuple[str, ...] | None = None
-    """What the host's log says against the kernel."""
+    """What the log of a Linux guest and the host's say against the kernel."""

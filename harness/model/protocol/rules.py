@@ -246,10 +246,10 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D28",
-        "No \"Host injected async #PF\" in the guest's log; in the host's log no kernel trouble, such as a WARN from "
-        "kvm_del_async_pf_gfn, kvm_flush_and_free_async_pf_work or faultin_page.",
+        "No kernel trouble in a Linux guest's log, such as \"Host injected async #PF\"; none in the host's log, such "
+        "as a WARN from kvm_del_async_pf_gfn, kvm_flush_and_free_async_pf_work or faultin_page.",
         "D28, C; arch/x86/kernel/kvm.c:__kvm_handle_async_pf (guest)",
-        context=("guest_log", "host_trouble"),
+        context=("guest_trouble", "host_trouble"),
         partly=True,
     ),
     Rule(

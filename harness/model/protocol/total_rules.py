@@ -78,12 +78,11 @@ def _halts(kernel: KernelModel, context: RuleContext) -> Iterator[Violation]:
 
 def _logs(context: RuleContext) -> Iterator[Violation]:
     """D28: what guest and host logged."""
-    cried = [line.strip() for line in context.guest_log or () if _GUEST_PANIC in line]
-    if context.guest_panics:
-        if context.guest_log is not None and not any(_IN_KERNEL_MODE in line for line in cried):
-            yield _total("D28", f'the guest was to panic, and has not said "{_GUEST_PANIC} {_IN_KERNEL_MODE}"')
-    else:
-        yield from (_total("D28", f"the guest says: {line}") for line in cried)
+    cried = context.guest_trouble or ()
+    due = [line for line in cried if context.guest_panics and _GUEST_PANIC in line and _IN_KERNEL_MODE in line]
+    if context.guest_panics and context.guest_trouble is not None and not due:
+        yield _total("D28", f'the guest was to panic, and has not said "{_GUEST_PANIC} {_IN_KERNEL_MODE}"')
+    yield from (_total("D28", f"the guest says: {line}") for line in cried if line not in due)
     said = context.host_trouble or ()
     for line in said:
         if not any(part in line for part in context.host_warns):

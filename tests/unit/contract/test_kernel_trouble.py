@@ -129,6 +129,29 @@ def test_a_stall_elsewhere_is_the_kernels() -> None:
     assert Blame.KERNEL in {t.blame for t in all_trouble(elsewhere.decode().splitlines())}
 
 
+NAMING = [
+    ("watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [kworker/1:1:37]", "", (1,)),
+    ("NMI watchdog: Watchdog detected hard LOCKUP on cpu 2", "", (2,)),
+    ("BUG: workqueue lockup - pool cpus=1 node=0 flags=0x0 nice=0 stuck for 34s!", "", (1,)),
+    ("BUG: workqueue lockup - pool cpus=0-3 flags=0x4 nice=0 stuck for 34s!", "", ()),
+    ("rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-...D 12-.... } 5300 jiffies", "", (1, 12)),
+    ("rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { P412 } 5300 jiffies", "", ()),
+    ("rcu: rcu_preempt kthread starved for 5250 jiffies! g1 f0x0 RCU_GP_WAIT_FQS(5) ->state=0x0 ->cpu=1", "", (1,)),
+    ("rcu: INFO: rcu_sched self-detected stall on CPU", "\t0-....: (5249 ticks this GP) idle=1", (0,)),
+    ("rcu: INFO: rcu_sched detected stalls on CPUs/tasks:", "\t1-...!: (0 ticks this GP) idle=1", (1,)),
+    ("rcu: INFO: rcu_sched detected stalls on CPUs/tasks:", "\t(detected by 0, t=5252 jiffies, g=1, q=2)", ()),
+    ("INFO: task CPU 0/KVM:513 blocked for more than 180 seconds.", "", ()),
+]
+
+
+@pytest.mark.parametrize(("line", "behind", "cpus"), NAMING)
+def test_which_processors_a_stall_names(line: str, behind: str, cpus: tuple[int, ...]) -> None:
+    text = f"[   60.000000] {line}\r\n[   60.000001] rcu: {behind}\r\n[   60.000002] rcu: \t(t=5250 jiffies)\r\n"
+    found = find_trouble(text.encode())
+    assert found is not None and found.cpus == cpus
+    assert all_trouble(text.splitlines())[0].cpus == cpus
+
+
 def test_every_mark_has_a_line_here() -> None:
     assert {m.kind for m in MARKS} == {kind for kind, _, _ in TABLE}
 

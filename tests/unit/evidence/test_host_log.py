@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a host's log says of the kernel."""
+"""What a host's log, and that of a Linux guest, say of the kernel."""
 
 from __future__ import annotations
 
 import pytest
 
-from harness.contract.host_stalls import FILE, HostStalls, Stall, stalls_in
-from harness.contract.kernel_trouble import WAITS_S, Blame
+from harness.contract.host_stalls import FILE, HostStalls, Stall, guest_stalls_in, stalls_in
+from harness.contract.kernel_trouble import GUEST_WAITS_S, WAITS_S, Blame
 from harness.contract.structure import to_json
 from harness.errors import CaptureDamaged
-from harness.evidence.host_log import LOG, HostLog, read_host_log
+from harness.evidence.host_log import GUEST_LOG, LOG, WeighedLog, read_guest_log, read_host_log
 
 WARN = "WARNING: CPU: 0 PID: 1 at virt/kvm/async_pf.c:90"
 LINES = {
@@ -54,10 +54,32 @@ def test_a_machine_of_its_own_always_can(line: str) -> None:
 
 
 def test_no_log_says_nothing() -> None:
-    assert read_host_log({}, 1) == HostLog()
+    assert read_host_log({}, 1) == WeighedLog()
 
 
 @pytest.mark.parametrize("told", [b"{", b'{"nonce": null, "stalls": []}', b'{"nonce": 2, "stalls": []}'])
 def test_a_record_that_is_broken_or_of_another_run_is_damage(told: bytes) -> None:
     with pytest.raises(CaptureDamaged, match=r"host/stalls\.json"):
         read_host_log({LOG: log(WARN), FILE: told}, 1)
+
+
+def guest_with(line: str, stall: Stall | None) -> dict[str, bytes]:
+    told = HostStalls((), None if stall is None else (stall,), nonce=1)
+    return {GUEST_LOG: log(line), FILE: to_json(told).encode()}
+
+
+@pytest.mark.parametrize(("kind", "line"), LINES.items())
+def test_a_stall_of_a_guest_is_weighed_as_its_hosts(kind: str, line: str) -> None:
+    """By the seconds in which the host was let run least: nobody knows when the guest said it."""
+    most = GUEST_WAITS_S[kind]
+    let_run = guest_with(line, Stall("12.000000", most, most, cpus=2, worst=True))
+    assert read_guest_log(let_run, 1).against_the_kernel == (line, WARN) and read_guest_log(let_run, 1).starved == ()
+    starved = guest_with(line, Stall("12.000000", most, most + 0.1, cpus=2, worst=True))
+    assert read_guest_log(starved, 1).against_the_kernel == (WARN,)
+    (said,) = read_guest_log(starved, 1).starved
+    assert said.startswith(f"the guest says: {line}") and f"in the worst {most:.0f} s of the run" in said
+    found, _ = read_guest_log(guest_with(line, None), 1).trouble
+    assert found.blame is Blame.MACHINE and "not recorded" in found.line
+    own = HostStalls((), guest_stalls_in(log(line)), nonce=1)
+    files = {GUEST_LOG: log(line), FILE: to_json(own).encode()}
+    assert read_guest_log(files, 1).against_the_kernel == (line, WARN) and read_host_log(files, 1) == WeighedLog()

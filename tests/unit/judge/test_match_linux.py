@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from harness.contract.host_stalls import FILE, HostStalls, Stall
+from harness.contract.structure import to_json
 from harness.errors import CaptureDamaged
 from harness.judge.match_linux import interrupts_at_last_hyp
 from harness.judge.verdict import judge_capture
@@ -59,3 +63,42 @@ def test_a_lost_interrupt_of_a_linux_guest_is_named() -> None:
     fewer = b"HYP %d" % (int(line.split()[1]) - 5)
     verdict = judge_capture(files | {"guest/result.txt": files["guest/result.txt"].replace(line, fewer)}, N61)
     assert verdict.status is Status.FAIL and verdict.findings[0].rule == "D16"
+
+
+TROUBLE = [
+    "WARNING: CPU: 0 PID: 1 at arch/x86/kernel/kvm.c:200 kvm_async_pf_task_wake+0x1/0x2",
+    "BUG: unable to handle page fault for address: ffffc90000a3bff8",
+    "Oops: 0000 [#1] PREEMPT SMP NOPTI",
+    "kernel BUG at arch/x86/kernel/kvm.c:200!",
+]
+
+
+@pytest.mark.parametrize("line", TROUBLE)
+def test_a_guest_whose_kernel_complains_and_reports_all_the_same_has_not_passed(line: str) -> None:
+    """Its console is the only witness of what a stray token does to a task that is not the workload."""
+    files = packed_capture("enabled")
+    assert judge_capture(files, N61).status is Status.PASS
+    files["guest/console.txt"] += f"[    7.000000] {line}\r\n".encode()
+    verdict = judge_capture(files, N61)
+    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "D28"
+    assert verdict.findings[0].message == f"the guest says: {line}"
+
+
+def test_a_stall_of_a_guest_counts_where_its_host_was_let_run() -> None:
+    files = packed_capture("enabled")
+    line = "INFO: task touch:12 blocked for more than 120 seconds."
+    files["guest/console.txt"] += f"[  177.000000] {line}\r\n".encode()
+    assert judge_capture(files, N61).status is Status.INCONCLUSIVE  # by a runner that did not look
+    nonce = json.loads(files["plan.json"])["nonce"]
+    told = HostStalls((), (Stall("177.000000", 120.0, 12.0, worst=True),), nonce=nonce)
+    verdict = judge_capture({**files, FILE: to_json(told).encode()}, N61)
+    assert verdict.status is Status.FAIL and line in verdict.reason
+    told = HostStalls((), (Stall("177.000000", 120.0, 99.0, worst=True),), nonce=nonce)
+    verdict = judge_capture({**files, FILE: to_json(told).encode()}, N61)
+    assert verdict.status is Status.PASS and any(line in note for note in verdict.notes)
+
+
+def test_what_a_guest_says_of_its_machine_concludes_nothing() -> None:
+    files = packed_capture("enabled")
+    files["guest/console.txt"] += b"[    7.000000] Out of memory: Killed process 9 (workload) total-vm:912344kB\r\n"
+    assert judge_capture(files, N61).status is Status.INCONCLUSIVE
