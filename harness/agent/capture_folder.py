@@ -13,6 +13,8 @@ from typing import IO
 from harness.contract.capture import NO_DETAILS, AgentStep, ProgressLine, StepDetails
 from harness.contract.structure import to_json
 
+_KMSG = "/dev/kmsg"
+
 
 class Capture:
     """Writes into one folder.  Steps go to progress.jsonl and, as the same JSON lines, to ``stream``."""
@@ -62,8 +64,13 @@ class KernelLog:
     """The host's kernel log from now on, through /dev/kmsg."""
 
     def __init__(self) -> None:
-        self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fd = os.open(_KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.lseek(self._fd, 0, os.SEEK_END)
+
+    def mark(self, text: str) -> None:
+        """A line of ours, where the host's kernel takes any (not with printk.devkmsg=off)."""
+        with suppress(OSError), open(_KMSG, "wb", buffering=0) as file:
+            file.write(f"<6>{text}\n".encode())  # without an end of line it may be continued, and is not read
 
     def rest(self) -> str:
         """Everything since the object was made, one message per line with its time in seconds."""

@@ -21,7 +21,7 @@ from harness.agent.host.resident import Instances
 from harness.agent.host.undo import Journal
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.session import Session
-from harness.contract.capture import FORMAT, AgentStep, RunEnd, StepDetails
+from harness.contract.capture import FORMAT, AgentStep, RunEnd, StepDetails, log_marks
 from harness.contract.plan import GuestKind, Plan, to_json
 from harness.contract.service import AgentOptions
 from harness.contract.words import EndStatus
@@ -51,10 +51,13 @@ def perform(
     note_journal(os.path.abspath(journal.path))
     session = Session(plan, options, capture, journal, resident)
     log = KernelLog()
+    begins, ends = log_marks(plan.nonce)
     try:
+        log.mark(begins)
         end = asyncio.run(_cancellable(session, stdin))
         capture.step(AgentStep.UNDO)
         problems = journal.undo_all()
+        log.mark(ends)
         capture.write_text("host/dmesg.txt", log.rest())
         if problems:
             end = GuestEnd(end.status, "; ".join([end.reason, *problems]).lstrip("; "))

@@ -4,7 +4,7 @@
 docs/formats/capture.md says which file holds which, and harness/contract/structure.py how a dataclass is JSON.
 ``FORMAT`` counts changes of what is written; ``end.json`` carries it.  Format 1, which did not carry one, is read by
 harness/evidence/format_1.py.  Until format 2 no record but that one said of which run it is; since format 4 there is
-left.json.
+left.json; since format 5 host/dmesg.txt says of which run it is, too.
 """
 
 from __future__ import annotations
@@ -16,9 +16,17 @@ from enum import StrEnum
 from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
-FORMAT, UNTIED, WITHOUT_LEFT = 4, 2, 3
+FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 5, 2, 3, 4
+SINCE: Mapping[str, int] = {"compaction": 5, "word": 5}
+"""Keys of the records that came with a format; the others are as old as their records, or were never due."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
 """The trace for trace-cmd and KernelShark, where it was asked for, or why there is none."""
+
+
+def log_marks(nonce: int) -> tuple[str, str]:
+    """What the agent writes into the host's kernel log when it begins with a run, and when it has undone everything:
+    what the log says of the run stands between them."""
+    return f"apf: begin {nonce:016x}", f"apf: end {nonce:016x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class HostFacts:
     swap_in_use: tuple[str, ...]
     mkfs_ext4: bool
     nbd: bool = False
+    compaction: bool = False  # the batches of its CPUs can be emptied (/proc/sys/vm/compact_memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +159,15 @@ class Precondition(OfRun):
 
 @dataclass(frozen=True, slots=True)
 class PageLeft:
-    """A planned page after the run.  ``dirty``, ``swap_cache``: flags of its folio, ``large``: which has several pages;
-    None: not present or not seen."""
+    """A planned page after the run.  ``dirty``, ``swap_cache``: flags of its folio, ``large``: which has several pages,
+    ``word``: its bytes 8 to 15 as a number; None: not present, or captured by an agent that did not look."""
 
     name: str
     present: bool
     dirty: bool | None = None
     swap_cache: bool | None = None
     large: bool | None = None
+    word: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

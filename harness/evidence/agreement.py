@@ -183,8 +183,9 @@ def _set_up(plan: Plan, vcpu: int) -> Iterator[tuple[int, int]]:
         yield MSR_ASYNC_PF_EN, (area | apf.en_flags) & MASK64
 
 
-def precondition_problems(seen: Precondition) -> Iterator[str]:
-    """The totals against the pages that they are totals of."""
+def precondition_problems(seen: Precondition, plan: Plan) -> Iterator[str]:
+    """The totals against the pages that they are totals of, and these against the plan's."""
+    names = {page.gpa: page.name for page in plan.pages}
     pages = seen.pages
     for name, count in (
         ("pages", len(pages)),
@@ -196,5 +197,7 @@ def precondition_problems(seen: Precondition) -> Iterator[str]:
     for gpa, page in pages.items():
         if page.swapped and (page.swap_offset is None or page.swap_type is None):
             yield f"precondition.json: the page {page.gpa:#x} is swapped, but it is not said where to"
+        if page.name != names.get(gpa, page.name):
+            yield f"precondition.json: the page {page.gpa:#x} is called {page.name!r}, not {names[gpa]!r}"
         if page.gpa != gpa:
             yield f"precondition.json: the page {page.gpa:#x} stands at {gpa:#x}"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import pairwise
 
-from harness.contract.capture import CounterSnapshot, TraceStats
+from harness.contract.capture import CounterSnapshot, HostFacts, RunFacts, TraceStats
 from harness.evidence.ftrace import Trace
 
 _NEEDED_EVENTS = (
@@ -105,6 +105,42 @@ def trace_problems(has: HostHas, trace: Trace, stats: TraceStats, recorded: Sequ
     strange = sorted(({line.event for line in trace.lines} | trace.folded_events) - names)
     if strange:
         yield f"facts.json: trace_events does not name {', '.join(strange)}, which the trace has"
+
+
+def run_problems(host: HostFacts, run: RunFacts) -> Iterator[str]:
+    """facts.json against itself: what a run had, its host has."""
+    recorded = run.trace_events
+    strange = [e for e in recorded if e.startswith("kvm/") and e.removeprefix("kvm/") not in host.kvm_events]
+    probes = any(e.startswith("apf/") for e in recorded)
+    kvm = run.accel == "kvm"
+    for what, there in (
+        ("run.accel", run.accel in ("kvm", "tcg")),
+        ("host.release", bool(re.match(r"\d+\.\d+", host.release))),
+        ("host.kvm_events", not strange),
+        ("host.kprobe_events", host.kprobe_events or not probes),
+        ("host.tracefs", bool(host.tracefs) or not recorded),
+        ("host.kvm_device", host.kvm_device or not kvm),
+        ("host.cgroup_memory", host.cgroup_memory or not kvm),
+        ("host.cgroup2", bool(host.cgroup2) or not host.cgroup_memory),
+        ("run.mm_fault_probe", run.mm_fault_probe == ("apf/mm_fault" in recorded)),
+        ("run.trace_clock", run.trace_clock == "mono"),
+    ):
+        if not there:
+            yield f"facts.json: {what} is not what the rest of it says of this host"
+
+
+def shown_problems(host: HostFacts, name: str, seen: CounterSnapshot) -> Iterator[str]:
+    """A section of the counters that is of what the host is said not to have."""
+    for section, there, has in (
+        ("vmstat: pswpin", "pswpin" in seen.vmstat, host.vm_event_counters),
+        ("memory_stat", bool(seen.memory_stat), host.cgroup_memory),
+        ("kvm", bool(seen.kvm), bool(host.debugfs)),
+    ):
+        if there and not has:
+            yield f"{name}: {section} is there, facts.json says that the host has no such thing"
+    for section, text in (("swaps", seen.swaps), ("interrupts", seen.interrupts)):
+        if not text:
+            yield f"{name}: {section} is empty, which no kernel prints"
 
 
 _WORD = 1 << 64

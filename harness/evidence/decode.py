@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from harness.contract.capture import (
     FORMAT,
+    SINCE,
     UNTIED,
     WITHOUT_LEFT,
     AgentStep,
@@ -46,11 +47,20 @@ from harness.evidence import (
     resets,
     trace_events,
 )
-from harness.evidence.completeness import HostHas, counter_problems, event_problems, trace_problems
+from harness.evidence.completeness import (
+    HostHas,
+    counter_problems,
+    event_problems,
+    run_problems,
+    shown_problems,
+    trace_problems,
+)
 from harness.evidence.gate_agreement import gate_problems
 from harness.evidence.guest_frame import frame_problems
-from harness.evidence.host_log import WeighedLog, read_guest_log, read_host_log
+from harness.evidence.host_log import LOG, WeighedLog, read_guest_log, read_host_log
+from harness.evidence.nullable import Known, null_problems
 from harness.evidence.ram_address import ADDRESSED, ram_address
+from harness.evidence.texts import console_problems, qmp_problems
 from harness.model.events import Event, Kind
 
 T = TypeVar("T")
@@ -186,14 +196,15 @@ def decode(files: Files) -> Evidence:
     if end.nonce != plan.nonce:
         raise CaptureDamaged(f"end.json carries nonce {end.nonce:#x}, the plan {plan.nonce:#x}: not of this run")
     complete = end.status is EndStatus.DONE
-    facts = _facts(files, end) if complete or "facts.json" in files else None
+    records = _Records(files, end)
+    facts = _facts(records) if complete or "facts.json" in files else None
     decoded: tuple[Event, ...] = ()
     lost = complete_until_ns = 0
     folded: frozenset[Kind] = frozenset()
     if facts is not None and (complete or "trace/events.txt" in files):
         text = _text(files, "trace/events.txt")
         trace = ftrace.parse(text, fold=plan.guest.kind is GuestKind.LINUX and not _begins_anew(facts, files))
-        stats = _read(files, end, "trace/stats.json", TraceStats, format_1.trace_stats)
+        stats = records.read("trace/stats.json", TraceStats, format_1.trace_stats)
         lost = max(trace.lost, stats.lost)
         if lost and trace.folded:  # where the whole trace ends may be at any line
             trace = ftrace.parse(text)
@@ -205,8 +216,7 @@ def decode(files: Files) -> Evidence:
     growth: int | None = None
     if complete and facts is not None:
         before, after = (
-            _read(files, end, f"counters/{when}.json", CounterSnapshot, format_1.counters)
-            for when in ("before", "after")
+            records.read(f"counters/{when}.json", CounterSnapshot, format_1.counters) for when in ("before", "after")
         )
         moved = counter_deltas.deltas(before, after, facts.vcpu_tids, facts.later_tids)
         growth = counter_deltas.anon_growth(before, after)
@@ -222,23 +232,23 @@ def decode(files: Files) -> Evidence:
         result=_result(files, plan) if complete and plan.guest.kind is GuestKind.LINUX else None,
         counters=moved,
         anon_growth=growth,
-        precondition=_read(files, end, "precondition.json", Precondition, format_1.precondition)
+        precondition=records.read("precondition.json", Precondition, format_1.precondition)
         if complete or "precondition.json" in files
         else None,
         files=files,
-        after=_read(files, end, "after.json", FinalState, format_1.final_state) if "after.json" in files else None,
-        left=_read(files, end, "left.json", MemoryLeft)
+        after=records.read("after.json", FinalState, format_1.final_state) if "after.json" in files else None,
+        left=records.read("left.json", MemoryLeft)
         if "left.json" in files or (complete and end.format > WITHOUT_LEFT)
         else None,
-        gate=_read(files, end, "gate.json", GateLog)
+        gate=records.read("gate.json", GateLog)
         if plan.swap.kind in HELD and (end.status in _TO_THE_END or "gate.json" in files)
         else None,
         ended_ns=_ended_ns(files) if complete and plan.guest.kind is GuestKind.LINUX else None,
-        host_log=read_host_log(files, end.nonce),
+        host_log=read_host_log(files, end),
         guest_log=read_guest_log(files, end.nonce),
         folded=folded,
     )
-    _demand(_problems(evidence))
+    _demand(chain(records.problems(plan), _problems(evidence)))
     return evidence
 
 
@@ -280,8 +290,11 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from gate_problems(plan, e.gate, e.precondition, e.of(Kind.BIO, Kind.BIO_END), facts.swap_dev)
     if not complete:
         return
-    for name in ("host/dmesg.txt", "guest/console.txt"):
+    for name in (LOG, "guest/console.txt"):
         _need(e.files, name)
+    if e.end.format > WITHOUT_LEFT:
+        yield from console_problems(plan, e.text("guest/console.txt"), e.text("guest/result.txt"))
+        yield from qmp_problems(e.text("qmp.jsonl"))
     steps = _record("progress.jsonl", lambda: agreement.read_progress(_need(e.files, "progress.jsonl")))
     yield from agreement.progress_problems(steps, e.end, e.guest, plan)
     if not e.lost:
@@ -291,7 +304,7 @@ def _problems(e: Evidence) -> Iterator[str]:
             yield from _left(plan, e.after, old=e.end.format == format_1.FORMAT)
         yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
         if e.precondition is not None:
-            yield from agreement.precondition_problems(e.precondition)
+            yield from agreement.precondition_problems(e.precondition, plan)
         if e.guest is not None and not e.lost and not starts_anew(plan):
             yield from agreement.register_problems(plan, e.guest, e.of(Kind.WRMSR, Kind.RDMSR))
 
@@ -315,6 +328,10 @@ def _left(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:
     ):
         if there != due:
             yield f"after.json: {name} is of {len(there)}, not of the plan's {len(due)}"
+    names = {page.gpa: page.name for page in plan.pages}
+    for gpa, page in after.pages.items():
+        if page.name != names.get(gpa, page.name):
+            yield f"after.json: the page {gpa:#x} is called {page.name!r}, not {names[gpa]!r}"
     seen = [(page.dirty is None, page.swap_cache is None) for page in after.pages.values() if page.present]
     if len({known for pair in seen for known in pair}) > 1:
         yield "after.json: the flags of some pages in the page table are there, of others not"
@@ -362,15 +379,16 @@ def _has(host: HostFacts | _OldFacts) -> HostHas:
     )
 
 
-def _facts(files: Files, end: RunEnd) -> DecodedFacts | None:
+def _facts(records: _Records) -> DecodedFacts | None:
     """None: the run ended before QEMU could be asked."""
+    files, end = records.files, records.end
     if end.format != format_1.FORMAT:
-        facts = _read(files, end, "facts.json", Facts)
+        facts = records.read("facts.json", Facts)
         run = facts.run
         if run is None:
             return None
         has = _has(facts.host)
-        device = _device(run.io_dev)
+        device, _ = _device(run.io_dev), _device(run.backing_device)
         return DecodedFacts(run.vcpu_tids, device, run.mm_fault_probe, run.trace_events, has, run.later_tids)
     raw = _json(files, "facts.json")
     if "vcpu_tids" not in raw:
@@ -396,7 +414,7 @@ class _OldFacts:
 
 
 def _device(text: str | None) -> int:
-    if not text:
+    if text is None:
         return 0
     try:
         major, minor = (int(n) for n in text.replace(":", ",").split(","))
@@ -405,21 +423,49 @@ def _device(text: str | None) -> int:
     return major << 20 | minor
 
 
-def _read(files: Files, end: RunEnd, name: str, cls: type[R], old: Callable[[Any], R] | None = None) -> R:
-    """A record of this run, by its nonce where its format has one, and whole where that is today's.
+@dataclass(slots=True)
+class _Records:
+    """The JSON files of a run; ``read_so_far``: by their names."""
 
-    :param old: reads that of format 1.
-    """
-    raw = _json(files, name)
-    first = end.format == format_1.FORMAT
-    record = _record(name, lambda: old(raw) if old and first else structure(cls, raw))
-    if end.format == FORMAT:  # a field that has come since is no reason to be content without the others
-        _demand(f"{name}: {key}: missing" for key in left_out(record, raw))
-    if end.format > UNTIED and record.nonce is None:
-        raise CaptureDamaged(f"{name} carries no nonce: it does not say of which run it is")
-    if record.nonce not in (None, end.nonce):
-        raise CaptureDamaged(f"{name} carries nonce {record.nonce:#x}, the plan {end.nonce:#x}: not of this run")
-    return record
+    files: Files
+    end: RunEnd
+    read_so_far: dict[str, OfRun] = field(default_factory=dict)
+
+    def read(self, name: str, cls: type[R], old: Callable[[Any], R] | None = None) -> R:
+        """A record of this run, by its nonce where its format has one, and whole: a field that has come since is no
+        reason to be content without the others.
+
+        :param old: reads that of format 1.
+        """
+        raw, version = _json(self.files, name), self.end.format
+        first = version == format_1.FORMAT
+        record = _record(name, lambda: old(raw) if old and first else structure(cls, raw))
+        if version > WITHOUT_LEFT:
+            _demand(
+                f"{name}: {key}: missing"
+                for key in left_out(record, raw)
+                if SINCE.get(key.rpartition(".")[2], 0) <= version
+            )
+        if version > UNTIED and record.nonce is None:
+            raise CaptureDamaged(f"{name} carries no nonce: it does not say of which run it is")
+        if record.nonce not in (None, self.end.nonce):
+            raise CaptureDamaged(
+                f"{name} carries nonce {record.nonce:#x}, the plan {self.end.nonce:#x}: not of this run"
+            )
+        self.read_so_far[name] = record
+        return record
+
+    def problems(self, plan: Plan) -> Iterator[str]:
+        """What is null in one and must not be, and what the host is said not to have, but showed."""
+        facts = self.read_so_far.get("facts.json")
+        if self.end.format <= WITHOUT_LEFT or not isinstance(facts, Facts) or facts.run is None:
+            return
+        known = Known(plan, facts, self.end.format)
+        for name, record in self.read_so_far.items():
+            yield from null_problems(name, record, known)
+            if isinstance(record, CounterSnapshot):
+                yield from shown_problems(facts.host, name, record)
+        yield from run_problems(facts.host, facts.run)
 
 
 def _record(name: str, read: Callable[[], T]) -> T:

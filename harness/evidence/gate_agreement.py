@@ -47,6 +47,8 @@ def _places(plan: Plan, read: GateRead, seen: Precondition | None) -> Iterator[s
     if read.sector < 0 or read.sectors <= 0 or read.sector % _SECTORS or read.sectors % _SECTORS:
         yield f"of {read.sectors} sectors from {read.sector} on"
         return
+    if plan.swap.kind is SwapKind.USERFAULT and read.sectors != _SECTORS:
+        yield f"of {read.sectors} sectors, where a userfaultfd tells of one page"
     covered = range(read.sector, read.sector + read.sectors)
     if plan.swap.kind is SwapKind.USERFAULT:
         due = {page.gpa // PAGE_SIZE for page in plan.pages if page.gpa // _SECTOR in covered}

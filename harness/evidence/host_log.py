@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from harness.contract.capture import WITHOUT_MARKS, RunEnd
 from harness.contract.host_stalls import FILE, HostStalls, Stall, weighed
 from harness.contract.kernel_trouble import GUEST_WAITS_S, Blame, Trouble, all_trouble
 from harness.contract.structure import from_json
 from harness.errors import CaptureDamaged, UsageError
+from harness.evidence.texts import mark_problems
 
 LOG, GUEST_LOG = "host/dmesg.txt", "guest/console.txt"
 
@@ -42,12 +44,14 @@ class WeighedLog:
         )
 
 
-def read_host_log(files: Mapping[str, bytes], nonce: int) -> WeighedLog:
-    """Of the run with this nonce; no log has nothing to say.
+def read_host_log(files: Mapping[str, bytes], end: RunEnd) -> WeighedLog:
+    """Of the run that ended so; no log has nothing to say, but since format 5 there is one.
 
-    :raise CaptureDamaged: host/stalls.json is not what it has to be, or of another run.
+    :raise CaptureDamaged: host/stalls.json is not what it has to be, or of another run; or the log is.
     """
-    stalls = _stalls(files, nonce)
+    stalls = _stalls(files, end.nonce)
+    for problem in mark_problems(_text(files, LOG), end.nonce) if end.format > WITHOUT_MARKS else ():
+        raise CaptureDamaged(problem)
     return WeighedLog(tuple(weighed(_said(files, LOG), stalls.stalls if stalls is not None else ())))
 
 
@@ -62,7 +66,11 @@ def read_guest_log(files: Mapping[str, bytes], nonce: int) -> WeighedLog:
 
 
 def _said(files: Mapping[str, bytes], name: str) -> tuple[Trouble, ...]:
-    return all_trouble(files.get(name, b"").decode(errors="replace").splitlines())
+    return all_trouble(_text(files, name).splitlines())
+
+
+def _text(files: Mapping[str, bytes], name: str) -> str:
+    return files.get(name, b"").decode(errors="replace")
 
 
 def _stalls(files: Mapping[str, bytes], nonce: int) -> HostStalls | None:

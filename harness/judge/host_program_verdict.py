@@ -46,7 +46,7 @@ def _judge_by(
         said = results(output)
     except UsageError as exc:
         raise CaptureDamaged(f"{OUTPUT}: {exc.message}") from exc
-    log = read_host_log(files, plan.nonce)
+    log = read_host_log(files, end)
     trouble = log.against_the_kernel
     findings = [Finding("D28", f"the host says: {line}") for line in trouble]
     if end.status is EndStatus.GUEST_TIMEOUT:

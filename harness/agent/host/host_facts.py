@@ -9,7 +9,7 @@ import shutil
 import subprocess
 
 from harness.agent.host import dm, nbd, syscalls
-from harness.agent.host.kernel_files import find_mount, read_text, selected
+from harness.agent.host.kernel_files import COMPACT, find_mount, read_text, selected
 from harness.agent.host.tracing import KVM_EVENTS
 from harness.contract.capture import HostFacts
 
@@ -43,6 +43,7 @@ def host_facts() -> HostFacts:
         lru_gen=_choice("/sys/kernel/mm/lru_gen/enabled"),
         swap_in_use=tuple(line.split()[0] for line in read_text("/proc/swaps").splitlines()[1:]),
         mkfs_ext4=shutil.which("mkfs.ext4") is not None,
+        compaction=os.path.exists(COMPACT),
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from harness.errors import DeadlineExpired, InfraFault
 
 PAGE = 4096
+COMPACT = "/proc/sys/vm/compact_memory"
+"""What drains the batches of the CPUs; of a kernel without it nobody can say what is left on the lists."""
 _CHUNK = 1 << 16
 
 

@@ -14,7 +14,7 @@ from harness.agent.pages.pagemap import PageMap
 from harness.contract.capture import AreaLeft, FinalState, PageLeft
 from harness.contract.plan import SHARED_GPA, Plan, further_areas
 
-SHARED_BYTES = 64
+SHARED_BYTES, WRITTEN_AT = 64, 8
 HOST_BYTES = 8
 """Of struct kvm_vcpu_pv_apf_data (arch/x86/include/uapi/asm/kvm_para.h) the host writes flags and token only."""
 
@@ -53,4 +53,12 @@ def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, Pag
             if found is None:
                 yield page.gpa, PageLeft(page.name, frame is not None)
             else:
-                yield page.gpa, PageLeft(page.name, True, found.dirty, found.swap_cache, found.large)
+                word = _word(memory, page.gpa)
+                yield page.gpa, PageLeft(page.name, True, found.dirty, found.swap_cache, found.large, word)
+
+
+def _word(memory: GuestMemory, gpa: int) -> int | None:
+    """What a write of the probe guest changes (guest-images/probe/ops.c); of a page that is in the page table."""
+    with suppress(OSError):
+        return int(struct.unpack("<Q", memory.memory.read(memory.base + gpa + WRITTEN_AT, 8))[0])
+    return None

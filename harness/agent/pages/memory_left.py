@@ -7,15 +7,13 @@ import os
 import time
 
 from harness.agent.host.cgroup import ScenarioCgroup
-from harness.agent.host.kernel_files import PAGE
+from harness.agent.host.kernel_files import COMPACT, PAGE
 from harness.agent.pages.pageout import drain_lru_batches
 from harness.contract.capture import MemoryLeft
 
 SECONDS = 3.0
 """How long the last worker, which has published its completion, may take to give its reference to the mm back."""
 _LOOK_AGAIN_SECONDS = 0.02
-_COMPACT = "/proc/sys/vm/compact_memory"
-"""What drains the batches of the CPUs; of a kernel without it nobody can say what is left on the lists."""
 _LISTS = ("inactive_anon", "active_anon", "unevictable")
 """Pages of files of a tmpfs are on them, too: those that there are (shmem), such as QEMU's console, are no leak."""
 
@@ -30,6 +28,6 @@ def memory_left(group: ScenarioCgroup | None) -> MemoryLeft:
         mapped = stat["anon"] // PAGE
         listed = max(0, sum(stat[name] for name in _LISTS) - stat["shmem"]) // PAGE
         if not (mapped or listed) or time.monotonic() >= end:
-            return MemoryLeft(mapped, listed if os.path.exists(_COMPACT) else None)
+            return MemoryLeft(mapped, listed if os.path.exists(COMPACT) else None)
         drain_lru_batches()
         time.sleep(_LOOK_AGAIN_SECONDS)

@@ -19,7 +19,10 @@ import pytest
 
 from harness.agent.host.undo import pending
 from harness.agent.host.userfault import has_userfaultfd
+from harness.agent.pages.page_content import page_content
 from harness.contract import plan as p
+from harness.contract.capture import FORMAT
+from harness.evidence.texts import console_problems, mark_problems, qmp_problems
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
 
 pytestmark = [needs_qemu, root_only]
@@ -106,7 +109,7 @@ def test_done(perform: Callable[..., Run], memory: p.Memory) -> None:
     """The guest reads from each page what the agent wrote there."""
     plan = make_plan(memory=memory)
     run = perform(plan)
-    assert run.end() == {"format": 4, "nonce": plan.nonce, "status": "done", "reason": "", "undone": True}
+    assert run.end() == {"format": FORMAT, "nonce": plan.nonce, "status": "done", "reason": "", "undone": True}
     read = {item: a for kind, item, a, _ in records(run) if kind == END}
     assert read == {i: page.gpa ^ plan.nonce ^ 0x5555555555555555 for i, page in enumerate(plan.pages)}
     assert run.json("precondition.json")["reached"] is True
@@ -115,7 +118,12 @@ def test_done(perform: Callable[..., Run], memory: p.Memory) -> None:
     threads = run.json("counters/before.json")["threads"]
     assert len(facts["vcpu_tids"]) == 1 and threads[str(facts["vcpu_tids"][0])]["vcpu"] == 0
     assert p.from_json(p.Plan, (run.out / "plan.json").read_text()) == plan
-    assert "ready" in (run.out / "guest/console.txt").read_text()
+    assert not list(console_problems(plan, (run.out / "guest/console.txt").read_text(), ""))
+    assert not list(mark_problems((run.out / "host/dmesg.txt").read_text(), plan.nonce))
+    assert not list(qmp_problems((run.out / "qmp.jsonl").read_text()))
+    left = run.json("after.json")["pages"]
+    words = {page.gpa: page_content(page.gpa, plan.nonce)[8:16] for page in plan.pages}
+    assert {gpa: left[str(gpa)]["word"] for gpa in words} == {g: int.from_bytes(w, "little") for g, w in words.items()}
 
 
 def test_untouched_pages_read_zero(perform: Callable[..., Run]) -> None:

@@ -73,8 +73,8 @@ def test_a_register_that_was_written_or_read_otherwise() -> None:
 
 def test_totals_that_contradict_the_pages() -> None:
     seen = E.precondition
-    assert seen is not None and not list(agreement.precondition_problems(seen))
+    assert seen is not None and not list(agreement.precondition_problems(seen, E.plan))
     for name in ("pages", "present", "swapped"):
         wrong = dataclasses.replace(seen, totals={**seen.totals, name: seen.totals[name] + 1})
-        assert name in next(agreement.precondition_problems(wrong))
-    assert len(list(agreement.precondition_problems(dataclasses.replace(seen, totals={})))) == 3
+        assert name in next(agreement.precondition_problems(wrong, E.plan))
+    assert len(list(agreement.precondition_problems(dataclasses.replace(seen, totals={}), E.plan))) == 3

@@ -54,6 +54,10 @@ def _whole_files() -> Iterator[Damage]:
         yield in_bytes(name, "garbage", lambda d: bytes(len(d)))
         yield in_bytes(name, "doubled", lambda d: d + d)
         yield in_bytes(name, "not UTF-8", lambda d: b"\xff\xfe" + d)
+    for name in ("host/dmesg.txt", "guest/console.txt", "qmp.jsonl"):
+        yield _of_today(in_bytes(name, "empty", lambda _: b""))
+        yield _of_today(in_bytes(name, "half", lambda d: d[: len(d) // 2]))
+        yield _of_today(in_bytes(name, "its last half", lambda d: d[len(d) // 2 :]))
     for name in JSON_FILES:
         for what, text in (
             ("null", b"null"), ("a list", b"[]"), ("a number", b"7"), ("an empty object", b"{}"), ("text", b'"x"'),

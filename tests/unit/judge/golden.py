@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
+from harness.agent.pages.page_content import page_content
 from harness.contract.capture import (
     FORMAT,
     CounterSnapshot,
@@ -24,10 +25,13 @@ from harness.contract.capture import (
     RunEnd,
     RunFacts,
     TraceStats,
+    log_marks,
 )
 from harness.contract.plan import Plan, from_json
 from harness.contract.structure import structure, to_json
+from harness.contract.words import Access
 from harness.evidence import format_1
+from harness.evidence.host_log import LOG
 
 CAPTURES = Path(__file__).parents[2] / "data/captures"
 NAMES = sorted(p.name for p in CAPTURES.iterdir())
@@ -73,7 +77,7 @@ def recounted(lines: Sequence[str], stats: bytes) -> tuple[list[str], bytes]:
 
 def of_today(files: Mapping[str, bytes]) -> Files:
     """A capture as the agent would write it today; what it lacks is as a sound kernel leaves it."""
-    return _from_2(files) if json.loads(files["end.json"]).get("format") == 2 else _from_1(files)
+    return _from_2(files) if json.loads(files["end.json"]).get("format", 1) > 1 else _from_1(files)
 
 
 def _from_2(files: Mapping[str, bytes]) -> Files:
@@ -82,10 +86,45 @@ def _from_2(files: Mapping[str, bytes]) -> Files:
 
 
 def _written(files: Mapping[str, bytes], records: Mapping[str, OfRun], end: RunEnd) -> Files:
-    """With these records, the run's nonce in each, and nothing left behind."""
-    all_ = {**records, "left.json": MemoryLeft(0, 0)}
+    """With these records, the run's nonce in each, the marks of the kernel's log, and nothing left behind."""
+    plan = from_json(Plan, files["plan.json"])
+    all_ = {**{name: _whole(plan, record) for name, record in records.items()}, "left.json": MemoryLeft(0, 0)}
     told = {name: to_json(replace(record, nonce=end.nonce)).encode() for name, record in all_.items()}
-    return {**files, **told, "end.json": to_json(end).encode()}
+    begins, ends = (f"[    0.000000] {mark}\n".encode() for mark in log_marks(end.nonce))
+    texts = {LOG: begins + files[LOG] + ends, "guest/console.txt": _console(plan, files)}
+    texts |= {} if "qmp.jsonl" in files else {"qmp.jsonl": b'{"t": 1.0, "dir": "in", "message": {"QMP": {}}}\n'}
+    return {**files, **told, **texts, "end.json": to_json(end).encode()}
+
+
+def _console(plan: Plan, files: Mapping[str, bytes]) -> bytes:
+    """What a probe guest says for as long as there is one; some captures were kept without it."""
+    ready = f"apf-probe: ready, nonce {plan.nonce:016x}\n".encode()
+    return files["guest/console.txt"] if ready.strip() in files["guest/console.txt"] else ready
+
+
+def _whole(plan: Plan, record: OfRun) -> OfRun:
+    """What no older format had, as a sound host and kernel have it."""
+    match record:
+        case Facts():
+            return replace(record, host=replace(record.host, compaction=True))
+        case FinalState():
+            pages = {gpa: _left(plan, gpa, page) for gpa, page in record.pages.items()}
+            return replace(record, pages=pages, areas=record.areas or {})
+        case CounterSnapshot():
+            text = {"swaps": record.swaps or "Filename\n", "interrupts": record.interrupts or "CPU0\n"}
+            majors, anon = record.other_majors or (0, 0), record.anon_pages or 0
+            return replace(record, **text, other_majors=majors, anon_pages=anon)
+        case _:
+            return record
+
+
+def _left(plan: Plan, gpa: int, page: PageLeft) -> PageLeft:
+    """What a write leaves is the guest physical address and the nonce (guest-images/probe/sched.c)."""
+    if not page.present:
+        return PageLeft(page.name, False)
+    written = any(item.gpa == gpa and item.access is Access.WRITE for item in plan.items)
+    word = gpa ^ plan.nonce if written else int.from_bytes(page_content(gpa, plan.nonce)[8:16], "little")
+    return replace(page, dirty=bool(page.dirty), swap_cache=bool(page.swap_cache), large=bool(page.large), word=word)
 
 
 def _from_1(files: Mapping[str, bytes]) -> Files:

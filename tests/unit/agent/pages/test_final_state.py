@@ -35,6 +35,10 @@ def test_after(child: Child) -> None:
         assert found.shared_tail_zero == {0: True}
         assert found.shared_flags == found.shared_token == {0: 0x01010101}
         assert [found.pages[page.gpa].present for page in pages] == [True, False]
+        memory.write(child.address + 4096 + 8, bytes(range(1, 9)))
+        looked = inspect_after(plan, child.pid, guest)
+        assert [looked.pages[page.gpa].word for page in pages] == [0x0807060504030201, None]
+        memory.write(child.address + 4096, bytes(4096))
         moved = replace(plan, items=(p.Item(0, p.Op.WRMSR, msr=0x4B564D02, value=p.SHARED_GPA + 0x1000 | 9),))
         memory.write(child.address + 4096, b"\x02" + bytes(63))
         assert inspect_after(moved, child.pid, guest).areas == {p.SHARED_GPA + 4096: AreaLeft(2, 0, True)}
