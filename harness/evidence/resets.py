@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,20 +186,31 @@ def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
 def add_clears(events: Sequence[Event], resets: Iterable[Reset], vcpus: int) -> tuple[Event, ...]:
     """The events with one CLEAR per vCPU and reset, each where it happened at the latest."""
     out = list(events)
+    behind = 0  # the restart that the reset before it led to
     for reset in resets:
-        boot = next((i for i, e in enumerate(out) if _restarts(e, reset)), None)
+        boot = next((i for i in _at_reset_vector(out) if i >= behind and _follows(out[i], reset)), None)
         for vcpu in range(vcpus):
             at = _place(out, reset, boot, vcpu)
             t_ns = out[at].t_ns if at < len(out) else reset.seen_ns
             out.insert(at, Event(Kind.CLEAR, vcpu, t_ns=t_ns, text="(inferred: reset of the machine)"))
             boot = boot + 1 if boot is not None and at <= boot else boot
+        behind = behind if boot is None else boot + 1
     return tuple(out)
 
 
-def _restarts(event: Event, reset: Reset) -> bool:
-    """The boot CPU enters the guest at the reset vector."""
-    after = event.t_ns >= reset.not_before_ns if reset.not_before_ns else event.t_ns >= reset.seen_ns - 1_000_000_000
-    return event.kind is Kind.ENTRY and event.vcpu == 0 and after and bool(_AT_RESET_VECTOR.search(event.text))
+def _at_reset_vector(events: Iterable[Event]) -> Iterator[int]:
+    """Where the boot CPU enters the guest at the reset vector.  An entry there right behind another is none: its first
+    instruction faulted."""
+    there = False
+    for i, event in enumerate(events):
+        if event.kind is Kind.ENTRY and event.vcpu == 0:
+            before, there = there, bool(_AT_RESET_VECTOR.search(event.text))
+            if there and not before:
+                yield i
+
+
+def _follows(event: Event, reset: Reset) -> bool:
+    return event.t_ns >= (reset.not_before_ns or reset.seen_ns - 1_000_000_000)
 
 
 def _place(events: Sequence[Event], reset: Reset, boot: int | None, vcpu: int) -> int:

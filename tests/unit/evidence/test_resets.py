@@ -62,6 +62,16 @@ def test_the_boot_cpu_is_cleared_at_the_reset_vector_the_others_at_their_first_e
     ]  # fmt: skip
 
 
+def test_each_of_several_resets_within_a_second_has_its_own_restart() -> None:
+    """The first instruction of firmware faults and is entered again; that is no restart."""
+    life = [entry(0, S + 1, "0xfff0"), entry(0, S + 2, "0xfff0"), entry(0, S + 3)]
+    next_life = [entry(0, S + 400, "0xfff0"), entry(0, S + 401)]
+    seen = add_clears([entry(0, S), *life, *next_life], [Reset(0, S + 20), Reset(0, S + 410)], 1)
+    assert kinds(seen) == [
+        ("ENTRY", 0), ("CLEAR", 0), ("ENTRY", 0), ("ENTRY", 0), ("ENTRY", 0), ("CLEAR", 0), ("ENTRY", 0), ("ENTRY", 0),
+    ]  # fmt: skip
+
+
 def test_a_machine_that_never_runs_again_is_cleared_when_the_event_was_read() -> None:
     events = [entry(0, S + 1), Event(Kind.DONE, -1, 2 * S), Event(Kind.OUT, 0, 9 * S)]
     assert kinds(add_clears(events, [Reset(S, 3 * S)], 1)) == [("ENTRY", 0), ("DONE", -1), ("CLEAR", 0), ("OUT", 0)]
