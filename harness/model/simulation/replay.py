@@ -190,6 +190,8 @@ class Replay:
         moments = [decided_ns, *self.unlocks(gfn, decided_ns)]
         over = moments[-1]
         vcpus, calls = set(self.recorded.threads), self.recorded.calls.get(gfn, ())  # a worker always waits
+        # Before a call that is done with the page at once there was a look that missed it (get_user_page_fast_only).
+        moments += [c.start_ns - 1 for c in calls if not c.retried and decided_ns < c.start_ns - 1 < over]
         missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns for c in calls if c.retried]
         absent = max((t for t in missed if decided_ns < t < over), default=decided_ns)
         return sorted(moments, key=lambda moment: (moment < absent, moment))

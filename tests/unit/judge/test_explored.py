@@ -270,13 +270,15 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "area-read-behind-token", "area-unreadable", "issued-by-another", "lock-read-late", "overtaken-in-page-mkwrite",
-        "passed-by", "reset-in-a-handler", "reset-on-zram", "slot-freed-meanwhile", "woken-late",
+        "area-read-behind-token", "area-unreadable", "copied-behind-the-look", "issued-by-another", "lock-read-late",
+        "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler", "reset-on-zram", "slot-freed-meanwhile",
+        "woken-late",
     ],
 )  # fmt: skip
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     """area-read-behind-token: the vCPU thread reads the page of the shared area (x86.c:apf_put_user_notpresent) before
     a kworker reads that of the access; area-unreadable: its read fails, so that a fault at CPL 3 is a halt;
+    copied-behind-the-look: UFFDIO_COPY brings a page between get_user_page_fast_only and handle_mm_fault;
     issued-by-another: between a refused major fault and its token another vCPU reads around its page, and brings
     this one; lock-read-late: a vCPU looks between the begin of the host word lock-read and the read of the agent's
     process;
