@@ -17,26 +17,31 @@ class LivesTracker:
     firmware and start-up code do then, until they write INT or EN (harness.evidence.resets.boots), is no part of the
     model and leaves no mark.
 
-    ``exits``: when its thread left KVM_RUN for the VMM, or an INIT was accepted.
+    ``exits``: when its thread left KVM_RUN for the VMM, or an INIT was accepted; ``entered``: of each, when the thread
+    had entered the guest before.
     """
 
     drafts: list[Draft]
     exits: list[int] = field(default_factory=list)
+    entered: list[int] = field(default_factory=list)
     _boots: int = -1  # the drafts that stay; -1: it runs its program
     _announced: bool = False  # by an NP, and it has not entered since
     _injected: bool = False  # the token was
     _slept: bool = False  # it has, in KVM_RUN
     _left: bool = False  # KVM_RUN
+    _entry: int = -1
 
     def feed(self, event: Event, t: int) -> None:
         """Any event of the vCPU's thread, before it becomes a mark."""
         if event.kind is Kind.USER_EXIT or accepts_init(event):
             self.exits.append(t)
+            self.entered.append(self._entry)
             self._left = self._left or event.kind is Kind.USER_EXIT
         elif event.kind is Kind.OUT:
             self._slept = self._slept or (event.value == ord("S") and not self._left)
         elif event.kind in (Kind.NP, Kind.ENTRY):
             self._announced = event.kind is Kind.NP
+            self._entry = t if event.kind is Kind.ENTRY else self._entry
             self._injected = self._slept = self._left = False
         elif event.kind is Kind.INJ and not (event.flag or event.value):
             self._injected = True

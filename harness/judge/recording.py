@@ -491,4 +491,5 @@ class _Reader:
             calls={gfn: tuple(found) for gfn, found in self._calls.items()},
             ends_known=self._ends_known, over=self._over, asleep=self._all_wait(log),
             exits=tuple(tuple(v.lives.exits) for v in self._vcpus),
+            entered=tuple(tuple(v.lives.entered) for v in self._vcpus),
         )  # fmt: skip

@@ -373,6 +373,10 @@ class KvmVcpu:
                 s.req_halt = False
                 s.halted = True
                 continue
+            stopped = world.replay.stopped_ns(self.index, world.engine.now) if world.replay is not None else -1
+            if stopped >= 0:
+                yield Wait(until_ns=stopped + 1)
+                continue
             if s.req_ready and (blocked or self.serves()):
                 s.req_ready = False
                 yield from self.check_completion()

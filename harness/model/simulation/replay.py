@@ -29,6 +29,9 @@ _UNKNOWN_TO_QEMU = frozenset({
 })  # fmt: skip
 """Host words that get no vCPU thread out of KVM_RUN."""
 
+_STOPS_ALL = frozenset({HostWord.STOP, HostWord.SAVEVM, HostWord.LOADVM})
+"""Host words by which QEMU stops all vCPUs (migration/savevm.c: vm_stop)."""
+
 
 class Diverged(Exception):
     """The recording has something that the model's vCPU cannot do there.  ``pages``: numbers of the guest pages that
@@ -297,6 +300,19 @@ class Replay:
         as for a reset by the guest, or an eject."""
         wanted = any(a.do not in _UNKNOWN_TO_QEMU and a.start_ns <= now_ns <= a.end_ns for a in self.recorded.host)
         return wanted or any(now_ns <= t <= until_ns for t in self.recorded.exits[vcpu])
+
+    def stopped_ns(self, vcpu: int, now_ns: int) -> int:
+        """When the VMM had stopped all vCPUs, if this one's thread left KVM_RUN for that before it entered the guest
+        (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), and did nothing more until then; -1: it did not."""
+        mark = self.peek(vcpu)
+        next_ns = mark.start_ns if mark is not None else self.recorded.end_ns
+        left = zip(self.recorded.exits[vcpu], self.recorded.entered[vcpu], strict=True)
+        exits = [t for t, entered_ns in left if entered_ns < now_ns <= t]
+        for action in self.recorded.host if exits else ():
+            through = action.do in _STOPS_ALL and action.end_ns <= next_ns
+            if through and any(action.start_ns <= t <= action.end_ns for t in exits):
+                return action.end_ns
+        return -1
 
     def read_by_agent(self, gfn: int, action: RecordedAction) -> int:
         """When the process of lock-read submitted the page to be read, which it has locked then; the action's begin if

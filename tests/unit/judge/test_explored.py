@@ -252,6 +252,14 @@ def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_a_vcpu_that_leaves_for_a_stop_is_told_nothing_before_cont() -> None:
+    """noio-6.1: twelve vCPUs are stopped, and a snapshot loaded: one had been woken by its page, another had mapped
+    its own, and neither had entered the guest (arch/x86/kvm/x86.c:vcpu_run)."""
+    files = packed_capture("explored-stopped-before-its-entry")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
 def test_a_token_of_an_l2_is_lost_though_another_page_is_ready_before_the_entry() -> None:
     """noio-6.1 (F3): the VMM rewrites the state, and the interrupt of the page before takes L2 out."""
     files = packed_capture("explored-lost-and-another-ready")

@@ -109,6 +109,26 @@ def test_a_life_ends_where_the_vcpu_was_paused_and_another_begins_where_it_was_s
     assert replay.peek(0) is READY and replay.end_of_life(0) is None
 
 
+@pytest.mark.parametrize(
+    ("now", "entered", "left", "following", "stopped"),
+    [
+        (30, 20, 40, 70, 60),
+        (30, 30, 40, 70, -1),  # it was in the guest before it left
+        (45, 20, 40, 70, -1),  # that was before
+        (30, 20, 40, 55, -1),  # it went on before all were stopped: left for something else
+        (30, 20, 35, 70, -1),  # before the stop was asked for
+    ],
+)
+def test_a_thread_that_was_stopped_does_nothing_before_cont(
+    now: int, entered: int, left: int, following: int, stopped: int
+) -> None:
+    next_ = replace(READY, start_ns=following, end_ns=following)
+    host = (RecordedAction("sleep", 7, 0, 100), RecordedAction("stop", 0, 38, 60))
+    recorded = replace(EMPTY, marks=((next_,), ()), exits=((left,), ()), entered=((entered,), ()), host=host)
+    assert Replay(recorded).stopped_ns(0, now) == stopped
+    assert Replay(recorded).stopped_ns(1, now) == -1
+
+
 def test_a_timed_entry_has_the_records_of_its_time() -> None:
     host = tuple(RecordedAction("release", 0, t, t + 5) for t in (100, 300))
     host = (host[0], RecordedAction("sleep", 7, 110, 120), host[1])
