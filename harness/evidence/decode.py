@@ -58,6 +58,7 @@ from harness.evidence.completeness import (
 from harness.evidence.gate_agreement import gate_problems
 from harness.evidence.guest_frame import frame_problems
 from harness.evidence.host_log import LOG, WeighedLog, read_guest_log, read_host_log
+from harness.evidence.injected_again import tell_injected_again
 from harness.evidence.nullable import Known, null_problems
 from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.evidence.texts import console_problems, qmp_problems
@@ -262,7 +263,7 @@ def _events(trace: ftrace.Trace, facts: DecodedFacts, files: Files) -> tuple[Eve
     """Those of the trace, and what it does not show."""
     vcpus = len(facts.vcpu_tids)
     qmp = files.get("qmp.jsonl", b"").decode(errors="replace")
-    found = tuple(trace_events.decode(trace.lines, facts.vcpu_tids, facts.later_tids))
+    found = tell_injected_again(tuple(trace_events.decode(trace.lines, facts.vcpu_tids, facts.later_tids)))
     found = resets.add_plugs(resets.add_clears(found, resets.parse_resets(qmp), vcpus), facts.later_tids)
     return resets.add_inits(resets.add_loads(found, resets.parse_loads(qmp), vcpus))
 
