@@ -114,23 +114,22 @@ class KvmVcpu:
         if watch is not None:
             yield Wait(until_ns=watch.left_ns)
 
-    def _lost(self, got: Resolution, mark: RecordedEvent | None) -> None:
+    def _lost(self, gpa: int, got: Resolution, mark: RecordedEvent | None) -> None:
         """RET_PF_RETRY where a notifier or another vCPU's fault came between: nothing is mapped."""
         replay = self.world.replay
         if replay is None or mark is None or got.end is not End.MAPPED or got.stale:
             return
         if replay.may_retry(self.index, min(mark.start_ns, mark.since_ns or mark.start_ns), mark.until_ns):
-            following = replay.peek(self.index)
-            likely = following is not None and following.fits(Kind.PF, mark.key, write=mark.write)  # once more
-            why = f"whether the mapping of {mark.key:#x} was lost"
-            got.stale = (replay.choices.ask(2, why, mark.key) == 1) is not likely
+            following, page = replay.peek(self.index), gpa >> 12
+            likely = following is not None and following.fits(Kind.PF, page, write=mark.write)  # once more
+            got.stale = (replay.choices.ask(2, f"whether the mapping of {page:#x} was lost", page) == 1) is not likely
 
     def _maps(
         self, step: Step, got: Resolution, mark: RecordedEvent | None, watch: PageWatch | None, *, why: str
     ) -> Generator[Wait, None, None]:
         """The end of a fault.  Others may use the mapping before the thread is back in the guest: it may be preempted
         between the two (arch/x86/kvm/mmu/mmu.c:direct_page_fault, arch/x86/kvm/x86.c:vcpu_enter_guest)."""
-        self._lost(got, mark)
+        self._lost(step.gpa, got, mark)
         early = got.end is End.MAPPED and not got.stale and mapped_early(self.world, self.index, step.gpa, watch)
         if early:
             self._resolved(step, got, why=why)
@@ -315,7 +314,7 @@ class KvmVcpu:
                 watch = self.watch(mark)
                 got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index, watch)
                 self.memory.followed.through(watch, work.gpa)
-                self._lost(got, mark)
+                self._lost(work.gpa, got, mark)
                 got.stale = got.stale or world.situation.timing.prefetch_lost
                 self.memory.install(work.gpa, got, guest_mode=in_l2, prefetch=True)
             if mark is not None:

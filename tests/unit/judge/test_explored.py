@@ -193,6 +193,8 @@ SETTLED = {
     " interrupt is cancelled, and the next tick is accepted before that is injected again (5.10)",
     "chosen-at-once": "two vCPUs miss one page of swap at once: each reads what read-ahead remembers before the other"
     " has written it (mm/swap_state.c:swapin_nr_pages), and both count PGMAJFAULT; sixteen vCPUs go on from there",
+    "prefetch-lost-to-a-neighbour": "eight vCPUs on a private file: two map the first pages of one page table before"
+    " their ready events, and one loses (arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_link_sp); it faults when it has its token",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
