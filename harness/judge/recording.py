@@ -28,10 +28,11 @@ from harness.model.events import (
     Event,
     Kind,
 )
-from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent
+from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, Stay
 from harness.model.walk.flags import VmFault
 
 _NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
+_UNMAPS = "kvm/kvm_unmap_hva_range"  # of x86 since 5.13 (virt/kvm/kvm_main.c)
 _ENDS = {SwapKind.GATED: "block/block_rq_complete"}
 _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 # What kvm_page_fault has of the access: SVM's error code (arch/x86/include/asm/kvm_host.h:PFERR_*), or VMX's exit
@@ -70,7 +71,8 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         reader.copied(evidence.gate)
     for event in evidence.events:
         reader.feed(event)
-    return reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), end_ns)
+    found = reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), end_ns)
+    return replace(found, unmaps_known=_UNMAPS in facts.trace_events)
 
 
 def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:
@@ -163,7 +165,7 @@ class _VcpuReader:
     preempted: bool = False
     asleep: bool = False  # TASK_INTERRUPTIBLE, as in a halt, and not seen since
     thread: _Thread = field(default_factory=_Thread)
-    busy: list[FaultCall] = field(default_factory=list)
+    busy: list[Stay] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
     accepted: set[int] = field(default_factory=set)  # interrupts that the LAPIC holds
     injected: int = -1  # the one that the next entry delivers, if it is not cancelled
@@ -403,7 +405,7 @@ class _Reader:
             if v.fault.mark.until_ns == v.fault.mark.start_ns:
                 v.fault.mark = replace(v.fault.mark, until_ns=t)
             if event.kind is not Kind.TRY:
-                v.busy.append(FaultCall(v.fault.mark.start_ns, t))
+                v.busy.append(Stay(v.fault.mark.start_ns, t, v.fault.mark.key))
                 v.fault = None
                 v.thread = _Thread()
         if event.kind is Kind.NP:
@@ -427,7 +429,7 @@ class _Reader:
         first = calls[0].window.start_ns if calls else t
         mark = RecordedEvent(Kind.RDY, event.token, first, t, event.line, v.last_ns, t, guest_mode=v.l2.guest_mode)
         v.drafts.append(Draft(mark, calls))
-        v.busy.append(FaultCall(min(v.last_ns, first), t))
+        v.busy.append(Stay(min(v.last_ns, first), t, event.gpa >> 12))
         v.thread = _Thread()
         if event.token != WAKE_ALL_TOKEN:
             key = (event.vcpu, event.token)
@@ -455,7 +457,7 @@ class _Reader:
         fault, v.fault = v.fault, None
         if fault is not None:
             fault.mark = replace(fault.mark, until_ns=t)
-            v.busy.append(FaultCall(fault.mark.start_ns, t))
+            v.busy.append(Stay(fault.mark.start_ns, t, fault.mark.key))
 
     def _cleared(self, vcpu: int) -> None:
         self._live = [w for w in self._live if w.vcpu != vcpu]

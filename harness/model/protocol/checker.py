@@ -183,7 +183,7 @@ class Checker:
             Kind.REP: lambda e: self._vcpus[e.vcpu].repeated(e),
             Kind.DONE: self._completed,
             Kind.RDY: lambda e: self._vcpus[e.vcpu].is_ready(e),
-            Kind.INJ: lambda e: self._vcpus[e.vcpu].injected(e),
+            Kind.INJ: self._injected,
             Kind.INJ_OTHER: self._awake,
             Kind.ACC: self._accepted,
             Kind.ENTRY: self._entry,
@@ -209,8 +209,10 @@ class Checker:
         pass
 
     def _entry(self, event: Event) -> None:
-        """kvm_entry: judges what has gathered since the last one (entry_rules: D11, D13, D15, D18, D22 to D25, D39)."""
+        """kvm_entry: judges what has gathered since the last one (entry_rules: D11, D13, D15, D18, D22 to D25, D39);
+        what should have been told before it (D50)."""
         vcpu = self._vcpus[event.vcpu]
+        vcpu.prompt.enters(vcpu, event)
         if vcpu.busy:
             judge_entry(vcpu, event)
         vcpu.in_guest = vcpu.started = True
@@ -219,19 +221,21 @@ class Checker:
         vcpu = self._vcpus[event.vcpu]
         vcpu.in_guest = False
         vcpu.started = True
+        vcpu.prompt.leaves()
         vcpu.delivering = event.flag
 
     def _pf(self, event: Event) -> None:
-        """kvm_page_fault: D29; what is read and counted from here on belongs to it (D30, D31)."""
+        """kvm_page_fault: D29, D51; what is read and counted from here on belongs to it (D30, D31)."""
         vcpu = self._vcpus[event.vcpu]
         vcpu.counts.pf += 1
         vcpu.pf = event
         vcpu.bio = vcpu.major = None
+        vcpu.prompt.faults(vcpu, event)
         if event.gpa >> 12 in self._seen:
             self._pages.fault(event, event.vcpu)
 
     def _completed(self, event: Event) -> None:
-        """kvm_async_pf_completed: D02, and by the ledger D10, D12, D27."""
+        """kvm_async_pf_completed: D02, and by the ledger D10, D12, D27; from here on its RDY is due (D50)."""
         self._done += 1
         self._shared.seq += 1
         if not event.worker or event.vcpu >= 0:
@@ -243,6 +247,9 @@ class Checker:
             self._vcpus[work.vcpu].woken = True
             self._vcpus[work.vcpu].worker_done(work.token, returned, sure=len(waiting) == 1)
         self._found += self._ledger.done(event, self._shared.seq, returned)
+        for work in waiting[:1]:
+            if work.done_seq == self._shared.seq:
+                self._vcpus[work.vcpu].prompt.completed.append((work, event))
 
     def _accepted(self, event: Event) -> None:
         """kvm_apic_accept_irq: ends a halt (D24); D15, D17, D42."""
@@ -250,15 +257,23 @@ class Checker:
             vcpu = self._vcpus[event.vcpu]
             vcpu.woken = True
             vcpu.accepted(event)
+            if vcpu.batch and vcpu.int_vec in (None, event.value):
+                vcpu.prompt.interrupts()
 
     def _awake(self, event: Event) -> None:
         """An exception other than #PF: ends a halt (D24)."""
-        self._vcpus[event.vcpu].woken = True
+        self._vcpus[event.vcpu].woken = self._vcpus[event.vcpu].prompt.injecting = True
+
+    def _injected(self, event: Event) -> None:
+        """kvm_inj_exception of #PF: D02, D08, D13."""
+        self._vcpus[event.vcpu].prompt.injecting = True
+        self._vcpus[event.vcpu].injected(event)
 
     def _virq(self, event: Event) -> None:
         """kvm_inj_virq: ends a halt (D24); what the guest finds in its handler (D39)."""
         vcpu = self._vcpus[event.vcpu]
         vcpu.woken = True
+        vcpu.prompt.interrupted(ready=event.value == vcpu.int_vec or event.value in vcpu.old_vectors)
         inject(vcpu, event.value)
 
     def _out(self, event: Event) -> None:
@@ -320,6 +335,7 @@ class Checker:
         elif msr == MSR_ASYNC_PF_ACK and event.data & 1 and not event.flag:
             vcpu.counts.ack += 1
             vcpu.acked = True
+            vcpu.prompt.acknowledged()
         elif msr == MSR_IA32_APICBASE and not event.flag:
             vcpu.apic_hw = bool(event.data & 0x800)
         elif msr == MSR_X2APIC_SPIV and not event.flag:

@@ -22,6 +22,7 @@ class Announced:
     ready: Event
     irq: Event
     injected: bool
+    said: bool = False  # that it was not injected where it had to be
 
 
 def inject(vcpu: SeenVcpu, vector: int) -> None:

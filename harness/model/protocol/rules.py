@@ -407,6 +407,21 @@ _TABLE: tuple[Rule, ...] = (
         f"D49, B.6; {_APF}async_pf_execute (mmput), virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page)",
         context=("memory_left",),
     ),
+    Rule(
+        "D50",
+        "A work that was completed before an exit of its vCPU has its RDY before the next ENTRY, unless the guest "
+        "cannot be told.",
+        f"D50, B.6, B.7; {_APF}async_pf_execute, {_X86}vcpu_enter_guest (KVM_REQ_APF_READY)",
+        context=("lapic_off", "shared_unreadable"),
+        kinds=(Kind.DONE, Kind.ENTRY, Kind.EXIT, Kind.ACC, Kind.VIRQ, Kind.WRMSR),
+    ),
+    Rule(
+        "D51",
+        "A guest that runs with interrupts on behind the ENTRY after a RDY with interrupt was given that interrupt.",
+        f"D51, B.7; {_X86}kvm_check_and_inject_events (5.10: inject_pending_event)",
+        context=("lapic_off",),
+        kinds=(Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.VIRQ),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

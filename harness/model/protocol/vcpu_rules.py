@@ -25,6 +25,7 @@ from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.l2_rules import judge_injection
 from harness.model.protocol.page_rules import Pages
+from harness.model.protocol.prompt_rules import Prompt
 from harness.model.protocol.ready_rules import Announced, take_away
 from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, RuleContext
 from harness.model.protocol.work_rules import Ledger, SeenWork
@@ -82,9 +83,9 @@ class SeenVcpu:
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts",
         "delivering", "doubts", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec",
-        "irq_seq", "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "readies",
-        "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "told", "trial", "unfinished_run",
-        "untold", "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
+        "irq_seq", "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "prompt",
+        "readies", "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "told", "trial",
+        "unfinished_run", "untold", "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -113,7 +114,7 @@ class SeenVcpu:
         self.untold, self.untold_last = 0, False  # tokens that L1 was not told of; the last one is such
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
         self.told: Announced | None = None
-        self.irq_seq, self.acked = 0, False
+        self.irq_seq, self.acked, self.prompt = 0, False, Prompt()
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
         self.in_guest = self.delivering = False
         self.pf: Event | None = None

@@ -7,9 +7,8 @@ Threads are told apart by their role only: any vCPU thread is Thread.V.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
 
 from harness.errors import ModelError
 from harness.model.events import Event, Kind
@@ -23,7 +22,9 @@ from harness.model.simulation.followed_threads import FollowedThreads
 from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.kicked import interrupted, interrupted_ns, told
 from harness.model.simulation.page_arrivals import PageArrivals
+from harness.model.simulation.page_tables import PageTables
 from harness.model.simulation.page_watch import PageWatch
+from harness.model.simulation.pte_prefetch import direct_pte_prefetch
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
 from harness.model.walk.gup import Walk, settle
@@ -34,7 +35,6 @@ _PAGE = 4096
 ONE_PAGE_EACH = FileFolios(())
 _COUNTERS = {"pgmaj": "PGMAJ", "pswpin": "PSWPIN", "ra": "RA", "rah": "RAH", "swpin_zero": "SWPIN_ZERO"}
 _HUGE_GFNS = 512
-_PREFETCHED = 8  # arch/x86/kvm/mmu/mmu_internal.h: PTE_PREFETCH_NUM
 _HELD_UP_NS = 100_000_000
 """So long a kworker may be preempted where processors are fewer than runnable threads (seen: 55 ms)."""
 
@@ -72,7 +72,8 @@ class Memory:
     spte: dict[int, bool] = field(default_factory=dict)  # gfn -> writable
     l2_spte: dict[int, bool] = field(default_factory=dict)  # the same, of the tables for L2s
     l2_npt: bool = False  # L1 gives them nested page tables, which are shadowed
-    linked: set[tuple[int, bool]] = field(default_factory=set)  # (2 MiB of gfns, L2's) that a fault has linked
+    tables: PageTables = field(default_factory=PageTables)
+    linked: set[tuple[int, bool]] = field(default_factory=set)  # (2 MiB of gfns, L2's) that a fault has mapped in
     readahead: ReadaheadState = field(default_factory=ReadaheadState)
     signals: dict[int, Signal] = field(default_factory=lambda: defaultdict(Signal))
     mapping: Signal = field(default_factory=Signal)  # the guest was given a mapping
@@ -87,7 +88,7 @@ class Memory:
     asleep: dict[int, Resolution] = field(default_factory=dict)  # vCPU -> its walk, as long as it sleeps in it
     followed: FollowedThreads = field(init=False)
     arrivals: PageArrivals = field(init=False)
-    _gfn_to_vpn: dict[int, int] = field(default_factory=dict)
+    gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
     _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
 
@@ -100,7 +101,7 @@ class Memory:
         if not situation.kernel.tdp_mmu and self.l2_npt:
             self.l2_spte = self.spte
         for pool in situation.pages:
-            self._gfn_to_vpn[pool.gpa // _PAGE] = pool.page.vpn
+            self.gfn_to_vpn[pool.gpa // _PAGE] = pool.page.vpn
             self._indices[pool.page.index] = pool.page.vpn
             if pool.page.swap is not None:
                 self.slots[pool.page.swap.offset] = pool.page.vpn
@@ -169,7 +170,7 @@ class Memory:
 
     def vpn(self, gpa: int) -> int:
         """Where the VMM has the guest page."""
-        return self._gfn_to_vpn[gpa // _PAGE]
+        return self.gfn_to_vpn[gpa // _PAGE]
 
     def page(self, gpa: int) -> HostPage:
         """The host page of a guest address, as it is now."""
@@ -179,6 +180,18 @@ class Memory:
         """kvm_mmu_notifier_invalidate_range_start for a page."""
         self.spte.pop(gpa // _PAGE, None)
         self.l2_spte.pop(gpa // _PAGE, None)
+
+    def forget_mappings(self) -> None:
+        """A memory slot was deleted (arch/x86/kvm/x86.c:kvm_arch_flush_shadow_memslot)."""
+        self.spte.clear()
+        self.l2_spte.clear()
+        self.tables.forget()
+
+    def collides(self, gpa: int, others: Iterable[int], *, guest_mode: bool, since_ns: int) -> bool:
+        """A fault that began then may lose an entry to one on another page (page_tables.py)."""
+        if not self.world.situation.kernel.tdp_mmu or (guest_mode and self.l2_npt):
+            return False
+        return self.tables.may_collide(gpa // _PAGE, others, guest_mode=guest_mode, since_ns=since_ns)
 
     def write_protect(self) -> None:
         """All of RAM is logged for being dirtied, and the log is cleared once (arch/x86/kvm/mmu/mmu.c:
@@ -198,6 +211,7 @@ class Memory:
         if prefetch and gfn in tables and self.world.situation.kernel.prefetch_keeps_entry:
             return True
         self.linked.add((gfn // _HUGE_GFNS, guest_mode))
+        self.tables.link(gfn, guest_mode=guest_mode, now_ns=self.world.engine.now, huge=resolution.huge)
         if resolution.huge:  # kvm_mmu_hugepage_adjust: the whole of the aligned 2 MiB
             base = gfn - gfn % _HUGE_GFNS
             tables.update(dict.fromkeys(range(base, base + _HUGE_GFNS), resolution.writable))
@@ -205,28 +219,9 @@ class Memory:
             tables[gfn] = resolution.writable
             # L1's tables for its L2 have entries of 2 MiB, so that those that shadow them are direct.
             if (guest_mode and self.l2_npt) or not self.world.situation.kernel.tdp_mmu:
-                self._direct_pte_prefetch(tables, gfn)
+                direct_pte_prefetch(self, tables, gfn)
         self.world.engine.fire(self.mapping)
         return True
-
-    def _direct_pte_prefetch(self, tables: dict[int, bool], gfn: int) -> None:
-        """arch/x86/kvm/mmu/mmu.c:__direct_pte_prefetch, of every MMU but the TDP MMU: with one entry each run of others
-        in the aligned eight that are not there yet is filled, up to the first page of it that GUP-fast does not find
-        for writing; the first run of which it finds none ends it."""
-        first, start = gfn - gfn % _PREFETCHED, -1
-        for other in range(first, first + _PREFETCHED + self.world.situation.kernel.prefetches_last_run):
-            if other < first + _PREFETCHED and other != gfn and other not in tables:
-                start = other if start < 0 else start
-            elif start >= 0:
-                found = list(takewhile(self._found_by_gup_fast, range(start, other)))
-                if not found:
-                    return
-                tables.update(dict.fromkeys(found, True))
-                start = -1
-
-    def _found_by_gup_fast(self, gfn: int) -> bool:
-        page = self.pages.get(self._gfn_to_vpn.get(gfn, -1))
-        return page is not None and page.pte is Pte.WRITABLE and gfn not in self.no_slot
 
     # --- threads
     def perform(
@@ -448,7 +443,7 @@ class Memory:
     def _gated_read(self, vpns: list[int], target: int) -> Process:
         """Ends when the rule says so, read-ahead before its target."""
         assert self.gate is not None
-        gfns = {vpn: gfn for gfn, vpn in self._gfn_to_vpn.items()}
+        gfns = {vpn: gfn for gfn, vpn in self.gfn_to_vpn.items()}
         yield from self.gate.hold(frozenset(gfns[v] for v in vpns if v in gfns), self.device.loaded)
         self._complete([v for v in vpns if v != target] + [v for v in vpns if v == target])
 
@@ -461,7 +456,7 @@ class Memory:
         Of a page that the plan does not name nobody knows where it is on the device, but of others of its folio.
         """
         page, replay, now = self.arrivals.final(vpn), self.world.replay, self.world.engine.now
-        named = (index for index in page.folio_indices if index in self._gfn_to_vpn)
+        named = (index for index in page.folio_indices if index in self.gfn_to_vpn)
         read = [index for index in named if self.file_has_blocks(index)] or [page.index]
         ends = [replay.read_end(index, now) for index in read] if replay else [-1]
         return max(ends) if min(ends) >= 0 else -1

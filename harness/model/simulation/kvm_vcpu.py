@@ -20,6 +20,7 @@ from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.held_up import looked_early, mapped_early, until_looked, until_reset
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
+from harness.model.simulation.lost_mapping import may_be_lost
 from harness.model.simulation.moving_area import SharedArea, cannot_tell
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.recorded import RecordedEvent
@@ -114,22 +115,12 @@ class KvmVcpu:
         if watch is not None:
             yield Wait(until_ns=watch.left_ns)
 
-    def _lost(self, gpa: int, got: Resolution, mark: RecordedEvent | None) -> None:
-        """RET_PF_RETRY where a notifier or another vCPU's fault came between: nothing is mapped."""
-        replay = self.world.replay
-        if replay is None or mark is None or got.end is not End.MAPPED or got.stale:
-            return
-        if replay.may_retry(self.index, min(mark.start_ns, mark.since_ns or mark.start_ns), mark.until_ns):
-            following, page = replay.peek(self.index), gpa >> 12
-            likely = following is not None and following.fits(Kind.PF, page, write=mark.write)  # once more
-            got.stale = (replay.choices.ask(2, f"whether the mapping of {page:#x} was lost", page) == 1) is not likely
-
     def _maps(
         self, step: Step, got: Resolution, mark: RecordedEvent | None, watch: PageWatch | None, *, why: str
     ) -> Generator[Wait, None, None]:
         """The end of a fault.  Others may use the mapping before the thread is back in the guest: it may be preempted
         between the two (arch/x86/kvm/mmu/mmu.c:direct_page_fault, arch/x86/kvm/x86.c:vcpu_enter_guest)."""
-        self._lost(step.gpa, got, mark)
+        may_be_lost(self.world, self.memory, self.index, step.gpa, got, mark, guest_mode=step.nested)
         early = got.end is End.MAPPED and not got.stale and mapped_early(self.world, self.index, step.gpa, watch)
         if early:
             self._resolved(step, got, why=why)
@@ -314,7 +305,7 @@ class KvmVcpu:
                 watch = self.watch(mark)
                 got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index, watch)
                 self.memory.followed.through(watch, work.gpa)
-                self._lost(work.gpa, got, mark)
+                may_be_lost(world, self.memory, self.index, work.gpa, got, mark, guest_mode=in_l2)
                 got.stale = got.stale or world.situation.timing.prefetch_lost
                 self.memory.install(work.gpa, got, guest_mode=in_l2, prefetch=True)
             if mark is not None:

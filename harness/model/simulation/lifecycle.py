@@ -41,7 +41,7 @@ def reclaim(memory: Memory, gpa: int) -> None:
 def delete_slot(memory: Memory, gpa: int) -> None:
     """KVM_SET_USER_MEMORY_REGION of size 0: the guest's page is gone, the VMM's mapping stays."""
     memory.no_slot.add(gpa >> 12)
-    memory.unmap(gpa)
+    memory.forget_mappings()
 
 
 def munmap(memory: Memory, gpa: int) -> None:
@@ -101,8 +101,7 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
     for vpn, page in memory.pages.items():
         memory.pages[vpn] = replace(page, pte=Pte.WRITABLE, folio=Folio(), swap=None)
     if not same_process or world.situation.guest.firmware:  # a PC's reset deletes memory slots
-        memory.spte.clear()
-        memory.l2_spte.clear()
+        memory.forget_mappings()
     for vcpu in vcpus:
         s = vcpu.kvm.state
         enabled, vector = s.en_val, s.int_vec

@@ -163,8 +163,7 @@ def _restart(machine: Machine, end: Latch) -> None:
 
 def _firmware(machine: Machine) -> None:
     if machine.world.situation.guest.firmware:
-        machine.memory.spte.clear()
-        machine.memory.l2_spte.clear()
+        machine.memory.forget_mappings()
 
 
 def _restart_recorded(

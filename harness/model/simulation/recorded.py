@@ -34,6 +34,15 @@ class FaultCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Stay:
+    """A vCPU thread was in KVM's MMU to map the page ``gfn``."""
+
+    start_ns: int
+    end_ns: int
+    gfn: int
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedEvent:
     """An event of a vCPU thread that the simulation has too.  ``key``: gfn (PF, REP), token (NP, RDY), vector or MSR.
 
@@ -121,7 +130,7 @@ class Recorded:
     works: Mapping[tuple[int, int], WorkRun]
     read_ends: Mapping[int, tuple[int, ...]]
     changes: Mapping[int, tuple[PageChange, ...]]
-    busy: tuple[tuple[FaultCall, ...], ...]
+    busy: tuple[tuple[Stay, ...], ...]
     unmaps: tuple[FaultCall, ...]
     ticks: tuple[tuple[int, ...], ...]
     host: tuple[RecordedAction, ...]
@@ -129,6 +138,7 @@ class Recorded:
     end_ns: int
     reads: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     calls: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
+    unmaps_known: bool = True  # else nothing tells of notifiers
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
     asleep: bool = True

@@ -279,20 +279,25 @@ class Replay:
         others = (marks for other, marks in enumerate(self.recorded.marks) if other != vcpu)
         return any(start_ns <= mark.end_ns and mark.start_ns <= end_ns for marks in others for mark in marks)
 
-    def may_retry(self, vcpu: int, start_ns: int, end_ns: int) -> bool:
-        """A mapping made between the two may have been refused or lost.
+    def invalidated(self, vcpu: int, start_ns: int, end_ns: int) -> bool:
+        """A notifier ran between the two: a mapping that was made then may have been refused, whatever its page
+        (arch/x86/kvm/mmu/mmu.c:is_page_fault_stale; 5.10: mmu_notifier_retry).
 
-        A notifier ran (mmu_invalidate_retry), or another vCPU linked the same page table page first: the cmpxchg of
-        arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_set_spte_atomic fails, RET_PF_RETRY.
+        Where no event tells of notifiers, any thread that copies a page runs one (mm/memory.c:wp_page_copy).
         """
         if any(start_ns <= u.end_ns and u.start_ns <= end_ns for u in self.recorded.unmaps):
             return True
-        return any(
-            window.start_ns <= end_ns and start_ns <= window.end_ns
-            for other, windows in enumerate(self.recorded.busy)
+        return not self.recorded.unmaps_known and self.called_beside(self.recorded.threads[vcpu], start_ns, end_ns)
+
+    def mapped_beside(self, vcpu: int, start_ns: int, end_ns: int) -> set[int]:
+        """The pages that other vCPUs' threads were to map between the two."""
+        return {
+            stay.gfn
+            for other, stays in enumerate(self.recorded.busy)
             if other != vcpu
-            for window in windows
-        )
+            for stay in stays
+            if stay.start_ns <= end_ns and start_ns <= stay.end_ns
+        }
 
     def tells(self, vcpu: int, now_ns: int, until_ns: int) -> bool:
         """Whether the VMM had sent the vCPU's thread a signal just then (QEMU 7.2, system/cpus.c:pause_all_vcpus,

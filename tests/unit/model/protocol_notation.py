@@ -113,6 +113,19 @@ def l2_token(i: int, p: int) -> str:
 
 
 SET_UP = "ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC ENTRY " + ACKED
+TOLD = SET_UP.replace("ALL ACC", "ALL ACC VIRQ=0xf3")
+KNOWN = {"lapic_off": {0: ()}, "shared_unreadable": {0: ()}, "faults": TOKEN_FAULT}
+PROMPT = {
+    "D50": (  # one entry was under way
+        f"{token(1, 0)} EXIT DONE:0 ENTRY EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+        f"{token(1, 0)} DONE:0 EXIT ENTRY EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+    ),
+    "D51": (
+        f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC ENTRY EXIT VIRQ=0xf3 ENTRY {ACKED} {token(2, 1)}",
+        f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC ENTRY {token(2, 1)} EXIT VIRQ=0xf3 ENTRY {ACKED}",
+    ),
+}
+"""After TOLD, with KNOWN: a trace that keeps the rule, and one that breaks only it."""
 BOTH = f"{token(1, 0)} {ready(1, 0)} {halt(2, 1)} DONE:1 RDY:2@1 ENTRY"
 
 

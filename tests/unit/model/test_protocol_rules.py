@@ -19,11 +19,14 @@ from tests.unit.model.protocol_notation import (
     FAILED_ENABLE,
     GFN,
     KERNEL_FAULT,
+    KNOWN,
     L2_FAULT,
     L2_LOST,
+    PROMPT,
     SET_UP,
     STANDARD,
     TOKEN_FAULT,
+    TOLD,
     VMEXITS,
     halt,
     l2_token,
@@ -256,6 +259,7 @@ CASES: dict[str, Case] = {
         set_up=f"{SET_UP} {VMEXITS}",
     ),
 }
+CASES |= {rule: Case(good, bad, KNOWN, set_up=TOLD) for rule, (good, bad) in PROMPT.items()}
 MORE: dict[str, Case] = {
     "D08 not live": Case(BOTH, "EXIT PF:0 TRY:0 REP:0 SLEEP IN ENTRY"),
     "D13 halt of a program": Case(
@@ -491,4 +495,4 @@ def test_a_rule_is_kept_by_one_trace_and_broken_by_the_other_and_only_it(name):
 
 def test_every_rule_has_a_case():
     assert set(CASES) == set(RULES)
-    assert list(RULES) == [f"D{n:02}" for n in range(1, 50)]
+    assert list(RULES) == [f"D{n:02}" for n in range(1, 52)]

@@ -8,7 +8,15 @@ from dataclasses import replace
 import pytest
 
 from harness.model.events import Kind
-from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
+from harness.model.simulation.recorded import (
+    FaultCall,
+    PageChange,
+    Recorded,
+    RecordedAction,
+    RecordedEvent,
+    Stay,
+    WorkRun,
+)
 from harness.model.simulation.replay import BOOT, Diverged, Replay
 
 EMPTY = Recorded(
@@ -55,17 +63,21 @@ def test_a_fault_around_a_neighbour_may_have_changed_the_page() -> None:
     assert not replay.calls_beside((7,), 10, 0, 5)
 
 
-def test_a_mapping_is_lost_only_if_something_came_between() -> None:
-    replay = Replay(replace(EMPTY, busy=((FaultCall(0, 100),), (FaultCall(40, 50),)), unmaps=(FaultCall(70, 70),)))
-    assert replay.may_retry(0, 45, 60)
-    assert replay.may_retry(0, 50, 51)
-    assert not replay.may_retry(0, 51, 60)  # its own stay does not count
-    assert replay.may_retry(0, 60, 70)
-    assert replay.may_retry(1, 60, 61)
-    assert not replay.may_retry(0, 0, 39)
-    while_copied = Replay(replace(EMPTY, unmaps=(FaultCall(20, 60),)))  # mmu_invalidate_seq moves at the notifier's end
-    assert while_copied.may_retry(0, 30, 70)
-    assert not while_copied.may_retry(0, 61, 70)
+def test_a_mapping_is_refused_only_if_a_notifier_came_between() -> None:
+    replay = Replay(replace(EMPTY, unmaps=(FaultCall(20, 60),)))  # mmu_invalidate_seq moves at the notifier's end
+    assert replay.invalidated(0, 30, 70) and replay.invalidated(0, 60, 61)
+    assert not replay.invalidated(0, 61, 70) and not replay.invalidated(0, 0, 19)
+    calls = {7: (FaultCall(0, 100, 10), FaultCall(200, 300, 99))}
+    assert not Replay(replace(EMPTY, calls=calls)).invalidated(0, 250, 260)
+    untold = Replay(replace(EMPTY, calls=calls, unmaps_known=False))
+    assert untold.invalidated(0, 250, 260) and untold.invalidated(1, 50, 60) and not untold.invalidated(0, 50, 60)
+
+
+def test_what_others_map_meanwhile() -> None:
+    replay = Replay(replace(EMPTY, busy=((Stay(0, 100, 7),), (Stay(40, 50, 8), Stay(50, 60, 9)))))
+    assert replay.mapped_beside(0, 45, 60) == {8, 9} and replay.mapped_beside(0, 50, 51) == {8, 9}
+    assert replay.mapped_beside(0, 51, 60) == {9}  # its own stay does not count
+    assert replay.mapped_beside(1, 60, 61) == {7} and replay.mapped_beside(0, 0, 39) == set()
 
 
 def test_a_read_ends_at_its_next_end() -> None:
