@@ -60,6 +60,8 @@ MARKS: tuple[TroubleMark, ...] = (
     TroubleMark("bug", Blame.KERNEL, r"kernel BUG at |BUG: "),
     # A breakpoint of text patching that is gone from memory was executed: the emulator's stale code (docs/adr/0005).
     TroubleMark("int3", Blame.MACHINE, r"Oops: int3: "),
+    # The emulator's helper_check_io refuses an OUT at CPL 3 once the VMM has written the vCPU's state: its TSS is busy.
+    TroubleMark("refused-out", Blame.MACHINE, r"workload: OUT was refused"),
     TroubleMark(
         "oops",
         Blame.KERNEL,

@@ -18,7 +18,7 @@ _MACHINES = {
 _MICROVM_CLOCK = {GuestKind.PROBE: "rtc=off", GuestKind.LINUX: "rtc=on"}
 # What a guest need not do while it boots: find its place, repair its processor, log, test, probe absent ports.
 _LESS_WORK = (
-    "quiet loglevel=1 nokaslr mitigations=off random.trust_cpu=on no_timer_check tsc=reliable audit=0 apparmor=0"
+    "quiet loglevel=5 nokaslr mitigations=off random.trust_cpu=on no_timer_check tsc=reliable audit=0 apparmor=0"
     " selinux=0 rcupdate.rcu_expedited=1 8250.nr_uarts=1 cryptomgr.notests ima_appraise=off nowatchdog"
 )
 

@@ -47,6 +47,7 @@ FINDINGS = [
 ]
 
 MACHINE = [
+    ("refused-out", b"[   41.000000] workload: OUT was refused though ioperm() had allowed it\n"),
     ("int3", b"[   26.058463] Oops: int3: 0000 [#1] SMP NOPTI\n"),
     ("oom", b"[   88.000000] qemu-system-x86 invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER), order=0\n"),
     ("oom", b"[   88.000000] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0\n"),
