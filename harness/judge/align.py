@@ -214,14 +214,16 @@ def _stretch(item: Item, life: int) -> Stretch:
     return Stretch(item.index, page, write=item.access is Access.WRITE, nested=item.level == 2, life=life)
 
 
-def issuer(episode: Episode, dev: int, by_worker: Iterable[int], done_ns: int) -> Reader:
+def issuer(episode: Episode, dev: int, by_worker: Iterable[Event], done_ns: int, sector: int = -1) -> Reader:
     """Who queued reads on the pages' device for this episode: the vCPU thread, a kworker, or nobody was seen to.
 
-    :param by_worker: t_ns of each read bio that a kworker queued on the device.
+    :param by_worker: each read bio that a kworker queued on the device.
     :param done_ns: when the work was completed; 0 when there was none.
+    :param sector: where the page begins on the device; -1: not known.
     """
     if episode.own_reads(dev):
         return Reader.VCPU
-    if done_ns and any(episode.start.t_ns <= t <= done_ns for t in by_worker):
+    own = (e for e in by_worker if sector < 0 or e.value <= sector < e.value + e.data)
+    if done_ns and any(episode.start.t_ns <= e.t_ns <= done_ns for e in own):
         return Reader.WORKER
     return Reader.NOBODY

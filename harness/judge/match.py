@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.contract.plan import Access, Item, Op, Plan
 from harness.judge.align import Alignment, SeenItem, issuer
@@ -26,13 +26,19 @@ from harness.model.simulation.situation import ItemPrediction, Prediction
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the comparison looks at, gathered once."""
+    """What the comparison looks at, gathered once.
+
+    :ivar kicks: from when to when the agent was at something that gets the vCPU threads out of KVM_RUN (trace clock).
+    :ivar places: gfn -> first sector of the page on the device, where that is known and stays.
+    """
 
     plan: Plan
     alignment: Alignment
     events: tuple[Event, ...]
     dev: int
     probed: bool
+    kicks: tuple[tuple[int, int], ...] = ()
+    places: Mapping[int, int] = field(default_factory=dict)
     runs_on: bool = False  # the guest was not at its end: what its log has may have come after the trace
 
     def outcome(self, episode: Episode) -> Outcome:
@@ -41,7 +47,7 @@ class View:
 
 def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...], tuple[Finding, ...]]:
     """The item table and what is wrong in it."""
-    reads = [e.t_ns for e in view.events if e.kind is Kind.BIO and e.flag and e.worker and e.dev == view.dev]
+    reads = [e for e in view.events if e.kind is Kind.BIO and e.flag and e.worker and e.dev == view.dev]
     done: dict[int, list[int]] = defaultdict(list)
     for e in view.events:
         if e.kind is Kind.DONE:
@@ -57,7 +63,7 @@ def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...]
         if seen.episodes:
             first = seen.episodes[0]
             completed = next((t for t in done[first.gpa >> 12] if t >= first.start.t_ns), 0)
-            by = issuer(first, view.dev, reads, completed)
+            by = issuer(first, view.dev, reads, completed, view.places.get(first.gpa >> 12, -1))
         wrong = list(_touch(view, planned, predicted, seen, outcomes, by, prediction))
         findings += wrong
         rows.append(

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from harness.contract.words import EndStatus
+from harness.contract.plan import starts_anew
+from harness.contract.words import EndStatus, HostWord
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
@@ -14,8 +16,9 @@ from harness.judge.episodes import split
 from harness.judge.match import View
 from harness.judge.protocol_check import Checked, check
 from harness.judge.recording import progress
-from harness.judge.rules_context import Expected
+from harness.judge.rules_context import Expected, places
 from harness.judge.seen_totals import seen_totals
+from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
 
@@ -59,5 +62,12 @@ def _view(evidence: Evidence) -> View:
     alignment = align(evidence.plan, evidence.guest, episodes, booted, host_waits(evidence.plan, acted))
     return View(
         evidence.plan, alignment, tuple(evidence.of(*set(Kind) - _IN_EPISODES)), evidence.facts.swap_dev,
-        evidence.facts.has_mm_fault, runs_on=evidence.end.status is EndStatus.GUEST_TIMEOUT,
+        evidence.facts.has_mm_fault, kicks=tuple((a.start_ns, a.end_ns) for a in acted if a.do in INTERRUPTING),
+        places=_places(evidence, {a.do for a in acted}), runs_on=evidence.end.status is EndStatus.GUEST_TIMEOUT,
     )  # fmt: skip
+
+
+def _places(evidence: Evidence, acts: set[str]) -> Mapping[int, int]:
+    """Where the pages lie as long as none is swapped out anew."""
+    moved = starts_anew(evidence.plan) or HostWord.RECLAIM in acts
+    return {} if moved else places(evidence) or {}

@@ -8,11 +8,13 @@ from itertools import pairwise
 
 from harness.contract.plan import POOL_GPA, GuestKind, SwapKind
 from harness.contract.probe_abi import Record
+from harness.contract.words import HostWord
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import in_boot
 from harness.judge.episodes import Episode, outcome, split
 from harness.judge.own_faults import own_faults
+from harness.judge.recording import progress
 from harness.judge.rules_context import KERNEL_HALF
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
@@ -96,6 +98,8 @@ def _may_be_asynchronous(episode: Episode, kernel: KernelModel, dev: int) -> boo
 
 
 _EIO = "[-5]"
+_LOADS_A_TABLE = {HostWord.FREEZE, HostWord.THAW, HostWord.DELAY}
+"""Of a dm-delay device (harness/agent/host/dm.py)."""
 
 
 def _refused(evidence: Evidence, dev: int) -> int:
@@ -104,11 +108,14 @@ def _refused(evidence: Evidence, dev: int) -> int:
     if evidence.plan.swap.kind is not SwapKind.DELAY:
         return 0
     own = [e for e in evidence.of(Kind.BIO, Kind.BIO_END) if e.dev == dev and e.flag]
+    go, _, actions = progress(evidence.text("progress.jsonl"))
+    changes = [(go + a.start_ns, go + a.end_ns) for a in actions if a.do in _LOADS_A_TABLE]
     return sum(
         asked.kind is Kind.BIO
         and " RA " in asked.text
         and (ended.kind, ended.tid, ended.value, ended.data) == (Kind.BIO_END, asked.tid, asked.value, asked.data)
         and ended.text.endswith(_EIO)
+        and any(start_ns <= asked.t_ns <= end_ns for start_ns, end_ns in changes)
         for asked, ended in pairwise(own)
         if asked.vcpu >= 0
     )

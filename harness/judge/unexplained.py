@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from errno import EFAULT, EINTR
+from errno import EAGAIN, EFAULT, EINTR
 
 from harness.contract.plan import PAGE_SIZE, HostAction, HostWord, Op, Plan, area_page, starts_anew
 from harness.contract.probe_abi import VEC_START, VEC_TIMER
@@ -26,6 +26,9 @@ KVM_EXIT_INTR = 10
 _LAPIC_IN_USER_SPACE = frozenset({5, 6, 7, 11})
 """KVM_EXIT_HLT, _MMIO (of its page), _IRQ_WINDOW_OPEN, _SET_TPR: what KVM leaves to a VMM that has the LAPIC
 (arch/x86/kvm/x86.c:kvm_emulate_halt, dm_request_for_irq_injection; include/uapi/linux/kvm.h)."""
+_ANEW = frozenset({2, EINTR, 6, 8, EAGAIN, 12})
+"""KVM_EXIT_IO, _MMIO, _SHUTDOWN and _TPR_ACCESS (include/uapi/linux/kvm.h), and that the vCPU waits for its SIPI
+(arch/x86/kvm/x86.c:kvm_arch_vcpu_ioctl_run): of a machine that is reset, and of its firmware."""
 INTERRUPTING = frozenset(
     (
         HostWord.STOP,
@@ -88,8 +91,8 @@ def _is_written(view: View, cleaned: Event, before_ns: int) -> bool:
     writes = [e for e in view.events if e.kind in (Kind.BIO, Kind.BIO_END) and not e.flag and e.dev == view.dev]
     behind = (e for e in writes if e.kind is Kind.BIO and e.tid == cleaned.tid and e.t_ns > cleaned.t_ns)
     bio = next(behind, None)
-    if bio is None:
-        return False
+    if bio is None:  # it was not cleaned to be written: a copy, or another notifier
+        return True
     return any(
         e.kind is Kind.BIO_END
         and bio.t_ns <= e.t_ns < before_ns
@@ -103,7 +106,8 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     vectors = _vectors(view.plan)
     gps = prediction.totals.get("GP", Count.exactly(0)).high
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
-    interrupted = any(a.do in INTERRUPTING for a in _actions(view.plan)) or starts_anew(view.plan)
+    ways = _ANEW if starts_anew(view.plan) else frozenset()
+    kicked: dict[int, int] = {}  # by vCPU: the last of view.kicks that it has left KVM_RUN behind
     reset = view.plan.guest.vcpus > 1 and starts_anew(view.plan)
     stopped = False
     inside = {
@@ -122,7 +126,11 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
                 text = "an exception that the plan does not provoke"
         elif e.kind is Kind.INJ and e.value != 0 and not e.flag:
             text = "a page fault with an error code is not asynchronous"
-        elif e.kind is Kind.USER_EXIT and not interrupted and not (stopped and e.value == EINTR):
+        elif (
+            e.kind is Kind.USER_EXIT
+            and e.value not in ways
+            and not (e.value == EINTR and (stopped or _kicked(view, e, kicked)))
+        ):
             if not _legal_exit(e, view.plan, prediction):
                 text = "an exit to userspace while the guest's program ran"
             elif e.value == EFAULT:  # KVM_RUN has failed: the VMM stops the VM, and kicks every other vCPU out of KVM
@@ -134,6 +142,15 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
         if text:
             yield Finding("unexplained", f"{e.text} ({thread_words(e.vcpu, e.worker, e.tid)}): {text}", line=e.line,
                           about=e.kind.name)  # fmt: skip
+
+
+def _kicked(view: View, e: Event, seen: dict[int, int]) -> bool:
+    """Whether the agent had the VMM send the thread a signal: during what the agent did, or once behind it, when the
+    thread had not run since."""
+    over = [n for n, (_, end_ns) in enumerate(view.kicks) if end_ns < e.t_ns]
+    last = max(over, default=-1)
+    first, seen[e.vcpu] = last > seen.get(e.vcpu, -1), max(last, seen.get(e.vcpu, -1))
+    return first or any(start_ns <= e.t_ns <= end_ns for start_ns, end_ns in view.kicks)
 
 
 def _of_items(view: View) -> Iterator[Episode]:

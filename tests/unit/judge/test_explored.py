@@ -222,10 +222,11 @@ _WRITTEN = """\
 
 
 @pytest.mark.parametrize(
-    ("gone", "behind", "more"), [("kvm_unmap_hva_range", "", ""), ("-", "range: 0x007f72d6104000", _WRITTEN)]
+    ("gone", "behind", "more"),
+    [("kvm_unmap_hva_range", "", ""), ("block_bio_queue: 43,0 W", "", ""), ("-", "range: 0x007f72d6104000", _WRITTEN)],
 )
 def test_a_page_of_the_program_that_is_not_under_writeback_has_to_be_there(gone: str, behind: str, more: str) -> None:
-    """As above, without the mmu notifiers of before; or with an end of that writeback before the write."""
+    """As above, without the mmu notifiers of before; or without a write; or with an end of it before the guest's."""
     files = packed_capture("explored-waits-for-writeback")
     kept = []
     for line in files["trace/events.txt"].decode().splitlines():

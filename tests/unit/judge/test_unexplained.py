@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from errno import EINTR
 from pathlib import Path
 
 import pytest
 
 from harness.judge.align import Alignment
 from harness.judge.match import View
-from harness.judge.unexplained import unexplained
+from harness.judge.unexplained import KVM_EXIT_INTR, unexplained
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
 from harness.prediction import predict
@@ -59,3 +60,45 @@ interrupts = false
     events = tuple(Event(Kind.USER_EXIT, v, value=n, line=at) for at, (v, n) in enumerate(((1, 4), (0, 14), (1, 4)), 1))
     view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
     assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == [1]
+
+
+KICK = (1000, 2000)
+"""When the agent was at something that takes a signal to each vCPU thread."""
+
+
+@pytest.mark.parametrize(
+    ("exits", "wrong"),
+    [
+        ([(1500, EINTR), (1600, EINTR), (2500, EINTR)], []),  # the signal was sent, the thread had not run since
+        ([(2500, EINTR), (2600, EINTR)], [2]),
+        ([(500, EINTR)], [1]),
+        ([(1500, 17)], [1]),  # KVM_EXIT_INTERNAL_ERROR
+        ([(1500, KVM_EXIT_INTR)], []),
+    ],
+)
+def test_a_signal_explains_only_what_it_does(exits: list[tuple[int, int]], wrong: list[int]) -> None:
+    """One host word that interrupts the vCPUs switched off all findings about exits to user space before."""
+    path = SCENARIOS / "S36.toml"
+    plan = build_plan(load_text(path.name, path.read_text())[0], nonce=1)
+    events = tuple(Event(Kind.USER_EXIT, 0, t_ns=t, value=n, line=at) for at, (t, n) in enumerate(exits, 1))
+    view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True, kicks=(KICK,))
+    assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == wrong
+
+
+def test_a_reset_explains_the_exits_of_firmware_only() -> None:
+    text = """
+id = "A"
+title = "the guest resets the machine"
+[pages.f]
+groups = 2
+start = "swapped"
+[[steps]]
+touch = "f[0]"
+[[steps]]
+reset = true
+"""
+    plan = build_plan(load_text("A.toml", text)[0], nonce=1)
+    exits = (2, 6, 8, 11, 12, EINTR, 17, 9)
+    events = tuple(Event(Kind.USER_EXIT, 0, value=n, line=n) for n in exits)
+    view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
+    assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == [17, 9]
