@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.contract.plan import EN_RESERVED, PAGE_SIZE, POOL_GPA, Access, further_areas
-from harness.contract.words import EndStatus
+from harness.contract.plan import EN_RESERVED, PAGE_SIZE, POOL_GPA, Access, Op, further_areas, says
+from harness.contract.probe_abi import Record
+from harness.contract.words import EndStatus, HostWord
 from harness.evidence.decode import Evidence
 from harness.judge.match import View
 from harness.judge.verdict_types import Finding, touch_words
@@ -150,3 +151,20 @@ def token_findings(evidence: Evidence, prediction: Prediction) -> Iterator[Findi
                 f"vCPU {vcpu}: the token word of its shared area is {left:#x} in the end, and was to be {token:#x}",
                 about="token",
             )
+
+
+def written_findings(evidence: Evidence) -> Iterator[Finding]:
+    """What the guest's writes left in its pages, as QEMU has them: each writes its address and the run's nonce
+    (guest-images/probe/sched.c:start_touch), so that a page has the same of all.  KVM may have mapped another page than
+    QEMU's for a write (virt/kvm/kvm_main.c:hva_to_pfn), or lost the copy.  Not of a snapshot's older pages."""
+    after, plan = evidence.after, evidence.plan
+    if after is None or evidence.guest is None or says(plan, HostWord.LOADVM):
+        return
+    ended = {record.item for record in evidence.guest.all() if record.kind is Record.END}
+    for item in plan.items:
+        if item.op is not Op.TOUCH or item.access is not Access.WRITE or item.index not in ended:
+            continue
+        left, written = after.pages.get(item.gpa), item.gpa ^ plan.nonce
+        if left is not None and left.word is not None and left.word != written:
+            message = f"item {item.index} ({touch_words(item)}): the page has {left.word:#x}, and it wrote {written:#x}"
+            yield Finding("value", message, item.index, about="written")

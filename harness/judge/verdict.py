@@ -27,7 +27,7 @@ from harness.judge.match import match_items, match_totals
 from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked
-from harness.judge.recorded_fields import field_findings, token_findings
+from harness.judge.recorded_fields import field_findings, token_findings, written_findings
 from harness.judge.rules_context import KNOW_A_PREDICTION, Expected, places
 from harness.judge.seen_once import SeenOnce
 from harness.judge.unexplained import unexplained
@@ -253,6 +253,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         findings = [*wrong, *(Finding("guest-log", text) for text in view.alignment.problems)]
         findings += unexplained(view, prediction)
         findings += field_findings(view, prediction, kernel)
+        findings += written_findings(evidence)
         if followed.parted is None and not followed.for_all_orders:
             findings += token_findings(evidence, prediction)
     totals, wrong_totals = match_totals(prediction, totals_seen)

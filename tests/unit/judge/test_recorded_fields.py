@@ -65,3 +65,13 @@ def test_the_token_word_that_is_left_is_the_models() -> None:
     left["shared_token"]["3"] = 0x1003
     verdict = judge_capture({**files, "after.json": json.dumps(left).encode()}, model())
     assert [f.name for f in verdict.findings] == ["value:token"] and verdict.status is Status.FAIL
+
+
+@pytest.mark.parametrize(("xor", "names"), [(0, set()), (0x1000, {"value:written"})])
+def test_what_the_guest_wrote_is_in_qemus_page(xor: int, names: set[str]) -> None:
+    """A wrong page was mapped for the write, or its copy was lost: what is read back later need not show it."""
+    files = packed_capture("explored-prefetch-lost-to-a-neighbour")
+    left, gpa = json.loads(files["after.json"]), 0x1000000
+    left["pages"][str(gpa)]["word"] = gpa ^ json.loads(files["plan.json"])["nonce"] ^ xor
+    verdict = judge_capture({**files, "after.json": json.dumps(left).encode()}, model())
+    assert {f.name for f in verdict.findings} == names and verdict.status is (Status.FAIL if xor else Status.PASS)
