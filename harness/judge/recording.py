@@ -241,6 +241,9 @@ class _Reader:
         # An end is traced before it is told to the bio: it is over when this CPU is seen to do something else.
         for gfn, told in self._ending.pop(event.cpu, ()):
             self._over[gfn, told] = t
+        if event.vcpu < 0 and not event.worker and event.kind is not Kind.BIO_END and event.tid in self._unmapping:
+            at = self._unmapping.pop(event.tid)  # no event tells the notifier's end: it is over when this comes
+            self._unmaps[at] = replace(self._unmaps[at], end_ns=t)
         if event.kind in (Kind.BIO, Kind.BIO_END):
             self._block(event, t)
         elif event.kind is Kind.UNMAP:

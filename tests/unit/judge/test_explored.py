@@ -195,6 +195,8 @@ SETTLED = {
     " has written it (mm/swap_state.c:swapin_nr_pages), and both count PGMAJFAULT; sixteen vCPUs go on from there",
     "prefetch-lost-to-a-neighbour": "eight vCPUs on a private file: two map the first pages of one page table before"
     " their ready events, and one loses (arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_link_sp); it faults when it has its token",
+    "invalidated-by-reclaim": "the notifier of a reclaim of another page ends while a vCPU is in a fault, which is"
+    " retried for the count alone (arch/x86/kvm/mmu/mmu.c:is_page_fault_stale; 6.12): the event tells its begin only",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
