@@ -47,9 +47,10 @@ def compare(vcpu: SeenVcpu) -> None:
 
 def take_away(vcpu: SeenVcpu) -> None:
     """The LAPIC was reset (arch/x86/kvm/lapic.c:kvm_lapic_reset, KVM_SET_LAPIC): what it had accepted and the guest
-    had not taken is gone, and so is what was injected before the handler wrote it down."""
-    for ready in vcpu.batch:
-        if ready.irq is not None and not (ready.injected or ready.lost) and ready.irq.value >= LOWEST_VECTOR:
+    had not taken is gone, and so is what was injected before the handler wrote it down, or before an entry that a
+    signal prevented (arch/x86/kvm/x86.c:kvm_vcpu_exit_request)."""
+    for ready in vcpu.batch:  # since the last entry
+        if ready.irq is not None and not ready.lost and ready.irq.value >= LOWEST_VECTOR:
             ready.lost = True
             vcpu.counts.acc_lost += 1
     told = vcpu.told

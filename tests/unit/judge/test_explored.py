@@ -197,6 +197,8 @@ SETTLED = {
     " their ready events, and one loses (arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_link_sp); it faults when it has its token",
     "invalidated-by-reclaim": "the notifier of a reclaim of another page ends while a vCPU is in a fault, which is"
     " retried for the count alone (arch/x86/kvm/mmu/mmu.c:is_page_fault_stale; 6.12): the event tells its begin only",
+    "injected-and-not-entered": "a ready interrupt is injected, and the signal for a reset prevents the entry: it is"
+    " never taken (arch/x86/kvm/x86.c:kvm_vcpu_exit_request, lapic.c:kvm_lapic_reset)",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
 }
