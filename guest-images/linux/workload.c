@@ -35,7 +35,7 @@ void die(const char *what)
 	sleep_forever();	/* no END: the run is not complete */
 }
 
-/* The kernel writes for us: under an emulated processor an OUT at CPL 3 was refused once though ioperm() had allowed it. */
+/* The kernel writes for us: an emulated processor refuses an OUT at CPL 3 once the VMM has written the vCPU's state. */
 static int port = -1;
 
 /* A #GP: that of a page fault has another code, and ends the process as it would have without this. */
