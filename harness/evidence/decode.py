@@ -389,8 +389,9 @@ def _facts(records: _Records) -> DecodedFacts | None:
         if run is None:
             return None
         has = _has(facts.host)
-        device, _ = _device(run.io_dev), _device(run.backing_device)
-        return DecodedFacts(run.vcpu_tids, device, run.mm_fault_probe, run.trace_events, has, run.later_tids)
+        _device(run.backing_device)  # nothing is read from that disk, but it has to be one
+        io_dev = _device(run.io_dev)
+        return DecodedFacts(run.vcpu_tids, io_dev, run.mm_fault_probe, run.trace_events, has, run.later_tids)
     raw = _json(files, "facts.json")
     if "vcpu_tids" not in raw:
         return None

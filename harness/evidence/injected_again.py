@@ -23,13 +23,16 @@ def tell_injected_again(events: Sequence[Event]) -> tuple[Event, ...]:
         return tuple(events)
     out = list(events)
     waiting: defaultdict[int, set[int]] = defaultdict(set)
-    given: dict[int, int] = {}  # by vCPU: the last one that had been accepted
+    given: dict[int, int] = {}  # by vCPU: the last one that had been accepted,
+    due: dict[int, int] = {}  # and as long as no entry has followed: the next may have been accepted meanwhile
     for n, event in enumerate(events):
         if event.kind is Kind.ACC:
             waiting[event.vcpu].add(event.value)
-        elif event.kind is Kind.VIRQ and event.value in waiting[event.vcpu]:
+        elif event.kind is Kind.ENTRY:
+            due.pop(event.vcpu, None)
+        elif event.kind is Kind.VIRQ and event.value in waiting[event.vcpu] and event.value != due.get(event.vcpu):
             waiting[event.vcpu].discard(event.value)
-            given[event.vcpu] = event.value
+            given[event.vcpu] = due[event.vcpu] = event.value
         elif event.kind is Kind.VIRQ and event.value == given.get(event.vcpu):
             out[n] = replace(event, flag=True)
     return tuple(out)

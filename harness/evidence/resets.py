@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,34 +183,35 @@ def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
     return tuple(out)
 
 
-def add_clears(events: Sequence[Event], resets: Iterable[Reset], vcpus: int) -> tuple[Event, ...]:
+def add_clears(events: Sequence[Event], resets: Sequence[Reset], vcpus: int) -> tuple[Event, ...]:
     """The events with one CLEAR per vCPU and reset, each where it happened at the latest."""
     out = list(events)
     behind = 0  # the restart that the reset before it led to
-    for reset in resets:
-        boot = next((i for i in _at_reset_vector(out) if i >= behind and _follows(out[i], reset)), None)
+    for number, reset in enumerate(resets):
+        before_ns = resets[number + 1].seen_ns if number + 1 < len(resets) else 1 << 62
+        boot = _restart(out, behind, reset.not_before_ns, before_ns)
         for vcpu in range(vcpus):
             at = _place(out, reset, boot, vcpu)
             t_ns = out[at].t_ns if at < len(out) else reset.seen_ns
             out.insert(at, Event(Kind.CLEAR, vcpu, t_ns=t_ns, text="(inferred: reset of the machine)"))
             boot = boot + 1 if boot is not None and at <= boot else boot
-        behind = behind if boot is None else boot + 1
+        behind = behind if boot is None else boot
     return tuple(out)
 
 
-def _at_reset_vector(events: Iterable[Event]) -> Iterator[int]:
-    """Where the boot CPU enters the guest at the reset vector.  An entry there right behind another is none: its first
-    instruction faulted."""
-    there = False
-    for i, event in enumerate(events):
-        if event.kind is Kind.ENTRY and event.vcpu == 0:
-            before, there = there, bool(_AT_RESET_VECTOR.search(event.text))
-            if there and not before:
-                yield i
-
-
-def _follows(event: Event, reset: Reset) -> bool:
-    return event.t_ns >= (reset.not_before_ns or reset.seen_ns - 1_000_000_000)
+def _restart(events: Sequence[Event], behind: int, since_ns: int, before_ns: int) -> int | None:
+    """Where the boot CPU enters the guest at the reset vector, and had been elsewhere since it was there before: it
+    faults there, and enters again.  None: it did not run between this reset and the next, seen at ``before_ns``."""
+    elsewhere = False
+    for at in range(behind, len(events)):
+        event = events[at]
+        if event.kind is not Kind.ENTRY or event.vcpu != 0:
+            continue
+        if not _AT_RESET_VECTOR.search(event.text):
+            elsewhere = True
+        elif elsewhere and event.t_ns >= since_ns:
+            return at if event.t_ns <= before_ns else None
+    return None
 
 
 def _place(events: Sequence[Event], reset: Reset, boot: int | None, vcpu: int) -> int:

@@ -38,7 +38,6 @@ _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 # What kvm_page_fault has of the access: SVM's error code (arch/x86/include/asm/kvm_host.h:PFERR_*), or VMX's exit
 # qualification (SDM volume 3, table 29-7), which has bits 7 and 8 for an address that was translated.
 _WRITE, _PFERR_GUEST_FINAL, _EPT_TRANSLATED = 1 << 1, 1 << 32, 1 << 7 | 1 << 8
-_REINJECTED = "[reinjected]"  # arch/x86/kvm/trace.h:kvm_inj_virq, since 5.19
 _SECTORS = 8
 _PAGE_MASK = ~0xFFF
 
@@ -167,8 +166,7 @@ class _VcpuReader:
     thread: _Thread = field(default_factory=_Thread)
     busy: list[Stay] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
-    accepted: set[int] = field(default_factory=set)  # interrupts that the LAPIC holds
-    injected: int = -1  # the one that the next entry delivers, if it is not cancelled
+    accepted: set[int] = field(default_factory=set)  # interrupts that the LAPIC has accepted so far
     l2: L2Tracker = field(default_factory=L2Tracker)
     lives: LivesTracker = field(init=False)
 
@@ -362,12 +360,8 @@ class _Reader:
             self._wrmsr(v, event, t)
         elif kind is Kind.RDY:
             self._ready(v, event, t)
-        elif kind is Kind.VIRQ and (_REINJECTED in event.text or event.value == v.injected):
-            pass  # an exit during its delivery, or an entry that was cancelled: no second interrupt
-        elif kind is Kind.VIRQ and event.value in self._vectors & v.accepted:
+        elif kind is Kind.VIRQ and event.value in self._vectors & v.accepted and not event.flag:
             self._resolved(v, t)
-            v.injected = event.value
-            v.accepted.discard(event.value)  # once more without being accepted: injected again (5.10 does not say so)
             v.drafts.append(Draft(RecordedEvent(kind, event.value, t, t, event.line)))
         elif kind is Kind.ACC:
             v.accepted.add(event.value)
@@ -377,8 +371,6 @@ class _Reader:
             v.drafts.append(Draft(RecordedEvent(kind, 0, t, t, event.line, optional=True)))
         elif kind is Kind.CLEAR:
             self._cleared(event.vcpu)
-        if kind is Kind.ENTRY:
-            v.injected = -1
         # A thread that was preempted goes on with what it was at: it may have been done with it before.
         if event.line:  # else it was inferred of the VMM
             v.asleep = kind is Kind.OUT and chr(event.value) == "S"

@@ -32,9 +32,13 @@ def vmexit(kvm: KvmVcpu, step: Step) -> bool:
     """L1 has its L2 back, for an interrupt or because it is done."""
     if not step.nested or not kvm.state.guest_mode:
         return False
+    _exit(kvm)
+    return True
+
+
+def _exit(kvm: KvmVcpu) -> None:
     kvm.state.guest_mode = False
     kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
-    return True
 
 
 def interrupt_exits(kvm: KvmVcpu) -> bool:
@@ -58,9 +62,8 @@ def intr_vmexit(kvm: KvmVcpu) -> None:
     replay, mark = kvm.world.replay, _next(kvm)
     if replay is not None and mark is not None:
         replay.take(kvm.index, mark)
-    kvm.state.guest_mode = False
     kvm.world.emit(Event(Kind.L2_INTR, kvm.index))
-    kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
+    _exit(kvm)
 
 
 def window_ends_l2(kvm: KvmVcpu) -> bool:
@@ -82,5 +85,4 @@ def leave_for_window(kvm: KvmVcpu) -> None:
     """L1 has its L2 back for that."""
     if not kvm.state.l2.intercept_vintr:
         kvm.world.known_faults.append("F7")
-    kvm.state.guest_mode = False
-    kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
+    _exit(kvm)

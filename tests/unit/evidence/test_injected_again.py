@@ -21,8 +21,13 @@ def again(*events: Event) -> list[int]:
 
 def test_each_acceptance_is_one_interrupt() -> None:
     assert again(accept(243), inject(243), accept(236), inject(243), inject(236), inject(236)) == [3, 5]
-    assert again(accept(243), inject(243), accept(243), inject(243)) == []
+    assert again(accept(243), inject(243), Event(Kind.ENTRY, 0), accept(243), inject(243)) == []
     assert again(accept(243), inject(243), inject(243, vcpu=1)) == [], "another vCPU's"
+
+
+def test_no_entry_has_followed_though_the_next_was_accepted_meanwhile() -> None:
+    enter = Event(Kind.ENTRY, 0)
+    assert again(accept(64), inject(64), accept(64), inject(64), enter, inject(64)) == [3]
 
 
 def test_one_that_was_accepted_before_the_trace_or_by_no_lapic_is_left_alone() -> None:

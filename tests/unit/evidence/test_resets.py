@@ -72,6 +72,12 @@ def test_each_of_several_resets_within_a_second_has_its_own_restart() -> None:
     ]  # fmt: skip
 
 
+def test_a_reset_before_which_the_machine_had_not_run_again_does_not_take_the_restart_of_the_next() -> None:
+    events = [entry(0, S), Event(Kind.DONE, -1, S + 50), entry(0, S + 400, "0xfff0"), entry(0, S + 401)]
+    seen = add_clears(events, [Reset(S + 10, S + 20), Reset(S + 100, S + 110)], 1)
+    assert kinds(seen) == [("ENTRY", 0), ("CLEAR", 0), ("DONE", -1), ("CLEAR", 0), ("ENTRY", 0), ("ENTRY", 0)]
+
+
 def test_a_machine_that_never_runs_again_is_cleared_when_the_event_was_read() -> None:
     events = [entry(0, S + 1), Event(Kind.DONE, -1, 2 * S), Event(Kind.OUT, 0, 9 * S)]
     assert kinds(add_clears(events, [Reset(S, 3 * S)], 1)) == [("ENTRY", 0), ("DONE", -1), ("CLEAR", 0), ("OUT", 0)]
