@@ -189,6 +189,22 @@ class FollowedThreads:
             )
         self.memory.world.engine.fire(self.memory.signals[vpn])
 
+    def unmaps(self, watch: PageWatch | None, gfn: int) -> Generator[Wait, None, None]:
+        """Let the time come at which the notifier of the running thread's copy takes the page from the guest.
+
+        What the recording has is its begin; it may wait for the lock of KVM's MMU, and for the vCPUs to leave the guest
+        (virt/kvm/kvm_main.c:__kvm_handle_hva_range, kvm_flush_remote_tlbs).  Until then others use the mapping, and no
+        event tells of it.
+        """
+        replay, now = self.memory.world.replay, self.memory.world.engine.now
+        if replay is None or watch is None or watch.window is None or len(replay.recorded.marks) < 2:
+            return
+        end_ns = watch.window.end_ns - 1
+        called = (call.start_ns - 1 for call in replay.calls_within(gfn, watch.thread, now, end_ns))
+        moments = sorted({now, end_ns, *called})
+        if moments[0] == now:
+            yield Wait(until_ns=replay.choices.moment(moments, f"when {gfn:#x} was taken from the guest", gfn))
+
     def _mapped_with(self, gfn: int) -> set[int]:
         """Guest pages whose faults may map this one: itself, and those of its block (do_fault_around)."""
         page = self.memory.page(gfn << 12)

@@ -249,6 +249,7 @@ class Memory:
             if watch is not None and inside and leg.page.pte is not before.pte:
                 yield from self.followed.mapped(watch, vpn, before)
             if leg.invalidated:
+                yield from self.followed.unmaps(watch, gpa // _PAGE)
                 self.unmap(gpa)
             result.steps += leg.steps
             result.major = result.major or leg.major

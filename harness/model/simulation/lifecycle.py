@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.contract.words import Thread
 from harness.errors import ModelError
 from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
@@ -16,6 +17,7 @@ from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.vcpu_thread import Vcpu
 from harness.model.simulation.world import World
+from harness.model.walk.user_access import user_access
 
 _SLOT_FREE = 1 << 20  # swap offset of a page swapped out during the run: next to no other
 
@@ -86,8 +88,8 @@ def plug(vcpu: Vcpu) -> Process:
 def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bool) -> Process:
     """loadvm (``same_process``: reset, then load) or a migration to a file and back, here seen as one VM.
 
-    The works of the old life are cleared: running ones end (DONE), none is READY.  All of RAM is written by the VMM,
-    so it is resident.  Then target/i386/kvm/kvm.c:kvm_put_msrs writes INT and EN, which queues a wake-all.
+    The works of the old life are cleared: running ones end (DONE), none is READY.  All of RAM is read or written by the
+    VMM, so it is resident.  Then target/i386/kvm/kvm.c:kvm_put_msrs writes INT and EN, which queues a wake-all.
     apf.halted is in no saved state: after a migration an artificial halt is over, after loadvm it is if the reset ends
     it or the wake-all does (F1).  A pending #PF and the guest's memory stay.  A machine that stood stands
     on until cont.
@@ -98,8 +100,7 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
         world.engine.fire(vcpu.kvm.wake)
     for vcpu in vcpus:
         yield from vcpu.kvm.clear()
-    for vpn, page in memory.pages.items():
-        memory.pages[vpn] = replace(page, pte=Pte.WRITABLE, folio=Folio(), swap=None)
+    yield from _load(world, memory, same_process=same_process)
     if not same_process or world.situation.guest.firmware:  # a PC's reset deletes memory slots
         memory.forget_mappings()
     for vcpu in vcpus:
@@ -120,6 +121,20 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
         if not stood:
             vcpu.kvm.stopped = False
             world.engine.fire(vcpu.kvm.wake)
+
+
+def _load(world: World, memory: Memory, *, same_process: bool) -> Process:
+    """migration/ram.c:ram_handle_zero: a page that held only zero bytes is read, and written only if it holds others;
+    behind a snapshot of the machine that stands it does not.  Every other page is written."""
+    for gpa in [pool.gpa for pool in world.situation.pages]:
+        page = memory.page(gpa)
+        zero = page.pte in (Pte.ZERO, Pte.NONE) or (page.swap is not None and page.swap.zero)
+        if not same_process:
+            folio = None if zero else Folio()
+            memory.pages[page.vpn] = replace(page, pte=Pte.ZERO if zero else Pte.WRITABLE, folio=folio, swap=None)
+        else:
+            access = user_access(world.situation.kernel, write=not zero, env=memory.env)
+            yield from memory.perform(access, gpa, Thread.OTHER)
 
 
 def sigkill(world: World, vcpus: list[Vcpu]) -> Process:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import NoReturn
 
 from harness.contract.words import HostWord
-from harness.model.events import Kind
+from harness.model.events import MSR_ASYNC_PF_ACK, Kind
 from harness.model.simulation.choices import Choices
 from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
 
@@ -73,6 +73,14 @@ class Replay:
             mark = marks[at]
             if not mark.optional or (kind is not None and mark.fits(kind, key)):
                 return mark
+        return None
+
+    def next_of_guest(self, vcpu: int) -> RecordedEvent | None:
+        """What this vCPU's guest does next of its own, whatever is told to it before; None: nothing, or it is reset."""
+        for mark in self.recorded.marks[vcpu][self._at[vcpu] :]:
+            told = mark.kind in (Kind.RDY, Kind.VIRQ) or mark.fits(Kind.WRMSR, MSR_ASYNC_PF_ACK)
+            if not (told or mark.optional):
+                return None if mark.kind is Kind.CLEAR else mark
         return None
 
     def take(self, vcpu: int, mark: RecordedEvent) -> None:

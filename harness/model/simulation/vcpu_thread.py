@@ -20,6 +20,7 @@ from harness.model.events import (
     Kind,
 )
 from harness.model.simulation import l2_run
+from harness.model.simulation.accesses import faults_later, mapped_by_another, unmapped_before
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kicked import out_of_kvm_run
 from harness.model.simulation.kvm_vcpu import KvmVcpu
@@ -165,20 +166,6 @@ class Vcpu:
             return False
         yield from self._until(mark)
         return replay.peek(kvm.index, kind, key) is not mark
-
-    def _mapped_by_another(self, step: Step) -> Generator[Wait, None, bool]:
-        """Of a recorded run in which this access did not fault: another vCPU maps its page before it is made."""
-        kvm = self.kvm
-        replay = kvm.world.replay
-        mark = replay.peek(kvm.index, Kind.PF, step.gpa >> 12) if replay else None
-        if replay is None or (mark is not None and mark.fits(Kind.PF, step.gpa >> 12, write=step.write)):
-            return False
-        until = replay.recorded.end_ns if mark is None else mark.start_ns
-        while kvm.world.engine.now < until and not kvm.memory.mapped(
-            step.gpa, write=step.write, guest_mode=step.nested
-        ):
-            yield Wait(until_ns=until, signals=(kvm.memory.mapping,))
-        return kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested)
 
     def _settle(self) -> Generator[Wait, None, None]:
         """Serve everything that ends guest mode now, and take the interrupts that can be taken."""
@@ -334,9 +321,12 @@ class Vcpu:
                 yield from self._exit_of_l2(l2_run.leave_for_window)
                 continue
             if kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested):
+                if (mark := faults_later(kvm, step)) is not None:
+                    yield from unmapped_before(kvm, step, mark, self._until)
+                    continue
                 yield from self._logged()  # interrupts that came with the entry behind the fault are taken first
                 break
-            if (yield from self._mapped_by_another(step)):
+            if (yield from mapped_by_another(kvm, step)):
                 continue
             if (yield from self._comes_first(Kind.PF, step.gpa >> 12, write=step.write)) or l2_run.window_ends_l2(kvm):
                 continue

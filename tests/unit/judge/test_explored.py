@@ -201,6 +201,12 @@ SETTLED = {
     " never taken (arch/x86/kvm/x86.c:kvm_vcpu_exit_request, lapic.c:kvm_lapic_reset)",
     "filled-with-zeros-late": "6.12: a page of the zero map is in the swap cache, and locked, before"
     " swap_read_folio_zeromap has filled it: another vCPU's folio_trylock fails",
+    "used-until-zapped": "a vCPU copies the zero page, and its notifier waits: until it has zapped the page another"
+    " reads it there (virt/kvm/kvm_main.c:__kvm_handle_hva_range, whose event is its begin)",
+    "stopped-before-its-access": "a fault has mapped its page, but a host interrupt and QMP stop come before the"
+    " instruction runs again: savevm write-protects the page meanwhile, and the write faults once more",
+    "loaded-zeros": "loadvm writes no page of zeros (migration/ram.c): the zero page of before is still mapped, and is"
+    " copied by the first write",
 }
 
 

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When a vCPU of a recorded run made an access of which no event tells, because its page was mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+from harness.model.events import Kind
+from harness.model.simulation.engine import Wait
+from harness.model.simulation.kvm_vcpu import KvmVcpu
+from harness.model.simulation.recorded import RecordedEvent
+from harness.model.simulation.situation import Step
+
+
+def mapped_by_another(kvm: KvmVcpu, step: Step) -> Generator[Wait, None, bool]:
+    """This access did not fault, and its page is not mapped: another vCPU maps it before it is made."""
+    replay = kvm.world.replay
+    mark = replay.peek(kvm.index, Kind.PF, step.gpa >> 12) if replay else None
+    if replay is None or (mark is not None and mark.fits(Kind.PF, step.gpa >> 12, write=step.write)):
+        return False
+    until = replay.recorded.end_ns if mark is None else mark.start_ns
+    while kvm.world.engine.now < until and not kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested):
+        yield Wait(until_ns=until, signals=(kvm.memory.mapping,))
+    return kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested)
+
+
+def faults_later(kvm: KvmVcpu, step: Step) -> RecordedEvent | None:
+    """The page is mapped, but what the guest was seen to do next of its own is a fault of just this access: it did not
+    come to it while the mapping was there, as its thread was preempted, or stopped.  None: it did, and the fault is
+    that of a later access.
+    """
+    world = kvm.world
+    mark = world.replay.next_of_guest(kvm.index) if world.replay is not None else None
+    if world.replay is None or mark is None or mark.start_ns <= world.engine.now:
+        return None
+    if not mark.fits(Kind.PF, step.gpa >> 12, write=step.write):
+        return None
+    why = f"whether {step.gpa >> 12:#x} was used before it was taken away"
+    return mark if world.replay.choices.ask(2, why, step.gpa >> 12) == 1 else None
+
+
+def unmapped_before(
+    kvm: KvmVcpu, step: Step, mark: RecordedEvent, until: Callable[[RecordedEvent], Generator[Wait, None, None]]
+) -> Generator[Wait, None, None]:
+    """Let the time come at which the page of this access is no longer mapped, for ``mark`` is its fault.
+
+    :param until: lets the time of an event of this vCPU come.
+    :raise Diverged: it is mapped all the time.
+    """
+    replay, engine = kvm.world.replay, kvm.world.engine
+    while replay is not None and kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested):
+        found = replay.peek(kvm.index) or mark
+        if found is mark and engine.now >= mark.start_ns:
+            replay.part(kvm.index, engine.now, mark, "its page mapped", mark.key)
+        yield from until(found)
+        if replay.peek(kvm.index) is found and found is not mark:  # the VMM, or KVM, has to come to it
+            if engine.now >= found.end_ns:
+                replay.part(kvm.index, engine.now, found, "nothing that was told to it", mark.key)
+            yield Wait(until_ns=found.end_ns, signals=(kvm.wake,))
