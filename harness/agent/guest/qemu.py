@@ -25,6 +25,8 @@ QMP_SECONDS = 60.0
 KILL_SECONDS = 20.0
 _SNAPSHOT = "apf"
 _ENTER = 'echo $$ > "$0" && exec "$@"'
+_ANSWERED_SECONDS = 5.0
+"""For the answer to a command whose asker was cancelled, at the end of a run."""
 _NOTICED_SECONDS = 10.0
 """From a broken connection to the exit status, on a busy machine."""
 
@@ -82,17 +84,28 @@ class Guest:
         return self.process.returncode is None
 
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
-        """One QMP command, with a deadline. :raise InfraFault: refused or not answered."""
+        """One QMP command, with a deadline. :raise InfraFault: refused or not answered.
+
+        Who is cancelled meanwhile goes with the answer only: QEMU executes the command all the same, and a log without
+        its answer is taken for damaged.
+        """
+        asked = asyncio.ensure_future(self._qmp.execute(command, arguments))
         try:
             # Not wait_for, which forgets that it was cancelled if the answer is there already (Python 3.11).
             async with asyncio.timeout(QMP_SECONDS):
-                return await self._qmp.execute(command, arguments)
+                return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            await asyncio.wait((asked,), timeout=_ANSWERED_SECONDS)
+            raise
         except TimeoutError:
             raise InfraFault(f"QMP {command}: no answer within {QMP_SECONDS:g} s") from None
         except QMPError as exc:
             if await self.reaped(_NOTICED_SECONDS):
                 raise QemuDied(self.death()) from exc
             raise InfraFault(f"QMP {command}: {exc}") from exc
+        finally:
+            if not asked.cancel() and not asked.cancelled():
+                asked.exception()  # who was cancelled does not ask for it
 
     async def stop(self) -> None:
         await self.execute("stop")
