@@ -108,6 +108,13 @@ def _snapshot(s: Scenario, steps: tuple[HostStep, ...], i: int) -> Iterator[str]
     stopped = next((do for do in reversed(before) if do in (HostWord.STOP, HostWord.CONT)), None)
     if stopped is not HostWord.STOP:
         yield f": {h.do} needs a machine that stands: put stop before it, in the same list"
+    for where, other in _beside(s, steps):
+        goes_on = [step.do for step in other if step.do in (HostWord.CONT, HostWord.SAVEVM, HostWord.LOADVM)]
+        if goes_on:
+            yield (
+                f": {goes_on[0]} of {where} may come before {h.do}, whatever the times say: put all that is done with a"
+                " machine that stands into one list (sleep between)"
+            )
     if s.memory.backing is not Backing.ANON:
         yield f": {h.do} reads and writes all of the guest's memory, of which only anonymous one is modelled"
     if h.do is HostWord.SAVEVM and _held(s, steps, i):
@@ -116,6 +123,13 @@ def _snapshot(s: Scenario, steps: tuple[HostStep, ...], i: int) -> Iterator[str]
         saved = max((n for n, do in enumerate(before) if do is HostWord.SAVEVM), default=-1)
         if saved < 0 or HostWord.CONT in before[saved:]:
             yield ": loadvm loads what savevm saved since the machine was stopped, in the same list"
+
+
+def _beside(s: Scenario, steps: tuple[HostStep, ...]) -> Iterator[tuple[str, tuple[HostStep, ...]]]:
+    """The other lists that may be performed while this one is, and where they stand: all but those of its own vCPU."""
+    vcpus = {t.vcpu for t in s.steps if t.host is steps}
+    yield from ((f"timed[{n}]", t.host) for n, t in enumerate(s.timed) if t.host is not steps)
+    yield from ((f"steps[{n}]", t.host) for n, t in enumerate(s.steps) if t.vcpu not in vcpus)
 
 
 def _held(s: Scenario, steps: tuple[HostStep, ...], i: int) -> bool:

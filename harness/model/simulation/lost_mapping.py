@@ -27,5 +27,6 @@ def may_be_lost(
         gpa, replay.mapped_beside(vcpu, since, until), guest_mode=guest_mode, since_ns=since
     ):
         following, page = replay.peek(vcpu), gpa >> 12
-        likely = following is not None and following.fits(Kind.PF, page, write=mark.write)  # once more
+        once_more = following is not None and following.fits(Kind.PF, page, write=mark.write)
+        likely = once_more or replay.invalidated_on(page, since, until)
         got.stale = (replay.choices.ask(2, f"whether the mapping of {page:#x} was lost", page) == 1) is not likely

@@ -297,6 +297,14 @@ class Replay:
             return True
         return not self.recorded.unmaps_known and self.called_beside(self.recorded.threads[vcpu], start_ns, end_ns)
 
+    def invalidated_on(self, gfn: int, start_ns: int, end_ns: int) -> bool:
+        """A notifier that ran between the two was not over when some vCPU faulted on the page later: nothing is mapped
+        until it is (arch/x86/kvm/mmu/mmu.c:is_page_fault_stale)."""
+        running = (u.end_ns for u in self.recorded.unmaps if start_ns <= u.end_ns and u.start_ns <= end_ns)
+        last = max(running, default=-1)
+        marks = (mark for marks in self.recorded.marks for mark in marks)
+        return any(m.kind is Kind.PF and m.key == gfn and end_ns < m.start_ns < last for m in marks)
+
     def mapped_beside(self, vcpu: int, start_ns: int, end_ns: int) -> set[int]:
         """The pages that other vCPUs' threads were to map between the two."""
         return {

@@ -205,6 +205,8 @@ SETTLED = {
     " reads it there (virt/kvm/kvm_main.c:__kvm_handle_hva_range, whose event is its begin)",
     "stopped-before-its-access": "a fault has mapped its page, but a host interrupt and QMP stop come before the"
     " instruction runs again: savevm write-protects the page meanwhile, and the write faults once more",
+    "stale-until-its-end": "a vCPU copies the zero page and is preempted in its notifier: two others fault on the page"
+    " again and again, and the last fault of one, before a tick, was as stale as the rest (is_page_fault_stale; 6.12)",
     "loaded-zeros": "loadvm writes no page of zeros (migration/ram.c): the zero page of before is still mapped, and is"
     " copied by the first write",
 }

@@ -350,3 +350,20 @@ def test_an_l2_that_handles_an_injected_interrupt_has_no_stack_of_its_own_for_a_
     (told,) = messages(l2 + "[[steps]]\ntimer_us = 9000\n")
     assert told.startswith("$.l2.inject: ") and "interrupt stack of L1" in told
     assert load_text("x.toml", l2 + "[[steps]]\ntimer_us = 0\n"), "it is only stopped"
+
+
+_SNAPSHOT = '{do = "stop"}, {do = "savevm"}, {do = "cont"}'
+
+
+@pytest.mark.parametrize("other", ['{do = "cont"}', _SNAPSHOT, '{do = "stop"}, {do = "savevm"}, {do = "loadvm"}'])
+def test_the_machine_of_a_snapshot_stands_whatever_other_lists_do(other: str) -> None:
+    """Seen from outside: a slow savevm was still under way when the next entry's stop came, its own cont let the
+    machine go on, and the second savevm stopped it again by itself."""
+    ours, theirs = f"at_ms = 5\nhost = [{_SNAPSHOT}]\n", f"host = [{other}]\n"
+    for text in (f"[[timed]]\n{ours}[[timed]]\nat_ms = 2000\n{theirs}", f"[[timed]]\n{ours}[[steps]]\n{theirs}"):
+        with pytest.raises(ScenarioError, match=r"timed\[0\]\.host\[1\]: (cont|savevm) of .* may come before savevm"):
+            load_text("x.toml", GOOD + text)
+
+
+def test_lists_of_one_vcpu_come_one_after_the_other() -> None:
+    assert load_text("x", f"{GOOD}[[steps]]\nhost = [{_SNAPSHOT}]\n[[steps]]\nhost = [{_SNAPSHOT}]\n")
