@@ -89,7 +89,7 @@ def add(subparsers: options.Subparsers) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run, print the table, leave it as mutants.txt and mutants.json in the last run's folder."""
     screen = Screen(sys.stdout)
-    request = replace(options.request_of(args, (args.kernel,)), frugal=True)
+    request = replace(options.request_of(args, (args.kernel,)), wrong_kernel=True)
     systematic = request.kernel(args.kernel).mutate is not None
     # Mistakes by hand are in a file: naming or listing them builds nothing.
     every_mutant = load_points(_built(request, args, screen).bzimage.parent) if systematic else load_mutants(args.file)

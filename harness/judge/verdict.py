@@ -86,7 +86,8 @@ def judge_whole(files: Mapping[str, bytes], kernel: KernelModel) -> JudgedCaptur
         name = plan.scenario
         early = _early(end)
         if early is not None:
-            return JudgedCapture(_unjudged(name, kernel, early, end.reason, taints=early is Status.ERROR))
+            # What keeps a scenario from its beginning is in the host, unless the host cannot do what is asked at all.
+            return JudgedCapture(_unjudged(name, kernel, early, end.reason, taints=early is not Status.UNSUPPORTED))
         if plan.guest.kind is GuestKind.HOST_PROGRAM:
             return JudgedCapture(judge_program(files, plan, end, kernel))
         return _judge_decoded(decode(files), kernel)
@@ -101,7 +102,8 @@ def judge_whole(files: Mapping[str, bytes], kernel: KernelModel) -> JudgedCaptur
             damage = (
                 f"{END_WORDS[end.status]} ({end.reason or 'no reason is given'}), and nothing can be judged: {damage}"
             )
-        return JudgedCapture(_unjudged(name, kernel, Status.INCONCLUSIVE, damage))
+        broken = end is None or end.status is not EndStatus.DONE
+        return JudgedCapture(_unjudged(name, kernel, Status.INCONCLUSIVE, damage, taints=broken))
 
 
 def _unjudged(scenario: str, kernel: KernelModel, status: Status, reason: str, *, taints: bool = False) -> Verdict:
@@ -144,7 +146,8 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
         why = f"precondition: {unproved}"
         if evidence.precondition is None and evidence.end.status in END_WORDS:
             why = f"before the program was started {END_WORDS[evidence.end.status]}: {evidence.end.reason}"
-        return JudgedCapture(_unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why), evidence)
+        broken = evidence.end.status is not EndStatus.DONE
+        return JudgedCapture(_unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, why, taints=broken), evidence)
     if (log := within_the_trace(evidence)) is not evidence.guest:
         evidence = replace(evidence, guest=log)
     best = _best(evidence, kernel)

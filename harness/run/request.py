@@ -27,8 +27,8 @@ class Request:
     that has the machine.
     ``fleet``: whose machines do it; None: this one does.
     ``hosts``: how many virtual hosts at once at most; 0: as many as this machine has processors and memory for.
-    ``frugal``, for kernels known to be wrong: a host that falls silent is believed at once, and one whose guest only
-    hung or died, with no cry of its kernel, is used again; nothing is drawn.
+    ``wrong_kernel``, for kernels known to be wrong: a host that falls silent is believed at once, and one on which
+    something went otherwise than predicted is not used again; nothing is drawn.
     ``trace_dat``: captures have the trace as trace.dat, too.
     """
 
@@ -50,7 +50,7 @@ class Request:
     command: str = ""
     extra: tuple[CatalogKernel, ...] = ()
     hosts: int = 0
-    frugal: bool = False
+    wrong_kernel: bool = False
     trace_dat: bool = False
 
     @property

@@ -97,8 +97,7 @@ class Worker:
         attempt, retries = self._perform_with_retry(plan, capture)
         verdict = replace(self._verdict(plan, capture, attempt), retries=retries)
         verdict = with_differences(verdict, self._setup.difference)
-        keep = self._request.frugal and verdict.status is Status.FAIL and not _cried(verdict)
-        if verdict.taints and not keep and self._slot.host is not None:
+        if self._slot.host is not None and uses_up(verdict, wrong_kernel=self._request.wrong_kernel):
             self._slot.host.taint("its scenario left it in an unknown state")
         return job.row(verdict, time.monotonic() - attempt.began)
 
@@ -123,7 +122,7 @@ class Worker:
         :return: the attempt that counts, and why an earlier one does not.
         """
         first = self._attempt(plan, capture)
-        if first.error is None or GO in first.steps or self._request.frugal:
+        if first.error is None or GO in first.steps or self._request.wrong_kernel:
             return first, ()
         if not _fell_silent(first.error, self._slot.host):
             return first, ()
@@ -153,7 +152,7 @@ class Worker:
             judged = judge_folder_whole(capture, self._setup.model)
         except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
             return failure_of(exc, Stage.JUDGE).verdict(plan.scenario, self._setup.variant)
-        if not self._request.frugal:  # a vCPU that spins leaves a trace that takes minutes to draw
+        if not self._request.wrong_kernel:  # a vCPU that spins leaves a trace that takes minutes to draw
             self._observer.progress("drawing")
             write_drawings(capture.parent, judged)
         return judged.verdict
@@ -183,9 +182,14 @@ class Worker:
         return failure.verdict(plan.scenario, self._setup.variant)
 
 
-def _cried(verdict: Verdict) -> bool:
-    """The host's kernel, or its machine, said that something is wrong with it."""
-    return any(finding.rule in ("D28", "console") for finding in verdict.findings) or bool(verdict.log)
+def uses_up(verdict: Verdict, *, wrong_kernel: bool) -> bool:
+    """The host must not be used again after this verdict.
+
+    A kernel that was made wrong may have written where it should not, so that what is performed on the same host
+    afterwards would be charged with it; it is trusted only while all is as predicted.
+    """
+    suspect = not verdict.status.as_predicted and verdict.status is not Status.UNSUPPORTED
+    return verdict.taints or (wrong_kernel and suspect)
 
 
 def _fell_silent(exc: Exception, host: Host | None) -> bool:

@@ -255,6 +255,18 @@ def test_trouble_is_blamed_on_the_kernel_or_on_its_machine(line: str, status: St
     assert line in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("end", "taints"),
+    [("done", False), ("guest-timeout", True), ("qemu-died", True), ("precondition", True), ("unsupported", False)],
+)
+@pytest.mark.parametrize("lacks", ["guest/log.bin", "precondition.json"])
+def test_a_host_on_which_a_scenario_broke_off_is_not_used_again(lacks: str, end: str, taints: bool) -> None:
+    files = change_json(load("S61"), "end.json", lambda r: r.update(status=end, reason="why"))
+    del files[lacks]
+    verdict = judge_capture(files, model())
+    assert not verdict.status.as_predicted and verdict.taints is taints
+
+
 def test_a_host_that_was_not_let_run_says_nothing_of_its_kernel() -> None:
     files = load("S61")
     line = "rcu: INFO: rcu_preempt self-detected stall on CPU"

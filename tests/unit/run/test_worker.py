@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is said before a scenario is performed."""
+"""What is said before a scenario is performed, and whether its host is used again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from harness.judge.verdict_types import Verdict
 from harness.model.kernels import kernel_for
 from harness.prediction import unending
 from harness.results import Key
 from harness.run.selection import Job
-from harness.run.worker import Worker
+from harness.run.worker import Worker, uses_up
+from harness.status import Status
 from tests.unit.scenarios import all_scenarios, plan_of
 
 
@@ -33,3 +35,16 @@ def test_a_program_that_never_ends_is_told_before_it_is_performed(name: str, rel
     for line in told:
         assert line.startswith(f"{name} on k: ") and "never ends" in line and f"deadline of {plan.deadline_s} s" in line
         assert str(left[0]) in line
+
+
+@pytest.mark.parametrize("wrong_kernel", [False, True])
+@pytest.mark.parametrize("status", list(Status))
+def test_a_wrong_kernels_host_is_used_again_only_while_all_is_as_predicted(status: Status, wrong_kernel: bool) -> None:
+    verdict = Verdict(scenario="S60", status=status)
+    suspect = status in (Status.FAIL, Status.INCONCLUSIVE, Status.ERROR)
+    assert uses_up(verdict, wrong_kernel=wrong_kernel) is (suspect and wrong_kernel)
+
+
+@pytest.mark.parametrize("wrong_kernel", [False, True])
+def test_a_host_that_a_verdict_taints_is_never_used_again(wrong_kernel: bool) -> None:
+    assert uses_up(Verdict(scenario="S60", status=Status.PASS, taints=True), wrong_kernel=wrong_kernel)
