@@ -14,6 +14,8 @@ _Static_assert(sizeof(struct control_page) <= 4096, "one page");
 _Static_assert(NONE == NO_ITEM, "a record of no item");
 
 #define MSR_APIC_BASE	0x1b
+#define APIC_BASE_ENABLE	(1 << 11)
+#define APIC_BASE_X2APIC	(1 << 10)
 #define MSR_GS_BASE	0xc0000101
 
 /* Interrupt gates; only VEC_ENDED may be raised from CPL 3.  An NMI has a stack of its own: it may come in a handler. */
@@ -71,11 +73,21 @@ void vcpu_init(struct vcpu *v, u32 id)
 
 	asm volatile("cpuid" : "+a"(a), "=c"(c) : : "ebx", "edx");
 	v->x2apic = c >> 21 & 1;
-	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 1 << 11);
+	v->apic_base = rdmsr(MSR_APIC_BASE);	/* with x2APIC if an INIT came */
+	wrmsr(MSR_APIC_BASE, v->apic_base | APIC_BASE_ENABLE);
+	v->apic_base &= ~(u64)(APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 	if (v->x2apic)
-		wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 1 << 10);
+		wrmsr(MSR_APIC_BASE, v->apic_base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 	v->apic_id = v->x2apic ? apic_read(v, APIC_ID) : apic_read(v, APIC_ID) >> 24;
 	apic_write(v, APIC_TPR, 0);
+}
+
+/* The enable bit of IA32_APIC_BASE.  x2APIC mode is left with it, and entered from xAPIC mode only. */
+void apic_base(const struct vcpu *v, int on)
+{
+	wrmsr(MSR_APIC_BASE, v->apic_base | (on ? APIC_BASE_ENABLE : 0));
+	if (on && v->x2apic)
+		wrmsr(MSR_APIC_BASE, v->apic_base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 }
 
 /* SPIV bit 8.  Clearing it masks the LVT entries, so those that are used are set again with it. */

@@ -49,6 +49,7 @@ void trap(struct frame *f);
 void build_idt(void);
 void vcpu_init(struct vcpu *v, u32 id);
 void vcpu_start(u32 id);
+void apic_base(const struct vcpu *v, int on);
 void apic_enable(struct vcpu *v, int on);
 void apic_timer(struct vcpu *v, u32 period_us);
 void send_ipi(const struct vcpu *v, u32 apic_id, u32 icr);

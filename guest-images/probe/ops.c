@@ -126,7 +126,10 @@ void perform(struct vcpu *v, const struct item *i)
 		error = write_msr(v, i->index, i->msr, i->value);
 		break;
 	case OP_LAPIC:
-		apic_enable(v, i->value != 0);
+		if (i->value & 2)
+			apic_base(v, i->value & 1);
+		else
+			apic_enable(v, i->value & 1);
 		break;
 	case OP_PAGING:
 		paging(i);

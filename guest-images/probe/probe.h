@@ -43,6 +43,7 @@ struct context {
 struct vcpu {
 	u64 self;		/* VCPU_SELF: %gs:0 */
 	u64 sched_rsp;		/* VCPU_SCHED_RSP */
+	u64 apic_base;		/* IA32_APIC_BASE with the LAPIC disabled */
 	u64 apf_gpa;		/* the shared area that EN names, if it is RAM; else the vCPU's own */
 	u32 id;
 	u32 apic_id;

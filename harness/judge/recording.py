@@ -23,6 +23,7 @@ from harness.model.events import (
     MSR_ASYNC_PF_ACK,
     MSR_ASYNC_PF_EN,
     MSR_ASYNC_PF_INT,
+    MSR_IA32_APICBASE,
     MSR_X2APIC_SPIV,
     WAKE_ALL_TOKEN,
     Event,
@@ -412,9 +413,10 @@ class _Reader:
             v.drafts.append(Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
 
     def _wrmsr(self, v: _VcpuReader, event: Event, t: int) -> None:
-        if event.value not in (*_MSRS, MSR_X2APIC_SPIV) or not event.line:  # 0: by the VMM
+        switch = event.value in (MSR_IA32_APICBASE, MSR_X2APIC_SPIV)  # written by a guest that boots, too
+        if (event.value not in _MSRS and not switch) or not event.line:  # 0: by the VMM
             return
-        mark = RecordedEvent(Kind.WRMSR, event.value, v.exit_ns, t, event.line, optional=event.value == MSR_X2APIC_SPIV)
+        mark = RecordedEvent(Kind.WRMSR, event.value, v.exit_ns, t, event.line, optional=switch)
         v.drafts.insert(v.exit_at, Draft(mark))
         if event.value == MSR_ASYNC_PF_EN and event.data & 0b1001 != 0b1001 and not event.flag:
             self._cleared(event.vcpu)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from harness.contract import plan as p
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.scenario.pages import lay_out, select
-from harness.scenario.schema import HostStep, Scenario, Step
+from harness.scenario.schema import LAPIC_WORDS, HostStep, Scenario, Step
 
 MSRS = {"EN": MSR_ASYNC_PF_EN, "INT": MSR_ASYNC_PF_INT, "ACK": MSR_ASYNC_PF_ACK}
 
@@ -90,7 +90,7 @@ def _items(
         msr = MSRS[step.wrmsr] if step.wrmsr in MSRS else int(step.wrmsr, 0)
         yield p.changed(common, op=p.Op.WRMSR, msr=msr, value=msr_value(step.value, step.vcpu))
     elif step.lapic:
-        yield p.changed(common, op=p.Op.LAPIC, value=int(step.lapic == "on"))
+        yield p.changed(common, op=p.Op.LAPIC, value=LAPIC_WORDS.index(step.lapic))
     elif step.paging:
         yield p.changed(common, op=p.Op.PAGING, value=int(step.paging == "flip"))
     elif step.timer_us >= 0:

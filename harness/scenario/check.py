@@ -25,8 +25,9 @@ from harness.scenario import bounds
 from harness.scenario.build import MSRS, build_plan, msr_value
 from harness.scenario.gate_keys import check_errors, check_gate
 from harness.scenario.host_steps import check_host
+from harness.scenario.lapic_steps import check_base
 from harness.scenario.pages import is_set_name, lay_out, select
-from harness.scenario.schema import ACTIONS, L2, PageSet, Scenario, Step
+from harness.scenario.schema import ACTIONS, L2, LAPIC_WORDS, PageSet, Scenario, Step
 from harness.scenario.shared_area import check_apart, check_set_up, check_write
 from harness.scenario.step_keys import check_keys
 
@@ -59,6 +60,7 @@ def _problems(s: Scenario) -> Iterator[str]:
     yield from _swap(s)
     yield from _guest(s)
     yield from _l2(s)
+    yield from check_base(s)
     yield from _sets(s)
     for i, timed in enumerate(s.timed):
         yield from bounds.number(f"$.timed[{i}].at_ms", timed.at_ms, 0, 1000 * max(1, s.deadline_s))
@@ -311,8 +313,8 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
         yield from _of_another(s, t, "init", t.init)
     if t.eject != -1:
         yield from _of_another(s, t, "eject", t.eject)
-    if t.lapic and t.lapic not in ("on", "off"):
-        yield f".lapic: {t.lapic[: bounds.MAX_NAME]!r} is not on or off"
+    if t.lapic and t.lapic not in LAPIC_WORDS:
+        yield f".lapic: {t.lapic[: bounds.MAX_NAME]!r} is not one of {', '.join(LAPIC_WORDS)}"
     if t.paging and t.paging not in ("flip", "off"):
         yield f".paging: {t.paging[: bounds.MAX_NAME]!r} is not flip or off"
     if t.wrmsr:

@@ -76,6 +76,8 @@ class TimedStep:
 
 
 _ACTION = {"action": True}
+LAPIC_WORDS = ("off", "on", "base-off", "base-on")
+"""Of the step ``lapic``, each at the place of its value (Op.LAPIC)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Step:
     touch: str | tuple[str, ...] = field(default="", metadata=_ACTION)
     wrmsr: str = field(default="", metadata=_ACTION)  # "EN", "INT", "ACK" (of MSR_KVM_ASYNC_PF_*) or a number
     value: int | str = 0  # for wrmsr; "own|9" is the vCPU's shared area with these flags
-    lapic: str = field(default="", metadata=_ACTION)  # "off" | "on"
+    lapic: str = field(default="", metadata=_ACTION)  # one of LAPIC_WORDS
     paging: str = field(default="", metadata=_ACTION)  # "flip": off and on again; "off": off for pause_us, then on
     timer_us: int = field(default=-1, metadata=_ACTION)
     clear_token: bool = field(default=False, metadata=_ACTION)

@@ -338,7 +338,7 @@ class KvmVcpu:
         """The pending interrupt that the guest can be given now, highest vector first; 0: none."""
         usable = [v for v in self.irr if v >= LOWEST_VECTOR]
         allowed = d.interrupt_allowed(self.state) if self.state.guest_mode else self.state.interrupts
-        if not usable or not allowed or not self.state.lapic_sw:
+        if not usable or not allowed or not (self.state.lapic_hw and self.state.lapic_sw):
             return 0
         return max(usable)
 

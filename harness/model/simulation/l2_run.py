@@ -75,7 +75,7 @@ def window_ends_l2(kvm: KvmVcpu) -> bool:
     """
     s = kvm.state
     masked = s.l2.svm and s.l2.intr_masking and not s.l2.l1_interrupts
-    pending = s.lapic_sw and any(v >= LOWEST_VECTOR for v in kvm.irr)
+    pending = s.lapic_hw and s.lapic_sw and any(v >= LOWEST_VECTOR for v in kvm.irr)
     if not (s.guest_mode and masked and s.interrupts and pending):
         return False
     return s.l2.intercept_vintr or s.kernel.window_is_l2s

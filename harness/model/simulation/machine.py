@@ -231,7 +231,7 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
     vcpu.kvm.area.start_anew(state)
     state.req_halt = state.req_ready = state.exception_pending = False
     state.paging = True
-    state.lapic_sw = False
+    state.lapic_hw, state.lapic_sw = True, False
     if end is not None:
         vcpu.host_end = end
     if begun is not None:

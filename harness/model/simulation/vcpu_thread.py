@@ -14,12 +14,11 @@ from harness.model.events import (
     MSR_ASYNC_PF_ACK,
     MSR_ASYNC_PF_EN,
     MSR_ASYNC_PF_INT,
-    MSR_X2APIC_SPIV,
     WAKE_ALL_TOKEN,
     Event,
     Kind,
 )
-from harness.model.simulation import l2_run
+from harness.model.simulation import l2_run, lapic_switches
 from harness.model.simulation.accesses import faults_later, mapped_by_another, unmapped_before
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kicked import out_of_kvm_run
@@ -110,7 +109,7 @@ class Vcpu:
         if start.en_flags:
             yield from self._wrmsr(MSR_ASYNC_PF_EN, start.en_flags, area_ok=start.area_ok)
         if not start.lapic_enabled:
-            yield from self._lapic(True)
+            yield from self._lapic(1)
         yield from self._exit()
         if self.host_end:  # the machine was reset while the guest waited in a HOST item
             yield from self._host_wait(self.host_end, interrupts=self.host_interrupts)
@@ -402,7 +401,7 @@ class Vcpu:
             good = yield from self._wrmsr(step.msr, step.value, area_ok=step.area_ok)
             world.item(step.index).gp = not good
         elif step.kind is Op.LAPIC:
-            yield from self._lapic(bool(step.value))
+            yield from self._lapic(step.value)
         elif step.kind is Op.PAGING:
             if d.set_paging(s, False):
                 yield from kvm.clear(by_paging=True)
@@ -474,15 +473,16 @@ class Vcpu:
         yield from self._exit()
         return good
 
-    def _lapic(self, on: bool) -> Generator[Wait, None, None]:
-        """cpu.c:apic_enable: SPIV bit 8; the LVT timer is masked while it is clear."""
-        traced = self.kvm.world.situation.guest.x2apic
-        while traced and (yield from self._comes_first(Kind.WRMSR, MSR_X2APIC_SPIV)):
-            pass
-        if traced:
-            yield from self.kvm.reach(Kind.WRMSR, MSR_X2APIC_SPIV, "a write of the spurious-interrupt vector register")
-        self.kvm.leave()
-        if traced:
-            self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=MSR_X2APIC_SPIV, data=0xFF | on << 8))
-        d.set_lapic_software_enable(self.kvm.state, on)
-        yield from self._exit()
+    def _lapic(self, value: int) -> Generator[Wait, None, None]:
+        """cpu.c:apic_enable, apic_base (lapic_switches.py); the LVT timer is masked while SPIV bit 8 is clear."""
+        on = bool(value & 1)
+        for write in lapic_switches.writes(value, x2apic=self.kvm.world.situation.guest.x2apic):
+            while write.traced and (yield from self._comes_first(Kind.WRMSR, write.msr)):
+                pass
+            if write.traced:
+                yield from self.kvm.reach(Kind.WRMSR, write.msr, write.about)
+            self.kvm.leave()
+            if write.traced:
+                self.kvm.world.emit(Event(Kind.WRMSR, self.kvm.index, value=write.msr, data=write.data))
+            write.effect(self.kvm.state, on)
+            yield from self._exit()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 
@@ -11,6 +12,7 @@ from harness.errors import ModelError
 from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
 from harness.model.kernels import find_kernel, kernel_for
+from harness.model.simulation.lapic_switches import set_base
 
 ALL_KERNELS = ("nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1", "noio-6.1-p1")
 AREA = 0x801000
@@ -278,17 +280,18 @@ def test_ready_of_a_token_raises_the_interrupt_and_of_a_halt_does_not() -> None:
     assert v.queued == 0
 
 
-def test_busy_token_slot_and_lapic_hold_the_done_list() -> None:
+@pytest.mark.parametrize("switch", [d.set_lapic_software_enable, set_base])
+def test_busy_token_slot_and_lapic_hold_the_done_list(switch: Callable[[d.ApfState, bool], None]) -> None:
     v = make()
     outcome(v)
     d.complete(v, v.queue[0])
     v.token = 0x7000
     assert d.dequeue(v) is None
     v.token = 0
-    d.set_lapic_software_enable(v, False)
+    switch(v, False)
     v.req_ready = False
     assert d.dequeue(v) is None
-    d.set_lapic_software_enable(v, True)
+    switch(v, True)
     assert v.req_ready
     assert d.dequeue(v) is not None
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import pytest
+
 from harness.contract.plan import POOL_GPA, SHARED_GPA, Access, HostAction, HostWord, Op
 from harness.scenario.build import build_plan
 from harness.scenario.load import load_text
@@ -70,6 +72,13 @@ def test_steps_become_items_in_order_with_everything_resolved() -> None:
     assert (timer.op, timer.value, wait.op) == (Op.TIMER, 100, Op.WAIT)
     assert plan.timed[0].at_ms == 5 and plan.timed[0].actions == (HostAction(HostWord.SLEEP, 3),)
     assert plan.nonce == 99 and plan.guest.vcpus == 2
+
+
+@pytest.mark.parametrize(("word", "value"), [("off", 0), ("on", 1), ("base-off", 2), ("base-on", 3)])
+def test_a_lapic_is_switched_in_spiv_or_in_its_base(word: str, value: int) -> None:
+    off = '[[steps]]\nlapic = "base-off"\n' if word == "base-on" else ""
+    (scenario,) = load_text("x", f'id = "X"\ntitle = "t"\n{off}[[steps]]\nlapic = "{word}"\n')
+    assert build_plan(scenario, nonce=1).items[-1].value == value
 
 
 def test_the_same_scenario_and_nonce_give_the_same_plan() -> None:

@@ -330,6 +330,29 @@ def test_a_lapic_in_user_space_needs_a_cpu_without_the_interrupt() -> None:
     assert load_text("x", GOOD + '[guest]\nirqchip = "off"\ncpu = "host,-kvm-asyncpf-int"\n')
 
 
+OFF, ON = '[[steps]]\nlapic = "base-off"\n', '[[steps]]\nlapic = "base-on"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (ON, "$.steps[1].lapic: base-on of vCPU 0, whose LAPIC is on"),
+        (OFF + OFF, "$.steps[2].lapic: base-off of vCPU 0, whose LAPIC is off"),
+        (OFF + "[[steps]]\ntimer_us = 100\n", "$.steps[2].timer_us: vCPU 0 has no LAPIC"),
+        (OFF + '[[steps]]\nlapic = "on"\n', "$.steps[2].lapic: vCPU 0 has no LAPIC"),
+        (OFF + '[[steps]]\nhost = [{do = "nmi"}]\n' + ON, "$.steps: nmi sets the state of LAPICs, or needs one"),
+        (OFF + ON + "[guest]\nvcpus = 2\n[[steps]]\ninit = 1\n", "$.steps: an INIT does not reach a vCPU without"),
+        (
+            OFF + ON + '[guest]\nirqchip = "off"\ncpu = "host,-kvm-asyncpf-int"\n',
+            "$.guest.irqchip: a LAPIC in QEMU is not switched by base-off",
+        ),
+    ],
+)
+def test_without_its_lapic_a_vcpu_does_what_needs_none(more: str, told: str) -> None:
+    assert load_text("x", GOOD + OFF + '[[steps]]\nwrmsr = "ACK"\nvalue = 1\n' + ON + OFF)
+    assert any(line.startswith(told) for line in messages(GOOD + more)), messages(GOOD + more)
+
+
 @pytest.mark.parametrize("more", ["vcpus = 2", 'idle = "spin"', "cpu_pm = true"])
 def test_a_realtime_vcpu_must_sleep_some_time_and_be_the_only_one(more: str) -> None:
     assert load_text("x", GOOD + "[guest]\nrealtime = true\n")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.contract import plan as p
-from harness.model.events import MSR_X2APIC_SPIV, Kind
+from harness.model.events import MSR_IA32_APICBASE, MSR_X2APIC_SPIV, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.simulate import simulate
@@ -206,3 +206,24 @@ def test_a_lapic_whose_registers_are_memory_is_switched_without_an_event(cpu: st
     assert answer.ends and answer.totals["RDY"] == Count.exactly(1)
     switched = [e for e in answer.events if e.kind is Kind.WRMSR and e.value == MSR_X2APIC_SPIV]
     assert len(switched) == (2 if cpu == "host" else 0)
+
+
+@pytest.mark.parametrize(("cpu", "writes"), [("host", (0xC00,)), ("host,-x2apic", ())])
+def test_no_ready_event_comes_while_a_lapic_is_off_by_its_base(cpu: str, writes: tuple[int, ...]) -> None:
+    """arch/x86/kvm/lapic.c:kvm_lapic_set_base asks for a look at the queue when it is on again."""
+    page = p.Page(p.POOL_GPA, p.PageStart.DROPPED, "f[0]")
+    words = (p.HostWord.WAIT_NP, p.HostWord.RELEASE, p.HostWord.WAIT_DONE)
+    plan = p.Plan(
+        scenario="base", title="", nonce=7, guest=p.Guest(cpu=cpu), memory=p.Memory(backing=p.Backing.FILE, share=True),
+        swap=p.Swap(release="step"), pages=(page,),
+        items=(
+            p.Item(0, p.Op.TOUCH, gpa=page.gpa, page="f[0]"), p.Item(1, p.Op.LAPIC, value=2),
+            p.Item(2, p.Op.HOST, value=0), p.Item(3, p.Op.LAPIC, value=3), p.Item(4, p.Op.WAIT),
+        ),
+        host_actions=(tuple(p.HostAction(word, int(word is p.HostWord.WAIT_NP)) for word in words),),
+    )  # fmt: skip
+    answer = simulate(situation_of(plan, find_kernel("nowait-6.1")))
+    assert answer.ends and answer.totals["RDY"] == Count.exactly(1)
+    seen = [e for e in answer.events if e.kind is Kind.RDY or (e.kind is Kind.WRMSR and e.value == MSR_IA32_APICBASE)]
+    order = [e.data if e.kind is Kind.WRMSR else e.token for e in seen]
+    assert order == [WAKE_ALL_TOKEN, 0, 0x800, 0x1000, *writes]
