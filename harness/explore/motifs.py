@@ -134,11 +134,11 @@ def _acknowledge(s: Scene) -> Iterator[Step]:
 
 
 def _lapic(s: Scene) -> Iterator[Step]:
-    vcpu = s.vcpu()
-    yield Step(lapic="off", vcpu=vcpu)
+    vcpu, switch = s.vcpu(), "base-" if s.draw.random() < 0.3 else ""
+    yield Step(lapic=f"{switch}off", vcpu=vcpu)
     if s.draw.random() < 0.5:
         yield replace(s.touch(), then="go-on", vcpu=vcpu)
-    yield Step(lapic="on", vcpu=vcpu, pause_us=s.draw.choice((0, 2000, 20000)))
+    yield Step(lapic=f"{switch}on", vcpu=vcpu, pause_us=s.draw.choice((0, 2000, 20000)))
 
 
 def _paging(s: Scene) -> Iterator[Step]:
