@@ -57,9 +57,16 @@ class Unsupported(ApfError):
 
 
 class KernelFault(ApfError):
-    """The kernel under test misbehaved: panic, oops, hung task, lockup."""
+    """The kernel under test misbehaved: panic, oops, hung task, lockup.
+
+    :ivar said: the line of the kernel's log that tells of it; empty: none does.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", said: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.said = said
 
 
 class CaptureDamaged(ApfError):

@@ -49,7 +49,9 @@ class HostDescription:
 def trouble_error(found: Trouble, hint: str = "") -> KernelFault | InfraFault:
     """The error for a finding in a host's kernel log: the kernel's fault, or that of the machine below it."""
     message = f"{found.kind} on the host: {found.line}"
-    return KernelFault(message, hint=hint) if found.blame is Blame.KERNEL else InfraFault(message, hint=hint)
+    if found.blame is Blame.KERNEL:
+        return KernelFault(message, hint=hint, said=found.line)
+    return InfraFault(message, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,9 +29,10 @@ from harness.hosts.performer import Payload, Performer
 from harness.hosts.trial import trial_plan
 from harness.hosts.virtual.virtual_host import CMDLINE, Keys, VirtualHost, start_virtual_host
 from harness.hosts.virtual.vm import HostMachine
-from harness.run.judge_folder import end_status
+from harness.run.judge_folder import end_status, judge_folder
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.scenario.build import build_plan
+from harness.status import Status
 
 pytestmark = pytest.mark.host
 
@@ -173,14 +174,28 @@ def test_a_kernel_that_panics_while_booting_is_a_finding(tmp_path: Path) -> None
         pass
 
 
-def test_after_a_warning_the_plan_may_end_and_its_evidence_is_fetched(doomed: VirtualHost, tmp_path: Path) -> None:
+def warn_at(host: VirtualHost, at: str) -> Callable[[str, object], None]:
     def warn(step: str, _told: object) -> None:
-        if step == "go":
+        if step == at:
             line = "<4>WARNING: CPU: 0 PID: 1 at arch/x86/kvm/x86.c:1 apf_test+0x1/0x2"
-            doomed.run(["sh", "-c", f"echo '{line}' > /dev/kmsg"], deadline_s=20)
+            host.run(["sh", "-c", f"echo '{line}' > /dev/kmsg"], deadline_s=20)
+            time.sleep(1.5)  # a console is told whole when it was quiet for a second
 
+    return warn
+
+
+def test_a_warning_that_the_capture_has_is_judged_with_the_rest(doomed: VirtualHost, tmp_path: Path) -> None:
+    """Whether the console was told whole before the plan had ended may not matter: the model may know of it."""
+    Performer(doomed, payload()).perform(trial_plan(), tmp_path / "capture", warn_at(doomed, "start-guest"))
+    assert "warning on the host: WARNING: CPU: 0" in doomed.tainted
+    assert end_status(tmp_path / "capture") == ("done", "")
+    verdict = judge_folder(tmp_path / "capture", "nowait")
+    assert verdict.status is Status.FAIL and [f.rule for f in verdict.findings] == ["D28"]
+
+
+def test_a_warning_that_no_capture_has_ends_the_scenario(doomed: VirtualHost, tmp_path: Path) -> None:
     with pytest.raises(KernelFault, match="warning on the host: WARNING: CPU: 0"):
-        Performer(doomed, payload()).perform(trial_plan(), tmp_path / "capture", warn)
+        Performer(doomed, payload()).perform(trial_plan(), tmp_path / "capture", warn_at(doomed, "undo"))
     assert doomed.tainted
     assert end_status(tmp_path / "capture") == ("done", "")
     assert (tmp_path / "capture/trace/events.txt").stat().st_size > 0
