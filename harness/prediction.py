@@ -150,7 +150,9 @@ def _ram_file(plan: p.Plan) -> m.RamFile | None:
     first, end = p.POOL_GPA // p.PAGE_SIZE, plan.guest.memory_mib << 8
     pages = [page.gpa // p.PAGE_SIZE for page in plan.pages if page.start is not p.PageStart.UNTOUCHED]
     before, after = p.RAM_FILE_DATA_BEFORE, p.RAM_FILE_DATA_AFTER
-    return m.RamFile(first, end, _joined((max(first, n - before), min(end, n + after)) for n in pages))
+    data = _joined((max(first, n - before), min(end, n + after)) for n in pages)
+    holes = (page.gpa // p.PAGE_SIZE for page in plan.pages if page.start is p.PageStart.UNTOUCHED)
+    return m.RamFile(first, end, data, tuple(sorted(holes)))
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -34,8 +34,13 @@ class FileFolios:
         return tuple(page for bio in self.bios for page in bio)
 
 
-def bring(window: Window, has_blocks: Callable[[int], bool]) -> FileFolios:
-    """Allocate the window's folios and submit their reads; ``window.pages`` are those that are not cached."""
+def bring(window: Window, place: Callable[[int], int | None]) -> FileFolios:
+    """Allocate the window's folios and submit their reads; ``window.pages`` are those that are not cached.
+
+    A page without blocks ends no bio, if what is behind it in the file is next on the device.
+
+    :param place: Neighbours.file_place.
+    """
     batches = _batches(window)
     bios: list[tuple[int, ...]] = []
     riders: list[int] = []
@@ -43,14 +48,14 @@ def bring(window: Window, has_blocks: Callable[[int], bool]) -> FileFolios:
     for batch in batches:
         bio: list[int] = []
         for folio in batch:
-            data = [page for page in folio if has_blocks(page)]
+            data = [page for page in folio if place(page) is not None]
             rest = [page for page in folio if page not in data]
             if not data:
                 zeroed += rest
                 continue
             riders += rest
             torn = data != list(folio[: len(data)])
-            if bio and (torn or bio[-1] + 1 != data[0]):
+            if bio and (torn or not _follows(place(bio[-1]), place(data[0]))):
                 bios.append(tuple(bio))
                 bio = []
             if torn:  # block_read_full_folio: one bio for each block
@@ -70,6 +75,11 @@ def bring(window: Window, has_blocks: Callable[[int], bool]) -> FileFolios:
         tuple(page for folio in folios if window.mark & -len(folio) == folio.start for page in folio),
         {page: len(folio).bit_length() - 1 for folio in folios if len(folio) > 1 for page in folio},
     )
+
+
+def _follows(before: int | None, place: int | None) -> bool:
+    """ext4_mpage_readpages: last_block_in_bio == blocks[0] - 1."""
+    return before is not None and place == before + 1
 
 
 def _batches(window: Window) -> list[list[range]]:

@@ -34,8 +34,9 @@ class Neighbours(Protocol):
     def file_uncached(self, index: int) -> bool:
         """The page of the file exists and is not in the page cache."""
 
-    def file_has_blocks(self, index: int) -> bool:
-        """The page of the file has written blocks on the device; a hole or an unwritten extent is zero-filled."""
+    def file_place(self, index: int) -> int | None:
+        """Where on the device the page of the file has written blocks, in pages, from anywhere; None: a hole or an
+        unwritten extent, which is zero-filled."""
 
     def mapped_by(self, vpn: int) -> HostPage | None:
         """The page of the same VMA at this page number, as it is now; None: nothing of it is in memory."""
@@ -56,8 +57,8 @@ class AllMissing:
     def file_uncached(self, index: int) -> bool:
         return index >= 0
 
-    def file_has_blocks(self, index: int) -> bool:
-        return index >= 0
+    def file_place(self, index: int) -> int | None:
+        return index if index >= 0 else None
 
     def mapped_by(self, vpn: int) -> HostPage | None:
         return None

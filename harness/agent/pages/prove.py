@@ -140,7 +140,7 @@ def _sector(extents: tuple[Extent, ...], page: Page) -> int | None:
 
 def _torn_window(plan: Plan, extents: tuple[Extent, ...], page: Page) -> str:
     """A miss reads its window by one bio only if that lies in one piece (fs/ext4/readpage.c:ext4_mpage_readpages); what
-    the plan leaves unallocated are holes between pieces."""
+    the plan leaves unallocated are holes between pieces, which a bio goes over if they follow on each other there."""
     if page.start is not PageStart.DROPPED:
         return ""
     first = max(POOL_GPA, page.gpa - READ_AROUND // 2 * PAGE)
@@ -148,11 +148,13 @@ def _torn_window(plan: Plan, extents: tuple[Extent, ...], page: Page) -> str:
     holes = {p.gpa for p in plan.pages if p.start is PageStart.UNTOUCHED}
     data = [gpa not in holes for gpa in range(first, last, PAGE)]
     due = sum(here and not before for before, here in pairwise([False, *data]))
-    found = len(parts(extents, first, last))
-    if found == due:
-        return ""
-    planned = "" if due == 1 else f", and not in the {due} that the plan's holes leave"
-    return f"its read-around window lies in {found} pieces on the device{planned}"
+    found = parts(extents, first, last)
+    if len(found) != due:
+        planned = "" if due == 1 else f", and not in the {due} that the plan's holes leave"
+        return f"its read-around window lies in {len(found)} pieces on the device{planned}"
+    if any(after.physical != before.at(before.end) for before, after in pairwise(found)):
+        return "the pieces of its read-around window do not follow on each other on the device"
+    return ""
 
 
 def _folio_problem(target: Target, page: Page, flags: FrameFlags | None) -> str:

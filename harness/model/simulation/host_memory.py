@@ -139,15 +139,16 @@ class Memory:
         if vpn is None:
             rest = self.world.situation.ram_file
             return rest is not None and rest.first <= index < rest.end
-        return self.pages[vpn].folio is None and not self.pages[vpn].beyond_eof and not self.arrivals.read(vpn)
+        if self.pages[vpn].folio is not None or self.pages[vpn].beyond_eof:
+            return False
+        return not self.arrivals.read(vpn) and not self.arrivals.added(vpn)
 
-    def file_has_blocks(self, index: int) -> bool:
-        """The page of the file has written blocks on the device."""
-        vpn = self._indices.get(index)
-        if vpn is not None:
-            return not self.pages[vpn].hole
-        rest = self.world.situation.ram_file
-        return rest is not None and rest.has_blocks(index)
+    def file_place(self, index: int) -> int | None:
+        """Where on the device the page of the file has written blocks, in pages."""
+        vpn, ram = self._indices.get(index), self.world.situation.ram_file
+        if self.pages[vpn].hole if vpn is not None else ram is None or not ram.has_blocks(index):
+            return None
+        return ram.place(index) if ram is not None else index
 
     def mapped_by(self, vpn: int) -> HostPage | None:
         """The page at this page number, if it is one that the run can touch or has read."""
@@ -404,7 +405,7 @@ class Memory:
             return
         vma = self.world.situation.vma
         vpn = vma.start + index
-        self.pages[vpn] = uncached(vpn, vma, index, hole=not self.file_has_blocks(index))
+        self.pages[vpn] = uncached(vpn, vma, index, hole=self.file_place(index) is None)
         self._indices[index] = vpn
 
     def _submit(self, read: Read, who: Thread, vcpu: int, target: int) -> None:
@@ -458,7 +459,7 @@ class Memory:
         """
         page, replay, now = self.arrivals.final(vpn), self.world.replay, self.world.engine.now
         named = (index for index in page.folio_indices if index in self.gfn_to_vpn)
-        read = [index for index in named if self.file_has_blocks(index)] or [page.index]
+        read = [index for index in named if self.file_place(index) is not None] or [page.index]
         ends = [replay.read_end(index, now) for index in read] if replay else [-1]
         return max(ends) if min(ends) >= 0 else -1
 

@@ -23,7 +23,8 @@ class Arrival:
     """``page``: as it will be, locked by its read or filled with zeros; ``until_ns``: it is there by then.
 
     ``added``: a page behind it was there, so that it is in the cache, and locked at least; ``absent_ns``: when it was
-    last looked for in vain.
+    last looked for in vain.  ``rival``: the other thread whose window has it, which may have added it first, and then
+    fills it with zeros, by ``rival_ns``.
     """
 
     page: HostPage
@@ -31,6 +32,8 @@ class Arrival:
     until_ns: int
     added: bool = False
     absent_ns: int = -1
+    rival: int = -1
+    rival_ns: int = -1
 
     @property
     def filled(self) -> bool:
@@ -52,11 +55,18 @@ class PageArrivals:
         if until_ns < 0 or self.memory.watch is None:
             self.memory.pages[page.vpn] = page
             return
+        arrival = Arrival(page, self.memory.watch.thread, until_ns)
         if before is not None:  # of both windows: who adds it first says whether it has PG_readahead
-            until_ns = min(until_ns, before.until_ns)
-            page = page if self._overtakes(before, page) else before.page
-        arrival = self.coming[page.vpn] = Arrival(page, self.memory.watch.thread, until_ns)
-        self.memory.world.engine.at(until_ns, partial(self._due, arrival))
+            arrival.page = page if self._overtakes(before, page) else before.page
+            arrival.rival, arrival.rival_ns = before.thread, before.until_ns
+            if before.until_ns < until_ns:
+                arrival.thread, arrival.rival = arrival.rival, arrival.thread
+                arrival.until_ns, arrival.rival_ns = before.until_ns, until_ns
+        self._expect(arrival)
+
+    def _expect(self, arrival: Arrival) -> None:
+        self.coming[arrival.page.vpn] = arrival
+        self.memory.world.engine.at(arrival.until_ns, partial(self._due, arrival))
 
     def _until(self, page: HostPage) -> int:
         """When the running thread had this page of its window in the cache, at the latest; -1: at once.
@@ -81,6 +91,10 @@ class PageArrivals:
         """It is about to be added by another thread than the one that runs, which reads it."""
         arrival = self._of_another(vpn)
         return arrival is not None and not arrival.filled
+
+    def added(self, vpn: int) -> bool:
+        """It is in the cache, and locked until it is filled."""
+        return vpn in self.coming and self.coming[vpn].added
 
     def look(self, vpn: int) -> HostPage:
         """The page as the running thread finds it in the cache: as it will be, or locked, or not there."""
@@ -121,15 +135,25 @@ class PageArrivals:
         replay, page = self.memory.world.replay, arrival.page
         why = f"how far another thread's read-ahead had come with {page.index:#x}"
         way = ways[replay.choices.ask(len(ways), why, page.index)] if replay else "there"
-        if way == "missing":  # and so is what comes behind it
+        if way == "missing":  # and so is what comes behind it; locked, and no mapping of it, if it was added
+            arrival.absent_ns = self.memory.world.engine.now
             for other in self.coming.values():
-                if other.thread == arrival.thread and other.page.index >= page.index:
+                if not arrival.added and other.thread == arrival.thread and other.page.index >= page.index:
                     other.absent_ns = self.memory.world.engine.now
             return
         self._come(page.vpn)
         if way == "locked" and page.folio is not None:
             self.memory.pages[page.vpn] = replace(page, folio=replace(page.folio, lock=Lock.OTHER))
-            self.memory.world.engine.spawn(self.memory.followed.let_go(page.vpn, arrival.until_ns))
+            self.memory.world.engine.spawn(self.memory.followed.let_go(page.vpn, self._unlocked_ns(arrival)))
+
+    def _unlocked_ns(self, arrival: Arrival) -> int:
+        """When it is filled: with what is submitted before the end of the call, or then."""
+        replay, page, now = self.memory.world.replay, arrival.page, self.memory.world.engine.now
+        if replay is None or self.memory.watch is None:
+            return arrival.until_ns
+        found = replay.finds_it(page.index, self.memory.watch.thread, now, arrival.until_ns)
+        why = f"when another thread had filled {page.index:#x}"
+        return replay.choices.moment([*(t - 1 for t in found), arrival.until_ns], why, page.index)
 
     def _behind(self, arrival: Arrival) -> None:
         """What comes before this page in its window was added before it."""
@@ -143,5 +167,10 @@ class PageArrivals:
         """Its bio is submitted, or its thread's call over: also what was to be filled before it is."""
         before = [a for a in self.coming.values() if a.thread == arrival.thread and a.page.index < arrival.page.index]
         for one in (*before, arrival):
-            if self.coming.get(one.page.vpn) is one:
+            if self.coming.get(one.page.vpn) is not one:
+                continue
+            if one.rival < 0:
                 self._come(one.page.vpn)
+            else:
+                self._behind(one)
+                self._expect(Arrival(one.page, one.rival, one.rival_ns, added=True))

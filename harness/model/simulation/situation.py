@@ -105,15 +105,21 @@ class RamFile:
     """The part of a RAM file [first, end), in page numbers, of which no page is cached that no PoolPage names.
 
     ``data``: [first, end) ranges with written blocks, in order and apart; the rest is holes and unwritten extents.
+    ``holes``: what is not allocated, in order.  All else lies on the device in one piece.
     """
 
     first: int
     end: int
     data: tuple[tuple[int, int], ...]
+    holes: tuple[int, ...] = ()
 
     def has_blocks(self, index: int) -> bool:
         at = bisect_right(self.data, index, key=_first_of) - 1
         return at >= 0 and index < self.data[at][1]
+
+    def place(self, index: int) -> int:
+        """Where an allocated page lies on the device, in pages, from anywhere."""
+        return index - bisect_right(self.holes, index)
 
 
 @dataclass(frozen=True, slots=True)

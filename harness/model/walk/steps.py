@@ -293,7 +293,14 @@ class Context:
     def folios_of(self, window: Window) -> FileFolios:
         """Those that read_file brings; the page of this walk knows itself whether it has blocks."""
         around, own = self.env.neighbours, self.page
-        return bring(window, lambda p: not own.hole if p == own.index else around.file_has_blocks(p))
+
+        def place(index: int) -> int | None:
+            found = around.file_place(index)
+            if index != own.index:
+                return found
+            return None if own.hole else index if found is None else found
+
+        return bring(window, place)
 
     def read_file(self, window: Window, folios: FileFolios | None = None) -> None:
         """Submit the window.  Folios without blocks are zero-filled and unlocked at once."""

@@ -209,6 +209,8 @@ SETTLED = {
     " again and again, and the last fault of one, before a tick, was as stale as the rest (is_page_fault_stale; 6.12)",
     "loaded-zeros": "loadvm writes no page of zeros (migration/ram.c): the zero page of before is still mapped, and is"
     " copied by the first write",
+    "locked-by-the-first": "6.12: a page without blocks is in the windows of two vCPUs, and the first to add it has not"
+    " filled it when the call of the second is over (mm/readahead.c:page_cache_ra_unbounded)",
 }
 
 
@@ -293,14 +295,16 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "area-read-behind-token", "area-unreadable", "copied-behind-the-look", "issued-by-another", "lock-read-late",
-        "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler", "reset-on-zram", "slot-freed-meanwhile",
-        "woken-late",
+        "area-read-behind-token", "area-unreadable", "bio-over-a-hole", "copied-behind-the-look", "issued-by-another",
+        "lock-read-late", "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler", "reset-on-zram",
+        "slot-freed-meanwhile", "woken-late",
     ],
 )  # fmt: skip
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     """area-read-behind-token: the vCPU thread reads the page of the shared area (x86.c:apf_put_user_notpresent) before
     a kworker reads that of the access; area-unreadable: its read fails, so that a fault at CPL 3 is a halt;
+    bio-over-a-hole: what is behind a hole of a file is next on the device, and read by the same bio
+    (fs/ext4/readpage.c:ext4_mpage_readpages);
     copied-behind-the-look: UFFDIO_COPY brings a page between get_user_page_fast_only and handle_mm_fault;
     issued-by-another: between a refused major fault and its token another vCPU reads around its page, and brings
     this one; lock-read-late: a vCPU looks between the begin of the host word lock-read and the read of the agent's

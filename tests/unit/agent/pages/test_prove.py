@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -76,9 +77,11 @@ def test_holes_of_the_plan_are_between_pieces() -> None:
         Page(pool + 2 * 4096, PageStart.POPULATED, "p[0]"), Page(pool + 3 * 4096, PageStart.UNTOUCHED, "h[1]"),
     )  # fmt: skip
     plan = Plan("S", "t", 1, Guest(memory_mib=32), Memory(Backing.FILE), Swap(), pages, ())
-    around = [Extent(pool, pool + 4096, 0), Extent(pool + 2 * 4096, pool + 3 * 4096, 2 * 4096)]
-    rest = Extent(pool + 4 * 4096, pool + 64 * 4096, 4 * 4096)
+    around = [Extent(pool, pool + 4096, 0), Extent(pool + 2 * 4096, pool + 3 * 4096, 4096)]
+    rest = Extent(pool + 4 * 4096, pool + 64 * 4096, 2 * 4096)
     assert not _torn_window(plan, (*around, rest), pages[0])
+    apart = replace(rest, physical=3 * 4096)
+    assert "do not follow on each other" in _torn_window(plan, (*around, apart), pages[0])
     torn = (
         *around,
         Extent(pool + 4 * 4096, pool + 8 * 4096, 4 * 4096),
