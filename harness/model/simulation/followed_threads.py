@@ -272,6 +272,11 @@ class FollowedThreads:
             moments.append(-1)  # it has not read the page, and another has, or has missed it too: most likely so
         else:
             moments.insert(0, -1)
+        if page.hole:
+            read = replay.first_read(watch.thread, now, window.end_ns)
+            if read >= 0:  # most likely it has brought its whole window by then
+                moments.sort(key=lambda moment: (moment >= read, moment >= 0))
+            moments[:0] = [over + 1 for over in replay.read_over(page.index, watch.thread, now, window.end_ns)]
         self.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
         return self.resumes_ns >= 0
 
@@ -313,20 +318,21 @@ class FollowedThreads:
         window = watch.window if watch else None
         if replay is None or watch is None or window is None:
             return False
-        own, why = (
-            replay.own_read(page.index, watch.thread, now, window.end_ns),
-            f"when the window of {page.index:#x} was",
-        )
-        if own < 0 and replay.others_read(page.index, watch.thread, now, window.end_ns):
-            reads = replay.cuts(page.index, watch.thread, now, window.end_ns)
-            answer = replay.choices.ask(len(reads) + 1, f"{why} chosen, which others read", page.index)
-            if answer:
-                self.resumes_ns = reads[answer - 1] + 1
-            return answer > 0
-        if own < 0 or not replay.reads_beside(watch.thread, now, own):
+        own = replay.own_read(page.index, watch.thread, now, window.end_ns)
+        if own < 0:
+            if not replay.others_read(page.index, watch.thread, now, window.end_ns):
+                return False
+            latest = [read + 1 for read in replay.cuts(page.index, watch.thread, now, window.end_ns)]
+        elif replay.reads_beside(watch.thread, now, own):
+            latest = [own]
+        else:
             return False
-        self.resumes_ns = own
-        return replay.choices.maybe(f"{why} chosen", page.index)
+        # Or behind any of the windows that others chose before its own first read.
+        between = (read + 1 for read in replay.reads_before_own(watch.thread, now, window.end_ns))
+        moments = [-1, *latest, *(moment for moment in between if moment not in latest)]
+        why = f"when the window of {page.index:#x} was chosen"
+        self.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
+        return self.resumes_ns >= 0
 
     def submits(self, unit: str, pages: Collection[int]) -> int | None:
         """The next page of the window that the running thread, which is held up, submits to be read, and ``resumes_ns``

@@ -101,7 +101,9 @@ class PageArrivals:
         arrival = self._of_another(vpn)
         if arrival is None or arrival.absent_ns == self.memory.world.engine.now:
             return self.memory.pages[vpn]
-        ways = ["there", *(["locked"] if arrival.filled else []), *([] if arrival.added else ["missing"])]
+        ways = ["there", *(["locked"] if arrival.filled else [])]
+        if not arrival.added:
+            ways.insert(0 if self._missed() else len(ways), "missing")
         self._settle(arrival, ways)
         return self.memory.pages[vpn]
 
@@ -114,6 +116,11 @@ class PageArrivals:
     def hurry(self, vpn: int) -> None:
         """It comes when the running thread has been held up, which is now."""
         self.memory.world.engine.at(self.memory.world.engine.now, partial(self._due, self.coming[vpn]))
+
+    def _missed(self) -> bool:
+        """The running thread's call counted a major fault, as one does that misses its page (mm/filemap.c)."""
+        window = self.memory.watch.window if self.memory.watch else None
+        return window is not None and window.major
 
     def _come(self, vpn: int) -> None:
         arrival = self.coming.pop(vpn)

@@ -228,6 +228,22 @@ class Replay:
         reads = (read for found in self.recorded.reads.values() for read in found)
         return any(r.thread != thread and r.start_ns < end_ns and start_ns < r.end_ns for r in reads)
 
+    def reads_before_own(self, thread: int, start_ns: int, end_ns: int) -> list[int]:
+        """When other threads submitted a read between the two, and before this one did."""
+        own = self.first_read(thread, start_ns, end_ns)
+        until = end_ns if own < 0 else own
+        return sorted({at for reader, at in self.recorded.brought if reader != thread and start_ns < at < until})
+
+    def read_over(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
+        """When other threads submitted a bio that goes over this page, which has no blocks: they have added it."""
+        bios = ((at, gfns) for (reader, at), gfns in self.recorded.brought.items() if reader != thread)
+        return sorted(at for at, gfns in bios if start_ns < at < end_ns and min(gfns) < gfn < max(gfns))
+
+    def first_read(self, thread: int, start_ns: int, end_ns: int) -> int:
+        """When the thread first submitted anything to be read between the two; -1: it did not."""
+        own = (at for reader, at in self.recorded.brought if reader == thread and start_ns < at <= end_ns)
+        return min(own, default=-1)
+
     def other_call_ends(self, gfn: int, thread: int, now_ns: int) -> int:
         """When the call of handle_mm_fault for the page ends that another thread is in; -1: none is in one."""
         if gfn not in self._calls:

@@ -211,6 +211,10 @@ SETTLED = {
     " copied by the first write",
     "locked-by-the-first": "6.12: a page without blocks is in the windows of two vCPUs, and the first to add it has not"
     " filled it when the call of the second is over (mm/readahead.c:page_cache_ra_unbounded)",
+    "bio-over-anothers-page": "6.12: a vCPU has missed a page without blocks, and is preempted: another adds that page,"
+    " as its bio goes over it (fs/ext4/readpage.c:ext4_mpage_readpages), and is itself one that missed",
+    "chosen-between": "6.12, rotational: a vCPU is preempted before it chooses its window, and another chooses two"
+    " meanwhile: it comes between these (mm/swap_state.c:swapin_nr_pages)",
 }
 
 
