@@ -150,6 +150,9 @@ void perform(struct vcpu *v, const struct item *i)
 		eject(i->value);
 		break;
 	case OP_INIT:
+		/* Not before it has taken the interrupt that starts it, which is sent once: an INIT would drop that. */
+		while ((header->flags & LAPIC_BEFORE_EN) && !vcpus[i->value].started)
+			;
 		vcpu_start(i->value);
 		break;
 	case OP_RESET:
