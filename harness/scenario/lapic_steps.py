@@ -16,13 +16,17 @@ def check_base(s: Scenario) -> Iterator[str]:
     if s.guest.irqchip == "off":
         yield "$.guest.irqchip: a LAPIC in QEMU is not switched by base-off: set irqchip to on or split"
     words = {h.do for t in s.steps for h in t.host} | {h.do for t in s.timed for h in t.host}
-    for word in (HostWord.NMI, HostWord.SYNC, HostWord.SAVEVM, HostWord.LOADVM):
+    for word in (HostWord.NMI, HostWord.SYNC, HostWord.SAVEVM, HostWord.LOADVM, HostWord.RESET):
         if word in words:
             yield f"$.steps: {word} sets the state of LAPICs, or needs one, and cannot go with base-off"
+    if s.guest.vcpus > 1 and any(t.reset for t in s.steps):
+        yield "$.steps: a reset switches the LAPICs of all vCPUs on, wherever each is: one vCPU, or no base-off"
     if any(t.init != -1 or t.eject != -1 for t in s.steps):
         yield "$.steps: an INIT does not reach a vCPU without its LAPIC: init and eject cannot go with base-off"
     off: set[int] = set()
     for i, t in enumerate(s.steps):
+        if t.reset:
+            off.clear()
         if t.lapic.startswith("base-"):
             if (t.lapic == "base-off") is (t.vcpu in off):
                 now = "off" if t.vcpu in off else "on"

@@ -341,6 +341,9 @@ OFF, ON = '[[steps]]\nlapic = "base-off"\n', '[[steps]]\nlapic = "base-on"\n'
         (OFF + "[[steps]]\ntimer_us = 100\n", "$.steps[2].timer_us: vCPU 0 has no LAPIC"),
         (OFF + '[[steps]]\nlapic = "on"\n', "$.steps[2].lapic: vCPU 0 has no LAPIC"),
         (OFF + '[[steps]]\nhost = [{do = "nmi"}]\n' + ON, "$.steps: nmi sets the state of LAPICs, or needs one"),
+        (OFF + '[[timed]]\nat_ms = 1\nhost = [{do = "reset"}]\n', "$.steps: reset sets the state of LAPICs"),
+        (OFF + "[guest]\nvcpus = 2\n[[steps]]\nreset = true\n", "$.steps: a reset switches the LAPICs of all"),
+        (OFF + "[[steps]]\nreset = true\n" + ON, "$.steps[3].lapic: base-on of vCPU 0, whose LAPIC is on"),
         (OFF + ON + "[guest]\nvcpus = 2\n[[steps]]\ninit = 1\n", "$.steps: an INIT does not reach a vCPU without"),
         (
             OFF + ON + '[guest]\nirqchip = "off"\ncpu = "host,-kvm-asyncpf-int"\n',
