@@ -132,6 +132,7 @@ def situation_of(
             page_cluster=device.page_cluster,
             vma_readahead=zram or not device.rotational,
             ra_pages=0 if plan.memory.random_advice else 32,
+            swap_pages=device.size_mib << 8,
             rule=rule_of(device),
         ),
         timed=tuple((t.at_ms * MS, _actions(t.actions)) for t in plan.timed),

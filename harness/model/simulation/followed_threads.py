@@ -6,7 +6,7 @@ Only a page's lock, its place in the cache and times are read from the recording
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from harness.model.pages import PRESENT, Backing, HostPage, Lock, Pte, unlocked
 from harness.model.readahead import ReadaheadState, fault_around_range
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.page_watch import PageWatch
+from harness.model.simulation.recorded import FaultCall
 from harness.model.walk.steps import Environment
 from harness.model.walk.write_protect import userfault_missing
 
@@ -89,12 +90,32 @@ class FollowedThreads:
 
     def paced(self, watch: PageWatch, gpa: int, *, inside: bool, slept: bool | None) -> None:
         """A call of handle_mm_fault begins (``inside``), or ends.  One in which the thread ``slept`` as the recorded
-        did not, or the other way round, is another's; None: whether that slept was not recorded."""
+        did not, or the other way round, is another's; None: whether that slept was not recorded.
+
+        So is one that has read other pages than the recorded: its window was another.
+        """
         if inside:
             watch.at += 1
             self.strays(int(watch.window is None), gpa)
         elif watch.window is not None and slept is not None:
             self.strays(int(watch.window.slept is not slept), gpa)
+        if inside:
+            watch.read.clear()
+        elif watch.window is not None and self._bios_tell:
+            planned = watch.read & self.memory.gfn_to_vpn.keys()
+            self.strays(int(planned != self._read_in(watch.thread, watch.window)), gpa)
+
+    @property
+    def _bios_tell(self) -> bool:
+        """Which pages are read: each bio was recorded, and where pages are on the device is known."""
+        situation = self.memory.world.situation
+        return situation.device.issues_bios and (situation.ram_file is not None or situation.swap_offsets_known)
+
+    def _read_in(self, thread: int, call: FaultCall) -> Set[int]:
+        """Planned pages that the thread was seen to submit in a call of handle_mm_fault."""
+        replay = self.memory.world.replay
+        found = replay.read_within(thread, call.start_ns, call.end_ns) if replay else set()
+        return found & self.memory.gfn_to_vpn.keys()
 
     def moment(self, watch: PageWatch, gfn: int, *, inside: bool) -> Generator[Wait, None, None]:
         """Let the time come at which the thread looked at the page.

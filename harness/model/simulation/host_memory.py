@@ -25,6 +25,7 @@ from harness.model.simulation.page_arrivals import PageArrivals
 from harness.model.simulation.page_tables import PageTables
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.pte_prefetch import direct_pte_prefetch
+from harness.model.simulation.swap_space import swap_full
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
 from harness.model.walk.gup import Walk, settle
@@ -119,6 +120,7 @@ class Memory:
             neighbours=self,
             finished=self.followed.finished if situation.timing.reads_first else None,
             told=lambda: told(self),
+            swap_full=lambda: swap_full(self),
         )
         self.env = self.followed.answering(env) if self.world.replay else env
 
@@ -419,6 +421,8 @@ class Memory:
                 at_once = read.synchronous and not self._recorded(vpn)
                 self.arrivals.bring(read_completed(submitted) if at_once else submitted)
         self.world.count(f"READ_{who}", len(vpns))
+        if self.watch is not None:
+            self.watch.read |= {self.pages[vpn].index for vpn in vpns}
         if who is Thread.W:
             self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
         if read.unit != "index":

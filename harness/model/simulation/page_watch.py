@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.model.simulation.recorded import FaultCall
 
@@ -13,7 +13,8 @@ class PageWatch:
     """When a thread looked at a page, from a recording: its calls of handle_mm_fault, within [start_ns, end_ns].
 
     ``thread``: its id, so that what it did to the page itself is not taken for another's doing; ``at``: the number of
-    the call that it is in, or was in last; ``overtaken``: in that another mapped the page before it.
+    the call that it is in, or was in last; ``overtaken``: in that another mapped the page before it; ``read``: pages
+    that the model has submitted in it.
     """
 
     start_ns: int
@@ -22,6 +23,7 @@ class PageWatch:
     thread: int = 0
     at: int = -1
     overtaken: bool = False
+    read: set[int] = field(default_factory=set)
 
     @property
     def left_ns(self) -> int:

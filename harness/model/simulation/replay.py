@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import NoReturn
 
 from harness.contract.words import HostWord
@@ -44,6 +44,7 @@ class Diverged(Exception):
 
 _time_of = attrgetter("t_ns")
 _end_of = attrgetter("end_ns")
+_time_of_bio = itemgetter(0)
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Replay:
     _asked: list[set[int]] = field(init=False)  # resets, by their place among the marks
     _host_used: set[int] = field(default_factory=set)
     _changes: dict[int, list[PageChange]] = field(default_factory=dict)  # by gfn, in order of time
+    _bios: dict[int, list[tuple[int, Set[int]]]] = field(default_factory=dict)  # by thread, in order of time
     _calls: dict[int, tuple[list[FaultCall], int]] = field(default_factory=dict)  # in order of end; the longest
 
     def __post_init__(self) -> None:
@@ -241,8 +243,19 @@ class Replay:
 
     def first_read(self, thread: int, start_ns: int, end_ns: int) -> int:
         """When the thread first submitted anything to be read between the two; -1: it did not."""
-        own = (at for reader, at in self.recorded.brought if reader == thread and start_ns < at <= end_ns)
-        return min(own, default=-1)
+        return min((at for at, _ in self._bios_within(thread, start_ns, end_ns)), default=-1)
+
+    def read_within(self, thread: int, start_ns: int, end_ns: int) -> Set[int]:
+        """The pages that the thread submitted to be read between the two."""
+        return set().union(*(gfns for _, gfns in self._bios_within(thread, start_ns, end_ns)))
+
+    def _bios_within(self, thread: int, start_ns: int, end_ns: int) -> list[tuple[int, Set[int]]]:
+        if not self._bios:
+            for (reader, at), gfns in sorted(self.recorded.brought.items(), key=lambda bio: bio[0][1]):
+                self._bios.setdefault(reader, []).append((at, gfns))
+        bios = self._bios.get(thread, [])
+        first, behind = (bisect_right(bios, t, key=_time_of_bio) for t in (start_ns, end_ns))
+        return bios[first:behind]
 
     def other_call_ends(self, gfn: int, thread: int, now_ns: int) -> int:
         """When the call of handle_mm_fault for the page ends that another thread is in; -1: none is in one."""

@@ -133,6 +133,7 @@ class Device:
     page_cluster: int = 3
     vma_readahead: bool = True  # no rotational swap device is active (nr_rotate_swap == 0)
     ra_pages: int = 32  # file: bdi read-ahead, in pages
+    swap_pages: int = 0  # of the swap area; 0: so large that it is never half full
     rule: Rule | None = None
 
     @property

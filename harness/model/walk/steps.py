@@ -175,6 +175,7 @@ class Environment:
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
     passed_by: Callable[[HostPage], bool] | None = None  # ... of a page that is only mapped along with another
+    swap_full: Callable[[], bool] | None = None  # mm/memcontrol.c:mem_cgroup_swap_full
     told: Callable[[], bool] | None = None  # a signal that is not fatal is pending for this thread
     paced: bool = False  # when each call of handle_mm_fault began and ended was recorded
 

@@ -93,13 +93,16 @@ def _map_swapped(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("exclusive, write fault", "mapped writable", "the slot is freed" if not folio.writeback else
                  "under writeback: the slot is kept")  # fmt: skip
         return VmFault(0)
-    left = None if swap.synchronous and swap.count == 1 else swap
+    past_the_cache = swap.synchronous and swap.count == 1
+    freed = swap.count == 1 and not folio.writeback and ctx.env.swap_full is not None and ctx.env.swap_full()
+    left = None if past_the_cache or freed else swap
+    slot_left = "vm_swap_full: the slot is freed" if freed else "the slot and the swap cache are kept"
     if exclusive and ctx.page.vma.writable and ctx.kernel.swapin_read_writable:
         ctx.change(pte=Pte.WRITABLE, folio=kept, swap=left)
-        ctx.step("exclusive, read fault", "pte_mkwrite: mapped writable", "the slot and the swap cache are kept")
+        ctx.step("exclusive, read fault", "pte_mkwrite: mapped writable", slot_left)
         return VmFault(0)
     ctx.change(pte=Pte.READ_ONLY, folio=kept, swap=left)
-    ctx.step("write fault on an exclusive folio", "no: mapped read-only", "the slot and the swap cache are kept")
+    ctx.step("write fault on an exclusive folio", "no: mapped read-only", slot_left)
     if write:
         return (yield from do_wp_page(ctx, flags))
     return VmFault(0)

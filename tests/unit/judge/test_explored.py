@@ -215,6 +215,8 @@ SETTLED = {
     " as its bio goes over it (fs/ext4/readpage.c:ext4_mpage_readpages), and is itself one that missed",
     "chosen-between": "6.12, rotational: a vCPU is preempted before it chooses its window, and another chooses two"
     " meanwhile: it comes between these (mm/swap_state.c:swapin_nr_pages)",
+    "swap-half-full": "5.10, three of four slots are used: who maps a page frees its slot, so that the write behind it"
+    " copies nothing (mm/memcontrol.c:mem_cgroup_swap_full, mm/memory.c:do_wp_page)",
 }
 
 
@@ -301,7 +303,7 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
     [
         "area-read-behind-token", "area-unreadable", "bio-over-a-hole", "copied-behind-the-look", "issued-by-another",
         "lock-read-late", "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler", "reset-on-zram",
-        "slot-freed-meanwhile", "woken-late",
+        "slot-freed-meanwhile", "windows-of-kworkers", "woken-late",
     ],
 )  # fmt: skip
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
@@ -316,6 +318,8 @@ def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     reset-in-a-handler: a vCPU has taken a ready interrupt, and is reset before its handler has logged it;
     reset-on-zram: two vCPUs touch a page on zram, whose reads no event tells, and the machine is reset;
     slot-freed-meanwhile: a vCPU is preempted between two pages of its window, another maps the page that it is for;
+    windows-of-kworkers: thirteen windows of cluster read-ahead, two of them chosen while another was: which ones is
+    told by the pages that each call of handle_mm_fault has read;
     passed-by: a worker that gives a page's lock back is preempted, and a fault on the neighbour does not map it
     around; woken-late: a vCPU waits for a read, and runs again when two others have used the page;
     overtaken-in-page-mkwrite: a write fault has unlocked its page for page_mkwrite when another maps it for reading,
