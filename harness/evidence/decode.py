@@ -62,6 +62,7 @@ from harness.evidence.injected_again import tell_injected_again
 from harness.evidence.nullable import Known, null_problems
 from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.evidence.texts import console_problems, qmp_problems
+from harness.evidence.triple_fault import tell_triple_faults
 from harness.model.events import Event, Kind
 
 T = TypeVar("T")
@@ -263,7 +264,8 @@ def _events(trace: ftrace.Trace, facts: DecodedFacts, files: Files) -> tuple[Eve
     """Those of the trace, and what it does not show."""
     vcpus = len(facts.vcpu_tids)
     qmp = files.get("qmp.jsonl", b"").decode(errors="replace")
-    found = tell_injected_again(tuple(trace_events.decode(trace.lines, facts.vcpu_tids, facts.later_tids)))
+    told = tuple(trace_events.decode(trace.lines, facts.vcpu_tids, facts.later_tids))
+    found = tell_triple_faults(tell_injected_again(told))
     found = resets.add_plugs(resets.add_clears(found, resets.parse_resets(qmp), vcpus), facts.later_tids)
     return resets.add_inits(resets.add_loads(found, resets.parse_loads(qmp), vcpus))
 

@@ -117,6 +117,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         memory_left=_memory_left(evidence, kernel),
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
+        guest_boots={v: _boots(log, v) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
         halts=_halts(evidence),
         hlts_end=_hlts_end(evidence),
@@ -357,3 +358,8 @@ def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:
 def _kvm_stats(counters: Mapping[str, int]) -> Mapping[str, int] | None:
     found = {n.lower(): counters[n] for n in _KVM_STATS if n in counters}
     return found or None
+
+
+def _boots(log: GuestLog, vcpu: int) -> tuple[int, ...]:
+    kinds = [e.kind for e in log.vcpus[vcpu]]
+    return tuple(kinds[:at].count(Record.READY) for at, kind in enumerate(kinds) if kind is Record.BOOT)

@@ -38,7 +38,8 @@ class Kind(IntEnum):
     DONE = 5  # kvm_async_pf_completed: gpa, hva
     RDY = 6  # kvm_async_pf_ready: token, gpa
     INJ = 7  # kvm_inj_exception of #PF: value = error code, flag = reinjected (other vectors: INJ_OTHER)
-    INJ_OTHER = 8  # kvm_inj_exception of any other vector: value = vector name hash is not kept, see text
+    # kvm_inj_exception of any other vector, which is in the text; flag = reinjected, or the way into a triple fault
+    INJ_OTHER = 8
     ACC = 9  # kvm_apic_accept_irq: value = vector
     ENTRY = 10  # kvm_entry
     EXIT = 11  # kvm_exit: flag = of a page fault while an event was being delivered

@@ -53,15 +53,22 @@ def take_away(vcpu: SeenVcpu) -> None:
         if ready.irq is not None and not ready.lost and ready.irq.value >= LOWEST_VECTOR:
             ready.lost = True
             vcpu.counts.acc_lost += 1
-    told = vcpu.told
-    if told is None:
-        return
-    taken = told.injected or Kind.VIRQ not in vcpu.shared.recorded
-    if taken and _next_in_log(vcpu) in (told.ready.token, None):
-        compare(vcpu)
-        return
-    vcpu.told = None
-    vcpu.counts.acc_lost += 1
+    told, next_life = vcpu.told, _next_life(vcpu)
+    if told is not None:
+        taken = told.injected or Kind.VIRQ not in vcpu.shared.recorded
+        if taken and vcpu.readies != next_life and _next_in_log(vcpu) in (told.ready.token, None):
+            compare(vcpu)
+        else:
+            vcpu.told = None
+            vcpu.counts.acc_lost += 1
+    vcpu.boots += vcpu.readies == next_life
+
+
+def _next_life(vcpu: SeenVcpu) -> int:
+    """How many tokens the guest's log has before the vCPU's next start: those of another life may be the same, as those
+    of wake-alls are.  -1: it has no further start."""
+    boots = (vcpu.context.guest_boots or {}).get(vcpu.index, ())
+    return boots[vcpu.boots] if vcpu.boots < len(boots) else -1
 
 
 def _next_in_log(vcpu: SeenVcpu) -> int | None:

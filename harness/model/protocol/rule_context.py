@@ -106,6 +106,9 @@ class RuleContext:
     """(token, flags word) in the order in which the guest's #PF handler saw them."""
     guest_readies: Mapping[int, tuple[int, ...]] | None = None
     """Token words in the order in which the guest's interrupt handler saw them, wake-alls included."""
+    guest_boots: Mapping[int, tuple[int, ...]] | None = None
+    """Of each start of the vCPU in the guest's log, the first of all included: how many of these token words are before
+    it."""
     slot_taken: frozenset[int] = frozenset()
     """vCPUs whose guest still holds the slot of the last ready event: KVM can present no other (D05)."""
     shared_tail_zero: Mapping[int, bool] | None = None

@@ -166,7 +166,7 @@ _TABLE: tuple[Rule, ...] = (
         "D16",
         "The guest counts as many hypervisor callback interrupts as the LAPIC accepted; RDY of a halt NP adds none.",
         "D16, C; arch/x86/kernel/kvm.c:sysvec_kvm_asyncpf_interrupt (guest)",
-        context=("hyp",),
+        context=("hyp", "guest_boots"),
         kinds=(Kind.ACC,),
     ),
     Rule(

@@ -81,7 +81,7 @@ class SeenVcpu:
     """State and checks of one vCPU.  ``busy``: something since the last ENTRY has to be judged at the next."""
 
     __slots__ = (
-        "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "busy", "cleared", "context", "counts",
+        "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context", "counts",
         "delivering", "doubts", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec",
         "irq_seq", "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "prompt",
         "readies", "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "told", "trial",
@@ -113,6 +113,7 @@ class SeenVcpu:
         self.unfinished_run = 0  # entries that may still come before a VMRUN, or what L2 is given, is through
         self.untold, self.untold_last = 0, False  # tokens that L1 was not told of; the last one is such
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
+        self.boots = 1  # starts of the vCPU in the guest's log
         self.told: Announced | None = None
         self.irq_seq, self.acked, self.prompt = 0, False, Prompt()
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit

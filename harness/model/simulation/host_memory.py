@@ -128,12 +128,12 @@ class Memory:
     def swap_entry_uncached(self, vpn: int) -> bool:
         """The PTE of this page is a swap entry whose page is not in the swap cache."""
         page = self.pages.get(vpn)
-        return page is not None and page.pte is Pte.SWAP and page.folio is None
+        return page is not None and page.pte is Pte.SWAP and page.folio is None and not self.arrivals.added(vpn)
 
     def slot_used_uncached(self, offset: int) -> bool:
         """The swap slot is in use and its page is not in the swap cache."""
         vpn = self.slots.get(offset)
-        return vpn is not None and self.pages[vpn].swapped_out
+        return vpn is not None and self.pages[vpn].swapped_out and not self.arrivals.added(vpn)
 
     def file_uncached(self, index: int) -> bool:
         """The page of the file exists and is not in the page cache."""
@@ -368,7 +368,7 @@ class Memory:
     def _apply(self, leg: Leg, vpn: int, who: Thread, vcpu: int) -> None:
         self.pages[vpn] = leg.page
         if leg.page.folio is not None:
-            self.arrivals.coming.pop(vpn, None)
+            self.arrivals.added_by_itself(vpn)
         self.pages.update((page.vpn, page) for page in leg.around)
         self.followed.chose(leg.readahead)
         self.readahead = leg.readahead

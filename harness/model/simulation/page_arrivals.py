@@ -57,12 +57,25 @@ class PageArrivals:
             return
         arrival = Arrival(page, self.memory.watch.thread, until_ns)
         if before is not None:  # of both windows: who adds it first says whether it has PG_readahead
+            self._counted_twice(page)
             arrival.page = page if self._overtakes(before, page) else before.page
             arrival.rival, arrival.rival_ns = before.thread, before.until_ns
             if before.until_ns < until_ns:
                 arrival.thread, arrival.rival = arrival.rival, arrival.thread
                 arrival.until_ns, arrival.rival_ns = before.until_ns, until_ns
         self._expect(arrival)
+
+    def added_by_itself(self, vpn: int) -> None:
+        """The running thread has added its own page, which another was about to."""
+        arrival = self.coming.pop(vpn, None)
+        if arrival is not None:
+            self._counted_twice(arrival.page)
+
+    def _counted_twice(self, page: HostPage) -> None:
+        """Of two windows: one thread finds it in the swap cache (mm/swap_state.c:__read_swap_cache_async)."""
+        if page.swap is not None:
+            self.memory.world.count("RA", -1)
+            self.memory.world.count("SWPIN_ZERO", -1)
 
     def _expect(self, arrival: Arrival) -> None:
         self.coming[arrival.page.vpn] = arrival
@@ -75,7 +88,8 @@ class PageArrivals:
         """
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
         window = watch.window if watch else None
-        if replay is None or watch is None or window is None or page.swap is not None or page.folio is None:
+        read_from_swap = page.swap is not None and not page.swap.zero
+        if replay is None or watch is None or window is None or read_from_swap or page.folio is None:
             return -1
         until = window.end_ns
         if page.folio.lock is not Lock.NO:

@@ -207,6 +207,12 @@ SETTLED = {
     " instruction runs again: savevm write-protects the page meanwhile, and the write faults once more",
     "stale-until-its-end": "a vCPU copies the zero page and is preempted in its notifier: two others fault on the page"
     " again and again, and the last fault of one, before a tick, was as stale as the rest (is_page_fault_stale; 6.12)",
+    "both-miss-zeros": "two vCPUs miss pages of the zero map in one window: each adds what the other has not, and no"
+    " bio tells (6.12; mm/page_io.c:swap_read_folio_zeromap)",
+    "reset-of-an-l1": "int3 without an IDT: a guest with EFER.SVME has its #GP intercepted, so that the host injects"
+    " it, and the #DF behind it, before the shutdown (arch/x86/kvm/svm/svm.c:gp_interception)",
+    "reset-in-its-handler": "a machine is reset when a wake-all's interrupt was given and its handler has not written"
+    " it down; the next life's has the same token",
     "loaded-zeros": "loadvm writes no page of zeros (migration/ram.c): the zero page of before is still mapped, and is"
     " copied by the first write",
     "locked-by-the-first": "6.12: a page without blocks is in the windows of two vCPUs, and the first to add it has not"
