@@ -31,6 +31,7 @@ class Blame(StrEnum):
     """Whose fault a line tells of."""
 
     KERNEL = "kernel"  # the kernel under test did something wrong
+    GUEST = "guest"  # a known fault of the guest's own kernel: nothing can be concluded about the host's
     MACHINE = "machine"  # memory or a device did not do its part: nothing can be concluded about the kernel
 
 
@@ -103,6 +104,14 @@ DUMP_BYTES = 16384
 _STALE_CODE = re.compile(
     rb"RIP: 0010:(?:asm_exc_int3|exc_int3|kprobe_int3_handler|poke_int3_handler)\+|\] +asm_exc_int3\+"
 )
+_INJECTED = "Kernel panic - not syncing: Host injected async #PF in interrupt disabled region"
+_BEFORE_THE_FLAGS_ARE_READ = re.compile(
+    rb" <NMI>.*__kvm_handle_async_pf\+.* exc_nmi\+.*"
+    rb"RIP: 0010:(?:asm_exc_page_fault|error_entry|sync_regs|exc_page_fault)\+.*</NMI>",
+    re.DOTALL,
+)
+"""The NMI has interrupted the entry of a page fault, and a page fault of its own handler reads the flags that are for
+that (arch/x86/kernel/kvm.c:__kvm_handle_async_pf; guests from 6.12.115 on leave them alone in an NMI)."""
 _NAMES_A_CPU = re.compile(
     r"soft lockup - CPU#(\d+) |hard LOCKUP on cpu (\d+)|lockup - pool cpus=(\d+) |->cpu=(\d+)|[ {](\d+)-[.\w!]{4}(?= )"
 )
@@ -160,7 +169,10 @@ def all_trouble(lines: Iterable[str]) -> tuple[Trouble, ...]:
 
 def _with_dump(found: Trouble, following: bytes) -> Trouble:
     """A processor that is found in the handler of a breakpoint, again and again, executes one that is gone from memory:
-    as "Oops: int3" is, it is the emulator's stale code."""
+    as "Oops: int3" is, it is the emulator's stale code.  A guest that met a page fault in an NMI, while a token waited
+    for its handler, has taken it for one that was injected there."""
+    if found.line.startswith(_INJECTED) and _BEFORE_THE_FLAGS_ARE_READ.search(following):
+        return replace(found, kind="fault-in-an-nmi", blame=Blame.GUEST)
     if found.kind not in STALLS:
         return found
     if _STALE_CODE.search(following):

@@ -102,8 +102,8 @@ def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
 
 
 def _of_the_machine(evidence: Evidence) -> Iterator[Trouble]:
-    """What a Linux guest says of the machine under it."""
-    yield from (found for found in evidence.guest_log.trouble if found.blame is Blame.MACHINE)
+    """What a Linux guest says of the machine under it, or of itself."""
+    yield from (found for found in evidence.guest_log.trouble if found.blame is not Blame.KERNEL)
 
 
 def _void(event: Event | None, waiting: Collection[int], ended_ns: int | None) -> bool:

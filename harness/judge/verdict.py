@@ -194,6 +194,12 @@ def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) ->
     return replace(found, verdict=replace(verdict, status=Status.INCONCLUSIVE, reason=reason))
 
 
+_WHOSE = {
+    Blame.MACHINE: "the host's machine did not do its part",
+    Blame.GUEST: "a known fault of the guest's own kernel, which proves nothing of the host's",
+}
+
+
 @dataclass(slots=True)
 class _Best:
     """The verdict by the prediction that the evidence agrees with best.  ``in_vain``: judged since one came
@@ -272,9 +278,12 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         findings.append(Finding("lockstep", followed.parted.text, line=followed.parted.line))
     status, reason = _status(evidence, prediction, findings, totals_seen)
     ordered = in_order(findings)
-    by_machine = checked.host_trouble and all(t.blame is Blame.MACHINE for t in checked.host_trouble)
+    blamed = {t.blame for t in checked.host_trouble}
+    by_machine = blamed and Blame.KERNEL not in blamed
+    if blamed == {Blame.GUEST}:  # what it has seen of its host until then counts
+        by_machine = all(f.consequence for f in checked.findings)
     if by_machine and (findings or not all(t.explains for t in checked.host_trouble)):
-        status, reason = Status.INCONCLUSIVE, f"the host's machine did not do its part: {checked.host_trouble[0]}"
+        status, reason = Status.INCONCLUSIVE, f"{_WHOSE[checked.host_trouble[0].blame]}: {checked.host_trouble[0]}"
         if checked.proved and len(checked.host_trouble) == 1:
             proved = in_order(checked.proved)
             status, reason = Status.FAIL, f"{_first(proved)}; later {checked.host_trouble[0]}"

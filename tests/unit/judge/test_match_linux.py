@@ -14,7 +14,9 @@ from harness.judge.match_linux import interrupts_at_last_hyp
 from harness.judge.verdict import judge_capture
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
+from harness.run.judge_folder import model_of
 from harness.status import Status
+from tests.unit.judge.golden import recounted
 from tests.unit.judge.packed import packed_capture
 
 N61 = find_kernel("nowait-6.1")
@@ -102,3 +104,30 @@ def test_what_a_guest_says_of_its_machine_concludes_nothing() -> None:
     files = packed_capture("enabled")
     files["guest/console.txt"] += b"[    7.000000] Out of memory: Killed process 9 (workload) total-vm:912344kB\r\n"
     assert judge_capture(files, N61).status is Status.INCONCLUSIVE
+
+
+def test_a_page_fault_in_an_nmi_before_the_flags_of_a_token_are_read_is_the_guests_own_fault() -> None:
+    """noio-6.1: the NMI has interrupted the first instruction of the handler of token 0x90000 (asm_exc_page_fault+0x0)
+    and reads a user's stack that is not there; __kvm_handle_async_pf takes the flags for its own."""
+    files = packed_capture("linux-fault-in-an-nmi")
+    model = model_of(files, "noio")
+    verdict = judge_capture(files, model)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "a known fault of the guest's own kernel" in verdict.reason and "interrupt disabled region" in verdict.reason
+
+    console = files["guest/console.txt"]
+    before, nmi, after = console.partition(b"end_repeat_nmi")
+    elsewhere = before + nmi + after.replace(b"RIP: 0010:asm_exc_page_fault+0x0", b"RIP: 0010:default_idle+0x9", 1)
+    verdict = judge_capture({**files, "guest/console.txt": elsewhere}, model)
+    assert verdict.status is Status.FAIL and verdict.reason.startswith("D28"), verdict.reason
+
+
+def test_what_a_guest_that_panics_by_its_own_fault_has_seen_of_its_host_counts() -> None:
+    files = packed_capture("linux-fault-in-an-nmi")
+    lines = files["trace/events.txt"].decode().splitlines(keepends=True)
+    kept = [line for line in lines if "kvm_async_pf_ready: token 0x5000 " not in line]
+    assert len(kept) == len(lines) - 1
+    kept, stats = recounted(kept, files["trace/stats.json"])
+    changed = {**files, "trace/events.txt": "".join(kept).encode(), "trace/stats.json": stats}
+    verdict = judge_capture(changed, model_of(files, "noio"))
+    assert verdict.status is Status.FAIL, verdict.reason
