@@ -213,6 +213,8 @@ SETTLED = {
     " it, and the #DF behind it, before the shutdown (arch/x86/kvm/svm/svm.c:gp_interception)",
     "reset-in-its-handler": "a machine is reset when a wake-all's interrupt was given and its handler has not written"
     " it down; the next life's has the same token",
+    "reclaimed-again": "the agent reclaims pages that two vCPUs read in host steps, again and again: when the notifier"
+    " of reclaim is over no event tells, and a fault that counts as stale for its sake may not (6.12)",
     "loaded-zeros": "loadvm writes no page of zeros (migration/ram.c): the zero page of before is still mapped, and is"
     " copied by the first write",
     "locked-by-the-first": "6.12: a page without blocks is in the windows of two vCPUs, and the first to add it has not"
