@@ -231,10 +231,13 @@ class Replay:
         return any(r.thread != thread and r.start_ns < end_ns and start_ns < r.end_ns for r in reads)
 
     def reads_before_own(self, thread: int, start_ns: int, end_ns: int) -> list[int]:
-        """When other threads submitted a read between the two, and before this one did."""
+        """When other threads first submitted a read of a call between the two, and before this one did: a window is
+        chosen before the first of its reads."""
         own = self.first_read(thread, start_ns, end_ns)
         until = end_ns if own < 0 else own
-        return sorted({at for reader, at in self.recorded.brought if reader != thread and start_ns < at < until})
+        calls = (c for calls in self.recorded.calls.values() for c in calls if c.thread != thread)
+        firsts = {self.first_read(c.thread, c.start_ns, c.end_ns) for c in calls if start_ns < c.end_ns}
+        return sorted(at for at in firsts if start_ns < at < until)
 
     def read_over(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
         """When other threads submitted a bio that goes over this page, which has no blocks: they have added it."""

@@ -215,6 +215,8 @@ SETTLED = {
     " it down; the next life's has the same token",
     "reclaimed-again": "the agent reclaims pages that two vCPUs read in host steps, again and again: when the notifier"
     " of reclaim is over no event tells, and a fault that counts as stale for its sake may not (6.12)",
+    "among-sixteen": "sixteen vCPUs on six swapped pages: one is preempted between its choice of a window and its place"
+    " in the swap cache, and one has come before (mm/swap_state.c:__read_swap_cache_async)",
     "loaded-zeros": "loadvm writes no page of zeros (migration/ram.c): the zero page of before is still mapped, and is"
     " copied by the first write",
     "locked-by-the-first": "6.12: a page without blocks is in the windows of two vCPUs, and the first to add it has not"
