@@ -128,7 +128,8 @@ def _load(world: World, memory: Memory, *, same_process: bool) -> Process:
     behind a snapshot of the machine that stands it does not.  Every other page is written."""
     for gpa in [pool.gpa for pool in world.situation.pages]:
         page = memory.page(gpa)
-        zero = page.pte in (Pte.ZERO, Pte.NONE) or (page.swap is not None and page.swap.zero)
+        untouched = page.vma.backing is Backing.ANON and page.pte in (Pte.ZERO, Pte.NONE)
+        zero = untouched or (page.swap is not None and page.swap.zero)
         if not same_process:
             folio = None if zero else Folio()
             memory.pages[page.vpn] = replace(page, pte=Pte.ZERO if zero else Pte.WRITABLE, folio=folio, swap=None)
