@@ -235,7 +235,9 @@ class _Best:
         steps = len(verdict.findings) + len(followed.strays)
         if steps < self.nearest:
             self.nearest, self.in_vain = steps, 0
-        return Distance(steps, frozenset(self._pages(verdict.findings)) | frozenset(followed.strays))
+        pages = frozenset((*self._pages(verdict.findings), *followed.strays, *followed.misread))
+        # Other reads decide only between runs that are as far away: one choice may mend many of them, or none.
+        return Distance(steps * _FINER + min(len(followed.misread), _FINER - 1), pages)
 
     def _pages(self, findings: tuple[Finding, ...]) -> Iterator[int]:
         """The guest pages that findings are about."""
@@ -315,6 +317,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
     )
 
 
+_FINER = 64  # steps of a search between two that findings and calls are apart
 _UNFOLLOWED = "several vCPUs run their programs at once, and in which order is not in the evidence"
 _BY_ORDER = ("item", "total", "lockstep", "ending", "D31")  # D31 counts what the items were predicted to do
 _BY_AGENT = ("item", "total", "lockstep", "ending", "stopped", "D05")

@@ -92,7 +92,7 @@ class FollowedThreads:
         """A call of handle_mm_fault begins (``inside``), or ends.  One in which the thread ``slept`` as the recorded
         did not, or the other way round, is another's; None: whether that slept was not recorded.
 
-        So is one that has read other pages than the recorded: its window was another.
+        One that has read other pages than the recorded had another window.
         """
         if inside:
             watch.at += 1
@@ -103,7 +103,8 @@ class FollowedThreads:
             watch.read.clear()
         elif watch.window is not None and self._bios_tell:
             planned = watch.read & self.memory.gfn_to_vpn.keys()
-            self.strays(int(planned != self._read_in(watch.thread, watch.window)), gpa)
+            if planned != self._read_in(watch.thread, watch.window) and self.memory.world.replay is not None:
+                self.memory.world.replay.misread.append(gpa >> 12)
 
     @property
     def _bios_tell(self) -> bool:

@@ -54,6 +54,7 @@ class Replay:
     recorded: Recorded
     choices: Choices = field(default_factory=Choices)
     strays: list[int] = field(default_factory=list)  # pages of calls that only the recording has, or only the run
+    misread: list[int] = field(default_factory=list)  # pages of calls that read other pages than the recorded
     _at: list[int] = field(init=False)
     _log_at: list[int] = field(init=False)
     _asked: list[set[int]] = field(init=False)  # resets, by their place among the marks

@@ -150,13 +150,15 @@ class Followed:
     """A run of the model that followed a recording.  ``open_``: questions that the recording did not answer.
 
     ``for_all_orders``: it follows nothing, and its ranges stand for every order that the model's timings make.
-    ``strays``: the page of each call of handle_mm_fault that only one of the two has; ``parted``: where no run could
+    ``strays``: the page of each call of handle_mm_fault that only one of the two has; ``misread``: ... in which other
+    pages were read; ``parted``: where no run could
     follow, and the prediction is that of before the run.
     """
 
     prediction: Prediction
     open_: tuple[str, ...] = ()
     strays: tuple[int, ...] = ()
+    misread: tuple[int, ...] = ()
     for_all_orders: bool = False
     parted: Diverged | None = None
 
@@ -196,7 +198,7 @@ def _attempt(starts: Sequence[Situation], recorded: Recorded, choices: Choices) 
         replay = Replay(recorded, choices)
         machine = run_once(situation, replay)
         predicted = _predict(situation, [_Run("as recorded", machine)])
-        return Followed(predicted, tuple(choices.reasons), tuple(replay.strays))
+        return Followed(predicted, tuple(choices.reasons), tuple(replay.strays), tuple(replay.misread))
     except Diverged as parting:
         return parting
     except ModelError as exc:  # without a recording the plan comes to an end: what does not fit goes round in circles
