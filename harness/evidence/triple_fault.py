@@ -8,12 +8,15 @@ intercept the processor does all that by itself, and no event tells of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.model.events import Event, Kind
 
 _KVM_EXIT_SHUTDOWN = 8  # include/uapi/linux/kvm.h
+_ON_THE_WAY = re.compile(r"#GP \(0x1a\)|#DF \(")
+"""The error code is that of int3's gate (SDM volume 3, 7.13): vector 3 of the IDT."""
 
 
 def tell_triple_faults(events: Sequence[Event]) -> tuple[Event, ...]:
@@ -26,7 +29,7 @@ def tell_triple_faults(events: Sequence[Event]) -> tuple[Event, ...]:
             before = events[at]
             if before.vcpu != event.vcpu:
                 continue
-            if before.kind is Kind.INJ_OTHER:
+            if before.kind is Kind.INJ_OTHER and _ON_THE_WAY.search(before.text):
                 out[at] = replace(before, flag=True)
             elif before.kind not in (Kind.EXIT, Kind.ENTRY):
                 break

@@ -160,6 +160,6 @@ class Performer:
 
 
 def _logged(line: str, out: Path) -> bool:
-    """Whether the capture has what the kernel said, between the marks of this run."""
+    """Whether the capture has what the kernel said, so that the judge sees it (D28)."""
     log = out / "host" / "dmesg.txt"
     return log.exists() and line in log.read_text(errors="replace")

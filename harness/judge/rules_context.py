@@ -355,11 +355,11 @@ def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:
     return tuple(e.a for e in log.vcpus[vcpu] if e.kind is Record.READY)
 
 
-def _kvm_stats(counters: Mapping[str, int]) -> Mapping[str, int] | None:
-    found = {n.lower(): counters[n] for n in _KVM_STATS if n in counters}
-    return found or None
-
-
 def _boots(log: GuestLog, vcpu: int) -> tuple[int, ...]:
     kinds = [e.kind for e in log.vcpus[vcpu]]
     return tuple(kinds[:at].count(Record.READY) for at, kind in enumerate(kinds) if kind is Record.BOOT)
+
+
+def _kvm_stats(counters: Mapping[str, int]) -> Mapping[str, int] | None:
+    found = {n.lower(): counters[n] for n in _KVM_STATS if n in counters}
+    return found or None

@@ -222,9 +222,9 @@ class FollowedThreads:
         if replay is None or watch is None or watch.window is None or len(replay.recorded.marks) < 2:
             return
         end_ns = watch.window.end_ns - 1
-        called = (call.start_ns - 1 for call in replay.calls_within(gfn, watch.thread, now, end_ns))
-        moments = sorted({now, end_ns, *called})
-        if moments[0] == now:
+        if end_ns > now:
+            called = [call.start_ns - 1 for call in replay.calls_within(gfn, watch.thread, now, end_ns)]
+            moments = [now, *called, end_ns]
             yield Wait(until_ns=replay.choices.moment(moments, f"when {gfn:#x} was taken from the guest", gfn))
 
     def _mapped_with(self, gfn: int) -> set[int]:

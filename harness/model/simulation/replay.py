@@ -58,6 +58,7 @@ class Replay:
     _at: list[int] = field(init=False)
     _log_at: list[int] = field(init=False)
     _asked: list[set[int]] = field(init=False)  # resets, by their place among the marks
+    _kvm_threads: frozenset[int] = field(init=False)  # those of vCPUs and of works
     _host_used: set[int] = field(default_factory=set)
     _changes: dict[int, list[PageChange]] = field(default_factory=dict)  # by gfn, in order of time
     _bios: dict[int, list[tuple[int, Set[int]]]] = field(default_factory=dict)  # by thread, in order of time
@@ -67,6 +68,8 @@ class Replay:
         self._at = [0] * len(self.recorded.marks)
         self._log_at = [0] * len(self.recorded.marks)
         self._asked = [set() for _ in self.recorded.marks]
+        works = self.recorded.works.values()
+        self._kvm_threads = frozenset((*self.recorded.threads, *(run.thread for run in works)))
 
     # --- the trace of a vCPU
     def peek(self, vcpu: int, kind: Kind | None = None, key: int = -1) -> RecordedEvent | None:
@@ -334,9 +337,8 @@ class Replay:
         """A notifier of a copy that ran between the two was not over when some vCPU faulted on the page later: nothing
         is mapped until it is (arch/x86/kvm/mmu/mmu.c:is_page_fault_stale).  When one of reclaim is over nobody knows.
         """
-        copying = {*self.recorded.threads, *(run.thread for run in self.recorded.works.values())}
         running = (u for u in self.recorded.unmaps if start_ns <= u.end_ns and u.start_ns <= end_ns)
-        last = max((u.end_ns for u in running if u.thread in copying), default=-1)
+        last = max((u.end_ns for u in running if u.thread in self._kvm_threads), default=-1)
         marks = (mark for marks in self.recorded.marks for mark in marks)
         return any(m.kind is Kind.PF and m.key == gfn and end_ns < m.start_ns < last for m in marks)
 
@@ -374,7 +376,7 @@ class Replay:
         """When the process of lock-read submitted the page to be read, which it has locked then; the action's begin if
         that was not recorded.  -1: a thread of KVM's was faster, and the process only waits for the page's lock
         (mm/filemap.c:filemap_update_page)."""
-        kvm = {*self.recorded.threads, *(run.thread for run in self.recorded.works.values())}
+        kvm = self._kvm_threads
         reads = [r for r in self.recorded.reads.get(gfn, ()) if r.end_ns <= action.end_ns]
         found = (r.end_ns for r in reads if r.thread not in kvm and action.start_ns <= r.end_ns)
         return min(found, default=-1 if any(r.thread in kvm for r in reads) else action.start_ns)
@@ -382,8 +384,7 @@ class Replay:
     def taken_away_ns(self, gfn: int, action: RecordedAction) -> int:
         """When reclaim took the page from the VMM, most likely by the last notifier that ran for it then: it is cleaned
         before (mm/vmscan.c:shrink_folio_list, mm/rmap.c:try_to_unmap)."""
-        kvm = {*self.recorded.threads, *(run.thread for run in self.recorded.works.values())}
-        moments = [u.start_ns for u in self.recorded.unmaps if u.thread not in kvm]
+        moments = [u.start_ns for u in self.recorded.unmaps if u.thread not in self._kvm_threads]
         moments = [t for t in reversed(moments) if action.start_ns <= t <= action.end_ns]
         return self.choices.moment([*moments, action.start_ns], f"when {gfn:#x} was taken away", gfn)
 

@@ -151,8 +151,7 @@ class Followed:
 
     ``for_all_orders``: it follows nothing, and its ranges stand for every order that the model's timings make.
     ``strays``: the page of each call of handle_mm_fault that only one of the two has; ``misread``: ... in which other
-    pages were read; ``parted``: where no run could
-    follow, and the prediction is that of before the run.
+    pages were read; ``parted``: where no run could follow, and the prediction is that of before the run.
     """
 
     prediction: Prediction
