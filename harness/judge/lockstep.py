@@ -74,8 +74,8 @@ def _never_reset(plan: Plan, recorded: Recorded) -> bool:
 
 
 def _boots_again(plan: Plan) -> bool:
-    """Whether a vCPU boots again, and when it gets to its second program is in no event: one that is plugged in, or
-    whose program begins without a write of INT or EN.  A snapshot goes on where it was taken."""
+    """Whether a vCPU boots again, and when it gets to its second program is in no event: one whose program begins
+    without a write of INT or EN.  A snapshot goes on where it was taken."""
     apf = plan.guest.apf
     silent = not (apf.vector or apf.en_flags)
-    return says(plan, HostWord.PLUG) or (silent and (resets(plan) or bool(initialized(plan))))
+    return silent and (resets(plan) or bool(initialized(plan)) or says(plan, HostWord.PLUG))

@@ -142,7 +142,7 @@ class Actor:
 
     def _lock_read(self, gpa: int) -> None:
         """Read a page of the RAM file from a thread of ours, and return as soon as that sleeps on the device."""
-        fd = os.open(self._file(), os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_for_single_reads(self._file())
         started: list[int] = []
 
         def read() -> None:
@@ -160,6 +160,14 @@ class Actor:
                 return
             time.sleep(0.001)
         raise InfraFault(f"lock-read of {gpa:#x} did not sleep on the device: the page was in the page cache")
+
+
+def open_for_single_reads(path: str) -> int:
+    """Opened so that a read brings its page and no other: where pages before it are cached, page_cache_sync_ra
+    (mm/readahead.c; before 6.12 ondemand_readahead) takes it for one of a stream, and reads ahead."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+    return fd
 
 
 def _state(tid: int) -> str:

@@ -228,7 +228,7 @@ class Checker:
         """kvm_page_fault: D29, D51; what is read and counted from here on belongs to it (D30, D31)."""
         vcpu = self._vcpus[event.vcpu]
         vcpu.counts.pf += 1
-        vcpu.pf = event
+        vcpu.pf, vcpu.pf_of_l2 = event, vcpu.guest_mode
         vcpu.bio = vcpu.major = None
         vcpu.prompt.faults(vcpu, event)
         if event.gpa >> 12 in self._seen:

@@ -44,8 +44,8 @@ def _token(vcpu: SeenVcpu, work: SeenWork, inj: Event) -> None:
     kernel, states = vcpu.shared.kernel, vcpu.states(work.gpa)
     always = vcpu.en is not None and bool(vcpu.en & EN_SEND_ALWAYS)
     if vcpu.en is None:
-        # So it was enabled; what else was set is not known.
-        vcpu.en = EN_EFFECTIVE | EN_SEND_ALWAYS | EN_DELIVERY_AS_PF_VMEXIT
+        # So it was enabled; what else was set is not known, but a guest asks for no more than it is offered.
+        vcpu.en = EN_EFFECTIVE | EN_SEND_ALWAYS | (EN_DELIVERY_AS_PF_VMEXIT if vcpu.context.features.vmexit else 0)
     elif vcpu.enabled is False:
         vcpu.say("D22", inj, "token injected, but APF is not enabled", work.np)
     elif states and not always and all(state.cpl == 0 for state in states):

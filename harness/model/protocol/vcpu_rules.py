@@ -83,8 +83,8 @@ class SeenVcpu:
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context", "counts",
         "delivering", "doubts", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec",
-        "irq_seq", "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "prompt",
-        "readies", "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "told", "trial",
+        "irq_seq", "known", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf", "pf_of_l2",
+        "prompt", "readies", "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "told", "trial",
         "unfinished_run", "untold", "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
@@ -119,6 +119,7 @@ class SeenVcpu:
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
         self.in_guest = self.delivering = False
         self.pf: Event | None = None
+        self.pf_of_l2 = False
         self.bio: Event | None = None
         self.major: Event | None = None
         self.trial: Event | None = None
@@ -190,7 +191,7 @@ class SeenVcpu:
         """The states in which this vCPU may have touched the page; empty: not known."""
         faults, kernel_rip = self.context.faults, self.context.kernel_rip
         if kernel_rip is not None and self.pf is not None and self.pf.data and self.pf.gpa == gpa:
-            return (FaultState(cpl=0 if self.pf.data >= kernel_rip else 3, guest_mode=self.guest_mode),)
+            return (FaultState(cpl=0 if self.pf.data >= kernel_rip else 3, guest_mode=self.pf_of_l2),)
         return faults.get((self.index, gpa >> 12), ()) if faults is not None else ()
 
     def deliverable(self, state: FaultState) -> bool:

@@ -102,12 +102,12 @@ class HostSide:
                 yield Wait(until_ns=self.world.engine.now + arg * MS)
             case HostWord.STOP:
                 self._stop()
-                for vcpu in self.vcpus:
+                for vcpu in self._plugged():
                     yield from self._out_of_kvm_run(vcpu)
             case HostWord.CONT:
                 self._cont()
             case HostWord.NMI:
-                for vcpu in self.vcpus:
+                for vcpu in self._plugged():
                     yield from self._out_of_kvm_run(vcpu)
                     self._nmi(vcpu)
             case HostWord.PLUG:
@@ -115,7 +115,7 @@ class HostSide:
             case HostWord.SAVEVM:
                 yield from self._save()
             case HostWord.LOADVM:
-                yield from life.restore(self.world, self.memory, self.vcpus, same_process=True)
+                yield from life.restore(self.world, self.memory, self._plugged(), same_process=True)
             case HostWord.WAIT_NP:
                 while sum(len(v.kvm.state.queue) for v in self.vcpus) < arg:
                     yield Wait(signals=(self.world.changed,))
@@ -133,7 +133,7 @@ class HostSide:
             case HostWord.RECLAIM:
                 life.reclaim(self.memory, arg)
             case HostWord.SYNC:  # what it does to a vCPU is known where it was seen: KvmVcpu.rewritten()
-                for vcpu in self.vcpus * arg:
+                for vcpu in self._plugged() * arg:
                     yield from self._out_of_kvm_run(vcpu)
                     if self.world.replay is None:
                         yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
@@ -179,10 +179,14 @@ class HostSide:
             case _:
                 assert_never(do)
 
+    def _plugged(self) -> list[Vcpu]:
+        """Those that the VMM knows (QEMU's CPU_FOREACH): not one that was ejected, until it runs again."""
+        return [vcpu for vcpu in self.vcpus if not vcpu.kvm.parked]
+
     def _stop(self) -> None:
         self.world.stopped = True
         self.world.engine.fire(self.world.signal)
-        for vcpu in self.vcpus:
+        for vcpu in self._plugged():
             vcpu.kvm.stopped = True
             self.world.engine.fire(vcpu.kvm.wake)
             self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
@@ -194,7 +198,7 @@ class HostSide:
 
     def _cont(self) -> None:
         self.world.stopped = False
-        for vcpu in self.vcpus:
+        for vcpu in self._plugged():
             vcpu.kvm.stopped = False
             self.world.engine.fire(vcpu.kvm.wake)
 

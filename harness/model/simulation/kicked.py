@@ -15,6 +15,7 @@ from harness.model.simulation.page_watch import PageWatch
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
+    from harness.model.simulation.kvm_vcpu import KvmVcpu
 
 INTERRUPTIBLE = "S"
 
@@ -54,3 +55,14 @@ def out_of_kvm_run(memory: Memory, vcpu: int) -> Generator[Wait, None, None]:
     while vcpu in memory.asleep:
         yield Wait(signals=(world.changed,))
     world.told.discard(vcpu)
+
+
+def ejected(kvm: KvmVcpu) -> Generator[Wait, None, None]:
+    """The hotplug controller takes the vCPU out: it runs until its thread leaves KVM_RUN for the last time."""
+    replay = kvm.world.replay
+    gone = replay.end_of_life(kvm.index) if replay is not None else None
+    if replay is not None and gone is not None:
+        yield Wait(until_ns=replay.paused_ns(kvm.index, kvm.world.engine.now, gone))
+    kvm.park()
+    if replay is None:
+        yield from out_of_kvm_run(kvm.memory, kvm.index)

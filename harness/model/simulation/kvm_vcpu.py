@@ -54,6 +54,7 @@ class KvmVcpu:
     wake: Signal = field(default_factory=Signal)
     flushed: Signal = field(default_factory=Signal)
     stopped: bool = False
+    parked: bool = False  # of no machine: what the VMM does to all vCPUs is not done to it
     error: str = ""  # KVM_RUN failed: the VMM stops
     token: Work | None = None  # its "page not present" waits for injection
     l2_mark: RecordedEvent | None = None  # the NP of that, if it is an L2's
@@ -130,7 +131,7 @@ class KvmVcpu:
 
     def park(self) -> None:
         """The VMM calls KVM_RUN no more."""
-        self.stopped = True
+        self.stopped = self.parked = True
         self.world.engine.fire(self.wake)
 
     # --- faults
@@ -409,6 +410,9 @@ class KvmVcpu:
             yield Wait(signals=(self.wake,))
         if slept:
             world.emit(Event(Kind.IN, self.index))
+        left = world.replay.stopped_ns(self.index, world.engine.now) if world.replay is not None else -1
+        if left >= 0:  # what woke the model's vCPU came when its thread had left KVM_RUN
+            yield Wait(until_ns=left + 1)
         if self.stopped:
             return  # -EINTR: apf.halted and the mp_state stay as they are
         if polled or s.hlt:

@@ -360,14 +360,15 @@ class Replay:
         return wanted or any(now_ns <= t <= until_ns for t in self.recorded.exits[vcpu])
 
     def stopped_ns(self, vcpu: int, now_ns: int) -> int:
-        """When the VMM had stopped all vCPUs, if this one's thread left KVM_RUN for that before it entered the guest
-        (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), and did nothing more until then; -1: it did not."""
+        """When the VMM had stopped all vCPUs, if this one's thread leaves KVM_RUN for that before it enters the guest
+        (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), or has left it, and does nothing more until then: the stop may
+        wait for others, whose works end meanwhile.  -1: it does not."""
         mark = self.peek(vcpu)
         next_ns = mark.start_ns if mark is not None else self.recorded.end_ns
         left = zip(self.recorded.exits[vcpu], self.recorded.entered[vcpu], strict=True)
-        exits = [t for t, entered_ns in left if entered_ns < now_ns <= t]
+        exits = [t for t, entered_ns in left if entered_ns < now_ns]
         for action in self.recorded.host if exits else ():
-            through = action.do in _STOPS_ALL and action.end_ns <= next_ns
+            through = action.do in _STOPS_ALL and now_ns <= action.end_ns <= next_ns
             if through and any(action.start_ns <= t <= action.end_ns for t in exits):
                 return action.end_ns
         return -1

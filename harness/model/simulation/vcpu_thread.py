@@ -21,7 +21,7 @@ from harness.model.events import (
 from harness.model.simulation import l2_run, lapic_switches
 from harness.model.simulation.accesses import faults_later, mapped_by_another, unmapped_before
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
-from harness.model.simulation.kicked import out_of_kvm_run
+from harness.model.simulation.kicked import ejected
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.lapic_timer import LapicTimer
 from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
@@ -425,8 +425,7 @@ class Vcpu:
         elif step.kind is Op.HOST:
             yield from self._host_wait(self.host(step), interrupts=step.interrupts)
         elif step.kind is Op.EJECT:
-            self.peers[step.value].kvm.park()
-            yield from out_of_kvm_run(self.kvm.memory, step.value)
+            yield from ejected(self.peers[step.value].kvm)
         elif step.kind is Op.INIT:  # cpu.c:vcpu_start: a loop until the other vCPU has written its first record
             yield from self._exit()
             begun = self.init(step.value)

@@ -43,6 +43,10 @@ SETTLED = {
     " for a reset prevents the entry with it (7.3; arch/x86/kvm/x86.c:kvm_vcpu_exit_request)",
     "init-and-reset": "a vCPU sleeps in the reset of an INIT, another makes a triple fault, for which SVM gives it an"
     " INIT that sleeps as well (svm.c:shutdown_interception): the machine is reset when both are awake",
+    "stopped-for-an-init": "QMP stop waits for a vCPU that sleeps in the reset of an INIT: the work of another's halt"
+    " ends when its thread has left KVM_RUN, and loadvm drops it (7.3; arch/x86/kvm/x86.c:vcpu_block)",
+    "loaded-while-ejected": "a snapshot is taken and loaded while a vCPU is ejected: nothing is done to that one"
+    " (QEMU 7.2, hw/core/cpu-common.c: CPU_FOREACH), and it comes back with EN = 0",
     "wait-cut-off": "a vCPU that waits for pages is ejected and started again, twice: its wait starts again each time",
     "copied-in-reverse": "forty workers wait for pages of a userfaultfd: a call that was retried for one has asked for"
     " it before it was copied, and slept (fs/userfaultfd.c:handle_userfault)",

@@ -104,6 +104,21 @@ def test_the_rip_of_a_fault_tells_its_cpl():
     assert run(text.replace("PF:0", "PF:0=0xffffffff81000000"), rip, STANDARD)[0] == {"D22"}
 
 
+def test_an_interrupt_may_end_an_l2_whose_token_halts():
+    """A Linux guest that has booted before the trace: its first token tells that it has enabled, and it asks for #PF
+    exits if it is offered them.  Its L2 has left by the entry where a halt is judged."""
+    start = InitialVcpu(en=None, int_vec=None, last_id=None, live=None, wakeup=None)
+    text = f"ENTRY {token(5, 0)} {ready(5, 0)} EXIT L2_ENTRY ENTRY EXIT L2_OUT PF:1=0x401000 TRY:1 NP:6@1 L2_EXIT ENTRY"
+
+    def found(kernel: str, *, offered: bool) -> list[str]:
+        context = RuleContext(kernel_rip=1 << 63, enabled_before=True, features=PvFeatures(vmexit=offered))
+        checker = Checker(find_kernel(kernel), 1, initial=[start], context=context)
+        return [v.rule for v in feed_all(checker, trace_of(text.replace("PF:0", "PF:0=0x401000")))]
+
+    assert found("nowait-7.3", offered=False) == []
+    assert found("nowait-7.3", offered=True) == ["D45"]
+
+
 def test_what_is_unknown_at_the_start_is_learned():
     """A Linux guest that has booted before the trace: EN and the vector are seen at the first token."""
     text = f"ENTRY {token(5, 0)} {ready(5, 0)} {token(6, 1)} EXIT DONE:1 RDY:6@1 "
