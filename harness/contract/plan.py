@@ -9,6 +9,7 @@ guest physical addresses (GPA) in bytes; pages are 4096 bytes.  docs/formats/pla
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -179,8 +180,20 @@ def says(plan: Plan, word: HostWord) -> bool:
 
 
 def resets(plan: Plan) -> bool:
-    """Whether the machine is reset while the program runs, by the agent or by the guest."""
-    return says(plan, HostWord.RESET) or any(item.op is Op.RESET for item in plan.items)
+    """Whether the machine is reset while the program runs, by the agent or by the guest.  What is reset while it stands,
+    and loaded then, goes on where the snapshot was taken."""
+    lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
+    by_agent = any(
+        action.do is HostWord.RESET and not loads_behind(actions, at)
+        for actions in lists
+        for at, action in enumerate(actions)
+    )
+    return by_agent or any(item.op is Op.RESET for item in plan.items)
+
+
+def loads_behind(actions: Sequence[HostAction], at: int) -> bool:
+    """Whether one list of the agent's actions loads a snapshot behind this one: the machine stands until then."""
+    return any(action.do is HostWord.LOADVM for action in actions[at + 1 :])
 
 
 def initialized(plan: Plan) -> frozenset[int]:

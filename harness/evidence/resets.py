@@ -72,18 +72,28 @@ def _read(qmp: str, take: Callable[[int, Any], None]) -> None:
             raise CaptureDamaged(f"qmp.jsonl line {number}: {exc!r}") from exc
 
 
+def _word(message: Any) -> str:
+    """What the human monitor is told to do; empty: nothing."""
+    told = message.get("execute") == "human-monitor-command"
+    return str(message["arguments"]["command-line"]).partition(" ")[0] if told else ""
+
+
 def parse_resets(qmp: str) -> tuple[Reset, ...]:
-    """The resets in qmp.jsonl, in order.
+    """The resets in qmp.jsonl, in order, but for those of a machine that stood, and was loaded before it ran again.
 
     :raise CaptureDamaged: a line is not an object with time and message.
     """
     found: list[Reset] = []
-    asked = 0
+    asked = stood = 0
 
     def take(at: int, message: Any) -> None:
-        nonlocal asked
+        nonlocal asked, stood
         if message.get("execute") == "system_reset":
             asked = at
+        elif message.get("execute") in ("stop", "cont"):
+            stood = len(found)
+        elif _word(message) == "loadvm":
+            del found[stood:]
         elif message.get("event") == "RESET":
             found.append(Reset(asked, at))
             asked = 0
@@ -104,7 +114,7 @@ def parse_loads(qmp: str) -> tuple[Load, ...]:
     def take(at: int, message: Any) -> None:
         nonlocal saved
         if message.get("execute") == "human-monitor-command":
-            asked[message.get("id")] = str(message["arguments"]["command-line"]).partition(" ")[0], at
+            asked[message.get("id")] = _word(message), at
         elif "return" in message and message.get("id") in asked:
             command, start = asked.pop(message.get("id"))
             if command == "savevm":

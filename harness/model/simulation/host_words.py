@@ -68,7 +68,10 @@ class HostSide:
                 yield Wait(until_ns=replay.taken_away_ns(action.arg >> 12, seen))
             if seen is not None and action.do is HostWord.STOP:  # until QMP says that all are paused, a vCPU may run on
                 yield Wait(until_ns=seen.end_ns)
-            if happens:
+            if happens and action.do is HostWord.RESET and any(a.do is HostWord.LOADVM for a in actions[n + 1 :]):
+                for vcpu in self._plugged():  # nobody lives anew before the snapshot is loaded
+                    yield from vcpu.kvm.clear()
+            elif happens:
                 yield from self._do(action, end)
             if seen is not None:
                 yield Wait(until_ns=seen.end_ns)

@@ -61,8 +61,8 @@ def ejected(kvm: KvmVcpu) -> Generator[Wait, None, None]:
     """The hotplug controller takes the vCPU out: it runs until its thread leaves KVM_RUN for the last time."""
     replay = kvm.world.replay
     gone = replay.end_of_life(kvm.index) if replay is not None else None
-    if replay is not None and gone is not None:
+    if replay is not None and gone is not None:  # it comes back
         yield Wait(until_ns=replay.paused_ns(kvm.index, kvm.world.engine.now, gone))
     kvm.park()
-    if replay is None:
+    if gone is None:  # not recorded: it may have waited for ever
         yield from out_of_kvm_run(kvm.memory, kvm.index)

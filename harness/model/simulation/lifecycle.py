@@ -126,10 +126,11 @@ def restore(world: World, memory: Memory, vcpus: list[Vcpu], *, same_process: bo
 def _load(world: World, memory: Memory, *, same_process: bool) -> Process:
     """migration/ram.c:ram_handle_zero: a page that held only zero bytes is read, and written only if it holds others;
     behind a snapshot of the machine that stands it does not.  Every other page is written."""
-    for gpa in [pool.gpa for pool in world.situation.pages]:
-        page = memory.page(gpa)
+    for pool in world.situation.pages:
+        gpa, page = pool.gpa, memory.page(pool.gpa)
         untouched = page.vma.backing is Backing.ANON and page.pte in (Pte.ZERO, Pte.NONE)
-        zero = untouched or (page.swap is not None and page.swap.zero)
+        zeros = pool.page.swap is not None and pool.page.swap.zero and page.pte is not Pte.WRITABLE  # nobody has written
+        zero = untouched or zeros
         if not same_process:
             folio = None if zero else Folio()
             memory.pages[page.vpn] = replace(page, pte=Pte.ZERO if zero else Pte.WRITABLE, folio=folio, swap=None)

@@ -359,14 +359,17 @@ class Replay:
         wanted = any(a.do not in _UNKNOWN_TO_QEMU and a.start_ns <= now_ns <= a.end_ns for a in self.recorded.host)
         return wanted or any(now_ns <= t <= until_ns for t in self.recorded.exits[vcpu])
 
-    def stopped_ns(self, vcpu: int, now_ns: int) -> int:
+    def stopped_ns(self, vcpu: int, now_ns: int, since_ns: int = -1) -> int:
         """When the VMM had stopped all vCPUs, if this one's thread leaves KVM_RUN for that before it enters the guest
-        (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), or has left it, and does nothing more until then: the stop may
-        wait for others, whose works end meanwhile.  -1: it does not."""
+        (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), and does nothing more until then; -1: it does not.
+
+        :param since_ns: from when on it sleeps: it may have left, while the stop waits for others, whose works end then.
+        """
         mark = self.peek(vcpu)
         next_ns = mark.start_ns if mark is not None else self.recorded.end_ns
         left = zip(self.recorded.exits[vcpu], self.recorded.entered[vcpu], strict=True)
-        exits = [t for t, entered_ns in left if entered_ns < now_ns]
+        first_ns = now_ns if since_ns < 0 else since_ns
+        exits = [t for t, entered_ns in left if entered_ns < now_ns and first_ns <= t]
         for action in self.recorded.host if exits else ():
             through = action.do in _STOPS_ALL and now_ns <= action.end_ns <= next_ns
             if through and any(action.start_ns <= t <= action.end_ns for t in exits):
