@@ -180,8 +180,8 @@ def says(plan: Plan, word: HostWord) -> bool:
 
 
 def resets(plan: Plan) -> bool:
-    """Whether the machine is reset while the program runs, by the agent or by the guest.  What is reset while it stands,
-    and loaded then, goes on where the snapshot was taken."""
+    """Whether the machine is reset while the program runs, by the agent or by the guest.  One that is reset while it
+    stands, and loaded then, goes on where the snapshot was taken."""
     lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
     by_agent = any(
         action.do is HostWord.RESET and not loads_behind(actions, at)

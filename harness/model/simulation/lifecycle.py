@@ -129,8 +129,8 @@ def _load(world: World, memory: Memory, *, same_process: bool) -> Process:
     for pool in world.situation.pages:
         gpa, page = pool.gpa, memory.page(pool.gpa)
         untouched = page.vma.backing is Backing.ANON and page.pte in (Pte.ZERO, Pte.NONE)
-        zeros = pool.page.swap is not None and pool.page.swap.zero and page.pte is not Pte.WRITABLE  # nobody has written
-        zero = untouched or zeros
+        began_zero = pool.page.swap is not None and pool.page.swap.zero
+        zero = untouched or (began_zero and page.pte is not Pte.WRITABLE)  # else whoever made it writable has written
         if not same_process:
             folio = None if zero else Folio()
             memory.pages[page.vpn] = replace(page, pte=Pte.ZERO if zero else Pte.WRITABLE, folio=folio, swap=None)

@@ -363,7 +363,7 @@ class Replay:
         """When the VMM had stopped all vCPUs, if this one's thread leaves KVM_RUN for that before it enters the guest
         (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), and does nothing more until then; -1: it does not.
 
-        :param since_ns: from when on it sleeps: it may have left, while the stop waits for others, whose works end then.
+        :param since_ns: from when on it sleeps: it may have left, while the stop waits for others, and works end.
         """
         mark = self.peek(vcpu)
         next_ns = mark.start_ns if mark is not None else self.recorded.end_ns

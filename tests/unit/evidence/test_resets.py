@@ -45,6 +45,17 @@ def test_resets_of_the_agent_and_of_the_guest() -> None:
     assert parse_resets(log) == (Reset(S, S + S // 2), Reset(0, 3 * S))
 
 
+def test_a_reset_before_a_load_is_none_while_the_machine_stands() -> None:
+    log = [
+        line(1, execute="system_reset", id="a"), line(2, event="RESET", data={}), line(3, execute="stop", id="b"),
+        line(4, execute="system_reset", id="c"), line(5, event="RESET", data={}),
+    ]  # fmt: skip
+    load = line(6, execute="human-monitor-command", arguments={"command-line": "loadvm apf"}, id="d")
+    assert [reset.seen_ns for reset in parse_resets("\n".join([*log, load]))] == [2 * S]
+    cont = line(5.5, execute="cont", id="e")
+    assert [reset.seen_ns for reset in parse_resets("\n".join([*log, cont, load]))] == [2 * S, 5 * S]
+
+
 @pytest.mark.parametrize("bad", ["{", "[1]", '{"t": 1}', '{"t": "x", "message": {}}', '{"t": 1, "message": 3}'])
 def test_a_damaged_log_is_a_damaged_capture(bad: str) -> None:
     with pytest.raises(CaptureDamaged, match=r"qmp.jsonl line 1"):

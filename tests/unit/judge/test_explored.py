@@ -43,6 +43,10 @@ SETTLED = {
     " for a reset prevents the entry with it (7.3; arch/x86/kvm/x86.c:kvm_vcpu_exit_request)",
     "init-and-reset": "a vCPU sleeps in the reset of an INIT, another makes a triple fault, for which SVM gives it an"
     " INIT that sleeps as well (svm.c:shutdown_interception): the machine is reset when both are awake",
+    "reset-before-loadvm": "a machine that stands is saved, reset and loaded: no vCPU lives anew, works are dropped,"
+    " and the wake-all of the load waits for the token word of before the snapshot (7.3)",
+    "zeros-saved-from-zram": "savevm has read a page of zeros from zram (5.10 maps it for reading): it has no slot any"
+    " more, loadvm does not write it, and the guest's write is a minor fault (migration/ram.c:ram_handle_zero)",
     "stopped-for-an-init": "QMP stop waits for a vCPU that sleeps in the reset of an INIT: the work of another's halt"
     " ends when its thread has left KVM_RUN, and loadvm drops it (7.3; arch/x86/kvm/x86.c:vcpu_block)",
     "loaded-while-ejected": "a snapshot is taken and loaded while a vCPU is ejected: nothing is done to that one"
