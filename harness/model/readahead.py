@@ -213,11 +213,13 @@ def file_window(
     seq_read: bool,
     last_index: int | None = None,
     order: int = 0,
+    around_index: int | None = None,
 ) -> tuple[Window, ReadaheadState]:
     """do_sync_mmap_readahead: the read-around of a page-cache miss; a window of size 0 reads nothing.
 
     :param last_index: the last page of the file, past which do_page_cache_ra reads nothing; None: far away.
     :param order: of the largest folios that it may bring.
+    :param around_index: the page around which a read-around is chosen; None: the one that is missed.
     """
     nothing = Window(0, (), index)
     if rand_read or ra_pages == 0:
@@ -228,7 +230,7 @@ def file_window(
         state = replace(state, mmap_miss=min(state.mmap_miss + 1, MMAP_LOTSAMISS * 10))
         if state.mmap_miss > MMAP_LOTSAMISS:
             return nothing, state
-        first = max(0, index - ra_pages // 2)
+        first = max(0, (index if around_index is None else around_index) - ra_pages // 2)
     size = ra_pages if last_index is None else min(ra_pages, last_index - first + 1)
     pages = tuple(p for p in range(first, first + size) if p == index or around.file_uncached(p))
     ahead = ra_pages if seq_read else ra_pages // 4

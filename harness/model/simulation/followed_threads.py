@@ -74,6 +74,7 @@ class FollowedThreads:
         return replace(
             env,
             held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
+            chosen_around=self.chosen_around,
             submits=self.submits, fills_late=self.fills_late, taken=self.taken, finished=self.finished,
             asks_late=self.asks_late, contended=self.contended, passed_by=self.passed_by, paced=True,
         )  # fmt: skip
@@ -377,7 +378,30 @@ class FollowedThreads:
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
         if replay is None or watch is None or not replay.reads_beside(watch.thread, now, self.resumes_ns):
             return False
-        return replay.choices.ask(2, f"whether the window of {page.index:#x} was chosen first", page.index) == 1
+        call = watch.window
+        # Who finds the page reads nothing.
+        likely = call is not None and replay.first_read(watch.thread, call.start_ns, call.end_ns) >= 0
+        why = f"whether the window of {page.index:#x} was chosen first"
+        return replay.choices.maybe(why, page.index, likely=likely)
+
+    def chosen_around(self, page: HostPage, window: Collection[int]) -> int:
+        """The page of the file around which the window was chosen that the running thread reads, which has chosen
+        ``window`` around its own (mm/filemap.c:do_sync_mmap_readahead; struct file_ra_state has no lock)."""
+        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
+        call = watch.window if watch else None
+        if replay is None or watch is None or call is None or not self._bios_tell:
+            return page.index
+        own, read = {page.index, *window}, self._read_in(watch.thread, call)
+        if own & self.memory.gfn_to_vpn.keys() == read:
+            return page.index
+        others = replay.faults_beside(page.index, watch.thread, call.start_ns, call.end_ns)
+        around = [other for other in others if other in self.memory.gfn_to_vpn]
+        around.insert(0 if read <= own else len(around), page.index)  # most likely not its own, if it has read more
+        why = f"around which page the window was chosen that was read for {page.index:#x}"
+        chosen = around[replay.choices.ask(len(around), why, page.index)]
+        if chosen != page.index:
+            self.held_until_ns = max(now, replay.first_read(watch.thread, now, call.end_ns))
+        return chosen
 
     def taken(self, unit: str, number: int) -> bool:
         """Whether another thread read this page of the window while the running one was about to."""

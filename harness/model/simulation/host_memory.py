@@ -244,7 +244,7 @@ class Memory:
             if watch is not None and not resumed:
                 yield from self.followed.moment(watch, gpa // _PAGE, inside=inside)
             self.watch, self.running = watch, vcpu
-            found = self.arrivals.look(vpn) if inside else self.pages[vpn]
+            found = self.arrivals.look(vpn, again=resumed) if inside else self.pages[vpn]
             leg = walk.run(found, self.followed.remembered(found) if inside else self.readahead)
             before = self.pages[vpn]
             self._apply(leg, vpn, who, vcpu)

@@ -110,14 +110,17 @@ class PageArrivals:
         """It is in the cache, and locked until it is filled."""
         return vpn in self.coming and self.coming[vpn].added
 
-    def look(self, vpn: int) -> HostPage:
-        """The page as the running thread finds it in the cache: as it will be, or locked, or not there."""
+    def look(self, vpn: int, *, again: bool = False) -> HostPage:
+        """The page as the running thread finds it in the cache: as it will be, or locked, or not there.
+
+        ``again``: it has looked before, in the same call of handle_mm_fault.
+        """
         arrival = self._of_another(vpn)
         if arrival is None or arrival.absent_ns == self.memory.world.engine.now:
             return self.memory.pages[vpn]
         ways = ["there", *(["locked"] if arrival.filled else [])]
         if not arrival.added:
-            ways.insert(0 if self._missed() else len(ways), "missing")
+            ways.insert(0 if self._missed() and not again else len(ways), "missing")
         self._settle(arrival, ways)
         return self.memory.pages[vpn]
 

@@ -291,6 +291,16 @@ class Replay:
         calls = (c for c in self.recorded.calls.get(gfn, ()) if c.thread != thread and start_ns < c.start_ns < end_ns)
         return sorted(calls, key=attrgetter("start_ns"))
 
+    def faults_beside(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
+        """The other pages for which other threads were in handle_mm_fault between the two; major ones come first."""
+        found = {
+            (not c.major, other)
+            for other, calls in self.recorded.calls.items()
+            for c in calls
+            if other != gfn and c.thread != thread and c.start_ns < end_ns and start_ns < c.end_ns
+        }
+        return list(dict.fromkeys(other for _, other in sorted(found)))
+
     def called_beside(self, thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread was in handle_mm_fault, for whatever page, between the two."""
         return self.recorded.in_fault.beside(thread, start_ns, end_ns)

@@ -236,16 +236,25 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 
 @kernel_function("mm/filemap.c")
 def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
-    """Read around a miss, from this thread.  True if mmap_lock was dropped for it."""
-    vma, env = ctx.page.vma, ctx.env
-    held_up = ctx.held_up()
+    """Read around a miss, from this thread.  True if mmap_lock was dropped for it.
+
+    ra->start is written before mmap_lock is dropped and read behind it, without a lock of its own: of two threads here
+    at once one may read the window of the other.
+    """
+    vma, env, own = ctx.page.vma, ctx.env, ctx.page.index
+
+    def choose(around: int) -> tuple[ra.Window, ra.ReadaheadState]:
+        return ra.file_window(
+            ctx.readahead, own, env.neighbours, ra_pages=env.ra_pages, rand_read=vma.rand_read, seq_read=vma.seq_read,
+            last_index=_last_index(ctx.page), order=_orders(ctx).of_read_around(env.ra_pages), around_index=around,
+        )  # fmt: skip
+
+    around = env.chosen_around(ctx.page, choose(own)[0].pages) if env.chosen_around is not None else own
+    held_up = around == own and ctx.held_up()
     early = held_up and env.chooses_early is not None and env.chooses_early(ctx.page)
     if held_up and not early:
         yield WalkWait(WaitKind.HELD_UP, "do_sync_mmap_readahead", mmap_lock_held=True, state="R")
-    window, ctx.readahead = ra.file_window(
-        ctx.readahead, ctx.page.index, env.neighbours, ra_pages=env.ra_pages, rand_read=vma.rand_read,
-        seq_read=vma.seq_read, last_index=_last_index(ctx.page), order=_orders(ctx).of_read_around(env.ra_pages),
-    )  # fmt: skip
+    window, ctx.readahead = choose(around)
     if not window.size:
         ctx.step("VM_RAND_READ, ra_pages == 0 or mmap_miss > MMAP_LOTSAMISS", "no read-ahead", "mmap_lock stays held")
         return False
@@ -256,15 +265,22 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     if ctx.page.folio is not None:
         ctx.step("filemap_add_folio", "-EEXIST", "another thread has brought the page since the miss")
         ctx.read_file(window)
+    elif own not in window.pages:
+        ctx.step("file->f_ra", f"the window around {around:#x}", "another thread has written it since this one has")
+        if ctx.charge(len(window.pages)):
+            ctx.read_file(window)
     elif ctx.charge(len(window.pages)):
         folios = ctx.folios_of(window)
-        order = folios.orders.get(ctx.page.index, 0)
-        ctx.own_read = ctx.page.index not in folios.zeroed
+        order = folios.orders.get(own, 0)
+        ctx.own_read = own not in folios.zeroed
         ctx.page = (read_submitted if ctx.own_read else zero_filled)(ctx.page, order=order)
         ctx.read_file(window, folios)
         if ctx.own_read and ctx.finished():
             ctx.page = read_completed(ctx.page)
             ctx.step("submit", "finished at once", "the device has done it before this thread looks at the page")
+    if around != own and env.submits is not None:
+        env.submits("index", ())
+        yield WalkWait(WaitKind.HELD_UP, "read_pages", mmap_lock_held=not dropped, state="R")
     ctx.step("read-around", f"{len(window.pages)} page(s) in flight",
              "mmap_lock is dropped first" if dropped else "mmap_lock stays held")  # fmt: skip
     return dropped

@@ -166,6 +166,8 @@ class Environment:
     held_up: Callable[[HostPage, str, tuple[int, ...]], bool] | None = None
     chooses_late: Callable[[HostPage], bool] | None = None  # others come before this thread chooses its window
     chooses_early: Callable[[HostPage], bool] | None = None  # and this one, which is held up, had chosen its own before
+    # around which page the window was chosen that this thread reads, which has chosen that one around its own
+    chosen_around: Callable[[HostPage, Collection[int]], int] | None = None
     # the next of a window (unit, numbers) that this thread puts into the cache before it goes on with its page
     submits: Callable[[str, Collection[int]], int | None] | None = None
     fills_late: Callable[[HostPage], bool] | None = (

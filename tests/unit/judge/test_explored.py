@@ -60,6 +60,8 @@ SETTLED = {
     " (mm/swap_state.c:__read_swap_cache_async), and both count PGMAJFAULT (mm/memory.c:do_swap_page)",
     "held-up": "a vCPU is preempted between swapcache_prepare and submit_bio: others find the page locked in the swap"
     " cache before it was read",
+    "another-window": "two vCPUs miss two pages of a file at once: one reads the window of the other, and so that page"
+    " (mm/filemap.c:do_sync_mmap_readahead writes ra->start, lets mmap_lock go and reads it again; 7.3)",
     "both-miss": "two vCPUs miss one page of a file at once: filemap_fault (mm/filemap.c) has counted the fault of each"
     " before either has brought the page",
     "three-retries": "three threads wait for one read and then each call handle_mm_fault with FAULT_FLAG_TRIED, which"
