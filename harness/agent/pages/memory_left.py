@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 
-from harness.agent.host.cgroup import ScenarioCgroup
+from harness.agent.host.cgroup import ScenarioCgroup, reclaim
 from harness.agent.host.kernel_files import COMPACT, PAGE
 from harness.agent.pages.pageout import drain_lru_batches
 from harness.contract.capture import MemoryLeft
@@ -19,7 +19,12 @@ _LISTS = ("inactive_anon", "active_anon", "unevictable")
 
 
 def memory_left(group: ScenarioCgroup | None) -> MemoryLeft:
-    """To be called when QEMU was reaped: all that it had is given back by then, or soon after."""
+    """To be called when QEMU was reaped: all that it had is given back by then, or soon after.
+
+    A page of the swap cache whose slot was freed while somebody had its lock stays until it is reclaimed, though nobody
+    has a reference (mm/swapfile.c:__try_to_reclaim_swap gives up).  So what is in no page table is reclaimed: a page
+    with a reference too many is kept (mm/vmscan.c:pageout, is_page_cache_freeable).
+    """
     if group is None:
         return MemoryLeft(None, None)
     end = time.monotonic() + SECONDS
@@ -30,4 +35,6 @@ def memory_left(group: ScenarioCgroup | None) -> MemoryLeft:
         if not (mapped or listed) or time.monotonic() >= end:
             return MemoryLeft(mapped, listed if os.path.exists(COMPACT) else None)
         drain_lru_batches()
+        if not mapped:
+            reclaim(group.path, listed * PAGE)
         time.sleep(_LOOK_AGAIN_SECONDS)

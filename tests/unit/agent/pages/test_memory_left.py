@@ -16,6 +16,8 @@ PAGE = 4096
 class Group:
     """A scenario's cgroup that answers one after the other; the last answer stays."""
 
+    path = "/sys/fs/cgroup/apf-test"
+
     def __init__(self, *stats: tuple[int, int]) -> None:
         self._answers: Iterator[tuple[int, int]] = iter((*stats, *[stats[-1]] * 1000))
         self.asked = 0
@@ -36,6 +38,14 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return emptied
 
 
+@pytest.fixture(autouse=True)
+def reclaimed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes were to be reclaimed, each time."""
+    asked: list[int] = []
+    monkeypatch.setattr(memory_left, "reclaim", lambda _path, byte_count: asked.append(byte_count))
+    return asked
+
+
 def test_nothing_is_left_and_nothing_is_waited_for(batches: list[int]) -> None:
     group = Group((0, 0))
     assert memory_left.memory_left(group) == MemoryLeft(0, 0)  # type: ignore[arg-type]
@@ -45,6 +55,12 @@ def test_nothing_is_left_and_nothing_is_waited_for(batches: list[int]) -> None:
 def test_a_worker_may_give_its_reference_back_a_moment_later(batches: list[int]) -> None:
     assert memory_left.memory_left(Group((900, 900), (0, 2), (0, 0))) == MemoryLeft(0, 0)  # type: ignore[arg-type]
     assert len(batches) == 2
+
+
+def test_what_is_in_no_page_table_is_reclaimed_and_an_address_space_is_not(reclaimed: list[int]) -> None:
+    """Else an address space that is still there would be swapped out, and be no leak."""
+    assert memory_left.memory_left(Group((900, 902), (0, 2), (0, 0))) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+    assert reclaimed == [2 * PAGE]
 
 
 @pytest.mark.parametrize("left", [(900, 900), (0, 1)])
