@@ -40,16 +40,20 @@ LONG = {"S01": "a Linux guest boots", "S60M": "many tokens"}
 """Where the judge has most to read, and where it has most to do for a line."""
 
 
+class NotGreen(Exception):
+    """What is red is not measured."""
+
+
 def make(target: str, results: Path, **variables: str) -> float:
     """Seconds of a target.
 
-    :raise SystemExit: it failed: what is red is not measured.
+    :raise NotGreen: it failed.
     """
     words = [f"{name}={value}" for name, value in {**variables, "RESULTS": str(results)}.items()]
     begin = time.monotonic()
     done = subprocess.run(["make", "--no-print-directory", target, *words], cwd=REPOSITORY, check=False)
     if done.returncode:
-        sys.exit(f"make {target} ended with code {done.returncode}")
+        raise NotGreen(f"make {target} ended with code {done.returncode}")
     return time.monotonic() - begin
 
 
@@ -83,7 +87,7 @@ def judge(scratch: Path) -> Figures:
     results = scratch / "judge"
     words = [sys.executable, "-m", "harness.cli", "run", *LONG, "--trace-dat", "--results", str(results)]
     if subprocess.run(words, cwd=REPOSITORY, check=False).returncode:
-        sys.exit(f"{' or '.join(LONG)} is not green")
+        raise NotGreen(f"{' or '.join(LONG)} is not green")
     folder, result = run_in(results)
     for row in result.rows:
         capture, name = folder / row.folder / "capture", row.key.scenario
@@ -118,7 +122,7 @@ def fresh(scratch: Path) -> Figures:
     begin = time.monotonic()
     done = subprocess.run(["make", "e2e", f"RESULTS={scratch / 'fresh'}"], cwd=clone, env=environment, check=False)
     if done.returncode:
-        sys.exit(f"make e2e in a fresh clone ended with code {done.returncode}")
+        raise NotGreen(f"make e2e in a fresh clone ended with code {done.returncode}")
     yield "from a fresh clone to a green `make e2e`", "8 minutes", f"{(time.monotonic() - begin) / 60:.1f} minutes"
 
 
@@ -193,15 +197,24 @@ def main() -> int:
     if wrong:
         parser.error(f"no part is called {', '.join(wrong)}; there are {', '.join(PARTS)}")
     rows: list[Measured] = []
-    with tempfile.TemporaryDirectory(prefix="apf-bench-") as scratch:
-        for name in args.part or DEFAULT:
-            at = when()
-            for what, aim, measured in PARTS[name](Path(scratch)):
+    red: list[str] = []
+    scratch = Path(tempfile.mkdtemp(prefix="apf-bench-"))
+    for name in args.part or DEFAULT:
+        at = when()
+        try:
+            for what, aim, measured in PARTS[name](scratch):
                 rows.append(Measured(what, aim, measured, at, machine()))
                 print(f"{what}: {measured}{f' (aim {aim})' if aim else ''}", flush=True)
+        except NotGreen as exc:
+            red.append(name)
+            print(f"{name}: {exc}: not measured", file=sys.stderr)
     if args.write is not None:
         text = args.write.read_text() if args.write.exists() else ""
         args.write.write_text(replace_section(text, bench_section(merged(rows_of(text), rows))))
+    if red:
+        print(f"evidence: {scratch}", file=sys.stderr)
+        return 1
+    shutil.rmtree(scratch)
     return 0
 
 
