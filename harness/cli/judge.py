@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cli import COMMANDS, options
 from harness.errors import UsageError
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import Variant
+from harness.report.terminal import Screen
 from harness.report.verdict_text import reason_text, verdict_text
+from harness.run.judge_again import CAPTURE, VERDICT, judge_again, verdict_folders
 from harness.run.judge_folder import judge_folder
 from harness.status import Status
 
@@ -20,6 +24,10 @@ model, or against the model of another kernel ("what would noio-6.1 have done?")
 
 FOLDER is the folder of a scenario in the results (results/latest/S23+debian-6.1), or its capture/.
 Exit code: 0 PASS, 1 FAIL or FINDING or INCONCLUSIVE or UNSUPPORTED, 3 ERROR.
+
+FOLDER may be a whole run, too (results/latest), and there may be several: every capture in them is judged again as the
+run's own verdict was, and what is another verdict now is told.  Exit code: 0 all are the same, 1 some differ.  To be
+done after each change of model or judge: a mend for one run must not break another.
 """
 
 _MARKS = ("plan.json", "end.json", "facts.json", "progress.jsonl")
@@ -32,7 +40,7 @@ def add(subparsers: options.Subparsers) -> None:
         "judge", help=COMMANDS["judge"], description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("folder", type=Path, metavar="FOLDER")
+    p.add_argument("folder", type=Path, nargs="+", metavar="FOLDER")
     p.add_argument(
         "-k", "--model", metavar="M", default="",
         help='variant ("sync", "noio", "nowait") or name of a model, with "+F1" if it has the fix of a finding;'
@@ -44,13 +52,21 @@ def add(subparsers: options.Subparsers) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Judge and print."""
-    folder: Path = args.folder
-    if not folder.is_dir():
-        near = sorted(p.name for p in folder.parent.glob(f"{folder.name}+*")) if folder.parent.is_dir() else []
-        raise UsageError(f"{folder}: no such folder", hint=f"did you mean {', '.join(near)}?" if near else "")
-    capture = folder / "capture" if (folder / "capture").is_dir() else folder
-    if not any((capture / name).is_file() for name in _MARKS):
-        raise UsageError(f"{folder} is no capture: it has none of {', '.join(_MARKS)}")
+    folders: list[Path] = args.folder
+    for folder in folders:
+        if not folder.is_dir():
+            near = sorted(p.name for p in folder.parent.glob(f"{folder.name}+*")) if folder.parent.is_dir() else []
+            raise UsageError(f"{folder}: no such folder", hint=f"did you mean {', '.join(near)}?" if near else "")
+    runs = {folder: verdict_folders(folder) for folder in folders}
+    if len(folders) == 1 and not runs[folders[0]]:
+        return _judge_one(args, folders[0])
+    if args.json or args.model:
+        raise UsageError("--json and --model are for one capture")
+    return _judge_runs([inner for folder, found in runs.items() for inner in found or [_verdict_folder(folder)]])
+
+
+def _judge_one(args: argparse.Namespace, folder: Path) -> int:
+    capture = _capture_of(folder)
     verdict = judge_folder(capture, args.model or _variant_of(capture.parent))
     if args.json:
         print(verdict.to_json())
@@ -63,8 +79,38 @@ def main(args: argparse.Namespace) -> int:
     return 3 if verdict.status is Status.ERROR else 1
 
 
+def _judge_runs(folders: Sequence[Path]) -> int:
+    screen, differ = Screen(sys.stdout), 0
+    for number, again in enumerate(judge_again(folders), 1):
+        screen.progress(f"judged {number} of {len(folders)}", number / len(folders))
+        if again.differs:
+            differ += 1
+            screen.line(f"{again.folder}: {again.then}, now {again.now}{f': {again.reason}' if again.reason else ''}")
+    screen.clear()
+    screen.line(f"{len(folders)} judged again: {len(folders) - differ} as before, {differ} differ")
+    return 1 if differ else 0
+
+
+def _capture_of(folder: Path) -> Path:
+    capture = folder / CAPTURE if (folder / CAPTURE).is_dir() else folder
+    if not any((capture / name).is_file() for name in _MARKS):
+        raise UsageError(f"{folder} is no capture: it has none of {', '.join(_MARKS)}")
+    return capture
+
+
+def _verdict_folder(folder: Path) -> Path:
+    """Of one that is named beside others.
+
+    :raise UsageError: it has no verdict of before.
+    """
+    capture = _capture_of(folder)
+    if not (capture.parent / VERDICT).is_file() or capture.name != CAPTURE:
+        raise UsageError(f"{folder} has no {VERDICT}: nothing to compare with")
+    return capture.parent
+
+
 def _variant_of(folder: Path) -> str:
     """What the run said that its kernel was; "nowait", as upstream is, for a capture that lies alone."""
-    file = folder / "verdict.json"
+    file = folder / VERDICT
     known = Verdict.from_json(file.read_text()).judged_by if file.is_file() else ""
     return known or Variant.NOWAIT

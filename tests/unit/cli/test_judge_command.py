@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""apf judge over whole runs: another verdict today is told, and what nobody can judge ends none of the others."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.judge.verdict_types import Verdict
+from harness.run.judge_folder import judge_folder
+from harness.status import Status
+from tests.unit.cli.command import Called
+from tests.unit.judge.packed import packed_capture
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a run with two verdicts about one sound kernel, as they are today."""
+    folder = tmp_path / "results" / "20261127-120000"
+    for name in ("S23+debian-6.1", "S24+debian-6.1"):
+        for file, content in packed_capture("explored-both-miss").items():
+            path = folder / name / "capture" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        verdict = judge_folder(folder / name / "capture", "nowait")
+        assert verdict.status is Status.PASS
+        (folder / name / "verdict.json").write_text(verdict.to_json())
+    return folder
+
+
+def change(verdict: Path, status: Status) -> None:
+    said = Verdict.from_json(verdict.read_text())
+    verdict.write_text(replace(said, status=status).to_json())
+
+
+def test_all_as_before(run: Path, called: Called) -> None:
+    done = called("judge", run)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 judged again: 2 as before, 0 differ")
+
+
+def test_another_verdict_is_told_with_its_folder(run: Path, called: Called) -> None:
+    change(run / "S24+debian-6.1" / "verdict.json", Status.FAIL)
+    done = called("judge", run)
+    assert done.returncode == 1
+    assert f"{run}/S24+debian-6.1: FAIL, now PASS" in done.stdout.splitlines()
+    assert done.stdout.splitlines()[-1] == "2 judged again: 1 as before, 1 differ"
+
+
+def test_what_nobody_can_judge_is_an_error_and_the_others_are_judged(run: Path, called: Called) -> None:
+    verdict = run / "S23+debian-6.1" / "verdict.json"
+    verdict.write_text(replace(Verdict.from_json(verdict.read_text()), model="nowait-6.1+F99").to_json())
+    done = called("judge", run)
+    assert done.returncode == 1
+    assert "S23+debian-6.1: PASS, now ERROR: " in done.stdout
+    assert done.stdout.splitlines()[-1] == "2 judged again: 1 as before, 1 differ"
+
+
+def test_several_folders_of_runs_and_of_verdicts(run: Path, called: Called) -> None:
+    done = called("judge", run, run / "S23+debian-6.1")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "3 judged again: 3 as before, 0 differ")
+
+
+def test_a_capture_beside_others_needs_a_verdict_of_before(run: Path, called: Called) -> None:
+    (run / "S23+debian-6.1" / "verdict.json").unlink()
+    done = called("judge", run, run / "S23+debian-6.1")
+    assert done.returncode == 2 and "nothing to compare with" in done.stderr
+
+
+def test_a_verdict_that_cannot_be_read_is_bad_input(run: Path, called: Called) -> None:
+    (run / "S23+debian-6.1" / "verdict.json").write_text("{}")
+    done = called("judge", run)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [("--json",), ("-k", "noio")])
+def test_what_is_for_one_capture_is_refused(words: tuple[str, ...], run: Path, called: Called) -> None:
+    done = called("judge", run, *words)
+    assert done.returncode == 2 and "for one capture" in done.stderr
+
+
+def test_an_empty_results_folder_is_no_capture(run: Path, called: Called) -> None:
+    shutil.rmtree(run / "S23+debian-6.1")
+    shutil.rmtree(run / "S24+debian-6.1")
+    assert called("judge", run).returncode == 2
