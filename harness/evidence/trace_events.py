@@ -94,6 +94,10 @@ def _range(e: Event, m: re.Match[str]) -> None:
     e.hva, e.data = int(m[1], 16), int(m[2], 16)
 
 
+def _l2_out(e: Event, m: re.Match[str]) -> None:
+    e.flag = bool(m[1])
+
+
 def _l2_exit(e: Event, m: re.Match[str]) -> None:
     e.flag, e.data, e.token = m[1] == "PF excp", int(m[2], 16), int(m[3], 16)
 
@@ -147,7 +151,7 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "kvm_unmap_hva_range": (Kind.UNMAP, re.compile(r".*range: (0x[0-9a-f]+|0) -- (0x[0-9a-f]+|0)", _A), _range),
     "kvm_nested_vmenter": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: ", _A), None),
     "kvm_nested_vmrun": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: ", _A), None),
-    "kvm_nested_vmexit": (Kind.L2_OUT, re.compile(r"vcpu \d+ reason ", _A), None),
+    "kvm_nested_vmexit": (Kind.L2_OUT, re.compile(r"vcpu \d+ reason (PF excp)?", _A), _l2_out),
     "kvm_nested_vmexit_inject": (
         Kind.L2_EXIT,
         re.compile(r"reason: (.+?) ext_inf1: 0x([0-9a-f]+) ext_inf2: 0x([0-9a-f]+) ", _A),

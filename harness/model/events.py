@@ -63,7 +63,7 @@ class Kind(IntEnum):
     BIO_END = 25
     WORK = 26  # probe on async_pf_execute: a worker has begun, so cancel_work_sync has to wait for it
     L2_ENTRY = 27  # kvm_nested_vmenter (5.10: kvm_nested_vmrun): L1 has executed VMRUN
-    L2_OUT = 28  # kvm_nested_vmexit: an exit of L2, to the host
+    L2_OUT = 28  # kvm_nested_vmexit: an exit of L2, to the host; flag = "PF excp"
     # kvm_nested_vmexit_inject: an exit of L2 that L1 gets.  text has the reason, flag = "PF excp", data = ext_inf1 (the
     # error code), token = ext_inf2 (CR2, or the token).
     L2_EXIT = 29

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.agent.ram.choose import ram_of
-from harness.contract.plan import Guest, GuestKind, Plan, resets
+from harness.contract.plan import Guest, GuestKind, HostWord, Plan, resets, says
 from harness.errors import UsageError
 
 _MACHINES = {
@@ -62,7 +62,7 @@ def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
         "-no-user-config",
         "-display", "none",
     ]  # fmt: skip
-    if not resets(plan):
+    if not (resets(plan) or says(plan, HostWord.RESET)):
         argv.append("-no-reboot")  # a triple fault ends QEMU, and is noticed
     if guest.machine == "microvm":
         argv += ["-bios", "qboot.rom"]

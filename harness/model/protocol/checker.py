@@ -30,7 +30,7 @@ from harness.model.events import (
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Obligation, Unchecked, Violation
 from harness.model.protocol.entry_rules import judge_entry
-from harness.model.protocol.l2_rules import entered_l2, left_l2
+from harness.model.protocol.l2_rules import entered_l2, left_l2, out_of_l2
 from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNTED, Pages
 from harness.model.protocol.ready_rules import compare, inject
 from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
@@ -200,6 +200,7 @@ class Checker:
             Kind.CLEAR: self._clear,
             Kind.WORK: self._work,
             Kind.L2_ENTRY: lambda e: entered_l2(self._vcpus[e.vcpu]),
+            Kind.L2_OUT: lambda e: out_of_l2(self._vcpus[e.vcpu], e),
             Kind.L2_EXIT: lambda e: left_l2(self._vcpus[e.vcpu], e),
         }.items():
             handlers[kind] = handler

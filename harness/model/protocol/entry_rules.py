@@ -122,7 +122,7 @@ def _awake(vcpu: SeenVcpu) -> bool:
     off = vcpu.shared.kernel.lapic_disabled_defers and (vcpu.apic_sw is False or vcpu.apic_hw is False)
     held_back = off or (vcpu.irq_seq > 0 and not vcpu.acked)
     waits = held_back and len(vcpu.live) > (vcpu.fresh is not None)
-    return waits or vcpu.wake_all is not WakeAll.NO or any(work.done_seq for work in vcpu.live.values())
+    return waits or vcpu.wake_all is not WakeAll.NO or any(work.completed for work in vcpu.live.values())
 
 
 def _wakeup_due(vcpu: SeenVcpu, entry: Event) -> None:

@@ -23,11 +23,16 @@ def entered_l2(vcpu: SeenVcpu) -> None:
     vcpu.unfinished_run = 1
 
 
+def out_of_l2(vcpu: SeenVcpu, event: Event) -> None:
+    """kvm_nested_vmexit: whether by a #PF that L2's own tables made, which an L1 that shadows them gets as an exit."""
+    vcpu.l2_fault = event.flag
+
+
 def left_l2(vcpu: SeenVcpu, event: Event) -> None:
     """kvm_nested_vmexit_inject: D45."""
     vcpu.guest_mode = False
     vcpu.busy = True
-    if not event.flag:
+    if not event.flag or vcpu.l2_fault:
         return
     fresh = vcpu.fresh
     if fresh is None or not fresh.guest_mode:

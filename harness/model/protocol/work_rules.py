@@ -46,6 +46,7 @@ class SeenWork:
     inj: Event | None = None
     done_seq: int = 0  # number of its DONE event; 0: none yet, or the address has several works
     done_t: int = 0
+    completed: bool = False  # as many DONEs of its address have come as it has works
     gup_end_t: int = 0  # its worker was surely not through with the page before this: it was completed later
     hva: int = 0
     guest_mode: bool = False  # of an L2
@@ -94,6 +95,9 @@ class Ledger:
                 only.done_seq, only.done_t, only.hva = seq, event.t_ns, event.hva
                 only.gup_end_t = max(gup_end_t, only.np.t_ns if only.np is not None else 0)
             tally.credit += 1
+            if tally.credit == len(tally.works):
+                for work in tally.works:
+                    work.completed = True
             if tally.early is not None:
                 found.append(_surplus(tally.early))
                 tally.early = None

@@ -119,6 +119,29 @@ def test_an_interrupt_may_end_an_l2_whose_token_halts():
     assert found("nowait-7.3", offered=True) == ["D45"]
 
 
+def test_a_page_fault_of_l2s_own_tables_is_no_token():
+    """An L1 without nested paging intercepts #PF."""
+    trace = trace_of(f"{SET_UP} EXIT L2_ENTRY ENTRY EXIT L2_OUT L2_EXIT:0x14=5 ENTRY")
+    out = next(event for event in trace if event.kind is Kind.L2_OUT)
+
+    def found(*, by_the_processor: bool) -> set[str]:
+        out.flag = by_the_processor
+        return {v.rule for v in feed_all(Checker(STANDARD, 1, int_vec=0, first_id=1), trace)}
+
+    assert found(by_the_processor=True) == set()
+    assert found(by_the_processor=False) == {"D45"}
+
+
+def test_all_works_of_a_page_are_done_when_as_many_have_ended():
+    """Which DONE is whose does not matter: one that cannot be told makes each halt end at once (B.8)."""
+    text = (
+        "ENTRY EXIT PF:0 TRY:0 NP:1@0 SLEEP ENTRY/1 EXIT/1 PF/1:0 TRY/1:0 NP/1:1@0 SLEEP/1 DONE:0 {} IN/1 RDY/1:1@0"
+        " ENTRY/1 IN ENTRY EXIT PF:1 TRY:1 NP:2@1 ENTRY EXIT PF:1 TRY:1 REP:1 ENTRY"
+    )
+    assert run(text.format("DONE:0"), {"faults": KERNEL_FAULT}, STANDARD)[0] == set()
+    assert run(text.format(""), {"faults": KERNEL_FAULT}, STANDARD)[0] == {"D24"}
+
+
 def test_what_is_unknown_at_the_start_is_learned():
     """A Linux guest that has booted before the trace: EN and the vector are seen at the first token."""
     text = f"ENTRY {token(5, 0)} {ready(5, 0)} {token(6, 1)} EXIT DONE:1 RDY:6@1 "

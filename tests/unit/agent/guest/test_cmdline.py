@@ -90,6 +90,11 @@ def test_unknown_words_are_refused(guest: p.Guest) -> None:
 
 def test_a_plan_with_a_reset_survives_it() -> None:
     reset = (p.HostAction(p.HostWord.STOP), p.HostAction(p.HostWord.RESET))
-    for plan in (make_plan(host_actions=(reset,)), make_plan(timed=(p.TimedAction(1, reset),))):
+    loaded = (*reset, p.HostAction(p.HostWord.LOADVM))  # no vCPU lives anew, but QEMU is told to reset
+    for plan in (
+        make_plan(host_actions=(reset,)),
+        make_plan(host_actions=(loaded,)),
+        make_plan(timed=(p.TimedAction(1, reset),)),
+    ):
         assert "-no-reboot" not in build_qemu_argv(plan, PROBE)
     assert "-no-reboot" in build_qemu_argv(make_plan(host_actions=((p.HostAction(p.HostWord.STOP),),)), PROBE)
