@@ -266,8 +266,9 @@ class FollowedThreads:
             brought = replay.brought_with(watch.thread, own) | {page.index, *window_pages}
             beside = any(replay.others_at(index, watch.thread, now, own) for index in brought)
             missed_too = any(
-                call.major and replay.own_read(page.index, call.thread, call.start_ns, call.end_ns) < 0
-                for call in replay.calls_within(page.index, watch.thread, now, own)
+                call.major and replay.own_read(index, call.thread, call.start_ns, call.end_ns) < 0
+                for index in brought
+                for call in replay.calls_within(index, watch.thread, now, own)
             )
             likely = missed_too or any(self.taken(unit, number) for number in pages)
             if not beside or not replay.choices.maybe(why, page.index, likely=likely):

@@ -297,6 +297,14 @@ def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_a_thread_that_is_held_up_has_brought_none_of_its_window() -> None:
+    """noio-6.1, S276: a kworker is preempted before swap_vma_readahead adds its pages; a vCPU that touches the
+    neighbours misses each of them, and queues works that find them 48 ms later."""
+    files = packed_capture("explored-neighbours-missed")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
 def test_a_vcpu_that_leaves_for_a_stop_is_told_nothing_before_cont() -> None:
     """noio-6.1: twelve vCPUs are stopped, and a snapshot loaded: one had been woken by its page, another had mapped
     its own, and neither had entered the guest (arch/x86/kvm/x86.c:vcpu_run)."""
