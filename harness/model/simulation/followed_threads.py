@@ -285,8 +285,10 @@ class FollowedThreads:
         if not others and about(page.index, watch.thread, now, window.end_ns):
             others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
         why = f"whether another thread read {page.index:#x} first"
-        moments = [other + 1 for other in others]
         likely = replay.others_read(page.index, watch.thread, now, window.end_ns)
+        # Most likely behind the read itself, and not behind a call that missed the page.
+        others.sort(key=lambda at: not replay.read_at(page.index, at))
+        moments = [other + 1 for other in others]
         if page.hole:  # others may have missed it too before this one adds it, and it may find it locked by them
             calls = replay.calls_within(page.index, watch.thread, now, window.end_ns)
             missed = [call.start_ns for call in calls if call.major]

@@ -229,6 +229,10 @@ class Replay:
         reads = self.recorded.reads.get(gfn, ())
         return any(r.thread != thread and r.start_ns <= end_ns and start_ns <= r.end_ns for r in reads)
 
+    def read_at(self, gfn: int, at_ns: int) -> bool:
+        """Whether the page was submitted to be read at this time."""
+        return any(read.end_ns == at_ns for read in self.recorded.reads.get(gfn, ()))
+
     def reads_beside(self, thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread was about to read any page between the two, or submitted it."""
         reads = (read for found in self.recorded.reads.values() for read in found)

@@ -297,6 +297,14 @@ def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_two_kworkers_bring_one_window_of_a_file_between_them() -> None:
+    """noio-6.1: the first adds five pages and is preempted; the second, for the same page, adds the rest and submits
+    it, and then the first submits its five (mm/readahead.c:page_cache_ra_unbounded)."""
+    files = packed_capture("explored-one-window-of-two")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.word == "FINDING F2", verdict.reason
+
+
 def test_a_thread_that_is_held_up_has_brought_none_of_its_window() -> None:
     """noio-6.1, S276: a kworker is preempted before swap_vma_readahead adds its pages; a vCPU that touches the
     neighbours misses each of them, and queues works that find them 48 ms later."""
