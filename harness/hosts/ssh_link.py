@@ -255,8 +255,11 @@ class SshStream:
                 view = view[sent:]
 
     def end_input(self) -> None:
+        """Not of a command that has ended: dropbear has closed its channel then, paramiko's thread answers that, and an
+        EOF behind the answer ("EOF for unknown channel") makes dropbear end the whole connection."""
         with contextlib.suppress(Exception):
-            self._channel.shutdown_write()
+            if not self._channel.exit_status_ready():
+                self._channel.shutdown_write()
 
     def read(self, deadline: Deadline) -> bytes:
         with self._losing():

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -154,3 +155,23 @@ def test_a_wanted_kernel_is_asked_for_again_when_the_machine_is_had(
     ):
         pass
     assert not [path for path in (tmp_path / "state").iterdir() if path.is_dir()]
+
+
+def test_the_input_of_a_command_that_has_ended_is_not_ended(
+    servers: tuple[Server, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dropbear ends the connection when an EOF comes behind the CLOSE of its channel ("EOF for unknown channel"), as
+    one of shutdown_write() may: it is made before paramiko's thread answers the server's CLOSE, and sent after that."""
+    shutdown, asked = paramiko.Channel.shutdown_write, []
+
+    def shuts(self: paramiko.Channel) -> None:
+        asked.append(self.exit_status_ready())
+        shutdown(self)
+
+    monkeypatch.setattr(paramiko.Channel, "shutdown_write", shuts)
+    (tmp_path / "file").write_bytes(b"content")
+    with connect(lab(tmp_path, entry("box", servers[1])), "box") as machine:
+        assert machine.run(["true"], deadline_s=30).code == 0
+        assert not asked
+        machine.put(tmp_path / "file", str(tmp_path / "copy"), deadline_s=30)
+    assert asked == [False] and (tmp_path / "copy").read_bytes() == b"content"
