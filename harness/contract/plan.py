@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from harness.contract.probe_abi import PAGE_SIZE, POOL_GPA, SHARED_GPA
@@ -183,17 +184,16 @@ def resets(plan: Plan) -> bool:
     """Whether the machine is reset while the program runs, by the agent or by the guest.  One that is reset while it
     stands, and loaded then, goes on where the snapshot was taken."""
     lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
+    words = [[action.do for action in actions] for actions in lists]
     by_agent = any(
-        action.do is HostWord.RESET and not loads_behind(actions, at)
-        for actions in lists
-        for at, action in enumerate(actions)
+        word is HostWord.RESET and not loads_behind(said, at) for said in words for at, word in enumerate(said)
     )
     return by_agent or any(item.op is Op.RESET for item in plan.items)
 
 
-def loads_behind(actions: Sequence[HostAction], at: int) -> bool:
+def loads_behind(words: Sequence[Enum], at: int) -> bool:
     """Whether one list of the agent's actions loads a snapshot behind this one: the machine stands until then."""
-    return any(action.do is HostWord.LOADVM for action in actions[at + 1 :])
+    return HostWord.LOADVM in words[at + 1 :]
 
 
 def initialized(plan: Plan) -> frozenset[int]:

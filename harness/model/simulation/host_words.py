@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from harness.contract.plan import loads_behind
 from harness.contract.words import HostWord, Thread
 from harness.errors import ModelError
 from harness.model.delivery import WorkState
@@ -68,7 +69,7 @@ class HostSide:
                 yield Wait(until_ns=replay.taken_away_ns(action.arg >> 12, seen))
             if seen is not None and action.do is HostWord.STOP:  # until QMP says that all are paused, a vCPU may run on
                 yield Wait(until_ns=seen.end_ns)
-            if happens and action.do is HostWord.RESET and any(a.do is HostWord.LOADVM for a in actions[n + 1 :]):
+            if happens and action.do is HostWord.RESET and loads_behind([a.do for a in actions], n):
                 for vcpu in self._plugged():  # nobody lives anew before the snapshot is loaded
                     yield from vcpu.kvm.clear()
             elif happens:

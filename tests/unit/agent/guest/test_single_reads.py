@@ -43,9 +43,9 @@ def _cached_after_a_read(path: Path, opened: Callable[[str], int]) -> list[int]:
         os.close(fd)
 
 
-def test_lock_read_brings_its_page_and_no_other(tmp_path: Path):
+def test_lock_read_brings_its_page_and_no_other(tmp_path: Path) -> None:
     assert _cached_after_a_read(tmp_path / "single", open_for_single_reads) == [_CACHED]
 
 
-def test_another_reader_would_be_taken_for_a_stream(tmp_path: Path):
+def test_another_reader_would_be_taken_for_a_stream(tmp_path: Path) -> None:
     assert len(_cached_after_a_read(tmp_path / "stream", _plain)) > 1
