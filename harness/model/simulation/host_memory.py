@@ -21,6 +21,7 @@ from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.followed_threads import FollowedThreads
 from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.kicked import interrupted, interrupted_ns, told
+from harness.model.simulation.lru_batches import in_batch
 from harness.model.simulation.page_arrivals import PageArrivals
 from harness.model.simulation.page_tables import PageTables
 from harness.model.simulation.page_watch import PageWatch
@@ -121,6 +122,7 @@ class Memory:
             finished=self.followed.finished if situation.timing.reads_first else None,
             told=lambda: told(self),
             swap_full=lambda: swap_full(self),
+            in_batch=lambda page: in_batch(self, page),
         )
         self.env = self.followed.answering(env) if self.world.replay else env
 

@@ -46,6 +46,7 @@ _EXPLORED = (
     Timing("workers slower than all that the guest does meanwhile", worker_ns=100 * MS),
 )
 _REALTIME = Timing("a worker that waits until the vCPU's thread sleeps", worker_ns=100 * MS)
+_BATCHED = Timing("pages that were read in a batch for their LRU lists", batched=True)
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
 MAX_RUNS = 200
 """So many combinations of what a recording leaves open are tried, ..."""
@@ -72,6 +73,8 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
     runs = [(t.name, with_timing(situation, t)) for t in timings]
     if situation.realtime:
         runs.append((_REALTIME.name, with_timing(situation, _REALTIME)))
+    if situation.kernel.wp_counts_references and situation.vma.backing is Backing.ANON:
+        runs.append((_BATCHED.name, with_timing(situation, _BATCHED)))
     if _syncs(situation) and any(step.nested for step in situation.steps):
         label = "the VMM reads and writes the state of a vCPU after each token of its L2"
         runs.append((label, with_timing(situation, replace(situation.timing, rewritten=True))))

@@ -179,6 +179,7 @@ class Timing:
     reads_first: bool = False  # whoever submits a read finds it over when it tries the page's lock
     rewritten: bool = False  # the VMM reads and writes a vCPU's state between each token of its L2 and the next entry
     prefetch_lost: bool = False  # the mapping before each ready event loses a race: RET_PF_RETRY
+    batched: bool = False  # each page that was read waits in a CPU's batch for its LRU list when it is written
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ def do_wp_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     swap, folio = page.swap, page.folio
     alone = swap is None or (swap.count == 1 and not ctx.kernel.wp_counts_references)
     if folio is not None and not folio.ksm and alone and page.vma.backing is Backing.ANON:
+        if ctx.kernel.wp_counts_references and ctx.env.in_batch is not None and ctx.env.in_batch(page):
+            ctx.step("page_count(page) != 1", "copy", "a CPU's batch of pages for the LRU lists has a reference, too")
+            return (yield from wp_page_copy(ctx))
         ctx.change(pte=Pte.WRITABLE, swap=swap if folio.writeback else None)
         ctx.step("the only user of an anonymous folio", "reuse", "the PTE becomes writable")
         return VmFault.WRITE
