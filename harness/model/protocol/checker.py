@@ -123,7 +123,7 @@ class Checker:
             self.context = context
         left: list[Violation | Obligation] = []
         for vcpu in self._vcpus[:-1]:
-            left += vcpu.undoubted()
+            left += vcpu.doubts.left()
             left += _owed(vcpu)
             vcpu.count_undecided()
             compare(vcpu)
@@ -246,7 +246,7 @@ class Checker:
         waiting = self._ledger.waiting(event.gpa)
         for work in waiting:
             self._vcpus[work.vcpu].woken = True
-            self._vcpus[work.vcpu].worker_done(work.token, returned, sure=len(waiting) == 1)
+            self._found += self._vcpus[work.vcpu].doubts.worker_done(work.token, returned, sure=len(waiting) == 1)
         self._found += self._ledger.done(event, self._shared.seq, returned)
         for work in waiting[:1]:
             if work.done_seq == self._shared.seq:

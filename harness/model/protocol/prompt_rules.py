@@ -67,7 +67,8 @@ class Prompt:
         """kvm_entry, before what has gathered since the last one is forgotten: D50.
 
         The request is made before DONE is traced (virt/kvm/async_pf.c:async_pf_execute), and looked at behind each exit
-        (arch/x86/kvm/x86.c:vcpu_enter_guest).  One entry may have been under way when it was made.
+        (arch/x86/kvm/x86.c:vcpu_enter_guest).  One entry may have been under way when it was made.  Only the worker
+        of the first work on the done list makes it, and may be held up before that (doubts.py).
         """
         self.injected, self.injecting = self.injecting, False
         if not self.exited:
@@ -76,7 +77,7 @@ class Prompt:
         if self.exited and _must_be_told(vcpu):
             for work, done in self.exited:
                 message = f"the vCPU enters, and token {work.token:#x}, completed before its last exit, has no RDY"
-                vcpu.say("D50", entry, message, work.np, done)
+                vcpu.unasked(entry, message, work, done)
             self.exited.clear()
 
     def faults(self, vcpu: SeenVcpu, event: Event) -> None:

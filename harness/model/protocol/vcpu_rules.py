@@ -10,7 +10,7 @@ ACC precede the WRMSR.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -23,6 +23,7 @@ from harness.model.delivery import (
 from harness.model.events import LOADED, LOWEST_VECTOR, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
+from harness.model.protocol.doubts import Doubts
 from harness.model.protocol.l2_rules import judge_injection
 from harness.model.protocol.page_rules import Pages
 from harness.model.protocol.prompt_rules import Prompt
@@ -67,16 +68,6 @@ class SeenReady:
     lost: bool = False  # a reset took the interrupt from the LAPIC
 
 
-@dataclass(slots=True)
-class Doubt:
-    """An entry after a halt that nothing has ended yet; ``works``: those whose worker may have, by token."""
-
-    entry: Event
-    message: str
-    np: Event | None
-    works: set[int]
-
-
 class SeenVcpu:
     """State and checks of one vCPU.  ``busy``: something since the last ENTRY has to be judged at the next."""
 
@@ -103,7 +94,7 @@ class SeenVcpu:
             work = SeenWork(token, gpa, index, None)
             self.live[token] = self.gfns[gpa >> 12] = work
             shared.ledger.not_present(work)
-        self.doubts: list[Doubt] = []
+        self.doubts = Doubts()
         self.overtaken: dict[int, tuple[Event, str, Event | None]] = {}  # works that were cleared, or D36
         self.retired: deque[int] = deque(maxlen=ASYNC_PF_PER_VCPU)
         self.cleared: deque[int] = deque(maxlen=2 * ASYNC_PF_PER_VCPU)
@@ -150,8 +141,10 @@ class SeenVcpu:
 
     def say(self, rule: str, event: Event | None, message: str, *related: Event | None) -> None:
         """Report a violation."""
-        events = tuple(e for e in related if e is not None)
-        self.shared.found.append(Violation(rule, event, message, events, self.index))
+        self.shared.found.append(self._violation(rule, event, message, *related))
+
+    def _violation(self, rule: str, event: Event | None, message: str, *related: Event | None) -> Violation:
+        return Violation(rule, event, message, tuple(e for e in related if e is not None), self.index)
 
     def unwoken(self, entry: Event, message: str, np: Event | None) -> None:
         """D24, unless a worker had put its work on the done list by then, which makes the vCPU runnable, and was held
@@ -159,33 +152,18 @@ class SeenVcpu:
         if not self.live or Kind.DONE not in self.shared.recorded:
             self.say("D24", entry, message, np)
             return
-        # What explains a doubt explains all that are later, so that the first ones stand for them: a guest that goes
-        # round in halts that end at once has hundreds while the worker is held up.
-        if len(self.doubts) < ASYNC_PF_PER_VCPU:
-            self.doubts.append(
-                Doubt(entry, message, np, {token for token, work in self.live.items() if not work.done_t})
-            )
+        works = (token for token, work in self.live.items() if not work.done_t)
+        self.doubts.add(self._violation("D24", entry, message, np), works, entry.t_ns)
 
-    def worker_done(self, token: int, returned_t: int, *, sure: bool) -> None:
-        """A worker of a live work ended, which came back from its page at ``returned_t`` (ns; 0: not recorded).
-
-        ``sure``: it was this work's; else several wait for the page.
-        """
-        left, self.doubts = self.doubts, []
-        for doubt in left:
-            if returned_t and doubt.entry.t_ns >= returned_t:
-                continue
-            if sure and returned_t:
-                doubt.works.discard(token)
-            if doubt.works or not sure:
-                self.doubts.append(doubt)
-            else:
-                self.say("D24", doubt.entry, doubt.message, doubt.np)
-
-    def undoubted(self) -> Iterator[Violation]:
-        """The trace ended: what no DONE has explained is D24."""
-        for doubt in self.doubts:
-            yield Violation("D24", doubt.entry, doubt.message, () if doubt.np is None else (doubt.np,), self.index)
+    def unasked(self, entry: Event, message: str, work: SeenWork, done: Event) -> None:
+        """D50, unless another work was on the done list before this one, whose worker was to ask for both, and was held
+        up before it did."""
+        others = [t for t, o in self.live.items() if o is not work and not (o.done_t or o.completed)]
+        violation = self._violation("D50", entry, message, work.np, done)
+        if not others:
+            self.shared.found.append(violation)
+        elif self.shared.recorded >= {Kind.WORK, Kind.MM_FAULT_RET}:
+            self.doubts.add(violation, others, done.t_ns)
 
     def states(self, gpa: int) -> tuple[FaultState, ...]:
         """The states in which this vCPU may have touched the page; empty: not known."""
@@ -485,6 +463,7 @@ class SeenVcpu:
             self.cleared.append(work.token)
         self.live.clear()
         self.gfns.clear()
+        self.doubts.cleared()
         self.wake_all = WakeAll.NO
         self.known = True
         self.woken = True

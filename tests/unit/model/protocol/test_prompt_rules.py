@@ -23,6 +23,12 @@ CASES = {
         f"{token(1, 0)} DONE:0 EXIT WRMSR:SPIV=0xff ENTRY EXIT ENTRY EXIT WRMSR:SPIV=0x1ff RDY:1@0 ACC VIRQ=0xf3 ENTRY",
         f"{token(1, 0)} DONE:0 EXIT WRMSR:SPIV=0x1ff ENTRY EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY",
     ),
+    "D50 another first": (  # on the done list, so that its worker asks for both, which is held up before it does
+        f"{token(1, 0)} {token(2, 1)} WORK:0 MM_FAULT_RET:0 DONE:1 EXIT ENTRY EXIT ENTRY DONE:0 EXIT RDY:1@0 ACC"
+        f" VIRQ=0xf3 ENTRY {ACKED} EXIT RDY:2@1 ACC VIRQ=0xf3 ENTRY",
+        f"{token(1, 0)} {token(2, 1)} WORK:0 DONE:1 EXIT ENTRY EXIT ENTRY MM_FAULT_RET:0 DONE:0 EXIT RDY:2@1 ACC"
+        f" VIRQ=0xf3 ENTRY {ACKED} EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+    ),
     "D51 with an exception": (
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC INJ_OTHER ENTRY {token(2, 1)} EXIT VIRQ=0xf3 ENTRY {ACKED}",
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC INJ_OTHER ENTRY EXIT ENTRY {token(2, 1)} EXIT VIRQ=0xf3 ENTRY {ACKED}",
