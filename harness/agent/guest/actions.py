@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -40,6 +41,8 @@ class Actor:
     delay_ms: int
     ram_path: str = ""
     plugged: Callable[[int, int], None] = lambda _vcpu, _tid: None  # a vCPU has a new thread
+    # while in it, each processor has time for what the host does on all of them
+    beside_others: Callable[[], AbstractContextManager[None]] = nullcontext
 
     async def perform(
         self, actions: Sequence[HostAction], *, host: int | None = None, timed: int | None = None
@@ -97,7 +100,8 @@ class Actor:
                 await asyncio.to_thread(self._lock_read, action.arg)
             case HostWord.RECLAIM:
                 base = await self.guest.ram_base()
-                await asyncio.to_thread(reclaim_page, self._file(), self.guest.pid, base, action.arg)
+                with self.beside_others():  # mm/swap.c:lru_add_drain_all waits for a kworker of each processor
+                    await asyncio.to_thread(reclaim_page, self._file(), self.guest.pid, base, action.arg)
             case _:
                 assert_never(action.do)
 

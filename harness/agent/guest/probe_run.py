@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
@@ -147,6 +148,7 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
     try:
         if plan.guest.realtime:
             before_all_others.enter_context(realtime(tids))
+            actor.beside_others = partial(beside_others, tids)
         memory.go()
         end = await first_of(
             watch_probe(guest, memory, plan, actor, start),
@@ -167,14 +169,27 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
 def realtime(tids: Sequence[int]) -> Iterator[None]:
     """The vCPU threads before all others, while the guest's program runs and no longer: a guest that spins leaves their
     processors to nobody, and what the host does on each processor (schedule_on_each_cpu) never ends meanwhile."""
-    for tid in tids:
-        os.sched_setscheduler(tid, os.SCHED_FIFO, os.sched_param(1))
+    _schedule(tids, os.SCHED_FIFO, 1)
     try:
         yield
     finally:
-        for tid in tids:
-            with suppress(ProcessLookupError):  # it has ended
-                os.sched_setscheduler(tid, os.SCHED_OTHER, os.sched_param(0))
+        _schedule(tids, os.SCHED_OTHER, 0)
+
+
+@contextmanager
+def beside_others(tids: Sequence[int]) -> Iterator[None]:
+    """... and not while the agent does what needs a worker of each processor."""
+    _schedule(tids, os.SCHED_OTHER, 0)
+    try:
+        yield
+    finally:
+        _schedule(tids, os.SCHED_FIFO, 1)
+
+
+def _schedule(tids: Sequence[int], policy: int, priority: int) -> None:
+    for tid in tids:
+        with suppress(ProcessLookupError):  # it has ended
+            os.sched_setscheduler(tid, policy, os.sched_param(priority))
 
 
 async def _settle(session: Session, tids: tuple[int, ...]) -> None:

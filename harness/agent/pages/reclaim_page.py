@@ -7,10 +7,17 @@ import os
 import time
 
 from harness.agent.host import syscalls
-from harness.agent.host.kernel_files import PAGE
+from harness.agent.host.kernel_files import PAGE, find_mount, write_text
 from harness.errors import InfraFault
 
 _SECONDS = 5.0
+
+
+def _split_folio(path: str, index: int) -> None:
+    """Split the large folio that has this page of the file, if one has (mm/huge_memory.c:split_huge_pages_in_file)."""
+    control = f"{find_mount('debugfs')}/split_huge_pages"
+    if os.path.exists(control):  # else the kernel knows no large folios
+        write_text(control, f"{path},{index:#x},{index + 1:#x}")
 
 
 def reclaim_page(path: str, pid: int, base: int, gpa: int) -> None:
@@ -19,6 +26,8 @@ def reclaim_page(path: str, pid: int, base: int, gpa: int) -> None:
     MADV_PAGEOUT (mm/madvise.c) leaves a page alone that is dirty (mm/vmscan.c:shrink_folio_list), that nobody has
     mapped, or that waits in a processor's batch for its LRU list.  POSIX_FADV_DONTNEED frees one that is not mapped,
     and has all batches drained where it could not (mm/fadvise.c:generic_fadvise).  Neither touches another page.
+    Neither takes a part of a large folio (POSIX_FADV_DONTNEED), or one that is not mapped just there (MADV_PAGEOUT), so
+    that a large folio is split before, as reclaim splits one: its other pages stay in memory, mapped nowhere.
 
     :param path: the RAM file.
     :param pid: QEMU's.
@@ -34,6 +43,7 @@ def reclaim_page(path: str, pid: int, base: int, gpa: int) -> None:
             if time.monotonic() > end:
                 raise InfraFault(f"the page {gpa:#x} of {path} stays in memory")
             syscalls.sync_file_range(fd, gpa, PAGE)
+            _split_folio(path, gpa // PAGE)
             os.posix_fadvise(fd, gpa, PAGE, os.POSIX_FADV_DONTNEED)
             syscalls.process_madvise(pidfd, [(base + gpa, PAGE)], syscalls.MADV_PAGEOUT)
     finally:

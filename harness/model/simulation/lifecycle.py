@@ -25,6 +25,9 @@ _SLOT_FREE = 1 << 20  # swap offset of a page swapped out during the run: next t
 def reclaim(memory: Memory, gpa: int) -> None:
     """mm/vmscan.c writes the page out if need be and frees it; the notifier takes the guest's mapping.
 
+    A large folio is split before: its other pages stay in the page cache, and nobody has them mapped any more
+    (mm/huge_memory.c:unmap_folio).
+
     :raise ModelError: it is being read: shrink_folio_list (mm/vmscan.c) leaves a locked folio alone.
     """
     vpn = memory.vpn(gpa)
@@ -32,12 +35,24 @@ def reclaim(memory: Memory, gpa: int) -> None:
     if page.locked:
         raise ModelError(f"reclaim of {gpa:#x}, which is being read")
     if page.vma.backing in FILES:
+        _split(memory, page)
         memory.pages[vpn] = replace(page, pte=Pte.NONE, folio=None)
     else:
         slot = SwapSlot(offset=_SLOT_FREE + vpn, synchronous=memory.device.device.synchronous)
         pte = Pte.SWAP if page.vma.backing is Backing.ANON else Pte.NONE
         memory.pages[vpn] = replace(page, pte=pte, folio=None, swap=slot)
     memory.unmap(gpa)
+
+
+def _split(memory: Memory, page: HostPage) -> None:
+    """mm/huge_memory.c:split_folio of a page's folio; PG_readahead stays with the first page."""
+    indices = page.folio_indices
+    for vpn in memory.vpns("index", tuple(indices)) if len(indices) > 1 else ():
+        other = memory.pages[vpn]
+        if other.folio is not None:
+            small = replace(other.folio, order=0, readahead=other.folio.readahead and other.index == indices.start)
+            memory.pages[vpn] = replace(other, pte=Pte.NONE, folio=small)
+        memory.unmap(other.index << 12)
 
 
 def delete_slot(memory: Memory, gpa: int) -> None:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from harness.agent.guest.probe_run import realtime
+from harness.agent.guest.probe_run import beside_others, realtime
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may have real-time threads")
@@ -20,6 +20,9 @@ def test_a_vcpu_thread_is_a_realtime_one_while_the_program_runs_and_no_longer() 
     assert tid is not None
     try:
         with realtime((tid,)):
+            assert os.sched_getscheduler(tid) == os.SCHED_FIFO
+            with beside_others((tid,)):  # reclaim waits for a kworker of each processor, which it would not let run
+                assert os.sched_getscheduler(tid) == os.SCHED_OTHER
             assert os.sched_getscheduler(tid) == os.SCHED_FIFO
         assert os.sched_getscheduler(tid) == os.SCHED_OTHER
     finally:
