@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -27,6 +27,10 @@ from harness.errors import DeadlineExpired, InfraFault, UsageError
 WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.01
 _LOCK_READ_SECONDS = 5.0
+
+
+class WaitedInVain(DeadlineExpired):
+    """What a word waits for did not come, which is the guest's or its kernel's affair: the judge says whose."""
 
 
 @dataclass(slots=True)
@@ -49,7 +53,8 @@ class Actor:
     ) -> None:
         """``host``, ``timed``: where in the plan they stand.
 
-        :raise InfraFault: an action failed. :raise UsageError: the plan lacks what one needs.
+        :raise WaitedInVain: so it did. :raise InfraFault: an action failed. :raise UsageError: the plan lacks what one
+            needs.
         """
         for action in actions:
             # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
@@ -128,7 +133,7 @@ class Actor:
         end = time.monotonic() + WAIT_SECONDS
         while not await asyncio.to_thread(come):
             if time.monotonic() > end:
-                raise DeadlineExpired(f"what {word} waits for did not come within {WAIT_SECONDS:g} s")
+                raise WaitedInVain(f"what {word} waits for did not come within {WAIT_SECONDS:g} s")
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _events(self) -> Tracing:
@@ -183,11 +188,14 @@ def _state(tid: int) -> str:
 
 async def perform_timed(actor: Actor, timed: Sequence[TimedAction], start: float) -> None:
     """The plan's timed actions, each entry ``at_ms`` after ``start`` (CLOCK_MONOTONIC seconds), whether or not an
-    earlier one is over: what that waits for may be in a later one."""
+    earlier one is over: what that waits for may be in a later one.
+
+    An entry whose wait is in vain goes no further; the guest's deadline is the run's."""
 
     async def at(number: int, entry: TimedAction) -> None:
         await asyncio.sleep(max(0.0, start + entry.at_ms / 1000 - time.monotonic()))
-        await actor.perform(entry.actions, timed=number)
+        with suppress(WaitedInVain):
+            await actor.perform(entry.actions, timed=number)
 
     numbered = sorted(enumerate(timed), key=lambda each: each[1].at_ms)
     tasks = [asyncio.ensure_future(at(number, entry)) for number, entry in numbered]

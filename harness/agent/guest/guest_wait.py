@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from harness.agent.guest.actions import Actor
+from harness.agent.guest.actions import Actor, WaitedInVain
 from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied
 from harness.agent.host.kernel_files import read_text
 from harness.agent.pages.guest_memory import GuestMemory
@@ -67,7 +67,10 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
             if control.host_index >= len(plan.host_actions):
                 raise UsageError(f"the guest waits for host action {control.host_index}, the plan has none")
             actions, asked = plan.host_actions[control.host_index], time.monotonic()
-            await actor.perform(actions, host=control.host_index)
+            try:
+                await actor.perform(actions, host=control.host_index)
+            except WaitedInVain as exc:  # so that the guest waits for ever
+                return GuestEnd(EndStatus.GUEST_TIMEOUT, exc.message)
             answered = control.host_entries
             memory.go()
             asleep = sum(a.arg for a in actions if a.do is HostWord.SLEEP) / 1000
