@@ -28,6 +28,7 @@ class AgentOptions:
     no_disk: str = ""  # why there is no disk
     memory_mib: int = 0  # what the guest and its QEMU may take; 0: what is available
     trace_dat: bool = False  # the trace as trace.dat, too
+    patience: float = 1.0  # so many times longer than by itself a guest may take to boot: the host's machine is busy
 
 
 @dataclass(frozen=True, slots=True)

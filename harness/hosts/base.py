@@ -131,6 +131,10 @@ class Host(Protocol):
     def guest_stalls(self, console: bytes) -> tuple[Stall, ...]:
         """Those in the console of a Linux guest that has just run on it."""
 
+    def slowness(self) -> float:
+        """How many times longer than by itself the host has taken lately for what it did, because its machine had no
+        processor for it; 1.0 where nobody can tell, or where it has processors of its own."""
+
     def check(self) -> None:
         """:raise KernelFault: the console shows a finding.  :raise HostLost: the host is gone."""
 

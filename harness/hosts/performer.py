@@ -18,6 +18,8 @@ from harness.errors import ApfError, InfraFault, KernelFault
 from harness.hosts.base import Conversation, Host
 
 _COPY_S = 120.0
+_MOST_PATIENCE = 10.0
+"""A guest that hangs while it boots is told of in the end, however busy the machine."""
 _AROUND_S = 420.0
 """What the agent may need around the guest's program: guest boot, swapping out, tracing, undo; seconds, under TCG."""
 
@@ -105,10 +107,11 @@ class Performer:
                     on_step(str(told["step"]), told)
             return False
 
-        request = line_of(PlanRequest(plan, self._options(plan, folder)))
+        patience = min(_MOST_PATIENCE, self._host.slowness())
+        request = line_of(PlanRequest(plan, replace(self._options(plan, folder), patience=patience)))
         if self._agent is None:
             self._agent = self._host.converse(self._serve_command())
-        self._agent.ask(request, deadline_s=plan.deadline_s + _AROUND_S, on_line=on_line)
+        self._agent.ask(request, deadline_s=plan.deadline_s + patience * _AROUND_S, on_line=on_line)
         self._host.fetch(folder, out, deadline_s=_COPY_S, remove=not self._host.facts.captures)
         ended = (out / "end.json").exists()
         try:

@@ -123,6 +123,9 @@ class ReservedHost(StreamHost):
     def guest_stalls(self, console: bytes) -> tuple[Stall, ...]:
         return guest_stalls_in(console)
 
+    def slowness(self) -> float:
+        return 1.0
+
     @contextlib.contextmanager
     def guard(self) -> Iterator[None]:
         """A machine that is lost may have said why."""

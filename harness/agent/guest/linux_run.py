@@ -80,7 +80,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEn
         session.tracing.follow(tids, session.device_number)
     if plan.guest.workload != BOOT_WORKLOAD:
         await guest.cont()
-        ready = await told("READY", READY_SECONDS)
+        ready = await told("READY", READY_SECONDS * session.options.patience)
         if ready.status is not EndStatus.DONE:
             return ready
         capture.step(AgentStep.GUEST_READY)

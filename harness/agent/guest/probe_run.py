@@ -75,7 +75,8 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
     base, tids = await guest.ram_base(), await guest.vcpu_threads()
     memory = GuestMemory(stack.enter_context(ProcessMemory(guest.pid)), base, plan.guest.vcpus)
     session.note_guest(guest.pid, await guest.version(), tids)
-    not_ready = await wait_ready(guest, memory, plan.nonce, min(READY_SECONDS, max(60.0, 4 * plan.deadline_s)))
+    seconds = min(READY_SECONDS, max(60.0, 4 * plan.deadline_s)) * session.options.patience
+    not_ready = await wait_ready(guest, memory, plan.nonce, seconds)
     if not_ready:
         with suppress(OSError):
             capture.write_bytes("guest/log.bin", memory.log())

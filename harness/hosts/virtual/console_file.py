@@ -92,6 +92,10 @@ class ConsoleWatch:
         of_s = [(t.stamp, GUEST_WAITS_S[t.kind]) for t in found if t.kind in GUEST_WAITS_S]
         return tuple(self._waiting.worst(seconds).stall(stamp, seconds, worst=True) for stamp, seconds in of_s)
 
+    def slowness(self) -> float:
+        """Of who writes it; see RunDelays.slowness()."""
+        return self._waiting.slowness()
+
     def _stall(self, found: Trouble, offset: int) -> Stall | None:
         """Which processors it names may be in lines that came later."""
         waited = self._waited.get(offset)

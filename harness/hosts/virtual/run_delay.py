@@ -15,18 +15,26 @@ from harness.contract.host_stalls import Stall
 
 _APART_S = 0.5
 _KEPT_S = 700.0
+_RAN_S = 0.5
 _VCPU = re.compile(r"CPU (\d+)/")
 """QEMU's name of a thread that runs a processor, with debug-threads=on (accel/tcg/tcg-accel-ops-mttcg.c, accel/kvm)."""
 
 
-def run_delays(pid: int) -> dict[int, float]:
-    """Seconds since each thread began, by its id; empty where the kernel does not count them (CONFIG_SCHED_INFO) or the
-    process has ended.  Documentation/scheduler/sched-stats.rst: the second number of schedstat."""
+def _schedstats(pid: int) -> dict[int, tuple[float, float]]:
+    """How long each thread has run and how long it was ready to and did not, in seconds since it began, by its id;
+    empty where the kernel does not count that (CONFIG_SCHED_INFO) or the process has ended.
+    Documentation/scheduler/sched-stats.rst: the first two numbers of schedstat."""
     found = {}
     for thread in Path(f"/proc/{pid}/task").glob("*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            found[int(thread.name)] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+            ran, waited = (thread / "schedstat").read_text().split()[:2]
+            found[int(thread.name)] = int(ran) / 1e9, int(waited) / 1e9
     return found
+
+
+def run_delays(pid: int) -> dict[int, float]:
+    """Seconds since each thread began, by its id; see _schedstats()."""
+    return {thread: waited for thread, (_, waited) in _schedstats(pid).items()}
 
 
 def vcpu_threads(pid: int) -> dict[int, int]:
@@ -61,6 +69,8 @@ class RunDelays:
         self._pid = pid
         self._samples: deque[tuple[float, dict[int, float]]] = deque()
         self._runs: dict[int, int] = {}
+        self._counted = 0.0, 0.0  # run and waited, when the slowness was last asked for
+        self._slowness = 1.0
         self.look()
 
     def look(self) -> None:
@@ -90,6 +100,17 @@ class RunDelays:
                 first += 1
             found = max(found, self._between(samples[first][1], sample), key=lambda waited: waited.all_s)
         return found
+
+    def slowness(self) -> float:
+        """How many times longer than with processors of their own the threads that run processors have taken for what
+        they did since this was last asked; what it was then, if they did next to nothing."""
+        own, all_ = vcpu_threads(self._pid), _schedstats(self._pid)
+        ran, waited = (sum(all_[thread][n] for thread in own if thread in all_) for n in (0, 1))
+        more_ran, more_waited = ran - self._counted[0], waited - self._counted[1]
+        if more_ran >= _RAN_S:
+            self._counted = ran, waited
+            self._slowness = (more_ran + more_waited) / more_ran
+        return self._slowness
 
     def _between(self, before: Mapping[int, float], after: Mapping[int, float]) -> Waited:
         grown = {thread: waited - before.get(thread, 0.0) for thread, waited in after.items()}

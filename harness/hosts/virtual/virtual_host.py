@@ -158,6 +158,9 @@ class VirtualHost(StreamHost):
     def guest_stalls(self, console: bytes) -> tuple[Stall, ...]:
         return self._watch.guest_stalls(console)
 
+    def slowness(self) -> float:
+        return self._watch.slowness()
+
     def diagnose(self) -> str:
         return f"last lines of the host's console:\n{self._watch.tail()}\nits processors:\n{processors(self._vm)}"
 

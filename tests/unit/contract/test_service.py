@@ -12,7 +12,7 @@ from tests.unit.agent.conftest import make_plan
 
 
 def test_a_request_is_one_line_and_comes_back() -> None:
-    request = PlanRequest(make_plan(), AgentOptions("/run/out", probe="/x/probe.elf"))
+    request = PlanRequest(make_plan(), AgentOptions("/run/out", probe="/x/probe.elf", patience=2.5))
     line = line_of(request)
     assert "\n" not in line and from_json(PlanRequest, line) == request
 

@@ -251,6 +251,7 @@ def test_the_kernel_log_from_a_mark_on(host: Host) -> None:
 def test_the_first_taint_is_kept(host: Host) -> None:
     assert not host.tainted
     assert host.facts.kind in KINDS
+    assert host.slowness() >= 1.0
     assert host.diagnose()
 
 

@@ -179,6 +179,26 @@ def test_a_stall_is_weighed_by_the_processor_that_it_names(tmp_path: Path) -> No
     assert least.own_s == pytest.approx(two.own_s, abs=1.0) and not least.starved
 
 
+def test_how_much_slower_a_host_was_made() -> None:
+    """Sixteen threads have one processor, of which two run processors of a host; what sleeps was not made slower."""
+    if not Path("/proc/self/schedstat").exists():
+        pytest.skip("this kernel does not count how long a thread waits")
+    with subprocess.Popen([sys.executable, "-c", NAMED]) as process:
+        try:
+            waiting = RunDelays(process.pid)
+            deadline = Deadline.after(120.0, "the threads to run")
+            while (slowness := waiting.slowness()) == 1.0:
+                deadline.check()
+        finally:
+            process.kill()
+    assert slowness > 5.0
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        try:
+            assert RunDelays(process.pid).slowness() == 1.0
+        finally:
+            process.kill()
+
+
 def test_any_other_finding_is_told_at_once(tmp_path: Path) -> None:
     console = tmp_path / "console.txt"
     console.write_bytes(b"[   25.6] kernel BUG at mm/slub.c:1!\n")
