@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import assert_never
 
 from harness.contract.capture import RunEnd
@@ -163,9 +161,8 @@ def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     """The verdict by the prediction that the evidence agrees with best."""
     unplaced = _UNPLACED if _read_ahead_unknown(evidence) else ""
     best = _Best(SeenOnce(evidence, kernel), _races(evidence.plan), unplaced)
-    most = max(LEAST_JUDGED, min(MAX_JUDGED, WORK // max(1, len(evidence.events))))
-    for _ in islice(predictions(evidence, kernel, best.judge), most):
-        if best.found is None or best.decided or best.in_vain >= most // 2:
+    for _ in predictions(evidence, kernel, best.judge):
+        if best.found is None or best.decided:
             break
     assert best.found is not None
     late = agent_late(evidence)
@@ -202,8 +199,7 @@ _WHOSE = {
 
 @dataclass(slots=True)
 class _Best:
-    """The verdict by the prediction that the evidence agrees with best.  ``in_vain``: judged since one came
-    nearer than all before (``nearest``).
+    """The verdict by the prediction that the evidence agrees with best.
 
     ``races``, ``unplaced``: what the evidence cannot tell of this plan, whatever the prediction.
     """
@@ -212,8 +208,6 @@ class _Best:
     races: bool
     unplaced: str
     found: JudgedCapture | None = None
-    in_vain: int = 0
-    nearest: int = sys.maxsize
 
     @property
     def decided(self) -> bool:
@@ -229,12 +223,9 @@ class _Best:
         unknown = _UNFOLLOWED if unseen and self.races else self.unplaced
         if unknown and not _convicted(verdict, self.seen.evidence.end.status):
             verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{unknown} ({verdict.reason})")
-        self.in_vain += 1
         if self.found is None or len(verdict.findings) < len(self.found.verdict.findings):
-            self.found, self.in_vain = JudgedCapture(verdict, self.seen.evidence, followed), 0
+            self.found = JudgedCapture(verdict, self.seen.evidence, followed)
         steps = len(verdict.findings) + len(followed.strays)
-        if steps < self.nearest:
-            self.nearest, self.in_vain = steps, 0
         pages = frozenset((*self._pages(verdict.findings), *followed.strays, *followed.misread))
         # Other reads decide only between runs that are as far away: one choice may mend many of them, or none.
         return Distance(steps * _FINER + min(len(followed.misread), _FINER - 1), pages)
@@ -369,12 +360,6 @@ def _convicted(verdict: Verdict, end: EndStatus, excused: Sequence[str] = _BY_OR
 
 
 _NAMED = 3
-MAX_JUDGED = 128
-"""So many ways that the evidence leaves open are compared with it,"""
-LEAST_JUDGED = 16
-"""however long the trace: all ways of four choices between two."""
-WORK = 240_000
-"""Of a long trace as many as make so many events together; half of them if they agree with it no better."""
 
 
 def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:

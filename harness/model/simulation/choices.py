@@ -8,6 +8,7 @@ A run of the simulation asks; it is given answers to some of its questions, and 
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,21 @@ class Distance:
     reached: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """When a search ends.
+
+    :ivar runs: so many are made, ...
+    :ivar vain: ... or until so many that came to their end have brought nothing nearer.
+    :ivar singles: of the first run each answer is changed by itself all the same, up to so many: an order that is one
+        choice away is found, whatever the distances tell.
+    """
+
+    runs: int
+    vain: int = sys.maxsize
+    singles: int = 0
+
+
 _Key = tuple[int, bool, int, int, int]
 _Change = tuple[dict[Question, int], Question, int]
 
@@ -121,18 +137,23 @@ class _Waiting:
     """Runs that are still to be made: a run before, and which of its questions is answered in another way.
 
     ``near``: those of runs that came to their end, by how near that was; ``far``: those of the others, by how far they
-    came; ``longest``: all.
+    came; ``longest``: all; ``singles``: those of the first run, one other answer to each question before a second.
     """
 
     near: list[tuple[_Key, _Change]] = field(default_factory=list)
     far: list[tuple[_Key, _Change]] = field(default_factory=list)
     longest: deque[_Change] = field(default_factory=deque)
+    singles: deque[_Change] | None = None
     done: set[frozenset[tuple[Question, int]]] = field(default_factory=lambda: {frozenset()})
     _number: int = 0
 
     def add(self, choices: Choices, distance: Distance) -> None:
         """Every answer of a run changed, each by itself."""
         chosen = choices.chosen
+        if self.singles is None:
+            most = max(choices.options, default=0)
+            asked = list(zip(choices.asked, choices.options, strict=True))
+            self.singles = deque((chosen, q, answer) for answer in range(1, most) for q, n in asked if answer < n)
         for question, taken, options, page, moments in zip(
             choices.asked, choices.taken, choices.options, choices.pages, choices.moments, strict=True
         ):
@@ -160,22 +181,36 @@ class _Waiting:
         are done."""
         while self.near or self.far or self.longest:
             if self.longest and ((self.near and turn % 3 == 0) or not (self.near or self.far)):
-                before, question, answer = self.longest.popleft()
+                change = self.longest.popleft()
             elif self.near and (turn % 3 == 1 or not self.far):
-                _, (before, question, answer) = heapq.heappop(self.near)
+                change = heapq.heappop(self.near)[1]
             else:
-                _, (before, question, answer) = heapq.heappop(self.far)
-            answers = {q: a for q, a in (before | {question: answer}).items() if a}
-            if (key := frozenset(answers.items())) not in self.done:
-                self.done.add(key)
+                change = heapq.heappop(self.far)[1]
+            if (answers := self._new(change)) is not None:
                 return answers
         return None
 
+    def single(self) -> dict[Question, int] | None:
+        """Answers to try of which one is not the first run's; None: all are done."""
+        while self.singles:
+            if (answers := self._new(self.singles.popleft())) is not None:
+                return answers
+        return None
+
+    def _new(self, change: _Change) -> dict[Question, int] | None:
+        """The answers of a change; None: they were tried."""
+        before, question, answer = change
+        answers = {q: a for q, a in (before | {question: answer}).items() if a}
+        if (key := frozenset(answers.items())) in self.done:
+            return None
+        self.done.add(key)
+        return answers
+
 
 def explore(
-    run: Callable[[Choices], T], bound: int, distance: Callable[[T], Distance] = lambda _: Distance(None)
+    run: Callable[[Choices], T], bounds: Bounds, distance: Callable[[T], Distance] = lambda _: Distance(None)
 ) -> Iterator[Run[T]]:
-    """At most ``bound`` runs, each with other answers than all before it.
+    """Runs within ``bounds``, each with other answers than all before it.
 
     :param distance: how far a run is from what is wanted.  By turns one answer is changed of a run that was near, of
         one that came far before it was given up, and of the one that has waited longest: what is nearest may be a dead
@@ -184,9 +219,10 @@ def explore(
     waiting = _Waiting()
     seen: set[frozenset[tuple[Question, int]]] = set()
     answers: dict[Question, int] | None = {}
-    for turn in range(1, bound + 1):
-        if answers is None:
-            return
+    turn = in_vain = singles = 0
+    nearest, until = sys.maxsize, bounds.runs
+    while answers is not None:
+        turn += 1
         choices = Choices(answers)
         result = run(choices)
         if (key := frozenset(choices.chosen.items())) not in seen:  # what was to be changed may not be asked
@@ -194,4 +230,15 @@ def explore(
             far = distance(result)
             yield Run(choices, result)
             waiting.add(choices, far)
-        answers = waiting.next(turn)
+            in_vain += far.steps is not None
+            if far.steps is not None and far.steps < nearest:
+                nearest, in_vain = far.steps, 0
+                if singles:  # from here on it is worth to go on
+                    until = turn + min(bounds.vain, bounds.runs)
+        if turn < until and in_vain < bounds.vain:
+            answers = waiting.next(turn)
+        elif singles < bounds.singles:
+            singles += 1
+            answers = waiting.single()
+        else:
+            answers = None

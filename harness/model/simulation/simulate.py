@@ -16,7 +16,7 @@ from harness.contract.words import HostWord, Op
 from harness.errors import ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.pages import Backing
-from harness.model.simulation.choices import Choices, Distance, explore
+from harness.model.simulation.choices import Bounds, Choices, Distance, explore
 from harness.model.simulation.machine import Machine, run_once
 from harness.model.simulation.races import widen
 from harness.model.simulation.recorded import Recorded
@@ -50,11 +50,18 @@ _BATCHED = Timing("pages that were read in a batch for their LRU lists", batched
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
 MAX_RUNS = 200
 """So many combinations of what a recording leaves open are tried, ..."""
-_LEAST_RUNS = 12
+_LEAST_RUNS = 16
+"""(all of four choices between two, however long the recording)"""
+_IN_VAIN = 3
+"""... or a third of them, where these have brought nothing nearer, ..."""
+MAX_SINGLES = 600
+"""... but for those that are one choice away from the first, ..."""
+_SINGLES_LONGER = 4
 MAX_PAGE_CLUSTER = 6
 """What a scenario may set, and so what the one before it on the host may have had."""
 _RUN_EVENTS = 300_000
-"""... or, of a long recording, as many as make so many events of vCPU threads together."""
+"""... or, of a long recording, as many as make so many events of vCPU threads together; of those one choice away four
+times as many."""
 RACE_NS = MS
 """A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
 
@@ -168,7 +175,7 @@ class Followed:
 def follow(
     situation: Situation, recorded: Recorded, distance: Callable[[Followed], Distance] = lambda _: Distance(None)
 ) -> Iterator[Followed]:
-    """Every run that the model allows and that is consistent with the recording, up to MAX_RUNS of them.
+    """Every run that the model allows and that is consistent with the recording, as far as bounds_of() lets it look.
 
     If there is none: what is predicted without the recording, and where the run parted from it that came furthest.
 
@@ -181,8 +188,7 @@ def follow(
         return distance(attempt) if isinstance(attempt, Followed) else Distance(None, attempt.pages, attempt.t_ns)
 
     starts = (situation, *(varied for _, varied in _unknown_readahead(situation)))
-    bound = max(_LEAST_RUNS, min(MAX_RUNS, _RUN_EVENTS // max(1, recorded.length)))
-    for run in explore(partial(_attempt, starts, recorded), bound, far):
+    for run in explore(partial(_attempt, starts, recorded), bounds_of(recorded.length), far):
         if isinstance(run.result, Followed):
             found = True
             yield run.result
@@ -192,6 +198,13 @@ def follow(
         failed = Followed(simulate(situation), parted=furthest)
         distance(failed)
         yield failed
+
+
+def bounds_of(events: int) -> Bounds:
+    """How far the search for a run goes that agrees with a recording of so many events of vCPU threads."""
+    afforded = _RUN_EVENTS // max(1, events)
+    runs = max(_LEAST_RUNS, min(MAX_RUNS, afforded))
+    return Bounds(runs, vain=runs // _IN_VAIN, singles=min(MAX_SINGLES, _SINGLES_LONGER * afforded))
 
 
 def _attempt(starts: Sequence[Situation], recorded: Recorded, choices: Choices) -> Followed | Diverged:

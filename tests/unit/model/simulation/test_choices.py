@@ -8,7 +8,7 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model.simulation.choices import Choices, Distance, explore
+from harness.model.simulation.choices import Bounds, Choices, Distance, explore
 
 
 @given(st.lists(st.integers(1, 4), max_size=4))
@@ -16,7 +16,7 @@ def test_all_combinations_once(options: list[int]) -> None:
     def ask(choices: Choices) -> tuple[int, ...]:
         return tuple(choices.ask(n, "") for n in options)
 
-    seen = [run.result for run in explore(ask, 5000)]
+    seen = [run.result for run in explore(ask, Bounds(5000))]
     assert sorted(seen) == sorted(product(*(range(n) for n in options)))
 
 
@@ -25,11 +25,11 @@ def test_what_is_asked_may_depend_on_the_answers() -> None:
         first = choices.ask(2, "first")
         return f"{first}{choices.ask(3, 'second') if first else ''}"
 
-    assert [run.result for run in explore(ask, 100)] == ["0", "10", "11", "12"]
+    assert [run.result for run in explore(ask, Bounds(100))] == ["0", "10", "11", "12"]
 
 
 def test_the_bound_holds() -> None:
-    assert len(list(explore(lambda choices: [choices.ask(2, "") for _ in range(30)], 7))) == 7
+    assert len(list(explore(lambda choices: [choices.ask(2, "") for _ in range(30)], Bounds(7)))) == 7
 
 
 def test_of_a_time_the_moment_before_the_parting_of_the_last_one_is_tried_soon() -> None:
@@ -42,7 +42,7 @@ def test_of_a_time_the_moment_before_the_parting_of_the_last_one_is_tried_soon()
     def distance(moment: int) -> Distance:
         return Distance(None, frozenset({6}), moment + 5 if moment < 730 else 735)
 
-    assert [run.result for run in explore(ask, 3, distance)] == [0, 9990, 730]
+    assert [run.result for run in explore(ask, Bounds(3), distance)] == [0, 9990, 730]
 
 
 def test_a_question_with_one_answer_is_none() -> None:
@@ -64,7 +64,7 @@ def test_one_wrong_answer_is_found_before_two_are_changed(options: list[int], da
     def distance(answers: list[int]) -> Distance:
         return Distance(sum(a != w for a, w in zip(answers, wanted, strict=True)))
 
-    results = [run.result for run in explore(ask, 1 + sum(n - 1 for n in options), distance)]
+    results = [run.result for run in explore(ask, Bounds(1 + sum(n - 1 for n in options)), distance)]
     assert wanted in results
 
 
@@ -73,7 +73,7 @@ def test_all_combinations_come_once_whatever_is_told(options: list[int]) -> None
     def ask(choices: Choices) -> tuple[int, ...]:
         return tuple(choices.ask(n, "") for n in options)
 
-    seen = [run.result for run in explore(ask, 5000, _told)]
+    seen = [run.result for run in explore(ask, Bounds(5000), _told)]
     assert sorted(seen) == sorted(product(*(range(n) for n in options)))
 
 
@@ -96,5 +96,30 @@ def test_what_is_asked_about_a_page_that_is_wrong_is_changed_first(
         return Distance(2 * len(shown), shown)
 
     # by turns of three, one is what has waited longest
-    tries = [run.result for run in explore(ask, 1 + 3 * sum(range(1, len(wrong) + 1)), distance)]
+    tries = [run.result for run in explore(ask, Bounds(1 + 3 * sum(range(1, len(wrong) + 1))), distance)]
     assert [options - 1 if page in wrong else 0 for page in range(questions)] in tries
+
+
+@given(st.lists(st.integers(2, 5), min_size=1, max_size=40), st.booleans(), st.data())
+def test_one_wrong_answer_is_found_whatever_is_told(options: list[int], ends: bool, data: st.DataObject) -> None:
+    """Though the search has been given up long ago, and its distances tell nothing."""
+    wrong = data.draw(st.integers(0, len(options) - 1))
+    answer = data.draw(st.integers(1, options[wrong] - 1))
+
+    def ask(choices: Choices) -> dict[int, int]:
+        return {n: taken for n, of in enumerate(options) if (taken := choices.ask(of, "", n))}
+
+    bounds = Bounds(10, vain=3, singles=sum(n - 1 for n in options))
+    results = [run.result for run in explore(ask, bounds, lambda _: Distance(5 if ends else None))]
+    assert {wrong: answer} in results and len(results) <= bounds.runs + bounds.singles
+
+
+def test_a_search_that_gets_nearer_goes_on() -> None:
+    """The third right answer is asked for only when the first two are given, and neither is found but one by one."""
+
+    def ask(choices: Choices) -> int:
+        given = [choices.ask(2, "", n) for n in range(30)]
+        return given[20] + (choices.ask(2, "then") if given[20] else 0)
+
+    runs = list(explore(ask, Bounds(6, vain=3, singles=30), lambda right: Distance(2 - right)))
+    assert max(run.result for run in runs) == 2
