@@ -228,7 +228,8 @@ class _Best:
         steps = len(verdict.findings) + len(followed.strays)
         pages = frozenset((*self._pages(verdict.findings), *followed.strays, *followed.misread))
         # Other reads decide only between runs that are as far away: one choice may mend many of them, or none.
-        return Distance(steps * _FINER + min(len(followed.misread), _FINER - 1), pages)
+        settled = any(f.rule in RULES and f.rule not in KNOW_A_PREDICTION for f in verdict.findings)
+        return Distance(steps * _FINER + min(len(followed.misread), _FINER - 1), pages, settled=settled)
 
     def _pages(self, findings: tuple[Finding, ...]) -> Iterator[int]:
         """The guest pages that findings are about."""

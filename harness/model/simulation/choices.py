@@ -89,11 +89,13 @@ class Distance:
     :ivar steps: less is better; None: the run did not come to its end.
     :ivar pages: the numbers of the guest pages that show it.
     :ivar reached: how far a run came that did not come to its end; more is better.
+    :ivar settled: something is wrong whatever the answers: other ones only tell better what.
     """
 
     steps: int | None
     pages: frozenset[int] = frozenset()
     reached: int = 0
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,8 @@ class Bounds:
 
     :ivar runs: so many are made, ...
     :ivar vain: ... or until so many that came to their end have brought nothing nearer.
-    :ivar singles: of the first run each answer is changed by itself all the same, up to so many: an order that is one
-        choice away is found, whatever the distances tell.
+    :ivar singles: of the first run each answer is changed by itself all the same, up to so many, unless the matter is
+        settled: an order that is one choice away is found, whatever the distances tell.
     """
 
     runs: int
@@ -220,7 +222,7 @@ def explore(
     seen: set[frozenset[tuple[Question, int]]] = set()
     answers: dict[Question, int] | None = {}
     turn = in_vain = singles = 0
-    nearest, until = sys.maxsize, bounds.runs
+    nearest, until, settled = sys.maxsize, bounds.runs, False
     while answers is not None:
         turn += 1
         choices = Choices(answers)
@@ -231,13 +233,14 @@ def explore(
             yield Run(choices, result)
             waiting.add(choices, far)
             in_vain += far.steps is not None
+            settled = settled or far.settled
             if far.steps is not None and far.steps < nearest:
                 nearest, in_vain = far.steps, 0
                 if singles:  # from here on it is worth to go on
                     until = turn + min(bounds.vain, bounds.runs)
         if turn < until and in_vain < bounds.vain:
             answers = waiting.next(turn)
-        elif singles < bounds.singles:
+        elif singles < bounds.singles and not settled:
             singles += 1
             answers = waiting.single()
         else:
