@@ -58,8 +58,10 @@ MAX_SINGLES = 600
 """... but for those that are one choice away from the first, ..."""
 MAX_PAGE_CLUSTER = 6
 """What a scenario may set, and so what the one before it on the host may have had."""
-_RUN_EVENTS = 300_000
-"""... or, of a long recording, as many as make so many events of vCPU threads together."""
+_RUN_EVENTS = 60_000
+"""... or, of a long recording, as many as make so many events of vCPU threads together; five times as many of those
+that are one choice away, which are tried only before a kernel is convicted by nothing else."""
+_SINGLES_LONGER = 5
 RACE_NS = MS
 """A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
 
@@ -202,7 +204,7 @@ def bounds_of(events: int) -> Bounds:
     """How far the search for a run goes that agrees with a recording of so many events of vCPU threads."""
     afforded = _RUN_EVENTS // max(1, events)
     runs = max(_LEAST_RUNS, min(MAX_RUNS, afforded))
-    return Bounds(runs, vain=runs // _IN_VAIN, singles=min(MAX_SINGLES, afforded))
+    return Bounds(runs, vain=runs // _IN_VAIN, singles=min(MAX_SINGLES, _SINGLES_LONGER * afforded))
 
 
 def _attempt(starts: Sequence[Situation], recorded: Recorded, choices: Choices) -> Followed | Diverged:
