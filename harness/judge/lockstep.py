@@ -28,11 +28,15 @@ from harness.prediction import RAM_VPN, predict, situation_of
 
 
 def predictions(
-    evidence: Evidence, kernel: KernelModel, distance: Callable[[Followed], Distance] = lambda _: Distance(None)
+    evidence: Evidence,
+    kernel: KernelModel,
+    distance: Callable[[Followed], Distance] = lambda _: Distance(None),
+    settled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Followed]:
     """At least one.
 
     :param distance: how far one is from the evidence; called once for each before it comes.  It says where to look on.
+    :param settled: whether the kernel is convicted whatever the order; called when the search would be at its end.
     :raise ModelError: the plan cannot be predicted for this kernel.
     """
     plan, facts, ram = (
@@ -48,7 +52,7 @@ def predictions(
         recorded = replace(recorded, ended_ns=recorded.end_ns)
     if not recorded.ends_known or races_unseen(plan):
         yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
-    for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded, distance):
+    for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded, distance, settled):
         if followed.parted is None or recorded.ends_known:
             yield followed
 

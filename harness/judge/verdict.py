@@ -26,7 +26,7 @@ from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked
 from harness.judge.recorded_fields import field_findings, token_findings, written_findings
-from harness.judge.rules_context import KNOW_A_PREDICTION, Expected, places
+from harness.judge.rules_context import KNOW_A_PREDICTION, NOTHING, Expected, places
 from harness.judge.seen_once import SeenOnce
 from harness.judge.unexplained import unexplained
 from harness.judge.verdict_types import (
@@ -161,7 +161,7 @@ def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     """The verdict by the prediction that the evidence agrees with best."""
     unplaced = _UNPLACED if _read_ahead_unknown(evidence) else ""
     best = _Best(SeenOnce(evidence, kernel), _races(evidence.plan), unplaced)
-    for _ in predictions(evidence, kernel, best.judge):
+    for _ in predictions(evidence, kernel, best.judge, best.settled):
         if best.found is None or best.decided:
             break
     assert best.found is not None
@@ -212,9 +212,11 @@ class _Best:
     @property
     def decided(self) -> bool:
         """No other prediction has fewer findings: there are none, or only of rules that know nothing of predictions."""
-        return self.found is not None and all(
-            f.rule in RULES and f.rule not in KNOW_A_PREDICTION for f in self.found.verdict.findings
-        )
+        return self.found is not None and all(map(_whatever_the_order, self.found.verdict.findings))
+
+    def settled(self) -> bool:
+        """A rule is broken that knows nothing of predictions, so that the kernel is convicted by each."""
+        return any(map(_whatever_the_order, self.seen.checked(NOTHING)[0].findings))
 
     def judge(self, followed: Followed) -> Distance:
         """By one prediction more; how far it is from the evidence."""
@@ -228,14 +230,17 @@ class _Best:
         steps = len(verdict.findings) + len(followed.strays)
         pages = frozenset((*self._pages(verdict.findings), *followed.strays, *followed.misread))
         # Other reads decide only between runs that are as far away: one choice may mend many of them, or none.
-        settled = any(f.rule in RULES and f.rule not in KNOW_A_PREDICTION for f in verdict.findings)
-        return Distance(steps * _FINER + min(len(followed.misread), _FINER - 1), pages, settled=settled)
+        return Distance(steps * _FINER + min(len(followed.misread), _FINER - 1), pages)
 
     def _pages(self, findings: tuple[Finding, ...]) -> Iterator[int]:
         """The guest pages that findings are about."""
         items, lines = self.seen.evidence.plan.items, {f.line for f in findings if f.line and f.item < 0}
         yield from (items[f.item].gpa >> 12 for f in findings if f.item >= 0)
         yield from (e.gpa >> 12 for e in self.seen.evidence.events if e.line in lines and e.gpa)
+
+
+def _whatever_the_order(finding: Finding) -> bool:
+    return finding.rule in RULES and finding.rule not in KNOW_A_PREDICTION
 
 
 def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:

@@ -89,13 +89,11 @@ class Distance:
     :ivar steps: less is better; None: the run did not come to its end.
     :ivar pages: the numbers of the guest pages that show it.
     :ivar reached: how far a run came that did not come to its end; more is better.
-    :ivar settled: something is wrong whatever the answers: other ones only tell better what.
     """
 
     steps: int | None
     pages: frozenset[int] = frozenset()
     reached: int = 0
-    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,19 +208,23 @@ class _Waiting:
 
 
 def explore(
-    run: Callable[[Choices], T], bounds: Bounds, distance: Callable[[T], Distance] = lambda _: Distance(None)
+    run: Callable[[Choices], T],
+    bounds: Bounds,
+    distance: Callable[[T], Distance] = lambda _: Distance(None),
+    settled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Run[T]]:
     """Runs within ``bounds``, each with other answers than all before it.
 
     :param distance: how far a run is from what is wanted.  By turns one answer is changed of a run that was near, of
         one that came far before it was given up, and of the one that has waited longest: what is nearest may be a dead
         end.  Answers about the pages that show the distance are changed first.
+    :param settled: whether something is wrong whatever the answers, so that others would only tell better what.
     """
     waiting = _Waiting()
     seen: set[frozenset[tuple[Question, int]]] = set()
     answers: dict[Question, int] | None = {}
     turn = in_vain = singles = 0
-    nearest, until, settled = sys.maxsize, bounds.runs, False
+    nearest, until = sys.maxsize, bounds.runs
     while answers is not None:
         turn += 1
         choices = Choices(answers)
@@ -233,14 +235,13 @@ def explore(
             yield Run(choices, result)
             waiting.add(choices, far)
             in_vain += far.steps is not None
-            settled = settled or far.settled
             if far.steps is not None and far.steps < nearest:
                 nearest, in_vain = far.steps, 0
                 if singles:  # from here on it is worth to go on
                     until = turn + min(bounds.vain, bounds.runs)
         if turn < until and in_vain < bounds.vain:
             answers = waiting.next(turn)
-        elif singles < bounds.singles and not settled:
+        elif singles < bounds.singles and (singles or not settled()):
             singles += 1
             answers = waiting.single()
         else:

@@ -173,13 +173,17 @@ class Followed:
 
 
 def follow(
-    situation: Situation, recorded: Recorded, distance: Callable[[Followed], Distance] = lambda _: Distance(None)
+    situation: Situation,
+    recorded: Recorded,
+    distance: Callable[[Followed], Distance] = lambda _: Distance(None),
+    settled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Followed]:
     """Every run that the model allows and that is consistent with the recording, as far as bounds_of() lets it look.
 
     If there is none: what is predicted without the recording, and where the run parted from it that came furthest.
 
     :param distance: how far a run is from what was seen, for the order in which they come; called once for each.
+    :param settled: see explore().
     """
     furthest: Diverged | None = None
     found = False
@@ -188,7 +192,7 @@ def follow(
         return distance(attempt) if isinstance(attempt, Followed) else Distance(None, attempt.pages, attempt.t_ns)
 
     starts = (situation, *(varied for _, varied in _unknown_readahead(situation)))
-    for run in explore(partial(_attempt, starts, recorded), bounds_of(recorded.length), far):
+    for run in explore(partial(_attempt, starts, recorded), bounds_of(recorded.length), far, settled):
         if isinstance(run.result, Followed):
             found = True
             yield run.result

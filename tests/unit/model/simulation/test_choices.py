@@ -123,3 +123,14 @@ def test_a_search_that_gets_nearer_goes_on() -> None:
 
     runs = list(explore(ask, Bounds(6, vain=3, singles=30), lambda right: Distance(2 - right)))
     assert max(run.result for run in runs) == 2
+
+
+def test_what_is_settled_anyway_is_not_searched_for() -> None:
+    asked: list[int] = []
+
+    def settled() -> bool:
+        asked.append(1)
+        return True
+
+    runs = explore(lambda c: [c.ask(2, "", n) for n in range(30)], Bounds(6, singles=30), settled=settled)
+    assert len(list(runs)) == 6 and asked == [1]
