@@ -207,6 +207,8 @@ class _Reader:
         self._top = plan.guest.memory_mib << 20
         self._gfn_of = {sector: gfn for gfn, sector in places.items()}
         self._vcpus = [_VcpuReader() for _ in range(plan.guest.vcpus)]
+        for v in self._vcpus:
+            v.lives.peers = [each.lives for each in self._vcpus]
         self._vectors = ready_vectors(plan) | {VEC_TIMER}
         self._gfns = {p.gpa >> 12 for p in plan.pages}
         self._syncs = says(plan, HostWord.SYNC)

@@ -174,8 +174,10 @@ class Replay:
             self.part(vcpu, mark.start_ns, found, "a reset of the vCPU")
         self.take(vcpu, mark)
         log = self.recorded.log[vcpu]
-        later = range(self._log_at[vcpu], len(log))
-        self._log_at[vcpu] = next((at + 1 for at in later if log[at][0] == BOOT), len(log))
+        boots = [at for at in range(self._log_at[vcpu], len(log)) if log[at][0] == BOOT]
+        lives = 1 + sum(later.kind is Kind.CLEAR for later in self.recorded.marks[vcpu][self._at[vcpu] :])
+        unlogged = 0 < len(boots) < lives  # an INIT ended it before it had logged its begin
+        self._log_at[vcpu] = len(log) if not boots else boots[0] + (not unlogged)
 
     # --- others
     def work(self, vcpu: int, token: int) -> WorkRun | None:

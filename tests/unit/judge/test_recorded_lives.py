@@ -58,3 +58,23 @@ def test_exits_are_those_for_the_vmm_and_accepted_inits() -> None:
     tracker.feed(Event(Kind.ACC, 0, text="apicid 1 vec 0 (INIT|edge)"), 8)
     tracker.feed(Event(Kind.ACC, 0, text="apicid 1 vec 243 (Fixed|edge)"), 9)
     assert tracker.exits == [7, 8]
+
+
+def _init(tracker: LivesTracker, sender: int, t: int) -> None:
+    """It is given an INIT, and begins a life with its next entry."""
+    tracker.feed(Event(Kind.ACC, 1, tid=sender, text="apicid 1 vec 0 (INIT|edge)"), t)
+    tracker.feed(Event(Kind.CLEAR, 1), t + 1)
+    tracker.feed(Event(Kind.ENTRY, 1, tid=11), t + 1)
+
+
+def test_an_init_by_a_program_begins_a_life_also_where_the_one_before_had_not_come_to_its_own() -> None:
+    boot, other = LivesTracker([]), LivesTracker([])
+    boot.peers = other.peers = [boot, other]
+    for tracker in (boot, other):
+        tracker.feed(Event(Kind.CLEAR, 0), 1)
+    boot.feed(Event(Kind.ENTRY, 0, tid=10), 2)
+    _init(other, 10, 3)  # the boot CPU's start-up code
+    boot.feed(Event(Kind.WRMSR, 0, value=MSR_ASYNC_PF_INT, line=5), 5)
+    _init(other, 10, 6)  # its program
+    other.feed(Event(Kind.WRMSR, 1, value=MSR_ASYNC_PF_INT, line=8), 8)
+    assert [d.mark.start_ns for d in other.drafts] == [1, 7]
