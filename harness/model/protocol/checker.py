@@ -14,6 +14,7 @@ Memory depends on the number of vCPUs and of works in flight, not on the length 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.errors import ModelError
@@ -37,6 +38,9 @@ from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
 from harness.model.protocol.total_rules import check_totals
 from harness.model.protocol.vcpu_rules import SeenVcpu, Shared, WakeAll
 from harness.model.protocol.work_rules import Ledger
+
+_CR0_WRITTEN = re.compile(r"reason (?:cr0_sel_write|write_cr0|CR_ACCESS .*info1 0x[0-9a-f]*0 )", re.ASCII)
+"""A write of CR0 that leaves the guest: the program of the probe guest writes it for CR0.PG alone."""
 
 __all__ = ["ALL_KINDS", "Checker", "Counts", "InitialVcpu", "Obligation", "RuleContext", "Unchecked", "Violation"]
 
@@ -213,6 +217,9 @@ class Checker:
         """kvm_entry: judges what has gathered since the last one (entry_rules: D11, D13, D15, D18, D22 to D25, D39);
         what should have been told before it (D50)."""
         vcpu = self._vcpus[event.vcpu]
+        if vcpu.flips:  # arch/x86/kvm/x86.c:kvm_post_set_cr0, in the exit
+            vcpu.clear(event, reset=False, done_may_follow=True)
+            vcpu.flips = False
         vcpu.prompt.enters(vcpu, event)
         if vcpu.busy:
             judge_entry(vcpu, event)
@@ -224,6 +231,8 @@ class Checker:
         vcpu.started = True
         vcpu.prompt.leaves()
         vcpu.delivering = event.flag
+        if vcpu.context.paging_flips and self.kernel.cr0_pg_clears_queue:
+            vcpu.flips = _CR0_WRITTEN.search(event.text) is not None
 
     def _pf(self, event: Event) -> None:
         """kvm_page_fault: D29, D51; what is read and counted from here on belongs to it (D30, D31)."""

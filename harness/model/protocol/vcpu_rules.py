@@ -73,10 +73,11 @@ class SeenVcpu:
 
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context", "counts",
-        "delivering", "doubts", "en", "first_id", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj", "int_vec",
-        "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors", "overtaken", "pf",
-        "pf_of_l2", "prompt", "readies", "rep", "retired", "shared", "shared_ok", "slept", "started", "tokens", "told",
-        "trial", "unfinished_run", "untold", "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
+        "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
+        "int_vec", "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
+        "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "shared", "shared_ok", "slept",
+        "started", "tokens", "told", "trial", "unfinished_run", "untold", "untold_last", "vcpu_id", "wake_all",
+        "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -109,6 +110,7 @@ class SeenVcpu:
         self.irq_seq, self.acked, self.prompt = 0, False, Prompt()
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
         self.in_guest = self.delivering = False
+        self.flips = False  # CR0.PG, in the exit that it is in
         self.pf: Event | None = None
         self.pf_of_l2 = self.l2_fault = False
         self.bio: Event | None = None

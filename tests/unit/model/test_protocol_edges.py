@@ -343,3 +343,19 @@ def test_a_thread_that_sleeps_behind_its_try_waits_for_the_page_itself() -> None
     assert checker.total.fail == 0
     assert list(feed_all(checker, trace_of("SLEEP"))) == []
     assert checker.total.fail == 1
+
+
+def test_a_write_of_cr0_in_a_program_that_flips_paging_drops_what_is_queued():
+    """Up to 6.1.159 and 6.12.63 (B.10); whoever had not begun is dropped without a DONE."""
+
+    def found(kernel: str, reason: str, *, flips: bool) -> set[str]:
+        trace = trace_of(f"{SET_UP} {token(1, 0)} EXIT ENTRY {token(2, 0)}")
+        written = [event for event in trace if event.kind is Kind.EXIT][-2]
+        written.text = f"kvm_exit: vcpu 0 reason {reason} rip 0x1011aa info1 0x0000000000000000 info2 0x0"
+        checker = Checker(find_kernel(kernel), 1, int_vec=0, first_id=1, context=RuleContext(paging_flips=flips))
+        return {v.rule for v in feed_all(checker, trace)}
+
+    for reason in ("cr0_sel_write", "write_cr0", "CR_ACCESS"):
+        assert found("nowait-5.10", reason, flips=True) == set()
+        assert found("nowait-5.10", reason, flips=False) == found("nowait-7.3", reason, flips=True) == {"D07"}
+    assert found("nowait-5.10", "msr", flips=True) == {"D07"}
