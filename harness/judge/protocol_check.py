@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from harness.contract.capture import EMULATED
 from harness.contract.kernel_trouble import Blame, Trouble
-from harness.contract.plan import Op
+from harness.contract.plan import Op, SwapKind
 from harness.contract.words import EndStatus
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
@@ -49,7 +49,10 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
     waiting: frozenset[int] = frozenset()
     if facts is not None:
         ends = ends_recorded(plan, facts.trace_events)
-        waiting = unfinished(evidence.events, facts.swap_dev, places(evidence), evidence.ended_ns, ends_known=ends)
+        waiting = unfinished(
+            evidence.events, facts.swap_dev, places(evidence), evidence.ended_ns, ends_known=ends,
+            manager=evidence.gate if plan.swap.kind is SwapKind.USERFAULT else None,
+        )  # fmt: skip
     checker = Checker(
         kernel,
         plan.guest.vcpus,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from harness.contract.capture import GateLog
 from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.model.events import Event, Kind
 
@@ -118,6 +119,7 @@ def unfinished(
     ended_ns: int | None = None,
     *,
     ends_known: bool = False,
+    manager: GateLog | None = None,
 ) -> frozenset[int]:
     """Lines of the kvm_async_pf_not_present events that the kernel could not follow up before the recording ended: the
     page's read had not ended, or the work had completed and the vCPU's thread, which was ready to run, had no turn
@@ -128,6 +130,7 @@ def unfinished(
 
     :param device: whose reads bring the pages, as in Event.dev.
     :param places: gfn to the first sector of the page on it, as far as that is known.
+    :param manager: of a userfaultfd, what it has answered: a page that it holds is not there yet.
     :param ended_ns: trace clock at which a guest had told its result and may be ended at any time; None: never.
     """
     events = tuple(events)
@@ -158,4 +161,8 @@ def unfinished(
         found.update(work.line for work in left if ended_ns is not None and work.np_ns >= ended_ns)
         if left and reads.ends and reads.reading(gfn, (places or {}).get(gfn)):
             found.update(work.line for work in left)
+    answered = {page for copy in manager.reads for page in copy.pages} if manager is not None else set()
+    held = [left for gfn, left in works.open.items() if left and gfn not in answered]
+    if manager is not None and len(held) <= manager.held:  # else some worker has not asked
+        found.update(work.line for left in held for work in left)
     return frozenset(found)

@@ -443,3 +443,11 @@ def test_l1_faults_for_its_shared_area_before_it_takes_the_interrupt_that_ended_
     files = packed_capture("explored-area-missed-at-the-exit")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert (verdict.status, verdict.shown_faults) == (Status.FINDING, ("F2",)), verdict.reason
+
+
+def test_a_wait_in_vain_is_a_deadline_and_pages_that_nobody_puts_there_are_owed_to_nobody() -> None:
+    """5.10 (F4): a token of an L2 goes into it, and the fourth that wait-np waits for never comes; the three pages that
+    the manager of the userfaultfd holds are missing to the end."""
+    files = packed_capture("explored-waited-in-vain")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.word == "FINDING F4", verdict.reason

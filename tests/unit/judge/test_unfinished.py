@@ -7,6 +7,7 @@ from itertools import count
 
 import pytest
 
+from harness.contract.capture import GateLog, GateRead, ReadEnd
 from harness.judge.unfinished import unfinished
 from harness.model.events import Event, Kind
 
@@ -124,3 +125,13 @@ def test_a_read_that_ends_after_the_guests_result_is_as_one_in_flight(ended_ns: 
     end = Event(Kind.BIO_END, t_ns=160, value=64, data=8, flag=True, dev=DEVICE)
     trace = [*FIRST, completed(0)[0], bio(Kind.BIO, 64), end]
     assert unfinished(trace, DEVICE, PLACES, ended_ns) == excused
+
+
+@pytest.mark.parametrize(("answered", "held", "excused"), [((), 2, {9, 10}), ((5,), 1, {10}), ((), 1, set())])
+def test_a_page_that_the_manager_of_a_userfaultfd_holds(
+    answered: tuple[int, ...], held: int, excused: set[int]
+) -> None:
+    """It has been asked for so many; where more are missing, some worker has not asked."""
+    reads = (GateRead(0, 0, 0, 8, answered, ReadEnd.OPEN, 0),) if answered else ()
+    works = [np(9, 0x5000), np(10, 0x6000)]
+    assert unfinished(works, DEVICE, manager=GateLog(reads, held)) == excused
