@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pages of a file that a thread of a recorded run was still about to add to the page cache when another looked.
+"""Pages that a thread of a recorded run was still about to add to the page cache, or the swap cache, when another
+looked.
 
 mm/readahead.c:page_cache_ra_unbounded adds folio after folio, each locked from then on, and submits them together only
 when it comes to one that is cached, or to the end of its window; a folio without blocks is filled with zeros and
-unlocked then.  How far it had come when another thread looked is in no event, but for what the trace has of its reads.
+unlocked then.  How far it had come when another thread looked is in no event, but for what the trace has of its
+reads.  Of swap (mm/swap_state.c:swap_vma_readahead, swap_cluster_readahead) each page is added and submitted by itself.
 """
 
 from __future__ import annotations
@@ -88,8 +90,7 @@ class PageArrivals:
         """
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
         window = watch.window if watch else None
-        read_from_swap = page.swap is not None and not page.swap.zero
-        if replay is None or watch is None or window is None or read_from_swap or page.folio is None:
+        if replay is None or watch is None or window is None or page.folio is None:
             return -1
         until = window.end_ns
         if page.folio.lock is not Lock.NO:

@@ -303,6 +303,14 @@ def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_a_page_behind_the_target_of_a_window_of_swap_comes_by_itself() -> None:
+    """noio-6.1: a kworker has read its own page and is preempted before the next of its window, which a vCPU does not
+    find in the swap cache (mm/swap_state.c:swap_vma_readahead): refused, where it would have waited for the lock."""
+    files = packed_capture("explored-behind-its-target")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
 def test_two_kworkers_bring_one_window_of_a_file_between_them() -> None:
     """noio-6.1: the first adds five pages and is preempted; the second, for the same page, adds the rest and submits
     it, and then the first submits its five (mm/readahead.c:page_cache_ra_unbounded)."""
