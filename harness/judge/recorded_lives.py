@@ -58,9 +58,12 @@ class LivesTracker:
                 np = next(draft for draft in reversed(self.drafts) if draft.mark.kind is Kind.NP)
                 np.mark = replace(np.mark, entered=False, injected=self._injected, slept=self._slept)
                 self._announced = False
-            self.drafts.append(Draft(RecordedEvent(Kind.CLEAR, 0, t, t, event.line)))
+            self.drafts.append(Draft(RecordedEvent(Kind.CLEAR, 0, t, t, event.line, entered=False)))
             self._boots, self._begun, self._again = len(self.drafts), t, False
         elif event.kind is Kind.WRMSR and event.line and event.value in (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN):
+            if self._boots >= 0:
+                clear = self.drafts[self._boots - 1]
+                clear.mark = replace(clear.mark, entered=True)
             self.over()
 
     def _starts(self) -> bool:

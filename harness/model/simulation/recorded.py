@@ -50,7 +50,8 @@ class RecordedEvent:
     look at the page before it); ``end_ns``: its line.  ``since_ns``: the event of the thread before ``start_ns``;
     ``until_ns``: what follows it (a page fault's TRY or ENTRY).  ``optional``: may be passed over.
     ``guest_mode``: an L2 ran (RDY).  ``rewritten``: the VMM had the thread before its next entry, to read and write its
-    state; ``told``: L1 or L2 was given the #PF before it (NP of an L2); ``entered``: no reset came before it (NP);
+    state; ``told``: L1 or L2 was given the #PF before it (NP of an L2); ``entered``: no reset came before it (NP), or
+    it came to the program behind it (CLEAR);
     ``injected``: one did, behind the injection of the token; ``slept``: ... when the thread had slept in a halt.
     ``write``: of which access a page fault is; None: of a walk of the guest's tables, or unknown.
     """

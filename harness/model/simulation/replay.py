@@ -175,8 +175,9 @@ class Replay:
         self.take(vcpu, mark)
         log = self.recorded.log[vcpu]
         boots = [at for at in range(self._log_at[vcpu], len(log)) if log[at][0] == BOOT]
-        lives = 1 + sum(later.kind is Kind.CLEAR for later in self.recorded.marks[vcpu][self._at[vcpu] :])
-        unlogged = 0 < len(boots) < lives  # an INIT ended it before it had logged its begin
+        later = self.recorded.marks[vcpu][self._at[vcpu] :]
+        programs = sum(each.kind is Kind.CLEAR and each.entered for each in later)
+        unlogged = not mark.entered and len(boots) <= programs  # an INIT ended it before it had logged its begin
         self._log_at[vcpu] = len(log) if not boots else boots[0] + (not unlogged)
 
     # --- others

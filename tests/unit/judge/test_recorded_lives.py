@@ -78,3 +78,12 @@ def test_an_init_by_a_program_begins_a_life_also_where_the_one_before_had_not_co
     _init(other, 10, 6)  # its program
     other.feed(Event(Kind.WRMSR, 1, value=MSR_ASYNC_PF_INT, line=8), 8)
     assert [d.mark.start_ns for d in other.drafts] == [1, 7]
+
+
+def test_a_life_that_came_to_its_program_is_known() -> None:
+    tracker = LivesTracker([])
+    tracker.feed(Event(Kind.CLEAR, 0), 1)
+    tracker.feed(Event(Kind.WRMSR, 0, value=MSR_ASYNC_PF_INT, line=2), 2)
+    tracker.feed(Event(Kind.CLEAR, 0), 3)  # and its next did not, before all was over
+    tracker.over()
+    assert [d.mark.entered for d in tracker.drafts] == [True, False]
