@@ -26,6 +26,7 @@ from harness.model.simulation.page_arrivals import PageArrivals
 from harness.model.simulation.page_tables import PageTables
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.pte_prefetch import direct_pte_prefetch
+from harness.model.simulation.read_ahead_marks import marked_late
 from harness.model.simulation.swap_space import swap_full
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
@@ -123,6 +124,7 @@ class Memory:
             told=lambda: told(self),
             swap_full=lambda: swap_full(self),
             in_batch=lambda page: in_batch(self, page),
+            marked_late=lambda page: marked_late(self, page),
         )
         self.env = self.followed.answering(env) if self.world.replay else env
 

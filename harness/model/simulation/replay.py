@@ -232,6 +232,19 @@ class Replay:
         reads = self.recorded.reads.get(gfn, ())
         return any(r.thread != thread and r.start_ns <= end_ns and start_ns <= r.end_ns for r in reads)
 
+    def last_read(self, gfn: int, now_ns: int) -> FaultCall | None:
+        """The last submission of the page to be read by now; None: there was none."""
+        reads = [read for read in self.recorded.reads.get(gfn, ()) if read.end_ns <= now_ns]
+        return max(reads, key=_end_of, default=None)
+
+    def next_of_reader(self, read: FaultCall) -> int:
+        """When the thread that submitted this read is seen to do something else in its call, or to come back from it:
+        it has gone on by then."""
+        calls = (c for calls in self.recorded.calls.values() for c in calls if c.thread == read.thread)
+        back = min((c.end_ns for c in calls if c.start_ns <= read.end_ns < c.end_ns), default=read.end_ns)
+        more = self._bios_within(read.thread, read.end_ns, back)
+        return min((at for at, _ in more if at > read.end_ns), default=back)
+
     def read_at(self, gfn: int, at_ns: int) -> bool:
         """Whether the page was submitted to be read at this time."""
         return any(read.end_ns == at_ns for read in self.recorded.reads.get(gfn, ()))

@@ -179,6 +179,7 @@ class Environment:
     passed_by: Callable[[HostPage], bool] | None = None  # ... of a page that is only mapped along with another
     swap_full: Callable[[], bool] | None = None  # mm/memcontrol.c:mem_cgroup_swap_full
     in_batch: Callable[[HostPage], bool] | None = None  # the page that was read waits in a CPU's batch for its LRU list
+    marked_late: Callable[[HostPage], bool] | None = None  # its reader has not set PG_readahead yet
     told: Callable[[], bool] | None = None  # a signal that is not fatal is pending for this thread
     paced: bool = False  # when each call of handle_mm_fault began and ended was recorded
 

@@ -124,12 +124,13 @@ def swap_cache_get_folio(ctx: Context, *, vma_mode: bool) -> Steps[bool]:
         ctx.step("folio in the swap cache?", "miss", "it is only on the device")
         return False
     vpn = ctx.page.vpn if vma_mode and ctx.page.vma.backing is not Backing.SHMEM else None
-    ctx.readahead = ra.cache_hit(ctx.readahead, vpn=vpn, flagged=folio.readahead)
-    if folio.readahead:
+    flagged = folio.readahead and not (ctx.env.marked_late is not None and ctx.env.marked_late(ctx.page))
+    ctx.readahead = ra.cache_hit(ctx.readahead, vpn=vpn, flagged=flagged)
+    if flagged:
         ctx.count(rah=1)
         ctx.change(folio=replace(folio, readahead=False))
-    ctx.step("folio in the swap cache?", "hit" + (" with PG_readahead" if folio.readahead else ""),
-             "one hit for the next window" if folio.readahead else "no hit is counted")  # fmt: skip
+    ctx.step("folio in the swap cache?", "hit" + (" with PG_readahead" if flagged else ""),
+             "one hit for the next window" if flagged else "no hit is counted")  # fmt: skip
     return True
 
 

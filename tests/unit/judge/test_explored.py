@@ -311,6 +311,14 @@ def test_a_page_behind_the_target_of_a_window_of_swap_comes_by_itself() -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_a_page_of_swap_that_was_read_ahead_is_marked_only_behind_its_submission() -> None:
+    """noio-6.1: who finds it between counts no hit, and nobody does later (swap_ra 6, swap_ra_hit 5;
+    mm/swap_state.c:swap_vma_readahead)."""
+    files = packed_capture("explored-marked-late")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
 def test_two_kworkers_bring_one_window_of_a_file_between_them() -> None:
     """noio-6.1: the first adds five pages and is preempted; the second, for the same page, adds the rest and submits
     it, and then the first submits its five (mm/readahead.c:page_cache_ra_unbounded)."""
