@@ -45,7 +45,7 @@ def predictions(
         ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY)) or RAM_VPN,
     )
     recorded = recording(evidence, places(evidence))
-    if recorded is None or _boots_again(plan) or _never_reset(plan, recorded):
+    if recorded is None or _boots_again(plan) or _never_reset(plan, recorded, evidence.end.status):
         yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
         return
     if evidence.end.status is EndStatus.DONE:
@@ -72,8 +72,11 @@ def races_unseen(plan: Plan) -> bool:
     return len(touches) > len({gpa for _, gpa in touches})
 
 
-def _never_reset(plan: Plan, recorded: Recorded) -> bool:
-    """Whether the run never came to the reset that it is about: what it waited for is no order of the kernel's."""
+def _never_reset(plan: Plan, recorded: Recorded, status: EndStatus) -> bool:
+    """Whether the run never came to the reset that it is about: what it waited for is no order of the kernel's.  A
+    program that came to its end before the agent was to reset the machine waited for nothing."""
+    if status is EndStatus.DONE and all(action.do != HostWord.RESET for action in recorded.host):
+        return False
     return resets(plan) and not any(mark.kind is Kind.CLEAR for marks in recorded.marks for mark in marks)
 
 

@@ -239,6 +239,8 @@ SETTLED = {
     " meanwhile: it comes between these (mm/swap_state.c:swapin_nr_pages)",
     "swap-half-full": "5.10, three of four slots are used: who maps a page frees its slot, so that the write behind it"
     " copies nothing (mm/memcontrol.c:mem_cgroup_swap_full, mm/memory.c:do_wp_page)",
+    "ended-before-its-reset": "a program comes to its end before the agent is to reset its machine: what it did is"
+    " followed (two vCPUs in one window, and a snapshot; 6.1)",
     "flipped-before-it-began": "CR0.PG is switched off and on while the worker of a SCHED_FIFO vCPU has not begun: the"
     " work is cancelled without a DONE, and the frame gets a token again (5.10; arch/x86/kvm/x86.c:kvm_post_set_cr0)",
     "init-before-its-program": "a machine is reset, and the program of its boot CPU gives another one an INIT that has"
