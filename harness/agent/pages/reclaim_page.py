@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -14,10 +15,18 @@ _SECONDS = 5.0
 
 
 def _split_folio(path: str, index: int) -> None:
-    """Split the large folio that has this page of the file, if one has (mm/huge_memory.c:split_huge_pages_in_file)."""
+    """Split the large folio that has this page of the file, if one has (mm/huge_memory.c:split_huge_pages_in_file).
+
+    :raise OSError: the kernel refused, for another reason than that it splits none of a file's (up to 5.12).
+    """
     control = f"{find_mount('debugfs')}/split_huge_pages"
-    if os.path.exists(control):  # else the kernel knows no large folios
+    if not os.path.exists(control):  # the kernel knows no large folios
+        return
+    try:
         write_text(control, f"{path},{index:#x},{index + 1:#x}")
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
 
 
 def reclaim_page(path: str, pid: int, base: int, gpa: int) -> None:
