@@ -271,6 +271,7 @@ _WRITTEN = """\
 """
 
 
+@pytest.mark.long  # each is held against some 170 orders
 @pytest.mark.parametrize(
     ("gone", "behind", "more"),
     [("kvm_unmap_hva_range", "", ""), ("block_bio_queue: 43,0 W", "", ""), ("-", "range: 0x007f72d6104000", _WRITTEN)],
