@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import CaptureDamaged
-from harness.model.events import LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.events import INIT, LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
 _AT_RESET_VECTOR = re.compile(r"\brip 0xfff0\b")
 _INIT = re.compile(r"\(INIT\|")  # arch/x86/kvm/trace.h:kvm_deliver_mode
@@ -148,12 +148,14 @@ def add_loads(events: Sequence[Event], loads: Iterable[Load], vcpus: int) -> tup
 
 
 def _written(events: Iterable[Event], vcpu: int, msr: int, until_ns: int) -> int:
-    """What the guest had written into the MSR by then; 0: nothing."""
+    """What the guest had written into the MSR by then; 0: nothing, or a reset or an INIT came behind it."""
     found = 0
     for event in events:
         if event.t_ns > until_ns:
             break
-        if event.kind is Kind.WRMSR and event.vcpu == vcpu and event.value == msr and not event.flag:
+        if event.vcpu == vcpu and ((event.kind is Kind.CLEAR and not event.flag) or accepts_init(event)):
+            found = 0
+        elif event.kind is Kind.WRMSR and event.vcpu == vcpu and event.value == msr and not event.flag:
             found = event.data
     return found
 
@@ -186,7 +188,7 @@ def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
     for event in events:
         if event.kind is Kind.ENTRY and event.vcpu in pending:
             pending.discard(event.vcpu)
-            out.append(Event(Kind.CLEAR, event.vcpu, t_ns=event.t_ns, text="(inferred: INIT)"))
+            out.append(Event(Kind.CLEAR, event.vcpu, t_ns=event.t_ns, value=INIT, text="(inferred: INIT)"))
         elif event.kind is Kind.ACC and accepts_init(event):
             pending.add(event.vcpu)
         out.append(event)

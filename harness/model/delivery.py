@@ -106,7 +106,8 @@ class ApfState:
     lapic_in_kernel: bool = True
     hlt_exits: bool = True  # False: KVM_X86_DISABLE_EXITS_HLT (-overcommit cpu-pm=on)
     en_val: int = 0
-    int_vec: int = 0
+    int_vec: int = 0  # arch.apf.msr_int_val
+    vec: int = 0  # arch.apf.vec, what a ready interrupt has: an INIT zeroes msr_int_val alone
     send_user_only: bool = False
     delivery_as_pf_vmexit: bool = False
     shared_ok: bool = False  # the cached mapping of the shared area can be read and written
@@ -346,7 +347,7 @@ def write_msr(v: ApfState, msr: int, value: int, *, area_ok: bool = True) -> Msr
             return MsrWrite(gp=True, why="INT: reserved bits")
         if not v.lapic_in_kernel:
             return MsrWrite(gp=True, why="the local APIC is not in the kernel")
-        v.int_vec = value
+        v.int_vec = v.vec = value
         return MsrWrite()
     if msr == MSR_ASYNC_PF_ACK:
         if not v.features.has_interrupt():
@@ -451,15 +452,15 @@ def end_clear(v: ApfState, *, vm_destroyed: bool = False) -> int:
     return dropped
 
 
-def reset(v: ApfState, *, init: bool = True) -> None:
+def reset(v: ApfState, *, init: bool = True, by_vmm: bool = False) -> None:
     """EN and INT are zeroed, the id counter is not; the caller's clear_queue comes next.
 
     ``init``: the vCPU is given an INIT (x86.c:kvm_vcpu_reset, which clears apf.halted).  Else the VMM has reset it, by
     KVM_SET_MSRS and KVM_SET_MP_STATE = RUNNABLE: neither kvm_pv_enable_async_pf nor kvm_arch_vcpu_ioctl_set_mpstate
-    clears apf.halted (finding F1; 5.10.262, 6.1.192, 6.12.117, 7.3.4).
+    clears apf.halted (finding F1; 5.10.262, 6.1.192, 6.12.117, 7.3.4).  ``by_vmm``: it has written INT, the vector.
     """
-    v.en_val = 0
-    v.int_vec = 0
+    v.en_val = v.int_vec = 0
+    v.vec = v.vec if init and not by_vmm else 0
     v.halted = v.halted and not init and v.kernel.reset_keeps_halt
     v.req_halt = v.req_halt and v.kernel.reset_keeps_halt
     v.hlt = False

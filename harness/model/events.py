@@ -57,7 +57,8 @@ class Kind(IntEnum):
     MM_FAULT_RET = 23  # its return: value = VM_FAULT_*
     # kvm_clear_async_pf_completion_queue ran for this vCPU: added by the decoder.
     # flag: by a CR0.PG change, so that the MSRs stay; else by reset, INIT or VM destruction.  value: LOADED, by a
-    # loadvm of the state that the vCPU is in, so that an L2 runs on, and the guest's memory is as it was.
+    # loadvm of the state that the vCPU is in, so that an L2 runs on, and the guest's memory is as it was; INIT, by one
+    # of the guest, which zeroes EN and INT, and leaves the vector that KVM took from INT (arch.apf.vec).
     CLEAR = 24
     # block_bio_complete, block_rq_complete: dev, value = sector, data = sectors, flag = read; then pages are unlocked.
     BIO_END = 25
@@ -71,6 +72,7 @@ class Kind(IntEnum):
 
 
 LOADED = 1
+INIT = 2
 """Of a CLEAR."""
 
 

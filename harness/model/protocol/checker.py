@@ -36,7 +36,8 @@ from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNT
 from harness.model.protocol.ready_rules import compare, inject
 from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
 from harness.model.protocol.total_rules import check_totals
-from harness.model.protocol.vcpu_rules import SeenVcpu, Shared, WakeAll
+from harness.model.protocol.vcpu_rules import SeenVcpu, Shared
+from harness.model.protocol.wake_all import WakeAll
 from harness.model.protocol.work_rules import Ledger
 
 _CR0_WRITTEN = re.compile(r"reason (?:cr0_sel_write|write_cr0|CR_ACCESS .*info1 0x[0-9a-f]*0 )", re.ASCII)
@@ -256,6 +257,8 @@ class Checker:
         for work in waiting:
             self._vcpus[work.vcpu].woken = True
             self._found += self._vcpus[work.vcpu].doubts.worker_done(work.token, returned, sure=len(waiting) == 1)
+            if len(waiting) == 1:
+                self._vcpus[work.vcpu].work_ended(work.token, returned)
         self._found += self._ledger.done(event, self._shared.seq, returned)
         for work in waiting[:1]:
             if work.done_seq == self._shared.seq:
@@ -372,6 +375,7 @@ def _write_en(vcpu: SeenVcpu, event: Event) -> None:
     if vcpu.wake_all is WakeAll.SURELY or any(work.done_seq for work in vcpu.live.values()):
         return  # the done list is not empty: no wake-all
     unsure = vcpu.live or not vcpu.known  # a live work may have ended a moment ago
+    vcpu.unended.begin(vcpu.live if vcpu.known else (), event.t_ns)
     vcpu.wake_all = WakeAll.PERHAPS if unsure else WakeAll.SURELY
 
 

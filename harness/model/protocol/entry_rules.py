@@ -11,7 +11,8 @@ from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.protocol.l2_rules import judge_ready, lost, untold
 from harness.model.protocol.ready_rules import Announced, compare
 from harness.model.protocol.rules import RuleContext
-from harness.model.protocol.vcpu_rules import SeenVcpu, WakeAll
+from harness.model.protocol.vcpu_rules import SeenVcpu
+from harness.model.protocol.wake_all import WakeAll
 from harness.model.protocol.work_rules import SeenWork
 
 _HALT_EVIDENCE = frozenset({Kind.OUT, Kind.VIRQ, Kind.USER_EXIT})

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 from harness.model.delivery import (
     ASYNC_PF_PER_VCPU,
@@ -20,7 +19,7 @@ from harness.model.delivery import (
     EN_SEND_ALWAYS,
     kvm_pv_async_pf_enabled,
 )
-from harness.model.events import LOADED, LOWEST_VECTOR, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import INIT, LOADED, LOWEST_VECTOR, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.doubts import Doubts
@@ -29,6 +28,7 @@ from harness.model.protocol.page_rules import Pages
 from harness.model.protocol.prompt_rules import Prompt
 from harness.model.protocol.ready_rules import Announced, take_away
 from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, RuleContext
+from harness.model.protocol.wake_all import Unended, WakeAll
 from harness.model.protocol.work_rules import Ledger, SeenWork
 
 LAST_ID = 0xFFFFF
@@ -46,14 +46,6 @@ class Shared:
     pages: Pages
     vcpus: Sequence[SeenVcpu]
     seq: int = 0  # counts RDY, DONE and NP
-
-
-class WakeAll(IntEnum):
-    """Whether a kvm_async_pf_wakeup_all work is queued."""
-
-    NO = 0
-    PERHAPS = 1  # a work may have ended just before EN was written: then none was queued
-    SURELY = 2
 
 
 @dataclass(slots=True)
@@ -76,7 +68,7 @@ class SeenVcpu:
         "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
         "int_vec", "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
         "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "shared", "shared_ok", "slept",
-        "started", "tokens", "told", "trial", "unfinished_run", "untold", "untold_last", "vcpu_id", "wake_all",
+        "started", "tokens", "told", "trial", "unended", "unfinished_run", "untold", "untold_last", "vcpu_id", "wake_all",
         "wakeups", "woken",
     )  # fmt: skip
 
@@ -89,6 +81,7 @@ class SeenVcpu:
         self.first_id: int | None = None
         self.known = start.live is not None
         self.wake_all = {None: WakeAll.PERHAPS, False: WakeAll.NO, True: WakeAll.SURELY}[start.wakeup]
+        self.unended = Unended()
         self.live: dict[int, SeenWork] = {}
         self.gfns: dict[int, SeenWork] = {}
         for token, gpa in start.live or ():
@@ -166,6 +159,11 @@ class SeenVcpu:
             self.shared.found.append(violation)
         elif self.shared.recorded >= {Kind.WORK, Kind.MM_FAULT_RET}:
             self.doubts.add(violation, others, done.t_ns)
+
+    def work_ended(self, token: int, returned_t: int) -> None:
+        """A worker ended, which came back from its page at ``returned_t`` (ns; 0: not recorded)."""
+        if self.unended.none_was(token, returned_t) and self.wake_all is WakeAll.PERHAPS:
+            self.wake_all = WakeAll.SURELY
 
     def states(self, gpa: int) -> tuple[FaultState, ...]:
         """The states in which this vCPU may have touched the page; empty: not known."""
@@ -439,6 +437,8 @@ class SeenVcpu:
     def interrupted(self, ready: SeenReady, event: Event) -> None:
         """The RDY was told by this interrupt: D17; counted for D16."""
         ready.irq = event
+        if "|level" in event.text:
+            self.say("D15", event, f"the ready interrupt {event.value:#x} is level-triggered", ready.event)
         self.counts.acc += 1
         self.counts.acc_lost += event.value < LOWEST_VECTOR
         if self.batch_irq is not None:
@@ -475,5 +475,6 @@ class SeenVcpu:
             if event.value != LOADED:
                 take_away(self)
                 self.guest_mode = self.untold_last = False
-            self.old_vectors.add(self.int_vec or 0)
-            self.int_vec = 0
+            if event.value != INIT:
+                self.old_vectors.add(self.int_vec or 0)
+                self.int_vec = 0

@@ -317,7 +317,7 @@ class KvmVcpu:
             self.spins = 0
             if ready.irq:
                 yield from self.area_access(write=True)  # apf_put_user_ready
-                self.raise_irq(s.int_vec)
+                self.raise_irq(s.vec)
         if not first and not self.serves():
             s.req_ready = True  # what is left was put on the list after this look at it
 

@@ -215,7 +215,7 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
         world.unbounded["MIN_V"] = "QEMU's devices fault in the vCPU threads while firmware boots the guest again"
     if begun is not None:
         init_of_l2(state)
-    reset(state, init=barrier is None or vcpu.kvm.index > 0)
+    reset(state, init=barrier is None or vcpu.kvm.index > 0, by_vmm=begun is None)
     yield from vcpu.kvm.clear()
     if barrier is not None:
         if world.replay is None:

@@ -357,6 +357,15 @@ def test_reset_zeroes_the_msrs_and_keeps_the_counter() -> None:
     assert (v.en_val, v.int_vec, v.halted, v.hlt, v.id, v.pageready_pending) == (0, 0, False, False, 1, True)
 
 
+def test_an_init_leaves_the_vector_and_a_write_of_the_vmm_does_not() -> None:
+    v = make()
+    d.write_msr(v, d.MSR_ASYNC_PF_INT, 0xF4)
+    d.reset(v)
+    assert (v.int_vec, v.vec) == (0, 0xF4)
+    d.reset(v, by_vmm=True)
+    assert v.vec == 0
+
+
 @pytest.mark.parametrize(
     ("release", "clears", "requests"),
     [("5.10.262", True, False), ("6.1.159", True, False), ("6.1.160", False, True), ("6.12.64", False, True)],

@@ -359,3 +359,34 @@ def test_a_write_of_cr0_in_a_program_that_flips_paging_drops_what_is_queued():
         assert found("nowait-5.10", reason, flips=True) == set()
         assert found("nowait-5.10", reason, flips=False) == found("nowait-7.3", reason, flips=True) == {"D07"}
     assert found("nowait-5.10", "msr", flips=True) == {"D07"}
+
+
+def test_a_wake_all_is_owed_if_each_work_ended_after_the_write() -> None:
+    enabled = "EXIT WRMSR:EN=0x801009 ENTRY"
+    told = f"DONE:0 EXIT RDY:1@0 ACC ENTRY {ACKED}"
+    owed = f"{SET_UP} {token(1, 0)} {enabled} MM_FAULT_RET:0 {told}"
+    assert run(owed, {}, STANDARD) == (set(), {"D20"})
+    assert run(f"{SET_UP} {token(1, 0)} MM_FAULT_RET:0 {enabled} {told}", {}, STANDARD) == (set(), set()), "before"
+    assert run(f"{SET_UP} {token(1, 0)} {enabled} {told}", {}, STANDARD) == (set(), set()), "nobody knows when"
+    both = f"{SET_UP} {token(1, 0)} {token(2, 1)} {enabled} MM_FAULT_RET:0 {told}"
+    assert run(f"{both} MM_FAULT_RET:1 DONE:1 EXIT RDY:2@1 ACC ENTRY", {}, STANDARD) == (set(), {"D20"})
+    assert run(f"{both} DONE:1 EXIT RDY:2@1 ACC ENTRY", {}, STANDARD) == (set(), set()), "one of two is enough"
+    queued = f"{SET_UP} {token(1, 0)} EXIT WRMSR:EN=0x801009 ALL ACC ENTRY {ACKED} MM_FAULT_RET:0 {told}"
+    assert run(queued, {}, STANDARD) == (set(), set())
+    assert run(f"{owed} EXIT WRMSR:EN=0 ENTRY", {}, STANDARD) == (set(), set()), "and dropped"
+
+
+def test_an_init_leaves_the_vector_and_a_reset_does_not() -> None:
+    again = "ENTRY EXIT WRMSR:EN=0x801009 ALL ACC ENTRY"
+    assert run(f"{SET_UP} EXIT CLEAR=2 {again}", {}, STANDARD)[0] == set()
+    assert run(f"{SET_UP} EXIT CLEAR {again}", {}, STANDARD)[0] == {"D42"}
+
+
+def test_a_ready_interrupt_is_edge_triggered() -> None:
+    for way, rules in {"edge": set(), "level": {"D15"}}.items():
+        trace = trace_of(f"{SET_UP} {token(1, 0)} {ready(1, 0)}")
+        for event in trace:
+            if event.kind is Kind.ACC:
+                event.text = f"kvm_apic_accept_irq: apicid 0 vec {event.value} (Fixed|{way})"
+        checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+        assert {v.rule for v in feed_all(checker, trace)} == rules
