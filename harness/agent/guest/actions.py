@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from harness.agent.capture_folder import Capture
@@ -34,6 +34,27 @@ class WaitedInVain(DeadlineExpired):
 
 
 @dataclass(slots=True)
+class Standing:
+    """How long lists of timed actions have kept the machine stopped, in seconds: its program cannot use that time.  A
+    list that never lets it go on counts until it is over."""
+
+    past: float = 0.0
+    since: float | None = None
+
+    def begin(self, now: float) -> None:
+        if self.since is None:
+            self.since = now
+
+    def end(self, now: float) -> None:
+        if self.since is not None:
+            self.past += now - self.since
+            self.since = None
+
+    def seconds(self, now: float) -> float:
+        return self.past + (now - self.since if self.since is not None else 0.0)
+
+
+@dataclass(slots=True)
 class Actor:
     """Everything an action may need.  ``perform`` runs a list of actions in order."""
 
@@ -47,6 +68,7 @@ class Actor:
     plugged: Callable[[int, int], None] = lambda _vcpu, _tid: None  # a vCPU has a new thread
     # while in it, each processor has time for what the host does on all of them
     beside_others: Callable[[], AbstractContextManager[None]] = nullcontext
+    standing: Standing = field(default_factory=Standing)
 
     async def perform(
         self, actions: Sequence[HostAction], *, host: int | None = None, timed: int | None = None
@@ -60,8 +82,14 @@ class Actor:
             # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
             details = StepDetails(do=action.do, arg=action.arg, host=host, timed=timed)
             self.capture.step(AgentStep.HOST_ACTION, details)
+            if timed is not None and action.do is HostWord.STOP:
+                self.standing.begin(time.monotonic())
             await self._one(action)
+            if timed is not None and action.do is HostWord.CONT:
+                self.standing.end(time.monotonic())
             self.capture.step(AgentStep.HOST_ACTION_DONE, details)
+        if timed is not None:
+            self.standing.end(time.monotonic())
 
     async def _one(self, action: HostAction) -> None:
         match action.do:

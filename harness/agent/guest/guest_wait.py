@@ -54,7 +54,8 @@ async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: flo
 
 async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Actor, start: float) -> GuestEnd:
     """Until the guest's program has ended or the plan's deadline is over; does the host actions the guest waits for,
-    which take no more of the program's time than they are to sleep: on a busy machine they can take a minute."""
+    which take no more of the program's time than they are to sleep: on a busy machine they can take a minute.  Nor does
+    the time count in which timed actions keep the machine stopped."""
     answered = 0  # HOST items handed back so far
     acted = 0.0  # seconds
     while True:
@@ -78,10 +79,12 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
             continue
         if failed := guest.failed_run():
             return _failed_run(f"{time.monotonic() - start:.1f} s after go", failed)
-        if time.monotonic() > start + acted + plan.deadline_s:
+        now = time.monotonic()
+        not_counted = acted + actor.standing.seconds(now)
+        if now > start + not_counted + plan.deadline_s:
             return GuestEnd(
                 EndStatus.GUEST_TIMEOUT,
-                f"not done {plan.deadline_s} s after go, state {control.state}{_without(acted)}",
+                f"not done {plan.deadline_s} s after go, state {control.state}{_without(not_counted)}",
             )
         await asyncio.sleep(POLL_SECONDS)
 
