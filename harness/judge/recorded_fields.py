@@ -22,7 +22,7 @@ from harness.model.simulation.situation import Prediction
 
 PFERR_WRITE = 0x2
 """Bit 1 of kvm_page_fault's error code, of AMD's page faults and of Intel's EPT violations alike."""
-FAULT_FLAG_WRITE, FAULT_FLAG_RETRY_NOWAIT = 0x1, 0x8
+FAULT_FLAG_WRITE, FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RETRY_NOWAIT, FAULT_FLAG_INTERRUPTIBLE = 0x1, 0x4, 0x8, 0x200
 """enum fault_flag, include/linux/mm_types.h (5.10: include/linux/mm.h), the same to 7.3."""
 VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x20 | 0x40
 """OOM, SIGBUS, HWPOISON, HWPOISON_LARGE, SIGSEGV: enum vm_fault_reason, include/linux/mm_types.h (5.10 to 7.3)."""
@@ -30,13 +30,13 @@ VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x20 | 0x40
 
 def field_findings(view: View, prediction: Prediction, kernel: KernelModel) -> Iterator[Finding]:
     """One finding for each event with a field that fits nothing."""
-    yield from _addresses(view, asks_first=kernel.variant is Variant.NOWAIT)
+    yield from _addresses(view, kernel)
     yield from _results(view, prediction)
     yield from _writes(view)
     yield from _registers(view)
 
 
-def _addresses(view: View, *, asks_first: bool) -> Iterator[Finding]:
+def _addresses(view: View, kernel: KernelModel) -> Iterator[Finding]:
     """A page's address in the VMM: what async_pf_execute read (kvm_vcpu_gfn_to_hva: its beginning), and what the
     touch's own thread faulted in first."""
     top = view.plan.guest.memory_mib << 20
@@ -55,18 +55,27 @@ def _addresses(view: View, *, asks_first: bool) -> Iterator[Finding]:
             yield Finding("unexplained", f"{e.text}: the page of {gpa:#x} lies at {page:#x} in the VMM", line=e.line,
                           about="address")  # fmt: skip
 
-    yield from _flags(view, base, asks_first=asks_first)
+    yield from _flags(view, base, kernel)
 
 
-def _flags(view: View, base: int, *, asks_first: bool) -> Iterator[Finding]:
-    """FAULT_FLAG_* of a touch's own first fault, and of what a kworker does for one of the pages.
+def _flags(view: View, base: int, kernel: KernelModel) -> Iterator[Finding]:
+    """FAULT_FLAG_* of a touch's own faults, and of what a kworker does for one of the pages.
 
-    hva_to_pfn_slow asks to write where the guest does, and without waiting (FOLL_NOWAIT) before all else, if
-    ``asks_first``; async_pf_execute (FOLL_WRITE, and it may sleep) always writes.
+    hva_to_pfn_slow asks to write where the guest does, and under nowait without waiting (FOLL_NOWAIT) before all else;
+    where it waits then, a signal ends that from 6.2 on (FOLL_INTERRUPTIBLE; check_user_page_hwpoison asks without
+    FAULT_FLAG_ALLOW_RETRY).  async_pf_execute (FOLL_WRITE, and it may
+    sleep) always writes.
     """
+    asks_first = kernel.variant is Variant.NOWAIT
     for seen in view.alignment.items:
         for episode in seen.episodes:
             first = episode.first(Kind.MM_FAULT)
+            for e in episode.of(Kind.MM_FAULT):
+                again = asks_first and first is not None and e is not first and e.hva == first.hva
+                waits = again and e.value & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_RETRY_NOWAIT) == FAULT_FLAG_ALLOW_RETRY
+                if waits and bool(e.value & FAULT_FLAG_INTERRUPTIBLE) is not kernel.interruptible_gup:
+                    how = "waits where no signal can end it" if kernel.interruptible_gup else "may be ended by a signal"
+                    yield Finding("unexplained", f"{e.text}: the vCPU thread {how}", line=e.line, about="flags")
             if first is not None and bool(first.value & FAULT_FLAG_WRITE) != bool(episode.start.value & PFERR_WRITE):
                 yield Finding("unexplained", f"{first.text}: the guest's access was the other", line=first.line,
                               about="flags")  # fmt: skip
@@ -112,14 +121,15 @@ def _writes(view: View) -> Iterator[Finding]:
 
 
 def _registers(view: View) -> Iterator[Finding]:
-    """EN and INT read as they were written, ACK as 0 (arch/x86/kvm/x86.c:kvm_get_msr_common).
+    """EN and INT read as they were written, and behind a reset or an INIT as 0; ACK as 0 (arch/x86/kvm/x86.c:
+    kvm_get_msr_common, kvm_vcpu_reset).
 
     A write of EN that got a #GP for its reserved bits changed nothing; one for its address was stored before it.
     """
     written: dict[tuple[int, int], int] = {}
     for e in view.events:
-        if e.kind is Kind.CLEAR and not e.flag:
-            written.clear()
+        if e.kind is Kind.CLEAR and not e.flag:  # what a loadvm puts follows
+            written[e.vcpu, MSR_ASYNC_PF_EN] = written[e.vcpu, MSR_ASYNC_PF_INT] = 0
         if e.value not in (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK):
             continue
         if e.flag:

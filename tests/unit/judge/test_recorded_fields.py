@@ -9,6 +9,7 @@ import re
 import pytest
 
 from harness.judge.verdict import judge_capture
+from harness.model.kernels import find_kernel
 from harness.status import Status
 from tests.unit.judge.golden import edit_trace, is_event, load
 from tests.unit.judge.packed import packed_capture
@@ -75,3 +76,25 @@ def test_what_the_guest_wrote_is_in_qemus_page(xor: int, names: set[str]) -> Non
     left["pages"][str(gpa)]["word"] = gpa ^ json.loads(files["plan.json"])["nonce"] ^ xor
     verdict = judge_capture({**files, "after.json": json.dumps(left).encode()}, model())
     assert {f.name for f in verdict.findings} == names and verdict.status is (Status.FAIL if xor else Status.PASS)
+
+
+@pytest.mark.parametrize(("read", "names"), [("0xf3", {"value:msr"}), ("0x0", set())])
+def test_int_reads_as_0_behind_an_init_and_the_vector_stays(read: str, names: set[str]) -> None:
+    """A 7.3 that tells the vector for INT.  Its ready events have the vector of before the INIT, and so has any KVM's:
+    arch/x86/kvm/x86.c:kvm_vcpu_reset leaves apf.vec."""
+    files = edit_trace(
+        packed_capture("init-reads-int"), edit(r"(CPU 1.* 89\.\d+: kvm_msr: msr_read 4b564d06 = )0xf3", rf"\g<1>{read}")
+    )
+    verdict = judge_capture(files, find_kernel("nowait-7.3"))
+    assert {f.name for f in verdict.findings} == names and verdict.status is (Status.FAIL if names else Status.PASS)
+
+
+@pytest.mark.parametrize(("flags", "names"), [("0x14", {"unexplained:flags"}), ("0x214", set())])
+def test_a_signal_may_end_the_look_that_waits(flags: str, names: set[str]) -> None:
+    """A 7.3 whose look that waits has no FOLL_INTERRUPTIBLE."""
+    pattern = r"(KVM-.*mm_fault: .*flags=)0x14$"
+    files = edit_trace(
+        packed_capture("uninterruptible-look"), lambda lines: [re.sub(pattern, rf"\g<1>{flags}", x) for x in lines]
+    )
+    verdict = judge_capture(files, find_kernel("nowait-7.3"))
+    assert {f.name for f in verdict.findings} == names and verdict.status is (Status.FAIL if names else Status.PASS)
