@@ -68,8 +68,8 @@ class SeenVcpu:
         "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
         "int_vec", "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
         "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "shared", "shared_ok", "slept",
-        "started", "tokens", "told", "trial", "unended", "unfinished_run", "untold", "untold_last", "vcpu_id", "wake_all",
-        "wakeups", "woken",
+        "started", "tokens", "told", "trial", "unended", "unfinished_run", "untold", "untold_last", "vcpu_id",
+        "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
