@@ -39,6 +39,18 @@ def until_looked(world: World, vcpu: int, mark: RecordedEvent | None) -> Generat
         yield Wait(until_ns=following.start_ns)
 
 
+def until_written(world: World, state: ApfState, vcpu: int, mark: RecordedEvent | None) -> Generator[Wait, None, None]:
+    """A write of EN ``mark`` looks at the done list between its exit and its line, too (kvm_async_pf_wakeup_all, which
+    queues nothing where there is something): before or behind what was completed meanwhile."""
+    if world.replay is None or mark is None or state.done:
+        return
+    runs = (world.replay.work(vcpu, work.token) for work in state.queue)
+    completed = sorted(run.completed_ns + 1 for run in runs if run is not None)
+    now = world.engine.now
+    moments = [now, *(t for t in completed if now < t <= mark.end_ns)]
+    yield Wait(until_ns=world.replay.choices.moment(moments, "when EN was written", -1))
+
+
 def until_reset(
     world: World, state: ApfState, vcpu: int, np: RecordedEvent, wake: Signal
 ) -> Generator[Wait, None, bool]:

@@ -17,7 +17,7 @@ from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN,
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.simulation.engine import Process, Signal, Wait
-from harness.model.simulation.held_up import looked_early, mapped_early, until_looked, until_reset
+from harness.model.simulation.held_up import looked_early, mapped_early, until_looked, until_reset, until_written
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
 from harness.model.simulation.lost_mapping import may_be_lost
@@ -471,6 +471,8 @@ class KvmVcpu:
         """A guest's or the VMM's MSR write; False: it got a general protection fault."""
         mark = yield from self.reach(Kind.WRMSR, msr, f"a write of MSR {msr:#x}")
         self.leave()
+        if msr == MSR_ASYNC_PF_EN and d.kvm_pv_async_pf_enabled(value):
+            yield from until_written(self.world, self.state, self.index, mark)
         result = d.write_msr(self.state, msr, value, area_ok=area_ok)
         if msr == MSR_ASYNC_PF_EN and not result.gp and d.kvm_pv_async_pf_enabled(value):
             self.area.move(self.state, value)

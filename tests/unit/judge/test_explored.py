@@ -330,6 +330,15 @@ def test_two_kworkers_bring_one_window_of_a_file_between_them() -> None:
     assert verdict.word == "FINDING F2", verdict.reason
 
 
+def test_en_is_written_behind_a_completion() -> None:
+    """noio-6.1, S341: a page is completed between the exit for the write of EN and its line, so that there is something
+    on the done list, and no wake-all is queued."""
+    files = packed_capture("explored-en-beside-a-completion")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.word == "FINDING F2", verdict.reason
+    assert next(t for t in verdict.totals if t.name == "RDY_ALL").seen == 2
+
+
 def test_a_thread_that_is_held_up_has_brought_none_of_its_window() -> None:
     """noio-6.1, S276: a kworker is preempted before swap_vma_readahead adds its pages; a vCPU that touches the
     neighbours misses each of them, and queues works that find them 48 ms later."""
