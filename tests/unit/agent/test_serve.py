@@ -33,8 +33,8 @@ class Server:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def send(self, plan: p.Plan, out: Path, probe: Path) -> None:
-        options = AgentOptions(str(out), probe=str(probe), accel="tcg")
+    def send(self, plan: p.Plan, out: Path, probe: Path, patience: float = 1.0) -> None:
+        options = AgentOptions(str(out), probe=str(probe), accel="tcg", patience=patience)
         self.send_line(line_of(PlanRequest(plan, options)))
 
     def send_line(self, line: str) -> None:
@@ -71,6 +71,15 @@ def is_gone(pid: int) -> bool:
     """No such process, or one that only its parent has not noticed yet."""
     stat = Path(f"/proc/{pid}/stat")
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_guest_may_take_as_long_to_boot_as_is_told(server: Server, tmp_path: Path, probe_elf: Path) -> None:
+    """By itself more than a minute; here less than any guest takes."""
+    out = tmp_path / "one"
+    server.send(make_plan(), out, probe_elf, patience=1e-5)
+    server.until("served")
+    end = end_of(out)
+    assert end["status"] == "guest-timeout" and "was not ready within 0.0" in end["reason"]
 
 
 def test_two_plans_and_rubbish_between_them(server: Server, tmp_path: Path, probe_elf: Path) -> None:
