@@ -105,13 +105,16 @@ _STALE_CODE = re.compile(
     rb"RIP: 0010:(?:asm_exc_int3|exc_int3|kprobe_int3_handler|poke_int3_handler)\+|\] +asm_exc_int3\+"
 )
 _INJECTED = "Kernel panic - not syncing: Host injected async #PF in interrupt disabled region"
+_ENTRY = rb"RIP: 0010:(?:asm_exc_page_fault|error_entry|sync_regs|exc_page_fault)\+"
 _BEFORE_THE_FLAGS_ARE_READ = re.compile(
-    rb" <NMI>.*__kvm_handle_async_pf\+.* exc_nmi\+.*"
-    rb"RIP: 0010:(?:asm_exc_page_fault|error_entry|sync_regs|exc_page_fault)\+.*</NMI>",
-    re.DOTALL,
+    rb" <NMI>.*__kvm_handle_async_pf\+.* exc_nmi\+.*" + _ENTRY + rb".*</NMI>", re.DOTALL
 )
 """The NMI has interrupted the entry of a page fault, and a page fault of its own handler reads the flags that are for
 that (arch/x86/kernel/kvm.c:__kvm_handle_async_pf; guests from 6.12.115 on leave them alone in an NMI)."""
+_LAST_NMI = re.compile(rb".*NMI backtrace for cpu \d+\r?\n(?P<shown>.*)", re.DOTALL)
+"""What nmi_cpu_backtrace shows of the processor that the NMI has interrupted.  Where a sysrq is under way the panic's
+own dump may be missing: __handle_sysrq puts console_loglevel back behind panic's console_verbose (drivers/tty/sysrq.c,
+6.1)."""
 _NAMES_A_CPU = re.compile(
     r"soft lockup - CPU#(\d+) |hard LOCKUP on cpu (\d+)|lockup - pool cpus=(\d+) |->cpu=(\d+)|[ {](\d+)-[.\w!]{4}(?= )"
 )
@@ -153,7 +156,8 @@ def find_trouble(text: bytes, start: int = 0) -> Trouble | None:
     mark = next(m for i, m in enumerate(MARKS) if match.group(f"k{i}") is not None)
     line = text[match.start("line") : end].decode(errors="replace").rstrip("\r")
     found = Trouble(mark.kind, mark.blame, line, match.start("line"), stamp=match.group("stamp").decode())
-    return _with_dump(found, text[end : end + DUMP_BYTES])
+    begin = match.start("line")
+    return _with_dump(found, text[max(0, begin - DUMP_BYTES) : begin], text[end : end + DUMP_BYTES])
 
 
 def all_trouble(lines: Iterable[str]) -> tuple[Trouble, ...]:
@@ -163,15 +167,26 @@ def all_trouble(lines: Iterable[str]) -> tuple[Trouble, ...]:
     for number, line in enumerate(kept):
         trouble = find_trouble(f"{line}\n".encode())
         if trouble is not None:
-            found.append(_with_dump(trouble, "\n".join(kept[number + 1 : number + 200]).encode()[:DUMP_BYTES]))
+            before = "\n".join(kept[max(0, number - 200) : number]).encode()[-DUMP_BYTES:]
+            found.append(_with_dump(trouble, before, "\n".join(kept[number + 1 : number + 200]).encode()[:DUMP_BYTES]))
     return tuple(found)
 
 
-def _with_dump(found: Trouble, following: bytes) -> Trouble:
+def _in_the_entry_of_a_fault(before: bytes, following: bytes) -> bool:
+    """Whether the NMI in which the guest panicked has interrupted the entry of a page fault: by the panic's own dump,
+    or, where that was not shown, by the NMI's."""
+    if b"Call Trace:" in following:
+        return _BEFORE_THE_FLAGS_ARE_READ.search(following) is not None
+    last = _LAST_NMI.match(before)
+    rip = last and re.search(rb"RIP: [^\n]*", last["shown"])
+    return bool(rip and re.match(_ENTRY, rip[0]))
+
+
+def _with_dump(found: Trouble, before: bytes, following: bytes) -> Trouble:
     """A processor that is found in the handler of a breakpoint, again and again, executes one that is gone from memory:
     as "Oops: int3" is, it is the emulator's stale code.  A guest that met a page fault in an NMI, while a token waited
     for its handler, has taken it for one that was injected there."""
-    if found.line.startswith(_INJECTED) and _BEFORE_THE_FLAGS_ARE_READ.search(following):
+    if found.line.startswith(_INJECTED) and _in_the_entry_of_a_fault(before, following):
         return replace(found, kind="fault-in-an-nmi", blame=Blame.GUEST)
     if found.kind not in STALLS:
         return found

@@ -122,6 +122,25 @@ def test_a_page_fault_in_an_nmi_before_the_flags_of_a_token_are_read_is_the_gues
     assert verdict.status is Status.FAIL and verdict.reason.startswith("D28"), verdict.reason
 
 
+def test_a_page_fault_in_an_nmi_is_the_guests_own_where_a_sysrq_hid_the_dump_of_the_panic() -> None:
+    """Explored (Y12) on noio-6.1: the sysrq that sent the NMI put console_loglevel back behind panic's console_verbose,
+    so that of the panic only its first line was shown; the NMI's own dump has the place that was interrupted."""
+    files = packed_capture("linux-fault-in-an-nmi")
+    model = model_of(files, "noio")
+    before, panic, after = files["guest/console.txt"].partition(b"interrupt disabled region\r\n")
+    end = after[after.index(b"[    2.237995] Kernel Offset") :]
+    hidden = before + panic + end
+    verdict = judge_capture({**files, "guest/console.txt": hidden}, model)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "a known fault of the guest's own kernel" in verdict.reason
+
+    elsewhere = hidden.replace(b"RIP: 0010:asm_exc_page_fault+0x0", b"RIP: 0010:default_idle+0x9")
+    unknown = hidden.replace(b"NMI backtrace for cpu 0", b"something else")
+    for console in (elsewhere, unknown):
+        verdict = judge_capture({**files, "guest/console.txt": console}, model)
+        assert verdict.status is Status.FAIL and verdict.reason.startswith("D28"), verdict.reason
+
+
 def test_what_a_guest_that_panics_by_its_own_fault_has_seen_of_its_host_counts() -> None:
     files = packed_capture("linux-fault-in-an-nmi")
     lines = files["trace/events.txt"].decode().splitlines(keepends=True)
