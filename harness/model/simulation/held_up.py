@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU thread of a recorded run that lost its processor inside KVM, between two of its events."""
+"""A vCPU thread, or a worker, of a recorded run that lost its processor inside KVM, between two of its events."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 
-from harness.model.delivery import ApfState
+from harness.model.delivery import ApfState, Work, WorkState, complete
 from harness.model.events import Event, Kind
 from harness.model.simulation.engine import Signal, Wait
 from harness.model.simulation.page_watch import PageWatch
@@ -49,6 +49,36 @@ def until_written(world: World, state: ApfState, vcpu: int, mark: RecordedEvent 
     now = world.engine.now
     moments = [now, *(t for t in completed if now < t <= mark.end_ns)]
     yield Wait(until_ns=world.replay.choices.moment(moments, "when EN was written", -1))
+
+
+def until_listed(world: World, state: ApfState, vcpu: int, wake: Signal) -> Generator[Wait, None, None]:
+    """A halt, until something wakes the vCPU, or is on its done list without a word: async_pf_execute
+    (virt/kvm/async_pf.c, 5.10 to 7.3) puts its work there before it asks for KVM_REQ_APF_READY.  A worker that is held
+    up between the two, its page's fault over and its DONE not traced, shows by the vCPU's next fault behind the halt.
+    """
+    mark = world.replay.peek(vcpu) if world.replay is not None and state.halted else None
+    found: tuple[int, Work] | None = None
+    if world.replay is not None and mark is not None and mark.kind is Kind.PF:
+        for work in state.queue if not state.done else ():
+            run = world.replay.work(vcpu, work.token)
+            if run is None:
+                continue
+            back_ns = run.windows[-1].end_ns if run.windows else run.start_ns
+            at_ns = max(world.engine.now, back_ns, mark.since_ns)
+            if at_ns <= mark.start_ns < run.completed_ns and (found is None or at_ns < found[0]):
+                found = at_ns, work
+    yield Wait(until_ns=found[0] if found else -1, signals=(wake,))
+    if found and not state.done and found[1].state is WorkState.RUNNING and world.engine.now >= found[0]:
+        found[1].state = WorkState.DONE
+        state.done.append(found[1])
+
+
+def asks(state: ApfState, work: Work) -> None:
+    """The worker is through with its work, which may be on the done list by now; a clear has taken it from there."""
+    if work.state is not WorkState.DONE:
+        complete(state, work)
+    elif work in state.done:
+        state.req_ready = True
 
 
 def until_reset(

@@ -16,6 +16,7 @@ from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
+from harness.model.simulation import held_up
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.held_up import looked_early, mapped_early, until_looked, until_reset, until_written
 from harness.model.simulation.host_memory import Memory, Resolution
@@ -284,7 +285,7 @@ class KvmVcpu:
         if replay is not None:
             done = seen.completed_ns if seen else -1
             yield Wait(until_ns=done if done >= 0 else replay.recorded.end_ns)
-        d.complete(self.state, work)
+        held_up.asks(self.state, work)
         self.world.emit(Event(Kind.DONE, gpa=work.gpa, hva=self.memory.vpn(work.gpa) << 12, worker=True))
         self.world.engine.fire(self.flushed)
         self.world.engine.fire(self.wake)
@@ -407,7 +408,7 @@ class KvmVcpu:
             if not slept:
                 world.emit(Event(Kind.OUT, self.index, value=ord("S")))
             slept = True
-            yield Wait(signals=(self.wake,))
+            yield from held_up.until_listed(world, s, self.index, self.wake)
         if slept:
             world.emit(Event(Kind.IN, self.index))
         left = world.replay.stopped_ns(self.index, world.engine.now, since) if world.replay is not None else -1
