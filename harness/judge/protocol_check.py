@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 from harness.contract.capture import EMULATED
 from harness.contract.kernel_trouble import Blame, Trouble
-from harness.contract.plan import Op, SwapKind
+from harness.contract.plan import Op, SwapKind, initialized, resets
 from harness.contract.words import EndStatus
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
 from harness.evidence.lost_shadow import lost_shadow
 from harness.evidence.lost_wakeup import lost_wakeup
 from harness.evidence.trace_events import kinds_of
+from harness.judge.cut_off import cut_off
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recording import ends_recorded
 from harness.judge.rules_context import NOTHING, Expected, context_of, initial, places
@@ -53,6 +54,9 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
             evidence.events, facts.swap_dev, places(evidence), evidence.ended_ns, ends_known=ends,
             manager=evidence.gate if plan.swap.kind is SwapKind.USERFAULT else None,
         )  # fmt: skip
+    dropped = resets(plan) or initialized(plan)  # ... and what is outstanding then is owed to nobody
+    if plan.swap.error and evidence.end.status is EndStatus.GUEST_TIMEOUT and not dropped:
+        waiting |= cut_off(evidence.events)
     checker = Checker(
         kernel,
         plan.guest.vcpus,

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a deadline cut off in the middle is owed to nobody; what stood still before is."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+
+from harness.judge.cut_off import cut_off
+from harness.model.events import Event, Kind
+
+RAM = 0x7F0000000000
+PAGE, TOKEN = 0x5000, 0x1000
+WORKER = 40
+
+
+def trace(*events: Event) -> list[Event]:
+    """Numbered, behind a fault that tells where the RAM is."""
+    lines = count(10)
+    before = [
+        Event(Kind.PF, 0, gpa=PAGE, tid=20),
+        Event(Kind.MM_FAULT, 0, hva=RAM + PAGE, tid=20),
+        Event(Kind.NP, 0, token=TOKEN, gpa=PAGE, tid=20, line=9),
+    ]
+    for event, line in zip(events, lines, strict=False):
+        event.line = line
+    return [*before, *events]
+
+
+def out(state: str, following: str = "kworker/0:1", cpu: int = 0, vcpu: int = 0) -> Event:
+    return Event(Kind.OUT, vcpu, value=ord(state), cpu=cpu, tid=20 + vcpu, text=f"==> next_comm={following} next_pid=1")
+
+
+def asks(cpu: int = 0) -> list[Event]:
+    return [
+        Event(Kind.MM_FAULT, hva=RAM + PAGE, worker=True, tid=WORKER, cpu=cpu),
+        Event(Kind.MM_FAULT_RET, worker=True, tid=WORKER, cpu=cpu),
+    ]
+
+
+def done() -> Event:
+    return Event(Kind.DONE, gpa=PAGE + 8, hva=RAM + PAGE, worker=True, tid=WORKER)
+
+
+def other(kind: Kind, **fields: int) -> Event:
+    """Of another vCPU's thread on the same processor."""
+    return Event(kind, 1, tid=21, **fields)
+
+
+UNDER_WAY = {
+    "just queued": [],
+    "its kworker is next": [out("S")],
+    "its kworker waits for a busy processor": [out("R", "CPU 1/KVM"), other(Kind.IN), other(Kind.EXIT)],
+    "its worker is at it": [out("S"), *asks()],
+    "just completed": [out("S"), *asks(), done()],
+    "its vCPU was preempted before": [out("R"), *asks(), done()],
+    "its vCPU was preempted behind it, too": [out("R"), *asks(), done(), Event(Kind.IN, 0, tid=20), out("R")],
+    "its vCPU looks at the page": [out("S"), *asks(), done(), Event(Kind.IN, 0, tid=20)],
+    "its vCPU waits for a busy processor": [out("S"), *asks(), done(), other(Kind.IN), other(Kind.ENTRY)],
+}
+STANDS_STILL = {
+    "nobody began it": [out("S", "swapper/0")],
+    "one that was queued later is told": [
+        out("R"), other(Kind.IN), other(Kind.NP, token=0x1001, gpa=0x9000), other(Kind.RDY, token=0x1001),
+    ],
+    "its worker left the processor to others": [out("S"), *asks(), other(Kind.IN)],
+    "its vCPU entered the guest instead": [out("R"), *asks(), done(), Event(Kind.IN, 0, tid=20), Event(Kind.ENTRY, 0)],
+    "its vCPU slept again": [out("R"), *asks(), done(), Event(Kind.IN, 0, tid=20), out("S")],
+    "nobody woke its vCPU": [out("S"), *asks(), done(), other(Kind.IN), out("S", "swapper/0", vcpu=1)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNDER_WAY)
+def test_what_was_under_way_is_owed_to_nobody(case: str) -> None:
+    assert cut_off(trace(*UNDER_WAY[case])) == {9}
+
+
+@pytest.mark.parametrize("case", STANDS_STILL)
+def test_what_stood_still_is_owed(case: str) -> None:
+    assert 9 not in cut_off(trace(*STANDS_STILL[case]))
+
+
+def test_what_was_told_is_not_under_way() -> None:
+    assert not cut_off(trace(out("S"), *asks(), done(), Event(Kind.RDY, 0, token=TOKEN, gpa=PAGE)))
