@@ -71,7 +71,9 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         reader.copied(evidence.gate)
     for event in evidence.events:
         reader.feed(event)
-    found = reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), end_ns)
+    last_ns = max((event.t_ns for event in evidence.events), default=start_ns) - start_ns
+    # The agent says that it collects, and stops the recording then: a guest that never ends goes on meanwhile.
+    found = reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), max(end_ns, last_ns))
     return replace(found, unmaps_known=_UNMAPS in facts.trace_events)
 
 

@@ -249,6 +249,8 @@ SETTLED = {
     " list, and is copied by the write behind it (mm/memory.c:do_wp_page), while another vCPU faults again and again",
     "cut-off": "three vCPUs go round in halts, as their pages cannot be read, until the deadline: what was under way"
     " then had no time (7.3, virt/kvm/async_pf.c:async_pf_execute)",
+    "behind-the-end": "the same: the agent says that it collects some milliseconds before it stops the recording, and"
+    " the guest goes round meanwhile",
 }
 
 
