@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from harness.errors import CaptureDamaged
 from harness.evidence.ftrace import Line
-from harness.model.events import Event, Kind
+from harness.model.events import CR0_WRITTEN, Event, Kind
 
 _Filler = Callable[[Event, "re.Match[str]"], None] | None
 """Puts what a pattern found into the event; None: its text has nothing that is used."""
@@ -43,7 +43,7 @@ def _exception(e: Event, m: re.Match[str]) -> None:
 
 
 def _accept(e: Event, m: re.Match[str]) -> None:
-    e.data, e.value = int(m[1], 16), int(m[2])
+    e.data, e.value, e.flag = int(m[1], 16), int(m[2]), m[3] == "level"
 
 
 def _msr(e: Event, m: re.Match[str]) -> None:
@@ -55,6 +55,11 @@ def _bio(e: Event, m: re.Match[str]) -> None:
     e.dev = int(m[1]) << 20 | int(m[2])
     e.flag = "R" in m[3]
     e.value, e.data = int(m[4]), int(m[5])
+
+
+def _bio_end(e: Event, m: re.Match[str]) -> None:
+    _bio(e, m)
+    e.token = int(m[6])
 
 
 def _virq(e: Event, m: re.Match[str]) -> None:
@@ -76,6 +81,7 @@ def _exit(e: Event, m: re.Match[str]) -> None:
     """A page fault while an event was being delivered: SVM's EXITINTINFO, VMX's IDT-vectoring information, which KVM
     reinjects (svm_complete_interrupts, __vmx_complete_interrupts); an INT3 or INTO of SVM is executed again."""
     info = int(m[1], 16) if m[1] else 0
+    e.value = CR0_WRITTEN if m[2] else 0
     if info & _EVENT_VALID:
         kind, vector = info >> 8 & 7, info & 0xFF
         soft = vector in (_BREAKPOINT, _OVERFLOW)
@@ -128,17 +134,29 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
         re.compile(r"(#?\w+)(?: \((0x[0-9a-f]+)\))?( \[reinjected\])?", _A),
         _exception,
     ),
-    "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) ", _A), _accept),
+    "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) \(\w+\|(edge|level)\)", _A), _accept),
     "kvm_entry": (Kind.ENTRY, re.compile(r"vcpu \d+", _A), None),
     "kvm_exit": (
         Kind.EXIT,
-        re.compile(r"(?:(?:vcpu \d+ )?reason (?:npf .*intr_info|EPT_VIOLATION .*info2) 0x([0-9a-f]+))?", _A),
+        re.compile(
+            r"(?:(?:vcpu \d+ )?reason (?:(?:npf .*intr_info|EPT_VIOLATION .*info2) 0x([0-9a-f]+)"
+            r"|(cr0_sel_write|write_cr0|CR_ACCESS .*info1 0x[0-9a-f]*0) ))?",
+            _A,
+        ),
         _exit,
     ),
     "kvm_msr": (Kind.WRMSR, re.compile(r"msr_(read|write) ([0-9a-f]+) = (0x[0-9a-f]+|0)( \(#GP\))?", _A), _msr),
     "block_bio_queue": (Kind.BIO, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)", _A), _bio),
-    "block_bio_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+)", _A), _bio),
-    "block_rq_complete": (Kind.BIO_END, re.compile(r"(\d+),(\d+) (\w+) \(.*?\) (\d+) \+ (\d+)", _A), _bio),
+    "block_bio_complete": (
+        Kind.BIO_END,
+        re.compile(r"(\d+),(\d+) (\w+) (\d+) \+ (\d+) \[-?(\d+)\]", _A),
+        _bio_end,
+    ),
+    "block_rq_complete": (
+        Kind.BIO_END,
+        re.compile(r"(\d+),(\d+) (\w+) \(.*?\) (\d+) \+ (\d+) (?:\w+,\d+,\d+ )?\[-?(\d+)\]", _A),
+        _bio_end,
+    ),
     "work_start": (Kind.WORK, re.compile(r"", _A), None),
     "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r"", _A), None),
     "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)", _A), _reason),

@@ -19,6 +19,7 @@ from harness.judge.recorded_lives import LivesTracker
 from harness.judge.recorded_places import with_neighbours
 from harness.judge.recorded_words import words_of
 from harness.judge.recorded_works import PageWork, QueuedWork, work_runs
+from harness.judge.refused_reads import refused_reads
 from harness.model.events import (
     MSR_ASYNC_PF_ACK,
     MSR_ASYNC_PF_EN,
@@ -74,7 +75,8 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     last_ns = max((event.t_ns for event in evidence.events), default=start_ns) - start_ns
     # The agent says that it collects, and stops the recording then: a guest that never ends goes on meanwhile.
     found = reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), max(end_ns, last_ns))
-    return replace(found, unmaps_known=_UNMAPS in facts.trace_events)
+    refused = refused_reads(plan, evidence.events, facts.swap_dev, known, start_ns, host)
+    return replace(found, unmaps_known=_UNMAPS in facts.trace_events, refused=refused)
 
 
 def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:

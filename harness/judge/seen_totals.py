@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 
-from harness.contract.plan import POOL_GPA, GuestKind, SwapKind
+from harness.contract.plan import POOL_GPA, GuestKind
 from harness.contract.probe_abi import Record
-from harness.contract.words import HostWord
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import in_boot
 from harness.judge.episodes import Episode, outcome, split
 from harness.judge.own_faults import own_faults
-from harness.judge.recording import progress
 from harness.judge.rules_context import KERNEL_HALF
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
@@ -57,7 +54,7 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         found |= _by_outcome(evidence, kernel, dev, probed=evidence.facts.has_mm_fault)
     if dev:
         reads = [e for e in evidence.of(Kind.BIO) if e.flag and e.dev == dev]
-        found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0) - _refused(evidence, dev)
+        found["BIO_V"] = sum(1 for e in reads if e.vcpu >= 0)
         found["BIO_W"] = sum(1 for e in reads if _by_worker(e))
     found.update(evidence.counters)
     if counts.undecided and "PF_GUEST" not in found:  # no event tells what these were; the counter would
@@ -95,30 +92,6 @@ def _may_be_asynchronous(episode: Episode, kernel: KernelModel, dev: int) -> boo
     user = 0 < episode.start.data < KERNEL_HALF
     polled = kernel.do_poll and sum(e.data for e in episode.of(Kind.BIO) if e.flag and e.dev == dev) == _PAGE_SECTORS
     return user and not episode.delivering and not polled and episode.first(Kind.TRY) is None
-
-
-_EIO = "[-5]"
-_LOADS_A_TABLE = {HostWord.FREEZE, HostWord.THAW, HostWord.DELAY}
-"""Of a dm-delay device (harness/agent/host/dm.py)."""
-
-
-def _refused(evidence: Evidence, dev: int) -> int:
-    """Read-ahead of vCPU threads that device mapper ended with an error where it was submitted, because its table was
-    being changed by a host word (drivers/md/dm.c:dm_submit_bio, REQ_RAHEAD): the page is read again, by itself."""
-    if evidence.plan.swap.kind is not SwapKind.DELAY:
-        return 0
-    own = [e for e in evidence.of(Kind.BIO, Kind.BIO_END) if e.dev == dev and e.flag]
-    go, _, actions = progress(evidence.text("progress.jsonl"))
-    changes = [(go + a.start_ns, go + a.end_ns) for a in actions if a.do in _LOADS_A_TABLE]
-    return sum(
-        asked.kind is Kind.BIO
-        and " RA " in asked.text
-        and (ended.kind, ended.tid, ended.value, ended.data) == (Kind.BIO_END, asked.tid, asked.value, asked.data)
-        and ended.text.endswith(_EIO)
-        and any(start_ns <= asked.t_ns <= end_ns for start_ns, end_ns in changes)
-        for asked, ended in pairwise(own)
-        if asked.vcpu >= 0
-    )
 
 
 def _by_worker(event: Event) -> bool:

@@ -40,9 +40,10 @@ class Kind(IntEnum):
     INJ = 7  # kvm_inj_exception of #PF: value = error code, flag = reinjected (other vectors: INJ_OTHER)
     # kvm_inj_exception of any other vector, which is in the text; flag = reinjected, or the way into a triple fault
     INJ_OTHER = 8
-    ACC = 9  # kvm_apic_accept_irq: value = vector
+    ACC = 9  # kvm_apic_accept_irq: value = vector, flag = level-triggered
     ENTRY = 10  # kvm_entry
-    EXIT = 11  # kvm_exit: flag = of a page fault while an event was being delivered
+    # kvm_exit: flag = of a page fault while an event was being delivered, value: CR0_WRITTEN, or 0
+    EXIT = 11
     WRMSR = 12  # kvm_msr msr_write: value = msr, data, flag = #GP
     RDMSR = 13  # kvm_msr msr_read: value = msr, data, flag = #GP
     OUT = 14  # sched_switch, this vCPU thread leaves the CPU: value = ord(prev_state[0]) ('R','S','D')
@@ -60,7 +61,8 @@ class Kind(IntEnum):
     # loadvm of the state that the vCPU is in, so that an L2 runs on, and the guest's memory is as it was; INIT, by one
     # of the guest, which zeroes EN and INT, and leaves the vector that KVM took from INT (arch.apf.vec).
     CLEAR = 24
-    # block_bio_complete, block_rq_complete: dev, value = sector, data = sectors, flag = read; then pages are unlocked.
+    # block_bio_complete, block_rq_complete: dev, value = sector, data = sectors, flag = read, token = errno
+    # (0: none); then pages are unlocked.
     BIO_END = 25
     WORK = 26  # probe on async_pf_execute: a worker has begun, so cancel_work_sync has to wait for it
     L2_ENTRY = 27  # kvm_nested_vmenter (5.10: kvm_nested_vmrun): L1 has executed VMRUN
@@ -74,6 +76,8 @@ class Kind(IntEnum):
 LOADED = 1
 INIT = 2
 """Of a CLEAR."""
+CR0_WRITTEN = 1
+"""Of an EXIT: a write of CR0 that leaves the guest."""
 
 
 @dataclass(slots=True)

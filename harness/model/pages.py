@@ -269,11 +269,14 @@ def read_submitted(page: HostPage, *, readahead: bool = False, order: int = 0) -
 
 
 @_remembered
-def read_completed(page: HostPage) -> HostPage:
-    """The read in flight has ended (end_swap_bio_read, mpage end_io): unlocked, uptodate unless it failed."""
+def read_completed(page: HostPage, *, refused: bool = False) -> HostPage:
+    """The read in flight has ended (end_swap_bio_read, mpage end_io): unlocked, uptodate unless it failed.
+
+    :param refused: the device did not take this one, but may take the next.
+    """
     if page.folio is None or page.folio.lock is not Lock.READ:
         raise ModelError("no read of this page is in flight")
-    failed = page.read_fails or (page.swap is not None and page.swap.read_fails)
+    failed = refused or page.read_fails or (page.swap is not None and page.swap.read_fails)
     return with_folio(page, replace(page.folio, uptodate=not failed, lock=Lock.NO))
 
 

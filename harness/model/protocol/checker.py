@@ -14,12 +14,12 @@ Memory depends on the number of vCPUs and of works in flight, not on the length 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.errors import ModelError
 from harness.model.delivery import kvm_pv_async_pf_enabled, why_en_refused
 from harness.model.events import (
+    CR0_WRITTEN,
     MSR_ASYNC_PF_ACK,
     MSR_ASYNC_PF_EN,
     MSR_ASYNC_PF_INT,
@@ -39,9 +39,6 @@ from harness.model.protocol.total_rules import check_totals
 from harness.model.protocol.vcpu_rules import SeenVcpu, Shared
 from harness.model.protocol.wake_all import WakeAll
 from harness.model.protocol.work_rules import Ledger
-
-_CR0_WRITTEN = re.compile(r"reason (?:cr0_sel_write|write_cr0|CR_ACCESS .*info1 0x[0-9a-f]*0 )", re.ASCII)
-"""A write of CR0 that leaves the guest: the program of the probe guest writes it for CR0.PG alone."""
 
 __all__ = ["ALL_KINDS", "Checker", "Counts", "InitialVcpu", "Obligation", "RuleContext", "Unchecked", "Violation"]
 
@@ -233,7 +230,7 @@ class Checker:
         vcpu.prompt.leaves()
         vcpu.delivering = event.flag
         if vcpu.context.paging_flips and self.kernel.cr0_pg_clears_queue:
-            vcpu.flips = _CR0_WRITTEN.search(event.text) is not None
+            vcpu.flips = event.value == CR0_WRITTEN  # the program of the probe guest writes it for CR0.PG alone
 
     def _pf(self, event: Event) -> None:
         """kvm_page_fault: D29, D51; what is read and counted from here on belongs to it (D30, D31)."""

@@ -437,7 +437,7 @@ class SeenVcpu:
     def interrupted(self, ready: SeenReady, event: Event) -> None:
         """The RDY was told by this interrupt: D17; counted for D16."""
         ready.irq = event
-        if "|level" in event.text:
+        if event.flag:
             self.say("D15", event, f"the ready interrupt {event.value:#x} is level-triggered", ready.event)
         self.counts.acc += 1
         self.counts.acc_lost += event.value < LOWEST_VECTOR

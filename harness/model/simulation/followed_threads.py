@@ -76,6 +76,7 @@ class FollowedThreads:
             held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
             chosen_around=self.chosen_around,
             submits=self.submits, fills_late=self.fills_late, taken=self.taken, finished=self.finished,
+            refused=self.refused,
             asks_late=self.asks_late, contended=self.contended, passed_by=self.passed_by, paced=True,
         )  # fmt: skip
 
@@ -476,6 +477,15 @@ class FollowedThreads:
         if page.folio is not None and page.folio.lock is Lock.OTHER:
             self.memory.pages[vpn] = unlocked(page)
         self.memory.world.engine.fire(self.memory.signals[vpn])
+
+    def refused(self, page: HostPage) -> bool:
+        """Whether the device ended the read that the running thread has just submitted without taking it."""
+        replay, now = self.memory.world.replay, self.memory.world.engine.now
+        end = replay.read_end(page.index, now) if replay is not None else -1
+        if replay is None or (page.index, end) not in replay.recorded.refused:
+            return False
+        self.resumes_ns = end + 1
+        return True
 
     def finished(self, page: HostPage) -> bool:
         """Whether the read that the running thread has just submitted ended before it tried the page's lock."""

@@ -484,7 +484,8 @@ class Memory:
             yield Wait(until_ns=until_ns)
         page = self.pages[vpn]
         if page.folio is not None and page.folio.lock is Lock.READ:
-            self.pages[vpn] = read_completed(page)
+            refused = replay is not None and (index, end) in replay.recorded.refused
+            self.pages[vpn] = read_completed(page, refused=refused)
         self.world.engine.fire(self.signals[vpn])
 
     def _read(self, vpns: list[int], end_ns: int) -> Process:

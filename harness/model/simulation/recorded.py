@@ -121,7 +121,8 @@ class Recorded:
     gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else;
     ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled; ``exits``: when
     each vCPU thread left KVM_RUN for the VMM, or its LAPIC accepted an INIT; ``entered``: of each of these, when the
-    thread had last entered the guest before, -1: it had not.
+    thread had last entered the guest before, -1: it had not; ``refused``: of ``read_ends``, by (gfn, end), those of
+    read-ahead that the device did not take.
 
     Looked up from these: ``brought``: by (thread, submission), the gfns of ``reads``; ``in_fault``: of ``calls``.
     """
@@ -145,6 +146,7 @@ class Recorded:
     asleep: bool = True
     exits: tuple[tuple[int, ...], ...] = ()
     entered: tuple[tuple[int, ...], ...] = ()
+    refused: Set[tuple[int, int]] = frozenset()
     ended_ns: int = 0  # when the program had come to its end; 0: it had not
     brought: Mapping[tuple[int, int], Set[int]] = field(init=False, repr=False, compare=False)
     in_fault: ThreadSpans = field(init=False, repr=False, compare=False)

@@ -187,6 +187,7 @@ class Replay:
 
     def read_end(self, gfn: int, since_ns: int) -> int:
         """When the read of this page that is in flight at ``since_ns`` ended; -1: not while it was recorded."""
+        since_ns += (gfn, since_ns) in self.recorded.refused  # that one is over, and what it was refused is read again
         for end_ns in self.recorded.read_ends.get(gfn, ()):
             if end_ns >= since_ns:
                 return end_ns

@@ -275,7 +275,10 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         ctx.own_read = own not in folios.zeroed
         ctx.page = (read_submitted if ctx.own_read else zero_filled)(ctx.page, order=order)
         ctx.read_file(window, folios)
-        if ctx.own_read and ctx.finished():
+        if ctx.own_read and ctx.refused():
+            yield WalkWait(WaitKind.HELD_UP, "dm_submit_bio", mmap_lock_held=not dropped, state="R")
+            ctx.step("dm_submit_bio", "-EIO: not uptodate", "no read-ahead while a table is loaded (REQ_RAHEAD)")
+        elif ctx.own_read and ctx.finished():
             ctx.page = read_completed(ctx.page)
             ctx.step("submit", "finished at once", "the device has done it before this thread looks at the page")
     if around != own and env.submits is not None:

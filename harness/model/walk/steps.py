@@ -162,6 +162,7 @@ class Environment:
     memcg_full: bool = False
     neighbours: Neighbours = field(default_factory=AllMissing)
     finished: Callable[[HostPage], bool] | None = None  # the read just submitted is over before its submitter looks
+    refused: Callable[[HostPage], bool] | None = None  # the device has not taken the read-ahead just submitted
     # others may come between this thread's look and its read (of a window: unit, numbers)
     held_up: Callable[[HostPage, str, tuple[int, ...]], bool] | None = None
     chooses_late: Callable[[HostPage], bool] | None = None  # others come before this thread chooses its window
@@ -389,6 +390,10 @@ class Context:
     def finished(self) -> bool:
         """Whether the device was faster than this thread's look at the page whose read it has just submitted."""
         return self.env.finished is not None and self.env.finished(self.page)
+
+    def refused(self) -> bool:
+        """Whether the device has not taken the read-ahead that this thread has just submitted, and ended it at once."""
+        return self.env.refused is not None and self.env.refused(self.page)
 
     def change(self, **fields_: object) -> None:
         """The page changes."""

@@ -8,7 +8,7 @@ import pytest
 from harness.errors import CaptureDamaged
 from harness.evidence.ftrace import Line
 from harness.evidence.trace_events import decode, kinds_of
-from harness.model.events import Event, Kind
+from harness.model.events import CR0_WRITTEN, Event, Kind
 
 VCPUS = (100, 101)
 
@@ -40,7 +40,16 @@ NPF = "vcpu 0 reason npf rip 0xffffffff81073916 info1 0x06 info2 0x00000000{} in
         ("kvm_inj_exception", "#PF (0x0) [reinjected]", Kind.INJ, {"flag": True}),
         ("kvm_inj_exception", "#GP (0x0)", Kind.INJ_OTHER, {"flag": False}),
         ("kvm_inj_exception", "#UD", Kind.INJ_OTHER, {"flag": False}),
-        ("kvm_apic_accept_irq", "apicid 1 vec 243 (Fixed|edge)", Kind.ACC, {"value": 243, "vcpu": 1}),
+        ("kvm_apic_accept_irq", "apicid 1 vec 243 (Fixed|edge)", Kind.ACC, {"value": 243, "vcpu": 1, "flag": False}),
+        ("kvm_apic_accept_irq", "apicid 1 vec 243 (Fixed|level) (coalesced)", Kind.ACC, {"value": 243, "flag": True}),
+        *(
+            ("kvm_exit", f"vcpu 0 reason {reason} rip 0x1011aa info1 {info1} info2 0x0", Kind.EXIT, {"value": written})
+            for reason, info1, written in (
+                ("cr0_sel_write", "0x0000000000000000", CR0_WRITTEN), ("write_cr0", "0x8000000000000000", CR0_WRITTEN),
+                ("CR_ACCESS", "0x0000000000000000", CR0_WRITTEN), ("CR_ACCESS", "0x0000000000000103", 0),
+                ("msr", "0x0000000000000000", 0),
+            )
+        ),
         ("kvm_msr", "msr_write 4b564d07 = 0x1", Kind.WRMSR, {"value": 0x4B564D07, "data": 1, "flag": False}),
         ("kvm_msr", "msr_write 4b564d02 = 0x10 (#GP)", Kind.WRMSR, {"flag": True, "data": 0x10}),
         ("kvm_msr", "msr_read 4b564d02 = 0x9", Kind.RDMSR, {"data": 9}),
@@ -52,7 +61,9 @@ NPF = "vcpu 0 reason npf rip 0xffffffff81073916 info1 0x06 info2 0x00000000{} in
          {"dev": 253 << 20, "flag": True, "value": 104, "data": 128}),
         ("block_rq_complete", "43,0 R () 131144 + 8 [0]", Kind.BIO_END,
          {"dev": 43 << 20, "flag": True, "value": 131144, "data": 8}),
-        ("block_rq_complete", "43,0 RA () 1256 + 256 none,0,0 [-5]", Kind.BIO_END, {"value": 1256, "data": 256}),
+        ("block_rq_complete", "43,0 RA () 1256 + 256 none,0,0 [-5]", Kind.BIO_END,
+         {"value": 1256, "data": 256, "token": 5}),
+        ("block_bio_complete", "252,0 RA 1000 + 256 [-5]", Kind.BIO_END, {"token": 5}),
         ("work_start", "(async_pf_execute+0x0/0x1f0 [kvm])", Kind.WORK, {}),
         ("kvm_userspace_exit", "reason restart (4)", Kind.USER_EXIT, {"value": 4}),
         ("kvm_userspace_exit", "reason error (14)", Kind.USER_EXIT, {"value": 14}),

@@ -380,7 +380,7 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
         "among-works", "area-read-behind-token", "area-unreadable", "bio-over-a-hole", "copied-behind-the-look",
         "issued-by-another",
         "lock-read-late", "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler", "reset-on-zram",
-        "slot-freed-meanwhile", "windows-of-kworkers", "woken-late",
+        "slot-freed-meanwhile", "windows-of-kworkers", "woken-late", "worker-refused-read-ahead",
     ],
 )  # fmt: skip
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
@@ -399,7 +399,8 @@ def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     handle_mm_fault has read; passed-by: a worker that gives a page's lock back is preempted, and a fault on the
     neighbour does not map it around; woken-late: a vCPU waits for a read, and runs again when two others have
     used the page; overtaken-in-page-mkwrite: a write fault has unlocked its page for page_mkwrite when another
-    maps it for reading, and a worker has made it writable when it looks again."""
+    maps it for reading, and a worker has made it writable when it looks again; worker-refused-read-ahead: S272,
+    a kworker's read-ahead comes while a dm-delay table is loaded, and the page is read by itself."""
     files = packed_capture(f"explored-{name}")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason

@@ -3,31 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from harness.evidence.decode import decode
 from harness.judge.align import issuer
 from harness.judge.episodes import Episode
-from harness.judge.seen_totals import _refused
 from harness.judge.verdict_types import Reader
 from harness.model.events import Event, Kind
-from tests.unit.judge.packed import packed_capture
 
 DEVICE = 253 << 20
-
-
-def test_device_mapper_refuses_only_while_a_table_is_loaded() -> None:
-    evidence = decode(packed_capture("explored-refused-read-ahead"))
-    assert evidence.facts is not None
-    refused = _refused(evidence, evidence.facts.swap_dev)
-    assert refused > 0
-    steps = evidence.files["progress.jsonl"]
-    for word in (b"freeze", b"thaw", b"delay"):
-        steps = steps.replace(b'"do": "%s"' % word, b'"do": "sleep"')
-    other = replace(evidence, files={**evidence.files, "progress.jsonl": steps})
-    assert _refused(other, evidence.facts.swap_dev) == 0
 
 
 @pytest.mark.parametrize(("sector", "reader"), [(-1, Reader.WORKER), (104, Reader.WORKER), (112, Reader.NOBODY)])
