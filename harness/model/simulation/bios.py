@@ -16,6 +16,12 @@ _SWAP_IOCB = 32
 """Pages of one struct swap_iocb (mm/page_io.c, SWAP_CLUSTER_MAX): no more share a bio."""
 
 
+_MAY_FAIL = (
+    "a page that cannot be read is read with others: those that are next to it on the swap device share its bio and"
+    " fail, too; where they are is not known before a run"
+)
+
+
 def lengths_of_bios(memory: Memory, read: Read, vpns: list[int], who: Thread) -> list[int]:
     """Pages of each bio.  Swap: one each; from 7.3 on (mm/page_io.c:swap_add_folio) those that follow on each other on
     the device share one.  Where pages are on the device nobody knows before a run, and of shmem never."""
@@ -31,9 +37,14 @@ def lengths_of_bios(memory: Memory, read: Read, vpns: list[int], who: Thread) ->
 
 
 def fail_together(memory: Memory, vpns: list[int]) -> None:
-    """Swap pages of one bio fail together (mm/page_io.c:swap_read_end)."""
+    """Swap pages of one bio fail together (mm/page_io.c:swap_read_end).  Before a run nobody knows which share one."""
     situation = memory.world.situation
-    if not (situation.kernel.swap_reads_joined and situation.swap_offsets_known and situation.device.issues_bios):
+    if not (situation.kernel.swap_reads_joined and situation.device.issues_bios):
+        return
+    if not situation.swap_offsets_known:
+        fails = [(slot := memory.pages[vpn].swap) is not None and slot.read_fails for vpn in vpns]
+        if any(fails) and not all(fails):
+            memory.world.notes.append(_MAY_FAIL)
         return
     rest = vpns
     for length in _runs_on_device(memory, vpns):

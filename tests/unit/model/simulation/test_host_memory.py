@@ -210,3 +210,13 @@ def test_before_a_run_nobody_knows_what_is_joined() -> None:
     unknown = window_of_eight(N73, {}).totals["BIO_V"]
     assert (unknown.low, unknown.high) == (1, 8) and "share a bio" in unknown.reason
     assert window_of_eight(N72, {}).totals["BIO_V"] == Count.exactly(8)
+
+
+def test_before_a_run_nobody_knows_which_neighbours_fail() -> None:
+    def told(kernel: str, offsets: dict[int, int], *error: str) -> bool:
+        return any("share its bio" in note for note in window_of_eight(kernel, offsets, error=error).notes)
+
+    assert told(N73, {}, "f[9]")
+    assert not told(N73, {}), "no page fails"
+    assert not told(N72, {}, "f[9]"), "each page is a bio of its own"
+    assert not told(N73, {n: 100 + n for n in range(16)}, "f[9]"), "where they are is known"
