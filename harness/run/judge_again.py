@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from harness.errors import ApfError, UsageError
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import Variant
 from harness.run.judge_folder import judge_folder
+from harness.run.judging_pool import judging_pool
 from harness.status import Status
 
 VERDICT = "verdict.json"
@@ -43,7 +43,7 @@ def judge_again(folders: Sequence[Path]) -> Iterator[JudgedAgain]:
 
     :raise UsageError: a verdict.json that cannot be read.
     """
-    with ProcessPoolExecutor() as pool:
+    with judging_pool() as pool:
         yield from pool.map(_again, folders, chunksize=4)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from harness.errors import ApfError, UsageError
 from harness.judge.verdict_types import Stage, Verdict
 from harness.results import Key, Row
 from harness.run.judge_folder import judge_folder
+from harness.run.judging_pool import judging_pool
 from harness.run.mutant_trials import Mutant, Trial
 from harness.scenario.build import build_plan
 from harness.scenario.schema import Scenario
@@ -53,7 +53,7 @@ def earlier_trials(
         if not path.parent.is_symlink():
             found |= {done.key: done for done in _performed(path, kernel, identity, plans)}
     if again:
-        with ProcessPoolExecutor() as pool:
+        with judging_pool() as pool:
             verdicts = list(pool.map(_judged, found.values(), chunksize=8))
     else:
         verdicts = [_read(done) for done in found.values()]

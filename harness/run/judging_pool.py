@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Processes that judge many captures at once, and end with whoever asked them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+
+_FORK = get_context("fork")
+
+
+@contextmanager
+def judging_pool() -> Iterator[ProcessPoolExecutor]:
+    """One process for each processor.
+
+    When the block is left by an exception, as by Ctrl-C or SIGTERM, none of them is waited for: a capture may take
+    minutes.  They die with this process, too, however it ends.
+    """
+    others = set(active_children())
+    with ProcessPoolExecutor(mp_context=_FORK, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others:
+                worker.kill()
+            raise
+
+
+def _end_with(parent: int) -> None:
+    """Die with the thread that has forked this process, and leave Ctrl-C, which reaches the whole group, to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nothing goes on judging when whoever asked for it is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+
+from harness.run.judging_pool import judging_pool
+
+_ASKS = """
+import os, signal, time
+from harness.run.judging_pool import judging_pool
+
+def judges(number):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+with judging_pool() as pool:
+    list(pool.map(judges, range(100)))
+"""
+_SECONDS = 20.0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_its_processes_end_with_whoever_asked(how: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", _ASKS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asks:
+        assert asks.stdout is not None
+        worker = int(asks.stdout.readline())
+        try:
+            asks.send_signal(how)
+            asks.wait(_SECONDS)
+        finally:
+            asks.kill()
+        end = time.monotonic() + _SECONDS
+        while _runs(worker):
+            assert time.monotonic() < end, "a process of the pool outlives who has asked it"
+            time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_process_that_is_killed_is_told() -> None:
+    with pytest.raises(BrokenProcessPool), judging_pool() as pool:
+        pool.submit(os._exit, 1).result(_SECONDS)
+
+
+def test_what_was_asked_comes_in_order() -> None:
+    with judging_pool() as pool:
+        assert list(pool.map(abs, range(-9, 0))) == list(range(9, 0, -1))
