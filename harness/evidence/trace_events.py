@@ -43,7 +43,7 @@ def _exception(e: Event, m: re.Match[str]) -> None:
 
 
 def _accept(e: Event, m: re.Match[str]) -> None:
-    e.data, e.value, e.flag = int(m[1], 16), int(m[2]), m[3] == "level"
+    e.data, e.value, e.token, e.flag = int(m[1], 16), int(m[2]), m[3] != "Fixed", m[4] == "level"
 
 
 def _msr(e: Event, m: re.Match[str]) -> None:
@@ -134,7 +134,7 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
         re.compile(r"(#?\w+)(?: \((0x[0-9a-f]+)\))?( \[reinjected\])?", _A),
         _exception,
     ),
-    "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) \(\w+\|(edge|level)\)", _A), _accept),
+    "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) \((\w+)\|(edge|level)\)", _A), _accept),
     "kvm_entry": (Kind.ENTRY, re.compile(r"vcpu \d+", _A), None),
     "kvm_exit": (
         Kind.EXIT,

@@ -418,6 +418,8 @@ class SeenVcpu:
 
     def accepted(self, event: Event) -> None:
         """kvm_apic_accept_irq by this vCPU's own thread: D15, D17, D42; counted for D16."""
+        if event.token:  # KVM asks for a Fixed one (arch/x86/kvm/x86.c:kvm_arch_async_page_present)
+            return
         last = self.last
         if last is not None and last.irq is None:
             if self.int_vec is None and last.work is not None and last.work.tokened is None:

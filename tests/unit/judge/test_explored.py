@@ -378,29 +378,30 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
     "name",
     [
         "among-works", "area-read-behind-token", "area-unreadable", "bio-over-a-hole", "copied-behind-the-look",
-        "issued-by-another",
+        "init-behind-a-ready-event", "issued-by-another",
         "lock-read-late", "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler", "reset-on-zram",
         "slot-freed-meanwhile", "windows-of-kworkers", "woken-late", "worker-refused-read-ahead",
     ],
 )  # fmt: skip
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
-    """among-works: sixteen vCPUs on one page, whose works miss it before it is in the cache; area-read-behind-token:
-    the vCPU thread reads the page of the shared area (x86.c:apf_put_user_notpresent) before a kworker reads
-    that of the access; area-unreadable: its read fails, so that a fault at CPL 3 is a halt; bio-over-a-hole:
-    what is behind a hole of a file is next on the device, and read by the same bio
+    """among-works: sixteen vCPUs on one page, whose works miss it before it is in the cache;
+    area-read-behind-token: the vCPU thread reads the page of the shared area (x86.c:apf_put_user_notpresent) before
+    a kworker reads that of the access; area-unreadable: its read fails, so that a fault at CPL 3 is a halt;
+    bio-over-a-hole: what is behind a hole of a file is next on the device, and read by the same bio
     (fs/ext4/readpage.c:ext4_mpage_readpages); copied-behind-the-look: UFFDIO_COPY brings a page between
     get_user_page_fast_only and handle_mm_fault; issued-by-another: between a refused major fault and its token
-    another vCPU reads around its page, and brings this one; lock-read-late: a vCPU looks between the begin of
-    the host word lock-read and the read of the agent's process; reset-in-a-handler: a vCPU has taken a ready
-    interrupt, and is reset before its handler has logged it; reset-on-zram: two vCPUs touch a page on zram,
-    whose reads no event tells, and the machine is reset; slot-freed-meanwhile: a vCPU is preempted between two
-    pages of its window, another maps the page that it is for; windows-of-kworkers: thirteen windows of cluster
+    another vCPU reads around its page, and brings this one; lock-read-late: a vCPU looks between the begin of the
+    host word lock-read and the read of the agent's process; init-behind-a-ready-event: S245, a vCPU is reset behind
+    the ready event of a halt, so that INT is 0, and its INIT is told as vector 0; reset-in-a-handler: a vCPU has
+    taken a ready interrupt, and is reset before its handler has logged it; reset-on-zram: two vCPUs touch a page on
+    zram, whose reads no event tells, and the machine is reset; slot-freed-meanwhile: a vCPU is preempted between
+    two pages of its window, another maps the page that it is for; windows-of-kworkers: thirteen windows of cluster
     read-ahead, two of them chosen while another was: which ones is told by the pages that each call of
     handle_mm_fault has read; passed-by: a worker that gives a page's lock back is preempted, and a fault on the
-    neighbour does not map it around; woken-late: a vCPU waits for a read, and runs again when two others have
-    used the page; overtaken-in-page-mkwrite: a write fault has unlocked its page for page_mkwrite when another
-    maps it for reading, and a worker has made it writable when it looks again; worker-refused-read-ahead: S272,
-    a kworker's read-ahead comes while a dm-delay table is loaded, and the page is read by itself."""
+    neighbour does not map it around; woken-late: a vCPU waits for a read, and runs again when two others have used
+    the page; overtaken-in-page-mkwrite: a write fault has unlocked its page for page_mkwrite when another maps it
+    for reading, and a worker has made it writable when it looks again; worker-refused-read-ahead: S272, a kworker's
+    read-ahead comes while a dm-delay table is loaded, and the page is read by itself."""
     files = packed_capture(f"explored-{name}")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason
