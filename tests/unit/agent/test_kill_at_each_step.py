@@ -127,7 +127,9 @@ def test_an_agent_that_is_not_undone_is_seen(tmp_path: Path, probe_elf: Path, ho
         before = machine_state()
         seen = perform(tmp_path, probe_elf, 2, "noted")
         assert seen == ["write", "write"]
-        assert len(changed(before)) == 1
+        # Switching huge pages off changes this, too (mm/khugepaged.c:set_recommended_min_free_kbytes).
+        left = [text for text in changed(before) if not text.startswith("/proc/sys/vm/min_free_kbytes ")]
+        assert len(left) == 1
         next_run(tmp_path)
         assert changed(before) == []
     finally:
