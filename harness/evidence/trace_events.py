@@ -43,7 +43,7 @@ def _exception(e: Event, m: re.Match[str]) -> None:
 
 
 def _accept(e: Event, m: re.Match[str]) -> None:
-    e.data, e.value, e.token, e.flag = int(m[1], 16), int(m[2]), m[3] != "Fixed", m[4] == "level"
+    e.data, e.value, e.token, e.flag = int(m[1], 16), int(m[2]), int(m[3] != "Fixed"), m[4] == "level"
 
 
 def _msr(e: Event, m: re.Match[str]) -> None:

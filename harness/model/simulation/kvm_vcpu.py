@@ -18,7 +18,6 @@ from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.simulation import held_up
 from harness.model.simulation.engine import Process, Signal, Wait
-from harness.model.simulation.held_up import looked_early, mapped_early, until_looked, until_reset, until_written
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
 from harness.model.simulation.lost_mapping import may_be_lost
@@ -90,7 +89,7 @@ class KvmVcpu:
             late = engine.now - mark.start_ns
             replay.part(self.index, engine.now, mark, f"{what} only {late} ns later", page)
         replay.take(self.index, mark)
-        if kind is Kind.RDY and looked_early(self.world, self.index, page, mark):
+        if kind is Kind.RDY and held_up.looked_early(self.world, self.index, page, mark):
             mark = replace(mark, start_ns=max(engine.now, mark.since_ns))
         yield Wait(until_ns=mark.start_ns)
         return mark
@@ -123,7 +122,9 @@ class KvmVcpu:
         """The end of a fault.  Others may use the mapping before the thread is back in the guest: it may be preempted
         between the two (arch/x86/kvm/mmu/mmu.c:direct_page_fault, arch/x86/kvm/x86.c:vcpu_enter_guest)."""
         may_be_lost(self.world, self.memory, self.index, step.gpa, got, mark, guest_mode=step.nested)
-        early = got.end is End.MAPPED and not got.stale and mapped_early(self.world, self.index, step.gpa, watch)
+        early = (
+            got.end is End.MAPPED and not got.stale and held_up.mapped_early(self.world, self.index, step.gpa, watch)
+        )
         if early:
             self._resolved(step, got, why=why)
         yield from self._through(watch)
@@ -355,7 +356,9 @@ class KvmVcpu:
         while True:
             while self.stopped or self.error:
                 yield Wait(signals=(self.wake,))
-            if self.overtaken is not None and (yield from until_reset(world, s, self.index, self.overtaken, self.wake)):
+            if self.overtaken is not None and (
+                yield from held_up.until_reset(world, s, self.index, self.overtaken, self.wake)
+            ):
                 continue
             if s.halted or s.hlt:
                 yield from self._block()
@@ -473,7 +476,7 @@ class KvmVcpu:
         mark = yield from self.reach(Kind.WRMSR, msr, f"a write of MSR {msr:#x}")
         self.leave()
         if msr == MSR_ASYNC_PF_EN and d.kvm_pv_async_pf_enabled(value):
-            yield from until_written(self.world, self.state, self.index, mark)
+            yield from held_up.until_written(self.world, self.state, self.index, mark)
         result = d.write_msr(self.state, msr, value, area_ok=area_ok)
         if msr == MSR_ASYNC_PF_EN and not result.gp and d.kvm_pv_async_pf_enabled(value):
             self.area.move(self.state, value)
@@ -482,7 +485,7 @@ class KvmVcpu:
         if result.check:
             self.world.count("ACK")
             if not self.state.done:
-                yield from until_looked(self.world, self.index, mark)
+                yield from held_up.until_looked(self.world, self.index, mark)
             yield from self.check_completion()
         if mark is not None:
             yield Wait(until_ns=mark.end_ns)

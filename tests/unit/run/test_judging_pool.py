@@ -22,7 +22,8 @@ def judges(number):
     print(os.getpid(), flush=True)
     time.sleep(600)
 
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+for each in (signal.SIGTERM, signal.SIGINT):  # the latter is ignored by what a shell runs in the background
+    signal.signal(each, signal.default_int_handler)
 with judging_pool() as pool:
     list(pool.map(judges, range(100)))
 """
