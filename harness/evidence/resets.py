@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.errors import CaptureDamaged
@@ -172,6 +172,15 @@ def add_plugs(events: Sequence[Event], threads: Iterable[tuple[int, int]]) -> tu
         if at is not None:
             out.insert(at, Event(Kind.CLEAR, vcpu, t_ns=out[at].t_ns, text="(inferred: plugged in again)"))
     return tuple(out)
+
+
+def under_first_threads(
+    events: Iterable[Event], first: Sequence[int], later: Iterable[tuple[int, int]]
+) -> Iterator[Event]:
+    """The events with one thread for each vCPU: ``first`` by its number, also where one of ``later`` (vCPU, thread id)
+    came for it when it was plugged in again.  Of the two, only one is there at any time."""
+    known = {tid: first[vcpu] for vcpu, tid in later}
+    return (replace(event, tid=known[event.tid]) if event.tid in known else event for event in events)
 
 
 def accepts_init(event: Event) -> bool:

@@ -13,6 +13,7 @@ from harness.contract.capture import GateLog
 from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan, SwapKind, says
 from harness.contract.probe_abi import POOL_GPA, VEC_TIMER
 from harness.evidence.decode import Evidence
+from harness.evidence.resets import under_first_threads
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
 from harness.judge.recorded_lives import LivesTracker
@@ -40,8 +41,7 @@ _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 # What kvm_page_fault has of the access: SVM's error code (arch/x86/include/asm/kvm_host.h:PFERR_*), or VMX's exit
 # qualification (SDM volume 3, table 29-7), which has bits 7 and 8 for an address that was translated.
 _WRITE, _PFERR_GUEST_FINAL, _EPT_TRANSLATED = 1 << 1, 1 << 32, 1 << 7 | 1 << 8
-_SECTORS = 8
-_PAGE_MASK = ~0xFFF
+_SECTORS, _PAGE_MASK = 8, ~0xFFF
 
 
 def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded | None:
@@ -70,7 +70,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     reader = _Reader(plan, facts.swap_dev, ram_hva, known, start_ns, ends_known)
     if plan.swap.kind is SwapKind.USERFAULT and evidence.gate is not None:
         reader.copied(evidence.gate)
-    for event in evidence.events:
+    for event in under_first_threads(evidence.events, facts.vcpu_tids, facts.later_tids):
         reader.feed(event)
     last_ns = max((event.t_ns for event in evidence.events), default=start_ns) - start_ns
     # The agent says that it collects, and stops the recording then: a guest that never ends goes on meanwhile.

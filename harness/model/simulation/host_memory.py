@@ -424,7 +424,6 @@ class Memory:
                 submitted = read_submitted(self.pages[vpn], readahead=vpn in flagged, order=order)
                 at_once = read.synchronous and not self._recorded(vpn)
                 self.arrivals.bring(read_completed(submitted) if at_once else submitted)
-        self.world.count(f"READ_{who}", len(vpns))
         if self.watch is not None:
             self.watch.read |= {self.pages[vpn].index for vpn in vpns}
         if who is Thread.W:
@@ -435,6 +434,7 @@ class Memory:
         if read.bio and self.device.device.issues_bios:
             for pages in lengths_of_bios(self, read, vpns, who):
                 self.world.count(f"BIO_{who}")
+                self.world.count(f"READ_{who}", pages)
                 self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
         vpns += riders
         if self.world.replay is not None:

@@ -19,6 +19,7 @@ from harness.evidence.resets import (
     boots,
     parse_loads,
     parse_resets,
+    under_first_threads,
 )
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
@@ -155,3 +156,9 @@ def test_a_vcpu_that_was_plugged_in_again_is_cleared_before_its_new_thread_does_
     events = [Event(Kind.OUT, 1, 5, tid=11), Event(Kind.IN, 1, 9, tid=12), Event(Kind.ENTRY, 1, 10, tid=12)]
     assert kinds(add_plugs(events, [(1, 12)])) == [("OUT", 1), ("CLEAR", 1), ("IN", 1), ("ENTRY", 1)]
     assert add_plugs(events, [(1, 13)]) == tuple(events), "it was never seen"
+
+
+def test_the_thread_of_a_vcpu_that_was_plugged_in_again_goes_on_as_the_first() -> None:
+    """Else its own reads would be another's."""
+    events = [Event(Kind.OUT, 1, 5, tid=11), Event(Kind.MM_FAULT, 1, 9, tid=12), Event(Kind.BIO, t_ns=10, tid=13)]
+    assert [e.tid for e in under_first_threads(events, [10, 11], [(1, 12)])] == [11, 11, 13]
