@@ -8,7 +8,7 @@ gate.json, and what the kernel asks of the gated device is in the trace.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.contract.capture import GateLog, GateRead, Precondition
 from harness.contract.plan import PAGE_SIZE, Plan, SwapKind
@@ -74,17 +74,28 @@ def _against_trace(gate: GateLog, reads: Sequence[Event]) -> Iterator[str]:
     """The kernel asked for what was answered, and what has ended was answered."""
     asked = _pages(e for e in reads if e.kind is Kind.BIO)
     ended = _pages(e for e in reads if e.kind is Kind.BIO_END)
-    answered = Counter(s for read in gate.reads for s in range(read.sector, read.sector + read.sectors, _SECTORS))
+    answered = _pages(gate.reads)
     until = max((e.t_ns for e in reads), default=0)
-    traced = Counter(s for r in gate.reads if r.at_ns <= until for s in range(r.sector, r.sector + r.sectors, _SECTORS))
+    traced = _pages(read for read in gate.reads if read.at_ns <= until)
     if traced - asked:
         yield f"gate.json: {(traced - asked).total()} pages were answered that the trace has no read of"
     if gate.held and asked and not asked - ended:
         yield f"gate.json: {gate.held} reads were held, and all reads of the trace have ended"
     if ended - answered:
         yield f"gate.json: {(ended - answered).total()} pages whose reads have ended in the trace were not answered"
+        return
+    for had, failed in (("an error", True), ("no error", False)):
+        told = _pages(e for e in reads if e.kind is Kind.BIO_END and bool(e.token) is failed)
+        due = _pages(read for read in gate.reads if bool(read.error) is failed)
+        if told - due:
+            yield f"gate.json: {(told - due).total()} pages whose reads ended with {had} were not answered so"
 
 
-def _pages(reads: Iterator[Event]) -> Counter[int]:
-    """How often each page was, by its first sector: it may be read again."""
-    return Counter(s for e in reads for s in range(e.value, e.value + e.data, _SECTORS))
+def _pages(reads: Iterable[Event | GateRead]) -> Counter[int]:
+    """How often each page was read, by its first sector: it may be read again."""
+    return Counter(s for read in reads for s in _covered(read))
+
+
+def _covered(read: Event | GateRead) -> range:
+    first, sectors = (read.sector, read.sectors) if isinstance(read, GateRead) else (read.value, read.data)
+    return range(first, first + sectors, _SECTORS)

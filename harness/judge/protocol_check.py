@@ -18,6 +18,7 @@ from harness.evidence.trace_events import kinds_of
 from harness.judge.cut_off import cut_off
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recording import ends_recorded
+from harness.judge.refused_reads import device_errors
 from harness.judge.rules_context import NOTHING, Expected, context_of, initial, places
 from harness.judge.unfinished import unfinished
 from harness.judge.verdict_types import Finding, UncheckedRule
@@ -109,7 +110,11 @@ def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
 
 
 def _of_the_machine(evidence: Evidence) -> Iterator[Trouble]:
-    """What a Linux guest says of the machine under it, or of itself."""
+    """What a Linux guest says of the machine under it, or of itself, and reads that the pages' device failed."""
+    device = evidence.facts.swap_dev if evidence.facts is not None else 0
+    for failed in device_errors(evidence.plan, evidence.events, device):
+        line = f"trace line {failed.line}: {failed.text}: a read failed that the plan lets succeed"
+        yield Trouble("io-error", Blame.MACHINE, line, 0)
     yield from (found for found in evidence.guest_log.trouble if found.blame is not Blame.KERNEL)
 
 

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.contract.plan import SwapKind
@@ -42,20 +41,40 @@ def refused_reads(
         return frozenset()
     changes = [(start_ns + a.start_ns, start_ns + a.end_ns) for a in actions if a.do in _LOADS_A_TABLE]
     gfn_of = {sector: gfn for gfn, sector in places.items()}
-    own = [e for e in events if e.kind in (Kind.BIO, Kind.BIO_END) and e.dev == dev and e.flag]
     return frozenset(
         (gfn_of[sector], ended.t_ns - start_ns)
-        for asked, ended in pairwise(own)
-        if _refused(asked, ended) and any(begin <= asked.t_ns <= end for begin, end in changes)
+        for asked, ended in _failed(events, dev)
+        if _refused(asked, ended) and any(begin <= ended.t_ns <= end for begin, end in changes)
         for sector in range(ended.value, ended.value + ended.data, _SECTORS)
         if sector in gfn_of
     )
 
 
-def _refused(asked: Event, ended: Event) -> bool:
+def device_errors(plan: Plan, events: Iterable[Event], dev: int) -> Iterator[Event]:
+    """Ends of reads of the pages' device with an error that its own driver has made, and no plan asks for.
+
+    Those of a gated device are what its server answered (harness/evidence/gate_agreement.py).
+    """
+    if plan.swap.kind is SwapKind.GATED:
+        return
+    for asked, ended in _failed(events, dev):
+        if plan.swap.kind is not SwapKind.DELAY or not _refused(asked, ended):
+            yield ended
+
+
+def _failed(events: Iterable[Event], dev: int) -> Iterator[tuple[Event | None, Event]]:
+    """Each read of the device that ended with an error, behind what the same thread had submitted last."""
+    asked: dict[int, Event] = {}
+    for event in events:
+        if event.dev == dev and event.flag and event.kind is Kind.BIO:
+            asked[event.tid] = event
+        elif event.dev == dev and event.flag and event.kind is Kind.BIO_END and event.token:
+            yield asked.get(event.tid), event
+
+
+def _refused(asked: Event | None, ended: Event) -> bool:
     return (
-        asked.kind is Kind.BIO
+        asked is not None
         and " RA " in asked.text
-        and (ended.kind, ended.tid, ended.value, ended.data) == (Kind.BIO_END, asked.tid, asked.value, asked.data)
-        and ended.token == errno.EIO
+        and (ended.value, ended.data, ended.token) == (asked.value, asked.data, errno.EIO)
     )

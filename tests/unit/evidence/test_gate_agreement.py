@@ -83,3 +83,27 @@ def test_a_page_that_is_read_again_counts_again() -> None:
     assert "were not answered" in twice
     late = told(DEVICE, lambda gate: replace(gate, held=1), [Kind.BIO, Kind.BIO_END])
     assert any("all reads of the trace have ended" in text for text in late)
+
+
+@pytest.mark.parametrize(("errno", "words"), [(5, ["1 pages whose reads ended with an error"]), (0, [])])
+def test_a_read_fails_only_where_the_server_says_so(errno: int, words: list[str]) -> None:
+    evidence = decode(packed_capture(DEVICE))
+    assert evidence.gate is not None and evidence.facts is not None
+    events = evidence.of(Kind.BIO, Kind.BIO_END)
+    at = next(n for n, e in enumerate(events) if e.kind is Kind.BIO_END and e.value == evidence.gate.reads[0].sector)
+    events[at] = replace(events[at], token=errno)
+    found = list(gate_problems(evidence.plan, evidence.gate, evidence.precondition, events, evidence.facts.swap_dev))
+    assert [text.removeprefix("gate.json: ")[: len(w)] for text, w in zip(found, words, strict=True)] == words
+
+
+def test_a_read_that_the_server_fails_fails() -> None:
+    evidence = decode(packed_capture("explored-cut-off"))
+    assert evidence.gate is not None and evidence.facts is not None
+    events = evidence.of(Kind.BIO, Kind.BIO_END)
+    healed = [replace(e, token=0) for e in events]
+    first, second = (
+        list(gate_problems(evidence.plan, evidence.gate, evidence.precondition, each, evidence.facts.swap_dev))
+        for each in (events, healed)
+    )
+    assert first == []
+    assert any("ended with no error" in text for text in second)
