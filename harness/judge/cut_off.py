@@ -7,10 +7,14 @@ it was held up by nothing but the end, is told by what each processor did last; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from harness.contract.plan import initialized, resets
+from harness.contract.words import EndStatus
+from harness.evidence.decode import Evidence
 from harness.evidence.ram_address import ADDRESSED, ram_address
+from harness.judge.episodes import Episode
 from harness.model.events import Event, Kind
 
 _RUNNABLE = ord("R")
@@ -24,6 +28,7 @@ class _Work:
 
     np: Event
     begun: Event | None = None  # its worker asks for the page
+    read: int = 0  # line of the end of the page's read behind that; 0: not seen
     done: Event | None = None
     turn: bool = False  # its vCPU's thread, which had been switched out, ran behind that
     entered: bool = False  # ... and entered the guest
@@ -43,10 +48,12 @@ class _Machine:
     open: dict[tuple[int, int], _Work] = field(default_factory=dict)  # by vCPU and token, oldest first
     last_on: dict[int, Event] = field(default_factory=dict)  # of each processor
     last_of: dict[int, Event] = field(default_factory=dict)  # of each vCPU's thread
+    last_by: dict[int, Event] = field(default_factory=dict)  # of each thread
+    places: Mapping[int, int] = field(default_factory=dict)
     told: dict[int, int] = field(default_factory=dict)  # by processor: line of the newest NP there that was told
 
     def see(self, event: Event) -> None:
-        self.last_on[event.cpu] = event
+        self.last_on[event.cpu] = self.last_by[event.tid] = event
         if event.vcpu >= 0 and event.kind is not Kind.ACC:
             self.last_of[event.vcpu] = event
         match event.kind:
@@ -61,6 +68,11 @@ class _Machine:
                 first = next((w for w in self.open.values() if w.gfn == gfn and w.done is None), None)
                 if first is not None:
                     first.begun = event
+            case Kind.BIO_END if event.flag:
+                over = range(event.value, event.value + max(1, event.data))
+                for work in self.open.values():
+                    if work.begun is not None and work.done is None and self.places.get(work.gfn, -1) in over:
+                        work.read, work.cpu, work.idle = event.line, work.begun.cpu, False
             case Kind.DONE:
                 of_page = (w for w in self.open.values() if w.gfn == event.gpa >> 12 and w.done is None)
                 first = next(of_page, None)
@@ -83,15 +95,50 @@ class _Machine:
             awake = last.kind is not Kind.OUT or last.value == _RUNNABLE
             return not work.entered and (awake or not (work.idle or work.turn))
         if work.begun is not None:
-            return self.last_on[work.begun.cpu].tid == work.begun.tid
+            worker = work.begun.tid  # which sleeps for its page, and has had no processor since that is there, or runs
+            waits = self.last_by[worker].line < work.read and not work.idle
+            return waits or self.last_on[work.begun.cpu].tid == worker
         # The works of one processor begin in the order in which they were queued, when it comes to its kworker.
         return not work.idle and self.told.get(work.np.cpu, 0) < work.np.line
 
 
-def cut_off(events: Iterable[Event]) -> frozenset[int]:
-    """Lines of the kvm_async_pf_not_present events whose works were under way when the recording ended."""
+def deadline_cuts(evidence: Evidence) -> bool:
+    """Whether a deadline ended a program that does not end by itself; what is outstanding at a reset is owed to nobody
+    anyway."""
+    plan = evidence.plan
+    stopped = evidence.end.status is EndStatus.GUEST_TIMEOUT
+    return stopped and bool(plan.swap.error) and not (resets(plan) or initialized(plan))
+
+
+def cut_off(events: Iterable[Event], places: Mapping[int, int]) -> frozenset[int]:
+    """Lines of the kvm_async_pf_not_present events whose works were under way when the recording ended.
+
+    :param places: gfn to the first sector of the page on its device, as far as that is known.
+    """
     events = tuple(events)
-    machine = _Machine(ram_address(e for e in events if e.kind in ADDRESSED))
+    machine = _Machine(ram_address(e for e in events if e.kind in ADDRESSED), places=places)
     for event in events:
         machine.see(event)
     return frozenset(work.np.line for work in machine.open.values() if machine.under_way(work))
+
+
+def cut_faults(episodes: Iterable[Episode], events: Iterable[Event]) -> frozenset[int]:
+    """Lines of the kvm_page_fault events of which the recording has no outcome: it ended while their threads were still
+    at it, and did not sleep, or had a read of their own in flight.  (One that goes round in the kernel for ever is the
+    watchdog's, not the trace's.)"""
+    in_flight: dict[int, range] = {}
+    for event in events:
+        if event.kind is Kind.BIO and event.flag:
+            in_flight[event.line] = range(event.value, event.value + max(1, event.data))
+        elif event.kind is Kind.BIO_END and event.flag:
+            over = range(event.value, event.value + max(1, event.data))
+            in_flight = {line: sectors for line, sectors in in_flight.items() if sectors.start not in over}
+    return frozenset(episode.start.line for episode in episodes if _is_cut(episode, in_flight))
+
+
+def _is_cut(episode: Episode, in_flight: Container[int]) -> bool:
+    known = (Kind.NP, Kind.REP, Kind.USER_EXIT, Kind.CLEAR)
+    if episode.end is not None or any(event.kind in known for event in episode.events):
+        return False
+    asleep = any(event.kind is Kind.OUT and event.value != _RUNNABLE for event in episode.events[-1:])
+    return not asleep or any(event.kind is Kind.BIO and event.line in in_flight for event in episode.events)

@@ -14,7 +14,7 @@ from harness.contract.probe_abi import Record
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
-from harness.judge.recording import progress
+from harness.judge.recorded_actions import progress
 from harness.model.events import Kind
 
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
 
 from harness.contract.plan import Access, Item, Op, Plan
 from harness.judge.align import Alignment, SeenItem, issuer
@@ -40,6 +40,7 @@ class View:
     kicks: tuple[tuple[int, int], ...] = ()
     places: Mapping[int, int] = field(default_factory=dict)
     runs_on: bool = False  # the guest was not at its end: what its log has may have come after the trace
+    cut: Set[int] = frozenset()  # lines of the kvm_page_fault events whose outcome the recording does not have
 
     def outcome(self, episode: Episode) -> Outcome:
         return outcome(episode, self.dev, self.probed)
@@ -58,6 +59,7 @@ def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...]
         if planned.op is not Op.TOUCH:
             findings += _op(planned, predicted, seen)
             continue
+        seen = replace(seen, episodes=[e for e in seen.episodes if e.start.line not in view.cut])
         outcomes = [view.outcome(e) for e in seen.episodes]
         by = Reader.NOBODY
         if seen.episodes:

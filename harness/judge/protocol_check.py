@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 from harness.contract.capture import EMULATED
 from harness.contract.kernel_trouble import Blame, Trouble
-from harness.contract.plan import Op, SwapKind, initialized, resets
+from harness.contract.plan import Op, SwapKind
 from harness.contract.words import EndStatus
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
 from harness.evidence.lost_shadow import lost_shadow
 from harness.evidence.lost_wakeup import lost_wakeup
 from harness.evidence.trace_events import kinds_of
-from harness.judge.cut_off import cut_off
+from harness.judge.cut_off import cut_off, deadline_cuts
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recording import ends_recorded
 from harness.judge.refused_reads import device_errors
@@ -55,9 +55,8 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
             evidence.events, facts.swap_dev, places(evidence), evidence.ended_ns, ends_known=ends,
             manager=evidence.gate if plan.swap.kind is SwapKind.USERFAULT else None,
         )  # fmt: skip
-    dropped = resets(plan) or initialized(plan)  # ... and what is outstanding then is owed to nobody
-    if plan.swap.error and evidence.end.status is EndStatus.GUEST_TIMEOUT and not dropped:
-        waiting |= cut_off(evidence.events)
+    if deadline_cuts(evidence):
+        waiting |= cut_off(evidence.events, places(evidence) or {})
     checker = Checker(
         kernel,
         plan.guest.vcpus,

@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from harness.contract.capture import GateLog
 from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan, SwapKind, says
 from harness.contract.probe_abi import POOL_GPA, VEC_TIMER
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import under_first_threads
+from harness.judge.cut_off import cut_faults, cut_off, deadline_cuts
+from harness.judge.episodes import split
 from harness.judge.ready_vectors import ready_vectors
+from harness.judge.recorded_actions import progress
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
 from harness.judge.recorded_lives import LivesTracker
 from harness.judge.recorded_places import with_neighbours
@@ -67,7 +68,8 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     if start_ns < 0:
         return None
     ends_known = ends_recorded(plan, facts.trace_events)
-    reader = _Reader(plan, facts.swap_dev, ram_hva, known, start_ns, ends_known)
+    cut = cut_faults(split(evidence.events, ram_hva), evidence.events) if deadline_cuts(evidence) else frozenset()
+    reader = _Reader(plan, facts.swap_dev, ram_hva, known, start_ns, ends_known, cut)
     if plan.swap.kind is SwapKind.USERFAULT and evidence.gate is not None:
         reader.copied(evidence.gate)
     for event in under_first_threads(evidence.events, facts.vcpu_tids, facts.later_tids):
@@ -76,7 +78,9 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     # The agent says that it collects, and stops the recording then: a guest that never ends goes on meanwhile.
     found = reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), max(end_ns, last_ns))
     refused = refused_reads(plan, evidence.events, facts.swap_dev, known, start_ns, host)
-    return replace(found, unmaps_known=_UNMAPS in facts.trace_events, refused=refused)
+    under_way = deadline_cuts(evidence) and cut_off(evidence.events, known)
+    asleep = found.asleep and not under_way
+    return replace(found, unmaps_known=_UNMAPS in facts.trace_events, refused=refused, asleep=asleep)
 
 
 def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:
@@ -113,37 +117,6 @@ def _single_reads(events: Iterable[Event], dev: int, ram_hva: int) -> dict[int, 
             for read in reads:
                 found.setdefault(gfn, read.value)
     return found
-
-
-def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
-    """(go, end of the recording, host actions): the first on the trace clock, the others relative to it; go -1:
-    unknown."""
-    go, end, found = -1, -1, []
-    open_: dict[tuple[str, int, int, int], list[int]] = {}
-    for line in text.splitlines():
-        step = json.loads(line)
-        t_ns = int(step["mono"] * 1e9)
-        if step["step"] == "go":
-            go = t_ns
-        elif step["step"] == "collect":
-            end = t_ns
-        elif step["step"] == "host-action":
-            open_.setdefault(_action(step), []).append(t_ns)
-        elif step["step"] == "host-action-done":
-            do, arg, host, timed = key = _action(step)
-            begun = open_.get(key)
-            found.append(RecordedAction(do, arg, (begun.pop(0) if begun else t_ns) - go, t_ns - go, host, timed))
-    never_done = (
-        RecordedAction(do, arg, begun - go, end - go, host, timed)
-        for (do, arg, host, timed), all_ in open_.items()
-        for begun in all_
-    )
-    return go, end - go, (*found, *never_done)
-
-
-def _action(step: Mapping[str, Any]) -> tuple[str, int, int, int]:
-    """Word and argument of a host-action, and where in the plan it stands."""
-    return step["do"], int(step.get("arg") or 0), int(step.get("host", -1)), int(step.get("timed", -1))
 
 
 @dataclass(slots=True)
@@ -205,8 +178,16 @@ class _Reader:
     """Takes the events of the trace in order."""
 
     def __init__(
-        self, plan: Plan, dev: int, ram_hva: int, places: dict[int, int], start_ns: int, ends_known: bool
+        self,
+        plan: Plan,
+        dev: int,
+        ram_hva: int,
+        places: dict[int, int],
+        start_ns: int,
+        ends_known: bool,
+        cut: Collection[int] = (),
     ) -> None:
+        self._cut = cut
         self._dev, self._ram, self._start, self._ends_known = dev, ram_hva, start_ns, ends_known
         self._top = plan.guest.memory_mib << 20
         self._gfn_of = {sector: gfn for gfn, sector in places.items()}
@@ -469,6 +450,16 @@ class _Reader:
         """Each vCPU slept as in a halt at last, or its guest idled."""
         return all(v.asleep or (words and words[-1][0] == "idle") for v, words in zip(self._vcpus, log, strict=True))
 
+    def _cut_short(self, v: _VcpuReader, end: int) -> None:
+        """The thread is in its page fault when the recording ends, maybe in a call of handle_mm_fault."""
+        fault, thread = v.fault, v.thread
+        if fault is None or fault.mark.line not in self._cut or fault.mark.until_ns > fault.mark.start_ns:
+            return  # behind kvm_try_async_get_page the next is an event of its own
+        fault.mark = replace(fault.mark, cut=True)
+        if thread.since >= 0:
+            call = FaultCall(thread.since, end, slept=thread.slept, woke_ns=thread.woke)
+            fault.calls.append(Call(self._gfn(thread.hva), call))
+
     # --- all together
     def result(
         self,
@@ -480,6 +471,7 @@ class _Reader:
         """The recording."""
         for v in self._vcpus:
             v.lives.over()
+            self._cut_short(v, end)
         return Recorded(
             marks=tuple(tuple(d.freeze() for d in v.drafts) for v in self._vcpus),
             threads=tids,

@@ -12,10 +12,11 @@ from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import align, host_waits
+from harness.judge.cut_off import cut_faults, deadline_cuts
 from harness.judge.episodes import split
 from harness.judge.match import View
 from harness.judge.protocol_check import Checked, check
-from harness.judge.recording import progress
+from harness.judge.recorded_actions import progress
 from harness.judge.rules_context import Expected, places
 from harness.judge.seen_totals import seen_totals
 from harness.judge.unexplained import INTERRUPTING
@@ -58,12 +59,14 @@ def _view(evidence: Evidence) -> View:
     go, _, actions = progress(evidence.text("progress.jsonl"))
     acted = [replace(a, start_ns=go + a.start_ns, end_ns=go + a.end_ns) for a in actions] if go >= 0 else []
     booted = boots(evidence.of(Kind.CLEAR, Kind.WRMSR))
-    episodes = split(evidence.events, evidence.ram_hva())
+    episodes = list(split(evidence.events, evidence.ram_hva()))
+    cut = cut_faults(episodes, evidence.events) if deadline_cuts(evidence) else frozenset()
     alignment = align(evidence.plan, evidence.guest, episodes, booted, host_waits(evidence.plan, acted))
     return View(
         evidence.plan, alignment, tuple(evidence.of(*set(Kind) - _IN_EPISODES)), evidence.facts.swap_dev,
         evidence.facts.has_mm_fault, kicks=tuple((a.start_ns, a.end_ns) for a in acted if a.do in INTERRUPTING),
         places=_places(evidence, {a.do for a in acted}), runs_on=evidence.end.status is EndStatus.GUEST_TIMEOUT,
+        cut=cut,
     )  # fmt: skip
 
 

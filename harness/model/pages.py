@@ -306,3 +306,23 @@ def userfault_resolved(page: HostPage) -> HostPage:
     if not page.vma.userfaultfd:
         raise ModelError("no userfaultfd is registered here")
     return replace(page, pte=Pte.WRITABLE if page.vma.writable else Pte.READ_ONLY, folio=Folio())
+
+
+def asks_the_file_system(done: HostPage, before: HostPage) -> bool:
+    """mm/memory.c:do_shared_fault unlocks the page, and calls page_mkwrite, before it maps it for writing."""
+    vma = done.vma
+    written = done.pte is Pte.WRITABLE and before.pte is Pte.NONE
+    return written and vma.backing is Backing.FILE_SHARED and vma.page_mkwrite
+
+
+def to_be_read(page: HostPage) -> bool:
+    """Whoever looks at it now misses it in the cache: VM_FAULT_MAJOR (mm/memory.c:do_swap_page, mm/filemap.c)."""
+    return page.folio is None and (page.pte is Pte.SWAP or page.vma.backing is not Backing.ANON)
+
+
+def makes_its_own(done: HostPage, before: HostPage) -> bool:
+    """mm/memory.c:do_anonymous_page zeroes a page, wp_page_copy copies one, that nobody else can see, and locks none:
+    who comes meanwhile finds the PTE as it was and makes one too, and pte_same keeps the first that is ready."""
+    if before.pte in PRESENT:
+        return done.pte is not before.pte
+    return before.vma.backing is Backing.ANON and before.pte is Pte.NONE and before.folio is None

@@ -10,7 +10,15 @@ from collections.abc import Collection, Generator, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.model.pages import PRESENT, Backing, HostPage, Lock, Pte, unlocked
+from harness.model.pages import (
+    Backing,
+    HostPage,
+    Lock,
+    asks_the_file_system,
+    makes_its_own,
+    to_be_read,
+    unlocked,
+)
 from harness.model.readahead import ReadaheadState, fault_around_range
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.page_watch import PageWatch
@@ -20,26 +28,6 @@ from harness.model.walk.write_protect import userfault_missing
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
-
-
-def _asks_the_file_system(done: HostPage, before: HostPage) -> bool:
-    """mm/memory.c:do_shared_fault unlocks the page, and calls page_mkwrite, before it maps it for writing."""
-    vma = done.vma
-    written = done.pte is Pte.WRITABLE and before.pte is Pte.NONE
-    return written and vma.backing is Backing.FILE_SHARED and vma.page_mkwrite
-
-
-def _to_be_read(page: HostPage) -> bool:
-    """Whoever looks at it now misses it in the cache: VM_FAULT_MAJOR (mm/memory.c:do_swap_page, mm/filemap.c)."""
-    return page.folio is None and (page.pte is Pte.SWAP or page.vma.backing is not Backing.ANON)
-
-
-def _makes_its_own(done: HostPage, before: HostPage) -> bool:
-    """mm/memory.c:do_anonymous_page zeroes a page, wp_page_copy copies one, that nobody else can see, and locks none:
-    who comes meanwhile finds the PTE as it was and makes one too, and pte_same keeps the first that is ready."""
-    if before.pte in PRESENT:
-        return done.pte is not before.pte
-    return before.vma.backing is Backing.ANON and before.pte is Pte.NONE and before.folio is None
 
 
 _SWAP_WORDS = ("hits", "prev_offset", "last_window", "vma_addr", "vma_window", "vma_hits")
@@ -129,8 +117,8 @@ class FollowedThreads:
         replay, now = self.memory.world.replay, self.memory.world.engine.now
         if replay is None:
             return
-        if not inside and watch.calls_again:
-            yield Wait(until_ns=max(now, watch.since_ns))
+        if not inside and (watch.calls_again or watch.at_the_end):
+            yield Wait(until_ns=replay.recorded.end_ns if watch.at_the_end else max(now, watch.since_ns))
             return
         window = watch.window if inside else None
         earliest = max(now, window.start_ns if window else watch.since_ns)
@@ -145,7 +133,7 @@ class FollowedThreads:
         called_nobody = not inside and (last is None or last.retried or watch.overtaken)
         waited_for_nobody = inside and page.locked and last is not None and not (last.retried or last.slept)
         asked = last is not None and last.retried and userfault_missing(page)  # and slept until it was copied
-        found_it = inside and last is not None and not (last.major or asked) and _to_be_read(page)
+        found_it = inside and last is not None and not (last.major or asked) and to_be_read(page)
         if found_it and last is not None and replay.others_read(gfn, watch.thread, earliest, last.end_ns):
             moments.append(max(moments[-1], last.end_ns - 1))  # it was in the cache by then, and submitted only later
         if called_nobody or waited_for_nobody or found_it:
@@ -181,9 +169,9 @@ class FollowedThreads:
         beside = replay.calls_beside(self._mapped_with(done.index), watch.thread, now, window.end_ns)
         if not beside:
             return
-        unseen = _makes_its_own(done, before)
+        unseen = makes_its_own(done, before)
         ways = [None, Lock.NO if unseen else Lock.OTHER]
-        if not unseen and _asks_the_file_system(done, before):
+        if not unseen and asks_the_file_system(done, before):
             # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY).
             ways.insert(0 if watch.at and watch.calls_again else len(ways), Lock.NO)
         other = next(iter(replay.calls_within(done.index, watch.thread, now, window.end_ns)), None)
@@ -260,6 +248,9 @@ class FollowedThreads:
             self.resumes_ns = now
             return True
         own = replay.own_read(page.index, watch.thread, now, window.end_ns)
+        if own < 0 and watch.at_the_end:
+            self.resumes_ns = window.end_ns
+            return True
         if own >= 0:
             self.resumes_ns = own
             why = f"whether others came before {page.index:#x} was in the cache"
@@ -330,7 +321,7 @@ class FollowedThreads:
         writes them one by one, so that of two threads in it at once neither need see what the other writes."""
         replay, watch, last = self.memory.world.replay, self.memory.watch, self._chosen
         window = watch.window if watch else None
-        if replay is None or watch is None or window is None or last is None or not _to_be_read(page):
+        if replay is None or watch is None or window is None or last is None or not to_be_read(page):
             return self.memory.readahead
         beside = last.thread != watch.thread and last.start_ns < window.end_ns and window.start_ns < last.end_ns
         why = f"whether the window of {page.index:#x} was chosen while another was"

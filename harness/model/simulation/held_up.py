@@ -18,6 +18,12 @@ def wanted_by_others(world: World, vcpu: int, page: int) -> bool:
     return any(s.vcpu != vcpu and s.gpa >> 12 == page for s in world.situation.steps)
 
 
+def until_the_end(world: World, watch: PageWatch | None) -> Generator[Wait, None, None]:
+    """What a look at a page leads to is not seen where the recording ended before."""
+    if world.replay is not None and watch is not None and watch.at_the_end:
+        yield Wait(until_ns=world.replay.recorded.end_ns)
+
+
 def looked_early(world: World, vcpu: int, page: int, mark: RecordedEvent) -> bool:
     """Whether kvm_arch_async_page_ready mapped the page well before its event ``mark``: where it called nobody, it
     may have done so at any time since the thread's event before; open where another vCPU that wants it ran then."""

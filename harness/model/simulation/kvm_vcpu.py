@@ -99,9 +99,8 @@ class KvmVcpu:
         replay = self.world.replay
         if replay is None or mark is None:
             return None
-        return PageWatch(
-            mark.start_ns, max(mark.until_ns, mark.end_ns), mark.windows, replay.recorded.threads[self.index]
-        )
+        thread = replay.recorded.threads[self.index]
+        return PageWatch(mark.start_ns, max(mark.until_ns, mark.end_ns), mark.windows, thread, cut=mark.cut)
 
     def serves(self) -> bool:
         """KVM_REQ_APF_READY is served at this entry: always, unless the recording shows that it came a little later."""
@@ -169,9 +168,9 @@ class KvmVcpu:
             got = yield from self._blocking(step, None, watch)
             yield from self._maps(step, got, mark, watch, why=f"no async page faults; {got.why()}")
             return
-        first = yield from self.memory.perform(
-            gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env), step.gpa, Thread.V, self.index, watch
-        )
+        walk = gup.vcpu_attempt(s.kernel, write=step.write, env=self.memory.env)
+        first = yield from self.memory.perform(walk, step.gpa, Thread.V, self.index, watch)
+        yield from held_up.until_the_end(self.world, watch)
         self.first = first
         if first.end is not End.ASYNC:
             yield from self._maps(step, first, mark, watch, why=first.why())
@@ -237,6 +236,7 @@ class KvmVcpu:
         own = first is not None and first.read_target
         walk = gup.blocking_attempt(self.state.kernel, write=step.write, env=self.memory.env, own_read=own)
         got = yield from self.memory.perform(walk, step.gpa, Thread.V, self.index, watch)
+        yield from held_up.until_the_end(self.world, watch)
         if first is not None and (first.read_target or first.major):
             got.read_target = first.read_target
             if got.end in (End.MAPPED, End.SIGNAL) and (got.waited or first.waited):

@@ -24,6 +24,7 @@ class PageWatch:
     at: int = -1
     overtaken: bool = False
     read: set[int] = field(default_factory=set)
+    cut: bool = False
 
     @property
     def left_ns(self) -> int:
@@ -45,3 +46,8 @@ class PageWatch:
     def calls_again(self) -> bool:
         """Another call was recorded: what the thread looks at before it is not as it wants it."""
         return self.at + 1 < len(self.windows)
+
+    @property
+    def at_the_end(self) -> bool:
+        """The recording ends before the thread did anything more."""
+        return self.cut and not self.calls_again

@@ -54,6 +54,7 @@ class RecordedEvent:
     it came to the program behind it (CLEAR);
     ``injected``: one did, behind the injection of the token; ``slept``: ... when the thread had slept in a halt.
     ``write``: of which access a page fault is; None: of a walk of the guest's tables, or unknown.
+    ``cut``: the recording ends while the thread, which does not sleep, is still in this page fault.
     """
 
     kind: Kind
@@ -72,6 +73,7 @@ class RecordedEvent:
     injected: bool = False
     slept: bool = False
     write: bool | None = None
+    cut: bool = False
 
     def fits(self, kind: Kind, key: int, *, write: bool | None = None) -> bool:
         """It is that event; ``write``: of which access, None: of either."""
@@ -119,7 +121,8 @@ class Recorded:
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
     gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else;
-    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled; ``exits``: when
+    ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled, and no page was
+    on its way to one of them by a thread that had yet to get a processor; ``exits``: when
     each vCPU thread left KVM_RUN for the VMM, or its LAPIC accepted an INIT; ``entered``: of each of these, when the
     thread had last entered the guest before, -1: it had not; ``refused``: of ``read_ends``, by (gfn, end), those of
     read-ahead that the device did not take.

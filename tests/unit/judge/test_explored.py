@@ -251,6 +251,11 @@ SETTLED = {
     " then had no time (7.3, virt/kvm/async_pf.c:async_pf_execute)",
     "behind-the-end": "the same: the agent says that it collects some milliseconds before it stops the recording, and"
     " the guest goes round meanwhile",
+    "cut-in-a-fault": "... in the middle of a page fault, between the return of handle_mm_fault and"
+    " kvm_try_async_get_page (7.3)",
+    "cut-before-its-worker": "... when a page's read had ended, and another worker had the processor of the one that"
+    " waits for it; all three vCPUs sleep (7.3)",
+    "cut-anywhere": "... while a page is on its way to each of them (7.3)",
 }
 
 
