@@ -176,7 +176,13 @@ class Replay:
         log = self.recorded.log[vcpu]
         boots = [at for at in range(self._log_at[vcpu], len(log)) if log[at][0] == BOOT]
         later = self.recorded.marks[vcpu][self._at[vcpu] :]
-        programs = sum(each.kind is Kind.CLEAR and each.entered for each in later)
+        lives = [each for each in later if each.kind is Kind.CLEAR]
+        programs = sum(each.entered for each in lives)
+        # A reset of the machine ended those that an INIT had begun: they had logged their begin, and nothing more.
+        ended = len(boots) - 1 - len(lives)
+        while ended > 0 and log[boots[0] + 1][0] == BOOT:
+            boots.pop(0)
+            ended -= 1
         unlogged = not mark.entered and len(boots) <= programs  # an INIT ended it before it had logged its begin
         self._log_at[vcpu] = len(log) if not boots else boots[0] + (not unlogged)
 

@@ -384,8 +384,8 @@ def test_each_slot_of_a_window_is_read_at_a_time_of_its_own() -> None:
     [
         "among-works", "area-read-behind-token", "area-unreadable", "bio-over-a-hole", "copied-behind-the-look",
         "init-behind-a-ready-event", "issued-by-another",
-        "lock-read-late", "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler", "reset-on-zram",
-        "slot-freed-meanwhile", "windows-of-kworkers", "woken-late", "worker-refused-read-ahead",
+        "lock-read-late", "overtaken-in-page-mkwrite", "passed-by", "reset-in-a-handler", "reset-in-its-start-up",
+        "reset-on-zram", "slot-freed-meanwhile", "windows-of-kworkers", "woken-late", "worker-refused-read-ahead",
     ],
 )  # fmt: skip
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
@@ -398,7 +398,9 @@ def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     another vCPU reads around its page, and brings this one; lock-read-late: a vCPU looks between the begin of the
     host word lock-read and the read of the agent's process; init-behind-a-ready-event: S245, a vCPU is reset behind
     the ready event of a halt, so that INT is 0, and its INIT is told as vector 0; reset-in-a-handler: a vCPU has
-    taken a ready interrupt, and is reset before its handler has logged it; reset-on-zram: two vCPUs touch a page on
+    taken a ready interrupt, and is reset before its handler has logged it; reset-in-its-start-up: S303, a vCPU has
+    logged that it begins, behind an INIT, and the machine is reset before it writes INT or EN; reset-on-zram: two
+    vCPUs touch a page on
     zram, whose reads no event tells, and the machine is reset; slot-freed-meanwhile: a vCPU is preempted between
     two pages of its window, another maps the page that it is for; windows-of-kworkers: thirteen windows of cluster
     read-ahead, two of them chosen while another was: which ones is told by the pages that each call of
