@@ -27,6 +27,7 @@ _SLACK_S = 0.1
 _ONCE = (AgentStep.PREPARE_HOST, AgentStep.GO, AgentStep.GUEST_ENDED, AgentStep.COLLECT, AgentStep.END)
 _VCPU_ONLY = frozenset({Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.TRY, Kind.NP, Kind.REP})
 """What only a thread in KVM_RUN traces."""
+_SLEEP = frozenset(map(ord, "SD"))
 _SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
 
 
@@ -150,6 +151,25 @@ def thread_problems(events: Sequence[Event]) -> Iterator[str]:
             return
     if events and not any(e.kind is Kind.ENTRY and e.vcpu == 0 for e in events):
         yield "vCPU 0 was never entered in the trace"
+
+
+def wake_problems(events: Sequence[Event]) -> Iterator[str]:
+    """A thread that has slept and runs again was woken behind what it did before it slept
+    (kernel/sched/core.c:try_to_wake_up traces sched_waking; it may be before the sched_switch of who is to sleep)."""
+    asleep: set[int] = set()
+    did: dict[int, int] = {}  # by thread: line of what it did last
+    woken: dict[int, int] = {}
+    for event in events:
+        if event.kind is Kind.OUT and event.value in _SLEEP:
+            asleep.add(event.tid)
+        elif event.kind is Kind.WAKING:
+            woken[event.data] = event.line
+        elif event.kind is Kind.IN and event.tid in asleep:
+            if woken.get(event.tid, 0) <= did.get(event.tid, 0):
+                yield f"trace/events.txt:{event.line}: thread {event.tid} slept and runs again, and nobody has woken it"
+            asleep.discard(event.tid)
+        if event.kind not in (Kind.OUT, Kind.ACC, Kind.WAKING) and event.line:
+            did[event.tid] = event.line
 
 
 def register_problems(plan: Plan, log: GuestLog, events: Sequence[Event]) -> Iterator[str]:

@@ -287,6 +287,8 @@ def _problems(e: Evidence) -> Iterator[str]:
         boots = not probe and plan.guest.workload == "boot"
         yield from event_problems(facts.has, facts.trace_events, facts.has_mm_fault, saved, boots)
         yield from agreement.thread_problems(e.events)
+        if _WAKING in facts.trace_events and not e.lost:
+            yield from agreement.wake_problems(e.events)
     if e.guest is not None:
         yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
     if e.gate is not None and facts is not None and (complete or e.end.status in _TO_THE_END) and not e.lost:
@@ -341,6 +343,7 @@ def _left(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:
 
 
 _FORMATS = "trace/formats/"
+_WAKING = "sched/sched_waking"
 
 
 def _demand(problems: Iterator[str]) -> None:

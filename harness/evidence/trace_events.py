@@ -183,6 +183,7 @@ _SEVERAL = {
     "kvm_msr": (Kind.WRMSR, Kind.RDMSR),
     "kvm_inj_exception": (Kind.INJ, Kind.INJ_OTHER),
     "sched_switch": (Kind.OUT, Kind.IN),
+    "sched_waking": (Kind.WAKING,),
 }
 
 
@@ -221,8 +222,8 @@ def decode(
     vcpu_of |= {tid: index for index, tid in later_tids}
     for line in lines:
         number, comm, tid, cpu, t_ns, name, text = line
-        if name == "sched_switch":
-            yield from _switch(line, vcpu_of)
+        if name in ("sched_switch", "sched_waking"):
+            yield from _switch(line, vcpu_of) if name == "sched_switch" else _waking(line, vcpu_of)
             continue
         known = _FORMATS.get(name)
         if known is None:
@@ -252,6 +253,20 @@ def _switch(line: Line, vcpu_of: Mapping[int, int]) -> Iterator[Event]:
         yield _of_thread(Kind.OUT, line, leaving, int(match[1]), ord(match[2][0]))
     if entering is not None:
         yield _of_thread(Kind.IN, line, entering, int(match[3]), 0)
+
+
+_WAKING = re.compile(r"comm=.{0,16}? pid=(\d+) prio=-?\d", _A)
+
+
+def _waking(line: Line, vcpu_of: Mapping[int, int]) -> Iterator[Event]:
+    match = _WAKING.match(line.text)
+    if match is None:
+        raise CaptureDamaged(f"trace/events.txt:{line.number}: cannot read sched_waking: {line.text!r}")
+    woken = vcpu_of.get(int(match[1]))
+    if woken is not None:
+        event = _of_thread(Kind.WAKING, line, -1, line.tid, woken)
+        event.data = int(match[1])
+        yield event
 
 
 def _of_thread(kind: Kind, line: Line, vcpu: int, tid: int, value: int) -> Event:

@@ -73,6 +73,9 @@ class Kind(IntEnum):
     # error code), token = ext_inf2 (CR2, or the token).
     L2_EXIT = 29
     L2_INTR = 30  # kvm_nested_intr_vmexit: an interrupt becomes an exit to L1
+    # sched_waking of a vCPU's thread: value = that vCPU, data = its thread id; vcpu = -1, tid: of who wakes it, or was
+    # interrupted for it
+    WAKING = 31
 
 
 LOADED = 1

@@ -34,6 +34,7 @@ WORK_PROBE = ("work_start", "p:apf/work_start async_pf_execute")
 READ_ENDS = ("block/block_bio_complete", "block/block_rq_complete")
 """Of a device without a request queue (dm-delay, zram), and of one with (nbd): block/blk-mq.c:blk_update_request clears
 BIO_TRACE_COMPLETION of the bios of a request, because their completion has been traced already."""
+SCHED_EVENTS = ("sched/sched_switch", "sched/sched_waking")
 BOOT_WITHOUT = (
     "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret", *READ_ENDS,
 )  # fmt: skip
@@ -96,7 +97,8 @@ class Tracing:
         return uncompleted(self.text())
 
     def follow(self, tids: Sequence[int], device: str | None) -> None:
-        """Restrict sched_switch to these threads, the fault probes to them and kworkers, ends of bios to the device.
+        """Restrict sched_switch and sched_waking to these threads, the fault probes to them and kworkers, ends of bios
+        to the device.
 
         :param device: "major,minor" of the pages' device; None: there is none, and no end of a bio matters.
         """
@@ -105,6 +107,8 @@ class Tracing:
         for event in self.events:
             if event == "sched/sched_switch":
                 write_text(f"{self.path}/events/{event}/filter", switch)
+            elif event == "sched/sched_waking":
+                write_text(f"{self.path}/events/{event}/filter", " || ".join(f"pid == {t}" for t in tids))
             elif event.startswith("apf/mm_fault"):
                 write_text(f"{self.path}/events/{event}/filter", probes)
             elif event in READ_ENDS:
@@ -240,7 +244,7 @@ def open_tracing(journal: Journal, name: str) -> Tracing:
     write_text(f"{path}/buffer_size_kb", str(BUFFER_KIB))
     # When the buffer is full the newest events are dropped, so that what there is has no hole in it.
     write_text(f"{path}/options/overwrite", "0")
-    wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", *READ_ENDS, "sched/sched_switch", *probes]
+    wanted = [*(f"kvm/{e}" for e in KVM_EVENTS), "block/block_bio_queue", *READ_ENDS, *SCHED_EVENTS, *probes]
     events = tuple(e for e in wanted if os.path.isdir(f"{path}/events/{e}"))
     for event in events:
         write_text(f"{path}/events/{event}/enable", "1")

@@ -35,6 +35,7 @@ from harness.model.protocol.l2_rules import entered_l2, left_l2, out_of_l2
 from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNTED, Pages
 from harness.model.protocol.ready_rules import compare, inject
 from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
+from harness.model.protocol.sleep_rules import WakeUps
 from harness.model.protocol.total_rules import check_totals
 from harness.model.protocol.vcpu_rules import SeenVcpu, Shared
 from harness.model.protocol.wake_all import WakeAll
@@ -87,6 +88,7 @@ class Checker:
         self._pages = Pages(kernel, self.context, recorded, self._found.append)
         self._seen = self._pages.seen
         self._ledger = Ledger()
+        self._wake_ups = WakeUps()
         self._vcpus: list[SeenVcpu] = []
         self._shared = Shared(kernel, self.context, recorded, self._ledger, self._found, self._pages, self._vcpus)
         last = None if first_id is None else first_id - 1
@@ -95,6 +97,7 @@ class Checker:
             vcpu_id = vcpu_ids[index] if vcpu_ids else index
             self._vcpus.append(SeenVcpu(index, vcpu_id, self._shared, initial[index] if initial else same))
         self._vcpus.append(SeenVcpu(-1, -1, self._shared, same))  # threads that are no vCPU's
+        self._sees_sleep = recorded >= {Kind.MM_FAULT, Kind.USER_EXIT, Kind.DONE}
         self._handlers = self._table()
 
     # --- feeding
@@ -192,12 +195,14 @@ class Checker:
             Kind.EXIT: self._exit,
             Kind.WRMSR: self._wrmsr,
             Kind.OUT: self._out,
+            Kind.IN: self._in,
+            Kind.WAKING: self._waking,
             Kind.BIO: self._bio,
             Kind.WAKEUP: self._wakeup,
             Kind.USER_EXIT: self._user_exit,
             Kind.VIRQ: self._virq,
             Kind.UNMAP: self._pages.unmapped,
-            Kind.MM_FAULT: self._pages.begins,
+            Kind.MM_FAULT: self._mm_fault,
             Kind.MM_FAULT_RET: self._mm_fault_ret,
             Kind.CLEAR: self._clear,
             Kind.WORK: self._work,
@@ -227,6 +232,7 @@ class Checker:
         vcpu = self._vcpus[event.vcpu]
         vcpu.in_guest = False
         vcpu.started = True
+        vcpu.sleep.ran = event.line
         vcpu.prompt.leaves()
         vcpu.delivering = event.flag
         if vcpu.context.paging_flips and self.kernel.cr0_pg_clears_queue:
@@ -257,6 +263,9 @@ class Checker:
             if len(waiting) == 1:
                 self._vcpus[work.vcpu].work_ended(work.token, returned)
         self._found += self._ledger.done(event, self._shared.seq, returned)
+        self._found += self._wake_ups.goes_on(event)
+        if Kind.WAKING in self.recorded:
+            self._wake_ups.completed(event, (self._vcpus[work.vcpu] for work in waiting))
         for work in waiting[:1]:
             if work.done_seq == self._shared.seq:
                 self._vcpus[work.vcpu].prompt.completed.append((work, event))
@@ -296,6 +305,19 @@ class Checker:
             vcpu.failed()
         if event.value == _SLEEPS and not vcpu.left:  # else QEMU sleeps, in a stop for instance
             vcpu.slept = True
+        if self._sees_sleep:
+            vcpu.sleep.begins(vcpu, event)
+
+    def _in(self, event: Event) -> None:
+        """sched_switch to the vCPU thread: D53."""
+        vcpu = self._vcpus[event.vcpu]
+        vcpu.sleep.ends(event)
+        self._wake_ups.woken(vcpu.index)
+
+    def _waking(self, event: Event) -> None:
+        """sched_waking of a vCPU's thread: D53."""
+        self._vcpus[event.value].sleep.wakes(event)
+        self._wake_ups.woken(event.value)
 
     def _user_exit(self, event: Event) -> None:
         """kvm_userspace_exit: KVM_RUN returned, which ends a halt (D24)."""
@@ -320,10 +342,18 @@ class Checker:
 
     def _work(self, event: Event) -> None:
         self._returned[event.tid] = event.t_ns
+        self._found += self._wake_ups.goes_on(event)
+
+    def _mm_fault(self, event: Event) -> None:
+        """handle_mm_fault was called: D30, D36; a worker has gone on (D53)."""
+        self._pages.begins(event)
+        self._vcpus[event.vcpu].sleep.in_fault = True
+        self._found += self._wake_ups.goes_on(event)
 
     def _mm_fault_ret(self, event: Event) -> None:
         """handle_mm_fault returned: D30; a major fault that was counted (D31)."""
         self._pages.returns(event)
+        self._vcpus[event.vcpu].sleep.in_fault = False
         if event.worker:
             self._returned[event.tid] = event.t_ns
         if event.value & VM_FAULT_MAJOR and not event.value & VM_FAULT_NOT_COUNTED:

@@ -422,6 +422,18 @@ _TABLE: tuple[Rule, ...] = (
         context=("lapic_off",),
         kinds=(Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.VIRQ),
     ),
+    Rule(
+        "D52",
+        "A vCPU does not fall asleep in vcpu_block while a work of it is completed and has no RDY.",
+        f"D52, B.6, B.8; {_X86}kvm_vcpu_has_events, virt/kvm/kvm_main.c:kvm_vcpu_check_block",
+        kinds=(Kind.DONE, Kind.OUT, Kind.EXIT, Kind.USER_EXIT, Kind.MM_FAULT),
+    ),
+    Rule(
+        "D53",
+        "A worker that completes a work of a vCPU which sleeps in vcpu_block wakes it before it does anything else.",
+        f"D53, B.6; {_APF}async_pf_execute, virt/kvm/kvm_main.c:kvm_vcpu_wake_up",
+        kinds=(Kind.DONE, Kind.OUT, Kind.USER_EXIT, Kind.MM_FAULT, Kind.WAKING),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

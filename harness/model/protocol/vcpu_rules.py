@@ -28,6 +28,7 @@ from harness.model.protocol.page_rules import Pages
 from harness.model.protocol.prompt_rules import Prompt
 from harness.model.protocol.ready_rules import Announced, take_away
 from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, RuleContext
+from harness.model.protocol.sleep_rules import Sleep
 from harness.model.protocol.wake_all import Unended, WakeAll
 from harness.model.protocol.work_rules import Ledger, SeenWork
 
@@ -67,7 +68,7 @@ class SeenVcpu:
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context", "counts",
         "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
         "int_vec", "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
-        "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "shared", "shared_ok", "slept",
+        "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "shared", "shared_ok", "sleep", "slept",
         "started", "tokens", "told", "trial", "unended", "unfinished_run", "untold", "untold_last", "vcpu_id",
         "wake_all", "wakeups", "woken",
     )  # fmt: skip
@@ -100,7 +101,7 @@ class SeenVcpu:
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
         self.boots = 1  # starts of the vCPU in the guest's log
         self.told: Announced | None = None
-        self.irq_seq, self.acked, self.prompt = 0, False, Prompt()
+        self.irq_seq, self.acked, self.prompt, self.sleep = 0, False, Prompt(), Sleep()
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
         self.in_guest = self.delivering = False
         self.flips = False  # CR0.PG, in the exit that it is in

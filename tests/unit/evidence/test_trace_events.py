@@ -116,9 +116,22 @@ def test_a_switch_between_two_vcpus_is_two_events() -> None:
     assert (into.kind, into.vcpu) == (Kind.IN, 1)
 
 
+def test_who_is_woken_and_who_wakes() -> None:
+    text = "comm=CPU 1/KVM pid=101 prio=120 target_cpu=001"
+    of_another = text.replace("101", "999")
+    lines = [Line(n, "kworker/0:1", 7, 0, n, "sched_waking", each) for n, each in enumerate((of_another, text))]
+    (woken,) = decode(lines, VCPUS)
+    assert (woken.kind, woken.value, woken.data, woken.vcpu, woken.tid) == (Kind.WAKING, 1, 101, -1, 7)
+
+
 @pytest.mark.parametrize(
     ("event", "text"),
-    [("kvm_async_pf_ready", "token gva 0x0"), ("kvm_strange_thing", "x"), ("sched_switch", "prev_comm=x")],
+    [
+        ("kvm_async_pf_ready", "token gva 0x0"),
+        ("kvm_strange_thing", "x"),
+        ("sched_switch", "prev_comm=x"),
+        ("sched_waking", "comm=x pid=y"),
+    ],
 )
 def test_what_cannot_be_accounted_for_is_damage(event: str, text: str) -> None:
     with pytest.raises(CaptureDamaged, match=r"events\.txt:7"):

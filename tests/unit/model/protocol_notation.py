@@ -124,6 +124,14 @@ PROMPT = {
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC ENTRY EXIT VIRQ=0xf3 ENTRY {ACKED} {token(2, 1)}",
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC ENTRY {token(2, 1)} EXIT VIRQ=0xf3 ENTRY {ACKED}",
     ),
+    "D52": (
+        f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=0 IN RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+        f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=0 IN SLEEP WAKING=0 IN RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+    ),
+    "D53": (
+        f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=0 MM_FAULT:0 IN RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+        f"{token(1, 0)} EXIT SLEEP DONE:0 MM_FAULT:0 WAKING=0 IN RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+    ),
 }
 """After TOLD, with KNOWN: a trace that keeps the rule, and one that breaks only it."""
 BOTH = f"{token(1, 0)} {ready(1, 0)} {halt(2, 1)} DONE:1 RDY:2@1 ENTRY"

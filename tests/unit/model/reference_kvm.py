@@ -261,6 +261,8 @@ class ReferenceKvm:
     def late(self, work: dict) -> None:
         self.untraced.remove(work)
         self.emit(Kind.DONE, None, gpa=work["gpa"], hva=HVA + work["gpa"], worker=True)
+        if work["vcpu"].sleeping:  # __kvm_vcpu_wake_up
+            self.emit(Kind.WAKING, None, value=work["vcpu"].index, worker=True)
 
     def late_done(self, v: TwinVcpu, number: int) -> None:
         if self.untraced:

@@ -135,8 +135,8 @@ def test_a_page_fault_of_l2s_own_tables_is_no_token():
 def test_all_works_of_a_page_are_done_when_as_many_have_ended():
     """Which DONE is whose does not matter: one that cannot be told makes each halt end at once (B.8)."""
     text = (
-        "ENTRY EXIT PF:0 TRY:0 NP:1@0 SLEEP ENTRY/1 EXIT/1 PF/1:0 TRY/1:0 NP/1:1@0 SLEEP/1 DONE:0 {} IN/1 RDY/1:1@0"
-        " ENTRY/1 IN ENTRY EXIT PF:1 TRY:1 NP:2@1 ENTRY EXIT PF:1 TRY:1 REP:1 ENTRY"
+        "ENTRY EXIT PF:0 TRY:0 NP:1@0 SLEEP ENTRY/1 EXIT/1 PF/1:0 TRY/1:0 NP/1:1@0 SLEEP/1 DONE:0 WAKING=1 {} IN/1"
+        " RDY/1:1@0 ENTRY/1 IN ENTRY EXIT PF:1 TRY:1 NP:2@1 ENTRY EXIT PF:1 TRY:1 REP:1 ENTRY"
     )
     assert run(text.format("DONE:0"), {"faults": KERNEL_FAULT}, STANDARD)[0] == set()
     assert run(text.format(""), {"faults": KERNEL_FAULT}, STANDARD)[0] == {"D24"}
