@@ -337,16 +337,16 @@ class FollowedThreads:
         if replay is None or watch is None or window is None:
             return False
         own = replay.own_read(page.index, watch.thread, now, window.end_ns)
+        between = [at + 1 for at in replay.windows_before_own(watch.thread, now, window.end_ns)]
         if own < 0:
             if not replay.others_read(page.index, watch.thread, now, window.end_ns):
                 return False
             latest = [read + 1 for read in replay.cuts(page.index, watch.thread, now, window.end_ns)]
-        elif replay.reads_beside(watch.thread, now, own):
+        elif between or replay.reads_beside(watch.thread, now, own):
             latest = [own]
         else:
             return False
         # Or behind any of the windows that others chose before its own first read.
-        between = (read + 1 for read in replay.reads_before_own(watch.thread, now, window.end_ns))
         moments = [-1, *latest, *(moment for moment in between if moment not in latest)]
         why = f"when the window of {page.index:#x} was chosen"
         self.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]

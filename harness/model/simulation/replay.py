@@ -261,14 +261,17 @@ class Replay:
         reads = (read for found in self.recorded.reads.values() for read in found)
         return any(r.thread != thread and r.start_ns < end_ns and start_ns < r.end_ns for r in reads)
 
-    def reads_before_own(self, thread: int, start_ns: int, end_ns: int) -> list[int]:
+    def windows_before_own(self, thread: int, start_ns: int, end_ns: int) -> list[int]:
         """When other threads first submitted a read of a call between the two, and before this one did: a window is
-        chosen before the first of its reads."""
+        chosen before the first of its reads.  Or when they came back from one that read nothing: it may have found its
+        page in the swap cache, which read-ahead remembers as well (mm/swap_state.c:swap_cache_get_folio)."""
         own = self.first_read(thread, start_ns, end_ns)
         until = end_ns if own < 0 else own
-        calls = (c for calls in self.recorded.calls.values() for c in calls if c.thread != thread)
-        firsts = {self.first_read(c.thread, c.start_ns, c.end_ns) for c in calls if start_ns < c.end_ns}
-        return sorted(at for at in firsts if start_ns < at < until)
+        beside = (c for calls in self.recorded.calls.values() for c in calls if c.thread != thread)
+        calls = [c for c in beside if start_ns < c.end_ns and c.start_ns < until]
+        reads = [self.first_read(c.thread, c.start_ns, c.end_ns) for c in calls]
+        found = {c.end_ns if at < 0 and not c.major else at for c, at in zip(calls, reads, strict=True)}
+        return sorted(at for at in found if start_ns < at < until)
 
     def read_over(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
         """When other threads submitted a bio that goes over this page, which has no blocks: they have added it."""
