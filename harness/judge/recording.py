@@ -209,6 +209,7 @@ class _Reader:
         self._unmapping: dict[int, int] = {}  # by thread: its last in _unmaps
         self._ending: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._over: dict[tuple[int, int], int] = {}
+        self._before: dict[tuple[int, int], int] = {}
         self._in_flight: list[_Bios] = []  # where the ends of reads were not recorded
 
     def copied(self, log: GateLog) -> None:
@@ -259,13 +260,13 @@ class _Reader:
                 last = _Bios(event.tid, thread.since)
                 self._in_flight.append(last)
             last.gfns.update(gfns)
-        for gfn in gfns:
+        for before, gfn in zip((-1, *gfns), gfns, strict=False):
+            self._changes[gfn].append(PageChange(t, 0 if event.kind is Kind.BIO_END else event.tid))
             if event.kind is Kind.BIO_END:
                 self._ends[gfn].append(t)
                 self._ending[event.cpu].append((gfn, t))
-                self._changes[gfn].append(PageChange(t, 0))
+                self._before[gfn, t] = before
             else:
-                self._changes[gfn].append(PageChange(t, event.tid))
                 self._reads[gfn].append(FaultCall(since, t, event.tid))
 
     def _of_worker(self, event: Event, t: int) -> None:
@@ -481,12 +482,10 @@ class _Reader:
             busy=tuple(tuple(v.busy) for v in self._vcpus),
             unmaps=tuple(self._unmaps),
             ticks=tuple(tuple(v.ticks) for v in self._vcpus),
-            host=host,
-            log=log,
-            end_ns=end,
+            host=host, log=log, end_ns=end,
             reads={gfn: tuple(found) for gfn, found in self._reads.items()},
             calls={gfn: tuple(found) for gfn, found in self._calls.items()},
-            ends_known=self._ends_known, over=self._over, asleep=self._all_wait(log),
+            ends_known=self._ends_known, over=self._over, before=self._before, asleep=self._all_wait(log),
             exits=tuple(tuple(v.lives.exits) for v in self._vcpus),
             entered=tuple(tuple(v.lives.entered) for v in self._vcpus),
         )  # fmt: skip

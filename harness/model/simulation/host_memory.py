@@ -478,10 +478,8 @@ class Memory:
             return
         yield Wait(until_ns=end)
         index = self.pages[vpn].index
-        later = replay.unlocks(index, end) if replay else []
-        if replay and later:
-            until_ns = replay.choices.moment([end, *later], f"when the page {index:#x} was unlocked", index)
-            yield Wait(until_ns=until_ns)
+        if replay and (unlocked := replay.unlocked(index, end)) > end:
+            yield Wait(until_ns=unlocked)
         page = self.pages[vpn]
         if page.folio is not None and page.folio.lock is Lock.READ:
             refused = replay is not None and (index, end) in replay.recorded.refused

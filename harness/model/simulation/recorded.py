@@ -121,6 +121,7 @@ class Recorded:
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
     gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else;
+    ``before``: ... the gfn in front of it on the device that the same event ended, -1: none;
     ``asleep``: every vCPU thread slept as in a halt when the recording was stopped, or its guest idled, and no page was
     on its way to one of them by a thread that had yet to get a processor; ``exits``: when
     each vCPU thread left KVM_RUN for the VMM, or its LAPIC accepted an INIT; ``entered``: of each of these, when the
@@ -146,6 +147,7 @@ class Recorded:
     unmaps_known: bool = True  # else nothing tells of notifiers
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    before: Mapping[tuple[int, int], int] = field(default_factory=dict)
     asleep: bool = True
     exits: tuple[tuple[int, ...], ...] = ()
     entered: tuple[tuple[int, ...], ...] = ()

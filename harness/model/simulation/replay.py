@@ -63,6 +63,7 @@ class Replay:
     _changes: dict[int, list[PageChange]] = field(default_factory=dict)  # by gfn, in order of time
     _bios: dict[int, list[tuple[int, Set[int]]]] = field(default_factory=dict)  # by thread, in order of time
     _calls: dict[int, tuple[list[FaultCall], int]] = field(default_factory=dict)  # in order of end; the longest
+    _unlocked: dict[tuple[int, int], int] = field(default_factory=dict)  # by (gfn, end of a read)
 
     def __post_init__(self) -> None:
         self._at = [0] * len(self.recorded.marks)
@@ -211,16 +212,44 @@ class Replay:
             return []
         return sorted({over, *(c.end_ns - 1 for c in calls if end_ns < c.end_ns <= over)})
 
+    def unlocked(self, gfn: int, end_ns: int) -> int:
+        """When the page was unlocked whose read ended then: not before the page before it in the same bio or request,
+        as its pages are told of the end one by one (block/blk-mq.c:blk_update_request, fs/mpage.c:mpage_end_io,
+        fs/ext4/readpage.c:mpage_end_io)."""
+        before = self.recorded.before.get((gfn, end_ns), -1)
+        earliest = self._unlocked.get((before, end_ns), end_ns)
+        found = self._found(gfn, end_ns)
+        later = [moment for moment in self.unlocks(gfn, end_ns) if moment <= found]
+        likely = max(earliest, self._missed(gfn, end_ns, later[-1])) if later else earliest
+        moments = sorted({earliest, likely, *(moment for moment in later if moment > earliest)})
+        moments.sort(key=lambda moment: moment < likely)
+        chosen = self.choices.moment(moments, f"when the page {gfn:#x} was unlocked", gfn)
+        self._unlocked[gfn, end_ns] = chosen
+        return chosen
+
+    def _found(self, gfn: int, end_ns: int) -> int:
+        """When it was unlocked, at the latest: who called handle_mm_fault behind the end of its read, and was not told
+        to retry, has found it so, and so has a worker that slept for it."""
+        calls, vcpus = self.recorded.calls.get(gfn, ()), set(self.recorded.threads)
+        found = [c.end_ns - 1 for c in calls if not c.retried and c.start_ns > end_ns]
+        found += [c.end_ns - 1 for c in calls if c.slept and c.thread not in vcpus and c.end_ns > end_ns]
+        return min(found, default=self.recorded.end_ns)
+
+    def _missed(self, gfn: int, since_ns: int, until_ns: int) -> int:
+        """When handle_mm_fault last found the page not ready between the two; ``since_ns`` if it never did."""
+        vcpus, calls = set(self.recorded.threads), self.recorded.calls.get(gfn, ())  # a worker always waits
+        missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns + 1 for c in calls if c.retried]
+        return max((t for t in missed if since_ns < t < until_ns), default=since_ns)
+
     def copies(self, gfn: int, decided_ns: int) -> list[int]:
         """Moments at which UFFDIO_COPY may have brought the page; first the one behind the last call of handle_mm_fault
         that missed it."""
         moments = [decided_ns, *self.unlocks(gfn, decided_ns)]
         over = moments[-1]
-        vcpus, calls = set(self.recorded.threads), self.recorded.calls.get(gfn, ())  # a worker always waits
         # Before a call that is done with the page at once there was a look that missed it (get_user_page_fast_only).
+        calls = self.recorded.calls.get(gfn, ())
         moments += [c.start_ns - 1 for c in calls if not c.retried and decided_ns < c.start_ns - 1 < over]
-        missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns for c in calls if c.retried]
-        absent = max((t for t in missed if decided_ns < t < over), default=decided_ns)
+        absent = self._missed(gfn, decided_ns, over)
         return sorted(moments, key=lambda moment: (moment < absent, moment))
 
     def own_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> int:

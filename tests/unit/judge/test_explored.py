@@ -247,6 +247,8 @@ SETTLED = {
     " begun to start and not come to its program: that life leaves a record in the log, and no write of an MSR (5.10)",
     "in-an-lru-batch": "5.10, zram: a page that was read past the swap cache still waits in a CPU's batch for its LRU"
     " list, and is copied by the write behind it (mm/memory.c:do_wp_page), while another vCPU faults again and again",
+    "unlocked-in-order": "a bio of a file has ended, and its pages are unlocked one by one (6.1; fs/ext4/readpage.c:"
+    "mpage_end_io): who maps around one that is still locked maps none behind it",
     "hit-before-window": "a vCPU chooses its window of swap just behind the hit of another, which changes what the VMA"
     " remembers (6.1; mm/swap_state.c:swap_cache_get_folio)",
     "cut-off": "three vCPUs go round in halts, as their pages cannot be read, until the deadline: what was under way"
