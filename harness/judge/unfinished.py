@@ -36,12 +36,13 @@ class _Reads:
     ram: int
     in_flight: list[_Read] = field(default_factory=list)
     ends: bool = False  # an end was recorded at all
-    inside: dict[int, tuple[int, int]] = field(default_factory=dict)  # thread -> (gfn, line) of its handle_mm_fault
+    inside: dict[int, tuple[int, Event]] = field(default_factory=dict)  # thread -> gfn and begin of its handle_mm_fault
     calls: dict[int, int] = field(default_factory=dict)  # gfn -> line of the newest call that read for it
     brought: dict[int, int] = field(default_factory=dict)  # line of a call -> pages that it read
 
     def submit(self, bio: Event) -> None:
-        gfn, line = self.inside.get(bio.tid, (-1, 0))
+        gfn, call = self.inside.get(bio.tid, (-1, None))
+        line = call.line if call is not None else 0
         self.in_flight.append(_Read(bio.value, bio.data, line))
         if line:
             self.calls[gfn] = line
@@ -102,13 +103,16 @@ class _Works:
             work.done_ns = done.t_ns
             self.completed.append(work)
 
-    def undelivered(self, ended_ns: int | None) -> Iterator[_Work]:
-        """Completed works whose vCPU had no turn since, or whose guest had told its result before."""
+    def undelivered(self, ended_ns: int | None, asleep: Mapping[int, int]) -> Iterator[_Work]:
+        """Completed works whose vCPU had no turn since, or whose guest had told its result before.
+
+        :param asleep: vCPUs whose threads wait for a page, to the end, and since when they have looked at no work.
+        """
         last = self.last.items()
-        preempted = {vcpu: e.t_ns for vcpu, e in last if e.kind is Kind.OUT and e.value == _PREEMPTED}
+        no_turn = {vcpu: e.t_ns for vcpu, e in last if e.kind is Kind.OUT and e.value == _PREEMPTED} | dict(asleep)
         for work in self.completed:
             late = ended_ns is not None and work.done_ns >= ended_ns
-            if late or 0 <= preempted.get(work.vcpu, -1) <= work.done_ns:
+            if late or 0 <= no_turn.get(work.vcpu, -1) <= work.done_ns:
                 yield work
 
 
@@ -123,7 +127,8 @@ def unfinished(
 ) -> frozenset[int]:
     """Lines of the kvm_async_pf_not_present events that the kernel could not follow up before the recording ended: the
     page's read had not ended, or the work had completed and the vCPU's thread, which was ready to run, had no turn
-    since.  A work whose page is read and which has not completed is the kernel's fault.
+    since, or slept in handle_mm_fault for another page whose read had not ended.  A work whose page is read and which
+    has not completed is the kernel's fault.
 
     Where the ends of reads are not recorded the first of the two excuses nothing; ``ends_known``: they are, although
     none may have come, as of a device that is frozen throughout.
@@ -147,7 +152,7 @@ def unfinished(
                 if ended_ns is None or event.t_ns < ended_ns:
                     reads.end(event)
             case Kind.MM_FAULT:
-                reads.inside[event.tid] = (event.hva - reads.ram) >> 12, event.line
+                reads.inside[event.tid] = (event.hva - reads.ram) >> 12, event
             case Kind.MM_FAULT_RET:
                 reads.inside.pop(event.tid, None)
             case Kind.NP:
@@ -156,12 +161,20 @@ def unfinished(
                 works.complete(event)
             case _:
                 pass
-    found = {work.line for work in works.undelivered(ended_ns)}
+    places = places or {}
+    answered = {page for copy in manager.reads for page in copy.pages} if manager is not None else set()
+
+    def missing(gfn: int) -> bool:
+        held = manager is not None and manager.held > 0 and gfn not in answered
+        return held or (reads.ends and reads.reading(gfn, places.get(gfn)))
+
+    outs = {e.tid: vcpu for vcpu, e in works.last.items() if e.kind is Kind.OUT}
+    asleep = {outs[tid]: call.t_ns for tid, (gfn, call) in reads.inside.items() if tid in outs and missing(gfn)}
+    found = {work.line for work in works.undelivered(ended_ns, asleep)}
     for gfn, left in works.open.items():
         found.update(work.line for work in left if ended_ns is not None and work.np_ns >= ended_ns)
-        if left and reads.ends and reads.reading(gfn, (places or {}).get(gfn)):
+        if left and reads.ends and reads.reading(gfn, places.get(gfn)):
             found.update(work.line for work in left)
-    answered = {page for copy in manager.reads for page in copy.pages} if manager is not None else set()
     held = [left for gfn, left in works.open.items() if left and gfn not in answered]
     if manager is not None and len(held) <= manager.held:  # else some worker has not asked
         found.update(work.line for left in held for work in left)

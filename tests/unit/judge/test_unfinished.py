@@ -115,6 +115,28 @@ def test_a_vcpu_that_ran_after_the_completion_owes_it() -> None:
     assert not unfinished([np, done, Event(Kind.OUT, 0, 130, value=ord("R"))], DEVICE)
 
 
+@pytest.mark.parametrize(("done_ns", "ends", "excused"), [(120, (), {9}), (90, (), set()), (120, (72,), set())])
+def test_a_vcpu_that_sleeps_for_another_page_owes_nothing(
+    done_ns: int, ends: tuple[int, ...], excused: set[int]
+) -> None:
+    """Its thread has been in handle_mm_fault since 100, and looks at no work that completes before its read ends."""
+    np, done = completed(done_ns)
+    call = Event(Kind.MM_FAULT, 0, 100, hva=RAM + 0x6000, tid=31, line=10)
+    out = Event(Kind.OUT, 0, 110, value=ord("D"), tid=31)
+    over = [bio(Kind.BIO_END, sector) for sector in ends]
+    assert unfinished([*FIRST, np, call, bio(Kind.BIO, 72), out, done, *over], DEVICE, PLACES) == excused
+
+
+@pytest.mark.parametrize(("answered", "excused"), [((), {9}), ((6,), set())])
+def test_a_vcpu_that_sleeps_for_a_page_that_is_held(answered: tuple[int, ...], excused: set[int]) -> None:
+    """From 6.2 on its thread sleeps in handle_userfault as in a halt."""
+    np, done = completed(120)
+    call = Event(Kind.MM_FAULT, 0, 100, hva=RAM + 0x6000, tid=31, line=10)
+    out = Event(Kind.OUT, 0, 110, value=ord("S"), tid=31)
+    reads = (GateRead(0, 0, 0, 8, answered, ReadEnd.OPEN, 0),) if answered else ()
+    assert unfinished([*FIRST, np, call, out, done], DEVICE, manager=GateLog(reads, 1)) == excused
+
+
 @pytest.mark.parametrize(("ended_ns", "excused"), [(None, set()), (121, set()), (120, {9}), (90, {9})])
 def test_nobody_waits_for_what_completes_after_the_guests_result(ended_ns: int | None, excused: set[int]) -> None:
     assert unfinished(completed(120), DEVICE, ended_ns=ended_ns) == excused
