@@ -25,7 +25,7 @@ def within_the_trace(evidence: Evidence) -> GuestLog | None:
     after kvm_inj_virq: a record may be taken for earlier than it was, never for later.
     """
     log, plan = evidence.guest, evidence.plan
-    if log is None or plan.guest.kind is not GuestKind.PROBE or evidence.end.status is not EndStatus.GUEST_TIMEOUT:
+    if log is None or plan.guest.kind is not GuestKind.PROBE or not runs_on(evidence):
         return log
     go, length, _ = progress(evidence.text("progress.jsonl"))
     anchor = _first_interrupt(evidence, log)
@@ -34,6 +34,13 @@ def within_the_trace(evidence: Evidence) -> GuestLog | None:
     injected_ns, tsc = anchor
     last = tsc + (go + length - injected_ns) * log.tsc_khz // 1_000_000
     return replace(log, vcpus=tuple(tuple(e for e in records if e.tsc <= last) for records in log.vcpus))
+
+
+def runs_on(evidence: Evidence) -> bool:
+    """The guest went on when the trace had been stopped: its program had not ended, or one of its vCPUs had panicked,
+    which stops no other."""
+    status = evidence.end.status
+    return status is EndStatus.GUEST_TIMEOUT or (status is EndStatus.GUEST_PANIC and evidence.plan.guest.vcpus > 1)
 
 
 def _first_interrupt(evidence: Evidence, log: GuestLog) -> tuple[int, int] | None:

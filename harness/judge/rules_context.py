@@ -24,6 +24,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.evidence.host_log import GUEST_LOG, LOG
+from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.unexplained import INTERRUPTING
@@ -121,7 +122,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         guest_hlts=_hlts(evidence),
         halts=_halts(evidence),
         hlts_end=_hlts_end(evidence),
-        log_ends_first=evidence.end.status is not EndStatus.GUEST_TIMEOUT,
+        log_ends_first=not runs_on(evidence),
         pf_guest=evidence.counters.get("PF_GUEST"),
         kvm_stats=_kvm_stats(evidence.counters),
         major_faults={0: evidence.counters["MAJ_V"] - own_faults(evidence).major}

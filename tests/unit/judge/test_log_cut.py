@@ -30,3 +30,11 @@ def test_the_log_of_a_guest_that_came_to_its_end_is_whole() -> None:
 def test_without_an_interrupt_of_both_clocks_nothing_is_left_out() -> None:
     evidence = decode(packed_capture("explored-log-after-the-trace"))
     assert within_the_trace(replace(evidence, events=())) == evidence.guest
+
+
+def test_a_vcpu_that_panics_stops_no_other() -> None:
+    evidence = decode(packed_capture("explored-log-after-the-trace"))
+    panicked = replace(evidence, end=replace(evidence.end, status=EndStatus.GUEST_PANIC))
+    assert within_the_trace(panicked) == evidence.guest, "the only vCPU"
+    two = replace(evidence.plan, guest=replace(evidence.plan.guest, vcpus=2))
+    assert within_the_trace(replace(panicked, plan=two)) == within_the_trace(evidence) != evidence.guest
