@@ -286,7 +286,7 @@ def _problems(e: Evidence) -> Iterator[str]:
         saved = [name.removeprefix(_FORMATS) for name in e.files if name.startswith(_FORMATS)]
         boots = not probe and plan.guest.workload == "boot"
         yield from event_problems(facts.has, facts.trace_events, facts.has_mm_fault, saved, boots)
-        yield from agreement.thread_problems(e.events)
+        yield from agreement.thread_problems(e.events, probe=probe)
         if _WAKING in facts.trace_events and not e.lost:
             yield from agreement.wake_problems(e.events)
     if e.guest is not None:

@@ -59,9 +59,18 @@ def test_a_line_that_the_agent_does_not_write(line: bytes) -> None:
 
 
 def test_a_vcpu_thread_of_another_run() -> None:
-    assert not list(agreement.thread_problems(E.events))
+    assert not list(agreement.thread_problems(E.events, probe=True))
     strangers = [dataclasses.replace(e, vcpu=-1) for e in E.events]
-    assert "another run" in next(agreement.thread_problems(strangers))
+    assert "another run" in next(agreement.thread_problems(strangers, probe=True))
+
+
+def test_the_boot_cpu_of_a_linux_guest_that_sleeps_throughout() -> None:
+    """Its workload is a task of another vCPU, and without a tick nothing ends its HLT."""
+    other = [dataclasses.replace(e, vcpu=1) for e in E.events if e.vcpu == 0]
+    assert list(agreement.thread_problems(other, probe=True)) == ["vCPU 0 was never entered in the trace"]
+    assert not list(agreement.thread_problems(other, probe=False))
+    idle = [e for e in other if e.kind is not Kind.ENTRY]
+    assert list(agreement.thread_problems(idle, probe=False)) == ["no vCPU was entered in the trace"]
 
 
 def test_a_register_that_was_written_or_read_otherwise() -> None:
