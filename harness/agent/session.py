@@ -215,9 +215,10 @@ class Session:
         """The number "major,minor" of the device that the pages are read from; None: there is none."""
         return swap_device.device_number(self.device.path) if self.device and self.device.path else None
 
-    def counters(self, name: str, guest: Guest, tids: tuple[int, ...]) -> None:
+    def counters(self, name: str, guest: Guest, tids: tuple[int, ...], ram_hva: int) -> None:
         """counters/<name>.json, as long as QEMU is there.
 
+        :param ram_hva: address in QEMU of guest physical address 0.
         :raise PreconditionFailed: others have swapped between two calls: the host's counters are not ours alone.
         """
         before, self.others = self.others, None
@@ -225,7 +226,8 @@ class Session:
             self._check_swap()
             self.others = SwappedByOthers.now(self._swap_device)
         with suppress(FileNotFoundError, ProcessLookupError):
-            self.write_record(f"counters/{name}.json", snapshot(guest.pid, tids, self.group))
+            ram = range(ram_hva, ram_hva + (self.plan.guest.memory_mib << 20))
+            self.write_record(f"counters/{name}.json", snapshot(guest.pid, tids, self.group, ram))
         if before is not None and (more := SwappedByOthers.now(self._swap_device).since(before)):
             raise PreconditionFailed(f"others on this host swapped meanwhile, {more}: its counters are not ours alone")
 

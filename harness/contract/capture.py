@@ -230,7 +230,7 @@ class CounterSnapshot(OfRun):
     memory_stat: Mapping[str, int]  # of the scenario's cgroup, empty without one
     threads: Mapping[int, ThreadFaults]  # by thread id
     kvm: Mapping[str, int]  # KVM_STATS of the VM, as far as its kernel has them; empty without debugfs
-    anon_pages: int | None  # of QEMU
+    anon_pages: int | None  # of QEMU, in guest RAM
     swaps: str = ""
     interrupts: str = ""
     other_majors: tuple[int, int] | None = None  # of all other processes, before and after the rest was read

@@ -88,16 +88,17 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEn
         await asyncio.to_thread(_swap_out, session)
     else:
         _write_precondition(session, _totals(session.group) if session.group else {})
-    await asyncio.to_thread(session.arm, tids, await guest.ram_base(), {})
+    base = await guest.ram_base()
+    await asyncio.to_thread(session.arm, tids, base, {})
     if session.tracing:
         session.tracing.start()
-    session.counters("before", guest, tids)
+    session.counters("before", guest, tids, base)
     await guest.cont()
     capture.step(AgentStep.GO)
     start = time.monotonic()
     if plan.guest.workload != BOOT_WORKLOAD:
         await asyncio.get_running_loop().sock_sendall(serial, b"go\n")
-    return await _follow(session, guest, tids, told, start)
+    return await _follow(session, guest, tids, base, told, start)
 
 
 def _swap_out(session: Session) -> None:
@@ -149,6 +150,7 @@ async def _follow(
     session: Session,
     guest: Guest,
     tids: tuple[int, ...],
+    base: int,
     told: Callable[[str, float], Awaitable[GuestEnd]],
     start: float,
 ) -> GuestEnd:
@@ -174,6 +176,6 @@ async def _follow(
         capture.step(AgentStep.COLLECT)
         if tracing:
             tracing.stop()
-        session.counters("after", guest, tids)
+        session.counters("after", guest, tids, base)
         session.stop_tracing()
         session.collect_gate()

@@ -88,7 +88,7 @@ async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:
     proof = await asyncio.to_thread(_prepare, session, target)
     await asyncio.to_thread(_arm, session, guest.pid, tids, base, proof)
     await guest.cont()
-    session.counters("before", guest, tids)
+    session.counters("before", guest, tids, base)
     return await _go(session, guest, memory, tids)
 
 
@@ -204,7 +204,7 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     session.capture.step(AgentStep.COLLECT)
     if session.tracing:
         session.tracing.stop()
-    session.counters("after", guest, tids)
+    session.counters("after", guest, tids, memory.base)
     if guest.alive:
         with suppress(OSError):
             session.capture.write_bytes("guest/log.bin", memory.log())

@@ -42,8 +42,11 @@ def writeback_pages() -> int:
     return key_values(read_text("/proc/vmstat"))["nr_writeback"]
 
 
-def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -> CounterSnapshot:
-    """The counters of docs/formats/capture.md."""
+def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None, ram: range) -> CounterSnapshot:
+    """The counters of docs/formats/capture.md.
+
+    :param ram: addresses of guest RAM in QEMU.
+    """
     first = other_majors(pid)
     refresh()
     return CounterSnapshot(
@@ -51,7 +54,7 @@ def snapshot(pid: int, vcpu_tids: Sequence[int], group: ScenarioCgroup | None) -
         memory_stat=group.stat() if group else {},
         threads=threads(pid, vcpu_tids),
         kvm=kvm_stats(pid),
-        anon_pages=anonymous_pages(pid),
+        anon_pages=anonymous_pages(pid, ram),
         swaps=read_text("/proc/swaps"),
         interrupts=read_text("/proc/interrupts"),
         other_majors=(first, other_majors(pid)),
@@ -110,11 +113,19 @@ def thread_state(tid: int) -> str:
         return "X"
 
 
-def anonymous_pages(pid: int) -> int:
-    """Anonymous pages in the process's page table, as a walk of it finds them (fs/proc/task_mmu.c:smaps_account): the
-    counter behind RssAnon is kept per thread and lags by up to 64 faults of each before 6.2."""
-    lines = read_text(f"/proc/{pid}/smaps_rollup").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) // 4
+def anonymous_pages(pid: int, ram: range) -> int:
+    """Anonymous pages at these addresses of the process, as a walk of its page table finds them (fs/proc/task_mmu.c:
+    smaps_account): the counter behind RssAnon is of all its memory, such as the stack of a thread that ends, is kept
+    per thread, and lags by up to 64 faults of each before 6.2."""
+    found, inside = 0, False
+    for line in read_text(f"/proc/{pid}/smaps").splitlines():
+        name, _, rest = line.partition(" ")
+        if not name.endswith(":"):  # a mapping begins
+            start, _, end = name.partition("-")
+            inside = int(start, 16) < ram.stop and int(end, 16) > ram.start
+        elif inside and name == "Anonymous:":
+            found += int(rest.split()[0]) // 4
+    return found
 
 
 def kvm_stats(pid: int) -> dict[str, int]:

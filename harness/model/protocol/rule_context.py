@@ -143,7 +143,7 @@ class RuleContext:
     private_file: frozenset[int] | None = None
     """gfns in a private file mapping."""
     rss_anon_pages: int | None = None
-    """Growth of QEMU's RssAnon, in pages."""
+    """How many anonymous pages QEMU has more in guest RAM (in captures of before 2026-11-28: in all)."""
     pages_after: Mapping[int, PageAfter] | None = None
     """By gfn."""
     memory_left: int | None = None

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from pathlib import Path
 
 import pytest
 
-from harness.agent.host.read_counters import is_kernel_thread, other_majors, thread_state
+from harness.agent.host.read_counters import anonymous_pages, is_kernel_thread, other_majors, thread_state
 
 
 def _flags(pid: int) -> int:
@@ -40,3 +42,17 @@ def test_a_thread_that_is_gone() -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(2**22 - 1, 0)
     assert thread_state(2**22 - 1) == "X"
+
+
+def test_anonymous_pages_are_counted_where_guest_ram_is() -> None:
+    """A vCPU's thread that ends frees its stack, which is anonymous memory, too."""
+    length = 64 * mmap.PAGESIZE
+    with mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as ram:
+        ram.madvise(mmap.MADV_NOHUGEPAGE)
+        begin = ctypes.addressof(here := ctypes.c_char.from_buffer(ram))
+        first = range(begin, begin + length)
+        assert anonymous_pages(os.getpid(), first) == 0
+        ram[: 3 * mmap.PAGESIZE] = b"x" * (3 * mmap.PAGESIZE)
+        assert anonymous_pages(os.getpid(), first) == 3
+        assert anonymous_pages(os.getpid(), range(1, 2)) == 0
+        del here
