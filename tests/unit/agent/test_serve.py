@@ -74,12 +74,12 @@ def is_gone(pid: int) -> bool:
 
 
 def test_a_guest_may_take_as_long_to_boot_as_is_told(server: Server, tmp_path: Path, probe_elf: Path) -> None:
-    """By itself more than a minute; here less than any guest takes."""
+    """By itself more than a minute; here none: on a busy machine it was ready before it was first looked at."""
     out = tmp_path / "one"
-    server.send(make_plan(), out, probe_elf, patience=1e-5)
+    server.send(make_plan(), out, probe_elf, patience=0.0)
     server.until("served")
     end = end_of(out)
-    assert end["status"] == "guest-timeout" and "was not ready within 0.0" in end["reason"]
+    assert end["status"] == "guest-timeout" and "was not ready within 0 s" in end["reason"]
 
 
 def test_two_plans_and_rubbish_between_them(server: Server, tmp_path: Path, probe_elf: Path) -> None:
