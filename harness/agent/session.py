@@ -84,7 +84,7 @@ class Session:
 
     def note_left(self) -> None:
         """left.json, once QEMU was reaped."""
-        self.write_record("left.json", memory_left(self.group))
+        self.write_record("left.json", memory_left(self.group, self.ram_path))
 
     @property
     def name(self) -> str:

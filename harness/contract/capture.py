@@ -198,7 +198,8 @@ class MemoryLeft(OfRun):
     """left.json: what is charged to the scenario's cgroup once QEMU was reaped, in pages; None: nobody can tell.
 
     :ivar mapped: anonymous pages in a page table: of an address space that is still there.
-    :ivar listed: pages on the lists of anonymous memory, mapped or not, that are of no file: somebody has a reference.
+    :ivar listed: pages on the lists of anonymous memory, mapped or not, that are of no file, and pages of the RAM file
+        that the page cache does not give away: somebody has a reference.
     """
 
     mapped: int | None

@@ -6,10 +6,13 @@ from __future__ import annotations
 import os
 import time
 
+from harness.agent.host import syscalls
 from harness.agent.host.cgroup import ScenarioCgroup, reclaim
 from harness.agent.host.kernel_files import COMPACT, PAGE
 from harness.agent.pages.pageout import drain_lru_batches
+from harness.agent.ram.guest_ram import cached_pages
 from harness.contract.capture import MemoryLeft
+from harness.contract.plan import POOL_GPA
 
 SECONDS = 3.0
 """How long the last worker, which has published its completion, may take to give its reference to the mm back."""
@@ -18,12 +21,15 @@ _LISTS = ("inactive_anon", "active_anon", "unevictable")
 """Pages of files of a tmpfs are on them, too: those that there are (shmem), such as QEMU's console, are no leak."""
 
 
-def memory_left(group: ScenarioCgroup | None) -> MemoryLeft:
+def memory_left(group: ScenarioCgroup | None, ram_path: str = "") -> MemoryLeft:
     """To be called when QEMU was reaped: all that it had is given back by then, or soon after.
 
     A page of the swap cache whose slot was freed while somebody had its lock stays until it is reclaimed, though nobody
     has a reference (mm/swapfile.c:__try_to_reclaim_swap gives up).  So what is in no page table is reclaimed: a page
     with a reference too many is kept (mm/vmscan.c:pageout, is_page_cache_freeable).
+
+    :param ram_path: the RAM file, whose pages stay in the page cache when nobody maps them; "" where there is none.
+    :raise OSError: the file cannot be written back.
     """
     if group is None:
         return MemoryLeft(None, None)
@@ -32,9 +38,24 @@ def memory_left(group: ScenarioCgroup | None) -> MemoryLeft:
         stat = group.vmm_stat()
         mapped = stat["anon"] // PAGE
         listed = max(0, sum(stat[name] for name in _LISTS) - stat["shmem"]) // PAGE
-        if not (mapped or listed) or time.monotonic() >= end:
-            return MemoryLeft(mapped, listed if os.path.exists(COMPACT) else None)
+        kept = 0 if mapped or not ram_path else _kept_of_file(ram_path)
+        if not (mapped or listed or kept) or time.monotonic() >= end:
+            return MemoryLeft(mapped, listed + kept if os.path.exists(COMPACT) else None)
         drain_lru_batches()
-        if not mapped:
+        if listed and not mapped:
             reclaim(group.path, listed * PAGE)
         time.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _kept_of_file(path: str) -> int:
+    """Pages of the pool that the page cache does not give away: written back and in no page table, somebody has a
+    reference (mm/vmscan.c:__remove_mapping).  A page whose read is still under way does not count
+    (mm/mincore.c:mincore_page: only what is up to date)."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        end = os.fstat(fd).st_size
+        syscalls.sync_file_range(fd, POOL_GPA, end - POOL_GPA)
+        os.posix_fadvise(fd, POOL_GPA, end - POOL_GPA, os.POSIX_FADV_DONTNEED)
+        return sum(byte & 1 for byte in cached_pages(fd, end)[POOL_GPA // PAGE :])
+    finally:
+        os.close(fd)

@@ -403,7 +403,7 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D49",
-        "When the VMM is gone all its anonymous memory is given back: no work keeps the mm, and no fault keeps a page.",
+        "When the VMM is gone all its memory is given back: no work keeps the mm, and no fault keeps a page.",
         f"D49, B.6; {_APF}async_pf_execute (mmput), virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page)",
         context=("memory_left",),
     ),

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +72,26 @@ def test_what_does_not_go_is_told(left: tuple[int, int]) -> None:
 
 def test_without_a_group_nobody_can_tell() -> None:
     assert memory_left.memory_left(None) == MemoryLeft(None, None)
+
+
+def test_pages_of_the_ram_file_that_nobody_has_are_given_away(tmp_path: Path) -> None:
+    assert memory_left.memory_left(Group((0, 0)), _ram_file(tmp_path)) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+
+
+def test_a_page_of_the_ram_file_that_somebody_has_is_told(tmp_path: Path) -> None:
+    """A mapping keeps it in the page cache, as a reference too many does; what lies below the pool is not looked at."""
+    path = _ram_file(tmp_path)
+    with Path(path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        assert mapped[0] == mapped[memory_left.POOL_GPA + 3 * PAGE] == 0
+        left = memory_left.memory_left(Group((0, 0)), path)  # type: ignore[arg-type]
+    assert left.mapped == 0 and left.listed in range(1, 9), "the folio that has the page"
+
+
+def _ram_file(folder: Path) -> str:
+    """Two pages below the pool and eight in it hold data."""
+    path = folder / "ram"
+    with path.open("wb") as file:
+        file.write(bytes(2 * PAGE))
+        file.seek(memory_left.POOL_GPA)
+        file.write(bytes(8 * PAGE))
+    return str(path)
