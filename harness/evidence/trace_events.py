@@ -158,6 +158,7 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
         _bio_end,
     ),
     "work_start": (Kind.WORK, re.compile(r"", _A), None),
+    "work_end": (Kind.WORK_END, re.compile(r"", _A), None),
     "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r"", _A), None),
     "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)", _A), _reason),
     "kvm_inj_virq": (

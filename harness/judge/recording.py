@@ -238,7 +238,7 @@ class _Reader:
             self._unmaps.append(FaultCall(t, t, event.tid))
         elif event.vcpu >= 0:
             self._of_vcpu(event, t)
-        elif event.worker or event.kind in (Kind.DONE, Kind.WORK):
+        elif (event.worker and event.kind is not Kind.WORK_END) or event.kind in (Kind.DONE, Kind.WORK):
             self._of_worker(event, t)
 
     # --- device and workers

@@ -76,6 +76,7 @@ class Kind(IntEnum):
     # sched_waking of a vCPU's thread: value = that vCPU, data = its thread id; vcpu = -1, tid: of who wakes it, or was
     # interrupted for it
     WAKING = 31
+    WORK_END = 32  # probe on the return of async_pf_execute: its vCPU has been asked, kicked and woken
 
 
 LOADED = 1

@@ -29,7 +29,10 @@ PROBES = (
     ("mm_fault", "p:apf/mm_fault handle_mm_fault addr=$arg2:x64 flags=$arg3:x32"),
     ("mm_fault_ret", "r512:apf/mm_fault_ret handle_mm_fault ret=$retval:x32"),
 )
-WORK_PROBE = ("work_start", "p:apf/work_start async_pf_execute")
+WORK_PROBES = (
+    ("work_start", "p:apf/work_start async_pf_execute"),
+    ("work_end", "r512:apf/work_end async_pf_execute"),
+)
 """Not essential: a kernel may have been built without a symbol for that static function."""
 READ_ENDS = ("block/block_bio_complete", "block/block_rq_complete")
 """Of a device without a request queue (dm-delay, zram), and of one with (nbd): block/blk-mq.c:blk_update_request clears
@@ -262,9 +265,9 @@ def _make_probes(journal: Journal, root: str) -> list[str]:
         journal.change("kprobe", tracing=root, name=f"apf/{name}")
         append_text(f"{root}/kprobe_events", definition + "\n")
         made.append(f"apf/{name}")
-    name, definition = WORK_PROBE
-    journal.change("kprobe", tracing=root, name=f"apf/{name}")
-    with suppress(OSError):
-        append_text(f"{root}/kprobe_events", definition + "\n")
-        made.append(f"apf/{name}")
+    for name, definition in WORK_PROBES:
+        journal.change("kprobe", tracing=root, name=f"apf/{name}")
+        with suppress(OSError):
+            append_text(f"{root}/kprobe_events", definition + "\n")
+            made.append(f"apf/{name}")
     return made

@@ -206,6 +206,7 @@ class Checker:
             Kind.MM_FAULT_RET: self._mm_fault_ret,
             Kind.CLEAR: self._clear,
             Kind.WORK: self._work,
+            Kind.WORK_END: self._work_end,
             Kind.L2_ENTRY: lambda e: entered_l2(self._vcpus[e.vcpu]),
             Kind.L2_OUT: lambda e: out_of_l2(self._vcpus[e.vcpu], e),
             Kind.L2_EXIT: lambda e: left_l2(self._vcpus[e.vcpu], e),
@@ -342,6 +343,10 @@ class Checker:
 
     def _work(self, event: Event) -> None:
         self._returned[event.tid] = event.t_ns
+        self._found += self._wake_ups.goes_on(event)
+
+    def _work_end(self, event: Event) -> None:
+        """async_pf_execute has returned: D53."""
         self._found += self._wake_ups.goes_on(event)
 
     def _mm_fault(self, event: Event) -> None:

@@ -90,7 +90,7 @@ class WakeUps:
             self.due = {tid: due for tid, due in self.due.items() if vcpu not in due.vcpus}
 
     def goes_on(self, event: Event) -> Iterator[Violation]:
-        """A worker does something else: D53."""
+        """A worker does something else, or has come to its end: D53."""
         due = self.due.pop(event.tid, None)
         if due is not None:
             who = " or ".join(f"vCPU {vcpu}" for vcpu in sorted(due.vcpus))

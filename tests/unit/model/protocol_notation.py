@@ -60,7 +60,7 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
         case "DONE":
             return replace(event, kind=Kind.DONE, vcpu=-1, worker=True, tid=1000 + int(argument), gpa=page(argument),
                            hva=HVA + page(argument))  # fmt: skip
-        case "WORK" | "MM_FAULT" | "MM_FAULT_RET" if argument:  # of the worker of a page
+        case "WORK" | "WORK_END" | "MM_FAULT" | "MM_FAULT_RET" if argument:  # of the worker of a page
             return replace(event, kind=Kind[name], vcpu=-1, worker=True, tid=1000 + int(argument))
         case "ACC":
             return replace(event, kind=Kind.ACC, value=value or 0xF3)

@@ -24,6 +24,7 @@ BROKEN = {
     "D52": f"{token(1, 0)} DONE:0 EXIT SLEEP WAKING=0 IN {TOLD_IT}",
     "D53": f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=1 MM_FAULT:0 WAKING=0 IN {TOLD_IT}",  # another vCPU
 }
+ENDED = f"{token(1, 0)} EXIT SLEEP DONE:0"
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -34,6 +35,13 @@ def test_what_keeps_them(name: str) -> None:
 @pytest.mark.parametrize("rule", BROKEN)
 def test_what_breaks_one(rule: str) -> None:
     assert run(f"{TOLD} {BROKEN[rule]}", KNOWN, STANDARD)[0] == {rule}
+
+
+def test_a_worker_that_has_come_to_its_end_has_woken_its_vcpu() -> None:
+    """Also one that does nothing else, while the vCPU sleeps to the end of the recording, as in S367."""
+    assert run(f"{TOLD} {ENDED} WAKING=0 WORK_END:0 IN {TOLD_IT}", KNOWN, STANDARD)[0] == set()
+    assert "D53" in run(f"{TOLD} {ENDED} WORK_END:0", KNOWN, STANDARD)[0]
+    assert "D53" not in run(f"{TOLD} {ENDED}", KNOWN, STANDARD)[0], "it may be held up"
 
 
 def test_without_sched_waking_nobody_is_owed_one() -> None:
