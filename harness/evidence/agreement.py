@@ -159,19 +159,27 @@ def thread_problems(events: Sequence[Event], *, probe: bool) -> Iterator[str]:
 
 def wake_problems(events: Sequence[Event]) -> Iterator[str]:
     """A thread that has slept and runs again was woken behind what it did before it slept
-    (kernel/sched/core.c:try_to_wake_up traces sched_waking; it may be before the sched_switch of who is to sleep)."""
+    (kernel/sched/core.c:try_to_wake_up traces sched_waking; it may be before the sched_switch of who is to sleep), and
+    who is woken is not woken again before it runs."""
     asleep: set[int] = set()
+    off: set[int] = set()  # on no CPU
     did: dict[int, int] = {}  # by thread: line of what it did last
     woken: dict[int, int] = {}
     for event in events:
-        if event.kind is Kind.OUT and event.value in _SLEEP:
-            asleep.add(event.tid)
+        if event.kind is Kind.OUT:
+            off.add(event.tid)
+            if event.value in _SLEEP:
+                asleep.add(event.tid)
         elif event.kind is Kind.WAKING:
+            if event.data in off and woken.get(event.data, 0) > did.get(event.data, 0):
+                yield f"trace/events.txt:{event.line}: thread {event.data} is woken twice, and has not run in between"
             woken[event.data] = event.line
         elif event.kind is Kind.IN and event.tid in asleep:
             if woken.get(event.tid, 0) <= did.get(event.tid, 0):
                 yield f"trace/events.txt:{event.line}: thread {event.tid} slept and runs again, and nobody has woken it"
             asleep.discard(event.tid)
+        if event.kind is Kind.IN:
+            off.discard(event.tid)
         if event.kind not in (Kind.OUT, Kind.ACC, Kind.WAKING) and event.line:
             did[event.tid] = event.line
 

@@ -29,6 +29,8 @@ from tests.unit.judge.packed import packed_capture
 
 GATED = ("S28R+noio-6.1", "S49+noio-6.1", "S49M+noio-6.1")
 """Reads of a device whose ends the plan decides, and pages of a userfaultfd."""
+WOKEN = "S79+nowait-7.3"
+"""With sched_waking."""
 
 
 def damages() -> Iterator[Damage]:
@@ -130,6 +132,10 @@ def _trace() -> Iterator[Damage]:
         yield Damage(
             f"trace: EN {what} as another value", Expect.INCONCLUSIVE, _lines(f"kvm_msr: msr_{what} 4b564d02", 0, other)
         )
+    for place, which in (("last but one", -2), ("last", -1)):
+        for what, change in (("dropped", _drop), ("doubled", _double), ("of no thread", _sub(r" pid=\d+", " pid=9"))):
+            lines = _lines("sched_waking", which, change, recount=True)
+            yield Damage(f"trace: {place} sched_waking {what}, counts mended", Expect.INCONCLUSIVE, lines)
     yield Damage("trace: the head is gone", Expect.INCONCLUSIVE, _head(lambda _: ""))
     yield Damage("trace: the head counts one more", Expect.INCONCLUSIVE, _head(lambda h: re.sub(r"\d+/", "99999/", h)))
     yield Damage("trace: all events on one CPU more", Expect.INCONCLUSIVE, _swapped_cpus)
@@ -297,14 +303,15 @@ def _step(step: str, change: Callable[[dict[str, Any]], Sequence[dict[str, Any]]
 
 
 def captures() -> dict[str, Files]:
-    """Those that the kinds are tried on: each golden one as it was written, and as it would be written today; and three
-    whose pages had a gate, of another kernel."""
+    """Those that the kinds are tried on: each golden one as it was written, and as it would be written today; three
+    whose pages had a gate, of another kernel; and one that says who was woken."""
     found = {}
     for name in NAMES:
         found[name] = load(name)
         found[f"{name} of today"] = of_today(found[name])
     for name in GATED:
         found[f"{name} of today"] = of_today(packed_capture(name))
+    found[WOKEN] = packed_capture(WOKEN)
     return found
 
 

@@ -15,7 +15,7 @@ _WOKEN = re.compile(r"sched_waking: comm=.* pid=(\d+) ")
 
 
 def _files() -> Files:
-    return packed_capture("woken-S79")
+    return packed_capture("S79+nowait-7.3")
 
 
 def test_a_sound_kernel_wakes_whom_it_has_to() -> None:
