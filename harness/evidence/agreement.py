@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -157,29 +157,35 @@ def thread_problems(events: Sequence[Event], *, probe: bool) -> Iterator[str]:
         yield "vCPU 0 was never entered in the trace" if probe else "no vCPU was entered in the trace"
 
 
-def wake_problems(events: Sequence[Event]) -> Iterator[str]:
+def wake_problems(events: Sequence[Event], later: Collection[int] = ()) -> Iterator[str]:
     """A thread that has slept and runs again was woken behind what it did before it slept
     (kernel/sched/core.c:try_to_wake_up traces sched_waking; it may be before the sched_switch of who is to sleep), and
-    who is woken is not woken again before it runs."""
+    who is woken is not woken again before it runs.
+
+    :param later: threads of vCPUs that were plugged in: sched_waking of each is recorded from some time after its begin
+        on, and a sched_switch before where another vCPU's thread gets its CPU.
+    """
     asleep: set[int] = set()
-    off: set[int] = set()  # on no CPU
+    off: dict[int, bool] = {}  # by thread that is on no CPU: whether it was woken since
     did: dict[int, int] = {}  # by thread: line of what it did last
     woken: dict[int, int] = {}
     for event in events:
         if event.kind is Kind.OUT:
-            off.add(event.tid)
+            off[event.tid] = False
             if event.value in _SLEEP:
                 asleep.add(event.tid)
         elif event.kind is Kind.WAKING:
-            if event.data in off and woken.get(event.data, 0) > did.get(event.data, 0):
+            if off.get(event.data):
                 yield f"trace/events.txt:{event.line}: thread {event.data} is woken twice, and has not run in between"
             woken[event.data] = event.line
-        elif event.kind is Kind.IN and event.tid in asleep:
+            if event.data in off:
+                off[event.data] = True
+        elif event.kind is Kind.IN and event.tid in asleep and (event.tid not in later or event.tid in woken):
             if woken.get(event.tid, 0) <= did.get(event.tid, 0):
                 yield f"trace/events.txt:{event.line}: thread {event.tid} slept and runs again, and nobody has woken it"
             asleep.discard(event.tid)
         if event.kind is Kind.IN:
-            off.discard(event.tid)
+            off.pop(event.tid, None)
         if event.kind not in (Kind.OUT, Kind.ACC, Kind.WAKING) and event.line:
             did[event.tid] = event.line
 

@@ -288,7 +288,7 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from event_problems(facts.has, facts.trace_events, facts.has_mm_fault, saved, boots)
         yield from agreement.thread_problems(e.events, probe=probe)
         if _WAKING in facts.trace_events and not e.lost:
-            yield from agreement.wake_problems(e.events)
+            yield from agreement.wake_problems(e.events, {tid for _, tid in facts.later_tids})
     if e.guest is not None:
         yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
     if e.gate is not None and facts is not None and (complete or e.end.status in _TO_THE_END) and not e.lost:

@@ -107,11 +107,10 @@ class Tracing:
         """
         switch = " || ".join(f"prev_pid == {t} || next_pid == {t}" for t in tids)
         probes = " || ".join(f"common_pid == {t}" for t in tids) + ' || comm ~ "kworker*"'
-        for event in self.events:
-            if event == "sched/sched_switch":
-                write_text(f"{self.path}/events/{event}/filter", switch)
-            elif event == "sched/sched_waking":
-                write_text(f"{self.path}/events/{event}/filter", " || ".join(f"pid == {t}" for t in tids))
+        woken = " || ".join(f"pid == {t}" for t in tids)
+        for event in reversed(self.events):  # sched_waking first: who is seen to sleep is seen to be woken
+            if event in SCHED_EVENTS:
+                write_text(f"{self.path}/events/{event}/filter", switch if event == SCHED_EVENTS[0] else woken)
             elif event.startswith("apf/mm_fault"):
                 write_text(f"{self.path}/events/{event}/filter", probes)
             elif event in READ_ENDS:

@@ -10,7 +10,7 @@ import pytest
 from harness.errors import UsageError
 from harness.evidence import agreement
 from harness.evidence.decode import decode
-from harness.model.events import Kind
+from harness.model.events import Event, Kind
 from tests.unit.judge.golden import load
 
 FILES = load("S29")
@@ -87,3 +87,38 @@ def test_totals_that_contradict_the_pages() -> None:
         wrong = dataclasses.replace(seen, totals={**seen.totals, name: seen.totals[name] + 1})
         assert name in next(agreement.precondition_problems(wrong, E.plan))
     assert len(list(agreement.precondition_problems(dataclasses.replace(seen, totals={}), E.plan))) == 3
+
+
+def _switches(*kinds: str, tid: int = 20) -> list[Event]:
+    """OUT in state S, IN, WAKING and ENTRY of one thread."""
+    made = []
+    for line, name in enumerate(kinds, 1):
+        kind = Kind[name]
+        woken = kind is Kind.WAKING
+        made.append(Event(kind, -1 if woken else 0, value=ord("S") * (kind is Kind.OUT), data=tid * woken, tid=tid,
+                          line=line))  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize(
+    ("kinds", "problems"),
+    [
+        (("ENTRY", "OUT", "WAKING", "IN"), 0),
+        (("ENTRY", "WAKING", "OUT", "IN"), 0),  # before it had left its CPU
+        (("ENTRY", "OUT", "IN"), 1),
+        (("WAKING", "ENTRY", "OUT", "IN"), 1),  # that was of the sleep before
+        (("ENTRY", "OUT", "WAKING", "WAKING", "IN"), 1),
+        (("ENTRY", "WAKING", "OUT", "WAKING", "IN"), 0),  # it went on, and fell asleep again
+        (("ENTRY", "OUT", "WAKING", "IN", "OUT", "WAKING", "IN"), 0),
+        (("ENTRY", "IN", "OUT"), 0),
+    ],
+)
+def test_who_slept_and_runs_again_was_woken_once(kinds: tuple[str, ...], problems: int) -> None:
+    assert len(list(agreement.wake_problems(_switches(*kinds)))) == problems
+
+
+def test_a_vcpu_that_was_plugged_in_is_followed_from_some_time_on() -> None:
+    """S186 beside loops: its first sleep was seen only because another vCPU got the CPU."""
+    events = _switches("OUT", "IN", "OUT", "WAKING", "IN", "OUT", "IN")
+    assert len(list(agreement.wake_problems(events, {20}))) == 1
+    assert len(list(agreement.wake_problems(events))) == 2
