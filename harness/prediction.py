@@ -124,6 +124,7 @@ def situation_of(
         pages=(*(_page(plan, vma, page, n, offsets) for n, page in enumerate(plan.pages)), *_unplanned_area(plan, vma)),
         steps=tuple(_step(plan, item) for item in plan.items),
         vcpus=plan.guest.vcpus,
+        vcpu_ids=p.vcpu_ids(plan.guest),
         guest=_guest(plan, kernel),
         device=m.Device(
             delay_ns=0 if zram else device.delay_ms * MS,

@@ -126,7 +126,19 @@ void send_ipi(const struct vcpu *v, u32 apic_id, u32 icr)
 	apic_write(v, APIC_ICR, icr);
 }
 
-/* INIT and SIPI to the vCPU whose APIC ID is `id`; its number of records tells that it runs. */
+/* The APIC ID of this vCPU: of the bits of apic_ids that of its number. */
+static u32 apic_id_of(u32 id)
+{
+	u64 left = header->apic_ids;
+
+	if (!left)
+		return id;
+	while (id--)
+		left &= left - 1;
+	return __builtin_ctzll(left);
+}
+
+/* INIT and SIPI to the vCPU of this number; its number of records tells that it runs. */
 void vcpu_start(u32 id)
 {
 	struct vcpu *self = this_vcpu();
@@ -138,9 +150,9 @@ void vcpu_start(u32 id)
 	boot_stack_pointer = (u32)(u64)vcpus[id].stack + sizeof(vcpus[id].stack);
 	boot_argument = id;
 	boot_function = (u32)(u64)ap_main;
-	send_ipi(self, id, 0x4500);
+	send_ipi(self, apic_id_of(id), 0x4500);
 	pause_until(deadline_us(1000));
-	send_ipi(self, id, 0x4600 | TRAMPOLINE_GPA >> 12);
+	send_ipi(self, apic_id_of(id), 0x4600 | TRAMPOLINE_GPA >> 12);
 	until = deadline_us(30000000);
 	while (*(volatile u32 *)&control->log_count[id] == before)
 		if (rdtsc() > until)

@@ -159,7 +159,7 @@ struct items_header {
 	u64 en_gpa;	/* 40 */
 	u32 vector;	/* 48 */
 	u32 l2;	/* 52 */
-	u8 pad0[8];
+	u64 apic_ids;	/* 56: bit n: of a vCPU, in the order of their numbers; 0: the numbers are the ids */
 };
 _Static_assert(__builtin_offsetof(struct items_header, magic) == 0, "magic");
 _Static_assert(__builtin_offsetof(struct items_header, nonce) == 8, "nonce");
@@ -171,6 +171,7 @@ _Static_assert(__builtin_offsetof(struct items_header, en_flags) == 32, "en_flag
 _Static_assert(__builtin_offsetof(struct items_header, en_gpa) == 40, "en_gpa");
 _Static_assert(__builtin_offsetof(struct items_header, vector) == 48, "vector");
 _Static_assert(__builtin_offsetof(struct items_header, l2) == 52, "l2");
+_Static_assert(__builtin_offsetof(struct items_header, apic_ids) == 56, "apic_ids");
 _Static_assert(sizeof(struct items_header) == 64, "items_header");
 
 struct item {

@@ -23,7 +23,7 @@ __all__ = [
     "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
     "TimedAction", "area_page", "changed", "from_json", "further_areas", "initialized", "replace_index", "resets",
-    "runs_l2", "says", "starts_anew", "to_json",
+    "runs_l2", "says", "starts_anew", "to_json", "vcpu_ids",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -106,6 +106,7 @@ class Guest:
     kind: GuestKind = GuestKind.PROBE
     machine: str = "microvm"  # or "q35"
     vcpus: int = 1
+    cores: int = 0  # of each socket; 0: as QEMU does it, so that the APIC ids have no gaps
     memory_mib: int = 64
     cpu: str = "host"
     irqchip: str = "on"  # QEMU kernel-irqchip=on|split|off
@@ -204,6 +205,15 @@ def initialized(plan: Plan) -> frozenset[int]:
 def starts_anew(plan: Plan) -> bool:
     """Whether a vCPU loses its state while the program runs, by whatever way."""
     return resets(plan) or bool(initialized(plan)) or says(plan, HostWord.LOADVM) or says(plan, HostWord.PLUG)
+
+
+def vcpu_ids(guest: Guest) -> tuple[int, ...]:
+    """The APIC id of each vCPU, in the order of their numbers, which is its vcpu_id in KVM (QEMU's
+    include/hw/i386/topology.h:x86_apicid_from_cpu_idx and target/i386/kvm/kvm.c:kvm_arch_vcpu_id, 7.2): the ids of each
+    socket begin at a multiple of the power of two that has room for its cores."""
+    cores = guest.cores or guest.vcpus
+    width = (cores - 1).bit_length()
+    return tuple(number // cores << width | number % cores for number in range(guest.vcpus))
 
 
 def online_cpus(guest: Guest) -> int:

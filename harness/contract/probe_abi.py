@@ -210,6 +210,7 @@ ITEMS_HEADER = Layout("items_header", (
     Member(40, "u64", "en_gpa"),
     Member(48, "u32", "vector"),
     Member(52, "u32", "l2"),
+    Member(56, "u64", "apic_ids", "bit n: of a vCPU, in the order of their numbers; 0: the numbers are the ids"),
 ), 64)  # fmt: skip
 ITEM = Layout("item", (
     Member(0, "u32", "index"),

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harness.contract.plan import L2, Apf, HostWord, Item, Plan, says
+from harness.contract.plan import L2, Apf, Guest, HostWord, Item, Plan, says, vcpu_ids
 from harness.contract.probe_abi import (
     ITEM,
     ITEMS_HEADER,
@@ -38,6 +38,7 @@ class Program:
 
     nonce: int
     vcpus: int
+    apic_ids: tuple[int, ...]
     idle: str
     apf: Apf
     items: tuple[Item, ...]
@@ -60,6 +61,7 @@ def encode_items(plan: Plan) -> bytes:
     header = _pack(
         _HEADER, "header", ITEMS_MAGIC, plan.nonce, ITEMS_VERSION, plan.guest.vcpus, len(plan.items), int(flags),
         apf.en_flags, en_gpa, apf.vector, int(_l2_flags(plan.guest.l2)) if nested else 0,
+        _id_bits(vcpu_ids(plan.guest)),
     )  # fmt: skip
     return header + b"".join(_encode_item(item) for item in plan.items)
 
@@ -69,6 +71,24 @@ _L2_FLAGS = {
     "intercept_vintr": L2Flag.INTERCEPT_VINTR, "intr_masking": L2Flag.INTR_MASKING,
     "l1_interrupts": L2Flag.L1_INTERRUPTS, "inject": L2Flag.INJECT, "virq": L2Flag.VIRQ,
 }  # fmt: skip
+
+
+def _id_bits(ids: tuple[int, ...]) -> int:
+    """0 where they have no gaps."""
+    return sum(1 << each for each in ids) if ids != tuple(range(len(ids))) else 0
+
+
+def _ids(bits: int, vcpus: int) -> tuple[int, ...]:
+    """The inverse of _id_bits: the cores of a socket are as many as ids come before the first gap.
+
+    :raise CaptureDamaged: no sockets make these of so many vCPUs.
+    """
+    if not bits:
+        return tuple(range(vcpus))
+    ids = vcpu_ids(Guest(vcpus=vcpus, cores=(~bits & bits + 1).bit_length() - 1))
+    if _id_bits(ids) != bits:
+        raise CaptureDamaged(f"items file: {bits:#x} are not the APIC ids of {vcpus} vCPUs")
+    return ids
 
 
 def _l2_flags(l2: L2) -> L2Flag:
@@ -101,7 +121,8 @@ def decode_items(data: bytes) -> Program:
     """
     if len(data) < _HEADER.size:
         raise CaptureDamaged(f"items file: {len(data)} bytes, its header has {_HEADER.size}")
-    magic, nonce, version, vcpus, count, flags, en_flags, en_gpa, vector, l2 = _unpack(_HEADER, data, 0, "header")
+    found = _unpack(_HEADER, data, 0, "header")
+    magic, nonce, version, vcpus, count, flags, en_flags, en_gpa, vector, l2, id_bits = found
     if magic != ITEMS_MAGIC or version != ITEMS_VERSION:
         raise CaptureDamaged(f"items file: magic {magic:#x}, version {version}: not a program of this version")
     if not 1 <= vcpus <= MAX_VCPUS or count > MAX_ITEMS:
@@ -130,7 +151,7 @@ def decode_items(data: bytes) -> Program:
         raise CaptureDamaged("items file: header: it says of an L2 what the items do not")
     how = _flags(L2Flag, l2, "header")
     return Program(
-        nonce, vcpus, "hlt" if HeaderFlag.IDLE_HLT in known else "spin", apf, items,
+        nonce, vcpus, _ids(id_bits, vcpus), "hlt" if HeaderFlag.IDLE_HLT in known else "spin", apf, items,
         L2(**{name: flag in how for name, flag in _L2_FLAGS.items()}) if nested else None,
         HeaderFlag.TAKES_NMIS in known,
     )  # fmt: skip

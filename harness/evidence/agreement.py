@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from harness.contract.capture import AgentStep, Precondition, RunEnd
-from harness.contract.plan import PAGE_SIZE, SHARED_GPA, HostWord, Op, Plan, says
+from harness.contract.capture import AgentStep, FinalState, Precondition, RunEnd
+from harness.contract.plan import PAGE_SIZE, SHARED_GPA, HostWord, Op, Plan, further_areas, says, vcpu_ids
 from harness.contract.probe_abi import MASK64, Record
 from harness.contract.program import decode_items
 from harness.contract.structure import need_object, parse, structure
@@ -74,6 +74,7 @@ def program_problems(plan: Plan, data: bytes) -> Iterator[str]:
     for what, ran, planned in (
         ("nonce", program.nonce, plan.nonce),
         ("number of vCPUs", program.vcpus, plan.guest.vcpus),
+        ("APIC ids", program.apic_ids, vcpu_ids(plan.guest)),
         ("idle loop", program.idle, plan.guest.idle),
         ("set-up of async page faults", program.apf, plan.guest.apf),
         ("way with NMIs", program.nmis, says(plan, HostWord.NMI)),
@@ -239,3 +240,31 @@ def precondition_problems(seen: Precondition, plan: Plan) -> Iterator[str]:
             yield f"precondition.json: the page {page.gpa:#x} is called {page.name!r}, not {names[gpa]!r}"
         if page.gpa != gpa:
             yield f"precondition.json: the page {page.gpa:#x} stands at {gpa:#x}"
+
+
+def left_problems(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:
+    """after.json: what the agent looks at after a probe guest: since format 2, with the words of the shared areas."""
+    if after is None:
+        yield "after.json is missing from the capture"
+        return
+    vcpus, pages = set(range(plan.guest.vcpus)), {page.gpa for page in plan.pages}
+    areas = set(further_areas(plan))
+    unread = {page.gpa for page in plan.pages if page.name in plan.swap.error}
+    if after.areas is not None:  # a page whose read fails has no words to be told
+        areas -= {gpa for gpa in areas - set(after.areas) if gpa & -PAGE_SIZE in unread}
+    for name, there, due in (
+        ("shared_tail_zero", set(after.shared_tail_zero), vcpus),
+        ("shared_flags", set(after.shared_flags), set() if old else vcpus),
+        ("shared_token", set(after.shared_token), set() if old else vcpus),
+        ("areas", areas if after.areas is None else set(after.areas), areas),
+        ("pages", set(after.pages), pages),
+    ):
+        if there != due:
+            yield f"after.json: {name} is of {len(there)}, not of the plan's {len(due)}"
+    names = {page.gpa: page.name for page in plan.pages}
+    for gpa, page in after.pages.items():
+        if page.name != names.get(gpa, page.name):
+            yield f"after.json: the page {gpa:#x} is called {page.name!r}, not {names[gpa]!r}"
+    seen = [(page.dirty is None, page.swap_cache is None) for page in after.pages.values() if page.present]
+    if len({known for pair in seen for known in pair}) > 1:
+        yield "after.json: the flags of some pages in the page table are there, of others not"

@@ -33,7 +33,7 @@ from harness.contract.capture import (
     TraceStats,
 )
 from harness.contract.gate import HELD
-from harness.contract.plan import PAGE_SIZE, GuestKind, Plan, from_json, further_areas, online_cpus, starts_anew
+from harness.contract.plan import GuestKind, Plan, from_json, online_cpus, starts_anew, vcpu_ids
 from harness.contract.structure import left_out, need_object, parse, structure
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
@@ -139,7 +139,7 @@ class Evidence:
         if not self.folded or self.facts is None:
             return self.events
         with _uncollected():
-            return _events(ftrace.parse(_text(self.files, "trace/events.txt")), self.facts, self.files)
+            return _events(ftrace.parse(_text(self.files, "trace/events.txt")), self.facts, self.files, self.plan)
 
     def text(self, name: str) -> str:
         """A text file of the capture, empty when it is not there."""
@@ -213,7 +213,7 @@ def decode(files: Files) -> Evidence:
         folded = trace_events.kinds(trace.folded_events)
         complete_until_ns = ftrace.complete_until(trace, stats) if lost else 0
         _demand(trace_problems(facts.has, trace, stats, facts.trace_events))
-        decoded = _events(trace, facts, files)
+        decoded = _events(trace, facts, files, plan)
     moved: Mapping[str, int] = {}
     growth: int | None = None
     if complete and facts is not None:
@@ -260,11 +260,11 @@ def _begins_anew(facts: DecodedFacts, files: Files) -> bool:
     return bool(facts.later_tids) or b"RESET" in qmp or b"loadvm" in qmp
 
 
-def _events(trace: ftrace.Trace, facts: DecodedFacts, files: Files) -> tuple[Event, ...]:
+def _events(trace: ftrace.Trace, facts: DecodedFacts, files: Files, plan: Plan) -> tuple[Event, ...]:
     """Those of the trace, and what it does not show."""
     vcpus = len(facts.vcpu_tids)
     qmp = files.get("qmp.jsonl", b"").decode(errors="replace")
-    told = tuple(trace_events.decode(trace.lines, facts.vcpu_tids, facts.later_tids))
+    told = tuple(trace_events.decode(trace.lines, facts.vcpu_tids, vcpu_ids(plan.guest), facts.later_tids))
     found = tell_triple_faults(tell_injected_again(told))
     found = resets.add_plugs(resets.add_clears(found, resets.parse_resets(qmp), vcpus), facts.later_tids)
     return resets.add_inits(resets.add_loads(found, resets.parse_loads(qmp), vcpus))
@@ -306,40 +306,12 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from agreement.clock_problems(steps, e.events, probe=probe)
     if probe:
         if e.after is not None or e.end.format != format_1.FORMAT:
-            yield from _left(plan, e.after, old=e.end.format == format_1.FORMAT)
+            yield from agreement.left_problems(plan, e.after, old=e.end.format == format_1.FORMAT)
         yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
         if e.precondition is not None:
             yield from agreement.precondition_problems(e.precondition, plan)
         if e.guest is not None and not e.lost and not starts_anew(plan):
             yield from agreement.register_problems(plan, e.guest, e.of(Kind.WRMSR, Kind.RDMSR))
-
-
-def _left(plan: Plan, after: FinalState | None, *, old: bool) -> Iterator[str]:
-    """What the agent looks at after each probe guest: since format 2, with the words of the shared areas."""
-    if after is None:
-        yield "after.json is missing from the capture"
-        return
-    vcpus, pages = set(range(plan.guest.vcpus)), {page.gpa for page in plan.pages}
-    areas = set(further_areas(plan))
-    unread = {page.gpa for page in plan.pages if page.name in plan.swap.error}
-    if after.areas is not None:  # a page whose read fails has no words to be told
-        areas -= {gpa for gpa in areas - set(after.areas) if gpa & -PAGE_SIZE in unread}
-    for name, there, due in (
-        ("shared_tail_zero", set(after.shared_tail_zero), vcpus),
-        ("shared_flags", set(after.shared_flags), set() if old else vcpus),
-        ("shared_token", set(after.shared_token), set() if old else vcpus),
-        ("areas", areas if after.areas is None else set(after.areas), areas),
-        ("pages", set(after.pages), pages),
-    ):
-        if there != due:
-            yield f"after.json: {name} is of {len(there)}, not of the plan's {len(due)}"
-    names = {page.gpa: page.name for page in plan.pages}
-    for gpa, page in after.pages.items():
-        if page.name != names.get(gpa, page.name):
-            yield f"after.json: the page {gpa:#x} is called {page.name!r}, not {names[gpa]!r}"
-    seen = [(page.dirty is None, page.swap_cache is None) for page in after.pages.values() if page.present]
-    if len({known for pair in seen for known in pair}) > 1:
-        yield "after.json: the flags of some pages in the page table are there, of others not"
 
 
 _FORMATS = "trace/formats/"

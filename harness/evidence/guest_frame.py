@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.contract.plan import HostWord, Item, Op, Plan, initialized, resets, says
+from harness.contract.plan import HostWord, Item, Op, Plan, initialized, resets, says, vcpu_ids
 from harness.contract.probe_abi import MASK64, UNMAPPED_GVA, VEC_TIMER, Record, State, SvmExit
 from harness.contract.words import Access
 from harness.evidence.guestlog import GuestLog, GuestRecord
@@ -34,8 +34,8 @@ def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
     """
     if log.ended != (log.state == State.DONE):
         yield f"the end mark is {'there' if log.ended else 'not there'}, the state is {log.state}"
-    for vcpu in range(plan.guest.vcpus):
-        walk = _Walk(plan, vcpu, resets(plan), vcpu in initialized(plan), says(plan, HostWord.LOADVM))
+    for vcpu, apic_id in enumerate(vcpu_ids(plan.guest)):
+        walk = _Walk(plan, vcpu, apic_id, resets(plan), vcpu in initialized(plan), says(plan, HostWord.LOADVM))
         for number, record in enumerate(log.vcpus[vcpu]):
             for text in walk.take(record, number):
                 yield f"vCPU {vcpu}, record {number} ({record.kind.name}): {text}"
@@ -51,6 +51,7 @@ class _Walk:
 
     plan: Plan
     vcpu: int
+    apic_id: int
     resets: bool
     inits: bool
     loads: bool
@@ -155,7 +156,7 @@ class _Walk:
         return e.kind is Record.END and e.item < 0 and e.b == GP
 
     def _boot(self, e: GuestRecord) -> Iterator[str]:
-        if e.a != self.vcpu:
+        if e.a != self.apic_id:
             yield f"APIC id {e.a}"
         if self.boots and not self.anew:
             yield "a second boot, and the plan has no reset"

@@ -9,7 +9,7 @@ to serve an interrupt of the host, so ends the shadow: KVM then sees an access w
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from harness.contract.kernel_trouble import Blame, Trouble
 
@@ -19,18 +19,20 @@ _LINE = re.compile(
 )
 
 
-def lost_shadow(trace: bytes, shadowed: Collection[tuple[int, int]]) -> tuple[Trouble, int] | None:
+def lost_shadow(trace: bytes, shadowed: Collection[tuple[int, int]], ids: Sequence[int]) -> tuple[Trouble, int] | None:
     """The first access in a shadow (vCPU, gfn) that was entered anew, and the line of its fault, from 1.
 
     :param shadowed: what the program touches behind an STI, and only so.
+    :param ids: KVM's ids of the vCPUs, which the lines have, in the order of their numbers.
     """
+    number = {vcpu_id: index for index, vcpu_id in enumerate(ids)}
     left: dict[int, bytes] = {}  # by vCPU: where it was taken out of the guest, for another reason than a page fault
     for found in _LINE.finditer(trace) if shadowed else ():
         if found[1] is not None:
             if found[2] != b"npf":
-                left[int(found[1])] = found[3]
+                left[number.get(int(found[1]), -1)] = found[3]
             continue
-        vcpu, rip, gfn = int(found[4]), found[5], int(found[6], 16) >> 12
+        vcpu, rip, gfn = number.get(int(found[4]), -1), found[5], int(found[6], 16) >> 12
         if left.pop(vcpu, b"") != rip or (vcpu, gfn) not in shadowed:
             continue
         line = trace.count(b"\n", 0, found.start()) + 1

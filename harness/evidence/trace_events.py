@@ -7,7 +7,7 @@ Both spellings of each tracepoint (5.10 and 6.1/6.12) are read; which one a kern
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from harness.errors import CaptureDamaged
 from harness.evidence.ftrace import Line
@@ -209,17 +209,18 @@ _SWITCH = re.compile(
 
 
 def decode(
-    lines: Iterable[Line], vcpu_tids: Iterable[int], later_tids: Iterable[tuple[int, int]] = ()
+    lines: Iterable[Line], vcpu_tids: Iterable[int], apic_ids: Sequence[int], later_tids: Iterable[tuple[int, int]] = ()
 ) -> Iterator[Event]:
     """The events in the order of ``lines``.
 
     :param vcpu_tids: thread ids of the vCPU threads, in vCPU order.
+    :param apic_ids: of the vCPUs, in the same order.
     :param later_tids: vCPU and thread id of each that came later.
     :raise CaptureDamaged: an event whose name is known and whose text is not as its kernel prints it, or a name
         that nothing here accounts for.
     """
     vcpu_of = {tid: index for index, tid in enumerate(vcpu_tids)}
-    vcpus = len(vcpu_of)
+    of_apic = {apic_id: index for index, apic_id in enumerate(apic_ids)}
     vcpu_of |= {tid: index for index, tid in later_tids}
     for line in lines:
         number, comm, tid, cpu, t_ns, name, text = line
@@ -240,8 +241,8 @@ def decode(
         )
         if fill is not None:
             fill(event, match)
-        if kind is Kind.ACC and 0 <= event.data < vcpus:
-            event.vcpu = event.data  # the vCPU that gets it; an IPI is accepted on the sender's thread
+        if kind is Kind.ACC and event.data in of_apic:
+            event.vcpu = of_apic[event.data]  # the vCPU that gets it; an IPI is accepted on the sender's thread
         yield event
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from harness.contract.capture import EMULATED
 from harness.contract.kernel_trouble import Blame, Trouble
-from harness.contract.plan import Op, SwapKind
+from harness.contract.plan import Op, SwapKind, vcpu_ids
 from harness.contract.words import EndStatus
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
@@ -62,6 +62,7 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
         plan.guest.vcpus,
         initial=initial(plan),
         context=replace(context_of(evidence, kernel, expected), unfinished=len(waiting)),
+        vcpu_ids=vcpu_ids(plan.guest),
         recorded=_recorded(evidence.facts),
     )
     found: list[Finding] = []
@@ -101,7 +102,7 @@ def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
     shadowed = {(item.vcpu, item.gpa >> 12) for item in touches if item.shadow}
     found = [
         delivered_twice(trace, ready_vectors(plan)),
-        lost_shadow(trace, shadowed - {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}),
+        lost_shadow(trace, shadowed - {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}, vcpu_ids(plan.guest)),
     ]
     if evidence.end.status is EndStatus.GUEST_TIMEOUT:
         found.append(lost_wakeup(evidence.recorded()))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from harness.contract.gate import Rule, rule_of
-from harness.contract.plan import GuestKind, HostAction, Item, Op, Plan
+from harness.contract.plan import GuestKind, HostAction, Item, Op, Plan, vcpu_ids
 from harness.contract.words import Release, SwapKind
 from harness.judge.verdict_types import touch_words
 from harness.report.ranges import ranges
@@ -32,6 +32,8 @@ def plan_words(plan: Plan) -> list[str]:
 def _guest(plan: Plan) -> str:
     g = plan.guest
     vcpus = f"{g.vcpus} vCPU{'s' if g.vcpus > 1 else ''}"
+    ids = vcpu_ids(g)
+    vcpus += f" (APIC ids {', '.join(map(str, ids))})" if ids != tuple(range(g.vcpus)) else ""
     if g.kind is GuestKind.HOST_PROGRAM:
         return f"The program {g.workload!r} runs on the host; it is its own VMM, with {vcpus}."
     text = f"A {g.kind} guest with {vcpus} and {g.memory_mib} MiB (-machine {g.machine}, -cpu {g.cpu})"

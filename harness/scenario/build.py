@@ -31,6 +31,7 @@ def build_plan(scenario: Scenario, nonce: int) -> p.Plan:
             kind=g.kind,
             machine=g.machine,
             vcpus=g.vcpus,
+            cores=g.cores,
             memory_mib=g.memory_mib,
             cpu=g.cpu,
             irqchip=g.irqchip,

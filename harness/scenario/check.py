@@ -146,6 +146,9 @@ def _machine(s: Scenario) -> Iterator[str]:
     if g.machine not in ("microvm", "q35"):
         yield f"$.guest.machine: {g.machine[: bounds.MAX_NAME]!r} is not microvm or q35"
     yield from bounds.number("$.guest.vcpus", g.vcpus, 1, MAX_VCPUS)
+    yield from bounds.number("$.guest.cores", g.cores, 0, MAX_VCPUS)
+    if g.cores and g.kind is GuestKind.HOST_PROGRAM:
+        yield "$.guest.cores: a host program makes its vCPUs itself"
     yield from bounds.number("$.guest.memory_mib", g.memory_mib, 32, 1024)
     if g.irqchip not in ("on", "split", "off"):
         yield f"$.guest.irqchip: {g.irqchip[: bounds.MAX_NAME]!r} is not on, split or off"

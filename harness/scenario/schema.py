@@ -32,6 +32,7 @@ class GuestSpec:
     kind: GuestKind = GuestKind.PROBE
     machine: str = "microvm"
     vcpus: int = 1
+    cores: int = 0
     memory_mib: int = 64
     cpu: str = "host"
     irqchip: str = "on"

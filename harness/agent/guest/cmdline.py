@@ -55,7 +55,7 @@ def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
         "-machine", f"{_machine(guest)},mem-merge=off,memory-backend=ram",
         "-accel", f"kvm,kernel-irqchip={guest.irqchip}" if files.accel == "kvm" else files.accel,
         "-cpu", "max" if files.accel != "kvm" and guest.cpu == "host" else guest.cpu,
-        "-smp", str(guest.vcpus),
+        "-smp", _smp(guest),
         "-m", f"{guest.memory_mib}M",
         "-object", _memory_backend(plan, files),
         "-nodefaults",
@@ -88,6 +88,14 @@ def build_qemu_argv(plan: Plan, files: GuestFiles) -> list[str]:
 def _machine(guest: Guest) -> str:
     options = _MACHINES[guest.machine]
     return f"{options},{_MICROVM_CLOCK[guest.kind]}" if guest.machine == "microvm" else options
+
+
+def _smp(guest: Guest) -> str:
+    """Which APIC ids that makes: plan.vcpu_ids.  The cores of the last socket that are left over are not there."""
+    if not guest.cores:
+        return str(guest.vcpus)
+    sockets = -(-guest.vcpus // guest.cores)
+    return f"{guest.vcpus},sockets={sockets},cores={guest.cores},threads=1,maxcpus={sockets * guest.cores}"
 
 
 def linux_cmdline(plan: Plan) -> str:

@@ -31,6 +31,7 @@ _NOTICED_SECONDS = 10.0
 """From a broken connection to the exit status, on a busy machine."""
 
 
+_PLACE = ("socket-id", "die-id", "core-id", "thread-id")
 _FAILED = re.compile(r"KVM internal error|KVM: entry failed|error: kvm run failed|KVM: unknown exit")
 
 _SHUTDOWN_WORDS = {
@@ -122,16 +123,20 @@ class Guest:
         await self.execute("inject-nmi")
 
     async def plug(self, vcpu: int) -> int:
-        """Plug in the one CPU that is missing, which has this index; returns its thread.
+        """Plug in the CPU of this index, which is missing; returns its thread.
 
         A KVM vCPU outlives its CPU: accel/kvm/kvm-all.c:do_kvm_destroy_vcpu keeps its descriptor for the next one.
-        :raise InfraFault: none is missing, or it has another index.
+        The slots in the order of their places are the CPUs in that of their indices (QEMU's hw/i386/x86.c:
+        x86_possible_cpu_arch_ids); with a last socket that is not full there are some that no CPU was ever in.
+        :raise InfraFault: it is there, or what was plugged in has another index.
         """
         slots = cast("list[dict[str, object]]", await self.execute("query-hotpluggable-cpus"))
-        free = [slot for slot in slots if "qom-path" not in slot]
-        if len(free) != 1:
-            raise InfraFault(f"QEMU has {len(free)} free slots for CPUs, not one")
-        slot = free[0]
+        ordered = sorted(
+            slots, key=lambda slot: [cast("dict[str, int]", slot["props"]).get(word, 0) for word in _PLACE]
+        )
+        if vcpu >= len(ordered) or "qom-path" in ordered[vcpu]:
+            raise InfraFault(f"QEMU has no free slot for CPU {vcpu}")
+        slot = ordered[vcpu]
         properties = cast("dict[str, object]", slot["props"])
         await self.execute("device_add", {"driver": slot["type"], "id": f"vcpu{vcpu}", **properties})
         cpus = cast("list[dict[str, int]]", await self.execute("query-cpus-fast"))

@@ -54,7 +54,7 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
     for index in range(situation.vcpus):
         state = ApfState(
             situation.kernel,
-            vcpu_id=index,
+            vcpu_id=situation.vcpu_ids[index] if situation.vcpu_ids else index,
             features=situation.guest.features,
             lapic_in_kernel=situation.guest.lapic_in_kernel,
             hlt_exits=situation.guest.hlt_exits,

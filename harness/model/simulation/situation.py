@@ -191,6 +191,7 @@ class Situation:
     pages: tuple[PoolPage, ...]
     steps: tuple[Step, ...]
     vcpus: int = 1
+    vcpu_ids: tuple[int, ...] = ()  # KVM's, by vCPU; empty: their numbers
     guest: GuestStart = field(default_factory=GuestStart)
     device: Device = field(default_factory=Device)
     readahead: ReadaheadState = field(default_factory=ReadaheadState)

@@ -87,6 +87,23 @@ def test_areas_that_writes_of_en_name_besides_the_vcpus_own() -> None:
 
 
 @pytest.mark.parametrize(
+    ("vcpus", "cores", "ids"),
+    [
+        (4, 0, (0, 1, 2, 3)),
+        (4, 3, (0, 1, 2, 4)),
+        (5, 3, (0, 1, 2, 4, 5)),
+        (7, 3, (0, 1, 2, 4, 5, 6, 8)),
+        (4, 1, (0, 1, 2, 3)),
+        (3, 16, (0, 1, 2)),
+        (12, 5, (0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 16, 17)),
+    ],
+)
+def test_the_apic_ids_of_a_socket_begin_at_a_power_of_two(vcpus: int, cores: int, ids: tuple[int, ...]) -> None:
+    """guest_images/test_probe.py has the LAPICs of QEMU say so of seven."""
+    assert p.vcpu_ids(p.Guest(vcpus=vcpus, cores=cores)) == ids
+
+
+@pytest.mark.parametrize(
     ("cmdline", "online"),
     [
         ("", 3),

@@ -71,6 +71,13 @@ def test_header(apf: p.Apf, idle: str, nonce: int, vcpus: int) -> None:
     assert raw[52:64] == bytes(12)
 
 
+def test_apic_ids_with_gaps_stand_in_the_header() -> None:
+    plan = replace(make_plan(), guest=p.Guest(vcpus=5, cores=3))
+    assert read(encode_items(plan), 56, 8) == 0b110111
+    assert decode_items(encode_items(plan)).apic_ids == (0, 1, 2, 4, 5)
+    assert read(encode_items(replace(plan, guest=p.Guest(vcpus=5, cores=2))), 56, 8) == 0, "they have none"
+
+
 @given(st.builds(p.L2, *[st.booleans()] * 8))
 def test_how_an_l2_is_run_stands_in_the_header(l2: p.L2) -> None:
     program = (p.Item(0, p.Op.TOUCH, level=2),)
@@ -90,12 +97,16 @@ def test_what_does_not_fit_is_refused() -> None:
         encode_items(replace(make_plan(pages=0), items=program))
 
 
-@given(apfs, st.sampled_from(["hlt", "spin"]), u64, st.integers(1, 16), st.lists(items, max_size=5).map(tuple))
-def test_round_trip(apf: p.Apf, idle: str, nonce: int, vcpus: int, program: tuple[p.Item, ...]) -> None:
-    plan = replace(make_plan(), nonce=nonce, guest=p.Guest(apf=apf, idle=idle, vcpus=vcpus), items=program)
+@given(
+    apfs, st.sampled_from(["hlt", "spin"]), u64, st.integers(1, 16), st.integers(0, 16),
+    st.lists(items, max_size=5).map(tuple),
+)  # fmt: skip
+def test_round_trip(apf: p.Apf, idle: str, nonce: int, vcpus: int, cores: int, program: tuple[p.Item, ...]) -> None:
+    guest = p.Guest(apf=apf, idle=idle, vcpus=vcpus, cores=cores)
+    plan = replace(make_plan(), nonce=nonce, guest=guest, items=program)
     own = replace(apf, en_gpa=-1) if apf.en_gpa == 2**64 - 1 else apf
     l2 = p.L2() if any(item.level == 2 for item in program) else None
-    assert decode_items(encode_items(plan)) == Program(nonce, vcpus, idle, own, program, l2)
+    assert decode_items(encode_items(plan)) == Program(nonce, vcpus, p.vcpu_ids(guest), idle, own, program, l2)
 
 
 @given(st.binary(max_size=200))
@@ -115,7 +126,8 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
         found = decode_items(bytes(raw))
     except CaptureDamaged:
         return
-    guest = p.Guest(apf=found.apf, idle=found.idle, vcpus=found.vcpus, l2=found.l2 or p.L2())
+    gap = next((n for n, apic_id in enumerate(found.apic_ids) if apic_id != n), 0)
+    guest = p.Guest(apf=found.apf, idle=found.idle, vcpus=found.vcpus, cores=gap, l2=found.l2 or p.L2())
     acts = ((p.HostAction(p.HostWord.NMI),),) if found.nmis else ()
     same = replace(plan, nonce=found.nonce, guest=guest, items=found.items, host_actions=acts)
     assert encode_items(same) == raw
@@ -133,7 +145,8 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
         (29, 0x01, "unknown flags 0x100"),
         (28, 0x50, "says of an L2"),
         (52, 1, "says of an L2"),
-        (56, 1, "header: reserved"),
+        (56, 1, "0x1 are not the APIC ids of 1 vCPUs"),
+        (56, 2, "0x2 are not the APIC ids of 1 vCPUs"),
         (64 + 4, len(OPS), f"unknown op {len(OPS)}"),
         (64 + 6, 2, "access 2"),
         (64 + 8, 16, "says of an L2"),

@@ -14,6 +14,7 @@ EXIT = CPU + "kvm_exit: vcpu {v} reason {reason} rip 0x{rip} info1 0x0 info2 0x1
 ENTRY = CPU + "kvm_entry: vcpu 1, rip 0x101145\n"
 FAULT = CPU + "kvm_page_fault: vcpu 1 rip 0x101145 address 0x0000000001019008 error_code 0x100000006\n"
 SHADOWED = {(1, 0x1019)}
+IDS = (0, 1)
 
 
 def trace(reason: str = "interrupt", rip: str = "101145", v: int = 1) -> bytes:
@@ -23,7 +24,7 @@ def trace(reason: str = "interrupt", rip: str = "101145", v: int = 1) -> bytes:
 
 def test_the_access_was_entered_anew() -> None:
     """As x3-112-72 of debian-6.12 had it on 2026-11-26: kvm_can_do_async_pf was true, and the vCPU halted."""
-    found = lost_shadow(trace(), SHADOWED)
+    found = lost_shadow(trace(), SHADOWED, IDS)
     assert found is not None
     trouble, line = found
     assert trouble.blame is Blame.MACHINE and "0x1019000" in trouble.line and line == 4
@@ -38,15 +39,21 @@ def test_the_access_was_entered_anew() -> None:
     ],
 )
 def test_nothing_was_lost(told: bytes) -> None:
-    assert lost_shadow(told, SHADOWED) is None
+    assert lost_shadow(told, SHADOWED, IDS) is None
+
+
+def test_the_lines_have_kvms_ids() -> None:
+    found = lost_shadow(trace().replace(b"vcpu 1", b"vcpu 4"), SHADOWED, (0, 4))
+    assert found is not None and "vCPU 1 left" in found[0].line
+    assert lost_shadow(trace(), SHADOWED, (0, 4)) is None
 
 
 def test_only_where_the_program_has_a_shadow() -> None:
-    assert lost_shadow(trace(), {(1, 0x1020), (0, 0x1019)}) is None
-    assert lost_shadow(trace(), ()) is None
+    assert lost_shadow(trace(), {(1, 0x1020), (0, 0x1019)}, IDS) is None
+    assert lost_shadow(trace(), (), IDS) is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_real_runs_have_none(name: str) -> None:
     gfns = {(vcpu, gfn) for vcpu in range(4) for gfn in range(0x1000, 0x1010)}
-    assert lost_shadow(load(name)["trace/events.txt"], gfns) is None
+    assert lost_shadow(load(name)["trace/events.txt"], gfns, range(4)) is None

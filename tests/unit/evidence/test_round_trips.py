@@ -164,7 +164,7 @@ def test_what_is_left_out_is_unheeded_and_accounted_for(name: str) -> None:
     out = hidden(whole.lines, left.lines)
     assert sum(left.folded.values()) == len(out) > 0
     assert set(left.lines) <= set(whole.lines)
-    for event in events_of(out, vcpu_tids := sorted({line.tid for line in out})):
+    for event in events_of(out, vcpu_tids := sorted({line.tid for line in out}), range(9)):
         assert event.kind in kinds(left.folded_events) and not event.flag
         assert event.vcpu >= 0 and len(vcpu_tids) < 9
         assert (
@@ -179,7 +179,7 @@ def test_what_is_left_out_is_unheeded_and_accounted_for(name: str) -> None:
 def test_whoever_goes_through_a_trace_finds_the_same_without_them(name: str) -> None:
     text = trace_of(name)
     tids = sorted({line.tid for line in parse(text).lines if line.event == "kvm_entry"})
-    whole, left = (add_inits(list(events_of(t.lines, tids))) for t in (parse(text), folded(text)))
+    whole, left = (add_inits(list(events_of(t.lines, tids, range(len(tids))))) for t in (parse(text), folded(text)))
     assert said(whole, len(tids)) == said(left, len(tids))
 
 
@@ -232,11 +232,11 @@ def read(text: str, *, fold: bool) -> list[str]:
     """What is wrong with the trace, or else its events but those of round trips."""
     try:
         trace = folded(text) if fold else parse(text)
-        events = [repr(e) for e in events_of(trace.lines, [])]
+        events = [repr(e) for e in events_of(trace.lines, [], [])]
     except CaptureDamaged as exc:
         return [exc.message]
     out = hidden(parse(text).lines, trace.lines)
-    return sorted([*events, *(repr(e) for e in events_of(out, []))]) if fold else sorted(events)
+    return sorted([*events, *(repr(e) for e in events_of(out, [], []))]) if fold else sorted(events)
 
 
 def test_no_digit_or_letter_can_be_another_unseen() -> None:

@@ -11,10 +11,11 @@ from harness.evidence.trace_events import decode, kinds_of
 from harness.model.events import CR0_WRITTEN, Event, Kind
 
 VCPUS = (100, 101)
+IDS = (0, 1)
 
 
 def one(event: str, text: str, *, tid: int = 100, comm: str = "CPU 0/KVM") -> Event:
-    (found,) = decode([Line(7, comm, tid, 1, 12345, event, text)], VCPUS)
+    (found,) = decode([Line(7, comm, tid, 1, 12345, event, text)], VCPUS, IDS)
     return found
 
 
@@ -112,7 +113,7 @@ def test_a_switch_between_two_vcpus_is_two_events() -> None:
         "prev_comm=CPU 0/KVM prev_pid=100 prev_prio=120 prev_state=D|W ==> "
         "next_comm=CPU 1/KVM next_pid=101 next_prio=120"
     )
-    out, into = decode([Line(1, "CPU 0/KVM", 100, 0, 5, "sched_switch", text)], VCPUS)
+    out, into = decode([Line(1, "CPU 0/KVM", 100, 0, 5, "sched_switch", text)], VCPUS, IDS)
     assert (out.kind, out.vcpu, chr(out.value)) == (Kind.OUT, 0, "D")
     assert (into.kind, into.vcpu) == (Kind.IN, 1)
 
@@ -121,7 +122,7 @@ def test_who_is_woken_and_who_wakes() -> None:
     text = "comm=CPU 1/KVM pid=101 prio=120 target_cpu=001"
     of_another = text.replace("101", "999")
     lines = [Line(n, "kworker/0:1", 7, 0, n, "sched_waking", each) for n, each in enumerate((of_another, text))]
-    (woken,) = decode(lines, VCPUS)
+    (woken,) = decode(lines, VCPUS, IDS)
     assert (woken.kind, woken.value, woken.data, woken.vcpu, woken.tid) == (Kind.WAKING, 1, 101, -1, 7)
 
 
@@ -148,7 +149,15 @@ def test_a_thread_that_came_later_is_its_vcpus() -> None:
     lines = [
         Line(n, "CPU 1/KVM", tid, 1, n, "kvm_entry", "vcpu 1, rip 0x1") for n, tid in enumerate((VCPUS[1], 900, 901))
     ]
-    assert [e.vcpu for e in decode(lines, VCPUS, [(1, 900)])] == [1, 1, -1]
+    assert [e.vcpu for e in decode(lines, VCPUS, IDS, [(1, 900)])] == [1, 1, -1]
     accept = Line(1, "x", 5, 1, 1, "kvm_apic_accept_irq", f"apicid {len(VCPUS)} vec 1 (Fixed|edge)")
-    (event,) = decode([accept], VCPUS, [(1, 900)])
+    (event,) = decode([accept], VCPUS, IDS, [(1, 900)])
     assert event.vcpu == -1, "there are no more vCPUs by it"
+
+
+@pytest.mark.parametrize(("apic_id", "vcpu"), [(0, 0), (1, 1), (2, 2), (3, 1), (4, 3), (5, 1)])
+def test_an_interrupt_is_that_vcpus_whose_apic_id_it_names(apic_id: int, vcpu: int) -> None:
+    """An id that no vCPU has leaves it with its thread."""
+    accept = Line(1, "CPU 1/KVM", 101, 1, 1, "kvm_apic_accept_irq", f"apicid {apic_id:x} vec 243 (Fixed|edge)")
+    (event,) = decode([accept], (100, 101, 102, 103), (0, 1, 2, 4))
+    assert event.vcpu == vcpu

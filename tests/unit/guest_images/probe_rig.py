@@ -17,7 +17,7 @@ NONCE = 0x1122334455667788
 POOL = 0x1000000
 CONTROL, PROGRAM, LOG, LOG_BYTES = 0x800000, 0x840000, 0xA00000, 0x40000
 READY, RUNNING, HOST, DONE, PANIC = 1, 2, 3, 4, 5
-TOUCH, WRMSR, LAPIC, PAGING, TIMER, CLEAR_TOKEN, PAUSE, WAIT, HOST_OP, RESET, PAGE_FAULT = range(11)
+TOUCH, WRMSR, LAPIC, PAGING, TIMER, CLEAR_TOKEN, PAUSE, WAIT, HOST_OP, RESET, PAGE_FAULT, INIT = range(12)
 INTERRUPTS, SHADOW, NO_PAGING, WAIT_FLAG, LEVEL2 = 1, 2, 4, 8, 16
 BOOT, START, END, TOKEN, RDY, IRQ, FAULT, CR2, STAGE, MSR, WAKE, IDLE, DONE_REC = range(1, 14)
 L2_EXIT, L2_WORDS, L2_FAULT, PAGE_FAULT_REC = range(14, 18)
@@ -54,10 +54,28 @@ class Step:
 
 
 def encode_items(
-    steps: list[Step], *, vcpus: int = 1, flags: int = 0x1B, en_flags: int = 0, vector: int = 0, l2: int = 0
+    steps: list[Step],
+    *,
+    vcpus: int = 1,
+    flags: int = 0x1B,
+    en_flags: int = 0,
+    vector: int = 0,
+    l2: int = 0,
+    apic_ids: int = 0,
 ) -> bytes:
     head = struct.pack(
-        "<QQIIIIQQII", 0x314D455449465041, NONCE, 1, vcpus, len(steps), flags, en_flags, 2**64 - 1, vector, l2
+        "<QQIIIIQQIIQ",
+        0x314D455449465041,
+        NONCE,
+        1,
+        vcpus,
+        len(steps),
+        flags,
+        en_flags,
+        2**64 - 1,
+        vector,
+        l2,
+        apic_ids,
     )
     return head.ljust(64, b"\0") + b"".join(s.encode(100 + n) for n, s in enumerate(steps))
 
@@ -136,7 +154,7 @@ class Guest:
 
 @contextmanager
 def start_guest(
-    elf: Path, folder: Path, items: bytes, *, machine: str = "microvm", vcpus: int = 1, monitor: bool = False
+    elf: Path, folder: Path, items: bytes, *, machine: str = "microvm", vcpus: int | str = 1, monitor: bool = False
 ) -> Iterator[Guest]:
     """Boot it up to READY (or PANIC: then the caller sees it by wait_state)."""
     ram, initrd, console = folder / "ram", folder / "items", folder / "console.txt"

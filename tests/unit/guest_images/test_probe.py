@@ -217,6 +217,25 @@ def test_four_vcpus_have_their_own_programs(probe_elf: Path, tmp_path: Path) -> 
         assert guest.u32(rig.CONTROL + 28) == 4
 
 
+@pytest.mark.parametrize("machine", ["microvm", "q35"])
+def test_vcpus_whose_apic_ids_have_gaps(probe_elf: Path, tmp_path: Path, machine: str) -> None:
+    """Three sockets of three cores; two beyond a gap, which have no item that could be cut off, are given an INIT."""
+    ids = (0, 1, 2, 4, 5, 6, 8)
+    steps = [Step(rig.TOUCH, vcpu=n, gpa=POOL + 4096 * n) for n in (0, 1, 2, 4, 5)]
+    steps += [Step(rig.INIT, value=3), Step(rig.INIT, value=6)]
+    bits = sum(1 << apic_id for apic_id in ids)
+    items, smp = encode_items(steps, vcpus=7, apic_ids=bits), "7,sockets=3,cores=3,threads=1,maxcpus=9"
+    with start_guest(probe_elf, tmp_path, items, machine=machine, vcpus=smp) as guest:
+        guest.wait_state(rig.READY)
+        guest.run()
+        for vcpu, apic_id in enumerate(ids):
+            log = guest.log(vcpu)
+            assert {r.vcpu for r in log} == {vcpu}
+            assert [r.a for r in log if r.kind == rig.BOOT] == [apic_id] * (2 if vcpu in (3, 6) else 1)
+            own = [100 + n for n, step in enumerate(steps) if step.vcpu == vcpu]
+            assert [r.item for r in log if r.kind == rig.END] == own
+
+
 def test_reset_of_the_machine_continues_the_program(probe_elf: Path, tmp_path: Path) -> None:
     steps = [Step(rig.TOUCH, gpa=POOL), Step(rig.HOST_OP, value=0), Step(rig.TOUCH, gpa=POOL + 4096)]
     with start_guest(probe_elf, tmp_path, encode_items(steps), monitor=True) as guest:

@@ -72,6 +72,14 @@ def test_s07_hlt_exits_disabled() -> None:
     assert [i.outcome for i in answer.items] == [Outcome.TOKEN, Outcome.REPEATED, Outcome.SYNC]
 
 
+def test_a_token_has_kvms_id_of_its_vcpu() -> None:
+    """vCPU 3 of sockets of three cores (S380)."""
+    tokens = {
+        cores: ask(plan(touch(0, vcpu=3), guest=p.Guest(vcpus=4, cores=cores))).items[0].tokens for cores in (0, 3)
+    }
+    assert tokens == {0: (0x1003,), 3: (0x1004,)}
+
+
 @pytest.mark.parametrize("realtime", [False, True])
 def test_s295_of_a_realtime_vcpu_no_worker_begins_before_it_sleeps(realtime: bool) -> None:
     off = op(p.Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=0, pause_us=20_000)

@@ -363,6 +363,14 @@ def test_a_realtime_vcpu_must_sleep_some_time_and_be_the_only_one(more: str) -> 
     assert line.startswith("$.guest.realtime: ")
 
 
+def test_the_cores_of_a_socket_are_so_many_and_the_vmms_affair() -> None:
+    assert load_text("x", GOOD + "[guest]\nvcpus = 4\ncores = 3\n")
+    (line,) = messages(GOOD + "[guest]\ncores = 17\n")
+    assert line == "$.guest.cores: 17 is not between 0 and 16"
+    program = 'kind = "host-program"\nworkload = "apf_halted_test"\ncores = 3\n'
+    assert "$.guest.cores: a host program makes its vCPUs itself" in messages(GOOD + f"[guest]\n{program}")
+
+
 def test_a_misspelt_table_or_key_is_told_with_the_one_that_is_meant() -> None:
     assert messages(GOOD + "[swop]\n") == ["unknown key 'swop' (did you mean swap?) at $"]
     assert messages(GOOD + "[swap]\npage_clustre = 3\n")[0].startswith(

@@ -36,6 +36,15 @@ def test_probe_on_microvm() -> None:
     ]  # fmt: skip
 
 
+def test_sockets_that_are_not_full() -> None:
+    for vcpus, cores, smp in (
+        (4, 3, "4,sockets=2,cores=3,threads=1,maxcpus=6"), (2, 4, "2,sockets=1,cores=4,threads=1,maxcpus=4"),
+    ):  # fmt: skip
+        plan = replace(make_plan(), guest=p.Guest(vcpus=vcpus, cores=cores))
+        argv = build_qemu_argv(plan, GuestFiles("qemu", "probe.elf", "items.bin", "console.txt"))
+        assert argv[argv.index("-smp") + 1] == smp
+
+
 def test_linux_on_q35() -> None:
     guest = p.Guest(
         kind=p.GuestKind.LINUX, machine="q35", vcpus=2, memory_mib=256, cpu="EPYC", irqchip="split", cpu_pm=True,

@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -157,6 +157,31 @@ def test_one_that_does_not_answer_is_late_and_not_dead(tmp_path: Path, monkeypat
     assert not isinstance(told.value, QemuDied)
 
 
+class _SixSlots(Guest):
+    """A q35 of two sockets with three cores each: CPU 3 is away, 4 and 5 never were."""
+
+    def __init__(self) -> None:
+        self.added: Mapping[str, object] = {}
+
+    async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
+        if command == "device_add" and arguments is not None:
+            self.added = arguments
+        if command != "query-hotpluggable-cpus":
+            return [{"cpu-index": index, "thread-id": 100 + index} for index in range(4)]
+        places = [{"socket-id": n // 3, "core-id": n % 3, "thread-id": 0} for n in reversed(range(6))]
+        there = ({"qom-path": "/machine/x"} if n < 3 else {} for n in reversed(range(6)))
+        return [{"type": "cpu", "props": props} | path for props, path in zip(places, there, strict=True)]
+
+
+def test_a_cpu_is_plugged_into_the_slot_of_its_number() -> None:
+    guest = _SixSlots()
+    assert asyncio.run(guest.plug(3)) == 103
+    assert guest.added == {"driver": "cpu", "id": "vcpu3", "socket-id": 1, "core-id": 0, "thread-id": 0}
+    for taken in (2, 6):
+        with pytest.raises(InfraFault, match=f"no free slot for CPU {taken}"):
+            asyncio.run(guest.plug(taken))
+
+
 def test_a_machine_without_slots_says_so(tmp_path: Path) -> None:
     """microvm has no hotplug of CPUs; on a q35 all are there.  TCG has no room for the thread of a new one."""
 
@@ -167,7 +192,7 @@ def test_a_machine_without_slots_says_so(tmp_path: Path) -> None:
     with_guest(tmp_path, act)
 
     async def act_on_q35(guest: Guest) -> None:
-        with pytest.raises(InfraFault, match="0 free slots"):
+        with pytest.raises(InfraFault, match="no free slot for CPU 1"):
             await guest.plug(1)
 
     with_guest(tmp_path, act_on_q35, "-M", "q35,memory-backend=ram")
