@@ -43,3 +43,8 @@ def test_one_and_many_are_told_as_such() -> None:
     assert "a read ends when 1 repeated fault was seen" in "\n".join(plan_words(plan_of("S29")))
     assert not re.search(r"\b1 (?:repeated )?(?:faults|vCPU threads|vCPUs)\b", told)
     assert not re.search(r"\b(?:[2-9]|\d\d+) (?:repeated )?(?:fault|vCPU thread|vCPU)\b(?! (?:\d|threads))", told)
+
+
+def test_apic_ids_are_told_where_they_have_gaps() -> None:
+    assert "with 5 vCPUs (APIC ids 0, 1, 2, 4, 5) and" in plan_words(plan_of("S380"))[0]
+    assert "APIC" not in plan_words(plan_of("S79"))[0]
