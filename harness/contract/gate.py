@@ -95,9 +95,14 @@ class Seen:
         if page is not None:
             self.outstanding.add((vcpu, page))
 
+    def disabled(self, vcpu: int) -> None:
+        """EN was written so that async page faults are off: KVM has emptied the vCPU's queue, and works that had not
+        begun never will (virt/kvm/async_pf.c:kvm_clear_async_pf_completion_queue)."""
+        self.outstanding = {(v, page) for v, page in self.outstanding if v != vcpu}
+
     def begins_anew(self, vcpu: int) -> None:
         """The vCPU has lost its state: nothing is outstanding for it, and it sleeps on nothing."""
-        self.outstanding = {(v, page) for v, page in self.outstanding if v != vcpu}
+        self.disabled(vcpu)
         self.wanted.pop(vcpu, None)
         self.wakes(vcpu)
 

@@ -167,6 +167,8 @@ class Keeper:
                 self._seen.asks(vcpu, (sight.address - self.orders.ram_hva) >> 12)
             case What.REPEATED:
                 self._seen.repeated(vcpu)
+            case What.DISABLED:
+                self._seen.disabled(vcpu)
             case What.OUT | What.DOZE | What.IN:
                 # Lines of two CPUs may come out of order when the thread moved meanwhile.
                 if sight.at < self._switched.get(sight.tid, 0.0):

@@ -10,8 +10,11 @@ from enum import Enum, auto
 
 WATCHED_KVM = (
     "kvm_page_fault", "kvm_async_pf_not_present", "kvm_async_pf_ready", "kvm_async_pf_repeated_fault",
-    "kvm_async_pf_doublefault", "kvm_async_pf_completed",
+    "kvm_async_pf_doublefault", "kvm_async_pf_completed", "kvm_msr",
 )  # fmt: skip
+_EN, _ENABLED = 0x4B564D02, 9
+"""arch/x86/include/uapi/asm/kvm_para.h: MSR_KVM_ASYNC_PF_EN; what arch/x86/kvm/x86.c:kvm_pv_async_pf_enabled asks of
+it, KVM_ASYNC_PF_ENABLED and KVM_ASYNC_PF_DELIVERY_AS_INT."""
 WORKER_FAULT = "apf/mm_fault"
 WATCHED = (*(f"kvm/{e}" for e in WATCHED_KVM), "block/block_bio_queue", "sched/sched_switch", WORKER_FAULT)
 
@@ -23,6 +26,7 @@ def filters(tids: Sequence[int], device: str | None) -> dict[str, str]:
     switches = " || ".join(f"prev_pid == {t} || next_pid == {t}" for t in tids)
     return {
         **{f"kvm/{e}": vcpus for e in WATCHED_KVM if e != "kvm_async_pf_completed"},
+        "kvm/kvm_msr": f"ecx == {_EN} && write == 1 && ({vcpus})",
         "block/block_bio_queue": f"dev == {int(major) << 20 | int(minor)}",
         "sched/sched_switch": f'{switches} || (prev_comm ~ "kworker*" && prev_state & {_UNINTERRUPTIBLE})',
         WORKER_FAULT: f'comm ~ "kworker*" || {vcpus}',
@@ -39,6 +43,7 @@ class What(Enum):
     READY = auto()  # kvm_async_pf_ready, not of a wake-all
     REPEATED = auto()  # kvm_async_pf_repeated_fault
     COMPLETED = auto()  # kvm_async_pf_completed: the worker is through with one work
+    DISABLED = auto()  # kvm_msr: EN was written, and async page faults are off
     WORK = auto()  # handle_mm_fault in a kworker or a vCPU thread, at ``address`` of QEMU
     READ = auto()  # block_bio_queue of a read at ``sector``
     OUT = auto()  # the thread left its CPU in TASK_UNINTERRUPTIBLE
@@ -64,6 +69,7 @@ _LINE = re.compile(r"^\s*(.*)-(\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[\d+\]\s+\S+\s+(\d+\
 _ADDRESS = re.compile(r"address (?:0x)?([0-9a-f]+)")
 _TOKEN = re.compile(r"token 0x([0-9a-f]+) gva (?:0x)?([0-9a-f]+)")
 _BIO = re.compile(r"\d+,\d+ (\w+) (\d+) \+ \d+")
+_MSR_WRITE = re.compile(r"msr_write ([0-9a-f]+) = 0x([0-9a-f]+)")
 _MM_FAULT = re.compile(r"addr=0x([0-9a-f]+)")
 _SWITCH = re.compile(r"prev_pid=(\d+) .*prev_state=(\S+) ==> .*next_pid=(\d+) ")
 _WAKE_ALL = 0xFFFFFFFF
@@ -89,6 +95,10 @@ def read_line(line: str) -> list[Sight]:
             return [Sight(What.REPEATED, tid, at)]
         case "kvm_async_pf_completed":
             return [Sight(What.COMPLETED, tid, at)]
+        case "kvm_msr":
+            write = _MSR_WRITE.search(text)
+            off = write is not None and int(write[1], 16) == _EN and int(write[2], 16) & _ENABLED != _ENABLED
+            return [Sight(What.DISABLED, tid, at)] if off and "#GP" not in text else []
         case "mm_fault":
             fault = _MM_FAULT.search(text)
             return [Sight(What.WORK, tid, at, address=int(fault[1], 16))] if fault else []

@@ -6,11 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.contract.gate import Rule, Seen
-from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
+from harness.model.delivery import kvm_pv_async_pf_enabled
+from harness.model.events import MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.world import World
 
-_TOLD = frozenset((Kind.PF, Kind.NP, Kind.REP, Kind.RDY, Kind.DONE, Kind.OUT, Kind.IN))
+_TOLD = frozenset((Kind.PF, Kind.NP, Kind.REP, Kind.RDY, Kind.DONE, Kind.OUT, Kind.IN, Kind.WRMSR))
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +113,9 @@ class GatedReads:
                 seen.ready(vcpu, page)
             case Kind.DONE:
                 seen.work_done(page)
+            case Kind.WRMSR if event.value == MSR_ASYNC_PF_EN and not event.flag:
+                if not kvm_pv_async_pf_enabled(event.data):
+                    seen.disabled(vcpu)
             case Kind.OUT:
                 seen.sleeps(vcpu, interruptible=event.value == ord("S"))
             case Kind.IN:

@@ -134,6 +134,24 @@ def test_a_worker_that_has_not_looked_yet() -> None:
     assert handles(keeper) == [1]
 
 
+def test_a_work_that_is_cancelled_before_it_has_begun_holds_no_window() -> None:
+    """EN is written 0, which tells nobody of it; its page is not asked for again before its neighbour has come."""
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    for n in (1, 2):
+        keeper.see(Sight(What.READ, V, 1.0, sector=8 * n))
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    keeper.see(Sight(What.FAULT, V, 1.1, page=102))
+    keeper.see(Sight(What.ANNOUNCED, V, 1.1, page=102))
+    for n in (1, 2):
+        keeper.request(n, n * PAGE, PAGE, 1.2)
+    keeper.see(Sight(What.DISABLED, V, 1.3))
+    assert handles(keeper) == []
+    keeper.see(Sight(What.FAULT, V, 1.4, page=101))
+    announce(keeper, 101)
+    assert sorted(handles(keeper)) == [1, 2]
+
+
 def test_without_probes_announced_is_enough() -> None:
     keeper = armed()
     keeper.arm(replace(keeper.orders, ram_hva=-1))

@@ -29,6 +29,12 @@ HEAD = "     CPU 0/KVM-812     [001] d.... "
         ("  5.5: block_bio_queue: 43,0 R 128 + 8 [CPU 0/KVM]", [Sight(What.READ, 812, 5.5, sector=128)]),
         ("  5.5: block_bio_queue: 43,0 RA 1256 + 256 [CPU 0/KVM]", [Sight(What.READ, 812, 5.5, sector=1256)]),
         ("  5.5: block_bio_queue: 43,0 WS 128 + 8 [CPU 0/KVM]", []),
+        ("  5.5: kvm_msr: msr_write 4b564d02 = 0x801000", [Sight(What.DISABLED, 812, 5.5)]),
+        ("  5.5: kvm_msr: msr_write 4b564d02 = 0x801001", [Sight(What.DISABLED, 812, 5.5)]),
+        ("  5.5: kvm_msr: msr_write 4b564d02 = 0x801009", []),
+        ("  5.5: kvm_msr: msr_write 4b564d02 = 0x801010 (#GP)", []),
+        ("  5.5: kvm_msr: msr_read 4b564d02 = 0x0", []),
+        ("  5.5: kvm_msr: msr_write 4b564d07 = 0x0", []),
         (
             "  5.6: sched_switch: prev_comm=CPU 0/KVM prev_pid=812 prev_prio=120 prev_state=D ==> "
             "next_comm=swapper/1 next_pid=0 next_prio=120",

@@ -57,3 +57,16 @@ def test_an_end_that_hangs_by_timing_is_said(first_ends: bool, monkeypatch: pyte
     assert answer.ends is first_ends and not answer.items[0].end_known
     assert answer.undecided_end in answer.notes and "1 works are outstanding" in answer.undecided_end
     assert predict(replace(plan, deadline_s=5), N61).undecided_end == ""
+
+
+def test_a_work_that_is_cancelled_before_it_has_begun_holds_no_window() -> None:
+    """EN is written 0 while two pages of a window are outstanding, which slow workers have not looked at yet."""
+    first, second = p.POOL_GPA, p.POOL_GPA + 4096
+    pages = (p.Page(first, p.PageStart.SWAPPED, "f[0]"), p.Page(second, p.PageStart.SWAPPED, "f[1]"))
+    touches = [p.Item(0, p.Op.TOUCH, gpa=page.gpa, page=page.name) for page in pages]
+    writes = [p.Item(0, p.Op.WRMSR, msr=0x4B564D02, value=p.SHARED_GPA + flags) for flags in (0, 9)]
+    plan = p.Plan(scenario="cancelled", title="", nonce=7, guest=p.Guest(memory_mib=96),
+                  swap=p.Swap(p.SwapKind.GATED, page_cluster=1), memory=p.Memory(), pages=pages,
+                  items=(*touches, *writes), deadline_s=5)  # fmt: skip
+    answer = predict(plan, N61)
+    assert answer.ends and not answer.undecided_end
