@@ -257,9 +257,11 @@ class Vcpu:
         until = self.kvm.world.engine.now + length_ns
         self._mode(cpl=0, interrupts=interrupts)
         yield from self._settle()
-        if self.kvm.world.replay is not None:  # how long it was is the guest's matter; what came meanwhile is recorded
+        if (replay := self.kvm.world.replay) is not None:
             yield from self._logged()
-            until = self.kvm.world.engine.now
+            while until > replay.recorded.end_ns and not replay.logged(self.kvm.index):  # it was not over then
+                yield from self._wait_until(-1)
+            until = self.kvm.world.engine.now  # how long it was is the guest's matter; what came meanwhile is recorded
         while self.kvm.world.engine.now < until:
             yield from self._wait_until(until)
         self._mode(cpl=0, interrupts=False)

@@ -278,6 +278,13 @@ def test_a_read_that_nothing_lets_go_proves_nothing_where_the_plan_is_to_end() -
     assert verdict.status is Status.INCONCLUSIVE and "did not come to its end" in verdict.reason
 
 
+def test_a_pause_that_is_not_over_when_the_recording_ends_is_followed_by_nothing() -> None:
+    """A host word waits in vain for 30 s, in a pause of 60 s of another vCPU: the model went on behind that (6.1)."""
+    files = packed_capture("explored-in-a-pause")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.INCONCLUSIVE and "did not come to its end" in verdict.reason
+
+
 _WRITTEN = """\
     kworker/u6:1-30      [001] .....    43.583450: block_bio_queue: 43,0 W 280512 + 8 [kworker/u6:1]
      ksoftirqd/0-14      [000] ..s..    43.583460: block_rq_complete: 43,0 W () 280512 + 8 [0]
