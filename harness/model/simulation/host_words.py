@@ -196,9 +196,12 @@ class HostSide:
             self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
 
     def _out_of_kvm_run(self, vcpu: Vcpu) -> Process:
-        """The agent's record says how long it took."""
-        if self.world.replay is None:
+        """Until the thread has left KVM_RUN, for whoever waits for it (QEMU 7.2, cpus-common.c:do_run_on_cpu)."""
+        replay, now = self.world.replay, self.world.engine.now
+        if replay is None:
             yield from out_of_kvm_run(self.memory, vcpu.kvm.index)
+        elif (left_ns := replay.left_ns(vcpu.kvm.index, now)) > now:
+            yield Wait(until_ns=left_ns)
 
     def _cont(self) -> None:
         self.world.stopped = False

@@ -71,3 +71,10 @@ def test_what_came_before_the_end_is_demanded(lost: str) -> None:
     files = edit_trace(files, lambda lines: _all_but(lost, lines))
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.FAIL
+
+
+def test_a_pause_that_is_not_over_when_the_recording_ends_is_followed_by_nothing() -> None:
+    """A host word waits in vain for 30 s, in a pause of 60 s of another vCPU: the model went on behind that (6.1)."""
+    files = packed_capture("explored-in-a-pause")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.INCONCLUSIVE and "did not come to its end" in verdict.reason
