@@ -21,6 +21,7 @@ static void run_vcpu(struct vcpu *v)
 	}
 	run_program(v);
 	log_record(v, LOG_DONE, NONE, header->nonce, v->done);
+	v->ended = 1;
 	__atomic_fetch_add(&control->ended, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -83,6 +84,7 @@ void bsp_main(u32 start_info)
 	state = control->state;
 	control->ended = 0;
 	for (u32 n = 0; n < header->vcpus; n++) {
+		vcpus[n].ended = 0;
 		AT(struct apf_data, SHARED_GPA + 4096 * n)->flags = 0;
 		AT(struct apf_data, SHARED_GPA + 4096 * n)->token = 0;
 	}

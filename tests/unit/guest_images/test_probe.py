@@ -236,6 +236,17 @@ def test_vcpus_whose_apic_ids_have_gaps(probe_elf: Path, tmp_path: Path, machine
             assert [r.item for r in log if r.kind == rig.END] == own
 
 
+def test_a_vcpu_that_had_ended_before_its_init_is_counted_once(probe_elf: Path, tmp_path: Path) -> None:
+    """The program is over when the third vCPU has made its pause, too."""
+    pause = Step(rig.PAUSE, pause_us=100_000)  # vCPU 1 has nothing to do, and ends meanwhile
+    steps = [pause, Step(rig.INIT, value=1), Step(rig.PAUSE, vcpu=2, pause_us=1_000_000)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=3), vcpus=3) as guest:
+        guest.wait_state(rig.READY)
+        guest.run()
+        assert all(rig.DONE_REC in {r.kind for r in guest.log(vcpu)} for vcpu in range(3))
+        assert [r.item for r in guest.log(2) if r.kind == rig.END] == [102]
+
+
 def test_reset_of_the_machine_continues_the_program(probe_elf: Path, tmp_path: Path) -> None:
     steps = [Step(rig.TOUCH, gpa=POOL), Step(rig.HOST_OP, value=0), Step(rig.TOUCH, gpa=POOL + 4096)]
     with start_guest(probe_elf, tmp_path, encode_items(steps), monitor=True) as guest:
