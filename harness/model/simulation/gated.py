@@ -16,9 +16,13 @@ _TOLD = frozenset((Kind.PF, Kind.NP, Kind.REP, Kind.RDY, Kind.DONE, Kind.OUT, Ki
 
 @dataclass(slots=True, eq=False)
 class HeldRead:
-    """A read that has not ended: the guest frame numbers that it brings."""
+    """A read that has not ended: the guest frame numbers that it brings.
+
+    ``answered``: it was let go, together with all that might end at that moment, whatever becomes of its condition.
+    """
 
     pages: frozenset[int]
+    answered: bool = False
 
 
 @dataclass(slots=True)
@@ -32,26 +36,26 @@ class GatedReads:
     saving: bool = False  # QEMU reads all of the guest's memory
     _seen: Seen = field(init=False)
     _next: int = 0  # of world.events
-    _due: list[HeldRead] | None = None  # those that may end now; None: something has happened since
+    _looked: bool = False  # which of the held reads may end now is known, and nothing has happened since
 
     def __post_init__(self) -> None:
         self._seen = Seen(self.rule, self.world.situation.vcpus)
 
     def let_go(self) -> None:
         """The host word "release"."""
-        self._due = None
+        self._looked = False
         self._seen.let_go()
 
     def vcpu_asks(self, vcpu: int, page: int) -> None:
         """The vCPU thread is about to sleep on this page."""
         self._look()
-        self._due = None
+        self._looked = False
         self._seen.asks(vcpu, page)
 
     def worker_sleeps(self, page: int) -> None:
         """The worker of an announced fault waits for its page; pages and workers are one and the same here."""
         self._look()  # what an earlier work on this page came to is told first
-        self._due = None
+        self._looked = False
         self._seen.work(page, page)
         self._seen.work_sleeps(page)
         self.world.engine.fire(self.world.changed)
@@ -70,21 +74,28 @@ class GatedReads:
         """A read of these pages, until the rule says that it ends; ``loaded``: the host has said something about it."""
         held = HeldRead(pages)
         self.held.append(held)
-        self._due = None
+        self._looked = False
         while not self.ends(held) and not self._saved(held):
             yield Wait(signals=(self.world.changed, loaded))
         self.held.remove(held)
-        self._due = None
+        self._looked = False
         yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
 
     def ends(self, read: HeldRead) -> bool:
         """Whether the read may end now."""
         self._look()
-        if self.frozen:
-            return False
-        if self._due is None:  # each event is a question about all reads that are held
-            self._due = [self.held[position] for position, _ in self._seen.due([r.pages for r in self.held])]
-        return read in self._due
+        if not self._looked and not self.frozen:  # each event is a question about all reads that are held
+            self._looked = True
+            self._answer([self.held[position] for position, _ in self._seen.due([r.pages for r in self.held])])
+        return read.answered
+
+    def _answer(self, due: list[HeldRead]) -> None:
+        """All that may end at one moment are let go at once, as the server does."""
+        new = [read for read in due if not read.answered]
+        for read in new:
+            read.answered = True
+        if new:
+            self.world.engine.fire(self.world.changed)
 
     def _saved(self, read: HeldRead) -> bool:
         """A snapshot is taken, for which QEMU reads the page itself."""
@@ -97,7 +108,7 @@ class GatedReads:
         for event in events[self._next :]:
             if event.kind in _TOLD:
                 self._tell(event)
-                self._due = None
+                self._looked = False
         self._next = len(events)
 
     def _tell(self, event: Event) -> None:

@@ -114,6 +114,15 @@ def test_a_sleeping_vcpu_waits_for_no_word() -> None:
         assert answer.ends and answer.items[0].outcome is Outcome.SYNC
 
 
+def test_all_that_may_end_at_one_moment_ends() -> None:
+    """Both vCPUs sleep, each for a page of its own: both reads are let go, though after one has ended a vCPU runs."""
+    off = {"cpl": 0, "interrupts": False}
+    items = (touch(0, **off), replace(touch(15, **off), vcpu=1))
+    swap = replace(gated("np:3"), page_cluster=0)
+    answer = predict(window(*items, swap=swap, vcpus=2), find_kernel("nowait-6.1"))
+    assert answer.ends and [i.outcome for i in answer.items] == [Outcome.SYNC] * 2
+
+
 def test_a_failed_read_of_a_neighbour_concerns_nobody() -> None:
     plan = window(touch(8, wait=True), swap=replace(gated("np"), error=("f[9]",)))
     answer = predict(plan, find_kernel("nowait-6.1"))
