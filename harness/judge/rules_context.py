@@ -32,7 +32,7 @@ from harness.model.events import LOADED, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count
-from harness.model.protocol.rules import FaultState, InitialVcpu, PageAfter, RuleContext
+from harness.model.protocol.rules import FaultState, InitialVcpu, LoggedStart, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
 from harness.prediction import area_words, linux_guest, pv_features
 
@@ -118,7 +118,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         memory_left=_memory_left(evidence, kernel),
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
-        guest_boots={v: _boots(log, v) for v in vcpus} if log else None,
+        guest_boots={v: tuple(_boots(log, v)) for v in vcpus} if log else None,
         guest_hlts=_hlts(evidence),
         halts=_halts(evidence),
         hlts_end=_hlts_end(evidence),
@@ -356,9 +356,13 @@ def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:
     return tuple(e.a for e in log.vcpus[vcpu] if e.kind is Record.READY)
 
 
-def _boots(log: GuestLog, vcpu: int) -> tuple[int, ...]:
-    kinds = [e.kind for e in log.vcpus[vcpu]]
-    return tuple(kinds[:at].count(Record.READY) for at, kind in enumerate(kinds) if kind is Record.BOOT)
+def _boots(log: GuestLog, vcpu: int) -> Iterator[LoggedStart]:
+    tokens = readies = 0
+    for e in log.vcpus[vcpu]:
+        if e.kind is Record.BOOT:
+            yield LoggedStart(tokens, readies)
+        tokens += e.kind is Record.TOKEN
+        readies += e.kind is Record.READY
 
 
 def _kvm_stats(counters: Mapping[str, int]) -> Mapping[str, int] | None:

@@ -36,6 +36,7 @@ from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNT
 from harness.model.protocol.ready_rules import compare, inject
 from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
 from harness.model.protocol.sleep_rules import WakeUps
+from harness.model.protocol.token_rules import lived_on
 from harness.model.protocol.total_rules import check_totals
 from harness.model.protocol.vcpu_rules import SeenVcpu, Shared
 from harness.model.protocol.wake_all import WakeAll
@@ -132,6 +133,8 @@ class Checker:
             left += _owed(vcpu)
             vcpu.count_undecided()
             compare(vcpu)
+            if self.context.log_ends_first:
+                lived_on(vcpu)
         left += self._found
         live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
         left += self._pages.unsubmitted()

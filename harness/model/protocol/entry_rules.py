@@ -10,7 +10,7 @@ from harness.model.delivery import EN_DELIVERY_AS_PF_VMEXIT, EN_EFFECTIVE, EN_SE
 from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.protocol.l2_rules import judge_ready, lost, untold
 from harness.model.protocol.ready_rules import Announced, compare
-from harness.model.protocol.rules import RuleContext
+from harness.model.protocol.token_rules import handed
 from harness.model.protocol.vcpu_rules import SeenVcpu
 from harness.model.protocol.wake_all import WakeAll
 from harness.model.protocol.work_rules import SeenWork
@@ -62,17 +62,7 @@ def _token(vcpu: SeenVcpu, work: SeenWork, inj: Event) -> None:
         if vcpu.en is not None and not vcpu.en & EN_DELIVERY_AS_PF_VMEXIT:
             vcpu.say("D22", inj, "a token as an exit of L2, which L1 has not enabled", work.np)
     vcpu.untold_last = False
-    logged = _log(vcpu.context, vcpu.index)
-    if logged is not None:
-        if vcpu.tokens < len(logged) and logged[vcpu.tokens] != (work.token, 1):
-            token, flags = logged[vcpu.tokens]
-            message = f"token {work.token:#x} injected, the guest saw {token:#x} with flags {flags:#x}"
-            vcpu.say("D39", inj, message, work.np)
-        vcpu.tokens += 1
-
-
-def _log(context: RuleContext, index: int) -> tuple[tuple[int, int], ...] | None:
-    return None if context.guest_tokens is None else context.guest_tokens.get(index)
+    handed(vcpu, work, inj)
 
 
 def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:

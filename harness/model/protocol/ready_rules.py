@@ -65,10 +65,10 @@ def take_away(vcpu: SeenVcpu) -> None:
 
 
 def _next_life(vcpu: SeenVcpu) -> int:
-    """How many tokens the guest's log has before the vCPU's next start: those of another life may be the same, as those
-    of wake-alls are.  -1: it has no further start."""
+    """How many ready tokens the guest's log has before the vCPU's next start: those of another life may be the same, as
+    those of wake-alls are.  -1: it has no further start."""
     boots = (vcpu.context.guest_boots or {}).get(vcpu.index, ())
-    return boots[vcpu.boots] if vcpu.boots < len(boots) else -1
+    return boots[vcpu.boots].readies if vcpu.boots < len(boots) else -1
 
 
 def _next_in_log(vcpu: SeenVcpu) -> int | None:

@@ -32,6 +32,15 @@ class PageAfter:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedStart:
+    """A start of a vCPU in the guest's log: how many records of its #PF handler (``guest_tokens``), and of its
+    interrupt handler (``guest_readies``), are before it."""
+
+    tokens: int = 0
+    readies: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class InitialVcpu:
     """A vCPU at the first event of the trace.
 
@@ -106,9 +115,8 @@ class RuleContext:
     """(token, flags word) in the order in which the guest's #PF handler saw them."""
     guest_readies: Mapping[int, tuple[int, ...]] | None = None
     """Token words in the order in which the guest's interrupt handler saw them, wake-alls included."""
-    guest_boots: Mapping[int, tuple[int, ...]] | None = None
-    """Of each start of the vCPU in the guest's log, the first of all included: how many of these token words are before
-    it."""
+    guest_boots: Mapping[int, tuple[LoggedStart, ...]] | None = None
+    """Each start of the vCPU in the guest's log, the first of all included."""
     slot_taken: frozenset[int] = frozenset()
     """vCPUs whose guest still holds the slot of the last ready event: KVM can present no other (D05)."""
     shared_tail_zero: Mapping[int, bool] | None = None

@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
-from harness.model.protocol.rule_context import FaultState, InitialVcpu, Interval, PageAfter, RuleContext
+from harness.model.protocol.rule_context import FaultState, InitialVcpu, Interval, LoggedStart, PageAfter, RuleContext
 
-__all__ = ["RULES", "FaultState", "InitialVcpu", "Interval", "PageAfter", "Rule", "RuleContext"]
+__all__ = ["RULES", "FaultState", "InitialVcpu", "Interval", "LoggedStart", "PageAfter", "Rule", "RuleContext"]
 
 ALL_VARIANTS = ("noio", "nowait")
 

@@ -29,6 +29,7 @@ from harness.model.protocol.prompt_rules import Prompt
 from harness.model.protocol.ready_rules import Announced, take_away
 from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, RuleContext
 from harness.model.protocol.sleep_rules import Sleep
+from harness.model.protocol.token_rules import Unlogged
 from harness.model.protocol.wake_all import Unended, WakeAll
 from harness.model.protocol.work_rules import Ledger, SeenWork
 
@@ -69,8 +70,8 @@ class SeenVcpu:
         "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
         "int_vec", "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
         "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "shared", "shared_ok", "sleep", "slept",
-        "started", "tokens", "told", "trial", "unended", "unfinished_run", "untold", "untold_last", "vcpu_id",
-        "wake_all", "wakeups", "woken",
+        "started", "tokens", "told", "trial", "unended", "unfinished_run", "unlogged", "untold", "untold_last",
+        "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -101,6 +102,7 @@ class SeenVcpu:
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
         self.boots = 1  # starts of the vCPU in the guest's log
         self.told: Announced | None = None
+        self.unlogged: Unlogged | None = None
         self.irq_seq, self.acked, self.prompt, self.sleep = 0, False, Prompt(), Sleep()
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
         self.in_guest = self.delivering = False
@@ -477,6 +479,7 @@ class SeenVcpu:
             self.en, self.apic_hw, self.apic_sw, self.shared_ok = 0, None, None, True
             if event.value != LOADED:
                 take_away(self)
+                self.unlogged = None  # its handler was cut off
                 self.guest_mode = self.untold_last = False
             if event.value != INIT:
                 self.old_vectors.add(self.int_vec or 0)

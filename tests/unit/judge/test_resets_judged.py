@@ -8,6 +8,7 @@ import json
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
 from harness.model.known_faults import with_fixes
+from harness.run.judge_folder import model_of
 from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
@@ -124,3 +125,11 @@ def test_a_token_that_a_reset_overtook_is_counted_by_the_kernel_alone() -> None:
     counters["kvm"]["pf_guest"] += 1
     verdict = judge_capture(files | {"counters/after.json": json.dumps(counters).encode()}, model)
     assert verdict.status is Status.FAIL and "D14" in {f.rule for f in verdict.findings}
+
+
+def test_a_reset_in_the_pf_handler_leaves_no_record_of_the_token() -> None:
+    """noio-6.1, S302: the machine is reset when the 609th token of a loop was injected and its handler had not written
+    it down."""
+    files = packed_capture("explored-reset-in-a-pf-handler")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason

@@ -11,7 +11,7 @@ import pytest
 from harness.model.events import WAKE_ALL_TOKEN
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.outcomes import Count
-from harness.model.protocol.rules import RULES, FaultState, PageAfter
+from harness.model.protocol.rules import RULES, FaultState, LoggedStart, PageAfter
 from tests.unit.model.protocol_notation import (
     ACKED,
     ALWAYS,
@@ -39,6 +39,7 @@ CLASS_0 = f"ENTRY EXIT WRMSR:INT=0x7 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC=0x7 EN
 BOOTED = f"EXIT CLEAR ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC VIRQ=0xf3 ENTRY {ACKED}"
 RESET_BEFORE_IT = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC ENTRY {BOOTED}"
 TWICE = {"hyp": {0: 2}, "guest_readies": {0: (WAKE_ALL_TOKEN,) * 2}}  # the second of them in the next life, or not
+BEFORE_IT, BEHIND_IT = ({**TWICE, "guest_boots": {0: (LoggedStart(), LoggedStart(readies=n))}} for n in (1, 2))
 IN_ITS_HANDLER = f"EXIT WRMSR:EN=0x801009 ALL ACC VIRQ=0xf3 ENTRY {BOOTED}"
 RESET_BEHIND_IT = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY {BOOTED}"
 
@@ -399,9 +400,7 @@ MORE: dict[str, Case] = {
     ),
     "D16 taken away by a reset": Case(RESET_BEFORE_IT, RESET_BEFORE_IT, {"hyp": {0: 2}}, {"hyp": {0: 3}}),
     "D16 injected before a reset": Case(RESET_BEHIND_IT, RESET_BEHIND_IT, {"hyp": {0: 3}}, {"hyp": {0: 2}}),
-    "D16 taken from its handler": Case(
-        IN_ITS_HANDLER, IN_ITS_HANDLER, TWICE | {"guest_boots": {0: (0, 1)}}, TWICE | {"guest_boots": {0: (0, 2)}}
-    ),
+    "D16 taken from its handler": Case(IN_ITS_HANDLER, IN_ITS_HANDLER, BEFORE_IT, BEHIND_IT),
     "D39 taken away by a reset": Case(
         RESET_BEFORE_IT,
         RESET_BEFORE_IT,
