@@ -312,6 +312,8 @@ def _step(plan: p.Plan, item: p.Item) -> m.Step:
         interrupts=item.interrupts,
         shadow=item.shadow,
         no_paging=item.no_paging,
+        in_delivery=item.by is not p.By.INSTRUCTION,
+        by_token=item.by is p.By.TOKEN,
         nested=item.level == 2,
         l2=L2Controls(
             svm=True,

@@ -18,18 +18,38 @@ _Static_assert(NONE == NO_ITEM, "a record of no item");
 #define APIC_BASE_X2APIC	(1 << 10)
 #define MSR_GS_BASE	0xc0000101
 
-/* Interrupt gates; only VEC_ENDED may be raised from CPL 3.  An NMI has a stack of its own: it may come in a handler. */
+/*
+ * Interrupt gates, as probe_abi.py:gate has them; only VEC_ENDED may be raised from CPL 3.  An NMI has a stack of its
+ * own: it may come in a handler.  IST 3 is where an item's page may be the stack of an event.
+ */
 void build_idt(void)
 {
 	for (u64 n = 0; n < 256; n++) {
 		u64 to = (u64)trap_stubs + 16 * n, to32 = (u64)trap32_stubs + 16 * n;
 		u64 type = n == VEC_ENDED ? 0xee00 : 0x8e00;
 
-		type |= n == VEC_NMI ? 2 : 1;	/* IST */
+		type |= n == VEC_NMI ? 2 : n == VEC_PF || n == VEC_DELIVERED ? 3 : 1;	/* IST */
 		idt64[2 * n] = (to & 0xffff) | SEL_CODE64 << 16 | type << 32 | (to >> 16 & 0xffff) << 48;
 		idt64[2 * n + 1] = 0;
 		idt32[n] = (to32 & 0xffff) | SEL_CODE32 << 16 | 0x8e00ull << 32 | (to32 >> 16 & 0xffff) << 48;
 	}
+}
+
+/* 0: the guest's own. */
+void load_idt(u64 gpa)
+{
+	struct {
+		u16 limit;
+		u64 base;
+	} __attribute__((packed)) pointer = { sizeof(idt64) - 1, gpa ? gpa : (u64)idt64 };
+
+	asm volatile("lidt %0" : : "m"(pointer));
+}
+
+/* Where IST 3 begins; 0: where IST 1 does. */
+void event_stack(struct vcpu *v, u64 end)
+{
+	((volatile u32 *)v->tss)[13] = end ? end : (u64)v->trap_stack + sizeof(v->trap_stack);	/* offset 52 */
 }
 
 /* What ran or was put aside when this vCPU was started anew is nobody's any more. */
@@ -63,6 +83,7 @@ void vcpu_init(struct vcpu *v, u32 id)
 	v->gdt[7] = tss >> 32;
 	((u32 *)v->tss)[9] = ist1;		/* offset 36: IST 1 */
 	((u32 *)v->tss)[11] = ist2;		/* offset 44: IST 2 */
+	event_stack(v, 0);
 	((u32 *)v->tss)[1] = ist1;		/* offset 4: RSP0, not used as all gates have an IST */
 	((u16 *)v->tss)[51] = sizeof(v->tss);	/* offset 102: no I/O permission bitmap */
 	asm volatile("lgdt %0" : : "m"(pointer));

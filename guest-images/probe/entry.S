@@ -8,7 +8,8 @@
 	.text
 	.code64
 
-/* One stub of 16 bytes for each vector. */
+/* One stub of 16 bytes for each vector; the agent knows where they lie (link.ld). */
+	.section .stubs, "ax"
 	.global trap_stubs
 	.balign 16
 trap_stubs:
@@ -23,6 +24,7 @@ trap_stubs:
 	.set	n, n + 1
 	.endr
 
+	.text
 trap_common:
 	push	%rax
 	push	%rbx
@@ -92,6 +94,14 @@ access_read:
 access_write:
 	mov	%rsi, (%rdi)
 	int	$VEC_ENDED
+/* ... that the delivery of an event makes: of an interrupt that is pending, of a #PF (RDI = UNMAPPED_GVA). */
+	.global access_interrupted, access_fault
+access_interrupted:
+	pause
+	jmp	access_interrupted
+access_fault:
+	mov	(%rdi), %rax
+	ud2
 access_shadow_read:
 	sti
 	mov	(%rdi), %rax

@@ -16,9 +16,11 @@
 #define ITEMS_VERSION	1
 #define VEC_TIMER	0x40
 #define VEC_START	0x41
+#define VEC_DELIVERED	0x42
 #define VEC_INJECTED	0xff
 #define VEC_ENDED	0x81
 #define UNMAPPED_GVA	0x123456000
+#define STUBS_GPA	0x100000
 
 #ifndef __ASSEMBLY__
 
@@ -93,6 +95,13 @@ enum {
 	SVM_EXIT_INTR = 96,
 	SVM_EXIT_VINTR = 100,
 	SVM_EXIT_VMMCALL = 129,
+};
+enum {
+	BY_INSTRUCTION = 0,
+	BY_INTERRUPT = 1,
+	BY_EXCEPTION = 2,
+	BY_TOKEN = 3,
+	BY_COUNT = 4,
 };
 enum {
 	OP_TOUCH = 0,
@@ -185,7 +194,8 @@ struct item {
 	u64 gpa;	/* 16 */
 	u64 value;	/* 24 */
 	u32 pause_us;	/* 32 */
-	u8 pad0[28];
+	u8 by;	/* 36 */
+	u8 pad0[27];
 };
 _Static_assert(__builtin_offsetof(struct item, index) == 0, "index");
 _Static_assert(__builtin_offsetof(struct item, op) == 4, "op");
@@ -197,6 +207,7 @@ _Static_assert(__builtin_offsetof(struct item, msr) == 12, "msr");
 _Static_assert(__builtin_offsetof(struct item, gpa) == 16, "gpa");
 _Static_assert(__builtin_offsetof(struct item, value) == 24, "value");
 _Static_assert(__builtin_offsetof(struct item, pause_us) == 32, "pause_us");
+_Static_assert(__builtin_offsetof(struct item, by) == 36, "by");
 _Static_assert(sizeof(struct item) == 64, "item");
 
 struct record {

@@ -51,8 +51,9 @@ const char *load_program(u32 start_info)
 	if (module->size < sizeof(struct items_header) + header->count * sizeof(struct item))
 		return "items file: truncated";
 	for (u32 i = 0; i < header->count; i++)
-		if (items[i].op >= OP_COUNT || items[i].vcpu >= header->vcpus || (items[i].cpl != 0 && items[i].cpl != 3))
-			return "items file: bad op, vCPU or CPL";
+		if (items[i].op >= OP_COUNT || items[i].vcpu >= header->vcpus || (items[i].cpl != 0 && items[i].cpl != 3) ||
+		    items[i].by >= BY_COUNT)
+			return "items file: bad op, vCPU, CPL or by";
 	return 0;
 }
 

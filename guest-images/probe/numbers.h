@@ -17,6 +17,7 @@
 #define SEL_TSS		0x30
 
 #define VEC_NMI		2
+#define VEC_PF		14
 #define VEC_SPURIOUS	0xff
 
 /* Offsets in struct vcpu (checked in cpu.c). */

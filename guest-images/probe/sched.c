@@ -12,6 +12,21 @@ void finish(struct vcpu *v, const struct item *i, u64 value)
 	v->done++;
 }
 
+static u32 next_of(const struct vcpu *v, u32 p)
+{
+	while (p < header->count && items[p].vcpu != v->id)
+		p++;
+	return p;
+}
+
+/* The delivery has brought the page: what an access by an instruction would have written or read. */
+static void finish_delivered(struct vcpu *v, const struct item *i)
+{
+	if (i->write)
+		*AT(volatile u64, i->gpa + 8) = i->gpa ^ header->nonce;
+	finish(v, i, *AT(volatile u64, i->gpa + (i->write ? 8 : 0)));
+}
+
 /* Run the item's access until it ends or gets a token. */
 static void run_context(struct vcpu *v, u32 position)
 {
@@ -23,11 +38,46 @@ static void run_context(struct vcpu *v, u32 position)
 		l2_run(v, position);
 		return;
 	}
+	if (i->by && i->write)
+		event_stack(v, i->gpa + 4096);
+	else if (i->by)
+		load_idt(i->gpa);
+	if (i->by == BY_INTERRUPT)
+		send_ipi(v, v->apic_id, 0x4000 | VEC_DELIVERED);
 	v->current = position;
 	stop = context_run(&c->frame);
 	v->current = NONE;
-	if (stop == STOP_ENDED)
+	if (i->by) {
+		event_stack(v, 0);
+		load_idt(0);
+	}
+	if (stop == STOP_ENDED && i->by)
+		finish_delivered(v, i);
+	else if (stop == STOP_ENDED)
 		finish(v, i, i->write ? c->frame.rsi : c->frame.rax);
+}
+
+/*
+ * The same of an item that begins.  Its token is delivered on the page of the item behind it, if that asks for it,
+ * which has been performed then.
+ */
+static void begin_context(struct vcpu *v, u32 position)
+{
+	u32 behind = next_of(v, position + 1);
+
+	if (behind == header->count || items[behind].by != BY_TOKEN) {
+		run_context(v, position);
+		return;
+	}
+	event_stack(v, items[behind].gpa + 4096);
+	run_context(v, position);
+	event_stack(v, 0);
+	if (contexts[position].state != WAITS_NOT) {
+		v->next = behind + 1;
+		control->next[v->id] = v->next;
+		log_record(v, LOG_START, items[behind].index, items[behind].gpa, 0);
+		finish_delivered(v, &items[behind]);
+	}
 }
 
 static void touch_without_paging(struct vcpu *v, const struct item *i, u32 position)
@@ -56,20 +106,22 @@ static void start_touch(struct vcpu *v, u32 position)
 		touch_without_paging(v, i, position);
 		return;
 	}
-	if (i->flags & ITEM_LEVEL2)
+	if (i->by)
+		f->rip = (u64)(i->by == BY_INTERRUPT ? access_interrupted : access_fault);
+	else if (i->flags & ITEM_LEVEL2)
 		f->rip = (u64)(i->write ? l2_write : l2_read);
 	else if (shadow)
 		f->rip = (u64)(i->write ? access_shadow_write : access_shadow_read);
 	else
 		f->rip = (u64)(i->write ? access_write : access_read);
-	f->rdi = i->gpa + (i->write ? 8 : 0);
+	f->rdi = i->by ? UNMAPPED_GVA : i->gpa + (i->write ? 8 : 0);
 	f->rsi = i->gpa ^ header->nonce;
 	f->cs = i->cpl ? SEL_USER_CODE : SEL_CODE64;
 	f->ss = i->cpl ? SEL_USER_DATA : SEL_SS0;
 	f->rsp = (u64)v->stack;		/* the access uses none */
 	/* bit 1 is always set; IF; IOPL 3, so that STI is allowed at CPL 3 */
 	f->rflags = 0x3002 | ((i->flags & ITEM_INTERRUPTS) && !shadow ? 1 << 9 : 0);
-	run_context(v, position);
+	begin_context(v, position);
 }
 
 /* Of the runnable items the one that started first. */
@@ -105,15 +157,6 @@ static void idle(struct vcpu *v)
 	log_record(v, LOG_IDLE, NONE, 1, 0);
 }
 
-static u32 next_of(const struct vcpu *v)
-{
-	u32 p = v->next;
-
-	while (p < header->count && items[p].vcpu != v->id)
-		p++;
-	return p;
-}
-
 /* May nothing be started because an item put aside says `wait`? */
 static int gated(const struct vcpu *v)
 {
@@ -128,7 +171,7 @@ void run_program(struct vcpu *v)
 	u32 paused = NONE, wait_started = NONE;
 
 	for (;;) {
-		u32 p = next_of(v);
+		u32 p = next_of(v, v->next);
 		const struct item *i = &items[p];
 
 		sti();

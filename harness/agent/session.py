@@ -31,7 +31,7 @@ from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch, outstanding
 from harness.agent.host.undo import Journal
 from harness.agent.host.userfault import has_userfaultfd
 from harness.agent.pages.memory_left import memory_left
-from harness.agent.pages.page_content import page_content
+from harness.agent.pages.page_content import planned_content
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
@@ -248,10 +248,10 @@ class Session:
         """Register missing pages of QEMU, if they are what the plan reads from."""
         if self.plan.swap.kind is SwapKind.USERFAULT:
             planned = {page.gpa for page in self.plan.pages}
-            nonce, size = self.plan.nonce, self.plan.guest.memory_mib << 20
+            size = self.plan.guest.memory_mib << 20
 
             def content(gpa: int) -> bytes | None:
-                return page_content(gpa, nonce) if gpa in planned else None
+                return planned_content(self.plan, gpa) if gpa in planned else None
 
             self.device = Device("", gate=open_faults(self.journal, pid, ram_hva, size, content))
 

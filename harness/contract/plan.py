@@ -16,14 +16,14 @@ from typing import Any
 
 from harness.contract.probe_abi import PAGE_SIZE, POOL_GPA, SHARED_GPA
 from harness.contract.structure import from_json, to_json
-from harness.contract.words import Access, Backing, GuestKind, HostWord, Op, PageStart, ReadOrder, SwapKind
+from harness.contract.words import Access, Backing, By, GuestKind, HostWord, Op, PageStart, ReadOrder, SwapKind
 
 __all__ = [
     "L2", "PAGE_SIZE", "PLAN_VERSION", "POOL_GPA", "RAM_FILE_DATA_AFTER", "RAM_FILE_DATA_BEFORE",
-    "SHARED_GPA", "Access", "Apf", "Backing", "Guest", "GuestKind",
+    "SHARED_GPA", "Access", "Apf", "Backing", "By", "Guest", "GuestKind",
     "HostAction", "HostWord", "Item", "Memory", "Op", "Page", "PageStart", "Plan", "ReadOrder", "Swap", "SwapKind",
-    "TimedAction", "area_page", "changed", "from_json", "further_areas", "initialized", "replace_index", "resets",
-    "runs_l2", "says", "starts_anew", "to_json", "vcpu_ids",
+    "TimedAction", "area_page", "changed", "descriptor_tables", "from_json", "further_areas", "initialized",
+    "replace_index", "resets", "runs_l2", "says", "starts_anew", "to_json", "vcpu_ids",
 ]  # fmt: skip
 
 PLAN_VERSION = 1
@@ -51,6 +51,7 @@ class Item:
     shadow: bool = False  # the access is the instruction after STI
     no_paging: bool = False  # TOUCH with CR0.PG=0 (32-bit protected mode, CPL 0)
     level: int = 1  # TOUCH: 2: made by an L2 that this vCPU runs by VMRUN; cpl and interrupts are L2's then
+    by: By = By.INSTRUCTION  # TOUCH: what makes the access
     wait: bool = False
     pause_us: int = 0
     msr: int = 0
@@ -232,6 +233,12 @@ def runs_l2(plan: Plan) -> bool:
     """Whether a guest of the plan is an L1 that runs an L2."""
     in_linux = plan.guest.kind is GuestKind.LINUX and plan.guest.workload == "l2"
     return in_linux or plan.guest.kind is GuestKind.HOST_PROGRAM or any(item.level == 2 for item in plan.items)
+
+
+def descriptor_tables(plan: Plan) -> frozenset[int]:
+    """The pages that a vCPU uses as its IDT: guest physical addresses."""
+    tables = (i for i in plan.items if i.by is not By.INSTRUCTION and i.access is Access.READ)
+    return frozenset(item.gpa for item in tables)
 
 
 def area_page(plan: Plan) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-from harness.contract.words import Op
+from harness.contract.words import By, Op
 
 PAGE_SIZE = 4096
 MASK64 = (1 << 64) - 1
@@ -39,6 +39,8 @@ VEC_TIMER = 0x40
 """Vector of the LAPIC timer."""
 VEC_START = 0x41
 """Vector by which vCPU 0 starts the others after go."""
+VEC_DELIVERED = 0x42
+"""Vector that a vCPU sends itself for an item whose access the delivery of an interrupt makes."""
 VEC_INJECTED = 0xFF
 """Vector that an L1 gives its L2 by EVENTINJ or V_IRQ; the spurious interrupt's, which asks for no EOI."""
 VEC_ENDED = 0x81
@@ -46,7 +48,11 @@ VEC_ENDED = 0x81
 EXCEPTIONS = range(16, 32)
 """Vectors that a LAPIC delivers and the guest takes for exceptions."""
 UNMAPPED_GVA = 0x123456000
-"""Where an item page-fault makes its fault: above everything that the guest maps."""
+"""Where the guest makes a #PF of its own: above everything that it maps."""
+STUBS_GPA = 0x100000
+"""The trap stub of vector 0, at the image's begin; that of vector n is 16 * n above.  So the agent can write an IDT."""
+SEL_CODE64 = 0x08
+VEC_NMI, VEC_PF = 2, 14
 
 CONTROL_MAGIC = 0x3150424F52504641  # "AFPROBP1"
 END_MARK_XOR = 0xA5A5A5A5A5A5A5A5
@@ -223,6 +229,7 @@ ITEM = Layout("item", (
     Member(16, "u64", "gpa"),
     Member(24, "u64", "value"),
     Member(32, "u32", "pause_us"),
+    Member(36, "u8", "by"),
 ), 64)  # fmt: skip
 RECORD = Layout("record", (
     Member(0, "u64", "tsc"),
@@ -289,6 +296,19 @@ def page_word(gpa: int, nonce: int) -> int:
     return (gpa ^ nonce ^ PAGE_WORD_XOR) & MASK64
 
 
+def ist(vector: int) -> int:
+    """Which stack of the TSS the vector's gate names.  An NMI may come in a handler; the third is where the page of an
+    item is the stack of its event, and else the first."""
+    return {VEC_NMI: 2, VEC_PF: 3, VEC_DELIVERED: 3}.get(vector, 1)
+
+
+def gate(vector: int) -> bytes:
+    """An interrupt gate to the vector's stub (AMD64 Architecture Programmer's Manual vol. 2, 4.8.4), as cpu.c:build_idt
+    has it: only VEC_ENDED may be raised from CPL 3."""
+    to, kind = STUBS_GPA + 16 * vector, 0xEE00 if vector == VEC_ENDED else 0x8E00
+    return struct.pack("<HHHHQ", to & 0xFFFF, SEL_CODE64, kind | ist(vector), to >> 16, 0)
+
+
 def header() -> str:
     """layout.h: what C and assembly of the probe guest know of this module."""
     return "\n".join(_header()) + "\n"
@@ -304,9 +324,10 @@ def _header() -> Iterator[str]:
         yield _define(name, f"{globals()[name]:#x}")
     for name in ("LOG_RECORDS", "MAX_VCPUS", "MAX_ITEMS", "ITEMS_VERSION"):
         yield _define(name, str(globals()[name]))
-    for name in ("VEC_TIMER", "VEC_START", "VEC_INJECTED", "VEC_ENDED"):
+    for name in ("VEC_TIMER", "VEC_START", "VEC_DELIVERED", "VEC_INJECTED", "VEC_ENDED"):
         yield _define(name, f"{globals()[name]:#x}")
     yield _define("UNMAPPED_GVA", f"{UNMAPPED_GVA:#x}")
+    yield _define("STUBS_GPA", f"{STUBS_GPA:#x}")
     yield ""
     yield "#ifndef __ASSEMBLY__"
     yield ""
@@ -324,6 +345,7 @@ def _header() -> Iterator[str]:
     yield from _enum({f"ITEM_{f.name}": f.value for f in ItemFlag})
     yield from _enum({f"L2_{f.name}": f.value for f in L2Flag})
     yield from _enum({f"SVM_EXIT_{e.name}": e.value for e in SvmExit})
+    yield from _enum({**{f"BY_{by.name}": by.number for by in By}, "BY_COUNT": len(By)})
     yield from _enum({**{f"OP_{op.name}": op.number for op in Op}, "OP_COUNT": max(op.number for op in Op) + 1})
     for layout in LAYOUTS:
         yield ""

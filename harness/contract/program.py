@@ -22,7 +22,7 @@ from harness.contract.probe_abi import (
     L2Flag,
     whole,
 )
-from harness.contract.words import Access, Op
+from harness.contract.words import Access, By, Op
 from harness.errors import CaptureDamaged, UsageError
 
 F = TypeVar("F", HeaderFlag, ItemFlag, L2Flag)
@@ -30,6 +30,7 @@ _HEADER = whole(ITEMS_HEADER)
 _ITEM = whole(ITEM)
 _OPS = {op.number: op for op in Op}
 _ACCESSES = {access.number: access for access in Access}
+_BY = {by.number: by for by in By}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def _encode_item(item: Item) -> bytes:
     flags |= ItemFlag.NO_PAGING * item.no_paging | ItemFlag.WAIT * item.wait | ItemFlag.LEVEL2 * (item.level == 2)
     return _pack(
         _ITEM, f"item {item.index}", item.index, item.op.number, item.vcpu, item.access.number, item.cpl, int(flags),
-        item.msr, item.gpa, item.value & MASK64, item.pause_us,
+        item.msr, item.gpa, item.value & MASK64, item.pause_us, item.by.number,
     )  # fmt: skip
 
 
@@ -159,9 +160,9 @@ def decode_items(data: bytes) -> Program:
 
 def _decode_item(data: bytes, offset: int, position: int) -> Item:
     what = f"item at position {position}"
-    index, op, vcpu, access, cpl, flags, msr, gpa, value, pause_us = _unpack(_ITEM, data, offset, what)
-    if op not in _OPS or access not in _ACCESSES:
-        raise CaptureDamaged(f"items file: {what}: unknown op {op} or access {access}")
+    index, op, vcpu, access, cpl, flags, msr, gpa, value, pause_us, by = _unpack(_ITEM, data, offset, what)
+    if op not in _OPS or access not in _ACCESSES or by not in _BY:
+        raise CaptureDamaged(f"items file: {what}: unknown op {op}, access {access} or by {by}")
     known = _flags(ItemFlag, flags, what)
     return Item(
         index=index,
@@ -175,6 +176,7 @@ def _decode_item(data: bytes, offset: int, position: int) -> Item:
         no_paging=ItemFlag.NO_PAGING in known,
         wait=ItemFlag.WAIT in known,
         level=2 if ItemFlag.LEVEL2 in known else 1,
+        by=_BY[by],
         pause_us=pause_us,
         msr=msr,
         value=value,

@@ -69,6 +69,28 @@ class Access(StrEnum):
         return member
 
 
+class By(StrEnum):
+    """What makes the access of a touch.  ``number``: the item's byte ``by`` (harness/contract/probe_abi.py).
+
+    All but ``instruction`` are made by the processor when it delivers an event to the vCPU: a write is the push of its
+    frame, with the page as the event's stack; a read is that of its gate, with the page as the IDT.  ``token``: the
+    event is the one that the vCPU's touch before it is told by, or an exception of its own if that is told none.
+    """
+
+    number: int
+
+    INSTRUCTION = "instruction", 0
+    INTERRUPT = "interrupt", 1  # one that the vCPU sends itself, taken at the touch's CPL
+    EXCEPTION = "exception", 2  # a #PF that has nothing to do with the host
+    TOKEN = "token", 3
+
+    def __new__(cls, word: str, number: int) -> By:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.number = number
+        return member
+
+
 class Op(StrEnum):
     """One step of the guest's program.  Parameters: see plan.Item.
 

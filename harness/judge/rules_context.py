@@ -10,6 +10,7 @@ from harness.contract.plan import (
     PAGE_SIZE,
     Access,
     Backing,
+    By,
     GuestKind,
     HostWord,
     Op,
@@ -157,7 +158,8 @@ def _faults(plan: Plan) -> Mapping[tuple[int, int], tuple[FaultState, ...]]:
         if item.op is Op.TOUCH:
             l2 = plan.guest.l2
             allowed = l2.l1_interrupts if item.level == 2 and l2.intr_masking else item.interrupts
-            state = FaultState(item.cpl, allowed, item.shadow, not item.no_paging, item.level == 2)
+            blocked = item.shadow or item.by is not By.INSTRUCTION
+            state = FaultState(item.cpl, allowed, blocked, not item.no_paging, item.level == 2)
             found.setdefault((item.vcpu, item.gpa >> 12), []).append(state)
     return {key: tuple(states) for key, states in found.items()}
 

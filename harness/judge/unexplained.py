@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator
 from errno import EAGAIN, EFAULT, EINTR
 
-from harness.contract.plan import PAGE_SIZE, HostAction, HostWord, Op, Plan, area_page, starts_anew
-from harness.contract.probe_abi import VEC_START, VEC_TIMER
+from harness.contract.plan import PAGE_SIZE, By, HostAction, HostWord, Op, Plan, area_page, starts_anew
+from harness.contract.probe_abi import VEC_DELIVERED, VEC_START, VEC_TIMER
 from harness.contract.words import Backing
 from harness.judge.episodes import Episode
 from harness.judge.match import View
@@ -168,7 +168,8 @@ def _vectors(plan: Plan) -> frozenset[int]:
     written = {i.value for i in plan.items if i.op is Op.WRMSR and i.msr == MSR_ASYNC_PF_INT}
     timer = {VEC_TIMER} if any(i.op is Op.TIMER for i in plan.items) else set()
     start = {VEC_START} if plan.guest.vcpus > 1 else set()
-    return frozenset({plan.guest.apf.vector} | written | timer | start)
+    sent = {VEC_DELIVERED} if any(i.by is By.INTERRUPT for i in plan.items) else set()
+    return frozenset({plan.guest.apf.vector} | written | timer | start | sent)
 
 
 def _actions(plan: Plan) -> Iterator[HostAction]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from harness.contract.gate import Rule, rule_of
-from harness.contract.plan import GuestKind, HostAction, Item, Op, Plan, vcpu_ids
+from harness.contract.plan import By, GuestKind, HostAction, Item, Op, Plan, vcpu_ids
 from harness.contract.words import Release, SwapKind
 from harness.judge.verdict_types import touch_words
 from harness.report.ranges import ranges
@@ -88,14 +88,19 @@ def _steps(items: Sequence[Item]) -> Iterator[str]:
         run = list(same)
         first, last = run[0], run[-1]
         pause = f"after {first.pause_us / 1000:g} ms " if first.pause_us and first.op is not Op.PAUSE else ""
-        what = touch_words(first) if first.op is Op.TOUCH else _other(first)
+        what = _touch(first) if first.op is Op.TOUCH else _other(first)
         many = f" to {last.page}" if len(run) > 1 and first.op is Op.TOUCH else f", {len(run)} times"
         wait = " and wait for it" if first.wait else ""
         yield f"[{ranges(i.index for i in run)}] {pause}{what}{many if len(run) > 1 else ''}{wait}"
 
 
+def _touch(item: Item) -> str:
+    made = {By.INTERRUPT: "an interrupt", By.EXCEPTION: "an exception", By.TOKEN: "that token"}.get(item.by)
+    return touch_words(item) + (f" by the delivery of {made}" if made else "")
+
+
 def _kind(item: Item) -> tuple[object, ...]:
-    return (item.op, item.access, item.cpl, item.interrupts, item.shadow, item.wait, item.pause_us, item.msr,
+    return (item.op, item.access, item.cpl, item.interrupts, item.shadow, item.by, item.wait, item.pause_us, item.msr,
             item.value if item.op is not Op.TOUCH else 0)  # fmt: skip
 
 

@@ -77,6 +77,7 @@ def _items(
         shadow=step.shadow,
         no_paging=step.no_paging,
         level=step.level,
+        by=step.by,
         wait=step.then == "wait",
         pause_us=step.pause_us,
     )

@@ -23,6 +23,7 @@ from harness.model.cpu_model import parse_cpu
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.scenario import bounds
 from harness.scenario.build import MSRS, build_plan, msr_value
+from harness.scenario.delivery_steps import check_by
 from harness.scenario.gate_keys import check_errors, check_gate
 from harness.scenario.host_steps import check_host
 from harness.scenario.lapic_steps import check_base
@@ -82,7 +83,7 @@ def _problems(s: Scenario) -> Iterator[str]:
                 yield f"$.pages.{name}: overlaps {owner[gpa]}"
                 break
     for i, step in enumerate(s.steps):
-        yield from (f"$.steps[{i}]{p}" for p in _step(s, step, placed))
+        yield from (f"$.steps[{i}]{p}" for p in (*_step(s, step, placed), *check_by(s, i, placed)))
     yield from check_apart(s, _en_writes(s))
     for i, timed in enumerate(s.timed):
         yield from (f"$.timed[{i}]{p}" for p in check_host(s, timed.host, placed))

@@ -76,7 +76,10 @@ def _converter() -> Converter:
     conv = Converter(forbid_extra_keys=True)
     for kind in (int, str, bool, float):
         conv.register_structure_hook(kind, _strict(kind))
-    words = (plan.Access, plan.Backing, plan.GuestKind, plan.HostWord, plan.PageStart, plan.ReadOrder, plan.SwapKind)
+    words = (
+        plan.Access, plan.Backing, plan.By, plan.GuestKind, plan.HostWord, plan.PageStart, plan.ReadOrder,
+        plan.SwapKind,
+    )  # fmt: skip
     for choice in words:
         conv.register_structure_hook(choice, _member)  # the hook for str would catch the StrEnums otherwise
     conv.register_structure_hook_func(lambda t: t == int | str, _either)

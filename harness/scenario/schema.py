@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from harness.contract.plan import L2, Access, Apf, Backing, GuestKind, HostWord, Memory, PageStart, Swap
+from harness.contract.plan import L2, Access, Apf, Backing, By, GuestKind, HostWord, Memory, PageStart, Swap
 
 __all__ = [
     "L2",
@@ -110,6 +110,7 @@ class Step:
     shadow: bool = False
     no_paging: bool = False
     level: int = 1  # of a touch: 2: made by an L2, which cpl and interrupts are of then
+    by: By = By.INSTRUCTION  # of a touch: what makes the access
     then: str = "go-on"  # or "wait"
     pause_us: int = 0
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from harness.contract.probe_abi import PAGE_SIZE, page_word
+from harness.contract.plan import Plan, descriptor_tables
+from harness.contract.probe_abi import PAGE_SIZE, gate, page_word
 
 _REST = PAGE_SIZE - 8
 
@@ -20,3 +21,12 @@ def page_content(gpa: int, nonce: int, *, foldable: bool = False) -> bytes:
     if foldable:
         return first + bytes(_REST)
     return first + hashlib.shake_128(struct.pack("<QQ", gpa, nonce)).digest(_REST)
+
+
+def planned_content(plan: Plan, gpa: int, *, foldable: bool = False) -> bytes:
+    """What a page of the plan holds: the same, or behind the known bytes the gates of an IDT, but for that of vector 0,
+    which nothing uses."""
+    if gpa not in descriptor_tables(plan):
+        return page_content(gpa, plan.nonce, foldable=foldable)
+    gates = b"".join(gate(vector) for vector in range(1, PAGE_SIZE // 16))
+    return struct.pack("<QQ", page_word(gpa, plan.nonce), 0) + gates

@@ -21,7 +21,7 @@ from harness.agent.host.cgroup import ScenarioCgroup, enter, reclaim
 from harness.agent.host.kernel_files import PAGE, wait_until, write_text
 from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.guest_memory import GuestMemory
-from harness.agent.pages.page_content import page_content
+from harness.agent.pages.page_content import planned_content
 from harness.agent.pages.pagemap import PageMap, Region
 from harness.agent.ram.file import drop_pages, pieces
 from harness.agent.ram.guest_ram import GuestRam
@@ -68,7 +68,7 @@ def prepare_pages(target: Target) -> None:
             _fill_in_pool(target, by_start[PageStart.SWAPCACHE])
             _page_out(target, by_start[PageStart.SWAPCACHE])
         for page in by_start[PageStart.POPULATED]:
-            target.memory.write_page(page.gpa, page_content(page.gpa, target.plan.nonce))
+            target.memory.write_page(page.gpa, planned_content(target.plan, page.gpa))
         if by_start[PageStart.DROPPED]:
             keep = {p.gpa for p in by_start[PageStart.POPULATED]}
             drop_pages(target.ram_fd, list(pieces((POOL_GPA, target.plan.guest.memory_mib << 20), keep)))
@@ -81,7 +81,7 @@ def _fill_in_pool(target: Target, pages: Sequence[Page]) -> None:
     with _in_pool(target):
         for page in pages:
             zero = page.start is PageStart.ZERO_SWAPPED
-            content = bytes(PAGE) if zero else page_content(page.gpa, target.plan.nonce, foldable=foldable)
+            content = bytes(PAGE) if zero else planned_content(target.plan, page.gpa, foldable=foldable)
             target.memory.write_page(page.gpa, content)
 
 

@@ -11,7 +11,7 @@ from harness.agent.host.kernel_files import PAGE
 from harness.agent.host.swap import Device, mount_ext4
 from harness.agent.host.undo import Journal
 from harness.agent.pages.extents import Extent, written_extents
-from harness.agent.pages.page_content import page_content
+from harness.agent.pages.page_content import page_content, planned_content
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, PageStart, Plan
 
@@ -71,12 +71,12 @@ def make_ram_file(path: str, plan: Plan) -> None:
         for first, last in windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER):
             for start, stop in pieces((first, last), holes):
                 gpas = range(start, stop, PAGE)
-                os.pwrite(fd, b"".join(page_content(g, plan.nonce) if g in planned else filler for g in gpas), start)
+                os.pwrite(fd, b"".join(planned_content(plan, g) if g in planned else filler for g in gpas), start)
         os.fsync(fd)
         drop_pages(fd, [(0, end)])
         for page in plan.pages:
             if page.start is PageStart.POPULATED:
-                os.pwrite(fd, page_content(page.gpa, plan.nonce), page.gpa)
+                os.pwrite(fd, planned_content(plan, page.gpa), page.gpa)
         os.fsync(fd)
     finally:
         os.close(fd)

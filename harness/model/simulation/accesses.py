@@ -57,3 +57,16 @@ def unmapped_before(
             if engine.now >= found.end_ns:
                 replay.part(kvm.index, engine.now, found, "nothing that was told to it", mark.key)
             yield Wait(until_ns=found.end_ns, signals=(kvm.wake,))
+
+
+def deliver(kvm: KvmVcpu, step: Step) -> Generator[Wait, None, None]:
+    """The processor delivers the #PF that KVM has injected, and needs this page for it: while the page is missing the
+    vCPU is where it was, and the event is injected once more behind each fault (arch/x86/kvm/svm/svm.c:
+    svm_complete_interrupts, arch/x86/kvm/vmx/vmx.c:vmx_complete_interrupts)."""
+    while not kvm.memory.mapped(step.gpa, write=step.write) and not kvm.error:
+        if (yield from mapped_by_another(kvm, step)):
+            return
+        kvm.state.event_injected = True
+        yield from kvm.page_fault(step)
+        kvm.state.event_injected = False
+        yield from kvm.enter()

@@ -58,6 +58,12 @@ class ProbeVcpu:
         step = self.steps[len(self.tasks)]
         return None if step.kind is Op.WAIT and self.waiting else step
 
+    def behind(self, task: Task) -> Step | None:
+        """The step that the delivery of this task's token performs, on the page that is its stack."""
+        at = len(self.tasks)
+        last = at > 0 and self.tasks[-1] is task and at < len(self.steps)
+        return self.steps[at] if last and self.steps[at].by_token else None
+
     def start(self, step: Step) -> Task:
         """The item has started."""
         task = Task(step)

@@ -83,6 +83,7 @@ class Step:
     actions: tuple[HostDo, ...] = ()
     page: str = ""
     in_delivery: bool = False  # made by the CPU while it delivers an event (IDT, stack): re-injection is needed
+    by_token: bool = False  # ... which is the token of the vCPU's step before, if that gets one
     nested: bool = False  # made by an L2 guest of this vCPU; cpl and interrupts are L2's
     l2: L2Controls = field(default_factory=L2Controls)  # nested: how L1 runs it
 

@@ -19,7 +19,7 @@ from harness.model.events import (
     Kind,
 )
 from harness.model.simulation import l2_run, lapic_switches
-from harness.model.simulation.accesses import faults_later, mapped_by_another, unmapped_before
+from harness.model.simulation.accesses import deliver, faults_later, mapped_by_another, unmapped_before
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kicked import ejected
 from harness.model.simulation.kvm_vcpu import KvmVcpu
@@ -343,12 +343,17 @@ class Vcpu:
                 continue
             if kvm.token is not None:
                 token, kvm.token = kvm.token.token, None
+                if (behind := self.probe.behind(task)) is not None:
+                    yield from deliver(kvm, behind)
                 yield from self._log("token", token)
                 yield from self._touch_area(write=False)
                 yield from self._touch_area(write=True)
                 s.flags = 0
                 self.probe.put_aside(task, token)
                 s.guest_mode = False
+                if behind is not None:  # sched.c:begin_context
+                    yield from self._log("start", behind.index)
+                    yield from self._ends(self.probe.start(behind))
                 if not step.no_paging:
                     self._mode(cpl=0, interrupts=False)
                     return
@@ -358,13 +363,15 @@ class Vcpu:
         if l2_run.vmexit(kvm, step):
             yield from self._touch_area(write=False)
         self._mode(cpl=0, interrupts=False)
-        yield from self._log("end", step.index)
-        task.ended = True
-        kvm.world.item(step.index).ended = True
+        yield from self._ends(task)
         if step.no_paging:
             if d.set_paging(s, True):
                 yield from kvm.clear(by_paging=True)
             yield from self._exit()
+
+    def _ends(self, task: Task) -> Generator[Wait, None, None]:
+        yield from self._log("end", task.step.index)
+        task.ended = self.kvm.world.item(task.step.index).ended = True
 
     def _l2_fault(self, step: Step) -> Generator[Wait, None, None]:
         """L2's handler finds L1's flags word set and says VMMCALL; L1 makes its L2 begin the access again (l2.c)."""

@@ -25,6 +25,7 @@ items = st.builds(
     p.Item, index=u32, op=st.sampled_from(list(p.Op)), vcpu=st.integers(0, 15), gpa=u64,
     access=st.sampled_from(list(p.Access)), cpl=st.sampled_from([0, 3]), interrupts=st.booleans(), shadow=st.booleans(),
     no_paging=st.booleans(), wait=st.booleans(), pause_us=u32, msr=u32, value=u64, level=st.sampled_from([1, 2]),
+    by=st.sampled_from(list(p.By)),
 )  # fmt: skip
 apfs = st.builds(
     p.Apf, en_flags=st.integers(0, 63), vector=st.integers(0, 255), en_gpa=st.one_of(st.just(-1), u64),
@@ -43,7 +44,7 @@ def decode_item(raw: bytes) -> p.Item:
         access=p.Access("write" if raw[6] else "read"), cpl=raw[7],
         interrupts=bool(flags & 1), shadow=bool(flags & 2), no_paging=bool(flags & 4), wait=bool(flags & 8),
         level=2 if flags & 16 else 1, msr=read(raw, 12, 4), gpa=read(raw, 16, 8), value=read(raw, 24, 8),
-        pause_us=read(raw, 32, 4),
+        pause_us=read(raw, 32, 4), by=list(p.By)[raw[36]],
     )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_items_come_back(program: list[p.Item]) -> None:
     assert read(raw, 20 + 4, 4) == len(program)
     assert [decode_item(raw[64 * n : 64 * n + 64]) for n in range(1, len(program) + 1)] == program
     for n in range(1, len(program) + 1):
-        assert raw[64 * n + 36 : 64 * n + 64] == bytes(28)
+        assert raw[64 * n + 37 : 64 * n + 64] == bytes(27)
 
 
 @given(apfs, st.sampled_from(["hlt", "spin"]), u64, st.integers(1, 16))
@@ -151,7 +152,8 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
         (64 + 6, 2, "access 2"),
         (64 + 8, 16, "says of an L2"),
         (64 + 8, 32, "unknown flags 0x20"),
-        (64 + 36, 1, "item at position 0: reserved"),
+        (64 + 36, 4, "item at position 0: unknown op 0, access 0 or by 4"),
+        (64 + 37, 1, "item at position 0: reserved"),
     ],
 )
 def test_named_damage(at: int, byte: int, message: str) -> None:

@@ -25,6 +25,7 @@ L2_GUEST = 0x40  # header flag
 NPT, INTERCEPT_PF, INTERCEPT_INTR, INTERCEPT_VINTR, INTR_MASKING, L1_INTERRUPTS, INJECT, VIRQ = (
     1 << n for n in range(8)
 )
+BY_INTERRUPT, BY_EXCEPTION, BY_TOKEN = 1, 2, 3
 NONE = 0xFFFFFFFF
 MACHINES = {
     "microvm": ["-M", "microvm,x-option-roms=off,pit=off,pic=off,isa-serial=on,rtc=off,memory-backend=ram",
@@ -46,10 +47,11 @@ class Step:
     gpa: int = 0
     value: int = 0
     pause_us: int = 0
+    by: int = 0
 
     def encode(self, index: int) -> bytes:
-        body = struct.pack("<IBBBBIIQQI", index, self.op, self.vcpu, self.write, self.cpl, self.flags, self.msr,
-                           self.gpa, self.value, self.pause_us)  # fmt: skip
+        body = struct.pack("<IBBBBIIQQIB", index, self.op, self.vcpu, self.write, self.cpl, self.flags, self.msr,
+                           self.gpa, self.value, self.pause_us, self.by)  # fmt: skip
         return body.ljust(64, b"\0")
 
 

@@ -96,6 +96,23 @@ def test_s65_fault_during_event_delivery(kernel: str) -> None:
     totals(simulate(ask(touch(0), kernel=kernel)), TRY=1, NP=1, SYNC=0)
 
 
+@pytest.mark.parametrize("kernel", ALL)
+def test_s383_the_stack_of_a_tokens_fault_is_missing(kernel: str) -> None:
+    """It is read before the guest has seen the token, and nothing is taken between the two items."""
+    stack = touch(1, by=p.By.TOKEN, access=p.Access.WRITE)
+    answer = simulate(ask(touch(0), stack, touch(2), kernel=kernel))
+    totals(answer, TRY=2, NP=2, NPt=2, SYNC=1, INJ=2, MAJ_V=1)
+    assert [item.outcome for item in answer.items] == [Outcome.TOKEN, Outcome.SYNC, Outcome.TOKEN]
+    faults = [e.gpa >> 20 for e in answer.events if e.kind is Kind.PF]
+    assert faults == [16, 17, 18]
+    at_zero = simulate(ask(touch(0, cpl=0), stack, kernel=kernel))  # no token: an exception of the guest's own
+    totals(at_zero, NPh=1, NPt=0, SYNC=1, INJ=0)
+    ready = simulate(
+        ask(touch(0), touch(1, by=p.By.TOKEN, access=p.Access.WRITE), kernel=kernel, starts={1: p.PageStart.POPULATED})
+    )
+    totals(ready, TRY=1, NPt=1, SYNC=0, PF=2)
+
+
 def _area_swapped(kernel: str, **fields: object) -> Prediction:
     """Page 4 is the shared area; it is swapped out while the guest waits in item 0."""
     situation = ask(host(0), touch(0, **fields), kernel=kernel, actions=(do(("reclaim", gpa(4))),), anon=True,

@@ -48,3 +48,9 @@ def test_one_and_many_are_told_as_such() -> None:
 def test_apic_ids_are_told_where_they_have_gaps() -> None:
     assert "with 5 vCPUs (APIC ids 0, 1, 2, 4, 5) and" in plan_words(plan_of("S380"))[0]
     assert "APIC" not in plan_words(plan_of("S79"))[0]
+
+
+def test_what_makes_an_access_is_told() -> None:
+    told = "\n".join(plan_words(plan_of("S382")))
+    assert "[0] write s[0] by the delivery of an interrupt; [1] write s[1] CPL0 IF=1 by" in told
+    assert "write s[0] by the delivery of that token" in "\n".join(plan_words(plan_of("S383")))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Touches whose access the processor makes when it delivers an event: the page is its stack, or the IDT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from harness.contract.plan import Access, By, PageStart, SwapKind
+from harness.contract.probe_abi import VEC_DELIVERED
+from harness.errors import ScenarioError
+from harness.scenario.pages import select
+from harness.scenario.schema import Scenario, Step
+
+_NO_DATA = (PageStart.UNTOUCHED, PageStart.ZERO_SWAPPED)
+
+
+def check_by(s: Scenario, number: int, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Problems of one step's ``by``, as ".key: text"."""
+    t = s.steps[number]
+    if t.by is By.INSTRUCTION or not t.touch:
+        return
+    if t.shadow or t.no_paging or t.level == 2:
+        yield ".by: a delivery is one of 64-bit code of level 1, in no interrupt shadow"
+    if t.by is By.INTERRUPT:
+        yield from _interrupt(s, t)
+    elif t.by is By.TOKEN:
+        yield from _token(s, number, placed)
+    if t.access is Access.READ:
+        yield from _table(s, t, placed)
+    else:
+        yield from _stack(s, t, placed)
+
+
+def _interrupt(s: Scenario, t: Step) -> Iterator[str]:
+    if not t.interrupts:
+        yield ".interrupts: the interrupt would not be taken"
+    if s.guest.irqchip == "off":
+        yield ".by: the vCPU sends itself the interrupt, which a LAPIC in QEMU makes an exit to userspace"
+    if any(other.lapic for other in s.steps):
+        yield ".by: the vCPU sends itself the interrupt, for which its LAPIC must be on throughout"
+    if s.apf.vector == VEC_DELIVERED or any(o.wrmsr and o.value == VEC_DELIVERED for o in s.steps):
+        yield f".by: {VEC_DELIVERED:#x} is the vector of the interrupt that the vCPU sends itself"
+
+
+def _token(s: Scenario, number: int, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    t = s.steps[number]
+    before = [other for other in s.steps[:number] if other.vcpu == t.vcpu][-1:]
+    if t.access is Access.READ:
+        yield ".access: the page is the stack of the token's #PF: set access = write"
+    if len(_pages(t, placed)) > 1:
+        yield ".touch: a token is delivered on one page"
+    if not (before and before[0].touch and before[0].by is By.INSTRUCTION and before[0].then == "go-on"):
+        yield ".by: the token is that of the vCPU's step before, a touch which the program does not wait for"
+    elif before[0].no_paging or before[0].level == 2:
+        yield ".by: a touch without paging, or of an L2, has no token of 64-bit code"
+
+
+def _table(s: Scenario, t: Step, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """The agent writes the gates; nothing else may lie in the page."""
+    starts = {s.pages[name.partition("[")[0]].start for name, _ in _pages(t, placed)}
+    if s.swap.kind is not SwapKind.USERFAULT and starts & set(_NO_DATA):
+        yield f".touch: an IDT holds gates, and no page that starts as {' or '.join(_NO_DATA)} does"
+    mine = {gpa for _, gpa in _pages(t, placed)}
+    stacks = {gpa for o in s.steps if o.by is not By.INSTRUCTION and o.access is Access.WRITE
+              for _, gpa in _pages(o, placed)}  # fmt: skip
+    if mine & stacks:
+        yield ".touch: what is a stack elsewhere holds no IDT"
+
+
+def _stack(s: Scenario, t: Step, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    mine = {gpa for _, gpa in _pages(t, placed)}
+    for other in s.steps:
+        if other.by is not By.INSTRUCTION and other.vcpu != t.vcpu and mine & {gpa for _, gpa in _pages(other, placed)}:
+            yield f".touch: vCPU {other.vcpu} uses the page for an event of its own, perhaps at the same time"
+            return
+
+
+def _pages(t: Step, placed: Mapping[str, tuple[int, ...]]) -> tuple[tuple[str, int], ...]:
+    try:
+        return tuple(select(placed, t.touch)) if t.touch else ()
+    except ScenarioError:
+        return ()  # told with the step
