@@ -17,6 +17,7 @@ from enum import IntEnum, IntFlag
 from harness.contract.words import By, Op
 
 PAGE_SIZE = 4096
+SECTORS_PER_PAGE = PAGE_SIZE // 512  # the block layer counts so, whatever the device (include/linux/blk_types.h)
 MASK64 = (1 << 64) - 1
 
 # Guest physical addresses in bytes.

@@ -224,8 +224,9 @@ def decode(
     vcpu_of |= {tid: index for index, tid in later_tids}
     for line in lines:
         number, comm, tid, cpu, t_ns, name, text = line
-        if name in ("sched_switch", "sched_waking"):
-            yield from _switch(line, vcpu_of) if name == "sched_switch" else _waking(line, vcpu_of)
+        of_threads = _OF_THREADS.get(name)
+        if of_threads is not None:
+            yield from of_threads(line, vcpu_of)
             continue
         known = _FORMATS.get(name)
         if known is None:
@@ -274,3 +275,7 @@ def _waking(line: Line, vcpu_of: Mapping[int, int]) -> Iterator[Event]:
 def _of_thread(kind: Kind, line: Line, vcpu: int, tid: int, value: int) -> Event:
     worker, text = line.comm.startswith("kworker"), f"{line.event}: {line.text}"
     return Event(kind, vcpu, line.t_ns, value=value, worker=worker, tid=tid, cpu=line.cpu, line=line.number, text=text)
+
+
+_OF_THREADS = {"sched_switch": _switch, "sched_waking": _waking}
+"""Events about the threads that their texts name; whoever prints them is another."""

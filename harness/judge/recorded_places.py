@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-_SECTORS = 8
+from harness.contract.probe_abi import SECTORS_PER_PAGE
+
 _READAHEAD_PAGES = 32  # VM_READAHEAD_PAGES (include/linux/mm.h), 128 KiB
 
 
@@ -16,7 +17,7 @@ def with_neighbours(places: Mapping[int, int], named: Collection[int]) -> dict[i
     for step in (-1, 1):
         for gfn, sector in places.items():
             for distance in range(step, step * _READAHEAD_PAGES, step):
-                other = sector + distance * _SECTORS
+                other = sector + distance * SECTORS_PER_PAGE
                 if gfn + distance in known or gfn + distance in named or other in taken or other < 0:
                     break
                 known[gfn + distance] = other

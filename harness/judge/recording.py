@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.contract.capture import GateLog
 from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan, SwapKind, says
-from harness.contract.probe_abi import POOL_GPA, VEC_TIMER
+from harness.contract.probe_abi import POOL_GPA, SECTORS_PER_PAGE, VEC_TIMER
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import under_first_threads
 from harness.judge.cut_off import cut_faults, cut_off, deadline_cuts
@@ -42,7 +42,7 @@ _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 # What kvm_page_fault has of the access: SVM's error code (arch/x86/include/asm/kvm_host.h:PFERR_*), or VMX's exit
 # qualification (SDM volume 3, table 29-7), which has bits 7 and 8 for an address that was translated.
 _WRITE, _PFERR_GUEST_FINAL, _EPT_TRANSLATED = 1 << 1, 1 << 32, 1 << 7 | 1 << 8
-_SECTORS, _PAGE_MASK = 8, ~0xFFF
+_PAGE_MASK = ~0xFFF
 
 
 def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded | None:
@@ -112,7 +112,7 @@ def _single_reads(events: Iterable[Event], dev: int, ram_hva: int) -> dict[int, 
             inside[event.tid][1].append(event)
         elif event.kind is Kind.MM_FAULT_RET and event.tid in inside:
             gfn, reads = inside.pop(event.tid)
-            if len(reads) > 1 or any(read.data != _SECTORS for read in reads):
+            if len(reads) > 1 or any(read.data != SECTORS_PER_PAGE for read in reads):
                 return None
             for read in reads:
                 found.setdefault(gfn, read.value)
@@ -245,7 +245,7 @@ class _Reader:
     def _block(self, event: Event, t: int) -> None:
         if not event.flag:
             return
-        sectors = range(event.value, event.value + event.data, _SECTORS)
+        sectors = range(event.value, event.value + event.data, SECTORS_PER_PAGE)
         gfns = [self._gfn_of[sector] for sector in sectors if sector in self._gfn_of]
         if event.dev != self._dev:  # the disk below: what was delayed is on its way
             for bios in self._in_flight:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.contract.plan import SwapKind
+from harness.contract.probe_abi import SECTORS_PER_PAGE
 from harness.contract.words import HostWord
 from harness.model.events import Event, Kind
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _LOADS_A_TABLE = {HostWord.FREEZE, HostWord.THAW, HostWord.DELAY}
 """Of a dm-delay device (harness/agent/host/dm.py)."""
-_SECTORS = 8
 
 
 def refused_reads(
@@ -45,7 +45,7 @@ def refused_reads(
         (gfn_of[sector], ended.t_ns - start_ns)
         for asked, ended in _failed(events, dev)
         if _refused(asked, ended) and any(begin <= ended.t_ns <= end for begin, end in changes)
-        for sector in range(ended.value, ended.value + ended.data, _SECTORS)
+        for sector in range(ended.value, ended.value + ended.data, SECTORS_PER_PAGE)
         if sector in gfn_of
     )
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 
 from harness.contract.plan import POOL_GPA, GuestKind
-from harness.contract.probe_abi import Record
+from harness.contract.probe_abi import SECTORS_PER_PAGE, Record
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import in_boot
@@ -19,7 +19,6 @@ from harness.model.kernels import KernelModel
 from harness.model.outcomes import ASYNC, Outcome
 from harness.model.protocol.checker_types import Counts
 
-_PAGE_SECTORS = 8
 _QUEUE_WRITE = re.compile(r'"kind": "write", "path": "/sys/block/[^/"]+/queue/(\w+)"')
 
 
@@ -59,7 +58,7 @@ def seen_totals(evidence: Evidence, counts: Counts, kernel: KernelModel) -> dict
         for who, theirs in (("V", [e for e in reads if e.vcpu >= 0]), ("W", [e for e in reads if _by_worker(e)])):
             found[f"BIO_{who}"] = len(theirs)
             if not _read_ahead_undone(evidence):
-                found[f"READ_{who}"] = sum(e.data for e in theirs) // _PAGE_SECTORS
+                found[f"READ_{who}"] = sum(e.data for e in theirs) // SECTORS_PER_PAGE
     found.update(evidence.counters)
     if counts.undecided and "PF_GUEST" not in found:  # no event tells what these were; the counter would
         del found["NPt"], found["NPh"]
@@ -94,7 +93,7 @@ def _may_be_asynchronous(episode: Episode, kernel: KernelModel, dev: int) -> boo
     (the queue was full), or no rip is traced, nothing is said, nor where the thread read a single page, which is polled
     for (mm/swap_state.c:swap_vma_readahead, do_poll)."""
     user = 0 < episode.start.data < KERNEL_HALF
-    polled = kernel.do_poll and sum(e.data for e in episode.of(Kind.BIO) if e.flag and e.dev == dev) == _PAGE_SECTORS
+    polled = kernel.do_poll and sum(e.data for e in episode.of(Kind.BIO) if e.flag and e.dev == dev) == SECTORS_PER_PAGE
     return user and not episode.delivering and not polled and episode.first(Kind.TRY) is None
 
 

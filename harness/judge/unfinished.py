@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.contract.capture import GateLog
+from harness.contract.probe_abi import SECTORS_PER_PAGE
 from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.model.events import Event, Kind
-
-_PAGE_SECTORS = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +45,7 @@ class _Reads:
         self.in_flight.append(_Read(bio.value, bio.data, line))
         if line:
             self.calls[gfn] = line
-            self.brought[line] = self.brought.get(line, 0) + max(1, bio.data // _PAGE_SECTORS)
+            self.brought[line] = self.brought.get(line, 0) + max(1, bio.data // SECTORS_PER_PAGE)
 
     def end(self, end: Event) -> None:
         """One completion may be of several merged bios: all that lie in it have ended."""

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from harness.agent.gate.watch import Sight, What
 from harness.contract.capture import GateLog, GateRead
 from harness.contract.gate import Rule, Seen
+from harness.contract.probe_abi import SECTORS_PER_PAGE
 from harness.contract.words import ReadEnd, ReadOrder, Release
 
 LATE_SECONDS = 20.0
 """A read that is held so long is let go, so that the run comes to an end; the verdict is INCONCLUSIVE then."""
 _SECTOR = 512
-_PAGE_SECTORS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ class Keeper:
     def request(self, handle: int, offset: int, length: int, now: float) -> None:
         """A read came; the trace line of its bio was seen before."""
         first, end = offset // _SECTOR, (offset + length) // _SECTOR
-        found = (self.orders.pages.get(s) for s in range(first - first % _PAGE_SECTORS, end, _PAGE_SECTORS))
+        found = (self.orders.pages.get(s) for s in range(first - first % SECTORS_PER_PAGE, end, SECTORS_PER_PAGE))
         batch = self._batches.get(first) or Batch()
         batch.coming.discard(first)
         self.held.append(Held(handle, offset, length, now, frozenset(p for p in found if p is not None), batch))

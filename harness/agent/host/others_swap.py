@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from harness.agent.host.kernel_files import key_values, read_text
 from harness.agent.host.read_counters import refresh
+from harness.contract.probe_abi import SECTORS_PER_PAGE
 
-_SECTORS = 8  # of a page
 _SLOTS_KEPT = 128
 """Slots that each CPU may have taken without a page in them: SWAP_SLOTS_CACHE_SIZE for its two caches (mm/swap_slots.c,
 up to 6.13)."""
@@ -34,7 +34,7 @@ class SwappedByOthers:
         ours_in = ours_out = 0
         if device:
             fields = read_text(f"/sys/class/block/{os.path.basename(os.path.realpath(device))}/stat").split()
-            ours_in, ours_out = int(fields[2]) // _SECTORS, int(fields[6]) // _SECTORS
+            ours_in, ours_out = int(fields[2]) // SECTORS_PER_PAGE, int(fields[6]) // SECTORS_PER_PAGE
         return SwappedByOthers(vmstat["pswpin"] - ours_in, vmstat["pswpout"] - ours_out)
 
     def since(self, before: SwappedByOthers) -> str:

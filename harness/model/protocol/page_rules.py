@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from harness.contract.probe_abi import SECTORS_PER_PAGE
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel, Variant
 from harness.model.protocol.checker_types import Violation
@@ -20,7 +21,6 @@ LOOP_LIMIT = 16
 
 _SEEN_MAX = 256
 _READS_MAX = 4096
-_SECTORS = 8  # 512-byte sectors in a page
 _SCAN = 64  # pages; longer invalidations are compared with each page seen
 VM_FAULT_MAJOR = 0x4
 VM_FAULT_NOT_COUNTED = 0x400 | 0x873  # VM_FAULT_RETRY and VM_FAULT_ERROR: mm/memory.c:mm_account_fault
@@ -166,7 +166,7 @@ class Pages:
         """A read was submitted, by anybody."""
         if self._context.slots is None:
             return
-        sectors = range(event.value, event.value + event.data, _SECTORS)
+        sectors = range(event.value, event.value + event.data, SECTORS_PER_PAGE)
         self._reads.update(dict.fromkeys(sectors))
         self._unsubmitted = [
             doubt for doubt in self._unsubmitted if doubt.sector not in sectors or event.tid not in doubt.inside
