@@ -28,12 +28,13 @@ from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
+from harness.judge.recorded_actions import progress
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import LOADED, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count
-from harness.model.protocol.rules import FaultState, InitialVcpu, LoggedStart, PageAfter, RuleContext
+from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, LoggedStart, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
 from harness.prediction import area_words, linux_guest, pv_features
 
@@ -89,6 +90,8 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         hlt_exits=not plan.guest.cpu_pm,
         paging_flips=_flips(plan),
         stopped=None if acts & INTERRUPTING or starts_anew(plan) else (),
+        ticks=any(i.op is Op.TIMER for i in plan.items) if probe else None,
+        nmis=_nmis(evidence),
         lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
         memory=plan.memory.backing.memory,
@@ -146,6 +149,13 @@ def initial(plan: Plan) -> tuple[InitialVcpu, ...]:
     else:
         start = InitialVcpu(en=0, last_id=0)
     return tuple(start for _ in range(plan.guest.vcpus))
+
+
+def _nmis(evidence: Evidence) -> tuple[Interval, ...]:
+    """On the trace clock: the agent's inject-nmi, up to the answer."""
+    go, _, actions = progress(evidence.text("progress.jsonl"))
+    given = (action for action in actions if action.do == HostWord.NMI)
+    return tuple((go + action.start_ns, go + action.end_ns) for action in given) if go >= 0 else ()
 
 
 def _flips(plan: Plan) -> bool:

@@ -231,6 +231,7 @@ class Checker:
         if vcpu.busy:
             judge_entry(vcpu, event)
         vcpu.in_guest = vcpu.started = True
+        vcpu.sleep.started(event)
 
     def _exit(self, event: Event) -> None:
         vcpu = self._vcpus[event.vcpu]
@@ -280,6 +281,9 @@ class Checker:
             vcpu = self._vcpus[event.vcpu]
             vcpu.woken = True
             vcpu.accepted(event)
+            vcpu.sleep.accepted(event)
+            if vcpu.last is not None and vcpu.last.irq is event:
+                vcpu.sleep.owes = event
             if vcpu.batch and vcpu.int_vec in (None, event.value):
                 vcpu.prompt.interrupts()
 
@@ -296,6 +300,7 @@ class Checker:
         """kvm_inj_virq: ends a halt (D24); what the guest finds in its handler (D39)."""
         vcpu = self._vcpus[event.vcpu]
         vcpu.woken = True
+        vcpu.sleep.pending.pop(event.value, None)
         vcpu.prompt.interrupted(ready=event.value == vcpu.int_vec or event.value in vcpu.old_vectors)
         inject(vcpu, event.value)
 
@@ -319,8 +324,10 @@ class Checker:
         self._wake_ups.woken(vcpu.index)
 
     def _waking(self, event: Event) -> None:
-        """sched_waking of a vCPU's thread: D53."""
-        self._vcpus[event.value].sleep.wakes(event)
+        """sched_waking of a vCPU's thread: D53 to D55."""
+        if self._sees_sleep:
+            vcpu = self._vcpus[event.value]
+            vcpu.sleep.wakes(vcpu, event, at_work=event.tid in self._returned)
         self._wake_ups.woken(event.value)
 
     def _user_exit(self, event: Event) -> None:
@@ -370,6 +377,9 @@ class Checker:
     def _clear(self, event: Event) -> None:
         """kvm_clear_async_pf_completion_queue by a reset or a CR0.PG change: D05, D27."""
         self._vcpus[event.vcpu].clear(event, reset=not event.flag, done_may_follow=True)
+        if not event.flag:
+            self._vcpus[event.vcpu].sleep.started(event)
+            self._vcpus[event.vcpu].sleep.pending.clear()
 
     def _wrmsr(self, event: Event) -> None:
         """kvm_msr, written: EN (D20, D27, D44), INT (D42), ACK (D19), the LAPIC's two switches (D37)."""
@@ -382,7 +392,7 @@ class Checker:
             vcpu.old_vectors.discard(vcpu.int_vec)
         elif msr == MSR_ASYNC_PF_ACK and event.data & 1 and not event.flag:
             vcpu.counts.ack += 1
-            vcpu.acked = True
+            vcpu.acked, vcpu.sleep.owes = True, None
             vcpu.prompt.acknowledged()
         elif msr == MSR_IA32_APICBASE and not event.flag:
             vcpu.apic_hw = bool(event.data & 0x800)
@@ -412,6 +422,7 @@ def _write_en(vcpu: SeenVcpu, event: Event) -> None:
     unsure = vcpu.live or not vcpu.known  # a live work may have ended a moment ago
     vcpu.unended.begin(vcpu.live if vcpu.known else (), event.t_ns)
     vcpu.wake_all = WakeAll.PERHAPS if unsure else WakeAll.SURELY
+    vcpu.sleep.enabled = event
 
 
 def _owed(vcpu: SeenVcpu) -> Iterator[Violation | Obligation]:

@@ -88,6 +88,10 @@ class RuleContext:
     """The guest changes CR0.PG, on which some kernels clear the queue; no event shows it."""
     stopped: tuple[Interval, ...] | None = None
     """From the QMP answer to stop until cont was sent."""
+    ticks: bool | None = None
+    """The LAPIC timer of a vCPU may expire, which wakes it in the middle of whatever thread that CPU runs."""
+    nmis: tuple[Interval, ...] = ()
+    """From when to when the VMM gave each vCPU an NMI, for which its thread left KVM_RUN."""
     lapic_off: Mapping[int, tuple[Interval, ...]] | None = None
     shared_unreadable: Mapping[int, tuple[Interval, ...]] | None = None
     memory: str | None = None

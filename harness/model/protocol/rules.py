@@ -424,7 +424,8 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D52",
-        "A vCPU does not fall asleep in vcpu_block while a work of it is completed and has no RDY.",
+        "A vCPU does not fall asleep in vcpu_block while a work of it is completed, or its wake-all queued, and has no "
+        "RDY.",
         f"D52, B.6, B.8; {_X86}kvm_vcpu_has_events, virt/kvm/kvm_main.c:kvm_vcpu_check_block",
         kinds=(Kind.DONE, Kind.OUT, Kind.EXIT, Kind.USER_EXIT, Kind.MM_FAULT),
     ),
@@ -433,6 +434,21 @@ _TABLE: tuple[Rule, ...] = (
         "A worker that completes a work of a vCPU which sleeps in vcpu_block wakes it before it does anything else.",
         f"D53, B.6; {_APF}async_pf_execute, virt/kvm/kvm_main.c:kvm_vcpu_wake_up",
         kinds=(Kind.DONE, Kind.OUT, Kind.USER_EXIT, Kind.MM_FAULT, Kind.WAKING),
+    ),
+    Rule(
+        "D54",
+        "A vCPU does not fall asleep in vcpu_block behind an NMI that it was given, nor in a halt while an interrupt "
+        "waits for it.",
+        f"D54, B.8; {_X86}kvm_vcpu_has_events, virt/kvm/kvm_main.c:kvm_vcpu_check_block",
+        context=("lapic_off",),
+        kinds=(Kind.OUT, Kind.USER_EXIT, Kind.MM_FAULT, Kind.WAKING, Kind.ACC, Kind.VIRQ),
+    ),
+    Rule(
+        "D55",
+        "A worker wakes no sleeping vCPU that owes an ACK before it has completed its work.",
+        f"D55, B.6; {_APF}async_pf_execute, {_X86}kvm_arch_async_page_present_queued",
+        context=("ticks",),
+        kinds=(Kind.WORK, Kind.DONE, Kind.OUT, Kind.USER_EXIT, Kind.MM_FAULT, Kind.WAKING, Kind.ACC, Kind.WRMSR),
     ),
 )
 

@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Sleep in vcpu_block, and who ends it: D52, D53.
+"""Sleep in vcpu_block, and who ends it: D52 to D55.
 
 async_pf_execute (virt/kvm/async_pf.c) puts its work on the done list, traces DONE, and wakes the vCPU
 (__kvm_vcpu_wake_up; kvm_vcpu_wake_up, 6.12).  A vCPU whose done list is not empty has something to do
 (arch/x86/kvm/x86.c:kvm_vcpu_has_events), and does not fall asleep.  Where either is wrong, whatever else wakes the
 vCPU, such as a tick of its timer, brings the page, late.
+
+An NMI, and an interrupt that can be given, keep it awake as well.  That the VMM has given a vCPU an NMI no event tells:
+its thread does so itself, out of KVM_RUN (QEMU 7.2, hw/i386/kvm/apic.c:do_inject_external_nmi), before the VMM answers
+the agent.  Nor can a thread that sleeps behind it be seen to be in KVM_RUN again; but a worker wakes none elsewhere
+(rcuwait_wake_up).
+
+Before DONE a worker wakes its vCPU by a kick alone, which it gives if the list was empty and no ACK is owed (x86.c:
+kvm_arch_async_page_present_queued).  A vCPU that is woken before the work is on the list may look and sleep on.
 """
 
 from __future__ import annotations
@@ -13,8 +21,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.model.events import Event
+from harness.model.events import LOWEST_VECTOR, Event
 from harness.model.protocol.checker_types import Violation
+from harness.model.protocol.wake_all import WakeAll
 
 if TYPE_CHECKING:
     from harness.model.protocol.vcpu_rules import SeenVcpu
@@ -31,20 +40,31 @@ class Sleep:
     :ivar ran: line since which it has run, or been out of the guest.
     :ivar woken: line of the last sched_waking of it, which may stand before the sched_switch: who is about to sleep is
         woken before it leaves its CPU (kernel/sched/core.c:try_to_wake_up).
+    :ivar away: its sched_switch, since when it sleeps, in KVM_RUN or out of it.
+    :ivar entered_ns: when it last entered the guest, or was started anew: it had no NMI before that any more.
+    :ivar enabled: the write of EN that has queued its wake-all.
+    :ivar pending: by vector: when its LAPIC accepted the interrupt, which it was not given yet.
+    :ivar owes: the ready interrupt that its guest has to acknowledge (apf.pageready_pending).
     """
 
     asleep: Event | None = None
     in_fault: bool = False
     ran: int = 0
     woken: int = 0
+    away: Event | None = None
+    entered_ns: int = -1
+    enabled: Event | None = None
+    pending: dict[int, Event] = field(default_factory=dict)
+    owes: Event | None = None
 
     def begins(self, vcpu: SeenVcpu, out: Event) -> None:
-        """sched_switch away from the thread: D52.
+        """sched_switch away from the thread: D52, D54.
 
         A work may have been completed behind the thread's last look at the list: only one that was before the thread
         last ran, or last left the guest, counts.
         """
-        if out.value != _SLEEPS or vcpu.left or self.in_fault or not vcpu.started:
+        self.away = out if out.value == _SLEEPS and not self.in_fault and vcpu.started else None
+        if self.away is None or vcpu.left:
             return
         self.asleep = out if self.woken < self.ran else None
         completed = [*vcpu.prompt.exited, *((w, d) for w, d in vcpu.prompt.completed if d.line < self.ran)]
@@ -52,16 +72,52 @@ class Sleep:
             if vcpu.live.get(work.token) is work:
                 message = f"the vCPU falls asleep, and token {work.token:#x}, which was completed before, has no RDY"
                 vcpu.say("D52", out, message, work.np, done)
+        if vcpu.wake_all is WakeAll.SURELY and self.enabled is not None and self.enabled.line < self.ran:
+            vcpu.say("D52", out, "the vCPU falls asleep, and its wake-all has no RDY", self.enabled)
+        halted = (vcpu.fresh is not None and vcpu.inj is None) or vcpu.rep is not None  # which needs IF=1
+        if halted and _hears(vcpu):
+            for vector, accepted in self.pending.items():
+                if accepted.line < self.ran:
+                    message = f"the vCPU falls asleep in a halt, and the interrupt {vector:#x} waits for it"
+                    vcpu.say("D54", out, message, accepted)
 
     def ends(self, event: Event) -> None:
         """sched_switch to the thread."""
-        self.asleep = None
+        self.asleep = self.away = None
         self.ran = event.line
 
-    def wakes(self, event: Event) -> None:
-        """sched_waking of the thread."""
-        self.asleep = None
+    def wakes(self, vcpu: SeenVcpu, event: Event, *, at_work: bool) -> None:
+        """sched_waking of the thread, perhaps by a worker that has begun a work and not completed it: D54, D55.
+
+        It slept in vcpu_block when the VMM had answered, and so had its NMI before it fell asleep.
+        """
+        if event.worker and self.away is not None and _hears(vcpu):
+            nmis = (n for n in vcpu.context.nmis if self.entered_ns < n[0] and n[1] <= event.t_ns)
+            if next(nmis, None) is not None:
+                message = "a worker had to wake the vCPU, which had been given an NMI before it fell asleep"
+                vcpu.say("D54", event, message, self.away)
+        if at_work and self.asleep is not None and self.owes is not None and vcpu.context.ticks is False:
+            message = (
+                "a worker wakes the vCPU before it has completed its work, and an ACK is owed, so that it may not kick"
+            )
+            vcpu.say("D55", event, message, self.owes)
+        self.asleep = self.away = None
         self.woken = event.line
+
+    def started(self, event: Event) -> None:
+        """The vCPU enters the guest, or is started anew: it has no NMI any more, or will have it now."""
+        self.entered_ns = event.t_ns
+
+    def accepted(self, event: Event) -> None:
+        """kvm_apic_accept_irq of an interrupt for this vCPU."""
+        if event.value >= LOWEST_VECTOR and not event.token:
+            self.pending.setdefault(event.value, event)
+
+
+def _hears(vcpu: SeenVcpu) -> bool:
+    """Its LAPIC is on throughout, and its handlers end an interrupt before interrupts are on again (ready.h)."""
+    off = vcpu.context.lapic_off
+    return off is not None and not off.get(vcpu.index) and vcpu.context.faults is not None
 
 
 @dataclass(slots=True)

@@ -62,6 +62,10 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
                            hva=HVA + page(argument))  # fmt: skip
         case "WORK" | "WORK_END" | "MM_FAULT" | "MM_FAULT_RET" if argument:  # of the worker of a page
             return replace(event, kind=Kind[name], vcpu=-1, worker=True, tid=1000 + int(argument))
+        case "WAKEN":  # of a vCPU, by a worker
+            return replace(
+                event, kind=Kind.WAKING, vcpu=-1, worker=True, tid=1000 + int(place or 0), value=int(argument)
+            )
         case "ACC":
             return replace(event, kind=Kind.ACC, value=value or 0xF3)
         case "SLEEP":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A vCPU that sleeps in vcpu_block, and who wakes it: what keeps D52 and D53 although it looks like a breach."""
+"""A vCPU that sleeps in vcpu_block, and who wakes it: what keeps D52 to D55 although it looks like a breach."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ import pytest
 from harness.model.events import Kind
 from harness.model.protocol.checker import ALL_KINDS, Checker
 from harness.model.protocol.rule_context import RuleContext
-from tests.unit.model.protocol_notation import KNOWN, STANDARD, TOLD, feed_all, run, token, trace_of
+from tests.unit.model.protocol_notation import (
+    ACKED,
+    KERNEL_FAULT,
+    KNOWN,
+    STANDARD,
+    TOLD,
+    feed_all,
+    run,
+    token,
+    trace_of,
+)
 
+OFF = "EXIT WRMSR:EN=0 ENTRY"
 TOLD_IT = "RDY:1@0 ACC VIRQ=0xf3 ENTRY"
 KEPT = {
     "it looked before the work was listed": f"{token(1, 0)} EXIT DONE:0 SLEEP WAKING=0 IN {TOLD_IT}",
@@ -18,12 +29,14 @@ KEPT = {
     "the worker is slow, and a tick wakes it": f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=0 IN {TOLD_IT} MM_FAULT:0",
     "it was told before it had left its CPU": f"{token(1, 0)} EXIT WAKING=0 SLEEP DONE:0 MM_FAULT:0 IN {TOLD_IT}",
     "it did not sleep": f"{token(1, 0)} EXIT DONE:0 MM_FAULT:0 {TOLD_IT}",
+    "the wake-all is queued when it looks": f"{OFF} EXIT WRMSR:EN=0x801009 SLEEP WAKING=0 IN ALL ACC VIRQ=0xf3 ENTRY",
     "the kick before DONE woke it": f"{token(1, 0)} EXIT SLEEP WAKING=0 DONE:0 MM_FAULT:0 IN {TOLD_IT}",
 }
 BROKEN = {
     "D52": f"{token(1, 0)} DONE:0 EXIT SLEEP WAKING=0 IN {TOLD_IT}",
     "D53": f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=1 MM_FAULT:0 WAKING=0 IN {TOLD_IT}",  # another vCPU
 }
+LATE = f"{OFF} EXIT WRMSR:EN=0x801009 ENTRY EXIT SLEEP WAKING=0 IN ALL ACC VIRQ=0xf3 ENTRY"
 ENDED = f"{token(1, 0)} EXIT SLEEP DONE:0"
 
 
@@ -53,3 +66,78 @@ def test_without_sched_waking_nobody_is_owed_one() -> None:
     text = f"{TOLD} {token(1, 0)} EXIT SLEEP DONE:0 MM_FAULT:0 IN {TOLD_IT}"
     assert not list(feed_all(checker, trace_of(text)))
     assert "D53" in {unchecked.rule for unchecked in checker.unchecked}
+
+
+def test_a_vcpu_does_not_sleep_with_a_wake_all_queued() -> None:
+    assert "D52" in run(f"{TOLD} {LATE}", KNOWN, STANDARD)[0]
+
+
+HALTED = {**KNOWN, "faults": KERNEL_FAULT, "nmis": ((50_000_000, 60_000_000),)}
+"""The agent gave the NMI between 50 and 60 ms."""
+HALT = "EXIT#20 PF:0#21 TRY:0#21 NP:1@0#22"
+OUT = "WAKING=0#55 IN#56 USER_EXIT#57"
+OVER = "RDY:1@0#92 ENTRY#93"
+NMI = {
+    "it is woken by its NMI": (f"{HALT} SLEEP#23 {OUT} ENTRY#65 EXIT#80 DONE:0#90 {OVER}", False),
+    "it sleeps on": (f"{HALT} SLEEP#23 {OUT} SLEEP#58 DONE:0#90 WAKEN:0#91 IN#92 {OVER}", True),
+    "it falls asleep behind the answer": (
+        f"{HALT} SLEEP#23 {OUT} SLEEP#62 DONE:0#90 WAKEN:0#91 IN#92 {OVER}", True,
+    ),
+    "the VMM wakes it": (
+        f"{HALT} SLEEP#23 {OUT} SLEEP#58 WAKING=0#61 IN#62 ENTRY#65 EXIT#66 DONE:0#90 {OVER}", False,
+    ),
+    "its page comes before the answer": (
+        f"{HALT} SLEEP#23 WAKING=0#51 IN#51 USER_EXIT#52 SLEEP#53 DONE:0#54 WAKEN:0#54 IN#55 RDY:1@0#55 ENTRY#56",
+        False,
+    ),
+    "it was in the guest meanwhile": (
+        f"EXIT#20 ENTRY#52 EXIT#53 PF:0#53 TRY:0#54 NP:1@0#55 SLEEP#56 DONE:0#90 WAKEN:0#91 IN#92 {OVER}", False,
+    ),
+    "it was reset": (
+        f"{HALT} SLEEP#23 {OUT} CLEAR#58 SLEEP#59 WAKEN:0#91 IN#92 ENTRY#93", False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NMI)
+def test_an_nmi_keeps_its_vcpu_awake(name: str) -> None:
+    text, broken = NMI[name]
+    assert ("D54" in run(f"{TOLD.replace(' ', '#1 ')}#2 {text}", HALTED, STANDARD)[0]) is broken
+    assert "D54" not in run(f"{TOLD.replace(' ', '#1 ')}#2 {text}", {**HALTED, "nmis": ()}, STANDARD)[0]
+    off = {**HALTED, "lapic_off": {0: ((0, 1),)}}
+    assert "D54" not in run(f"{TOLD.replace(' ', '#1 ')}#2 {text}", off, STANDARD)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        (f"ACC=0x40 {HALT} SLEEP WAKING=0 IN", True),
+        (f"{HALT} ACC=0x40 SLEEP WAKING=0 IN", False),  # behind its look at the LAPIC
+        (f"ACC=0x40 EXIT VIRQ=0x40 ENTRY {HALT} SLEEP WAKING=0 IN", False),
+        ("ACC=0x40 EXIT SLEEP WAKING=0 IN", False),  # in its own HLT, perhaps with IF=0
+        (f"ACC=0x40 EXIT CLEAR ENTRY {HALT} SLEEP WAKING=0 IN", False),
+    ],
+)
+def test_an_interrupt_that_waits_keeps_a_halted_vcpu_awake(text: str, broken: bool) -> None:
+    line = f"{TOLD} {text}".replace("#20", "").replace("#21", "").replace("#22", "")
+    assert ("D54" in run(line, HALTED, STANDARD)[0]) is broken
+    assert "D54" not in run(line, {**HALTED, "lapic_off": None}, STANDARD)[0]
+
+
+OWES = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY"
+"""The guest has not acknowledged."""
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        (f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 IN", True),
+        (f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 DONE:1 WAKEN:0@1 IN", False),
+        (f"{OWES} {ACKED} {token(2, 1)} EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 IN", False),  # the kick
+        (f"{OWES} {token(2, 1)} EXIT USER_EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 IN", False),
+        (f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 WAKING=0 DONE:1 IN", False),  # by another thread
+    ],
+)
+def test_who_owes_an_ack_is_not_woken_before_the_work_is_listed(text: str, broken: bool) -> None:
+    assert ("D55" in run(f"{TOLD} {text}", {**KNOWN, "ticks": False}, STANDARD)[0]) is broken
+    assert "D55" not in run(f"{TOLD} {text}", {**KNOWN, "ticks": True}, STANDARD)[0]
