@@ -110,6 +110,24 @@ access_shadow_write:
 	sti
 	mov	%rsi, (%rdi)
 	int	$VEC_ENDED
+/* With GIF = 0 and IF = 1, behind the shadow of STI. */
+	.global access_gif_read, access_gif_write
+access_gif_read:
+	clgi
+	sti
+	nop
+	mov	(%rdi), %rax
+	cli
+	stgi
+	int	$VEC_ENDED
+access_gif_write:
+	clgi
+	sti
+	nop
+	mov	%rsi, (%rdi)
+	cli
+	stgi
+	int	$VEC_ENDED
 
 /* int wrmsr_safe(u32 msr, u64 value), int rdmsr_safe(u32 msr, u64 *value): 0, or 13 for #GP. */
 	.global wrmsr_safe, rdmsr_safe, wrmsr_at, rdmsr_at, msr_fixup

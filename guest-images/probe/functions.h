@@ -14,6 +14,7 @@ int rdmsr_safe(u32 msr, u64 *value);
 u64 touch_safe(u64 gva);
 extern const char access_read[], access_write[], access_shadow_read[], access_shadow_write[];
 extern const char access_interrupted[], access_fault[];
+extern const char access_gif_read[], access_gif_write[];
 extern const char trap_stubs[], trap32_stubs[], trampoline[], trampoline_end[];
 extern const u64 boot_gdt[];
 extern u32 boot_stack_pointer, boot_argument, boot_function;

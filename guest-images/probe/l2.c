@@ -56,8 +56,6 @@ _Static_assert(__builtin_offsetof(struct frame, rdi) == FRAME_RDI, "numbers.h");
 _Static_assert(__builtin_offsetof(struct frame, rsi) == FRAME_RSI, "numbers.h");
 _Static_assert(__builtin_offsetof(struct frame, rbx) == FRAME_RBX, "numbers.h");
 
-#define MSR_EFER		0xc0000080
-#define EFER_SVME		(1u << 12)
 #define MSR_VM_HSAVE_PA		0xc0010117
 #define PAT_DEFAULT		0x0007040600070406ull
 

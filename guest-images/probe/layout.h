@@ -79,6 +79,7 @@ enum {
 	ITEM_NO_PAGING = 4,
 	ITEM_WAIT = 8,
 	ITEM_LEVEL2 = 16,
+	ITEM_GIF_CLEAR = 32,
 };
 enum {
 	L2_NPT = 1,

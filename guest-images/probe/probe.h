@@ -11,6 +11,9 @@
 #define NONE	0xffffffffu	/* no position in the program; as an item of a record, NO_ITEM */
 #define AT(type, gpa) ((type *)(__UINTPTR_TYPE__)(gpa))
 
+#define MSR_EFER		0xc0000080
+#define EFER_SVME		(1u << 12)
+
 /* Linux include/uapi/asm/kvm_para.h (arch/x86) */
 #define MSR_KVM_SYSTEM_TIME_NEW	0x4b564d01
 #define MSR_KVM_ASYNC_PF_EN	0x4b564d02

@@ -47,6 +47,8 @@ static void run_context(struct vcpu *v, u32 position)
 	v->current = position;
 	stop = context_run(&c->frame);
 	v->current = NONE;
+	if (i->flags & ITEM_GIF_CLEAR)
+		asm volatile("stgi");	/* a token leaves it 0 */
 	if (i->by) {
 		event_stack(v, 0);
 		load_idt(0);
@@ -106,10 +108,14 @@ static void start_touch(struct vcpu *v, u32 position)
 		touch_without_paging(v, i, position);
 		return;
 	}
+	if ((i->flags & ITEM_GIF_CLEAR) && wrmsr_safe(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME))
+		panic("CLGI needs a processor with SVM");
 	if (i->by)
 		f->rip = (u64)(i->by == BY_INTERRUPT ? access_interrupted : access_fault);
 	else if (i->flags & ITEM_LEVEL2)
 		f->rip = (u64)(i->write ? l2_write : l2_read);
+	else if (i->flags & ITEM_GIF_CLEAR)
+		f->rip = (u64)(i->write ? access_gif_write : access_gif_read);
 	else if (shadow)
 		f->rip = (u64)(i->write ? access_shadow_write : access_shadow_read);
 	else

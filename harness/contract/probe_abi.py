@@ -124,6 +124,7 @@ class ItemFlag(IntFlag):
     NO_PAGING = 4
     WAIT = 8
     LEVEL2 = 16
+    GIF_CLEAR = 32
 
 
 class L2Flag(IntFlag):

@@ -75,6 +75,7 @@ def _items(
         cpl=step.cpl,
         interrupts=step.interrupts,
         shadow=step.shadow,
+        gif=step.gif,
         no_paging=step.no_paging,
         level=step.level,
         by=step.by,

@@ -309,6 +309,8 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
         yield ".shadow: the STI is executed at CPL 0: set cpl = 0"
     if t.no_paging and t.cpl == 3:
         yield ".no_paging: code without paging runs at CPL 0: set cpl = 0"
+    if not t.gif and (t.cpl, t.interrupts, t.no_paging) != (0, False, False):
+        yield ".gif: CLGI is for CPL 0 with paging on, and keeps interrupts off: set cpl = 0 and interrupts = false"
     yield from _level(s, t)
     yield from bounds.number(".pause_us", t.pause_us, 0, bounds.MAX_U32)
     if t.timer_us != -1:
@@ -337,8 +339,8 @@ def _level(s: Scenario, t: Step) -> Iterator[str]:
     elif t.level == 2:
         if not t.touch:
             yield ".level: an L2 makes touches, and nothing else"
-        if t.shadow or t.no_paging:
-            yield ".level: an L2 has paging on, and no interrupt shadow"
+        if t.shadow or t.no_paging or not t.gif:
+            yield ".level: an L2 has paging on, GIF = 1 and no interrupt shadow"
 
 
 def _of_another(s: Scenario, t: Step, key: str, vcpu: int) -> Iterator[str]:

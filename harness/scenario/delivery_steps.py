@@ -19,8 +19,8 @@ def check_by(s: Scenario, number: int, placed: Mapping[str, tuple[int, ...]]) ->
     t = s.steps[number]
     if t.by is By.INSTRUCTION or not t.touch:
         return
-    if t.shadow or t.no_paging or t.level == 2:
-        yield ".by: a delivery is one of 64-bit code of level 1, in no interrupt shadow"
+    if t.shadow or not t.gif or t.no_paging or t.level == 2:
+        yield ".by: a delivery is one of 64-bit code of level 1, in no interrupt shadow, with GIF = 1"
     if t.by is By.INTERRUPT:
         yield from _interrupt(s, t)
     elif t.by is By.TOKEN:

@@ -95,8 +95,8 @@ def _device(s: Scenario, h: HostStep, *kinds: SwapKind) -> Iterator[str]:
 
 def _taken(s: Scenario) -> Iterator[str]:
     """The probe guest takes an NMI in 64-bit code of its own."""
-    if any(t.level == 2 or t.paging or t.no_paging for t in s.steps):
-        yield ": an NMI is taken neither by an L2 nor with paging off, and a step has one of these"
+    if any(t.level == 2 or t.paging or t.no_paging or not t.gif for t in s.steps):
+        yield ": an NMI is taken neither by an L2 nor with paging off or GIF = 0, and a step has one of these"
     if s.guest.irqchip == "off":  # KVM_NMI is QEMU's answer to a LAPIC in KVM
         yield ": an NMI by the LAPIC of KVM needs guest.irqchip = on or split"
 

@@ -12,7 +12,7 @@ from harness.scenario.schema import ACTIONS, Step
 _ALWAYS = frozenset({"vcpu", "pause_us", "level"})  # sched.c:run_program; level has a check of its own
 _INTERRUPTS = frozenset({"interrupts"})
 _LOOKED_AT = {
-    "touch": frozenset({"access", "cpl", "interrupts", "shadow", "no_paging", "by", "then"}),
+    "touch": frozenset({"access", "cpl", "interrupts", "shadow", "gif", "no_paging", "by", "then"}),
     "wrmsr": frozenset({"value"}),
     "pause": _INTERRUPTS,
     "paging": _INTERRUPTS,

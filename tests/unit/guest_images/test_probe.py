@@ -44,6 +44,7 @@ def test_touches_of_every_kind_are_logged_in_order(probe_elf: Path, tmp_path: Pa
         for flags in (INTERRUPTS, 0, SHADOW | INTERRUPTS)
         for write in (False, True)
     ]
+    kinds += [(0, rig.GIF_CLEAR, write) for write in (False, True)]
     kinds += [(0, NO_PAGING | flags, write) for flags in (0, INTERRUPTS, SHADOW) for write in (False, True)]
     steps = [
         Step(rig.TOUCH, gpa=POOL + 4096 * n, cpl=cpl, flags=flags, write=write)
@@ -117,6 +118,20 @@ def test_the_access_runs_as_the_item_says(probe_elf: Path, tmp_path: Path, cpl: 
         assert bool(cr2.b & 0x200) == bool(flags), "RFLAGS.IF"
         before = probe_elf.read_bytes()[0x1000 + fault.b - 0x100000 - 1]
         assert (before == 0xFB) == bool(flags & SHADOW), "the instruction before the access is STI"
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_gif_is_cleared_for_an_access_with_if_set(probe_elf: Path, tmp_path: Path, write: bool) -> None:
+    touch = Step(rig.TOUCH, gpa=0x100000000, cpl=0, flags=rig.GIF_CLEAR, write=write)
+    with start_guest(probe_elf, tmp_path, encode_items([touch])) as guest:
+        guest.wait_state(rig.READY)
+        guest.go()
+        with pytest.raises(AssertionError, match="PANIC"):
+            guest.wait_state(rig.DONE)
+        fault, cr2 = guest.log()[-2:]
+        assert cr2.b & 0x200, "RFLAGS.IF"
+        access = 0x1000 + fault.b - 0x100000
+        assert probe_elf.read_bytes()[access - 5 : access] == b"\x0f\x01\xdd\xfb\x90", "CLGI, STI, and its shadow"
 
 
 def test_unmapped_touch_is_a_fault_and_a_panic(probe_elf: Path, tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "reset", page = "f[0]"}', GOOD, "concerns no page"),
         ('{do = "nmi", arg = 1}', GOOD, "takes no number"),
         ('{do = "nmi"}', GOOD + '[[steps]]\ntouch = "f"\nlevel = 2\n', "is taken neither by an L2"),
+        ('{do = "nmi"}', GOOD + '[[steps]]\ntouch = "f"\ncpl = 0\ninterrupts = false\ngif = false\n', "or GIF = 0"),
         ('{do = "savevm"}', GOOD, "needs a machine that stands"),
         ('{do = "stop"}, {do = "cont"}, {do = "savevm"}', GOOD, "needs a machine that stands"),
         ('{do = "stop"}, {do = "savevm"}', FILE, "only anonymous one is modelled"),
