@@ -17,8 +17,9 @@ from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
 FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 5, 2, 3, 4
-SINCE: Mapping[str, int] = {"compaction": 5, "word": 5}
-"""Keys of the records that came with a format; the others are as old as their records, or were never due."""
+SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": FORMAT + 1}
+"""Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
+within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
 """The trace for trace-cmd and KernelShark, where it was asked for, or why there is none."""
 
@@ -200,10 +201,12 @@ class MemoryLeft(OfRun):
     :ivar mapped: anonymous pages in a page table: of an address space that is still there.
     :ivar listed: pages on the lists of anonymous memory, mapped or not, that are of no file, and pages of the RAM file
         that the page cache does not give away: somebody has a reference.
+    :ivar opened: the RAM file is open for writing still (since 2026-11-28; before, nobody looked).
     """
 
     mapped: int | None
     listed: int | None
+    opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)

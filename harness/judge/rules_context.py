@@ -120,6 +120,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         rss_anon_pages=evidence.anon_growth if private_file and probe else None,
         pages_after=_pages_after(evidence) if not starts_anew(plan) else None,
         memory_left=_memory_left(evidence, kernel),
+        ram_file_open=evidence.left is not None and evidence.left.opened,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_boots={v: tuple(_boots(log, v)) for v in vcpus} if log else None,

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import time
 
@@ -39,8 +41,9 @@ def memory_left(group: ScenarioCgroup | None, ram_path: str = "") -> MemoryLeft:
         mapped = stat["anon"] // PAGE
         listed = max(0, sum(stat[name] for name in _LISTS) - stat["shmem"]) // PAGE
         kept = 0 if mapped or not ram_path else _kept_of_file(ram_path)
-        if not (mapped or listed or kept) or time.monotonic() >= end:
-            return MemoryLeft(mapped, listed + kept if os.path.exists(COMPACT) else None)
+        opened = bool(ram_path) and _opened(ram_path)
+        if not (mapped or listed or kept or opened) or time.monotonic() >= end:
+            return MemoryLeft(mapped, listed + kept if os.path.exists(COMPACT) else None, opened)
         drain_lru_batches()
         if listed and not mapped:
             reclaim(group.path, listed * PAGE)
@@ -59,3 +62,21 @@ def _kept_of_file(path: str) -> int:
         return sum(byte & 1 for byte in cached_pages(fd, end)[POOL_GPA // PAGE :])
     finally:
         os.close(fd)
+
+
+def _opened(path: str) -> bool:
+    """Whether somebody has the file open for writing: a read lease is refused then (fs/locks.c:check_conflicting_open).
+
+    A fault that lets go of mmap_lock has a reference to the file of its VMA until it comes back
+    (mm/internal.h:maybe_unlock_mmap_for_io); a process that is gone has none.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as exc:
+        if exc.errno != errno.EAGAIN:
+            raise
+        return True
+    finally:
+        os.close(fd)
+    return False

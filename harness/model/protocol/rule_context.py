@@ -160,6 +160,8 @@ class RuleContext:
     """By gfn."""
     memory_left: int | None = None
     """Pages that are still charged to the VMM when it is gone."""
+    ram_file_open: bool = False
+    """Its RAM file is open then: a reference of a fault was not given back."""
     guest_panics: bool = False
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
     host_warns: tuple[str, ...] = ()

@@ -403,8 +403,9 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D49",
-        "When the VMM is gone all its memory is given back: no work keeps the mm, and no fault keeps a page.",
-        f"D49, B.6; {_APF}async_pf_execute (mmput), virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page)",
+        "When the VMM is gone all its memory is given back: no work keeps the mm, no fault a page or the file.",
+        f"D49, B.6; {_APF}async_pf_execute (mmput), virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page), "
+        "mm/filemap.c:filemap_fault (fput)",
         context=("memory_left",),
     ),
     Rule(

@@ -38,6 +38,8 @@ def check_totals(
     yield from _pages(context, done_gfns)
     if context.memory_left:
         yield _total("D49", f"the VMM is gone, and {context.memory_left} pages of its memory are still there")
+    if context.ram_file_open:
+        yield _total("D49", "the VMM is gone, and its RAM file is still open")
 
 
 def _total(rule: str, message: str, vcpu: int = -1) -> Violation:

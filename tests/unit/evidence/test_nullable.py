@@ -43,7 +43,8 @@ def test_each_field_that_can_be_null_has_a_row() -> None:
 
 def test_keys_that_came_later_are_fields() -> None:
     fields = {name for cls, name in MUST} | {f.name for f in dataclasses.fields(capture.HostFacts)}
-    assert set(SINCE) <= fields and set(SINCE.values()) <= set(range(WITHOUT_LEFT + 2, FORMAT + 1))
+    fields |= {f.name for f in dataclasses.fields(capture.MemoryLeft)}
+    assert set(SINCE) <= fields and set(SINCE.values()) <= set(range(WITHOUT_LEFT + 2, FORMAT + 2))
 
 
 @pytest.mark.parametrize("name", NAMES)

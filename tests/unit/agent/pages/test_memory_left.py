@@ -84,7 +84,15 @@ def test_a_page_of_the_ram_file_that_somebody_has_is_told(tmp_path: Path) -> Non
     with Path(path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
         assert mapped[0] == mapped[memory_left.POOL_GPA + 3 * PAGE] == 0
         left = memory_left.memory_left(Group((0, 0)), path)  # type: ignore[arg-type]
-    assert left.mapped == 0 and left.listed in range(1, 9), "the folio that has the page"
+    assert left.mapped == 0 and left.listed in range(1, 9) and left.opened, "the folio that has the page"
+
+
+def test_a_ram_file_that_somebody_has_open_is_told(tmp_path: Path) -> None:
+    path = _ram_file(tmp_path)
+    with Path(path).open("r+b"):
+        assert memory_left.memory_left(Group((0, 0)), path) == MemoryLeft(0, 0, opened=True)  # type: ignore[arg-type]
+    with Path(path).open("rb"):
+        assert memory_left.memory_left(Group((0, 0)), path) == MemoryLeft(0, 0)  # type: ignore[arg-type]
 
 
 def _ram_file(folder: Path) -> str:
