@@ -14,7 +14,7 @@ from pathlib import Path
 from qemu.qmp import QMPClient, QMPError
 
 from harness.contract.host_stalls import Stall
-from harness.errors import DeadlineExpired, HostLost, KernelFault
+from harness.errors import DeadlineExpired, HostLost, InfraFault, KernelFault
 from harness.hosts.base import HostDescription, trouble_error
 from harness.hosts.deadline import Deadline
 from harness.hosts.ssh_link import Link
@@ -193,6 +193,14 @@ def check(vm: QemuProcess, watch: ConsoleWatch) -> None:
     vm.check()
 
 
+class _WrongClock(InfraFault):
+    """The host's kernel has calibrated its clock wrongly."""
+
+
+_DEVIATES = re.compile(rb"tsc: PIT calibration deviates from [^\r\n]*[\r\n]")
+_CLOCKS = 5
+
+
 @contextlib.contextmanager
 def start_virtual_host(
     machine: HostMachine, keys: Keys, release: str, console: Path, progress: Progress = silent
@@ -203,7 +211,23 @@ def start_virtual_host(
     :raise KernelFault: the kernel under test died while booting.
     :raise HostLost: QEMU died, or the host cannot be reached.
     :raise DeadlineExpired: it did not come up in time.
+    :raise InfraFault: its clock was calibrated wrongly, five times (harness/hosts/virtual/machine_tsc.py).
     """
+    with contextlib.ExitStack() as stack:
+        for left in reversed(range(_CLOCKS)):
+            try:
+                host = stack.enter_context(_boot(machine, keys, release, console, progress))
+                break
+            except _WrongClock as wrong:  # nothing was performed on it
+                if not left:
+                    raise
+                progress(f"boot {release} again: {wrong.message}")
+        yield host
+
+
+@contextlib.contextmanager
+def _boot(machine: HostMachine, keys: Keys, release: str, console: Path, progress: Progress) -> Iterator[VirtualHost]:
+    """As start_virtual_host().  :raise _WrongClock: the console says so; only of an emulated host."""
     console.parent.mkdir(parents=True, exist_ok=True)
     console.write_bytes(b"")
     with start_qemu(machine, console) as vm:
@@ -211,6 +235,10 @@ def start_virtual_host(
         deadline = Deadline.after(_BOOT_AT_MOST_S, "boot of the virtual host")
         began = time.monotonic()
         while READY_MARK not in watch.text():
+            wrong = _DEVIATES.search(watch.text()) if machine.accel == "tcg" else None
+            if wrong is not None:
+                message = wrong[0].decode(errors="replace").strip()
+                raise _WrongClock(f"{DID_NOT_BOOT}: its clock is wrong ({message})")
             try:
                 check(vm, watch)
             except KernelFault as fault:

@@ -24,6 +24,7 @@ from typing import IO
 from harness.artifacts.images.packaged_qemu import machine_qemu
 from harness.contract.capture import EMULATED
 from harness.errors import HostLost, InfraFault
+from harness.hosts.virtual.machine_tsc import tsc_khz
 from harness.hosts.virtual.run_delay import run_delays
 
 _STILL_MY_CHILD = '[ "$PPID" = "$0" ] && exec "$@"'
@@ -55,11 +56,17 @@ does not learn the guest's XCR0 and answers its CPUID leaf 0xD for another.  Lin
 xstate.c:paranoid_xstate_size_valid) and does without XSAVE, which on 7.3 ends in a panic."""
 
 
-def host_command(qemu: str, machine: HostMachine, *, disk: str, console: Path, qmp_fd: int) -> list[str]:
-    """The command line.  Under TCG the processor has emulated SVM with nested paging; under KVM it is the real one."""
+def host_command(
+    qemu: str, machine: HostMachine, *, disk: str, console: Path, qmp_fd: int, tsc_khz: int = 0
+) -> list[str]:
+    """The command line.  Under TCG the processor has emulated SVM with nested paging; under KVM it is the real one.
+
+    :param tsc_khz: of the machine, of which an emulated host's kernel is told (5.11 and later hear it; 0: it is not).
+    """
     cpu, cmdline = ["-accel", "kvm", "-cpu", "host"], machine.cmdline
     if machine.accel == "tcg":
         cpu, cmdline = ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU], f"{cmdline} {EMULATED}"
+        cmdline += f" tsc_early_khz={tsc_khz}" if tsc_khz else ""
     initrd = ["-initrd", str(machine.initrd)] if machine.initrd is not None else []
     return [
         qemu,
@@ -155,8 +162,9 @@ def start_qemu(machine: HostMachine, console: Path) -> Iterator[QemuProcess]:
         ours, theirs = socket.socketpair()
         stack.callback(ours.close)
         command = host_command(
-            qemu, machine, disk=f"/proc/self/fd/{disk.fileno()}", console=console, qmp_fd=theirs.fileno()
-        )
+            qemu, machine,
+            disk=f"/proc/self/fd/{disk.fileno()}", console=console, qmp_fd=theirs.fileno(), tsc_khz=tsc_khz(),
+        )  # fmt: skip
         guard = [setpriv, "--pdeathsig", "KILL", "--", "sh", "-c", _STILL_MY_CHILD, str(os.getpid())]
         try:
             popen = subprocess.Popen(

@@ -24,9 +24,10 @@ from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.contract.capture import EMULATED, NO_TRACE_DAT, TRACE_DAT
 from harness.contract.plan import Item, Op, Plan
-from harness.errors import ApfError, HostLost, KernelFault
+from harness.errors import ApfError, HostLost, InfraFault, KernelFault
 from harness.hosts.performer import Payload, Performer
 from harness.hosts.trial import trial_plan
+from harness.hosts.virtual.machine_tsc import tsc_khz
 from harness.hosts.virtual.virtual_host import CMDLINE, Keys, VirtualHost, start_virtual_host
 from harness.hosts.virtual.vm import HostMachine
 from harness.run.judge_folder import end_status, judge_folder
@@ -172,6 +173,32 @@ def test_a_kernel_that_panics_while_booting_is_a_finding(tmp_path: Path) -> None
         start_virtual_host(machine, keys, kernel.release, tmp_path / "console.txt"),
     ):
         pass
+
+
+def test_a_host_whose_clock_is_wrong_is_booted_again(tmp_path: Path) -> None:
+    """What the kernel says of its calibration stands in its command line here, which it prints as well."""
+    store = Store()
+    kernel = built_kernel.kernel(store, "debian-6.1")
+    image = images.host_image(store)
+    said = 'loglevel=7 "said=tsc: PIT calibration deviates from nothing"'
+    machine = HostMachine("tcg", kernel.bzimage, None, image.root_ext4, f"{CMDLINE} {said}")
+    keys = Keys(image.ssh_client_key, image.ssh_host_public_key)
+    told: list[str] = []
+
+    def progress(what: str, done: float | None = None) -> None:
+        told.append(what)
+
+    with (
+        pytest.raises(InfraFault, match="its clock is wrong"),
+        start_virtual_host(machine, keys, kernel.release, tmp_path / "console.txt", progress),
+    ):
+        pass
+    assert sum("again" in line for line in told) == 4
+
+
+def test_a_hosts_kernel_believes_the_frequency_that_it_is_told(host: VirtualHost) -> None:
+    said = host.run(["dmesg"], deadline_s=20).stdout.decode(errors="replace")
+    assert f"tsc: Detected {tsc_khz() // 1000}.{tsc_khz() % 1000:03} MHz" in said
 
 
 def warn_at(host: VirtualHost, at: str) -> Callable[[str, object], None]:

@@ -155,6 +155,9 @@ def test_command_line_of_each_accelerator(machine: HostMachine, tmp_path: Path) 
     assert words[words.index("-cpu") + 1].startswith("EPYC,+svm,+npt,-xsave,")
     assert any(w.startswith("user,") and "hostfwd=tcp:127.0.0.1:0-:22" in w and "restrict=on" in w for w in words)
     assert any("readonly=on" in w for w in words if str(machine.root) in w)
+    assert "tsc_early_khz" not in words[words.index("-append") + 1]
+    words = host_command("qemu", machine, disk="/d", console=tmp_path / "c", qmp_fd=7, tsc_khz=2_596_120)
+    assert words[words.index("-append") + 1].split()[-1] == "tsc_early_khz=2596120"
     kvm = HostMachine("kvm", machine.kernel, None, machine.root, "")
     words = host_command("qemu", kvm, disk="/d", console=tmp_path / "c", qmp_fd=7)
     assert words[words.index("-accel") + 1] == "kvm"
