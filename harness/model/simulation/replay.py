@@ -433,17 +433,15 @@ class Replay:
         ends = [a.end_ns for a in self.recorded.host if a.start_ns <= now_ns <= a.end_ns and a.do is not HostWord.SLEEP]
         return next((t for t in self.recorded.exits[vcpu] if now_ns <= t <= max(ends, default=-1)), now_ns)
 
-    def stopped_ns(self, vcpu: int, now_ns: int, since_ns: int = -1) -> int:
+    def stopped_ns(self, vcpu: int, now_ns: int) -> int:
         """When the VMM had stopped all vCPUs, if this one's thread leaves KVM_RUN for that before it enters the guest
-        (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), and does nothing more until then; -1: it does not.
-
-        :param since_ns: from when on it sleeps: it may have left, while the stop waits for others, and works end.
-        """
+        (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), or has left and not entered since, and does nothing more until
+        then; -1: it does not.  While the stop waits for other threads, works end."""
         mark = self.peek(vcpu)
         next_ns = mark.start_ns if mark is not None else self.recorded.end_ns
-        left = zip(self.recorded.exits[vcpu], self.recorded.entered[vcpu], strict=True)
-        first_ns = now_ns if since_ns < 0 else since_ns
-        exits = [t for t, entered_ns in left if entered_ns < now_ns and first_ns <= t]
+        left = tuple(zip(self.recorded.exits[vcpu], self.recorded.entered[vcpu], strict=True))
+        in_guest_ns = max((entered_ns for _, entered_ns in left if entered_ns <= now_ns), default=-1)
+        exits = [t for t, entered_ns in left if entered_ns < now_ns and in_guest_ns < t]
         for action in self.recorded.host if exits else ():
             through = action.do in _STOPS_ALL and now_ns <= action.end_ns <= next_ns
             if through and any(action.start_ns <= t <= action.end_ns for t in exits):

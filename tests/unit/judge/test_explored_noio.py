@@ -13,11 +13,53 @@ from tests.unit.judge.packed import packed_capture
 SETTLED = {
     "neighbour-mapped-meanwhile": "a vCPU maps the pages around its own (mm/filemap.c:filemap_map_pages) between"
     " another's look at one of them and that one's call of handle_mm_fault, which finds it done (S305)",
+    "left-before-the-stop": "QMP stop waits for a vCPU that sleeps in a page fault; a work of another ends meanwhile,"
+    " whose thread has left KVM_RUN, and enters behind two loads of a snapshot only (QEMU 7.2, softmmu/cpus.c:"
+    "pause_all_vcpus)",
 }
 
 
 @pytest.mark.parametrize("name", sorted(SETTLED))
 def test_a_sound_kernel_with_the_noio_series_agrees(name: str) -> None:
     files = packed_capture(f"explored-{name}")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
+    """noio-6.1: a kworker is in filemap_fault for another page; it has not come to this one when a vCPU looks."""
+    files = packed_capture("explored-not-yet-read-ahead")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_page_behind_the_target_of_a_window_of_swap_comes_by_itself() -> None:
+    """noio-6.1: a kworker has read its own page and is preempted before the next of its window, which a vCPU does not
+    find in the swap cache (mm/swap_state.c:swap_vma_readahead): refused, where it would have waited for the lock."""
+    files = packed_capture("explored-behind-its-target")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_page_of_swap_that_was_read_ahead_is_marked_only_behind_its_submission() -> None:
+    """noio-6.1: who finds it between counts no hit, and nobody does later (swap_ra 6, swap_ra_hit 5;
+    mm/swap_state.c:swap_vma_readahead)."""
+    files = packed_capture("explored-marked-late")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_thread_that_is_held_up_has_brought_none_of_its_window() -> None:
+    """noio-6.1, S276: a kworker is preempted before swap_vma_readahead adds its pages; a vCPU that touches the
+    neighbours misses each of them, and queues works that find them 48 ms later."""
+    files = packed_capture("explored-neighbours-missed")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_vcpu_that_leaves_for_a_stop_is_told_nothing_before_cont() -> None:
+    """noio-6.1: twelve vCPUs are stopped, and a snapshot loaded: one had been woken by its page, another had mapped
+    its own, and neither had entered the guest (arch/x86/kvm/x86.c:vcpu_run)."""
+    files = packed_capture("explored-stopped-before-its-entry")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason

@@ -126,7 +126,7 @@ def test_a_life_ends_where_the_vcpu_was_paused_and_another_begins_where_it_was_s
     [
         (30, 20, 40, 70, 60),
         (30, 30, 40, 70, -1),  # it was in the guest before it left
-        (45, 20, 40, 70, -1),  # that was before
+        (45, 20, 40, 70, 60),  # it has left, and the stop waits for others
         (30, 20, 40, 55, -1),  # it went on before all were stopped: left for something else
         (30, 20, 35, 70, -1),  # before the stop was asked for
     ],
@@ -139,6 +139,14 @@ def test_a_thread_that_was_stopped_does_nothing_before_cont(
     recorded = replace(EMPTY, marks=((next_,), ()), exits=((left,), ()), entered=((entered,), ()), host=host)
     assert Replay(recorded).stopped_ns(0, now) == stopped
     assert Replay(recorded).stopped_ns(1, now) == -1
+
+
+def test_a_thread_that_has_entered_since_it_left_is_not_stopped_by_that() -> None:
+    next_ = replace(READY, start_ns=70, end_ns=70)
+    host = (RecordedAction("stop", 0, 38, 60),)
+    recorded = replace(EMPTY, marks=((next_,), ()), exits=((40, 65), ()), entered=((20, 42), ()), host=host)
+    assert Replay(recorded).stopped_ns(0, 41) == 60
+    assert Replay(recorded).stopped_ns(0, 45) == -1
 
 
 def test_a_timed_entry_has_the_records_of_its_time() -> None:
