@@ -10,6 +10,7 @@ from harness.model.delivery import EN_DELIVERY_AS_PF_VMEXIT, EN_EFFECTIVE, EN_SE
 from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.protocol.l2_rules import judge_ready, lost, untold
 from harness.model.protocol.ready_rules import Announced, compare
+from harness.model.protocol.saved_tokens import entered_with
 from harness.model.protocol.token_rules import handed
 from harness.model.protocol.vcpu_rules import SeenVcpu
 from harness.model.protocol.wake_all import WakeAll
@@ -23,6 +24,7 @@ def judge_entry(vcpu: SeenVcpu, entry: Event) -> None:
     if vcpu.trial is not None:
         vcpu.failed()
     judge_ready(vcpu, entry)
+    entered_with(vcpu)
     if vcpu.fresh is not None:
         if vcpu.inj is not None:
             _token(vcpu, vcpu.fresh, vcpu.inj)

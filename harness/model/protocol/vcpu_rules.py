@@ -28,6 +28,7 @@ from harness.model.protocol.page_rules import Pages
 from harness.model.protocol.prompt_rules import Prompt
 from harness.model.protocol.ready_rules import Announced, take_away
 from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, RuleContext
+from harness.model.protocol.saved_tokens import SavedToken, injected_again, keep
 from harness.model.protocol.sleep_rules import Sleep
 from harness.model.protocol.token_rules import Unlogged
 from harness.model.protocol.wake_all import Unended, WakeAll
@@ -69,9 +70,9 @@ class SeenVcpu:
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context", "counts",
         "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
         "int_vec", "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
-        "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "shared", "shared_ok", "sleep", "slept",
-        "started", "tokens", "told", "trial", "unended", "unfinished_run", "unlogged", "untold", "untold_last",
-        "vcpu_id", "wake_all", "wakeups", "woken",
+        "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "saved", "shared", "shared_ok", "sleep",
+        "slept", "started", "tokens", "told", "trial", "unended", "unfinished_run", "unlogged", "untold",
+        "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -100,6 +101,7 @@ class SeenVcpu:
         self.unfinished_run = 0  # entries that may still come before a VMRUN, or what L2 is given, is through
         self.untold, self.untold_last = 0, False  # tokens that L1 was not told of; the last one is such
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
+        self.saved: SavedToken | None = None
         self.boots = 1  # starts of the vCPU in the guest's log
         self.told: Announced | None = None
         self.unlogged: Unlogged | None = None
@@ -307,13 +309,16 @@ class SeenVcpu:
         self._halting()
 
     def injected(self, event: Event) -> None:
-        """kvm_inj_exception of #PF: D02, D08, D13.  A reinjected one, or one with an error code, is no token."""
+        """kvm_inj_exception of #PF: D02, D08, D13.  One with an error code is no token, nor is a reinjected one, unless
+        it was saved."""
         if not self._outside(event):
             return
         if self.guest_mode:
             self.unfinished_run = 1
         if event.flag:
             self.counts.inj_reinjected += 1
+            if not event.value:
+                injected_again(self, event)
             return
         if event.value:
             return  # a #PF of the guest's own: a token has code 0
@@ -475,6 +480,7 @@ class SeenVcpu:
         self.known = True
         self.woken = True
         if reset:
+            keep(self, loaded=event.value == LOADED)
             self.count_undecided()
             self.en, self.apic_hw, self.apic_sw, self.shared_ok = 0, None, None, True
             if event.value != LOADED:

@@ -261,6 +261,8 @@ SETTLED = {
     " waits for it; all three vCPUs sleep (7.3)",
     "nmi-of-each-vcpu": "S307 on a busy machine: inject-nmi takes 124 ms, and each vCPU has its NMI when its thread has"
     " left KVM_RUN for it, many rounds of a loop after the first (6.1; QEMU 7.2, cpus-common.c:do_run_on_cpu)",
+    "saved-token": "a snapshot with a token that is queued: QEMU saves it as one that is injected, so that KVM's first"
+    " injection of it is traced as a repeated one (6.1; QEMU 7.2, target/i386/machine.c:cpu_pre_save)",
     "cut-anywhere": "... while a page is on its way to each of them (7.3)",
 }
 
