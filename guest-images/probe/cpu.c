@@ -159,11 +159,12 @@ static u32 apic_id_of(u32 id)
 	return __builtin_ctzll(left);
 }
 
-/* INIT and SIPI to the vCPU of this number; its number of records tells that it runs. */
+/* INIT and SIPI to the vCPU of this number, and wait until it has begun anew: its life before may run, and write
+ * records, until the INIT comes to it.
+ */
 void vcpu_start(u32 id)
 {
 	struct vcpu *self = this_vcpu();
-	u32 before = control->log_count[id];
 	u64 until;
 
 	for (u32 i = 0; i < (u32)(trampoline_end - trampoline); i++)
@@ -171,6 +172,7 @@ void vcpu_start(u32 id)
 	boot_stack_pointer = (u32)(u64)vcpus[id].stack + sizeof(vcpus[id].stack);
 	boot_argument = id;
 	boot_function = (u32)(u64)ap_main;
+	vcpus[id].booted = 0;
 	send_ipi(self, apic_id_of(id), 0x4500);
 	pause_until(deadline_us(1000));
 	if (vcpus[id].ended) {	/* its program, which ends once more */
@@ -179,7 +181,7 @@ void vcpu_start(u32 id)
 	}
 	send_ipi(self, apic_id_of(id), 0x4600 | TRAMPOLINE_GPA >> 12);
 	until = deadline_us(30000000);
-	while (*(volatile u32 *)&control->log_count[id] == before)
+	while (!vcpus[id].booted)
 		if (rdtsc() > until)
 			panic("a vCPU does not start");
 }

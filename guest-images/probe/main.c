@@ -42,6 +42,7 @@ void ap_main(u32 id)
 	AT(struct apf_data, SHARED_GPA + 4096 * id)->token = 0;
 	apic_enable(v, (header->flags & LAPIC_BEFORE_EN) != 0);
 	log_record(v, LOG_BOOT, NONE, v->apic_id, control->boots);
+	v->booted = 1;
 	if (header->flags & LAPIC_BEFORE_EN)
 		while (!v->started)
 			sti_hlt_cli();

@@ -435,7 +435,7 @@ class Vcpu:
             yield from self._host_wait(self.host(step), interrupts=step.interrupts)
         elif step.kind is Op.EJECT:
             yield from ejected(self.peers[step.value].kvm)
-        elif step.kind is Op.INIT:  # cpu.c:vcpu_start: a loop until the other vCPU has written its first record
+        elif step.kind is Op.INIT:  # cpu.c:vcpu_start: a loop until the other vCPU has begun anew
             yield from self._exit()
             begun = self.init(step.value)
             while not begun.over:

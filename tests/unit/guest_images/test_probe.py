@@ -262,6 +262,20 @@ def test_a_vcpu_that_had_ended_before_its_init_is_counted_once(probe_elf: Path, 
         assert [r.item for r in guest.log(2) if r.kind == rig.END] == [102]
 
 
+def test_an_init_is_over_when_the_vcpu_has_begun_anew(probe_elf: Path, tmp_path: Path) -> None:
+    """The life before writes records for each of its many pauses until the INIT comes to it: none of them is taken
+    for the next life's first."""
+    steps = [Step(rig.INIT, value=1) for _ in range(24)]
+    steps += [Step(rig.PAUSE, vcpu=1, pause_us=2) for _ in range(990)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=2), vcpus=2) as guest:
+        guest.wait_state(rig.READY)
+        guest.run()
+        begun = [r.tsc for r in guest.log(1) if r.kind == rig.BOOT][1:]
+        over = [r.tsc for r in guest.log(0) if r.kind == rig.END]
+        assert len(begun) == len(over) == 24
+        assert all(first < end for first, end in zip(begun, over, strict=True))
+
+
 def test_reset_of_the_machine_continues_the_program(probe_elf: Path, tmp_path: Path) -> None:
     steps = [Step(rig.TOUCH, gpa=POOL), Step(rig.HOST_OP, value=0), Step(rig.TOUCH, gpa=POOL + 4096)]
     with start_guest(probe_elf, tmp_path, encode_items(steps), monitor=True) as guest:
