@@ -175,10 +175,6 @@ void vcpu_start(u32 id)
 	vcpus[id].booted = 0;
 	send_ipi(self, apic_id_of(id), 0x4500);
 	pause_until(deadline_us(1000));
-	if (vcpus[id].ended) {	/* its program, which ends once more */
-		vcpus[id].ended = 0;
-		__atomic_fetch_sub(&control->ended, 1, __ATOMIC_SEQ_CST);
-	}
 	send_ipi(self, apic_id_of(id), 0x4600 | TRAMPOLINE_GPA >> 12);
 	until = deadline_us(30000000);
 	while (!vcpus[id].booted)

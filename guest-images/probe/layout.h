@@ -127,7 +127,7 @@ struct control_page {
 	volatile u32 state;	/* 16 */
 	volatile u32 go;	/* 20: the agent's: one more for each hand-over */
 	u32 host_index;	/* 24 */
-	volatile u32 ended;	/* 28: vCPUs whose program has ended */
+	volatile u32 ended;	/* 28: vCPUs whose program has ended, once the boot CPU's has */
 	u64 end_mark;	/* 32: nonce ^ END_MARK_XOR, written last */
 	u64 tsc_khz;	/* 40 */
 	u32 host_entries;	/* 48 */

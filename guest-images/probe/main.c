@@ -22,7 +22,16 @@ static void run_vcpu(struct vcpu *v)
 	run_program(v);
 	log_record(v, LOG_DONE, NONE, header->nonce, v->done);
 	v->ended = 1;
-	__atomic_fetch_add(&control->ended, 1, __ATOMIC_SEQ_CST);
+}
+
+/* A sum over the vCPUs: an INIT may come at any instruction of one that ends, so that nothing else could be undone. */
+static u32 count_ended(void)
+{
+	u32 sum = 0;
+
+	for (u32 n = 0; n < header->vcpus; n++)
+		sum += vcpus[n].ended;
+	return sum;
 }
 
 /* The agent has let the guest go.  One look: between two the state may go from 0 to READY. */
@@ -37,6 +46,7 @@ void ap_main(u32 id)
 {
 	struct vcpu *v = &vcpus[id];
 
+	v->ended = 0;	/* in a life before an INIT it may have */
 	vcpu_init(v, id);
 	AT(struct apf_data, SHARED_GPA + 4096 * id)->flags = 0;
 	AT(struct apf_data, SHARED_GPA + 4096 * id)->token = 0;
@@ -114,8 +124,12 @@ void bsp_main(u32 start_info)
 		if (header->flags & LAPIC_BEFORE_EN)
 			send_ipi(v, vcpus[n].apic_id, 0x4000 | VEC_START);
 	run_vcpu(v);
-	while (control->ended < header->vcpus)
-		;
+	do {
+		u32 sum = count_ended();
+
+		if (sum != control->ended)
+			control->ended = sum;
+	} while (control->ended < header->vcpus);
 	/* No farewell on the serial line: the run is still traced, and any exit to userspace in it is a finding. */
 	set_state(STATE_DONE);
 	control->end_mark = header->nonce ^ END_MARK_XOR;

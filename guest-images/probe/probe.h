@@ -60,7 +60,7 @@ struct vcpu {
 	volatile u32 runnable;
 	volatile u32 started;	/* VEC_START came */
 	volatile u32 in_l2;	/* between VMRUN and its exit */
-	volatile u32 ended;	/* counted in control->ended */
+	volatile u32 ended;	/* its program has */
 	volatile u32 booted;	/* it has begun since vcpu_start, and written that down */
 	u32 early[64];		/* READY tokens that came before their TOKEN */
 	u8 ready_vector[256];

@@ -195,7 +195,7 @@ CONTROL_PAGE = Layout("control_page", (
     Member(16, "u32", "state", volatile=True),
     Member(20, "u32", "go", "the agent's: one more for each hand-over", volatile=True),
     Member(24, "u32", "host_index"),
-    Member(28, "u32", "ended", "vCPUs whose program has ended", volatile=True),
+    Member(28, "u32", "ended", "vCPUs whose program has ended, once the boot CPU's has", volatile=True),
     Member(32, "u64", "end_mark", "nonce ^ END_MARK_XOR, written last"),
     Member(40, "u64", "tsc_khz"),
     Member(48, "u32", "host_entries"),
