@@ -75,7 +75,9 @@ class Sleep:
         if vcpu.wake_all is WakeAll.SURELY and self.enabled is not None and self.enabled.line < self.ran:
             vcpu.say("D52", out, "the vCPU falls asleep, and its wake-all has no RDY", self.enabled)
         halted = (vcpu.fresh is not None and vcpu.inj is None) or vcpu.rep is not None  # which needs IF=1
-        if halted and _hears(vcpu):
+        # Behind an L2's, its L1 may have been given the interrupt as an exit, which masks all further ones (5.10:
+        # arch/x86/kvm/x86.c:kvm_vcpu_running calls check_nested_events, and the vCPU stays halted).
+        if halted and not vcpu.pf_of_l2 and _hears(vcpu):
             for vector, accepted in self.pending.items():
                 if accepted.line < self.ran:
                     message = f"the vCPU falls asleep in a halt, and the interrupt {vector:#x} waits for it"

@@ -118,7 +118,11 @@ def l2_token(i: int, p: int) -> str:
 
 SET_UP = "ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC ENTRY " + ACKED
 TOLD = SET_UP.replace("ALL ACC", "ALL ACC VIRQ=0xf3")
-KNOWN = {"lapic_off": {0: ()}, "shared_unreadable": {0: ()}, "faults": TOKEN_FAULT}
+KNOWN = {"lapic_off": {0: ()}, "shared_unreadable": {0: ()}, "faults": TOKEN_FAULT, "ticks": False}
+AGAIN = "VIRQ=0x40 ENTRY EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY"
+OWES = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY"
+"""The guest has not acknowledged."""
+LATE_ACK = "ENTRY EXIT RDY:2@1 ACC WRMSR:ACK=1 VIRQ=0xf3 ENTRY"
 PROMPT = {
     "D50": (  # one entry was under way
         f"{token(1, 0)} EXIT DONE:0 ENTRY EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY",
@@ -135,6 +139,14 @@ PROMPT = {
     "D53": (
         f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=0 MM_FAULT:0 IN RDY:1@0 ACC VIRQ=0xf3 ENTRY",
         f"{token(1, 0)} EXIT SLEEP DONE:0 MM_FAULT:0 WAKING=0 IN RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+    ),
+    "D54": (
+        f"{token(1, 0)} EXIT PF:0 TRY:0 REP:0 SLEEP ACC=0x40 WAKING=0 IN {AGAIN}",
+        f"{token(1, 0)} ACC=0x40 EXIT PF:0 TRY:0 REP:0 SLEEP WAKING=0 IN {AGAIN}",
+    ),
+    "D55": (
+        f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 DONE:1 WAKEN:0@1 WORK_END:1 IN {LATE_ACK}",
+        f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 WORK_END:1 IN {LATE_ACK}",
     ),
 }
 """After TOLD, with KNOWN: a trace that keeps the rule, and one that breaks only it."""

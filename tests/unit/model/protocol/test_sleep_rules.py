@@ -12,6 +12,7 @@ from tests.unit.model.protocol_notation import (
     ACKED,
     KERNEL_FAULT,
     KNOWN,
+    OWES,
     STANDARD,
     TOLD,
     feed_all,
@@ -115,6 +116,7 @@ def test_an_nmi_keeps_its_vcpu_awake(name: str) -> None:
         (f"{HALT} ACC=0x40 SLEEP WAKING=0 IN", False),  # behind its look at the LAPIC
         (f"ACC=0x40 EXIT VIRQ=0x40 ENTRY {HALT} SLEEP WAKING=0 IN", False),
         ("ACC=0x40 EXIT SLEEP WAKING=0 IN", False),  # in its own HLT, perhaps with IF=0
+        (f"ACC=0x40 EXIT L2_ENTRY ENTRY EXIT L2_OUT {HALT[8:]} SLEEP WAKING=0 IN", False),  # of an L2
         (f"ACC=0x40 EXIT CLEAR ENTRY {HALT} SLEEP WAKING=0 IN", False),
     ],
 )
@@ -122,10 +124,6 @@ def test_an_interrupt_that_waits_keeps_a_halted_vcpu_awake(text: str, broken: bo
     line = f"{TOLD} {text}".replace("#20", "").replace("#21", "").replace("#22", "")
     assert ("D54" in run(line, HALTED, STANDARD)[0]) is broken
     assert "D54" not in run(line, {**HALTED, "lapic_off": None}, STANDARD)[0]
-
-
-OWES = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY"
-"""The guest has not acknowledged."""
 
 
 @pytest.mark.parametrize(
@@ -139,5 +137,5 @@ OWES = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY"
     ],
 )
 def test_who_owes_an_ack_is_not_woken_before_the_work_is_listed(text: str, broken: bool) -> None:
-    assert ("D55" in run(f"{TOLD} {text}", {**KNOWN, "ticks": False}, STANDARD)[0]) is broken
+    assert ("D55" in run(f"{TOLD} {text}", KNOWN, STANDARD)[0]) is broken
     assert "D55" not in run(f"{TOLD} {text}", {**KNOWN, "ticks": True}, STANDARD)[0]
