@@ -100,6 +100,7 @@ class _Barrier:
     """A reset pauses all vCPUs and resumes none before each is reset (runstate.c:main_loop_should_exit, QEMU 7.2).
 
     ``boot_cpu``: over once vCPU 0 runs again; it starts the others by INIT and SIPI, and waits for each (main.c).
+    ``together``: only then it lets them go on, by an interrupt, for which their LAPICs have to be enabled.
     """
 
     world: World
@@ -107,12 +108,13 @@ class _Barrier:
     signal: Signal = field(default_factory=Signal)
     boot_cpu: Latch = field(default_factory=Latch)
     others: int = 0  # that have not started
+    together: bool = True
 
     def start(self, vcpu: int) -> Process:
-        """One vCPU runs again; the boot CPU goes on when all do."""
+        """One vCPU runs again; the boot CPU goes on when all do, and mostly the others do, too."""
         self.others -= vcpu > 0
         self.world.engine.fire(self.signal)
-        while vcpu == 0 and self.others:
+        while (vcpu == 0 or self.together) and self.others:
             yield Wait(signals=(self.signal,))
 
     def wait(self) -> Process:
@@ -151,7 +153,8 @@ def _restart(machine: Machine, end: Latch) -> None:
     A PC's firmware has its memory below 1 MiB unlocked and locked (PAM), for which the VMM deletes memory slots: KVM
     forgets all mappings then (arch/x86/kvm/x86.c:kvm_arch_flush_shadow_memslot, mmu.c:kvm_mmu_zap_all_fast).
     """
-    barrier = _Barrier(machine.world, len(machine.host.vcpus), others=len(machine.host.vcpus) - 1)
+    together = machine.world.situation.guest.lapic_enabled
+    barrier = _Barrier(machine.world, len(machine.host.vcpus), others=len(machine.host.vcpus) - 1, together=together)
     if machine.world.replay is None:
         _firmware(machine)
     for n in range(len(machine.host.vcpus)):

@@ -133,3 +133,11 @@ def test_a_reset_in_the_pf_handler_leaves_no_record_of_the_token() -> None:
     files = packed_capture("explored-reset-in-a-pf-handler")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_where_the_boot_cpu_waits_for_a_vcpu_in_vain_the_others_do_not_begin_anew() -> None:
+    """5.10: a vCPU left KVM_RUN for the reset before KVM_REQ_APF_HALT was looked at (F1), and is started in vain; the
+    boot CPU lets the others go only when all have begun (main.c:bsp_main), and panics."""
+    files = packed_capture("explored-others-wait-for-the-boot-cpu")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert (verdict.word, verdict.findings) == ("FINDING F1", ()), verdict.reason
