@@ -27,7 +27,9 @@ _SLACK_S = 0.1
 _ONCE = (AgentStep.PREPARE_HOST, AgentStep.GO, AgentStep.GUEST_ENDED, AgentStep.COLLECT, AgentStep.END)
 _VCPU_ONLY = frozenset({Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.TRY, Kind.NP, Kind.REP})
 """What only a thread in KVM_RUN traces."""
-_SLEEP = frozenset(map(ord, "SD"))
+_INTERRUPTIBLE = ord("S")
+_SLEEP = frozenset({_INTERRUPTIBLE, ord("D")})
+_IDLE = "_comm=swapper/"
 _SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
 
 
@@ -163,6 +165,10 @@ def wake_problems(events: Sequence[Event], later: Collection[int] = ()) -> Itera
     (kernel/sched/core.c:try_to_wake_up traces sched_waking; it may be before the sched_switch of who is to sleep), and
     who is woken is not woken again before it runs.
 
+    Whose signal is pending when it goes to sleep interruptibly stays runnable, and is traced as one that sleeps all the
+    same (kernel/sched/core.c:__schedule, signal_pending_state).  QEMU sends its vCPU threads signals, and outside of
+    KVM_RUN they sleep for its locks: there nobody knows until the processor that such a thread left was idle.
+
     :param later: threads of vCPUs that were plugged in: sched_waking of each is recorded from some time after its begin
         on, and a sched_switch before where another vCPU's thread gets its CPU.
     """
@@ -170,9 +176,15 @@ def wake_problems(events: Sequence[Event], later: Collection[int] = ()) -> Itera
     off: dict[int, bool] = {}  # by thread that is on no CPU: whether it was woken since
     did: dict[int, int] = {}  # by thread: line of what it did last
     woken: dict[int, int] = {}
+    runnable: dict[int, int] = {}  # by thread that perhaps is: the processor that it left
+    outside: set[int] = set()  # of KVM_RUN
     for event in events:
+        if event.kind in (Kind.OUT, Kind.IN) and _IDLE in event.text:
+            runnable = {tid: cpu for tid, cpu in runnable.items() if cpu != event.cpu}
         if event.kind is Kind.OUT:
             off[event.tid] = False
+            if event.tid in outside and event.value == _INTERRUPTIBLE and _IDLE not in event.text:
+                runnable[event.tid] = event.cpu
             if event.value in _SLEEP:
                 asleep.add(event.tid)
         elif event.kind is Kind.WAKING:
@@ -182,13 +194,18 @@ def wake_problems(events: Sequence[Event], later: Collection[int] = ()) -> Itera
             if event.data in off:
                 off[event.data] = True
         elif event.kind is Kind.IN and event.tid in asleep and (event.tid not in later or event.tid in woken):
-            if woken.get(event.tid, 0) <= did.get(event.tid, 0):
+            if woken.get(event.tid, 0) <= did.get(event.tid, 0) and event.tid not in runnable:
                 yield f"trace/events.txt:{event.line}: thread {event.tid} slept and runs again, and nobody has woken it"
             asleep.discard(event.tid)
         if event.kind is Kind.IN:
             off.pop(event.tid, None)
+            runnable.pop(event.tid, None)
         if event.kind not in (Kind.OUT, Kind.ACC, Kind.WAKING) and event.line:
             did[event.tid] = event.line
+        if event.kind is Kind.USER_EXIT:
+            outside.add(event.tid)
+        elif event.kind is Kind.ENTRY:
+            outside.discard(event.tid)
 
 
 def register_problems(plan: Plan, log: GuestLog, events: Sequence[Event]) -> Iterator[str]:

@@ -34,6 +34,7 @@ from harness.contract.capture import (
 )
 from harness.contract.gate import HELD
 from harness.contract.plan import GuestKind, Plan, from_json, online_cpus, starts_anew, vcpu_ids
+from harness.contract.probe_abi import MAX_VCPUS
 from harness.contract.structure import left_out, need_object, parse, structure
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
@@ -197,6 +198,8 @@ def decode(files: Files) -> Evidence:
     plan, end = read_plan(files), read_end(files)
     if end.nonce != plan.nonce:
         raise CaptureDamaged(f"end.json carries nonce {end.nonce:#x}, the plan {plan.nonce:#x}: not of this run")
+    if not 1 <= plan.guest.vcpus <= MAX_VCPUS:
+        raise CaptureDamaged(f"plan.json: {plan.guest.vcpus} vCPUs, a guest has 1 to {MAX_VCPUS}")
     complete = end.status is EndStatus.DONE
     records = _Records(files, end)
     facts = _facts(records) if complete or "facts.json" in files else None

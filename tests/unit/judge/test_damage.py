@@ -49,6 +49,11 @@ def test_a_damage_is_no_verdict_about_the_kernel(number: int) -> None:
     on_some_capture(number)
 
 
+@pytest.mark.parametrize("number", [n for n, damage in enumerate(ALL) if ": guest.vcpus " in damage.name])
+def test_a_number_of_vcpus_that_no_guest_has_fills_no_memory(number: int) -> None:
+    on_some_capture(number)
+
+
 @pytest.mark.bench
 @pytest.mark.parametrize("number", range(len(ALL)), ids=lambda n: ALL[n].name)
 def test_each_damage_is_no_verdict_about_the_kernel(number: int) -> None:

@@ -11,6 +11,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "asleep-with-a-signal": "QEMU stops a vCPU that is about to sleep for its lock: with a signal pending it stays"
+    " runnable, and is traced as asleep (kernel/sched/core.c:__schedule; S346)",
     "neighbour-mapped-meanwhile": "a vCPU maps the pages around its own (mm/filemap.c:filemap_map_pages) between"
     " another's look at one of them and that one's call of handle_mm_fault, which finds it done (S305)",
     "left-before-the-stop": "QMP stop waits for a vCPU that sleeps in a page fault; a work of another ends meanwhile,"
