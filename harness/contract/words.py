@@ -8,6 +8,7 @@ word concerns.  In JSON a word is its value; what the probe guest reads as a num
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class GuestKind(StrEnum):
@@ -54,22 +55,26 @@ class SwapKind(StrEnum):
     ZRAM = "zram"
 
 
-class Access(StrEnum):
-    """What a touch does.  ``number``: the item's byte ``access`` (harness/contract/probe_abi.py)."""
+class _Numbered(StrEnum):
+    """A word of a plan, and the number that stands for it in the items file."""
 
     number: int
 
-    READ = "read", 0
-    WRITE = "write", 1
-
-    def __new__(cls, word: str, number: int) -> Access:
+    def __new__(cls, word: str, number: int) -> Self:
         member = str.__new__(cls, word)
         member._value_ = word
         member.number = number
         return member
 
 
-class By(StrEnum):
+class Access(_Numbered):
+    """What a touch does.  ``number``: the item's byte ``access`` (harness/contract/probe_abi.py)."""
+
+    READ = "read", 0
+    WRITE = "write", 1
+
+
+class By(_Numbered):
     """What makes the access of a touch.  ``number``: the item's byte ``by`` (harness/contract/probe_abi.py).
 
     All but ``instruction`` are made by the processor when it delivers an event to the vCPU: a write is the push of its
@@ -77,27 +82,17 @@ class By(StrEnum):
     event is the one that the vCPU's touch before it is told by, or an exception of its own if that is told none.
     """
 
-    number: int
-
     INSTRUCTION = "instruction", 0
     INTERRUPT = "interrupt", 1  # one that the vCPU sends itself, taken at the touch's CPL
     EXCEPTION = "exception", 2  # a #PF that has nothing to do with the host
     TOKEN = "token", 3
 
-    def __new__(cls, word: str, number: int) -> By:
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.number = number
-        return member
 
-
-class Op(StrEnum):
+class Op(_Numbered):
     """One step of the guest's program.  Parameters: see plan.Item.
 
     ``number``: what the probe guest knows it by (layout.h: OP_*).  A number once given is never given again.
     """
-
-    number: int
 
     TOUCH = "touch", 0
     WRMSR = "wrmsr", 1
@@ -112,12 +107,6 @@ class Op(StrEnum):
     PAGE_FAULT = "page-fault", 10  # the guest makes a #PF that has nothing to do with the host, and looks at the flags
     EJECT = "eject", 12  # value: another vCPU, which the hotplug controller of a PC takes out
     INIT = "init", 11  # value: another vCPU, which is given an INIT and a SIPI; its program goes on behind what it did
-
-    def __new__(cls, word: str, number: int) -> Op:
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.number = number
-        return member
 
 
 class HostWord(StrEnum):

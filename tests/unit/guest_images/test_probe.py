@@ -100,38 +100,38 @@ def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path) -> None
         assert any(r.kind == rig.IRQ for r in log[end + 1 :])
 
 
+def panicked(probe_elf: Path, tmp_path: Path, touch: Step) -> list[rig.Record]:
+    """The last two records, FAULT and CR2, of a guest whose touch is of no page."""
+    with start_guest(probe_elf, tmp_path, encode_items([touch])) as guest:
+        guest.wait_state(rig.READY)
+        guest.go()
+        with pytest.raises(AssertionError, match="PANIC"):
+            guest.wait_state(rig.DONE)
+        return guest.log()[-2:]
+
+
 @pytest.mark.parametrize("write", [False, True])
 @pytest.mark.parametrize("cpl", [0, 3])
 @pytest.mark.parametrize("flags", [0, INTERRUPTS, SHADOW, SHADOW | INTERRUPTS])
 def test_the_access_runs_as_the_item_says(probe_elf: Path, tmp_path: Path, cpl: int, flags: int, write: bool) -> None:
     """The page is not mapped, so the fault tells CPL, read or write, RFLAGS.IF, and where the access is."""
     touch = Step(rig.TOUCH, gpa=0x100000000, cpl=cpl, flags=flags, write=write)
-    with start_guest(probe_elf, tmp_path, encode_items([touch])) as guest:
-        guest.wait_state(rig.READY)
-        guest.go()
-        with pytest.raises(AssertionError, match="PANIC"):
-            guest.wait_state(rig.DONE)
-        fault, cr2 = guest.log()[-2:]
-        assert (fault.kind, fault.item, fault.a & 0xFFFFFFFF) == (rig.FAULT, 100, 14)
-        assert fault.a >> 32 == (4 if cpl else 0) | (2 if write else 0), "bit 2 of the error code: CPL 3; bit 1: write"
-        assert (cr2.kind, cr2.a) == (rig.CR2, 0x100000008 if write else 0x100000000)
-        assert bool(cr2.b & 0x200) == bool(flags), "RFLAGS.IF"
-        before = probe_elf.read_bytes()[0x1000 + fault.b - 0x100000 - 1]
-        assert (before == 0xFB) == bool(flags & SHADOW), "the instruction before the access is STI"
+    fault, cr2 = panicked(probe_elf, tmp_path, touch)
+    assert (fault.kind, fault.item, fault.a & 0xFFFFFFFF) == (rig.FAULT, 100, 14)
+    assert fault.a >> 32 == (4 if cpl else 0) | (2 if write else 0), "bit 2 of the error code: CPL 3; bit 1: write"
+    assert (cr2.kind, cr2.a) == (rig.CR2, 0x100000008 if write else 0x100000000)
+    assert bool(cr2.b & 0x200) == bool(flags), "RFLAGS.IF"
+    before = probe_elf.read_bytes()[0x1000 + fault.b - 0x100000 - 1]
+    assert (before == 0xFB) == bool(flags & SHADOW), "the instruction before the access is STI"
 
 
 @pytest.mark.parametrize("write", [False, True])
 def test_gif_is_cleared_for_an_access_with_if_set(probe_elf: Path, tmp_path: Path, write: bool) -> None:
     touch = Step(rig.TOUCH, gpa=0x100000000, cpl=0, flags=rig.GIF_CLEAR, write=write)
-    with start_guest(probe_elf, tmp_path, encode_items([touch])) as guest:
-        guest.wait_state(rig.READY)
-        guest.go()
-        with pytest.raises(AssertionError, match="PANIC"):
-            guest.wait_state(rig.DONE)
-        fault, cr2 = guest.log()[-2:]
-        assert cr2.b & 0x200, "RFLAGS.IF"
-        access = 0x1000 + fault.b - 0x100000
-        assert probe_elf.read_bytes()[access - 5 : access] == b"\x0f\x01\xdd\xfb\x90", "CLGI, STI, and its shadow"
+    fault, cr2 = panicked(probe_elf, tmp_path, touch)
+    assert cr2.b & 0x200, "RFLAGS.IF"
+    access = 0x1000 + fault.b - 0x100000
+    assert probe_elf.read_bytes()[access - 5 : access] == b"\x0f\x01\xdd\xfb\x90", "CLGI, STI, and its shadow"
 
 
 def test_unmapped_touch_is_a_fault_and_a_panic(probe_elf: Path, tmp_path: Path) -> None:
