@@ -4,7 +4,7 @@
 docs/formats/capture.md says which file holds which, and harness/contract/structure.py how a dataclass is JSON.
 ``FORMAT`` counts changes of what is written; ``end.json`` carries it.  Format 1, which did not carry one, is read by
 harness/evidence/format_1.py.  Until format 2 no record but that one said of which run it is; since format 4 there is
-left.json; since format 5 host/dmesg.txt says of which run it is, too.
+left.json; since format 5 host/dmesg.txt says of which run it is, too.  Keys that came later: SINCE.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from enum import StrEnum
 from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
-FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 5, 2, 3, 4
-SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": FORMAT + 1}
+FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 6, 2, 3, 4
+SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6}
 """Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
 within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
@@ -201,7 +201,7 @@ class MemoryLeft(OfRun):
     :ivar mapped: anonymous pages in a page table: of an address space that is still there.
     :ivar listed: pages on the lists of anonymous memory, mapped or not, that are of no file, and pages of the RAM file
         that the page cache does not give away: somebody has a reference.
-    :ivar opened: the RAM file is open for writing still (since 2026-11-28; before, nobody looked).
+    :ivar opened: the RAM file is open for writing still (since format 6; before, nobody looked).
     """
 
     mapped: int | None

@@ -56,7 +56,7 @@ from harness.evidence.completeness import (
     shown_problems,
     trace_problems,
 )
-from harness.evidence.gate_agreement import gate_problems
+from harness.evidence.gate_agreement import READ_BY, gate_problems
 from harness.evidence.guest_frame import frame_problems
 from harness.evidence.host_log import LOG, WeighedLog, read_guest_log, read_host_log
 from harness.evidence.injected_again import tell_injected_again
@@ -295,7 +295,8 @@ def _problems(e: Evidence) -> Iterator[str]:
     if e.guest is not None:
         yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
     if e.gate is not None and facts is not None and (complete or e.end.status in _TO_THE_END) and not e.lost:
-        yield from gate_problems(plan, e.gate, e.precondition, e.of(Kind.BIO, Kind.BIO_END), facts.swap_dev)
+        ram_hva = e.ram_hva() if facts.has_mm_fault else 0
+        yield from gate_problems(plan, e.gate, e.precondition, e.of(*READ_BY), facts.swap_dev, ram_hva)
     if not complete:
         return
     for name in (LOG, "guest/console.txt"):

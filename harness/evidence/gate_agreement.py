@@ -7,24 +7,33 @@ gate.json, and what the kernel asks of the gated device is in the trace.
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.contract.capture import GateLog, GateRead, Precondition
-from harness.contract.plan import PAGE_SIZE, Plan, SwapKind
+from harness.contract.plan import PAGE_SIZE, Plan, SwapKind, says
+from harness.contract.words import HostWord
 from harness.model.events import Event, Kind
+from harness.model.walk.flags import FaultFlag
 
 _SECTOR = 512
 _SECTORS = PAGE_SIZE // _SECTOR
+_RETRIES = FaultFlag.ALLOW_RETRY | FaultFlag.RETRY_NOWAIT
+
+
+READ_BY = (Kind.BIO, Kind.BIO_END, Kind.MM_FAULT)
+"""Events that gate.json is held against."""
 
 
 def gate_problems(
-    plan: Plan, gate: GateLog, seen: Precondition | None, events: Sequence[Event], device: int
+    plan: Plan, gate: GateLog, seen: Precondition | None, events: Sequence[Event], device: int, ram_hva: int = 0
 ) -> Iterator[str]:
     """Contradictions of the log.
 
-    :param events: of the trace, those of which none is lost.
+    :param events: of the trace, READ_BY, of which none is lost.
     :param device: the gated one, as Event.dev has it.
+    :param ram_hva: where QEMU has the guest's RAM; 0: calls of handle_mm_fault say nothing of a page.
     """
     if gate.held < 0:
         yield f"gate.json: {gate.held} reads were held"
@@ -33,6 +42,9 @@ def gate_problems(
         yield from (f"gate.json: read {number}: {text}" for text in _places(plan, read, seen))
     if plan.swap.kind is SwapKind.GATED:
         yield from _against_trace(gate, [e for e in events if e.dev == device and e.flag])
+    elif ram_hva and not says(plan, HostWord.SAVEVM):  # QEMU reads all of RAM for a snapshot, in a thread of its own
+        sleeping = (e for e in events if e.kind is Kind.MM_FAULT and e.value & _RETRIES == FaultFlag.ALLOW_RETRY)
+        yield from _against_faults(gate, sleeping, ram_hva)
 
 
 def _times(read: GateRead) -> Iterator[str]:
@@ -85,6 +97,20 @@ def _against_trace(gate: GateLog, reads: Sequence[Event]) -> Iterator[str]:
         due = _pages(read for read in gate.reads if bool(read.error) is failed)
         if told - due:
             yield f"gate.json: {(told - due).total()} pages whose reads ended with {had} were not answered so"
+
+
+def _against_faults(gate: GateLog, faults: Iterable[Event], ram_hva: int) -> Iterator[str]:
+    """Each call of handle_mm_fault with ALLOW_RETRY and without RETRY_NOWAIT tells the userfaultfd of its page once at
+    most, any other never (fs/userfaultfd.c:handle_userfault, 5.10 to 7.3)."""
+    calls: dict[int, list[int]] = defaultdict(list)
+    for fault in faults:
+        calls[(fault.hva - ram_hva) // PAGE_SIZE].append(fault.t_ns)
+    asked = Counter[int]()
+    for read in sorted(gate.reads, key=lambda read: read.at_ns):
+        page = read.sector // _SECTORS
+        asked[page] += 1
+        if bisect_right(calls[page], read.at_ns) < asked[page]:
+            yield f"gate.json: page {page:#x} was asked for at {read.at_ns}, and no call of handle_mm_fault did"
 
 
 def _pages(reads: Iterable[Event | GateRead]) -> Counter[int]:

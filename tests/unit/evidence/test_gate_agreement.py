@@ -10,7 +10,7 @@ import pytest
 
 from harness.contract.capture import GateLog, GateRead
 from harness.evidence.decode import decode
-from harness.evidence.gate_agreement import gate_problems
+from harness.evidence.gate_agreement import READ_BY, gate_problems
 from harness.model.events import Kind
 from tests.unit.judge.packed import packed_capture
 
@@ -21,13 +21,12 @@ def told(name: str, change: Callable[[GateLog], GateLog], again: Iterable[Kind] 
     """``again``: what comes once more of the first read, after all others."""
     evidence = decode(packed_capture(name))
     assert evidence.gate is not None and evidence.facts is not None
-    events = evidence.of(Kind.BIO, Kind.BIO_END)
+    events = evidence.of(*READ_BY)
     for kind in again:
         first_read = next(e for e in events if e.value == evidence.gate.reads[0].sector)
         events.append(replace(first_read, kind=kind, t_ns=events[-1].t_ns + 1))
-    return list(
-        gate_problems(evidence.plan, change(evidence.gate), evidence.precondition, events, evidence.facts.swap_dev)
-    )
+    device, ram_hva = evidence.facts.swap_dev, evidence.ram_hva()
+    return list(gate_problems(evidence.plan, change(evidence.gate), evidence.precondition, events, device, ram_hva))
 
 
 def first(**changes: object) -> Callable[[GateLog], GateLog]:
@@ -74,6 +73,18 @@ def test_what_contradicts_itself_or_the_plan(name: str, change: Callable[[GateLo
 )
 def test_what_contradicts_the_trace(change: Callable[[GateLog], GateLog], words: str) -> None:
     assert any(words in text for text in told(DEVICE, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda gate: replace(gate, reads=(*gate.reads, gate.reads[0])), "page 0x1000 was asked for"),
+        (lambda gate: replace(gate, reads=(*gate.reads, replace(gate.reads[0], sector=8, pages=()))), "page 0x1 was"),
+        (first(at_ns=1), "page 0x1000 was asked for at 1"),
+    ],
+)
+def test_a_page_of_a_userfaultfd_is_asked_for_by_a_fault(change: Callable[[GateLog], GateLog], words: str) -> None:
+    assert any(words in text for text in told(COPIED, change))
 
 
 def test_a_page_that_is_read_again_counts_again() -> None:
