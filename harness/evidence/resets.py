@@ -25,7 +25,6 @@ from harness.errors import CaptureDamaged
 from harness.model.events import INIT, LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
 _AT_RESET_VECTOR = re.compile(r"\brip 0xfff0\b")
-_INIT = re.compile(r"\(INIT\|")  # arch/x86/kvm/trace.h:kvm_deliver_mode
 _NOT_OF_KVM_RUN = (Kind.OUT, Kind.IN, Kind.BIO, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.USER_EXIT)
 _SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
 
@@ -185,7 +184,7 @@ def under_first_threads(
 
 def accepts_init(event: Event) -> bool:
     """The LAPIC takes an INIT; the vCPU's thread serves it when it next comes to it."""
-    return event.kind is Kind.ACC and bool(_INIT.search(event.text))
+    return event.kind is Kind.ACC and event.token == INIT
 
 
 def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:

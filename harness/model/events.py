@@ -40,8 +40,8 @@ class Kind(IntEnum):
     INJ = 7  # kvm_inj_exception of #PF: value = error code, flag = reinjected (other vectors: INJ_OTHER)
     # kvm_inj_exception of any other vector, which is in the text; flag = reinjected, or the way into a triple fault
     INJ_OTHER = 8
-    # kvm_apic_accept_irq: value = vector, flag = level-triggered, token = 0: an interrupt of delivery mode Fixed; 1: an
-    # INIT, a SIPI or an NMI, whose vector is none
+    # kvm_apic_accept_irq: value = vector, flag = level-triggered, token = 0: an interrupt of delivery mode Fixed; INIT;
+    # 1: a SIPI or an NMI, whose vector is none, as an INIT's
     ACC = 9
     ENTRY = 10  # kvm_entry
     # kvm_exit: flag = of a page fault while an event was being delivered, value: CR0_WRITTEN, or 0
@@ -81,7 +81,7 @@ class Kind(IntEnum):
 
 LOADED = 1
 INIT = 2
-"""Of a CLEAR."""
+"""Of a CLEAR; and of an ACC, which comes before its CLEAR."""
 CR0_WRITTEN = 1
 """Of an EXIT: a write of CR0 that leaves the guest."""
 

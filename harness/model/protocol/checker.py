@@ -231,7 +231,7 @@ class Checker:
         if vcpu.busy:
             judge_entry(vcpu, event)
         vcpu.in_guest = vcpu.started = True
-        vcpu.sleep.started(event)
+        vcpu.sleep.enters(event)
 
     def _exit(self, event: Event) -> None:
         vcpu = self._vcpus[event.vcpu]
@@ -378,8 +378,7 @@ class Checker:
         """kvm_clear_async_pf_completion_queue by a reset or a CR0.PG change: D05, D27."""
         self._vcpus[event.vcpu].clear(event, reset=not event.flag, done_may_follow=True)
         if not event.flag:
-            self._vcpus[event.vcpu].sleep.started(event)
-            self._vcpus[event.vcpu].sleep.pending.clear()
+            self._vcpus[event.vcpu].sleep.begins_anew(event)
 
     def _wrmsr(self, event: Event) -> None:
         """kvm_msr, written: EN (D20, D27, D44), INT (D42), ACK (D19), the LAPIC's two switches (D37)."""

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.model.events import LOWEST_VECTOR, Event
+from harness.model.events import INIT, LOWEST_VECTOR, Event
 from harness.model.protocol.checker_types import Violation
 from harness.model.protocol.wake_all import WakeAll
 
@@ -45,6 +45,7 @@ class Sleep:
     :ivar enabled: the write of EN that has queued its wake-all.
     :ivar pending: by vector: when its LAPIC accepted the interrupt, which it was not given yet.
     :ivar owes: the ready interrupt that its guest has to acknowledge (apf.pageready_pending).
+    :ivar init: an INIT that its LAPIC has accepted, and of which no CLEAR has told yet.
     """
 
     asleep: Event | None = None
@@ -56,15 +57,18 @@ class Sleep:
     enabled: Event | None = None
     pending: dict[int, Event] = field(default_factory=dict)
     owes: Event | None = None
+    init: Event | None = None
 
     def begins(self, vcpu: SeenVcpu, out: Event) -> None:
         """sched_switch away from the thread: D52, D54.
 
         A work may have been completed behind the thread's last look at the list: only one that was before the thread
-        last ran, or last left the guest, counts.
+        last ran, or last left the guest, counts.  An INIT that came before that was served: it empties the lists and
+        the LAPIC in the vCPU's own thread (arch/x86/kvm/lapic.c:kvm_apic_accept_events), which sleeps in vcpu_block
+        then until its SIPI comes.
         """
         self.away = out if out.value == _SLEEPS and not self.in_fault and vcpu.started else None
-        if self.away is None or vcpu.left:
+        if self.away is None or vcpu.left or (self.init is not None and self.init.line < self.ran):
             return
         self.asleep = out if self.woken < self.ran else None
         completed = [*vcpu.prompt.exited, *((w, d) for w, d in vcpu.prompt.completed if d.line < self.ran)]
@@ -106,13 +110,21 @@ class Sleep:
         self.asleep = self.away = None
         self.woken = event.line
 
-    def started(self, event: Event) -> None:
-        """The vCPU enters the guest, or is started anew: it has no NMI any more, or will have it now."""
+    def enters(self, event: Event) -> None:
+        """The vCPU enters the guest: it has no NMI any more, or will have it now."""
         self.entered_ns = event.t_ns
+
+    def begins_anew(self, event: Event) -> None:
+        """The vCPU is reset: nothing waits for it any more."""
+        self.enters(event)
+        self.init = None
+        self.pending.clear()
 
     def accepted(self, event: Event) -> None:
         """kvm_apic_accept_irq of an interrupt for this vCPU."""
-        if event.value >= LOWEST_VECTOR and not event.token:
+        if event.token == INIT:
+            self.init = event
+        elif event.value >= LOWEST_VECTOR and not event.token:
             self.pending.setdefault(event.value, event)
 
 

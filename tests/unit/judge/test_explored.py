@@ -324,6 +324,13 @@ def test_two_kworkers_bring_one_window_of_a_file_between_them() -> None:
     assert verdict.word == "FINDING F2", verdict.reason
 
 
+def test_a_vcpu_sleeps_behind_its_init_until_its_sipi_comes() -> None:
+    """debian-6.1, S193: its worker ends while the INIT waits for it, and the CPU that sends the SIPI is preempted."""
+    files = packed_capture("explored-init-sleeps")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.word == "FINDING F2", verdict.reason
+
+
 def test_en_is_written_behind_a_completion() -> None:
     """noio-6.1, S341: a page is completed between the exit for the write of EN and its line, so that there is something
     on the done list, and no wake-all is queued."""
