@@ -33,7 +33,7 @@ from harness.model.events import (
     Kind,
 )
 from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, Stay
-from harness.model.walk.flags import VmFault
+from harness.model.walk.flags import VM_FAULT_ERROR, VmFault
 
 _NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
 _UNMAPS = "kvm/kvm_unmap_hva_range"  # of x86 since 5.13 (virt/kvm/kvm_main.c)
@@ -301,9 +301,10 @@ class _Reader:
         if event.kind is Kind.MM_FAULT:
             thread.hva, thread.since, thread.slept, thread.woke = event.hva, t, False, -1
         elif thread.since >= 0:
-            retried, major = bool(event.value & VmFault.RETRY), bool(event.value & VmFault.MAJOR)
+            told = (bool(event.value & bits) for bits in (VmFault.RETRY, VmFault.MAJOR, VM_FAULT_ERROR))
+            retried, major, failed = told
             gfn = self._gfn(thread.hva)
-            call = FaultCall(thread.since, t, event.tid, retried, thread.slept, thread.woke, major)
+            call = FaultCall(thread.since, t, event.tid, retried, thread.slept, thread.woke, major, failed)
             thread.calls.append(Call(gfn, call))
             self._calls[gfn].append(call)
             at = self._unmapping.pop(event.tid, -1)

@@ -131,8 +131,8 @@ class FollowedThreads:
         last = watch.window
         # Else the page would not be as it wants it.
         called_nobody = not inside and (last is None or last.retried or watch.overtaken)
-        waited_for_nobody = inside and page.locked and last is not None and not (last.retried or last.slept)
-        asked = last is not None and last.retried and userfault_missing(page)  # and slept until it was copied
+        waited_for_nobody = inside and page.locked and last is not None and not (last.missed or last.slept)
+        asked = last is not None and last.missed and userfault_missing(page)  # and slept until it was copied, if it may
         found_it = inside and last is not None and not (last.major or asked) and to_be_read(page)
         if found_it and last is not None and replay.others_read(gfn, watch.thread, earliest, last.end_ns):
             moments.append(max(moments[-1], last.end_ns - 1))  # it was in the cache by then, and submitted only later
@@ -179,7 +179,7 @@ class FollowedThreads:
             ways.insert(0 if watch.at and watch.calls_again else len(ways), Lock.NO)
         other = next(iter(replay.calls_within(done.index, watch.thread, now, window.end_ns)), None)
         if other is not None:  # it found the PTE as it was, and waited for the lock or not
-            likely = Lock.OTHER if other.slept or other.retried or Lock.NO not in ways else Lock.NO
+            likely = Lock.OTHER if other.slept or other.missed or Lock.NO not in ways else Lock.NO
             ways.sort(key=lambda way: way is not likely)
         why = f"whether another came before {done.index:#x} was mapped"
         lock = ways[replay.choices.ask(len(ways), why, done.index)]
@@ -444,9 +444,9 @@ class FollowedThreads:
         until = replay.other_call_ends(page.index, watch.thread, now)
         if until < 0:
             return False
-        retried = watch.window is not None and watch.window.retried
+        missed = watch.window is not None and watch.window.missed
         if not replay.choices.maybe(
-            f"whether another thread held the lock of {page.index:#x}", page.index, likely=retried
+            f"whether another thread held the lock of {page.index:#x}", page.index, likely=missed
         ):
             return False
         # At the end of its call at the latest: who comes before that, and is not told to retry, mostly found it free.
@@ -489,5 +489,5 @@ class FollowedThreads:
         window, end = watch.window, replay.read_end(page.index, now)
         limit = window.end_ns if window else watch.end_ns
         why = f"whether the read of {page.index:#x} was faster"
-        likely = window is not None and not (window.retried or window.slept)
+        likely = window is not None and not (window.missed or window.slept)
         return 0 <= end <= limit and replay.choices.maybe(why, page.index, likely=likely)

@@ -19,9 +19,10 @@ from harness.model.simulation.thread_spans import ThreadSpans
 class FaultCall:
     """A thread was in handle_mm_fault from ``start_ns`` to ``end_ns``: somewhere between it tried the page's lock.
 
-    ``retried``: it came back with VM_FAULT_RETRY; ``major``: with VM_FAULT_MAJOR; ``slept``: it slept meanwhile;
-    ``woke_ns``: when it ran again after the last sleep, -1: not known.  These are outcomes and decide nothing: they say
-    only which of the orders that are possible is tried first.
+    ``retried``: it came back with VM_FAULT_RETRY; ``failed``: with an error, as a fault of our own port does that would
+    have to wait; ``major``: with VM_FAULT_MAJOR; ``slept``: it slept meanwhile; ``woke_ns``: when it ran again after
+    the last sleep, -1: not known.  These are outcomes and decide nothing: they say only which of the orders that are
+    possible is tried first.
     """
 
     start_ns: int
@@ -31,6 +32,12 @@ class FaultCall:
     slept: bool = False
     woke_ns: int = -1
     major: bool = False
+    failed: bool = False
+
+    @property
+    def missed(self) -> bool:
+        """It came back without the page."""
+        return self.retried or self.failed
 
 
 @dataclass(frozen=True, slots=True)

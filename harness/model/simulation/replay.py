@@ -231,14 +231,14 @@ class Replay:
         """When it was unlocked, at the latest: who called handle_mm_fault behind the end of its read, and was not told
         to retry, has found it so, and so has a worker that slept for it."""
         calls, vcpus = self.recorded.calls.get(gfn, ()), set(self.recorded.threads)
-        found = [c.end_ns - 1 for c in calls if not c.retried and c.start_ns > end_ns]
+        found = [c.end_ns - 1 for c in calls if not c.missed and c.start_ns > end_ns]
         found += [c.end_ns - 1 for c in calls if c.slept and c.thread not in vcpus and c.end_ns > end_ns]
         return min(found, default=self.recorded.end_ns)
 
     def _missed(self, gfn: int, since_ns: int, until_ns: int) -> int:
         """When handle_mm_fault last found the page not ready between the two; ``since_ns`` if it never did."""
         vcpus, calls = set(self.recorded.threads), self.recorded.calls.get(gfn, ())  # a worker always waits
-        missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns + 1 for c in calls if c.retried]
+        missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns + 1 for c in calls if c.missed]
         return max((t for t in missed if since_ns < t < until_ns), default=since_ns)
 
     def copies(self, gfn: int, decided_ns: int) -> list[int]:
@@ -248,7 +248,7 @@ class Replay:
         over = moments[-1]
         # Before a call that is done with the page at once there was a look that missed it (get_user_page_fast_only).
         calls = self.recorded.calls.get(gfn, ())
-        moments += [c.start_ns - 1 for c in calls if not c.retried and decided_ns < c.start_ns - 1 < over]
+        moments += [c.start_ns - 1 for c in calls if not c.missed and decided_ns < c.start_ns - 1 < over]
         absent = self._missed(gfn, decided_ns, over)
         return sorted(moments, key=lambda moment: (moment < absent, moment))
 
@@ -341,7 +341,7 @@ class Replay:
         """When other threads, between the two, began what found the page mapped or its lock free: calls of
         handle_mm_fault that were not told to retry, and works that called nobody."""
         calls = self.recorded.calls.get(gfn, ())
-        found = {c.start_ns for c in calls if c.thread != thread and not c.retried}
+        found = {c.start_ns for c in calls if c.thread != thread and not c.missed}
         found |= {run.start_ns for run in self.recorded.works.values() if run.gfn == gfn and not run.windows}
         return sorted(t for t in found if start_ns < t < end_ns)
 

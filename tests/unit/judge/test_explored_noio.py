@@ -11,6 +11,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "copied-behind-a-fault": "the agent is preempted between its decision and UFFDIO_COPY; vCPUs come for the page"
+    " meanwhile, whose calls of handle_mm_fault fail at once (our own port) and have missed it (S380)",
     "asleep-with-a-signal": "QEMU stops a vCPU that is about to sleep for its lock: with a signal pending it stays"
     " runnable, and is traced as asleep (kernel/sched/core.c:__schedule; S346)",
     "neighbour-mapped-meanwhile": "a vCPU maps the pages around its own (mm/filemap.c:filemap_map_pages) between"
