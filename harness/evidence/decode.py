@@ -296,7 +296,8 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
     if e.gate is not None and facts is not None and (complete or e.end.status in _TO_THE_END) and not e.lost:
         ram_hva = e.ram_hva() if facts.has_mm_fault else 0
-        yield from gate_problems(plan, e.gate, e.precondition, e.of(*READ_BY), facts.swap_dev, ram_hva)
+        end_ns = e.events[-1].t_ns if e.events else 0
+        yield from gate_problems(plan, e.gate, e.precondition, e.of(*READ_BY), facts.swap_dev, ram_hva, end_ns)
     if not complete:
         return
     for name in (LOG, "guest/console.txt"):

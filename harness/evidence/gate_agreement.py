@@ -27,13 +27,15 @@ READ_BY = (Kind.BIO, Kind.BIO_END, Kind.MM_FAULT)
 
 
 def gate_problems(
-    plan: Plan, gate: GateLog, seen: Precondition | None, events: Sequence[Event], device: int, ram_hva: int = 0
-) -> Iterator[str]:
+    plan: Plan, gate: GateLog, seen: Precondition | None, events: Sequence[Event], device: int, ram_hva: int = 0,
+    end_ns: int = 0,
+) -> Iterator[str]:  # fmt: skip
     """Contradictions of the log.
 
     :param events: of the trace, READ_BY, of which none is lost.
     :param device: the gated one, as Event.dev has it.
     :param ram_hva: where QEMU has the guest's RAM; 0: calls of handle_mm_fault say nothing of a page.
+    :param end_ns: of the trace: who asked later is in none.
     """
     if gate.held < 0:
         yield f"gate.json: {gate.held} reads were held"
@@ -44,7 +46,8 @@ def gate_problems(
         yield from _against_trace(gate, [e for e in events if e.dev == device and e.flag])
     elif ram_hva and not says(plan, HostWord.SAVEVM):  # QEMU reads all of RAM for a snapshot, in a thread of its own
         sleeping = (e for e in events if e.kind is Kind.MM_FAULT and e.value & _RETRIES == FaultFlag.ALLOW_RETRY)
-        yield from _against_faults(gate, sleeping, ram_hva)
+        reads = [read for read in gate.reads if read.at_ns <= end_ns]
+        yield from _against_faults(reads, sleeping, ram_hva)
 
 
 def _times(read: GateRead) -> Iterator[str]:
@@ -99,14 +102,14 @@ def _against_trace(gate: GateLog, reads: Sequence[Event]) -> Iterator[str]:
             yield f"gate.json: {(told - due).total()} pages whose reads ended with {had} were not answered so"
 
 
-def _against_faults(gate: GateLog, faults: Iterable[Event], ram_hva: int) -> Iterator[str]:
+def _against_faults(reads: Iterable[GateRead], faults: Iterable[Event], ram_hva: int) -> Iterator[str]:
     """Each call of handle_mm_fault with ALLOW_RETRY and without RETRY_NOWAIT tells the userfaultfd of its page once at
     most, any other never (fs/userfaultfd.c:handle_userfault, 5.10 to 7.3)."""
     calls: dict[int, list[int]] = defaultdict(list)
     for fault in faults:
         calls[(fault.hva - ram_hva) // PAGE_SIZE].append(fault.t_ns)
     asked = Counter[int]()
-    for read in sorted(gate.reads, key=lambda read: read.at_ns):
+    for read in sorted(reads, key=lambda read: read.at_ns):
         page = read.sector // _SECTORS
         asked[page] += 1
         if bisect_right(calls[page], read.at_ns) < asked[page]:

@@ -301,10 +301,12 @@ class _Reader:
         if event.kind is Kind.MM_FAULT:
             thread.hva, thread.since, thread.slept, thread.woke = event.hva, t, False, -1
         elif thread.since >= 0:
-            told = (bool(event.value & bits) for bits in (VmFault.RETRY, VmFault.MAJOR, VM_FAULT_ERROR))
-            retried, major, failed = told
-            gfn = self._gfn(thread.hva)
-            call = FaultCall(thread.since, t, event.tid, retried, thread.slept, thread.woke, major, failed)
+            retried, major = bool(event.value & VmFault.RETRY), bool(event.value & VmFault.MAJOR)
+            gfn, error = self._gfn(thread.hva), event.value & VM_FAULT_ERROR
+            call = FaultCall(
+                thread.since, t, event.tid, retried, thread.slept, thread.woke, major,
+                failed=bool(error), refused=error == VM_FAULT_ERROR,
+            )  # fmt: skip
             thread.calls.append(Call(gfn, call))
             self._calls[gfn].append(call)
             at = self._unmapping.pop(event.tid, -1)

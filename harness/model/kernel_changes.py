@@ -83,6 +83,8 @@ CHANGES: tuple[Change, ...] = (
            "KVM: x86: Morph pending exceptions to pending VM-Exits at queue time", (_5_10, _6_1), open=_BOUNDS),
     Change("sync_loses_vmexit", True, (6, 1), f"{_X86}kvm_vcpu_ioctl_x86_get_vcpu_events",
            "KVM: x86: Morph pending exceptions to pending VM-Exits at queue time", (_5_10, _6_1), open=_BOUNDS),
+    Change("running_checks_nested", False, (6, 1), f"{_X86}kvm_vcpu_running",
+           "KVM: x86: never write to memory from kvm_vcpu_check_block()", (_5_10, _6_1), open=_BOUNDS),
     Change("init_keeps_l2_tables", False, (6, 1), f"{_X86}kvm_vcpu_reset",
            "KVM: x86: forcibly leave nested mode on vCPU reset", (_5_10, _6_1),
            open="the release, and the stable levels of 5.15 that have it"),

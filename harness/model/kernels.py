@@ -94,6 +94,7 @@ class KernelModel:
     cr0_pg_set_requests_ready: bool = False  # CR0.PG 0 -> 1 requests KVM_REQ_APF_READY
     reset_keeps_halt: bool = True  # F1: EN=0 and KVM_SET_MP_STATE of a VMM's reset leave apf.halted set
     halt_polls: bool = True  # an APF halt goes through halt polling and emits kvm_vcpu_wakeup
+    running_checks_nested: bool = True  # kvm_vcpu_running has an L2 exit to its L1 from within a halt, which goes on
     prefetch_keeps_error_code: bool = False  # kvm_arch_async_page_ready faults with the original error code
     token_never_zero: bool = False  # alloc_apf_token skips id<<12 == 0
     lapic_disabled_defers: bool = False  # no ready event while the LAPIC is disabled

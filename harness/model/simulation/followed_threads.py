@@ -132,7 +132,7 @@ class FollowedThreads:
         # Else the page would not be as it wants it.
         called_nobody = not inside and (last is None or last.retried or watch.overtaken)
         waited_for_nobody = inside and page.locked and last is not None and not (last.missed or last.slept)
-        asked = last is not None and last.missed and userfault_missing(page)  # and slept until it was copied, if it may
+        asked = last is not None and last.asked and userfault_missing(page)  # and slept until it was copied, if it may
         found_it = inside and last is not None and not (last.major or asked) and to_be_read(page)
         if found_it and last is not None and replay.others_read(gfn, watch.thread, earliest, last.end_ns):
             moments.append(max(moments[-1], last.end_ns - 1))  # it was in the cache by then, and submitted only later

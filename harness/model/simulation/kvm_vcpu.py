@@ -16,7 +16,7 @@ from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
-from harness.model.simulation import held_up
+from harness.model.simulation import held_up, l2_halt
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
@@ -407,11 +407,13 @@ class KvmVcpu:
         s, world = self.state, self.world
         polled = s.halted and s.kernel.halt_polls
         slept = False
+        yield from l2_halt.look(self)
         while not d.kvm_vcpu_has_events(s, irq=self.deliverable() > 0) and not self.stopped:
             if not slept:
                 world.emit(Event(Kind.OUT, self.index, value=ord("S")))
             slept = True
             yield from held_up.until_listed(world, s, self.index, self.wake)
+            yield from l2_halt.look(self)
         if slept:
             world.emit(Event(Kind.IN, self.index))
         left = world.replay.stopped_ns(self.index, world.engine.now) if world.replay is not None else -1

@@ -19,10 +19,10 @@ from harness.model.simulation.thread_spans import ThreadSpans
 class FaultCall:
     """A thread was in handle_mm_fault from ``start_ns`` to ``end_ns``: somewhere between it tried the page's lock.
 
-    ``retried``: it came back with VM_FAULT_RETRY; ``failed``: with an error, as a fault of our own port does that would
-    have to wait; ``major``: with VM_FAULT_MAJOR; ``slept``: it slept meanwhile; ``woke_ns``: when it ran again after
-    the last sleep, -1: not known.  These are outcomes and decide nothing: they say only which of the orders that are
-    possible is tried first.
+    ``retried``: it came back with VM_FAULT_RETRY; ``failed``: with an error; ``refused``: with all of VM_FAULT_ERROR,
+    as one of our own port does that would have to wait; ``major``: with VM_FAULT_MAJOR; ``slept``: it slept meanwhile;
+    ``woke_ns``: when it ran again after the last sleep, -1: not known.  These are outcomes and decide nothing: they say
+    only which of the orders that are possible is tried first.
     """
 
     start_ns: int
@@ -33,10 +33,17 @@ class FaultCall:
     woke_ns: int = -1
     major: bool = False
     failed: bool = False
+    refused: bool = False
 
     @property
     def missed(self) -> bool:
-        """It came back without the page."""
+        """It did not find the page, or found it locked.  Other errors are of one whose read has failed."""
+        return self.retried or self.refused
+
+    @property
+    def asked(self) -> bool:
+        """Of a page of a userfaultfd, which nobody reads: it was not there (handle_userfault: VM_FAULT_SIGBUS without
+        FAULT_FLAG_ALLOW_RETRY)."""
         return self.retried or self.failed
 
 

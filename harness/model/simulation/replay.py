@@ -237,8 +237,11 @@ class Replay:
 
     def _missed(self, gfn: int, since_ns: int, until_ns: int) -> int:
         """When handle_mm_fault last found the page not ready between the two; ``since_ns`` if it never did."""
-        vcpus, calls = set(self.recorded.threads), self.recorded.calls.get(gfn, ())  # a worker always waits
-        missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns + 1 for c in calls if c.missed]
+        return self._last([c for c in self.recorded.calls.get(gfn, ()) if c.missed], since_ns, until_ns)
+
+    def _last(self, calls: Sequence[FaultCall], since_ns: int, until_ns: int) -> int:
+        vcpus = set(self.recorded.threads)  # a worker always waits
+        missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns + 1 for c in calls]
         return max((t for t in missed if since_ns < t < until_ns), default=since_ns)
 
     def copies(self, gfn: int, decided_ns: int) -> list[int]:
@@ -248,8 +251,8 @@ class Replay:
         over = moments[-1]
         # Before a call that is done with the page at once there was a look that missed it (get_user_page_fast_only).
         calls = self.recorded.calls.get(gfn, ())
-        moments += [c.start_ns - 1 for c in calls if not c.missed and decided_ns < c.start_ns - 1 < over]
-        absent = self._missed(gfn, decided_ns, over)
+        moments += [c.start_ns - 1 for c in calls if not c.asked and decided_ns < c.start_ns - 1 < over]
+        absent = self._last([c for c in calls if c.asked], decided_ns, over)
         return sorted(moments, key=lambda moment: (moment < absent, moment))
 
     def own_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> int:

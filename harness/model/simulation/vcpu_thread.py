@@ -18,7 +18,7 @@ from harness.model.events import (
     Event,
     Kind,
 )
-from harness.model.simulation import l2_run, lapic_switches
+from harness.model.simulation import l2_halt, l2_run, lapic_switches
 from harness.model.simulation.accesses import deliver, faults_later, mapped_by_another, unmapped_before
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kicked import ejected
@@ -338,6 +338,10 @@ class Vcpu:
             if kvm.emulated:
                 kvm.emulated = False
                 break
+            if l2_halt.left(kvm, nested=step.nested):
+                self._mode(cpl=step.cpl, interrupts=step.interrupts)
+                yield from self._exit_of_l2(lambda _: None)
+                continue
             if l2_run.given_to_l2(kvm, step):
                 yield from self._l2_fault(step)
                 continue

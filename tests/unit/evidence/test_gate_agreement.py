@@ -26,7 +26,10 @@ def told(name: str, change: Callable[[GateLog], GateLog], again: Iterable[Kind] 
         first_read = next(e for e in events if e.value == evidence.gate.reads[0].sector)
         events.append(replace(first_read, kind=kind, t_ns=events[-1].t_ns + 1))
     device, ram_hva = evidence.facts.swap_dev, evidence.ram_hva()
-    return list(gate_problems(evidence.plan, change(evidence.gate), evidence.precondition, events, device, ram_hva))
+    end_ns = evidence.events[-1].t_ns
+    return list(
+        gate_problems(evidence.plan, change(evidence.gate), evidence.precondition, events, device, ram_hva, end_ns)
+    )
 
 
 def first(**changes: object) -> Callable[[GateLog], GateLog]:
@@ -85,6 +88,13 @@ def test_what_contradicts_the_trace(change: Callable[[GateLog], GateLog], words:
 )
 def test_a_page_of_a_userfaultfd_is_asked_for_by_a_fault(change: Callable[[GateLog], GateLog], words: str) -> None:
     assert any(words in text for text in told(COPIED, change))
+
+
+def test_a_page_that_was_asked_for_behind_the_trace_is_in_no_trace() -> None:
+    """The agent stops the trace of a guest that is over its deadline, and the guest runs on."""
+    assert told(COPIED, lambda gate: replace(gate, reads=(*gate.reads, replace(gate.reads[0], at_ns=1 << 60)))) != []
+    late = {"at_ns": 1 << 60, "answered_ns": 1 << 60}
+    assert told(COPIED, lambda gate: replace(gate, reads=(*gate.reads, replace(gate.reads[0], **late)))) == []
 
 
 def test_a_page_that_is_read_again_counts_again() -> None:

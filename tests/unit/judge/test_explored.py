@@ -17,6 +17,8 @@ from tests.unit.judge.golden import recounted
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "l2-leaves-in-its-halt": "5.10: the timer of an L1 ticks while its L2 is halted: the L2 exits from within the halt,"
+    " which goes on (arch/x86/kvm/x86.c:kvm_vcpu_running)",
     "cleared-for-nothing": "the guest clears a token word that holds nothing, and leaves the next token there: no ready"
     " event can follow (arch/x86/kvm/x86.c:apf_pageready_slot_free)",
     "area-moved": "EN names another area while completions wait for the token word of the old one: they are told at the"
