@@ -21,7 +21,7 @@ from harness.evidence.resets import (
     parse_resets,
     under_first_threads,
 )
-from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.events import INIT, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
 S = 1_000_000_000
 
@@ -144,7 +144,7 @@ def test_a_machine_that_never_runs_again_is_loaded_at_the_end() -> None:
 
 def test_an_init_clears_before_the_next_entry() -> None:
     """The acceptance of the SIPI, and all that comes before the entry, is none."""
-    init = Event(Kind.ACC, 1, 10, text="kvm_apic_accept_irq: apicid 1 vec 0 (INIT|edge)")
+    init = Event(Kind.ACC, 1, 10, token=INIT)
     sipi = Event(Kind.ACC, 1, 20, text="kvm_apic_accept_irq: apicid 1 vec 8 (SIPI|edge)")
     events = [entry(1, 1), init, entry(0, 15), sipi, Event(Kind.IN, 1, 21), entry(1, 22), entry(1, 23)]
     assert kinds(add_inits(events)) == [

@@ -8,7 +8,7 @@ import pytest
 from harness.errors import CaptureDamaged
 from harness.evidence.ftrace import Line
 from harness.evidence.trace_events import decode, kinds_of
-from harness.model.events import CR0_WRITTEN, Event, Kind
+from harness.model.events import CR0_WRITTEN, INIT, Event, Kind
 
 VCPUS = (100, 101)
 IDS = (0, 1)
@@ -43,7 +43,7 @@ NPF = "vcpu 0 reason npf rip 0xffffffff81073916 info1 0x06 info2 0x00000000{} in
         ("kvm_inj_exception", "#UD", Kind.INJ_OTHER, {"flag": False}),
         ("kvm_apic_accept_irq", "apicid 1 vec 243 (Fixed|edge)", Kind.ACC,
          {"value": 243, "vcpu": 1, "flag": False, "token": 0}),
-        ("kvm_apic_accept_irq", "apicid 1 vec 0 (INIT|edge)", Kind.ACC, {"value": 0, "vcpu": 1, "token": 1}),
+        ("kvm_apic_accept_irq", "apicid 1 vec 0 (INIT|edge)", Kind.ACC, {"value": 0, "vcpu": 1, "token": INIT}),
         ("kvm_apic_accept_irq", "apicid 1 vec 243 (Fixed|level) (coalesced)", Kind.ACC, {"value": 243, "flag": True}),
         *(
             ("kvm_exit", f"vcpu 0 reason {reason} rip 0x1011aa info1 {info1} info2 0x0", Kind.EXIT, {"value": written})

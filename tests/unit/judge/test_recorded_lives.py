@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.judge.recorded_drafts import Draft
 from harness.judge.recorded_lives import LivesTracker
-from harness.model.events import LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
+from harness.model.events import INIT, LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.simulation.recorded import RecordedEvent
 
 FIRMWARE = st.sampled_from([Kind.PF, Kind.RDY, Kind.VIRQ])
@@ -55,14 +55,14 @@ def test_a_boot_that_never_ends_leaves_nothing_more_and_neither_paging_nor_loadv
 def test_exits_are_those_for_the_vmm_and_accepted_inits() -> None:
     tracker = LivesTracker([])
     tracker.feed(Event(Kind.USER_EXIT, 0), 7)
-    tracker.feed(Event(Kind.ACC, 0, text="apicid 1 vec 0 (INIT|edge)"), 8)
+    tracker.feed(Event(Kind.ACC, 0, token=INIT), 8)
     tracker.feed(Event(Kind.ACC, 0, text="apicid 1 vec 243 (Fixed|edge)"), 9)
     assert tracker.exits == [7, 8]
 
 
 def _init(tracker: LivesTracker, sender: int, t: int) -> None:
     """It is given an INIT, and begins a life with its next entry."""
-    tracker.feed(Event(Kind.ACC, 1, tid=sender, text="apicid 1 vec 0 (INIT|edge)"), t)
+    tracker.feed(Event(Kind.ACC, 1, tid=sender, token=INIT), t)
     tracker.feed(Event(Kind.CLEAR, 1), t + 1)
     tracker.feed(Event(Kind.ENTRY, 1, tid=11), t + 1)
 
