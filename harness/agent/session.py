@@ -37,7 +37,7 @@ from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT, Facts, HostFacts, OfRun, RunFacts
 from harness.contract.host_needs import NO_DISK, HostOffers, hangs_on_version, lacks, without_gate
-from harness.contract.plan import GuestKind, Plan, SwapKind, to_json
+from harness.contract.plan import GuestKind, Plan, SwapKind, to_json, vcpu_ids
 from harness.contract.service import AgentOptions
 from harness.contract.words import Backing
 from harness.errors import InfraFault, Unsupported
@@ -274,6 +274,7 @@ class Session:
                 errors=[page.gpa >> 12 for page in plan.pages if page.name in plan.swap.error],
                 after_s=plan.swap.delay_ms / 1000,
                 ram_hva=ram_hva if WORKER_FAULT in self.watch.events else -1,
+                apic_ids=vcpu_ids(plan.guest),
                 trace=self.watch.pipe,
             )  # fmt: skip
 

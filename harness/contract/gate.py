@@ -67,6 +67,7 @@ class Seen:
     worked_on: dict[int, int] = field(default_factory=dict)  # kworker -> page that its work asks for
     workers_asleep: set[int] = field(default_factory=set)
     through: Counter[int] = field(default_factory=Counter)  # page -> works that completed and are not ready
+    inits: set[int] = field(default_factory=set)  # vCPUs that were given an INIT, and have not enabled EN since
 
     def let_go(self) -> None:
         """The host word "release"."""
@@ -100,11 +101,21 @@ class Seen:
         begun never will (virt/kvm/async_pf.c:kvm_clear_async_pf_completion_queue)."""
         self.outstanding = {(v, page) for v, page in self.outstanding if v != vcpu}
 
+    def given_init(self, vcpu: int) -> None:
+        """Its LAPIC has accepted one.  It is over, with all that it drops, when the vCPU's new program writes EN."""
+        self.inits.add(vcpu)
+
+    def enabled(self, vcpu: int) -> None:
+        """EN was written so that async page faults are on: in a new life, or in the one of before."""
+        if vcpu in self.inits:
+            self.begins_anew(vcpu)
+
     def begins_anew(self, vcpu: int) -> None:
         """The vCPU has lost its state: nothing is outstanding for it, and it sleeps on nothing."""
         self.disabled(vcpu)
         self.wanted.pop(vcpu, None)
         self.wakes(vcpu)
+        self.inits.discard(vcpu)
 
     def ready(self, vcpu: int, page: int) -> None:
         """kvm_async_pf_ready."""

@@ -36,6 +36,7 @@ class Orders:
     errors: frozenset[int] = frozenset()  # guest frame numbers whose reads end with EIO
     after_s: float = 0.0
     ram_hva: int = -1  # address in QEMU of guest physical address 0; -1: what workers do is not in the trace
+    apic_ids: tuple[int, ...] = ()  # of the vCPUs, in their order
 
 
 @dataclass(slots=True, eq=False)
@@ -151,6 +152,9 @@ class Keeper:
                 self._seen.work(sight.tid, (sight.address - self.orders.ram_hva) >> 12)
             case What.OUT if sight.tid not in self._vcpus:
                 self._seen.work_sleeps(sight.tid)
+            case What.INIT if sight.apic in self.orders.apic_ids:
+                self._seen.given_init(self.orders.apic_ids.index(sight.apic))
+                return
         vcpu = self._vcpus.get(sight.tid)
         if vcpu is not None:
             self._tell(sight, vcpu)
@@ -167,6 +171,8 @@ class Keeper:
                 self._seen.asks(vcpu, (sight.address - self.orders.ram_hva) >> 12)
             case What.REPEATED:
                 self._seen.repeated(vcpu)
+            case What.ENABLED:
+                self._seen.enabled(vcpu)
             case What.DISABLED:
                 self._seen.disabled(vcpu)
             case What.OUT | What.DOZE | What.IN:

@@ -137,4 +137,5 @@ def _orders(said: dict[str, Any]) -> Orders:
         errors=frozenset(said["errors"]),
         after_s=said["after_s"],
         ram_hva=said["ram_hva"],
+        apic_ids=tuple(said["apic_ids"]),
     )

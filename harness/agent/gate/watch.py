@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 WATCHED_KVM = (
     "kvm_page_fault", "kvm_async_pf_not_present", "kvm_async_pf_ready", "kvm_async_pf_repeated_fault",
-    "kvm_async_pf_doublefault", "kvm_async_pf_completed", "kvm_msr",
+    "kvm_async_pf_doublefault", "kvm_async_pf_completed", "kvm_msr", "kvm_apic_accept_irq",
 )  # fmt: skip
 _EN, _ENABLED = 0x4B564D02, 9
 """arch/x86/include/uapi/asm/kvm_para.h: MSR_KVM_ASYNC_PF_EN; what arch/x86/kvm/x86.c:kvm_pv_async_pf_enabled asks of
@@ -27,12 +27,15 @@ def filters(tids: Sequence[int], device: str | None) -> dict[str, str]:
     return {
         **{f"kvm/{e}": vcpus for e in WATCHED_KVM if e != "kvm_async_pf_completed"},
         "kvm/kvm_msr": f"ecx == {_EN} && write == 1 && ({vcpus})",
+        "kvm/kvm_apic_accept_irq": f"dm == {_INIT} && ({vcpus})",
         "block/block_bio_queue": f"dev == {int(major) << 20 | int(minor)}",
         "sched/sched_switch": f'{switches} || (prev_comm ~ "kworker*" && prev_state & {_UNINTERRUPTIBLE})',
         WORKER_FAULT: f'comm ~ "kworker*" || {vcpus}',
     }
 
 
+_INIT = 0x500
+"""arch/x86/include/asm/apicdef.h:APIC_DM_INIT, as kvm_apic_accept_irq has it"""
 _UNINTERRUPTIBLE = 2
 """include/linux/sched.h:TASK_UNINTERRUPTIBLE, as sched_switch has it"""
 
@@ -43,7 +46,9 @@ class What(Enum):
     READY = auto()  # kvm_async_pf_ready, not of a wake-all
     REPEATED = auto()  # kvm_async_pf_repeated_fault
     COMPLETED = auto()  # kvm_async_pf_completed: the worker is through with one work
-    DISABLED = auto()  # kvm_msr: EN was written, and async page faults are off
+    ENABLED = auto()  # kvm_msr: EN was written, and async page faults are on
+    DISABLED = auto()  # ... are off
+    INIT = auto()  # kvm_apic_accept_irq: the LAPIC ``apic`` was sent an INIT
     WORK = auto()  # handle_mm_fault in a kworker or a vCPU thread, at ``address`` of QEMU
     READ = auto()  # block_bio_queue of a read at ``sector``
     OUT = auto()  # the thread left its CPU in TASK_UNINTERRUPTIBLE
@@ -54,7 +59,7 @@ class What(Enum):
 @dataclass(frozen=True, slots=True)
 class Sight:
     """One trace line.  ``tid``: the thread that it is about; ``at``: seconds, CLOCK_MONOTONIC; ``page``: a guest frame
-    number; ``sector``: of 512 bytes, on the device; ``worker``: the thread is a kworker."""
+    number; ``sector``: of 512 bytes, on the device; ``worker``: the thread is a kworker; ``apic``: an APIC id."""
 
     what: What
     tid: int
@@ -63,6 +68,7 @@ class Sight:
     sector: int = 0
     address: int = 0
     worker: bool = False
+    apic: int = 0
 
 
 _LINE = re.compile(r"^\s*(.*)-(\d+)\s+(?:\(\s*[-\d]+\)\s+)?\[\d+\]\s+\S+\s+(\d+\.\d+): (\w+): ?(.*)$")
@@ -70,6 +76,7 @@ _ADDRESS = re.compile(r"address (?:0x)?([0-9a-f]+)")
 _TOKEN = re.compile(r"token 0x([0-9a-f]+) gva (?:0x)?([0-9a-f]+)")
 _BIO = re.compile(r"\d+,\d+ (\w+) (\d+) \+ \d+")
 _MSR_WRITE = re.compile(r"msr_write ([0-9a-f]+) = 0x([0-9a-f]+)")
+_ACCEPTS_INIT = re.compile(r"apicid ([0-9a-f]+) vec \d+ \(INIT\|")
 _MM_FAULT = re.compile(r"addr=0x([0-9a-f]+)")
 _SWITCH = re.compile(r"prev_pid=(\d+) .*prev_state=(\S+) ==> .*next_pid=(\d+) ")
 _WAKE_ALL = 0xFFFFFFFF
@@ -97,8 +104,12 @@ def read_line(line: str) -> list[Sight]:
             return [Sight(What.COMPLETED, tid, at)]
         case "kvm_msr":
             write = _MSR_WRITE.search(text)
-            off = write is not None and int(write[1], 16) == _EN and int(write[2], 16) & _ENABLED != _ENABLED
-            return [Sight(What.DISABLED, tid, at)] if off and "#GP" not in text else []
+            if write is None or int(write[1], 16) != _EN or "#GP" in text:
+                return []
+            return [Sight(What.ENABLED if int(write[2], 16) & _ENABLED == _ENABLED else What.DISABLED, tid, at)]
+        case "kvm_apic_accept_irq":
+            init = _ACCEPTS_INIT.search(text)
+            return [Sight(What.INIT, tid, at, apic=int(init[1], 16))] if init else []
         case "mm_fault":
             fault = _MM_FAULT.search(text)
             return [Sight(What.WORK, tid, at, address=int(fault[1], 16))] if fault else []

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from harness.contract.gate import Rule, Seen
 from harness.model.delivery import kvm_pv_async_pf_enabled
-from harness.model.events import MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import INIT, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.world import World
 
-_TOLD = frozenset((Kind.PF, Kind.NP, Kind.REP, Kind.RDY, Kind.DONE, Kind.OUT, Kind.IN, Kind.WRMSR))
+_TOLD = frozenset((Kind.PF, Kind.NP, Kind.REP, Kind.RDY, Kind.DONE, Kind.OUT, Kind.IN, Kind.WRMSR, Kind.CLEAR))
 
 
 @dataclass(slots=True, eq=False)
@@ -125,8 +125,9 @@ class GatedReads:
             case Kind.DONE:
                 seen.work_done(page)
             case Kind.WRMSR if event.value == MSR_ASYNC_PF_EN and not event.flag:
-                if not kvm_pv_async_pf_enabled(event.data):
-                    seen.disabled(vcpu)
+                (seen.enabled if kvm_pv_async_pf_enabled(event.data) else seen.disabled)(vcpu)
+            case Kind.CLEAR if event.value == INIT:
+                seen.given_init(vcpu)
             case Kind.OUT:
                 seen.sleeps(vcpu, interruptible=event.value == ord("S"))
             case Kind.IN:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from harness.contract.words import Thread
 from harness.model import delivery as d
 from harness.model.delivery import ApfState, Setup, Work, WorkState
-from harness.model.events import LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import INIT, LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
 from harness.model.simulation import held_up, l2_halt
@@ -449,6 +449,7 @@ class KvmVcpu:
         by_paging: bool = False,
         by_msr: bool = False,
         destroyed: bool = False,
+        by_init: bool = False,
         mark: RecordedEvent | None = None,
     ) -> Generator[Wait, None, None]:
         """kvm_clear_async_pf_completion_queue in this thread: sleeps until the running workers have finished."""
@@ -471,7 +472,7 @@ class KvmVcpu:
             self.world.emit(Event(Kind.IN, self.index))
         d.end_clear(self.state, vm_destroyed=destroyed)
         if not by_msr:
-            self.world.emit(Event(Kind.CLEAR, self.index, flag=by_paging))
+            self.world.emit(Event(Kind.CLEAR, self.index, value=INIT if by_init else 0, flag=by_paging))
 
     def write_msr(self, msr: int, value: int, *, area_ok: bool = True) -> Generator[Wait, None, bool]:
         """A guest's or the VMM's MSR write; False: it got a general protection fault."""

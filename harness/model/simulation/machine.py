@@ -218,8 +218,9 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
         world.unbounded["MIN_V"] = "QEMU's devices fault in the vCPU threads while firmware boots the guest again"
     if begun is not None:
         init_of_l2(state)
-    reset(state, init=barrier is None or vcpu.kvm.index > 0, by_vmm=begun is None)
-    yield from vcpu.kvm.clear()
+    given_init = barrier is None or vcpu.kvm.index > 0  # the boot CPU of a machine that is reset is given none
+    reset(state, init=given_init, by_vmm=begun is None)
+    yield from vcpu.kvm.clear(by_init=given_init)
     if barrier is not None:
         if world.replay is None:
             yield from barrier.wait()

@@ -94,7 +94,9 @@ def agent(backing: str, folder: str) -> None:
     address = int(process.stdout.readline())
     if backing == "swap":
         page_out(process.pid, address, group.pool)
-    gate.arm(rule="step", order="given", tids=[], pages={}, errors=[], after_s=0, ram_hva=-1, trace="/dev/null")
+    gate.arm(
+        rule="step", order="given", tids=[], pages={}, errors=[], after_s=0, ram_hva=-1, apic_ids=[], trace="/dev/null"
+    )
     gate.ask("freeze")
     process.stdin.write("go\n")
     process.stdin.flush()

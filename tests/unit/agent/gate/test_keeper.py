@@ -152,6 +152,25 @@ def test_a_work_that_is_cancelled_before_it_has_begun_holds_no_window() -> None:
     assert sorted(handles(keeper)) == [1, 2]
 
 
+def test_what_an_init_has_dropped_is_waited_for_no_more() -> None:
+    """virt/kvm/async_pf.c:kvm_clear_async_pf_completion_queue cancels a work that has not begun: no worker ever sleeps
+    for it.  That the INIT is over the vCPU's next write of EN says; the one before it may be of its old life."""
+    keeper = armed("np:1")
+    keeper.arm(replace(keeper.orders, apic_ids=(5,)))
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    read(keeper, 1)
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    keeper.see(Sight(What.ENABLED, V, 1.0))
+    assert handles(keeper) == [] and not keeper.settled
+    keeper.see(Sight(What.INIT, 99, 1.1, apic=4))
+    keeper.see(Sight(What.ENABLED, V, 1.1))
+    assert not keeper.settled, "another's INIT"
+    keeper.see(Sight(What.INIT, 99, 1.2, apic=5))
+    assert not keeper.settled, "it may not have been served"
+    keeper.see(Sight(What.ENABLED, V, 1.3))
+    assert keeper.settled
+
+
 def test_without_probes_announced_is_enough() -> None:
     keeper = armed()
     keeper.arm(replace(keeper.orders, ram_hva=-1))
