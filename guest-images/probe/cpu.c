@@ -52,6 +52,16 @@ void event_stack(struct vcpu *v, u64 end)
 	((volatile u32 *)v->tss)[13] = end ? end : (u64)v->trap_stack + sizeof(v->trap_stack);	/* offset 52 */
 }
 
+/*
+ * Where IST 1 and 3 begin while an L2 runs, which shares the TSS; 0: where those of L1 do.  L1 may have its L2 back in the
+ * middle of a handler, and then takes an interrupt itself.
+ */
+void interrupt_stack(struct vcpu *v, u64 end)
+{
+	((volatile u32 *)v->tss)[9] = end ? end : (u64)v->trap_stack + sizeof(v->trap_stack);	/* offset 36 */
+	event_stack(v, end);
+}
+
 /* What ran or was put aside when this vCPU was started anew is nobody's any more. */
 static void forget_items(struct vcpu *v)
 {

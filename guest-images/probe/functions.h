@@ -51,6 +51,7 @@ void trap(struct frame *f);
 void build_idt(void);
 void load_idt(u64 gpa);
 void event_stack(struct vcpu *v, u64 end);
+void interrupt_stack(struct vcpu *v, u64 end);
 void vcpu_init(struct vcpu *v, u32 id);
 void vcpu_start(u32 id);
 void apic_base(const struct vcpu *v, int on);

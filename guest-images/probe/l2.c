@@ -70,9 +70,11 @@ static struct vmcb vmcbs[MAX_VCPUS] __attribute__((aligned(4096)));
 static u8 windows[MAX_VCPUS];		/* L2 was given vector 0 */
 static struct frame running[MAX_VCPUS];	/* general registers of the L2, between its exit and the next VMRUN */
 static u8 save_areas[MAX_VCPUS][4096] __attribute__((aligned(4096)));
+static u8 stacks[MAX_VCPUS][4096] __attribute__((aligned(16)));	/* of handlers in L2 */
 /*
  * The identity map of boot.S once more.  Not the same tables: those of CR3 are written by the processor that walks
- * them, and a host that protects nested tables would have to emulate each access.
+ * them, and a host that protects nested tables would have to emulate each access.  From MOVED_GPA on the first GiB is
+ * mapped a second time: where an L2 touches it there, no address of a page is the same for L1 and L2.
  */
 static u64 nested_tables[NESTED_TABLES][512] __attribute__((aligned(4096)));
 
@@ -81,6 +83,8 @@ void l2_build_tables(void)
 {
 	for (u64 n = 0; n < 2048; n++)
 		nested_tables[2 + n / 512][n % 512] = n << 21 | (n < 1536 ? 0xe7 : 0xff);
+	for (u64 n = 0; n < 512; n++)	/* no guest has memory there */
+		nested_tables[2 + MOVED_GPA / (1ull << 30)][n] = n << 21 | 0xe7;
 	for (u64 n = 0; n < 4; n++)
 		nested_tables[1][n] = (u64)nested_tables[2 + n] | 0x27;
 	nested_tables[0][0] = (u64)nested_tables[1] | 0x27;
@@ -167,9 +171,11 @@ static void run_once(struct vcpu *v, struct vmcb *b)
 	struct apf_data *data = AT(struct apf_data, v->apf_gpa);
 	u32 flags, token, item = item_index(v->current);
 
+	interrupt_stack(v, (u64)stacks[v->id] + sizeof(stacks[0]));
 	v->in_l2 = 1;
 	l2_enter((u64)b, &running[v->id], (header->l2 & L2_L1_INTERRUPTS) != 0);
 	v->in_l2 = 0;
+	interrupt_stack(v, 0);
 	flags = data->flags;
 	token = data->token;
 	asm volatile("stgi" : : : "memory");

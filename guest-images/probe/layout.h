@@ -20,6 +20,7 @@
 #define VEC_INJECTED	0xff
 #define VEC_ENDED	0x81
 #define UNMAPPED_GVA	0x123456000
+#define MOVED_GPA	0x80000000
 #define STUBS_GPA	0x100000
 
 #ifndef __ASSEMBLY__
@@ -90,6 +91,7 @@ enum {
 	L2_L1_INTERRUPTS = 32,
 	L2_INJECT = 64,
 	L2_VIRQ = 128,
+	L2_MOVED = 256,
 };
 enum {
 	SVM_EXIT_EXCP_PF = 78,

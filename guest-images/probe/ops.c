@@ -105,6 +105,13 @@ static void reset(struct vcpu *v, const struct item *i)
 	__builtin_unreachable();
 }
 
+/* Until a vCPU has taken the interrupt that starts it, which is sent once: an INIT, or an eject, would drop that. */
+static void await_start(u32 vcpu)
+{
+	while ((header->flags & LAPIC_BEFORE_EN) && !vcpus[vcpu].started)
+		;
+}
+
 /*
  * QEMU's ACPI CPU hotplug controller of a q35 (its docs/specs/acpi_cpu_hotplug.rst), which a guest's ACPI code would
  * write to: 0 to the selector ends its legacy mode; then which CPU, and bit 3 of the control field ejects it.
@@ -147,12 +154,11 @@ void perform(struct vcpu *v, const struct item *i)
 		host(v, i);
 		break;
 	case OP_EJECT:
+		await_start(i->value);
 		eject(i->value);
 		break;
 	case OP_INIT:
-		/* Not before it has taken the interrupt that starts it, which is sent once: an INIT would drop that. */
-		while ((header->flags & LAPIC_BEFORE_EN) && !vcpus[i->value].started)
-			;
+		await_start(i->value);
 		vcpu_start(i->value);
 		break;
 	case OP_RESET:

@@ -121,6 +121,8 @@ static void start_touch(struct vcpu *v, u32 position)
 	else
 		f->rip = (u64)(i->write ? access_write : access_read);
 	f->rdi = i->by ? UNMAPPED_GVA : i->gpa + (i->write ? 8 : 0);
+	if ((i->flags & ITEM_LEVEL2) && (header->l2 & L2_MOVED))
+		f->rdi += MOVED_GPA;
 	f->rsi = i->gpa ^ header->nonce;
 	f->cs = i->cpl ? SEL_USER_CODE : SEL_CODE64;
 	f->ss = i->cpl ? SEL_USER_DATA : SEL_SS0;

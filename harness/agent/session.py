@@ -274,7 +274,7 @@ class Session:
                 errors=[page.gpa >> 12 for page in plan.pages if page.name in plan.swap.error],
                 after_s=plan.swap.delay_ms / 1000,
                 ram_hva=ram_hva if WORKER_FAULT in self.watch.events else -1,
-                apic_ids=vcpu_ids(plan.guest),
+                apic_ids=vcpu_ids(plan.guest), moved=plan.guest.l2.moved,
                 trace=self.watch.pipe,
             )  # fmt: skip
 

@@ -101,6 +101,7 @@ class L2:
     l1_interrupts: bool = True  # RFLAGS.IF at VMRUN
     inject: bool = False  # EVENTINJ has an external interrupt at the first VMRUN of each item
     virq: bool = False  # V_IRQ is set at the first VMRUN of each item
+    moved: bool = False  # L2 finds the pages that it touches elsewhere than L1 does (probe_abi.MOVED_GPA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ EXCEPTIONS = range(16, 32)
 """Vectors that a LAPIC delivers and the guest takes for exceptions."""
 UNMAPPED_GVA = 0x123456000
 """Where the guest makes a #PF of its own: above everything that it maps."""
+MOVED_GPA = 0x80000000
+"""Where an L2 whose nested tables are no identity map has the guest's memory: this much above where it is."""
 STUBS_GPA = 0x100000
 """The trap stub of vector 0, at the image's begin; that of vector n is 16 * n above.  So the agent can write an IDT."""
 SEL_CODE64 = 0x08
@@ -138,6 +140,7 @@ class L2Flag(IntFlag):
     L1_INTERRUPTS = 32
     INJECT = 64
     VIRQ = 128
+    MOVED = 256
 
 
 class SvmExit(IntEnum):
@@ -329,6 +332,7 @@ def _header() -> Iterator[str]:
     for name in ("VEC_TIMER", "VEC_START", "VEC_DELIVERED", "VEC_INJECTED", "VEC_ENDED"):
         yield _define(name, f"{globals()[name]:#x}")
     yield _define("UNMAPPED_GVA", f"{UNMAPPED_GVA:#x}")
+    yield _define("MOVED_GPA", f"{MOVED_GPA:#x}")
     yield _define("STUBS_GPA", f"{STUBS_GPA:#x}")
     yield ""
     yield "#ifndef __ASSEMBLY__"

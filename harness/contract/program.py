@@ -71,6 +71,7 @@ _L2_FLAGS = {
     "npt": L2Flag.NPT, "intercept_pf": L2Flag.INTERCEPT_PF, "intercept_intr": L2Flag.INTERCEPT_INTR,
     "intercept_vintr": L2Flag.INTERCEPT_VINTR, "intr_masking": L2Flag.INTR_MASKING,
     "l1_interrupts": L2Flag.L1_INTERRUPTS, "inject": L2Flag.INJECT, "virq": L2Flag.VIRQ,
+    "moved": L2Flag.MOVED,
 }  # fmt: skip
 
 

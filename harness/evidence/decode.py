@@ -60,6 +60,7 @@ from harness.evidence.gate_agreement import READ_BY, gate_problems
 from harness.evidence.guest_frame import frame_problems
 from harness.evidence.host_log import LOG, WeighedLog, read_guest_log, read_host_log
 from harness.evidence.injected_again import tell_injected_again
+from harness.evidence.moved_l2 import moved_back
 from harness.evidence.nullable import Known, null_problems
 from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.evidence.texts import console_problems, qmp_problems
@@ -268,6 +269,7 @@ def _events(trace: ftrace.Trace, facts: DecodedFacts, files: Files, plan: Plan) 
     vcpus = len(facts.vcpu_tids)
     qmp = files.get("qmp.jsonl", b"").decode(errors="replace")
     told = tuple(trace_events.decode(trace.lines, facts.vcpu_tids, vcpu_ids(plan.guest), facts.later_tids))
+    told = moved_back(told) if plan.guest.l2.moved else told
     found = tell_triple_faults(tell_injected_again(told))
     found = resets.add_plugs(resets.add_clears(found, resets.parse_resets(qmp), vcpus), facts.later_tids)
     return resets.add_inits(resets.add_loads(found, resets.parse_loads(qmp), vcpus))

@@ -224,13 +224,10 @@ def _guest(s: Scenario) -> Iterator[str]:
 def _l2(s: Scenario) -> Iterator[str]:
     if s.l2 != L2() and not any(t.level == 2 for t in s.steps):
         yield "$.l2: no step has level = 2, so that there is no L2"
+    if s.l2.moved and not s.l2.npt:
+        yield "$.l2.moved: nested tables move it, and npt = false has none"
     if s.l2.intr_masking and not s.l2.intercept_intr:
         yield "$.l2.intr_masking: an L2 that takes interrupts itself cannot mask them in its handler; set it to false"
-    if s.l2.inject and any(t.timer_us > 0 for t in s.steps):
-        yield (
-            "$.l2.inject: L2 handles what L1 injects on the interrupt stack of L1 (one TSS), and the timer's interrupt,"
-            " which ends its run meanwhile, overwrites that; leave out either"
-        )
 
 
 _WITH_ARGUMENTS = {SHORT_PROGRAM: False, WAYS_PROGRAM: True}

@@ -33,11 +33,11 @@ class Gate:
 
     def arm(
         self, *, rule: str, order: str, tids: Sequence[int], pages: Mapping[int, int], errors: Sequence[int],
-        after_s: float, ram_hva: int, apic_ids: Sequence[int], trace: str,
+        after_s: float, ram_hva: int, apic_ids: Sequence[int], moved: bool, trace: str,
     ) -> None:  # fmt: skip
         """From now on reads end as the plan says (keeper.Orders); ``trace``: the trace_pipe to follow."""
         self.ask("arm", rule=rule, order=order, tids=list(tids), pages=dict(pages), errors=list(errors),
-                 after_s=after_s, ram_hva=ram_hva, apic_ids=list(apic_ids), trace=trace)  # fmt: skip
+                 after_s=after_s, ram_hva=ram_hva, apic_ids=list(apic_ids), moved=moved, trace=trace)  # fmt: skip
 
     def open(self) -> None:
         """Let everything pass, now and later."""

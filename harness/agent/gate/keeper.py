@@ -17,12 +17,13 @@ from dataclasses import dataclass, field, replace
 from harness.agent.gate.watch import Sight, What
 from harness.contract.capture import GateLog, GateRead
 from harness.contract.gate import Rule, Seen
-from harness.contract.probe_abi import SECTORS_PER_PAGE
+from harness.contract.probe_abi import MOVED_GPA, PAGE_SIZE, SECTORS_PER_PAGE
 from harness.contract.words import ReadEnd, ReadOrder, Release
 
 LATE_SECONDS = 20.0
 """A read that is held so long is let go, so that the run comes to an end; the verdict is INCONCLUSIVE then."""
 _SECTOR = 512
+_MOVED = MOVED_GPA // PAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,11 @@ class Orders:
     after_s: float = 0.0
     ram_hva: int = -1  # address in QEMU of guest physical address 0; -1: what workers do is not in the trace
     apic_ids: tuple[int, ...] = ()  # of the vCPUs, in their order
+    moved: bool = False  # an L2 has its pages MOVED_GPA above where they are, and KVM traces its addresses
+
+    def page_of(self, page: int) -> int:
+        """The guest's own number of a page that KVM's trace names."""
+        return page - _MOVED if self.moved and page >= _MOVED else page
 
 
 @dataclass(slots=True, eq=False)
@@ -144,7 +150,7 @@ class Keeper:
                 self._batches[sight.sector] = batch
                 return
             case What.FAULT:
-                self._current[sight.tid] = Batch(frozenset({sight.page}))
+                self._current[sight.tid] = Batch(frozenset({self.orders.page_of(sight.page)}))
             case What.COMPLETED:
                 self._current.pop(sight.tid, None)
                 self._seen.work_done(sight.tid)
@@ -162,11 +168,11 @@ class Keeper:
     def _tell(self, sight: Sight, vcpu: int) -> None:
         match sight.what:
             case What.FAULT:
-                self._seen.fault(vcpu, sight.page)
+                self._seen.fault(vcpu, self.orders.page_of(sight.page))
             case What.ANNOUNCED:
-                self._seen.announced(vcpu, sight.page)
+                self._seen.announced(vcpu, self.orders.page_of(sight.page))
             case What.READY:
-                self._seen.ready(vcpu, sight.page)
+                self._seen.ready(vcpu, self.orders.page_of(sight.page))
             case What.WORK:
                 self._seen.asks(vcpu, (sight.address - self.orders.ram_hva) >> 12)
             case What.REPEATED:

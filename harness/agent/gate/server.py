@@ -138,4 +138,5 @@ def _orders(said: dict[str, Any]) -> Orders:
         after_s=said["after_s"],
         ram_hva=said["ram_hva"],
         apic_ids=tuple(said["apic_ids"]),
+        moved=said["moved"],
     )

@@ -79,13 +79,13 @@ def test_apic_ids_with_gaps_stand_in_the_header() -> None:
     assert read(encode_items(replace(plan, guest=p.Guest(vcpus=5, cores=2))), 56, 8) == 0, "they have none"
 
 
-@given(st.builds(p.L2, *[st.booleans()] * 8))
+@given(st.builds(p.L2, *[st.booleans()] * 9))
 def test_how_an_l2_is_run_stands_in_the_header(l2: p.L2) -> None:
     program = (p.Item(0, p.Op.TOUCH, level=2),)
     raw = encode_items(replace(make_plan(pages=0), guest=p.Guest(l2=l2), items=program))
     on = [
         l2.npt, l2.intercept_pf, l2.intercept_intr, l2.intercept_vintr, l2.intr_masking, l2.l1_interrupts, l2.inject,
-        l2.virq,
+        l2.virq, l2.moved,
     ]  # fmt: skip
     assert read(raw, 52, 4) == sum(1 << bit for bit, set_ in enumerate(on) if set_)
     assert read(raw, 28, 4) & 0x40

@@ -29,7 +29,7 @@ def exits(log: list[Record]) -> list[tuple[int, int]]:
     return found
 
 
-@pytest.mark.parametrize("npt", [0, rig.NPT])
+@pytest.mark.parametrize("npt", [0, rig.NPT, rig.NPT | rig.MOVED])
 @pytest.mark.parametrize("machine", ["microvm", "q35"])
 def test_an_l2_reads_and_writes_at_both_levels(probe_elf: Path, tmp_path: Path, machine: str, npt: int) -> None:
     kinds = [(cpl, flags, write) for cpl in (0, 3) for flags in (0, INTERRUPTS) for write in (False, True)]

@@ -54,7 +54,7 @@ SHOWN = {
     "vmexit_needs_request": ("S131", "7.3.4"),
     "sync_loses_vmexit": ("S134", "7.3.4"),
     "init_keeps_l2_tables": ("S192", "7.3.4"),
-    "running_checks_nested": ("S392", "7.3.4"),
+    "running_checks_nested": ("S397", "7.3.4"),
     "window_is_l2s": ("S196", "7.3.4"),
 }
 """Field -> (scenario, release of the kernel in which it is flipped)."""

@@ -379,14 +379,6 @@ def test_a_misspelt_table_or_key_is_told_with_the_one_that_is_meant() -> None:
     )
 
 
-def test_an_l2_that_handles_an_injected_interrupt_has_no_stack_of_its_own_for_a_timer_to_leave_alone() -> None:
-    l2 = GOOD + "level = 2\n[apf]\nen_flags = 13\n[l2]\ninject = true\n"
-    assert load_text("x.toml", l2)
-    (told,) = messages(l2 + "[[steps]]\ntimer_us = 9000\n")
-    assert told.startswith("$.l2.inject: ") and "interrupt stack of L1" in told
-    assert load_text("x.toml", l2 + "[[steps]]\ntimer_us = 0\n"), "it is only stopped"
-
-
 _SNAPSHOT = '{do = "stop"}, {do = "savevm"}, {do = "cont"}'
 
 

@@ -95,7 +95,16 @@ def agent(backing: str, folder: str) -> None:
     if backing == "swap":
         page_out(process.pid, address, group.pool)
     gate.arm(
-        rule="step", order="given", tids=[], pages={}, errors=[], after_s=0, ram_hva=-1, apic_ids=[], trace="/dev/null"
+        rule="step",
+        order="given",
+        tids=[],
+        pages={},
+        errors=[],
+        after_s=0,
+        ram_hva=-1,
+        apic_ids=[],
+        moved=False,
+        trace="/dev/null",
     )
     gate.ask("freeze")
     process.stdin.write("go\n")

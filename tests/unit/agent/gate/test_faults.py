@@ -75,7 +75,7 @@ def child(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Child]:
         trace = tmp_path / "trace_pipe"
         trace.write_text("")
         gate.arm(rule="step", order="given", tids=[], pages={n * PAGE >> 9: n for n in range(PLANNED)}, errors=[],
-                 after_s=0, ram_hva=-1, apic_ids=[], trace=str(trace))  # fmt: skip
+                 after_s=0, ram_hva=-1, apic_ids=[], moved=False, trace=str(trace))  # fmt: skip
         yield Child(process, address, gate, path)
         leave.end_server(gate.pid)
         process.kill()

@@ -56,7 +56,7 @@ class Client:
 
     def arm(self, rule: str, trace: Path) -> None:
         self.ask("arm", rule=rule, order="given", tids=[812], pages={"8": 0x1208, "16": 0x1209}, errors=[0x1209],
-                 after_s=0, ram_hva=-1, apic_ids=[], trace=str(trace))  # fmt: skip
+                 after_s=0, ram_hva=-1, apic_ids=[], moved=False, trace=str(trace))  # fmt: skip
 
 
 @pytest.fixture
