@@ -81,6 +81,7 @@ enum {
 	ITEM_WAIT = 8,
 	ITEM_LEVEL2 = 16,
 	ITEM_GIF_CLEAR = 32,
+	ITEM_TPR = 64,
 };
 enum {
 	L2_NPT = 1,

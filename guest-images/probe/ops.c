@@ -46,17 +46,32 @@ int host_turn(struct vcpu *v)
 	return __atomic_compare_exchange_n(&control->host_vcpu, &nobody, v->id, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
+/* Interrupts on, unless the item keeps them off, by RFLAGS.IF or by the LAPIC's task priority (CR8); and off again. */
+static void interrupts_on(const struct item *i)
+{
+	if (i->flags & ITEM_TPR)
+		asm volatile("mov %0, %%cr8" :: "r"(15ul) : "memory");
+	if (i->flags & (ITEM_INTERRUPTS | ITEM_TPR))
+		sti();
+}
+
+static void interrupts_off(const struct item *i)
+{
+	cli();
+	if (i->flags & ITEM_TPR)
+		asm volatile("mov %0, %%cr8" :: "r"(0ul) : "memory");
+}
+
 /* The agent has the word until go changes. */
 void host_wait(struct vcpu *v)
 {
 	const struct item *i = &items[control->host_item];
 	u32 index = control->host_index;
 
-	if (i->flags & ITEM_INTERRUPTS)
-		sti();
+	interrupts_on(i);
 	while (control->go == control->go_seen)
 		;
-	cli();
+	interrupts_off(i);
 	set_state(STATE_RUNNING);
 	log_record(v, LOG_STAGE, i->index, index, 1);
 	__atomic_store_n(&control->host_vcpu, NONE, __ATOMIC_SEQ_CST);
@@ -85,10 +100,9 @@ static void pause(const struct item *i)
 {
 	u64 until = deadline_us(i->pause_us);
 
-	if (i->flags & ITEM_INTERRUPTS)
-		sti();
+	interrupts_on(i);
 	pause_until(until);
-	cli();
+	interrupts_off(i);
 }
 
 /* A triple fault, which every VMM takes for a reset.  The log and control page are in memory and stay. */

@@ -53,6 +53,7 @@ class Item:
     level: int = 1  # TOUCH: 2: made by an L2 that this vCPU runs by VMRUN; cpl and interrupts are L2's then
     by: By = By.INSTRUCTION  # TOUCH: what makes the access
     gif: bool = True  # TOUCH: False, with interrupts False: AMD's GIF is 0 during the access, and RFLAGS.IF is 1
+    tpr: bool = False  # PAUSE, HOST: True, with interrupts False: the LAPIC's task priority is highest, RFLAGS.IF is 1
     wait: bool = False
     pause_us: int = 0
     msr: int = 0

@@ -127,6 +127,7 @@ class ItemFlag(IntFlag):
     WAIT = 8
     LEVEL2 = 16
     GIF_CLEAR = 32
+    TPR = 64
 
 
 class L2Flag(IntFlag):

@@ -100,8 +100,8 @@ def _touch(item: Item) -> str:
 
 
 def _kind(item: Item) -> tuple[object, ...]:
-    return (item.op, item.access, item.cpl, item.interrupts, item.shadow, item.gif, item.by, item.wait, item.pause_us,
-            item.msr,
+    return (item.op, item.access, item.cpl, item.interrupts, item.shadow, item.gif, item.tpr, item.by, item.wait,
+            item.pause_us, item.msr,
             item.value if item.op is not Op.TOUCH else 0)  # fmt: skip
 
 

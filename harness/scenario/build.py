@@ -76,6 +76,7 @@ def _items(
         interrupts=step.interrupts,
         shadow=step.shadow,
         gif=step.gif,
+        tpr=step.tpr,
         no_paging=step.no_paging,
         level=step.level,
         by=step.by,

@@ -308,6 +308,8 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
         yield ".no_paging: code without paging runs at CPL 0: set cpl = 0"
     if not t.gif and (t.cpl, t.interrupts, t.no_paging) != (0, False, False):
         yield ".gif: CLGI is for CPL 0 with paging on, and keeps interrupts off: set cpl = 0 and interrupts = false"
+    if t.tpr and t.interrupts:
+        yield ".tpr: the task priority keeps interrupts off: set interrupts = false"
     yield from _level(s, t)
     yield from bounds.number(".pause_us", t.pause_us, 0, bounds.MAX_U32)
     if t.timer_us != -1:

@@ -110,6 +110,7 @@ class Step:
     shadow: bool = False
     no_paging: bool = False
     gif: bool = True  # of a touch: False: GIF keeps the interrupts off, and not RFLAGS.IF, which is 1
+    tpr: bool = False  # of pause and host: True: the LAPIC's task priority does, and not RFLAGS.IF
     level: int = 1  # of a touch: 2: made by an L2, which cpl and interrupts are of then
     by: By = By.INSTRUCTION  # of a touch: what makes the access
     then: str = "go-on"  # or "wait"

@@ -10,12 +10,12 @@ from typing import Any
 from harness.scenario.schema import ACTIONS, Step
 
 _ALWAYS = frozenset({"vcpu", "pause_us", "level"})  # sched.c:run_program; level has a check of its own
-_INTERRUPTS = frozenset({"interrupts"})
+_INTERRUPTS = frozenset({"interrupts", "tpr"})
 _LOOKED_AT = {
     "touch": frozenset({"access", "cpl", "interrupts", "shadow", "gif", "no_paging", "by", "then"}),
     "wrmsr": frozenset({"value"}),
     "pause": _INTERRUPTS,
-    "paging": _INTERRUPTS,
+    "paging": frozenset({"interrupts"}),
     "host": _INTERRUPTS,
 }
 """What the probe guest looks at (guest-images/probe/sched.c:start_touch, ops.c)."""

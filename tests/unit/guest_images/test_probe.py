@@ -89,8 +89,9 @@ def test_timer_interrupts_come_back_to_what_they_interrupted(
         assert irqs_inside(log, 103) == [], "the timer was stopped"
 
 
-def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path) -> None:
-    held, open_ = Step(rig.PAUSE, pause_us=10_000, flags=0), Step(rig.PAUSE, pause_us=300_000)
+@pytest.mark.parametrize("flags", [0, rig.TPR])
+def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path, flags: int) -> None:
+    held, open_ = Step(rig.PAUSE, pause_us=10_000, flags=flags), Step(rig.PAUSE, pause_us=300_000)
     with start_guest(probe_elf, tmp_path, encode_items([Step(rig.TIMER, value=1000), held, open_])) as guest:
         guest.wait_state(rig.READY)
         log = guest.run()

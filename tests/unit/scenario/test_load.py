@@ -65,6 +65,8 @@ def test_a_delay_and_nothing_to_wait_for_is_a_device_that_delays(swap: str, kind
         (GOOD + "cpl = 1", ["$.steps[0].cpl"]),
         (GOOD + "shadow = true", ["$.steps[0].shadow", "cpl = 0"]),
         (GOOD + "gif = false", ["$.steps[0].gif", "interrupts = false"]),
+        (GOOD + "[[steps]]\npause = true\ntpr = true", ["$.steps[1].tpr", "interrupts = false"]),
+        (GOOD + "tpr = true", ["$.steps[0].tpr", "nothing would look at it"]),
         (GOOD.replace("groups = 4", 'groups = 4\nstart = "dropped"'), ["$.pages.f.start", "memory.backing = file"]),
         (GOOD.replace("groups = 4", "groups = 4\nrun = 100"), ["$.pages.f.stride", "groups would overlap"]),
         (GOOD.replace("groups = 4", "groups = 4000"), ["$.guest.memory_mib", "must stay free"]),
