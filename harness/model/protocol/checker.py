@@ -33,6 +33,7 @@ from harness.model.protocol.checker_types import Counts, Obligation, Unchecked, 
 from harness.model.protocol.entry_rules import judge_entry
 from harness.model.protocol.l2_rules import entered_l2, left_l2, out_of_l2
 from harness.model.protocol.page_rules import VM_FAULT_MAJOR, VM_FAULT_NOT_COUNTED, Pages
+from harness.model.protocol.prompt_rules import asked_again
 from harness.model.protocol.ready_rules import compare, inject
 from harness.model.protocol.rules import RULES, InitialVcpu, Rule, RuleContext
 from harness.model.protocol.sleep_rules import WakeUps
@@ -331,8 +332,9 @@ class Checker:
         self._wake_ups.woken(event.value)
 
     def _user_exit(self, event: Event) -> None:
-        """kvm_userspace_exit: KVM_RUN returned, which ends a halt (D24)."""
+        """kvm_userspace_exit: KVM_RUN returned, which ends a halt (D24); QEMU may ask for any page (D56)."""
         vcpu = self._vcpus[event.vcpu]
+        vcpu.prompt.out = event.line
         vcpu.left = vcpu.woken = True
 
     def _wakeup(self, event: Event) -> None:
@@ -360,9 +362,10 @@ class Checker:
         self._found += self._wake_ups.goes_on(event)
 
     def _mm_fault(self, event: Event) -> None:
-        """handle_mm_fault was called: D30, D36; a worker has gone on (D53)."""
+        """handle_mm_fault was called: D30, D36; of a page that the guest was told of (D56); a worker goes on (D53)."""
         self._pages.begins(event)
         self._vcpus[event.vcpu].sleep.in_fault = True
+        asked_again(self._vcpus[event.vcpu], event)
         self._found += self._wake_ups.goes_on(event)
 
     def _mm_fault_ret(self, event: Event) -> None:

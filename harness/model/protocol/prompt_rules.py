@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is ready is told at the next entry, and what is told is given as soon as the guest takes it: D50, D51.
+"""What is ready is told at the next entry, behind its prefetch, and given as soon as the guest takes it: D50, D51, D56.
 
 No time is measured: an entry of the vCPU behind an exit of its own that came later decides.
 """
@@ -34,6 +34,7 @@ class Prompt:
     :ivar exited: of these, those whose vCPU has left the guest since.
     :ivar injected: an exception, of whatever kind, was injected before the entry that comes, or came last.
     :ivar virqs: interrupts are traced when they are injected.
+    :ivar out: line at which the thread last left KVM_RUN.
     """
 
     completed: list[tuple[SeenWork, Event]] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Prompt:
     injecting: bool = False
     injected: bool = False
     virqs: bool = False
+    out: int = 0
     slot: Slot = Slot.FREE
 
     def interrupts(self) -> None:
@@ -98,6 +100,18 @@ class Prompt:
             message = f"the guest runs with interrupts on, and {told.irq.value:#x} was not injected at its last entry"
             vcpu.say("D51", event, message, told.ready, told.irq)
             told.said = True
+
+
+def asked_again(vcpu: SeenVcpu, event: Event) -> None:
+    """handle_mm_fault, of the vCPU's thread: D56.
+
+    kvm_check_async_pf_completion maps a page (kvm_arch_async_page_ready) before it is traced as ready and the guest is
+    told; behind that nothing asks for the page before the guest runs, or the VMM does.
+    """
+    for ready in vcpu.batch if event.hva else ():  # since the last entry
+        if ready.work is not None and ready.work.hva >> 12 == event.hva >> 12 and ready.event.line > vcpu.prompt.out:
+            message = f"the page of token {ready.work.token:#x} is asked for behind its ready event, not before it"
+            vcpu.say("D56", event, message, ready.event)
 
 
 def _must_be_told(vcpu: SeenVcpu) -> bool:

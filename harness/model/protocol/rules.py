@@ -451,6 +451,12 @@ _TABLE: tuple[Rule, ...] = (
         context=("ticks",),
         kinds=(Kind.WORK, Kind.DONE, Kind.OUT, Kind.USER_EXIT, Kind.MM_FAULT, Kind.WAKING, Kind.ACC, Kind.WRMSR),
     ),
+    Rule(
+        "D56",
+        "The vCPU thread asks for no page between its ready event and the next entry: the prefetch comes first.",
+        f"D56, B.7; {_APF}kvm_check_async_pf_completion, arch/x86/kvm/mmu/mmu.c:kvm_arch_async_page_ready",
+        kinds=(Kind.DONE, Kind.RDY, Kind.MM_FAULT, Kind.USER_EXIT),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

@@ -62,6 +62,8 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
                            hva=HVA + page(argument))  # fmt: skip
         case "WORK" | "WORK_END" | "MM_FAULT" | "MM_FAULT_RET" if argument:  # of the worker of a page
             return replace(event, kind=Kind[name], vcpu=-1, worker=True, tid=1000 + int(argument))
+        case "ASKS":  # for a page, by the vCPU's thread
+            return replace(event, kind=Kind.MM_FAULT, hva=HVA + page(argument))
         case "WAKEN":  # of a vCPU, by a worker
             return replace(
                 event, kind=Kind.WAKING, vcpu=-1, worker=True, tid=1000 + int(place or 0), value=int(argument)
@@ -144,6 +146,10 @@ PROMPT = {
     "D54": (
         f"{token(1, 0)} EXIT PF:0 TRY:0 REP:0 SLEEP ACC=0x40 WAKING=0 IN {AGAIN}",
         f"{token(1, 0)} ACC=0x40 EXIT PF:0 TRY:0 REP:0 SLEEP WAKING=0 IN {AGAIN}",
+    ),
+    "D56": (  # the page was reclaimed before its ready event
+        f"{token(1, 0)} EXIT DONE:0 ASKS:0 RDY:1@0 ASKS:1 ACC VIRQ=0xf3 ENTRY",
+        f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ASKS:0 ACC VIRQ=0xf3 ENTRY",
     ),
     "D55": (
         f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 DONE:1 WAKEN:0@1 WORK_END:1 IN {LATE_ACK}",

@@ -29,6 +29,10 @@ CASES = {
         f"{token(1, 0)} {token(2, 1)} WORK:0 DONE:1 EXIT ENTRY EXIT ENTRY MM_FAULT_RET:0 DONE:0 EXIT RDY:2@1 ACC"
         f" VIRQ=0xf3 ENTRY {ACKED} EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY",
     ),
+    "D56 the VMM asks": (  # its thread is in QEMU
+        f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC USER_EXIT ASKS:0 VIRQ=0xf3 ENTRY",
+        f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC ASKS:0 USER_EXIT VIRQ=0xf3 ENTRY",
+    ),
     "D51 with an exception": (
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC INJ_OTHER ENTRY {token(2, 1)} EXIT VIRQ=0xf3 ENTRY {ACKED}",
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC INJ_OTHER ENTRY EXIT ENTRY {token(2, 1)} EXIT VIRQ=0xf3 ENTRY {ACKED}",
