@@ -302,7 +302,8 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D35",
-        "pf_taken - pf_fixed - pf_spurious - pf_emulate grows by REP + NP - RDYs whose prefetch fixed + retries.",
+        "pf_taken - pf_fixed - pf_spurious - pf_emulate grows by REP + NP - RDYs whose prefetch fixed + retries, and "
+        "pf_taken by no more than PF.",
         "D35, B.14; arch/x86/kvm/mmu/mmu_internal.h:kvm_mmu_do_page_fault",
         needs="pf_taken_statistic",
         context=("kvm_stats", "retries"),
