@@ -26,9 +26,10 @@ class FaultState:
 
 @dataclass(frozen=True, slots=True)
 class PageAfter:
-    """A page that the guest only read, after the run.  ``writable``: dirty in the host, swap slot freed."""
+    """A page that the guest only read, after the run.  ``writable``: dirty in the host, swap slot freed; None: what it
+    has does not tell."""
 
-    writable: bool
+    writable: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,5 +170,5 @@ def _pages(context: RuleContext, done_gfns: frozenset[int]) -> Iterator[Violatio
     for gfn, page in (context.pages_after or {}).items():
         if page.writable and gfn not in done_gfns:
             yield _total("D43", f"frame {gfn:#x} was read by the vCPU thread itself, and is writable in the host")
-        elif not page.writable and gfn in done_gfns:
+        elif page.writable is False and gfn in done_gfns:
             yield _total("D43", f"frame {gfn:#x} was read asynchronously, but it is not writable in the host")
