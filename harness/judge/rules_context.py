@@ -132,6 +132,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         log_ends_first=not runs_on(evidence),
         pf_guest=evidence.counters.get("PF_GUEST"),
         kvm_stats=_kvm_stats(evidence.counters),
+        all_recorded=probe and evidence.end.status is EndStatus.DONE and not starts_anew(plan),
         major_faults={0: evidence.counters["MAJ_V"] - own_faults(evidence).major}
         if single_vcpu and "MAJ_V" in evidence.counters
         else None,

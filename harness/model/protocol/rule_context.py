@@ -141,6 +141,8 @@ class RuleContext:
     pf_guest: int | None = None  # growth of the VM's statistic
     kvm_stats: Mapping[str, int] | None = None
     """Growth of the VM's statistics, by debugfs file name."""
+    all_recorded: bool = False
+    """All page faults between the two readings of the statistics are recorded: a Linux guest makes some before."""
     retries: int | None = None
     """Faults that ended in RET_PF_RETRY for another reason than APF."""
     guest_hlts: int | None = None

@@ -110,8 +110,8 @@ def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]
     stats = context.kvm_stats
     if stats is None or any(name not in stats for name in _BALANCE):
         return  # 5.10 has no pf_taken
-    seen = sum(c.pf for c in counts)  # none while a Linux guest boots: they are not recorded then
-    if seen and context.guest_ended and stats["pf_taken"] > seen:
+    seen = sum(c.pf for c in counts)
+    if seen and context.all_recorded and stats["pf_taken"] > seen:
         yield _total("D35", f"pf_taken grew by {stats['pf_taken']}, and the guest made {seen} page faults")
     left = stats["pf_taken"] - sum(stats[name] for name in _BALANCE[1:])
     async_faults = sum(c.np + c.rep for c in counts)

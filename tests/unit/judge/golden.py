@@ -141,7 +141,9 @@ def _from_1(files: Mapping[str, bytes]) -> Files:
     records |= {f"counters/{n}.json": format_1.counters(raw[f"counters/{n}.json"]) for n in ("before", "after")}
     plan = from_json(Plan, files["plan.json"])
     zero = dict.fromkeys(range(plan.guest.vcpus), 0)
-    left = FinalState(dict.fromkeys(zero, True), zero, zero, {p.gpa: PageLeft(p.name, True) for p in plan.pages})
+    left = FinalState(
+        dict.fromkeys(zero, True), zero, zero, {p.gpa: PageLeft(p.name, True, swap_cache=True) for p in plan.pages}
+    )
     if "after.json" in raw:
         left = replace(format_1.final_state(raw["after.json"]), shared_flags=zero, shared_token=zero)
     records["after.json"] = left
