@@ -16,6 +16,7 @@ from typing import assert_never
 from harness.agent.capture_folder import Capture
 from harness.agent.gate.faults import open_faults
 from harness.agent.gate.watch import WORKER_FAULT, filters
+from harness.agent.guest.boot_room import check_boot_room
 from harness.agent.guest.qemu import Guest
 from harness.agent.host import swap as swap_device
 from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
@@ -150,6 +151,7 @@ class Session:
             case GuestKind.LINUX:
                 need_file(options.guest_kernel, "--guest-kernel")
                 need_file(options.guest_initrd, "--guest-initrd")
+                check_boot_room(options.guest_kernel, options.guest_initrd, guest.memory_mib)
             case _:
                 assert_never(guest.kind)
 
