@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,9 +17,16 @@ STAT_REFRESH = "/proc/sys/vm/stat_refresh"
 
 
 def refresh() -> None:
-    """Fold the per-CPU parts of the vm counters in (mm/vmstat.c:vmstat_refresh), so that what is read is exact."""
+    """Fold the per-CPU parts of the vm counters in (mm/vmstat.c:vmstat_refresh), so that what is read is exact.
+
+    Before 5.13 it answers EINVAL once that is done, if a counter is negative for a moment (nr_zone_write_pending).
+    """
     if os.path.exists(STAT_REFRESH):
-        read_text(STAT_REFRESH)
+        try:
+            read_text(STAT_REFRESH)
+        except OSError as exc:
+            if exc.errno != errno.EINVAL:
+                raise
 
 
 def swap_cached_pages(group: ScenarioCgroup | None) -> int:

@@ -76,6 +76,7 @@ NPF = "vcpu 0 reason npf rip 0xffffffff81073916 info1 0x06 info2 0x00000000{} in
         ("kvm_inj_virq", "irq 243", Kind.VIRQ, {"value": 243}),
         ("kvm_inj_virq", "IRQ 0xf3 [reinjected]", Kind.VIRQ, {"value": 0xF3, "flag": True}),
         ("kvm_eoi", "apicid 0 vector 243", Kind.EOI, {"value": 243}),
+        ("kvm_eoi", "apicid 0 vector -1", Kind.EOI, {"value": -1}),
         ("kvm_unmap_hva_range", "mmu notifier unmap range: 0x7f0000001000 -- 0x7f0000002000", Kind.UNMAP,
          {"hva": 0x7F0000001000, "data": 0x7F0000002000}),
         ("mm_fault", "(handle_mm_fault+0x0/0x290) addr=0x7f0001000000 flags=0x1c", Kind.MM_FAULT,

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 from pathlib import Path
 
 import pytest
 
+from harness.agent.host import read_counters
 from harness.agent.host.read_counters import anonymous_pages, is_kernel_thread, other_majors, thread_state
 
 
@@ -56,3 +58,19 @@ def test_anonymous_pages_are_counted_where_guest_ram_is() -> None:
         assert anonymous_pages(os.getpid(), first) == 3
         assert anonymous_pages(os.getpid(), range(1, 2)) == 0
         del here
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EACCES])
+def test_refresh_with_a_negative_counter(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What 5.10 answers where nr_zone_write_pending is negative; the counters are folded in by then."""
+
+    def refused(path: str) -> str:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(read_counters, "STAT_REFRESH", "/proc/self/stat")
+    monkeypatch.setattr(read_counters, "read_text", refused)
+    if number == errno.EINVAL:
+        read_counters.refresh()
+    else:
+        with pytest.raises(PermissionError):
+            read_counters.refresh()
