@@ -321,7 +321,8 @@ class FollowedThreads:
 
     def remembered(self, page: HostPage) -> ReadaheadState:
         """What read-ahead remembers as the running thread reads it: mm/swap_state.c:swapin_nr_pages reads its words and
-        writes them one by one, so that of two threads in it at once neither need see what the other writes."""
+        writes them one by one, so that of two threads in it at once neither need see what the other writes.  But the
+        hits of clusters, which are of all threads, it takes with atomic_xchg: only one of the two has them."""
         replay, watch, last = self.memory.world.replay, self.memory.watch, self._chosen
         window = watch.window if watch else None
         if replay is None or watch is None or window is None or last is None or not to_be_read(page):
@@ -330,7 +331,7 @@ class FollowedThreads:
         why = f"whether the window of {page.index:#x} was chosen while another was"
         if not beside or page.swap is None or not replay.choices.maybe(why, page.index):
             return self.memory.readahead
-        return replace(self.memory.readahead, **_swap_words(last.before))
+        return replace(self.memory.readahead, **_swap_words(last.before) | {"hits": self.memory.readahead.hits})
 
     def chooses_late(self, page: HostPage) -> bool:
         """Whether the running thread chose its window only when others had read: the words that read-ahead remembers

@@ -58,6 +58,8 @@ SETTLED = {
     " it before it was copied, and slept (fs/userfaultfd.c:handle_userfault)",
     "area-write-protected": "writeback has write-protected the shared area of a guest in a RAM file: KVM's own write to"
     " it is a minor fault of the vCPU thread (arch/x86/kvm/x86.c:apf_put_user_notpresent, mm/memory.c:do_page_mkwrite)",
+    "hits-of-one": "two vCPUs are in swapin_nr_pages of rotational swap at once: only one has the hits, which it takes"
+    " with atomic_xchg, but both read last_readahead_pages of before (mm/swap_state.c; 6.1)",
     "two-windows": "two vCPUs read ahead around one page at once: each submits what the other has not yet"
     " (mm/swap_state.c:__read_swap_cache_async), and both count PGMAJFAULT (mm/memory.c:do_swap_page)",
     "held-up": "a vCPU is preempted between swapcache_prepare and submit_bio: others find the page locked in the swap"
