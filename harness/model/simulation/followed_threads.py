@@ -138,6 +138,9 @@ class FollowedThreads:
             moments.append(max(moments[-1], last.end_ns - 1))  # it was in the cache by then, and submitted only later
         if called_nobody or waited_for_nobody or found_it:
             moments.reverse()  # likeliest behind the last change
+        if window is not None and page.in_swap_cache:  # a hit changes what read-ahead remembers, behind others?
+            chosen = replay.windows_before_own(watch.thread, earliest, window.end_ns)
+            moments += sorted({at + 1 for at in chosen} - set(moments))
         if window is not None:  # whoever calls for a neighbour has missed it a moment ago
             beside = (replay.calls_within(n, watch.thread, earliest, window.end_ns) for n in sorted(around - {gfn}))
             moments += sorted({call.start_ns + 1 for calls in beside for call in calls} - set(moments))
