@@ -46,15 +46,25 @@ def predictions(
     )
     recorded = recording(evidence, places(evidence))
     if recorded is None or _boots_again(plan) or _never_reset(plan, recorded, evidence.end.status):
-        yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
+        yield _told(_unfollowed(evidence, kernel, ram), distance)
         return
     if evidence.end.status is EndStatus.DONE:
         recorded = replace(recorded, ended_ns=recorded.end_ns)
     if not recorded.ends_known or races_unseen(plan):
-        yield _told(predict(plan, kernel, facts, ram_vpn=ram), distance)
+        yield _told(_unfollowed(evidence, kernel, ram), distance)
     for followed in follow(situation_of(plan, kernel, facts, ram_vpn=ram), recorded, distance, settled):
         if followed.parted is None or recorded.ends_known:
             yield followed
+
+
+def _unfollowed(evidence: Evidence, kernel: KernelModel, ram_vpn: int) -> Prediction:
+    """What stands for all orders.  Where it has another end than the run, with every choice that a kernel is free in:
+    whether a program comes to its end may hang by one of them."""
+    plan, facts, status = evidence.plan, evidence.precondition, evidence.end.status
+    found = predict(plan, kernel, facts, ram_vpn=ram_vpn)
+    if found.ends is (status is EndStatus.DONE) or status not in (EndStatus.DONE, EndStatus.GUEST_TIMEOUT):
+        return found
+    return predict(plan, kernel, facts, ram_vpn=ram_vpn, explored=True)
 
 
 def _told(prediction: Prediction, distance: Callable[[Followed], Distance]) -> Followed:

@@ -474,3 +474,11 @@ def test_a_wait_in_vain_is_a_deadline_and_pages_that_nobody_puts_there_are_owed_
     files = packed_capture("explored-waited-in-vain")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.word == "FINDING F4", verdict.reason
+
+
+def test_whether_a_program_ends_may_hang_by_an_order_that_a_trace_with_lost_events_does_not_tell() -> None:
+    """6.1: the program clears the token word by hand, once too early on a busy machine: the second token is never told,
+    every HLT ends at once, and a million events are lost (the trace is cut to its begin here)."""
+    files = packed_capture("explored-word-left-to-the-program")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.INCONCLUSIVE and "trace events" in verdict.reason, verdict.reason
