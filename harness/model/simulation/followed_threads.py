@@ -21,6 +21,7 @@ from harness.model.pages import (
 )
 from harness.model.readahead import ReadaheadState, fault_around_range
 from harness.model.simulation.engine import Process, Wait
+from harness.model.simulation.filled_pages import FilledPages
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.recorded import FaultCall
 from harness.model.walk.steps import Environment
@@ -59,11 +60,13 @@ class FollowedThreads:
 
     def answering(self, env: Environment) -> Environment:
         """The surroundings of walks that ask here."""
+        filled = FilledPages(self)
         return replace(
             env,
             held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
             chosen_around=self.chosen_around,
-            submits=self.submits, fills_late=self.fills_late, taken=self.taken, finished=self.finished,
+            submits=self.submits, fills_late=filled.fills_late, maps_late=filled.maps_late,
+            taken=self.taken, finished=self.finished,
             refused=self.refused,
             asks_late=self.asks_late, contended=self.contended, passed_by=self.passed_by, paced=True,
         )  # fmt: skip
@@ -122,7 +125,7 @@ class FollowedThreads:
             return
         window = watch.window if inside else None
         earliest = max(now, window.start_ns if window else watch.since_ns)
-        around, page = self._mapped_with(gfn), self.memory.page(gfn << 12)
+        around, page = self.mapped_with(gfn), self.memory.page(gfn << 12)
         if page.hole and page.folio is None:  # no bio tells when the read-around of a neighbour filled it
             reach = self.memory.env.ra_pages
             around |= set(range(gfn - reach, gfn + reach))
@@ -172,7 +175,7 @@ class FollowedThreads:
         done = self.memory.pages[vpn]
         if replay is None or window is None or done.folio is None or done.folio.lock is not Lock.NO:
             return
-        beside = replay.calls_beside(self._mapped_with(done.index), watch.thread, now, window.end_ns)
+        beside = replay.calls_beside(self.mapped_with(done.index), watch.thread, now, window.end_ns)
         if not beside:
             return
         unseen = makes_its_own(done, before)
@@ -223,7 +226,7 @@ class FollowedThreads:
             moments = [now, *called, end_ns]
             yield Wait(until_ns=replay.choices.moment(moments, f"when {gfn:#x} was taken from the guest", gfn))
 
-    def _mapped_with(self, gfn: int) -> set[int]:
+    def mapped_with(self, gfn: int) -> set[int]:
         """Guest pages whose faults may map this one: itself, and those of its block (do_fault_around)."""
         page = self.memory.page(gfn << 12)
         if page.vma.backing is Backing.ANON:
@@ -303,18 +306,6 @@ class FollowedThreads:
             moments[:0] = [over + 1 for over in replay.read_over(page.index, watch.thread, now, window.end_ns)]
         self.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
         return self.resumes_ns >= 0
-
-    def fills_late(self, page: HostPage) -> bool:
-        """Whether others came while the page that the running thread fills with zeros was in the cache, and locked."""
-        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
-        window = watch.window if watch else None
-        if replay is None or watch is None or window is None:
-            return False
-        ends = replay.cuts(page.index, watch.thread, now, window.end_ns)
-        answer = replay.choices.ask(len(ends) + 1, f"when {page.index:#x} was filled with zeros", page.index)
-        if answer:
-            self.resumes_ns = ends[answer - 1] - 1  # before another came back from it
-        return answer > 0
 
     def chose(self, now: ReadaheadState) -> None:
         """The running thread has changed what read-ahead remembers."""

@@ -281,6 +281,8 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         elif ctx.own_read and ctx.finished():
             ctx.page = read_completed(ctx.page)
             ctx.step("submit", "finished at once", "the device has done it before this thread looks at the page")
+        elif not ctx.own_read and env.maps_late is not None and env.maps_late(ctx.page):
+            yield WalkWait(WaitKind.HELD_UP, "read_pages", mmap_lock_held=not dropped, state="R")
     if around != own and env.submits is not None:
         env.submits("index", ())
         yield WalkWait(WaitKind.HELD_UP, "read_pages", mmap_lock_held=not dropped, state="R")

@@ -174,6 +174,7 @@ class Environment:
     fills_late: Callable[[HostPage], bool] | None = (
         None  # others come before this thread has filled the page with zeros
     )
+    maps_late: Callable[[HostPage], bool] | None = None  # others map the page that this one has filled, and not locked
     asks_late: Callable[[HostPage], bool] | None = None  # others come before page_mkwrite of this thread locks the page
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock

@@ -58,6 +58,9 @@ SETTLED = {
     " it before it was copied, and slept (fs/userfaultfd.c:handle_userfault)",
     "area-write-protected": "writeback has write-protected the shared area of a guest in a RAM file: KVM's own write to"
     " it is a minor fault of the vCPU thread (arch/x86/kvm/x86.c:apf_put_user_notpresent, mm/memory.c:do_page_mkwrite)",
+    "hole-mapped-by-others": "a vCPU that writes to a hole of a private file has filled it with zeros, and is preempted"
+    " before it locks it: another maps it around its own, for reading, and the copy is made in a second call"
+    " (mm/memory.c:finish_fault; 5.10)",
     "hit-behind-a-window": "a vCPU is preempted in its call for a page that is in the swap cache, and looks it up when"
     " another has chosen a window: its hit widens the next one (mm/swap_state.c:swap_update_readahead; 7.3)",
     "hits-of-one": "two vCPUs are in swapin_nr_pages of rotational swap at once: only one has the hits, which it takes"

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Pages of a recorded run that a thread fills with zeros: no bio tells when, and who came before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.model.pages import HostPage
+
+if TYPE_CHECKING:
+    from harness.model.simulation.followed_threads import FollowedThreads
+
+
+@dataclass(frozen=True, slots=True)
+class FilledPages:
+    """The questions of a walk about a page that the running thread fills; ``threads`` is told when it goes on."""
+
+    threads: FollowedThreads
+
+    def fills_late(self, page: HostPage) -> bool:
+        """Whether others came while the page was in the cache, and locked."""
+        memory = self.threads.memory
+        replay, watch, now = memory.world.replay, memory.watch, memory.world.engine.now
+        window = watch.window if watch else None
+        if replay is None or watch is None or window is None:
+            return False
+        ends = replay.cuts(page.index, watch.thread, now, window.end_ns)
+        answer = replay.choices.ask(len(ends) + 1, f"when {page.index:#x} was filled with zeros", page.index)
+        if answer:
+            self.threads.resumes_ns = ends[answer - 1] - 1  # before another came back from it
+        return answer > 0
+
+    def maps_late(self, page: HostPage) -> bool:
+        """Whether others mapped the page, with one of their own, before the running thread locked it, which had still
+        to submit the rest of its window (mm/readahead.c:page_cache_ra_unbounded)."""
+        memory = self.threads.memory
+        replay, watch, now = memory.world.replay, memory.watch, memory.world.engine.now
+        window = watch.window if watch else None
+        if replay is None or watch is None or window is None:
+            return False
+        ends = replay.cuts(page.index, watch.thread, now, window.end_ns, self.threads.mapped_with(page.index))
+        moments = [-1, *(end + 1 for end in ends)]
+        if watch.calls_again and not window.retried:  # most likely then: it has found the PTE changed
+            moments.reverse()
+        why = f"whether others mapped {page.index:#x} before it was locked"
+        self.threads.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
+        return self.threads.resumes_ns >= 0
