@@ -443,5 +443,5 @@ def _owed(vcpu: SeenVcpu) -> Iterator[Violation | Obligation]:
     if vcpu.wake_all is WakeAll.SURELY:
         yield Obligation("D20", None, "APF was enabled, but its wake-all was never delivered", vcpu.index, stuck)
     for ready in vcpu.batch:
-        if ready.irq is not None:
+        if ready.irq is not None and not ready.lost:
             yield Obligation("D16", ready.irq, "interrupt accepted, but the vCPU never entered", vcpu.index)

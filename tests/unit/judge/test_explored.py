@@ -485,3 +485,11 @@ def test_whether_a_program_ends_may_hang_by_an_order_that_a_trace_with_lost_even
     files = packed_capture("explored-word-left-to-the-program")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.INCONCLUSIVE and "trace events" in verdict.reason, verdict.reason
+
+
+def test_an_interrupt_that_a_reset_took_is_owed_to_no_vcpu_that_is_never_started_again() -> None:
+    """6.12 (F1): vCPU 2 has left KVM_RUN between kvm_inj_virq and the entry when the machine is reset; behind it the
+    boot CPU waits in vain for vCPU 1, and never starts vCPU 2."""
+    files = packed_capture("explored-interrupt-of-a-vcpu-never-started")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.word == "FINDING F1", verdict.reason
