@@ -33,7 +33,7 @@ from harness.model.events import (
     Kind,
 )
 from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, Stay
-from harness.model.walk.flags import VM_FAULT_ERROR, VmFault
+from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault
 
 _NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
 _UNMAPS = "kvm/kvm_unmap_hva_range"  # of x86 since 5.13 (virt/kvm/kvm_main.c)
@@ -127,6 +127,7 @@ class _Thread:
     since: int = -1  # it is in handle_mm_fault since then
     slept: bool = False  # ... and has slept there
     woke: int = -1  # ... until then
+    writes: bool = False
     calls: list[Call] = field(default_factory=list)
     begun: int = -1  # a worker: async_pf_execute was entered
     work: tuple[int, int] | None = None
@@ -300,11 +301,12 @@ class _Reader:
     def _mm_fault(self, thread: _Thread, event: Event, t: int) -> None:
         if event.kind is Kind.MM_FAULT:
             thread.hva, thread.since, thread.slept, thread.woke = event.hva, t, False, -1
+            thread.writes = bool(event.value & FaultFlag.WRITE)
         elif thread.since >= 0:
             retried, major = bool(event.value & VmFault.RETRY), bool(event.value & VmFault.MAJOR)
             gfn, error = self._gfn(thread.hva), event.value & VM_FAULT_ERROR
             call = FaultCall(
-                thread.since, t, event.tid, retried, thread.slept, thread.woke, major,
+                thread.since, t, event.tid, retried, thread.slept, thread.woke, major, thread.writes,
                 failed=bool(error), refused=error == VM_FAULT_ERROR,
             )  # fmt: skip
             thread.calls.append(Call(gfn, call))
@@ -461,7 +463,7 @@ class _Reader:
             return  # behind kvm_try_async_get_page the next is an event of its own
         fault.mark = replace(fault.mark, cut=True)
         if thread.since >= 0:
-            call = FaultCall(thread.since, end, slept=thread.slept, woke_ns=thread.woke)
+            call = FaultCall(thread.since, end, slept=thread.slept, woke_ns=thread.woke, writes=thread.writes)
             fault.calls.append(Call(self._gfn(thread.hva), call))
 
     # --- all together

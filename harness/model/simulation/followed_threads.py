@@ -436,10 +436,12 @@ class FollowedThreads:
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
         if replay is None or watch is None:
             return False
+        missed = watch.window is not None and watch.window.missed
         until = replay.other_call_ends(page.index, watch.thread, now)
+        if until < 0 and missed:  # one that maps it around its own holds it, too (mm/filemap.c:next_uptodate_folio)
+            until = replay.maps_around_until(self.mapped_with(page.index), watch.thread, now)
         if until < 0:
             return False
-        missed = watch.window is not None and watch.window.missed
         if not replay.choices.maybe(
             f"whether another thread held the lock of {page.index:#x}", page.index, likely=missed
         ):

@@ -22,7 +22,7 @@ class FaultCall:
     ``retried``: it came back with VM_FAULT_RETRY; ``failed``: with an error; ``refused``: with all of VM_FAULT_ERROR,
     as one of our own port does that would have to wait; ``major``: with VM_FAULT_MAJOR; ``slept``: it slept meanwhile;
     ``woke_ns``: when it ran again after the last sleep, -1: not known.  These are outcomes and decide nothing: they say
-    only which of the orders that are possible is tried first.
+    only which of the orders that are possible is tried first.  ``writes``: it asked for a page to write to.
     """
 
     start_ns: int
@@ -32,6 +32,7 @@ class FaultCall:
     slept: bool = False
     woke_ns: int = -1
     major: bool = False
+    writes: bool = False
     failed: bool = False
     refused: bool = False
 

@@ -335,6 +335,11 @@ class Replay:
         first, behind = (bisect_right(calls, t, key=_end_of) for t in (now_ns, now_ns + longest))
         return min((c.end_ns for c in calls[first:behind] if c.thread != thread and c.start_ns < now_ns), default=-1)
 
+    def maps_around_until(self, gfns: Iterable[int], thread: int, now_ns: int) -> int:
+        """When the last call of handle_mm_fault ends in which another thread is to read one of the pages; -1: none."""
+        calls = (c for gfn in gfns for c in self.recorded.calls.get(gfn, ()) if c.thread != thread and not c.writes)
+        return max((c.end_ns for c in calls if c.start_ns < now_ns < c.end_ns), default=-1)
+
     def calls_beside(self, gfns: Iterable[int], thread: int, start_ns: int, end_ns: int) -> bool:
         """Whether another thread called handle_mm_fault for one of the pages between the two."""
         calls = (call for gfn in gfns for call in self.recorded.calls.get(gfn, ()))

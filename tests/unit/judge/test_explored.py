@@ -61,6 +61,8 @@ SETTLED = {
     "hole-mapped-by-others": "a vCPU that writes to a hole of a private file has filled it with zeros, and is preempted"
     " before it locks it: another maps it around its own, for reading, and the copy is made in a second call"
     " (mm/memory.c:finish_fault; 5.10)",
+    "held-by-who-maps-around": "a vCPU that reads maps what is cached around its page, and is preempted with the lock"
+    " of a neighbour: another's write to that becomes asynchronous (mm/filemap.c:next_uptodate_folio; 7.3)",
     "hit-behind-a-window": "a vCPU is preempted in its call for a page that is in the swap cache, and looks it up when"
     " another has chosen a window: its hit widens the next one (mm/swap_state.c:swap_update_readahead; 7.3)",
     "hits-of-one": "two vCPUs are in swapin_nr_pages of rotational swap at once: only one has the hits, which it takes"
