@@ -104,11 +104,14 @@ class Bounds:
     :ivar vain: ... or until so many that came to their end have brought nothing nearer.
     :ivar singles: of the first run each answer is changed by itself all the same, up to so many, unless the matter is
         settled: an order that is one choice away is found, whatever the distances tell.
+    :ivar deep: so many more are made at last, unless the matter is settled: of what several threads did at once the
+        distances tell little, and nothing but an order that was not tried is held against the kernel then.
     """
 
     runs: int
     vain: int = sys.maxsize
     singles: int = 0
+    deep: int = 0
 
 
 _Key = tuple[int, bool, int, int, int]
@@ -223,7 +226,8 @@ def explore(
     waiting = _Waiting()
     seen: set[frozenset[tuple[Question, int]]] = set()
     answers: dict[Question, int] | None = {}
-    turn = in_vain = singles = 0
+    turn = in_vain = singles = deep = 0
+    open_: bool | None = None  # not settled; None: not asked yet
     nearest, until = sys.maxsize, bounds.runs
     while answers is not None:
         turn += 1
@@ -239,10 +243,14 @@ def explore(
                 nearest, in_vain = far.steps, 0
                 if singles:  # from here on it is worth to go on
                     until = turn + min(bounds.vain, bounds.runs)
+        answers = None
         if turn < until and in_vain < bounds.vain:
             answers = waiting.next(turn)
-        elif singles < bounds.singles and (singles or not settled()):
+            continue
+        open_ = not settled() if open_ is None else open_
+        if open_ and singles < bounds.singles:
             singles += 1
             answers = waiting.single()
-        else:
-            answers = None
+        if open_ and answers is None and deep < bounds.deep:
+            deep += 1
+            answers = waiting.next(turn)

@@ -62,6 +62,8 @@ _RUN_EVENTS = 60_000
 """... or, of a long recording, as many as make so many events of vCPU threads together; five times as many of those
 that are one choice away, which are tried only before a kernel is convicted by nothing else."""
 _SINGLES_LONGER = 5
+MAX_DEEP, _DEEP_EVENTS = 1000, 100_000
+"""At last so many more, or as many as make so many events together, before a kernel is convicted by nothing else."""
 RACE_NS = MS
 """A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
 
@@ -208,7 +210,8 @@ def bounds_of(events: int) -> Bounds:
     """How far the search for a run goes that agrees with a recording of so many events of vCPU threads."""
     afforded = _RUN_EVENTS // max(1, events)
     runs = max(_LEAST_RUNS, min(MAX_RUNS, afforded))
-    return Bounds(runs, vain=runs // _IN_VAIN, singles=min(MAX_SINGLES, _SINGLES_LONGER * afforded))
+    deep = min(MAX_DEEP, _DEEP_EVENTS // max(1, events))
+    return Bounds(runs, vain=runs // _IN_VAIN, singles=min(MAX_SINGLES, _SINGLES_LONGER * afforded), deep=deep)
 
 
 def _attempt(starts: Sequence[Situation], recorded: Recorded, choices: Choices) -> Followed | Diverged:

@@ -114,6 +114,20 @@ def test_one_wrong_answer_is_found_whatever_is_told(options: list[int], ends: bo
     assert {wrong: answer} in results and len(results) <= bounds.runs + bounds.singles
 
 
+@given(st.lists(st.integers(2, 4), min_size=2, max_size=6), st.data())
+def test_two_wrong_answers_are_found_at_last(options: list[int], data: st.DataObject) -> None:
+    """Though the distances tell nothing, as of pages that several threads read at once: pairs come behind singles."""
+    first, second = sorted(data.draw(st.permutations(range(len(options))))[:2])
+    wanted = {n: data.draw(st.integers(1, options[n] - 1)) for n in (first, second)}
+
+    def ask(choices: Choices) -> dict[int, int]:
+        return {n: taken for n, of in enumerate(options) if (taken := choices.ask(of, "", n))}
+
+    bounds = Bounds(2, vain=1, singles=30, deep=5000)
+    assert wanted in [run.result for run in explore(ask, bounds, lambda _: Distance(5))]
+    assert wanted not in [run.result for run in explore(ask, bounds, lambda _: Distance(5), lambda: True)]
+
+
 def test_a_search_that_gets_nearer_goes_on() -> None:
     """The third right answer is asked for only when the first two are given, and neither is found but one by one."""
 
