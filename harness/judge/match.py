@@ -111,8 +111,8 @@ def _touch(
     at = seen.episodes[0].start.line if seen.episodes else 0
     first = outcomes[0] if outcomes else Outcome.NONE
     legal = (predicted.outcome, *predicted.also)
-    if first is Outcome.LEFT and Outcome.HALT in legal and seen.episodes[0].first(Kind.ACC):
-        first = Outcome.HALT  # an interrupt that was there already ended the halt before it was slept in
+    if first is Outcome.LEFT and Outcome.HALT in legal and any(map(seen.episodes[0].first, (Kind.ACC, Kind.RDY))):
+        first = Outcome.HALT  # an interrupt, or a page of before, ended the halt before it was slept in
     if not any(_same(first, want, view.probed) for want in legal):
         yield Finding("item", f"{name}: predicted {' or '.join(legal)}, seen {first}; {predicted.why}",
                       planned.index, at, about="outcome")  # fmt: skip

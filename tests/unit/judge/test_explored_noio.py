@@ -11,6 +11,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "halt-ended-by-another": "a page of before is completed before an L2 that is halted for another has slept: it runs"
+    " on, and its L1 was owed nothing (arch/x86/kvm/x86.c:kvm_vcpu_has_events; S397)",
     "copied-behind-a-fault": "the agent is preempted between its decision and UFFDIO_COPY; vCPUs come for the page"
     " meanwhile, whose calls of handle_mm_fault fail at once (our own port) and have missed it (S380)",
     "asleep-with-a-signal": "QEMU stops a vCPU that is about to sleep for its lock: with a signal pending it stays"
