@@ -106,11 +106,15 @@ def asked_again(vcpu: SeenVcpu, event: Event) -> None:
     """handle_mm_fault, of the vCPU's thread: D56.
 
     kvm_check_async_pf_completion maps a page (kvm_arch_async_page_ready) before it is traced as ready and the guest is
-    told; behind that nothing asks for the page before the guest runs, or the VMM does.
+    told; behind that nothing asks for the page before the guest runs, or the VMM does.  But KVM itself writes to the
+    shared area there (apf_put_user_ready).
     """
     for ready in vcpu.batch if event.hva else ():  # since the last entry
-        if ready.work is not None and ready.work.hva >> 12 == event.hva >> 12 and ready.event.line > vcpu.prompt.out:
-            message = f"the page of token {ready.work.token:#x} is asked for behind its ready event, not before it"
+        work, area = ready.work, (vcpu.en or 0) >> 12
+        if work is None or work.hva >> 12 != event.hva >> 12 or ready.event.gpa >> 12 == area:
+            continue
+        if ready.event.line > vcpu.prompt.out:
+            message = f"the page of token {work.token:#x} is asked for behind its ready event, not before it"
             vcpu.say("D56", event, message, ready.event)
 
 

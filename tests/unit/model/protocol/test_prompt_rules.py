@@ -33,6 +33,11 @@ CASES = {
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC USER_EXIT ASKS:0 VIRQ=0xf3 ENTRY",
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC ASKS:0 USER_EXIT VIRQ=0xf3 ENTRY",
     ),
+    "D56 the area's page": (
+        f"EXIT WRMSR:EN=0 ENTRY EXIT WRMSR:EN=0x1000009 ALL ACC VIRQ=0xf3 ENTRY {ACKED} {token(1, 0)} EXIT DONE:0"
+        " RDY:1@0 ASKS:0 ACC VIRQ=0xf3 ENTRY",
+        f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ASKS:0 ACC VIRQ=0xf3 ENTRY",
+    ),
     "D51 with an exception": (
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC INJ_OTHER ENTRY {token(2, 1)} EXIT VIRQ=0xf3 ENTRY {ACKED}",
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC INJ_OTHER ENTRY EXIT ENTRY {token(2, 1)} EXIT VIRQ=0xf3 ENTRY {ACKED}",
