@@ -26,8 +26,6 @@ def moved_back(events: Iterable[Event]) -> tuple[Event, ...]:
 
 def _moved_back(event: Event) -> Event:
     gpa = event.gpa - MOVED_GPA
-    if (
-        event.kind in (Kind.TRY, Kind.REP) and event.data == gpa >> 12
-    ):  # the frame, which was another than the address's
+    if event.kind in (Kind.TRY, Kind.REP) and event.data == gpa >> 12:  # the frame, another than that of the address
         return replace(event, gpa=gpa, data=0)
     return replace(event, gpa=gpa)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from harness.model.events import Event, Kind
+from harness.model.simulation import l2_run
 from harness.model.simulation.engine import Wait
 
 if TYPE_CHECKING:
@@ -19,20 +19,16 @@ def look(kvm: KvmVcpu) -> Generator[Wait, None, None]:
     kvm_vcpu_running calls check_nested_events there (5.10.262; not 6.1.192): the L2 exits to its L1, which has GIF = 0
     behind VMRUN and so can be given no interrupt, and apf.halted stays until the page is ready.
     """
-    s, replay, engine = kvm.state, kvm.world.replay, kvm.world.engine
-    if not (s.kernel.running_checks_nested and s.halted and s.guest_mode and s.l2.intercept_interrupts):
+    s = kvm.state
+    if not (s.kernel.running_checks_nested and s.halted and l2_run.interrupt_exits(kvm) and kvm.deliverable()):
         return
-    if not kvm.deliverable():
-        return
-    if replay is not None:
-        mark = replay.peek(kvm.index, Kind.L2_INTR, 0)
-        if mark is None or not mark.fits(Kind.L2_INTR, 0):
+    if kvm.world.replay is not None:
+        mark = l2_run.next_intr_vmexit(kvm)
+        if mark is None:
             return
-        replay.take(kvm.index, mark)
-        yield Wait(until_ns=max(engine.now, mark.start_ns))
-    kvm.world.emit(Event(Kind.L2_INTR, kvm.index))
-    s.guest_mode = s.interrupts = False
-    kvm.world.emit(Event(Kind.L2_EXIT, kvm.index))
+        yield Wait(until_ns=max(kvm.world.engine.now, mark.start_ns))
+    l2_run.intr_vmexit(kvm)
+    s.interrupts = False
 
 
 def left(kvm: KvmVcpu, *, nested: bool) -> bool:

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.outcomes import Outcome
-from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
+
+if TYPE_CHECKING:
+    from harness.model.simulation.kvm_vcpu import KvmVcpu
 
 
 def vmrun(kvm: KvmVcpu, step: Step) -> None:
@@ -48,10 +52,11 @@ def interrupt_exits(kvm: KvmVcpu) -> bool:
 
 def intr_vmexit_is_next(kvm: KvmVcpu) -> bool:
     """Such an exit is what a recorded run has next: L1 may fault for its shared area before it takes the interrupt."""
-    return _next(kvm) is not None
+    return next_intr_vmexit(kvm) is not None
 
 
-def _next(kvm: KvmVcpu) -> RecordedEvent | None:
+def next_intr_vmexit(kvm: KvmVcpu) -> RecordedEvent | None:
+    """Such an exit, if it is what a recorded run has next."""
     replay = kvm.world.replay
     mark = replay.peek(kvm.index, Kind.L2_INTR, 0) if replay and interrupt_exits(kvm) else None
     return mark if mark is not None and mark.fits(Kind.L2_INTR, 0) else None
@@ -59,7 +64,7 @@ def _next(kvm: KvmVcpu) -> RecordedEvent | None:
 
 def intr_vmexit(kvm: KvmVcpu) -> None:
     """L1 has its L2 back for an interrupt (svm/nested.c:nested_svm_intr, vmx/nested.c:vmx_check_nested_events)."""
-    replay, mark = kvm.world.replay, _next(kvm)
+    replay, mark = kvm.world.replay, next_intr_vmexit(kvm)
     if replay is not None and mark is not None:
         replay.take(kvm.index, mark)
     kvm.world.emit(Event(Kind.L2_INTR, kvm.index))

@@ -379,6 +379,11 @@ def test_a_misspelt_table_or_key_is_told_with_the_one_that_is_meant() -> None:
     )
 
 
+def test_an_l2_that_handles_an_injected_interrupt_has_a_stack_of_its_own_beside_a_timer() -> None:
+    l2 = GOOD + "level = 2\n[apf]\nen_flags = 13\n[l2]\ninject = true\n"
+    assert load_text("x.toml", l2 + "[[steps]]\ntimer_us = 9000\n")
+
+
 _SNAPSHOT = '{do = "stop"}, {do = "savevm"}, {do = "cont"}'
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from harness.agent.gate.keeper import LATE_SECONDS, Keeper, Orders
 from harness.agent.gate.watch import Sight, What
 from harness.contract.gate import parse_rule
+from harness.contract.probe_abi import MOVED_GPA
 from harness.contract.words import ReadEnd, ReadOrder
 
 V, W = 812, 40
@@ -168,6 +169,24 @@ def test_what_an_init_has_dropped_is_waited_for_no_more() -> None:
     keeper.see(Sight(What.INIT, 99, 1.2, apic=5))
     assert not keeper.settled, "it may not have been served"
     keeper.see(Sight(What.ENABLED, V, 1.3))
+    assert keeper.settled
+
+
+def test_pages_that_an_l2_has_elsewhere_are_known_by_their_own_numbers() -> None:
+    """KVM traces the address that the L2 has of the page; the worker's call of handle_mm_fault has QEMU's."""
+    moved = MOVED_GPA // PAGE
+    for knows, answered in ((True, [1]), (False, [])):
+        keeper = armed()
+        keeper.arm(replace(keeper.orders, moved=knows))
+        keeper.see(Sight(What.FAULT, V, 0.9, page=moved + 101))
+        read(keeper, 1)
+        keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=moved + 101))
+        keeper.see(Sight(What.WORK, W, 1.0, address=RAM + 101 * PAGE))
+        keeper.see(Sight(What.OUT, W, 1.0))
+        assert handles(keeper) == answered
+    keeper.arm(replace(keeper.orders, moved=True))
+    announce(keeper, 101)
+    keeper.see(Sight(What.READY, V, 1.2, page=moved + 101))
     assert keeper.settled
 
 
