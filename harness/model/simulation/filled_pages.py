@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Pages of a recorded run that a thread fills with zeros: no bio tells when, and who came before."""
+"""Pages of a recorded run that a thread fills with zeros, or finds: no bio tells when, and who came before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FilledPages:
-    """The questions of a walk about a page that the running thread fills; ``threads`` is told when it goes on."""
+    """The questions of a walk about a page that the running thread has filled, or found; ``threads`` is told when it
+    goes on."""
 
     threads: FollowedThreads
 
@@ -31,17 +32,24 @@ class FilledPages:
             self.threads.resumes_ns = ends[answer - 1] - 1  # before another came back from it
         return answer > 0
 
-    def maps_late(self, page: HostPage) -> bool:
+    def maps_late(self, page: HostPage, found: bool) -> bool:
         """Whether others mapped the page, with one of their own, before the running thread locked it, which had still
-        to submit the rest of its window (mm/readahead.c:page_cache_ra_unbounded)."""
+        to submit the rest of its window (mm/readahead.c:page_cache_ra_unbounded).
+
+        ``found``: it has found the page in the cache, so that nothing lies between: it lost its processor there only
+        where its call came to nothing, and it called again (mm/memory.c:finish_fault: the PTE has changed).
+        """
         memory = self.threads.memory
         replay, watch, now = memory.world.replay, memory.watch, memory.world.engine.now
         window = watch.window if watch else None
         if replay is None or watch is None or window is None:
             return False
+        in_vain = watch.calls_again and not window.missed
+        if found and not in_vain:
+            return False
         ends = replay.cuts(page.index, watch.thread, now, window.end_ns, self.threads.mapped_with(page.index))
         moments = [-1, *(end + 1 for end in ends)]
-        if watch.calls_again and not window.retried:  # most likely then: it has found the PTE changed
+        if in_vain:  # most likely then: it has found the PTE changed
             moments.reverse()
         why = f"whether others mapped {page.index:#x} before it was locked"
         self.threads.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]

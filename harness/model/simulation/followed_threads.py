@@ -22,13 +22,14 @@ from harness.model.pages import (
 from harness.model.readahead import ReadaheadState, fault_around_range
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.filled_pages import FilledPages
-from harness.model.simulation.page_watch import PageWatch
+from harness.model.simulation.page_watch import PageWatch, WindowChoice
 from harness.model.simulation.recorded import FaultCall
 from harness.model.walk.steps import Environment
 from harness.model.walk.write_protect import userfault_missing
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
+    from harness.model.simulation.replay import Replay
 
 
 _SWAP_WORDS = ("hits", "prev_offset", "last_window", "vma_addr", "vma_window", "vma_hits")
@@ -38,24 +39,12 @@ def _swap_words(state: ReadaheadState) -> dict[str, int]:
     return {word: getattr(state, word) for word in _SWAP_WORDS}
 
 
-@dataclass(frozen=True, slots=True)
-class WindowChoice:
-    """A window of swap that a thread chose in its call of handle_mm_fault; what read-ahead remembered until then."""
-
-    thread: int
-    start_ns: int
-    end_ns: int
-    before: ReadaheadState
-
-
 @dataclass(slots=True)
 class FollowedThreads:
-    """The questions of a walk that the recording answers, or leaves open.  ``resumes_ns``: when the thread that was
-    held up goes on; ``held_until_ns``: ... with its own page, when it has submitted others of its window."""
+    """The questions of a walk that the recording answers, or leaves open; ``resumes_ns``: until when, of the last."""
 
     memory: Memory
     resumes_ns: int = 0
-    held_until_ns: int = 0
     _chosen: WindowChoice | None = None
 
     def answering(self, env: Environment) -> Environment:
@@ -64,10 +53,8 @@ class FollowedThreads:
         return replace(
             env,
             held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
-            chosen_around=self.chosen_around,
-            submits=self.submits, fills_late=filled.fills_late, maps_late=filled.maps_late,
-            taken=self.taken, finished=self.finished,
-            refused=self.refused,
+            chosen_around=self.chosen_around, submits=self.submits, fills_late=filled.fills_late,
+            maps_late=filled.maps_late, taken=self.taken, finished=self.finished, refused=self.refused,
             asks_late=self.asks_late, contended=self.contended, passed_by=self.passed_by, paced=True,
         )  # fmt: skip
 
@@ -78,8 +65,8 @@ class FollowedThreads:
 
     def strays(self, number: int, gpa: int) -> None:
         """So many calls of handle_mm_fault for the page are not accounted for."""
-        if self.memory.world.replay is not None:
-            self.memory.world.replay.strays += [gpa >> 12] * number
+        if (replay := self.memory.world.replay) is not None:
+            replay.strays += [gpa >> 12] * number
 
     def paced(self, watch: PageWatch, gpa: int, *, inside: bool, slept: bool | None) -> None:
         """A call of handle_mm_fault begins (``inside``), or ends.  One in which the thread ``slept`` as the recorded
@@ -94,10 +81,16 @@ class FollowedThreads:
             self.strays(int(watch.window.slept is not slept), gpa)
         if inside:
             watch.read.clear()
-        elif watch.window is not None and self._bios_tell:
-            planned = watch.read & self.memory.gfn_to_vpn.keys()
-            if planned != self._read_in(watch.thread, watch.window) and self.memory.world.replay is not None:
-                self.memory.world.replay.misread.append(gpa >> 12)
+        else:
+            self.returned(watch, gpa)
+
+    def returned(self, watch: PageWatch, gpa: int) -> None:
+        """A call of handle_mm_fault is over.  One that has read other pages than the recorded had another window."""
+        replay = self.memory.world.replay
+        if replay is None or watch.window is None or not self._bios_tell:
+            return
+        if watch.read & self.memory.gfn_to_vpn.keys() != self._read_in(watch.thread, watch.window):
+            replay.misread.append(gpa >> 12)
 
     @property
     def _bios_tell(self) -> bool:
@@ -237,7 +230,8 @@ class FollowedThreads:
     def held_up(self, page: HostPage, unit: str = "", pages: tuple[int, ...] = ()) -> bool:
         """As _held_up, and until when."""
         found = self._held_up(page, unit, pages)
-        self.held_until_ns = self.resumes_ns
+        if self.memory.watch is not None:
+            self.memory.watch.held_until_ns = self.resumes_ns
         return found
 
     def _held_up(self, page: HostPage, unit: str, pages: tuple[int, ...]) -> bool:
@@ -354,16 +348,30 @@ class FollowedThreads:
         """The next page of the window that the running thread, which is held up, submits to be read, and ``resumes_ns``
         is when: mm/swap_state.c:swap_cluster_readahead takes page after page.  None: it goes on with its own."""
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
-        self.resumes_ns = self.held_until_ns
         if replay is None or watch is None:
             return None
+        self.resumes_ns = watch.held_until_ns
+        end_ns = watch.window.end_ns if watch.window else watch.held_until_ns - 1
         numbers = {n: self.memory.pages[vpn].index for n in pages for vpn in self.memory.vpns(unit, (n,))}
-        reads = [(replay.own_read(i, watch.thread, now, self.held_until_ns - 1), n) for n, i in numbers.items()]
+        reads = [(replay.own_read(i, watch.thread, now, end_ns), n) for n, i in numbers.items()]
         first = min((each for each in reads if each[0] >= 0), default=None)
         if first is None:
             return None
-        self.resumes_ns = first[0]
+        self.resumes_ns = min(watch.held_until_ns, self._added(replay, watch, numbers[first[1]], first[0]))
+        if self.resumes_ns >= watch.held_until_ns:
+            return None
+        watch.added = numbers[first[1]]
         return first[1]
+
+    def _added(self, replay: Replay, watch: PageWatch, gfn: int, read_ns: int) -> int:
+        """When the thread put a page of its window into the cache that it submitted at ``read_ns``: others may have
+        found it there before."""
+        now, thread = self.memory.world.engine.now, watch.thread
+        back = [at - 2 for at in replay.cuts(gfn, thread, now, read_ns - 1) if at - 2 >= now]
+        calls = replay.calls_within(gfn, thread, now, read_ns)
+        found = any(c.retried and replay.own_read(gfn, c.thread, c.start_ns, c.end_ns) < 0 for c in calls)
+        moments = [*back, read_ns] if found else [read_ns, *back]
+        return replay.choices.moment(moments, f"when {gfn:#x} was in the cache, before it was read", gfn)
 
     def chooses_early(self, page: HostPage) -> bool:
         """Whether the running thread, which is held up until others have read the page, had chosen its window of the
@@ -393,7 +401,7 @@ class FollowedThreads:
         why = f"around which page the window was chosen that was read for {page.index:#x}"
         chosen = around[replay.choices.ask(len(around), why, page.index)]
         if chosen != page.index:
-            self.held_until_ns = max(now, replay.first_read(watch.thread, now, call.end_ns))
+            watch.held_until_ns = max(now, replay.first_read(watch.thread, now, call.end_ns))
         return chosen
 
     def taken(self, unit: str, number: int) -> bool:

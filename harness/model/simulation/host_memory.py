@@ -262,6 +262,8 @@ class Memory:
             result.major = result.major or leg.major
             result.read_target = result.read_target or any(vpn in self.vpns(r.unit, r.pages) for r in leg.reads)
             if leg.wait is None:
+                if watch is not None and inside:
+                    self.followed.returned(watch, gpa)
                 result.end, result.outcome = leg.end or End.ERROR, leg.outcome or Outcome.ERROR
                 result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
                 result.huge = leg.huge

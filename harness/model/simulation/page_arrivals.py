@@ -55,7 +55,7 @@ class PageArrivals:
         handle_mm_fault before it must have been there."""
         before, until_ns = self.coming.pop(page.vpn, None), self._until(page)
         if until_ns < 0 or self.memory.watch is None:
-            self.memory.pages[page.vpn] = page
+            self._put(page, self._submitted(page))
             return
         arrival = Arrival(page, self.memory.watch.thread, until_ns)
         if before is not None:  # of both windows: who adds it first says whether it has PG_readahead
@@ -91,6 +91,8 @@ class PageArrivals:
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
         window = watch.window if watch else None
         if replay is None or watch is None or window is None or page.folio is None:
+            return -1
+        if page.index == watch.added:  # now
             return -1
         until = window.end_ns
         if page.folio.lock is not Lock.NO:
@@ -143,7 +145,29 @@ class PageArrivals:
     def _come(self, vpn: int) -> None:
         arrival = self.coming.pop(vpn)
         self._behind(arrival)
-        self.memory.pages[vpn] = arrival.page
+        self._put(arrival.page, arrival.until_ns)
+
+    def _put(self, page: HostPage, submitted_ns: int) -> None:
+        """It is in the cache.  One of swap has PG_readahead only when its read is submitted (mm/swap_state.c:
+        swap_cluster_readahead, swap_vma_readahead): who finds it before has no hit."""
+        early = page.swap is not None and page.locked and self.memory.world.engine.now < submitted_ns
+        if early and page.folio is not None and page.folio.readahead:
+            self.memory.pages[page.vpn] = replace(page, folio=replace(page.folio, readahead=False))
+            self.memory.world.engine.at(submitted_ns, partial(self._flag, page.vpn))
+        else:
+            self.memory.pages[page.vpn] = page
+
+    def _flag(self, vpn: int) -> None:
+        page = self.memory.pages[vpn]
+        if page.folio is not None:
+            self.memory.pages[vpn] = replace(page, folio=replace(page.folio, readahead=True))
+
+    def _submitted(self, page: HostPage) -> int:
+        """When the running thread submits a page of its window that it has in the cache by now; -1: at once."""
+        replay, watch = self.memory.world.replay, self.memory.watch
+        if replay is None or watch is None or watch.window is None:
+            return -1
+        return replay.own_read(page.index, watch.thread, self.memory.world.engine.now, watch.window.end_ns)
 
     def _overtakes(self, before: Arrival, page: HostPage) -> bool:
         replay = self.memory.world.replay
@@ -186,7 +210,7 @@ class PageArrivals:
             if other.page.index < arrival.page.index:
                 other.added = True
                 if not other.filled:
-                    self.memory.pages[other.page.vpn] = self.coming.pop(other.page.vpn).page
+                    self._put(self.coming.pop(other.page.vpn).page, other.until_ns)
 
     def _due(self, arrival: Arrival) -> None:
         """Its bio is submitted, or its thread's call over: also what was to be filled before it is."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""When a thread of a recorded run looked at a page."""
+"""When a thread of a recorded run looked at a page, and what it chose to read with it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.model.readahead import ReadaheadState
 from harness.model.simulation.recorded import FaultCall
 
 
@@ -14,7 +15,9 @@ class PageWatch:
 
     ``thread``: its id, so that what it did to the page itself is not taken for another's doing; ``at``: the number of
     the call that it is in, or was in last; ``overtaken``: in that another mapped the page before it; ``read``: pages
-    that the model has submitted in it.
+    that the model has submitted in it; ``held_until_ns``: when it goes on with its own page, where others have come
+    between, and it may have submitted others of its window before; ``added``: of these the one that it has just put
+    into the cache.
     """
 
     start_ns: int
@@ -25,6 +28,8 @@ class PageWatch:
     overtaken: bool = False
     read: set[int] = field(default_factory=set)
     cut: bool = False
+    held_until_ns: int = 0
+    added: int = -1
 
     @property
     def left_ns(self) -> int:
@@ -51,3 +56,13 @@ class PageWatch:
     def at_the_end(self) -> bool:
         """The recording ends before the thread did anything more."""
         return self.cut and not self.calls_again
+
+
+@dataclass(frozen=True, slots=True)
+class WindowChoice:
+    """A window of swap that a thread chose in its call of handle_mm_fault; what read-ahead remembered until then."""
+
+    thread: int
+    start_ns: int
+    end_ns: int
+    before: ReadaheadState

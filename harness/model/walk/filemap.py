@@ -199,6 +199,7 @@ def filemap_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("filemap_get_folio", "hit", "not major")
         if FaultFlag.TRIED not in flags:
             dropped = yield from do_async_mmap_readahead(ctx, flags)
+        yield from ctx.lock_late(mmap_lock_held=not dropped)
     else:
         if FaultFlag.MINOR in flags:
             ctx.step("FAULT_FLAG_MINOR and not in the page cache", "VM_FAULT_MAJOR|VM_FAULT_ERROR",
@@ -260,7 +261,7 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         return False
     dropped = fault_flag_allow_retry_first(flags) and FaultFlag.RETRY_NOWAIT not in flags
     if early:
-        yield WalkWait(WaitKind.HELD_UP, "page_cache_ra_unbounded", mmap_lock_held=True, state="R")
+        window = yield from _read_in_front(ctx, window)
     window = ctx.still_missing("index", window)
     if ctx.page.folio is not None:
         ctx.step("filemap_add_folio", "-EEXIST", "another thread has brought the page since the miss")
@@ -281,7 +282,7 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
         elif ctx.own_read and ctx.finished():
             ctx.page = read_completed(ctx.page)
             ctx.step("submit", "finished at once", "the device has done it before this thread looks at the page")
-        elif not ctx.own_read and env.maps_late is not None and env.maps_late(ctx.page):
+        elif not ctx.own_read and env.maps_late is not None and env.maps_late(ctx.page, False):
             yield WalkWait(WaitKind.HELD_UP, "read_pages", mmap_lock_held=not dropped, state="R")
     if around != own and env.submits is not None:
         env.submits("index", ())
@@ -289,6 +290,19 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
     ctx.step("read-around", f"{len(window.pages)} page(s) in flight",
              "mmap_lock is dropped first" if dropped else "mmap_lock stays held")  # fmt: skip
     return dropped
+
+
+def _read_in_front(ctx: Context, window: ra.Window) -> Steps[ra.Window]:
+    """Those pages of the window that stand before the first that another thread has added: this thread adds page after
+    page (mm/readahead.c:page_cache_ra_unbounded), and is held up behind them.  Returns those that are left."""
+    taken = [p for p in window.pages if ctx.env.taken is not None and ctx.env.taken("index", p)]
+    front = tuple(p for p in window.pages if p < min(taken, default=0))
+    if front and window.target not in front and ctx.charge(len(front)):
+        ctx.read_file(replace(window, pages=front, flagged=tuple(p for p in window.flagged if p in front)))
+        left = tuple(p for p in window.pages if p not in front)
+        window = replace(window, pages=left, flagged=tuple(p for p in window.flagged if p in left))
+    yield WalkWait(WaitKind.HELD_UP, "page_cache_ra_unbounded", mmap_lock_held=True, state="R")
+    return window
 
 
 @kernel_function("mm/filemap.c")

@@ -174,7 +174,8 @@ class Environment:
     fills_late: Callable[[HostPage], bool] | None = (
         None  # others come before this thread has filled the page with zeros
     )
-    maps_late: Callable[[HostPage], bool] | None = None  # others map the page that this one has filled, and not locked
+    # others map the page that this one has filled, or (True) found, and not locked
+    maps_late: Callable[[HostPage, bool], bool] | None = None
     asks_late: Callable[[HostPage], bool] | None = None  # others come before page_mkwrite of this thread locks the page
     taken: Callable[[str, int], bool] | None = None  # another thread reads this page (unit, number) meanwhile
     contended: Callable[[HostPage], bool] | None = None  # another thread in handle_mm_fault holds the page's lock
@@ -355,6 +356,11 @@ class Context:
         """Time may pass in the file system's page_mkwrite before it locks the page."""
         if self.env.asks_late is not None and self.env.asks_late(self.page):
             yield WalkWait(WaitKind.HELD_UP, "do_page_mkwrite", mmap_lock_held=True, state="R")
+
+    def lock_late(self, *, mmap_lock_held: bool) -> Generator[WalkWait, None, None]:
+        """Time may pass between this thread's look into the cache, which has found the page, and folio_trylock."""
+        if self.env.maps_late is not None and self.env.maps_late(self.page, True):
+            yield WalkWait(WaitKind.HELD_UP, self.function, mmap_lock_held, state="R")
 
     def meet_holder(self) -> None:
         """Before folio_trylock: another thread may have the lock while it handles its own fault on the page."""

@@ -59,6 +59,7 @@ def do_swap_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.step("folio found in the swap cache", "not major", "no read to submit")
         if not ctx.kernel.hwpoison_after_lock and _poisoned(ctx):
             return VmFault.HWPOISON
+        yield from ctx.lock_late(mmap_lock_held=True)
     if not (yield from folio_lock_or_retry(ctx, flags)):
         return ret | VmFault.RETRY
     if ctx.page.pte is not Pte.SWAP or ctx.page.folio is None:

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Captures of sound kernels whose threads read windows that overlap: who added a page, who found it, and when."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.judge.verdict import judge_capture
+from harness.run.judge_folder import model_of
+from harness.status import Status
+from tests.unit.judge.packed import packed_capture
+
+SETTLED = {
+    "added-before-its-bio": "a page of a window is in the swap cache, without PG_readahead, long before its bio: who"
+    " finds it has no hit (mm/swap_state.c:swap_vma_readahead; 6.12)",
+    "windows-of-eight-threads": "... eight vCPUs in windows of clusters (mm/swap_state.c:swap_cluster_readahead; 6.12)",
+    "cluster-windows-at-once": "... and 5.10, whose windows overlap (mm/swap_state.c:swap_cluster_readahead)",
+    "added-long-before-its-bio": "... 9 ms before, in a second run of the program (5.10)",
+    "window-in-front-of-anothers": "of a file, the pages of a window in front of what another thread has added are in"
+    " the cache before the rest (mm/readahead.c:page_cache_ra_unbounded; 6.12)",
+    "mapped-before-it-was-locked": "a private write finds a hole's page, and another thread maps it around its own"
+    " before it is copied: finish_fault finds the PTE changed, and GUP calls again (mm/memory.c:do_cow_fault; 6.1)",
+}
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_a_sound_kernel_agrees(name: str) -> None:
+    files = packed_capture(f"explored-{name}")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS, verdict.reason
