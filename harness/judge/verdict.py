@@ -373,6 +373,8 @@ def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checke
     log, which loses nothing."""
     findings = [*checked.findings, *ending(evidence, prediction)]
     lost = f"the kernel lost {evidence.lost} trace events"
+    if prediction.known_faults and not prediction.ends:  # it may be what has lost them
+        lost += f" (predicted: {_titles(prediction)})"
     ordered = in_order(findings)
     return Verdict(
         scenario=evidence.plan.scenario,

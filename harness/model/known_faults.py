@@ -109,6 +109,14 @@ KNOWN_FAULTS = {
             ("S196",),
             of_l2=True,
         ),
+        KnownFault(
+            "F8",
+            "an L2 (AMD) executes nothing while an interrupt is pending for an L1 that intercepts interrupts and has"
+            " its own masked: KVM asks for an exit at once at each entry",
+            "masked_interrupt_spins",
+            ("S196",),
+            of_l2=True,
+        ),
     )
 }
 """By id."""

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.outcomes import Outcome
+from harness.model.simulation.engine import Wait
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
 
@@ -71,6 +73,36 @@ def intr_vmexit(kvm: KvmVcpu) -> None:
     _exit(kvm)
 
 
+def _masks(kvm: KvmVcpu) -> bool:
+    """Whether L1 is not to be given an interrupt while L2 runs (svm_interrupt_blocked)."""
+    s = kvm.state
+    takes = s.l2.l1_interrupts if s.l2.intr_masking else s.interrupts
+    return s.guest_mode and s.l2.svm and not takes
+
+
+def _pending(kvm: KvmVcpu) -> bool:
+    return kvm.state.lapic_hw and kvm.state.lapic_sw and any(v >= LOWEST_VECTOR for v in kvm.irr)
+
+
+def _may_spin(kvm: KvmVcpu) -> bool:
+    s = kvm.state
+    return s.kernel.masked_interrupt_spins and s.l2.intercept_interrupts and _masks(kvm)
+
+
+def executes_nothing(kvm: KvmVcpu) -> Generator[Wait, None, bool]:
+    """Whether L2 executes nothing, until something else is to be done: for a pending interrupt that L1 intercepts
+    svm_interrupt_allowed says -EBUSY before it looks whether L1 may be given it, and x86.c:inject_pending_event asks
+    for an exit at once, at each entry.  Nothing more is recorded of the vCPU then, nor has its guest logged any."""
+    replay = kvm.world.replay
+    comes = replay is not None and replay.peek(kvm.index) is None and not replay.logged(kvm.index)
+    if not _may_spin(kvm) or not (comes or _pending(kvm)):
+        return False
+    if _pending(kvm) and "F8" not in kvm.world.known_faults:
+        kvm.world.known_faults.append("F8")
+    yield Wait(signals=(kvm.wake,))
+    return True
+
+
 def window_ends_l2(kvm: KvmVcpu) -> bool:
     """Whether L1 has its L2 back for the interrupt window that KVM opens for itself while L2 runs with the interrupts
     of L1 off: by a virtual interrupt (svm_enable_irq_window, svm_set_vintr).
@@ -79,11 +111,14 @@ def window_ends_l2(kvm: KvmVcpu) -> bool:
     window that can never come; L2's handler says so to L1 (l2.c:l2_fault).
     """
     s = kvm.state
-    masked = s.l2.svm and s.l2.intr_masking and not s.l2.l1_interrupts
-    pending = s.lapic_hw and s.lapic_sw and any(v >= LOWEST_VECTOR for v in kvm.irr)
-    if not (s.guest_mode and masked and s.interrupts and pending):
+    if not (s.l2.intr_masking and s.interrupts and _masks(kvm) and _pending(kvm)):
         return False
     return s.l2.intercept_vintr or s.kernel.window_is_l2s
+
+
+def is_kept_out(kvm: KvmVcpu) -> bool:
+    """Whether an interrupt of L1 keeps L2 from what it was about to do."""
+    return (_may_spin(kvm) and _pending(kvm)) or window_ends_l2(kvm)
 
 
 def leave_for_window(kvm: KvmVcpu) -> None:

@@ -70,6 +70,10 @@ class ProbeVcpu:
         self.tasks.append(task)
         return task
 
+    def pauses_first(self, step: Step) -> bool:
+        """The step has a pause before it that is not over."""
+        return step.pause_ns > 0 and step.kind not in (Op.PAUSE, Op.PAGING) and self.paused != step.index
+
     def put_aside(self, task: Task, token: int) -> None:
         """#PF with the flags word set: the item waits for this token, unless its READY was there before."""
         if token in self.early:

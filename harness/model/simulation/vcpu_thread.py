@@ -74,7 +74,7 @@ class Vcpu:
                 if self.probe.finished:
                     break
                 yield from self._idle()
-            elif self._pauses_first(step):
+            elif self.probe.pauses_first(step):
                 self.probe.paused = step.index
                 yield from self._pause(step.pause_ns)
             elif step.kind is Op.HOST and (other := self._talks()) is not None:
@@ -94,9 +94,6 @@ class Vcpu:
         """What ends the HOST item that another vCPU is in: one at a time speaks to the agent (ops.c:host_turn)."""
         ends = (peer.host_end for peer in self.peers if peer is not self)
         return next((end for end in ends if end is not None and not end.over), None)
-
-    def _pauses_first(self, step: Step) -> bool:
-        return step.pause_ns > 0 and step.kind not in (Op.PAUSE, Op.PAGING) and self.probe.paused != step.index
 
     def _boot(self) -> Process:
         """ops.c:apf_setup: INT, then EN, then the APIC if it was off."""
@@ -318,6 +315,8 @@ class Vcpu:
             l2_run.vmrun(kvm, step)
             if not step.shadow or kvm.world.item(step.index).faults:
                 yield from self._settle()
+            if (yield from l2_run.executes_nothing(kvm)):
+                continue
             if l2_run.window_ends_l2(kvm):  # l2.c:l2_run: sti; cli
                 yield from self._exit_of_l2(l2_run.leave_for_window)
                 continue
@@ -329,7 +328,7 @@ class Vcpu:
                 break
             if (yield from mapped_by_another(kvm, step)):
                 continue
-            if (yield from self._comes_first(Kind.PF, step.gpa >> 12, write=step.write)) or l2_run.window_ends_l2(kvm):
+            if (yield from self._comes_first(Kind.PF, step.gpa >> 12, write=step.write)) or l2_run.is_kept_out(kvm):
                 continue
             s.event_injected = step.in_delivery
             yield from kvm.page_fault(step)

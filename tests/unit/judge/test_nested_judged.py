@@ -200,3 +200,23 @@ def test_interrupt_0_that_an_l2_is_given_is_the_finding() -> None:
     assert judge_capture(files, N61).word == "FINDING F7"
     mended = judge_capture(files, with_fixes(N61, ["F7"]))
     assert mended.status is Status.FAIL and mended.reason.startswith("this is finding F7")
+
+
+def test_an_l2_that_executes_nothing_is_the_finding() -> None:
+    """S196 on 5.10.262: the timer ticks between VMRUN and L2's first instruction (the trace is cut to its begin)."""
+    files = packed_capture("explored-l2-executes-nothing")
+    verdict = judge_capture(files, N510)
+    assert verdict.status is Status.INCONCLUSIVE and "predicted: F8" in verdict.reason
+    assert judge_capture(files, with_fixes(N510, ["F8"])).status is Status.FAIL
+
+
+def test_an_l2_that_executes_nothing_is_the_finding_where_no_event_is_lost() -> None:
+    files = packed_capture("explored-l2-executes-nothing")
+    stats = json.loads(files["trace/stats.json"])
+    lines = sum(not line.startswith(b"#") for line in files[TRACE].splitlines())
+    for cpu in stats["cpus"].values():
+        cpu |= {"entries": 0, "left_out": 0, "dropped_events": 0}
+    stats["cpus"]["2"]["entries"] = lines
+    trace = re.sub(rb"(?<=written: )\d+/\d+", b"%d/%d" % (lines, lines), files[TRACE])
+    verdict = judge_capture(files | {TRACE: trace, "trace/stats.json": json.dumps(stats).encode()}, N510)
+    assert verdict.word == "FINDING F8", verdict.reason

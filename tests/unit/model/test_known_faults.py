@@ -25,7 +25,7 @@ from tests.unit.scenarios import all_scenarios, known_faults_of, plan_of
 FAULTS = list(KNOWN_FAULTS.values())
 SHOWN = [(fault, name) for fault in FAULTS for name in fault.scenarios]
 N61 = find_kernel("nowait-6.1")
-_ONLY_OLD = dict.fromkeys(("F4", "F6"), find_kernel("nowait-5.10"))
+_ONLY_OLD = dict.fromkeys(("F4", "F6", "F8"), find_kernel("nowait-5.10"))
 
 
 def faulty(fault: KnownFault) -> KernelModel:

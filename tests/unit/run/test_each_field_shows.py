@@ -56,6 +56,7 @@ SHOWN = {
     "init_keeps_l2_tables": ("S192", "7.3.4"),
     "running_checks_nested": ("S397", "7.3.4"),
     "window_is_l2s": ("S196", "7.3.4"),
+    "masked_interrupt_spins": ("S196", "7.3.4"),
 }
 """Field -> (scenario, release of the kernel in which it is flipped)."""
 
