@@ -18,6 +18,7 @@ from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.judge.agent_late import agent_late
 from harness.judge.blame import END_WORDS, bounded, ending, in_order, log_is_full, neither_sleeps_nor_enters
 from harness.judge.fault_shown import in_light_of_known_faults
+from harness.judge.host_left import with_its_host
 from harness.judge.host_program_verdict import judge_program
 from harness.judge.lockstep import predictions, races_unseen
 from harness.judge.log_cut import within_the_trace
@@ -87,8 +88,9 @@ def judge_whole(files: Mapping[str, bytes], kernel: KernelModel) -> JudgedCaptur
             # What keeps a scenario from its beginning is in the host, unless the host cannot do what is asked at all.
             return JudgedCapture(_unjudged(name, kernel, early, end.reason, taints=early is not Status.UNSUPPORTED))
         if plan.guest.kind is GuestKind.HOST_PROGRAM:
-            return JudgedCapture(judge_program(files, plan, end, kernel))
-        return _judge_decoded(decode(files), kernel)
+            return JudgedCapture(with_its_host(judge_program(files, plan, end, kernel), end))
+        judged = _judge_decoded(decode(files), kernel)
+        return replace(judged, verdict=with_its_host(judged.verdict, end))
     except ModelError as exc:
         if end is None or end.status not in END_WORDS:
             raise

@@ -17,9 +17,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 
 from harness.agent.gate import leave
 from harness.agent.host import dm, loaded_modules, loop, syscalls
+from harness.agent.host.bounded import within
 from harness.agent.host.kernel_files import append_text, read_text, write_text
 from harness.errors import ApfError, InfraFault
 
@@ -152,7 +154,9 @@ def _undo_hold(name: str, device: str, sectors: int) -> None:
 
 
 def _undo_swap(device: str) -> None:
-    _gone_is_fine(lambda: syscalls.swapoff(device), errno.EINVAL)
+    """A kernel that has lost count of a slot's users looks for them for ever (mm/swapfile.c:try_to_unuse)."""
+    swapoff = partial(syscalls.swapoff, device)
+    _gone_is_fine(lambda: within(UNDO_SECONDS, swapoff, f"swapoff {device}"), errno.EINVAL)
 
 
 def _undo_cgroup(path: str) -> None:
