@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from harness.errors import CaptureDamaged
 from harness.evidence.ftrace import Line
-from harness.model.events import CR0_WRITTEN, INIT, Event, Kind
+from harness.model.events import CR0_WRITTEN, INIT, SIPI, Event, Kind
 
 _Filler = Callable[[Event, "re.Match[str]"], None] | None
 """Puts what a pattern found into the event; None: its text has nothing that is used."""
@@ -44,7 +44,7 @@ def _exception(e: Event, m: re.Match[str]) -> None:
 
 def _accept(e: Event, m: re.Match[str]) -> None:
     e.data, e.value, e.flag = int(m[1], 16), int(m[2]), m[4] == "level"
-    e.token = INIT if m[3] == "INIT" else int(m[3] != "Fixed")  # arch/x86/kvm/trace.h:kvm_deliver_mode
+    e.token = {"INIT": INIT, "SIPI": SIPI}.get(m[3], int(m[3] != "Fixed"))  # arch/x86/kvm/trace.h:kvm_deliver_mode
 
 
 def _msr(e: Event, m: re.Match[str]) -> None:

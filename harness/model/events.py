@@ -41,7 +41,7 @@ class Kind(IntEnum):
     # kvm_inj_exception of any other vector, which is in the text; flag = reinjected, or the way into a triple fault
     INJ_OTHER = 8
     # kvm_apic_accept_irq: value = vector, flag = level-triggered, token = 0: an interrupt of delivery mode Fixed; INIT;
-    # 1: a SIPI or an NMI, whose vector is none, as an INIT's
+    # SIPI; 1: an NMI, whose vector is none, as of those two
     ACC = 9
     ENTRY = 10  # kvm_entry
     # kvm_exit: flag = of a page fault while an event was being delivered, value: CR0_WRITTEN, or 0
@@ -82,6 +82,8 @@ class Kind(IntEnum):
 LOADED = 1
 INIT = 2
 """Of a CLEAR; and of an ACC, which comes before its CLEAR."""
+SIPI = 3
+"""Of an ACC."""
 CR0_WRITTEN = 1
 """Of an EXIT: a write of CR0 that leaves the guest."""
 

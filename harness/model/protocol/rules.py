@@ -439,8 +439,8 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D54",
-        "A vCPU does not fall asleep in vcpu_block behind an NMI that it was given, nor in a halt while an interrupt "
-        "waits for it.",
+        "A vCPU does not fall asleep in vcpu_block behind an NMI that it was given, nor behind the SIPI that starts "
+        "it, nor in a halt while an interrupt waits for it.",
         f"D54, B.8; {_X86}kvm_vcpu_has_events, virt/kvm/kvm_main.c:kvm_vcpu_check_block",
         context=("lapic_off",),
         kinds=(Kind.OUT, Kind.USER_EXIT, Kind.MM_FAULT, Kind.WAKING, Kind.ACC, Kind.VIRQ),

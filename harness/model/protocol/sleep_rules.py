@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.model.events import INIT, LOWEST_VECTOR, Event
+from harness.model.events import INIT, LOWEST_VECTOR, SIPI, Event
 from harness.model.protocol.checker_types import Violation
 from harness.model.protocol.wake_all import WakeAll
 
@@ -46,6 +46,8 @@ class Sleep:
     :ivar pending: by vector: when its LAPIC accepted the interrupt, which it was not given yet.
     :ivar owes: the ready interrupt that its guest has to acknowledge (apf.pageready_pending).
     :ivar init: an INIT that its LAPIC has accepted, and of which no CLEAR has told yet.
+    :ivar sipi: the SIPI that it has accepted behind one, and has not entered the guest for yet; ``started``: line at
+        which whoever sent it has woken the thread for it.
     """
 
     asleep: Event | None = None
@@ -58,6 +60,8 @@ class Sleep:
     pending: dict[int, Event] = field(default_factory=dict)
     owes: Event | None = None
     init: Event | None = None
+    sipi: Event | None = None
+    started: int = 0
 
     def begins(self, vcpu: SeenVcpu, out: Event) -> None:
         """sched_switch away from the thread: D52, D54.
@@ -68,7 +72,12 @@ class Sleep:
         then until its SIPI comes.
         """
         self.away = out if out.value == _SLEEPS and not self.in_fault and vcpu.started else None
-        if self.away is None or vcpu.left or (self.init is not None and self.init.line < self.ran):
+        if self.away is None or vcpu.left:
+            return
+        if self.sipi is not None and 0 < self.started < self.ran and not vcpu.guest_mode:
+            vcpu.say("D54", out, "the vCPU falls asleep behind the SIPI that was to start it", self.sipi)
+            self.sipi = None
+        if self.init is not None and self.init.line < self.ran:
             return
         self.asleep = out if self.woken < self.ran else None
         completed = [*vcpu.prompt.exited, *((w, d) for w, d in vcpu.prompt.completed if d.line < self.ran)]
@@ -107,12 +116,15 @@ class Sleep:
                 "a worker wakes the vCPU before it has completed its work, and an ACK is owed, so that it may not kick"
             )
             vcpu.say("D55", event, message, self.owes)
+        if self.sipi is not None and event.tid == self.sipi.tid:
+            self.started = event.line
         self.asleep = self.away = None
         self.woken = event.line
 
     def enters(self, event: Event) -> None:
         """The vCPU enters the guest: it has no NMI any more, or will have it now."""
         self.entered_ns = event.t_ns
+        self.sipi = None
 
     def begins_anew(self, event: Event) -> None:
         """The vCPU is reset: nothing waits for it any more."""
@@ -124,6 +136,8 @@ class Sleep:
         """kvm_apic_accept_irq of an interrupt for this vCPU."""
         if event.token == INIT:
             self.init = event
+        elif event.token == SIPI:
+            self.sipi, self.started = (event, 0) if self.init is not None else (None, 0)
         elif event.value >= LOWEST_VECTOR and not event.token:
             self.pending.setdefault(event.value, event)
 

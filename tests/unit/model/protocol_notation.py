@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from harness.model.events import INIT, WAKE_ALL_TOKEN, Event, Kind
+from harness.model.events import INIT, SIPI, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.protocol.checker import Checker, Obligation, RuleContext, Violation
 from harness.model.protocol.rules import FaultState
@@ -68,8 +68,8 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
             return replace(
                 event, kind=Kind.WAKING, vcpu=-1, worker=True, tid=1000 + int(place or 0), value=int(argument)
             )
-        case "ACC" | "INIT":
-            code = INIT if name == "INIT" else 0
+        case "ACC" | "INIT" | "SIPI":
+            code = {"ACC": 0, "INIT": INIT, "SIPI": SIPI}[name]
             return replace(event, kind=Kind.ACC, value=0 if code else value or 0xF3, token=code)
         case "SLEEP":
             return replace(event, kind=Kind.OUT, value=ord("S"))

@@ -132,6 +132,22 @@ def test_an_interrupt_that_waits_keeps_a_halted_vcpu_awake(text: str, broken: bo
 @pytest.mark.parametrize(
     ("text", "broken"),
     [
+        ("INIT WAKING=0 IN SLEEP SIPI WAKING=0 IN SLEEP WAKING=0 IN CLEAR ENTRY", True),
+        ("INIT WAKING=0 IN SLEEP SIPI WAKING=0 IN CLEAR ENTRY", False),
+        ("INIT WAKING=0 IN SIPI SLEEP WAKING=0 IN CLEAR ENTRY", False),  # who sends it has not come so far
+        ("INIT WAKING=0 IN SLEEP SIPI WAKEN:0@1 IN SLEEP WAKING=0 IN CLEAR ENTRY", False),  # nor here
+        ("INIT WAKING=0 IN CLEAR ENTRY EXIT SLEEP WAKING=0 IN ENTRY", False),
+        ("SIPI WAKING=0 IN SLEEP WAKING=0 IN CLEAR ENTRY", False),  # without an INIT it is dropped
+        ("INIT WAKING=0 IN SLEEP SIPI WAKING=0 IN USER_EXIT SLEEP WAKING=0 IN CLEAR ENTRY", False),  # the VMM sleeps
+    ],
+)
+def test_a_sipi_starts_its_vcpu(text: str, broken: bool) -> None:
+    assert ("D54" in run(f"{TOLD} EXIT SLEEP {text}", HALTED, STANDARD)[0]) is broken
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
         (f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 IN", True),
         (f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 DONE:1 WAKEN:0@1 IN", False),
         (f"{OWES} {ACKED} {token(2, 1)} EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 IN", False),  # the kick
