@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.model.pages import HostPage
+from harness.model.pages import Backing, HostPage
 
 if TYPE_CHECKING:
     from harness.model.simulation.followed_threads import FollowedThreads
@@ -45,7 +45,9 @@ class FilledPages:
         if replay is None or watch is None or window is None:
             return False
         in_vain = watch.calls_again and not window.missed
-        if found and not in_vain:
+        # Who asks the file system finds the PTE changed behind that (FollowedThreads.mapped).
+        asks = page.vma.backing is Backing.FILE_SHARED and page.vma.page_mkwrite
+        if found and (asks or not in_vain):
             return False
         ends = replay.cuts(page.index, watch.thread, now, window.end_ns, self.threads.mapped_with(page.index))
         moments = [-1, *(end + 1 for end in ends)]

@@ -11,6 +11,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "written-behind-page-mkwrite": "a shared write finds the page in the cache, and another maps it for reading while"
+    " the file system is asked: finish_fault finds the PTE changed (mm/memory.c:do_shared_fault)",
     "halt-ended-by-another": "a page of before is completed before an L2 that is halted for another has slept: it runs"
     " on, and its L1 was owed nothing (arch/x86/kvm/x86.c:kvm_vcpu_has_events; S397)",
     "copied-behind-a-fault": "the agent is preempted between its decision and UFFDIO_COPY; vCPUs come for the page"
