@@ -70,8 +70,11 @@ class _Reads:
 
 _PREEMPTED = ord("R")
 """prev_state of a thread that was switched out although it could run (include/trace/events/sched.h)."""
+_EFAULT = 14
 
-_FOLLOWED = frozenset({Kind.BIO, Kind.BIO_END, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.NP, Kind.DONE})
+_FOLLOWED = frozenset({
+    Kind.BIO, Kind.BIO_END, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.NP, Kind.DONE, Kind.ENTRY, Kind.USER_EXIT,
+})  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -91,6 +94,8 @@ class _Works:
     open: dict[int, list[_Work]] = field(default_factory=dict)
     completed: list[_Work] = field(default_factory=list)
     last: dict[int, Event] = field(default_factory=dict)  # of each vCPU's thread
+    entered: dict[int, int] = field(default_factory=dict)  # of each vCPU, when its guest ran on for the last time
+    failed: int = -1  # the vCPU whose KVM_RUN has failed, and that has not run since
 
     def begin(self, np: Event) -> None:
         self.open.setdefault(np.gpa >> 12, []).append(_Work(np.line, np.vcpu, np.t_ns))
@@ -102,8 +107,16 @@ class _Works:
             work.done_ns = done.t_ns
             self.completed.append(work)
 
+    def enter(self, entry: Event) -> None:
+        self.entered[entry.vcpu] = entry.t_ns
+        if entry.vcpu == self.failed:
+            self.failed = -1
+
     def undelivered(self, ended_ns: int | None, asleep: Mapping[int, int]) -> Iterator[_Work]:
-        """Completed works whose vCPU had no turn since, or whose guest had told its result before.
+        """Completed works whose vCPU had no turn since, or whose guest had told its result before, or whose vCPU never
+        entered its guest again because some vCPU's KVM_RUN has failed: the VMM stops them all then (QEMU's
+        accel/kvm/kvm-all.c:kvm_cpu_exec), and each looks at its works before it enters (arch/x86/kvm/x86.c:
+        vcpu_enter_guest).
 
         :param asleep: vCPUs whose threads wait for a page, to the end, and since when they have looked at no work.
         """
@@ -111,7 +124,8 @@ class _Works:
         no_turn = {vcpu: e.t_ns for vcpu, e in last if e.kind is Kind.OUT and e.value == _PREEMPTED} | dict(asleep)
         for work in self.completed:
             late = ended_ns is not None and work.done_ns >= ended_ns
-            if late or 0 <= no_turn.get(work.vcpu, -1) <= work.done_ns:
+            stopped = self.failed >= 0 and self.entered.get(work.vcpu, -1) <= work.done_ns
+            if late or stopped or 0 <= no_turn.get(work.vcpu, -1) <= work.done_ns:
                 yield work
 
 
@@ -126,8 +140,8 @@ def unfinished(
 ) -> frozenset[int]:
     """Lines of the kvm_async_pf_not_present events that the kernel could not follow up before the recording ended: the
     page's read had not ended, or the work had completed and the vCPU's thread, which was ready to run, had no turn
-    since, or slept in handle_mm_fault for another page whose read had not ended.  A work whose page is read and which
-    has not completed is the kernel's fault.
+    since, or slept in handle_mm_fault for another page whose read had not ended, or KVM_RUN had failed.  A work whose
+    page is read and which has not completed is the kernel's fault.
 
     Where the ends of reads are not recorded the first of the two excuses nothing; ``ends_known``: they are, although
     none may have come, as of a device that is frozen throughout.
@@ -158,6 +172,10 @@ def unfinished(
                 works.begin(event)
             case Kind.DONE:
                 works.complete(event)
+            case Kind.ENTRY:
+                works.enter(event)
+            case Kind.USER_EXIT if event.value == _EFAULT:
+                works.failed = event.vcpu
             case _:
                 pass
     places = places or {}

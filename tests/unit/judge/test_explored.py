@@ -275,6 +275,8 @@ SETTLED = {
     "saved-token": "a snapshot with a token that is queued: QEMU saves it as one that is injected, so that KVM's first"
     " injection of it is traced as a repeated one (6.1; QEMU 7.2, target/i386/machine.c:cpu_pre_save)",
     "cut-anywhere": "... while a page is on its way to each of them (7.3)",
+    "asleep-when-kvm-run-fails": "6.1: KVM_RUN fails while another vCPU sleeps for its own read, as in the model",
+    "told-nothing-when-kvm-run-has-failed": "7.3: a work ends while its vCPU sleeps for a page that cannot be read",
 }
 
 
