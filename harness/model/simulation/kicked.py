@@ -7,15 +7,17 @@ handle_userfault (virt/kvm/kvm_main.c:hva_to_pfn_slow passes FOLL_INTERRUPTIBLE)
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
+from harness.model.events import Kind
 from harness.model.simulation.engine import Wait
 from harness.model.simulation.page_watch import PageWatch
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
     from harness.model.simulation.kvm_vcpu import KvmVcpu
+    from harness.model.simulation.recorded import RecordedEvent
 
 INTERRUPTIBLE = "S"
 
@@ -57,12 +59,28 @@ def out_of_kvm_run(memory: Memory, vcpu: int) -> Generator[Wait, None, None]:
     world.told.discard(vcpu)
 
 
-def ejected(kvm: KvmVcpu) -> Generator[Wait, None, None]:
-    """The hotplug controller takes the vCPU out: it runs until its thread leaves KVM_RUN for the last time."""
-    replay = kvm.world.replay
-    gone = replay.end_of_life(kvm.index) if replay is not None else None
-    if replay is not None and gone is not None:  # it comes back
-        yield Wait(until_ns=replay.paused_ns(kvm.index, kvm.world.engine.now, gone))
-    kvm.park()
+def ejected(
+    kvm: KvmVcpu, peer: KvmVcpu, until: Callable[[RecordedEvent], Generator[Wait, None, None]]
+) -> Generator[Wait, None, None]:
+    """The vCPU has the hotplug controller take another out, whose thread leaves KVM_RUN for the last time then.
+
+    It writes three times to the controller (ops.c:eject), and each write leaves KVM_RUN: behind the first two the vCPU
+    may be told of its pages (arch/x86/kvm/x86.c:vcpu_enter_guest) before it waits for the other.
+
+    :param until: lets the time of the vCPU's next event come.
+    """
+    replay, now = kvm.world.replay, kvm.world.engine.now
+    gone = replay.end_of_life(peer.index) if replay is not None else None
+    if replay is None:
+        yield from kvm.enter()
+        yield from kvm.enter()
+    elif gone is not None:  # it comes back
+        paused_ns = replay.paused_ns(peer.index, now, gone)
+        while (mark := replay.peek(kvm.index)) is not None and mark.kind is Kind.RDY and mark.start_ns < paused_ns:
+            yield from until(mark)
+            if replay.peek(kvm.index) is mark:
+                break
+        yield Wait(until_ns=paused_ns)
+    peer.park()
     if gone is None:  # not recorded: it may have waited for ever
-        yield from out_of_kvm_run(kvm.memory, kvm.index)
+        yield from out_of_kvm_run(peer.memory, peer.index)

@@ -437,7 +437,7 @@ class Vcpu:
         elif step.kind is Op.HOST:
             yield from self._host_wait(self.host(step), interrupts=step.interrupts)
         elif step.kind is Op.EJECT:
-            yield from ejected(self.peers[step.value].kvm)
+            yield from ejected(kvm, self.peers[step.value].kvm, self._until)
         elif step.kind is Op.INIT:  # cpu.c:vcpu_start: a loop until the other vCPU has begun anew
             yield from self._exit()
             begun = self.init(step.value)

@@ -277,6 +277,7 @@ SETTLED = {
     "cut-anywhere": "... while a page is on its way to each of them (7.3)",
     "asleep-when-kvm-run-fails": "6.1: KVM_RUN fails while another vCPU sleeps for its own read, as in the model",
     "told-nothing-when-kvm-run-has-failed": "7.3: a work ends while its vCPU sleeps for a page that cannot be read",
+    "told-between-port-writes": "5.10: a vCPU is told of its page between two writes to the hotplug controller",
 }
 
 
