@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from harness.errors import DeadlineExpired, InfraFault, UsageError
 
 WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 0.01
+_VCPU = re.compile(r"CPU \d+/KVM")
+"""Name of a vCPU thread (QEMU's accel/kvm/kvm-accel-ops.c:kvm_start_vcpu_thread)."""
 _LOCK_READ_SECONDS = 5.0
 
 
@@ -84,7 +87,14 @@ class Actor:
             self.capture.step(AgentStep.HOST_ACTION, details)
             if timed is not None and action.do is HostWord.STOP:
                 self.standing.begin(time.monotonic())
-            await self._one(action)
+            try:
+                await self._one(action)
+            except WaitedInVain:
+                raise
+            except DeadlineExpired as exc:
+                if await asyncio.to_thread(vcpu_asleep, self.guest.pid):
+                    raise WaitedInVain(f"{exc.message}; a vCPU thread sleeps for a page") from exc
+                raise
             if timed is not None and action.do is HostWord.CONT:
                 self.standing.end(time.monotonic())
             self.capture.step(AgentStep.HOST_ACTION_DONE, details)
@@ -207,11 +217,27 @@ def open_for_single_reads(path: str) -> int:
     return fd
 
 
-def _state(tid: int) -> str:
+def vcpu_asleep(pid: int) -> bool:
+    """Whether a vCPU thread of this QEMU's sleeps as one does that waits for a page.  QEMU waits for it with all that
+    needs it out of KVM_RUN (its cpus.c:do_run_on_cpu, pause_all_vcpus), and answers nothing meanwhile."""
     try:
-        return read_text(f"/proc/self/task/{tid}/stat").rpartition(")")[2].split()[0]
+        tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except OSError:
-        return ""
+        return False
+    return any(_VCPU.fullmatch(_stat(tid, pid)[0]) and _state(tid, pid) == "D" for tid in tids)
+
+
+def _state(tid: int, pid: int | str = "self") -> str:
+    return _stat(tid, pid)[1]
+
+
+def _stat(tid: int, pid: int | str) -> tuple[str, str]:
+    """Name and state of a thread; empty: it is gone."""
+    try:
+        name, _, rest = read_text(f"/proc/{pid}/task/{tid}/stat").rpartition(")")
+    except OSError:
+        return "", ""
+    return name.partition("(")[2], rest.split()[0]
 
 
 async def perform_timed(actor: Actor, timed: Sequence[TimedAction], start: float) -> None:

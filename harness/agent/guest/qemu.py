@@ -18,7 +18,7 @@ from qemu.qmp import Message, QMPClient, QMPError
 
 from harness.agent.host.guest_cpus import guest_cpus
 from harness.contract.probe_abi import POOL_GPA
-from harness.errors import InfraFault
+from harness.errors import DeadlineExpired, InfraFault
 
 QMP_SECONDS = 60.0
 """For one QMP command: system_reset waits for the vCPU threads, and these for workers on a slow device."""
@@ -85,7 +85,7 @@ class Guest:
         return self.process.returncode is None
 
     async def execute(self, command: str, arguments: Mapping[str, object] | None = None) -> object:
-        """One QMP command, with a deadline. :raise InfraFault: refused or not answered.
+        """One QMP command, with a deadline. :raise InfraFault: refused. :raise DeadlineExpired: not answered.
 
         Who is cancelled meanwhile goes with the answer only: QEMU executes the command all the same, and a log without
         its answer is taken for damaged.
@@ -99,7 +99,7 @@ class Guest:
             await asyncio.wait((asked,), timeout=_ANSWERED_SECONDS)
             raise
         except TimeoutError:
-            raise InfraFault(f"QMP {command}: no answer within {QMP_SECONDS:g} s") from None
+            raise DeadlineExpired(f"QMP {command}: no answer within {QMP_SECONDS:g} s") from None
         except QMPError as exc:
             if await self.reaped(_NOTICED_SECONDS):
                 raise QemuDied(self.death()) from exc

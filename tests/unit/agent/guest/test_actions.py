@@ -1,9 +1,49 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What timed actions take of the program's time."""
+"""What timed actions take of the program's time, and what becomes of a word that QEMU does not answer."""
 
 from __future__ import annotations
 
-from harness.agent.guest.actions import Standing
+import asyncio
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from harness.agent.guest import actions
+from harness.agent.guest.actions import Actor, Standing, WaitedInVain, vcpu_asleep
+from harness.contract.plan import HostAction, HostWord
+from harness.errors import DeadlineExpired
+
+
+@pytest.mark.parametrize(("asleep", "raised"), [(True, WaitedInVain), (False, DeadlineExpired)])
+def test_a_word_waits_in_vain_where_a_vcpu_sleeps_for_a_page(
+    monkeypatch: pytest.MonkeyPatch, asleep: bool, raised: type[DeadlineExpired]
+) -> None:
+    """Its page is held, and QEMU waits for its thread: the plan's affair, or the kernel's, and not ours."""
+
+    async def sync() -> None:
+        raise DeadlineExpired("QMP human-monitor-command: no answer within 60 s")
+
+    monkeypatch.setattr(actions, "vcpu_asleep", lambda _pid: asleep)
+    guest = SimpleNamespace(sync=sync, pid=1)
+    capture = SimpleNamespace(step=lambda *_: None)
+    actor = Actor(*cast("tuple[Any, ...]", (None, capture, guest, None, None, 0)))
+    with pytest.raises(DeadlineExpired) as caught:
+        asyncio.run(actor.perform((HostAction(HostWord.SYNC, 1),), host=0))
+    assert type(caught.value) is raised and "no answer within 60 s" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "asleep"), [("CPU 11/KVM", "D", True), ("CPU 0/KVM", "S", False), ("worker", "D", False)]
+)
+def test_a_thread_that_sleeps_for_a_page_is_known_by_name_and_state(
+    monkeypatch: pytest.MonkeyPatch, name: str, state: str, asleep: bool
+) -> None:
+    monkeypatch.setattr(actions, "read_text", lambda path: f"{Path(path).parent.name} ({name}) {state} 1 2 3\n")
+    assert vcpu_asleep(os.getpid()) is asleep
+    assert not vcpu_asleep(2**22 + 1)
 
 
 def test_the_time_between_stop_and_cont_is_none_of_the_programs() -> None:
