@@ -78,7 +78,10 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
         seen = replay.timed([(a.do, a.arg) for a in actions], at_ns) if replay is not None else None
         world.engine.spawn(machine.host.perform(actions, timed=seen), at_ns if replay is None else 0)
     # What the agent needs for host steps is none of the program's time (harness/agent/guest/guest_wait.py).
-    deadline_ns = max(situation.deadline_ns, replay.recorded.ended_ns if replay is not None else 0)
+    deadline_ns = situation.deadline_ns
+    if replay is not None:  # whose end may come before, where KVM_RUN has failed or a host word waited in vain
+        end_ns, ended_ns = replay.recorded.end_ns, replay.recorded.ended_ns
+        deadline_ns = max(deadline_ns, ended_ns) if ended_ns else min(deadline_ns, end_ns - 1)
     while not machine.stands and world.engine.step(deadline_ns):
         pass
     machine.end_ns, machine.ended = world.engine.now, machine.stands

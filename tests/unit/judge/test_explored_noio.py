@@ -24,6 +24,9 @@ SETTLED = {
     "left-before-the-stop": "QMP stop waits for a vCPU that sleeps in a page fault; a work of another ends meanwhile,"
     " whose thread has left KVM_RUN, and enters behind two loads of a snapshot only (QEMU 7.2, softmmu/cpus.c:"
     "pause_all_vcpus)",
+    "woken-when-kvm-run-fails": "a vCPU is woken by its page, and the VMM stops it, as KVM_RUN of another has failed,"
+    " before its thread has a turn",
+    "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 
 
