@@ -20,6 +20,7 @@ from harness.model.events import Event, Kind
 _RUNNABLE = ord("R")
 """prev_state of a thread that was switched out although it could run (include/trace/events/sched.h)."""
 _IDLE = "next_comm=swapper/"
+_EFAULT = 14
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +109,12 @@ def deadline_cuts(evidence: Evidence) -> bool:
     plan = evidence.plan
     stopped = evidence.end.status is EndStatus.GUEST_TIMEOUT
     return stopped and bool(plan.swap.error) and not (resets(plan) or initialized(plan))
+
+
+def kvm_run_failed(events: Iterable[Event]) -> bool:
+    """Whether KVM_RUN of a vCPU has failed (-EFAULT): the VMM stops all vCPUs (QEMU's accel/kvm/kvm-all.c:
+    kvm_cpu_exec), whose threads sleep in it then, as in a halt."""
+    return any(event.kind is Kind.USER_EXIT and event.value == _EFAULT for event in events)
 
 
 def cut_off(events: Iterable[Event], places: Mapping[int, int]) -> frozenset[int]:

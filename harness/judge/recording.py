@@ -12,7 +12,7 @@ from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan,
 from harness.contract.probe_abi import POOL_GPA, SECTORS_PER_PAGE, VEC_TIMER
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import under_first_threads
-from harness.judge.cut_off import cut_faults, cut_off, deadline_cuts
+from harness.judge.cut_off import cut_faults, cut_off, deadline_cuts, kvm_run_failed
 from harness.judge.episodes import split
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_actions import progress
@@ -79,7 +79,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     found = reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), max(end_ns, last_ns))
     refused = refused_reads(plan, evidence.events, facts.swap_dev, known, start_ns, host)
     under_way = deadline_cuts(evidence) and cut_off(evidence.events, known)
-    asleep = found.asleep and not under_way
+    asleep = found.asleep and not under_way and not kvm_run_failed(evidence.events)
     return replace(found, unmaps_known=_UNMAPS in facts.trace_events, refused=refused, asleep=asleep)
 
 
@@ -493,4 +493,5 @@ class _Reader:
             ends_known=self._ends_known, over=self._over, before=self._before, asleep=self._all_wait(log),
             exits=tuple(tuple(v.lives.exits) for v in self._vcpus),
             entered=tuple(tuple(v.lives.entered) for v in self._vcpus),
+            last=tuple(v.last_ns for v in self._vcpus),
         )  # fmt: skip

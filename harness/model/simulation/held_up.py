@@ -24,6 +24,15 @@ def until_the_end(world: World, watch: PageWatch | None) -> Generator[Wait, None
         yield Wait(until_ns=world.replay.recorded.end_ns)
 
 
+def injected(world: World, state: ApfState, vcpu: int) -> Generator[Wait, None, None]:
+    """A #PF is injected, which is not seen where the recording ends behind its kvm_async_pf_not_present."""
+    recorded = world.replay.recorded if world.replay is not None else None
+    if recorded is not None and not recorded.ended_ns and recorded.last and recorded.last[vcpu] <= world.engine.now:
+        yield Wait(until_ns=recorded.end_ns)
+    state.exception_pending = False
+    world.emit(Event(Kind.INJ, vcpu))
+
+
 def looked_early(world: World, vcpu: int, page: int, mark: RecordedEvent) -> bool:
     """Whether kvm_arch_async_page_ready mapped the page well before its event ``mark``: where it called nobody, it
     may have done so at any time since the thread's event before; open where another vCPU that wants it ran then."""

@@ -388,8 +388,7 @@ class KvmVcpu:
             self.token = tell(self.world, s, self.index, self.token, self.l2_mark)
             self.l2_mark = None
         elif s.exception_pending:
-            s.exception_pending = False
-            world.emit(Event(Kind.INJ, self.index))
+            yield from held_up.injected(world, s, self.index)
         if s.nmi_pending:  # the handler goes back to where it came: there the next one is injected
             world.count("NMI", min(s.nmi_pending, d.NMIS_AT_ONCE))
             s.nmi_pending = 0

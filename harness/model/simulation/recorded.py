@@ -166,6 +166,7 @@ class Recorded:
     asleep: bool = True
     exits: tuple[tuple[int, ...], ...] = ()
     entered: tuple[tuple[int, ...], ...] = ()
+    last: tuple[int, ...] = ()  # of each vCPU's thread: its last event, but for those of being preempted
     refused: Set[tuple[int, int]] = frozenset()
     ended_ns: int = 0  # when the program had come to its end; 0: it had not
     brought: Mapping[tuple[int, int], Set[int]] = field(init=False, repr=False, compare=False)
