@@ -16,7 +16,7 @@ from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import INIT, LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
-from harness.model.simulation import held_up, l2_halt
+from harness.model.simulation import held_up, l2_halt, lapic_switches
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
@@ -341,7 +341,7 @@ class KvmVcpu:
         """The pending interrupt that the guest can be given now, highest vector first; 0: none."""
         usable = [v for v in self.irr if v >= LOWEST_VECTOR]
         allowed = d.interrupt_allowed(self.state) if self.state.guest_mode else self.state.interrupts
-        if not usable or not allowed or not (self.state.lapic_hw and self.state.lapic_sw):
+        if not usable or not allowed or not lapic_switches.gives_interrupts(self.state):
             return 0
         return max(usable)
 

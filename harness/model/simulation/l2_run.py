@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.outcomes import Outcome
+from harness.model.simulation import lapic_switches
 from harness.model.simulation.engine import Wait
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
@@ -81,7 +82,7 @@ def _masks(kvm: KvmVcpu) -> bool:
 
 
 def _pending(kvm: KvmVcpu) -> bool:
-    return kvm.state.lapic_hw and kvm.state.lapic_sw and any(v >= LOWEST_VECTOR for v in kvm.irr)
+    return lapic_switches.gives_interrupts(kvm.state) and any(v >= LOWEST_VECTOR for v in kvm.irr)
 
 
 def _may_spin(kvm: KvmVcpu) -> bool:

@@ -30,6 +30,13 @@ def set_base(v: d.ApfState, on: bool) -> None:
     v.lapic_hw = on
 
 
+def gives_interrupts(v: d.ApfState) -> bool:
+    """Whether what has been accepted is delivered: by a LAPIC in the kernel whatever bit 8 of SPIV is, which only keeps
+    interrupts from being accepted (arch/x86/kvm/lapic.c:kvm_apic_has_interrupt, __apic_accept_irq; QEMU's own:
+    hw/intc/apic.c:apic_get_interrupt)."""
+    return v.lapic_hw and (v.lapic_sw or v.lapic_in_kernel)
+
+
 def writes(value: int, *, x2apic: bool) -> tuple[LapicWrite, ...]:
     """Of Op.LAPIC: SPIV bit 8 (0, 1), or IA32_APIC_BASE (2, 3); x2APIC mode is entered from xAPIC mode only."""
     on = value & 1
