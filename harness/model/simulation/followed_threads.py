@@ -278,7 +278,9 @@ class FollowedThreads:
         others = replay.cuts(page.index, watch.thread, now, window.end_ns, around=chosen)
         about = replay.others_read if not page.hole else replay.others_at  # of a hole no bio tells
         if not others and about(page.index, watch.thread, now, window.end_ns):
-            others = [window.end_ns - 1]  # it was put into the cache by then, and submitted only later
+            # It was in the cache by then, or by the thread's first read of what is behind it, and submitted only later.
+            ends = {window.end_ns - 1, replay.first_read(watch.thread, now, window.end_ns) - 1} - {-2}
+            others = sorted(ends, reverse=page.swap is not None)  # swap: page after page, each by itself
         why = f"whether another thread read {page.index:#x} first"
         likely = replay.others_read(page.index, watch.thread, now, window.end_ns)
         # Most likely behind the read itself, and not behind a call that missed the page.
