@@ -52,7 +52,7 @@ def fail_together(memory: Memory, vpns: list[int]) -> None:
         slots = {vpn: slot for vpn in bio if (slot := memory.pages[vpn].swap) is not None}
         if any(slot.read_fails for slot in slots.values()):
             for vpn, slot in slots.items():
-                memory.pages[vpn] = replace(memory.pages[vpn], swap=replace(slot, read_fails=True))
+                memory.arrivals.put_slot(vpn, replace(slot, read_fails=True))
 
 
 def failed_reads(memory: Memory, vpns: list[int]) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.model.pages import HostPage, Lock
+from harness.model.pages import HostPage, Lock, SwapSlot
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
@@ -98,6 +98,12 @@ class PageArrivals:
         if page.folio.lock is not Lock.NO:
             until = replay.own_read(page.index, watch.thread, now, window.end_ns)
         return until if until > now and replay.called_beside(watch.thread, now, until) else -1
+
+    def put_slot(self, vpn: int, swap: SwapSlot) -> None:
+        """What is known of the page's slot, also of one that has still to come."""
+        self.memory.pages[vpn] = replace(self.memory.pages[vpn], swap=swap)
+        if vpn in self.coming:
+            self.coming[vpn].page = replace(self.coming[vpn].page, swap=swap)
 
     def final(self, vpn: int) -> HostPage:
         """The page as it will be when it has come."""

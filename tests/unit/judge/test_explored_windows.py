@@ -18,6 +18,8 @@ SETTLED = {
     "added-long-before-its-bio": "... 9 ms before, in a second run of the program (5.10)",
     "window-in-front-of-anothers": "of a file, the pages of a window in front of what another thread has added are in"
     " the cache before the rest (mm/readahead.c:page_cache_ra_unbounded; 6.12)",
+    "failed-before-it-was-there": "pages of a bio that fails as a whole, which others may find in the cache before it"
+    " is submitted, fail too (mm/page_io.c:swap_read_end; 7.3)",
     "each-page-read-by-the-other": "two windows of a file at once: each thread submits the other's own page, one"
     " behind its call's end (mm/readahead.c:page_cache_ra_unbounded; 5.10)",
     "mapped-before-it-was-locked": "a private write finds a hole's page, and another thread maps it around its own"
