@@ -7,6 +7,7 @@ it was held up by nothing but the end, is told by what each processor did last; 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,7 +21,6 @@ from harness.model.events import Event, Kind
 _RUNNABLE = ord("R")
 """prev_state of a thread that was switched out although it could run (include/trace/events/sched.h)."""
 _IDLE = "next_comm=swapper/"
-_EFAULT = 14
 
 
 @dataclass(slots=True, eq=False)
@@ -114,7 +114,7 @@ def deadline_cuts(evidence: Evidence) -> bool:
 def kvm_run_failed(events: Iterable[Event]) -> bool:
     """Whether KVM_RUN of a vCPU has failed (-EFAULT): the VMM stops all vCPUs (QEMU's accel/kvm/kvm-all.c:
     kvm_cpu_exec), whose threads sleep in it then, as in a halt."""
-    return any(event.kind is Kind.USER_EXIT and event.value == _EFAULT for event in events)
+    return any(event.kind is Kind.USER_EXIT and event.value == errno.EFAULT for event in events)
 
 
 def cut_off(events: Iterable[Event], places: Mapping[int, int]) -> frozenset[int]:

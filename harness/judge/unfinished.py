@@ -7,6 +7,7 @@ missing page of its own a moment before QEMU is ended: what is owed to it from i
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -70,7 +71,6 @@ class _Reads:
 
 _PREEMPTED = ord("R")
 """prev_state of a thread that was switched out although it could run (include/trace/events/sched.h)."""
-_EFAULT = 14
 
 _FOLLOWED = frozenset({
     Kind.BIO, Kind.BIO_END, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.NP, Kind.DONE, Kind.ENTRY, Kind.USER_EXIT,
@@ -174,7 +174,7 @@ def unfinished(
                 works.complete(event)
             case Kind.ENTRY:
                 works.enter(event)
-            case Kind.USER_EXIT if event.value == _EFAULT:
+            case Kind.USER_EXIT if event.value == errno.EFAULT:
                 works.failed = event.vcpu
             case _:
                 pass

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
+from harness.model.delivery import interrupt_allowed
 from harness.model.events import LOWEST_VECTOR, Event, Kind
 from harness.model.outcomes import Outcome
 from harness.model.simulation import lapic_switches
@@ -74,20 +75,14 @@ def intr_vmexit(kvm: KvmVcpu) -> None:
     _exit(kvm)
 
 
-def _masks(kvm: KvmVcpu) -> bool:
-    """Whether L1 is not to be given an interrupt while L2 runs (svm_interrupt_blocked)."""
-    s = kvm.state
-    takes = s.l2.l1_interrupts if s.l2.intr_masking else s.interrupts
-    return s.guest_mode and s.l2.svm and not takes
-
-
 def _pending(kvm: KvmVcpu) -> bool:
     return lapic_switches.gives_interrupts(kvm.state) and any(v >= LOWEST_VECTOR for v in kvm.irr)
 
 
 def _may_spin(kvm: KvmVcpu) -> bool:
     s = kvm.state
-    return s.kernel.masked_interrupt_spins and s.l2.intercept_interrupts and _masks(kvm)
+    has_it = s.kernel.masked_interrupt_spins and s.guest_mode and s.l2.svm
+    return has_it and s.l2.intercept_interrupts and not interrupt_allowed(s)
 
 
 def executes_nothing(kvm: KvmVcpu) -> Generator[Wait, None, bool]:
@@ -112,7 +107,8 @@ def window_ends_l2(kvm: KvmVcpu) -> bool:
     window that can never come; L2's handler says so to L1 (l2.c:l2_fault).
     """
     s = kvm.state
-    if not (s.l2.intr_masking and s.interrupts and _masks(kvm) and _pending(kvm)):
+    masked = s.l2.svm and s.l2.intr_masking and not s.l2.l1_interrupts
+    if not (s.guest_mode and masked and s.interrupts and _pending(kvm)):
         return False
     return s.l2.intercept_vintr or s.kernel.window_is_l2s
 
