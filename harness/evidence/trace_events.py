@@ -169,6 +169,7 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     ),
     "kvm_eoi": (Kind.EOI, re.compile(r"apicid ([0-9a-f]+) vector (-1|\d+)", _A), _eoi),
     "kvm_unmap_hva_range": (Kind.UNMAP, re.compile(r".*range: (0x[0-9a-f]+|0) -- (0x[0-9a-f]+|0)", _A), _range),
+    "unmap_hva_range": (Kind.UNMAP, re.compile(r"\(.*\) start=(0x[0-9a-f]+) end=(0x[0-9a-f]+)", _A), _range),
     "kvm_nested_vmenter": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: ", _A), None),
     "kvm_nested_vmrun": (Kind.L2_ENTRY, re.compile(r"rip: 0x[0-9a-f]+ vmc[bs]: ", _A), None),
     "kvm_nested_vmexit": (Kind.L2_OUT, re.compile(r"vcpu \d+ reason (PF excp)?", _A), _l2_out),

@@ -36,7 +36,7 @@ from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, R
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault
 
 _NEEDED = ("block/block_bio_queue", "apf/mm_fault", "apf/mm_fault_ret")
-_UNMAPS = "kvm/kvm_unmap_hva_range"  # of x86 since 5.13 (virt/kvm/kvm_main.c)
+_UNMAPS = {"kvm/kvm_unmap_hva_range", "apf/unmap_hva_range"}  # the event of x86 since 5.13, or our probe there
 _ENDS = {SwapKind.GATED: "block/block_rq_complete"}
 _MSRS = (MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK)
 # What kvm_page_fault has of the access: SVM's error code (arch/x86/include/asm/kvm_host.h:PFERR_*), or VMX's exit
@@ -80,7 +80,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     refused = refused_reads(plan, evidence.events, facts.swap_dev, known, start_ns, host)
     under_way = deadline_cuts(evidence) and cut_off(evidence.events, known)
     asleep = found.asleep and not under_way and not kvm_run_failed(evidence.events)
-    return replace(found, unmaps_known=_UNMAPS in facts.trace_events, refused=refused, asleep=asleep)
+    return replace(found, unmaps_known=not _UNMAPS.isdisjoint(facts.trace_events), refused=refused, asleep=asleep)
 
 
 def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:

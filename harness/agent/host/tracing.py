@@ -34,6 +34,13 @@ WORK_PROBES = (
     ("work_end", "r512:apf/work_end async_pf_execute"),
 )
 """Not essential: a kernel may have been built without a symbol for that static function."""
+UNMAP_EVENT = "kvm/kvm_unmap_hva_range"
+UNMAP_PROBE = (
+    "unmap_hva_range",
+    "p:apf/unmap_hva_range kvm_mmu_notifier_invalidate_range_start start=+16($arg2):x64 end=+24($arg2):x64",
+)
+"""For kernels that have no ``UNMAP_EVENT`` on x86, those before 5.13: virt/kvm/kvm_main.c has the event in that very
+function since.  The offsets are of include/linux/mmu_notifier.h:struct mmu_notifier_range of 5.10 to 5.12."""
 READ_ENDS = ("block/block_bio_complete", "block/block_rq_complete")
 """Of a device without a request queue (dm-delay, zram), and of one with (nbd): block/blk-mq.c:blk_update_request clears
 BIO_TRACE_COMPLETION of the bios of a request, because their completion has been traced already."""
@@ -264,7 +271,8 @@ def _make_probes(journal: Journal, root: str) -> list[str]:
         journal.change("kprobe", tracing=root, name=f"apf/{name}")
         append_text(f"{root}/kprobe_events", definition + "\n")
         made.append(f"apf/{name}")
-    for name, definition in WORK_PROBES:
+    unmaps = () if os.path.isdir(f"{root}/events/{UNMAP_EVENT}") else (UNMAP_PROBE,)
+    for name, definition in (*WORK_PROBES, *unmaps):
         journal.change("kprobe", tracing=root, name=f"apf/{name}")
         with suppress(OSError):
             append_text(f"{root}/kprobe_events", definition + "\n")

@@ -258,7 +258,7 @@ _TABLE: tuple[Rule, ...] = (
         f"D29, B.7; {_MMU}kvm_arch_async_page_ready",
         strict=False,
         kinds=(Kind.PF, Kind.UNMAP),
-        note="not for SMM, paging-mode or CR3 changes; kvm_unmap_hva_range exists from 6.1",
+        note="not for SMM, paging-mode or CR3 changes; before 5.13 a probe of ours stands for kvm_unmap_hva_range",
     ),
     Rule(
         "D30",

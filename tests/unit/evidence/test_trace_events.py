@@ -79,6 +79,8 @@ NPF = "vcpu 0 reason npf rip 0xffffffff81073916 info1 0x06 info2 0x00000000{} in
         ("kvm_eoi", "apicid 0 vector -1", Kind.EOI, {"value": -1}),
         ("kvm_unmap_hva_range", "mmu notifier unmap range: 0x7f0000001000 -- 0x7f0000002000", Kind.UNMAP,
          {"hva": 0x7F0000001000, "data": 0x7F0000002000}),
+        ("unmap_hva_range", "(kvm_mmu_notifier_invalidate_range_start+0x0/0xa0 [kvm]) start=0x5565d6b93000"
+         " end=0x5565d6b94000", Kind.UNMAP, {"hva": 0x5565D6B93000, "data": 0x5565D6B94000}),
         ("mm_fault", "(handle_mm_fault+0x0/0x290) addr=0x7f0001000000 flags=0x1c", Kind.MM_FAULT,
          {"hva": 0x7F0001000000, "value": 0x1C}),
         ("mm_fault_ret", "(__get_user_pages+0x100/0x500 <- handle_mm_fault) ret=0x400", Kind.MM_FAULT_RET,
