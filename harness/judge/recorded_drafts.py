@@ -30,14 +30,15 @@ class Draft:
 
 @dataclass(slots=True)
 class L2Tracker:
-    """Of one vCPU: whether its L2 runs, and what came between a token of it and the next entry."""
+    """Of one vCPU: whether its L2 runs, and what came between a token and the next entry."""
 
     guest_mode: bool = False
     _token: Draft | None = None
+    _of_l2: bool = False  # whose that token is
 
     def token_of(self, draft: Draft) -> None:
         """An NP."""
-        self._token = draft if self.guest_mode else None
+        self._token, self._of_l2 = draft, self.guest_mode
 
     def feed(self, event: Event, t: int, *, rewrites: bool) -> None:
         """Any event of the vCPU's thread.  ``rewrites``: the VMM reads and writes states while the program runs."""
@@ -49,10 +50,10 @@ class L2Tracker:
         if token is None:
             return
         told = (event.kind is Kind.L2_EXIT and event.flag) or (event.kind is Kind.INJ and not event.flag)
-        if told:
-            token.mark = replace(token.mark, told=True)
-        elif event.kind is Kind.USER_EXIT and self.guest_mode and not token.mark.told:
-            token.mark = replace(token.mark, rewritten=rewrites)
-        elif event.kind is Kind.ENTRY:
+        if event.kind is Kind.ENTRY:
             token.mark = replace(token.mark, until_ns=t)
             self._token = None
+        elif self._of_l2 and told:
+            token.mark = replace(token.mark, told=True)
+        elif self._of_l2 and event.kind is Kind.USER_EXIT and self.guest_mode and not token.mark.told:
+            token.mark = replace(token.mark, rewritten=rewrites)

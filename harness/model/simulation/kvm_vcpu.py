@@ -57,7 +57,7 @@ class KvmVcpu:
     parked: bool = False  # of no machine: what the VMM does to all vCPUs is not done to it
     error: str = ""  # KVM_RUN failed: the VMM stops
     token: Work | None = None  # its "page not present" waits for injection
-    l2_mark: RecordedEvent | None = None  # the NP of that, if it is an L2's
+    np_mark: RecordedEvent | None = None  # the NP of that, until it is told
     tries: int = 0
     overtaken: RecordedEvent | None = None  # that NP, if a reset comes before it enters with the token
     spins: int = 0
@@ -191,7 +191,7 @@ class KvmVcpu:
             if work is not None:
                 what = f"the token {work.token:#x} for {step.gpa:#x}"
                 told = yield from self.reach(Kind.NP, work.token, what, step.gpa >> 12)
-                self.l2_mark = told if s.guest_mode else None
+                self.np_mark = told
                 self.overtaken = told if told is not None and not told.entered else None
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
                 if setup is Setup.TOKEN and not (yield from self.area_access(write=True)):  # apf_put_user_notpresent
@@ -377,18 +377,18 @@ class KvmVcpu:
                 yield from self.check_completion()
                 continue
             if (
-                s.exception_vmexit
-                and self.l2_mark is not None
-                and (until := entry_ns(self.world, self.index, self.l2_mark))
+                (s.exception_vmexit or s.exception_pending)
+                and self.np_mark is not None
+                and (until := entry_ns(self.world, self.index, self.np_mark))
             ):
                 yield Wait(until_ns=until)
                 continue
             break
         if s.exception_vmexit:
-            self.token = tell(self.world, s, self.index, self.token, self.l2_mark)
-            self.l2_mark = None
+            self.token = tell(self.world, s, self.index, self.token, self.np_mark)
         elif s.exception_pending:
             yield from held_up.injected(world, s, self.index)
+        self.np_mark = None
         if s.nmi_pending:  # the handler goes back to where it came: there the next one is injected
             world.count("NMI", min(s.nmi_pending, d.NMIS_AT_ONCE))
             s.nmi_pending = 0

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Captures of sound kernels in which something comes between a token and the entry that delivers it."""
+
+from __future__ import annotations
+
+from harness.judge.verdict import judge_capture
+from harness.run.judge_folder import model_of
+from harness.status import Status
+from tests.unit.judge.packed import packed_capture
+
+
+def test_a_page_is_ready_before_the_entry_that_delivers_its_token() -> None:
+    """6.1: the thread is preempted behind kvm_async_pf_not_present until the page is there; the ready event comes
+    before the entry whose delivery of the #PF finds its stack missing (arch/x86/kvm/x86.c:vcpu_enter_guest looks at its
+    requests before kvm_check_and_inject_events).  S383."""
+    files = packed_capture("explored-ready-before-the-token-is-told")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS, verdict.reason
