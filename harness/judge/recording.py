@@ -206,7 +206,7 @@ class _Reader:
         self._changes: dict[int, list[PageChange]] = defaultdict(list)
         self._reads: dict[int, list[FaultCall]] = defaultdict(list)
         self._calls: dict[int, list[FaultCall]] = defaultdict(list)
-        self._unmaps: list[FaultCall] = []
+        self._unmaps, self._unmapped = list[FaultCall](), defaultdict[int, list[int]](list)
         self._unmapping: dict[int, int] = {}  # by thread: its last in _unmaps
         self._ending: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._over: dict[tuple[int, int], int] = {}
@@ -237,6 +237,9 @@ class _Reader:
         elif event.kind is Kind.UNMAP:
             self._unmapping[event.tid] = len(self._unmaps)
             self._unmaps.append(FaultCall(t, t, event.tid))
+            pages = range(self._gfn(event.hva), self._gfn(event.data - 1) + 1)
+            for gfn in self._gfns.intersection(pages) if event.vcpu < 0 and not event.worker else ():
+                self._unmapped[gfn].append(t)
         elif event.vcpu >= 0:
             self._of_vcpu(event, t)
         elif (event.worker and event.kind is not Kind.WORK_END) or event.kind in (Kind.DONE, Kind.WORK):
@@ -485,7 +488,7 @@ class _Reader:
             read_ends={gfn: tuple(ends) for gfn, ends in self._ends.items()},
             changes={gfn: tuple(found) for gfn, found in self._changes.items()},
             busy=tuple(tuple(v.busy) for v in self._vcpus),
-            unmaps=tuple(self._unmaps),
+            unmaps=tuple(self._unmaps), unmapped={gfn: tuple(found) for gfn, found in self._unmapped.items()},
             ticks=tuple(tuple(v.ticks) for v in self._vcpus),
             host=host, log=log, end_ns=end,
             reads={gfn: tuple(found) for gfn, found in self._reads.items()},

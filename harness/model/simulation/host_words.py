@@ -18,6 +18,7 @@ from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.kicked import out_of_kvm_run
 from harness.model.simulation.recorded import RecordedAction
+from harness.model.simulation.replay import Replay
 from harness.model.simulation.situation import HostDo, ModelWord
 from harness.model.simulation.vcpu_thread import Vcpu
 from harness.model.simulation.world import World
@@ -66,7 +67,7 @@ class HostSide:
                 happens = read_ns >= 0
                 yield Wait(until_ns=read_ns if happens else seen.start_ns)
             if replay is not None and seen is not None and action.do is HostWord.RECLAIM:
-                yield Wait(until_ns=replay.taken_away_ns(action.arg >> 12, seen))
+                yield from self._until_taken_away(replay, action.arg, seen)
             if seen is not None and action.do is HostWord.STOP:  # until QMP says that all are paused, a vCPU may run on
                 yield Wait(until_ns=seen.end_ns)
             if happens and action.do is HostWord.RESET and loads_behind([a.do for a in actions], n):
@@ -81,6 +82,18 @@ class HostSide:
         if end is not None:
             end.over = True
             self.world.engine.fire(end.signal)
+
+    def _until_taken_away(self, replay: Replay, gpa: int, seen: RecordedAction) -> Process:
+        """Reclaim up to the notifier behind which it frees the page; one before that has cleaned or unmapped it."""
+        gfn = gpa >> 12
+        notified = [t for t in replay.recorded.unmapped.get(gfn, ()) if seen.start_ns <= t <= seen.end_ns]
+        moments = [*reversed(notified), seen.start_ns]  # most likely the last (mm/vmscan.c:shrink_folio_list)
+        taken_ns = replay.choices.moment(moments, f"when {gfn:#x} was taken away", gfn)
+        for notified_ns in notified:
+            if notified_ns < taken_ns:
+                yield Wait(until_ns=notified_ns)
+                life.let_go(self.memory, gpa)
+        yield Wait(until_ns=taken_ns)
 
     def _do(self, action: HostDo, end: Latch | None) -> Process:
         if isinstance(action.do, HostWord):

@@ -44,6 +44,16 @@ def reclaim(memory: Memory, gpa: int) -> None:
     memory.unmap(gpa)
 
 
+def let_go(memory: Memory, gpa: int) -> None:
+    """A notifier of reclaim that is not its last: writeback cleans a shared PTE (mm/rmap.c:page_mkclean), reclaim takes
+    a clean one, and leaves a page in the cache that is dirty or locked by then (mm/vmscan.c:shrink_folio_list)."""
+    vpn = memory.vpn(gpa)
+    page = memory.pages[vpn]
+    if page.vma.backing in FILES and page.pte in (Pte.WRITABLE, Pte.READ_ONLY):
+        memory.pages[vpn] = replace(page, pte=Pte.READ_ONLY if page.pte is Pte.WRITABLE else Pte.NONE)
+    memory.unmap(gpa)
+
+
 def _split(memory: Memory, page: HostPage) -> None:
     """mm/huge_memory.c:split_folio of a page's folio; PG_readahead stays with the first page."""
     indices = page.folio_indices

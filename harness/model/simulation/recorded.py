@@ -160,6 +160,7 @@ class Recorded:
     reads: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     calls: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     unmaps_known: bool = True  # else nothing tells of notifiers
+    unmapped: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # gfn: when notifiers ran, no thread of KVM's
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
     over: Mapping[tuple[int, int], int] = field(default_factory=dict)
     before: Mapping[tuple[int, int], int] = field(default_factory=dict)

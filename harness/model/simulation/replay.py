@@ -465,13 +465,6 @@ class Replay:
         found = (r.end_ns for r in reads if r.thread not in kvm and action.start_ns <= r.end_ns)
         return min(found, default=-1 if any(r.thread in kvm for r in reads) else action.start_ns)
 
-    def taken_away_ns(self, gfn: int, action: RecordedAction) -> int:
-        """When reclaim took the page from the VMM, most likely by the last notifier that ran for it then: it is cleaned
-        before (mm/vmscan.c:shrink_folio_list, mm/rmap.c:try_to_unmap)."""
-        moments = [u.start_ns for u in self.recorded.unmaps if u.thread not in self._kvm_threads]
-        moments = [t for t in reversed(moments) if action.start_ns <= t <= action.end_ns]
-        return self.choices.moment([*moments, action.start_ns], f"when {gfn:#x} was taken away", gfn)
-
     def timed(self, actions: Sequence[tuple[str, int]], at_ns: int) -> tuple[RecordedAction | None, ...]:
         """The agent's records of the actions of one timed entry, which performs them one after the other beside others:
         the first is the nearest to its time, each later one the next behind."""

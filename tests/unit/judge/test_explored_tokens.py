@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Captures of sound kernels in which something comes between a token and the entry that delivers it."""
+"""Captures of sound kernels in which something comes between a token or a ready event and what is made of it."""
 
 from __future__ import annotations
 
@@ -14,5 +14,13 @@ def test_a_page_is_ready_before_the_entry_that_delivers_its_token() -> None:
     before the entry whose delivery of the #PF finds its stack missing (arch/x86/kvm/x86.c:vcpu_enter_guest looks at its
     requests before kvm_check_and_inject_events).  S383."""
     files = packed_capture("explored-ready-before-the-token-is-told")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_page_is_written_between_its_writeback_and_its_reclaim() -> None:
+    """5.10: the agent has a page written back, which cleans its PTE and takes KVM's mapping (mm/rmap.c:page_mkclean);
+    its ready event maps it for reading, and the guest writes before it is unmapped and freed.  S370."""
+    files = packed_capture("explored-written-while-it-is-reclaimed")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.PASS, verdict.reason
