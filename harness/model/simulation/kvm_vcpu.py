@@ -381,7 +381,7 @@ class KvmVcpu:
                 and self.np_mark is not None
                 and (until := entry_ns(self.world, self.index, self.np_mark))
             ):
-                yield Wait(until_ns=until)
+                yield Wait(until_ns=until, signals=(self.wake,))
                 continue
             break
         if s.exception_vmexit:
