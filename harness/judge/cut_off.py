@@ -75,8 +75,9 @@ class _Machine:
                     if work.begun is not None and work.done is None and self.places.get(work.gfn, -1) in over:
                         work.read, work.cpu, work.idle = event.line, work.begun.cpu, False
             case Kind.DONE:
-                of_page = (w for w in self.open.values() if w.gfn == event.gpa >> 12 and w.done is None)
-                first = next(of_page, None)
+                of_page = [w for w in self.open.values() if w.gfn == event.gpa >> 12 and w.done is None]
+                asked = [w for w in of_page if w.np.gpa == event.gpa]  # the trace has the very address (cr2_or_gpa)
+                first = next(iter(asked or of_page), None)
                 if first is not None:
                     first.done, first.cpu, first.idle = event, self.last_of[first.np.vcpu].cpu, False
             case Kind.OUT if _IDLE in event.text:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which kworker ran which work, and when each work was completed, as far as a recording tells.
 
-A kworker says which page it works on, and no more.  Where several vCPUs wait for one page there are several works of
-it, and they need not begin in the order in which they were queued: each worker pool has its own processor.
+A kworker says which page it works on, and when it has completed, which address was asked for.  Where several vCPUs wait
+for one page there are several works of it, and they need not begin in the order in which they were announced: each
+worker pool has its own processor, and a vCPU may be preempted between the trace and schedule_work
+(virt/kvm/async_pf.c:kvm_setup_async_pf).
 """
 
 from __future__ import annotations
@@ -19,13 +21,37 @@ Key = tuple[int, int]
 
 
 @dataclass(slots=True)
+class LiveWork:
+    """A work from its "not present" until it is ready or cleared.  ``address``: what was asked for (cr2_or_gpa)."""
+
+    vcpu: int
+    token: int
+    address: int
+    queued: int
+    cpu: int
+    begun: bool = False
+
+    @property
+    def key(self) -> Key:
+        """Whose it is."""
+        return self.vcpu, self.token
+
+    @property
+    def gfn(self) -> int:
+        """Its page."""
+        return self.address >> 12
+
+
+@dataclass(slots=True)
 class PageWork:
-    """A kworker's work on a page, in nanoseconds since go: begun, with its page faults, and completed by its trace."""
+    """A kworker's work on a page, in nanoseconds since go: begun, with its page faults, and completed by its trace,
+    which has the address that was asked for (virt/kvm/async_pf.c:async_pf_execute); -1: not yet."""
 
     start: int
     thread: int
     calls: list[Call] = field(default_factory=list)
     done: int = -1
+    address: int = -1
 
     @property
     def least(self) -> int:
@@ -41,10 +67,28 @@ class QueuedWork:
     queued: int
     run: PageWork
     ready: int = -1  # when its page was first looked at for the ready event
+    address: int = -1  # as in LiveWork; -1: not known
 
     def fits(self, run: PageWork) -> bool:
         """Whether that may have been its run."""
+        if -1 not in (run.address, self.address) and run.address != self.address:
+            return False
         return run.start >= self.queued and (self.ready < 0 or run.least < self.ready)
+
+
+def complete(works: dict[Key, QueuedWork], live: Sequence[LiveWork], key: Key, address: int, t: int) -> None:
+    """The run that was taken for that of ``key`` is over, by its trace of ``address``: where another work that nobody
+    has begun was asked for just that, it was its own."""
+    work = works[key]
+    work.run.done, work.run.address = t, address
+    other = next((w for w in live if not w.begun and w.address == address), None)
+    if work.fits(work.run) or other is None:
+        return
+    for mine in live:
+        mine.begun = mine.begun and mine.key != key
+    other.begun = True
+    del works[key]
+    works[other.key] = QueuedWork(other.gfn, other.queued, work.run, address=address)
 
 
 def work_runs(works: Mapping[Key, QueuedWork], order: Sequence[Sequence[Key]]) -> dict[Key, WorkRun]:

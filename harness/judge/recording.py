@@ -20,7 +20,7 @@ from harness.judge.recorded_drafts import Call, Draft, L2Tracker
 from harness.judge.recorded_lives import LivesTracker
 from harness.judge.recorded_places import with_neighbours
 from harness.judge.recorded_words import words_of
-from harness.judge.recorded_works import PageWork, QueuedWork, work_runs
+from harness.judge.recorded_works import LiveWork, PageWork, QueuedWork, complete, work_runs
 from harness.judge.refused_reads import refused_reads
 from harness.model.events import (
     MSR_ASYNC_PF_ACK,
@@ -154,18 +154,6 @@ class _VcpuReader:
 
 
 @dataclass(slots=True)
-class _Live:
-    """A work from NP until it is ready or cleared."""
-
-    vcpu: int
-    token: int
-    gfn: int
-    queued: int
-    cpu: int
-    begun: bool = False
-
-
-@dataclass(slots=True)
 class _Bios:
     """Reads that one thread submitted in one call of handle_mm_fault."""
 
@@ -199,7 +187,7 @@ class _Reader:
         self._gfns = {p.gpa >> 12 for p in plan.pages}
         self._syncs = says(plan, HostWord.SYNC)
         self._workers: dict[int, _Thread] = defaultdict(_Thread)
-        self._live: list[_Live] = []
+        self._live: list[LiveWork] = []
         self._works: dict[tuple[int, int], QueuedWork] = {}
         self._order: list[list[tuple[int, int]]] = [[] for _ in self._vcpus]
         self._ends: dict[int, list[int]] = defaultdict(list)
@@ -286,7 +274,7 @@ class _Reader:
             if thread.work is None:
                 self._begins(thread, event.gpa >> 12, t, event.tid, event.cpu)
             if thread.work is not None:
-                self._works[thread.work].run.done = t
+                complete(self._works, self._live, thread.work, event.gpa, t)
             del self._workers[event.tid]
 
     def _begins(self, thread: _Thread, gfn: int, t: int, tid: int, cpu: int) -> None:
@@ -297,9 +285,9 @@ class _Reader:
         if live is None:
             return
         live.begun = True
-        thread.work = live.vcpu, live.token
+        thread.work = live.key
         run = PageWork(thread.begun if thread.begun >= 0 else t, tid, thread.calls)
-        self._works[thread.work] = QueuedWork(gfn, live.queued, run)
+        self._works[live.key] = QueuedWork(gfn, live.queued, run, address=live.address)
 
     def _mm_fault(self, thread: _Thread, event: Event, t: int) -> None:
         if event.kind is Kind.MM_FAULT:
@@ -404,7 +392,7 @@ class _Reader:
             v.drafts.append(Draft(RecordedEvent(Kind.NP, event.token, t, t, event.line)))
             v.l2.token_of(v.drafts[-1])
             self._live = [w for w in self._live if (w.vcpu, w.gfn) != (event.vcpu, event.gpa >> 12)]
-            self._live.append(_Live(event.vcpu, event.token, event.gpa >> 12, t, event.cpu))
+            self._live.append(LiveWork(event.vcpu, event.token, event.gpa, t, event.cpu))
         elif event.kind is Kind.REP:
             v.drafts.append(Draft(RecordedEvent(Kind.REP, event.gpa >> 12, t, t, event.line)))
 
@@ -427,7 +415,7 @@ class _Reader:
         if event.token != WAKE_ALL_TOKEN:
             key = (event.vcpu, event.token)
             self._order[event.vcpu].append(key)
-            self._live = [w for w in self._live if (w.vcpu, w.token) != key]
+            self._live = [w for w in self._live if w.key != key]
             if key in self._works:
                 self._works[key].ready = first
 

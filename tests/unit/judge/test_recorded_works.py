@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.judge.recorded_drafts import Call
-from harness.judge.recorded_works import PageWork, QueuedWork, work_runs
+from harness.judge.recorded_works import LiveWork, PageWork, QueuedWork, complete, work_runs
 from harness.model.simulation.recorded import FaultCall
 
 PAGE = 0x1000
@@ -47,6 +47,27 @@ def test_a_run_is_kept_for_the_one_work_that_it_fits() -> None:
     }
     found = work_runs(works, [[(0, 1)], [(1, 2)], [(2, 3)]])
     assert [found[key].thread for key in works] == [8, 7, 9]
+
+
+def test_a_run_is_that_of_the_work_whose_address_its_completion_tells() -> None:
+    """Both fit by their times: a read of the page's first bytes, and a write of what is behind them."""
+    reads, writes = work(0, 10, 50, 60, thread=7), work(5, 12, 70, 100, thread=8)
+    reads.address, writes.address = PAGE << 12, (PAGE << 12) + 8
+    reads.run.address, writes.run.address = writes.address, reads.address
+    reads.ready = writes.ready = 100
+    found = work_runs({(0, 1): reads, (1, 2): writes}, [[(0, 1)], [(1, 2)]])
+    assert [found[key].thread for key in ((0, 1), (1, 2))] == [8, 7]
+
+
+def test_a_work_that_nobody_has_begun_gets_the_run_that_completed_its_address() -> None:
+    """The older one was taken from the queue before any kworker came to it."""
+    live = [LiveWork(0, 1, PAGE << 12, 0, cpu=0, begun=True), LiveWork(1, 2, (PAGE << 12) + 8, 5, cpu=1)]
+    older = work(0, 10, 50, -1, thread=7)
+    older.address = live[0].address
+    works = {live[0].key: older}
+    complete(works, live, live[0].key, live[1].address, 55)
+    assert [w.begun for w in live] == [False, True]
+    assert list(works) == [live[1].key] and works[live[1].key].run.thread == 7 and works[live[1].key].run.done == 55
 
 
 @given(st.permutations(range(6)), st.integers(0, 5))
