@@ -65,9 +65,10 @@ def match_items(view: View, prediction: Prediction) -> tuple[tuple[ItemRow, ...]
         outcomes = [view.outcome(e) for e in seen.episodes]
         by = Reader.NOBODY
         if seen.episodes:
-            first = seen.episodes[0]
-            completed = next((t for t in done[first.gpa >> 12] if t >= first.start.t_ns), 0)
-            by = issuer(first, view.dev, reads, completed, view.places.get(first.gpa >> 12, -1))
+            # What another process has read may be reclaimed before it is told: then a later fault has it read.
+            read = seen.episodes[predicted.read_at if predicted.read_at < len(seen.episodes) else 0]
+            completed = next((t for t in done[read.gpa >> 12] if t >= read.start.t_ns), 0)
+            by = issuer(read, view.dev, reads, completed, view.places.get(read.gpa >> 12, -1))
         wrong = list(_touch(view, planned, predicted, seen, outcomes, by, prediction))
         findings += wrong
         rows.append(

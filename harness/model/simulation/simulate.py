@@ -304,6 +304,7 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
     logs = [r.machine.world.items.get(step.index, ItemLog()) for r in runs]
     outcomes = list(dict.fromkeys(_first_outcome(log) for log in logs))
     base = logs[0]
+    read_at = next((n for n, fault in enumerate(base.faults) if fault.issuer), 0)
     deciding = base.faults[0] if base.faults else Fault(Outcome.NONE, rule="", why=_without_fault(step.kind))
     why = deciding.why
     if len(outcomes) > 1:
@@ -322,7 +323,8 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
         repeats=_often([_how_often(log, Outcome.REPEATED) for log in logs], logs, runs),
         halts=_often([_how_often(log, Outcome.HALT) for log in logs], logs, runs),
         tokens=tuple(f.token for f in base.faults if f.outcome is Outcome.TOKEN),
-        issuer=next((f.issuer for f in base.faults if f.issuer), ""),
+        issuer=base.faults[read_at].issuer if base.faults else "",
+        read_at=read_at,
         value=content if reads else None,
         ends=base.ended,
         end_known=len({log.ended for log in logs}) == 1,

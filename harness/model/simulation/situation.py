@@ -214,7 +214,7 @@ class ItemPrediction:
     ``outcome``: of its first fault, or of the access when it does not fault; ``also``: other outcomes that are just as
     legal, with the reason in ``why``.  ``later``: of all its faults behind the first; None: under another timing they
     are others, or it is not known how many there are.  ``issuer``: who submits the read of its page: "V", "W", "other"
-    or "".
+    or ""; for which of its faults, from 0: ``read_at``.
     """
 
     index: int
@@ -228,6 +228,7 @@ class ItemPrediction:
     halts: Count = _ZERO
     tokens: tuple[int, ...] = ()
     issuer: str = ""
+    read_at: int = 0
     value: int | None = None
     ends: bool = True
     end_known: bool = True  # False: under another timing it is the other way round

@@ -13,6 +13,8 @@ from tests.unit.judge.packed import packed_capture
 SETTLED = {
     "announced-before-queued": "a vCPU is preempted between a work's trace and schedule_work, so that another's work of"
     " the same page begins first (virt/kvm/async_pf.c:kvm_setup_async_pf; 7.3)",
+    "read-for-a-later-fault": "what another process has read is reclaimed before the guest is told, and read by the"
+    " vCPU's thread in the second fault of the access (7.3)",
 }
 
 
