@@ -211,6 +211,8 @@ def _restart_one(
     old.timer.reset()
     vcpu = Vcpu(kvm, old.probe, old.host, machine.finished, old.reset, old.init, peers=machine.host.vcpus)
     vcpu.host_interrupts = old.host_interrupts
+    if barrier is None:  # the guest knows of its timer, as its memory is as it was
+        vcpu.timer.period_ns = old.timer.period_ns
     machine.host.vcpus[n] = vcpu
     machine.world.engine.spawn(_reborn(vcpu, end if waits_for_host else None, barrier, begun))
 
@@ -244,4 +246,5 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
     if begun is not None:
         begun.over = True
         world.engine.fire(begun.signal)
+        vcpu.timer.start(vcpu.timer.period_ns)  # cpu.c:apic_enable
     yield from vcpu.run()

@@ -15,6 +15,7 @@ SETTLED = {
     " the same page begins first (virt/kvm/async_pf.c:kvm_setup_async_pf; 7.3)",
     "read-for-a-later-fault": "what another process has read is reclaimed before the guest is told, and read by the"
     " vCPU's thread in the second fault of the access (7.3)",
+    "timer-behind-an-init": "a vCPU that has its LAPIC's timer set is given an INIT: the guest sets it again (7.3)",
 }
 
 
