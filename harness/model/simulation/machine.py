@@ -151,15 +151,11 @@ def _initializer(machine: Machine) -> Callable[[int], Latch]:
 
 
 def _restart(machine: Machine, end: Latch) -> None:
-    """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on.
-
-    A PC's firmware has its memory below 1 MiB unlocked and locked (PAM), for which the VMM deletes memory slots: KVM
-    forgets all mappings then (arch/x86/kvm/x86.c:kvm_arch_flush_shadow_memslot, mmu.c:kvm_mmu_zap_all_fast).
-    """
+    """QMP system_reset: every vCPU's MSRs are zeroed by its own thread, then the guest boots and goes on."""
     together = machine.world.situation.guest.lapic_enabled
     barrier = _Barrier(machine.world, len(machine.host.vcpus), others=len(machine.host.vcpus) - 1, together=together)
     if machine.world.replay is None:
-        _firmware(machine)
+        _boots_anew(machine)
     for n in range(len(machine.host.vcpus)):
         if machine.world.replay is None:
             _restart_one(machine, n, end, barrier)
@@ -167,9 +163,23 @@ def _restart(machine: Machine, end: Latch) -> None:
             machine.world.engine.spawn(_restart_recorded(machine, machine.world.replay, n, end, barrier))
 
 
-def _firmware(machine: Machine) -> None:
+def _boots_anew(machine: Machine) -> None:
+    """What a boot of the guest does to KVM's tables.
+
+    A PC's firmware has its memory below 1 MiB unlocked and locked (PAM), for which the VMM deletes memory slots: KVM
+    forgets all mappings then (arch/x86/kvm/x86.c:kvm_arch_flush_shadow_memslot, mmu.c:kvm_mmu_zap_all_fast).  And the
+    guest zeroes the nested page tables of its L2s before it builds them anew (boot.S, l2.c:l2_build_tables), which are
+    write-protected: KVM zaps what shadows them, and what hangs below for L2s alone (mmu.c:kvm_mmu_pte_write,
+    kvm_mmu_prepare_zap_page, mmu_page_zap_pte).
+    """
+    memory = machine.memory
     if machine.world.situation.guest.firmware:
-        machine.memory.forget_mappings()
+        memory.forget_mappings()
+    if memory.l2_npt:
+        memory.tables.forget_l2s()
+        memory.linked = {link for link in memory.linked if not link[1]}
+        if memory.l2_spte is not memory.spte:
+            memory.l2_spte.clear()
 
 
 def _restart_recorded(
@@ -191,7 +201,7 @@ def _restart_recorded(
     yield Wait(until_ns=mark.end_ns - 1)
     replay.next_life(n, mark)
     if barrier is not None and n == 0:
-        _firmware(machine)
+        _boots_anew(machine)
     _restart_one(machine, n, end, barrier, begun)
 
 

@@ -35,6 +35,10 @@ class PageTables:
         """A memory slot was deleted: all roots are zapped (arch/x86/kvm/mmu/mmu.c:kvm_mmu_zap_all_fast)."""
         self.linked.clear()
 
+    def forget_l2s(self) -> None:
+        """The tables of an L1 for its L2s are written anew: what shadows them is zapped."""
+        self.linked = {place: since for place, since in self.linked.items() if not place[2]}
+
     def may_collide(self, gfn: int, others: Iterable[int], *, guest_mode: bool, since_ns: int) -> bool:
         """Whether an entry that the fault on ``gfn``, which began at ``since_ns``, has to put was one that a fault on
         one of ``others``, at the same time, puts too."""
