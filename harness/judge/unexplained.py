@@ -22,7 +22,7 @@ _STARTS_A_CPU = re.compile(r"\((INIT|SIPI)\|")
 """How one vCPU starts another, after a reset or by the op init (arch/x86/kvm/trace.h:kvm_deliver_mode)."""
 
 _STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
-KVM_EXIT_INTR = 10
+KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN = 10, 7
 _LAPIC_IN_USER_SPACE = frozenset({5, 6, 7, 11})
 """KVM_EXIT_HLT, _MMIO (of its page), _IRQ_WINDOW_OPEN, _SET_TPR: what KVM leaves to a VMM that has the LAPIC
 (arch/x86/kvm/x86.c:kvm_emulate_halt, dm_request_for_irq_injection; include/uapi/linux/kvm.h)."""
@@ -106,7 +106,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     vectors = _vectors(view.plan)
     gps = prediction.totals.get("GP", Count.exactly(0)).high
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
-    ways = _ANEW if starts_anew(view.plan) else frozenset()
+    ways = _ways_anew(view.plan)
     kicked: dict[int, int] = {}  # by vCPU: the last of view.kicks that it has left KVM_RUN behind
     reset = view.plan.guest.vcpus > 1 and starts_anew(view.plan)
     stopped = False
@@ -142,6 +142,16 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
         if text:
             yield Finding("unexplained", f"{e.text} ({thread_words(e.vcpu, e.worker, e.tid)}): {text}", line=e.line,
                           about=e.kind.name)  # fmt: skip
+
+
+def _ways_anew(plan: Plan) -> frozenset[int]:
+    """Why a vCPU may leave KVM_RUN while the machine is reset, or boots again.  With a split irqchip the VMM has the
+    PIC that serves a PC's firmware: KVM leaves to it when the vCPU can be given an interrupt
+    (arch/x86/kvm/x86.c:dm_request_for_irq_injection)."""
+    if not starts_anew(plan):
+        return frozenset()
+    served = plan.guest.irqchip == "split" and plan.guest.machine != "microvm"
+    return _ANEW | ({KVM_EXIT_IRQ_WINDOW_OPEN} if served else set())
 
 
 def _kicked(view: View, e: Event, seen: dict[int, int]) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from harness.judge.align import Alignment
 from harness.judge.match import View
-from harness.judge.unexplained import KVM_EXIT_INTR, unexplained
+from harness.judge.unexplained import KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN, unexplained
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
 from harness.prediction import predict
@@ -39,6 +39,33 @@ def test_what_kvm_leaves_to_a_vmm_with_the_lapic(scenario: str, wrong: list[int]
     events = tuple(Event(Kind.USER_EXIT, 0, value=reason, line=reason) for reason in (5, 6, 7, 10, 11))
     view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
     assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == wrong
+
+
+@pytest.mark.parametrize(
+    ("machine", "irqchip", "again", "wrong"),
+    [("q35", "split", True, 0), ("q35", "on", True, 1), ("microvm", "split", True, 1), ("q35", "split", False, 1)],
+)
+def test_a_vmm_that_has_the_pic_is_told_when_firmware_can_take_an_interrupt(
+    machine: str, irqchip: str, again: bool, wrong: int
+) -> None:
+    text = f"""
+id = "A"
+title = "a PC boots again"
+[guest]
+machine = "{machine}"
+irqchip = "{irqchip}"
+[pages.f]
+groups = 1
+start = "swapped"
+[[steps]]
+touch = "f[0]"
+[[steps]]
+{"reset" if again else "pause"} = true
+"""
+    plan = build_plan(load_text("A.toml", text)[0], nonce=1)
+    events = (Event(Kind.USER_EXIT, 0, value=KVM_EXIT_IRQ_WINDOW_OPEN, line=1),)
+    view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
+    assert len(list(unexplained(view, predict(plan, find_kernel("nowait-6.1"))))) == wrong
 
 
 def test_behind_a_kvm_run_that_fails_the_vmm_stops_the_others() -> None:
