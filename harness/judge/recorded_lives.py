@@ -19,13 +19,14 @@ class LivesTracker:
     the boot CPU: that begins a life of its own.
 
     ``exits``: when its thread left KVM_RUN for the VMM, or an INIT was accepted; ``entered``: of each, when the thread
-    had entered the guest before.
+    had entered the guest before; ``irets``: when an NMI's handler was over (SVM's exit "iret").
     """
 
     drafts: list[Draft]
     peers: list[LivesTracker] = field(default_factory=list)  # those of all vCPUs
     exits: list[int] = field(default_factory=list)
     entered: list[int] = field(default_factory=list)
+    irets: list[int] = field(default_factory=list)
     _boots: int = -1  # the drafts that stay; -1: it runs its program
     _begun: int = -1  # when that life did
     _announced: bool = False  # by an NP, and it has not entered since
@@ -43,6 +44,8 @@ class LivesTracker:
             self.entered.append(self._entry)
             self._left = self._left or event.kind is Kind.USER_EXIT
             self._again = self._again or (event.kind is Kind.ACC and self._starts() and self._by_program(event))
+        elif event.kind is Kind.EXIT and "reason iret" in event.text:
+            self.irets.append(t)
         elif event.kind is Kind.OUT:
             self._slept = self._slept or (event.value == ord("S") and not self._left)
         elif event.kind in (Kind.NP, Kind.ENTRY):

@@ -484,5 +484,6 @@ class _Reader:
             ends_known=self._ends_known, over=self._over, before=self._before, asleep=self._all_wait(log),
             exits=tuple(tuple(v.lives.exits) for v in self._vcpus),
             entered=tuple(tuple(v.lives.entered) for v in self._vcpus),
+            irets=tuple(tuple(v.lives.irets) for v in self._vcpus),
             last=tuple(v.last_ns for v in self._vcpus),
         )  # fmt: skip

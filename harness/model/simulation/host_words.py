@@ -16,7 +16,7 @@ from harness.model.simulation import lifecycle as life
 from harness.model.simulation.engine import MS, Latch, Process, Wait
 from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.host_memory import Memory
-from harness.model.simulation.kicked import out_of_kvm_run
+from harness.model.simulation.kicked import left_ns, out_of_kvm_run
 from harness.model.simulation.recorded import RecordedAction
 from harness.model.simulation.replay import Replay
 from harness.model.simulation.situation import HostDo, ModelWord
@@ -125,7 +125,7 @@ class HostSide:
                 self._cont()
             case HostWord.NMI:
                 for vcpu in self._plugged():
-                    yield from self._out_of_kvm_run(vcpu)
+                    yield from self._out_of_kvm_run(vcpu, nmi=True)
                     self._nmi(vcpu)
             case HostWord.PLUG:
                 yield from life.plug(self.vcpus[arg])
@@ -208,13 +208,13 @@ class HostSide:
             self.world.engine.fire(vcpu.kvm.wake)
             self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
 
-    def _out_of_kvm_run(self, vcpu: Vcpu) -> Process:
+    def _out_of_kvm_run(self, vcpu: Vcpu, *, nmi: bool = False) -> Process:
         """Until the thread has left KVM_RUN, for whoever waits for it (QEMU 7.2, cpus-common.c:do_run_on_cpu)."""
         replay, now = self.world.replay, self.world.engine.now
         if replay is None:
             yield from out_of_kvm_run(self.memory, vcpu.kvm.index)
-        elif (left_ns := replay.left_ns(vcpu.kvm.index, now)) > now:
-            yield Wait(until_ns=left_ns)
+        elif (left := left_ns(replay, vcpu.kvm.index, now, nmi=nmi)) > now:
+            yield Wait(until_ns=left)
 
     def _cont(self) -> None:
         self.world.stopped = False

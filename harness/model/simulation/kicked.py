@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
+from harness.contract.words import HostWord
 from harness.model.events import Kind
 from harness.model.simulation.engine import Wait
 from harness.model.simulation.page_watch import PageWatch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
     from harness.model.simulation.kvm_vcpu import KvmVcpu
     from harness.model.simulation.recorded import RecordedEvent
+    from harness.model.simulation.replay import Replay
 
 INTERRUPTIBLE = "S"
 
@@ -45,6 +47,19 @@ def interrupted(memory: Memory, vcpu: int, state: str, until_ns: int) -> bool:
     if world.replay is not None:
         return 0 <= until_ns <= world.engine.now
     return state == INTERRUPTIBLE and vcpu >= 0 and (world.stopped or vcpu in world.told)
+
+
+def left_ns(replay: Replay, vcpu: int, now_ns: int, *, nmi: bool = False) -> int:
+    """When the vCPU's thread left KVM_RUN for the agent's action that is under way; now, if it did not.
+
+    Another action at the same time gets it out as well.  For an NMI it is the last time before the guest's handler was
+    over, as far as the processor tells that (arch/x86/kvm/svm/svm.c:svm_inject_nmi intercepts IRET).
+    """
+    actions = (a for a in replay.recorded.host if a.start_ns <= now_ns <= a.end_ns and a.do is not HostWord.SLEEP)
+    until_ns = max((a.end_ns for a in actions), default=-1)
+    exits = [t for t in replay.recorded.exits[vcpu] if now_ns <= t <= until_ns]
+    taken_ns = next((t for t in replay.recorded.irets[vcpu] if t >= now_ns), -1) if nmi else -1
+    return next(iter([t for t in exits if t < taken_ns][-1:] or exits), now_ns)
 
 
 def out_of_kvm_run(memory: Memory, vcpu: int) -> Generator[Wait, None, None]:

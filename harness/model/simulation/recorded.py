@@ -141,7 +141,8 @@ class Recorded:
     on its way to one of them by a thread that had yet to get a processor; ``exits``: when
     each vCPU thread left KVM_RUN for the VMM, or its LAPIC accepted an INIT; ``entered``: of each of these, when the
     thread had last entered the guest before, -1: it had not; ``refused``: of ``read_ends``, by (gfn, end), those of
-    read-ahead that the device did not take.
+    read-ahead that the device did not take; ``irets``: when each vCPU left the guest as its NMI handler was over, where
+    the processor tells that.
 
     Looked up from these: ``brought``: by (thread, submission), the gfns of ``reads``; ``in_fault``: of ``calls``.
     """
@@ -167,6 +168,7 @@ class Recorded:
     asleep: bool = True
     exits: tuple[tuple[int, ...], ...] = ()
     entered: tuple[tuple[int, ...], ...] = ()
+    irets: tuple[tuple[int, ...], ...] = ()
     last: tuple[int, ...] = ()  # of each vCPU's thread: its last event, but for those of being preempted
     refused: Set[tuple[int, int]] = frozenset()
     ended_ns: int = 0  # when the program had come to its end; 0: it had not

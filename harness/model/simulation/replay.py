@@ -436,11 +436,6 @@ class Replay:
         wanted = any(a.do not in _UNKNOWN_TO_QEMU and a.start_ns <= now_ns <= a.end_ns for a in self.recorded.host)
         return wanted or any(now_ns <= t <= until_ns for t in self.recorded.exits[vcpu])
 
-    def left_ns(self, vcpu: int, now_ns: int) -> int:
-        """When the vCPU's thread left KVM_RUN for the agent's action that is under way; now, if it did not."""
-        ends = [a.end_ns for a in self.recorded.host if a.start_ns <= now_ns <= a.end_ns and a.do is not HostWord.SLEEP]
-        return next((t for t in self.recorded.exits[vcpu] if now_ns <= t <= max(ends, default=-1)), now_ns)
-
     def stopped_ns(self, vcpu: int, now_ns: int) -> int:
         """When the VMM had stopped all vCPUs, if this one's thread leaves KVM_RUN for that before it enters the guest
         (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), or has left and not entered since, and does nothing more until
