@@ -281,7 +281,7 @@ class Vcpu:
                 if replay and mark is not None:  # pending, and not taken yet
                     if mark.start_ns <= self.kvm.world.engine.now:
                         replay.part(self.kvm.index, self.kvm.world.engine.now, mark, "an interrupt of an idle guest")
-                    yield Wait(until_ns=mark.start_ns)
+                    yield Wait(until_ns=mark.start_ns, signals=(self.kvm.wake,))  # or it is reset before
                     continue
                 self.kvm.state.hlt = True
                 yield from self._exit()
