@@ -10,7 +10,9 @@ loadvm stands between a stop and a cont: it resets in the same way, without an e
 snapshot has them (KVM_PUT_FULL_STATE), which is what the guest had written when the snapshot was taken.
 
 An INIT clears the queue in the vCPU's own thread (arch/x86/kvm/lapic.c:kvm_apic_accept_events, x86.c:kvm_vcpu_reset),
-between its acceptance, which is traced, and the vCPU's next ENTRY, behind the SIPI.
+between its acceptance, which is traced, and the ENTRY behind the SIPI, which is at the begin of a page (x86.c:
+kvm_vcpu_deliver_sipi_vector).  Until whoever sends it has set pending_events, the vCPU may run on (__apic_accept_irq
+traces before).
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from typing import Any
 from harness.errors import CaptureDamaged
 from harness.model.events import INIT, LOADED, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
+_ELSEWHERE = re.compile(r"\brip 0x(?!0+\b)")
+"""An ENTRY that no SIPI leads to."""
 _AT_RESET_VECTOR = re.compile(r"\brip 0xfff0\b")
 _NOT_OF_KVM_RUN = (Kind.OUT, Kind.IN, Kind.BIO, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.USER_EXIT)
 _SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
@@ -188,13 +192,13 @@ def accepts_init(event: Event) -> bool:
 
 
 def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
-    """The events with a CLEAR for each INIT that a vCPU accepted, before its next ENTRY."""
+    """The events with a CLEAR for each INIT that a vCPU accepted, before the ENTRY that its SIPI leads to."""
     if not any(event.kind is Kind.ACC and accepts_init(event) for event in events):
         return tuple(events)
     out: list[Event] = []
     pending: set[int] = set()
     for event in events:
-        if event.kind is Kind.ENTRY and event.vcpu in pending:
+        if event.kind is Kind.ENTRY and event.vcpu in pending and not _ELSEWHERE.search(event.text):
             pending.discard(event.vcpu)
             out.append(Event(Kind.CLEAR, event.vcpu, t_ns=event.t_ns, value=INIT, text="(inferred: INIT)"))
         elif event.kind is Kind.ACC and accepts_init(event):

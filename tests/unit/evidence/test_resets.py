@@ -146,10 +146,34 @@ def test_an_init_clears_before_the_next_entry() -> None:
     """The acceptance of the SIPI, and all that comes before the entry, is none."""
     init = Event(Kind.ACC, 1, 10, token=INIT)
     sipi = Event(Kind.ACC, 1, 20, text="kvm_apic_accept_irq: apicid 1 vec 8 (SIPI|edge)")
-    events = [entry(1, 1), init, entry(0, 15), sipi, Event(Kind.IN, 1, 21), entry(1, 22), entry(1, 23)]
+    events = [entry(1, 1), init, entry(0, 15), sipi, Event(Kind.IN, 1, 21), entry(1, 22, "0x0"), entry(1, 23)]
     assert kinds(add_inits(events)) == [
         ("ENTRY", 1), ("ACC", 1), ("ENTRY", 0), ("ACC", 1), ("IN", 1), ("CLEAR", 1), ("ENTRY", 1), ("ENTRY", 1),
     ]  # fmt: skip
+
+
+def test_a_vcpu_runs_on_until_the_init_that_was_traced_is_pending() -> None:
+    """The thread that sends it is preempted between the trace and pending_events."""
+    init, sipi = (Event(Kind.ACC, 1, t_ns, token=token) for t_ns, token in ((10, INIT), (20, 0)))
+    events = [
+        entry(1, 1, "0x101130"),
+        init,
+        entry(1, 11, "0x101130"),
+        sipi,
+        entry(1, 22, "0x0"),
+        entry(1, 23, "0x10"),
+        entry(1, 24, "0x0"),
+    ]
+    assert kinds(add_inits(events)) == [
+        ("ENTRY", 1), ("ACC", 1), ("ENTRY", 1), ("ACC", 1), ("CLEAR", 1), ("ENTRY", 1), ("ENTRY", 1), ("ENTRY", 1),
+    ]  # fmt: skip
+    long = [
+        entry(1, 1, "0x0000000000000010"),
+        init,
+        entry(1, 11, "0x0000000000000010"),
+        entry(1, 12, "0x0000000000000000"),
+    ]
+    assert [kind for kind, _ in kinds(add_inits(long))] == ["ENTRY", "ACC", "ENTRY", "CLEAR", "ENTRY"]
 
 
 def test_a_vcpu_that_was_plugged_in_again_is_cleared_before_its_new_thread_does_anything() -> None:
