@@ -85,7 +85,8 @@ class Session:
 
     def note_left(self) -> None:
         """left.json, once QEMU was reaped."""
-        self.write_record("left.json", memory_left(self.group, self.ram_path))
+        debugfs = self.facts.debugfs if self.facts else ""
+        self.write_record("left.json", memory_left(self.group, self.ram_path, debugfs))
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
 FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 6, 2, 3, 4
-SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6}
+SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7}
 """Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
 within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
@@ -202,11 +202,15 @@ class MemoryLeft(OfRun):
     :ivar listed: pages on the lists of anonymous memory, mapped or not, that are of no file, and pages of the RAM file
         that the page cache does not give away: somebody has a reference.
     :ivar opened: the RAM file is open for writing still (since format 6; before, nobody looked).
+    :ivar works: how many objects of KVM's slab of works are in use (came within format 6).
+    :ivar locked: somebody holds the lock of the RAM file that faults take (came within format 6).
     """
 
     mapped: int | None
     listed: int | None
     opened: bool = False
+    works: int | None = None
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ MUST: Mapping[tuple[type, str], Must] = {
     (FinalState, "areas"): _always,
     (MemoryLeft, "mapped"): _in_a_group,
     (MemoryLeft, "listed"): _on_lists,
+    (MemoryLeft, "works"): _either,
     (CounterSnapshot, "anon_pages"): _always,
     (CounterSnapshot, "other_majors"): _always,
 }

@@ -123,6 +123,8 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         pages_after=_pages_after(evidence) if not starts_anew(plan) else None,
         memory_left=_memory_left(evidence, kernel),
         ram_file_open=evidence.left is not None and evidence.left.opened,
+        ram_file_locked=evidence.left is not None and evidence.left.locked,
+        works_left=evidence.left.works if evidence.left else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_boots={v: tuple(_boots(log, v)) for v in vcpus} if log else None,

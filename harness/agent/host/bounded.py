@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A system call that may never come back, in a process of its own, which is killed then."""
+"""A system call that may never come back, in a process of its own, which is killed then, or left where it is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import select
 import signal
 from collections.abc import Callable
 
+_KILLED_SECONDS = 2.0
+"""How long a process that was killed may take to end; one that sleeps uninterruptibly never does, and is left."""
+
 
 def within(seconds: float, call: Callable[[], None], what: str) -> None:
-    """Make a call that a fatal signal ends, such as swapoff(2) (mm/swapfile.c:try_to_unuse), in a child process.
+    """Make a call in a child process, such as swapoff(2), which a fatal signal ends (mm/swapfile.c:try_to_unuse).
 
     :param what: the call, for people.
     :raise OSError: what the call raised; TimeoutError: it was not through after ``seconds``.
@@ -30,12 +33,13 @@ def within(seconds: float, call: Callable[[], None], what: str) -> None:
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        through = bool(poll.poll(1000 * seconds))
+        ended = through = bool(poll.poll(1000 * seconds))
+        if not through:
+            os.kill(child, signal.SIGKILL)
+            ended = bool(poll.poll(1000 * _KILLED_SECONDS))
     finally:
         os.close(fd)
-    if not through:
-        os.kill(child, signal.SIGKILL)
-    number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if ended else 0
     if not through:
         raise TimeoutError(errno.ETIMEDOUT, f"{what} was not through after {seconds:g} s")
     if number > 0:

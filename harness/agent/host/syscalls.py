@@ -17,6 +17,7 @@ IOV_MAX = 1024
 PR_SET_NAME, PR_SET_IO_FLUSHER = 15, 57
 _PROT_READ, _MAP_SHARED = 1, 1
 _SYNC_FILE_RANGE = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER
+_PUNCH_HOLE = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -83,6 +84,12 @@ def sync_file_range(fd: int, offset: int, length: int) -> None:
     """sync_file_range(2): write these bytes of a file back and wait until they are written. :raise OSError:"""
     _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     _check(_libc.sync_file_range(fd, offset, length, _SYNC_FILE_RANGE), "sync_file_range")
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """fallocate(2): make these bytes of a file a hole; its size stays. :raise OSError:"""
+    _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    _check(_libc.fallocate(fd, _PUNCH_HOLE, offset, length), "fallocate")
 
 
 def mincore_file(fd: int, offset: int, pages: int) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What of QEMU's memory is still there when QEMU is not: left.json."""
+"""What of QEMU's memory, and of KVM's works for it, is still there when QEMU is not: left.json."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import os
 import time
 
 from harness.agent.host import syscalls
+from harness.agent.host.bounded import within
 from harness.agent.host.cgroup import ScenarioCgroup, reclaim
 from harness.agent.host.kernel_files import COMPACT, PAGE
 from harness.agent.pages.pageout import drain_lru_batches
+from harness.agent.pages.works_left import works_left
 from harness.agent.ram.guest_ram import cached_pages
 from harness.contract.capture import MemoryLeft
 from harness.contract.plan import POOL_GPA
@@ -23,15 +25,16 @@ _LISTS = ("inactive_anon", "active_anon", "unevictable")
 """Pages of files of a tmpfs are on them, too: those that there are (shmem), such as QEMU's console, are no leak."""
 
 
-def memory_left(group: ScenarioCgroup | None, ram_path: str = "") -> MemoryLeft:
-    """To be called when QEMU was reaped: all that it had is given back by then, or soon after.
+def memory_left(group: ScenarioCgroup | None, ram_path: str = "", debugfs: str = "") -> MemoryLeft:
+    """To be called when QEMU was reaped: all that it had is given back by then, or soon after.  Unlinks the RAM file.
 
     A page of the swap cache whose slot was freed while somebody had its lock stays until it is reclaimed, though nobody
     has a reference (mm/swapfile.c:__try_to_reclaim_swap gives up).  So what is in no page table is reclaimed: a page
     with a reference too many is kept (mm/vmscan.c:pageout, is_page_cache_freeable).
 
     :param ram_path: the RAM file, whose pages stay in the page cache when nobody maps them; "" where there is none.
-    :raise OSError: the file cannot be written back.
+    :param debugfs: where it is mounted; "": it is not, and nobody can tell how many works are left.
+    :raise OSError: the file cannot be written back, or the slab of the works not shrunk.
     """
     if group is None:
         return MemoryLeft(None, None)
@@ -42,8 +45,10 @@ def memory_left(group: ScenarioCgroup | None, ram_path: str = "") -> MemoryLeft:
         listed = max(0, sum(stat[name] for name in _LISTS) - stat["shmem"]) // PAGE
         kept = 0 if mapped or not ram_path else _kept_of_file(ram_path)
         opened = bool(ram_path) and _opened(ram_path)
-        if not (mapped or listed or kept or opened) or time.monotonic() >= end:
-            return MemoryLeft(mapped, listed + kept if os.path.exists(COMPACT) else None, opened)
+        works = works_left(debugfs)
+        if not (mapped or listed or kept or opened or works) or time.monotonic() >= end:
+            locked = bool(ram_path) and _locked(ram_path)
+            return MemoryLeft(mapped, listed + kept if os.path.exists(COMPACT) else None, opened, works, locked)
         drain_lru_batches()
         if listed and not mapped:
             reclaim(group.path, listed * PAGE)
@@ -80,3 +85,28 @@ def _opened(path: str) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def _locked(path: str) -> bool:
+    """Whether somebody holds the lock that a fault takes where a page may have to be read (mm/filemap.c:filemap_fault,
+    invalidate_lock; before 5.15 ext4's i_mmap_sem): no hole can be punched then (fs/ext4/inode.c:ext4_punch_hole).
+
+    Who punches it has the inode's lock meanwhile, which unlink(2) takes, too: the file is unlinked first.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.unlink(path)
+        within(SECONDS, lambda: _punch(fd), f"a hole in {path}")
+    except TimeoutError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _punch(fd: int) -> None:
+    """In a process of its own, which nothing ends that waits for the lock: it keeps nothing else of ours open.  The
+    first page lies below the pool, and is a hole."""
+    os.closerange(0, fd)
+    os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))
+    syscalls.punch_hole(fd, 0, PAGE)

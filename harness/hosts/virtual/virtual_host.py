@@ -37,10 +37,12 @@ _AFTER_FAULT_S = 60.0
 DISK = "/dev/vdb"
 CMDLINE = (
     "console=ttyS0 panic=-1 oops=panic loglevel=5 no_timer_check tsc=reliable mitigations=off rcupdate.rcu_expedited=1"
+    " slab_nomerge"
 )
 """loglevel 5: WARN() is a KERN_WARNING, and must be seen.  no_timer_check: on a busy machine an emulated host gets too
 few timer interrupts in the ticks that arch/x86/kernel/apic/io_apic.c:timer_irq_works counts, and panics ("IO-APIC +
 timer doesn't work!"); KVM guests switch the check off for the same reason (arch/x86/kernel/kvm.c:kvm_guest_init).
+slab_nomerge: KVM's works have a slab of their own, so that a leak of one can be seen (left.json).
 The rest is speed.  tsc: QEMU's vCPUs all read the machine's own TSC, but its processor does not say so, and then each
 time stamp of the trace is a read of the HPET, an exit to QEMU under its big lock (tsc.c:unsynchronized_tsc).
 mitigations: each return of a function of the emulated kernel would go through retbleed's thunk.  rcu_expedited: a

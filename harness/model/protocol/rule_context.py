@@ -165,6 +165,10 @@ class RuleContext:
     """Pages that are still charged to the VMM when it is gone."""
     ram_file_open: bool = False
     """Its RAM file is open then: a reference of a fault was not given back."""
+    ram_file_locked: bool = False
+    """Somebody holds a lock of its RAM file then: a fault has not let it go."""
+    works_left: int | None = None
+    """Works of asynchronous page faults that were not freed then."""
     guest_panics: bool = False
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
     host_warns: tuple[str, ...] = ()

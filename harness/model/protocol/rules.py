@@ -404,9 +404,10 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D49",
-        "When the VMM is gone all its memory is given back: no work keeps the mm, no fault a page or the file.",
-        f"D49, B.6; {_APF}async_pf_execute (mmput), virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page), "
-        "mm/filemap.c:filemap_fault (fput)",
+        "When the VMM is gone all its memory is given back: no work is left or keeps the mm, no fault a page, the file "
+        "or its lock.",
+        f"D49, B.6; {_APF}async_pf_execute (mmput), {_APF}kvm_flush_and_free_async_pf_work, "
+        "virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page), mm/filemap.c:filemap_fault (fput, invalidate_lock)",
         context=("memory_left",),
     ),
     Rule(

@@ -40,6 +40,10 @@ def check_totals(
         yield _total("D49", f"the VMM is gone, and {context.memory_left} pages of its memory are still there")
     if context.ram_file_open:
         yield _total("D49", "the VMM is gone, and its RAM file is still open")
+    if context.ram_file_locked:
+        yield _total("D49", "the VMM is gone, and somebody holds the lock of its RAM file")
+    if context.works_left:
+        yield _total("D49", f"the VMM is gone, and {context.works_left} works were not freed")
 
 
 def _total(rule: str, message: str, vcpu: int = -1) -> Violation:

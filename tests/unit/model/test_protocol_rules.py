@@ -262,7 +262,7 @@ CASES: dict[str, Case] = {
 }
 CASES |= {rule: Case(good, bad, KNOWN, set_up=TOLD) for rule, (good, bad) in PROMPT.items()}
 MORE: dict[str, Case] = {
-    "D49 RAM file": Case(BOTH, BOTH, {}, {"ram_file_open": True}),
+    **{f"D49 {k}": Case(BOTH, BOTH, {k: 0}, {k: 1}) for k in ("ram_file_open", "ram_file_locked", "works_left")},
     "D08 not live": Case(BOTH, "EXIT PF:0 TRY:0 REP:0 SLEEP IN ENTRY"),
     "D13 halt of a program": Case(
         f"{halt(1, 0)} DONE:0 RDY:1@0 ENTRY",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 from pathlib import Path
 
@@ -40,3 +41,15 @@ def test_one_that_never_comes_back_is_killed_and_leaves_no_process() -> None:
         within(0.2, _never_comes_back, "a wait")
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_one_that_cannot_be_killed_is_left_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that waits for a lock without being interruptible is, for ever."""
+    kill, spared = os.kill, []
+    monkeypatch.setattr(os, "kill", lambda child, _number: spared.append(child))
+    monkeypatch.setattr("harness.agent.host.bounded._KILLED_SECONDS", 0.1)
+    with pytest.raises(TimeoutError, match="a lock was not through"):
+        within(0.1, _never_comes_back, "a lock")
+    assert len(spared) == 1
+    kill(spared[0], signal.SIGKILL)
+    os.waitpid(spared[0], 0)

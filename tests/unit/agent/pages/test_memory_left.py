@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import mmap
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.agent.host import syscalls
 from harness.agent.pages import memory_left
 from harness.agent.pages.memory_left import MemoryLeft
 
@@ -91,8 +94,39 @@ def test_a_ram_file_that_somebody_has_open_is_told(tmp_path: Path) -> None:
     path = _ram_file(tmp_path)
     with Path(path).open("r+b"):
         assert memory_left.memory_left(Group((0, 0)), path) == MemoryLeft(0, 0, opened=True)  # type: ignore[arg-type]
+    path = _ram_file(tmp_path)
     with Path(path).open("rb"):
         assert memory_left.memory_left(Group((0, 0)), path) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+
+
+def test_works_that_are_not_freed_are_told_and_may_be_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_left, "SECONDS", 60.0)
+    counts = iter((2, 1, *[0] * 1000))
+    monkeypatch.setattr(memory_left, "works_left", lambda _debugfs: next(counts))
+    assert memory_left.memory_left(Group((0, 0))) == MemoryLeft(0, 0, works=0)  # type: ignore[arg-type]
+    monkeypatch.setattr(memory_left, "SECONDS", 0.2)
+    monkeypatch.setattr(memory_left, "works_left", lambda _debugfs: 3)
+    assert memory_left.memory_left(Group((0, 0))) == MemoryLeft(0, 0, works=3)  # type: ignore[arg-type]
+
+
+def test_a_lock_of_the_ram_file_that_is_never_let_go_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _ram_file(tmp_path)
+    assert not memory_left.memory_left(Group((0, 0)), path).locked  # type: ignore[arg-type]
+    assert not Path(path).exists(), "who waits for the lock keeps it from being unlinked later"
+    path = _ram_file(tmp_path)
+    monkeypatch.setattr(memory_left.syscalls, "punch_hole", lambda *_: signal.pause())
+    assert memory_left.memory_left(Group((0, 0)), path) == MemoryLeft(0, 0, locked=True)  # type: ignore[arg-type]
+
+
+def test_the_first_page_of_the_ram_file_is_made_a_hole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 2 * PAGE)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        syscalls.punch_hole(fd, 0, PAGE)
+    finally:
+        os.close(fd)
+    assert path.read_bytes() == bytes(PAGE) + b"x" * PAGE
 
 
 def _ram_file(folder: Path) -> str:
