@@ -78,12 +78,19 @@ def pending(path: str, *, everything: bool = False) -> list[dict[str, object]]:
 
 
 def undo(path: str, seconds: float = UNDO_SECONDS) -> list[str]:
-    """Take back the pending changes of a journal, last first; returns what could not be, in words."""
+    """Take back the pending changes of a journal, last first; returns what could not be, in words.
+
+    A device whose file system or swap area resists stays: without it the kernel would write errors, which would be
+    taken for the machine's, about what it could not let go of.
+    """
     failures = []
+    in_use = ""
     let_go(path)
     for record in reversed(pending(path)):
-        args = _arguments(record)
-        problem = _attempt(_UNDO[str(record["kind"])], args, seconds)
+        kind, args = str(record["kind"]), _arguments(record)
+        problem = in_use if kind in _DEVICES and in_use else _attempt(_UNDO[kind], args, seconds)
+        if problem and kind in _USERS:
+            in_use = "left where it is: it is in use"
         if problem:
             failures.append(f"{record['kind']} {json.dumps(args)}: {problem}")
         else:
@@ -224,6 +231,8 @@ def _undo_kexec() -> None:
 
 _LET_GO: dict[str, Callable[..., None]] = {"nbd": leave.let_go, "userfaultfd": leave.end_server}
 """Kinds of change that others may sleep on."""
+_USERS, _DEVICES = frozenset({"mount", "swap"}), frozenset({"nbd", "dm", "hold", "zram", "loop"})
+"""What is on a device, and what the device is, or lies below it."""
 _UNDO: dict[str, Callable[..., None]] = {
     "nbd": leave.take_back,
     "userfaultfd": leave.end_server,

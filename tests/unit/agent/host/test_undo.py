@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.agent.host import undo as undo_module
 from harness.agent.host.kernel_files import find_mount
 from harness.agent.host.undo import Journal, pending, undo
 from tests.unit.agent.conftest import root_only
@@ -82,6 +84,28 @@ def test_what_resists_is_reported_and_the_rest_undone(tmp_path: Path) -> None:
     assert [c["path"] for c in pending(journal.path)] == [str(full)]
     (full / "file").unlink()
     assert undo(journal.path, 1) == []
+
+
+@pytest.mark.parametrize("user", ["mount", "swap"])
+def test_a_device_that_is_in_use_still_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str) -> None:
+    """Taken away below its file system it had the kernel write errors, and the verdict on the kernel was ERROR."""
+    taken: list[str] = []
+
+    def resists(**_args: object) -> None:
+        raise OSError(errno.EBUSY, "busy")
+
+    for kind in ("nbd", "loop", "mount", "swap", "write"):
+        call = resists if kind == user else lambda _kind=kind, **_args: taken.append(_kind)
+        monkeypatch.setitem(undo_module._UNDO, kind, call)
+    monkeypatch.setattr(undo_module, "let_go", lambda _path: None)
+    journal = Journal(str(tmp_path / "journal.jsonl"))
+    journal.change("loop", device="/dev/loop0")
+    journal.change("write", path="a", old="b")
+    journal.change(user, path="/mnt")
+    journal.change("nbd", index=1, pid=1)
+    left = journal.undo_all(0)
+    assert taken == ["nbd", "write"], "a device that was opened behind it is not below it"
+    assert [text.partition(" ")[0] for text in left] == [user, "loop"] and "in use" in left[1]
 
 
 def test_a_kind_without_undo_is_a_mistake_of_ours(tmp_path: Path) -> None:
