@@ -25,6 +25,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.evidence.host_log import GUEST_LOG, LOG
+from harness.judge.early_retries import early_retries
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
@@ -123,6 +124,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         pages_after=_pages_after(evidence) if not starts_anew(plan) else None,
         memory_left=_memory_left(evidence, kernel),
         ram_file_open=evidence.left is not None and evidence.left.opened,
+        early_retries=early_retries(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         works_left=evidence.left.works if evidence.left else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,

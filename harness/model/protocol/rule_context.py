@@ -161,6 +161,8 @@ class RuleContext:
     """How many anonymous pages QEMU has more in guest RAM (in captures of before 2026-11-28: in all)."""
     pages_after: Mapping[int, PageAfter] | None = None
     """By gfn."""
+    early_retries: tuple[str, ...] | None = None
+    """Faults that were to be repeated before the read of their page had ended, in words."""
     memory_left: int | None = None
     """Pages that are still charged to the VMM when it is gone."""
     ram_file_open: bool = False

@@ -459,6 +459,13 @@ _TABLE: tuple[Rule, ...] = (
         f"D56, B.7; {_APF}kvm_check_async_pf_completion, arch/x86/kvm/mmu/mmu.c:kvm_arch_async_page_ready",
         kinds=(Kind.DONE, Kind.RDY, Kind.MM_FAULT, Kind.USER_EXIT),
     ),
+    Rule(
+        "D57",
+        "Who lets go of mmap_lock to have its fault repeated waits for the page first, and not with mmap_lock held.",
+        "D57, A.4; mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap",
+        context=("early_retries",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Faults that were to be repeated before the page was there: what waits then waits with mmap_lock held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.contract.plan import GuestKind, SwapKind
+from harness.evidence.decode import Evidence
+from harness.evidence.ram_page import ram_page
+from harness.model.events import Event, Kind
+from harness.model.walk.flags import FaultFlag, VmFault
+
+_WAITS = FaultFlag.ALLOW_RETRY
+_NEED_NOT = ~(FaultFlag.INTERRUPTIBLE - 1) | FaultFlag.RETRY_NOWAIT
+"""With one of these a call may come back before the page is there.  Bits above INTERRUPTIBLE: that of a noio series."""
+
+
+def early_retries(evidence: Evidence) -> tuple[str, ...] | None:
+    """A call of handle_mm_fault that lets go of mmap_lock (VM_FAULT_RETRY) waits for the page's lock first, which the
+    end of the read gives back (mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap; 5.10:
+    __lock_page_or_retry, lock_page_maybe_drop_mmap): what comes back while the read is not answered has not waited.
+
+    :return: in words, one for each such call; None: nobody can tell, as there is no gated device, no probe, or no plan
+        that names the pages.
+    """
+    plan, facts = evidence.plan, evidence.facts
+    if evidence.gate is None or facts is None or not facts.has_mm_fault:
+        return None
+    if plan.guest.kind is not GuestKind.PROBE or plan.swap.kind is SwapKind.USERFAULT:
+        return None
+    # The server gets them one after the other: some time after they were submitted.
+    submitted: dict[int, list[int]] = {}
+    for bio in evidence.of(Kind.BIO):
+        if bio.flag and bio.dev == facts.swap_dev:
+            submitted.setdefault(bio.value, []).append(bio.t_ns)
+    reads: dict[int, list[tuple[int, int]]] = {}
+    for read in evidence.gate.reads:
+        begin = max((t for t in submitted.get(read.sector, ()) if t <= read.at_ns), default=read.at_ns)
+        for page in read.pages:
+            reads.setdefault(page, []).append((begin, read.answered_ns))
+    first = ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY))
+    return tuple(
+        f"a call of handle_mm_fault for page {gfn:#x} came back to be repeated {(end - event.t_ns) / 1e6:.3f} ms"
+        f" before the page's read was answered (trace line {event.line})"
+        for event, gfn in _repeated(evidence, first)
+        for begin, end in reads.get(gfn, ())
+        if begin <= event.t_ns < end
+    )
+
+
+def _repeated(evidence: Evidence, first: int) -> Iterator[tuple[Event, int]]:
+    """Ends of calls that let go of mmap_lock, each with its page."""
+    called: dict[int, Event] = {}
+    for event in evidence.of(Kind.MM_FAULT, Kind.MM_FAULT_RET):
+        if event.kind is Kind.MM_FAULT:
+            called[event.tid] = event
+        elif (call := called.pop(event.tid, None)) is not None:
+            waits = call.value & _WAITS and not call.value & _NEED_NOT
+            if waits and event.value & VmFault.RETRY:
+                yield event, (call.hva >> 12) - first

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""D57: faults that were to be repeated before their page was there, in a real capture and in what it is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.contract.plan import SwapKind
+from harness.evidence.decode import Evidence, decode
+from harness.judge.early_retries import early_retries
+from tests.unit.judge.packed import packed_capture
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    return decode(packed_capture("acknowledged-late"))
+
+
+def _answered_later(evidence: Evidence, ns: int) -> Evidence:
+    """The same run, had the calls come back so much earlier."""
+    assert evidence.gate is not None
+    reads = tuple(replace(read, answered_ns=read.answered_ns + ns) for read in evidence.gate.reads)
+    return replace(evidence, gate=replace(evidence.gate, reads=reads))
+
+
+def test_a_fault_is_repeated_when_its_page_is_there(evidence: Evidence) -> None:
+    assert early_retries(evidence) == ()
+
+
+def test_one_that_comes_back_while_its_read_is_under_way_has_not_waited(evidence: Evidence) -> None:
+    early = early_retries(_answered_later(evidence, 1_000_000_000))
+    assert early and "came back to be repeated" in early[0] and "trace line" in early[0]
+
+
+def test_a_read_that_was_submitted_later_is_another_one(evidence: Evidence) -> None:
+    assert evidence.gate is not None
+    again = tuple(replace(r, at_ns=r.answered_ns + 10**9, answered_ns=r.answered_ns + 2 * 10**9, sector=r.sector + 1)
+                  for r in evidence.gate.reads)  # fmt: skip
+    both = replace(evidence.gate, reads=(*evidence.gate.reads, *again))
+    assert early_retries(replace(evidence, gate=both)) == ()
+
+
+def test_nobody_can_tell_without_a_gate_and_without_the_probes(evidence: Evidence) -> None:
+    assert early_retries(replace(evidence, gate=None)) is None
+    assert evidence.facts is not None
+    assert early_retries(replace(evidence, facts=replace(evidence.facts, has_mm_fault=False))) is None
+    plan = replace(evidence.plan, swap=replace(evidence.plan.swap, kind=SwapKind.USERFAULT))
+    assert early_retries(replace(evidence, plan=plan)) is None
