@@ -46,10 +46,12 @@ void load_idt(u64 gpa)
 	asm volatile("lidt %0" : : "m"(pointer));
 }
 
-/* Where IST 3 begins; 0: where IST 1 does. */
-void event_stack(struct vcpu *v, u64 end)
+/* Where IST 3 begins, or, of an NMI, IST 2; 0: where IST 1 does, and on the NMI's own stack. */
+void event_stack(struct vcpu *v, int by, u64 end)
 {
-	((volatile u32 *)v->tss)[13] = end ? end : (u64)v->trap_stack + sizeof(v->trap_stack);	/* offset 52 */
+	u64 own = by == BY_NMI ? (u64)v->nmi_stack + sizeof(v->nmi_stack) : (u64)v->trap_stack + sizeof(v->trap_stack);
+
+	((volatile u32 *)v->tss)[by == BY_NMI ? 11 : 13] = end ? end : own;	/* offset 44 or 52 */
 }
 
 /*
@@ -59,7 +61,7 @@ void event_stack(struct vcpu *v, u64 end)
 void interrupt_stack(struct vcpu *v, u64 end)
 {
 	((volatile u32 *)v->tss)[9] = end ? end : (u64)v->trap_stack + sizeof(v->trap_stack);	/* offset 36 */
-	event_stack(v, end);
+	event_stack(v, BY_TOKEN, end);
 }
 
 /* What ran or was put aside when this vCPU was started anew is nobody's any more. */
@@ -93,7 +95,7 @@ void vcpu_init(struct vcpu *v, u32 id)
 	v->gdt[7] = tss >> 32;
 	((u32 *)v->tss)[9] = ist1;		/* offset 36: IST 1 */
 	((u32 *)v->tss)[11] = ist2;		/* offset 44: IST 2 */
-	event_stack(v, 0);
+	event_stack(v, BY_TOKEN, 0);
 	((u32 *)v->tss)[1] = ist1;		/* offset 4: RSP0, not used as all gates have an IST */
 	((u16 *)v->tss)[51] = sizeof(v->tss);	/* offset 102: no I/O permission bitmap */
 	asm volatile("lgdt %0" : : "m"(pointer));

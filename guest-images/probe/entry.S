@@ -95,9 +95,17 @@ access_write:
 	mov	%rsi, (%rdi)
 	int	$VEC_ENDED
 /* ... that the delivery of an event makes: of an interrupt that is pending, of a #PF (RDI = UNMAPPED_GVA). */
-	.global access_interrupted, access_fault
+	.global access_interrupted, access_nmi, access_fault
 access_interrupted:
 	pause
+	jmp	access_interrupted
+/* ... of an NMI: EAX is written to the local APIC's ICR, which is ECX, or of an xAPIC [RDI]. */
+access_nmi:
+	test	%rdi, %rdi
+	jnz	1f
+	wrmsr
+	jmp	access_interrupted
+1:	mov	%eax, (%rdi)
 	jmp	access_interrupted
 access_fault:
 	mov	(%rdi), %rax

@@ -13,7 +13,7 @@ int wrmsr_safe(u32 msr, u64 value);
 int rdmsr_safe(u32 msr, u64 *value);
 u64 touch_safe(u64 gva);
 extern const char access_read[], access_write[], access_shadow_read[], access_shadow_write[];
-extern const char access_interrupted[], access_fault[];
+extern const char access_interrupted[], access_nmi[], access_fault[];
 extern const char access_gif_read[], access_gif_write[];
 extern const char trap_stubs[], trap32_stubs[], trampoline[], trampoline_end[];
 extern const u64 boot_gdt[];
@@ -50,7 +50,7 @@ void trap(struct frame *f);
 /* cpu.c */
 void build_idt(void);
 void load_idt(u64 gpa);
-void event_stack(struct vcpu *v, u64 end);
+void event_stack(struct vcpu *v, int by, u64 end);
 void interrupt_stack(struct vcpu *v, u64 end);
 void vcpu_init(struct vcpu *v, u32 id);
 void vcpu_start(u32 id);

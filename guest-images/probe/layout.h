@@ -17,6 +17,8 @@
 #define VEC_TIMER	0x40
 #define VEC_START	0x41
 #define VEC_DELIVERED	0x42
+#define VEC_HELD_LOW	0x22
+#define VEC_HELD_HIGH	0xfe
 #define VEC_INJECTED	0xff
 #define VEC_ENDED	0x81
 #define UNMAPPED_GVA	0x123456000
@@ -82,6 +84,7 @@ enum {
 	ITEM_LEVEL2 = 16,
 	ITEM_GIF_CLEAR = 32,
 	ITEM_TPR = 64,
+	ITEM_IN_SERVICE = 128,
 };
 enum {
 	L2_NPT = 1,
@@ -105,7 +108,8 @@ enum {
 	BY_INTERRUPT = 1,
 	BY_EXCEPTION = 2,
 	BY_TOKEN = 3,
-	BY_COUNT = 4,
+	BY_NMI = 4,
+	BY_COUNT = 5,
 };
 enum {
 	OP_TOUCH = 0,

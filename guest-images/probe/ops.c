@@ -46,20 +46,31 @@ int host_turn(struct vcpu *v)
 	return __atomic_compare_exchange_n(&control->host_vcpu, &nobody, v->id, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
 }
 
-/* Interrupts on, unless the item keeps them off, by RFLAGS.IF or by the LAPIC's task priority (CR8); and off again. */
-static void interrupts_on(const struct item *i)
+/*
+ * Interrupts on, unless the item keeps them off, by RFLAGS.IF, by the LAPIC's task priority (CR8) or by an interrupt of
+ * the highest priority that is in service; and off again.  One of a low priority in service keeps none off that matters.
+ */
+static void interrupts_on(struct vcpu *v, const struct item *i)
 {
 	if (i->flags & ITEM_TPR)
 		asm volatile("mov %0, %%cr8" :: "r"(15ul) : "memory");
-	if (i->flags & (ITEM_INTERRUPTS | ITEM_TPR))
+	if (i->flags & ITEM_IN_SERVICE) {
+		v->held = 0;
+		send_ipi(v, v->apic_id, 0x4000 | (i->flags & ITEM_INTERRUPTS ? VEC_HELD_LOW : VEC_HELD_HIGH));
+	}
+	if (i->flags & (ITEM_INTERRUPTS | ITEM_TPR | ITEM_IN_SERVICE))
 		sti();
+	while ((i->flags & ITEM_IN_SERVICE) && !v->held)
+		;
 }
 
-static void interrupts_off(const struct item *i)
+static void interrupts_off(struct vcpu *v, const struct item *i)
 {
 	cli();
 	if (i->flags & ITEM_TPR)
 		asm volatile("mov %0, %%cr8" :: "r"(0ul) : "memory");
+	if (i->flags & ITEM_IN_SERVICE)
+		apic_write(v, APIC_EOI, 0);
 }
 
 /* The agent has the word until go changes. */
@@ -68,10 +79,10 @@ void host_wait(struct vcpu *v)
 	const struct item *i = &items[control->host_item];
 	u32 index = control->host_index;
 
-	interrupts_on(i);
+	interrupts_on(v, i);
 	while (control->go == control->go_seen)
 		;
-	interrupts_off(i);
+	interrupts_off(v, i);
 	set_state(STATE_RUNNING);
 	log_record(v, LOG_STAGE, i->index, index, 1);
 	__atomic_store_n(&control->host_vcpu, NONE, __ATOMIC_SEQ_CST);
@@ -96,13 +107,13 @@ static void paging(const struct item *i)
 	mode32_run(&job);
 }
 
-static void pause(const struct item *i)
+static void pause(struct vcpu *v, const struct item *i)
 {
 	u64 until = deadline_us(i->pause_us);
 
-	interrupts_on(i);
+	interrupts_on(v, i);
 	pause_until(until);
-	interrupts_off(i);
+	interrupts_off(v, i);
 }
 
 /* A triple fault, which every VMM takes for a reset.  The log and control page are in memory and stay. */
@@ -162,7 +173,7 @@ void perform(struct vcpu *v, const struct item *i)
 		AT(struct apf_data, v->apf_gpa)->token = 0;
 		break;
 	case OP_PAUSE:
-		pause(i);
+		pause(v, i);
 		break;
 	case OP_HOST:
 		host(v, i);

@@ -85,6 +85,10 @@ static inline int take_interrupt(struct vcpu *v, u32 vector, u64 rip)
 		take_ready(v, vector);
 		return 1;
 	}
+	if (vector == VEC_HELD_LOW || vector == VEC_HELD_HIGH) {
+		v->held = 1;	/* in service until the item is through */
+		return 1;
+	}
 	if (vector != VEC_TIMER && vector != VEC_START && vector != VEC_SPURIOUS)
 		return 0;
 	if (vector == VEC_START)

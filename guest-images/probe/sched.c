@@ -39,7 +39,7 @@ static void run_context(struct vcpu *v, u32 position)
 		return;
 	}
 	if (i->by && i->write)
-		event_stack(v, i->gpa + 4096);
+		event_stack(v, i->by, i->gpa + 4096);
 	else if (i->by)
 		load_idt(i->gpa);
 	if (i->by == BY_INTERRUPT)
@@ -50,7 +50,7 @@ static void run_context(struct vcpu *v, u32 position)
 	if (i->flags & ITEM_GIF_CLEAR)
 		asm volatile("stgi");	/* a token leaves it 0 */
 	if (i->by) {
-		event_stack(v, 0);
+		event_stack(v, i->by, 0);
 		load_idt(0);
 	}
 	if (stop == STOP_ENDED && i->by)
@@ -71,9 +71,9 @@ static void begin_context(struct vcpu *v, u32 position)
 		run_context(v, position);
 		return;
 	}
-	event_stack(v, items[behind].gpa + 4096);
+	event_stack(v, BY_TOKEN, items[behind].gpa + 4096);
 	run_context(v, position);
-	event_stack(v, 0);
+	event_stack(v, BY_TOKEN, 0);
 	if (contexts[position].state != WAITS_NOT) {
 		v->next = behind + 1;
 		control->next[v->id] = v->next;
@@ -111,7 +111,7 @@ static void start_touch(struct vcpu *v, u32 position)
 	if ((i->flags & ITEM_GIF_CLEAR) && wrmsr_safe(MSR_EFER, rdmsr(MSR_EFER) | EFER_SVME))
 		panic("CLGI needs a processor with SVM");
 	if (i->by)
-		f->rip = (u64)(i->by == BY_INTERRUPT ? access_interrupted : access_fault);
+		f->rip = (u64)(i->by == BY_INTERRUPT ? access_interrupted : i->by == BY_NMI ? access_nmi : access_fault);
 	else if (i->flags & ITEM_LEVEL2)
 		f->rip = (u64)(i->write ? l2_write : l2_read);
 	else if (i->flags & ITEM_GIF_CLEAR)
@@ -124,6 +124,14 @@ static void start_touch(struct vcpu *v, u32 position)
 	if ((i->flags & ITEM_LEVEL2) && (header->l2 & L2_MOVED))
 		f->rdi += MOVED_GPA;
 	f->rsi = i->gpa ^ header->nonce;
+	if (i->by == BY_NMI) {	/* fixed delivery mode NMI, to itself */
+		f->rdi = v->x2apic ? 0 : XAPIC_BASE + APIC_ICR;
+		f->rcx = 0x830;
+		f->rax = 0x4400;
+		f->rdx = v->apic_id;
+		if (!v->x2apic)
+			apic_write(v, APIC_ICR2, v->apic_id << 24);
+	}
 	f->cs = i->cpl ? SEL_USER_CODE : SEL_CODE64;
 	f->ss = i->cpl ? SEL_USER_DATA : SEL_SS0;
 	f->rsp = (u64)v->stack;		/* the access uses none */

@@ -14,6 +14,8 @@ static int delivered(struct vcpu *v, const struct frame *f, u64 cr2)
 		apic_write(v, APIC_EOI, 0);
 		return 1;
 	}
+	if (f->vector == VEC_NMI)	/* blocked until the next IRET, by which the next item begins */
+		return items[v->current].by == BY_NMI;
 	return f->vector == VEC_PF && f->rip == (u64)access_fault && cr2 == UNMAPPED_GVA;
 }
 

@@ -54,6 +54,7 @@ class Item:
     by: By = By.INSTRUCTION  # TOUCH: what makes the access
     gif: bool = True  # TOUCH: False, with interrupts False: AMD's GIF is 0 during the access, and RFLAGS.IF is 1
     tpr: bool = False  # PAUSE, HOST: True, with interrupts False: the LAPIC's task priority is highest, RFLAGS.IF is 1
+    in_service: bool = False  # PAUSE, HOST: in the handler of an interrupt: a low one, or one above all, RFLAGS.IF is 1
     wait: bool = False
     pause_us: int = 0
     msr: int = 0

@@ -42,6 +42,8 @@ VEC_START = 0x41
 """Vector by which vCPU 0 starts the others after go."""
 VEC_DELIVERED = 0x42
 """Vector that a vCPU sends itself for an item whose access the delivery of an interrupt makes."""
+VEC_HELD_LOW, VEC_HELD_HIGH = 0x22, 0xFE
+"""Vectors that a vCPU sends itself for an item of which an interrupt is in service: below and above all others."""
 VEC_INJECTED = 0xFF
 """Vector that an L1 gives its L2 by EVENTINJ or V_IRQ; the spurious interrupt's, which asks for no EOI."""
 VEC_ENDED = 0x81
@@ -128,6 +130,7 @@ class ItemFlag(IntFlag):
     LEVEL2 = 16
     GIF_CLEAR = 32
     TPR = 64
+    IN_SERVICE = 128
 
 
 class L2Flag(IntFlag):
@@ -330,7 +333,15 @@ def _header() -> Iterator[str]:
         yield _define(name, f"{globals()[name]:#x}")
     for name in ("LOG_RECORDS", "MAX_VCPUS", "MAX_ITEMS", "ITEMS_VERSION"):
         yield _define(name, str(globals()[name]))
-    for name in ("VEC_TIMER", "VEC_START", "VEC_DELIVERED", "VEC_INJECTED", "VEC_ENDED"):
+    for name in (
+        "VEC_TIMER",
+        "VEC_START",
+        "VEC_DELIVERED",
+        "VEC_HELD_LOW",
+        "VEC_HELD_HIGH",
+        "VEC_INJECTED",
+        "VEC_ENDED",
+    ):
         yield _define(name, f"{globals()[name]:#x}")
     yield _define("UNMAPPED_GVA", f"{UNMAPPED_GVA:#x}")
     yield _define("MOVED_GPA", f"{MOVED_GPA:#x}")

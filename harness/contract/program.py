@@ -104,6 +104,7 @@ def _encode_item(item: Item) -> bytes:
     flags = ItemFlag.INTERRUPTS * item.interrupts | ItemFlag.SHADOW * item.shadow
     flags |= ItemFlag.NO_PAGING * item.no_paging | ItemFlag.WAIT * item.wait | ItemFlag.LEVEL2 * (item.level == 2)
     flags |= ItemFlag.GIF_CLEAR * (not item.gif) | ItemFlag.TPR * item.tpr
+    flags |= ItemFlag.IN_SERVICE * item.in_service
     return _pack(
         _ITEM, f"item {item.index}", item.index, item.op.number, item.vcpu, item.access.number, item.cpl, int(flags),
         item.msr, item.gpa, item.value & MASK64, item.pause_us, item.by.number,
@@ -181,6 +182,7 @@ def _decode_item(data: bytes, offset: int, position: int) -> Item:
         by=_BY[by],
         gif=ItemFlag.GIF_CLEAR not in known,
         tpr=ItemFlag.TPR in known,
+        in_service=ItemFlag.IN_SERVICE in known,
         pause_us=pause_us,
         msr=msr,
         value=value,

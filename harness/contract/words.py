@@ -86,6 +86,7 @@ class By(_Numbered):
     INTERRUPT = "interrupt", 1  # one that the vCPU sends itself, taken at the touch's CPL
     EXCEPTION = "exception", 2  # a #PF that has nothing to do with the host
     TOKEN = "token", 3
+    NMI = "nmi", 4  # one that the vCPU sends itself at CPL 0
 
 
 class Op(_Numbered):

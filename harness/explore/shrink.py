@@ -127,7 +127,19 @@ def _plainer_ground(s: Scenario) -> Iterator[Scenario]:
 def _plainer_steps(s: Scenario) -> Iterator[Scenario]:
     plain = Step(access=Access.READ)
     for at, step in enumerate(s.steps):
-        for key in ("pause_us", "access", "shadow", "gif", "tpr", "no_paging", "by", "interrupts", "cpl", "then"):
+        for key in (
+            "pause_us",
+            "access",
+            "shadow",
+            "gif",
+            "tpr",
+            "in_service",
+            "no_paging",
+            "by",
+            "interrupts",
+            "cpl",
+            "then",
+        ):
             if getattr(step, key) != getattr(plain, key):
                 changes: dict[str, Any] = {key: getattr(plain, key)}
                 yield _with_step(s, at, replace(step, **changes))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from errno import EAGAIN, EFAULT, EINTR
 
 from harness.contract.plan import PAGE_SIZE, By, HostAction, HostWord, Op, Plan, area_page, starts_anew
-from harness.contract.probe_abi import VEC_DELIVERED, VEC_START, VEC_TIMER
+from harness.contract.probe_abi import VEC_DELIVERED, VEC_HELD_HIGH, VEC_HELD_LOW, VEC_START, VEC_TIMER
 from harness.contract.words import Backing
 from harness.judge.episodes import Episode
 from harness.judge.match import View
@@ -17,9 +17,6 @@ from harness.judge.verdict_types import Finding, thread_words
 from harness.model.events import MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.situation import Prediction
-
-_STARTS_A_CPU = re.compile(r"\((INIT|SIPI)\|")
-"""How one vCPU starts another, after a reset or by the op init (arch/x86/kvm/trace.h:kvm_deliver_mode)."""
 
 _STARTED_BY_A_FAULT = (Kind.TRY, Kind.NP, Kind.REP)
 KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN = 10, 7
@@ -108,7 +105,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
     others = prediction.totals.get("BIO_OTHER", Count.exactly(0)).high
     ways = _ways_anew(view.plan)
     kicked: dict[int, int] = {}  # by vCPU: the last of view.kicks that it has left KVM_RUN behind
-    reset = view.plan.guest.vcpus > 1 and starts_anew(view.plan)
+    no_vector = _no_vector(view.plan)
     stopped = False
     inside = {
         id(e) for episode in (*view.alignment.own, *view.alignment.strangers, *_of_items(view)) for e in episode.events
@@ -117,7 +114,7 @@ def _events(view: View, prediction: Prediction) -> Iterator[Finding]:
         text = ""
         if e.kind in _STARTED_BY_A_FAULT and id(e) not in inside:
             text = "belongs to no fault of its thread"
-        elif e.kind is Kind.ACC and e.value not in vectors and not (reset and _STARTS_A_CPU.search(e.text)):
+        elif e.kind is Kind.ACC and e.value not in vectors and not (no_vector and no_vector.search(e.text)):
             text = f"vector {e.value:#x} is neither async page fault nor timer"
         elif e.kind is Kind.INJ_OTHER and not e.flag:
             if "#GP" in e.text and gps > 0:
@@ -174,12 +171,22 @@ def _legal_exit(e: Event, plan: Plan, prediction: Prediction) -> bool:
     return e.value == KVM_EXIT_INTR or lapic or (errors and e.value == EFAULT)
 
 
+def _no_vector(plan: Plan) -> re.Pattern[str] | None:
+    """What a LAPIC accepts that is no vector (arch/x86/kvm/trace.h:kvm_deliver_mode), if the program sends such: one
+    vCPU starts another, after a reset or by the op init, or sends itself an NMI."""
+    modes: tuple[str, ...] = ("INIT", "SIPI") if plan.guest.vcpus > 1 and starts_anew(plan) else ()
+    if any(i.by is By.NMI for i in plan.items):
+        modes += ("NMI",)
+    return re.compile(rf"\(({'|'.join(modes)})\|") if modes else None
+
+
 def _vectors(plan: Plan) -> frozenset[int]:
     written = {i.value for i in plan.items if i.op is Op.WRMSR and i.msr == MSR_ASYNC_PF_INT}
     timer = {VEC_TIMER} if any(i.op is Op.TIMER for i in plan.items) else set()
     start = {VEC_START} if plan.guest.vcpus > 1 else set()
     sent = {VEC_DELIVERED} if any(i.by is By.INTERRUPT for i in plan.items) else set()
-    return frozenset({plan.guest.apf.vector} | written | timer | start | sent)
+    held = {VEC_HELD_LOW if i.interrupts else VEC_HELD_HIGH for i in plan.items if i.in_service}
+    return frozenset({plan.guest.apf.vector} | written | timer | start | sent | held)
 
 
 def _actions(plan: Plan) -> Iterator[HostAction]:

@@ -95,13 +95,14 @@ def _steps(items: Sequence[Item]) -> Iterator[str]:
 
 
 def _touch(item: Item) -> str:
-    made = {By.INTERRUPT: "an interrupt", By.EXCEPTION: "an exception", By.TOKEN: "that token"}.get(item.by)
+    events = {By.INTERRUPT: "an interrupt", By.EXCEPTION: "an exception", By.TOKEN: "that token", By.NMI: "an NMI"}
+    made = events.get(item.by)
     return touch_words(item) + (f" by the delivery of {made}" if made else "") + ("" if item.gif else ", as GIF=0")
 
 
 def _kind(item: Item) -> tuple[object, ...]:
-    return (item.op, item.access, item.cpl, item.interrupts, item.shadow, item.gif, item.tpr, item.by, item.wait,
-            item.pause_us, item.msr,
+    return (item.op, item.access, item.cpl, item.interrupts, item.shadow, item.gif, item.tpr, item.in_service, item.by,
+            item.wait, item.pause_us, item.msr,
             item.value if item.op is not Op.TOUCH else 0)  # fmt: skip
 
 

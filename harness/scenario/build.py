@@ -77,6 +77,7 @@ def _items(
         shadow=step.shadow,
         gif=step.gif,
         tpr=step.tpr,
+        in_service=step.in_service,
         no_paging=step.no_paging,
         level=step.level,
         by=step.by,

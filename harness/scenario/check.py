@@ -14,6 +14,8 @@ from harness.contract.probe_abi import (
     MAX_ITEMS,
     MAX_VCPUS,
     VEC_ENDED,
+    VEC_HELD_HIGH,
+    VEC_HELD_LOW,
     VEC_INJECTED,
     VEC_START,
     VEC_TIMER,
@@ -23,7 +25,7 @@ from harness.model.cpu_model import parse_cpu
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.scenario import bounds
 from harness.scenario.build import MSRS, build_plan, msr_value
-from harness.scenario.delivery_steps import check_by
+from harness.scenario.delivery_steps import check_by, check_in_service
 from harness.scenario.gate_keys import check_errors, check_gate
 from harness.scenario.host_steps import check_host
 from harness.scenario.lapic_steps import check_base
@@ -310,6 +312,7 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
         yield ".gif: CLGI is for CPL 0 with paging on, and keeps interrupts off: set cpl = 0 and interrupts = false"
     if t.tpr and t.interrupts:
         yield ".tpr: the task priority keeps interrupts off: set interrupts = false"
+    yield from check_in_service(s, t)
     yield from _level(s, t)
     yield from bounds.number(".pause_us", t.pause_us, 0, bounds.MAX_U32)
     if t.timer_us != -1:
@@ -404,6 +407,7 @@ def _free(s: Scenario, key: str, vector: int) -> Iterator[str]:
         (vector == VEC_ENDED, "the end of an access"),
         (vector == VEC_TIMER and any(t.timer_us >= 0 for t in s.steps), "the timer"),
         (vector == VEC_START and s.guest.vcpus > 1, "the start of a vCPU"),
+        (vector in (VEC_HELD_LOW, VEC_HELD_HIGH) and any(t.in_service for t in s.steps), "an interrupt in service"),
         (vector == VEC_INJECTED and (s.l2.inject or s.l2.virq), "what L1 gives its L2"),
     )
     yield from (f"{key}: the probe guest takes vector {vector:#x} for {what}" for used, what in uses if used)

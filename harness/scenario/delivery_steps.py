@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Touches whose access the processor makes when it delivers an event: the page is its stack, or the IDT."""
+"""Steps with an event of the vCPU's own: a touch whose access the processor makes when it delivers one, the page being
+its stack or the IDT; and what is done while an interrupt is in service."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.contract.plan import Access, By, PageStart, SwapKind
-from harness.contract.probe_abi import VEC_DELIVERED
+from harness.contract.plan import Access, By, HostWord, PageStart, SwapKind
+from harness.contract.probe_abi import VEC_DELIVERED, VEC_HELD_LOW
 from harness.errors import ScenarioError
 from harness.scenario.pages import select
 from harness.scenario.schema import Scenario, Step
@@ -23,6 +24,8 @@ def check_by(s: Scenario, number: int, placed: Mapping[str, tuple[int, ...]]) ->
         yield ".by: a delivery is one of 64-bit code of level 1, in no interrupt shadow, with GIF = 1"
     if t.by is By.INTERRUPT:
         yield from _interrupt(s, t)
+    elif t.by is By.NMI:
+        yield from _nmi(s, t)
     elif t.by is By.TOKEN:
         yield from _token(s, number, placed)
     if t.access is Access.READ:
@@ -31,15 +34,39 @@ def check_by(s: Scenario, number: int, placed: Mapping[str, tuple[int, ...]]) ->
         yield from _stack(s, t, placed)
 
 
+def check_in_service(s: Scenario, t: Step) -> Iterator[str]:
+    """Problems of one step's ``in_service``, as ".key: text"."""
+    if not t.in_service:
+        return
+    yield from _sent_by_itself(s, ".in_service")
+    if t.tpr:
+        yield ".tpr: an interrupt in service keeps interrupts off, or none does"
+    if t.interrupts and s.apf.vector >> 4 <= VEC_HELD_LOW >> 4:
+        yield f".interrupts: {VEC_HELD_LOW:#x}, in service, keeps off what is not above its class: set apf.vector"
+
+
+def _sent_by_itself(s: Scenario, key: str) -> Iterator[str]:
+    if s.guest.irqchip == "off":
+        yield f"{key}: the vCPU sends itself the interrupt, which a LAPIC in QEMU makes an exit to userspace"
+    if any(other.lapic for other in s.steps):
+        yield f"{key}: the vCPU sends itself the interrupt, for which its LAPIC must be on throughout"
+
+
 def _interrupt(s: Scenario, t: Step) -> Iterator[str]:
     if not t.interrupts:
         yield ".interrupts: the interrupt would not be taken"
-    if s.guest.irqchip == "off":
-        yield ".by: the vCPU sends itself the interrupt, which a LAPIC in QEMU makes an exit to userspace"
-    if any(other.lapic for other in s.steps):
-        yield ".by: the vCPU sends itself the interrupt, for which its LAPIC must be on throughout"
+    yield from _sent_by_itself(s, ".by")
     if s.apf.vector == VEC_DELIVERED or any(o.wrmsr and o.value == VEC_DELIVERED for o in s.steps):
         yield f".by: {VEC_DELIVERED:#x} is the vector of the interrupt that the vCPU sends itself"
+
+
+def _nmi(s: Scenario, t: Step) -> Iterator[str]:
+    yield from _sent_by_itself(s, ".by")
+    if t.cpl:
+        yield ".cpl: the vCPU sends itself the NMI at CPL 0, and takes it there: set cpl = 0"
+    actions = (*(a for o in s.steps for a in o.host), *(a for entry in s.timed for a in entry.host))
+    if any(a.do is HostWord.NMI for a in actions):
+        yield ".by: the NMI of a host word could be taken for the vCPU's own"
 
 
 def _token(s: Scenario, number: int, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

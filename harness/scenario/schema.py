@@ -111,6 +111,7 @@ class Step:
     no_paging: bool = False
     gif: bool = True  # of a touch: False: GIF keeps the interrupts off, and not RFLAGS.IF, which is 1
     tpr: bool = False  # of pause and host: True: the LAPIC's task priority does, and not RFLAGS.IF
+    in_service: bool = False  # of pause and host: an interrupt is in service; without interrupts it keeps them off
     level: int = 1  # of a touch: 2: made by an L2, which cpl and interrupts are of then
     by: By = By.INSTRUCTION  # of a touch: what makes the access
     then: str = "go-on"  # or "wait"

@@ -10,7 +10,7 @@ from typing import Any
 from harness.scenario.schema import ACTIONS, Step
 
 _ALWAYS = frozenset({"vcpu", "pause_us", "level"})  # sched.c:run_program; level has a check of its own
-_INTERRUPTS = frozenset({"interrupts", "tpr"})
+_INTERRUPTS = frozenset({"interrupts", "tpr", "in_service"})
 _LOOKED_AT = {
     "touch": frozenset({"access", "cpl", "interrupts", "shadow", "gif", "no_paging", "by", "then"}),
     "wrmsr": frozenset({"value"}),

@@ -26,7 +26,7 @@ items = st.builds(
     access=st.sampled_from(list(p.Access)), cpl=st.sampled_from([0, 3]), interrupts=st.booleans(), shadow=st.booleans(),
     no_paging=st.booleans(), wait=st.booleans(), pause_us=u32, msr=u32, value=u64, level=st.sampled_from([1, 2]),
     by=st.sampled_from(list(p.By)), gif=st.booleans(),
-    tpr=st.booleans(),
+    tpr=st.booleans(), in_service=st.booleans(),
 )  # fmt: skip
 apfs = st.builds(
     p.Apf, en_flags=st.integers(0, 63), vector=st.integers(0, 255), en_gpa=st.one_of(st.just(-1), u64),
@@ -44,8 +44,9 @@ def decode_item(raw: bytes) -> p.Item:
         index=read(raw, 0, 4), op=p.Op(OPS[raw[4]]), vcpu=raw[5],
         access=p.Access("write" if raw[6] else "read"), cpl=raw[7],
         interrupts=bool(flags & 1), shadow=bool(flags & 2), no_paging=bool(flags & 4), wait=bool(flags & 8),
-        level=2 if flags & 16 else 1, gif=not flags & 32, tpr=bool(flags & 64), msr=read(raw, 12, 4),
-        gpa=read(raw, 16, 8), value=read(raw, 24, 8), pause_us=read(raw, 32, 4), by=list(p.By)[raw[36]],
+        level=2 if flags & 16 else 1, gif=not flags & 32, tpr=bool(flags & 64), in_service=bool(flags & 128),
+        msr=read(raw, 12, 4), gpa=read(raw, 16, 8), value=read(raw, 24, 8), pause_us=read(raw, 32, 4),
+        by=list(p.By)[raw[36]],
     )  # fmt: skip
 
 
@@ -152,8 +153,8 @@ def test_a_changed_byte_is_refused_or_says_what_it_says(at: int, byte: int) -> N
         (64 + 4, len(OPS), f"unknown op {len(OPS)}"),
         (64 + 6, 2, "access 2"),
         (64 + 8, 16, "says of an L2"),
-        (64 + 8, 128, "unknown flags 0x80"),
-        (64 + 36, 4, "item at position 0: unknown op 0, access 0 or by 4"),
+        (64 + 9, 1, "unknown flags 0x100"),
+        (64 + 36, 5, "item at position 0: unknown op 0, access 0 or by 5"),
         (64 + 37, 1, "item at position 0: reserved"),
     ],
 )

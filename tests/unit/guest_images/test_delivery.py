@@ -17,6 +17,7 @@ from tests.unit.guest_images.probe_rig import INTERRUPTS, NONCE, POOL, Step, enc
 def test_the_page_is_the_stack_of_the_event_or_the_idt(probe_elf: Path, tmp_path: Path) -> None:
     """What the delivery of an event pushes lies at the end of the page; gates are read from what the agent wrote."""
     kinds = [(by, cpl, write) for by, cpl, write in product((1, 2), (3, 0), (True, False))]
+    kinds += [(rig.BY_NMI, 0, write) for write in (True, False, True)]  # an NMI ends the masking of the one before
     steps = [
         Step(rig.TOUCH, gpa=POOL + 4096 * n, cpl=cpl, by=by, write=write) for n, (by, cpl, write) in enumerate(kinds)
     ]

@@ -89,7 +89,7 @@ def test_timer_interrupts_come_back_to_what_they_interrupted(
         assert irqs_inside(log, 103) == [], "the timer was stopped"
 
 
-@pytest.mark.parametrize("flags", [0, rig.TPR])
+@pytest.mark.parametrize("flags", [0, rig.TPR, rig.IN_SERVICE])
 def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path, flags: int) -> None:
     held, open_ = Step(rig.PAUSE, pause_us=10_000, flags=flags), Step(rig.PAUSE, pause_us=300_000)
     with start_guest(probe_elf, tmp_path, encode_items([Step(rig.TIMER, value=1000), held, open_])) as guest:
@@ -99,6 +99,17 @@ def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path, flags: 
         end = next(n for n, r in enumerate(log) if (r.kind, r.item) == (rig.END, 101))
         # In the window before the next item, or in it, where QEMU's timer was late.
         assert any(r.kind == rig.IRQ for r in log[end + 1 :])
+
+
+def test_an_interrupt_of_low_priority_in_service_holds_none_back(probe_elf: Path, tmp_path: Path) -> None:
+    """Nor does it for good: its EOI comes behind the item, and what is nested in it has EOIs of its own."""
+    flags = rig.INTERRUPTS | rig.IN_SERVICE
+    held, again = (Step(rig.PAUSE, pause_us=200_000, flags=flags) for _ in range(2))
+    steps = [Step(rig.TIMER, value=1000), held, again, Step(rig.TIMER, value=0), Step(rig.PAUSE, pause_us=5_000)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps)) as guest:
+        guest.wait_state(rig.READY)
+        log = guest.run()
+        assert len(irqs_inside(log, 101)) >= 2 and len(irqs_inside(log, 102)) >= 2
 
 
 def panicked(probe_elf: Path, tmp_path: Path, touch: Step) -> list[rig.Record]:

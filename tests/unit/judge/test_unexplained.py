@@ -129,3 +129,33 @@ reset = true
     events = tuple(Event(Kind.USER_EXIT, 0, value=n, line=n) for n in exits)
     view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
     assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == [17, 9]
+
+
+def test_an_nmi_that_the_program_sends_and_an_interrupt_in_service_are_accounted_for() -> None:
+    text = """
+id = "A"
+title = "events of the vCPU's own"
+[memory]
+backing = "file"
+[pages.f]
+groups = 1
+start = "dropped"
+[[steps]]
+touch = "f[0]"
+access = "write"
+cpl = 0
+by = "BY"
+[[steps]]
+pause = true
+in_service = true
+interrupts = false
+"""
+    accepted = (
+        Event(Kind.ACC, 0, value=0, line=1, text="kvm_apic_accept_irq: apicid 0 vec 0 (NMI|edge)"),
+        Event(Kind.ACC, 0, value=0xFE, line=2),
+        Event(Kind.ACC, 0, value=0x22, line=3),
+    )
+    for by, wrong in (("nmi", [3]), ("exception", [1, 3])):
+        plan = build_plan(load_text("A.toml", text.replace("BY", by))[0], nonce=1)
+        view = View(plan, Alignment((), (), (), ()), accepted, DEVICE, probed=True)
+        assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == wrong

@@ -22,6 +22,7 @@ start = "{start}"
 """
 STACK = '[[steps]]\ntouch = "f[0]"\nby = "{by}"\naccess = "write"\n'
 TABLE = '[[steps]]\ntouch = "f[0]"\nby = "{by}"\n'
+NMI = STACK.format(by="nmi") + "cpl = 0\n"
 TOKEN = '[[steps]]\ntouch = "f[1]"\n' + STACK.format(by="token")
 
 
@@ -29,7 +30,7 @@ def text(steps: str, *, start: str = "swapped", more: str = "") -> str:
     return HEAD.format(start=start, more=more) + steps
 
 
-@pytest.mark.parametrize("steps", [STACK.format(by="interrupt"), TABLE.format(by="exception"), TOKEN])
+@pytest.mark.parametrize("steps", [STACK.format(by="interrupt"), TABLE.format(by="exception"), TOKEN, NMI])
 def test_what_makes_an_access_is_in_the_plan(steps: str) -> None:
     (scenario,) = load_text("x.toml", text(steps))
     item = build_plan(scenario, 1).items[-1]
@@ -53,6 +54,9 @@ def test_what_makes_an_access_is_in_the_plan(steps: str) -> None:
         (TABLE.format(by="interrupt"), "zero-swapped", "", ".touch: an IDT holds gates"),
         (TABLE.format(by="interrupt") + STACK.format(by="exception"), "swapped", "", "a stack elsewhere holds no IDT"),
         (STACK.format(by="interrupt") + STACK.format(by="exception") + "vcpu = 1", "swapped", "", "at the same time"),
+        (STACK.format(by="nmi"), "swapped", "", ".cpl: the vCPU sends itself the NMI at CPL 0"),
+        (NMI + '[[steps]]\nlapic = "off"', "swapped", "", "its LAPIC must be on"),
+        (NMI + '[[steps]]\nhost = [{ do = "nmi" }]', "swapped", "", ".by: the NMI of a host word"),
         ('[[steps]]\npause = true\nby = "interrupt"', "swapped", "", ".by: pause has no by"),
     ],
 )
