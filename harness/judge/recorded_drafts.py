@@ -30,7 +30,7 @@ class Draft:
 
 @dataclass(slots=True)
 class L2Tracker:
-    """Of one vCPU: whether its L2 runs, and what came between a token and the next entry."""
+    """Of one vCPU: whether its L2 runs, when a token was told, and what came between one of an L2 and that entry."""
 
     guest_mode: bool = False
     _token: Draft | None = None
