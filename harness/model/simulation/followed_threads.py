@@ -23,6 +23,7 @@ from harness.model.readahead import ReadaheadState, fault_around_range
 from harness.model.simulation.engine import Process, Wait
 from harness.model.simulation.filled_pages import FilledPages
 from harness.model.simulation.page_watch import PageWatch, WindowChoice
+from harness.model.simulation.pte_prefetch import prefetched_with
 from harness.model.simulation.recorded import FaultCall
 from harness.model.walk.steps import Environment
 from harness.model.walk.write_protect import userfault_missing
@@ -93,8 +94,7 @@ class FollowedThreads:
             replay.misread.append(gpa >> 12)
 
     @property
-    def _bios_tell(self) -> bool:
-        """Which pages are read: each bio was recorded, and where pages are on the device is known."""
+    def _bios_tell(self) -> bool:  # which pages are read: each was recorded, and where pages are on the device is known
         situation = self.memory.world.situation
         return situation.device.issues_bios and (situation.ram_file is not None or situation.swap_offsets_known)
 
@@ -162,14 +162,14 @@ class FollowedThreads:
         Until then it holds the lock of the page (mm/memory.c:do_swap_page, do_shared_fault), which others find in the
         cache: what it takes between, such as a file system's page_mkwrite, may be long.  Or it has unlocked it for
         page_mkwrite, and another maps it for reading: finish_fault finds the PTE changed, and it calls again.  A page
-        that it zeroes or copies nobody sees until then.
-        """
+        that it zeroes or copies nobody sees until then."""
         replay, window, now = self.memory.world.replay, watch.window, self.memory.world.engine.now
         done = self.memory.pages[vpn]
         if replay is None or window is None or done.folio is None or done.folio.lock is not Lock.NO:
             return
         beside = replay.calls_beside(self.mapped_with(done.index), watch.thread, now, window.end_ns)
-        if not beside:
+        found_fast = replay.mapped_beside(self.memory.running, now, window.end_ns)  # by GUP-fast, which calls nobody
+        if not beside and found_fast.isdisjoint(prefetched_with(self.memory, done.index)):
             return
         unseen = makes_its_own(done, before)
         ways = [None, Lock.NO if unseen else Lock.OTHER]

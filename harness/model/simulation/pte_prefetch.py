@@ -30,6 +30,16 @@ def direct_pte_prefetch(memory: Memory, tables: dict[int, bool], gfn: int) -> No
             start = -1
 
 
+def prefetched_with(memory: Memory, gfn: int) -> set[int]:
+    """Guest pages whose faults in KVM look at the host's PTE of this one: itself, and its aligned eight where an MMU
+    fills them."""
+    situation = memory.world.situation
+    if situation.kernel.tdp_mmu and not memory.l2_npt:
+        return {gfn}
+    first = gfn - gfn % _PREFETCHED
+    return set(range(first, first + _PREFETCHED))
+
+
 def _found_by_gup_fast(memory: Memory, gfn: int) -> bool:
     page = memory.pages.get(memory.gfn_to_vpn.get(gfn, -1))
     return page is not None and page.pte is Pte.WRITABLE and gfn not in memory.no_slot

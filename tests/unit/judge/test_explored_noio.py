@@ -21,6 +21,8 @@ SETTLED = {
     " runnable, and is traced as asleep (kernel/sched/core.c:__schedule; S346)",
     "neighbour-mapped-meanwhile": "a vCPU maps the pages around its own (mm/filemap.c:filemap_map_pages) between"
     " another's look at one of them and that one's call of handle_mm_fault, which finds it done (S305)",
+    "found-by-gup-fast": "a vCPU is preempted in handle_mm_fault before its PTE is writable, and another faults on the"
+    " page and fills neighbours meanwhile, by GUP-fast alone (arch/x86/kvm/mmu/mmu.c:__direct_pte_prefetch; S305)",
     "left-before-the-stop": "QMP stop waits for a vCPU that sleeps in a page fault; a work of another ends meanwhile,"
     " whose thread has left KVM_RUN, and enters behind two loads of a snapshot only (QEMU 7.2, softmmu/cpus.c:"
     "pause_all_vcpus)",
