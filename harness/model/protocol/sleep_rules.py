@@ -67,9 +67,9 @@ class Sleep:
         """sched_switch away from the thread: D52, D54.
 
         A work may have been completed behind the thread's last look at the list: only one that was before the thread
-        last ran, or last left the guest, counts.  An INIT that came before that was served: it empties the lists and
-        the LAPIC in the vCPU's own thread (arch/x86/kvm/lapic.c:kvm_apic_accept_events), which sleeps in vcpu_block
-        then until its SIPI comes.
+        last ran, or last left the guest, counts.  An INIT may have been served up to the last moment: it empties the
+        lists and the LAPIC in the vCPU's own thread (arch/x86/kvm/lapic.c:kvm_apic_accept_events), of which nothing
+        tells, and which sleeps in vcpu_block then until its SIPI comes.
         """
         self.away = out if out.value == _SLEEPS and not self.in_fault and vcpu.started else None
         if self.away is None or vcpu.left:
@@ -77,7 +77,7 @@ class Sleep:
         if self.sipi is not None and 0 < self.started < self.ran and not vcpu.guest_mode:
             vcpu.say("D54", out, "the vCPU falls asleep behind the SIPI that was to start it", self.sipi)
             self.sipi = None
-        if self.init is not None and self.init.line < self.ran:
+        if self.init is not None:
             return
         self.asleep = out if self.woken < self.ran else None
         completed = [*vcpu.prompt.exited, *((w, d) for w, d in vcpu.prompt.completed if d.line < self.ran)]

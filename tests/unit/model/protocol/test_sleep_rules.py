@@ -30,13 +30,13 @@ KEPT = {
     "the worker is slow, and a tick wakes it": f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=0 IN {TOLD_IT} MM_FAULT:0",
     "it was told before it had left its CPU": f"{token(1, 0)} EXIT WAKING=0 SLEEP DONE:0 MM_FAULT:0 IN {TOLD_IT}",
     "an INIT has dropped it": f"{token(1, 0)} INIT EXIT DONE:0 IN SLEEP WAKING=0 IN CLEAR ENTRY",
+    "an INIT may have, while it ran": f"{token(1, 0)} DONE:0 EXIT IN INIT SLEEP WAKING=0 IN CLEAR ENTRY",
     "it did not sleep": f"{token(1, 0)} EXIT DONE:0 MM_FAULT:0 {TOLD_IT}",
     "the wake-all is queued when it looks": f"{OFF} EXIT WRMSR:EN=0x801009 SLEEP WAKING=0 IN ALL ACC VIRQ=0xf3 ENTRY",
     "the kick before DONE woke it": f"{token(1, 0)} EXIT SLEEP WAKING=0 DONE:0 MM_FAULT:0 IN {TOLD_IT}",
 }
 BROKEN = {
     "D52": f"{token(1, 0)} DONE:0 EXIT SLEEP WAKING=0 IN {TOLD_IT}",
-    "D52 ": f"{token(1, 0)} DONE:0 EXIT IN INIT SLEEP WAKING=0 IN CLEAR ENTRY",  # it came too late for that sleep
     "D53": f"{token(1, 0)} EXIT SLEEP DONE:0 WAKING=1 MM_FAULT:0 WAKING=0 IN {TOLD_IT}",  # another vCPU
 }
 LATE = f"{OFF} EXIT WRMSR:EN=0x801009 ENTRY EXIT SLEEP WAKING=0 IN ALL ACC VIRQ=0xf3 ENTRY"
