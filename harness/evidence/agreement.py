@@ -19,7 +19,7 @@ from harness.contract.probe_abi import MASK64, Record
 from harness.contract.program import decode_items
 from harness.contract.structure import need_object, parse, structure
 from harness.errors import UsageError
-from harness.evidence.guestlog import GuestLog
+from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
 _SLACK_S = 0.1
@@ -216,17 +216,37 @@ def register_problems(plan: Plan, log: GuestLog, events: Sequence[Event]) -> Ite
     for vcpu, records in enumerate(log.vcpus):
         mine = [e for e in events if e.vcpu == vcpu and e.value in _SET_UP]
         wrote = [(e.value, e.data) for e in mine if e.kind is Kind.WRMSR]
-        planned = [*_set_up(plan, vcpu)]
-        for record in records:
-            item = plan.items[record.item] if 0 <= record.item < len(plan.items) else None
-            if record.kind is Record.START and item is not None and item.op is Op.WRMSR and item.msr in _SET_UP:
-                planned.append((item.msr, item.value & MASK64))
+        planned = [(msr, value) for msr, value, _ in _writes(plan, vcpu, records)]
         if wrote != planned:
             yield f"vCPU {vcpu}: the trace has {len(wrote)} writes of EN and INT, and not those {len(planned)} due"
         read = [(e.value, e.data) for e in mine if e.kind is Kind.RDMSR and not e.flag]
         told = [(r.a, r.b) for r in records if r.kind is Record.MSR and r.a in _SET_UP]
         if read != told:
             yield f"vCPU {vcpu}: guest/log.bin says that it read back other values than the trace"
+
+
+def times_of_writes(plan: Plan, log: GuestLog, events: Sequence[Event]) -> dict[int, int]:
+    """Item that writes EN or INT -> when it did (trace clock, ns); of vCPUs whose trace has just the writes due.
+
+    :param events: all of kind WRMSR.
+    """
+    found: dict[int, int] = {}
+    for vcpu, records in enumerate(log.vcpus):
+        mine = [e for e in events if e.vcpu == vcpu and e.value in _SET_UP]
+        due = _writes(plan, vcpu, records)
+        if [(e.value, e.data) for e in mine] == [(msr, value) for msr, value, _ in due]:
+            found |= {item: e.t_ns for e, (_, _, item) in zip(mine, due, strict=True) if item >= 0}
+    return found
+
+
+def _writes(plan: Plan, vcpu: int, records: Sequence[GuestRecord]) -> list[tuple[int, int, int]]:
+    """(MSR, value, item; -1 for those of the set-up), in order, of a vCPU that was not reset."""
+    found = [(msr, value, -1) for msr, value in _set_up(plan, vcpu)]
+    for record in records:
+        item = plan.items[record.item] if 0 <= record.item < len(plan.items) else None
+        if record.kind is Record.START and item is not None and item.op is Op.WRMSR and item.msr in _SET_UP:
+            found.append((item.msr, item.value & MASK64, item.index))
+    return found
 
 
 def _set_up(plan: Plan, vcpu: int) -> Iterator[tuple[int, int]]:

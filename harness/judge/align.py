@@ -83,7 +83,8 @@ def align(
     """Give each episode to its item.  Problems are contradictions inside the guest's log.
 
     ``boots``: while a vCPU boots after a reset it also touches memory of the guest's own above the pool's start, where
-    QEMU puts the items file again; planned pages are not among it.  ``waits``: host_waits().
+    QEMU puts the items file again; planned pages are not among it.  ``waits``: from when to when an item was at what
+    the trace tells of: host_waits(), and times_of_writes().
     """
     seen = tuple(SeenItem(i.index) for i in plan.items)
     problems: list[str] = []
@@ -173,7 +174,7 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
 
 def _bound(stretches: Sequence[Stretch], waits: Mapping[int, tuple[int, int]], resets: Sequence[int]) -> None:
     """What ran before the guest waited for the agent was over when the agent was done, what ran after it had not begun
-    when the agent began; and nothing runs over a reset of the vCPU."""
+    when the agent began, and so with a write of EN or INT; and nothing runs over a reset of the vCPU."""
     since, until = 0, FOR_EVER
     if len(resets) < max((stretch.life for stretch in stretches), default=0):
         resets = ()  # not all were seen

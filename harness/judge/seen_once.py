@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from harness.contract.plan import starts_anew
 from harness.contract.words import EndStatus, HostWord
 from harness.errors import CaptureDamaged
+from harness.evidence.agreement import times_of_writes
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import align, host_waits
@@ -61,7 +62,9 @@ def _view(evidence: Evidence) -> View:
     booted = boots(evidence.of(Kind.CLEAR, Kind.WRMSR))
     episodes = list(split(evidence.events, evidence.ram_hva()))
     cut = cut_faults(episodes, evidence.events) if deadline_cuts(evidence) else frozenset()
-    alignment = align(evidence.plan, evidence.guest, episodes, booted, host_waits(evidence.plan, acted))
+    written = times_of_writes(evidence.plan, evidence.guest, list(evidence.of(Kind.WRMSR)))
+    times = host_waits(evidence.plan, acted) | {item: (t_ns, t_ns) for item, t_ns in written.items()}
+    alignment = align(evidence.plan, evidence.guest, episodes, booted, times)
     return View(
         evidence.plan, alignment, tuple(evidence.of(*set(Kind) - _IN_EPISODES)), evidence.facts.swap_dev,
         evidence.facts.has_mm_fault, kicks=tuple((a.start_ns, a.end_ns) for a in acted if a.do in INTERRUPTING),

@@ -320,6 +320,14 @@ def to_be_read(page: HostPage) -> bool:
     return page.folio is None and (page.pte is Pte.SWAP or page.vma.backing is not Backing.ANON)
 
 
+def mapped_around(page: HostPage) -> bool:
+    """A read fault on a neighbour maps it, too (mm/filemap.c:next_uptodate_folio; 6.1: next_uptodate_page)."""
+    folio = page.folio
+    if folio is None or page.swap is not None or page.pte is not Pte.NONE or page.vma.backing is Backing.ANON:
+        return False
+    return folio.uptodate and folio.lock is Lock.NO and not (folio.readahead or folio.hwpoison)
+
+
 def makes_its_own(done: HostPage, before: HostPage) -> bool:
     """mm/memory.c:do_anonymous_page zeroes a page, wp_page_copy copies one, that nobody else can see, and locks none:
     who comes meanwhile finds the PTE as it was and makes one too, and pte_same keeps the first that is ready."""

@@ -17,10 +17,14 @@ import os
 import struct
 import subprocess
 
-from harness.agent.host.kernel_files import read_text
+from harness.agent.host.kernel_files import read_text, write_text
 from harness.errors import InfraFault, Unsupported
 
 FROZEN_MS = 3_600_000
+READ_AHEAD = ("read_ahead_kb", "128")
+"""File read-ahead is predicted for 32 pages.  6.12 has 256 for nbd, and from 6.17 on a rotational device has twice its
+max_sectors; each write of a limit of the queue, and each table, makes it that again (block/blk-settings.c:
+blk_apply_bdi_limits, called by queue_limits_commit_update), so it comes last."""
 _MODPROBE_SECONDS = 30.0
 _CONTROL = "/dev/mapper/control"
 # struct dm_ioctl, struct dm_target_spec, struct dm_target_versions (include/uapi/linux/dm-ioctl.h)
@@ -62,13 +66,18 @@ def create(name: str, device: str, sectors: int, read_ms: int) -> str:
 def set_delay(name: str, device: str, sectors: int, read_ms: int) -> None:
     """Load another read delay; every read that is held goes out now.
 
-    :raise InfraFault: the kernel refused.
+    :raise InfraFault: the kernel refused that, or the queue's read_ahead_kb.
     """
     parameters = delay_parameters(device, read_ms).encode() + b"\0"
     _ioctl(_TABLE_LOAD, name, _TARGET.pack(0, sectors, 0, 0, b"delay") + parameters)
     # Resuming a device that has a new table suspends it, swaps the tables and resumes it, in one ioctl.
     # No lockfs: freezing a mounted file system would wait for its dirty pages.
     _ioctl(_DEV_SUSPEND, name, flags=_SKIP_LOCKFS)
+    attribute, value = READ_AHEAD
+    try:
+        write_text(f"/sys/block/{device_of(name)}/queue/{attribute}", value)
+    except OSError as error:
+        raise InfraFault(f"{attribute} of {name} cannot be set to {value}: {error.strerror}") from error
 
 
 def remove(name: str) -> None:

@@ -83,9 +83,6 @@ def open_device(journal: Journal, swap: Swap, disk: str, name: str, no_disk: str
             return _open_delay(journal, swap, disk, name)
 
 
-_READ_AHEAD = ("read_ahead_kb", "128")
-"""File read-ahead is predicted for 32 pages.  6.12 has 256 for nbd, and each write of a limit of the queue makes it
-that again (block/blk-settings.c:blk_apply_bdi_limits, called by queue_limits_commit_update), so it comes last."""
 _GATED_QUEUE = {
     "max_sectors_kb": "1024",  # one bio, one request; larger ones write a RAM file faster
     "nomerges": "2",  # each bio a request of its own: so each has an end of its own
@@ -101,7 +98,7 @@ def _open_gated(journal: Journal, swap: Swap) -> Device:
     scheduler = f"/sys/block/{name}/queue/scheduler"
     if "none" in read_text(scheduler).split():  # a scheduler would send requests in an order of its own
         journal.write(scheduler, "none", selected(read_text(scheduler)))
-    attribute, value = _READ_AHEAD
+    attribute, value = dm.READ_AHEAD
     journal.write(f"/sys/block/{name}/queue/{attribute}", value)
     return Device(disk.path, gate=disk.gate)
 

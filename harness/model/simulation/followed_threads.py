@@ -16,12 +16,13 @@ from harness.model.pages import (
     Lock,
     asks_the_file_system,
     makes_its_own,
+    mapped_around,
     to_be_read,
-    unlocked,
 )
 from harness.model.readahead import ReadaheadState, fault_around_range
-from harness.model.simulation.engine import Process, Wait
+from harness.model.simulation.engine import Wait
 from harness.model.simulation.filled_pages import FilledPages
+from harness.model.simulation.held_locks import HeldLocks
 from harness.model.simulation.page_watch import PageWatch, WindowChoice
 from harness.model.simulation.pte_prefetch import prefetched_with
 from harness.model.simulation.recorded import FaultCall
@@ -50,13 +51,13 @@ class FollowedThreads:
 
     def answering(self, env: Environment) -> Environment:
         """The surroundings of walks that ask here."""
-        filled = FilledPages(self)
+        filled, locks = FilledPages(self), HeldLocks(self)
         return replace(
             env,
             held_up=self.held_up, chooses_late=self.chooses_late, chooses_early=self.chooses_early,
             chosen_around=self.chosen_around, submits=self.submits, fills_late=filled.fills_late,
             maps_late=filled.maps_late, taken=self.taken, finished=self.finished, refused=self.refused,
-            asks_late=self.asks_late, contended=self.contended, passed_by=self.passed_by, paced=True,
+            asks_late=self.asks_late, contended=locks.contended, passed_by=locks.passed_by, paced=True,
         )  # fmt: skip
 
     def through(self, watch: PageWatch | None, gpa: int) -> None:
@@ -128,18 +129,23 @@ class FollowedThreads:
         # Else the page would not be as it wants it.
         called_nobody = not inside and (last is None or last.retried or watch.overtaken)
         waited_for_nobody = inside and page.locked and last is not None and not (last.missed or last.slept)
-        asked = last is not None and last.asked and userfault_missing(page)  # and slept until it was copied, if it may
-        found_it = inside and last is not None and not (last.major or asked) and to_be_read(page)
+        told = last is not None and last.asked and userfault_missing(page)  # and slept until it was copied, if it may
+        found_it = inside and last is not None and not (last.major or told) and to_be_read(page)
         if found_it and last is not None and replay.others_read(gfn, watch.thread, earliest, last.end_ns):
             moments.append(max(moments[-1], last.end_ns - 1))  # it was in the cache by then, and submitted only later
-        if called_nobody or waited_for_nobody or found_it:
+        beside: dict[int, list[FaultCall]] = {}
+        if window is not None:
+            beside = {n: replay.calls_within(n, watch.thread, earliest, window.end_ns) for n in around - {gfn}}
+        known = self.memory.gfn_to_vpn  # what another calls for is not mapped by then
+        asked = [self.memory.page(n << 12) for n, made in beside.items() if made and n in known]
+        not_yet = window is not None and not window.writes and any(mapped_around(other) for other in asked)
+        if called_nobody or waited_for_nobody or found_it or not_yet:
             moments.reverse()  # likeliest behind the last change
         if window is not None and page.in_swap_cache:  # a hit changes what read-ahead remembers, behind others?
             chosen = replay.windows_before_own(watch.thread, earliest, window.end_ns)
             moments += sorted({at + 1 for at in chosen} - set(moments))
         if window is not None:  # whoever calls for a neighbour has missed it a moment ago
-            beside = (replay.calls_within(n, watch.thread, earliest, window.end_ns) for n in sorted(around - {gfn}))
-            moments += sorted({call.start_ns + 1 for calls in beside for call in calls} - set(moments))
+            moments += sorted({call.start_ns + 1 for calls in beside.values() for call in calls} - set(moments))
         yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was looked at", gfn))
 
     def wakes(self, watch: PageWatch, gfn: int) -> Generator[Wait, None, None]:
@@ -440,44 +446,6 @@ class FollowedThreads:
         why = f"when the file system was asked about {page.index:#x}"
         self.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
         return self.resumes_ns >= 0
-
-    def contended(self, page: HostPage) -> bool:
-        """Whether another thread that was in handle_mm_fault for the page held its lock when this one tried it."""
-        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
-        if replay is None or watch is None:
-            return False
-        missed = watch.window is not None and watch.window.missed
-        until = replay.other_call_ends(page.index, watch.thread, now)
-        if until < 0 and missed:  # one that maps it around its own holds it, too (mm/filemap.c:next_uptodate_folio)
-            until = replay.maps_around_until(self.mapped_with(page.index), watch.thread, now)
-        if until < 0:
-            return False
-        if not replay.choices.maybe(
-            f"whether another thread held the lock of {page.index:#x}", page.index, likely=missed
-        ):
-            return False
-        # At the end of its call at the latest: who comes before that, and is not told to retry, mostly found it free.
-        before = [t - 1 for t in replay.finds_it(page.index, watch.thread, now, until)]
-        why = f"when another thread gave the lock of {page.index:#x} back"
-        until = replay.choices.moment([*before, until], why, page.index)
-        self.memory.world.engine.spawn(self.let_go(page.vpn, until))
-        return True
-
-    def passed_by(self, page: HostPage) -> bool:
-        """The same of a page that the running thread maps around its own, for which it waits for nobody."""
-        replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
-        if replay is None or watch is None or replay.other_call_ends(page.index, watch.thread, now) < 0:
-            return False
-        why = f"whether another thread held the lock of {page.index:#x}, beside"
-        return replay.choices.maybe(why, page.index, likely=False)
-
-    def let_go(self, vpn: int, until_ns: int) -> Process:
-        """Another thread has the lock of the page until then."""
-        yield Wait(until_ns=until_ns)
-        page = self.memory.pages[vpn]
-        if page.folio is not None and page.folio.lock is Lock.OTHER:
-            self.memory.pages[vpn] = unlocked(page)
-        self.memory.world.engine.fire(self.memory.signals[vpn])
 
     def refused(self, page: HostPage) -> bool:
         """Whether the device ended the read that the running thread has just submitted without taking it."""

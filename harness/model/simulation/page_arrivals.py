@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.model.pages import HostPage, Lock, SwapSlot
+from harness.model.simulation.held_locks import let_go
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
@@ -199,7 +200,7 @@ class PageArrivals:
         self._come(page.vpn)
         if way == "locked" and page.folio is not None:
             self.memory.pages[page.vpn] = replace(page, folio=replace(page.folio, lock=Lock.OTHER))
-            self.memory.world.engine.spawn(self.memory.followed.let_go(page.vpn, self._unlocked_ns(arrival)))
+            self.memory.world.engine.spawn(let_go(self.memory, page.vpn, self._unlocked_ns(arrival)))
 
     def _unlocked_ns(self, arrival: Arrival) -> int:
         """When it is filled: with what is submitted before the end of the call, or then."""

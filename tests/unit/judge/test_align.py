@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.contract.plan import POOL_GPA, Access, Guest, HostAction, Item, Memory, Op, Plan, Swap, TimedAction
-from harness.contract.probe_abi import Record
+from harness.contract.plan import POOL_GPA, Access, Apf, Guest, HostAction, Item, Memory, Op, Plan, Swap, TimedAction
+from harness.contract.probe_abi import SHARED_GPA, Record
 from harness.contract.words import HostWord
+from harness.evidence.agreement import times_of_writes
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.judge.align import Alignment, align, host_waits
 from harness.judge.episodes import split
-from harness.model.events import Event, Kind
+from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.simulation.recorded import RecordedAction
 
 A, B = POOL_GPA, POOL_GPA + 4096
@@ -120,3 +121,21 @@ def test_a_fault_after_the_agent_acted_is_not_of_what_ran_before() -> None:
     assert host_waits(timed, known) == {2: (70, 80)}
     assert host_waits(timed, known[:1]) == {}
     assert host_waits(p, []) == {}, "the run ended before"
+
+
+def test_a_fault_behind_a_write_of_en_is_not_of_what_ran_before() -> None:
+    """An access that did not fault, a write of EN, and one that did: the first to the page is not the one."""
+    off = Item(1, Op.WRMSR, msr=MSR_ASYNC_PF_EN, value=0)
+    p = Plan(
+        "s", "t", 1, Guest(apf=Apf(en_flags=9, vector=0xF3)), Memory(), Swap(), (),
+        (Item(0, Op.TOUCH, gpa=A), off, Item(2, Op.TOUCH, gpa=A)),
+    )  # fmt: skip
+    g = log(*((kind, n, 0) for n in range(3) for kind in (Record.START, Record.END)))
+    set_up = [Event(Kind.WRMSR, 0, 1, value=MSR_ASYNC_PF_INT, data=0xF3)]
+    set_up += [Event(Kind.WRMSR, 0, 2, value=MSR_ASYNC_PF_EN, data=SHARED_GPA | 9)]
+    written = times_of_writes(p, g, [*set_up, Event(Kind.WRMSR, 0, 50, value=MSR_ASYNC_PF_EN)])
+    assert written == {1: 50}
+    faults = split([Event(Kind.PF, 0, 90, gpa=A)])
+    found = align(p, g, faults, (), {item: (t, t) for item, t in written.items()})
+    assert [len(i.episodes) for i in found.items] == [0, 0, 1]
+    assert times_of_writes(p, g, set_up) == {}, "another number of writes: a reset, or a load"

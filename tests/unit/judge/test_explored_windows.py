@@ -13,6 +13,10 @@ from tests.unit.judge.packed import packed_capture
 SETTLED = {
     "added-before-its-bio": "a page of a window is in the swap cache, without PG_readahead, long before its bio: who"
     " finds it has no hit (mm/swap_state.c:swap_vma_readahead; 6.12)",
+    "passed-by-in-a-block": "a thread that is to map a block of a file has its first page's lock for 4 ms: others map"
+    " what is left, miss that page, and find it locked (mm/filemap.c:filemap_map_pages; 5.10)",
+    "faults-behind-a-write-of-en": "accesses to one page before and behind a write of EN, of which only one behind it"
+    " faults: a kworker has copied the page, and the vCPU was preempted (7.3)",
     "windows-of-eight-threads": "... eight vCPUs in windows of clusters (mm/swap_state.c:swap_cluster_readahead; 6.12)",
     "cluster-windows-at-once": "... and 5.10, whose windows overlap (mm/swap_state.c:swap_cluster_readahead)",
     "added-long-before-its-bio": "... 9 ms before, in a second run of the program (5.10)",
