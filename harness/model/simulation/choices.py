@@ -89,11 +89,15 @@ class Distance:
     :ivar steps: less is better; None: the run did not come to its end.
     :ivar pages: the numbers of the guest pages that show it.
     :ivar reached: how far a run came that did not come to its end; more is better.
+    :ivar beyond: how far it came nevertheless.
+    :ivar asked: how many questions had been asked by then; -1: all.
     """
 
     steps: int | None
     pages: frozenset[int] = frozenset()
     reached: int = 0
+    beyond: int = 0
+    asked: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Bounds:
     deep: int = 0
 
 
-_Key = tuple[int, bool, int, int, int]
+_Key = tuple[int, int, bool, int, int, int]
 _Change = tuple[dict[Question, int], Question, int]
 
 
@@ -157,10 +161,10 @@ class _Waiting:
             most = max(choices.options, default=0)
             asked = list(zip(choices.asked, choices.options, strict=True))
             self.singles = deque((chosen, q, answer) for answer in range(1, most) for q, n in asked if answer < n)
-        for question, taken, options, page, moments in zip(
-            choices.asked, choices.taken, choices.options, choices.pages, choices.moments, strict=True
+        for number, (question, taken, options, page, moments) in enumerate(
+            zip(choices.asked, choices.taken, choices.options, choices.pages, choices.moments, strict=True)
         ):
-            elsewhere = page >= 0 and page not in distance.pages
+            elsewhere = page >= 0 and page not in distance.pages if distance.asked < 0 else number >= distance.asked
             turns = _turns(moments, distance.reached, taken)
             for answer in range(options - 1, -1, -1):
                 if answer == taken:
@@ -170,13 +174,13 @@ class _Waiting:
                 self.longest.append(change)
                 if distance.steps is None:  # the last question first
                     turn = turns[answer] if turns else 0
-                    key = (-distance.reached, elsewhere, len(chosen), turn, -self._number)
+                    key = (-distance.reached, -distance.beyond, elsewhere, len(chosen), turn, -self._number)
                     heapq.heappush(self.far, (key, change))
                 else:
                     # As long as it brings nothing nearer, one change more counts as much as one step further away.
                     # One other answer to each question comes before a second to any, but for what is no page's matter.
                     rank = options - answer if page >= 0 else 1
-                    key = (2 * distance.steps + len(chosen), elsewhere, rank, self._number, 0)
+                    key = (2 * distance.steps + len(chosen), 0, elsewhere, rank, self._number, 0)
                     heapq.heappush(self.near, (key, change))
 
     def next(self, turn: int) -> dict[Question, int] | None:

@@ -92,7 +92,7 @@ class FollowedThreads:
         if replay is None or watch.window is None or not self._bios_tell:
             return
         if watch.read & self.memory.gfn_to_vpn.keys() != self._read_in(watch.thread, watch.window):
-            replay.misread.append(gpa >> 12)
+            replay.misread.append((self.memory.world.engine.now, gpa >> 12, len(replay.choices.asked)))
 
     @property
     def _bios_tell(self) -> bool:  # which pages are read: each was recorded, and where pages are on the device is known

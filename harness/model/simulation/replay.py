@@ -35,7 +35,10 @@ _STOPS_ALL = frozenset({HostWord.STOP, HostWord.SAVEVM, HostWord.LOADVM})
 
 class Diverged(Exception):
     """The recording has something that the model's vCPU cannot do there.  ``pages``: numbers of the guest pages that
-    the two are about."""
+    the two are about; ``misread``: when before that a call of handle_mm_fault first read other pages than the recorded,
+    the page that it was for, and how many questions had been asked by then."""
+
+    misread: tuple[int, int, int] | None = None
 
     def __init__(self, t_ns: int, line: int, text: str, pages: frozenset[int] = frozenset()) -> None:
         super().__init__(text)
@@ -54,7 +57,8 @@ class Replay:
     recorded: Recorded
     choices: Choices = field(default_factory=Choices)
     strays: list[int] = field(default_factory=list)  # pages of calls that only the recording has, or only the run
-    misread: list[int] = field(default_factory=list)  # pages of calls that read other pages than the recorded
+    # Calls that read other pages than the recorded: when, for which page, and how many questions were asked before.
+    misread: list[tuple[int, int, int]] = field(default_factory=list)
     _at: list[int] = field(init=False)
     _log_at: list[int] = field(init=False)
     _asked: list[set[int]] = field(init=False)  # resets, by their place among the marks

@@ -191,7 +191,12 @@ def follow(
     found = False
 
     def far(attempt: Followed | Diverged) -> Distance:
-        return distance(attempt) if isinstance(attempt, Followed) else Distance(None, attempt.pages, attempt.t_ns)
+        if isinstance(attempt, Followed):
+            return distance(attempt)
+        if attempt.misread is None:
+            return Distance(None, attempt.pages, attempt.t_ns)
+        at_ns, _, asked = attempt.misread  # what comes behind that counts for little
+        return Distance(None, attempt.pages, at_ns, attempt.t_ns, asked)
 
     starts = (situation, *(varied for _, varied in _unknown_readahead(situation)))
     for run in explore(partial(_attempt, starts, recorded), bounds_of(recorded.length), far, settled):
@@ -216,12 +221,14 @@ def bounds_of(events: int) -> Bounds:
 
 def _attempt(starts: Sequence[Situation], recorded: Recorded, choices: Choices) -> Followed | Diverged:
     situation = starts[choices.ask(len(starts), "what the host's cluster read-ahead remembers")]
+    replay = Replay(recorded, choices)
     try:
-        replay = Replay(recorded, choices)
         machine = run_once(situation, replay)
         predicted = _predict(situation, [_Run("as recorded", machine)])
-        return Followed(predicted, tuple(choices.reasons), tuple(replay.strays), tuple(replay.misread))
+        misread = tuple(page for _, page, _ in replay.misread)
+        return Followed(predicted, tuple(choices.reasons), tuple(replay.strays), misread)
     except Diverged as parting:
+        parting.misread = replay.misread[0] if replay.misread else None
         return parting
     except ModelError as exc:  # without a recording the plan comes to an end: what does not fit goes round in circles
         return Diverged(0, 0, f"the model cannot follow the recording: {exc.message}")

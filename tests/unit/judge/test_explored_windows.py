@@ -17,6 +17,8 @@ SETTLED = {
     " what is left, miss that page, and find it locked (mm/filemap.c:filemap_map_pages; 5.10)",
     "faults-behind-a-write-of-en": "accesses to one page before and behind a write of EN, of which only one behind it"
     " faults: a kworker has copied the page, and the vCPU was preempted (7.3)",
+    "windows-of-three-threads": "... three vCPUs that choose theirs at once, and a hit between two of another's (mm/"
+    "swap_state.c:swap_update_readahead; 7.3): what was read first tells, long before a vCPU parts from it",
     "windows-of-eight-threads": "... eight vCPUs in windows of clusters (mm/swap_state.c:swap_cluster_readahead; 6.12)",
     "cluster-windows-at-once": "... and 5.10, whose windows overlap (mm/swap_state.c:swap_cluster_readahead)",
     "added-long-before-its-bio": "... 9 ms before, in a second run of the program (5.10)",

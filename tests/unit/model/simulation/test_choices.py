@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import islice, product
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +148,18 @@ def test_what_is_settled_anyway_is_not_searched_for() -> None:
 
     runs = explore(lambda c: [c.ask(2, "", n) for n in range(30)], Bounds(6, singles=30), settled=settled)
     assert len(list(runs)) == 6 and asked == [1]
+
+
+def test_what_was_asked_before_a_run_parted_is_changed_first() -> None:
+    """Of ten questions four were asked when it parted, and it went on for long: no answer behind that may mend it."""
+
+    def ten(choices: Choices) -> list[int]:
+        return [choices.ask(3, f"question {n}") for n in range(10)]
+
+    def parted(_: list[int]) -> Distance:
+        return Distance(None, frozenset(), 100, 10_000, 4)
+
+    runs = list(islice(explore(ten, Bounds(9), parted), 9))
+    assert [run.result for run in runs[1:]] == [
+        [answer if n == at else 0 for n in range(10)] for at in (3, 2, 1, 0) for answer in (1, 2)
+    ]
