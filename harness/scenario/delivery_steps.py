@@ -38,30 +38,30 @@ def check_in_service(s: Scenario, t: Step) -> Iterator[str]:
     """Problems of one step's ``in_service``, as ".key: text"."""
     if not t.in_service:
         return
-    yield from _sent_by_itself(s, ".in_service")
+    yield from _sent_by_itself(s, t, ".in_service")
     if t.tpr:
         yield ".tpr: an interrupt in service keeps interrupts off, or none does"
     if t.interrupts and s.apf.vector >> 4 <= VEC_HELD_LOW >> 4:
         yield f".interrupts: {VEC_HELD_LOW:#x}, in service, keeps off what is not above its class: set apf.vector"
 
 
-def _sent_by_itself(s: Scenario, key: str) -> Iterator[str]:
+def _sent_by_itself(s: Scenario, t: Step, key: str) -> Iterator[str]:
     if s.guest.irqchip == "off":
         yield f"{key}: the vCPU sends itself the interrupt, which a LAPIC in QEMU makes an exit to userspace"
-    if any(other.lapic for other in s.steps):
+    if any(other.lapic and other.vcpu == t.vcpu for other in s.steps):
         yield f"{key}: the vCPU sends itself the interrupt, for which its LAPIC must be on throughout"
 
 
 def _interrupt(s: Scenario, t: Step) -> Iterator[str]:
     if not t.interrupts:
         yield ".interrupts: the interrupt would not be taken"
-    yield from _sent_by_itself(s, ".by")
+    yield from _sent_by_itself(s, t, ".by")
     if s.apf.vector == VEC_DELIVERED or any(o.wrmsr and o.value == VEC_DELIVERED for o in s.steps):
         yield f".by: {VEC_DELIVERED:#x} is the vector of the interrupt that the vCPU sends itself"
 
 
 def _nmi(s: Scenario, t: Step) -> Iterator[str]:
-    yield from _sent_by_itself(s, ".by")
+    yield from _sent_by_itself(s, t, ".by")
     if t.cpl:
         yield ".cpl: the vCPU sends itself the NMI at CPL 0, and takes it there: set cpl = 0"
     actions = (*(a for o in s.steps for a in o.host), *(a for entry in s.timed for a in entry.host))

@@ -30,6 +30,12 @@ def text(steps: str, *, start: str = "swapped", more: str = "") -> str:
     return HEAD.format(start=start, more=more) + steps
 
 
+@pytest.mark.parametrize("steps", [STACK.format(by="interrupt"), NMI])
+def test_a_vcpu_sends_itself_an_event_while_anothers_lapic_is_off(steps: str) -> None:
+    (scenario,) = load_text("x.toml", text(steps + '[[steps]]\nvcpu = 1\nlapic = "off"\n'))
+    assert build_plan(scenario, 1).items[-2].by is not By.INSTRUCTION
+
+
 @pytest.mark.parametrize("steps", [STACK.format(by="interrupt"), TABLE.format(by="exception"), TOKEN, NMI])
 def test_what_makes_an_access_is_in_the_plan(steps: str) -> None:
     (scenario,) = load_text("x.toml", text(steps))
