@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.contract.plan import (
@@ -23,21 +23,22 @@ from harness.contract.plan import (
 from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
-from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.early_retries import early_retries
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_actions import progress
+from harness.judge.token_slot import token_slots
 from harness.judge.unexplained import INTERRUPTING
-from harness.model.events import LOADED, WAKE_ALL_TOKEN, Kind
+from harness.model.events import LOADED, Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count
 from harness.model.protocol.rules import FaultState, InitialVcpu, Interval, LoggedStart, PageAfter, RuleContext
 from harness.model.simulation.situation import Prediction
-from harness.prediction import area_words, linux_guest, pv_features
+from harness.prediction import linux_guest, pv_features
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
 _PANICS = frozenset({"F2", "F4"})
@@ -84,6 +85,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
     majors = expected.majors
     log, l2 = evidence.guest, plan.guest.l2
     known = frozenset(expected.known)
+    slots = token_slots(evidence)
     private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
     return RuleContext(
         faults=_faults(plan) if probe else None,
@@ -107,7 +109,8 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         loops=frozenset(gfn for read in evidence.gate.reads if read.error for gfn in read.pages)
         if evidence.gate
         else frozenset(),
-        slot_taken=_slot_taken(evidence),
+        slot_taken=slots.taken,
+        slot_freed=slots.freed,
         shared_tail_zero=_tails(evidence),
         shared_flags=_flags(evidence),
         guest_panics=not probe and bool(_PANICS & known),
@@ -263,44 +266,6 @@ def _waiting(evidence: Evidence) -> tuple[set[int], ...]:
         elif event.kind is Kind.VIRQ and 0 <= event.vcpu < len(waiting):
             waiting[event.vcpu].discard(event.value)
     return waiting
-
-
-def _slot_taken(evidence: Evidence) -> frozenset[int]:
-    """vCPUs whose guest has left the last ready event's token where it was, or not acknowledged it, so that KVM can
-    present no other (arch/x86/kvm/x86.c:apf_pageready_slot_free, and pageready_pending of 6.1).
-
-    A ready event writes its token there if the guest was told that the page is missing, and the wake-all always does.
-    A shared area in a page that holds data has something there from the start.  Moving the area does not help: who
-    finds completions waiting asks for nothing (kvm_async_pf_wakeup_all, async_pf_execute; behaviour.md B.7, B.9).
-    """
-    plan, log = evidence.plan, evidence.guest
-    if log is None:
-        return frozenset()
-    apf = plan.guest.apf
-    taken = set()
-    full = bool(area_words(plan)[1])
-    for v in range(plan.guest.vcpus):
-        told = {WAKE_ALL_TOKEN} | {token for token, _ in _tokens(log, v)}
-        ready = sum(e.vcpu == v and e.token in told for e in evidence.of(Kind.RDY))
-        holds = _holds_token(plan, log.vcpus[v], full=full, unseen=ready - len(_readies(log, v)))
-        if holds or (ready and (apf.ack_first or not apf.ack)):
-            taken.add(v)
-    return frozenset(taken)
-
-
-def _holds_token(plan: Plan, log: Sequence[GuestRecord], *, full: bool, unseen: int) -> bool:
-    """Whether the token word holds something at the end, as far as the guest came; clearing an empty one frees nothing.
-
-    :param full: it does so from the start. :param unseen: tokens of which no handler wrote that it had found them.
-    """
-    clearing = {item.index for item in plan.items if item.op is Op.CLEAR_TOKEN}
-    for entry in log:
-        if entry.kind is Record.READY:
-            full = not plan.guest.apf.zero_token
-        elif entry.kind is Record.END and entry.item in clearing:
-            unseen -= not full and unseen > 0
-            full = False
-    return full or unseen > 0
 
 
 def _hlts(evidence: Evidence) -> int | None:

@@ -427,6 +427,16 @@ def _write_en(vcpu: SeenVcpu, event: Event) -> None:
     vcpu.sleep.enabled = event
 
 
+def _left_waiting(vcpu: SeenVcpu) -> bool:
+    """Something waited when the guest freed the slot, and nothing has asked KVM to look at it since: all waits on."""
+    freed = vcpu.context.slot_freed.get(vcpu.index)
+    if freed is None:
+        return False
+    enabled = vcpu.sleep.enabled
+    woken = vcpu.wake_all is WakeAll.SURELY and enabled is not None and enabled.t_ns <= freed
+    return woken or any(work.done_seq and work.done_t <= freed for work in vcpu.live.values())
+
+
 def _owed(vcpu: SeenVcpu) -> Iterator[Violation | Obligation]:
     """What a vCPU still waits for when the trace ends: D05, D13, D16, D20."""
     stuck = bool(vcpu.enabled) and (not vcpu.shared_ok or vcpu.apic_hw is False or vcpu.apic_sw is False)
@@ -434,7 +444,7 @@ def _owed(vcpu: SeenVcpu) -> Iterator[Violation | Obligation]:
     stuck = stuck or bool(hidden is not None and hidden.get(vcpu.index))
     off = vcpu.context.lapic_off
     stuck = stuck or bool(off is not None and off.get(vcpu.index))
-    stuck = stuck or vcpu.index in vcpu.context.slot_taken
+    stuck = stuck or vcpu.index in vcpu.context.slot_taken or _left_waiting(vcpu)
     stuck = stuck or (vcpu.context.paging_flips and vcpu.shared.kernel.cr0_pg_clears_queue)
     for work in vcpu.live.values():
         yield Obligation("D05", work.np, f"NP of token {work.token:#x} has no RDY", vcpu.index, stuck)

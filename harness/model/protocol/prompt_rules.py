@@ -124,7 +124,7 @@ def _must_be_told(vcpu: SeenVcpu) -> bool:
     hidden = context.shared_unreadable
     if kernel.era_2010 or not vcpu.enabled or not vcpu.shared_ok or not _lapic_on(vcpu):
         return False
-    if hidden is None or hidden.get(vcpu.index) or vcpu.index in context.slot_taken:
+    if hidden is None or hidden.get(vcpu.index) or vcpu.index in {*context.slot_taken, *context.slot_freed}:
         return False
     if context.paging_flips and kernel.cr0_pg_clears_queue:
         return False

@@ -124,6 +124,9 @@ class RuleContext:
     """Each start of the vCPU in the guest's log, the first of all included."""
     slot_taken: frozenset[int] = frozenset()
     """vCPUs whose guest still holds the slot of the last ready event: KVM can present no other (D05)."""
+    slot_freed: Mapping[int, float] = field(default_factory=dict)
+    """By when (in ns, on the trace's clock) the guest of a vCPU had cleared a token word that held something, if
+    nothing has asked KVM to look at it since: what waited then waits to the end (D05, D20)."""
     shared_tail_zero: Mapping[int, bool] | None = None
     """Whether bytes 8..63 of the shared area were still zero at the end."""
     shared_flags: Mapping[int, int] | None = None

@@ -14,7 +14,8 @@ from harness.contract.plan import Item, Op, SwapKind
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.rules_context import _pages_after, _slot_taken
+from harness.judge.rules_context import _pages_after
+from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
@@ -132,5 +133,5 @@ def test_a_token_that_the_guest_never_came_to_clear_is_still_there() -> None:
     ends = tuple(GuestRecord(Record.END, 0, 0, item.index, 0, 0) for item in clears)
     for records, still in ((own, True), ((*own, *ends[:1]), False), ((*ends, *own), True)):
         log = replace(evidence.guest, vcpus=(records,))
-        taken = _slot_taken(replace(evidence, plan=plan, guest=log))
+        taken = token_slots(replace(evidence, plan=plan, guest=log)).taken
         assert taken == (frozenset({0}) if still else frozenset())

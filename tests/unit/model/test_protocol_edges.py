@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.model.delivery import PvFeatures
 from harness.model.events import CR0_WRITTEN, Kind
 from harness.model.kernels import find_kernel
@@ -52,6 +54,18 @@ def test_no_fault_is_asynchronous_while_an_event_is_delivered():
         next(e for e in trace if e.kind is Kind.EXIT and trace[trace.index(e) + 1].kind is Kind.PF).flag = True
         checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=RuleContext(**context))
         assert [v.rule for v in feed_all(checker, trace)] == ["D21"]
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_what_waited_when_the_guest_freed_the_slot_waits_to_the_end(late):
+    """Nothing has asked KVM to look again; what is completed behind that asks itself."""
+    trace = trace_of(f"{SET_UP} {token(1, 0)} DONE:0 ENTRY EXIT ENTRY")
+    for number, event in enumerate(trace):
+        event.t_ns = number
+    (done,) = (event for event in trace if event.kind is Kind.DONE)
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=RuleContext(slot_freed={0: done.t_ns - late}))
+    assert list(feed_all(checker, trace)) == []
+    assert [(o.rule, o.suspended) for o in checker.finish() if isinstance(o, Obligation)] == [("D05", not late)]
 
 
 def test_obligations_are_suspended_while_the_shared_area_cannot_be_read():
