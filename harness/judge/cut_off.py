@@ -112,10 +112,10 @@ def deadline_cuts(evidence: Evidence) -> bool:
     return stopped and bool(plan.swap.error) and not (resets(plan) or initialized(plan))
 
 
-def kvm_run_failed(events: Iterable[Event]) -> bool:
-    """Whether KVM_RUN of a vCPU has failed (-EFAULT): the VMM stops all vCPUs (QEMU's accel/kvm/kvm-all.c:
-    kvm_cpu_exec), whose threads sleep in it then, as in a halt."""
-    return any(event.kind is Kind.USER_EXIT and event.value == errno.EFAULT for event in events)
+def kvm_run_failed(events: Iterable[Event]) -> int:
+    """When KVM_RUN of a vCPU first failed (-EFAULT), in ns on the trace's clock; -1: it did not.  The VMM stops all
+    vCPUs (QEMU's accel/kvm/kvm-all.c:kvm_cpu_exec), whose threads sleep in it then, as in a halt."""
+    return next((e.t_ns for e in events if e.kind is Kind.USER_EXIT and e.value == errno.EFAULT), -1)
 
 
 def cut_off(events: Iterable[Event], places: Mapping[int, int]) -> frozenset[int]:

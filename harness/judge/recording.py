@@ -79,8 +79,10 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     found = reader.result(facts.vcpu_tids, host, words_of(evidence.guest, plan), max(end_ns, last_ns))
     refused = refused_reads(plan, evidence.events, facts.swap_dev, known, start_ns, host)
     under_way = deadline_cuts(evidence) and cut_off(evidence.events, known)
-    asleep = found.asleep and not under_way and not kvm_run_failed(evidence.events)
-    return replace(found, unmaps_known=not _UNMAPS.isdisjoint(facts.trace_events), refused=refused, asleep=asleep)
+    failed_ns = kvm_run_failed(evidence.events)
+    found = replace(found, asleep=found.asleep and not under_way and failed_ns < 0, refused=refused)
+    failed_ns = failed_ns - start_ns if failed_ns >= 0 else -1
+    return replace(found, unmaps_known=not _UNMAPS.isdisjoint(facts.trace_events), failed_ns=failed_ns)
 
 
 def ends_recorded(plan: Plan, trace_events: Collection[str]) -> bool:

@@ -172,6 +172,7 @@ class Recorded:
     last: tuple[int, ...] = ()  # of each vCPU's thread: its last event, but for those of being preempted
     refused: Set[tuple[int, int]] = frozenset()
     ended_ns: int = 0  # when the program had come to its end; 0: it had not
+    failed_ns: int = -1  # when KVM_RUN of a vCPU failed, for which the VMM stops all; -1: it did not
     brought: Mapping[tuple[int, int], Set[int]] = field(init=False, repr=False, compare=False)
     in_fault: ThreadSpans = field(init=False, repr=False, compare=False)
 

@@ -443,12 +443,15 @@ class Replay:
     def stopped_ns(self, vcpu: int, now_ns: int) -> int:
         """When the VMM had stopped all vCPUs, if this one's thread leaves KVM_RUN for that before it enters the guest
         (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), or has left and not entered since, and does nothing more until
-        then; -1: it does not.  While the stop waits for other threads, works end."""
-        mark = self.peek(vcpu)
-        next_ns = mark.start_ns if mark is not None else self.recorded.end_ns
+        then; -1: it does not.  While the stop waits for other threads, works end.  Where KVM_RUN of a vCPU has failed,
+        the recording's end: nobody lets them go on."""
+        mark, failed_ns, end_ns = self.peek(vcpu), self.recorded.failed_ns, self.recorded.end_ns
+        next_ns = mark.start_ns if mark is not None else end_ns
         left = tuple(zip(self.recorded.exits[vcpu], self.recorded.entered[vcpu], strict=True))
         in_guest_ns = max((entered_ns for _, entered_ns in left if entered_ns <= now_ns), default=-1)
         exits = [t for t, entered_ns in left if entered_ns < now_ns and in_guest_ns < t]
+        if mark is None and exits and 0 <= failed_ns <= exits[-1] == left[-1][0] and now_ns <= end_ns:
+            return end_ns
         for action in self.recorded.host if exits else ():
             through = action.do in _STOPS_ALL and now_ns <= action.end_ns <= next_ns
             if through and any(action.start_ns <= t <= action.end_ns for t in exits):

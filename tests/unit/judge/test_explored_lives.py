@@ -22,6 +22,8 @@ SETTLED = {
     " before it is taken (a q35 with a split irqchip; 7.3)",
     "nmi-beside-a-reading": "inject-nmi waits in QEMU for info registers, which gets each vCPU out of KVM_RUN before it"
     " is given its NMI, and that ends its halt (6.12)",
+    "left-when-another-failed": "KVM_RUN of a vCPU fails while another sleeps for its page, which leaves KVM_RUN when"
+    " it has that, and is stopped (arch/x86/kvm/x86.c:vcpu_run; 6.1)",
 }
 
 
