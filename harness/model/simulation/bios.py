@@ -22,22 +22,37 @@ _MAY_FAIL = (
 )
 
 
-def lengths_of_bios(memory: Memory, read: Read, vpns: list[int], who: Thread) -> list[int]:
-    """Pages of each bio.  Swap: one each; from 7.3 on (mm/page_io.c:swap_add_folio) those that follow on each other on
-    the device share one.  Where pages are on the device nobody knows before a run, and of shmem never."""
+def lengths_of_bios(memory: Memory, read: Read, vpns: list[int], who: Thread) -> list[tuple[int, bool]]:
+    """Pages of each bio, and whether it begins with them.  Swap: one each; from 7.3 on (mm/page_io.c:swap_add_folio)
+    those that follow on each other on the device share one, also with what the thread has submitted before in its call
+    of handle_mm_fault, where others came between: the struct swap_iocb is submitted when the next page does not follow,
+    or behind the window.  Where pages are on the device nobody knows before a run, and of shmem never."""
     if read.unit == "index":
-        return [len(bio) for bio in read.folios.bios] if read.folios else [len(read.pages)]
+        return [(len(bio), True) for bio in read.folios.bios] if read.folios else [(len(read.pages), True)]
     situation = memory.world.situation
-    if not situation.kernel.swap_reads_joined or len(vpns) < 2:
-        return [1] * len(vpns)
-    if situation.swap_offsets_known:
-        return _runs_on_device(memory, vpns)
-    memory.world.may_be_less[f"BIO_{who}"] += len(vpns) - 1
-    return [1] * len(vpns)
+    if not situation.kernel.swap_reads_joined:
+        return [(1, True)] * len(vpns)
+    if not situation.swap_offsets_known:
+        memory.world.may_be_less[f"BIO_{who}"] += max(0, len(vpns) - 1)
+        return [(1, True)] * len(vpns)
+    begun = _begun(memory)
+    lengths = _runs_on_device(memory, begun + vpns)
+    if memory.watch is not None:
+        memory.watch.bio = (begun + vpns)[-lengths[-1] :] if lengths else []
+    first = [(lengths[0] - len(begun), False)] if begun else [(lengths[0], True)] if lengths else []
+    return [bio for bio in first if bio[0] > 0] + [(length, True) for length in lengths[1:]]
+
+
+def _begun(memory: Memory) -> list[int]:
+    """Pages of the bio that the running thread has begun in its call of handle_mm_fault."""
+    return memory.watch.bio if memory.watch is not None else []
 
 
 def fail_together(memory: Memory, vpns: list[int]) -> None:
-    """Swap pages of one bio fail together (mm/page_io.c:swap_read_end).  Before a run nobody knows which share one."""
+    """Swap pages of one bio fail together (mm/page_io.c:swap_read_end).  Before a run nobody knows which share one.
+
+    Since bios are joined PSWPIN is counted where they end, and only for those that did not fail.
+    """
     situation = memory.world.situation
     if not (situation.kernel.swap_reads_joined and situation.device.issues_bios):
         return
@@ -45,21 +60,22 @@ def fail_together(memory: Memory, vpns: list[int]) -> None:
         fails = [(slot := memory.pages[vpn].swap) is not None and slot.read_fails for vpn in vpns]
         if any(fails) and not all(fails):
             memory.world.notes.append(_MAY_FAIL)
+        memory.world.count("PSWPIN", -sum(fails))
         return
-    rest = vpns
-    for length in _runs_on_device(memory, vpns):
+    begun = _begun(memory)
+    rest = begun + vpns
+    before = _failed_reads(memory, begun)
+    for length in _runs_on_device(memory, rest):
         bio, rest = rest[:length], rest[length:]
         slots = {vpn: slot for vpn in bio if (slot := memory.pages[vpn].swap) is not None}
         if any(slot.read_fails for slot in slots.values()):
             for vpn, slot in slots.items():
                 memory.arrivals.put_slot(vpn, replace(slot, read_fails=True))
+    memory.world.count("PSWPIN", before - _failed_reads(memory, begun + vpns))
 
 
-def failed_reads(memory: Memory, vpns: list[int]) -> int:
-    """How many of these swap pages PSWPIN does not count: since bios are joined it is counted where they end, and only
-    for those that did not fail (mm/page_io.c:swap_read_end)."""
-    if not memory.world.situation.kernel.swap_reads_joined:
-        return 0
+def _failed_reads(memory: Memory, vpns: list[int]) -> int:
+    """How many of these swap pages cannot be read."""
     slots = (memory.pages[vpn].swap for vpn in vpns)
     return sum(slot is not None and slot.read_fails for slot in slots)
 

@@ -82,7 +82,7 @@ class FollowedThreads:
         elif watch.window is not None and slept is not None:
             self.strays(int(watch.window.slept is not slept), gpa)
         if inside:
-            watch.read.clear()
+            watch.begins_call()
         else:
             self.returned(watch, gpa)
 

@@ -16,7 +16,7 @@ from harness.model.file_folios import FileFolios
 from harness.model.outcomes import Outcome
 from harness.model.pages import Backing, HostPage, Lock, Pte, read_completed, read_submitted, uncached, zero_filled
 from harness.model.readahead import ReadaheadState
-from harness.model.simulation.bios import fail_together, failed_reads, lengths_of_bios
+from harness.model.simulation.bios import fail_together, lengths_of_bios
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.followed_threads import FollowedThreads
 from harness.model.simulation.gated import GatedReads
@@ -432,12 +432,12 @@ class Memory:
             self.worker_reads.update(dict.fromkeys(vpns, self.world.engine.now))
         if read.unit != "index":
             fail_together(self, vpns)
-            self.world.count("PSWPIN", -failed_reads(self, vpns))
         if read.bio and self.device.device.issues_bios:
-            for pages in lengths_of_bios(self, read, vpns, who):
-                self.world.count(f"BIO_{who}")
+            for pages, begins in lengths_of_bios(self, read, vpns, who):
+                self.world.count(f"BIO_{who}", int(begins))
                 self.world.count(f"READ_{who}", pages)
-                self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
+                if begins:
+                    self.world.emit(Event(Kind.BIO, vcpu, data=8 * pages, flag=True, worker=who is Thread.W))
         vpns += riders
         if self.world.replay is not None:
             for vpn in vpns:

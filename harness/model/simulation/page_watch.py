@@ -17,7 +17,7 @@ class PageWatch:
     the call that it is in, or was in last; ``overtaken``: in that another mapped the page before it; ``read``: pages
     that the model has submitted in it; ``held_until_ns``: when it goes on with its own page, where others have come
     between, and it may have submitted others of its window before; ``added``: of these the one that it has just put
-    into the cache.
+    into the cache; ``bio``: pages (vpns) of swap that share the last bio that it has begun in its call.
     """
 
     start_ns: int
@@ -30,6 +30,12 @@ class PageWatch:
     cut: bool = False
     held_until_ns: int = 0
     added: int = -1
+    bio: list[int] = field(default_factory=list)
+
+    def begins_call(self) -> None:
+        """What it has read in its call before is not of the one that begins."""
+        self.read.clear()
+        self.bio = []
 
     @property
     def left_ns(self) -> int:

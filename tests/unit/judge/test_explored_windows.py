@@ -26,6 +26,8 @@ SETTLED = {
     " the cache before the rest (mm/readahead.c:page_cache_ra_unbounded; 6.12)",
     "failed-before-it-was-there": "pages of a bio that fails as a whole, which others may find in the cache before it"
     " is submitted, fail too (mm/page_io.c:swap_read_end; 7.3)",
+    "bio-begun-before-others": "two windows of swap at once, each thread reads the other's page: what it adds behind"
+    " that is in the bio that it has begun, if it follows on the device (mm/page_io.c:swap_add_folio; 7.3)",
     "each-page-read-by-the-other": "two windows of a file at once: each thread submits the other's own page, one"
     " behind its call's end (mm/readahead.c:page_cache_ra_unbounded; 5.10)",
     "mapped-before-it-was-locked": "a private write finds a hole's page, and another thread maps it around its own"
