@@ -59,6 +59,25 @@ def unmapped_before(
             yield Wait(until_ns=found.end_ns, signals=(kvm.wake,))
 
 
+def clears_late(kvm: KvmVcpu, loop_until: Callable[[int], Generator[Wait, None, bool]]) -> Generator[Wait, None, None]:
+    """Let the time come at which the guest clears its token word, of which no event tells: before or behind a work that
+    was completed up to its next event, for which KVM looks at the word once (arch/x86/kvm/x86.c:
+    kvm_check_async_pf_completion).
+
+    :param loop_until: the guest loops up to a time.
+    """
+    replay, engine = kvm.world.replay, kvm.world.engine
+    if replay is None or not kvm.state.token:
+        return
+    mark = replay.peek(kvm.index)
+    until, works = replay.recorded.end_ns if mark is None else mark.start_ns, replay.recorded.works.items()
+    done = sorted(run.completed_ns for (v, _), run in works if v == kvm.index and engine.now < run.completed_ns < until)
+    moments = [engine.now, *(t + 1 for t in done)]
+    chosen = replay.choices.moment(moments, f"when vCPU {kvm.index} cleared its token word", -1)
+    while engine.now < chosen:
+        yield from loop_until(chosen)
+
+
 def deliver(kvm: KvmVcpu, step: Step) -> Generator[Wait, None, None]:
     """The processor delivers the #PF that KVM has injected, and needs this page for it: while the page is missing the
     vCPU is where it was, and the event is injected once more behind each fault (arch/x86/kvm/svm/svm.c:

@@ -19,7 +19,7 @@ from harness.model.events import (
     Kind,
 )
 from harness.model.simulation import l2_halt, l2_run, lapic_switches
-from harness.model.simulation.accesses import deliver, faults_later, mapped_by_another, unmapped_before
+from harness.model.simulation.accesses import clears_late, deliver, faults_later, mapped_by_another, unmapped_before
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.kicked import ejected
 from harness.model.simulation.kvm_vcpu import KvmVcpu
@@ -425,6 +425,7 @@ class Vcpu:
         elif step.kind is Op.TIMER:
             self.timer.start(step.value * 1000)
         elif step.kind is Op.CLEAR_TOKEN:
+            yield from clears_late(kvm, self._wait_until)
             yield from self._touch_area(write=True)
             s.token = 0
         elif step.kind is Op.PAUSE:
