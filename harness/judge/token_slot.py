@@ -52,7 +52,8 @@ def token_slots(evidence: Evidence) -> TokenSlots:
     apf = plan.guest.apf
     taken, freed = set(), {}
     for v, records in enumerate(log.vcpus):
-        told = {WAKE_ALL_TOKEN} | {e.a for e in records if e.kind is Record.TOKEN}
+        # What a handler has found was there, although a reset may have kept the guest from writing that it was told.
+        told = {WAKE_ALL_TOKEN} | {e.a for e in records if e.kind in (Record.TOKEN, Record.READY)}
         ready = sum(e.vcpu == v and e.token in told for e in evidence.of(Kind.RDY))
         handled = sum(e.kind is Record.READY for e in records)
         word = _Word(plan, full=bool(area_words(plan)[1]), unseen=ready - handled)

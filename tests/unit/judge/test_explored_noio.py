@@ -76,3 +76,12 @@ def test_a_vcpu_that_leaves_for_a_stop_is_told_nothing_before_cont() -> None:
     files = packed_capture("explored-stopped-before-its-entry")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_token_that_only_a_handler_has_found_was_in_the_word() -> None:
+    """A reset keeps the guest from writing that it was told; in its next life the wake-all has vector 0, so that nobody
+    acknowledges it, and a halt is never told (D05)."""
+    files = packed_capture("explored-told-of-nobody-s-token")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert verdict.status is Status.FINDING, verdict.reason
+    assert verdict.reason.startswith("F2"), verdict.reason
