@@ -320,10 +320,10 @@ def to_be_read(page: HostPage) -> bool:
     return page.folio is None and (page.pte is Pte.SWAP or page.vma.backing is not Backing.ANON)
 
 
-def mapped_around(page: HostPage) -> bool:
-    """A read fault on a neighbour maps it, too (mm/filemap.c:next_uptodate_folio; 6.1: next_uptodate_page)."""
+def next_uptodate_folio(page: HostPage) -> bool:
+    """mm/filemap.c:next_uptodate_folio (6.1: next_uptodate_page), and the test of PG_hwpoison after it."""
     folio = page.folio
-    if folio is None or page.swap is not None or page.pte is not Pte.NONE or page.vma.backing is Backing.ANON:
+    if folio is None or page.swap is not None:
         return False
     return folio.uptodate and folio.lock is Lock.NO and not (folio.readahead or folio.hwpoison)
 

@@ -14,9 +14,10 @@ from harness.model.pages import (
     Backing,
     HostPage,
     Lock,
+    Pte,
     asks_the_file_system,
     makes_its_own,
-    mapped_around,
+    next_uptodate_folio,
     to_be_read,
 )
 from harness.model.readahead import ReadaheadState, fault_around_range
@@ -138,7 +139,11 @@ class FollowedThreads:
             beside = {n: replay.calls_within(n, watch.thread, earliest, window.end_ns) for n in around - {gfn}}
         known = self.memory.gfn_to_vpn  # what another calls for is not mapped by then
         asked = [self.memory.page(n << 12) for n, made in beside.items() if made and n in known]
-        not_yet = window is not None and not window.writes and any(mapped_around(other) for other in asked)
+        not_yet = (
+            window is not None
+            and not window.writes
+            and any(p.pte is Pte.NONE and next_uptodate_folio(p) for p in asked)
+        )
         if called_nobody or waited_for_nobody or found_it or not_yet:
             moments.reverse()  # likeliest behind the last change
         if window is not None and page.in_swap_cache:  # a hit changes what read-ahead remembers, behind others?

@@ -6,7 +6,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.model import readahead as ra
-from harness.model.pages import Backing, Folio, HostPage, Lock, Pte, Vma, read_completed, read_submitted, zero_filled
+from harness.model.pages import (
+    Backing,
+    Folio,
+    HostPage,
+    Pte,
+    Vma,
+    next_uptodate_folio,
+    read_completed,
+    read_submitted,
+    zero_filled,
+)
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_allow_retry_first
 from harness.model.walk.page_waits import wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
@@ -104,7 +114,7 @@ def filemap_map_pages(ctx: Context, flags: FaultFlag, block: range) -> Steps[VmF
     mapped = cached = 0
     for vpn in _with_whole_folios(ctx, block):
         page = ctx.neighbour(vpn)
-        if page is None or not _next_uptodate_folio(page):
+        if page is None or not next_uptodate_folio(page):
             continue
         missing = page.pte is Pte.NONE and page is not ctx.page
         if missing and ctx.passes_by(page):
@@ -113,7 +123,7 @@ def filemap_map_pages(ctx: Context, flags: FaultFlag, block: range) -> Steps[VmF
         if missing:
             ctx.map_neighbour(replace(page, pte=_read_pte(page.vma)))
             mapped += 1
-    maps_it = _next_uptodate_folio(ctx.page) and ctx.page.pte is Pte.NONE
+    maps_it = next_uptodate_folio(ctx.page) and ctx.page.pte is Pte.NONE
     if ctx.kernel.fault_around_one_hit:
         cached = int(maps_it and FaultFlag.TRIED not in flags)
     ctx.readahead = ra.fault_around_hits(ctx.readahead, cached)
@@ -131,17 +141,9 @@ def _with_whole_folios(ctx: Context, block: range) -> list[int]:
     if not ctx.kernel.fault_maps_folio:
         return list(block)
     ends = (ctx.neighbour(block.start), ctx.neighbour(block.stop - 1))
-    ready = (page for page in ends if page is not None and _next_uptodate_folio(page))
+    ready = (page for page in ends if page is not None and next_uptodate_folio(page))
     whole = (span for page in ready if (span := _whole_folio(ctx, page)) is not None)
     return sorted(set(block).union(*whole))
-
-
-def _next_uptodate_folio(page: HostPage) -> bool:
-    """mm/filemap.c:next_uptodate_folio (6.1: next_uptodate_page), and the test of PG_hwpoison after it."""
-    folio = page.folio
-    if folio is None or page.swap is not None:
-        return False
-    return folio.uptodate and folio.lock is Lock.NO and not (folio.readahead or folio.hwpoison)
 
 
 @kernel_function("mm/memory.c")
