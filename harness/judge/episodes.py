@@ -6,7 +6,7 @@ An episode starts at kvm_page_fault and ends with the next kvm_entry of the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -64,17 +64,9 @@ class Episode:
     @property
     def blocked_ns(self) -> int:
         """How long the thread was off the CPU and not runnable."""
-        return self._off(lambda e: chr(e.value) != "R")
-
-    @property
-    def uninterruptible_ns(self) -> int:
-        """How long the thread slept in TASK_UNINTERRUPTIBLE (D)."""
-        return self._off(lambda e: chr(e.value) == "D")
-
-    def _off(self, counts: Callable[[Event], bool]) -> int:
         total, since = 0, None
         for e in self.events:
-            if e.kind is Kind.OUT and counts(e):
+            if e.kind is Kind.OUT and chr(e.value) != "R":
                 since = e.t_ns
             elif e.kind is Kind.IN and since is not None:
                 total += e.t_ns - since
@@ -153,10 +145,14 @@ def _asynchronous(episode: Episode, np: Event) -> Outcome:
     return Outcome.LEFT if left else Outcome.HALT
 
 
-def _slept(events: list[Event]) -> bool:
+def _slept(events: Iterable[Event]) -> bool:
     """Whether the vCPU thread waited for its page.  Inside handle_mm_fault interruptibly too, from 6.2 on: userfaultfd
     looks at FAULT_FLAG_INTERRUPTIBLE (fs/userfaultfd.c:userfaultfd_get_blocking_state).  Elsewhere in KVM_RUN "S" is a
-    halt."""
+    halt.
+
+    :param events: of the access, up to where KVM tells of pages that are ready, before it enters the guest: there it
+        waits for the work of each (virt/kvm/async_pf.c:kvm_flush_and_free_async_pf_work).
+    """
     in_fault = False
     for event in events:
         if event.kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
@@ -180,7 +176,7 @@ def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
         return Outcome.REPEATED
     if any(e.kind is Kind.USER_EXIT and e.value == 14 for e in episode.events):
         return Outcome.ERROR
-    slept = _slept(episode.events)
+    slept = _slept(takewhile(lambda e: e.kind is not Kind.RDY, episode.events))
     results = [e.value for e in episode.of(Kind.MM_FAULT_RET)]
     if any(r & VM_FAULT_MAJOR for r in results) or (slept and episode.reads_of_the_page(dev)):
         return Outcome.SYNC  # a read of its own that it neither needed nor waited for is the next read-ahead's

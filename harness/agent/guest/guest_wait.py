@@ -7,12 +7,13 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from harness.agent.guest.actions import Actor, WaitedInVain
 from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied
 from harness.agent.host.kernel_files import read_text
+from harness.agent.host.tracing import FULL, Tracing
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.contract.plan import Plan
 from harness.contract.probe_abi import Control, State
@@ -20,6 +21,8 @@ from harness.contract.words import EndStatus, HostWord
 from harness.errors import UsageError
 
 POLL_SECONDS = 0.003
+FILLS_SECONDS = 0.1
+"""In which a vCPU that exits for nothing adds some 10 MiB to its trace on a fast machine, of 64 that there are."""
 READY_SECONDS = 120.0
 """For a guest to boot; a Linux guest under emulated SVM takes 4 to 14 s."""
 _PANICKED = re.compile(r"---\[ end Kernel panic - not syncing: (.*?) \]---")
@@ -108,21 +111,34 @@ async def watch_result(guest: Guest, path: str, console: str, line: str, seconds
     return GuestEnd(EndStatus.GUEST_TIMEOUT, f"no line {line!r} on the result port within {seconds:g} s")
 
 
-async def first_of(
-    main: Awaitable[GuestEnd], side: Awaitable[None], ended: Callable[[], Awaitable[GuestEnd]]
-) -> GuestEnd:
-    """``main`` with ``side`` (timed actions) next to it, cut short when QEMU ends; an error of ``side`` is raised."""
+async def trace_fills(tracing: Tracing, start: float) -> GuestEnd:
+    """Until the trace has so much that the rest of the run might be lost; it records nothing more then.
+
+    A vCPU that is entered and exits for nothing, over and over, would leave a trace with holes, by which nothing can be
+    judged, long before its deadline.
+    """
+    while await asyncio.to_thread(tracing.held) < FULL:
+        await asyncio.sleep(FILLS_SECONDS)
+    tracing.stop()
+    return GuestEnd(
+        EndStatus.GUEST_TIMEOUT, f"its trace was full ({FULL >> 20} MiB) {time.monotonic() - start:.1f} s after go"
+    )
+
+
+async def first_of(main: Awaitable[GuestEnd], side: Awaitable[None], *cuts: Awaitable[GuestEnd]) -> GuestEnd:
+    """``main`` with ``side`` (timed actions) next to it, or what cuts it short; an error of ``side`` is raised."""
     watching, acting = asyncio.ensure_future(main), asyncio.ensure_future(side)
-    dying = asyncio.ensure_future(ended())
-    tasks = [watching, acting, dying]
+    cutting = [asyncio.ensure_future(cut) for cut in cuts]
+    tasks = [watching, acting, *cutting]
     try:
         while not watching.done():
             pending = [t for t in tasks if not t.done()]
             await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             if acting.done():
                 acting.result()
-            if dying.done() and not watching.done():
-                return dying.result()
+            cut = next((t for t in cutting if t.done()), None)
+            if cut is not None and not watching.done():
+                return cut.result()
         return watching.result()
     finally:
         for task in tasks:

@@ -165,7 +165,7 @@ async def _follow(
         end = await first_of(
             told(f"END {plan.nonce:x}", plan.deadline_s),
             perform_timed(actor, plan.timed, start),
-            died,
+            died(),
         )
         capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
         await asyncio.sleep(plan.settle_ms / 1000)

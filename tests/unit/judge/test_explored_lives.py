@@ -34,6 +34,13 @@ def test_a_sound_kernel_agrees(name: str) -> None:
     assert verdict.status is Status.PASS, verdict.reason
 
 
+def test_a_vcpu_waits_for_the_end_of_a_work_before_it_enters_and_not_for_its_page() -> None:
+    """debian-6.1: L2 faults again on a page that has come, and KVM, which tells L1 of it, waits for its kworker."""
+    files = packed_capture("explored-work-waited-for")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.word == "FINDING F2", verdict.reason
+
+
 def test_a_guest_that_is_reset_writes_the_nested_tables_of_its_l2_anew() -> None:
     """debian-5.10: L2 faults on what L1 has mapped, once for all pages below an entry of its tables
     (arch/x86/kvm/mmu/mmu.c:kvm_mmu_pte_write)."""

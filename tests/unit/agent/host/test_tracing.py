@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.agent.guest.guest_wait import GuestEnd, first_of, trace_fills
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import write_text
 from harness.agent.host.tracing import Tracing, outstanding, uncompleted
+from harness.contract.words import EndStatus
 from tests.unit.agent.conftest import root_only
 
 NP = " CPU 0/KVM-163 [000] ..... 14.2: kvm_async_pf_not_present: token 0x{0:x} gva 0x1000\n"
@@ -105,3 +109,28 @@ def unnamed(text: bytes) -> list[bytes]:
     """The lines without the names of threads, 16 columns: the kernel knows one for each thread id, the last, and it is
     another when the thread executes a program, or its id is used again (kernel/trace/trace.c:trace_save_cmdline)."""
     return [line[16:] for line in text.splitlines()]
+
+
+@root_only
+def test_a_run_ends_before_its_trace_has_a_hole(instance: Tracing, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance.renew()
+    monkeypatch.setattr("harness.agent.guest.guest_wait.FULL", 2 * instance.held() + 20_000)
+    over = threading.Event()
+    busy = threading.Thread(target=lambda: [time.sleep(0.0005) for _ in iter(over.is_set, True)])
+
+    async def run() -> GuestEnd:
+        instance.start()
+        busy.start()
+        never: asyncio.Future[GuestEnd] = asyncio.get_running_loop().create_future()
+        return await first_of(never, asyncio.sleep(0), trace_fills(instance, time.monotonic()))
+
+    try:
+        end = asyncio.run(asyncio.wait_for(run(), 60))
+    finally:
+        over.set()
+        busy.join()
+    assert end.status is EndStatus.GUEST_TIMEOUT and "trace was full" in end.reason
+    entries = instance.stats().entries
+    assert entries > 200 and instance.stats().lost == 0
+    time.sleep(0.01)
+    assert instance.stats().entries == entries  # nothing is recorded any more
