@@ -30,6 +30,19 @@ def read_text(path: str) -> str:
     return b"".join(chunks).decode("utf-8", errors="replace")
 
 
+def read_once(path: str) -> str:
+    """As read_text, by one read(2), of a file of less than a page that the kernel makes anew at each: if it has grown
+    meanwhile, a second one tells its last letters again (kernel/trace/trace.c:tracing_stats_read).
+
+    :raise OSError: as open(2) and read(2) say.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, PAGE).decode("utf-8", errors="replace")
+    finally:
+        os.close(fd)
+
+
 def write_text(path: str, text: str) -> None:
     """Write ``text`` by one write(2), as the kernel's files want it.
 

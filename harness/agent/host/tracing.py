@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from harness.agent.host.kernel_files import append_text, find_mount, read_text, write_text
+from harness.agent.host.kernel_files import append_text, find_mount, read_once, read_text, write_text
 from harness.agent.host.undo import Journal
 from harness.contract.capture import CpuTraceStats, TraceStats
 from harness.errors import Unsupported
@@ -159,7 +159,7 @@ class Tracing:
 
 def _counted(path: str) -> dict[str, str]:
     """The lines of a per_cpu/cpuN/stats."""
-    lines = (line.split(":") for line in read_text(path).splitlines())
+    lines = (line.split(":") for line in read_once(path).splitlines())
     return {k.strip(): v.strip() for k, v in lines}
 
 

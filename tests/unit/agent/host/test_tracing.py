@@ -15,7 +15,7 @@ import pytest
 
 from harness.agent.guest.guest_wait import GuestEnd, first_of, trace_fills
 from harness.agent.host import syscalls
-from harness.agent.host.kernel_files import write_text
+from harness.agent.host.kernel_files import read_once, write_text
 from harness.agent.host.tracing import Tracing, outstanding, uncompleted
 from harness.contract.words import EndStatus
 from tests.unit.agent.conftest import root_only
@@ -112,11 +112,33 @@ def unnamed(text: bytes) -> list[bytes]:
 
 
 @root_only
+def test_statistics_that_grow_are_read_at_once(instance: Tracing) -> None:
+    """The kernel makes them anew at each read(2): what is read behind their end is what they have grown by."""
+    instance.renew()
+    cpu = next(iter(os.sched_getaffinity(0)))
+    path, allowed = f"{instance.path}/per_cpu/cpu{cpu}/stats", os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        begin = os.read(fd, 4096)
+        instance.start()
+        while len(read_once(path)) <= len(begin):
+            time.sleep(0.001)
+        instance.stop()
+        assert os.read(fd, 4096)  # not the end of the file
+    finally:
+        os.close(fd)
+        os.sched_setaffinity(0, allowed)
+    assert read_once(path).count("bytes:") == 1 and read_once(path).endswith("\n")
+    assert instance.held() > 0
+
+
+@root_only
 def test_a_run_ends_before_its_trace_has_a_hole(instance: Tracing, monkeypatch: pytest.MonkeyPatch) -> None:
     instance.renew()
     monkeypatch.setattr("harness.agent.guest.guest_wait.FULL", 2 * instance.held() + 20_000)
     over = threading.Event()
-    busy = threading.Thread(target=lambda: [time.sleep(0.0005) for _ in iter(over.is_set, True)])
+    busy = threading.Thread(target=lambda: all(not over.wait(0.0005) for _ in iter(over.is_set, True)))
 
     async def run() -> GuestEnd:
         instance.start()
