@@ -14,6 +14,15 @@ from random import Random
 from harness.contract.words import Backing
 from harness.errors import UsageError
 from harness.explore.ground import ALONE, BACKINGS, MOSTLY_FILES, Ground, at_work, crowded, holding, nested
+from harness.explore.kept_off import (
+    delivered,
+    in_sockets,
+    kept_off,
+    nested_elsewhere,
+    nmi_for_all,
+    reclaimed,
+    state_read,
+)
 from harness.explore.motifs import MOTIFS, Motif, Scene
 from harness.explore.outstanding import (
     crowd,
@@ -51,6 +60,7 @@ class Theme:
 
 
 _MOTIFS_4 = {**MOTIFS, own_fault: 2, registers_meanwhile: 4, start_anew: 2}
+_MOTIFS_6 = {**_MOTIFS_4, kept_off: 10, delivered: 8, state_read: 4, nmi_for_all: 3, reclaimed: 5}
 _GENERATIONS: dict[int, dict[Theme, int]] = {
     3: {Theme("plain", MOTIFS): 1},
     4: {
@@ -86,6 +96,42 @@ _GENERATIONS: dict[int, dict[Theme, int]] = {
             waits=8,
             closing=let_go,
         ): 24,
+    },
+    6: {
+        Theme("plain", _MOTIFS_6, in_sockets): 24,
+        Theme(
+            "nested",
+            {**_MOTIFS_6, own_fault: 10, fresh: 50, nmi_for_all: 0},
+            lambda draw, ground: nested_elsewhere(draw, at_work(draw, ground)),
+            ALONE,
+            by_l2=0.6,
+            deadline_s=15,
+        ): 24,
+        Theme(
+            "crowded",
+            {**_MOTIFS_6, crowd: 120},
+            lambda draw, ground: crowded(draw, at_work(draw, ground)),
+            ALONE,
+            deadline_s=30,
+            waits=10,
+            closing=let_go,
+        ): 10,
+        Theme(
+            "registers",
+            {**MOTIFS, registers_while_held: 80, kept_off: 20},
+            lambda draw, ground: holding(draw, in_sockets(draw, at_work(draw, ground))),
+            ALONE,
+            waits=8,
+            closing=let_go,
+        ): 16,
+        Theme(
+            "kept off",
+            {**MOTIFS, kept_off: 90, delivered: 60, state_read: 10, nmi_for_all: 10, reclaimed: 20},
+            lambda draw, ground: in_sockets(draw, at_work(draw, ground)),
+            ALONE,
+            deadline_s=15,
+            waits=15,
+        ): 26,
     },
 }
 

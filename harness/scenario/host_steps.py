@@ -34,7 +34,7 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
             yield from _device(s, h, SwapKind.DELAY, *HELD)
             yield from _nothing(h, arg=True)
         case HostWord.RELEASE:
-            yield from _device(s, h, *HELD)
+            yield from _waiting(s, h)
             yield from _nothing(h, arg=True)
         case HostWord.DELAY:
             yield from _device(s, h, SwapKind.DELAY)
@@ -61,10 +61,10 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
         case HostWord.WAIT_DONE:
             yield from _nothing(h, arg=True)
         case HostWord.WAIT_SETTLED:
-            yield from _device(s, h, *HELD)
+            yield from _waiting(s, h)
             yield from _nothing(h, arg=True)
         case HostWord.WAIT_HALTED:
-            yield from _device(s, h, *HELD)
+            yield from _waiting(s, h)
             yield from bounds.number(".arg", h.arg, 1, s.guest.vcpus)
             yield from _nothing(h)
         case HostWord.SYNC:
@@ -91,6 +91,13 @@ def _nothing(h: HostStep, *, arg: bool = False) -> Iterator[str]:
 def _device(s: Scenario, h: HostStep, *kinds: SwapKind) -> Iterator[str]:
     if s.swap.kind not in kinds:
         yield f": {h.do} needs swap.kind = {' or '.join(kinds)}, and it is {s.swap.kind}"
+
+
+def _waiting(s: Scenario, h: HostStep) -> Iterator[str]:
+    """Reads that end after a time are held for nothing that a word could be about."""
+    yield from _device(s, h, *HELD)
+    if s.swap.kind in HELD and s.swap.release.partition(":")[0] == Release.AFTER:
+        yield f": {h.do} is about reads that wait for something; with release = {s.swap.release} they end by the clock"
 
 
 def _taken(s: Scenario) -> Iterator[str]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.contract.words import By, HostWord
 from harness.errors import ModelError
 from harness.explore.generate import GENERATION, draw_new
 from harness.explore.ground import CROWD
@@ -90,3 +91,23 @@ def test_registers_are_written_while_works_are_outstanding(msr: int) -> None:
         for _, world in worlds(THEMES["registers"], 40)
         for event, works in outstanding(world.events)
     )
+
+
+def test_interrupts_are_kept_off_in_each_way_while_works_are_outstanding() -> None:
+    """By GIF, the task priority and an interrupt in service; and each event whose delivery touches a page is there."""
+    steps = [step for scenario in islice(of(THEMES["kept off"]), 60) for step in scenario.steps]
+    assert {(True, False, True), (False, True, True), (False, False, False)} <= {
+        (step.tpr, step.in_service, step.gif) for step in steps if not step.interrupts
+    }
+    assert any(step.in_service and step.interrupts for step in steps)
+    assert {step.by for step in steps if step.touch} == set(By)
+    words = {word.do for step in steps for word in step.host}
+    assert {HostWord.SYNC, HostWord.NMI, HostWord.RECLAIM, HostWord.WAIT_SETTLED} <= words
+    ran = [world.events for _, world in worlds(THEMES["kept off"], 40)]
+    assert any(event.kind is Kind.ACC and works for events in ran for event, works in outstanding(events))
+
+
+def test_an_l2_has_its_pages_elsewhere_and_sockets_have_holes() -> None:
+    assert any(scenario.l2.moved for scenario in islice(of(THEMES["nested"]), 40))
+    guests = [scenario.guest for scenario in islice(of(THEMES["kept off"]), 60)]
+    assert any(guest.cores and guest.vcpus > guest.cores for guest in guests)

@@ -17,6 +17,7 @@ groups = 4
 touch = "f"
 """
 DELAY = GOOD + '[swap]\nkind = "dm-delay"\n'
+CLOCK = GOOD + '[swap]\nrelease = "after"\n'
 FILE = GOOD.replace("groups = 4", 'groups = 4\nstart = "dropped"') + '[memory]\nbacking = "file"\n'
 
 
@@ -112,6 +113,8 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "release"}', DELAY, "needs swap.kind = gated or userfaultfd, and it is dm-delay"),
         ('{do = "wait-settled"}', DELAY, "needs swap.kind = gated or userfaultfd, and it is dm-delay"),
         ('{do = "wait-settled", arg = 1}', GOOD, "takes no number"),
+        ('{do = "wait-settled"}', CLOCK, "with release = after they end by the clock"),
+        ('{do = "release"}', CLOCK, "with release = after they end by the clock"),
         ('{do = "wait-halted"}', GOOD, ".arg: 0 is not between 1 and 1"),
         ('{do = "wait-done", page = "f[0]"}', GOOD, "concerns no page"),
         ('{do = "delay", arg = 5}', GOOD, "needs swap.kind = dm-delay, and it is gated"),
