@@ -204,6 +204,7 @@ class MemoryLeft(OfRun):
     :ivar opened: the RAM file is open for writing still (since format 6; before, nobody looked).
     :ivar works: how many objects of KVM's slab of works are in use (came within format 6).
     :ivar locked: somebody holds the lock of the RAM file that faults take (came within format 6).
+    :ivar unlisted: pages on no list that are not the kernel's own, and page tables (came within format 6).
     """
 
     mapped: int | None
@@ -211,6 +212,7 @@ class MemoryLeft(OfRun):
     opened: bool = False
     works: int | None = None
     locked: bool = False
+    unlisted: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Faults that were to be repeated before the page was there: what waits then waits with mmap_lock held."""
+"""Faults that were to be repeated before the page was there, so that what waits then waits with mmap_lock held; or
+although whoever asked cannot repeat them."""
 
 from __future__ import annotations
 
@@ -49,13 +50,35 @@ def early_retries(evidence: Evidence) -> tuple[str, ...] | None:
     )
 
 
+def forbidden_retries(evidence: Evidence) -> tuple[str, ...] | None:
+    """A call of handle_mm_fault without ALLOW_RETRY comes to an end: VM_FAULT_RETRY tells who asked that mmap_lock may
+    be gone (mm/filemap.c:__folio_lock_or_retry, fault_flag_allow_retry_first; mm/internal.h:maybe_unlock_mmap_for_io;
+    fs/userfaultfd.c:handle_userfault), and has GUP come back without a page and without an error.
+
+    :return: in words, one for each such call; None: nobody can tell.
+    """
+    if evidence.facts is None or not evidence.facts.has_mm_fault:
+        return None
+    return tuple(
+        f"a call of handle_mm_fault with flags {call.value:#x} for {call.hva:#x} came back to be repeated, which they"
+        f" do not allow (trace line {event.line})"
+        for call, event in _retried(evidence)
+        if not call.value & FaultFlag.ALLOW_RETRY
+    )
+
+
 def _repeated(evidence: Evidence, first: int) -> Iterator[tuple[Event, int]]:
     """Ends of calls that let go of mmap_lock, each with its page."""
+    for call, event in _retried(evidence):
+        if call.value & _WAITS and not call.value & _NEED_NOT:
+            yield event, (call.hva >> 12) - first
+
+
+def _retried(evidence: Evidence) -> Iterator[tuple[Event, Event]]:
+    """Calls that are to be repeated, each with its end."""
     called: dict[int, Event] = {}
     for event in evidence.of(Kind.MM_FAULT, Kind.MM_FAULT_RET):
         if event.kind is Kind.MM_FAULT:
             called[event.tid] = event
-        elif (call := called.pop(event.tid, None)) is not None:
-            waits = call.value & _WAITS and not call.value & _NEED_NOT
-            if waits and event.value & VmFault.RETRY:
-                yield event, (call.hva >> 12) - first
+        elif (call := called.pop(event.tid, None)) is not None and event.value & VmFault.RETRY:
+            yield call, event

@@ -25,7 +25,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
-from harness.judge.early_retries import early_retries
+from harness.judge.early_retries import early_retries, forbidden_retries
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
@@ -128,6 +128,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         memory_left=_memory_left(evidence, kernel),
         ram_file_open=evidence.left is not None and evidence.left.opened,
         early_retries=early_retries(evidence),
+        forbidden_retries=forbidden_retries(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         works_left=evidence.left.works if evidence.left else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
@@ -210,7 +211,7 @@ def _memory_left(evidence: Evidence, kernel: KernelModel) -> int | None:
     left = evidence.left
     if left is None or left.mapped is None or kernel.memcg_events_batched:
         return None
-    return max(left.mapped, left.listed or 0)
+    return max(left.mapped, left.listed or 0, left.unlisted or 0)
 
 
 def _tails(evidence: Evidence) -> Mapping[int, bool] | None:

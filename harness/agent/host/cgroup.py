@@ -56,6 +56,22 @@ class ScenarioCgroup:
         ours = key_values(read_text(f"{self.scratch}/memory.stat"))  # as it was folded in for the whole
         return {name: value - ours.get(name, 0) for name, value in whole.items()}
 
+    def charged(self) -> int:
+        """Bytes that are charged to the whole scenario without ``scratch``, with what CPUs have taken in advance."""
+        whole, ours = (int(read_text(f"{path}/memory.current")) for path in (self.path, self.scratch))
+        return whole - ours
+
+    def give_back(self) -> None:
+        """Have the CPUs give back what they have taken in advance, each up to 64 pages (mm/memcontrol.c:try_charge).
+
+        Who writes a memory.high that is exceeded asks them to, before it reclaims (memory_high_write,
+        drain_all_stock); they may do it a moment later.
+        """
+        try:
+            write_text(f"{self.path}/memory.high", str(max(int(read_text(f"{self.path}/memory.current")) - 4096, 0)))
+        finally:
+            write_text(f"{self.path}/memory.high", "max")
+
     def swapped_pages(self) -> int:
         """memory.swap.current of the whole scenario: pages that have a swap slot."""
         return int(read_text(f"{self.path}/memory.swap.current")) >> 12

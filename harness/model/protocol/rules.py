@@ -466,6 +466,13 @@ _TABLE: tuple[Rule, ...] = (
         context=("early_retries",),
         kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
     ),
+    Rule(
+        "D58",
+        "No fault comes back to be repeated if its flags do not allow that.",
+        "D58, A.4; mm/gup.c:faultin_page, mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap",
+        context=("forbidden_retries",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

@@ -9,7 +9,9 @@ import pytest
 
 from harness.contract.plan import SwapKind
 from harness.evidence.decode import Evidence, decode
-from harness.judge.early_retries import early_retries
+from harness.judge.early_retries import early_retries, forbidden_retries
+from harness.model.events import Kind
+from harness.model.walk.flags import FaultFlag
 from tests.unit.judge.packed import packed_capture
 
 
@@ -48,3 +50,20 @@ def test_nobody_can_tell_without_a_gate_and_without_the_probes(evidence: Evidenc
     assert early_retries(replace(evidence, facts=replace(evidence.facts, has_mm_fault=False))) is None
     plan = replace(evidence.plan, swap=replace(evidence.plan.swap, kind=SwapKind.USERFAULT))
     assert early_retries(replace(evidence, plan=plan)) is None
+
+
+def _asked_otherwise(evidence: Evidence) -> Evidence:
+    """The same run, had nobody been able to repeat a fault."""
+    events = tuple(
+        replace(event, value=event.value & ~FaultFlag.ALLOW_RETRY) if event.kind is Kind.MM_FAULT else event
+        for event in evidence.events
+    )
+    return replace(evidence, events=events)
+
+
+def test_only_who_can_repeat_a_fault_is_asked_to(evidence: Evidence) -> None:
+    assert forbidden_retries(evidence) == ()
+    forbidden = forbidden_retries(_asked_otherwise(evidence))
+    assert forbidden and "do not allow" in forbidden[0] and "trace line" in forbidden[0]
+    assert evidence.facts is not None
+    assert forbidden_retries(replace(evidence, facts=replace(evidence.facts, has_mm_fault=False))) is None

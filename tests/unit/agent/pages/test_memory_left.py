@@ -7,6 +7,7 @@ import mmap
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from harness.agent.pages import memory_left
 from harness.agent.pages.memory_left import MemoryLeft
 
 PAGE = 4096
+NOTHING = MemoryLeft(0, 0, unlisted=0)
 
 
 class Group:
@@ -23,15 +25,23 @@ class Group:
 
     path = "/sys/fs/cgroup/apf-test"
 
-    def __init__(self, *stats: tuple[int, int]) -> None:
+    def __init__(self, *stats: tuple[int, int], ahead: int = 0, unlisted: int = 0, tables: int = 0) -> None:
         self._answers: Iterator[tuple[int, int]] = iter((*stats, *[stats[-1]] * 1000))
+        self._listed, self._ahead, self._unlisted, self._tables = 0, ahead, unlisted, tables
         self.asked = 0
 
     def vmm_stat(self) -> dict[str, int]:
         self.asked += 1
-        mapped, listed = next(self._answers)
-        return {"anon": mapped * PAGE, "inactive_anon": listed * PAGE, "active_anon": 3 * PAGE, "unevictable": 0,
-                "shmem": 3 * PAGE}  # fmt: skip
+        mapped, self._listed = next(self._answers)
+        return {"anon": mapped * PAGE, "inactive_anon": self._listed * PAGE, "active_anon": 3 * PAGE, "unevictable": 0,
+                "shmem": 3 * PAGE, "inactive_file": 7 * PAGE, "active_file": 0, "kernel": 50 * PAGE, "sock": PAGE,
+                "pagetables": self._tables * PAGE}  # fmt: skip
+
+    def charged(self) -> int:
+        return (self._listed + 3 + 7 + 50 + 1 + self._ahead + self._unlisted) * PAGE
+
+    def give_back(self) -> None:
+        self._ahead = 0
 
 
 @pytest.fixture(autouse=True)
@@ -53,24 +63,38 @@ def reclaimed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_nothing_is_left_and_nothing_is_waited_for(batches: list[int]) -> None:
     group = Group((0, 0))
-    assert memory_left.memory_left(group) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+    assert memory_left.memory_left(group) == NOTHING  # type: ignore[arg-type]
     assert group.asked == 1 and not batches
 
 
 def test_a_worker_may_give_its_reference_back_a_moment_later(batches: list[int]) -> None:
-    assert memory_left.memory_left(Group((900, 900), (0, 2), (0, 0))) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+    assert memory_left.memory_left(Group((900, 900), (0, 2), (0, 0))) == NOTHING  # type: ignore[arg-type]
     assert len(batches) == 2
 
 
 def test_what_is_in_no_page_table_is_reclaimed_and_an_address_space_is_not(reclaimed: list[int]) -> None:
     """Else an address space that is still there would be swapped out, and be no leak."""
-    assert memory_left.memory_left(Group((900, 902), (0, 2), (0, 0))) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+    assert memory_left.memory_left(Group((900, 902), (0, 2), (0, 0))) == NOTHING  # type: ignore[arg-type]
     assert reclaimed == [2 * PAGE]
 
 
 @pytest.mark.parametrize("left", [(900, 900), (0, 1)])
 def test_what_does_not_go_is_told(left: tuple[int, int]) -> None:
-    assert memory_left.memory_left(Group(left)) == MemoryLeft(*left)  # type: ignore[arg-type]
+    assert memory_left.memory_left(Group(left)) == MemoryLeft(*left, unlisted=0)  # type: ignore[arg-type]
+
+
+def test_what_is_charged_and_on_no_list_is_told() -> None:
+    assert memory_left.memory_left(Group((0, 0), ahead=60)) == NOTHING, "taken in advance"  # type: ignore[arg-type]
+    left = memory_left.memory_left(Group((0, 0), ahead=60, unlisted=2))  # type: ignore[arg-type]
+    assert left == MemoryLeft(0, 0, unlisted=2)
+    assert memory_left.memory_left(Group((0, 0), tables=1)).unlisted == 1  # type: ignore[arg-type]
+
+
+def test_kernels_that_do_not_say_what_is_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = Group.vmm_stat
+    monkeypatch.setattr(Group, "vmm_stat", lambda self: {k: v for k, v in stat(self).items() if k != "kernel"})
+    left = memory_left.memory_left(Group((0, 0), unlisted=2))  # type: ignore[arg-type]
+    assert left == MemoryLeft(0, 0)
 
 
 def test_without_a_group_nobody_can_tell() -> None:
@@ -78,7 +102,7 @@ def test_without_a_group_nobody_can_tell() -> None:
 
 
 def test_pages_of_the_ram_file_that_nobody_has_are_given_away(tmp_path: Path) -> None:
-    assert memory_left.memory_left(Group((0, 0)), _ram_file(tmp_path)) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+    assert memory_left.memory_left(Group((0, 0)), _ram_file(tmp_path)) == NOTHING  # type: ignore[arg-type]
 
 
 def test_a_page_of_the_ram_file_that_somebody_has_is_told(tmp_path: Path) -> None:
@@ -93,20 +117,20 @@ def test_a_page_of_the_ram_file_that_somebody_has_is_told(tmp_path: Path) -> Non
 def test_a_ram_file_that_somebody_has_open_is_told(tmp_path: Path) -> None:
     path = _ram_file(tmp_path)
     with Path(path).open("r+b"):
-        assert memory_left.memory_left(Group((0, 0)), path) == MemoryLeft(0, 0, opened=True)  # type: ignore[arg-type]
+        assert memory_left.memory_left(Group((0, 0)), path) == replace(NOTHING, opened=True)  # type: ignore[arg-type]
     path = _ram_file(tmp_path)
     with Path(path).open("rb"):
-        assert memory_left.memory_left(Group((0, 0)), path) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+        assert memory_left.memory_left(Group((0, 0)), path) == NOTHING  # type: ignore[arg-type]
 
 
 def test_works_that_are_not_freed_are_told_and_may_be_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_left, "SECONDS", 60.0)
     counts = iter((2, 1, *[0] * 1000))
     monkeypatch.setattr(memory_left, "works_left", lambda _debugfs: next(counts))
-    assert memory_left.memory_left(Group((0, 0))) == MemoryLeft(0, 0, works=0)  # type: ignore[arg-type]
+    assert memory_left.memory_left(Group((0, 0))) == replace(NOTHING, works=0)  # type: ignore[arg-type]
     monkeypatch.setattr(memory_left, "SECONDS", 0.2)
     monkeypatch.setattr(memory_left, "works_left", lambda _debugfs: 3)
-    assert memory_left.memory_left(Group((0, 0))) == MemoryLeft(0, 0, works=3)  # type: ignore[arg-type]
+    assert memory_left.memory_left(Group((0, 0))) == replace(NOTHING, works=3)  # type: ignore[arg-type]
 
 
 def test_a_lock_of_the_ram_file_that_is_never_let_go_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +139,7 @@ def test_a_lock_of_the_ram_file_that_is_never_let_go_is_told(tmp_path: Path, mon
     assert not Path(path).exists(), "who waits for the lock keeps it from being unlinked later"
     path = _ram_file(tmp_path)
     monkeypatch.setattr(memory_left.syscalls, "punch_hole", lambda *_: signal.pause())
-    assert memory_left.memory_left(Group((0, 0)), path) == MemoryLeft(0, 0, locked=True)  # type: ignore[arg-type]
+    assert memory_left.memory_left(Group((0, 0)), path) == replace(NOTHING, locked=True)  # type: ignore[arg-type]
 
 
 def test_the_first_page_of_the_ram_file_is_made_a_hole(tmp_path: Path) -> None:
