@@ -383,6 +383,8 @@ def _until_the_next(s: Scenario, t: Step, vcpu: int) -> Iterator[Step]:
 
 
 def _wrmsr(s: Scenario, t: Step) -> Iterator[str]:
+    if t.pause_us and not t.interrupts:
+        yield ".interrupts: the pause before the write has them on"
     wrong = list(_msr(t))
     if wrong:
         yield from wrong

@@ -13,7 +13,7 @@ _ALWAYS = frozenset({"vcpu", "pause_us", "level"})  # sched.c:run_program; level
 _INTERRUPTS = frozenset({"interrupts", "tpr", "in_service"})
 _LOOKED_AT = {
     "touch": frozenset({"access", "cpl", "interrupts", "shadow", "gif", "no_paging", "by", "then"}),
-    "wrmsr": frozenset({"value"}),
+    "wrmsr": frozenset({"value", "interrupts"}),
     "pause": _INTERRUPTS,
     "paging": frozenset({"interrupts"}),
     "host": _INTERRUPTS,

@@ -70,6 +70,12 @@ class ProbeVcpu:
         self.tasks.append(task)
         return task
 
+    @property
+    def keeps_off(self) -> bool:
+        """sched.c:keeps_off: what came with interrupts off waits for the next step, too."""
+        step = None if self.runnable else self.next_step()
+        return step is not None and step.kind is Op.WRMSR and not step.interrupts
+
     def pauses_first(self, step: Step) -> bool:
         """The step has a pause before it that is not over."""
         return step.pause_ns > 0 and step.kind not in (Op.PAUSE, Op.PAGING) and self.paused != step.index

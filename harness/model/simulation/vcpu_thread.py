@@ -63,7 +63,7 @@ class Vcpu:
         """The whole life of the vCPU from the moment the guest is let go."""
         yield from self._boot()
         while True:
-            yield from self._window()
+            yield from () if self.probe.keeps_off else self._window()
             task = self.probe.resume()
             if task is not None:
                 yield from self._log("wake", task.step.index)

@@ -101,6 +101,20 @@ def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path, flags: 
         assert any(r.kind == rig.IRQ for r in log[end + 1 :])
 
 
+@pytest.mark.parametrize("flags", [0, INTERRUPTS])
+def test_a_write_of_an_msr_without_interrupts_comes_before_what_waits(
+    probe_elf: Path, tmp_path: Path, flags: int
+) -> None:
+    held = Step(rig.PAUSE, pause_us=100_000, flags=0)
+    steps = [Step(rig.TIMER, value=1000), held, Step(rig.WRMSR, msr=0xC0000103, value=1, flags=flags)]
+    with start_guest(probe_elf, tmp_path, encode_items([*steps, Step(rig.PAUSE, pause_us=1)])) as guest:
+        guest.wait_state(rig.READY)
+        log = guest.run()
+        paused, wrote = (log.index(next(r for r in log if (r.kind, r.item) == (rig.END, i))) for i in (101, 102))
+        assert any(r.kind == rig.IRQ for r in log[paused:wrote]) is bool(flags)
+        assert any(r.kind == rig.IRQ for r in log[wrote:]) or flags
+
+
 def test_an_interrupt_of_low_priority_in_service_holds_none_back(probe_elf: Path, tmp_path: Path) -> None:
     """Nor does it for good: its EOI comes behind the item, and what is nested in it has EOIs of its own."""
     flags = rig.INTERRUPTS | rig.IN_SERVICE

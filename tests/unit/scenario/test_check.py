@@ -291,6 +291,9 @@ def test_a_key_that_the_action_does_not_look_at_is_named(action: str, key: str) 
 
 def test_interrupts_go_with_what_waits() -> None:
     assert load_text("x", GOOD + "[[steps]]\npause = true\ninterrupts = false\n")
+    assert load_text("x", GOOD + '[[steps]]\nwrmsr = "EN"\ninterrupts = false\n')
+    (line,) = messages(GOOD + '[[steps]]\nwrmsr = "EN"\ninterrupts = false\npause_us = 5\n')
+    assert line == "$.steps[1].interrupts: the pause before the write has them on"
     assert messages(GOOD + "[[steps]]\nwait_all = true\ninterrupts = false\n")[0].startswith("$.steps[1].interrupts")
 
 

@@ -95,3 +95,17 @@ def test_a_reset_loses_what_was_put_aside() -> None:
     assert begin(v) == 1
     v.tasks[1].ended = True
     assert v.finished
+
+
+def test_a_write_without_interrupts_begins_before_what_waits() -> None:
+    steps = [Step(0, Op.TOUCH), Step(1, Op.WRMSR, interrupts=False), Step(2, Op.WRMSR)]
+    probe = ProbeVcpu(tuple(steps))
+    assert not probe.keeps_off
+    task = probe.start(steps[0])
+    assert probe.keeps_off
+    probe.put_aside(task, 0x1000)
+    probe.ready(0x1000)
+    assert not probe.keeps_off, "what is runnable is resumed first"
+    assert probe.resume() is task
+    probe.start(steps[1])
+    assert not probe.keeps_off
