@@ -17,7 +17,7 @@ from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
 FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 6, 2, 3, 4
-SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7}
+SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7, "unlisted": 7}
 """Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
 within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"

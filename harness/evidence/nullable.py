@@ -108,6 +108,7 @@ MUST: Mapping[tuple[type, str], Must] = {
     (MemoryLeft, "mapped"): _in_a_group,
     (MemoryLeft, "listed"): _on_lists,
     (MemoryLeft, "works"): _either,
+    (MemoryLeft, "unlisted"): _either,
     (CounterSnapshot, "anon_pages"): _always,
     (CounterSnapshot, "other_majors"): _always,
 }
