@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from harness.contract.capture import FinalState, PageLeft
+from harness.contract.capture import FinalState, MemoryLeft, PageLeft
 from harness.contract.plan import Item, Op, SwapKind
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.rules_context import _pages_after
+from harness.judge.rules_context import _memory_left, _pages_after
 from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
 from harness.model.events import Event, Kind
@@ -135,3 +135,9 @@ def test_a_token_that_the_guest_never_came_to_clear_is_still_there() -> None:
         log = replace(evidence.guest, vcpus=(records,))
         taken = token_slots(replace(evidence, plan=plan, guest=log)).taken
         assert taken == (frozenset({0}) if still else frozenset())
+
+
+def test_what_is_charged_and_on_no_list_is_left_behind() -> None:
+    evidence, kernel = decode(packed_capture("acknowledged-late")), find_kernel("noio-6.1")
+    assert _memory_left(replace(evidence, left=MemoryLeft(0, 0)), kernel) == 0, "of before"
+    assert _memory_left(replace(evidence, left=MemoryLeft(0, 0, unlisted=2)), kernel) == 2
