@@ -30,6 +30,7 @@ from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_actions import progress
+from harness.judge.stray_wakes import stray_wakes
 from harness.judge.token_slot import token_slots
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import LOADED, Kind
@@ -129,6 +130,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         ram_file_open=evidence.left is not None and evidence.left.opened,
         early_retries=early_retries(evidence),
         forbidden_retries=forbidden_retries(evidence),
+        stray_wakes=stray_wakes(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         works_left=evidence.left.works if evidence.left else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,

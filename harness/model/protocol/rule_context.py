@@ -168,6 +168,8 @@ class RuleContext:
     """Faults that were to be repeated before the read of their page had ended, in words."""
     forbidden_retries: tuple[str, ...] | None = None
     """Faults that were to be repeated although their flags do not allow it, in words."""
+    stray_wakes: tuple[str, ...] | None = None
+    """Threads that a worker woke although they sleep for the page of a fault, in words."""
     memory_left: int | None = None
     """Pages that are still charged to the VMM when it is gone."""
     ram_file_open: bool = False

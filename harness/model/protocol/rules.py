@@ -473,6 +473,13 @@ _TABLE: tuple[Rule, ...] = (
         context=("forbidden_retries",),
         kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
     ),
+    Rule(
+        "D59",
+        "A worker that has completed its work wakes no vCPU that sleeps in handle_mm_fault.",
+        "D59, B.6; virt/kvm/kvm_main.c:kvm_vcpu_block, kernel/exit.c:rcuwait_wake_up",
+        context=("stray_wakes",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.DONE, Kind.WORK_END, Kind.WAKING),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

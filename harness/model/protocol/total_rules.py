@@ -38,6 +38,7 @@ def check_totals(
     yield from _pages(context, done_gfns)
     yield from (_total("D57", early) for early in context.early_retries or ())
     yield from (_total("D58", forbidden) for forbidden in context.forbidden_retries or ())
+    yield from (_total("D59", stray) for stray in context.stray_wakes or ())
     if context.memory_left:
         yield _total("D49", f"the VMM is gone, and {context.memory_left} pages of its memory are still there")
     if context.ram_file_open:
