@@ -10,8 +10,8 @@ from harness.model.events import Event, Kind
 
 
 def stray_wakes(evidence: Evidence) -> tuple[str, ...] | None:
-    """What wakes the vCPU when its work is completed (virt/kvm/async_pf.c:async_pf_execute, __kvm_vcpu_wake_up) wakes a
-    thread that sleeps in vcpu_block, and no other: it leaves vcpu->wait when it is through with that (virt/kvm/
+    """What a worker wakes its vCPU by (virt/kvm/async_pf.c:async_pf_execute: kvm_vcpu_kick, then __kvm_vcpu_wake_up)
+    wakes a thread that sleeps in vcpu_block, and no other: it leaves vcpu->wait when it is through with that (virt/kvm/
     kvm_main.c:kvm_vcpu_block, finish_rcuwait).  One that sleeps in handle_mm_fault while its page's read is not
     answered has nobody else who would wake it.
 
@@ -29,23 +29,23 @@ def stray_wakes(evidence: Evidence) -> tuple[str, ...] | None:
             reads.setdefault(page, []).append((read.at_ns, read.answered_ns))
     first = ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY))
     inside: dict[int, Event] = {}
-    completed: dict[int, Event] = {}
+    at_work: set[int] = set()
     found: list[str] = []
-    for event in evidence.of(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.DONE, Kind.WORK_END, Kind.WAKING):
+    for event in evidence.of(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.WORK, Kind.WORK_END, Kind.WAKING):
         match event.kind:
             case Kind.MM_FAULT:
                 inside[event.tid] = event
             case Kind.MM_FAULT_RET:
                 inside.pop(event.tid, None)
-            case Kind.DONE:
-                completed[event.tid] = event
+            case Kind.WORK:
+                at_work.add(event.tid)
             case Kind.WORK_END:
-                completed.pop(event.tid, None)
-            case _ if event.tid in completed and (call := inside.get(event.data)) is not None:
+                at_work.discard(event.tid)
+            case _ if event.tid in at_work and (call := inside.get(event.data)) is not None:
                 gfn = (call.hva >> 12) - first
                 if any(at <= event.t_ns < answered for at, answered in reads.get(gfn, ())):
                     found.append(
-                        f"a worker that has completed {completed[event.tid].gpa:#x} wakes vCPU {event.value}, which"
-                        f" sleeps in handle_mm_fault for page {gfn:#x} (trace line {event.line})"
+                        f"a worker wakes vCPU {event.value}, which sleeps in handle_mm_fault for page {gfn:#x}, whose"
+                        f" read is not answered (trace line {event.line})"
                     )
     return tuple(found)

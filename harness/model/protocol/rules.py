@@ -475,10 +475,10 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D59",
-        "A worker that has completed its work wakes no vCPU that sleeps in handle_mm_fault.",
-        "D59, B.6; virt/kvm/kvm_main.c:kvm_vcpu_block, kernel/exit.c:rcuwait_wake_up",
+        "A worker wakes no vCPU that sleeps for the page of a fault in handle_mm_fault.",
+        f"D59, B.6; {_APF}async_pf_execute, virt/kvm/kvm_main.c:kvm_vcpu_block, kernel/exit.c:rcuwait_wake_up",
         context=("stray_wakes",),
-        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.DONE, Kind.WORK_END, Kind.WAKING),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.WORK, Kind.WORK_END, Kind.WAKING),
     ),
 )
 

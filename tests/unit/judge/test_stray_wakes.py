@@ -33,7 +33,7 @@ def _woken(evidence: Evidence, wakes: Event, late_ns: int = 0) -> Evidence:
     reads = (replace(read, answered_ns=at + 100), *evidence.gate.reads[1:])
     events = (
         Event(Kind.MM_FAULT, 0, at + 1, hva=(first + read.pages[0]) << 12, tid=VCPU),
-        Event(Kind.DONE, -1, at + 2, gpa=0x1000, worker=True, tid=WORKER),
+        Event(Kind.WORK, -1, at + 2, worker=True, tid=WORKER),
         replace(wakes, t_ns=at + 3 + late_ns),
         Event(Kind.WORK_END, -1, at + 4 + late_ns, worker=True, tid=WORKER),
     )
