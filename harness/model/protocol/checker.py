@@ -394,7 +394,8 @@ class Checker:
             vcpu.old_vectors.discard(vcpu.int_vec)
         elif msr == MSR_ASYNC_PF_ACK and event.data & 1 and not event.flag:
             vcpu.counts.ack += 1
-            vcpu.acked, vcpu.sleep.owes = True, None
+            vcpu.acked = True
+            vcpu.sleep.acknowledges()
             vcpu.prompt.acknowledged()
         elif msr == MSR_IA32_APICBASE and not event.flag:
             vcpu.apic_hw = bool(event.data & 0x800)

@@ -121,6 +121,12 @@ class Sleep:
         self.asleep = self.away = None
         self.woken = event.line
 
+    def acknowledges(self) -> None:
+        """A write of ACK, traced after its effect: what it has had told since the exit owes an ACK of its own
+        (arch/x86/kvm/x86.c:kvm_set_msr_common, kvm_check_async_pf_completion)."""
+        if self.owes is not None and self.owes.line < self.ran:
+            self.owes = None
+
     def enters(self, event: Event) -> None:
         """The vCPU enters the guest: it has no NMI any more, or will have it now."""
         self.entered_ns = event.t_ns

@@ -43,6 +43,10 @@ LATE = f"{OFF} EXIT WRMSR:EN=0x801009 ENTRY EXIT SLEEP WAKING=0 IN ALL ACC VIRQ=
 ENDED = f"{token(1, 0)} EXIT SLEEP DONE:0"
 
 
+BY_ACK = f"{token(2, 1)} EXIT DONE:1 ENTRY EXIT RDY:2@1 ACC WRMSR:ACK=1 VIRQ=0xf3 ENTRY {token(3, 2)}"
+"""The write of ACK has the second told."""
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_what_keeps_them(name: str) -> None:
     assert run(f"{TOLD} {KEPT[name]}", KNOWN, STANDARD)[0] == set()
@@ -151,6 +155,8 @@ def test_a_sipi_starts_its_vcpu(text: str, broken: bool) -> None:
         (f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 IN", True),
         (f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 DONE:1 WAKEN:0@1 IN", False),
         (f"{OWES} {ACKED} {token(2, 1)} EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 IN", False),  # the kick
+        (f"{OWES} {BY_ACK} EXIT SLEEP WORK:2 WAKEN:0@2 DONE:2 IN", True),
+        (f"{OWES} {BY_ACK} {ACKED} EXIT SLEEP WORK:2 WAKEN:0@2 DONE:2 IN", False),
         (f"{OWES} {token(2, 1)} EXIT USER_EXIT SLEEP WORK:1 WAKEN:0@1 DONE:1 IN", False),
         (f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 WAKING=0 DONE:1 IN", False),  # by another thread
     ],
