@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from harness.agent.host import syscalls
 from harness.agent.host.bounded import within
-from harness.agent.host.cgroup import ScenarioCgroup, reclaim
+from harness.agent.host.cgroup import ScenarioCgroup, flushed_by_cpu_stat, reclaim
 from harness.agent.host.kernel_files import COMPACT, PAGE
 from harness.agent.pages.pageout import drain_lru_batches
 from harness.agent.pages.works_left import works_left
@@ -66,9 +66,10 @@ def _unlisted(charged: int, stat: Mapping[str, int]) -> int | None:
     """Pages that are charged, are no memory of the kernel's own, and are on no list: a fault has allocated them, and
     did not come to map them (mm/memory.c:do_cow_fault).  And page tables: no address space is there any more.
 
-    :return: None: this kernel does not say how much memory of its own is charged (before 5.18).
+    :return: None: this kernel does not say how much memory of its own is charged (before 5.18); or from 6.16 on, where
+        Debian's 7.3 had one page more than memory.stat names in two runs of 15, for no reason that is known.
     """
-    if "kernel" not in stat:
+    if "kernel" not in stat or not flushed_by_cpu_stat(os.uname().release):
         return None
     named = sum(stat[name] for name in (*_ALL_LISTS, "kernel")) + stat.get("sock", 0)
     return (max(0, charged - named) + stat.get("pagetables", 0)) // PAGE

@@ -50,6 +50,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     emptied: list[int] = []
     monkeypatch.setattr(memory_left, "drain_lru_batches", lambda: emptied.append(1))
     monkeypatch.setattr(memory_left, "SECONDS", 0.2)
+    monkeypatch.setattr(memory_left, "flushed_by_cpu_stat", lambda _release: True)
     return emptied
 
 
@@ -95,6 +96,11 @@ def test_kernels_that_do_not_say_what_is_their_own(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Group, "vmm_stat", lambda self: {k: v for k, v in stat(self).items() if k != "kernel"})
     left = memory_left.memory_left(Group((0, 0), unlisted=2))  # type: ignore[arg-type]
     assert left == MemoryLeft(0, 0)
+
+
+def test_kernels_whose_memory_stat_is_folded_in_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_left, "flushed_by_cpu_stat", lambda _release: False)
+    assert memory_left.memory_left(Group((0, 0), unlisted=2)) == MemoryLeft(0, 0)  # type: ignore[arg-type]
 
 
 def test_without_a_group_nobody_can_tell() -> None:
