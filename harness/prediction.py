@@ -12,6 +12,7 @@ from harness.contract.capture import Precondition
 from harness.contract.gate import rule_of
 from harness.contract.host_program import HaltCase, cases
 from harness.contract.probe_abi import page_word
+from harness.contract.words import Release
 from harness.errors import ModelError
 from harness.model.case_prediction import CasePrediction
 from harness.model.cpu_model import parse_cpu
@@ -117,7 +118,8 @@ def situation_of(
     offsets = _offsets(proof)
     vma = _vma(plan, ram_vpn)
     device = plan.swap
-    zram = device.kind is p.SwapKind.ZRAM
+    zram, rule = device.kind is p.SwapKind.ZRAM, rule_of(device)
+    at_once = zram or (rule is not None and rule.word is Release.OPEN)
     return m.Situation(
         kernel=_as_set(kernel, plan),
         vma=vma,
@@ -127,14 +129,14 @@ def situation_of(
         vcpu_ids=p.vcpu_ids(plan.guest),
         guest=_guest(plan, kernel),
         device=m.Device(
-            delay_ns=0 if zram else device.delay_ms * MS,
+            delay_ns=0 if at_once else device.delay_ms * MS,
             synchronous=zram,
             issues_bios=not zram or not kernel.do_poll,
             page_cluster=device.page_cluster,
             vma_readahead=zram or not device.rotational,
             ra_pages=0 if plan.memory.random_advice else 32,
             swap_pages=device.size_mib << 8,
-            rule=rule_of(device),
+            rule=rule,
         ),
         timed=tuple((t.at_ms * MS, _actions(t.actions)) for t in plan.timed),
         deadline_ns=plan.deadline_s * 1000 * MS,

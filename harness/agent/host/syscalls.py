@@ -18,6 +18,7 @@ PR_SET_NAME, PR_SET_IO_FLUSHER = 15, 57
 _PROT_READ, _MAP_SHARED = 1, 1
 _SYNC_FILE_RANGE = 7  # SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER
 _PUNCH_HOLE = 3  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
+_INSERT_RANGE = 0x20  # FALLOC_FL_INSERT_RANGE
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -88,8 +89,20 @@ def sync_file_range(fd: int, offset: int, length: int) -> None:
 
 def punch_hole(fd: int, offset: int, length: int) -> None:
     """fallocate(2): make these bytes of a file a hole; its size stays. :raise OSError:"""
+    _fallocate(fd, _PUNCH_HOLE, offset, length)
+
+
+def insert_hole(fd: int, offset: int, length: int) -> None:
+    """fallocate(2): put a hole into a file; what lay there and behind moves back, and its blocks stay where they are.
+
+    :raise OSError: the offset is not within the file, or the file system cannot (ext4 and XFS can).
+    """
+    _fallocate(fd, _INSERT_RANGE, offset, length)
+
+
+def _fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-    _check(_libc.fallocate(fd, _PUNCH_HOLE, offset, length), "fallocate")
+    _check(_libc.fallocate(fd, mode, offset, length), "fallocate")
 
 
 def mincore_file(fd: int, offset: int, pages: int) -> bytes:

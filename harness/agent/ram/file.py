@@ -49,7 +49,9 @@ class FileRam(GuestRam):
 
 
 def make_ram_file(path: str, plan: Plan) -> None:
-    """The RAM file: a hole below the pool, then space for all of it in one go, so that it lies in one piece.
+    """The RAM file: a hole below the pool, then space for all of it in one go, so that it lies in one piece; what lies
+    between two holes might be anywhere (fs/ext4/mballoc.c has a group of its own for small files and their pieces), so
+    that they are put into it afterwards.
 
     Really written are the planned pages and what read-ahead around them can reach: the read-around of a miss, and one
     window more.  Holes: pages planned ``untouched``.  The rest of the pool is unwritten space, which reads as zeroes.
@@ -64,9 +66,11 @@ def make_ram_file(path: str, plan: Plan) -> None:
     planned = {p.gpa for p in plan.pages}
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
+        os.posix_fallocate(fd, POOL_GPA, end - len(holes) * PAGE - POOL_GPA)
+        for gpa in sorted(holes):
+            if gpa < os.fstat(fd).st_size:
+                syscalls.insert_hole(fd, gpa, PAGE)
         os.ftruncate(fd, end)
-        for first, last in pieces((POOL_GPA, end), holes):
-            os.posix_fallocate(fd, first, last - first)
         filler = page_content(0, plan.nonce)
         for first, last in windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER):
             for start, stop in pieces((first, last), holes):

@@ -287,7 +287,7 @@ class Memory:
                 self.world.emit(Event(Kind.OUT, vcpu, value=ord(leg.wait.state)))
             elif self.gate is not None and who is Thread.W:
                 self.gate.worker_sleeps(gpa // _PAGE)
-            if leg.wait.kind is WaitKind.USERFAULT and (self.gate is not None or self.world.replay is not None):
+            if leg.wait.kind is WaitKind.USERFAULT and (self.device.device.rule is not None or self.world.replay):
                 self._ask_manager(gpa)
             self.asleep[vcpu], result.state = result, leg.wait.state
             until_ns = interrupted_ns(self, watch, leg.wait.state)
@@ -353,16 +353,18 @@ class Memory:
 
     def _copied(self, gpa: int) -> Process:
         """UFFDIO_COPY when the rule says so, or when it was recorded."""
-        replay = self.world.replay
+        replay, gfn = self.world.replay, gpa // _PAGE
         if replay is not None:
-            end = replay.read_end(gpa // _PAGE, self.world.engine.now)
+            end = replay.read_end(gfn, self.world.engine.now)
             if end < 0:
                 return
             yield Wait(until_ns=end)
-            moments, gfn = replay.copies(gpa // _PAGE, end), gpa // _PAGE
-            yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was copied", gfn))
+            moments, what = replay.copies(gfn, end), f"when the page {gfn:#x} was copied"
+            yield Wait(until_ns=replay.choices.moment(moments, what, gfn))
         elif self.gate is not None:
-            yield from self.gate.hold(frozenset({gpa // _PAGE}), self.device.loaded)
+            yield from self.gate.hold(frozenset({gfn}), self.device.loaded)
+        else:
+            yield from self.device.over(self.world.engine.now + self.device.delay_ns)
         self.happen(gpa, WaitKind.USERFAULT)
 
     def truncate(self, gpa: int) -> None:
@@ -444,7 +446,7 @@ class Memory:
                 if not read.synchronous or self._recorded(vpn):
                     self.world.engine.spawn(self._read_recorded(vpn))
         elif not read.synchronous and self.gate is not None:
-            self.world.engine.spawn(self._gated_read(vpns, target))
+            self.world.engine.spawn(self._gated_read(self.gate, vpns, target))
         elif not read.synchronous:
             timing, device = self.world.situation.timing, self.device
             end = self.world.engine.now + device.delay_ns + timing.device_ns
@@ -452,11 +454,10 @@ class Memory:
             self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
             self.world.engine.spawn(self._read([v for v in vpns if v != target], end + timing.neighbour_ns))
 
-    def _gated_read(self, vpns: list[int], target: int) -> Process:
+    def _gated_read(self, gate: GatedReads, vpns: list[int], target: int) -> Process:
         """Ends when the rule says so, read-ahead before its target."""
-        assert self.gate is not None
-        gfns = {vpn: gfn for gfn, vpn in self.gfn_to_vpn.items()}
-        yield from self.gate.hold(frozenset(gfns[v] for v in vpns if v in gfns), self.device.loaded)
+        gfns = frozenset(gfn for gfn, vpn in self.gfn_to_vpn.items() if vpn in vpns)
+        yield from gate.hold(gfns, self.device.loaded)
         self._complete([v for v in vpns if v != target] + [v for v in vpns if v == target])
 
     def _recorded(self, vpn: int) -> bool:
@@ -468,9 +469,8 @@ class Memory:
         Of a page that the plan does not name nobody knows where it is on the device, but of others of its folio.
         """
         page, replay, now = self.arrivals.final(vpn), self.world.replay, self.world.engine.now
-        named = (index for index in page.folio_indices if index in self.gfn_to_vpn)
-        read = [index for index in named if self.file_place(index) is not None] or [page.index]
-        ends = [replay.read_end(index, now) for index in read] if replay else [-1]
+        named = (n for n in page.folio_indices if n in self.gfn_to_vpn and self.file_place(n) is not None)
+        ends = [replay.read_end(n, now) for n in (tuple(named) or (page.index,))] if replay else [-1]
         return max(ends) if min(ends) >= 0 else -1
 
     def _read_recorded(self, vpn: int) -> Process:
@@ -489,7 +489,7 @@ class Memory:
         self.world.engine.fire(self.signals[vpn])
 
     def _read(self, vpns: list[int], end_ns: int) -> Process:
-        yield Wait(until_ns=end_ns, signals=(self.device.loaded,))
+        yield from self.device.over(end_ns)
         self._complete(vpns)
 
     def _complete(self, vpns: list[int]) -> None:

@@ -244,11 +244,12 @@ class HostSide:
 
     def _freeze(self, frozen: bool) -> None:
         """Hold every read, or go on as before."""
-        if self.memory.gate is None:
-            self._load_table(_FROZEN_NS if frozen else self.memory.device.normal_ns)
+        device = self.memory.device
+        if device.device.rule is None:
+            self._load_table(_FROZEN_NS if frozen else device.normal_ns)
         else:
-            self.memory.gate.frozen = frozen
-            self.world.engine.fire(self.memory.device.loaded)
+            (device if self.memory.gate is None else self.memory.gate).frozen = frozen
+            self.world.engine.fire(device.loaded)
 
     def _gate(self) -> GatedReads:
         if self.memory.gate is None:

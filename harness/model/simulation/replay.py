@@ -17,6 +17,7 @@ from harness.contract.words import HostWord
 from harness.model.events import MSR_ASYNC_PF_ACK, Kind
 from harness.model.simulation.choices import Choices
 from harness.model.simulation.recorded import FaultCall, PageChange, Recorded, RecordedAction, RecordedEvent, WorkRun
+from harness.model.simulation.thread_calls import ThreadCalls
 
 INTERRUPTS = ("ready", "irq")
 """Words of the guest's log that say: here an interrupt was taken."""
@@ -67,6 +68,7 @@ class Replay:
     _changes: dict[int, list[PageChange]] = field(default_factory=dict)  # by gfn, in order of time
     _bios: dict[int, list[tuple[int, Set[int]]]] = field(default_factory=dict)  # by thread, in order of time
     _calls: dict[int, tuple[list[FaultCall], int]] = field(default_factory=dict)  # in order of end; the longest
+    _by_thread: ThreadCalls | None = None
     _unlocked: dict[tuple[int, int], int] = field(default_factory=dict)  # by (gfn, end of a read)
 
     def __post_init__(self) -> None:
@@ -303,8 +305,9 @@ class Replay:
         page in the swap cache, which read-ahead remembers as well (mm/swap_state.c:swap_cache_get_folio)."""
         own = self.first_read(thread, start_ns, end_ns)
         until = end_ns if own < 0 else own
-        beside = (c for calls in self.recorded.calls.values() for c in calls if c.thread != thread)
-        calls = [c for c in beside if start_ns < c.end_ns and c.start_ns < until]
+        if self._by_thread is None:
+            self._by_thread = ThreadCalls.of(c for calls in self.recorded.calls.values() for c in calls)
+        calls = self._by_thread.beside(thread, start_ns, until)
         reads = [self.first_read(c.thread, c.start_ns, c.end_ns) for c in calls]
         found = {c.end_ns if at < 0 and not c.major else at for c, at in zip(calls, reads, strict=True)}
         return sorted(at for at in found if start_ns < at < until)

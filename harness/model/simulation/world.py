@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
-from harness.model.simulation.engine import MS, Engine, Signal
+from harness.model.simulation.engine import MS, Engine, Process, Signal, Wait
 from harness.model.simulation.replay import Replay
 from harness.model.simulation.situation import Device, Situation
 
@@ -67,13 +67,26 @@ class ItemLog:
 
 @dataclass(slots=True)
 class DelayDevice:
-    """Reads end ``delay_ns`` after submission, any number at once, or when another table is loaded."""
+    """Reads end ``delay_ns`` after submission, any number at once, or when another table is loaded.
+
+    What the agent serves (a gated source with release "after" or "open") has no table: nothing ends while it is frozen.
+    """
 
     device: Device
     delay_ns: int
     normal_ns: int
     loaded: Signal = field(default_factory=Signal)
     last_end_ns: int = -(1 << 62)
+    frozen: bool = False
+
+    def over(self, end_ns: int) -> Process:
+        """A read that is to end then."""
+        if self.device.rule is None:
+            yield Wait(until_ns=end_ns, signals=(self.loaded,))
+            return
+        yield Wait(until_ns=end_ns)
+        while self.frozen:
+            yield Wait(signals=(self.loaded,))
 
 
 @dataclass(slots=True)

@@ -111,3 +111,21 @@ def _drop(path: Path, plan: p.Plan) -> None:
         assert not any(b & 1 for b in cached_pages(fd, size)[p.POOL_GPA >> 12 :])
     finally:
         os.close(fd)
+
+
+def test_what_lies_between_holes_follows_on_the_device() -> None:
+    """However small it is: else a read-around over the holes is no single bio (Q21 of a sixteenth round)."""
+    untouched = [page for n in range(0, 48, 8) for page in range(n, n + 4)]
+    holes = tuple(p.Page(POOL + n * 4096, p.PageStart.UNTOUCHED, f"h[{n}]") for n in untouched)
+    last = p.Page((20 << 20) - 4096, p.PageStart.UNTOUCHED, "h[99]")
+    data = p.Page(POOL + 5 * 4096, p.PageStart.DROPPED, "d[0]")
+    plan = replace(make_plan(pages=1), guest=p.Guest(memory_mib=20), pages=(*holes, data, last))
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        make_ram_file(f"{folder}/ram", plan)
+        with (Path(folder) / "ram").open("rb") as file:
+            fd = file.fileno()
+            assert [is_hole(fd, page.gpa) for page in plan.pages] == [page is not data for page in plan.pages]
+            assert os.fstat(fd).st_size == 20 << 20
+            found = extents.written_extents(fd)
+    assert len(found) == 7
+    assert [after.physical for after in found[1:]] == [before.at(before.end) for before in found[:-1]]

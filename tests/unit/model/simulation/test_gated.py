@@ -178,3 +178,27 @@ def test_a_page_that_a_worker_waits_for_a_second_time_is_not_the_first_work(kern
     answer = predict(plan, find_kernel(kernel))
     assert answer.ends, answer.notes
     assert [i.outcome for i in answer.items if plan.items[i.index].op is p.Op.TOUCH] == [Outcome.TOKEN] * 2
+
+
+@pytest.mark.parametrize(("release", "after_ns"), [("after", 300_000_000), ("open", 0)])
+def test_missing_pages_come_by_the_clock_or_at_once(release: str, after_ns: int) -> None:
+    """No rule holds them: each is copied so long after a thread has asked for it."""
+    source = p.Swap(p.SwapKind.USERFAULT, release=release, delay_ms=300 if after_ns else p.Swap().delay_ms)
+    plan = window(touch(3), touch(7, interrupts=False, cpl=0), p.Item(0, p.Op.WAIT), swap=source)
+    pages = tuple(replace(page, start=p.PageStart.UNTOUCHED) for page in plan.pages)
+    answer = predict(replace(plan, pages=pages), find_kernel("nowait-6.1"))
+    assert answer.ends and [i.outcome for i in answer.items[:2]] == [Outcome.TOKEN, Outcome.BLOCK]
+    told = [e.t_ns for kind in (Kind.NP, Kind.DONE) for e in answer.events if e.kind is kind]
+    assert after_ns <= told[1] - told[0] < after_ns + 1_000_000
+
+
+@pytest.mark.parametrize("kind", [p.SwapKind.GATED, p.SwapKind.USERFAULT])
+def test_what_takes_its_time_does_not_end_while_it_is_frozen(kind: p.SwapKind) -> None:
+    """A delay device lets go of all that it holds when its table is changed; the agent's server holds it."""
+    host = (p.HostAction(p.HostWord.FREEZE), p.HostAction(p.HostWord.SLEEP, arg=500), p.HostAction(p.HostWord.THAW))
+    plan = window(touch(8), p.Item(0, p.Op.HOST, value=0), swap=p.Swap(kind, release="after", delay_ms=100))
+    if kind is p.SwapKind.USERFAULT:
+        plan = replace(plan, pages=tuple(replace(page, start=p.PageStart.UNTOUCHED) for page in plan.pages))
+    answer = predict(replace(plan, host_actions=(host,)), find_kernel("nowait-6.1"))
+    announced, done = (next(e.t_ns for e in answer.events if e.kind is kind) for kind in (Kind.NP, Kind.DONE))
+    assert answer.ends and done - announced >= 500_000_000

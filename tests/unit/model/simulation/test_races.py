@@ -70,3 +70,19 @@ def test_a_work_that_is_cancelled_before_it_has_begun_holds_no_window() -> None:
                   items=(*touches, *writes), deadline_s=5)  # fmt: skip
     answer = predict(plan, N61)
     assert answer.ends and not answer.undecided_end
+
+
+@pytest.mark.parametrize("acks", [1, 2])
+def test_an_end_that_hangs_by_how_quick_the_agent_is_is_said(acks: int) -> None:
+    """No handler acknowledges, and the program does so after a pause: in vain, where the pages come later than that."""
+    pages = tuple(p.Page(p.POOL_GPA + 4096 * n, p.PageStart.UNTOUCHED, f"u[{n}]") for n in (0, 2))
+    touches = [p.Item(0, p.Op.TOUCH, vcpu=1, gpa=page.gpa, page=page.name) for page in pages]
+    acked = [p.Item(0, p.Op.WRMSR, vcpu=1, msr=0x4B564D07, value=1, pause_us=100_000)] * acks
+    items = [replace(each, index=n) for n, each in enumerate((*touches, p.Item(0, p.Op.HOST, value=0), *acked))]
+    host = (p.HostAction(p.HostWord.WAIT_NP, arg=2), p.HostAction(p.HostWord.RELEASE))
+    plan = p.Plan(scenario="late", title="", nonce=7, memory=p.Memory(), pages=pages, deadline_s=5,
+                  guest=p.Guest(memory_mib=96, vcpus=2, apf=p.Apf(ack=False)),
+                  swap=p.Swap(p.SwapKind.USERFAULT, release="step"),
+                  items=tuple(items), host_actions=(host,))  # fmt: skip
+    answer = predict(plan, N61, explored=True)
+    assert answer.ends and "an agent slower than the pauses" in answer.undecided_end
