@@ -302,14 +302,16 @@ class Replay:
     def windows_before_own(self, thread: int, start_ns: int, end_ns: int) -> list[int]:
         """When other threads first submitted a read of a call between the two, and before this one did: a window is
         chosen before the first of its reads.  Or when they came back from one that read nothing: it may have found its
-        page in the swap cache, which read-ahead remembers as well (mm/swap_state.c:swap_cache_get_folio)."""
+        page in the swap cache, which read-ahead remembers as well (mm/swap_state.c:swap_cache_get_folio).  Or when they
+        began a major one that read nothing: a page of zeroes has a window (mm/page_io.c:swap_read_folio_zeromap)."""
         own = self.first_read(thread, start_ns, end_ns)
         until = end_ns if own < 0 else own
         if self._by_thread is None:
             self._by_thread = ThreadCalls.of(c for calls in self.recorded.calls.values() for c in calls)
         calls = self._by_thread.beside(thread, start_ns, until)
         reads = [self.first_read(c.thread, c.start_ns, c.end_ns) for c in calls]
-        found = {c.end_ns if at < 0 and not c.major else at for c, at in zip(calls, reads, strict=True)}
+        silent = (c.start_ns if c.major else c.end_ns for c, at in zip(calls, reads, strict=True) if at < 0)
+        found = {*reads, *silent}
         return sorted(at for at in found if start_ns < at < until)
 
     def read_over(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:

@@ -11,6 +11,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "a-window-of-zeroes": "a page of zeroes is read by no bio, and yet another thread's window is chosen behind its own"
+    " (mm/page_io.c:swap_read_folio_zeromap; 7.3)",
     "added-before-its-bio": "a page of a window is in the swap cache, without PG_readahead, long before its bio: who"
     " finds it has no hit (mm/swap_state.c:swap_vma_readahead; 6.12)",
     "passed-by-in-a-block": "a thread that is to map a block of a file has its first page's lock for 4 ms: others map"
