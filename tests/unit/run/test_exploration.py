@@ -83,7 +83,7 @@ def test_a_disagreement_is_made_small_and_told_with_what_repeats_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     request = on(monkeypatch, WrongKernel(WRONG), tmp_path)
-    found, folder = explore(ExploreOrder(seed=3, first=11, plans=6, tries=60), request, Listener(""))
+    found, folder = explore(ExploreOrder(seed=3, first=11, plans=6, tries=60, generation=5), request, Listener(""))
     assert len(found.plans) == 6
     assert found.disagreed
     assert found.exit_code == 1
@@ -119,7 +119,7 @@ def test_ctrl_c_keeps_what_was_found(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_what_cannot_be_predicted_is_counted_and_not_performed() -> None:
-    scenarios = Scenarios(ExploreOrder(seed=3), Request())
+    scenarios = Scenarios(ExploreOrder(seed=3, generation=5), Request())
     chosen = [scenarios.at(n) for n in range(8)]
     assert len({s.id for s in chosen}) == 8
     assert scenarios.refused, "some never end"
