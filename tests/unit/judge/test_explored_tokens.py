@@ -24,3 +24,11 @@ def test_a_page_is_written_between_its_writeback_and_its_reclaim() -> None:
     files = packed_capture("explored-written-while-it-is-reclaimed")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_program_acknowledges_before_the_agent_has_given_the_page() -> None:
+    """6.1: no handler writes ACK, and what the program writes after a pause comes before a release that the agent is
+    late with: nobody looks at the rest of the queue, and the program never ends.  Whether it does hangs on the two."""
+    files = packed_capture("explored-acknowledged-too-early")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS and "never ends" in verdict.reason
