@@ -36,7 +36,7 @@ class Lab:
     def qemu(self) -> int:
         """The process of the machine."""
         children = Path(f"/proc/{self.shell.pid}/task/{self.shell.pid}/children").read_text().split()
-        (pid,) = (int(pid) for pid in children if "qemu" in Path(f"/proc/{pid}/comm").read_text())
+        (pid,) = (int(pid) for pid in children if b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes())
         return pid
 
     def spinning(self) -> bool:

@@ -243,7 +243,9 @@ def _machines(pid: int) -> list[int]:
     found: list[int] = []
     for child in map(int, _children(pid).split()):
         with contextlib.suppress(OSError):
-            found += [child] if "qemu" in Path(f"/proc/{child}/comm").read_text() else _machines(child)
+            # Its own name is the loader's where it is not this machine's QEMU (ADR 23).
+            started = Path(f"/proc/{child}/cmdline").read_bytes()
+            found += [child] if b"qemu-system" in started else _machines(child)
     return found
 
 
