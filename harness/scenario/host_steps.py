@@ -94,10 +94,10 @@ def _device(s: Scenario, h: HostStep, *kinds: SwapKind) -> Iterator[str]:
 
 
 def _waiting(s: Scenario, h: HostStep) -> Iterator[str]:
-    """Reads that end after a time are held for nothing that a word could be about."""
+    """Reads that end after a time, or at once, are held for nothing that a word could be about."""
     yield from _device(s, h, *HELD)
-    if s.swap.kind in HELD and s.swap.release.partition(":")[0] == Release.AFTER:
-        yield f": {h.do} is about reads that wait for something; with release = {s.swap.release} they end by the clock"
+    if s.swap.kind in HELD and s.swap.release.partition(":")[0] in (Release.AFTER, Release.OPEN):
+        yield f": {h.do} is about reads that wait for something, and with release = {s.swap.release} they do not"
 
 
 def _taken(s: Scenario) -> Iterator[str]:
