@@ -31,8 +31,6 @@ BOOT_S = 120.0
 """About 4 s alone on a machine.  Time in which the machine had no processor for QEMU does not count ..."""
 _BOOT_AT_MOST_S = 900.0
 """... but for ever is too long."""
-_AFTER_FAULT_S = 60.0
-"""How long a plan may go on after a finding on the console, so that its evidence is complete."""
 
 DISK = "/dev/vdb"
 CMDLINE = (
@@ -90,8 +88,9 @@ class VirtualHost(StreamHost):
         self._watch = watch
         self._link = link
         self._tainted = ""
-        self._faulty_since: float | None = None
-        link.check = self._check_gently
+        # What runs on a host with a finding on its console may end first, within its own deadline: its evidence says
+        # how it came to that.  A host that panicked is gone in a moment, and guard() finds out why.
+        link.check = vm.check
 
     @property
     def facts(self) -> HostDescription:
@@ -120,19 +119,6 @@ class VirtualHost(StreamHost):
     def check(self) -> None:
         check(self._vm, self._watch)
 
-    def _check_gently(self) -> None:
-        """Like check(), but what runs on a host with a finding may end first: its evidence says how it came to that.
-
-        A host that panicked is gone in a moment, and guard() finds out why.
-        """
-        self._vm.check()
-        if self._watch.fault() is None:
-            return
-        if self._faulty_since is None:
-            self._faulty_since = time.monotonic()
-        if time.monotonic() - self._faulty_since > _AFTER_FAULT_S:
-            self.check()
-
     def interact(self, stdin: int, stdout: int) -> int:
         """A shell for a person; see Link.interact().
 
@@ -143,10 +129,6 @@ class VirtualHost(StreamHost):
 
     def open(self, argv: list[str]) -> Stream:
         return self._link.open_stream(argv)
-
-    def fetch(self, source: str, target: Path, *, deadline_s: float, remove: bool = False) -> None:
-        self._faulty_since = None  # the evidence of a finding may be fetched, within the deadline
-        super().fetch(source, target, deadline_s=deadline_s, remove=remove)
 
     def console_mark(self) -> int:
         return self._watch.size()

@@ -138,6 +138,8 @@ def test_a_guest_whose_log_is_full_proves_nothing_but_a_broken_rule() -> None:
     said = verdict_module._status(full, prediction, [broken[1]], {"PF": 2})
     assert said[0] is Status.INCONCLUSIVE and "8192 records" in said[1]
     assert verdict_module._status(full, prediction, list(broken), {"PF": 2})[0] is Status.FAIL
+    owed = dataclasses.replace(broken[0], rule="D05", consequence=True)  # the page of a vCPU that had not given up
+    assert verdict_module._status(full, prediction, [owed], {"PF": 2})[0] is Status.INCONCLUSIVE
 
 
 def test_a_panic_tells_vector_cr2_flags_and_the_rule() -> None:

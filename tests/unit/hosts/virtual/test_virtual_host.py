@@ -220,6 +220,13 @@ def test_a_warning_that_the_capture_has_is_judged_with_the_rest(doomed: VirtualH
     assert verdict.status is Status.FAIL and [f.rule for f in verdict.findings] == ["D28"]
 
 
+def test_a_plan_goes_on_for_its_deadline_behind_a_warning(doomed: VirtualHost, tmp_path: Path) -> None:
+    """Of some kernels a warning is known, and what comes behind it is what the plan is about."""
+    plan = endless_plan(70)
+    Performer(doomed, payload()).perform(plan, tmp_path / "capture", warn_at(doomed, "start-guest"))
+    assert end_status(tmp_path / "capture")[0] == "guest-timeout"
+
+
 def test_a_warning_that_no_capture_has_ends_the_scenario(doomed: VirtualHost, tmp_path: Path) -> None:
     with pytest.raises(KernelFault, match="warning on the host: WARNING: CPU: 0"):
         Performer(doomed, payload()).perform(trial_plan(), tmp_path / "capture", warn_at(doomed, "undo"))
