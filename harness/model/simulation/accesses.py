@@ -14,14 +14,31 @@ from harness.model.simulation.situation import Step
 
 def mapped_by_another(kvm: KvmVcpu, step: Step) -> Generator[Wait, None, bool]:
     """This access did not fault, and its page is not mapped: another vCPU maps it before it is made."""
-    replay = kvm.world.replay
-    mark = replay.peek(kvm.index, Kind.PF, step.gpa >> 12) if replay else None
-    if replay is None or (mark is not None and mark.fits(Kind.PF, step.gpa >> 12, write=step.write)):
+    replay, gfn = kvm.world.replay, step.gpa >> 12
+    mark = replay.peek(kvm.index, Kind.PF, gfn) if replay else None
+    if replay is None or (mark is not None and _is_its_fault(kvm, step, mark)):
         return False
     until = replay.recorded.end_ns if mark is None else mark.start_ns
     while kvm.world.engine.now < until and not kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested):
         yield Wait(until_ns=until, signals=(kvm.memory.mapping,))
     return kvm.memory.mapped(step.gpa, write=step.write, guest_mode=step.nested)
+
+
+def _is_its_fault(kvm: KvmVcpu, step: Step, mark: RecordedEvent) -> bool:
+    """Whether what the vCPU has next is the fault of this access.
+
+    One for the same page may be that of a later access: this one was made when another vCPU, which faulted for the page
+    as well, had mapped it, and before it was taken away again.
+    """
+    replay, gfn = kvm.world.replay, step.gpa >> 12
+    if replay is None or not mark.fits(Kind.PF, gfn, write=step.write):
+        return False
+    own = (s for s in kvm.world.situation.steps if s.vcpu == kvm.index and s.index != step.index)
+    others = (m for v, marks in enumerate(replay.recorded.marks) if v != kvm.index for m in marks)
+    again = any(s.gpa >> 12 == gfn for s in own)
+    if not again or not any(m.kind is Kind.PF and m.key == gfn and m.start_ns < mark.start_ns for m in others):
+        return True
+    return replay.choices.ask(2, f"whether another vCPU had mapped {gfn:#x} when it was used", gfn) == 0
 
 
 def faults_later(kvm: KvmVcpu, step: Step) -> RecordedEvent | None:

@@ -342,13 +342,16 @@ class FollowedThreads:
         if replay is None or watch is None or window is None:
             return False
         own = replay.own_read(page.index, watch.thread, now, window.end_ns)
+        zero = page.swap is not None and page.swap.zero and window.major
+        if zero:  # it is read by nobody (mm/page_io.c:swap_read_folio_zeromap), but its neighbours may be
+            own = replay.first_read(watch.thread, now, window.end_ns)
         between = [at + 1 for at in replay.windows_before_own(watch.thread, now, window.end_ns)]
-        if own < 0:
+        if own < 0 and not zero:
             if not replay.others_read(page.index, watch.thread, now, window.end_ns):
                 return False
             latest = [read + 1 for read in replay.cuts(page.index, watch.thread, now, window.end_ns)]
-        elif between or replay.reads_beside(watch.thread, now, own):
-            latest = [own]
+        elif between or (own >= 0 and replay.reads_beside(watch.thread, now, own)):
+            latest = [own] if own >= 0 else []
         else:
             return False
         # Or behind any of the windows that others chose before its own first read.

@@ -237,8 +237,12 @@ class HostSide:
         self.memory.write_protect()
 
     def _nmi(self, vcpu: Vcpu) -> None:
-        """KVM_NMI in the vCPU's thread, which leaves KVM_RUN for it (arch/x86/kvm/x86.c:kvm_inject_nmi)."""
-        vcpu.kvm.state.nmi_pending += 1
+        """KVM_NMI in the vCPU's thread, which leaves KVM_RUN for it (arch/x86/kvm/x86.c:kvm_inject_nmi).
+
+        QEMU looks at LINT1 first (hw/i386/kvm/apic.c:do_inject_external_nmi), which is masked while the LAPIC is
+        software-disabled (lapic.c:apic_set_spiv; guest-images/probe/cpu.c:apic_enable sets it again).
+        """
+        vcpu.kvm.state.nmi_pending += vcpu.kvm.state.lapic_sw
         self.world.engine.fire(vcpu.kvm.wake)
         self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
 

@@ -71,7 +71,8 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
             peers=machine.host.vcpus,
         )
         machine.host.vcpus.append(vcpu)
-        world.engine.spawn(vcpu.run())
+        timing = situation.timing
+        world.engine.spawn(vcpu.run(), timing.head_start_ns if timing.first not in (-1, index) else 0)
     machine.host.restart = lambda end: _restart(machine, end)
     machine.host.restart_one = lambda index: _restart_one(machine, index, None)
     for at_ns, actions in sorted(situation.timed, key=itemgetter(0)):

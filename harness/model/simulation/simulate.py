@@ -94,6 +94,12 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
     return runs
 
 
+def _each_first(situation: Situation) -> list[Timing]:
+    """Each vCPU that has a program in turn before all others: no vCPU waits for another one to begin."""
+    busy = sorted({step.vcpu for step in situation.steps})
+    return [Timing(f"vCPU {v} before the others", first=v) for v in busy] if len(busy) > 1 else []
+
+
 def _syncs(situation: Situation) -> bool:
     lists = (*(actions for _, actions in situation.timed), *(step.actions for step in situation.steps))
     return any(action.do is HostWord.SYNC for actions in lists for action in actions)
@@ -152,7 +158,7 @@ def simulate(situation: Situation, *, explored: bool = False) -> Prediction:
     varied = variations(situation)
     if explored:
         free = tuple(t for t in _EXPLORED if not (situation.device.gated and t.reads_first))
-        more = (*free, *((_LOST,) if situation.vcpus > 1 else ()))
+        more = (*free, *((_LOST,) if situation.vcpus > 1 else ()), *_each_first(situation))
         varied += [(timing.name, with_timing(situation, timing)) for timing in more]
     runs = [_Run(label, run_once(each)) for label, each in varied]
     return widen(_predict(situation, runs), situation)

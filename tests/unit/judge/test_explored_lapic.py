@@ -16,3 +16,12 @@ def test_what_was_accepted_is_delivered_although_the_lapic_is_software_disabled_
     files = packed_capture("explored-accepted-before-the-lapic-was-off")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_no_nmi_comes_to_a_lapic_that_is_software_disabled() -> None:
+    """QEMU looks whether LINT1 is masked, which apic_set_spiv sees to (arch/x86/kvm/lapic.c); inject-nmi was done, and
+    the other vCPU has had its own."""
+    files = packed_capture("explored-nmi-to-a-lapic-that-is-off")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS, verdict.reason
+    assert next(row.seen for row in verdict.totals if row.name == "NMI") == 1

@@ -28,6 +28,8 @@ SETTLED = {
     "pause_all_vcpus)",
     "woken-when-kvm-run-fails": "a vCPU is woken by its page, and the VMM stops it, as KVM_RUN of another has failed,"
     " before its thread has a turn",
+    "ends-only-with-another-vcpu-first": "who comes first decides whether the vCPU whose step lets the reads go sleeps"
+    " for one itself; apf predict says so",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 

@@ -13,10 +13,14 @@ from tests.unit.judge.packed import packed_capture
 SETTLED = {
     "a-window-of-zeroes": "a page of zeroes is read by no bio, and yet another thread's window is chosen behind its own"
     " (mm/page_io.c:swap_read_folio_zeromap; 7.3)",
+    "a-page-of-zeroes-chooses-behind-others": "... and behind another thread's hit, before the bio of its own neighbour"
+    " (mm/swap_state.c:swap_cluster_readahead; 7.3)",
     "added-before-its-bio": "a page of a window is in the swap cache, without PG_readahead, long before its bio: who"
     " finds it has no hit (mm/swap_state.c:swap_vma_readahead; 6.12)",
     "passed-by-in-a-block": "a thread that is to map a block of a file has its first page's lock for 4 ms: others map"
     " what is left, miss that page, and find it locked (mm/filemap.c:filemap_map_pages; 5.10)",
+    "mapped-by-another-and-taken-away": "... and one that was preempted found what another vCPU had mapped, and faulted"
+    " only when the page had been reclaimed (6.12)",
     "faults-behind-a-write-of-en": "accesses to one page before and behind a write of EN, of which only one behind it"
     " faults: a kworker has copied the page, and the vCPU was preempted (7.3)",
     "windows-of-three-threads": "... three vCPUs that choose theirs at once, and a hit between two of another's (mm/"
