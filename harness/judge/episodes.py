@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from harness.evidence.resets import accepts_init
 from harness.model.events import MSR_ASYNC_PF_EN, Event, Kind
 from harness.model.outcomes import Outcome
 
@@ -134,8 +135,8 @@ def _asynchronous(episode: Episode, np: Event) -> Outcome:
         return Outcome.TOKEN
     if injected:
         return Outcome.TO_L2 if episode.guest_mode else Outcome.TOKEN
-    # QEMU may sleep too, once KVM_RUN has returned.
-    in_kvm = takewhile(lambda e: e.kind is not Kind.USER_EXIT, after)
+    # QEMU may sleep too, once KVM_RUN has returned, and behind an INIT the thread waits for works and for its SIPI.
+    in_kvm = takewhile(lambda e: e.kind is not Kind.USER_EXIT and not accepts_init(e), after)
     if any(e.kind is Kind.OUT and chr(e.value) == "S" for e in in_kvm):
         return Outcome.HALT
     if episode.end is None or any(e.kind is Kind.CLEAR and not e.flag for e in after):

@@ -42,7 +42,7 @@ class LivesTracker:
         if event.kind is Kind.USER_EXIT or accepts_init(event):
             self.exits.append(t)
             self.entered.append(self._entry)
-            self._left = self._left or event.kind is Kind.USER_EXIT
+            self._left = True  # behind an INIT it sleeps for its SIPI
             self._again = self._again or (event.kind is Kind.ACC and self._starts() and self._by_program(event))
         elif event.kind is Kind.EXIT and "reason iret" in event.text:
             self.irets.append(t)

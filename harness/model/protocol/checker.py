@@ -313,7 +313,8 @@ class Checker:
         vcpu = self._vcpus[event.vcpu]
         if vcpu.trial is not None and event.value in (_SLEEPS, _WAITS):
             vcpu.failed()
-        if event.value == _SLEEPS and not vcpu.left:  # else QEMU sleeps, in a stop for instance
+        # Else QEMU sleeps, in a stop for instance; or it is behind an INIT, and waits for its SIPI.
+        if event.value == _SLEEPS and not vcpu.left and vcpu.sleep.init is None:
             vcpu.slept = True
         if self._sees_sleep:
             vcpu.sleep.begins(vcpu, event)

@@ -30,6 +30,8 @@ SETTLED = {
     " before its thread has a turn",
     "ends-only-with-another-vcpu-first": "who comes first decides whether the vCPU whose step lets the reads go sleeps"
     " for one itself; apf predict says so",
+    "init-behind-a-queued-token": "a vCPU loses the processor behind its NP, and an INIT drops the #PF: where it sleeps"
+    " then, for its works and for the SIPI, is no halt (arch/x86/kvm/x86.c:kvm_vcpu_reset)",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 
