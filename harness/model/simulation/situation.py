@@ -180,8 +180,7 @@ class Timing:
     reads_first: bool = False  # whoever submits a read finds it over when it tries the page's lock
     rewritten: bool = False  # the VMM reads and writes a vCPU's state between each token of its L2 and the next entry
     prefetch_lost: bool = False  # the mapping before each ready event loses a race: RET_PF_RETRY
-    first: int = -1  # this vCPU begins its program so long before all others; -1: all begin at once
-    head_start_ns: int = 100_000_000
+    first: int = -1  # this vCPU begins its program before all others; -1: all begin at once
     batched: bool = False  # each page that was read waits in a CPU's batch for its LRU list when it is written
 
 
