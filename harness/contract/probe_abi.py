@@ -30,6 +30,8 @@ LOG_GPA = 0xA00000
 """Log of vCPU 0; vCPU v's is LOG_BYTES * v above."""
 LOG_BYTES = 0x40000
 LOG_RECORDS = 8192
+LOG_FULL = LOG_RECORDS // 2
+"""Records of one vCPU at which the agent ends a run: the other half is for what comes until it has looked."""
 POOL_GPA = 0x1000000
 """Pool page 0: everything below belongs to the probe guest itself."""
 

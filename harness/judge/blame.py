@@ -10,7 +10,7 @@ from dataclasses import replace
 from enum import IntEnum
 
 from harness.contract.plan import GuestKind
-from harness.contract.probe_abi import LOG_RECORDS, Record
+from harness.contract.probe_abi import LOG_FULL, LOG_RECORDS, Record
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestRecord
@@ -102,12 +102,19 @@ def ending(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
         yield Finding("ending", words, consequence=True, about=status)
 
 
-def log_is_full(evidence: Evidence) -> bool:
-    """The probe guest gave up because it had no room for a further record: it did what it was told, and too much came,
-    such as ticks on a machine that is slower than they are."""
-    if evidence.guest is None or evidence.end.status is not EndStatus.GUEST_PANIC:
+def log_is_full(evidence: Evidence, prediction: Prediction) -> bool:
+    """The run was over because a vCPU's log had no room for more: the probe guest did what it was told, and too much
+    came, such as ticks on a machine that is slower than they are.
+
+    The agent ends such a run while there is room, which is how one has to end that goes on for ever.
+    """
+    if evidence.guest is None:
         return False
-    return any(len(records) >= LOG_RECORDS for records in evidence.guest.vcpus)
+    most = max(map(len, evidence.guest.vcpus), default=0)
+    if evidence.end.status is EndStatus.GUEST_PANIC:
+        return most >= LOG_RECORDS
+    ends = prediction.ends and not prediction.undecided_end
+    return ends and evidence.end.status is EndStatus.GUEST_TIMEOUT and most >= LOG_FULL
 
 
 _SHUTDOWN = re.compile(r"reason shutdown rip (0x[0-9a-f]+).* intr_info (0x[0-9a-f]+)")

@@ -11,7 +11,6 @@ from typing import assert_never
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, starts_anew
-from harness.contract.probe_abi import LOG_RECORDS
 from harness.contract.words import Backing, EndStatus, ReadEnd
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
@@ -210,6 +209,7 @@ class _Best:
     races: bool
     unplaced: str
     found: JudgedCapture | None = None
+    vain: bool = False
 
     @property
     def decided(self) -> bool:
@@ -217,8 +217,7 @@ class _Best:
         the guest gave up, so that none can make it a PASS."""
         if self.found is None:
             return False
-        vain = self.found.verdict.status is Status.INCONCLUSIVE and log_is_full(self.seen.evidence)
-        return vain or all(map(_whatever_the_order, self.found.verdict.findings))
+        return self.vain or all(map(_whatever_the_order, self.found.verdict.findings))
 
     def settled(self) -> bool:
         """A rule is broken that knows nothing of predictions, so that the kernel is convicted by each."""
@@ -233,6 +232,8 @@ class _Best:
             verdict = replace(verdict, status=Status.INCONCLUSIVE, reason=f"{unknown} ({verdict.reason})")
         if self.found is None or len(verdict.findings) < len(self.found.verdict.findings):
             self.found = JudgedCapture(verdict, self.seen.evidence, followed)
+            full = log_is_full(self.seen.evidence, followed.prediction)
+            self.vain = full and verdict.status is Status.INCONCLUSIVE
         steps = len(verdict.findings) + len(followed.strays)
         pages = frozenset((*self._pages(verdict.findings), *followed.strays, *followed.misread))
         # Other reads decide only between runs that are as far away: one choice may mend many of them, or none.
@@ -424,10 +425,10 @@ def _status(
             f"{late} reads were let go because what they were to wait for did not come (gate.json)"
         )
     # What was still owed when the guest gave up proves nothing: it did so in the midst of all.
-    if log_is_full(evidence) and not any(
+    if log_is_full(evidence, prediction) and not any(
         (f.rule.startswith("D") and not f.consequence) or f.rule == "value" for f in findings
     ):
-        return Status.INCONCLUSIVE, f"a vCPU of the guest had no room for more than {LOG_RECORDS} records of its log"
+        return Status.INCONCLUSIVE, f"a vCPU of the guest had no room in its log for what came: {evidence.end.reason}"
     if findings:
         return Status.FAIL, ""
     if evidence.end.status is EndStatus.GUEST_TIMEOUT:

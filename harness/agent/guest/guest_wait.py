@@ -16,7 +16,7 @@ from harness.agent.host.kernel_files import read_text
 from harness.agent.host.tracing import FULL, Tracing
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.contract.plan import Plan
-from harness.contract.probe_abi import Control, State
+from harness.contract.probe_abi import LOG_FULL, Control, State
 from harness.contract.words import EndStatus, HostWord
 from harness.errors import UsageError
 
@@ -122,6 +122,20 @@ async def trace_fills(tracing: Tracing, start: float) -> GuestEnd:
     tracing.stop()
     return GuestEnd(
         EndStatus.GUEST_TIMEOUT, f"its trace was full ({FULL >> 20} MiB) {time.monotonic() - start:.1f} s after go"
+    )
+
+
+async def log_fills(guest: Guest, memory: GuestMemory, tracing: Tracing | None, start: float) -> GuestEnd:
+    """Until a vCPU has written so much that the rest of the run might not have room in its log, as one does that
+    touches a page for ever which cannot be read.  The trace records nothing more then: the log, which is read behind
+    it, has all that it tells of."""
+    while (most := max((await _control(guest, memory)).counts)) < LOG_FULL:
+        await asyncio.sleep(POLL_SECONDS)
+    if tracing is not None:
+        tracing.stop()
+    return GuestEnd(
+        EndStatus.GUEST_TIMEOUT,
+        f"a vCPU had written {most} records of its log {time.monotonic() - start:.1f} s after go",
     )
 
 

@@ -17,6 +17,7 @@ from harness.agent.guest.guest_wait import (
     READY_SECONDS,
     GuestEnd,
     first_of,
+    log_fills,
     trace_fills,
     wait_ready,
     watch_probe,
@@ -163,6 +164,7 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
             watch_probe(guest, memory, plan, actor, start),
             perform_timed(actor, plan.timed, start),
             *([trace_fills(tracing, start)] if tracing else []),
+            log_fills(guest, memory, tracing, start),
             _died(guest),
         )
         capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))

@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from harness.contract.capture import FinalState
-from harness.contract.probe_abi import LOG_RECORDS, Record
+from harness.contract.probe_abi import LOG_FULL, LOG_RECORDS, Record
 from harness.contract.words import EndStatus
 from harness.errors import ModelError
 from harness.evidence.decode import decode
@@ -130,16 +130,35 @@ def test_a_guest_whose_log_is_full_proves_nothing_but_a_broken_rule() -> None:
     full = dataclasses.replace(
         evidence,
         guest=dataclasses.replace(evidence.guest, vcpus=((*evidence.guest.vcpus[0], *ticks),)),
-        end=dataclasses.replace(evidence.end, status=EndStatus.GUEST_PANIC, reason="8192 log records"),
+        end=dataclasses.replace(evidence.end, status=EndStatus.GUEST_PANIC, reason="after 8192 records"),
     )
-    assert log_is_full(full) and not log_is_full(dataclasses.replace(full, end=evidence.end))
     broken = Finding("D15", "no interrupt"), Finding("unexplained", "an exit for the console", about="USER_EXIT")
     prediction = predict(evidence.plan, model())
+    assert log_is_full(full, prediction)
+    assert not log_is_full(dataclasses.replace(full, end=evidence.end), prediction)
     said = verdict_module._status(full, prediction, [broken[1]], {"PF": 2})
     assert said[0] is Status.INCONCLUSIVE and "8192 records" in said[1]
     assert verdict_module._status(full, prediction, list(broken), {"PF": 2})[0] is Status.FAIL
     owed = dataclasses.replace(broken[0], rule="D05", consequence=True)  # the page of a vCPU that had not given up
     assert verdict_module._status(full, prediction, [owed], {"PF": 2})[0] is Status.INCONCLUSIVE
+
+
+def test_a_run_whose_log_fills_is_a_stop_only_of_a_program_that_goes_on_for_ever() -> None:
+    """The agent ends it while there is room; by which of these two the program was to end, the model knows."""
+    evidence = decode(load("S29"))
+    assert evidence.guest is not None
+    ticks = [GuestRecord(Record.IRQ, 9, 0, 0, 0x20, 0)] * (LOG_FULL - len(evidence.guest.vcpus[0]))
+    full = dataclasses.replace(
+        evidence,
+        guest=dataclasses.replace(evidence.guest, vcpus=((*evidence.guest.vcpus[0], *ticks),)),
+        end=dataclasses.replace(evidence.end, status=EndStatus.GUEST_TIMEOUT, reason="a vCPU had written 4096 records"),
+    )
+    ends = predict(evidence.plan, model())
+    never = dataclasses.replace(ends, ends=False)
+    assert log_is_full(full, ends) and not log_is_full(full, never)
+    assert not log_is_full(full, dataclasses.replace(ends, undecided_end="by a choice"))
+    assert verdict_module._status(full, ends, [], {"PF": 2})[0] is Status.INCONCLUSIVE
+    assert verdict_module._status(full, never, [], {"PF": 2})[0] is Status.PASS
 
 
 def test_a_panic_tells_vector_cr2_flags_and_the_rule() -> None:
