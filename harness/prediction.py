@@ -42,20 +42,25 @@ _BACKINGS = {
 _NO_DATA = (p.PageStart.UNTOUCHED, p.PageStart.ZERO_SWAPPED)
 
 
+ORDERS = 40
+"""So many are tried where a run did not come to its end: whether its program can does not hang by one order alone."""
+
+
 def predict(
     plan: p.Plan,
     kernel: KernelModel,
     proof: Precondition | None = None,
     *,
     ram_vpn: int = RAM_VPN,
-    explored: bool = False,
+    orders: int = 0,
 ) -> m.Prediction:
     """What must be seen when this plan is performed on this kernel.
 
     :param proof: precondition.json of a capture, which knows the swap offsets; None before anything was performed.
     :param ram_vpn: page number in the VMM of guest physical address 0, which decides where fault-around and the windows
         of VMA read-ahead are clipped; a RAM file need not be aligned to 2 MiB.
-    :param explored: with every kind of choice that a kernel is free in, for an answer before the run.
+    :param orders: with every kind of choice that a kernel is free in, and so many orders of what may come in any, for
+        an answer before the run.
     :raise ModelError: the plan asks for a state that the model knows to be impossible.
     """
     match plan.guest.kind:
@@ -67,7 +72,7 @@ def predict(
             pass
         case _:
             assert_never(plan.guest.kind)
-    return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn), explored=explored)
+    return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn), orders=orders)
 
 
 def unending(plan: p.Plan, kernel: KernelModel) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ _NONCE = 0x5EED_0000_0000_0001
 _HELP = """\
 Ask the model, without running anything: the outcome of each item with the kernel function that decides it, who issues
 the reads, and all counts.  Where the kernel leaves a choice the answer is a range, with its reason.
+Orders of what may come in any are tried one by one, and what would keep the program from its end is said.
 """
 _EPILOG = """\
 examples:
@@ -47,6 +48,8 @@ def add(subparsers: options.Subparsers) -> None:
     p.add_argument("-k", "--kernel", default="nowait-6.1", metavar="KERNEL",
                    help="of the model (nowait-6.1, noio-6.1, ...), of `apf kernels` (debian-6.12), or VARIANT:RELEASE "
                    "(nowait:6.1.158); default nowait-6.1")  # fmt: skip
+    p.add_argument("--orders", type=options.positive, default=100, metavar="N",
+                   help="orders of what may come in any that are tried (default %(default)s)")  # fmt: skip
     p.add_argument("--events", action="store_true", help="also print the predicted events in order")
     p.add_argument("--json", action="store_true", help="as JSON")
     p.set_defaults(func=run)
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 def _predict(scenario: Scenario, kernel: KernelModel, args: argparse.Namespace) -> Prediction:
     """:raise ModelError: the model cannot say; the message names the scenario and its file."""
     try:
-        return predict(build_plan(scenario, _NONCE), kernel, explored=True)
+        return predict(build_plan(scenario, _NONCE), kernel, orders=args.orders)
     except ModelError as exc:
         files = [Path(name) for name in args.scenario if name.endswith(".toml")]
         file = file_of(scenario.id, files) or file_of(scenario.id, args.scenarios or [default_scenarios()])

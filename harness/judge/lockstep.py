@@ -24,7 +24,7 @@ from harness.model.simulation.choices import Distance
 from harness.model.simulation.recorded import Recorded
 from harness.model.simulation.simulate import Followed, follow
 from harness.model.simulation.situation import Prediction
-from harness.prediction import RAM_VPN, predict, situation_of
+from harness.prediction import ORDERS, RAM_VPN, predict, situation_of
 
 
 def predictions(
@@ -64,7 +64,7 @@ def _unfollowed(evidence: Evidence, kernel: KernelModel, ram_vpn: int) -> Predic
     found = predict(plan, kernel, facts, ram_vpn=ram_vpn)
     if found.ends is (status is EndStatus.DONE) or status not in (EndStatus.DONE, EndStatus.GUEST_TIMEOUT):
         return found
-    return predict(plan, kernel, facts, ram_vpn=ram_vpn, explored=True)
+    return predict(plan, kernel, facts, ram_vpn=ram_vpn, orders=ORDERS)
 
 
 def _told(prediction: Prediction, distance: Callable[[Followed], Distance]) -> Followed:

@@ -49,7 +49,7 @@ from harness.model.simulation.choices import Distance
 from harness.model.simulation.races import undecided
 from harness.model.simulation.simulate import Followed
 from harness.model.simulation.situation import Prediction
-from harness.prediction import predict
+from harness.prediction import ORDERS, predict
 from harness.status import Status
 
 
@@ -182,7 +182,7 @@ def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) ->
         return found
     if followed.for_all_orders or evidence.plan.guest.kind is not GuestKind.PROBE:
         return found
-    before = predict(evidence.plan, kernel, evidence.precondition, explored=True)
+    before = predict(evidence.plan, kernel, evidence.precondition, orders=ORDERS)
     if not before.ends or before.undecided_end:
         return found
     halts = tuple(neither_sleeps_nor_enters(evidence.events, evidence.plan.guest.vcpus))

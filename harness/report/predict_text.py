@@ -28,6 +28,8 @@ def predict_text(scenario: Scenario, kernel: KernelModel, answer: Prediction, *,
     lines += _totals(answer, width)
     if not answer.ends:
         lines.append("The guest's program does not come to its end.")
+    if answer.orders:
+        lines += textwrap.wrap(f"orders: {answer.orders}", width)
     for name in answer.known_faults:
         lines += textwrap.wrap(f"finding {name}: {KNOWN_FAULTS[name].title}", width)
     for note in answer.notes:

@@ -468,7 +468,7 @@ class FollowedThreads:
         """Whether the read that the running thread has just submitted ended before it tried the page's lock."""
         replay, watch, now = self.memory.world.replay, self.memory.watch, self.memory.world.engine.now
         if replay is None or watch is None:
-            return self.memory.world.situation.timing.reads_first
+            return self.memory.world.pace.reads_first(page.index)
         window, end = watch.window, replay.read_end(page.index, now)
         limit = window.end_ns if window else watch.end_ns
         why = f"whether the read of {page.index:#x} was faster"

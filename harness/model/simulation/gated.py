@@ -79,7 +79,7 @@ class GatedReads:
             yield Wait(signals=(self.world.changed, loaded))
         self.held.remove(held)
         self._looked = False
-        yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.device_ns)
+        yield Wait(until_ns=self.world.engine.now + self.world.pace.read_ns(min(pages)))
 
     def ends(self, read: HeldRead) -> bool:
         """Whether the read may end now."""

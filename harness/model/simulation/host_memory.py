@@ -120,7 +120,7 @@ class Memory:
             ra_pages=device.ra_pages,
             memcg_full=situation.memcg_full,
             neighbours=self,
-            finished=self.followed.finished if situation.timing.reads_first else None,
+            finished=self.followed.finished if self.world.pace.may_read_first else None,
             told=lambda: told(self),
             swap_full=lambda: swap_full(self),
             in_batch=lambda page: in_batch(self, page),
@@ -448,11 +448,11 @@ class Memory:
         elif not read.synchronous and self.gate is not None:
             self.world.engine.spawn(self._gated_read(self.gate, vpns, target))
         elif not read.synchronous:
-            timing, device = self.world.situation.timing, self.device
-            end = self.world.engine.now + device.delay_ns + timing.device_ns
-            end = device.last_end_ns = max(end, device.last_end_ns + timing.device_gap_ns)
+            pace, device = self.world.pace, self.device
+            end = self.world.engine.now + device.delay_ns + pace.read_ns(target)
+            end = device.last_end_ns = max(end, device.last_end_ns + pace.timing.device_gap_ns)
             self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
-            self.world.engine.spawn(self._read([v for v in vpns if v != target], end + timing.neighbour_ns))
+            self.world.engine.spawn(self._read([v for v in vpns if v != target], end + pace.neighbour_ns(target)))
 
     def _gated_read(self, gate: GatedReads, vpns: list[int], target: int) -> Process:
         """Ends when the rule says so, read-ahead before its target."""

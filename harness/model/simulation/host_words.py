@@ -59,7 +59,7 @@ class HostSide:
             if replay is not None and seen is None:  # the agent did not come to it
                 yield Wait(until_ns=replay.recorded.end_ns)
                 return
-            wait = seen.start_ns if seen else self.world.engine.now + self.world.situation.timing.host_ns
+            wait = seen.start_ns if seen else self.world.engine.now + self.world.pace.host_ns()
             yield Wait(until_ns=wait)
             happens = seen is None or action.do is not HostWord.SLEEP
             if replay is not None and seen is not None and action.do is HostWord.LOCK_READ:
@@ -78,7 +78,7 @@ class HostSide:
             if seen is not None:
                 yield Wait(until_ns=seen.end_ns)
         if end is not None and replay is None:
-            yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
+            yield Wait(until_ns=self.world.engine.now + self.world.pace.host_ns())
         if end is not None:
             end.over = True
             self.world.engine.fire(end.signal)
@@ -153,7 +153,7 @@ class HostSide:
                 for vcpu in self._plugged() * arg:
                     yield from self._out_of_kvm_run(vcpu)
                     if self.world.replay is None:
-                        yield Wait(until_ns=self.world.engine.now + self.world.situation.timing.host_ns)
+                        yield Wait(until_ns=self.world.engine.now + self.world.pace.host_ns())
             case HostWord.RESET:
                 self.restart(end or Latch(over=True))
             case _:

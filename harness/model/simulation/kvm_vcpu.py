@@ -229,7 +229,7 @@ class KvmVcpu:
                 world.unbounded[name] = "an access that no GUP can resolve: token and ready for ever (A.9 Q9)"
             if world.replay is None or world.replay.work(self.index, work.token) is None:  # a recording ends
                 return
-        world.engine.spawn(self._worker(work, fault), world.situation.timing.worker_ns)
+        world.engine.spawn(self._worker(work, fault), world.pace.worker_ns(self.index, work.gpa >> 12))
 
     def _blocking(
         self, step: Step, first: Resolution | None, watch: PageWatch | None = None
@@ -310,7 +310,7 @@ class KvmVcpu:
                 got = yield from self.memory.perform(walk, work.gpa, Thread.V, self.index, watch)
                 self.memory.followed.through(watch, work.gpa)
                 may_be_lost(world, self.memory, self.index, work.gpa, got, mark, guest_mode=in_l2)
-                got.stale = got.stale or world.situation.timing.prefetch_lost
+                got.stale = got.stale or world.pace.prefetch_lost(self.index, work.gpa >> 12)
                 self.memory.install(work.gpa, got, guest_mode=in_l2, prefetch=True)
             if mark is not None:
                 yield Wait(until_ns=mark.end_ns)
@@ -352,7 +352,7 @@ class KvmVcpu:
         s, world = self.state, self.world
         self.leave()
         if world.replay is None:
-            yield Wait(until_ns=world.engine.now + world.situation.timing.exit_ns)
+            yield Wait(until_ns=world.engine.now + world.pace.exit_ns(self.index))
         blocked = False
         while True:
             while self.stopped or self.error:

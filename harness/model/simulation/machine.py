@@ -9,18 +9,18 @@ from operator import itemgetter
 
 from harness.model.delivery import ApfState, init_of_l2, reset
 from harness.model.simulation.bios import uncount_reads_in_flight
+from harness.model.simulation.choices import Choices
 from harness.model.simulation.engine import Latch, Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory
 from harness.model.simulation.host_words import HostSide
 from harness.model.simulation.kvm_vcpu import KvmVcpu
 from harness.model.simulation.moving_area import SharedArea
+from harness.model.simulation.pace import Pace
 from harness.model.simulation.probe_vcpu import ProbeVcpu
 from harness.model.simulation.replay import Replay
 from harness.model.simulation.situation import Situation, Step
 from harness.model.simulation.vcpu_thread import Vcpu
 from harness.model.simulation.world import World
-
-_HEAD_START_NS = 100_000_000  # of a vCPU that begins before all others: more than most programs take
 
 
 @dataclass(slots=True)
@@ -43,13 +43,14 @@ class Machine:
         return True
 
 
-def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
+def run_once(situation: Situation, replay: Replay | None = None, choices: Choices | None = None) -> Machine:
     """Simulate from "go" to the end of the program (or the deadline) and the settling after it.
 
     :param replay: the recording of a run that is to be followed.
+    :param choices: of a run that follows none: what is late in it; None: all is as the situation's timing says.
     :raise Diverged: it cannot be followed.
     """
-    world = World(situation, replay)
+    world = World(situation, replay, Pace.of(situation, choices))
     memory = Memory(world)
     machine = Machine(world, memory, HostSide(world, memory), Signal())
     world.recording = True
@@ -73,7 +74,7 @@ def run_once(situation: Situation, replay: Replay | None = None) -> Machine:
             peers=machine.host.vcpus,
         )
         machine.host.vcpus.append(vcpu)
-        world.engine.spawn(vcpu.run(), _HEAD_START_NS if situation.timing.first not in (-1, index) else 0)
+        world.engine.spawn(vcpu.run(), world.pace.start_ns(index))
     machine.host.restart = lambda end: _restart(machine, end)
     machine.host.restart_one = lambda index: _restart_one(machine, index, None)
     for at_ns, actions in sorted(situation.timed, key=itemgetter(0)):

@@ -8,6 +8,7 @@ is a range or a set of outcomes, with the reason.  The events are those of the f
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -149,19 +150,45 @@ def _uses_vma_readahead(situation: Situation) -> bool:
     return situation.device.vma_readahead and situation.vma.backing.value == "anon"
 
 
-def simulate(situation: Situation, *, explored: bool = False) -> Prediction:
+def simulate(situation: Situation, *, orders: int = 0) -> Prediction:
     """What this situation must lead to.
 
-    :param explored: also what each kind of free choice leads to when it is taken the other way everywhere; a program
-        that does not come to its end in one of the runs has a note that says so.
+    :param orders: also what each kind of free choice leads to when it is taken the other way everywhere, and so many
+        orders of what may come in any, the likeliest first; a program that does not come to its end in one of the runs
+        has a note that says so.
     """
     varied = variations(situation)
-    if explored:
+    if orders:
         free = tuple(t for t in _EXPLORED if not (situation.device.gated and t.reads_first))
         more = (*free, *((_LOST,) if situation.vcpus > 1 else ()), *_each_first(situation))
         varied += [(timing.name, with_timing(situation, timing)) for timing in more]
     runs = [_Run(label, run_once(each)) for label, each in varied]
-    return widen(_predict(situation, runs), situation)
+    tried = ""
+    if orders:
+        others, tried = _in_other_orders(situation, orders)
+        runs += others
+    return replace(widen(_predict(situation, runs), situation), orders=tried)
+
+
+def _in_other_orders(situation: Situation, most: int) -> tuple[list[_Run], str]:
+    """Runs in which one thing that the kernel is free in is late, then two, and so on; and how far that went."""
+    found = list(explore(partial(run_once, situation, None), Bounds(most), lambda _: Distance(0)))
+    free, late = len(found[0].choices.asked), Counter(len(run.choices.chosen) for run in found)
+    runs = [_Run(_late(run.choices), run.result) for run in found[1:]]
+    if len(found) < most:
+        return runs, f"all of what may come in any order was tried: {len(found)} orders"
+    if late[1] < free:
+        return runs, f"{late[1]} of {free} things that may be late were, each by itself"
+    more = len(runs) - late[1]
+    return (
+        runs,
+        f"each of {free} things that may be late was by itself, and up to {max(late)} together in {more} orders",
+    )
+
+
+def _late(choices: Choices) -> str:
+    """What is other in a run than in the likeliest."""
+    return " and ".join(why if not nth else f"{why} (after {nth} times)" for why, nth in choices.chosen)
 
 
 @dataclass(frozen=True, slots=True)

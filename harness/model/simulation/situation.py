@@ -262,6 +262,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
     known_faults: tuple[str, ...] = ()  # ids of known_faults.py that the kernel shows here
     tokens_left: tuple[int, ...] = ()
+    orders: str = ""  # how far the orders were gone through that the kernel is free to choose
 
 
 def with_timing(situation: Situation, timing: Timing) -> Situation:

@@ -10,8 +10,9 @@ from harness.errors import ModelError
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
 from harness.model.simulation.engine import MS, Engine, Process, Signal, Wait
+from harness.model.simulation.pace import Pace
 from harness.model.simulation.replay import Replay
-from harness.model.simulation.situation import Device, Situation
+from harness.model.simulation.situation import Device, Situation, Timing
 
 MAX_EVENTS = 50_000
 """Some forty times what the largest scenario has; a prediction holds up to nine runs in memory."""
@@ -95,6 +96,7 @@ class World:
 
     situation: Situation
     replay: Replay | None = None  # the recording that says when and which first; None: before a run
+    pace: Pace = field(default_factory=lambda: Pace(Timing()))
     engine: Engine = field(default_factory=Engine)
     events: list[Event] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)

@@ -84,5 +84,5 @@ def test_an_end_that_hangs_by_how_quick_the_agent_is_is_said(acks: int) -> None:
                   guest=p.Guest(memory_mib=96, vcpus=2, apf=p.Apf(ack=False)),
                   swap=p.Swap(p.SwapKind.USERFAULT, release="step"),
                   items=tuple(items), host_actions=(host,))  # fmt: skip
-    answer = predict(plan, N61, explored=True)
+    answer = predict(plan, N61, orders=1)
     assert answer.ends and "an agent slower than the pauses" in answer.undecided_end

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is late in a run that follows no recording, and the orders that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from harness.contract import plan as p
+from harness.model.kernels import find_kernel
+from harness.model.simulation.choices import Choices
+from harness.model.simulation.pace import LATE_NS, Pace
+from harness.model.simulation.situation import Timing
+from harness.prediction import predict
+
+N61, NIO = find_kernel("nowait-6.1"), find_kernel("noio-6.1")
+LATENCIES: tuple[Callable[[Pace], int], ...] = (
+    lambda pace: pace.start_ns(1),
+    lambda pace: pace.exit_ns(1),
+    lambda pace: pace.worker_ns(1, 5),
+    lambda pace: pace.read_ns(5),
+    lambda pace: pace.neighbour_ns(5),
+    lambda pace: pace.host_ns(),
+)
+
+
+@pytest.mark.parametrize("latency", LATENCIES)
+def test_each_time_by_itself_may_be_late(latency: Callable[[Pace], int]) -> None:
+    choices = Choices()
+    pace = Pace(Timing(), choices)
+    usual = [latency(pace), latency(pace)]
+    assert usual == [latency(Pace(Timing()))] * 2 and usual[0] < LATE_NS
+    assert len(choices.asked) == 2 and choices.options == [2, 2]
+    late = Pace(Timing(), Choices({choices.asked[1]: 1}))
+    assert [latency(late), latency(late), latency(late)] == [usual[0], LATE_NS, usual[0]]
+
+
+def test_a_race_that_there_cannot_be_is_not_asked_about() -> None:
+    """A gate ends no read before its fault is settled, and nobody else maps what a lone vCPU's ready event maps."""
+    choices = Choices()
+    nobody = Pace(Timing(), choices, races_device=False, races_vcpus=False)
+    assert not nobody.may_read_first and not nobody.reads_first(5) and not nobody.prefetch_lost(0, 5)
+    assert not choices.asked
+    both = Pace(Timing(), choices)
+    assert both.may_read_first and not both.reads_first(5) and not both.prefetch_lost(0, 5)
+    assert len(choices.asked) == 2
+    assert not Pace(Timing()).may_read_first and Pace(Timing(reads_first=True, prefetch_lost=True)).prefetch_lost(0, 5)
+
+
+def test_without_choices_all_is_as_the_timing_says() -> None:
+    pace = Pace(Timing(exit_ns=7, worker_ns=8, device_ns=9, neighbour_ns=10, host_ns=11, first=0))
+    assert [latency(pace) for latency in LATENCIES] == [LATE_NS, 7, 8, 9, 10, 11] and pace.start_ns(0) == 0
+
+
+def _touched_again(*between: p.Item, host: tuple[tuple[p.HostAction, ...], ...] = ()) -> p.Plan:
+    """Two files' pages, and the second of them again, whose fault is to let both reads end."""
+    pages = tuple(p.Page(p.POOL_GPA + 0x100000 * n, p.PageStart.DROPPED, f"f[{n}]") for n in (0, 1))
+    first, second = (p.Item(0, p.Op.TOUCH, gpa=page.gpa, page=page.name) for page in pages)
+    items = (first, second, *between, second)
+    return p.Plan(
+        scenario="again", title="", nonce=7, guest=p.Guest(memory_mib=96), deadline_s=5, pages=pages,
+        memory=p.Memory(p.Backing.FILE, share=True), swap=p.Swap(p.SwapKind.GATED, release="repeated"),
+        items=tuple(replace(item, index=n) for n, item in enumerate(items)), host_actions=host,
+    )  # fmt: skip
+
+
+def test_a_hang_that_only_one_order_has_is_said() -> None:
+    """Under noio the second touch sleeps, and lets the second page's read end, as nothing else can come.  A work that
+    begins only then holds the first page for ever: no fault is repeated any more."""
+    assert predict(_touched_again(), NIO).undecided_end == ""
+    answer = predict(_touched_again(), NIO, orders=100)
+    assert answer.ends and answer.undecided_end in answer.notes
+    assert "not with a work of vCPU 0 for gfn 0x1000 begins late" in answer.undecided_end
+
+
+def test_a_plan_that_waits_for_it_ends_in_each_order() -> None:
+    waits = (p.HostAction(p.HostWord.WAIT_NP, arg=2), p.HostAction(p.HostWord.WAIT_SETTLED))
+    answer = predict(_touched_again(p.Item(0, p.Op.HOST, value=0), host=(waits,)), NIO, orders=100)
+    assert answer.ends and not answer.undecided_end
+
+
+def _told(orders: int) -> str:
+    plan = p.Plan(
+        scenario="told", title="", nonce=7, guest=p.Guest(memory_mib=96), deadline_s=5, pages=(), items=(),
+        memory=p.Memory(p.Backing.FILE, share=True), swap=p.Swap(p.SwapKind.GATED),
+    )  # fmt: skip
+    return predict(plan, N61, orders=orders).orders
+
+
+def test_how_far_the_orders_were_gone_through_is_said() -> None:
+    """Of a program without touches each thing may be late or not, whatever the others are."""
+    some = _told(5)
+    free = int(some.split()[2])
+    assert some == f"4 of {free} things that may be late were, each by itself"
+    assert _told(free + 5) == f"each of {free} things that may be late was by itself, and up to 2 together in 4 orders"
+    assert _told(2**free + 1) == f"all of what may come in any order was tried: {2**free} orders"
+    assert _told(0) == ""
