@@ -480,6 +480,14 @@ _TABLE: tuple[Rule, ...] = (
         context=("stray_wakes",),
         kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.WORK, Kind.WORK_END, Kind.WAKING),
     ),
+    Rule(
+        "D60",
+        "The fault that maps an anonymous page takes it out of the swap cache if it is a write's, and no other fault "
+        "does.",
+        "D60, A.3; mm/memory.c:do_swap_page (should_try_to_free_swap), do_wp_page",
+        context=("swap_slots",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})
