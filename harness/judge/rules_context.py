@@ -130,6 +130,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         early_retries=early_retries(evidence),
         forbidden_retries=forbidden_retries(evidence),
         swap_slots=swap_slots(evidence, kernel),
+        unlisted_pages=_unlisted(evidence),
         stray_wakes=stray_wakes(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         works_left=evidence.left.works if evidence.left else None,
@@ -300,6 +301,14 @@ def _hlts_end(evidence: Evidence) -> bool:
     halted = {event.vcpu for event in evidence.of(Kind.EXIT) if " reason hlt " in event.text.lower()}
     asleep = all(last[v].kind is Kind.OUT and last[v].value == ord("S") for v in halted)
     return asleep and not any(event.kind is Kind.ENTRY for event in last.values())  # that runs on to its last HLT
+
+
+def _unlisted(evidence: Evidence) -> tuple[int, ...] | None:
+    """Pages of the plan that are on no list when all is over; None: nobody has looked."""
+    looked = {
+        gpa: page for gpa, page in (evidence.after.pages if evidence.after else {}).items() if page.on_list is not None
+    }
+    return tuple(sorted(gpa >> 12 for gpa, page in looked.items() if not page.on_list)) if looked else None
 
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:

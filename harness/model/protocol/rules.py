@@ -488,6 +488,12 @@ _TABLE: tuple[Rule, ...] = (
         context=("swap_slots",),
         kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
     ),
+    Rule(
+        "D61",
+        "Each page of the guest that is there is on a list from which the host can reclaim it.",
+        "D61, A.3; mm/swap_state.c:__read_swap_cache_async, mm/filemap.c:filemap_add_folio (folio_add_lru)",
+        context=("unlisted_pages",),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

@@ -14,7 +14,7 @@ from harness.contract.plan import Item, Op
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.rules_context import _memory_left
+from harness.judge.rules_context import _memory_left, _unlisted
 from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
@@ -125,3 +125,13 @@ def test_what_is_charged_and_on_no_list_is_left_behind() -> None:
     evidence, kernel = decode(packed_capture("acknowledged-late")), find_kernel("noio-6.1")
     assert _memory_left(replace(evidence, left=MemoryLeft(0, 0)), kernel) == 0, "of before"
     assert _memory_left(replace(evidence, left=MemoryLeft(0, 0, unlisted=2)), kernel) == 2
+
+
+def test_a_page_that_is_on_no_list_is_named() -> None:
+    evidence = decode(packed_capture("read-then-written"))
+    assert evidence.after is not None
+    assert _unlisted(evidence) is None, "captured before anybody looked"
+    some, *_ = (gpa for gpa, page in evidence.after.pages.items() if page.present)
+    for listed, named in ((True, ()), (False, (some >> 12,))):
+        pages = {**evidence.after.pages, some: replace(evidence.after.pages[some], on_list=listed)}
+        assert _unlisted(replace(evidence, after=replace(evidence.after, pages=pages))) == named
