@@ -31,7 +31,7 @@ from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_actions import progress
 from harness.judge.stray_wakes import stray_wakes
-from harness.judge.swap_slots import swap_slots
+from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.judge.token_slot import token_slots
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import LOADED, Kind
@@ -131,6 +131,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         forbidden_retries=forbidden_retries(evidence),
         swap_slots=swap_slots(evidence, kernel),
         unlisted_pages=_unlisted(evidence),
+        clean_pages=clean_pages(evidence, kernel),
         stray_wakes=stray_wakes(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         works_left=evidence.left.works if evidence.left else None,

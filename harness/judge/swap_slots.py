@@ -70,6 +70,23 @@ def swap_slots(evidence: Evidence, kernel: KernelModel) -> tuple[str, ...] | Non
     )
 
 
+def clean_pages(evidence: Evidence, kernel: KernelModel) -> tuple[int, ...] | None:
+    """Pages that have come from swap, have no slot any more, and are not dirty: who drops them finds nothing to write.
+
+    What takes a page out of the swap cache marks it (mm/swapfile.c:folio_free_swap, before 5.17 try_to_free_swap;
+    mm/shmem.c:shmem_swapin_folio).  A copy that a kernel before 5.18 makes is dirty in its page table alone.
+
+    :return: frames; None: nobody can tell.
+    """
+    plan, after = evidence.plan, evidence.after
+    anonymous = plan.memory.backing is Backing.ANON
+    if after is None or plan.swap.kind not in _BY_THE_SWAP_CACHE or (anonymous and kernel.wp_counts_references):
+        return None
+    came = {p.gpa for p in plan.pages if p.start in ON_THE_DEVICE}
+    left = {gpa: page for gpa, page in after.pages.items() if gpa in came and page.swap_cache is False}
+    return tuple(sorted(gpa >> 12 for gpa, page in left.items() if page.dirty is False))
+
+
 def _contradicts(gfn: int, cached: bool, seen: _Seen, kernel: KernelModel) -> Iterator[str]:
     mapping = sorted((c for c in seen.calls.get(gfn, ()) if not c[1].value & _UNMAPPED), key=lambda call: call[1].t_ns)
     if not mapping:

@@ -171,6 +171,8 @@ class RuleContext:
     """Threads that a worker woke although they sleep for the page of a fault, in words."""
     swap_slots: tuple[str, ...] | None = None
     """Pages that are in the swap cache, or are not, against what the fault did that mapped them, in words."""
+    clean_pages: tuple[int, ...] | None = None
+    """gfns of pages that have come from swap, have no slot any more, and are not dirty."""
     unlisted_pages: tuple[int, ...] | None = None
     """gfns of pages that are mapped, and on no list from which reclaim takes pages."""
     memory_left: int | None = None

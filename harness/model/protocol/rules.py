@@ -494,6 +494,12 @@ _TABLE: tuple[Rule, ...] = (
         "D61, A.3; mm/swap_state.c:__read_swap_cache_async, mm/filemap.c:filemap_add_folio (folio_add_lru)",
         context=("unlisted_pages",),
     ),
+    Rule(
+        "D62",
+        "A page whose swap slot was freed is dirty: there is no other copy of it.",
+        "D62, A.3; mm/swapfile.c:folio_free_swap, mm/shmem.c:shmem_swapin_folio (folio_mark_dirty)",
+        context=("clean_pages",),
+    ),
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

@@ -40,10 +40,12 @@ def check_totals(
     yield from (_total("D58", forbidden) for forbidden in context.forbidden_retries or ())
     yield from (_total("D59", stray) for stray in context.stray_wakes or ())
     yield from (_total("D60", slot) for slot in context.swap_slots or ())
-    if context.unlisted_pages:
-        first, more = context.unlisted_pages[0], len(context.unlisted_pages) - 1
-        and_more = f" (and {more} more)" if more else ""
-        yield _total("D61", f"page {first:#x}{and_more} is on no list from which the host could reclaim it")
+    for rule, gfns, what in (
+        ("D61", context.unlisted_pages, "is on no list from which the host could reclaim it"),
+        ("D62", context.clean_pages, "has no swap slot any more, and is not dirty"),
+    ):
+        if gfns:
+            yield _total(rule, f"page {gfns[0]:#x}{f' (and {len(gfns) - 1} more)' if len(gfns) > 1 else ''} {what}")
     if context.memory_left:
         yield _total("D49", f"the VMM is gone, and {context.memory_left} pages of its memory are still there")
     if context.ram_file_open:

@@ -9,7 +9,7 @@ import pytest
 
 from harness.contract.plan import SwapKind
 from harness.evidence.decode import Evidence, decode
-from harness.judge.swap_slots import swap_slots
+from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.model.events import Kind
 from harness.model.kernels import find_kernel
 from harness.model.walk.flags import FaultFlag
@@ -100,3 +100,15 @@ def test_two_calls_at_once_may_both_have_mapped_it(evidence: Evidence) -> None:
     other = (replace(begun, tid=1, t_ns=begun.t_ns + 1), replace(end, tid=1, t_ns=end.t_ns + 1))
     events = tuple(sorted((*evidence.events, *other), key=lambda e: e.t_ns))
     assert swap_slots(_turned(replace(evidence, events=events), BY_A_WORKER), NOIO) == ()
+
+
+def test_what_has_no_slot_any_more_is_dirty(evidence: Evidence) -> None:
+    assert evidence.after is not None
+    assert clean_pages(evidence, NOIO) == ()
+    pages = {gpa: replace(page, dirty=page.dirty and False) for gpa, page in evidence.after.pages.items()}
+    clean = replace(evidence, after=replace(evidence.after, pages=pages))
+    assert clean_pages(clean, NOIO) == (BY_A_WORKER >> 12,), "the other one has its slot still"
+    assert clean_pages(clean, find_kernel("nowait-5.10")) is None, "it may be a copy"
+    zram = replace(evidence.plan, swap=replace(evidence.plan.swap, kind=SwapKind.ZRAM))
+    assert clean_pages(replace(clean, plan=zram), NOIO) is None
+    assert clean_pages(replace(clean, after=None), NOIO) is None

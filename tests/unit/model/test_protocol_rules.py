@@ -226,6 +226,7 @@ CASES: dict[str, Case] = {
     "D57": Case(BOTH, BOTH, {"early_retries": ()}, {"early_retries": ("page 0x1000",)}),
     "D58": Case(BOTH, BOTH, {"forbidden_retries": ()}, {"forbidden_retries": ("page 0x1000",)}),
     "D59": Case(BOTH, BOTH, {"stray_wakes": ()}, {"stray_wakes": ("vCPU 0",)}),
+    "D62": Case(BOTH, BOTH, {"clean_pages": ()}, {"clean_pages": (GFN,)}),
     "D61": Case(BOTH, BOTH, {"unlisted_pages": ()}, {"unlisted_pages": (GFN,)}),
     "D60": Case(BOTH, BOTH, {"swap_slots": ()}, {"swap_slots": ("page 0x1000",)}),
     "D44": Case(
@@ -497,4 +498,4 @@ def test_a_rule_is_kept_by_one_trace_and_broken_by_the_other_and_only_it(name):
 
 def test_every_rule_has_a_case():
     assert set(CASES) == set(RULES)
-    assert list(RULES) == [f"D{n:02}" for n in range(1, 62)]
+    assert list(RULES) == [f"D{n:02}" for n in range(1, 63)]
