@@ -50,5 +50,12 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         "D62, A.3; mm/swapfile.c:folio_free_swap, mm/shmem.c:shmem_swapin_folio (folio_mark_dirty)",
         context=("clean_pages",),
     ),
+    Rule(
+        "D63",
+        "A vCPU whose VMM wants it out of KVM_RUN leaves it, unless it sleeps for a page.",
+        "D63, B.6; virt/kvm/kvm_main.c:kvm_vcpu_check_block (signal_pending), arch/x86/kvm/x86.c:vcpu_run",
+        context=("deaf_vcpus",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.WAKING, Kind.OUT, Kind.IN),
+    ),
 )
 """In the order of their ids, behind all others."""

@@ -39,6 +39,7 @@ def check_totals(
     yield from (_total("D57", early) for early in context.early_retries or ())
     yield from (_total("D58", forbidden) for forbidden in context.forbidden_retries or ())
     yield from (_total("D59", stray) for stray in context.stray_wakes or ())
+    yield from (_total("D63", deaf) for deaf in context.deaf_vcpus or ())
     yield from (_total("D60", slot) for slot in context.swap_slots or ())
     for rule, gfns, what in (
         ("D61", context.unlisted_pages, "is on no list from which the host could reclaim it"),
