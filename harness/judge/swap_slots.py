@@ -5,11 +5,12 @@ slot, or are not, although it has not."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan, SwapKind
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
+from harness.judge.align import FOR_EVER
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault
@@ -51,7 +52,7 @@ def swap_slots(evidence: Evidence, kernel: KernelModel) -> tuple[str, ...] | Non
     makes a copy.
 
     A CPU that has read the page, or has looked it up, may have a reference in its batches for the LRU lists;
-    do_swap_page empties those of its own CPU (lru_add_drain).
+    do_swap_page empties those of its own CPU (lru_add_drain).  Who waits for the page's lock has one, too.
 
     :return: in words, one for each page; None: nobody can tell.
     """
@@ -110,17 +111,20 @@ def _contradicts(gfn: int, cached: bool, seen: _Seen, kernel: KernelModel) -> It
 
 
 def _alone(gfn: int, mapping: _Call, seen: _Seen) -> bool:
-    """Whether no other CPU than the one on which the call came to its end can have a reference to the page: all calls
-    until then that looked it up, or may have read it with its neighbours, were made on that CPU."""
+    """Whether nobody else can have a reference to the page: all calls until then that looked it up, or may have read it
+    with its neighbours, were made on the CPU on which this one came to its end, and are over."""
     call, end = mapping
     near = (of_page for other, of_page in seen.calls.items() if seen.window < 0 or abs(other - gfn) < seen.window)
-    on = {event.cpu for of_page in near for event, _ in of_page if event.t_ns < end.t_ns} | {end.cpu}
+    before = [other for of_page in near for other in of_page if other[0].t_ns < end.t_ns and other[0] is not call]
+    if any(over.t_ns > call.t_ns for _, over in before):
+        return False  # who waits for the page's read has one
+    on = {event.cpu for event, _ in before} | {call.cpu, end.cpu}
     on |= {event.cpu for event in seen.places.get(call.tid, ()) if call.t_ns < event.t_ns < end.t_ns}
     return len(on) == 1
 
 
 def _calls(evidence: Evidence) -> Mapping[int, list[_Call]]:
-    """By page of the guest."""
+    """By page of the guest; those that are not over have mapped nothing yet."""
     first = ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY))
     called: dict[int, Event] = {}
     calls: dict[int, list[_Call]] = {}
@@ -129,6 +133,8 @@ def _calls(evidence: Evidence) -> Mapping[int, list[_Call]]:
             called[event.tid] = event
         elif (call := called.pop(event.tid, None)) is not None:
             calls.setdefault((call.hva >> 12) - first, []).append((call, event))
+    for call in called.values():
+        calls.setdefault((call.hva >> 12) - first, []).append((call, replace(call, t_ns=FOR_EVER, value=VmFault.RETRY)))
     return calls
 
 

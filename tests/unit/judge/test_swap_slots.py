@@ -12,7 +12,7 @@ from harness.evidence.decode import Evidence, decode
 from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.model.events import Kind
 from harness.model.kernels import find_kernel
-from harness.model.walk.flags import FaultFlag
+from harness.model.walk.flags import FaultFlag, VmFault
 from tests.unit.judge.packed import packed_capture
 
 NOIO = find_kernel("noio-6.1")
@@ -65,6 +65,20 @@ def test_another_cpu_s_look_may_have_left_a_reference(evidence: Evidence) -> Non
     for other, said in ((near, 0), (calls[0], 1)):  # the first call is of a page too far to be read with this one
         events = tuple(replace(e, cpu=e.cpu + 1) if e is other else e for e in evidence.events)
         assert len(swap_slots(_turned(replace(evidence, events=events), BY_A_WORKER), NOIO) or ()) == said
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_who_waits_for_the_page_has_a_reference(evidence: Evidence, is_over: bool) -> None:
+    """S276 on 6.12: another vCPU's worker slept in its call for the same page."""
+    calls = [e for e in evidence.events if e.hva & 0xFF000 == BY_A_WORKER & 0xFF000 and e.kind is Kind.MM_FAULT]
+    call = next(e for e in calls if e.worker and e.value & FaultFlag.TRIED)
+    end = next(e for e in evidence.of(Kind.MM_FAULT_RET) if e.tid == call.tid and e.t_ns > call.t_ns)
+    waits = [replace(call, tid=1, t_ns=call.t_ns - 1)]
+    if is_over:
+        waits.append(replace(end, tid=1, t_ns=end.t_ns + 1, value=VmFault.RETRY))
+    events = tuple(sorted((*evidence.events, *waits), key=lambda e: e.t_ns))
+    assert swap_slots(_turned(evidence, BY_A_WORKER), NOIO), "alone"
+    assert swap_slots(_turned(replace(evidence, events=events), BY_A_WORKER), NOIO) == ()
 
 
 def test_a_page_that_is_only_read_stays(evidence: Evidence) -> None:
