@@ -5,11 +5,13 @@
  * KVM looks the guest's shared area up when the guest enables asynchronous page faults, and keeps its address in host
  * memory, and its memory slot, for as long as the generation of the slots is the same (kvm_write_guest_offset_cached).
  * Here the VMM changes the area's slot behind the write of MSR_KVM_ASYNC_PF_EN, and before KVM writes the token of the
- * wake-all that this write brings about.
+ * wake-all that this write brings about.  And it writes the MSR once more, as it was: that is another wake-all, for a
+ * guest that goes on with memory and a state of before (a migration that was called off, a snapshot).
  *
  *	cc -O2 -Wall -pthread -o apf_area_test apf_area_test.c && ./apf_area_test
  *
- * Output is TAP.  Exit code: 0 all as it should be, 1 a token was written elsewhere or nowhere, or not logged, 4 skipped.
+ * Output is TAP.  Exit code: 0 all as it should be, 1 a token was written elsewhere or nowhere, or not logged, 4
+ * skipped.
  * Needs /dev/kvm and userfaultfd for faults of the kernel, as the other programs do.
  */
 #define _GNU_SOURCE
@@ -34,15 +36,19 @@ asm(".pushsection .rodata\n"
     ".code16\n"
     "guest_code:\n"		/* interrupts are off: all that it does is to be entered */
     "	movb $1, %al\n"
-    "	outb %al, $0x10\n"
+    "1:	outb %al, $0x10\n"
+    "	jmp 1b\n"
     "guest_end:\n"
     ".code64\n"
     ".popsection\n");
 extern const char guest_code[], guest_end[];
 
-/* What becomes of the area's slot: nothing, other memory of the host, or that memory with a log of dirty pages. */
-static const char *const change_names[] = { "kept", "moved", "logged" };
-enum change { KEPT, MOVED, LOGGED, CHANGES };
+/*
+ * What becomes of the area's slot: nothing, other memory of the host, or that memory with a log of dirty pages.
+ * ENABLED: nothing, and EN is written again when the first token was.
+ */
+static const char *const change_names[] = { "kept", "moved", "logged", "enabled-again" };
+enum change { KEPT, MOVED, LOGGED, ENABLED, CHANGES };
 
 /* What becomes of the token. */
 static const char *const written_names[] = { "written there", "written elsewhere", "not logged", "not written" };
@@ -108,6 +114,13 @@ static void do_change(struct vm *vm, struct area *area, enum change change)
 	}
 }
 
+static void run_guest(struct vm *vm)
+{
+	start(vm);
+	if (!ends(vm, PATIENCE_MS) || vm->said != RAN)
+		quit(KSFT_FAIL, "the guest does not run%s", vm->trouble);
+}
+
 static uint32_t token_in(const char *page)
 {
 	uint32_t token;
@@ -151,9 +164,12 @@ int main(void)
 		set_msr(&vm, MSR_INT, VECTOR);
 		set_msr(&vm, MSR_EN, AREA | EN_INT);
 		do_change(&vm, &area, change);
-		start(&vm);
-		if (!ends(&vm, PATIENCE_MS) || vm.said != RAN)
-			quit(KSFT_FAIL, "the guest does not run%s", vm.trouble);
+		run_guest(&vm);
+		if (change == ENABLED && token_in(area.first) == WAKE_ALL) {
+			memset(area.first, 0, PAGE);
+			set_msr(&vm, MSR_EN, AREA | EN_INT);
+			run_guest(&vm);
+		}
 		written = found_in(&vm, &area, change);
 		good &= written == THERE;
 		printf("%s %d - area %s: the wake-all is %s\n", written == THERE ? "ok" : "not ok", ++tests_done,

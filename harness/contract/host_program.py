@@ -4,7 +4,8 @@
 apf_halted_test and apf_halted_ways_test put a vCPU into an artificial halt (arch/x86/kvm/x86.c: apf.halted) for one of
 several causes, change its state in one of several ways, and say whether it runs again; the first is the plain case.
 apf_nested_test has an L2 touch a missing page, does something to the vCPU before L1 can be told, and says who is told.
-apf_area_test changes the memory slot of the shared area before KVM writes a token there, and says where it is written.
+apf_area_test changes the memory slot of the shared area before KVM writes a token there, or writes EN again, and says
+where a token is written.
 Their words are the ones below.
 """
 
@@ -79,12 +80,13 @@ class Told(StrEnum):
     ODD = "odd"  # something else happened
 
 
-class SlotChange(StrEnum):
-    """What the VMM does to the memory slot of the shared area, behind the write of EN."""
+class AreaChange(StrEnum):
+    """What the VMM does to the shared area, or to its memory slot, behind the write of EN."""
 
     KEPT = "kept"  # nothing
     MOVED = "moved"  # deleted, and created with other memory of the host
     LOGGED = "logged"  # KVM_MEM_LOG_DIRTY_PAGES
+    ENABLED = "enabled-again"  # it clears the token that it was written, and writes EN as it was
 
 
 class Written(StrEnum):
@@ -100,7 +102,7 @@ class Written(StrEnum):
 class AreaCase:
     """One test of the program about the shared area."""
 
-    change: SlotChange
+    change: AreaChange
 
     def __str__(self) -> str:
         return f"area {self.change}"
@@ -162,7 +164,7 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
         if words:
             raise UsageError(f"{program} takes no arguments")
         if program == AREA_PROGRAM:
-            return tuple(map(AreaCase, SlotChange))
+            return tuple(map(AreaCase, AreaChange))
         return tuple(TokenCase(between, intercept) for between in Between for intercept in (False, True))
     if not words:
         return tuple(HaltCase(HaltCause.OFF, c) for c in (StateChange.STOP_CONT, StateChange.RESET, StateChange.EN0))
@@ -200,5 +202,5 @@ def _result(first: str, second: str, what: str, outcome: str) -> tuple[Case, Out
     if what == "wake-all is":
         if first != "area":
             raise ValueError(f"{first!r} is no area")
-        return AreaCase(SlotChange(second)), Written(outcome)
+        return AreaCase(AreaChange(second)), Written(outcome)
     return TokenCase(Between(first), bool(_INTERCEPT.index(second))), Told(outcome)

@@ -16,11 +16,11 @@ from harness.contract.host_program import (
     SKIPPED,
     WAYS_PROGRAM,
     AreaCase,
+    AreaChange,
     Between,
     HaltCase,
     HaltCause,
     RunsAgain,
-    SlotChange,
     StateChange,
     TokenCase,
     Told,
@@ -75,10 +75,10 @@ def test_the_words_of_the_nested_one() -> None:
 
 
 def test_the_words_of_the_one_about_the_area() -> None:
-    assert words("change_names", AREA_PROGRAM) == list(SlotChange)
+    assert words("change_names", AREA_PROGRAM) == list(AreaChange)
     assert words("written_names", AREA_PROGRAM) == list(Written)
-    assert [str(case) for case in cases(AREA_PROGRAM, "")] == [f"area {change}" for change in SlotChange]
-    case = AreaCase(SlotChange.LOGGED)
+    assert [str(case) for case in cases(AREA_PROGRAM, "")] == [f"area {change}" for change in AreaChange]
+    case = AreaCase(AreaChange.LOGGED)
     assert results(f"not ok 3 - {sentence(case, Written.NOT_LOGGED)}\n") == ((case, Written.NOT_LOGGED),)
     with pytest.raises(UsageError, match="no area"):
         results("ok 1 - cpl0 moved: the wake-all is written there\n")
