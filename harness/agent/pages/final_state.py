@@ -3,17 +3,16 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from harness.agent.host.kernel_files import COMPACT, PAGE
+from harness.agent.host.kernel_files import PAGE
+from harness.agent.host.syscalls import empty_lru_batches
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_flags import PageFlags
 from harness.agent.pages.pagemap import PageMap
-from harness.agent.pages.pageout import drain_lru_batches
 from harness.contract.capture import AreaLeft, FinalState, PageLeft
 from harness.contract.plan import SHARED_GPA, Plan, further_areas
 
@@ -68,8 +67,8 @@ def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, Pag
 def _unlisted(plan: Plan, pagemap: PageMap, flags: PageFlags, memory: GuestMemory) -> set[int] | None:
     """Planned pages, by gpa, that are on no list from which reclaim takes pages: a CPU has those that have just come in
     its batches, which are emptied, and somebody may have taken one off its list for a moment.  None: this kernel has no
-    way to empty the batches."""
-    if not os.path.exists(COMPACT):
+    way to empty the batches; or a thread of the guest may keep a processor for itself, which is waited for then."""
+    if plan.guest.realtime or not empty_lru_batches():
         return None
     end = time.monotonic() + SECONDS
     left = {page.gpa for page in plan.pages}
@@ -78,7 +77,7 @@ def _unlisted(plan: Plan, pagemap: PageMap, flags: PageFlags, memory: GuestMemor
         left = {gpa for gpa, frame in found.items() if frame is not None and frame.on_list is False}
         if not left or time.monotonic() >= end:
             return left
-        drain_lru_batches()
+        empty_lru_batches()
         time.sleep(_LOOK_AGAIN_SECONDS)
 
 
