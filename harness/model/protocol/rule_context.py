@@ -170,7 +170,7 @@ class RuleContext:
     stray_wakes: tuple[str, ...] | None = None
     """Threads that a worker woke although they sleep for the page of a fault, in words."""
     deaf_vcpus: tuple[str, ...] | None = None
-    """vCPUs that do not leave KVM_RUN although their VMM waits for that, in words."""
+    """vCPUs that go to sleep in KVM_RUN with a signal pending, in words."""
     swap_slots: tuple[str, ...] | None = None
     """Pages that are in the swap cache, or are not, against what the fault did that mapped them, in words."""
     clean_pages: tuple[int, ...] | None = None

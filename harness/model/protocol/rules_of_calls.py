@@ -52,10 +52,10 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
     ),
     Rule(
         "D63",
-        "A vCPU whose VMM wants it out of KVM_RUN leaves it, unless it sleeps for a page.",
+        "No vCPU whose VMM wants it out of KVM_RUN goes to sleep there with a signal pending.",
         "D63, B.6; virt/kvm/kvm_main.c:kvm_vcpu_check_block (signal_pending), arch/x86/kvm/x86.c:vcpu_run",
         context=("deaf_vcpus",),
-        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.WAKING, Kind.OUT, Kind.IN),
+        kinds=(Kind.WAKING, Kind.OUT, Kind.IN),
     ),
 )
 """In the order of their ids, behind all others."""

@@ -51,6 +51,7 @@ def _run(evidence: Evidence, *kinds: str, out: int = S) -> tuple[str, ...] | Non
         of_other = kind is Kind.WAKING
         events.append(Event(kind, -1 if of_other else 0, t_ns=at + line, tid=QEMU if of_other else tid, line=line,
                             data=tid * of_other, value=out * (kind is Kind.OUT)))  # fmt: skip
+    events.append(Event(Kind.WAKING, -1, t_ns=at + 99, tid=QEMU, line=99, data=QEMU))  # of another thread
     files = {**evidence.files, "progress.jsonl": _step("host-action", 2.0).encode()}
     return deaf_vcpus(replace(evidence, events=tuple(events), files=files))
 
@@ -58,21 +59,29 @@ def _run(evidence: Evidence, *kinds: str, out: int = S) -> tuple[str, ...] | Non
 @pytest.mark.parametrize(
     ("kinds", "named"),
     [
-        (("OUT", "WAKING", "IN", "OUT"), 1),
-        (("OUT", "WAKING", "IN", "USER_EXIT"), 0),
-        (("OUT", "WAKING"), 0),  # it was given no processor
-        (("OUT", "IN", "OUT"), 0),  # nobody has woken it
-        (("OUT", "WAKING", "IN", "MM_FAULT", "OUT"), 0),  # it sleeps for a page
+        (("OUT", "IN"), 1),
+        (("OUT", "WAKING", "IN"), 0),
+        (("WAKING", "OUT", "IN"), 0),  # it was about to sleep
+        (("OUT", "WAKING", "IN", "OUT", "IN", "OUT"), 1),
+        (("USER_EXIT", "OUT", "IN"), 0),  # QEMU's locks are its own affair
+        (("MM_FAULT", "OUT", "IN", "MM_FAULT_RET"), 0),
+        (("MM_FAULT", "MM_FAULT_RET", "OUT", "IN"), 1),
     ],
 )
-def test_who_is_woken_and_runs_leaves(evidence: Evidence, kinds: tuple[str, ...], named: int) -> None:
+def test_who_goes_to_sleep_with_a_signal_pending(evidence: Evidence, kinds: tuple[str, ...], named: int) -> None:
     found = _run(evidence, *kinds)
     assert found is not None and len(found) == named
-    assert not named or ("vCPU 0 is in KVM_RUN still" in found[0] and "trace line 5" in found[0])
+    assert not named or "vCPU 0 goes to sleep in KVM_RUN with a signal pending" in found[0]
 
 
-def test_who_sleeps_uninterruptibly_waits_for_something_else(evidence: Evidence) -> None:
-    assert _run(evidence, "OUT", "WAKING", "IN", "OUT", out=D) == ()
+def test_who_sleeps_uninterruptibly_heeds_none(evidence: Evidence) -> None:
+    assert _run(evidence, "OUT", "IN", out=D) == ()
+
+
+def test_a_trace_without_wakings_tells_nothing(evidence: Evidence) -> None:
+    events = tuple(event for event in evidence.events if event.kind is not Kind.WAKING)
+    files = {**evidence.files, "progress.jsonl": _step("host-action", 0.0).encode()}
+    assert deaf_vcpus(replace(evidence, events=events, files=files)) == ()
 
 
 def test_nothing_is_wrong_where_everything_came_to_its_end(evidence: Evidence) -> None:
