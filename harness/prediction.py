@@ -10,7 +10,7 @@ from typing import assert_never
 from harness.contract import plan as p
 from harness.contract.capture import Precondition
 from harness.contract.gate import rule_of
-from harness.contract.host_program import HaltCase, cases
+from harness.contract.host_program import AreaCase, Case, HaltCase, TokenCase, cases
 from harness.contract.probe_abi import page_word
 from harness.contract.words import Release
 from harness.errors import ModelError
@@ -20,6 +20,7 @@ from harness.model.delivery import L2Controls, PvFeatures
 from harness.model.events import MSR_ASYNC_PF_EN
 from harness.model.halted_vcpu import predict_halt
 from harness.model.kernels import KernelModel
+from harness.model.moved_area import predict_area
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
 from harness.model.simulation import situation as m
 from harness.model.simulation.linux_guest import LinuxGuest, predict_linux
@@ -94,10 +95,17 @@ def predict_cases(plan: p.Plan, kernel: KernelModel) -> tuple[CasePrediction, ..
 
     :raise ModelError: it tests what this kernel does not have.
     """
-    return tuple(
-        predict_halt(kernel, case) if isinstance(case, HaltCase) else predict_token(kernel, case)
-        for case in cases(plan.guest.workload, plan.guest.cmdline)
-    )
+    return tuple(_predict_case(kernel, case) for case in cases(plan.guest.workload, plan.guest.cmdline))
+
+
+def _predict_case(kernel: KernelModel, case: Case) -> CasePrediction:
+    match case:
+        case HaltCase():
+            return predict_halt(kernel, case)
+        case TokenCase():
+            return predict_token(kernel, case)
+        case AreaCase():
+            return predict_area(kernel, case)
 
 
 def _predict_program(plan: p.Plan, kernel: KernelModel) -> m.Prediction:

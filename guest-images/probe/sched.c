@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * The program of one vCPU: items start in order; an access that got a token is put aside and runs again when it is
- * ready.  This code runs with IF=0 and opens a window before each choice, but for a write of an MSR that wants none.
+ * ready.  This code runs with IF=0 and opens a window before each choice, but for a write of an MSR, or of the LAPIC, that wants none.
  */
 #include "ready.h"
 #include "functions.h"
@@ -185,7 +185,8 @@ static int gated(const struct vcpu *v)
 /* Does the next item want what came with interrupts off to wait still? */
 static int keeps_off(const struct vcpu *v, u32 p)
 {
-	return !v->runnable && p < header->count && items[p].op == OP_WRMSR && !(items[p].flags & ITEM_INTERRUPTS);
+	return !v->runnable && p < header->count && (items[p].op == OP_WRMSR || items[p].op == OP_LAPIC) &&
+	       !(items[p].flags & ITEM_INTERRUPTS);
 }
 
 void run_program(struct vcpu *v)

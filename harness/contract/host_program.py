@@ -4,12 +4,15 @@
 apf_halted_test and apf_halted_ways_test put a vCPU into an artificial halt (arch/x86/kvm/x86.c: apf.halted) for one of
 several causes, change its state in one of several ways, and say whether it runs again; the first is the plain case.
 apf_nested_test has an L2 touch a missing page, does something to the vCPU before L1 can be told, and says who is told.
+apf_area_test changes the memory slot of the shared area before KVM writes a token there, or writes EN again, and says
+where a token is written.
 Their words are the ones below.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -21,7 +24,8 @@ SHORT_PROGRAM = "apf_halted_test"
 WAYS_PROGRAM = "apf_halted_ways_test"
 """It cannot do without arguments."""
 NESTED_PROGRAM = "apf_nested_test"
-HOST_PROGRAMS = (SHORT_PROGRAM, WAYS_PROGRAM, NESTED_PROGRAM)
+AREA_PROGRAM = "apf_area_test"
+HOST_PROGRAMS = (AREA_PROGRAM, SHORT_PROGRAM, WAYS_PROGRAM, NESTED_PROGRAM)
 OUTPUT = "program/output.txt"
 """What the program wrote, both streams, in a capture."""
 SKIPPED = 4
@@ -76,6 +80,34 @@ class Told(StrEnum):
     ODD = "odd"  # something else happened
 
 
+class AreaChange(StrEnum):
+    """What the VMM does to the shared area, or to its memory slot, behind the write of EN."""
+
+    KEPT = "kept"  # nothing
+    MOVED = "moved"  # deleted, and created with other memory of the host
+    LOGGED = "logged"  # KVM_MEM_LOG_DIRTY_PAGES
+    ENABLED = "enabled-again"  # it clears the token that it was written, and writes EN as it was
+
+
+class Written(StrEnum):
+    """What becomes of the token of a wake-all."""
+
+    THERE = "written there"  # where the area lies now, and in the log, if there is one
+    ELSEWHERE = "written elsewhere"
+    NOT_LOGGED = "not logged"
+    NOT_WRITTEN = "not written"
+
+
+@dataclass(frozen=True, slots=True)
+class AreaCase:
+    """One test of the program about the shared area."""
+
+    change: AreaChange
+
+    def __str__(self) -> str:
+        return f"area {self.change}"
+
+
 @dataclass(frozen=True, slots=True)
 class HaltCase:
     """One test of the programs about halts."""
@@ -102,13 +134,14 @@ class TokenCase:
 
 
 _INTERCEPT = ("no-intercept", "intercept")
-Case: TypeAlias = HaltCase | TokenCase
-Outcome: TypeAlias = RunsAgain | Told
+_WHAT: Mapping[type, str] = {HaltCase: "vCPU runs", TokenCase: "token is", AreaCase: "wake-all is"}
+Case: TypeAlias = HaltCase | TokenCase | AreaCase
+Outcome: TypeAlias = RunsAgain | Told | Written
 
 
 def sentence(case: Case, outcome: Outcome) -> str:
     """A test and its outcome, as the programs write it behind "ok 1 - "."""
-    return f"{case}: the {'vCPU runs' if isinstance(case, HaltCase) else 'token is'} {outcome}"
+    return f"{case}: the {_WHAT[type(case)]} {outcome}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +160,11 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
     :raise UsageError: it does not know them.
     """
     words = arguments.split()
-    if program == NESTED_PROGRAM:
+    if program in (NESTED_PROGRAM, AREA_PROGRAM):
         if words:
             raise UsageError(f"{program} takes no arguments")
+        if program == AREA_PROGRAM:
+            return tuple(map(AreaCase, AreaChange))
         return tuple(TokenCase(between, intercept) for between in Between for intercept in (False, True))
     if not words:
         return tuple(HaltCase(HaltCause.OFF, c) for c in (StateChange.STOP_CONT, StateChange.RESET, StateChange.EN0))
@@ -140,7 +175,7 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
     raise UsageError(f"{WAYS_PROGRAM} knows all, or CAUSE CHANGE, not {arguments!r}")
 
 
-_LINE = re.compile(r"(?:not )?ok \d+ - (\S+) (\S+): the (vCPU runs|token is) ([A-Za-z0-9 ]+?)(?:, .*)?")
+_LINE = re.compile(r"(?:not )?ok \d+ - (\S+) (\S+): the (vCPU runs|token is|wake-all is) ([A-Za-z0-9 ]+?)(?:, .*)?")
 
 
 def results(output: str) -> tuple[tuple[Case, Outcome], ...]:
@@ -164,4 +199,8 @@ def results(output: str) -> tuple[tuple[Case, Outcome], ...]:
 def _result(first: str, second: str, what: str, outcome: str) -> tuple[Case, Outcome]:
     if what == "vCPU runs":
         return HaltCase(HaltCause(first), StateChange(second)), RunsAgain(outcome)
+    if what == "wake-all is":
+        if first != "area":
+            raise ValueError(f"{first!r} is no area")
+        return AreaCase(AreaChange(second)), Written(outcome)
     return TokenCase(Between(first), bool(_INTERCEPT.index(second))), Told(outcome)

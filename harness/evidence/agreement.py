@@ -160,14 +160,15 @@ def thread_problems(events: Sequence[Event], *, probe: bool) -> Iterator[str]:
         yield "vCPU 0 was never entered in the trace" if probe else "no vCPU was entered in the trace"
 
 
-def wake_problems(events: Sequence[Event], later: Collection[int] = ()) -> Iterator[str]:
+def wake_problems(events: Sequence[Event], later: Collection[int] = (), signalled: int | None = None) -> Iterator[str]:
     """A thread that has slept and runs again was woken behind what it did before it slept
     (kernel/sched/core.c:try_to_wake_up traces sched_waking; it may be before the sched_switch of who is to sleep), and
     who is woken is not woken again before it runs.
 
     Whose signal is pending when it goes to sleep interruptibly stays runnable, and is traced as one that sleeps all the
     same (kernel/sched/core.c:__schedule, signal_pending_state).  QEMU sends its vCPU threads signals, and outside of
-    KVM_RUN they sleep for its locks: there nobody knows until the processor that such a thread left was idle.
+    KVM_RUN they sleep for its locks: there nobody knows until the processor that such a thread left was idle.  Nor in
+    it from ``signalled`` on: who goes to sleep there with a signal pending is the kernel's fault, and no damage.
 
     :param later: threads of vCPUs that were plugged in: sched_waking of each is recorded from some time after its begin
         on, and a sched_switch before where another vCPU's thread gets its CPU.
@@ -183,7 +184,8 @@ def wake_problems(events: Sequence[Event], later: Collection[int] = ()) -> Itera
             runnable = {tid: cpu for tid, cpu in runnable.items() if cpu != event.cpu}
         if event.kind is Kind.OUT:
             off[event.tid] = False
-            if event.tid in outside and event.value == _INTERRUPTIBLE and _IDLE not in event.text:
+            pending = event.tid in outside or (signalled is not None and event.t_ns >= signalled)
+            if pending and event.value == _INTERRUPTIBLE and _IDLE not in event.text:
                 runnable[event.tid] = event.cpu
             if event.value in _SLEEP:
                 asleep.add(event.tid)

@@ -63,6 +63,7 @@ from harness.evidence.injected_again import tell_injected_again
 from harness.evidence.moved_l2 import moved_back
 from harness.evidence.nullable import Known, null_problems
 from harness.evidence.ram_address import ADDRESSED, ram_address
+from harness.evidence.signalled import signalled_ns
 from harness.evidence.texts import console_problems, qmp_problems
 from harness.evidence.triple_fault import tell_triple_faults
 from harness.model.events import Event, Kind
@@ -293,7 +294,8 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from event_problems(facts.has, facts.trace_events, facts.has_mm_fault, saved, boots)
         yield from agreement.thread_problems(e.events, probe=probe)
         if _WAKING in facts.trace_events and not e.lost:
-            yield from agreement.wake_problems(e.events, {tid for _, tid in facts.later_tids})
+            signalled = signalled_ns(e.text("progress.jsonl"))
+            yield from agreement.wake_problems(e.events, {tid for _, tid in facts.later_tids}, signalled)
     if e.guest is not None:
         yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
     if e.gate is not None and facts is not None and (complete or e.end.status in _TO_THE_END) and not e.lost:

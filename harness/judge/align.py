@@ -11,11 +11,11 @@ the token.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access, Item, Op, Plan, area_page
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, Access, By, Item, Op, Plan, area_page
 from harness.contract.probe_abi import Record
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.evidence.resets import Boot
@@ -138,7 +138,9 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
     boots = 0
     begun: dict[int, int] = {}  # item -> boots before it started
     for entry in log:
-        boots += entry.kind is Record.BOOT
+        if entry.kind is Record.BOOT:
+            found += _cut_off(plan, seen, found, boots - 1)
+            boots += 1
         if not 0 <= entry.item < len(seen):
             set_up = entry.item == NO_ITEM and entry.kind is Record.END and entry.b == GP_VECTOR
             if entry.kind in (Record.START, Record.END, Record.TOKEN, Record.WAKE) and not set_up:
@@ -170,6 +172,17 @@ def _stretches(plan: Plan, log: Sequence[GuestRecord], seen: Sequence[SeenItem],
             item.value = entry.a
             item.gp = entry.b == GP_VECTOR
     return found
+
+
+def _cut_off(plan: Plan, seen: Sequence[SeenItem], found: Sequence[Stretch], life: int) -> Iterator[Stretch]:
+    """The item that the delivery of a token was to perform when its vCPU started anew: the handler that would have
+    logged it never ran, and it starts again in the next life."""
+    if not found or found[-1].life != life or found[-1].token or seen[found[-1].item].ended:
+        return
+    told = plan.items[found[-1].item]
+    behind = next((i for i in plan.items[told.index + 1 :] if i.vcpu == told.vcpu), None)
+    if behind is not None and behind.by is By.TOKEN:
+        yield _stretch(behind, life)
 
 
 def _bound(stretches: Sequence[Stretch], waits: Mapping[int, tuple[int, int]], resets: Sequence[int]) -> None:

@@ -25,12 +25,14 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
+from harness.judge.deaf_vcpus import deaf_vcpus
 from harness.judge.early_retries import early_retries, forbidden_retries
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_actions import progress
 from harness.judge.stray_wakes import stray_wakes
+from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.judge.token_slot import token_slots
 from harness.judge.unexplained import INTERRUPTING
 from harness.model.events import LOADED, Kind
@@ -46,8 +48,6 @@ _PANICS = frozenset({"F2", "F4"})
 """Findings by which a Linux L1 takes a page fault of its kernel for "page not present"."""
 _OTHERS = {HostWord.LOCK_READ, HostWord.RECLAIM}
 """Others than the vCPUs read pages, or take them away."""
-_BY_THE_SWAP_CACHE = {SwapKind.GATED, SwapKind.DELAY}
-_ON_THE_DEVICE = {PageStart.SWAPCACHE, PageStart.SWAPPED, PageStart.ZERO_SWAPPED}
 _OF_ANY_THREAD = Kind.ACC
 """The thread of another vCPU may accept an interrupt for this one."""
 KERNEL_HALF = 1 << 63
@@ -130,6 +130,10 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         ram_file_open=evidence.left is not None and evidence.left.opened,
         early_retries=early_retries(evidence),
         forbidden_retries=forbidden_retries(evidence),
+        deaf_vcpus=deaf_vcpus(evidence),
+        swap_slots=swap_slots(evidence, kernel),
+        unlisted_pages=_unlisted(evidence),
+        clean_pages=clean_pages(evidence, kernel),
         stray_wakes=stray_wakes(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         works_left=evidence.left.works if evidence.left else None,
@@ -302,14 +306,20 @@ def _hlts_end(evidence: Evidence) -> bool:
     return asleep and not any(event.kind is Kind.ENTRY for event in last.values())  # that runs on to its last HLT
 
 
+def _unlisted(evidence: Evidence) -> tuple[int, ...] | None:
+    """Pages of the plan that are on no list when all is over; None: nobody has looked."""
+    looked = {
+        gpa: page for gpa, page in (evidence.after.pages if evidence.after else {}).items() if page.on_list is not None
+    }
+    return tuple(sorted(gpa >> 12 for gpa, page in looked.items() if not page.on_list)) if looked else None
+
+
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
     """Pages of a shared file mapping that were only read: a write fault for them marks the folio dirty at once
     (mm/memory.c:fault_dirty_shared_page).  A page that was freed meanwhile is another folio, clean again.  A large
-    folio is dirty for all its pages.  Of anonymous pages see _out_of_swap.
+    folio is dirty for all its pages.  Of anonymous pages see swap_slots.
     """
     plan = evidence.plan
-    if plan.memory.backing is Backing.ANON:
-        return _out_of_swap(evidence)
     if plan.memory.backing is not Backing.FILE or not plan.memory.share:
         return None
     written = {i.gpa for i in plan.items if i.op is Op.TOUCH and i.access is Access.WRITE}
@@ -324,30 +334,6 @@ def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
         if (page := left.get(gpa)) is not None and page.dirty is not None and not (page.dirty and page.large)
     }
     return found or None
-
-
-def _out_of_swap(evidence: Evidence) -> Mapping[int, PageAfter] | None:
-    """Anonymous pages from a swap device that were only read, and of which no work was queued.
-
-    Only a write fault takes its page out of the swap cache (mm/memory.c:should_try_to_free_swap), as long as half of
-    the device is free (vm_swap_full).  What a page's table entry says is not to be had from outside, so that nothing is
-    said of one that is still in the swap cache.  A synchronous device (zram) does without (SWP_SYNCHRONOUS_IO), and a
-    snapshot reads and writes all pages.
-    """
-    plan, left = evidence.plan, evidence.after.pages if evidence.after else {}
-    lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
-    acts = {action.do for actions in lists for action in actions}
-    full = 2 * len(plan.pages) * PAGE_SIZE > plan.swap.size_mib << 20
-    if full or plan.swap.kind not in _BY_THE_SWAP_CACHE or acts & {HostWord.SAVEVM, HostWord.LOADVM, *_OTHERS}:
-        return None
-    works = {event.gpa >> 12 for event in evidence.events if event.kind is Kind.NP}
-    other = works | {i.gpa >> 12 for i in plan.items if i.op is Op.TOUCH and i.access is Access.WRITE}
-    read = {i.gpa for i in plan.items if i.op is Op.TOUCH and i.gpa >> 12 not in other}
-    return {
-        gpa >> 12: PageAfter(None if page.swap_cache else True)
-        for gpa in read & {p.gpa for p in plan.pages if p.start in _ON_THE_DEVICE}
-        if (page := left.get(gpa)) is not None and page.swap_cache is not None
-    } or None
 
 
 def _tokens(log: GuestLog, vcpu: int) -> tuple[tuple[int, int], ...]:

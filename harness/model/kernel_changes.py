@@ -76,6 +76,8 @@ CHANGES: tuple[Change, ...] = (
            "mm: optimize do_wp_page() for exclusive pages in the swapcache", (_5_10, _6_1), open=_BOUNDS),
     Change("congested_single_page", False, (5, 18), "mm/swap_state.c:swap_cluster_readahead",
            "remove inode_congested()", (_5_10, _6_1), open=_BOUNDS),
+    Change("swap_pte_exclusive", True, (5, 19), "mm/memory.c:do_swap_page",
+           "mm/swap: remember PG_anon_exclusive via a swp pte bit", (_5_10, _6_1), open=_BOUNDS),
     Change("pf_taken_statistic", True, (6, 0), "arch/x86/kvm/mmu/mmu_internal.h:kvm_mmu_do_page_fault",
            "KVM: x86/mmu: Expand and clean up page fault stats", (_5_10, _6_1), open=_BOUNDS),
     Change("dirtying_retries", False, (6, 0), "mm/memory.c:fault_dirty_shared_page",

@@ -73,6 +73,7 @@ class KernelModel:
     large_folio_swapin: bool = False  # synchronous devices may swap in a large folio
     pgfault_counts_retry: bool = True  # PGFAULT at each handle_mm_fault entry, RETRY attempts too
     wp_counts_references: bool = True  # do_wp_page reuses only if page_count is 1: not while in the swap cache
+    swap_pte_exclusive: bool = False  # a page that comes from swap is its VMM's alone as before: a write asks no more
     dirtying_retries: bool = True  # fault_dirty_shared_page drops mmap_lock: VM_FAULT_RETRY, though the page is mapped
     memcg_events_batched: bool = True  # memory.stat shows an event only when a CPU has 33 of them
 

@@ -323,6 +323,10 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
         yield from _of_another(s, t, "eject", t.eject)
     if t.lapic and t.lapic not in LAPIC_WORDS:
         yield f".lapic: {t.lapic[: bounds.MAX_NAME]!r} is not one of {', '.join(LAPIC_WORDS)}"
+    if t.lapic and t.pause_us and not t.interrupts:
+        yield ".interrupts: the pause before the step has them on"
+    if t.lapic.startswith("base-") and not t.interrupts:
+        yield f".interrupts: what waits would be taken while {t.lapic} is carried out, or not: nobody can tell"
     if t.paging and t.paging not in ("flip", "off"):
         yield f".paging: {t.paging[: bounds.MAX_NAME]!r} is not flip or off"
     if t.wrmsr:

@@ -106,7 +106,7 @@ class Step:
     vcpu: int = 0
     access: Access = Access.READ
     cpl: int = 3
-    interrupts: bool = True  # of a wrmsr: False: none is taken between the step before it and the write
+    interrupts: bool = True  # of a wrmsr, a lapic: False: none is taken between the step before it and the write
     shadow: bool = False
     no_paging: bool = False
     gif: bool = True  # of a touch: False: GIF keeps the interrupts off, and not RFLAGS.IF, which is 1

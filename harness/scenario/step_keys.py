@@ -14,6 +14,7 @@ _INTERRUPTS = frozenset({"interrupts", "tpr", "in_service"})
 _LOOKED_AT = {
     "touch": frozenset({"access", "cpl", "interrupts", "shadow", "gif", "no_paging", "by", "then"}),
     "wrmsr": frozenset({"value", "interrupts"}),
+    "lapic": frozenset({"interrupts"}),
     "pause": _INTERRUPTS,
     "paging": frozenset({"interrupts"}),
     "host": _INTERRUPTS,

@@ -30,6 +30,7 @@ _LOOK_SECONDS = 0.01
 _VCPU = re.compile(r"CPU \d+/KVM")
 """Name of a vCPU thread (QEMU's accel/kvm/kvm-accel-ops.c:kvm_start_vcpu_thread)."""
 _LOCK_READ_SECONDS = 5.0
+_HEED_SECONDS = 1.0
 
 
 class WaitedInVain(DeadlineExpired):
@@ -94,6 +95,8 @@ class Actor:
             except DeadlineExpired as exc:
                 if await asyncio.to_thread(vcpu_asleep, self.guest.pid):
                     raise WaitedInVain(f"{exc.message}; a vCPU thread sleeps for a page") from exc
+                if await asyncio.to_thread(vcpu_deaf, self.guest.pid):
+                    raise WaitedInVain(f"{exc.message}; a vCPU thread does not heed its signal") from exc
                 raise
             if timed is not None and action.do is HostWord.CONT:
                 self.standing.end(time.monotonic())
@@ -225,6 +228,34 @@ def vcpu_asleep(pid: int) -> bool:
     except OSError:
         return False
     return any(_VCPU.fullmatch(_stat(tid, pid)[0]) and _state(tid, pid) == "D" for tid in tids)
+
+
+def vcpu_deaf(pid: int) -> bool:
+    """Whether a vCPU thread of this QEMU's runs, or sleeps, with the same signal pending as before: the kernel does not
+    let it out of KVM_RUN.  One that is given no processor has not come to it."""
+    before = _pending(pid)
+    time.sleep(_HEED_SECONDS)
+    after = _pending(pid)
+    return any(
+        after[tid][0] == signals and (after[tid][1] != ran or _state(tid, pid) in "SD")
+        for tid, (signals, ran) in before.items()
+        if signals and tid in after
+    )
+
+
+def _pending(pid: int) -> dict[int, tuple[int, str]]:
+    """By vCPU thread, the signals that are pending for it alone, and for how long it has run."""
+    try:
+        tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        return {tid: _signals(pid, tid) for tid in tids if _VCPU.fullmatch(_stat(tid, pid)[0])}
+    except OSError:
+        return {}
+
+
+def _signals(pid: int, tid: int) -> tuple[int, str]:
+    status = read_text(f"/proc/{pid}/task/{tid}/status")
+    (mask,) = re.findall(r"^SigPnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return int(mask, 16), read_text(f"/proc/{pid}/task/{tid}/schedstat").split()[0]
 
 
 def _state(tid: int, pid: int | str = "self") -> str:

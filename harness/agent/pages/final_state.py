@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 from harness.agent.host.kernel_files import PAGE
+from harness.agent.host.syscalls import empty_lru_batches
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_flags import PageFlags
 from harness.agent.pages.pagemap import PageMap
@@ -15,6 +17,9 @@ from harness.contract.capture import AreaLeft, FinalState, PageLeft
 from harness.contract.plan import SHARED_GPA, Plan, further_areas
 
 SHARED_BYTES, WRITTEN_AT = 64, 8
+SECONDS = 3.0
+"""How long a page may be on no list, which migration takes off its list, or a CPU has in a batch."""
+_LOOK_AGAIN_SECONDS = 0.02
 HOST_BYTES = 8
 """Of struct kvm_vcpu_pv_apf_data (arch/x86/include/uapi/asm/kvm_para.h) the host writes flags and token only."""
 
@@ -47,6 +52,7 @@ def _area(memory: GuestMemory, gpa: int) -> AreaLeft:
 def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, PageLeft]]:
     """By gpa."""
     with PageMap(pid) as pagemap, PageFlags() as flags:
+        unlisted = _unlisted(plan, pagemap, flags, memory)
         for page in plan.pages:
             frame = pagemap.frame(memory.base + page.gpa)
             found = flags.of(frame)
@@ -54,7 +60,25 @@ def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, Pag
                 yield page.gpa, PageLeft(page.name, frame is not None)
             else:
                 word = _word(memory, page.gpa)
-                yield page.gpa, PageLeft(page.name, True, found.dirty, found.swap_cache, found.large, word)
+                on_list = None if unlisted is None or found.on_list is None else page.gpa not in unlisted
+                yield page.gpa, PageLeft(page.name, True, found.dirty, found.swap_cache, found.large, word, on_list)
+
+
+def _unlisted(plan: Plan, pagemap: PageMap, flags: PageFlags, memory: GuestMemory) -> set[int] | None:
+    """Planned pages, by gpa, that are on no list from which reclaim takes pages: a CPU has those that have just come in
+    its batches, which are emptied, and somebody may have taken one off its list for a moment.  None: this kernel has no
+    way to empty the batches; or a thread of the guest may keep a processor for itself, which is waited for then."""
+    if plan.guest.realtime or not empty_lru_batches():
+        return None
+    end = time.monotonic() + SECONDS
+    left = {page.gpa for page in plan.pages}
+    while True:
+        found = {gpa: flags.of(pagemap.frame(memory.base + gpa)) for gpa in left}
+        left = {gpa for gpa, frame in found.items() if frame is not None and frame.on_list is False}
+        if not left or time.monotonic() >= end:
+            return left
+        empty_lru_batches()
+        time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _word(memory: GuestMemory, gpa: int) -> int | None:

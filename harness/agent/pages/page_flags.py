@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from types import TracebackType
 
 _KPAGEFLAGS = "/proc/kpageflags"
-_DIRTY, _SWAP_CACHE, _COMPOUND = 1 << 4, 1 << 13, 1 << 15 | 1 << 16
+_DIRTY, _LRU, _SWAP_CACHE, _COMPOUND, _ZERO_PAGE = 1 << 4, 1 << 5, 1 << 13, 1 << 15 | 1 << 16, 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFlags:
-    """Of the folio: what only a page table knows to be dirty is not in ``dirty``.  ``large``: it has several pages."""
+    """Of the folio: what only a page table knows to be dirty is not in ``dirty``.  ``large``: it has several pages.
+    ``on_list``: it is on a list from which reclaim takes pages; None: the zero page is on none, and of a large folio
+    kernels before 6.9 tell it of the first page alone."""
 
     dirty: bool
     swap_cache: bool
     large: bool
+    on_list: bool | None = None
 
 
 class PageFlags:
@@ -50,4 +53,5 @@ class PageFlags:
 
 def decode_flags(word: int) -> FrameFlags:
     """One word of kpageflags."""
-    return FrameFlags(bool(word & _DIRTY), bool(word & _SWAP_CACHE), bool(word & _COMPOUND))
+    on_list = None if word & (_COMPOUND | _ZERO_PAGE) else bool(word & _LRU)
+    return FrameFlags(bool(word & _DIRTY), bool(word & _SWAP_CACHE), bool(word & _COMPOUND), on_list)

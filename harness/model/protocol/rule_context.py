@@ -26,10 +26,9 @@ class FaultState:
 
 @dataclass(frozen=True, slots=True)
 class PageAfter:
-    """A page that the guest only read, after the run.  ``writable``: dirty in the host, swap slot freed; None: what it
-    has does not tell."""
+    """A page that the guest only read, after the run.  ``writable``: dirty in the host."""
 
-    writable: bool | None
+    writable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +169,14 @@ class RuleContext:
     """Faults that were to be repeated although their flags do not allow it, in words."""
     stray_wakes: tuple[str, ...] | None = None
     """Threads that a worker woke although they sleep for the page of a fault, in words."""
+    deaf_vcpus: tuple[str, ...] | None = None
+    """vCPUs that go to sleep in KVM_RUN with a signal pending, in words."""
+    swap_slots: tuple[str, ...] | None = None
+    """Pages that are in the swap cache, or are not, against what the fault did that mapped them, in words."""
+    clean_pages: tuple[int, ...] | None = None
+    """gfns of pages that have come from swap, have no slot any more, and are not dirty."""
+    unlisted_pages: tuple[int, ...] | None = None
+    """gfns of pages that are mapped, and on no list from which reclaim takes pages."""
     memory_left: int | None = None
     """Pages that are still charged to the VMM when it is gone."""
     ram_file_open: bool = False

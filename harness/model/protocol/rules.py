@@ -8,64 +8,14 @@ RuleContext (rule_context.py) is what a rule may need to know besides the trace.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.model.events import Kind
-from harness.model.kernels import KernelModel
+from harness.model.protocol.rule import Rule
 from harness.model.protocol.rule_context import FaultState, InitialVcpu, Interval, LoggedStart, PageAfter, RuleContext
+from harness.model.protocol.rules_of_calls import CALLS_AND_LEFTOVERS
 
 __all__ = ["RULES", "FaultState", "InitialVcpu", "Interval", "LoggedStart", "PageAfter", "Rule", "RuleContext"]
-
-ALL_VARIANTS = ("noio", "nowait")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One rule.
-
-    :param strict: True: a violation is a kernel bug or a lost event.  False: statistical, a violation is a hint.
-    :param needs: the field of KernelModel that must be true for the rule to hold; empty: it holds for every kernel.
-    :param variants: variants it holds for; ``sync`` kernels emit none of the events.
-    :param source: section of behaviour.md, then file:function in the kernel.
-    :param context: fields of RuleContext without which the rule is checked in part, or not at all.
-    :param kinds: events that the trace must have recorded for the rule to be checked at all.
-    :param partly: True when a part of the rule is checked even without the context fields.
-    """
-
-    id: str
-    sentence: str
-    source: str
-    strict: bool = True
-    needs: str = ""
-    variants: tuple[str, ...] = ALL_VARIANTS
-    context: tuple[str, ...] = ()
-    kinds: tuple[Kind, ...] = ()
-    partly: bool = False
-    note: str = ""
-
-    def holds_for(self, kernel: KernelModel) -> bool:
-        """Whether the rule holds for a kernel; a port keeps the protocol of the kernel that it was ported to."""
-        return kernel.variant in self.variants and self.behaviour_in(kernel)
-
-    def behaviour_in(self, kernel: KernelModel) -> bool:
-        """Whether a kernel, of whatever variant, behaves as the rule needs it."""
-        return not self.needs or bool(getattr(kernel, self.needs))
-
-    def as_json(self) -> dict[str, object]:
-        """Plain values for ``apf rules --json``."""
-        return {
-            "id": self.id,
-            "sentence": self.sentence,
-            "strict": self.strict,
-            "needs": self.needs,
-            "variants": list(self.variants),
-            "source": self.source,
-            "context": list(self.context),
-            "events": [kind.name for kind in self.kinds],
-            "note": self.note,
-        }
-
 
 _APF = "virt/kvm/async_pf.c:"
 _X86 = "arch/x86/kvm/x86.c:"
@@ -459,27 +409,7 @@ _TABLE: tuple[Rule, ...] = (
         f"D56, B.7; {_APF}kvm_check_async_pf_completion, arch/x86/kvm/mmu/mmu.c:kvm_arch_async_page_ready",
         kinds=(Kind.DONE, Kind.RDY, Kind.MM_FAULT, Kind.USER_EXIT),
     ),
-    Rule(
-        "D57",
-        "Who lets go of mmap_lock to have its fault repeated waits for the page first, and not with mmap_lock held.",
-        "D57, A.4; mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap",
-        context=("early_retries",),
-        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
-    ),
-    Rule(
-        "D58",
-        "No fault comes back to be repeated if its flags do not allow that.",
-        "D58, A.4; mm/gup.c:faultin_page, mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap",
-        context=("forbidden_retries",),
-        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
-    ),
-    Rule(
-        "D59",
-        "A worker wakes no vCPU that sleeps for the page of a fault in handle_mm_fault.",
-        f"D59, B.6; {_APF}async_pf_execute, virt/kvm/kvm_main.c:kvm_vcpu_block, kernel/exit.c:rcuwait_wake_up",
-        context=("stray_wakes",),
-        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.WORK, Kind.WORK_END, Kind.WAKING),
-    ),
+    *CALLS_AND_LEFTOVERS,
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({rule.id: rule for rule in _TABLE})

@@ -39,6 +39,14 @@ def check_totals(
     yield from (_total("D57", early) for early in context.early_retries or ())
     yield from (_total("D58", forbidden) for forbidden in context.forbidden_retries or ())
     yield from (_total("D59", stray) for stray in context.stray_wakes or ())
+    yield from (_total("D63", deaf) for deaf in context.deaf_vcpus or ())
+    yield from (_total("D60", slot) for slot in context.swap_slots or ())
+    for rule, gfns, what in (
+        ("D61", context.unlisted_pages, "is on no list from which the host could reclaim it"),
+        ("D62", context.clean_pages, "has no swap slot any more, and is not dirty"),
+    ):
+        if gfns:
+            yield _total(rule, f"page {gfns[0]:#x}{f' (and {len(gfns) - 1} more)' if len(gfns) > 1 else ''} {what}")
     if context.memory_left:
         yield _total("D49", f"the VMM is gone, and {context.memory_left} pages of its memory are still there")
     if context.ram_file_open:
@@ -177,5 +185,5 @@ def _pages(context: RuleContext, done_gfns: frozenset[int]) -> Iterator[Violatio
     for gfn, page in (context.pages_after or {}).items():
         if page.writable and gfn not in done_gfns:
             yield _total("D43", f"frame {gfn:#x} was read by the vCPU thread itself, and is writable in the host")
-        elif page.writable is False and gfn in done_gfns:
+        elif not page.writable and gfn in done_gfns:
             yield _total("D43", f"frame {gfn:#x} was read asynchronously, but it is not writable in the host")

@@ -74,7 +74,7 @@ class ProbeVcpu:
     def keeps_off(self) -> bool:
         """sched.c:keeps_off: what came with interrupts off waits for the next step, too."""
         step = None if self.runnable else self.next_step()
-        return step is not None and step.kind is Op.WRMSR and not step.interrupts
+        return step is not None and step.kind in (Op.WRMSR, Op.LAPIC) and not step.interrupts
 
     def pauses_first(self, step: Step) -> bool:
         """The step has a pause before it that is not over."""

@@ -24,7 +24,8 @@ def do_wp_page(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         if ctx.kernel.wp_counts_references and ctx.env.in_batch is not None and ctx.env.in_batch(page):
             ctx.step("page_count(page) != 1", "copy", "a CPU's batch of pages for the LRU lists has a reference, too")
             return (yield from wp_page_copy(ctx))
-        ctx.change(pte=Pte.WRITABLE, swap=swap if folio.writeback else None)
+        kept = folio.writeback or ctx.kernel.swap_pte_exclusive  # PageAnonExclusive: nobody asks for references
+        ctx.change(pte=Pte.WRITABLE, swap=swap if kept else None)
         ctx.step("the only user of an anonymous folio", "reuse", "the PTE becomes writable")
         return VmFault.WRITE
     return (yield from wp_page_copy(ctx))

@@ -9,11 +9,14 @@ import pytest
 
 from harness.artifacts.layout import REPRODUCERS
 from harness.contract.host_program import (
+    AREA_PROGRAM,
     HOST_PROGRAMS,
     NESTED_PROGRAM,
     SHORT_PROGRAM,
     SKIPPED,
     WAYS_PROGRAM,
+    AreaCase,
+    AreaChange,
     Between,
     HaltCase,
     HaltCause,
@@ -21,6 +24,7 @@ from harness.contract.host_program import (
     StateChange,
     TokenCase,
     Told,
+    Written,
     cases,
     results,
     sentence,
@@ -68,6 +72,18 @@ def test_the_words_of_the_nested_one() -> None:
     assert results("not ok 1 - nothing intercept: the token is odd, KVM_RUN 5, reason 17\n") == (
         (TokenCase(Between.NOTHING, intercept=True), Told.ODD),
     )
+
+
+def test_the_words_of_the_one_about_the_area() -> None:
+    assert words("change_names", AREA_PROGRAM) == list(AreaChange)
+    assert words("written_names", AREA_PROGRAM) == list(Written)
+    assert [str(case) for case in cases(AREA_PROGRAM, "")] == [f"area {change}" for change in AreaChange]
+    case = AreaCase(AreaChange.LOGGED)
+    assert results(f"not ok 3 - {sentence(case, Written.NOT_LOGGED)}\n") == ((case, Written.NOT_LOGGED),)
+    with pytest.raises(UsageError, match="no area"):
+        results("ok 1 - cpl0 moved: the wake-all is written there\n")
+    with pytest.raises(UsageError, match="takes no arguments"):
+        cases(AREA_PROGRAM, "all")
 
 
 def test_what_it_tests() -> None:

@@ -117,6 +117,15 @@ def test_who_slept_and_runs_again_was_woken_once(kinds: tuple[str, ...], problem
     assert len(list(agreement.wake_problems(_switches(*kinds)))) == problems
 
 
+def test_who_sleeps_in_kvm_run_with_a_signal_pending_is_woken_by_nobody() -> None:
+    """A kernel that lets no signal end a halt: schedule() comes back at once (signal_pending_state)."""
+    events = _switches("ENTRY", "OUT", "IN", "OUT", "IN")
+    assert len(list(agreement.wake_problems(events))) == 2
+    assert not list(agreement.wake_problems(events, (), 0))
+    late = [dataclasses.replace(event, t_ns=event.line) for event in events]
+    assert len(list(agreement.wake_problems(late, (), 3))) == 1, "the first was before"
+
+
 def test_a_vcpu_that_was_plugged_in_is_followed_from_some_time_on() -> None:
     """S186 beside loops: its first sleep was seen only because another vCPU got the CPU."""
     events = _switches("OUT", "IN", "OUT", "WAKING", "IN", "OUT", "IN")

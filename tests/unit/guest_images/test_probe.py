@@ -102,11 +102,12 @@ def test_interrupts_off_holds_them_back(probe_elf: Path, tmp_path: Path, flags: 
 
 
 @pytest.mark.parametrize("flags", [0, INTERRUPTS])
+@pytest.mark.parametrize("op", [rig.WRMSR, rig.LAPIC])
 def test_a_write_of_an_msr_without_interrupts_comes_before_what_waits(
-    probe_elf: Path, tmp_path: Path, flags: int
+    probe_elf: Path, tmp_path: Path, op: int, flags: int
 ) -> None:
     held = Step(rig.PAUSE, pause_us=100_000, flags=0)
-    steps = [Step(rig.TIMER, value=1000), held, Step(rig.WRMSR, msr=0xC0000103, value=1, flags=flags)]
+    steps = [Step(rig.TIMER, value=1000), held, Step(op, msr=0xC0000103, value=1, flags=flags)]
     with start_guest(probe_elf, tmp_path, encode_items([*steps, Step(rig.PAUSE, pause_us=1)])) as guest:
         guest.wait_state(rig.READY)
         log = guest.run()

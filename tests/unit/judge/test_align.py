@@ -5,11 +5,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.contract.plan import POOL_GPA, Access, Apf, Guest, HostAction, Item, Memory, Op, Plan, Swap, TimedAction
+from harness.contract.plan import (
+    POOL_GPA,
+    Access,
+    Apf,
+    By,
+    Guest,
+    HostAction,
+    Item,
+    Memory,
+    Op,
+    Plan,
+    Swap,
+    TimedAction,
+)
 from harness.contract.probe_abi import SHARED_GPA, Record
 from harness.contract.words import HostWord
 from harness.evidence.agreement import times_of_writes
 from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.evidence.resets import Boot
 from harness.judge.align import Alignment, align, host_waits
 from harness.judge.episodes import split
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
@@ -139,3 +153,22 @@ def test_a_fault_behind_a_write_of_en_is_not_of_what_ran_before() -> None:
     found = align(p, g, faults, (), {item: (t, t) for item, t in written.items()})
     assert [len(i.episodes) for i in found.items] == [0, 0, 1]
     assert times_of_writes(p, g, set_up) == {}, "another number of writes: a reset, or a load"
+
+
+def test_a_token_s_delivery_that_a_reset_cut_off_had_touched_its_page() -> None:
+    """S422: its handler never logged it; in the next life the item starts by an exception of its own."""
+    told, stack = Item(0, Op.TOUCH, gpa=A), Item(1, Op.TOUCH, gpa=B, access=Access.WRITE, by=By.TOKEN)
+    both = Plan("s", "t", 1, Guest(), Memory(), Swap(), (), (told, stack))
+    begun = (Record.BOOT, -1, 0), (Record.START, 0, A)
+    anew = (Record.BOOT, -1, 0), (Record.START, 1, B), (Record.END, 1, 0)
+    pushed = [Event(Kind.PF, 0, gpa=B, value=0x6), Event(Kind.ENTRY, 0)]
+    boots = [Boot(0, 5, 6)]
+
+    def at(events: list[Event], ns: int) -> list[Event]:
+        return [replace(event, t_ns=ns) for event in events]
+
+    faults = split([*at(fault(A, 0x1000), 1), *at(pushed, 2)])
+    found = align(both, log(*begun, *anew), faults, boots)
+    assert [len(item.episodes) for item in found.items] == [1, 1] and not found.strangers
+    handled = log(*begun, (Record.TOKEN, 0, 0x1000), *anew)
+    assert len(align(both, handled, split(at(pushed, 2)), boots).strangers) == 1, "it would have logged the item, too"

@@ -9,17 +9,15 @@ from typing import Any
 
 import pytest
 
-from harness.contract.capture import FinalState, MemoryLeft, PageLeft
-from harness.contract.plan import Item, Op, SwapKind
+from harness.contract.capture import MemoryLeft
+from harness.contract.plan import Item, Op
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.rules_context import _memory_left, _pages_after
+from harness.judge.rules_context import _memory_left, _unlisted
 from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
-from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
-from harness.model.protocol.rules import PageAfter
 from harness.status import Status
 from tests.unit.judge.golden import Files, edit_trace, load
 from tests.unit.judge.packed import packed_capture
@@ -108,20 +106,6 @@ def test_a_vcpu_whose_halts_end_at_once_goes_on_after_the_trace() -> None:
     assert {f.rule for f in verdict.findings} == {"D25"}
 
 
-def test_only_a_write_fault_takes_its_page_out_of_the_swap_cache() -> None:
-    """debian-6.1, S23: each page is read by the vCPU thread; of one that got a work nothing is known, nor on zram."""
-    evidence = decode(load("S23"))
-    first, second = (page.gpa for page in evidence.plan.pages[:2])
-    pages = {first: PageLeft("f[0]", True, False, True, False), second: PageLeft("f[1]", True, False, False, False)}
-    evidence = replace(evidence, after=FinalState({}, {}, {}, pages))
-    assert _pages_after(evidence) == {first >> 12: PageAfter(None), second >> 12: PageAfter(True)}
-    work = Event(Kind.NP, 0, gpa=second)
-    assert _pages_after(replace(evidence, events=[*evidence.events, work])) == {first >> 12: PageAfter(None)}
-    zram = replace(evidence.plan, swap=replace(evidence.plan.swap, kind=SwapKind.ZRAM))
-    small = replace(evidence.plan, swap=replace(evidence.plan.swap, size_mib=0))
-    assert [_pages_after(replace(evidence, plan=plan)) for plan in (zram, small)] == [None, None]
-
-
 def test_a_token_that_the_guest_never_came_to_clear_is_still_there() -> None:
     """Its handler leaves tokens where they are; steps that would clear them count as far as they were performed."""
     evidence = decode(load("S29"))
@@ -141,3 +125,13 @@ def test_what_is_charged_and_on_no_list_is_left_behind() -> None:
     evidence, kernel = decode(packed_capture("acknowledged-late")), find_kernel("noio-6.1")
     assert _memory_left(replace(evidence, left=MemoryLeft(0, 0)), kernel) == 0, "of before"
     assert _memory_left(replace(evidence, left=MemoryLeft(0, 0, unlisted=2)), kernel) == 2
+
+
+def test_a_page_that_is_on_no_list_is_named() -> None:
+    evidence = decode(packed_capture("read-then-written"))
+    assert evidence.after is not None
+    assert _unlisted(evidence) is None, "captured before anybody looked"
+    some, *_ = (gpa for gpa, page in evidence.after.pages.items() if page.present)
+    for listed, named in ((True, ()), (False, (some >> 12,))):
+        pages = {**evidence.after.pages, some: replace(evidence.after.pages[some], on_list=listed)}
+        assert _unlisted(replace(evidence, after=replace(evidence.after, pages=pages))) == named

@@ -80,6 +80,7 @@ JUDGE = {
     "memcg_events_batched": "judge/seen_totals.py",
     "pf_taken_statistic": "model/protocol/rules.py",
     "always_flush_work": "model/protocol/entry_rules.py",
+    "swap_pte_exclusive": "judge/swap_slots.py",
 }
 """Field -> what in the judgement of a run reads it: no prediction, but what of the evidence is held against it."""
 

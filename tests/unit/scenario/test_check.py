@@ -293,6 +293,11 @@ def test_a_key_that_the_action_does_not_look_at_is_named(action: str, key: str) 
 def test_interrupts_go_with_what_waits() -> None:
     assert load_text("x", GOOD + "[[steps]]\npause = true\ninterrupts = false\n")
     assert load_text("x", GOOD + '[[steps]]\nwrmsr = "EN"\ninterrupts = false\n')
+    assert load_text("x", GOOD + '[[steps]]\nlapic = "off"\ninterrupts = false\n')
+    (line,) = messages(GOOD + '[[steps]]\nlapic = "off"\ninterrupts = false\npause_us = 5\n')
+    assert line == "$.steps[1].interrupts: the pause before the step has them on"
+    (line,) = messages(GOOD + '[[steps]]\nlapic = "base-off"\ninterrupts = false\n')
+    assert line.startswith("$.steps[1].interrupts: what waits would be taken while base-off")
     (line,) = messages(GOOD + '[[steps]]\nwrmsr = "EN"\ninterrupts = false\npause_us = 5\n')
     assert line == "$.steps[1].interrupts: the pause before the write has them on"
     assert messages(GOOD + "[[steps]]\nwait_all = true\ninterrupts = false\n")[0].startswith("$.steps[1].interrupts")

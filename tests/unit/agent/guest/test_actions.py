@@ -12,14 +12,17 @@ from typing import Any, cast
 import pytest
 
 from harness.agent.guest import actions
-from harness.agent.guest.actions import Actor, Standing, WaitedInVain, vcpu_asleep
+from harness.agent.guest.actions import Actor, Standing, WaitedInVain, vcpu_asleep, vcpu_deaf
 from harness.contract.plan import HostAction, HostWord
 from harness.errors import DeadlineExpired
 
 
-@pytest.mark.parametrize(("asleep", "raised"), [(True, WaitedInVain), (False, DeadlineExpired)])
-def test_a_word_waits_in_vain_where_a_vcpu_sleeps_for_a_page(
-    monkeypatch: pytest.MonkeyPatch, asleep: bool, raised: type[DeadlineExpired]
+@pytest.mark.parametrize(
+    ("asleep", "deaf", "raised"),
+    [(True, False, WaitedInVain), (False, True, WaitedInVain), (False, False, DeadlineExpired)],
+)
+def test_a_word_waits_in_vain_where_a_vcpu_sleeps_for_a_page_or_heeds_no_signal(
+    monkeypatch: pytest.MonkeyPatch, asleep: bool, deaf: bool, raised: type[DeadlineExpired]
 ) -> None:
     """Its page is held, and QEMU waits for its thread: the plan's affair, or the kernel's, and not ours."""
 
@@ -27,6 +30,7 @@ def test_a_word_waits_in_vain_where_a_vcpu_sleeps_for_a_page(
         raise DeadlineExpired("QMP human-monitor-command: no answer within 60 s")
 
     monkeypatch.setattr(actions, "vcpu_asleep", lambda _pid: asleep)
+    monkeypatch.setattr(actions, "vcpu_deaf", lambda _pid: deaf)
     guest = SimpleNamespace(sync=sync, pid=1)
     capture = SimpleNamespace(step=lambda *_: None)
     actor = Actor(*cast("tuple[Any, ...]", (None, capture, guest, None, None, 0)))
@@ -44,6 +48,33 @@ def test_a_thread_that_sleeps_for_a_page_is_known_by_name_and_state(
     monkeypatch.setattr(actions, "read_text", lambda path: f"{Path(path).parent.name} ({name}) {state} 1 2 3\n")
     assert vcpu_asleep(os.getpid()) is asleep
     assert not vcpu_asleep(2**22 + 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "signals", "ran", "deaf"),
+    [
+        ("R", ("200", "200"), (1, 2), True),
+        ("S", ("200", "200"), (1, 1), True),
+        ("R", ("200", "200"), (1, 1), False),  # no processor was given to it
+        ("R", ("200", "0"), (1, 2), False),
+        ("S", ("0", "0"), (1, 1), False),
+    ],
+)
+def test_a_vcpu_s_thread_that_runs_or_sleeps_on_with_a_signal_pending(
+    monkeypatch: pytest.MonkeyPatch, state: str, signals: tuple[str, str], ran: tuple[int, int], deaf: bool
+) -> None:
+    looks = {"status": iter(signals), "schedstat": iter(ran)}
+
+    def read(path: str) -> str:
+        name = Path(path).name
+        if name == "stat":
+            return f"1 (CPU 0/KVM) {state} 1"
+        return f"Name:\tCPU\nSigPnd:\t{next(looks[name])}\n" if name == "status" else f"{next(looks[name])} 5 6"
+
+    monkeypatch.setattr(actions, "read_text", read)
+    monkeypatch.setattr(actions, "_HEED_SECONDS", 0.0)
+    monkeypatch.setattr(actions.os, "listdir", lambda _path: ["7"])
+    assert vcpu_deaf(1) is deaf
 
 
 def test_the_time_between_stop_and_cont_is_none_of_the_programs() -> None:

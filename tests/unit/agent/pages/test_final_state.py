@@ -35,6 +35,9 @@ def test_after(child: Child) -> None:
         assert found.shared_tail_zero == {0: True}
         assert found.shared_flags == found.shared_token == {0: 0x01010101}
         assert [found.pages[page.gpa].present for page in pages] == [True, False]
+        assert [found.pages[page.gpa].on_list for page in pages] in ([True, None], [None, None]), (
+            "no way to empty batches"
+        )
         memory.write(child.address + 4096 + 8, bytes(range(1, 9)))
         looked = inspect_after(plan, child.pid, guest)
         assert [looked.pages[page.gpa].word for page in pages] == [0x0807060504030201, None]

@@ -12,9 +12,10 @@ from tests.unit.agent.conftest import root_only
 
 
 def test_words() -> None:
-    assert decode_flags(0) == FrameFlags(False, False, False)
-    assert decode_flags(1 << 4) == FrameFlags(dirty=True, swap_cache=False, large=False)
-    assert decode_flags(1 << 13 | 1 << 15) == FrameFlags(dirty=False, swap_cache=True, large=True)
+    assert decode_flags(0) == FrameFlags(False, False, False, False)
+    assert decode_flags(1 << 4 | 1 << 5) == FrameFlags(dirty=True, swap_cache=False, large=False, on_list=True)
+    assert decode_flags(1 << 13 | 1 << 15) == FrameFlags(dirty=False, swap_cache=True, large=True, on_list=None)
+    assert decode_flags(1 << 24).on_list is None, "the zero page"
     assert decode_flags(1 << 16).large
 
 

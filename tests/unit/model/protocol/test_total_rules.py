@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from harness.model.protocol.rules import PageAfter
-from tests.unit.model.protocol_notation import BOTH, GFN, SET_UP, STANDARD, run, token
+from tests.unit.model.protocol_notation import BOTH, SET_UP, STANDARD, run
 
 TAKEN = {"pf_taken": 2, "pf_fixed": 2, "pf_spurious": 0, "pf_emulate": 0}
 CASES: dict[str, tuple[str, Mapping[str, object], Mapping[str, object]]] = {
@@ -16,11 +15,6 @@ CASES: dict[str, tuple[str, Mapping[str, object], Mapping[str, object]]] = {
         BOTH,
         {"kvm_stats": TAKEN, "all_recorded": True},
         {"kvm_stats": {**TAKEN, "pf_taken": 3}, "all_recorded": True},
-    ),
-    "D43 an anonymous page": (  # the worker's write fault may take its page out of the swap cache
-        f"{token(1, 0)} DONE:0",
-        {"pages_after": {GFN: PageAfter(None), GFN + 1: PageAfter(None), GFN + 2: PageAfter(None)}},
-        {"pages_after": {GFN: PageAfter(None), GFN + 1: PageAfter(None), GFN + 2: PageAfter(True)}},
     ),
     "D35 not all are recorded": (
         BOTH,

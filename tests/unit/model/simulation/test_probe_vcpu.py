@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.contract.words import Op
 from harness.model.events import WAKE_ALL_TOKEN
 from harness.model.simulation.probe_vcpu import ProbeVcpu
@@ -97,8 +99,9 @@ def test_a_reset_loses_what_was_put_aside() -> None:
     assert v.finished
 
 
-def test_a_write_without_interrupts_begins_before_what_waits() -> None:
-    steps = [Step(0, Op.TOUCH), Step(1, Op.WRMSR, interrupts=False), Step(2, Op.WRMSR)]
+@pytest.mark.parametrize("op", [Op.WRMSR, Op.LAPIC])
+def test_a_write_without_interrupts_begins_before_what_waits(op: Op) -> None:
+    steps = [Step(0, Op.TOUCH), Step(1, op, interrupts=False), Step(2, op)]
     probe = ProbeVcpu(tuple(steps))
     assert not probe.keeps_off
     task = probe.start(steps[0])

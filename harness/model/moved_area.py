@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The shared area's memory slot changes, or EN is written again, and a token is written there (behaviour.md B.2).
+
+Source: virt/kvm/kvm_main.c:kvm_write_guest_offset_cached (6.1.192): the area is looked up anew where the generation of
+the slots is another one, and its page is marked dirty in the slot found then.
+"""
+
+from __future__ import annotations
+
+from harness.contract.host_program import AreaCase, AreaChange, Written
+from harness.errors import ModelError
+from harness.model.case_prediction import CasePrediction
+from harness.model.kernels import KernelModel
+
+_WHY = {
+    AreaChange.KEPT: "the area lies where EN has had it looked up",
+    AreaChange.MOVED: "the slots have another generation: the area is looked up anew",
+    AreaChange.LOGGED: "the slots have another generation, and mark_page_dirty_in_slot has the bitmap of the new one",
+    AreaChange.ENABLED: "each write of EN that enables makes a wake-all, whatever EN was (kvm_pv_enable_async_pf)",
+}
+
+
+def predict_area(kernel: KernelModel, case: AreaCase) -> CasePrediction:
+    """Where the token of a wake-all is written after this.
+
+    :raise ModelError: the kernel has no asynchronous page faults, so that there is none.
+    """
+    if not kernel.has_apf:
+        raise ModelError(f"{kernel.name} has no asynchronous page faults")
+    return CasePrediction(case, Written.THERE, _WHY[case.change])

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Rules about calls of handle_mm_fault, and about what they have left behind in the host's memory."""
+
+from __future__ import annotations
+
+from harness.model.events import Kind
+from harness.model.protocol.rule import Rule
+
+_APF = "virt/kvm/async_pf.c:"
+
+CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
+    Rule(
+        "D57",
+        "Who lets go of mmap_lock to have its fault repeated waits for the page first, and not with mmap_lock held.",
+        "D57, A.4; mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap",
+        context=("early_retries",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
+    ),
+    Rule(
+        "D58",
+        "No fault comes back to be repeated if its flags do not allow that.",
+        "D58, A.4; mm/gup.c:faultin_page, mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap",
+        context=("forbidden_retries",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
+    ),
+    Rule(
+        "D59",
+        "A worker wakes no vCPU that sleeps for the page of a fault in handle_mm_fault.",
+        f"D59, B.6; {_APF}async_pf_execute, virt/kvm/kvm_main.c:kvm_vcpu_block, kernel/exit.c:rcuwait_wake_up",
+        context=("stray_wakes",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.WORK, Kind.WORK_END, Kind.WAKING),
+    ),
+    Rule(
+        "D60",
+        "The fault that maps an anonymous page takes it out of the swap cache if it is a write's, and no other fault "
+        "does.",
+        "D60, A.3; mm/memory.c:do_swap_page (should_try_to_free_swap), do_wp_page",
+        context=("swap_slots",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET),
+    ),
+    Rule(
+        "D61",
+        "Each page of the guest that is there is on a list from which the host can reclaim it.",
+        "D61, A.3; mm/swap_state.c:__read_swap_cache_async, mm/filemap.c:filemap_add_folio (folio_add_lru)",
+        context=("unlisted_pages",),
+    ),
+    Rule(
+        "D62",
+        "A page whose swap slot was freed is dirty: there is no other copy of it.",
+        "D62, A.3; mm/swapfile.c:folio_free_swap, mm/shmem.c:shmem_swapin_folio (folio_mark_dirty)",
+        context=("clean_pages",),
+    ),
+    Rule(
+        "D63",
+        "No vCPU whose VMM wants it out of KVM_RUN goes to sleep there with a signal pending.",
+        "D63, B.6; virt/kvm/kvm_main.c:kvm_vcpu_check_block (signal_pending), arch/x86/kvm/x86.c:vcpu_run",
+        context=("deaf_vcpus",),
+        kinds=(Kind.WAKING, Kind.OUT, Kind.IN),
+    ),
+)
+"""In the order of their ids, behind all others."""

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Is a ready event written to the shared area where it lies now?
+ *
+ * KVM looks the guest's shared area up when the guest enables asynchronous page faults, and keeps its address in host
+ * memory, and its memory slot, for as long as the generation of the slots is the same (kvm_write_guest_offset_cached).
+ * Here the VMM changes the area's slot behind the write of MSR_KVM_ASYNC_PF_EN, and before KVM writes the token of the
+ * wake-all that this write brings about.  And it writes the MSR once more, as it was: that is another wake-all, for a
+ * guest that goes on with memory and a state of before (a migration that was called off, a snapshot).
+ *
+ *	cc -O2 -Wall -pthread -o apf_area_test apf_area_test.c && ./apf_area_test
+ *
+ * Output is TAP.  Exit code: 0 all as it should be, 1 a token was written elsewhere or nowhere, or not logged, 4
+ * skipped.
+ * Needs /dev/kvm and userfaultfd for faults of the kernel, as the other programs do.
+ */
+#define _GNU_SOURCE
+#include "apf_halted.h"
+
+/* Guest physical memory: 64 KiB, used in real mode, and one page in a slot of its own. */
+#define MEM_SIZE	0x10000
+#define CODE		0x1000
+#define STACK		0x4000
+#define MISSING		0x8000	/* nobody touches it */
+#define AREA		0x10000
+#define MSR_INT		0x4b564d06	/* MSR_KVM_ASYNC_PF_INT */
+#define EN_INT		9	/* KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT */
+#define VECTOR		0xf3
+#define WAKE_ALL	0xffffffffu
+#define SPIV		0xf0
+#define SPIV_ENABLED	0x100
+
+enum { RAN = NOTHING + 1 };
+
+asm(".pushsection .rodata\n"
+    ".code16\n"
+    "guest_code:\n"		/* interrupts are off: all that it does is to be entered */
+    "	movb $1, %al\n"
+    "1:	outb %al, $0x10\n"
+    "	jmp 1b\n"
+    "guest_end:\n"
+    ".code64\n"
+    ".popsection\n");
+extern const char guest_code[], guest_end[];
+
+/*
+ * What becomes of the area's slot: nothing, other memory of the host, or that memory with a log of dirty pages.
+ * ENABLED: nothing, and EN is written again when the first token was.
+ */
+static const char *const change_names[] = { "kept", "moved", "logged", "enabled-again" };
+enum change { KEPT, MOVED, LOGGED, ENABLED, CHANGES };
+
+/* What becomes of the token. */
+static const char *const written_names[] = { "written there", "written elsewhere", "not logged", "not written" };
+enum written { THERE, ELSEWHERE, NOT_LOGGED, NOT_WRITTEN };
+
+struct area {
+	char *first, *second;	/* memory of the host */
+};
+
+static void set_slot(struct vm *vm, char *memory, size_t size, uint32_t flags)
+{
+	struct kvm_userspace_memory_region slot = {
+		.slot = 1, .flags = flags, .guest_phys_addr = AREA, .memory_size = size,
+		.userspace_addr = (uintptr_t)memory,
+	};
+
+	MUST(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot));
+}
+
+static void enable_lapic(struct vm *vm)
+{
+	struct kvm_lapic_state lapic;
+
+	MUST(ioctl(vm->vcpu, KVM_GET_LAPIC, &lapic));
+	*(uint32_t *)(lapic.regs + SPIV) |= SPIV_ENABLED;
+	MUST(ioctl(vm->vcpu, KVM_SET_LAPIC, &lapic));
+}
+
+static char *one_page(void)
+{
+	char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED)
+		quit(KSFT_FAIL, "no memory");
+	memset(page, 0, PAGE);
+	return page;
+}
+
+static void make_vm(struct vm *vm, struct area *area)
+{
+	struct kvm_regs regs = { .rip = CODE, .rsp = STACK, .rflags = 2 };
+	struct kvm_sregs sregs;
+
+	vm_create(vm, MEM_SIZE, MISSING, 0);
+	memcpy(vm->mem + CODE, guest_code, guest_end - guest_code);
+	MUST(ioctl(vm->vcpu, KVM_GET_SREGS, &sregs));
+	sregs.cs.base = sregs.cs.selector = 0;
+	MUST(ioctl(vm->vcpu, KVM_SET_SREGS, &sregs));
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	enable_lapic(vm);
+	area->first = one_page();
+	area->second = one_page();
+	set_slot(vm, area->first, PAGE, 0);
+}
+
+static void do_change(struct vm *vm, struct area *area, enum change change)
+{
+	if (change == MOVED) {
+		set_slot(vm, area->first, 0, 0);
+		set_slot(vm, area->second, PAGE, 0);
+	} else if (change == LOGGED) {
+		set_slot(vm, area->first, PAGE, KVM_MEM_LOG_DIRTY_PAGES);
+	}
+}
+
+static void run_guest(struct vm *vm)
+{
+	start(vm);
+	if (!ends(vm, PATIENCE_MS) || vm->said != RAN)
+		quit(KSFT_FAIL, "the guest does not run%s", vm->trouble);
+}
+
+static uint32_t token_in(const char *page)
+{
+	uint32_t token;
+
+	memcpy(&token, page + 4, sizeof(token));
+	return token;
+}
+
+static bool logged(struct vm *vm)
+{
+	uint64_t bits = 0;
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = &bits };
+
+	MUST(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+	return bits & 1;
+}
+
+static enum written found_in(struct vm *vm, const struct area *area, enum change change)
+{
+	const char *now = change == MOVED ? area->second : area->first;
+	const char *other = change == MOVED ? area->first : area->second;
+
+	if (token_in(other) == WAKE_ALL)
+		return ELSEWHERE;
+	if (token_in(now) != WAKE_ALL)
+		return NOT_WRITTEN;
+	return change != LOGGED || logged(vm) ? THERE : NOT_LOGGED;
+}
+
+int main(void)
+{
+	bool good = true;
+
+	plan_tests(CHANGES);
+	for (int change = 0; change < CHANGES; change++) {
+		enum written written;
+		struct area area;
+		struct vm vm;
+
+		make_vm(&vm, &area);
+		set_msr(&vm, MSR_INT, VECTOR);
+		set_msr(&vm, MSR_EN, AREA | EN_INT);
+		do_change(&vm, &area, change);
+		run_guest(&vm);
+		if (change == ENABLED && token_in(area.first) == WAKE_ALL) {
+			memset(area.first, 0, PAGE);
+			set_msr(&vm, MSR_EN, AREA | EN_INT);
+			run_guest(&vm);
+		}
+		written = found_in(&vm, &area, change);
+		good &= written == THERE;
+		printf("%s %d - area %s: the wake-all is %s\n", written == THERE ? "ok" : "not ok", ++tests_done,
+		       change_names[change], written_names[written]);
+		vm_free(&vm);
+		munmap(area.first, PAGE);
+		munmap(area.second, PAGE);
+	}
+	return good ? KSFT_PASS : KSFT_FAIL;
+}
