@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contract.plan import SwapKind
+from harness.contract.plan import PageStart, SwapKind
 from harness.evidence.decode import Evidence, decode
 from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.model.events import Kind
@@ -79,6 +79,14 @@ def test_who_waits_for_the_page_has_a_reference(evidence: Evidence, is_over: boo
     events = tuple(sorted((*evidence.events, *waits), key=lambda e: e.t_ns))
     assert swap_slots(_turned(evidence, BY_A_WORKER), NOIO), "alone"
     assert swap_slots(_turned(replace(evidence, events=events), BY_A_WORKER), NOIO) == ()
+
+
+def test_who_ended_the_write_back_of_a_page_may_have_a_reference(evidence: Evidence) -> None:
+    plan = evidence.plan
+    pages = tuple(replace(p, start=PageStart.SWAPCACHE) if p.gpa == BY_A_WORKER else p for p in plan.pages)
+    cached = replace(_turned(evidence, BY_A_WORKER), plan=replace(plan, pages=pages))
+    assert swap_slots(cached, NOIO) == ()
+    assert swap_slots(decode(packed_capture("explored-told-to-stop")), find_kernel("nowait-6.12")) == ()
 
 
 def test_a_page_that_is_only_read_stays(evidence: Evidence) -> None:
