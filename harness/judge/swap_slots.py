@@ -26,9 +26,9 @@ _Call = tuple[Event, Event]
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a capture shows: calls by page of the guest; pages that were in the swap cache before; by thread where it was
-    given a processor; and how far from the page of a call read-ahead reads at most, in pages (-1: anywhere, of a device
-    that reads aligned clusters)."""
+    """What a capture shows: calls by page of the guest; pages that were in the swap cache before; by thread where it
+    was given a processor; and how far from the page of a call read-ahead reads at most, in pages (-1: anywhere, of a
+    device that reads aligned clusters)."""
 
     calls: Mapping[int, list[_Call]]
     written_out: set[int]
