@@ -26,14 +26,14 @@ _Call = tuple[Event, Event]
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a capture shows: calls by page of the guest, by thread where it was given a processor, and how far from the
-    page of a call read-ahead reads at most, in pages (-1: anywhere, of a device that reads aligned clusters).
-    ``cached``: pages that the agent has brought there, which may be in a batch of the CPU that it ran on."""
+    """What a capture shows: calls by page of the guest; pages that were in the swap cache before; by thread where it
+    was given a processor; and how far from the page of a call read-ahead reads at most, in pages (-1: anywhere, of a
+    device that reads aligned clusters)."""
 
     calls: Mapping[int, list[_Call]]
+    written_out: set[int]
     places: Mapping[int, list[Event]]
     window: int
-    cached: frozenset[int]
 
 
 def leaves_the_swap_cache(plan: Plan) -> bool:
@@ -63,10 +63,12 @@ def swap_slots(evidence: Evidence, kernel: KernelModel) -> tuple[str, ...] | Non
         return None
     if not leaves_the_swap_cache(plan) or evidence.lost:
         return None
-    found = {p.gpa >> 12: p.start for p in plan.pages if p.start in ON_THE_DEVICE}
-    cached = frozenset(gfn for gfn, start in found.items() if start is PageStart.SWAPCACHE)
-    window = -1 if plan.swap.rotational else 1 << plan.swap.page_cluster
-    seen = _Seen(_calls(evidence), _places(evidence), window, cached)
+    found = {p.gpa >> 12 for p in plan.pages if p.start in ON_THE_DEVICE}
+    # Whoever ended the write-back of a page that is in the cache still has it in a batch (folio_rotate_reclaimable).
+    written_out = {p.gpa >> 12 for p in plan.pages if p.start is PageStart.SWAPCACHE}
+    seen = _Seen(
+        _calls(evidence), written_out, _places(evidence), -1 if plan.swap.rotational else 1 << plan.swap.page_cluster
+    )
     return tuple(
         said
         for gfn in sorted(found)
@@ -116,9 +118,8 @@ def _contradicts(gfn: int, cached: bool, seen: _Seen, kernel: KernelModel) -> It
 
 def _alone(gfn: int, mapping: _Call, seen: _Seen) -> bool:
     """Whether nobody else can have a reference to the page: all calls until then that looked it up, or may have read it
-    with its neighbours, were made on the CPU on which this one came to its end, and are over; and the agent, which had
-    it read before, is none of them."""
-    if gfn in seen.cached:
+    with its neighbours, were made on the CPU on which this one came to its end, and are over."""
+    if gfn in seen.written_out:
         return False
     call, end = mapping
     near = (of_page for other, of_page in seen.calls.items() if seen.window < 0 or abs(other - gfn) < seen.window)

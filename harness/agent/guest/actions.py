@@ -82,27 +82,31 @@ class Actor:
         :raise WaitedInVain: so it did. :raise InfraFault: an action failed. :raise UsageError: the plan lacks what one
             needs.
         """
-        for action in actions:
-            # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
-            details = StepDetails(do=action.do, arg=action.arg, host=host, timed=timed)
-            self.capture.step(AgentStep.HOST_ACTION, details)
-            if timed is not None and action.do is HostWord.STOP:
-                self.standing.begin(time.monotonic())
-            try:
-                await self._one(action)
-            except WaitedInVain:
-                raise
-            except DeadlineExpired as exc:
-                if await asyncio.to_thread(vcpu_asleep, self.guest.pid):
-                    raise WaitedInVain(f"{exc.message}; a vCPU thread sleeps for a page") from exc
-                if await asyncio.to_thread(vcpu_deaf, self.guest.pid):
-                    raise WaitedInVain(f"{exc.message}; a vCPU thread does not heed its signal") from exc
-                raise
-            if timed is not None and action.do is HostWord.CONT:
+        try:
+            for action in actions:
+                await self._perform(action, StepDetails(do=action.do, arg=action.arg, host=host, timed=timed))
+        finally:  # also where it goes no further: the guest's deadline comes then
+            if timed is not None:
                 self.standing.end(time.monotonic())
-            self.capture.step(AgentStep.HOST_ACTION_DONE, details)
-        if timed is not None:
+
+    async def _perform(self, action: HostAction, details: StepDetails) -> None:
+        # Not into the trace: everything in it is the kernel's.  ``mono`` of a step has the trace clock.
+        self.capture.step(AgentStep.HOST_ACTION, details)
+        if details.timed is not None and action.do is HostWord.STOP:
+            self.standing.begin(time.monotonic())
+        try:
+            await self._one(action)
+        except WaitedInVain:
+            raise
+        except DeadlineExpired as exc:
+            if await asyncio.to_thread(vcpu_asleep, self.guest.pid):
+                raise WaitedInVain(f"{exc.message}; a vCPU thread sleeps for a page") from exc
+            if await asyncio.to_thread(vcpu_deaf, self.guest.pid):
+                raise WaitedInVain(f"{exc.message}; a vCPU thread does not heed its signal") from exc
+            raise
+        if details.timed is not None and action.do is HostWord.CONT:
             self.standing.end(time.monotonic())
+        self.capture.step(AgentStep.HOST_ACTION_DONE, details)
 
     async def _one(self, action: HostAction) -> None:
         match action.do:

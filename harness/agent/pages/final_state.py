@@ -19,7 +19,6 @@ from harness.contract.plan import SHARED_GPA, Plan, further_areas
 SHARED_BYTES, WRITTEN_AT = 64, 8
 SECONDS = 3.0
 """How long a page may be on no list, which migration takes off its list, or a CPU has in a batch."""
-_LOOK_AGAIN_SECONDS = 0.02
 HOST_BYTES = 8
 """Of struct kvm_vcpu_pv_apf_data (arch/x86/include/uapi/asm/kvm_para.h) the host writes flags and token only."""
 
@@ -68,7 +67,7 @@ def _unlisted(plan: Plan, pagemap: PageMap, flags: PageFlags, memory: GuestMemor
     """Planned pages, by gpa, that are on no list from which reclaim takes pages: a CPU has those that have just come in
     its batches, which are emptied, and somebody may have taken one off its list for a moment.  None: this kernel has no
     way to empty the batches; or a thread of the guest may keep a processor for itself, which is waited for then."""
-    if plan.guest.realtime or not empty_lru_batches():
+    if plan.guest.realtime:
         return None
     end = time.monotonic() + SECONDS
     left = {page.gpa for page in plan.pages}
@@ -77,8 +76,8 @@ def _unlisted(plan: Plan, pagemap: PageMap, flags: PageFlags, memory: GuestMemor
         left = {gpa for gpa, frame in found.items() if frame is not None and frame.on_list is False}
         if not left or time.monotonic() >= end:
             return left
-        empty_lru_batches()
-        time.sleep(_LOOK_AGAIN_SECONDS)
+        if not empty_lru_batches():
+            return None
 
 
 def _word(memory: GuestMemory, gpa: int) -> int | None:

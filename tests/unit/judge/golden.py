@@ -42,6 +42,7 @@ _RECORDS: Mapping[str, type[OfRun]] = {
 }  # fmt: skip
 """Those that each format from 2 on has."""
 _WRITTEN = re.compile(r"# entries-in-buffer/entries-written: \d+/\d+")
+_NOT_PRESENT = re.compile(r"kvm_async_pf_not_present: token \S+ gva (0x[0-9a-f]+)")
 
 
 def load(name: str) -> Files:
@@ -141,9 +142,10 @@ def _from_1(files: Mapping[str, bytes]) -> Files:
     records |= {f"counters/{n}.json": format_1.counters(raw[f"counters/{n}.json"]) for n in ("before", "after")}
     plan = from_json(Plan, files["plan.json"])
     zero = dict.fromkeys(range(plan.guest.vcpus), 0)
-    left = FinalState(
-        dict.fromkeys(zero, True), zero, zero, {p.gpa: PageLeft(p.name, True, swap_cache=True) for p in plan.pages}
-    )
+    # A worker asks for a page to write to it, which frees its swap slot.
+    freed = {int(gva, 16) & ~0xFFF for gva in _NOT_PRESENT.findall(files["trace/events.txt"].decode())}
+    pages = {p.gpa: PageLeft(p.name, True, p.gpa in freed, p.gpa not in freed) for p in plan.pages}
+    left = FinalState(dict.fromkeys(zero, True), zero, zero, pages)
     if "after.json" in raw:
         left = replace(format_1.final_state(raw["after.json"]), shared_flags=zero, shared_token=zero)
     records["after.json"] = left

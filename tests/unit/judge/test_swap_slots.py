@@ -81,12 +81,12 @@ def test_who_waits_for_the_page_has_a_reference(evidence: Evidence, is_over: boo
     assert swap_slots(_turned(replace(evidence, events=events), BY_A_WORKER), NOIO) == ()
 
 
-def test_the_agent_may_have_a_reference_to_a_page_that_it_had_read(evidence: Evidence) -> None:
-    """Pages that start in the swap cache, and are in a batch of the CPU on which the agent read them."""
+def test_who_ended_the_write_back_of_a_page_may_have_a_reference(evidence: Evidence) -> None:
     plan = evidence.plan
-    cached = tuple(replace(p, start=PageStart.SWAPCACHE) if p.gpa == BY_A_WORKER else p for p in plan.pages)
-    assert swap_slots(_turned(evidence, BY_A_WORKER), NOIO)
-    assert swap_slots(_turned(replace(evidence, plan=replace(plan, pages=cached)), BY_A_WORKER), NOIO) == ()
+    pages = tuple(replace(p, start=PageStart.SWAPCACHE) if p.gpa == BY_A_WORKER else p for p in plan.pages)
+    cached = replace(_turned(evidence, BY_A_WORKER), plan=replace(plan, pages=pages))
+    assert swap_slots(cached, NOIO) == ()
+    assert swap_slots(decode(packed_capture("explored-told-to-stop")), find_kernel("nowait-6.12")) == ()
 
 
 def test_a_page_that_is_only_read_stays(evidence: Evidence) -> None:

@@ -39,6 +39,21 @@ def test_a_word_waits_in_vain_where_a_vcpu_sleeps_for_a_page_or_heeds_no_signal(
     assert type(caught.value) is raised and "no answer within 60 s" in str(caught.value)
 
 
+def test_a_timed_stop_that_is_not_answered_keeps_no_deadline_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list goes no further, so that nobody would let the machine go on."""
+
+    async def stop() -> None:
+        raise DeadlineExpired("QMP stop: no answer within 60 s")
+
+    monkeypatch.setattr(actions, "vcpu_asleep", lambda _pid: True)
+    guest = SimpleNamespace(stop=stop, pid=1)
+    capture = SimpleNamespace(step=lambda *_: None)
+    actor = Actor(*cast("tuple[Any, ...]", (None, capture, guest, None, None, 0)))
+    with pytest.raises(WaitedInVain):
+        asyncio.run(actor.perform((HostAction(HostWord.STOP, 0),), timed=0))
+    assert actor.standing.since is None
+
+
 @pytest.mark.parametrize(
     ("name", "state", "asleep"), [("CPU 11/KVM", "D", True), ("CPU 0/KVM", "S", False), ("worker", "D", False)]
 )
