@@ -207,7 +207,7 @@ def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[
             offset=offsets.get(page.gpa, position + 1),
             synchronous=plan.swap.kind is p.SwapKind.ZRAM,
             zero=page.start is p.PageStart.ZERO_SWAPPED,
-            zswap=page.start is not p.PageStart.ZERO_SWAPPED and _zswap(plan),
+            zswap=_zswap(plan),
             read_fails=page.name in plan.swap.error,
         )
     pte, folio = _resident(vma.backing, page.start)
@@ -258,7 +258,8 @@ def _as_set(kernel: KernelModel, plan: p.Plan) -> KernelModel:
 
 
 def _zswap(plan: p.Plan) -> bool:
-    """Whether what is swapped out stays compressed in memory: mm/zswap.c, switched on before swapon."""
+    """Whether what is swapped out stays compressed in memory: mm/zswap.c, switched on before swapon.  So does a page of
+    zeroes where no zero map has it before (zswap_is_page_same_filled)."""
     on = dict(plan.kernel_params).get("zswap.enabled", "N") in ("Y", "y", "1")
     return on and plan.swap.kind in (p.SwapKind.DELAY, p.SwapKind.GATED)
 

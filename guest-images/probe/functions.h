@@ -70,6 +70,7 @@ void touch_own_memory(void);
 void apf_area(struct vcpu *v, u64 en_value);
 
 /* sched.c */
+void lower_priority(struct vcpu *v);
 void run_program(struct vcpu *v);
 
 /* ops.c */

@@ -82,6 +82,12 @@ static inline void sti(void)
 	asm volatile("sti\n\tnop" : : : "memory");
 }
 
+/* The LAPIC's task priority, in CR8. */
+static inline void set_priority(u64 class)
+{
+	asm volatile("mov %0, %%cr8" : : "r"(class) : "memory");
+}
+
 /* Nothing can come between the STI and the HLT. */
 static inline void sti_hlt_cli(void)
 {

@@ -9,6 +9,10 @@ static void run_vcpu(struct vcpu *v)
 	v->done = control->done[v->id];
 	if (header->flags & L2_GUEST)
 		l2_setup(v);
+	if (control->host_vcpu == v->id && control->state == STATE_HOST && (items[control->host_item].flags & ITEM_TPR)) {
+		v->raised = 1;	/* before anything waits: sched.c:raise_priority() */
+		set_priority(15);
+	}
 	apf_setup(v);
 	if (control->host_vcpu == v->id && control->state != STATE_HOST) {
 		control->host_vcpu = NONE;	/* the reset came before the agent was asked */
@@ -17,6 +21,7 @@ static void run_vcpu(struct vcpu *v)
 
 		host_wait(v);
 		log_record(v, LOG_END, i->index, i->value, 0);
+		lower_priority(v);
 		control->done[v->id] = ++v->done;
 	}
 	run_program(v);

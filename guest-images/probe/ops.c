@@ -47,13 +47,12 @@ int host_turn(struct vcpu *v)
 }
 
 /*
- * Interrupts on, unless the item keeps them off, by RFLAGS.IF, by the LAPIC's task priority (CR8) or by an interrupt of
- * the highest priority that is in service; and off again.  One of a low priority in service keeps none off that matters.
+ * Interrupts on, unless the item keeps them off, by RFLAGS.IF, by the LAPIC's task priority (CR8, which is raised by
+ * then) or by an interrupt of the highest priority that is in service; and off again.  One of a low priority in service
+ * keeps none off that matters.
  */
 static void interrupts_on(struct vcpu *v, const struct item *i)
 {
-	if (i->flags & ITEM_TPR)
-		asm volatile("mov %0, %%cr8" :: "r"(15ul) : "memory");
 	if (i->flags & ITEM_IN_SERVICE) {
 		v->held = 0;
 		send_ipi(v, v->apic_id, 0x4000 | (i->flags & ITEM_INTERRUPTS ? VEC_HELD_LOW : VEC_HELD_HIGH));
@@ -67,8 +66,6 @@ static void interrupts_on(struct vcpu *v, const struct item *i)
 static void interrupts_off(struct vcpu *v, const struct item *i)
 {
 	cli();
-	if (i->flags & ITEM_TPR)
-		asm volatile("mov %0, %%cr8" :: "r"(0ul) : "memory");
 	if (i->flags & ITEM_IN_SERVICE)
 		apic_write(v, APIC_EOI, 0);
 }

@@ -62,6 +62,7 @@ struct vcpu {
 	volatile u32 in_l2;	/* between VMRUN and its exit */
 	volatile u32 ended;	/* its program has */
 	volatile u32 booted;	/* it has begun since vcpu_start, and written that down */
+	u32 raised;		/* the task priority is that of an item that keeps interrupts off by it */
 	volatile u32 held;	/* VEC_HELD_LOW or VEC_HELD_HIGH came */
 	u32 early[64];		/* READY tokens that came before their TOKEN */
 	u8 ready_vector[256];

@@ -189,6 +189,27 @@ static int keeps_off(const struct vcpu *v, u32 p)
 	       !(items[p].flags & ITEM_INTERRUPTS);
 }
 
+/*
+ * The task priority of an item that has it, from before it begins.  CR8 is written where an interrupt that waits would
+ * be taken: QEMU's TCG aborts at a write of CR8 while its guest has a virtual interrupt pending
+ * (target/i386/tcg/system/misc_helper.c:helper_write_crN, cpu_interrupt without the BQL), by which KVM on AMD asks for
+ * the window of an interrupt that waits for RFLAGS.IF.
+ */
+static void raise_priority(struct vcpu *v)
+{
+	v->raised = 1;
+	sti();
+	set_priority(15);
+	cli();
+}
+
+void lower_priority(struct vcpu *v)
+{
+	if (v->raised)
+		set_priority(0);
+	v->raised = 0;
+}
+
 void run_program(struct vcpu *v)
 {
 	u32 paused = NONE, wait_started = NONE;
@@ -202,6 +223,7 @@ void run_program(struct vcpu *v)
 			cli();
 		}
 		if (v->runnable) {
+			lower_priority(v);
 			resume(v);
 		} else if (gated(v) || (p == header->count && v->waiting)) {
 			idle(v);
@@ -216,8 +238,12 @@ void run_program(struct vcpu *v)
 			pause_until(until);
 			cli();
 			paused = p;
+		} else if ((i->flags & ITEM_TPR) && !v->raised) {
+			raise_priority(v);
+			continue;	/* what has come meanwhile is resumed first */
 		} else if (i->op == OP_HOST && !host_turn(v)) {
-			continue;	/* with the window for interrupts at the top */
+			lower_priority(v);	/* with the window for interrupts at the top */
+			continue;
 		} else if (i->op == OP_WAIT) {
 			if (wait_started != p)
 				log_record(v, LOG_START, i->index, i->value, 0);
@@ -233,6 +259,7 @@ void run_program(struct vcpu *v)
 				start_touch(v, p);
 			else
 				perform(v, i);
+			lower_priority(v);
 		}
 		control->done[v->id] = v->done;
 	}

@@ -189,12 +189,25 @@ def says(plan: Plan, word: HostWord) -> bool:
 def resets(plan: Plan) -> bool:
     """Whether the machine is reset while the program runs, by the agent or by the guest.  One that is reset while it
     stands, and loaded then, goes on where the snapshot was taken."""
-    lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
-    words = [[action.do for action in actions] for actions in lists]
-    by_agent = any(
-        word is HostWord.RESET and not loads_behind(said, at) for said in words for at, word in enumerate(said)
+    return resets_at_a_time(plan) or bool(resetting_items(plan))
+
+
+def resets_at_a_time(plan: Plan) -> bool:
+    """Whether the agent resets the machine whatever the guest does."""
+    return any(_resets(timed.actions) for timed in plan.timed)
+
+
+def resetting_items(plan: Plan) -> frozenset[int]:
+    """The items in which the guest resets the machine, or has the agent do so."""
+    told = {n for n, actions in enumerate(plan.host_actions) if _resets(actions)}
+    return frozenset(
+        item.index for item in plan.items if item.op is Op.RESET or (item.op is Op.HOST and item.value in told)
     )
-    return by_agent or any(item.op is Op.RESET for item in plan.items)
+
+
+def _resets(actions: Sequence[HostAction]) -> bool:
+    words = [action.do for action in actions]
+    return any(word is HostWord.RESET and not loads_behind(words, at) for at, word in enumerate(words))
 
 
 def loads_behind(words: Sequence[Enum], at: int) -> bool:

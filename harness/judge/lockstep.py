@@ -12,7 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from harness.contract.plan import HostWord, Op, Plan, SwapKind, initialized, resets, says
+from harness.contract.plan import (
+    HostWord,
+    Op,
+    Plan,
+    SwapKind,
+    initialized,
+    resets,
+    resets_at_a_time,
+    resetting_items,
+    says,
+)
+from harness.contract.probe_abi import Record
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
@@ -45,7 +56,7 @@ def predictions(
         ram_page(evidence.of(Kind.DONE, Kind.PF, Kind.MM_FAULT, Kind.ENTRY)) or RAM_VPN,
     )
     recorded = recording(evidence, places(evidence))
-    if recorded is None or _boots_again(plan) or _never_reset(plan, recorded, evidence.end.status):
+    if recorded is None or _boots_again(plan) or _never_reset(evidence, recorded):
         yield _told(_unfollowed(evidence, kernel, ram), distance)
         return
     if evidence.end.status is EndStatus.DONE:
@@ -82,12 +93,17 @@ def races_unseen(plan: Plan) -> bool:
     return len(touches) > len({gpa for _, gpa in touches})
 
 
-def _never_reset(plan: Plan, recorded: Recorded, status: EndStatus) -> bool:
+def _never_reset(evidence: Evidence, recorded: Recorded) -> bool:
     """Whether the run never came to the reset that it is about: what it waited for is no order of the kernel's.  A
-    program that came to its end before the agent was to reset the machine waited for nothing."""
-    if status is EndStatus.DONE and all(action.do != HostWord.RESET for action in recorded.host):
+    program that came to its end before the agent was to reset the machine waited for nothing, and one that has not
+    begun the item that resets it waits for what stands before that, which is followed as in any other run."""
+    plan = evidence.plan
+    if evidence.end.status is EndStatus.DONE and all(action.do != HostWord.RESET for action in recorded.host):
         return False
-    return resets(plan) and not any(mark.kind is Kind.CLEAR for marks in recorded.marks for mark in marks)
+    if not resets(plan) or any(mark.kind is Kind.CLEAR for marks in recorded.marks for mark in marks):
+        return False
+    begun = {entry.item for entry in evidence.guest.all() if entry.kind is Record.START} if evidence.guest else set()
+    return resets_at_a_time(plan) or not begun.isdisjoint(resetting_items(plan))
 
 
 def _boots_again(plan: Plan) -> bool:

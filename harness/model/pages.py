@@ -207,8 +207,6 @@ def _of_swap(p: HostPage, backing: Backing) -> str:
         return "a PMD-mapped folio is split before it is swapped"
     if swap.zswap and swap.synchronous:
         return "zswap in front of a synchronous device: not modelled"
-    if swap.zswap and swap.zero:
-        return "zswap stores the page: it is not read from the device"
     return ""
 
 

@@ -17,7 +17,7 @@ from harness.agent.guest.qemu import Guest, start_guest
 from harness.agent.host.cgroup import ScenarioCgroup
 from harness.agent.host.read_counters import swap_cached_pages
 from harness.agent.host.tracing import Tracing
-from harness.agent.pages.pageout import PreconditionFailed, swap_everything_out
+from harness.agent.pages.pageout import PreconditionFailed, held_still, swap_everything_out
 from harness.agent.session import BOOT_WORKLOAD, Session
 from harness.contract.capture import AgentStep, Precondition, StepDetails
 from harness.contract.words import EndStatus
@@ -85,7 +85,7 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEn
             return ready
         capture.step(AgentStep.GUEST_READY)
         await guest.stop()
-        await asyncio.to_thread(_swap_out, session)
+        await asyncio.to_thread(_swap_out, session, guest.pid)
     else:
         _write_precondition(session, _totals(session.group) if session.group else {})
     base = await guest.ram_base()
@@ -101,12 +101,14 @@ async def _run(session: Session, guest: Guest, serial: socket.socket) -> GuestEn
     return await _follow(session, guest, tids, base, told, start)
 
 
-def _swap_out(session: Session) -> None:
+def _swap_out(session: Session, pid: int) -> None:
     if session.group is None:
         raise PreconditionFailed("a Linux guest cannot be swapped out without a memory cgroup")
     session.capture.step(AgentStep.SWAP_OUT, StepDetails(anon=session.group.stat()["anon"]))
-    swap_everything_out(session.group)
-    _write_precondition(session, _totals(session.group))
+    with held_still(pid):
+        swap_everything_out(session.group)
+        totals = _totals(session.group)
+    _write_precondition(session, totals)
 
 
 def _totals(group: ScenarioCgroup) -> dict[str, int]:

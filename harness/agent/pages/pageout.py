@@ -155,16 +155,23 @@ def restore_pages_outside_plan(target: Target, rounds: int = 5) -> int:
         if not outside:
             return found
         found += len(outside)
-        os.kill(target.pid, signal.SIGSTOP)
-        try:
+        with held_still(target.pid):
             for _region, address in outside:
                 with suppress(OSError):  # unmapped in the meantime
                     target.memory.memory.write(address, target.memory.memory.read(address, PAGE))
-        finally:
-            os.kill(target.pid, signal.SIGCONT)
     raise PreconditionFailed(
         f"{len(pages_outside_plan(target))} pages outside the plan are swapped out again and again"
     )
+
+
+@contextmanager
+def held_still(pid: int) -> Iterator[None]:
+    """No thread of this process runs meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def pages_outside_plan(target: Target) -> list[tuple[Region, int]]:
@@ -188,7 +195,9 @@ def _one_cpu() -> Iterator[None]:
 def swap_everything_out(group: ScenarioCgroup, seconds: float = 60.0) -> int:
     """Linux guests: reclaim the whole group until nothing more goes and the swap cache is empty.
 
-    Returns the bytes that stay in memory. :raise PreconditionFailed: the swap cache is not empty in time.
+    The caller holds QEMU still: what a thread of it reads stays in the swap cache while it is mapped, and one that
+    wakes up by a timer brings it back as often as it is taken.  Returns the bytes that stay in memory.
+    :raise PreconditionFailed: the swap cache is not empty in time.
     """
     end = time.monotonic() + seconds
     idle_rounds = 0

@@ -76,15 +76,18 @@ def unmapped_before(
             yield Wait(until_ns=found.end_ns, signals=(kvm.wake,))
 
 
-def clears_late(kvm: KvmVcpu, loop_until: Callable[[int], Generator[Wait, None, bool]]) -> Generator[Wait, None, None]:
+def clears_late(
+    kvm: KvmVcpu, loop_until: Callable[[int], Generator[Wait, None, bool]], *, acked: bool = False
+) -> Generator[Wait, None, None]:
     """Let the time come at which the guest clears its token word, of which no event tells: before or behind a work that
     was completed up to its next event, for which KVM looks at the word once (arch/x86/kvm/x86.c:
     kvm_check_async_pf_completion).
 
     :param loop_until: the guest loops up to a time.
+    :param acked: an ACK comes behind it, which has KVM look again.
     """
     replay, engine = kvm.world.replay, kvm.world.engine
-    if replay is None or not kvm.state.token:
+    if replay is None or not kvm.state.token or acked:
         return
     mark = replay.peek(kvm.index)
     until, works = replay.recorded.end_ns if mark is None else mark.start_ns, replay.recorded.works.items()

@@ -66,6 +66,13 @@ def until_written(world: World, state: ApfState, vcpu: int, mark: RecordedEvent 
     yield Wait(until_ns=world.replay.choices.moment(moments, "when EN was written", -1))
 
 
+def let_run(world: World, vcpu: int) -> Generator[Wait, None, None]:
+    """A vCPU's thread that was woken waits for a processor; a recording says itself when it had one."""
+    late = world.pace.wake_ns(vcpu) if world.replay is None else 0
+    if late:
+        yield Wait(until_ns=world.engine.now + late)
+
+
 def until_listed(world: World, state: ApfState, vcpu: int, wake: Signal) -> Generator[Wait, None, None]:
     """A halt, until something wakes the vCPU, or is on its done list without a word: async_pf_execute
     (virt/kvm/async_pf.c, 5.10 to 7.3) puts its work there before it asks for KVM_REQ_APF_READY.  A worker that is held

@@ -405,8 +405,7 @@ class KvmVcpu:
     def _block(self) -> Generator[Wait, None, None]:
         """vcpu_block: asleep until something makes the vCPU runnable."""
         s, world = self.state, self.world
-        polled = s.halted and s.kernel.halt_polls
-        slept = False
+        polled, slept = s.halted and s.kernel.halt_polls, False
         yield from l2_halt.look(self)
         while not d.kvm_vcpu_has_events(s, irq=self.deliverable() > 0) and not self.stopped:
             if not slept:
@@ -415,6 +414,7 @@ class KvmVcpu:
             yield from held_up.until_listed(world, s, self.index, self.wake)
             yield from l2_halt.look(self)
         if slept:
+            yield from held_up.let_run(world, self.index)
             world.emit(Event(Kind.IN, self.index))
         left = world.replay.stopped_ns(self.index, world.engine.now) if world.replay is not None else -1
         if left >= 0:  # what woke the model's vCPU came when its thread had left KVM_RUN

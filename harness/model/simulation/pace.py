@@ -45,6 +45,10 @@ class Pace:
         """One exit, its handling and the entry."""
         return self._either(self.timing.exit_ns, f"vCPU {vcpu} is preempted before an entry")
 
+    def wake_ns(self, vcpu: int) -> int:
+        """From what wakes the vCPU's thread, asleep in a halt, to its first instruction."""
+        return self._either(self.timing.wake_ns, f"vCPU {vcpu} is let run late when it is woken")
+
     def worker_ns(self, vcpu: int, gfn: int) -> int:
         """From schedule_work to the worker's first instruction."""
         return self._either(self.timing.worker_ns, f"a work of vCPU {vcpu} for gfn {gfn:#x} begins late")

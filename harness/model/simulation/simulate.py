@@ -45,6 +45,7 @@ TIMINGS = (
 _EXPLORED = (
     Timing("reads that end before their submitter tries the lock", reads_first=True),
     Timing("workers slower than all that the guest does meanwhile", worker_ns=100 * MS),
+    Timing("vCPUs that wake up when all that they wait for is there", device_ns=12 * MS, wake_ns=100 * MS),
     Timing("an agent slower than the pauses of the guest", host_ns=500 * MS),
 )
 _REALTIME = Timing("a worker that waits until the vCPU's thread sleeps", worker_ns=100 * MS)

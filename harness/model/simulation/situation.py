@@ -181,6 +181,7 @@ class Timing:
     rewritten: bool = False  # the VMM reads and writes a vCPU's state between each token of its L2 and the next entry
     prefetch_lost: bool = False  # the mapping before each ready event loses a race: RET_PF_RETRY
     first: int = -1  # this vCPU begins its program before all others; -1: all begin at once
+    wake_ns: int = 0  # from what ends the sleep of a vCPU's thread in a halt to its first instruction
     batched: bool = False  # each page that was read waits in a CPU's batch for its LRU list when it is written
 
 

@@ -218,6 +218,7 @@ class Vcpu:
             for first in (True, False):
                 if start.zero_token and not first:
                     yield from self._touch_area(write=True)
+                    yield from clears_late(self.kvm, self._wait_until, acked=start.ack and not start.ack_first)
                     s.token = 0
                 if start.ack and start.ack_first is first:
                     yield from self._wrmsr(MSR_ASYNC_PF_ACK, 1, reads_back=False)
@@ -242,8 +243,7 @@ class Vcpu:
     def _wait_until(self, until_ns: int, *signals: Signal) -> Generator[Wait, None, bool]:
         """The guest loops without exits until a time or a signal; False: something else ended guest mode."""
         replay, now = self.kvm.world.replay, self.kvm.world.engine.now
-        mark = replay.peek(self.kvm.index) if replay else None
-        wake_ns = until_ns
+        mark, wake_ns = replay.peek(self.kvm.index) if replay else None, until_ns
         if mark is not None and mark.kind in (Kind.RDY, Kind.VIRQ) and mark.start_ns > now:
             wake_ns = mark.start_ns if until_ns < 0 else min(until_ns, mark.start_ns)
         yield Wait(until_ns=wake_ns, signals=(self.kvm.wake, *signals))

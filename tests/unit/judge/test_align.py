@@ -156,7 +156,7 @@ def test_a_fault_behind_a_write_of_en_is_not_of_what_ran_before() -> None:
 
 
 def test_a_token_s_delivery_that_a_reset_cut_off_had_touched_its_page() -> None:
-    """S422: its handler never logged it; in the next life the item starts by an exception of its own."""
+    """S416: its handler never logged it; in the next life the item starts by an exception of its own."""
     told, stack = Item(0, Op.TOUCH, gpa=A), Item(1, Op.TOUCH, gpa=B, access=Access.WRITE, by=By.TOKEN)
     both = Plan("s", "t", 1, Guest(), Memory(), Swap(), (), (told, stack))
     begun = (Record.BOOT, -1, 0), (Record.START, 0, A)

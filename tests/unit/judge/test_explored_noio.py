@@ -32,6 +32,10 @@ SETTLED = {
     " for one itself; apf predict says so",
     "init-behind-a-queued-token": "a vCPU loses the processor behind its NP, and an INIT drops the #PF: where it sleeps"
     " then, for its works and for the SIPI, is no halt (arch/x86/kvm/x86.c:kvm_vcpu_reset)",
+    "hung-before-its-reset": "a handler acknowledges nothing, and of two pages that come at once the second is never"
+    " told; the program does not come to its reset, and is followed up to there",
+    "zeroes-in-zswap": "a page of zeroes is swapped out to zswap, which keeps one number of it: nobody reads a device"
+    " (mm/zswap.c:zswap_is_page_same_filled)",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 

@@ -32,3 +32,12 @@ def test_a_program_acknowledges_before_the_agent_has_given_the_page() -> None:
     files = packed_capture("explored-acknowledged-too-early")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.PASS and "never ends" in verdict.reason
+
+
+def test_a_page_comes_before_the_handler_clears_the_word() -> None:
+    """debian-7.3: a vCPU is preempted as it enters the ready interrupt's handler, which acknowledges nothing; KVM looks
+    at the word for the next page before the handler has cleared it, and never again
+    (arch/x86/kvm/x86.c:apf_pageready_slot_free)."""
+    files = packed_capture("explored-word-cleared-by-a-handler")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS, verdict.reason

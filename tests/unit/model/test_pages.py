@@ -48,7 +48,6 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
     ({"pte": Pte.SWAP, "swap": SLOT, "folio": Folio(lock=Lock.READ)}, "already uptodate"),
     ({"pte": Pte.SWAP, "swap": SLOT, "folio": Folio(huge=True)}, "split before it is swapped"),
     ({"pte": Pte.SWAP, "swap": SwapSlot(zswap=True, synchronous=True)}, "zswap in front of"),
-    ({"pte": Pte.SWAP, "swap": SwapSlot(zswap=True, zero=True)}, "zswap stores the page"),
     ({"vma": PFN, "pte": Pte.WRITABLE, "folio": Folio()}, "a PFNMAP page has no folio"),
     ({"vma": Vma(Backing.NO_VMA), "pte": Pte.READ_ONLY, "folio": Folio()}, "no page table entry"),
     ({"vma": Vma(next_writable=True)}, "next VMA given"),

@@ -19,6 +19,7 @@ N61, NIO = find_kernel("nowait-6.1"), find_kernel("noio-6.1")
 LATENCIES: tuple[Callable[[Pace], int], ...] = (
     lambda pace: pace.start_ns(1),
     lambda pace: pace.exit_ns(1),
+    lambda pace: pace.wake_ns(1),
     lambda pace: pace.worker_ns(1, 5),
     lambda pace: pace.read_ns(5),
     lambda pace: pace.neighbour_ns(5),
@@ -50,8 +51,8 @@ def test_a_race_that_there_cannot_be_is_not_asked_about() -> None:
 
 
 def test_without_choices_all_is_as_the_timing_says() -> None:
-    pace = Pace(Timing(exit_ns=7, worker_ns=8, device_ns=9, neighbour_ns=10, host_ns=11, first=0))
-    assert [latency(pace) for latency in LATENCIES] == [LATE_NS, 7, 8, 9, 10, 11] and pace.start_ns(0) == 0
+    pace = Pace(Timing(exit_ns=7, wake_ns=6, worker_ns=8, device_ns=9, neighbour_ns=10, host_ns=11, first=0))
+    assert [latency(pace) for latency in LATENCIES] == [LATE_NS, 7, 6, 8, 9, 10, 11] and pace.start_ns(0) == 0
 
 
 def _touched_again(*between: p.Item, host: tuple[tuple[p.HostAction, ...], ...] = ()) -> p.Plan:
@@ -73,6 +74,21 @@ def test_a_hang_that_only_one_order_has_is_said() -> None:
     answer = predict(_touched_again(), NIO, orders=100)
     assert answer.ends and answer.undecided_end in answer.notes
     assert "not with a work of vCPU 0 for gfn 0x1000 begins late" in answer.undecided_end
+
+
+def test_a_hang_of_a_vcpu_that_finds_two_pages_when_it_wakes_up_is_said() -> None:
+    """The handler acknowledges nothing: the second is told if it comes when the list is empty again, and else never."""
+    pages = tuple(p.Page(p.POOL_GPA + 0x100000 * n, p.PageStart.DROPPED, f"f[{n}]") for n in (0, 1))
+    plan = p.Plan(
+        scenario="unacknowledged", title="", nonce=7, deadline_s=5, pages=pages,
+        guest=p.Guest(memory_mib=96, apf=p.Apf(ack=False)),
+        memory=p.Memory(p.Backing.FILE, share=True), swap=p.Swap(p.SwapKind.GATED),
+        items=tuple(p.Item(n, p.Op.TOUCH, gpa=page.gpa, page=page.name) for n, page in enumerate(pages)),
+    )  # fmt: skip
+    assert predict(plan, NIO).ends and not predict(plan, NIO).undecided_end
+    assert (
+        "not with vCPUs that wake up when all that they wait for is there" in predict(plan, NIO, orders=1).undecided_end
+    )
 
 
 def test_a_plan_that_waits_for_it_ends_in_each_order() -> None:
