@@ -37,6 +37,9 @@ from harness.scenario.step_keys import check_keys
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_.-]+=.*)?", re.DOTALL)  # with what a [matrix] adds
+_SWITCHES = ("kvm.tdp_mmu", "zswap.enabled")
+"""Parameters that the model knows (harness/prediction.py)."""
+_ON_OR_OFF = ("Y", "y", "1", "N", "n", "0")
 _EN_FLAGS = 0x3F  # the bits of MSR_KVM_ASYNC_PF_EN below the address (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)
 
 
@@ -124,6 +127,10 @@ def _parameters(path: str, parameters: Mapping[str, str]) -> Iterator[str]:
             yield f"{path}.{key[: bounds.MAX_NAME]!r}: expected module.parameter"
         elif key == "kvm.ignore_msrs":  # arch/x86/kvm/x86.c:kvm_msr_ignored_check, of what guest_pv_has refuses
             yield f"{path}.{key!r}: a refused MSR access has no #GP then on some kernels, which the model does not know"
+        elif not value.strip():
+            yield f"{path}.{key!r}: an empty value writes nothing"
+        elif key in _SWITCHES and value not in _ON_OR_OFF:  # the kernel takes more (lib/kstrtox.c:kstrtobool)
+            yield f"{path}.{key!r}: {value[: bounds.MAX_NAME]!r} is not one of {', '.join(_ON_OR_OFF)}"
         else:
             yield from bounds.prose(f"{path}.{key!r}", value, bounds.MAX_NAME)
 

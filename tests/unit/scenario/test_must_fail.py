@@ -48,6 +48,8 @@ def refusals(text: str) -> str:
         (LINUX.format("touch", 200) + '[swap]\nkind = "none"\n', "$.swap.kind: the workload touch is swapped out"),
         (LINUX.format("touch", 24576) + '[swap]\nkind = "zram"\n', "$.guest.memory_mib: 96 MiB have no room"),
         (LINUX.format("touch", 4096) + '[swap]\nkind = "zram"\nsize_mib = 16\n', "$.swap.size_mib: 16 MiB have no"),
+        ('kernel_params = { "kvm.tdp_mmu" = "off" }\n' + PROBE, "$.kernel_params.'kvm.tdp_mmu': 'off' is not one of"),
+        ('kernel_params = { "kvm.halt_poll_ns" = "" }\n' + PROBE, "an empty value writes nothing"),
         (LINUX.format("boot", 5), "$.guest.workload_pages: the workload boot touches none"),
         (LINUX.format("boot", 0) + 'idle = "spin"\n', "$.guest.idle"),
         (LINUX.format("boot", 0) + "[apf]\nen_flags = 1\n", "$.apf: the probe guest is set up by it"),
