@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command ``apf``.  Each sub-command is a module of this package with ``add(subparsers)``.
 
-Exit codes: 0 all green; 1 a scenario failed or was inconclusive; 2 bad usage or bad input; 3 our or the machine's
-fault; 130 interrupted (Ctrl-C or SIGTERM).
+Exit codes: 0 all green; 1 a scenario failed, was inconclusive or unsupported, or showed a finding; 2 bad usage or bad
+input; 3 our or the machine's fault; 130 interrupted (Ctrl-C or SIGTERM).
 """
 
 from __future__ import annotations
@@ -51,8 +51,9 @@ captured there is decoded and judged against the model.  Start with `apf doctor`
 
 _EPILOG = """\
 exit codes:
-  0  everything green        2  bad usage or input       130  interrupted
-  1  failed or inconclusive  3  our or the machine's fault
+  0  everything green                                    2  bad usage or input
+  1  failed, inconclusive, unsupported, or a finding     3  our or the machine's fault
+                                                       130  interrupted
 
 environment:
   XDG_CACHE_HOME  the store of kernels and images is $XDG_CACHE_HOME/apf (default ~/.cache/apf)

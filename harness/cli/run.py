@@ -28,7 +28,8 @@ examples:
   sudo apf run --host local --disk /dev/sdX   on this very machine and its kernel
   apf run tag:smoke --host ssh:bigbox         on a machine of the lab (docs/lab.md)
 
-Exit code: 0 all green, 1 a scenario failed or was inconclusive, 2 bad usage or input, 3 our or the machine's fault.
+Exit code: 0 all green, 1 a scenario failed, was inconclusive or unsupported, or showed a
+finding, 2 bad usage or input, 3 our or the machine's fault.
 """
 
 

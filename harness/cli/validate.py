@@ -38,6 +38,8 @@ be held against it, before and after its kernel was changed; nothing is built or
   apf run --host ssh:bigbox                                         the baseline: results/<run>
   apf validate --host ssh:bigbox --baseline results/<run>           after bigbox was booted with the other kernel
   apf validate --kernel debian-6.12 --baseline results/<run>        any kernel
+
+Exit code 0: both green and no difference that the models do not predict; 1 otherwise.
 """
 
 

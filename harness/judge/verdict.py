@@ -256,7 +256,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
     plan, prediction = evidence.plan, followed.prediction
     checked, totals_seen = seen.checked(Expected.by(prediction))
     if evidence.lost:
-        return _cut(evidence, kernel, prediction, checked)
+        return _with_lost_events(evidence, kernel, prediction, checked)
     if plan.guest.kind is GuestKind.LINUX:
         rows: tuple[ItemRow, ...] = ()
         findings = list(match_linux(evidence)) if evidence.end.status is EndStatus.DONE else []
@@ -311,7 +311,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
             *_open(followed),
             *evidence.host_log.starved,
             *evidence.guest_log.starved,
-            *_borne(checked, ordered),
+            *_harmless_trouble(checked, ordered),
         ),
         columns=columns(plan, prediction, totals_seen, rows),
         known_faults=tuple(KnownFaultRow(name, predicted=True, shown=True) for name in prediction.known_faults)
@@ -321,16 +321,17 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
     )
 
 
-_FINER = 64  # steps of a search between two that findings and calls are apart
+_FINER = 64  # how many misread calls weigh as much as one finding, or one call that only one of the two has
 _UNFOLLOWED = "several vCPUs run their programs at once, and in which order is not in the evidence"
-_BY_ORDER = ("item", "total", "lockstep", "ending", "D31")  # D31 counts what the items were predicted to do
+_BY_ORDER = ("item", "total", "lockstep", "ending", "D31")
+"""Findings that another order of the vCPUs may explain; D31 counts what the items were predicted to do."""
 _BY_AGENT = ("item", "total", "lockstep", "ending", "stopped", "D05")
-"""What a guest that waits for the agent may seem to have broken: a page that nobody lets come is owed for ever."""
+"""Findings of a guest that waited for an agent without a processor: a page that nobody lets come is owed for ever."""
 
 _AT_ANY_TIME = frozenset(
     {"value", "panic", *(f"unexplained:{kind.name}" for kind in (Kind.USER_EXIT, Kind.INJ_OTHER, Kind.ACC))}
 )
-"""Wrong whenever a read ends, as is what a rule forbids."""
+"""Findings that are wrong whenever a read ends, as those of a rule of the protocol are."""
 
 
 def _races(plan: Plan) -> bool:
@@ -375,7 +376,7 @@ def _convicted(verdict: Verdict, end: EndStatus, excused: Sequence[str] = _BY_OR
 _NAMED = 3
 
 
-def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:
+def _with_lost_events(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:
     """A trace that lost events can convict, never acquit: by a rule broken before the first loss, or by the guest's own
     log, which loses nothing."""
     findings = [*checked.findings, *ending(evidence, prediction)]
@@ -395,7 +396,7 @@ def _cut(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checke
     )
 
 
-def _borne(checked: Checked, findings: Sequence[Finding]) -> Iterator[str]:
+def _harmless_trouble(checked: Checked, findings: Sequence[Finding]) -> Iterator[str]:
     """What the machine did wrong in a run in which nothing went otherwise than predicted."""
     if not findings:
         yield from (f"all is as predicted, although {t.line}" for t in checked.host_trouble if t.explains)

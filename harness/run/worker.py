@@ -102,11 +102,14 @@ class Worker:
         return job.row(verdict, time.monotonic() - attempt.began)
 
     def _warn(self, job: Job, plan: Plan) -> None:
-        """Say so before a program is performed of which the model knows that it never ends."""
+        """Say so before a program is performed of which the model knows that it never ends, or that it cannot be
+        performed as planned; what comes of it is told when it is judged."""
         left: tuple[int, ...] = ()
         if self._setup.kernel is not None:
-            with contextlib.suppress(ModelError):  # what cannot be predicted is told when it is judged
+            try:
                 left = unending(plan, self._setup.kernel)
+            except ModelError as exc:
+                self._observer.line(f"{job.key}: the model does not get through this plan: {exc}")
         if left:
             self._observer.line(
                 f"{job.key}: the model says that the program never ends (items {ranges(left)}): it is stopped at its"

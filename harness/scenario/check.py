@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import dropwhile, takewhile
 
-from harness.contract.host_program import HOST_PROGRAMS, SHORT_PROGRAM, WAYS_PROGRAM, cases
-from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, HostWord, PageStart, SwapKind
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, HostWord, PageStart, Swap, SwapKind
 from harness.contract.probe_abi import (
     EXCEPTIONS,
     MAX_ITEMS,
@@ -20,25 +19,27 @@ from harness.contract.probe_abi import (
     VEC_START,
     VEC_TIMER,
 )  # fmt: skip
-from harness.errors import ApfError, ScenarioError, UsageError
+from harness.errors import ApfError, ScenarioError
 from harness.model.cpu_model import parse_cpu
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.scenario import bounds
 from harness.scenario.build import MSRS, build_plan, msr_value
 from harness.scenario.delivery_steps import check_by, check_in_service
 from harness.scenario.gate_keys import check_errors, check_gate
+from harness.scenario.guest_kinds import check_guest
 from harness.scenario.host_steps import check_host
 from harness.scenario.lapic_steps import check_base
 from harness.scenario.pages import is_set_name, lay_out, select
 from harness.scenario.schema import ACTIONS, L2, LAPIC_WORDS, PageSet, Scenario, Step
-from harness.scenario.shared_area import check_apart, check_set_up, check_write
+from harness.scenario.shared_area import check_apart, check_page, check_set_up, check_write
 from harness.scenario.step_keys import check_keys
 
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
-_WORKLOADS = ("boot", "touch", "tasks", "nmi", "l2")
-_TOUCHING = ("touch", "tasks", "nmi", "l2")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@-]*(/[A-Za-z0-9_.-]+=.*)?", re.DOTALL)  # with what a [matrix] adds
+_SWITCHES = ("kvm.tdp_mmu", "zswap.enabled")
+"""Parameters that the model knows (harness/prediction.py)."""
+_ON_OR_OFF = ("Y", "y", "1", "N", "n", "0")
 _EN_FLAGS = 0x3F  # the bits of MSR_KVM_ASYNC_PF_EN below the address (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf)
 
 
@@ -61,7 +62,7 @@ def _problems(s: Scenario) -> Iterator[str]:
     yield from _machine(s)
     yield from _apf(s)
     yield from _swap(s)
-    yield from _guest(s)
+    yield from check_guest(s)
     yield from _l2(s)
     yield from check_base(s)
     yield from _sets(s)
@@ -73,6 +74,9 @@ def _problems(s: Scenario) -> Iterator[str]:
     if pages > bounds.MAX_PAGES:
         yield f"$.pages: {pages} pages, at most {bounds.MAX_PAGES} are allowed"
         return
+    out = sum(p.groups * p.run for p in s.pages.values() if p.start in _SWAP_STATES)
+    if out >= s.swap.size_mib << 8:  # one page is the signature
+        yield f"$.swap.size_mib: {out} pages start on a device that has room for {(s.swap.size_mib << 8) - 1}"
     placed = lay_out(s.pages)
     yield from check_errors(s)
     top = max((gpa for gpas in placed.values() for gpa in gpas), default=POOL_GPA)
@@ -87,6 +91,7 @@ def _problems(s: Scenario) -> Iterator[str]:
     for i, step in enumerate(s.steps):
         yield from (f"$.steps[{i}]{p}" for p in (*_step(s, step, placed), *check_by(s, i, placed)))
     yield from check_apart(s, _en_writes(s))
+    yield from check_page(s, placed)
     for i, timed in enumerate(s.timed):
         yield from (f"$.timed[{i}]{p}" for p in check_host(s, timed.host, placed))
     yield from _count(s, placed)
@@ -122,6 +127,10 @@ def _parameters(path: str, parameters: Mapping[str, str]) -> Iterator[str]:
             yield f"{path}.{key[: bounds.MAX_NAME]!r}: expected module.parameter"
         elif key == "kvm.ignore_msrs":  # arch/x86/kvm/x86.c:kvm_msr_ignored_check, of what guest_pv_has refuses
             yield f"{path}.{key!r}: a refused MSR access has no #GP then on some kernels, which the model does not know"
+        elif not value.strip():
+            yield f"{path}.{key!r}: an empty value writes nothing"
+        elif key in _SWITCHES and value not in _ON_OR_OFF:  # the kernel takes more (lib/kstrtox.c:kstrtobool)
+            yield f"{path}.{key!r}: {value[: bounds.MAX_NAME]!r} is not one of {', '.join(_ON_OR_OFF)}"
         else:
             yield from bounds.prose(f"{path}.{key!r}", value, bounds.MAX_NAME)
 
@@ -150,8 +159,6 @@ def _machine(s: Scenario) -> Iterator[str]:
         yield f"$.guest.machine: {g.machine[: bounds.MAX_NAME]!r} is not microvm or q35"
     yield from bounds.number("$.guest.vcpus", g.vcpus, 1, MAX_VCPUS)
     yield from bounds.number("$.guest.cores", g.cores, 0, MAX_VCPUS)
-    if g.cores and g.kind is GuestKind.HOST_PROGRAM:
-        yield "$.guest.cores: a host program makes its vCPUs itself"
     yield from bounds.number("$.guest.memory_mib", g.memory_mib, 32, 1024)
     if g.irqchip not in ("on", "split", "off"):
         yield f"$.guest.irqchip: {g.irqchip[: bounds.MAX_NAME]!r} is not on, split or off"
@@ -188,6 +195,15 @@ def _swap(s: Scenario) -> Iterator[str]:
     yield from check_gate(s)
     if s.swap.kind is SwapKind.ZRAM and (s.swap.rotational or s.memory.backing is Backing.FILE):
         yield "$.swap.kind: zram is never rotational and cannot carry the file system of file-backed memory"
+    if s.swap.kind in (SwapKind.ZRAM, SwapKind.NONE) and s.swap.delay_ms != Swap().delay_ms:
+        yield f"$.swap.delay_ms: nothing delays the reads of kind = {s.swap.kind}; leave it out, or use dm-delay"
+    if s.memory.backing is Backing.FILE and s.swap.kind is SwapKind.NONE:
+        yield "$.memory.backing: the file lies on the device of [swap], and swap.kind = none has none"
+    elif s.memory.backing is Backing.FILE and s.swap.size_mib <= s.guest.memory_mib:
+        yield (
+            f"$.swap.size_mib: the file of memory_mib = {s.guest.memory_mib} lies on the device, which must be larger"
+            f" than that and has {s.swap.size_mib} MiB"
+        )
     if s.memory.share and s.memory.backing is Backing.ANON:
         yield "$.memory.share: shared anonymous memory is shmem of which no page's state can be proved; use memfd"
     if not s.memory.share and s.memory.backing is Backing.MEMFD:
@@ -198,31 +214,6 @@ def _swap(s: Scenario) -> Iterator[str]:
         yield "$.memory.random_advice: read-ahead advice has no meaning for anonymous memory"
 
 
-def _guest(s: Scenario) -> Iterator[str]:
-    g = s.guest
-    yield from bounds.number("$.guest.workload_pages", g.workload_pages, 0, bounds.POOL_PAGES)
-    if g.kind is GuestKind.LINUX:
-        if g.workload not in _WORKLOADS:
-            yield f"$.guest.workload: {g.workload[: bounds.MAX_NAME]!r} is not one of {', '.join(_WORKLOADS)}"
-        if s.pages or s.steps:
-            yield "$.pages, $.steps: a linux guest runs a workload; pages and steps are for the probe guest"
-        if g.workload in _TOUCHING and s.swap.kind is SwapKind.GATED:
-            yield "$.swap.kind: no plan says which read of a linux guest belongs to which fault; use dm-delay or zram"
-        if g.workload in _TOUCHING and s.memory.backing is Backing.FILE:
-            yield "$.memory.backing: a linux guest is swapped out, which pages of a file are not; use anon or memfd"
-        if g.workload in _TOUCHING and g.workload_pages < 1:
-            yield f"$.guest.workload_pages: the workload {g.workload} needs at least one page"
-        if g.workload == "nmi" and g.vcpus < 2:
-            yield "$.guest.vcpus: the workload nmi needs two: one asks for the NMIs that the other takes"
-    elif g.kind is GuestKind.HOST_PROGRAM:
-        yield from _host_program(s)
-    else:
-        if g.workload or g.workload_pages or g.cmdline:
-            yield "$.guest.workload, $.guest.cmdline: for linux guests and host programs; the probe guest runs steps"
-        if not s.steps:
-            yield "$.steps: a probe guest with nothing to do proves nothing"
-
-
 def _l2(s: Scenario) -> Iterator[str]:
     if s.l2 != L2() and not any(t.level == 2 for t in s.steps):
         yield "$.l2: no step has level = 2, so that there is no L2"
@@ -230,24 +221,6 @@ def _l2(s: Scenario) -> Iterator[str]:
         yield "$.l2.moved: nested tables move it, and npt = false has none"
     if s.l2.intr_masking and not s.l2.intercept_intr:
         yield "$.l2.intr_masking: an L2 that takes interrupts itself cannot mask them in its handler; set it to false"
-
-
-_WITH_ARGUMENTS = {SHORT_PROGRAM: False, WAYS_PROGRAM: True}
-
-
-def _host_program(s: Scenario) -> Iterator[str]:
-    g = s.guest
-    if g.workload not in HOST_PROGRAMS:
-        yield f"$.guest.workload: {g.workload[: bounds.MAX_NAME]!r} is not one of {', '.join(HOST_PROGRAMS)}"
-        return
-    try:
-        cases(g.workload, g.cmdline)
-    except UsageError as exc:
-        yield f"$.guest.cmdline: {exc.message[: bounds.MAX_PROSE]}"
-    if g.workload in _WITH_ARGUMENTS and bool(g.cmdline.split()) is not _WITH_ARGUMENTS[g.workload]:
-        yield f"$.guest.cmdline: {g.workload} {'wants' if _WITH_ARGUMENTS[g.workload] else 'takes no'} arguments"
-    if s.pages or s.steps or s.timed or s.swap.kind is not SwapKind.NONE:
-        yield '$.pages, $.steps, $.timed, $.swap: a host program is its own VMM; leave them out, and swap.kind = "none"'
 
 
 def _sets(s: Scenario) -> Iterator[str]:
@@ -287,8 +260,6 @@ def _set(s: Scenario, p: PageSet) -> Iterator[str]:
         yield ".start: a page written to zram leaves the swap cache at once"
     if p.start is PageStart.DROPPED and s.memory.backing is not Backing.FILE:
         yield f".start: dropped is for memory.backing = file, not {s.memory.backing}"
-    if p.start is PageStart.DROPPED and s.swap.kind is SwapKind.NONE:
-        yield ".start: the file system of dropped pages lives on the swap section's device"
 
 
 def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[str]:

@@ -35,10 +35,12 @@ def check_gate(s: Scenario) -> Iterator[str]:
         if rule != Rule() or s.swap.order is not ReadOrder.TARGET_LAST:
             yield "$.swap: release and order are for kind = gated or userfaultfd"
         return
+    if rule.word is Release.HALTED and rule.count > s.guest.vcpus:
+        yield f"$.swap.release: {rule.count} vCPU threads never sleep in a halt, the guest has {s.guest.vcpus}"
     if rule.word is Release.STEP and HostWord.RELEASE not in words:
         yield '$.swap.release: with step, reads end by the host word "release", and there is none'
     if rule.word is not Release.AFTER and s.swap.delay_ms != Swap().delay_ms:
-        yield "$.swap.delay_ms: reads of a gated device take no time, but for release = after"
+        yield "$.swap.delay_ms: reads that are held take no time, but for release = after"
     if s.swap.error and s.memory.backing is Backing.FILE:
         yield "$.swap.error: one read of a file brings many pages, and all would fail; name pages on swap"
 

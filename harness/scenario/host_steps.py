@@ -47,8 +47,7 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
             yield from _taken(s)
         case HostWord.PLUG:
             yield from _nothing(h)
-            if not any(t.eject == h.arg for t in s.steps):
-                yield f".arg: no step ejects vCPU {h.arg}"
+            yield from _away(s, steps, i)
         case HostWord.SAVEVM | HostWord.LOADVM:
             yield from _nothing(h, arg=True)
             yield from _snapshot(s, steps, i)
@@ -72,6 +71,8 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
             yield from _nothing(h)
         case HostWord.LOCK_READ:
             yield from _of_file_page(s, h, placed)
+            if not _takes_time(s):
+                yield ": lock-read waits until its process sleeps on the read, and reads end at once here"
         case HostWord.RECLAIM:
             yield from _of_file_page(s, h, placed)
             if not s.memory.share:  # a private page that was written is anonymous
@@ -108,6 +109,34 @@ def _taken(s: Scenario) -> Iterator[str]:
         yield ": an NMI by the LAPIC of KVM needs guest.irqchip = on or split"
 
 
+def _takes_time(s: Scenario) -> bool:
+    """Whether some read of the device is held or delayed, be it by a host word."""
+    by_clock = s.swap.kind is SwapKind.DELAY or s.swap.release == Release.AFTER
+    at_once = s.swap.release == Release.OPEN or (by_clock and not s.swap.delay_ms)
+    lists = (*(t.host for t in s.steps), *(t.host for t in s.timed))
+    words = {h.do for host in lists for h in host}
+    return not at_once or bool(words & {HostWord.FREEZE, HostWord.DELAY})
+
+
+def _away(s: Scenario, steps: tuple[HostStep, ...], i: int) -> Iterator[str]:
+    """A vCPU can be plugged in while it is out: behind a step that ejects it, in the order of one vCPU's steps."""
+    vcpu = steps[i].arg
+    by = next((t.vcpu for t in s.steps if t.eject == vcpu), None)
+    if by is None:
+        yield f".arg: no step ejects vCPU {vcpu}"
+        return
+    out = False
+    for t in (t for t in s.steps if t.vcpu == by):
+        out = out or t.eject == vcpu
+        for n, h in enumerate(t.host):
+            if t.host is steps and n == i:
+                if not out:
+                    yield f".arg: vCPU {vcpu} is there: a plug stands behind the step that ejects it"
+                return
+            out = out and (h.do, h.arg) != (HostWord.PLUG, vcpu)
+    yield f": nothing puts this plug behind the eject of vCPU {vcpu}: put it into the steps of vCPU {by}"
+
+
 def _snapshot(s: Scenario, steps: tuple[HostStep, ...], i: int) -> Iterator[str]:
     """QEMU would stop the machine for either and let it go on: when, no plan could say.  All RAM is read for a
     snapshot, and after loadvm the guest's memory is the snapshot's: what it had done in between would be forgotten."""
@@ -142,8 +171,8 @@ def _beside(s: Scenario, steps: tuple[HostStep, ...]) -> Iterator[tuple[str, tup
 def _held(s: Scenario, steps: tuple[HostStep, ...], i: int) -> bool:
     """Whether pages that start on the device are held when this word's turn comes, whatever the guest has done: by a
     freeze, or for a release; one that comes at a time of its own is not looked at."""
-    away = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED) if s.swap.kind is SwapKind.GATED else (PageStart.UNTOUCHED,)
-    if s.swap.kind not in HELD or not any(p.start in away for p in s.pages.values()):
+    away = (PageStart.UNTOUCHED,) if s.swap.kind is SwapKind.USERFAULT else (PageStart.SWAPPED, PageStart.ZERO_SWAPPED)
+    if not any(p.start in away for p in s.pages.values()):
         return False
     if any(h.do in (HostWord.RELEASE, HostWord.THAW) for timed in s.timed for h in timed.host):
         return False

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
-from harness.contract.plan import EN_DELIVERS, EN_RESERVED
+from harness.contract.plan import EN_DELIVERS, EN_RESERVED, PageStart, SwapKind
 from harness.contract.probe_abi import PAGE_SIZE, POOL_GPA, SHARED_GPA
+from harness.errors import ScenarioError
 from harness.model.events import MSR_ASYNC_PF_EN
+from harness.scenario.pages import select
 from harness.scenario.schema import Scenario
 
 _FLAGS = 63
+_NO_DATA = (PageStart.UNTOUCHED, PageStart.ZERO_SWAPPED)
 
 
 def check_set_up(s: Scenario) -> Iterator[str]:
@@ -43,6 +46,26 @@ def check_apart(s: Scenario, writes: Iterable[tuple[int, int, int]]) -> Iterator
     for path, vcpu, gpa in named:
         if gpa < s.guest.memory_mib << 20 and owner.setdefault(gpa, vcpu) != vcpu:
             yield f"{path}: {gpa:#x} is the shared area of vCPU {owner[gpa]}, vCPU {vcpu} needs one of its own"
+
+
+def check_page(s: Scenario, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Problems of a shared area that ``apf.en_gpa`` puts into the pool: what else is in its page."""
+    area = s.apf.en_gpa
+    gpa = area - area % PAGE_SIZE
+    if not (s.apf.en_flags and POOL_GPA <= gpa < s.guest.memory_mib << 20):
+        return
+    for i, step in enumerate(s.steps):
+        try:
+            names = [name for name, page in select(placed, step.touch) if page == gpa] if step.touch else []
+        except ScenarioError:
+            continue  # told with the step
+        if names:
+            yield f"$.steps[{i}].touch: {names[0]} has the shared area in it (apf.en_gpa), and is to be left alone"
+            return
+    starts = [s.pages[name].start for name, gpas in placed.items() if gpa in gpas]
+    zero = s.swap.kind is not SwapKind.USERFAULT and set(starts) <= set(_NO_DATA)
+    if starts and not zero and area != gpa:
+        yield f"$.apf.en_gpa: a page that starts as {starts[0]} holds known data in its first 64 bytes: use {gpa:#x}"
 
 
 def own_area(vcpu: int) -> int:

@@ -213,7 +213,7 @@ class Actor:
             if started and _state(started[0]) == "D":
                 return
             time.sleep(0.001)
-        raise InfraFault(f"lock-read of {gpa:#x} did not sleep on the device: the page was in the page cache")
+        raise InfraFault(f"lock-read of {gpa:#x} did not sleep on the device: something has read the page before")
 
 
 def open_for_single_reads(path: str) -> int:

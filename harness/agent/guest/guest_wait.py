@@ -22,7 +22,8 @@ from harness.errors import UsageError
 
 POLL_SECONDS = 0.003
 FILLS_SECONDS = 0.1
-"""In which a vCPU that exits for nothing adds some 10 MiB to its trace on a fast machine, of 64 that there are."""
+"""How often the trace's size is looked at: a vCPU that exits for nothing writes some 10 MiB in this time on a fast
+machine, and there is room for 64."""
 READY_SECONDS = 120.0
 """For a guest to boot; a Linux guest under emulated SVM takes 4 to 14 s."""
 _PANICKED = re.compile(r"---\[ end Kernel panic - not syncing: (.*?) \]---")
@@ -56,9 +57,10 @@ async def wait_ready(guest: Guest, memory: GuestMemory, nonce: int, seconds: flo
 
 
 async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Actor, start: float) -> GuestEnd:
-    """Until the guest's program has ended or the plan's deadline is over; does the host actions the guest waits for,
-    which take no more of the program's time than they are to sleep: on a busy machine they can take a minute.  Nor does
-    the time count in which timed actions keep the machine stopped."""
+    """Until the guest's program has ended or the plan's deadline is over, and the host actions that it waits for.
+
+    The deadline counts neither what these take, but for ``sleep`` (on a busy machine they can take a minute), nor the
+    time in which timed actions keep the machine stopped."""
     answered = 0  # HOST items handed back so far
     acted = 0.0  # seconds
     while True:
@@ -103,7 +105,7 @@ async def watch_result(guest: Guest, path: str, console: str, line: str, seconds
         told = _PANICKED.search(read_text(console)) if os.path.exists(console) else None
         if told:
             return GuestEnd(EndStatus.GUEST_PANIC, f"the guest's kernel panicked: {told[1]}")
-        if any(x.startswith(line) for x in read_text(path).splitlines()) if os.path.exists(path) else False:
+        if os.path.exists(path) and any(x.startswith(line) for x in read_text(path).splitlines()):
             return GuestEnd(EndStatus.DONE)
         if not guest.alive:
             return GuestEnd(EndStatus.QEMU_DIED, guest.death())

@@ -317,7 +317,7 @@ class Memory:
         vpn = self.vpn(gpa)
         if self.pages[vpn].folio is not None:
             name = next((p.name for p in self.world.situation.pages if p.gpa == gpa), f"{gpa:#x}")
-            raise ModelError(f"lock-read of {name}, which is in the page cache by then")
+            raise ModelError(f"lock-read of {name}, which is in the page cache by then", hint="put it first")
         self.pages[vpn] = read_submitted(self.pages[vpn])
         index = self.pages[vpn].index
         self._submit(Read(Thread.W, "index", index, (index,)), Thread.OTHER, -1, vpn)

@@ -33,7 +33,7 @@ def reclaim(memory: Memory, gpa: int) -> None:
     vpn = memory.vpn(gpa)
     page = memory.pages[vpn]
     if page.locked:
-        raise ModelError(f"reclaim of {gpa:#x}, which is being read")
+        raise ModelError(f"reclaim of {gpa:#x}, which is being read", hint="let its read end before (wait-done)")
     if page.vma.backing in FILES:
         _split(memory, page)
         memory.pages[vpn] = replace(page, pte=Pte.NONE, folio=None)

@@ -39,11 +39,11 @@ class Pace:
 
     def start_ns(self, vcpu: int) -> int:
         """From go to the vCPU's first instruction."""
-        return self._either(LATE_NS if self.timing.first not in (-1, vcpu) else 0, f"vCPU {vcpu} begins late")
+        return self._or_late(LATE_NS if self.timing.first not in (-1, vcpu) else 0, f"vCPU {vcpu} begins late")
 
     def exit_ns(self, vcpu: int) -> int:
         """One exit, its handling and the entry."""
-        return self._either(self.timing.exit_ns, f"vCPU {vcpu} is preempted before an entry")
+        return self._or_late(self.timing.exit_ns, f"vCPU {vcpu} is preempted before an entry")
 
     def wake_ns(self, vcpu: int) -> int:
         """From what wakes the vCPU's thread, asleep in a halt, to its first instruction."""
@@ -51,19 +51,19 @@ class Pace:
 
     def worker_ns(self, vcpu: int, gfn: int) -> int:
         """From schedule_work to the worker's first instruction."""
-        return self._either(self.timing.worker_ns, f"a work of vCPU {vcpu} for gfn {gfn:#x} begins late")
+        return self._or_late(self.timing.worker_ns, f"a work of vCPU {vcpu} for gfn {gfn:#x} begins late")
 
     def read_ns(self, vpn: int) -> int:
         """What a read takes longer than the device's delay, or than the rule by which it is held."""
-        return self._either(self.timing.device_ns, f"the read of page {vpn:#x} ends late")
+        return self._or_late(self.timing.device_ns, f"the read of page {vpn:#x} ends late")
 
     def neighbour_ns(self, vpn: int) -> int:
         """How much later than their target the other pages of a read-ahead are there."""
-        return self._either(self.timing.neighbour_ns, f"what was read ahead with page {vpn:#x} is late")
+        return self._or_late(self.timing.neighbour_ns, f"what was read ahead with page {vpn:#x} is late")
 
     def host_ns(self) -> int:
         """The agent between two host actions."""
-        return self._either(self.timing.host_ns, "a host action is late")
+        return self._or_late(self.timing.host_ns, "a host action is late")
 
     @property
     def may_read_first(self) -> bool:
@@ -74,7 +74,7 @@ class Pace:
         """Whether the submitter of a read finds it over when it tries the page's lock."""
         if not self.races_device:
             return self.timing.reads_first
-        return self._other(
+        return self._or_not(
             self.timing.reads_first, f"the read of page {vpn:#x} ends before its submitter tries the lock"
         )
 
@@ -82,10 +82,14 @@ class Pace:
         """Whether the mapping before a ready event loses a race against another vCPU: RET_PF_RETRY."""
         if not self.races_vcpus:
             return self.timing.prefetch_lost
-        return self._other(self.timing.prefetch_lost, f"vCPU {vcpu}'s mapping of gfn {gfn:#x} loses a race")
+        return self._or_not(self.timing.prefetch_lost, f"vCPU {vcpu}'s mapping of gfn {gfn:#x} loses a race")
 
-    def _either(self, usual: int, why: str) -> int:
-        return LATE_NS if self._other(usual == LATE_NS, why) else usual
+    def _or_late(self, usual: int, why: str) -> int:
+        return LATE_NS if self._chosen(why) else usual
 
-    def _other(self, usual: bool, why: str) -> bool:
-        return usual != (self.choices is not None and self.choices.ask(2, why) == 1)
+    def _or_not(self, usual: bool, why: str) -> bool:
+        return usual != self._chosen(why)
+
+    def _chosen(self, why: str) -> bool:
+        """Whether this is what is other in the run; never, where nobody chooses."""
+        return self.choices is not None and self.choices.ask(2, why) == 1

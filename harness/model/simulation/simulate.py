@@ -36,7 +36,7 @@ MS = 1_000_000
 TIMINGS = (
     Timing(),
     Timing("slow workers", worker_ns=3 * MS),
-    Timing("slow exits", exit_ns=300_000, worker_ns=5_000),
+    Timing("slow exits", exit_ns=300_000),
     Timing("slow device", device_ns=12 * MS),
     Timing("reads ending a tick apart", device_gap_ns=4 * MS),
     Timing("read-ahead ending a tick after its target", neighbour_ns=4 * MS),
@@ -51,22 +51,19 @@ _EXPLORED = (
 _REALTIME = Timing("a worker that waits until the vCPU's thread sleeps", worker_ns=100 * MS)
 _BATCHED = Timing("pages that were read in a batch for their LRU lists", batched=True)
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
-MAX_RUNS = 200
-"""So many combinations of what a recording leaves open are tried, ..."""
-_LEAST_RUNS = 16
-"""(all of four choices between two, however long the recording)"""
-_IN_VAIN = 3
-"""... or a third of them, where these have brought nothing nearer, ..."""
-MAX_SINGLES = 600
-"""... but for those that are one choice away from the first, ..."""
 MAX_PAGE_CLUSTER = 6
 """What a scenario may set, and so what the one before it on the host may have had."""
-_RUN_EVENTS = 60_000
-"""... or, of a long recording, as many as make so many events of vCPU threads together; five times as many of those
-that are one choice away, which are tried only before a kernel is convicted by nothing else."""
-_SINGLES_LONGER = 5
+MAX_RUNS, _LEAST_RUNS, _RUN_EVENTS = 200, 16, 60_000
+"""Runs that are tried with a recording, each with other answers to what it leaves open: as many as make _RUN_EVENTS
+events of vCPU threads together, but at most MAX_RUNS and, however long the recording is, at least _LEAST_RUNS (all
+answers to four questions of two)."""
+_IN_VAIN = 3
+"""A third of them is enough where these have come no nearer to the recording."""
+MAX_SINGLES, _SINGLES_LONGER = 600, 5
+"""Runs with a single answer other than in the first: these may make five times as many events, because they are tried
+only where the kernel would be convicted by nothing else."""
 MAX_DEEP, _DEEP_EVENTS = 1000, 100_000
-"""At last so many more, or as many as make so many events together, before a kernel is convicted by nothing else."""
+"""The last runs before a kernel is convicted by nothing else, and how many events they make together at most."""
 RACE_NS = MS
 """A device without more delay than this may have read a page before the submitter looks at it (A.8 row 10)."""
 
@@ -300,12 +297,12 @@ def _undecided_end(runs: list[_Run]) -> str:
     if len(set(ended)) == 1:
         return ""
     other = next(r for r in runs if r.machine.ended != ended[0])
-    how = "the program ends" if ended[0] else "the program never ends"
     stuck = next(r for r in runs if not r.machine.ended).machine
     left = sum(len(v.kvm.state.queue) for v in stuck.host.vcpus)
-    return f"{how}, but not with {other.label} ({left} works are outstanding at the deadline then)" if ended[0] else (
-        f"{how}, but it does with {other.label} ({left} works are outstanding at the deadline otherwise)"
-    )  # fmt: skip
+    works = f"{left} works are outstanding at the deadline"
+    if ended[0]:
+        return f"the program ends, but not with {other.label} ({works} then)"
+    return f"the program never ends, but it does with {other.label} ({works} otherwise)"
 
 
 def _range(values: list[int], runs: list[_Run]) -> Count:

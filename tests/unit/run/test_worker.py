@@ -14,6 +14,8 @@ from harness.prediction import unending
 from harness.results import Key
 from harness.run.selection import Job
 from harness.run.worker import Worker, uses_up
+from harness.scenario.build import build_plan
+from harness.scenario.load import load_text
 from harness.status import Status
 from tests.unit.scenarios import all_scenarios, plan_of
 
@@ -35,6 +37,31 @@ def test_a_program_that_never_ends_is_told_before_it_is_performed(name: str, rel
     for line in told:
         assert line.startswith(f"{name} on k: ") and "never ends" in line and f"deadline of {plan.deadline_s} s" in line
         assert str(left[0]) in line
+
+
+def test_a_plan_that_the_model_does_not_get_through_is_told_before_it_is_performed() -> None:
+    text = """id = "L1"
+title = "a page is read before lock-read"
+[memory]
+backing = "file"
+[pages.f]
+groups = 1
+start = "dropped"
+[[steps]]
+touch = "f[0]"
+then = "wait"
+[[steps]]
+host = [{ do = "lock-read", page = "f[0]" }]
+"""
+    (scenario,) = load_text("x.toml", text)
+    told: list[str] = []
+    setup: Any = SimpleNamespace(kernel=kernel_for("nowait", "6.1.192"))
+    observer: Any = SimpleNamespace(line=told.append)
+    nothing: Any = None
+    Worker(setup, nothing, nothing, nothing, observer)._warn(Job(Key("L1", "k"), scenario), build_plan(scenario, 1))
+    (line,) = told
+    assert line.startswith("L1 on k: the model does not get through this plan: lock-read of f[0]")
+    assert "put it first" in line
 
 
 @pytest.mark.parametrize("wrong_kernel", [False, True])

@@ -381,7 +381,9 @@ def test_the_cores_of_a_socket_are_so_many_and_the_vmms_affair() -> None:
     (line,) = messages(GOOD + "[guest]\ncores = 17\n")
     assert line == "$.guest.cores: 17 is not between 0 and 16"
     program = 'kind = "host-program"\nworkload = "apf_halted_test"\ncores = 3\n'
-    assert "$.guest.cores: a host program makes its vCPUs itself" in messages(GOOD + f"[guest]\n{program}")
+    assert "$.guest.cores: a host program makes its VM itself, and would not look at it" in messages(
+        GOOD + f"[guest]\n{program}"
+    )
 
 
 def test_a_misspelt_table_or_key_is_told_with_the_one_that_is_meant() -> None:
