@@ -47,7 +47,7 @@ class Pace:
 
     def wake_ns(self, vcpu: int) -> int:
         """From what wakes the vCPU's thread, asleep in a halt, to its first instruction."""
-        return self._either(self.timing.wake_ns, f"vCPU {vcpu} is let run late when it is woken")
+        return self._or_late(self.timing.wake_ns, f"vCPU {vcpu} is let run late when it is woken")
 
     def worker_ns(self, vcpu: int, gfn: int) -> int:
         """From schedule_work to the worker's first instruction."""
