@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 from harness.model.delivery import ApfState, Work, WorkState, complete
 from harness.model.events import Event, Kind
@@ -66,11 +66,15 @@ def until_written(world: World, state: ApfState, vcpu: int, mark: RecordedEvent 
     yield Wait(until_ns=world.replay.choices.moment(moments, "when EN was written", -1))
 
 
-def let_run(world: World, vcpu: int) -> Generator[Wait, None, None]:
-    """A vCPU's thread that was woken waits for a processor; a recording says itself when it had one."""
-    late = world.pace.wake_ns(vcpu) if world.replay is None else 0
-    if late:
-        yield Wait(until_ns=world.engine.now + late)
+def let_run(world: World, vcpu: int, wake: Signal, stopped: Callable[[], bool]) -> Generator[Wait, None, None]:
+    """A vCPU's thread that was woken waits for a processor; a recording says itself when it had one.
+
+    ``stopped``: whether a signal of the VMM's has ended this sleep; what the thread does next is another process's in
+    the model then, such as a new life of the vCPU's.
+    """
+    until = world.engine.now + (world.pace.wake_ns(vcpu) if world.replay is None and not stopped() else 0)
+    while world.engine.now < until and not stopped():
+        yield Wait(until_ns=until, signals=(wake,))
 
 
 def until_listed(world: World, state: ApfState, vcpu: int, wake: Signal) -> Generator[Wait, None, None]:

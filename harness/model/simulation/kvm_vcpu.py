@@ -414,7 +414,7 @@ class KvmVcpu:
             yield from held_up.until_listed(world, s, self.index, self.wake)
             yield from l2_halt.look(self)
         if slept:
-            yield from held_up.let_run(world, self.index)
+            yield from held_up.let_run(world, self.index, self.wake, lambda: self.stopped)
             world.emit(Event(Kind.IN, self.index))
         left = world.replay.stopped_ns(self.index, world.engine.now) if world.replay is not None else -1
         if left >= 0:  # what woke the model's vCPU came when its thread had left KVM_RUN

@@ -14,6 +14,8 @@ from harness.model.simulation.choices import Choices
 from harness.model.simulation.pace import LATE_NS, Pace
 from harness.model.simulation.situation import Timing
 from harness.prediction import predict
+from harness.run.scenario_sources import default_scenarios, read_scenario_files
+from harness.scenario.build import build_plan
 
 N61, NIO = find_kernel("nowait-6.1"), find_kernel("noio-6.1")
 LATENCIES: tuple[Callable[[Pace], int], ...] = (
@@ -89,6 +91,13 @@ def test_a_hang_of_a_vcpu_that_finds_two_pages_when_it_wakes_up_is_said() -> Non
     assert (
         "not with vCPUs that wake up when all that they wait for is there" in predict(plan, NIO, orders=1).undecided_end
     )
+
+
+def test_a_vcpu_that_wakes_up_late_is_not_late_any_more_in_its_next_life() -> None:
+    """S381: vCPU 3 sleeps in HLT when it is given an INIT, and its new life sleeps until its works are over."""
+    (scenario,) = read_scenario_files([default_scenarios() / "S381.toml"]).scenarios
+    answer = predict(build_plan(scenario, 7), NIO, orders=1)
+    assert answer.ends and not answer.undecided_end
 
 
 def test_a_plan_that_waits_for_it_ends_in_each_order() -> None:
