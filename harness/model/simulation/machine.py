@@ -50,7 +50,7 @@ def run_once(situation: Situation, replay: Replay | None = None, choices: Choice
     :param choices: of a run that follows none: what is late in it; None: all is as the situation's timing says.
     :raise Diverged: it cannot be followed.
     """
-    world = World(situation, replay, Pace.of(situation, choices))
+    world = World(situation, Pace.of(situation, choices), replay)
     memory = Memory(world)
     machine = Machine(world, memory, HostSide(world, memory), Signal())
     world.recording = True

@@ -12,7 +12,7 @@ from harness.model.outcomes import Outcome
 from harness.model.simulation.engine import MS, Engine, Process, Signal, Wait
 from harness.model.simulation.pace import Pace
 from harness.model.simulation.replay import Replay
-from harness.model.simulation.situation import Device, Situation, Timing
+from harness.model.simulation.situation import Device, Situation
 
 MAX_EVENTS = 50_000
 """Some forty times what the largest scenario has; a prediction holds up to nine runs in memory."""
@@ -95,8 +95,8 @@ class World:
     """Shared state of one run."""
 
     situation: Situation
+    pace: Pace  # of what no recording says
     replay: Replay | None = None  # the recording that says when and which first; None: before a run
-    pace: Pace = field(default_factory=lambda: Pace(Timing()))
     engine: Engine = field(default_factory=Engine)
     events: list[Event] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
