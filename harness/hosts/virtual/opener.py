@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from harness.artifacts.images import images
 from harness.artifacts.images.packaged_qemu import find_qemu
+from harness.artifacts.images.qemu_plugin import pause_plugin
 from harness.artifacts.kernels.built_kernel import BuiltKernel
 from harness.artifacts.store import Store
 from harness.errors import InfraFault
@@ -31,7 +32,8 @@ def prepare(order: HostOrder) -> HostOpener:
         raise InfraFault("a virtual host was ordered without a kernel")
     qemu = find_qemu(order.store, order.host_qemu, order.progress)
     machine, keys, inside = machine_for(order.store, kernel, order.progress, order.guest_qemu)
-    machine = replace(machine, qemu=qemu.path)
+    plugin = pause_plugin(order.store, qemu)
+    machine = replace(machine, qemu=qemu.path, plugin=plugin.path)
     with order.store.lock("accel"):
         accel = find_accel(order.store.root, lambda: _trial(order, machine, keys, kernel.release))
 
@@ -39,7 +41,8 @@ def prepare(order: HostOrder) -> HostOpener:
         chosen = replace(machine, accel=accel.name, reboots=order.reboots)
         return start_virtual_host(chosen, keys, kernel.release, order.console(), order.progress)
 
-    facts = {"accelerator": f"{accel.name} ({accel.reason})", "host QEMU": str(qemu), "guest QEMU": f"QEMU {inside}"}
+    shown = f"{qemu}; {plugin}" if accel.name == "tcg" else str(qemu)
+    facts = {"accelerator": f"{accel.name} ({accel.reason})", "host QEMU": shown, "guest QEMU": f"QEMU {inside}"}
     return HostOpener(start, facts)
 
 

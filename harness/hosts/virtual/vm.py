@@ -36,6 +36,7 @@ class HostMachine:
 
     ``cpus``: so many that guests may run on; an emulated host has one more (harness/agent/host/guest_cpus.py).
     ``reboots``: a reset boots it again; otherwise it ends QEMU.  ``qemu``: the program; None: the machine's own.
+    ``plugin``: of an emulated host's QEMU (harness/artifacts/images/qemu_plugin.py).
     """
 
     accel: str  # "kvm" or "tcg"
@@ -48,6 +49,7 @@ class HostMachine:
     disk_mib: int = 4096
     reboots: bool = False
     qemu: Path | None = None
+    plugin: Path | None = None
 
 
 EMULATED_CPU = "EPYC,+svm,+npt,-xsave,-avx,-avx2,-fma,-f16c"
@@ -66,6 +68,7 @@ def host_command(
     cpu, cmdline = ["-accel", "kvm", "-cpu", "host"], machine.cmdline
     if machine.accel == "tcg":
         cpu, cmdline = ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU], f"{cmdline} {EMULATED}"
+        cpu += ["-plugin", f"file={machine.plugin}"] if machine.plugin is not None else []
         cmdline += f" tsc_early_khz={tsc_khz}" if tsc_khz else ""
     initrd = ["-initrd", str(machine.initrd)] if machine.initrd is not None else []
     return [
