@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -121,18 +122,20 @@ def thread_state(tid: int) -> str:
         return "X"
 
 
+_SMAPS = re.compile(r"^(?:([0-9a-f]+)-([0-9a-f]+) |Anonymous: +([0-9]+) )", re.MULTILINE)
+"""A mapping begins; or how much of it is anonymous, in kB."""
+
+
 def anonymous_pages(pid: int, ram: range) -> int:
     """Anonymous pages at these addresses of the process, as a walk of its page table finds them (fs/proc/task_mmu.c:
     smaps_account): the counter behind RssAnon is of all its memory, such as the stack of a thread that ends, is kept
     per thread, and lags by up to 64 faults of each before 6.2."""
     found, inside = 0, False
-    for line in read_text(f"/proc/{pid}/smaps").splitlines():
-        name, _, rest = line.partition(" ")
-        if not name.endswith(":"):  # a mapping begins
-            start, _, end = name.partition("-")
+    for start, end, anonymous in _SMAPS.findall(read_text(f"/proc/{pid}/smaps")):
+        if start:
             inside = int(start, 16) < ram.stop and int(end, 16) > ram.start
-        elif inside and name == "Anonymous:":
-            found += int(rest.split()[0]) // 4
+        elif inside:
+            found += int(anonymous) // 4
     return found
 
 

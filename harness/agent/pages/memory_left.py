@@ -22,6 +22,7 @@ from harness.contract.plan import POOL_GPA
 SECONDS = 3.0
 """How long the last worker, which has published its completion, may take to give its reference to the mm back."""
 _LOOK_AGAIN_SECONDS = 0.02
+_FIRST_BIT = bytes(byte & 1 for byte in range(256))
 _LISTS = ("inactive_anon", "active_anon", "unevictable")
 """Pages of files of a tmpfs are on them, too: those that there are (shmem), such as QEMU's console, are no leak."""
 _ALL_LISTS = (*_LISTS, "inactive_file", "active_file")
@@ -84,7 +85,7 @@ def _kept_of_file(path: str) -> int:
         end = os.fstat(fd).st_size
         syscalls.sync_file_range(fd, POOL_GPA, end - POOL_GPA)
         os.posix_fadvise(fd, POOL_GPA, end - POOL_GPA, os.POSIX_FADV_DONTNEED)
-        return sum(byte & 1 for byte in cached_pages(fd, end)[POOL_GPA // PAGE :])
+        return cached_pages(fd, end)[POOL_GPA // PAGE :].translate(_FIRST_BIT).count(1)
     finally:
         os.close(fd)
 
