@@ -17,6 +17,7 @@ from types import FrameType, MappingProxyType
 
 from harness.errors import ApfError, InfraFault
 from harness.report.printable import printable
+from harness.run.own_version import own_version
 
 COMMANDS: Mapping[str, str] = MappingProxyType({
     "run": "perform scenarios and judge them",
@@ -60,6 +61,14 @@ environment:
   APF_ACCEL       "kvm" or "tcg": do not find out by itself what runs the virtual host
   APF_DEBUG       set: show tracebacks of errors
 """
+
+
+class _Version(argparse.Action):
+    """Asks git only when it is asked for."""
+
+    def __call__(self, *_: object) -> None:
+        print(own_version())
+        raise SystemExit(0)
 
 
 class Terminated(KeyboardInterrupt):
@@ -107,6 +116,7 @@ def parser(loaded: Collection[str] = ()) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="apf", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    top.add_argument("--version", action=_Version, nargs=0, help="say which version this is, with its commit, and exit")
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND")
     for name, about in COMMANDS.items():
         if name in loaded:

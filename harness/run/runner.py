@@ -18,6 +18,7 @@ from harness.results import Row, RunResult
 from harness.run.error_status import failure_of
 from harness.run.fleet import FleetPool
 from harness.run.fleet_client import FleetAddress, open_fleet
+from harness.run.own_version import own_version
 from harness.run.pool import WorkerPool, hosts_wanted
 from harness.run.report_folder import write_page
 from harness.run.request import Observer, Request, git_trees
@@ -77,7 +78,7 @@ class _Run:
             command=request.command,
             planned=tuple(job.key for job in jobs),
             rows=(),
-            facts={"host": request.host},
+            facts={"harness": own_version(), "host": request.host},
             allowed=request.allow_unsupported,
             accepted=request.accepted,
             refused=tuple(refused),

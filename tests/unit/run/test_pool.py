@@ -100,7 +100,7 @@ def test_two_kernels_each_in_a_process_of_its_own() -> None:
     assert len(pids["one"]) == len(pids["two"]) == 1
     assert len(pids["one"] | pids["two"] | {str(os.getpid())}) == 3
     assert {("one", "making"), ("two", "making")} <= set(listener.told)
-    assert set(result.facts) == {"host", "one pid", "two pid"}
+    assert set(result.facts) == {"harness", "host", "one pid", "two pid"}
     assert json.loads((folder / "results.json").read_text())["missing"] == []
 
 
