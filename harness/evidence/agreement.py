@@ -10,15 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.contract.capture import AgentStep, FinalState, Precondition, RunEnd
 from harness.contract.plan import PAGE_SIZE, SHARED_GPA, HostWord, Op, Plan, further_areas, says, vcpu_ids
 from harness.contract.probe_abi import MASK64, Record
 from harness.contract.program import decode_items
-from harness.contract.structure import need_object, parse, structure
-from harness.errors import UsageError
+from harness.evidence.agent_steps import ProgressStep
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
@@ -27,47 +25,12 @@ _SLACK_S = 0.1
 _ONCE = (AgentStep.PREPARE_HOST, AgentStep.GO, AgentStep.GUEST_ENDED, AgentStep.COLLECT, AgentStep.END)
 _VCPU_ONLY = frozenset({Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.TRY, Kind.NP, Kind.REP})
 """What only a thread in KVM_RUN traces."""
+_SLOTS = 1 << 50
+"""The offset in a swap entry has fewer bits, and at 0 lies the header of the area (mm/swapfile.c)."""
 _INTERRUPTIBLE = ord("S")
 _SLEEP = frozenset({_INTERRUPTIBLE, ord("D")})
 _IDLE = "_comm=swapper/"
 _SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressStep:
-    """A line of progress.jsonl: seconds since the capture began, seconds of the trace clock."""
-
-    t: float
-    mono: float
-    step: AgentStep
-    status: str
-    action: tuple[HostWord, int] | None
-    tsc_khz: int | None
-
-
-def read_progress(data: bytes) -> tuple[ProgressStep, ...]:
-    """progress.jsonl. :raise UsageError: a line is not what the agent writes."""
-    return tuple(_step(line, number) for number, line in enumerate(data.splitlines(), 1))
-
-
-def _step(line: bytes, number: int) -> ProgressStep:
-    try:
-        raw = need_object(parse(line))
-        action = None
-        if raw.get("step") == AgentStep.HOST_ACTION:
-            arg = raw.get("arg")
-            action = structure(HostWord, raw.get("do"), "$.do"), 0 if arg is None else structure(int, arg, "$.arg")
-        khz = raw.get("tsc_khz")
-        return ProgressStep(
-            t=structure(float, raw.get("t"), "$.t"),
-            mono=structure(float, raw.get("mono"), "$.mono"),
-            step=structure(AgentStep, raw.get("step"), "$.step"),
-            status=structure(str, raw.get("status", ""), "$.status"),
-            action=action,
-            tsc_khz=None if khz is None else structure(int, khz, "$.tsc_khz"),
-        )
-    except UsageError as exc:
-        raise UsageError(f"line {number}: {exc.message}") from exc
 
 
 def program_problems(plan: Plan, data: bytes) -> Iterator[str]:
@@ -111,7 +74,9 @@ def progress_problems(steps: Sequence[ProgressStep], end: RunEnd, log: GuestLog 
 
 def _actions(steps: Sequence[ProgressStep], log: GuestLog, plan: Plan) -> Iterator[str]:
     """The host actions that were performed are those of the stages that the guest came to, and timed ones."""
-    performed = Counter(s.action for s in steps if s.action is not None)
+    performed = Counter(
+        (s.action.do, s.action.arg) for s in steps if s.action is not None and s.step is AgentStep.HOST_ACTION
+    )
     due: Counter[tuple[HostWord, int]] = Counter()
     for record in log.all():
         if record.kind is Record.STAGE and record.b == 1 and 0 <= record.a < len(plan.host_actions):
@@ -275,6 +240,8 @@ def precondition_problems(seen: Precondition, plan: Plan) -> Iterator[str]:
     for gpa, page in pages.items():
         if page.swapped and (page.swap_offset is None or page.swap_type is None):
             yield f"precondition.json: the page {page.gpa:#x} is swapped, but it is not said where to"
+        if page.swapped and page.swap_offset is not None and not 0 < page.swap_offset < _SLOTS:
+            yield f"precondition.json: the page {page.gpa:#x} has the swap slot {page.swap_offset}, where no page lies"
         if page.name != names.get(gpa, page.name):
             yield f"precondition.json: the page {page.gpa:#x} is called {page.name!r}, not {names[gpa]!r}"
         if page.gpa != gpa:

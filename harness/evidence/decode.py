@@ -33,8 +33,8 @@ from harness.contract.capture import (
     TraceStats,
 )
 from harness.contract.gate import HELD
-from harness.contract.plan import GuestKind, Plan, from_json, online_cpus, starts_anew, vcpu_ids
-from harness.contract.probe_abi import MAX_VCPUS
+from harness.contract.plan import GuestKind, Plan, online_cpus, starts_anew, vcpu_ids
+from harness.contract.plan_check import read_checked_plan
 from harness.contract.structure import left_out, need_object, parse, structure
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
@@ -48,6 +48,7 @@ from harness.evidence import (
     resets,
     trace_events,
 )
+from harness.evidence.agent_steps import ProgressStep, read_progress, signalled_ns
 from harness.evidence.completeness import (
     HostHas,
     counter_problems,
@@ -63,7 +64,6 @@ from harness.evidence.injected_again import tell_injected_again
 from harness.evidence.moved_l2 import moved_back
 from harness.evidence.nullable import Known, null_problems
 from harness.evidence.ram_address import ADDRESSED, ram_address
-from harness.evidence.signalled import signalled_ns
 from harness.evidence.texts import console_problems, qmp_problems
 from harness.evidence.triple_fault import tell_triple_faults
 from harness.model.events import Event, Kind
@@ -114,6 +114,7 @@ class Evidence:
     host_log: WeighedLog = field(default_factory=WeighedLog)
     guest_log: WeighedLog = field(default_factory=WeighedLog)  # of a Linux guest
     folded: frozenset[Kind] = frozenset()  # of what there are round trips that are not among the events
+    steps: tuple[ProgressStep, ...] = ()  # progress.jsonl
     _at: Sequence[Sequence[int]] = field(init=False, repr=False, compare=False)  # by kind, where in ``events``
     _ram_hva: list[int] = field(init=False, repr=False, compare=False, default_factory=list)  # once it was asked for
 
@@ -166,7 +167,7 @@ def read_end(files: Files) -> RunEnd:
 def read_plan(files: Files) -> Plan:
     """:raise CaptureDamaged: no plan.json, or not a plan."""
     data = _need(files, "plan.json")
-    return _record("plan.json", lambda: from_json(Plan, data))
+    return _record("plan.json", lambda: read_checked_plan(data))
 
 
 def read_release(files: Files) -> str:
@@ -200,9 +201,10 @@ def decode(files: Files) -> Evidence:
     plan, end = read_plan(files), read_end(files)
     if end.nonce != plan.nonce:
         raise CaptureDamaged(f"end.json carries nonce {end.nonce:#x}, the plan {plan.nonce:#x}: not of this run")
-    if not 1 <= plan.guest.vcpus <= MAX_VCPUS:
-        raise CaptureDamaged(f"plan.json: {plan.guest.vcpus} vCPUs, a guest has 1 to {MAX_VCPUS}")
     complete = end.status is EndStatus.DONE
+    steps: tuple[ProgressStep, ...] = ()
+    if complete or "progress.jsonl" in files:
+        steps = _record("progress.jsonl", lambda: read_progress(_need(files, "progress.jsonl")))
     records = _Records(files, end)
     facts = _facts(records) if complete or "facts.json" in files else None
     decoded: tuple[Event, ...] = ()
@@ -250,10 +252,11 @@ def decode(files: Files) -> Evidence:
         gate=records.read("gate.json", GateLog)
         if plan.swap.kind in HELD and (end.status in _TO_THE_END or "gate.json" in files)
         else None,
-        ended_ns=_ended_ns(files) if complete and plan.guest.kind is GuestKind.LINUX else None,
+        ended_ns=_ended_ns(steps) if complete and plan.guest.kind is GuestKind.LINUX else None,
         host_log=read_host_log(files, end),
         guest_log=read_guest_log(files, end.nonce),
         folded=folded,
+        steps=steps,
     )
     _demand(chain(records.problems(plan), _problems(evidence)))
     return evidence
@@ -276,9 +279,8 @@ def _events(trace: ftrace.Trace, facts: DecodedFacts, files: Files, plan: Plan) 
     return resets.add_inits(resets.add_loads(found, resets.parse_loads(qmp), vcpus))
 
 
-def _ended_ns(files: Files) -> int | None:
+def _ended_ns(steps: Sequence[ProgressStep]) -> int | None:
     """When the agent saw the guest's result; the trace's clock is CLOCK_MONOTONIC, too."""
-    steps = _record("progress.jsonl", lambda: agreement.read_progress(_need(files, "progress.jsonl")))
     return next((round(s.mono * 1e9) for s in steps if s.step is AgentStep.GUEST_ENDED), None)
 
 
@@ -294,14 +296,15 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from event_problems(facts.has, facts.trace_events, facts.has_mm_fault, saved, boots)
         yield from agreement.thread_problems(e.events, probe=probe)
         if _WAKING in facts.trace_events and not e.lost:
-            signalled = signalled_ns(e.text("progress.jsonl"))
-            yield from agreement.wake_problems(e.events, {tid for _, tid in facts.later_tids}, signalled)
+            yield from agreement.wake_problems(e.events, {tid for _, tid in facts.later_tids}, signalled_ns(e.steps))
     if e.guest is not None:
         yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
     if e.gate is not None and facts is not None and (complete or e.end.status in _TO_THE_END) and not e.lost:
         ram_hva = e.ram_hva() if facts.has_mm_fault else 0
         end_ns = e.events[-1].t_ns if e.events else 0
         yield from gate_problems(plan, e.gate, e.precondition, e.of(*READ_BY), facts.swap_dev, ram_hva, end_ns)
+    if probe and e.precondition is not None:
+        yield from agreement.precondition_problems(e.precondition, plan)
     if not complete:
         return
     for name in (LOG, "guest/console.txt"):
@@ -309,16 +312,13 @@ def _problems(e: Evidence) -> Iterator[str]:
     if e.end.format > WITHOUT_LEFT:
         yield from console_problems(plan, e.text("guest/console.txt"), e.text("guest/result.txt"))
         yield from qmp_problems(e.text("qmp.jsonl"))
-    steps = _record("progress.jsonl", lambda: agreement.read_progress(_need(e.files, "progress.jsonl")))
-    yield from agreement.progress_problems(steps, e.end, e.guest, plan)
+    yield from agreement.progress_problems(e.steps, e.end, e.guest, plan)
     if not e.lost:
-        yield from agreement.clock_problems(steps, e.events, probe=probe)
+        yield from agreement.clock_problems(e.steps, e.events, probe=probe)
     if probe:
         if e.after is not None or e.end.format != format_1.FORMAT:
             yield from agreement.left_problems(plan, e.after, old=e.end.format == format_1.FORMAT)
         yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
-        if e.precondition is not None:
-            yield from agreement.precondition_problems(e.precondition, plan)
         if e.guest is not None and not e.lost and not starts_anew(plan):
             yield from agreement.register_problems(plan, e.guest, e.of(Kind.WRMSR, Kind.RDMSR))
 

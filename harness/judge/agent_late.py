@@ -9,11 +9,11 @@ save_snapshot), so that no vCPU is where it could be given what is owed to it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from harness.contract.capture import AgentStep
 from harness.contract.words import EndStatus, HostWord
+from harness.evidence.agent_steps import ProgressStep
 from harness.evidence.decode import Evidence
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 
@@ -26,7 +26,7 @@ def agent_late(evidence: Evidence) -> str:
     """What the agent did not see in time, in words; empty: there is no such thing."""
     if evidence.end.status is not EndStatus.GUEST_TIMEOUT or evidence.lost:
         return ""
-    for word, arg, begun_ns, end_ns in _open(evidence.text("progress.jsonl")):
+    for word, arg, begun_ns, end_ns in _open(evidence.steps):
         if word == HostWord.SAVEVM:
             return f"QEMU wrote its snapshot still, {(end_ns - begun_ns) / NS:.1f} s after it was told to"
         met = _met_ns(evidence.events, word, arg)
@@ -36,21 +36,20 @@ def agent_late(evidence: Evidence) -> str:
     return ""
 
 
-def _open(progress: str) -> Iterable[tuple[str, int, int, int]]:
+def _open(steps: Iterable[ProgressStep]) -> Iterable[tuple[HostWord, int, int, int]]:
     """Actions that had begun and were not over at the guest's end: word, argument, begin and the end of the guest."""
-    begun: dict[tuple[str, int], int] = {}
-    for line in progress.splitlines():
-        step = json.loads(line)
-        at = int(step["mono"] * NS)
-        key = str(step.get("do", "")), int(step.get("arg") or 0)
-        match step["step"]:
-            case AgentStep.HOST_ACTION:
-                begun[key] = at
-            case AgentStep.HOST_ACTION_DONE:
-                begun.pop(key, None)
-            case AgentStep.GUEST_ENDED:
-                yield from ((word, arg, since, at) for (word, arg), since in begun.items())
-                return
+    begun: dict[tuple[HostWord, int], int] = {}
+    for step in steps:
+        if step.step is AgentStep.GUEST_ENDED:
+            yield from ((word, arg, since, step.t_ns) for (word, arg), since in begun.items())
+            return
+        if step.action is None:
+            continue
+        key = step.action.do, step.action.arg
+        if step.step is AgentStep.HOST_ACTION:
+            begun[key] = step.t_ns
+        else:
+            begun.pop(key, None)
 
 
 def _met_ns(events: Iterable[Event], word: str, arg: int) -> int | None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.contract.plan import GuestKind
+from harness.evidence.agent_steps import signalled_ns
 from harness.evidence.decode import Evidence
-from harness.evidence.signalled import signalled_ns
 from harness.model.events import Event, Kind
 
 _INTERRUPTIBLE = ord("S")
@@ -27,7 +27,7 @@ def deaf_vcpus(evidence: Evidence) -> tuple[str, ...] | None:
     facts = evidence.facts
     if facts is None or not facts.has_mm_fault or evidence.plan.guest.kind is not GuestKind.PROBE or evidence.lost:
         return None
-    asked = signalled_ns(evidence.text("progress.jsonl"))
+    asked = signalled_ns(evidence.steps)
     if asked is None or not evidence.has(Kind.WAKING):
         return ()
     return tuple(

@@ -27,7 +27,7 @@ def within_the_trace(evidence: Evidence) -> GuestLog | None:
     log, plan = evidence.guest, evidence.plan
     if log is None or plan.guest.kind is not GuestKind.PROBE or not runs_on(evidence):
         return log
-    go, length, _ = progress(evidence.text("progress.jsonl"))
+    go, length, _ = progress(evidence.steps)
     anchor = _first_interrupt(evidence, log)
     if anchor is None or go < 0 or length < 0 or says(plan, HostWord.LOADVM):
         return log

@@ -3,39 +3,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
+from harness.contract.capture import AgentStep
+from harness.evidence.agent_steps import PerformedAction, ProgressStep
 from harness.model.simulation.recorded import RecordedAction
 
 
-def progress(text: str) -> tuple[int, int, tuple[RecordedAction, ...]]:
+def progress(steps: Iterable[ProgressStep]) -> tuple[int, int, tuple[RecordedAction, ...]]:
     """(go, end of the recording, host actions): the first on the trace clock, the others relative to it; go -1:
     unknown."""
     go, end, found = -1, -1, []
-    open_: dict[tuple[str, int, int, int], list[int]] = {}
-    for line in text.splitlines():
-        step = json.loads(line)
-        t_ns = int(step["mono"] * 1e9)
-        if step["step"] == "go":
-            go = t_ns
-        elif step["step"] == "collect":
-            end = t_ns
-        elif step["step"] == "host-action":
-            open_.setdefault(_action(step), []).append(t_ns)
-        elif step["step"] == "host-action-done":
-            do, arg, host, timed = key = _action(step)
-            begun = open_.get(key)
-            found.append(RecordedAction(do, arg, (begun.pop(0) if begun else t_ns) - go, t_ns - go, host, timed))
-    never_done = (
-        RecordedAction(do, arg, begun - go, end - go, host, timed)
-        for (do, arg, host, timed), all_ in open_.items()
-        for begun in all_
-    )
+    open_: dict[PerformedAction, list[int]] = {}
+    for step in steps:
+        if step.step is AgentStep.GO:
+            go = step.t_ns
+        elif step.step is AgentStep.COLLECT:
+            end = step.t_ns
+        elif step.action is None:
+            continue
+        elif step.step is AgentStep.HOST_ACTION:
+            open_.setdefault(step.action, []).append(step.t_ns)
+        else:
+            begun = open_.get(step.action)
+            found.append(_recorded(step.action, (begun.pop(0) if begun else step.t_ns) - go, step.t_ns - go))
+    never_done = (_recorded(action, begun - go, end - go) for action, all_ in open_.items() for begun in all_)
     return go, end - go, (*found, *never_done)
 
 
-def _action(step: Mapping[str, Any]) -> tuple[str, int, int, int]:
-    """Word and argument of a host-action, and where in the plan it stands."""
-    return step["do"], int(step.get("arg") or 0), int(step.get("host", -1)), int(step.get("timed", -1))
+def _recorded(action: PerformedAction, start_ns: int, end_ns: int) -> RecordedAction:
+    return RecordedAction(action.do, action.arg, start_ns, end_ns, action.host, action.timed)

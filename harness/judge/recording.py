@@ -64,7 +64,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
         known = learned
     if plan.memory.backing is Backing.FILE:
         known = with_neighbours(known, {page.gpa >> 12 for page in plan.pages})
-    start_ns, end_ns, host = progress(evidence.text("progress.jsonl"))
+    start_ns, end_ns, host = progress(evidence.steps)
     if start_ns < 0:
         return None
     ends_known = ends_recorded(plan, facts.trace_events)

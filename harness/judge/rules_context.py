@@ -171,7 +171,7 @@ def initial(plan: Plan) -> tuple[InitialVcpu, ...]:
 
 def _nmis(evidence: Evidence) -> tuple[Interval, ...]:
     """On the trace clock: the agent's inject-nmi, up to the answer."""
-    go, _, actions = progress(evidence.text("progress.jsonl"))
+    go, _, actions = progress(evidence.steps)
     given = (action for action in actions if action.do == HostWord.NMI)
     return tuple((go + action.start_ns, go + action.end_ns) for action in given) if go >= 0 else ()
 

@@ -57,7 +57,7 @@ class SeenOnce:
 def _view(evidence: Evidence) -> View:
     if evidence.facts is None or evidence.guest is None:
         raise CaptureDamaged("the run reached the guest's program, but facts or guest log are missing")
-    go, _, actions = progress(evidence.text("progress.jsonl"))
+    go, _, actions = progress(evidence.steps)
     acted = [replace(a, start_ns=go + a.start_ns, end_ns=go + a.end_ns) for a in actions] if go >= 0 else []
     booted = boots(evidence.of(Kind.CLEAR, Kind.WRMSR))
     episodes = list(split(evidence.events, evidence.ram_hva()))

@@ -17,7 +17,7 @@ from string import ascii_uppercase
 
 from harness.contract.capture import AgentStep
 from harness.errors import CatalogError
-from harness.evidence.agreement import read_progress
+from harness.evidence.agent_steps import read_progress
 from harness.judge.verdict_types import Stage
 from harness.model.protocol.rules import RULES
 from harness.results import Key, Row

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from harness.errors import UsageError
-from harness.evidence.agreement import read_progress
+from harness.evidence.agent_steps import read_progress
 from harness.report.profile_text import REST, ScenarioTimes
 from harness.results import Row
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import dropwhile, takewhile
 
 from harness.contract.plan import PAGE_SIZE, POOL_GPA, Backing, GuestKind, HostWord, PageStart, Swap, SwapKind
+from harness.contract.plan_check import MAX_PAGE_CLUSTER
 from harness.contract.probe_abi import (
     EXCEPTIONS,
     MAX_ITEMS,
@@ -189,7 +190,7 @@ def _apf(s: Scenario) -> Iterator[str]:
 
 
 def _swap(s: Scenario) -> Iterator[str]:
-    yield from bounds.number("$.swap.page_cluster", s.swap.page_cluster, 0, 6)
+    yield from bounds.number("$.swap.page_cluster", s.swap.page_cluster, 0, MAX_PAGE_CLUSTER)
     yield from bounds.number("$.swap.delay_ms", s.swap.delay_ms, 0, bounds.MAX_DELAY_MS)
     yield from bounds.number("$.swap.size_mib", s.swap.size_mib, bounds.MIN_SWAP_MIB, bounds.MAX_SWAP_MIB)
     yield from check_gate(s)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.contract.capture import AgentStep
-from harness.evidence.agreement import read_progress
 from harness.evidence.decode import Evidence
 from harness.judge.verdict import JudgedCapture
 from harness.judge.verdict_types import Verdict
@@ -116,7 +115,7 @@ def _base(evidence: Evidence, model: Sequence[Event], events: Sequence[Event]) -
     ]
     if firsts[0] is not None and firsts[1] is not None:
         return firsts[0] - firsts[1]
-    steps = read_progress(evidence.files.get("progress.jsonl", b""))
+    steps = evidence.steps
     return next((int(s.mono * 1e9) for s in steps if s.step is AgentStep.GO), None)
 
 

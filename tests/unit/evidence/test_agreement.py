@@ -9,13 +9,14 @@ import pytest
 
 from harness.errors import UsageError
 from harness.evidence import agreement
+from harness.evidence.agent_steps import read_progress
 from harness.evidence.decode import decode
 from harness.model.events import Event, Kind
 from tests.unit.judge.golden import load
 
 FILES = load("S29")
 E = decode(FILES)
-STEPS = agreement.read_progress(FILES["progress.jsonl"])
+STEPS = read_progress(FILES["progress.jsonl"])
 
 
 def test_items_that_the_plan_has_not() -> None:
@@ -55,7 +56,7 @@ def test_steps_out_of_order_missing_or_of_another_end() -> None:
 )
 def test_a_line_that_the_agent_does_not_write(line: bytes) -> None:
     with pytest.raises(UsageError, match="line 1"):
-        agreement.read_progress(line)
+        read_progress(line)
 
 
 def test_a_vcpu_thread_of_another_run() -> None:
@@ -87,6 +88,29 @@ def test_totals_that_contradict_the_pages() -> None:
         wrong = dataclasses.replace(seen, totals={**seen.totals, name: seen.totals[name] + 1})
         assert name in next(agreement.precondition_problems(wrong, E.plan))
     assert len(list(agreement.precondition_problems(dataclasses.replace(seen, totals={}), E.plan))) == 3
+
+
+@pytest.mark.parametrize("offset", [-1, 0, 1 << 70])
+def test_a_slot_that_no_page_can_have(offset: int) -> None:
+    seen = E.precondition
+    assert seen is not None
+    gpa, page = next((gpa, page) for gpa, page in seen.pages.items() if page.swapped)
+    wrong = dataclasses.replace(seen, pages={**seen.pages, gpa: dataclasses.replace(page, swap_offset=offset)})
+    assert "where no page lies" in next(agreement.precondition_problems(wrong, E.plan))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"t": 1, "mono": 1e300, "step": "go"}',
+        b'{"t": -2e9, "mono": 1, "step": "go"}',
+        b'{"t": 1, "mono": 1, "step": "host-action"}',
+        b'{"t": 1, "mono": 1, "step": "host-action-done", "do": "stop", "host": "1"}',
+    ],
+)
+def test_a_step_at_no_time_or_an_action_without_a_word(line: bytes) -> None:
+    with pytest.raises(UsageError, match="line 1"):
+        read_progress(line)
 
 
 def _switches(*kinds: str, tid: int = 20) -> list[Event]:

@@ -34,10 +34,8 @@ def test_an_agent_that_had_seen_it_excuses_nothing() -> None:
     def done(line: Line) -> list[Line]:
         if line["step"] != "guest-ended":
             return [line]
-        return [
-            {**line, "step": "host-action-done", "do": "wait-halted", "arg": 1, "status": None, "reason": None},
-            line,
-        ]
+        stamps = {name: line[name] for name in ("t", "mono")}
+        return [{**stamps, "step": "host-action-done", "do": "wait-halted", "arg": 1}, line]
 
     verdict = judge_capture(edited(done), FIXED)
     assert verdict.status is Status.FAIL and verdict.findings[0].rule == "stopped"

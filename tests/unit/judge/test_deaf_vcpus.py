@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
+from harness.evidence.agent_steps import read_progress, signalled_ns
 from harness.evidence.decode import Evidence, decode
-from harness.evidence.signalled import signalled_ns
 from harness.judge.deaf_vcpus import deaf_vcpus
 from harness.model.events import Event, Kind
 from tests.unit.judge.packed import packed_capture
@@ -29,11 +29,10 @@ def _step(step: str, mono: float, do: str = "stop") -> str:
         ([_step("host-action", 5.0)], 5_000_000_000),
         ([_step("host-action", 5.0), _step("host-action-done", 6.0)], None),
         ([_step("host-action", 5.0, "release")], None),  # for which no vCPU is wanted
-        (["not JSON"], None),
     ],
 )
 def test_since_when_it_waits(lines: list[str], asked: int | None) -> None:
-    assert signalled_ns("\n".join(lines)) == asked
+    assert signalled_ns(read_progress("\n".join(lines).encode())) == asked
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +51,8 @@ def _run(evidence: Evidence, *kinds: str, out: int = S) -> tuple[str, ...] | Non
         events.append(Event(kind, -1 if of_other else 0, t_ns=at + line, tid=QEMU if of_other else tid, line=line,
                             data=tid * of_other, value=out * (kind is Kind.OUT)))  # fmt: skip
     events.append(Event(Kind.WAKING, -1, t_ns=at + 99, tid=QEMU, line=99, data=QEMU))  # of another thread
-    files = {**evidence.files, "progress.jsonl": _step("host-action", 2.0).encode()}
-    return deaf_vcpus(replace(evidence, events=tuple(events), files=files))
+    steps = read_progress(_step("host-action", 2.0).encode())
+    return deaf_vcpus(replace(evidence, events=tuple(events), steps=steps))
 
 
 @pytest.mark.parametrize(
@@ -80,8 +79,8 @@ def test_who_sleeps_uninterruptibly_heeds_none(evidence: Evidence) -> None:
 
 def test_a_trace_without_wakings_tells_nothing(evidence: Evidence) -> None:
     events = tuple(event for event in evidence.events if event.kind is not Kind.WAKING)
-    files = {**evidence.files, "progress.jsonl": _step("host-action", 0.0).encode()}
-    assert deaf_vcpus(replace(evidence, events=events, files=files)) == ()
+    steps = read_progress(_step("host-action", 0.0).encode())
+    assert deaf_vcpus(replace(evidence, events=events, steps=steps)) == ()
 
 
 def test_nothing_is_wrong_where_everything_came_to_its_end(evidence: Evidence) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.evidence.agent_steps import read_progress
 from harness.evidence.decode import decode
 from harness.judge.recording import recording
 from harness.judge.refused_reads import device_errors
@@ -26,7 +27,7 @@ def test_device_mapper_refuses_only_while_a_table_is_loaded() -> None:
     steps = evidence.files["progress.jsonl"]
     for word in (b"freeze", b"thaw", b"delay"):
         steps = steps.replace(b'"do": "%s"' % word, b'"do": "sleep"')
-    quiet = replace(evidence, files={**evidence.files, "progress.jsonl": steps})
+    quiet = replace(evidence, steps=read_progress(steps))
     other = recording(quiet, places(quiet))
     assert other is not None
     assert not other.refused

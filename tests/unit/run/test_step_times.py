@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.evidence.agreement import read_progress
+from harness.evidence.agent_steps import read_progress
 from harness.judge.verdict_types import Verdict
 from harness.report.profile_text import REST
 from harness.results import Key, Row
