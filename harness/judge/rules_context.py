@@ -133,6 +133,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         deaf_vcpus=deaf_vcpus(evidence),
         swap_slots=swap_slots(evidence, kernel),
         unlisted_pages=_unlisted(evidence),
+        pages_of_others=_of_others(evidence),
         clean_pages=clean_pages(evidence, kernel),
         stray_wakes=stray_wakes(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
@@ -312,6 +313,13 @@ def _unlisted(evidence: Evidence) -> tuple[int, ...] | None:
         gpa: page for gpa, page in (evidence.after.pages if evidence.after else {}).items() if page.on_list is not None
     }
     return tuple(sorted(gpa >> 12 for gpa, page in looked.items() if not page.on_list)) if looked else None
+
+
+def _of_others(evidence: Evidence) -> tuple[int, ...] | None:
+    """Pages of the plan that are charged to another cgroup, or to none, when all is over; None: nobody has looked."""
+    pages = evidence.after.pages if evidence.after else {}
+    looked = {gpa: page.charged for gpa, page in pages.items() if page.charged is not None}
+    return tuple(sorted(gpa >> 12 for gpa, charged in looked.items() if not charged)) if looked else None
 
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:

@@ -43,6 +43,7 @@ def check_totals(
     yield from (_total("D60", slot) for slot in context.swap_slots or ())
     for rule, gfns, what in (
         ("D61", context.unlisted_pages, "is on no list from which the host could reclaim it"),
+        ("D64", context.pages_of_others, "is not charged to the cgroup of the VMM"),
         ("D62", context.clean_pages, "has no swap slot any more, and is not dirty"),
     ):
         if gfns:
