@@ -87,7 +87,9 @@ def _flags(view: View, base: int, kernel: KernelModel) -> Iterator[Finding]:
         if e.kind is not Kind.MM_FAULT or not e.worker or not low <= e.hva < high:
             continue
         if not e.value & FAULT_FLAG_ALLOW_RETRY:
-            yield Finding("unexplained", f"{e.text}: a kworker keeps mmap_lock while it waits", line=e.line, about="flags")
+            yield Finding(
+                "unexplained", f"{e.text}: a kworker keeps mmap_lock while it waits", line=e.line, about="flags"
+            )
         elif e.value & (FAULT_FLAG_WRITE | FAULT_FLAG_RETRY_NOWAIT) != FAULT_FLAG_WRITE:
             yield Finding("unexplained", f"{e.text}: a kworker faults for writing, and waits for the read", line=e.line,
                           about="flags")  # fmt: skip
