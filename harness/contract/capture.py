@@ -18,7 +18,7 @@ from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
 FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 6, 2, 3, 4
 SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7, "unlisted": 7,
-                            "on_list": 7}  # fmt: skip
+                            "on_list": 7, "charged": 7}  # fmt: skip
 """Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
 within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
@@ -162,8 +162,9 @@ class Precondition(OfRun):
 @dataclass(frozen=True, slots=True)
 class PageLeft:
     """A planned page after the run.  ``dirty``, ``swap_cache``: flags of its folio, ``large``: which has several pages,
-    ``word``: its bytes 8 to 15 as a number, ``on_list``: it is on a list from which reclaim takes pages (came within
-    format 6); None: not present, or captured by an agent that did not look; on_list: or nobody can tell."""
+    ``word``: its bytes 8 to 15 as a number, ``on_list``: it is on a list from which reclaim takes pages,
+    ``charged``: to the scenario's cgroup (both came within format 6); None: not present, or captured by an agent that
+    did not look; on_list, charged: or nobody can tell."""
 
     name: str
     present: bool
@@ -172,6 +173,7 @@ class PageLeft:
     large: bool | None = None
     word: int | None = None
     on_list: bool | None = None
+    charged: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,7 @@ MUST: Mapping[tuple[type, str], Must] = {
     (PageLeft, "large"): _present,
     (PageLeft, "word"): _present,
     (PageLeft, "on_list"): _either,
+    (PageLeft, "charged"): _either,
     (FinalState, "areas"): _always,
     (MemoryLeft, "mapped"): _in_a_group,
     (MemoryLeft, "listed"): _on_lists,

@@ -64,7 +64,7 @@ def _flags(view: View, base: int, kernel: KernelModel) -> Iterator[Finding]:
     hva_to_pfn_slow asks to write where the guest does, and under nowait without waiting (FOLL_NOWAIT) before all else;
     where it waits then, a signal ends that from 6.2 on (FOLL_INTERRUPTIBLE; check_user_page_hwpoison asks without
     FAULT_FLAG_ALLOW_RETRY).  async_pf_execute (FOLL_WRITE, and it may
-    sleep) always writes.
+    sleep) always writes, and hands GUP its ``locked``, so that no fault waits for a read with the VMM's mmap_lock.
     """
     asks_first = kernel.variant is Variant.NOWAIT
     for seen in view.alignment.items:
@@ -86,7 +86,11 @@ def _flags(view: View, base: int, kernel: KernelModel) -> Iterator[Finding]:
     for e in view.events:
         if e.kind is not Kind.MM_FAULT or not e.worker or not low <= e.hva < high:
             continue
-        if e.value & (FAULT_FLAG_WRITE | FAULT_FLAG_RETRY_NOWAIT) != FAULT_FLAG_WRITE:
+        if not e.value & FAULT_FLAG_ALLOW_RETRY:
+            yield Finding(
+                "unexplained", f"{e.text}: a kworker keeps mmap_lock while it waits", line=e.line, about="flags"
+            )
+        elif e.value & (FAULT_FLAG_WRITE | FAULT_FLAG_RETRY_NOWAIT) != FAULT_FLAG_WRITE:
             yield Finding("unexplained", f"{e.text}: a kworker faults for writing, and waits for the read", line=e.line,
                           about="flags")  # fmt: skip
 

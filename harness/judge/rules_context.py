@@ -133,7 +133,9 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         deaf_vcpus=deaf_vcpus(evidence),
         swap_slots=swap_slots(evidence, kernel),
         unlisted_pages=_unlisted(evidence),
+        pages_of_others=_of_others(evidence),
         clean_pages=clean_pages(evidence, kernel),
+        lost_refaults=_lost_refaults(evidence, kernel),
         stray_wakes=stray_wakes(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         works_left=evidence.left.works if evidence.left else None,
@@ -312,6 +314,24 @@ def _unlisted(evidence: Evidence) -> tuple[int, ...] | None:
         gpa: page for gpa, page in (evidence.after.pages if evidence.after else {}).items() if page.on_list is not None
     }
     return tuple(sorted(gpa >> 12 for gpa, page in looked.items() if not page.on_list)) if looked else None
+
+
+def _lost_refaults(evidence: Evidence, kernel: KernelModel) -> tuple[str, ...] | None:
+    """Reads from swap for which the cgroup counts no refault.  There may be more refaults than PSWPIN: a read that has
+    failed is one, and one of zram (6.1).  None: nobody can tell; of a Linux guest others may read meanwhile."""
+    moved = evidence.counters
+    told = not kernel.memcg_events_batched and evidence.plan.guest.kind is GuestKind.PROBE
+    if not told or not moved.keys() >= {"REFAULT", "PSWPIN"}:
+        return None
+    read, refaults = moved["PSWPIN"] + moved.get("SWPIN_ZERO", 0), moved["REFAULT"]
+    return (f"{read} pages came back from swap, and {refaults} refaults were counted",) if refaults < read else ()
+
+
+def _of_others(evidence: Evidence) -> tuple[int, ...] | None:
+    """Pages of the plan that are charged to another cgroup, or to none, when all is over; None: nobody has looked."""
+    pages = evidence.after.pages if evidence.after else {}
+    looked = {gpa: page.charged for gpa, page in pages.items() if page.charged is not None}
+    return tuple(sorted(gpa >> 12 for gpa, charged in looked.items() if not charged)) if looked else None
 
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:

@@ -219,7 +219,7 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     if guest.alive:
         with suppress(OSError):
             session.capture.write_bytes("guest/log.bin", memory.log())
-            session.write_record("after.json", inspect_after(session.plan, guest.pid, memory))
+            session.write_record("after.json", inspect_after(session.plan, guest.pid, memory, session.group))
     session.stop_tracing()
     session.collect_gate()
 

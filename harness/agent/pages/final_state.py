@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from harness.agent.host.cgroup import ScenarioCgroup
 from harness.agent.host.kernel_files import PAGE
 from harness.agent.host.syscalls import empty_lru_batches
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_flags import PageFlags
 from harness.agent.pages.pagemap import PageMap
 from harness.contract.capture import AreaLeft, FinalState, PageLeft
-from harness.contract.plan import SHARED_GPA, Plan, further_areas
+from harness.contract.plan import SHARED_GPA, Backing, Plan, further_areas
 
 SHARED_BYTES, WRITTEN_AT = 64, 8
 SECONDS = 3.0
@@ -23,14 +25,18 @@ HOST_BYTES = 8
 """Of struct kvm_vcpu_pv_apf_data (arch/x86/include/uapi/asm/kvm_para.h) the host writes flags and token only."""
 
 
-def inspect_after(plan: Plan, pid: int, memory: GuestMemory) -> FinalState:
-    """The planned pages in the page table and in kpageflags, and the shared areas. :raise OSError: QEMU is gone."""
+def inspect_after(plan: Plan, pid: int, memory: GuestMemory, group: ScenarioCgroup | None) -> FinalState:
+    """The planned pages in the page table, in kpageflags and in kpagecgroup, and the shared areas.
+
+    :param group: to which QEMU's memory is charged; None: to none that anybody knows.
+    :raise OSError: QEMU is gone.
+    """
     own = [_area(memory, SHARED_GPA + PAGE * vcpu) for vcpu in range(memory.vcpus)]
     return FinalState(
         shared_tail_zero={vcpu: area.tail_zero for vcpu, area in enumerate(own)},
         shared_flags={vcpu: area.flags for vcpu, area in enumerate(own)},
         shared_token={vcpu: area.token for vcpu, area in enumerate(own)},
-        pages=dict(_pages(plan, pid, memory)),
+        pages=dict(_pages(plan, pid, memory, group)),
         areas=dict(_areas(plan, memory)),
     )
 
@@ -48,8 +54,9 @@ def _area(memory: GuestMemory, gpa: int) -> AreaLeft:
     return AreaLeft(flags, token, not any(raw[HOST_BYTES:]))
 
 
-def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, PageLeft]]:
+def _pages(plan: Plan, pid: int, memory: GuestMemory, group: ScenarioCgroup | None) -> Iterator[tuple[int, PageLeft]]:
     """By gpa."""
+    ours = {os.stat(path).st_ino for path in (group.path, group.qemu, group.pool)} if group else set()
     with PageMap(pid) as pagemap, PageFlags() as flags:
         unlisted = _unlisted(plan, pagemap, flags, memory)
         for page in plan.pages:
@@ -60,7 +67,18 @@ def _pages(plan: Plan, pid: int, memory: GuestMemory) -> Iterator[tuple[int, Pag
             else:
                 word = _word(memory, page.gpa)
                 on_list = None if unlisted is None or found.on_list is None else page.gpa not in unlisted
-                yield page.gpa, PageLeft(page.name, True, found.dirty, found.swap_cache, found.large, word, on_list)
+                owner = None if found.on_list is None else flags.group_of(frame)
+                charged = owner in ours if ours and owner is not None and _has_an_owner(plan) else None
+                yield (
+                    page.gpa,
+                    PageLeft(page.name, True, found.dirty, found.swap_cache, found.large, word, on_list, charged),
+                )
+
+
+def _has_an_owner(plan: Plan) -> bool:
+    """Who reads a page of a file first is charged for it (mm/filemap.c:filemap_add_folio), a worker too, which is in no
+    group; a page of swap belongs to whom it was taken from (mm/memcontrol.c:mem_cgroup_swapin_charge_folio)."""
+    return plan.memory.backing is not Backing.FILE
 
 
 def _unlisted(plan: Plan, pagemap: PageMap, flags: PageFlags, memory: GuestMemory) -> set[int] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the kernel says of a page frame: /proc/kpageflags.
+"""What the kernel says of a page frame: /proc/kpageflags and /proc/kpagecgroup.
 
 Bits: include/uapi/linux/kernel-page-flags.h; fs/proc/page.c:stable_page_flags takes those of a large folio from the
 folio, for each of its pages.
@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from types import TracebackType
 
-_KPAGEFLAGS = "/proc/kpageflags"
+_KPAGEFLAGS, _KPAGECGROUP = "/proc/kpageflags", "/proc/kpagecgroup"
 _DIRTY, _LRU, _SWAP_CACHE, _COMPOUND, _ZERO_PAGE = 1 << 4, 1 << 5, 1 << 13, 1 << 15 | 1 << 16, 1 << 24
 
 
@@ -29,10 +29,13 @@ class FrameFlags:
 
 
 class PageFlags:
-    """/proc/kpageflags.  A context manager."""
+    """/proc/kpageflags and /proc/kpagecgroup.  A context manager."""
 
     def __init__(self) -> None:
-        self._fd = os.open(_KPAGEFLAGS, os.O_RDONLY | os.O_CLOEXEC) if os.path.exists(_KPAGEFLAGS) else -1
+        self._fd, self._groups = (
+            os.open(path, os.O_RDONLY | os.O_CLOEXEC) if os.path.exists(path) else -1
+            for path in (_KPAGEFLAGS, _KPAGECGROUP)
+        )
 
     def __enter__(self) -> PageFlags:
         return self
@@ -40,8 +43,9 @@ class PageFlags:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        for fd in (self._fd, self._groups):
+            if fd >= 0:
+                os.close(fd)
 
     def of(self, frame: int | None) -> FrameFlags | None:
         """Of the frame of this number; None where there is none, or this kernel does not tell. :raise OSError:"""
@@ -49,6 +53,13 @@ class PageFlags:
             return None
         (word,) = struct.unpack("<Q", os.pread(self._fd, 8, frame * 8))
         return decode_flags(word)
+
+    def group_of(self, frame: int | None) -> int | None:
+        """The inode of the cgroup to which it is charged, 0 for none; None as above. :raise OSError:"""
+        if not frame or self._groups < 0:
+            return None
+        (inode,) = struct.unpack("<Q", os.pread(self._groups, 8, frame * 8))
+        return int(inode)
 
 
 def decode_flags(word: int) -> FrameFlags:

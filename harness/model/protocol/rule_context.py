@@ -177,6 +177,10 @@ class RuleContext:
     """gfns of pages that have come from swap, have no slot any more, and are not dirty."""
     unlisted_pages: tuple[int, ...] | None = None
     """gfns of pages that are mapped, and on no list from which reclaim takes pages."""
+    lost_refaults: tuple[str, ...] | None = None
+    """Reads from swap that are no refault, in words."""
+    pages_of_others: tuple[int, ...] | None = None
+    """gfns of pages that are mapped, and not charged to the VMM's cgroup."""
     memory_left: int | None = None
     """Pages that are still charged to the VMM when it is gone."""
     ram_file_open: bool = False

@@ -57,5 +57,17 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         context=("deaf_vcpus",),
         kinds=(Kind.WAKING, Kind.OUT, Kind.IN),
     ),
+    Rule(
+        "D64",
+        "Each page of the guest that is there is charged to the cgroup of its VMM, whoever has read it from swap.",
+        "D64, A.3; mm/memcontrol.c:mem_cgroup_swapin_charge_folio, mm/swap_state.c:__read_swap_cache_async",
+        context=("pages_of_others",),
+    ),
+    Rule(
+        "D65",
+        "Each page that comes back from swap is a refault of its cgroup.",
+        "D65, A.3; mm/workingset.c:workingset_refault, mm/swap_state.c:__read_swap_cache_async",
+        context=("lost_refaults",),
+    ),
 )
 """In the order of their ids, behind all others."""

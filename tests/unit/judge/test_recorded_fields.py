@@ -50,6 +50,7 @@ def test_a_worker_whose_fault_ended_in_an_error() -> None:
     [
         (r"(kworker.*mm_fault: .*flags=)0x\w+", r"\g<1>0x9d", "waits for the read"),
         (r"(kworker.*mm_fault: .*flags=)0x\w+", r"\g<1>0x94", "waits for the read"),
+        (r"(kworker.*mm_fault: .*flags=)0x\w+", r"\g<1>0x91", "keeps mmap_lock"),
         (r"(KVM-.*mm_fault: .*flags=)0x1c", r"\g<1>0x1d", "the other"),
         (r"(KVM-.*mm_fault: .*flags=)0x1c", r"\g<1>0x14", "asked without waiting"),
         (r"(KVM-.*mm_fault: .*addr=0x\w+)\w{4}( flags=0x1c)", r"\g<1>0000\g<2>", "in the VMM"),

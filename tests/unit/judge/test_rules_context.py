@@ -14,7 +14,7 @@ from harness.contract.plan import Item, Op
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.rules_context import _memory_left, _unlisted
+from harness.judge.rules_context import _lost_refaults, _memory_left, _of_others, _unlisted
 from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
@@ -135,3 +135,22 @@ def test_a_page_that_is_on_no_list_is_named() -> None:
     for listed, named in ((True, ()), (False, (some >> 12,))):
         pages = {**evidence.after.pages, some: replace(evidence.after.pages[some], on_list=listed)}
         assert _unlisted(replace(evidence, after=replace(evidence.after, pages=pages))) == named
+
+
+def test_a_read_from_swap_that_is_no_refault_is_named() -> None:
+    evidence, kernel = decode(packed_capture("read-then-written")), find_kernel("noio-6.1")
+    for refaults, lost in ((3, 1), (4, 0), (5, 0)):
+        moved = replace(evidence, counters={"PSWPIN": 3, "SWPIN_ZERO": 1, "REFAULT": refaults})
+        found = _lost_refaults(moved, kernel)
+        assert found is not None and len(found) == lost
+    assert _lost_refaults(replace(evidence, counters={"PSWPIN": 3}), kernel) is None, "such a kernel tells nothing"
+
+
+def test_a_page_that_is_charged_to_somebody_else_is_named() -> None:
+    evidence = decode(packed_capture("read-then-written"))
+    assert evidence.after is not None
+    assert _of_others(evidence) is None, "captured before anybody looked"
+    some, *_ = (gpa for gpa, page in evidence.after.pages.items() if page.present)
+    for charged, named in ((True, ()), (False, (some >> 12,))):
+        pages = {**evidence.after.pages, some: replace(evidence.after.pages[some], charged=charged)}
+        assert _of_others(replace(evidence, after=replace(evidence.after, pages=pages))) == named

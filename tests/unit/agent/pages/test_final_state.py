@@ -31,22 +31,23 @@ def test_after(child: Child) -> None:
     with ProcessMemory(child.pid) as memory:
         guest = GuestMemory(memory, child.address - p.SHARED_GPA, 1)
         memory.write(child.address, bytes([1] * 8) + bytes(56))
-        found = inspect_after(plan, child.pid, guest)
+        found = inspect_after(plan, child.pid, guest, None)
         assert found.shared_tail_zero == {0: True}
         assert found.shared_flags == found.shared_token == {0: 0x01010101}
         assert [found.pages[page.gpa].present for page in pages] == [True, False]
         assert [found.pages[page.gpa].on_list for page in pages] in ([True, None], [None, None]), (
             "no way to empty batches"
         )
+        assert [found.pages[page.gpa].charged for page in pages] == [None, None], "of no group that we know"
         memory.write(child.address + 4096 + 8, bytes(range(1, 9)))
-        looked = inspect_after(plan, child.pid, guest)
+        looked = inspect_after(plan, child.pid, guest, None)
         assert [looked.pages[page.gpa].word for page in pages] == [0x0807060504030201, None]
         memory.write(child.address + 4096, bytes(4096))
         moved = replace(plan, items=(p.Item(0, p.Op.WRMSR, msr=0x4B564D02, value=p.SHARED_GPA + 0x1000 | 9),))
         memory.write(child.address + 4096, b"\x02" + bytes(63))
-        assert inspect_after(moved, child.pid, guest).areas == {p.SHARED_GPA + 4096: AreaLeft(2, 0, True)}
+        assert inspect_after(moved, child.pid, guest, None).areas == {p.SHARED_GPA + 4096: AreaLeft(2, 0, True)}
         memory.write(child.address + 8, b"\x01")
-        assert inspect_after(plan, child.pid, guest).shared_tail_zero == {0: False}
+        assert inspect_after(plan, child.pid, guest, None).shared_tail_zero == {0: False}
 
 
 def test_what_a_killed_agent_left_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,4 +28,4 @@ def test_a_page_of_our_own() -> None:
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         found = flags.of(pagemap.frame(address))
         assert found is None or not found.large
-        assert flags.of(None) is None and flags.of(0) is None
+        assert flags.of(None) is None and flags.of(0) is None and flags.group_of(None) is None
