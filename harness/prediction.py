@@ -90,6 +90,19 @@ def unending(plan: p.Plan, kernel: KernelModel) -> tuple[int, ...]:
     return tuple(i.index for i in plan.items if not machine.world.item(i.index).ended)
 
 
+def held_for_good(plan: p.Plan, kernel: KernelModel) -> frozenset[int]:
+    """Guest frame numbers whose reads a gated source still holds when a probe guest's program, which never ends, has
+    met its deadline, by one run of the model.
+
+    :raise ModelError: as predict().
+    """
+    if plan.guest.kind is not p.GuestKind.PROBE:
+        return frozenset()
+    machine = run_once(situation_of(plan, kernel))
+    gate = machine.memory.gate
+    return frozenset() if machine.ended or gate is None else frozenset[int]().union(*(read.pages for read in gate.held))
+
+
 def predict_cases(plan: p.Plan, kernel: KernelModel) -> tuple[CasePrediction, ...]:
     """What a host program must say, test by test.
 

@@ -175,7 +175,11 @@ class Seen:
     @property
     def halted(self) -> int:
         """How many vCPU threads sleep in a halt with a page outstanding."""
-        return len(self.dozing & {v for v, _ in self.outstanding})
+        return len(self._halted)
+
+    @property
+    def _halted(self) -> set[int]:
+        return self.dozing & {v for v, _ in self.outstanding}
 
     def _settled_count(self) -> int:
         """Faults that were announced, are not ready, and whose worker sleeps."""
@@ -202,11 +206,17 @@ class Seen:
         return found
 
     def _stuck(self, there: frozenset[int]) -> bool:
-        """No vCPU can go on before a read ends, and each worker whose read is held sleeps on it, so nothing that the
-        rule waits for can come."""
-        if self.rule.word is Release.AFTER or len(self._sleepers(there)) < self.vcpus:
+        """No vCPU can go on before a read ends, or too few can to halt as the rule has it; and each worker whose read
+        is held sleeps on it, so nothing that the rule waits for can come."""
+        asleep = len(self._sleepers(there)) == self.vcpus
+        if self.rule.word is Release.AFTER or not (asleep or self._too_few_to_halt(there)):
             return False
         return not self.workers_seen or not (self.announced_pages & there) - self._waited_for
+
+    def _too_few_to_halt(self, there: frozenset[int]) -> bool:
+        """Whoever sleeps in a fault on a page that is held does not halt before the read ends."""
+        may = self.vcpus - len(self._on_reads(there) - self._halted)
+        return self.rule.word is Release.HALTED and may < self.rule.count
 
     @property
     def _waited_for(self) -> frozenset[int]:

@@ -11,7 +11,7 @@ from typing import assert_never
 from harness.contract.capture import RunEnd
 from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, starts_anew
-from harness.contract.words import Backing, EndStatus, ReadEnd
+from harness.contract.words import Backing, EndStatus
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.judge.agent_late import agent_late
@@ -19,6 +19,7 @@ from harness.judge.blame import END_WORDS, bounded, ending, in_order, log_is_ful
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.host_left import with_its_host
 from harness.judge.host_program_verdict import judge_program
+from harness.judge.let_go_late import FORESEEN, IN_VAIN, foreseen, let_go_late
 from harness.judge.lockstep import predictions, races_unseen
 from harness.judge.log_cut import within_the_trace
 from harness.judge.match import match_items, match_totals
@@ -282,7 +283,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         return _unjudged(plan.scenario, kernel, Status.INCONCLUSIVE, f"{reason}: {evidence.end.reason}", taints=True)
     if followed.parted is not None:
         findings.append(Finding("lockstep", followed.parted.text, line=followed.parted.line))
-    status, reason = _status(evidence, prediction, findings, totals_seen)
+    status, reason = _status(evidence, kernel, prediction, findings, totals_seen)
     ordered = in_order(findings)
     blamed = {t.blame for t in checked.host_trouble}
     by_machine = blamed and Blame.KERNEL not in blamed
@@ -410,7 +411,7 @@ def _open(followed: Followed) -> Iterator[str]:
 
 
 def _status(
-    evidence: Evidence, prediction: Prediction, findings: list[Finding], seen: Mapping[str, int]
+    evidence: Evidence, kernel: KernelModel, prediction: Prediction, findings: list[Finding], seen: Mapping[str, int]
 ) -> tuple[Status, str]:
     if not evidence.events:
         return Status.INCONCLUSIVE, "the trace is empty: nothing was observed"
@@ -420,11 +421,10 @@ def _status(
     # So is a halt that nothing explains.
     if idle and not any(f.name in ("stopped", f"unexplained:{Kind.INJ_OTHER.name}") for f in findings):
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
-    late = sum(1 for read in evidence.gate.reads if read.why is ReadEnd.LATE) if evidence.gate else 0
-    if late and not any(f.rule.startswith("D") or f.rule in _AT_ANY_TIME or f.name in _AT_ANY_TIME for f in findings):
-        return Status.INCONCLUSIVE, (
-            f"{late} reads were let go because what they were to wait for did not come (gate.json)"
-        )
+    late = let_go_late(evidence)
+    shown = any(f.rule.startswith("D") or f.rule in _AT_ANY_TIME or f.name in _AT_ANY_TIME for f in findings)
+    if late and not shown and (findings or not foreseen(evidence, kernel)):
+        return Status.INCONCLUSIVE, f"{late} {IN_VAIN}"
     # What was still owed when the guest gave up proves nothing: it did so in the midst of all.
     if log_is_full(evidence, prediction) and not any(
         (f.rule.startswith("D") and not f.consequence) or f.rule == "value" for f in findings
@@ -444,7 +444,7 @@ def _status(
         )
     if prediction.known_faults and not prediction.undecided_end:
         return Status.FINDING, _titles(prediction)
-    return Status.PASS, ""
+    return Status.PASS, f"{late} {FORESEEN}" if late else ""
 
 
 def _titles(prediction: Prediction) -> str:

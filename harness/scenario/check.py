@@ -267,7 +267,14 @@ def _step(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[
     if len(t.actions) != 1:
         yield f": exactly one of {', '.join(ACTIONS)} is needed, found {' and '.join(t.actions) or 'none'}"
         return
-    yield from check_keys(t)
+    unused = list(check_keys(t))
+    yield from unused
+    # What is to be left out needs no other value: advice about it would contradict that.
+    left_out = tuple(text[: text.index(":") + 1] for text in unused)
+    yield from (text for text in _values(s, t, placed) if not text.startswith(left_out))
+
+
+def _values(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterator[str]:
     if not 0 <= t.vcpu < s.guest.vcpus:
         yield f".vcpu: {t.vcpu}, but the guest has {s.guest.vcpus}"
     if t.cpl not in (0, 3):

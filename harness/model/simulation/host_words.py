@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -50,12 +50,14 @@ class HostSide:
         self,
         actions: tuple[HostDo, ...],
         end: Latch | None = None,
-        timed: tuple[RecordedAction | None, ...] | None = None,
+        timed: Sequence[RecordedAction | None] | None = None,
+        number: int = -1,
     ) -> Process:
-        """All actions in order, then fire ``end``; ``timed``: their records, of a timed entry of a recorded run."""
+        """All actions in order, then fire ``end``; ``timed``: their records, of a timed entry of a recorded run;
+        ``number``: which of the plan's host steps they are."""
         replay = self.world.replay
         for n, action in enumerate(actions):
-            seen = timed[n] if timed is not None else replay.host(action.do, action.arg) if replay else None
+            seen = timed[n] if timed is not None else replay.host(action.do, action.arg, number) if replay else None
             if replay is not None and seen is None:  # the agent did not come to it
                 yield Wait(until_ns=replay.recorded.end_ns)
                 return

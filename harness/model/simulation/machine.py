@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import itemgetter
 
 from harness.model.delivery import ApfState, init_of_l2, reset
 from harness.model.simulation.bios import uncount_reads_in_flight
@@ -77,8 +76,8 @@ def run_once(situation: Situation, replay: Replay | None = None, choices: Choice
         world.engine.spawn(vcpu.run(), world.pace.start_ns(index))
     machine.host.restart = lambda end: _restart(machine, end)
     machine.host.restart_one = lambda index: _restart_one(machine, index, None)
-    for at_ns, actions in sorted(situation.timed, key=itemgetter(0)):
-        seen = replay.timed([(a.do, a.arg) for a in actions], at_ns) if replay is not None else None
+    for number, (at_ns, actions) in sorted(enumerate(situation.timed), key=lambda entry: entry[1][0]):
+        seen = replay.timed([(a.do, a.arg) for a in actions], at_ns, number) if replay is not None else None
         world.engine.spawn(machine.host.perform(actions, timed=seen), at_ns if replay is None else 0)
     # What the agent needs for host steps is none of the program's time (harness/agent/guest/guest_wait.py).
     deadline_ns = situation.deadline_ns
@@ -135,7 +134,7 @@ class _Barrier:
 def _starter(machine: Machine) -> Callable[[Step], Latch]:
     def start(step: Step) -> Latch:
         end = Latch()
-        machine.world.engine.spawn(machine.host.perform(step.actions, end))
+        machine.world.engine.spawn(machine.host.perform(step.actions, end, number=step.value))
         return end
 
     return start

@@ -8,7 +8,7 @@ did first.  Where the recording has what the simulation cannot do, the two have 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import NoReturn
@@ -472,16 +472,12 @@ class Replay:
         found = (r.end_ns for r in reads if r.thread not in kvm and action.start_ns <= r.end_ns)
         return min(found, default=-1 if any(r.thread in kvm for r in reads) else action.start_ns)
 
-    def timed(self, actions: Sequence[tuple[str, int]], at_ns: int) -> tuple[RecordedAction | None, ...]:
-        """The agent's records of the actions of one timed entry, which performs them one after the other beside others:
-        the first is the nearest to its time, each later one the next behind."""
-        found: list[RecordedAction | None] = []
-        since_ns = -1
+    def timed(self, actions: Sequence[tuple[str, int]], at_ns: int, number: int = -1) -> list[RecordedAction | None]:
+        """The agent's records of one timed entry, which performs its actions one after the other beside others: the
+        first is the nearest to its time, each later one the next behind."""
+        found, since_ns = list[RecordedAction | None](), -1
         for do, arg in actions:
-            like = [
-                n for n, a in enumerate(self.recorded.host) if n not in self._host_used and (a.do, a.arg) == (do, arg)
-            ]
-            like = [n for n in like if self.recorded.host[n].start_ns >= since_ns]
+            like = [n for n in self._unused(do, arg, (-1, number)) if self.recorded.host[n].start_ns >= since_ns]
             if not like or None in found:
                 found.append(None)
                 continue
@@ -489,12 +485,16 @@ class Replay:
             self._host_used.add(at)
             found.append(self.recorded.host[at])
             since_ns = self.recorded.host[at].end_ns
-        return tuple(found)
+        return found
 
-    def host(self, do: str, arg: int) -> RecordedAction | None:
-        """The agent's record of the next such action."""
-        for at, step in enumerate(self.recorded.host):
-            if at not in self._host_used and (step.do, step.arg) == (do, arg):
-                self._host_used.add(at)
-                return step
-        return None
+    def host(self, do: str, arg: int, number: int = -1) -> RecordedAction | None:
+        """The agent's record of the next such action of a host step."""
+        at = next(self._unused(do, arg, (number, -1)), -1)
+        self._host_used.add(at)
+        return self.recorded.host[at] if at >= 0 else None
+
+    def _unused(self, do: str, arg: int, place: tuple[int, int]) -> Iterator[int]:
+        """Records of such an action that nobody has had; of this place in the plan where the capture says which."""
+        for at, a in enumerate(self.recorded.host):
+            if at not in self._host_used and (a.do, a.arg) == (do, arg) and (a.host, a.timed) in ((-1, -1), place):
+                yield at

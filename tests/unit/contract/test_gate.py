@@ -90,6 +90,22 @@ def test_a_work_that_completed_and_is_never_ready_is_settled() -> None:
     assert not seen.settled  # that was another work
 
 
+def test_no_halt_is_waited_for_that_nobody_is_left_for() -> None:
+    """One sleeps in a fault until a read ends, the other in a halt: there never are two halts."""
+    seen = fresh("halted:2")
+    seen.fault(0, 8)
+    announce(seen, 0, 8)
+    seen.sleeps(0, interruptible=True)
+    assert seen.due(READ) == []
+    seen.fault(1, 9)
+    seen.sleeps(1)
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)] and not seen.met
+    three = fresh("halted:2", vcpus=3)
+    three.fault(1, 9)
+    three.sleeps(1)
+    assert three.due(READ) == []
+
+
 def test_halted_counts_vcpus_that_wait_for_a_page_in_a_halt() -> None:
     seen = fresh("halted", vcpus=2)
     seen.sleeps(1, interruptible=True)  # idle, with nothing outstanding

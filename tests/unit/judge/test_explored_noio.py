@@ -36,6 +36,8 @@ SETTLED = {
     " told; the program does not come to its reset, and is followed up to there",
     "zeroes-in-zswap": "a page of zeroes is swapped out to zswap, which keeps one number of it: nobody reads a device"
     " (mm/zswap.c:zswap_is_page_same_filled)",
+    "timed-entry-not-come-to": "a program ends before the entries of its timed list, which have words that its host"
+    " steps have, too: the agent's records of those are theirs",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 

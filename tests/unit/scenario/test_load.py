@@ -91,6 +91,15 @@ def test_bad_input_is_named_with_its_key(text: str, messages: list[str]) -> None
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("key", ["gif = false", "shadow = true", "no_paging = true", "tpr = true"])
+def test_a_key_that_nothing_looks_at_is_refused_once(key: str) -> None:
+    """Beside "page_fault has no gif" there was "set cpl = 0", which it has not either."""
+    with pytest.raises(ScenarioError) as caught:
+        load_text("bad.toml", GOOD + f"[[steps]]\npage_fault = true\n{key}")
+    assert str(caught.value).count("$.steps[1]") == 1
+    assert "nothing would look at it" in str(caught.value)
+
+
 def test_all_problems_of_all_files_are_reported_together() -> None:
     with pytest.raises(ScenarioError) as caught:
         load_all([("a.toml", "id = 1"), ("b.toml", GOOD + "cpl = 2\nthen = 'never'")])

@@ -153,8 +153,8 @@ def test_a_timed_entry_has_the_records_of_its_time() -> None:
     host = tuple(RecordedAction("release", 0, t, t + 5) for t in (100, 300))
     host = (host[0], RecordedAction("sleep", 7, 110, 120), host[1])
     replay = Replay(replace(EMPTY, host=host))
-    assert replay.timed([("release", 0)], 290) == (host[2],)
-    assert replay.timed([("release", 0), ("sleep", 7), ("cont", 0), ("sleep", 7)], 90) == (*host[:2], None, None)
+    assert replay.timed([("release", 0)], 290) == [host[2]]
+    assert replay.timed([("release", 0), ("sleep", 7), ("cont", 0), ("sleep", 7)], 90) == [*host[:2], None, None]
     assert replay.host("release", 0) is None
 
 
@@ -185,3 +185,15 @@ def test_a_page_that_kvm_reads_first_is_not_read_by_the_agent() -> None:
     works = {(0, 1): WorkRun(80, thread=12)}
     for reads, at in (((), 100), ((own,), 150), ((late,), -1), ((worker,), -1), ((late, own), 150)):
         assert Replay(replace(EMPTY, reads={7: reads}, works=works)).read_by_agent(7, action) == at
+
+
+def test_a_timed_entry_that_was_not_come_to_has_no_record_of_a_host_step() -> None:
+    """The step that had it then waited for ever."""
+    in_step = RecordedAction("release", 0, 100, 105, host=1)
+    other = RecordedAction("release", 0, 90, 95, host=0)
+    at_2500 = RecordedAction("release", 0, 2500, 2505, timed=0)
+    replay = Replay(replace(EMPTY, host=(other, in_step, at_2500)))
+    assert replay.timed([("release", 0)], 120, 1) == [None]
+    assert replay.timed([("release", 0)], 2400, 0) == [at_2500]
+    assert replay.host("release", 0, 1) == in_step
+    assert replay.host("release", 0, 0) == other
