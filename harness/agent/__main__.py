@@ -17,7 +17,7 @@ from harness.agent.host.userfault import has_userfaultfd
 from harness.agent.perform import exit_code, perform
 from harness.agent.serve import serve
 from harness.contract.host_needs import HostOffers
-from harness.contract.plan_check import read_checked_plan
+from harness.contract.plan import Plan, from_json
 from harness.contract.service import AgentOptions
 from harness.contract.structure import to_json
 from harness.errors import ApfError, UsageError
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _perform(args: argparse.Namespace) -> int:
     try:
-        plan = read_checked_plan(read_text(args.plan))
+        plan = from_json(Plan, read_text(args.plan))
     except OSError as exc:
         raise UsageError(f"{args.plan}: {exc.strerror}") from exc
     options = AgentOptions(

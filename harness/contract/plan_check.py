@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whether a plan that was read is one that scenarios make: what its types do not say, and whoever uses it relies on.
 
-The agent's plan comes over a wire, the judge's out of a capture: both may be damaged.
+The judge's comes out of a capture, which may be damaged; the agent performs what it is given.
 """
 
 from __future__ import annotations
