@@ -28,7 +28,7 @@ from harness.agent.host.read_counters import snapshot, thread_state
 from harness.agent.host.resident import Instances, open_instances
 from harness.agent.host.swap import Device
 from harness.agent.host.trace_dat import write_trace_dat
-from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch, outstanding, uncompleted
+from harness.agent.host.tracing import BOOT_WITHOUT, Tracing, Watch
 from harness.agent.host.undo import Journal
 from harness.agent.host.userfault import has_userfaultfd
 from harness.agent.pages.memory_left import memory_left
@@ -308,8 +308,7 @@ class Session:
             return False
         if any(thread_state(tid) == "D" for tid in tids) or (gate is not None and gate.held()):
             return False
-        trace = self.tracing.text()
-        return outstanding(trace) == 0 and uncompleted(trace) == 0
+        return self.tracing.outstanding() == 0 and self.tracing.uncompleted() == 0
 
     def collect_gate(self) -> None:
         """gate.json: what became of each read, and why."""

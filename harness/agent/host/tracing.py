@@ -49,6 +49,8 @@ BOOT_WITHOUT = (
     "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret", *READ_ENDS,
 )  # fmt: skip
 """Not recorded while a Linux guest boots: its own business by the ten thousand, of which no prediction speaks."""
+COUNTED = ("kvm/kvm_async_pf_not_present", "kvm/kvm_async_pf_ready", "kvm/kvm_async_pf_completed")
+"""What outstanding() and uncompleted() count."""
 _NOTHING = "common_pid < 0"
 _NAMES = 4096
 """Threads whose names the kernel keeps for the trace; 128 without us."""
@@ -68,10 +70,11 @@ WATCH_KIB = 1024
 class Tracing:
     """The instance.  ``start`` and ``stop`` switch recording; ``save`` copies everything into the capture."""
 
-    def __init__(self, root: str, path: str, events: tuple[str, ...]) -> None:
+    def __init__(self, root: str, path: str, events: tuple[str, ...], counted: Watch | None = None) -> None:
         self.root = root
         self.path = path
         self.events = events  # "system/event" of those that are on
+        self._counted = counted  # records COUNTED alone, beside
 
     def renew(self, without: Sequence[str] = ()) -> Tracing:
         """Empty and not recording; ``events`` of the one returned are those that it will record: all but ``without``.
@@ -86,13 +89,17 @@ class Tracing:
             closed = read_text(path).strip() == _NOTHING
             if closed != (event in without):
                 write_text(path, _NOTHING if event in without else "0")
-        return Tracing(self.root, self.path, tuple(e for e in self.events if e not in without))
+        return Tracing(self.root, self.path, tuple(e for e in self.events if e not in without), self._counted)
 
     def start(self) -> None:
+        if self._counted is not None:
+            self._counted.start({})
         write_text(f"{self.path}/tracing_on", "1")
 
     def stop(self) -> None:
         write_text(f"{self.path}/tracing_on", "0")
+        if self._counted is not None:
+            self._counted.stop()
 
     def text(self) -> str:
         """The trace so far (reading it does not stop it)."""
@@ -104,11 +111,17 @@ class Tracing:
 
     def outstanding(self) -> int:
         """Async page faults that are not ready yet, counted in the trace so far."""
-        return outstanding(self.text())
+        return outstanding(self._short())
 
     def uncompleted(self) -> int:
         """Async page faults whose worker has not completed them, counted in the same way."""
-        return uncompleted(self.text())
+        return uncompleted(self._short())
+
+    def _short(self) -> str:
+        """What is counted of the trace.  The kernel prints the trace anew for each reader, and a vCPU whose halts end
+        at once makes thousands of lines a second: who looked for these few in all of it would never come to its end.
+        """
+        return self.text() if self._counted is None else read_text(f"{self._counted.path}/trace")
 
     def follow(self, tids: Sequence[int], device: str | None) -> None:
         """Restrict sched_switch and sched_waking to these threads, the fault probes to them and kworkers, ends of bios
@@ -273,7 +286,7 @@ def open_tracing(journal: Journal, name: str) -> Tracing:
     events = tuple(e for e in wanted if os.path.isdir(f"{path}/events/{e}"))
     for event in events:
         write_text(f"{path}/events/{event}/enable", "1")
-    return Tracing(root, path, events)
+    return Tracing(root, path, events, open_watch(journal, f"{name}-count", COUNTED))
 
 
 def _make_probes(journal: Journal, root: str) -> list[str]:

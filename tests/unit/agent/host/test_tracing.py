@@ -16,7 +16,7 @@ import pytest
 from harness.agent.guest.guest_wait import GuestEnd, first_of, trace_fills
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import read_once, write_text
-from harness.agent.host.tracing import Tracing, outstanding, uncompleted
+from harness.agent.host.tracing import COUNTED, Tracing, Watch, outstanding, uncompleted
 from harness.contract.words import EndStatus
 from tests.unit.agent.conftest import root_only
 
@@ -40,6 +40,24 @@ def test_outstanding() -> None:
     assert outstanding(trace) == 2
     assert outstanding(trace + READY.format(0x1000)) == 1
     assert outstanding(trace + READY.format(0xFFFFFFFF)) == 2
+
+
+def test_what_is_counted_is_not_looked_for_in_all_of_the_trace(tmp_path: Path) -> None:
+    """A vCPU whose halts end at once made 24 MiB of trace while the agent looked for the end of two works in it."""
+    for name in ("whole", "short"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tracing_on").write_text("0")
+    short = Watch(str(tmp_path / "short"), COUNTED)
+    tracing = Tracing(str(tmp_path), str(tmp_path / "whole"), COUNTED, short)
+    (tmp_path / "short" / "trace").write_text("of the plan before")
+    tracing.start()
+    assert (tmp_path / "short" / "trace").read_text() == ""
+    assert [(tmp_path / n / "tracing_on").read_text() for n in ("whole", "short")] == ["1", "1"]
+    (tmp_path / "short" / "trace").write_text(NP.format(0x1000) + NP.format(0x2000) + DONE)
+    assert not (tmp_path / "whole" / "trace").exists()
+    assert (tracing.outstanding(), tracing.uncompleted()) == (2, 1)
+    tracing.stop()
+    assert [(tmp_path / n / "tracing_on").read_text() for n in ("whole", "short")] == ["0", "0"]
 
 
 @pytest.fixture
