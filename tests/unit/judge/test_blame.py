@@ -136,11 +136,11 @@ def test_a_guest_whose_log_is_full_proves_nothing_but_a_broken_rule() -> None:
     prediction = predict(evidence.plan, model())
     assert log_is_full(full, prediction)
     assert not log_is_full(dataclasses.replace(full, end=evidence.end), prediction)
-    said = verdict_module._status(full, prediction, [broken[1]], {"PF": 2})
+    said = verdict_module._status(full, model(), prediction, [broken[1]], {"PF": 2})
     assert said[0] is Status.INCONCLUSIVE and "8192 records" in said[1]
-    assert verdict_module._status(full, prediction, list(broken), {"PF": 2})[0] is Status.FAIL
+    assert verdict_module._status(full, model(), prediction, list(broken), {"PF": 2})[0] is Status.FAIL
     owed = dataclasses.replace(broken[0], rule="D05", consequence=True)  # the page of a vCPU that had not given up
-    assert verdict_module._status(full, prediction, [owed], {"PF": 2})[0] is Status.INCONCLUSIVE
+    assert verdict_module._status(full, model(), prediction, [owed], {"PF": 2})[0] is Status.INCONCLUSIVE
 
 
 def test_a_run_whose_log_fills_is_a_stop_only_of_a_program_that_goes_on_for_ever() -> None:
@@ -157,8 +157,8 @@ def test_a_run_whose_log_fills_is_a_stop_only_of_a_program_that_goes_on_for_ever
     never = dataclasses.replace(ends, ends=False)
     assert log_is_full(full, ends) and not log_is_full(full, never)
     assert not log_is_full(full, dataclasses.replace(ends, undecided_end="by a choice"))
-    assert verdict_module._status(full, ends, [], {"PF": 2})[0] is Status.INCONCLUSIVE
-    assert verdict_module._status(full, never, [], {"PF": 2})[0] is Status.PASS
+    assert verdict_module._status(full, model(), ends, [], {"PF": 2})[0] is Status.INCONCLUSIVE
+    assert verdict_module._status(full, model(), never, [], {"PF": 2})[0] is Status.PASS
 
 
 def test_a_panic_tells_vector_cr2_flags_and_the_rule() -> None:

@@ -171,7 +171,7 @@ def test_a_counter_that_moved_too_far_is_a_fail(counter: str) -> None:
         load("S29"), "counters/after.json", lambda r: r["vmstat"].update({counter: r["vmstat"][counter] + 1})
     )
     verdict = judge_capture(files, model())
-    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "total"
+    assert verdict.status is Status.FAIL and "total" in {f.rule for f in verdict.findings}
 
 
 def test_a_counter_that_went_backwards_is_damage() -> None:
