@@ -13,7 +13,6 @@ import pytest
 from harness.judge.verdict import judge_capture
 from harness.run.judge_folder import model_of
 from harness.status import Status
-from tests.unit.judge.golden import recounted
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
@@ -294,30 +293,6 @@ def test_a_read_that_nothing_lets_go_is_as_predicted_where_an_order_of_vcpus_has
     files = packed_capture("explored-asleep-for-ever")
     verdict = judge_capture(files, model_of(files, "nowait"))
     assert verdict.status is Status.PASS and "the program never ends" in verdict.reason
-
-
-_WRITTEN = """\
-    kworker/u6:1-30      [001] .....    43.583450: block_bio_queue: 43,0 W 280512 + 8 [kworker/u6:1]
-     ksoftirqd/0-14      [000] ..s..    43.583460: block_rq_complete: 43,0 W () 280512 + 8 [0]
-"""
-
-
-@pytest.mark.long  # each is held against some 170 orders
-@pytest.mark.parametrize(
-    ("gone", "behind", "more"),
-    [("kvm_unmap_hva_range", "", ""), ("block_bio_queue: 43,0 W", "", ""), ("-", "range: 0x007f72d6104000", _WRITTEN)],
-)
-def test_a_page_of_the_program_that_is_not_under_writeback_has_to_be_there(gone: str, behind: str, more: str) -> None:
-    """As above, without the mmu notifiers of before; or without a write; or with an end of it before the guest's."""
-    files = packed_capture("explored-waits-for-writeback")
-    kept = []
-    for line in files["trace/events.txt"].decode().splitlines():
-        kept += [line] if gone == "-" or gone not in line else []
-        kept += more.splitlines() if behind and behind in line else []
-    lines, stats = recounted(kept, files["trace/stats.json"])
-    trace = "".join(f"{line}\n" for line in lines).encode()
-    verdict = judge_capture({**files, "trace/events.txt": trace, "trace/stats.json": stats}, model_of(files, "nowait"))
-    assert any(f.rule == "unexplained" and f.about == "own page" for f in verdict.findings)
 
 
 def test_nobody_is_convicted_by_an_order_that_is_not_in_the_evidence() -> None:
