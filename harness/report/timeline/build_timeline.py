@@ -115,8 +115,7 @@ def _base(evidence: Evidence, model: Sequence[Event], events: Sequence[Event]) -
     ]
     if firsts[0] is not None and firsts[1] is not None:
         return firsts[0] - firsts[1]
-    steps = evidence.steps
-    return next((int(s.mono * 1e9) for s in steps if s.step is AgentStep.GO), None)
+    return next((s.t_ns for s in evidence.steps if s.step is AgentStep.GO), None)
 
 
 def _divergence(evidence: Evidence, verdict: Verdict, events: Sequence[Event]) -> Moment | None:
