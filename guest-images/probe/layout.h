@@ -125,7 +125,8 @@ enum {
 	OP_PAGE_FAULT = 10,
 	OP_EJECT = 12,
 	OP_INIT = 11,
-	OP_COUNT = 13,
+	OP_AFTER = 13,
+	OP_COUNT = 14,
 };
 
 struct control_page {

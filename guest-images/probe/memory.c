@@ -54,6 +54,9 @@ const char *load_program(u32 start_info)
 		if (items[i].op >= OP_COUNT || items[i].vcpu >= header->vcpus || (items[i].cpl != 0 && items[i].cpl != 3) ||
 		    items[i].by >= BY_COUNT)
 			return "items file: bad op, vCPU, CPL or by";
+	for (u32 i = 0; i < header->count; i++)
+		if (items[i].op == OP_AFTER && items[i].value >= i)
+			return "items file: an item is after one that comes later";
 	return 0;
 }
 

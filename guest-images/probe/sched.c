@@ -189,6 +189,23 @@ static int keeps_off(const struct vcpu *v, u32 p)
 	       !(items[p].flags & ITEM_INTERRUPTS);
 }
 
+/* Per vCPU: all items before this position have ended, or were put aside and do not say `wait`. */
+static volatile u32 past[MAX_VCPUS];
+
+static int is_past(const struct item *i)
+{
+	return past[items[i->value].vcpu] > i->value;
+}
+
+/* Until another vCPU is past an item, or there is something to resume: what comes meanwhile is taken. */
+static void await_other(const struct vcpu *v, const struct item *i)
+{
+	sti();
+	while (!is_past(i) && !v->runnable)
+		;
+	cli();
+}
+
 /*
  * The task priority of an item that has it, from before it begins.  CR8 is written where an interrupt that waits would
  * be taken: QEMU's TCG aborts at a write of CR8 while its guest has a virtual interrupt pending
@@ -222,6 +239,8 @@ void run_program(struct vcpu *v)
 			sti();
 			cli();
 		}
+		if (!v->runnable && !gated(v))
+			past[v->id] = v->next;
 		if (v->runnable) {
 			lower_priority(v);
 			resume(v);
@@ -243,6 +262,9 @@ void run_program(struct vcpu *v)
 			continue;	/* what has come meanwhile is resumed first */
 		} else if (i->op == OP_HOST && !host_turn(v)) {
 			lower_priority(v);	/* with the window for interrupts at the top */
+			continue;
+		} else if (i->op == OP_AFTER && !is_past(i)) {
+			await_other(v, i);
 			continue;
 		} else if (i->op == OP_WAIT) {
 			if (wait_started != p)

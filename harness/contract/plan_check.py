@@ -70,3 +70,5 @@ def _items(plan: Plan) -> Iterator[str]:
             yield f"item {number} touches {item.gpa:#x}, where there is no page of the plan"
         if item.op is Op.HOST and not 0 <= item.value < len(plan.host_actions):
             yield f"item {number} asks for host actions {item.value:#x}, there are {len(plan.host_actions)}"
+        if item.op is Op.AFTER and not 0 <= item.value < number:
+            yield f"item {number} is after item {item.value:#x}, which is not before it"

@@ -108,6 +108,7 @@ class Op(_Numbered):
     PAGE_FAULT = "page-fault", 10  # the guest makes a #PF that has nothing to do with the host, and looks at the flags
     EJECT = "eject", 12  # value: another vCPU, which the hotplug controller of a PC takes out
     INIT = "init", 11  # value: another vCPU, which is given an INIT and a SIPI; its program goes on behind what it did
+    AFTER = "after", 13  # value: index of an item of another vCPU: wait, with IF=1, until that vCPU is past it
 
 
 class HostWord(StrEnum):

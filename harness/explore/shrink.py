@@ -159,10 +159,14 @@ def _with_step(s: Scenario, at: int, step: Step) -> Scenario:
 
 
 def _tidy(s: Scenario) -> Scenario:
-    """Without page names of ``error`` that no set has any more."""
+    """Without page names of ``error`` that no set has any more, and steps ``after`` one that is gone."""
     sizes = {name: p.groups * p.run for name, p in s.pages.items()}
     known = tuple(name for name in s.swap.error if _exists(name, sizes))
-    return s if known == s.swap.error else replace(s, swap=replace(s.swap, error=known))
+    names = {step.name for step in s.steps}
+    steps = tuple(step for step in s.steps if not step.after or step.after in names)
+    if known != s.swap.error:
+        s = replace(s, swap=replace(s.swap, error=known))
+    return s if len(steps) == len(s.steps) else replace(s, steps=steps)
 
 
 def _exists(page: str, sizes: dict[str, int]) -> bool:

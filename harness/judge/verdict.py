@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import assert_never
 
 from harness.contract.capture import RunEnd
@@ -47,7 +47,7 @@ from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count, Outcome
 from harness.model.protocol.rules import RULES
 from harness.model.simulation.choices import Distance
-from harness.model.simulation.races import undecided
+from harness.model.simulation.program_order import Move, touches_of, undecided
 from harness.model.simulation.simulate import Followed
 from harness.model.simulation.situation import Prediction
 from harness.prediction import ORDERS, predict
@@ -337,19 +337,13 @@ _AT_ANY_TIME = frozenset(
 
 def _races(plan: Plan) -> bool:
     """Whether vCPUs touch pages and neither pauses nor anything else puts them in order."""
+    touches = touches_of(
+        Move(i.index, i.vcpu, touch=i.op is Op.TOUCH, after=i.value if i.op is Op.AFTER else -1,
+             pause_ns=1000 * i.pause_us)
+        for i in plan.items
+    )  # fmt: skip
     again = starts_anew(plan)
-    at, before = Counter[int](), Counter[int]()
-    touches: list[tuple[int, int, int]] = []
-    for item in plan.items:
-        at[item.vcpu] += 1000 * item.pause_us
-        if item.op is Op.TOUCH:
-            touches.append((item.vcpu, at[item.vcpu], before[item.vcpu]))
-            before[item.vcpu] += 1
-    return any(
-        a != b and (again or undecided(a_ns, a_before, b_ns, b_before))
-        for a, a_ns, a_before in touches
-        for b, b_ns, b_before in touches
-    )
+    return any(undecided(a, b) or (again and a.vcpu != b.vcpu) for a, b in combinations(touches, 2))
 
 
 _UNPLACED = (

@@ -114,6 +114,8 @@ def _other(item: Item) -> str:
             return f"busy for {item.pause_us / 1000:g} ms"
         case Op.WAIT:
             return "wait for all that is outstanding"
+        case Op.AFTER:
+            return f"wait until another vCPU is past [{item.value}]"
         case Op.HOST:
             return f"ask the host for its stage {item.value}"
         case _:

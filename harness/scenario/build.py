@@ -20,9 +20,12 @@ def build_plan(scenario: Scenario, nonce: int) -> p.Plan:
     g = scenario.guest
     actions: list[tuple[p.HostAction, ...]] = []
     items: list[p.Item] = []
+    last: dict[str, int] = {}  # of each step that has a name, the index of its last item
     for step in scenario.steps:
-        for item in _items(step, placed, actions):
+        for item in _items(step, placed, actions, last):
             items.append(p.replace_index(item, len(items)))
+        if step.name:
+            last[step.name] = len(items) - 1
     return p.Plan(
         scenario=scenario.id,
         title=scenario.title,
@@ -65,7 +68,10 @@ def _actions(steps: tuple[HostStep, ...], placed: Mapping[str, tuple[int, ...]])
 
 
 def _items(
-    step: Step, placed: Mapping[str, tuple[int, ...]], actions: list[tuple[p.HostAction, ...]]
+    step: Step,
+    placed: Mapping[str, tuple[int, ...]],
+    actions: list[tuple[p.HostAction, ...]],
+    last: Mapping[str, int],
 ) -> Iterator[p.Item]:
     common = p.Item(
         index=0,
@@ -112,6 +118,8 @@ def _items(
         yield p.changed(common, op=p.Op.PAGE_FAULT)
     elif step.wait_all:
         yield p.changed(common, op=p.Op.WAIT)
+    elif step.after:
+        yield p.changed(common, op=p.Op.AFTER, value=last[step.after])
     else:
         yield common
 

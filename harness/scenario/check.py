@@ -34,6 +34,7 @@ from harness.scenario.pages import is_set_name, lay_out, select
 from harness.scenario.schema import ACTIONS, L2, LAPIC_WORDS, PageSet, Scenario, Step
 from harness.scenario.shared_area import check_apart, check_page, check_set_up, check_write
 from harness.scenario.step_keys import check_keys
+from harness.scenario.step_names import check_names
 
 VARIANTS = ("sync", "noio", "nowait")
 _SWAP_STATES = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED, PageStart.SWAPCACHE)
@@ -91,6 +92,7 @@ def _problems(s: Scenario) -> Iterator[str]:
                 break
     for i, step in enumerate(s.steps):
         yield from (f"$.steps[{i}]{p}" for p in (*_step(s, step, placed), *check_by(s, i, placed)))
+    yield from check_names(s)
     yield from check_apart(s, _en_writes(s))
     yield from check_page(s, placed)
     for i, timed in enumerate(s.timed):

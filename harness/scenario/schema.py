@@ -102,7 +102,9 @@ class Step:
     page_fault: bool = field(default=False, metadata=_ACTION)  # a #PF of the guest's own, on purpose
     pause: bool = field(default=False, metadata=_ACTION)
     wait_all: bool = field(default=False, metadata=_ACTION)
+    after: str = field(default="", metadata=_ACTION)  # the name of an earlier step, of another vCPU
     host: tuple[HostStep, ...] = field(default=(), metadata=_ACTION)
+    name: str = ""  # what ``after`` knows it by
     vcpu: int = 0
     access: Access = Access.READ
     cpl: int = 3

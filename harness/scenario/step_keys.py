@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.scenario.schema import ACTIONS, Step
 
-_ALWAYS = frozenset({"vcpu", "pause_us", "level"})  # sched.c:run_program; level has a check of its own
+_ALWAYS = frozenset({"name", "vcpu", "pause_us", "level"})  # sched.c:run_program; level has a check of its own
 _INTERRUPTS = frozenset({"interrupts", "tpr", "in_service"})
 _LOOKED_AT = {
     "touch": frozenset({"access", "cpl", "interrupts", "shadow", "gif", "no_paging", "by", "then"}),
@@ -43,9 +43,11 @@ def _empty(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, what in (("touch", "page"), ("host", "host word")):
         if entry.get(key) == []:
             yield key, f"an empty list: at least one {what} is needed"
-    for key in ("touch", "wrmsr", "lapic", "paging"):
+    for key in ("touch", "wrmsr", "lapic", "paging", "after"):
         if entry.get(key) == "":
             yield key, "an empty word says nothing to do"
+    if entry.get("name") == "":
+        yield "name", "an empty name; leave it out"
     if type(entry.get("timer_us")) is int and entry["timer_us"] == -1:  # what stands for none in a Step
         yield "timer_us", "-1 is no period: a number of microseconds, or 0, which stops the timer, is needed"
     for key in ("init", "eject"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.contract.words import Op
 from harness.model.events import WAKE_ALL_TOKEN
+from harness.model.simulation.engine import Signal
 from harness.model.simulation.situation import Step
 
 
@@ -29,6 +30,8 @@ class ProbeVcpu:
     adopted: list[Task] = field(default_factory=list)  # put aside on a vCPU that went offline
     early: set[int] = field(default_factory=set)  # READY came before its token
     paused: int = -1  # index of the step whose pause is over
+    past: int = -1  # index of the last step that it is past
+    progress: Signal = field(default_factory=Signal)  # it came past one more
 
     @property
     def finished(self) -> bool:
@@ -75,6 +78,13 @@ class ProbeVcpu:
         """sched.c:keeps_off: what came with interrupts off waits for the next step, too."""
         step = None if self.runnable else self.next_step()
         return step is not None and step.kind in (Op.WRMSR, Op.LAPIC) and not step.interrupts
+
+    def comes_past(self) -> bool:
+        """sched.c:past: it looks for what to do next.  Whether it is past more steps than when it last did."""
+        if self.runnable or not self.tasks or any(t.token and t.step.wait for t in self._all):
+            return False
+        before, self.past = self.past, self.tasks[-1].step.index
+        return self.past > before
 
     def pauses_first(self, step: Step) -> bool:
         """The step has a pause before it that is not over."""

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from itertools import combinations
 
 from harness.contract.words import Op
 from harness.model.outcomes import Count, Outcome
+from harness.model.simulation.program_order import Move, PlacedTouch, touches_of, undecided
 from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, Step
 
-_APART_NS = 20_000_000
-"""Touches with so much planned pause between them are in that order ..."""
-_PER_TOUCH_NS = 5_000_000
-"""... and so much more for each touch that either vCPU made before: what a synchronous read may take."""
 _AT_LEAST_ONCE = ("PF", "SYNC", "MAJ_V", "PGMAJ", "PSWPIN", "NP", "TRY", "DONE", "RDY", "WAITED")
 _ANY = (
     "NPt", "NPh", "INJ", "ACC", "ACK", "PF_GUEST", "MAJ_W", "MIN_W", "MIN_V", "BLOCK", "FAST", "MINOR", "BIO_V",
@@ -31,31 +29,21 @@ _OF_A_TOKEN = ("TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "P
 _WHY = "two vCPUs touch the page and nothing decides which comes first"
 
 
-def undecided(a_ns: int, a_before: int, b_ns: int, b_before: int) -> bool:
-    """Whether nothing puts two touches of different vCPUs in order: the planned pauses before each, in nanoseconds, and
-    how many touches its vCPU has made before it."""
-    return abs(a_ns - b_ns) < _APART_NS + _PER_TOUCH_NS * (a_before + b_before)
-
-
 def racing_touches(situation: Situation) -> frozenset[int]:
     """Indices of the steps that race."""
     if not situation.device.synchronous:
         return frozenset()
-    by_page: dict[int, list[tuple[Step, int, int]]] = defaultdict(list)
-    at: dict[int, int] = defaultdict(int)
-    before: dict[int, int] = defaultdict(int)
-    for step in situation.steps:
-        at[step.vcpu] += step.pause_ns
-        if step.kind is Op.TOUCH:
-            by_page[step.gpa].append((step, at[step.vcpu], before[step.vcpu]))
-            before[step.vcpu] += 1
-    found: set[int] = set()
-    for touches in by_page.values():
-        for a, a_ns, a_before in touches:
-            for b, b_ns, b_before in touches:
-                if a.vcpu != b.vcpu and undecided(a_ns, a_before, b_ns, b_before):
-                    found |= {a.index, b.index}
-    return frozenset(found)
+    by_page: dict[int, list[PlacedTouch]] = defaultdict(list)
+    for touch in touches_of(_move(s) for s in situation.steps):
+        by_page[touch.gpa].append(touch)
+    return frozenset(
+        t.index for touches in by_page.values() for pair in combinations(touches, 2) if undecided(*pair) for t in pair
+    )
+
+
+def _move(s: Step) -> Move:
+    after = s.value if s.kind is Op.AFTER else -1
+    return Move(s.index, s.vcpu, gpa=s.gpa, touch=s.kind is Op.TOUCH, after=after, pause_ns=s.pause_ns)
 
 
 def widen(prediction: Prediction, situation: Situation) -> Prediction:

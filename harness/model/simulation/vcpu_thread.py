@@ -28,6 +28,7 @@ from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.replay import BOOT, INTERRUPTS
 from harness.model.simulation.situation import ModelStep, Step
+from harness.model.simulation.turns import waits_for
 
 RESCHEDULE_VECTOR = 0xFD  # arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it
 AREA_ITEM = -1  # log index of the accesses that the guest makes to its shared area
@@ -64,6 +65,8 @@ class Vcpu:
         yield from self._boot()
         while True:
             yield from () if self.probe.keeps_off else self._window()
+            if self.probe.comes_past():
+                self.kvm.world.engine.fire(self.probe.progress)
             task = self.probe.resume()
             if task is not None:
                 yield from self._log("wake", task.step.index)
@@ -77,9 +80,9 @@ class Vcpu:
             elif self.probe.pauses_first(step):
                 self.probe.paused = step.index
                 yield from self._pause(step.pause_ns)
-            elif step.kind is Op.HOST and (other := self._talks()) is not None:
+            elif (other := waits_for(self, step)) is not None:
                 self._mode(cpl=0, interrupts=True)
-                yield from self._wait_until(-1, other.signal)
+                yield from self._wait_until(-1, other)
             else:
                 if step.kind is not Op.WAIT:  # that has no record
                     yield from self._log("start", step.index)
@@ -89,11 +92,6 @@ class Vcpu:
         self._mode(cpl=0, interrupts=False)
         self.kvm.world.engine.fire(self.finished)
         yield from self._halt_for_ever()
-
-    def _talks(self) -> Latch | None:
-        """What ends the HOST item that another vCPU is in: one at a time speaks to the agent (ops.c:host_turn)."""
-        ends = (peer.host_end for peer in self.peers if peer is not self)
-        return next((end for end in ends if end is not None and not end.over), None)
 
     def _boot(self) -> Process:
         """ops.c:apf_setup: INT, then EN, then the APIC if it was off."""

@@ -64,6 +64,17 @@ def test_what_no_scenario_makes(gated: Plan, path: tuple[str | int, ...], value:
         read_checked_plan(json.dumps(raw))
 
 
+@pytest.mark.parametrize("other", ["itself", -1, 1 << 64])
+def test_an_item_is_after_one_before_it(other: int | str) -> None:
+    plan = next(p for p in PLANS if any(i.op is Op.AFTER for i in p.items))
+    at = next(n for n, i in enumerate(plan.items) if i.op is Op.AFTER)
+    other = at if isinstance(other, str) else other
+    items = (*plan.items[:at], replace(plan.items[at], value=other), *plan.items[at + 1 :])
+    assert f"item {at} is after item {other:#x}, which is not before it" in list(
+        plan_problems(replace(plan, items=items))
+    )
+
+
 def test_two_pages_of_one_name(gated: Plan) -> None:
     twice = replace(gated, pages=(*gated.pages, gated.pages[0]))
     assert "two pages with one name or at one place" in list(plan_problems(twice))

@@ -18,7 +18,7 @@ u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
 OPS = [
     "touch", "wrmsr", "lapic", "paging", "timer", "clear-token", "pause", "wait", "host", "reset", "page-fault", "init",
-    "eject",
+    "eject", "after",
 ]  # fmt: skip
 
 items = st.builds(

@@ -12,7 +12,7 @@ def test_the_wire_numbers_of_ops_are_what_probe_guests_know_since_the_first() ->
     """Captures hold items files: a number that moved would make them say something else."""
     assert {op.value: op.number for op in Op} == {
         "touch": 0, "wrmsr": 1, "lapic": 2, "paging": 3, "timer": 4, "clear-token": 5, "pause": 6, "wait": 7, "host": 8,
-        "reset": 9, "page-fault": 10, "init": 11, "eject": 12,
+        "reset": 9, "page-fault": 10, "init": 11, "eject": 12, "after": 13,
     }  # fmt: skip
 
 

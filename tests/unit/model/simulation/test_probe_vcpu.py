@@ -112,3 +112,20 @@ def test_a_write_without_interrupts_begins_before_what_waits(op: Op) -> None:
     assert probe.resume() is task
     probe.start(steps[1])
     assert not probe.keeps_off
+
+
+def test_a_vcpu_is_past_what_has_ended_or_was_put_aside() -> None:
+    v = program(touch(0), touch(2, wait=True), touch(5))
+    assert not v.comes_past() and v.past == -1
+    begin(v)
+    v.put_aside(v.tasks[0], 0x1000)
+    assert v.comes_past() and v.past == 0
+    assert not v.comes_past()
+    begin(v)
+    v.put_aside(v.tasks[1], 0x2000)
+    assert not v.comes_past() and v.past == 0, "it says wait"
+    v.ready(0x2000)
+    assert not v.comes_past(), "it is runnable, and has not ended"
+    assert v.resume() is v.tasks[1]
+    v.tasks[1].ended = True
+    assert v.comes_past() and v.past == 2

@@ -38,6 +38,22 @@ def test_a_race_is_a_set_of_outcomes_and_each_page_is_read_at_least_once() -> No
     assert all(Outcome.TOKEN in (i.outcome, *i.also) for i in noio.items) and noio.totals["NP"].low == 3
 
 
+def test_touches_of_which_one_is_after_the_other_do_not_race() -> None:
+    plan = zram()
+    items = (
+        *plan.items[:3],
+        p.Item(3, p.Op.AFTER, vcpu=1, value=2),
+        *(p.replace_index(i, i.index + 1) for i in plan.items[3:]),
+    )
+    ordered = replace(plan, items=items)
+    assert racing_touches(situation_of(plan, N61)) == {0, 1, 2, 3, 4, 5}
+    assert not racing_touches(situation_of(ordered, N61))
+    for kernel in (N61, find_kernel("nowait-5.10"), find_kernel("nowait-7.3")):
+        answer = predict(ordered, kernel)
+        assert [i.outcome for i in answer.items] == [Outcome.SYNC] * 3 + [Outcome.NONE] * 4 and answer.ends
+        assert not any(i.also for i in answer.items)
+
+
 def test_touches_that_are_well_apart_do_not_race() -> None:
     assert not racing_touches(situation_of(zram(second_pause_us=500_000), N61))
     assert not predict(zram(second_pause_us=500_000), N61).items[0].also

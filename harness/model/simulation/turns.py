@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a vCPU of the probe guest waits for another one for, in a loop with IF=1 (guest-images/probe/sched.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.contract.words import Op
+from harness.model.simulation.engine import Signal
+from harness.model.simulation.situation import Step
+
+if TYPE_CHECKING:
+    from harness.model.simulation.vcpu_thread import Vcpu
+
+
+def waits_for(vcpu: Vcpu, step: Step) -> Signal | None:
+    """What may let it begin the step; None: it can begin.
+
+    HOST: one vCPU at a time speaks to the agent (ops.c:host_turn).  AFTER: another one is past a step (is_past).
+    """
+    others = [peer for peer in vcpu.peers if peer is not vcpu]
+    if step.kind is Op.HOST:
+        ends = (peer.host_end for peer in others)
+        return next((end.signal for end in ends if end is not None and not end.over), None)
+    if step.kind is Op.AFTER:
+        owners = (peer.probe for peer in others if any(s.index == step.value for s in peer.probe.steps))
+        return next((probe.progress for probe in owners if probe.past < step.value), None)
+    return None
