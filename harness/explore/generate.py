@@ -18,7 +18,7 @@ from harness.explore.themes import Theme, themes_of
 from harness.scenario.check import check
 from harness.scenario.schema import Scenario, Swap
 
-GENERATION = 6
+GENERATION = 7
 """Raised when a change to this package would make other scenarios of the same seeds: themes_of() has the older ones."""
 FROM_GENERATION = "from-generation-"
 """A scenario of the corpus with the tag "from-generation-5" is changed by that generation and later ones."""

@@ -14,6 +14,7 @@ from random import Random
 from harness.contract.words import Backing
 from harness.errors import UsageError
 from harness.explore.ground import ALONE, BACKINGS, MOSTLY_FILES, Ground, at_work, crowded, holding, nested
+from harness.explore.in_turn import in_turn, several
 from harness.explore.kept_off import (
     delivered,
     in_sockets,
@@ -61,6 +62,39 @@ class Theme:
 
 _MOTIFS_4 = {**MOTIFS, own_fault: 2, registers_meanwhile: 4, start_anew: 2}
 _MOTIFS_6 = {**_MOTIFS_4, kept_off: 10, delivered: 8, state_read: 4, nmi_for_all: 3, reclaimed: 5}
+_NESTED_6 = Theme(
+    "nested",
+    {**_MOTIFS_6, own_fault: 10, fresh: 50, nmi_for_all: 0},
+    lambda draw, ground: nested_elsewhere(draw, at_work(draw, ground)),
+    ALONE,
+    by_l2=0.6,
+    deadline_s=15,
+)
+_CROWDED_6 = Theme(
+    "crowded",
+    {**_MOTIFS_6, crowd: 120},
+    lambda draw, ground: crowded(draw, at_work(draw, ground)),
+    ALONE,
+    deadline_s=30,
+    waits=10,
+    closing=let_go,
+)
+_REGISTERS_6 = Theme(
+    "registers",
+    {**MOTIFS, registers_while_held: 80, kept_off: 20},
+    lambda draw, ground: holding(draw, in_sockets(draw, at_work(draw, ground))),
+    ALONE,
+    waits=8,
+    closing=let_go,
+)
+_KEPT_OFF_6 = Theme(
+    "kept off",
+    {**MOTIFS, kept_off: 90, delivered: 60, state_read: 10, nmi_for_all: 10, reclaimed: 20},
+    lambda draw, ground: in_sockets(draw, at_work(draw, ground)),
+    ALONE,
+    deadline_s=15,
+    waits=15,
+)
 _GENERATIONS: dict[int, dict[Theme, int]] = {
     3: {Theme("plain", MOTIFS): 1},
     4: {
@@ -97,41 +131,20 @@ _GENERATIONS: dict[int, dict[Theme, int]] = {
             closing=let_go,
         ): 24,
     },
-    6: {
-        Theme("plain", _MOTIFS_6, in_sockets): 24,
+    6: {Theme("plain", _MOTIFS_6, in_sockets): 24, _NESTED_6: 24, _CROWDED_6: 10, _REGISTERS_6: 16, _KEPT_OFF_6: 26},
+    7: {
+        Theme("plain", {**_MOTIFS_6, in_turn: 6}, in_sockets): 20,
+        _NESTED_6: 18,
+        _CROWDED_6: 8,
+        _REGISTERS_6: 12,
+        _KEPT_OFF_6: 20,
         Theme(
-            "nested",
-            {**_MOTIFS_6, own_fault: 10, fresh: 50, nmi_for_all: 0},
-            lambda draw, ground: nested_elsewhere(draw, at_work(draw, ground)),
-            ALONE,
-            by_l2=0.6,
+            "in turn",
+            {**MOTIFS, in_turn: 120, reclaimed: 5},
+            lambda draw, ground: in_sockets(draw, several(draw, ground)),
             deadline_s=15,
-        ): 24,
-        Theme(
-            "crowded",
-            {**_MOTIFS_6, crowd: 120},
-            lambda draw, ground: crowded(draw, at_work(draw, ground)),
-            ALONE,
-            deadline_s=30,
-            waits=10,
-            closing=let_go,
-        ): 10,
-        Theme(
-            "registers",
-            {**MOTIFS, registers_while_held: 80, kept_off: 20},
-            lambda draw, ground: holding(draw, in_sockets(draw, at_work(draw, ground))),
-            ALONE,
-            waits=8,
-            closing=let_go,
-        ): 16,
-        Theme(
-            "kept off",
-            {**MOTIFS, kept_off: 90, delivered: 60, state_read: 10, nmi_for_all: 10, reclaimed: 20},
-            lambda draw, ground: in_sockets(draw, at_work(draw, ground)),
-            ALONE,
-            deadline_s=15,
-            waits=15,
-        ): 26,
+            waits=50,
+        ): 22,
     },
 }
 

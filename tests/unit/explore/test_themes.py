@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.contract.words import By, HostWord
+from harness.contract.words import By, HostWord, SwapKind
 from harness.errors import ModelError
 from harness.explore.generate import GENERATION, draw_new
 from harness.explore.ground import CROWD
@@ -105,6 +105,18 @@ def test_interrupts_are_kept_off_in_each_way_while_works_are_outstanding() -> No
     assert {HostWord.SYNC, HostWord.NMI, HostWord.RECLAIM, HostWord.WAIT_SETTLED} <= words
     ran = [world.events for _, world in worlds(THEMES["kept off"], 40)]
     assert any(event.kind is Kind.ACC and works for events in ran for event, works in outstanding(events))
+
+
+def test_vcpus_touch_pages_one_behind_the_other() -> None:
+    """On more than one kind of device; and most of these programs come to their end."""
+    drawn = list(islice(of(THEMES["in turn"]), 60))
+    assert sum(any(step.after for step in s.steps) for s in drawn) > 40
+    assert {s.swap.kind for s in drawn} >= {SwapKind.GATED, SwapKind.ZRAM}
+    ended = [
+        all(i.index in world.items and world.items[i.index].ended for i in build_plan(scenario, 1).items)
+        for scenario, world in worlds(THEMES["in turn"], 40)
+    ]
+    assert sum(ended) > len(ended) // 2
 
 
 def test_an_l2_has_its_pages_elsewhere_and_sockets_have_holes() -> None:
