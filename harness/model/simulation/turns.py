@@ -26,3 +26,9 @@ def waits_for(vcpu: Vcpu, step: Step) -> Signal | None:
         owners = (peer.probe for peer in others if any(s.index == step.value for s in peer.probe.steps))
         return next((probe.progress for probe in owners if probe.past < step.value), None)
     return None
+
+
+def tell_past(vcpu: Vcpu) -> None:
+    """The vCPU looks for what to do next (sched.c:past): who waits for a step that it is past now goes on."""
+    if vcpu.probe.comes_past():
+        vcpu.kvm.world.engine.fire(vcpu.probe.progress)
