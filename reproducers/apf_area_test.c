@@ -7,6 +7,8 @@
  * Here the VMM changes the area's slot behind the write of MSR_KVM_ASYNC_PF_EN, and before KVM writes the token of the
  * wake-all that this write brings about.  And it writes the MSR once more, as it was: that is another wake-all, for a
  * guest that goes on with memory and a state of before (a migration that was called off, a snapshot).
+ * Last, the area's memory is plugged in where the guest has looked for it in vain: KVM has noted then that there is no
+ * memory (an MMIO SPTE), for that generation of the slots, and the guest has to find the token all the same.
  *
  *	cc -O2 -Wall -pthread -o apf_area_test apf_area_test.c && ./apf_area_test
  *
@@ -39,16 +41,21 @@ asm(".pushsection .rodata\n"
     "1:	outb %al, $0x10\n"
     "	jmp 1b\n"
     "guest_end:\n"
+    "guest_reads:\n"		/* a byte of the area's token */
+    "2:	movb 4, %al\n"
+    "	outb %al, $0x10\n"
+    "	jmp 2b\n"
+    "guest_reads_end:\n"
     ".code64\n"
     ".popsection\n");
-extern const char guest_code[], guest_end[];
+extern const char guest_code[], guest_end[], guest_reads[], guest_reads_end[];
 
 /*
  * What becomes of the area's slot: nothing, other memory of the host, or that memory with a log of dirty pages.
- * ENABLED: nothing, and EN is written again when the first token was.
+ * ENABLED: nothing, and EN is written again when the first token was.  PLUGGED: it is made when the guest has read there.
  */
-static const char *const change_names[] = { "kept", "moved", "logged", "enabled-again" };
-enum change { KEPT, MOVED, LOGGED, ENABLED, CHANGES };
+static const char *const change_names[] = { "kept", "moved", "logged", "enabled-again", "plugged" };
+enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CHANGES };
 
 /* What becomes of the token. */
 static const char *const written_names[] = { "written there", "written elsewhere", "not logged", "not written" };
@@ -87,21 +94,27 @@ static char *one_page(void)
 	return page;
 }
 
-static void make_vm(struct vm *vm, struct area *area)
+static void make_vm(struct vm *vm, struct area *area, enum change change)
 {
 	struct kvm_regs regs = { .rip = CODE, .rsp = STACK, .rflags = 2 };
 	struct kvm_sregs sregs;
 
 	vm_create(vm, MEM_SIZE, MISSING, 0);
-	memcpy(vm->mem + CODE, guest_code, guest_end - guest_code);
+	if (change == PLUGGED)
+		memcpy(vm->mem + CODE, guest_reads, guest_reads_end - guest_reads);
+	else
+		memcpy(vm->mem + CODE, guest_code, guest_end - guest_code);
 	MUST(ioctl(vm->vcpu, KVM_GET_SREGS, &sregs));
 	sregs.cs.base = sregs.cs.selector = 0;
+	sregs.ds.base = AREA;
+	sregs.ds.selector = AREA >> 4;
 	MUST(ioctl(vm->vcpu, KVM_SET_SREGS, &sregs));
 	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
 	enable_lapic(vm);
 	area->first = one_page();
 	area->second = one_page();
-	set_slot(vm, area->first, PAGE, 0);
+	if (change != PLUGGED)
+		set_slot(vm, area->first, PAGE, 0);
 }
 
 static void do_change(struct vm *vm, struct area *area, enum change change)
@@ -119,6 +132,34 @@ static void run_guest(struct vm *vm)
 	start(vm);
 	if (!ends(vm, PATIENCE_MS) || vm->said != RAN)
 		quit(KSFT_FAIL, "the guest does not run%s", vm->trouble);
+}
+
+/* What the guest reads in the area; false: it is no memory, and the VMM has to say what is there. */
+static bool guest_finds(struct vm *vm, uint8_t *byte)
+{
+	struct kvm_run *run = vm->run;
+	bool memory = true;
+
+	for (;;) {
+		MUST(ioctl(vm->vcpu, KVM_RUN, 0));
+		if (run->exit_reason == KVM_EXIT_IO && run->io.port == PORT) {
+			*byte = *((uint8_t *)run + run->io.data_offset);
+			return memory;
+		}
+		if (run->exit_reason != KVM_EXIT_MMIO)
+			quit(KSFT_FAIL, "exit reason %u", run->exit_reason);
+		memset(run->mmio.data, 0, sizeof(run->mmio.data));
+		memory = false;
+	}
+}
+
+static void plug(struct vm *vm, struct area *area)
+{
+	uint8_t byte;
+
+	if (guest_finds(vm, &byte))
+		quit(KSFT_FAIL, "the guest finds memory where there is none");
+	set_slot(vm, area->first, PAGE, 0);
 }
 
 static uint32_t token_in(const char *page)
@@ -158,19 +199,26 @@ int main(void)
 	for (int change = 0; change < CHANGES; change++) {
 		enum written written;
 		struct area area;
+		bool seen = true;
+		uint8_t byte;
 		struct vm vm;
 
-		make_vm(&vm, &area);
+		make_vm(&vm, &area, change);
+		if (change == PLUGGED)
+			plug(&vm, &area);
 		set_msr(&vm, MSR_INT, VECTOR);
 		set_msr(&vm, MSR_EN, AREA | EN_INT);
 		do_change(&vm, &area, change);
-		run_guest(&vm);
+		if (change == PLUGGED)
+			seen = guest_finds(&vm, &byte) && byte == 0xff;
+		else
+			run_guest(&vm);
 		if (change == ENABLED && token_in(area.first) == WAKE_ALL) {
 			memset(area.first, 0, PAGE);
 			set_msr(&vm, MSR_EN, AREA | EN_INT);
 			run_guest(&vm);
 		}
-		written = found_in(&vm, &area, change);
+		written = seen ? found_in(&vm, &area, change) : ELSEWHERE;
 		good &= written == THERE;
 		printf("%s %d - area %s: the wake-all is %s\n", written == THERE ? "ok" : "not ok", ++tests_done,
 		       change_names[change], written_names[written]);

@@ -112,8 +112,7 @@ void vcpu_init(struct vcpu *v, u32 id)
 	if (v->x2apic)
 		wrmsr(MSR_APIC_BASE, v->apic_base | APIC_BASE_ENABLE | APIC_BASE_X2APIC);
 	v->apic_id = v->x2apic ? apic_read(v, APIC_ID) : apic_read(v, APIC_ID) >> 24;
-	apic_write(v, APIC_TPR, 0);
-	v->raised = 0;
+	v->raised = 0;	/* the task priority is 0 behind a reset and an INIT */
 }
 
 /* The enable bit of IA32_APIC_BASE.  x2APIC mode is left with it, and entered from xAPIC mode only. */

@@ -18,7 +18,8 @@ from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
 FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 6, 2, 3, 4
 SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7, "unlisted": 7,
-                            "on_list": 7, "charged": 7}  # fmt: skip
+                            "on_list": 7, "charged": 7, "uptodate": 7, "swap_backed": 7,
+                            "cached": 7}  # fmt: skip
 """Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
 within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
@@ -163,8 +164,9 @@ class Precondition(OfRun):
 class PageLeft:
     """A planned page after the run.  ``dirty``, ``swap_cache``: flags of its folio, ``large``: which has several pages,
     ``word``: its bytes 8 to 15 as a number, ``on_list``: it is on a list from which reclaim takes pages,
-    ``charged``: to the scenario's cgroup (both came within format 6); None: not present, or captured by an agent that
-    did not look; on_list, charged: or nobody can tell."""
+    ``charged``: to the scenario's cgroup, ``uptodate``, ``swap_backed``: more flags of its folio (these four came
+    within format 6); None: not present, or captured by an agent that did not look; of these four: or nobody can tell.
+    """
 
     name: str
     present: bool
@@ -174,6 +176,8 @@ class PageLeft:
     word: int | None = None
     on_list: bool | None = None
     charged: bool | None = None
+    uptodate: bool | None = None
+    swap_backed: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,7 @@ class MemoryLeft(OfRun):
     :ivar works: how many objects of KVM's slab of works are in use (came within format 6).
     :ivar locked: somebody holds the lock of the RAM file that faults take (came within format 6).
     :ivar unlisted: pages on no list that are not the kernel's own, and page tables (came within format 6).
+    :ivar cached: pages that are counted as being in the swap cache (came within format 6).
     """
 
     mapped: int | None
@@ -218,6 +223,7 @@ class MemoryLeft(OfRun):
     works: int | None = None
     locked: bool = False
     unlisted: int | None = None
+    cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

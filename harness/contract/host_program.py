@@ -87,6 +87,7 @@ class AreaChange(StrEnum):
     MOVED = "moved"  # deleted, and created with other memory of the host
     LOGGED = "logged"  # KVM_MEM_LOG_DIRTY_PAGES
     ENABLED = "enabled-again"  # it clears the token that it was written, and writes EN as it was
+    PLUGGED = "plugged"  # it is created before EN is written, where the guest has read in vain
 
 
 class Written(StrEnum):

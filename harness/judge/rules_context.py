@@ -134,6 +134,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         swap_slots=swap_slots(evidence, kernel),
         unlisted_pages=_unlisted(evidence),
         pages_of_others=_of_others(evidence),
+        misflagged_pages=_misflagged(evidence),
         clean_pages=clean_pages(evidence, kernel),
         lost_refaults=_lost_refaults(evidence, kernel),
         stray_wakes=stray_wakes(evidence),
@@ -219,7 +220,7 @@ def _memory_left(evidence: Evidence, kernel: KernelModel) -> int | None:
     left = evidence.left
     if left is None or left.mapped is None or kernel.memcg_events_batched:
         return None
-    return max(left.mapped, left.listed or 0, left.unlisted or 0)
+    return max(left.mapped, left.listed or 0, left.unlisted or 0, left.cached or 0)
 
 
 def _tails(evidence: Evidence) -> Mapping[int, bool] | None:
@@ -332,6 +333,20 @@ def _of_others(evidence: Evidence) -> tuple[int, ...] | None:
     pages = evidence.after.pages if evidence.after else {}
     looked = {gpa: page.charged for gpa, page in pages.items() if page.charged is not None}
     return tuple(sorted(gpa >> 12 for gpa, charged in looked.items() if not charged)) if looked else None
+
+
+def _misflagged(evidence: Evidence) -> tuple[str, ...] | None:
+    """Pages of the plan whose folio is not up to date, or is on the lists of the wrong kind; None: nobody has looked.
+    What a private file's page is, the page cache's or a copy, nobody knows."""
+    memory = evidence.plan.memory
+    known = memory.backing is not Backing.FILE or memory.share
+    pages = evidence.after.pages if evidence.after else {}
+    looked = {gpa >> 12: page for gpa, page in sorted(pages.items()) if page.uptodate is not None}
+    wrong = [f"page {gfn:#x} is not up to date" for gfn, page in looked.items() if not page.uptodate]
+    for gfn, page in looked.items() if known else ():
+        if page.swap_backed != (memory.backing is not Backing.FILE):
+            wrong.append(f"page {gfn:#x} is {'' if page.swap_backed else 'not '}backed by swap")
+    return tuple(wrong) if looked else None
 
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:

@@ -71,8 +71,11 @@ def _pages(plan: Plan, pid: int, memory: GuestMemory, group: ScenarioCgroup | No
                 charged = owner in ours if ours and owner is not None and _has_an_owner(plan) else None
                 yield (
                     page.gpa,
-                    PageLeft(page.name, True, found.dirty, found.swap_cache, found.large, word, on_list, charged),
-                )
+                    PageLeft(
+                        page.name, True, found.dirty, found.swap_cache, found.large, word, on_list, charged,
+                        found.uptodate, found.swap_backed,
+                    ),
+                )  # fmt: skip
 
 
 def _has_an_owner(plan: Plan) -> bool:

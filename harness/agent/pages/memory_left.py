@@ -50,11 +50,12 @@ def memory_left(group: ScenarioCgroup | None, ram_path: str = "", debugfs: str =
         opened = bool(ram_path) and _opened(ram_path)
         works = works_left(debugfs)
         unlisted = _unlisted(group.charged(), stat)
-        if not (mapped or listed or kept or opened or works or unlisted) or time.monotonic() >= end:
+        cached = stat["swapcached"] // PAGE if "swapcached" in stat else None
+        if not (mapped or listed or kept or opened or works or unlisted or cached) or time.monotonic() >= end:
             locked = bool(ram_path) and _locked(ram_path)
             if not os.path.exists(COMPACT):
                 return MemoryLeft(mapped, None, opened, works, locked)
-            return MemoryLeft(mapped, listed + kept, opened, works, locked, unlisted)
+            return MemoryLeft(mapped, listed + kept, opened, works, locked, unlisted, cached)
         drain_lru_batches()
         if unlisted:
             group.give_back()

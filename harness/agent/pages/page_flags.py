@@ -13,19 +13,24 @@ from dataclasses import dataclass
 from types import TracebackType
 
 _KPAGEFLAGS, _KPAGECGROUP = "/proc/kpageflags", "/proc/kpagecgroup"
-_DIRTY, _LRU, _SWAP_CACHE, _COMPOUND, _ZERO_PAGE = 1 << 4, 1 << 5, 1 << 13, 1 << 15 | 1 << 16, 1 << 24
+_UPTODATE, _DIRTY, _LRU, _SWAP_CACHE, _SWAP_BACKED = 1 << 3, 1 << 4, 1 << 5, 1 << 13, 1 << 14
+_COMPOUND, _ZERO_PAGE = 1 << 15 | 1 << 16, 1 << 24
+_OF_ONE_PAGE = (_LRU, _UPTODATE, _SWAP_BACKED)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFlags:
     """Of the folio: what only a page table knows to be dirty is not in ``dirty``.  ``large``: it has several pages.
     ``on_list``: it is on a list from which reclaim takes pages; None: the zero page is on none, and of a large folio
-    kernels before 6.9 tell it of the first page alone."""
+    kernels before 6.9 tell it of the first page alone.  ``uptodate``, ``swap_backed``: what the folio holds is what was
+    read or written, and it is no page of a file on a disk; None as ``on_list``."""
 
     dirty: bool
     swap_cache: bool
     large: bool
     on_list: bool | None = None
+    uptodate: bool | None = None
+    swap_backed: bool | None = None
 
 
 class PageFlags:
@@ -64,5 +69,5 @@ class PageFlags:
 
 def decode_flags(word: int) -> FrameFlags:
     """One word of kpageflags."""
-    on_list = None if word & (_COMPOUND | _ZERO_PAGE) else bool(word & _LRU)
-    return FrameFlags(bool(word & _DIRTY), bool(word & _SWAP_CACHE), bool(word & _COMPOUND), on_list)
+    told = (None,) * 3 if word & (_COMPOUND | _ZERO_PAGE) else tuple(bool(word & f) for f in _OF_ONE_PAGE)
+    return FrameFlags(bool(word & _DIRTY), bool(word & _SWAP_CACHE), bool(word & _COMPOUND), *told)

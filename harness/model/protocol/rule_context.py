@@ -181,6 +181,8 @@ class RuleContext:
     """Reads from swap that are no refault, in words."""
     pages_of_others: tuple[int, ...] | None = None
     """gfns of pages that are mapped, and not charged to the VMM's cgroup."""
+    misflagged_pages: tuple[str, ...] | None = None
+    """Pages that are mapped and not up to date, or not of the kind that they are, in words."""
     memory_left: int | None = None
     """Pages that are still charged to the VMM when it is gone."""
     ram_file_open: bool = False

@@ -69,5 +69,12 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         "D65, A.3; mm/workingset.c:workingset_refault, mm/swap_state.c:__read_swap_cache_async",
         context=("lost_refaults",),
     ),
+    Rule(
+        "D66",
+        "Each page of the guest that is there is up to date, and backed by swap if it is no page of a file.",
+        "D66, A.3; mm/memory.c:do_cow_fault (__SetPageUptodate), mm/swap_state.c:__read_swap_cache_async "
+        "(__folio_set_swapbacked)",
+        context=("misflagged_pages",),
+    ),
 )
 """In the order of their ids, behind all others."""

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from harness.contract.capture import MemoryLeft
-from harness.contract.plan import Item, Op
+from harness.contract.plan import Backing, Item, Op
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.rules_context import _lost_refaults, _memory_left, _of_others, _unlisted
+from harness.judge.rules_context import _lost_refaults, _memory_left, _misflagged, _of_others, _unlisted
 from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
@@ -125,6 +125,7 @@ def test_what_is_charged_and_on_no_list_is_left_behind() -> None:
     evidence, kernel = decode(packed_capture("acknowledged-late")), find_kernel("noio-6.1")
     assert _memory_left(replace(evidence, left=MemoryLeft(0, 0)), kernel) == 0, "of before"
     assert _memory_left(replace(evidence, left=MemoryLeft(0, 0, unlisted=2)), kernel) == 2
+    assert _memory_left(replace(evidence, left=MemoryLeft(0, 0, cached=3)), kernel) == 3
 
 
 def test_a_page_that_is_on_no_list_is_named() -> None:
@@ -144,6 +145,26 @@ def test_a_read_from_swap_that_is_no_refault_is_named() -> None:
         found = _lost_refaults(moved, kernel)
         assert found is not None and len(found) == lost
     assert _lost_refaults(replace(evidence, counters={"PSWPIN": 3}), kernel) is None, "such a kernel tells nothing"
+
+
+@pytest.mark.parametrize(
+    ("backing", "share", "swap_backed"),
+    [(Backing.ANON, False, True), (Backing.MEMFD, True, True), (Backing.FILE, True, False)],
+)
+def test_a_page_that_is_not_up_to_date_or_of_another_kind_is_named(
+    backing: Backing, share: bool, swap_backed: bool
+) -> None:
+    evidence = decode(packed_capture("read-then-written"))
+    assert evidence.after is not None
+    assert _misflagged(evidence) is None, "captured before anybody looked"
+    plan = replace(evidence.plan, memory=replace(evidence.plan.memory, backing=backing, share=share))
+    some, *_ = (gpa for gpa, page in evidence.after.pages.items() if page.present)
+    for uptodate, backed, wrong in ((True, swap_backed, 0), (False, swap_backed, 1), (True, not swap_backed, 1)):
+        page = replace(evidence.after.pages[some], uptodate=uptodate, swap_backed=backed)
+        moved = replace(evidence, plan=plan, after=replace(evidence.after, pages={**evidence.after.pages, some: page}))
+        assert len(_misflagged(moved) or ()) == wrong
+    private = replace(plan, memory=replace(plan.memory, backing=Backing.FILE, share=False))
+    assert not _misflagged(replace(moved, plan=private)), "a copy, or the file's"
 
 
 def test_a_page_that_is_charged_to_somebody_else_is_named() -> None:

@@ -17,7 +17,7 @@ from harness.agent.pages import memory_left
 from harness.agent.pages.memory_left import MemoryLeft
 
 PAGE = 4096
-NOTHING = MemoryLeft(0, 0, unlisted=0)
+NOTHING = MemoryLeft(0, 0, unlisted=0, cached=0)
 
 
 class Group:
@@ -25,9 +25,12 @@ class Group:
 
     path = "/sys/fs/cgroup/apf-test"
 
-    def __init__(self, *stats: tuple[int, int], ahead: int = 0, unlisted: int = 0, tables: int = 0) -> None:
+    def __init__(
+        self, *stats: tuple[int, int], ahead: int = 0, unlisted: int = 0, tables: int = 0, cached: int = 0
+    ) -> None:
         self._answers: Iterator[tuple[int, int]] = iter((*stats, *[stats[-1]] * 1000))
         self._listed, self._ahead, self._unlisted, self._tables = 0, ahead, unlisted, tables
+        self._cached = cached
         self.asked = 0
 
     def vmm_stat(self) -> dict[str, int]:
@@ -35,7 +38,7 @@ class Group:
         mapped, self._listed = next(self._answers)
         return {"anon": mapped * PAGE, "inactive_anon": self._listed * PAGE, "active_anon": 3 * PAGE, "unevictable": 0,
                 "shmem": 3 * PAGE, "inactive_file": 7 * PAGE, "active_file": 0, "kernel": 50 * PAGE, "sock": PAGE,
-                "pagetables": self._tables * PAGE}  # fmt: skip
+                "pagetables": self._tables * PAGE, "swapcached": self._cached * PAGE}  # fmt: skip
 
     def charged(self) -> int:
         return (self._listed + 3 + 7 + 50 + 1 + self._ahead + self._unlisted) * PAGE
@@ -81,26 +84,35 @@ def test_what_is_in_no_page_table_is_reclaimed_and_an_address_space_is_not(recla
 
 @pytest.mark.parametrize("left", [(900, 900), (0, 1)])
 def test_what_does_not_go_is_told(left: tuple[int, int]) -> None:
-    assert memory_left.memory_left(Group(left)) == MemoryLeft(*left, unlisted=0)  # type: ignore[arg-type]
+    assert memory_left.memory_left(Group(left)) == MemoryLeft(*left, unlisted=0, cached=0)  # type: ignore[arg-type]
 
 
 def test_what_is_charged_and_on_no_list_is_told() -> None:
     assert memory_left.memory_left(Group((0, 0), ahead=60)) == NOTHING, "taken in advance"  # type: ignore[arg-type]
     left = memory_left.memory_left(Group((0, 0), ahead=60, unlisted=2))  # type: ignore[arg-type]
-    assert left == MemoryLeft(0, 0, unlisted=2)
+    assert left == MemoryLeft(0, 0, unlisted=2, cached=0)
     assert memory_left.memory_left(Group((0, 0), tables=1)).unlisted == 1  # type: ignore[arg-type]
+
+
+def test_what_is_counted_as_cached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = memory_left.memory_left(Group((0, 0), cached=3))  # type: ignore[arg-type]
+    assert left == MemoryLeft(0, 0, unlisted=0, cached=3)
+    stat = Group.vmm_stat
+    monkeypatch.setattr(Group, "vmm_stat", lambda self: {k: v for k, v in stat(self).items() if k != "swapcached"})
+    assert memory_left.memory_left(Group((0, 0))) == MemoryLeft(0, 0, unlisted=0)  # type: ignore[arg-type]
 
 
 def test_kernels_that_do_not_say_what_is_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     stat = Group.vmm_stat
     monkeypatch.setattr(Group, "vmm_stat", lambda self: {k: v for k, v in stat(self).items() if k != "kernel"})
     left = memory_left.memory_left(Group((0, 0), unlisted=2))  # type: ignore[arg-type]
-    assert left == MemoryLeft(0, 0)
+    assert left == MemoryLeft(0, 0, cached=0)
 
 
 def test_kernels_whose_memory_stat_is_folded_in_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_left, "flushed_by_cpu_stat", lambda _release: False)
-    assert memory_left.memory_left(Group((0, 0), unlisted=2)) == MemoryLeft(0, 0)  # type: ignore[arg-type]
+    found = memory_left.memory_left(Group((0, 0), unlisted=2))  # type: ignore[arg-type]
+    assert found == MemoryLeft(0, 0, cached=0)
 
 
 def test_without_a_group_nobody_can_tell() -> None:
