@@ -24,6 +24,7 @@ SETTLED = {
     " is given its NMI, and that ends its halt (6.12)",
     "left-when-another-failed": "KVM_RUN of a vCPU fails while another sleeps for its page, which leaves KVM_RUN when"
     " it has that, and is stopped (arch/x86/kvm/x86.c:vcpu_run; 6.1)",
+    "vcpus-in-a-ring": "four vCPUs, each `after` the one before: one is past its touch while its token waits (6.1)",
 }
 
 
