@@ -185,8 +185,8 @@ class FollowedThreads:
         unseen = makes_its_own(done, before)
         ways = [None, Lock.NO if unseen else Lock.OTHER]
         if not unseen and asks_the_file_system(done, before):
-            # The first call of one that calls again has mostly waited for the read (VM_FAULT_RETRY).
-            ways.insert(0 if watch.at and watch.calls_again else len(ways), Lock.NO)
+            # One that calls again, and was not told to (VM_FAULT_RETRY), has found the PTE changed.
+            ways.insert(0 if watch.calls_again and not window.retried else len(ways), Lock.NO)
         other = next(iter(replay.calls_within(done.index, watch.thread, now, window.end_ns)), None)
         if other is not None:  # it found the PTE as it was, and waited for the lock or not
             likely = Lock.OTHER if other.slept or other.missed or Lock.NO not in ways else Lock.NO

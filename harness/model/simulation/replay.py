@@ -350,9 +350,9 @@ class Replay:
         return max((c.end_ns for c in calls if c.start_ns < now_ns < c.end_ns), default=-1)
 
     def calls_beside(self, gfns: Iterable[int], thread: int, start_ns: int, end_ns: int) -> bool:
-        """Whether another thread called handle_mm_fault for one of the pages between the two."""
+        """Whether another thread was in handle_mm_fault for one of the pages between the two."""
         calls = (call for gfn in gfns for call in self.recorded.calls.get(gfn, ()))
-        return any(c.thread != thread and start_ns <= c.start_ns <= end_ns for c in calls)
+        return any(c.thread != thread and c.start_ns <= end_ns and start_ns <= c.end_ns for c in calls)
 
     def finds_it(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> list[int]:
         """When other threads, between the two, began what found the page mapped or its lock free: calls of
