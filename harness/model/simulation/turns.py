@@ -28,7 +28,12 @@ def waits_for(vcpu: Vcpu, step: Step) -> Signal | None:
     return None
 
 
-def tell_past(vcpu: Vcpu) -> None:
-    """The vCPU looks for what to do next (sched.c:past): who waits for a step that it is past now goes on."""
+def come_past(vcpu: Vcpu) -> None:
+    """sched.c:past: others that wait for a step of this vCPU may go on.
+
+    In a recorded run this is before it waits for what its log has next: that may be an interrupt which came in the loop
+    of a step that waits (sched.c:await_other), when the vCPU had long said how far it is.  Where the interrupt came
+    before that, nobody begins early: each step that waits has a record of its own.
+    """
     if vcpu.probe.comes_past():
         vcpu.kvm.world.engine.fire(vcpu.probe.progress)

@@ -28,7 +28,7 @@ from harness.model.simulation.probe_vcpu import ProbeVcpu, Task
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.replay import BOOT, INTERRUPTS
 from harness.model.simulation.situation import ModelStep, Step
-from harness.model.simulation.turns import tell_past, waits_for
+from harness.model.simulation.turns import come_past, waits_for
 
 RESCHEDULE_VECTOR = 0xFD  # arch/x86/include/asm/irq_vectors.h: tells a CPU that a task came to it
 AREA_ITEM = -1  # log index of the accesses that the guest makes to its shared area
@@ -65,7 +65,7 @@ class Vcpu:
         yield from self._boot()
         while True:
             yield from () if self.probe.keeps_off else self._window()
-            tell_past(self)
+            come_past(self)
             task = self.probe.resume()
             if task is not None:
                 yield from self._log("wake", task.step.index)
@@ -123,7 +123,7 @@ class Vcpu:
         """sti; cli: requests of KVM are served and interrupts taken."""
         self._mode(cpl=0, interrupts=True)
         yield from self._settle()
-        tell_past(self)  # before what comes here much later, in a recorded run
+        come_past(self)
         yield from self._logged()
         self._mode(cpl=0, interrupts=False)
 

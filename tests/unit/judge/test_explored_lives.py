@@ -22,6 +22,9 @@ SETTLED = {
     " before it is taken (a q35 with a split irqchip; 7.3)",
     "nmi-beside-a-reading": "inject-nmi waits in QEMU for info registers, which gets each vCPU out of KVM_RUN before it"
     " is given its NMI, and that ends its halt (6.12)",
+    "past-before-it-is-told": "a vCPU waits for another one in a step, when it is past those before, and is told of its"
+    " page in that loop: a third, which waits for it, has gone on long before (6.12; guest-images/probe/sched.c)",
+    "past-while-stopped": "the same, where the machine is stopped between, and the vCPU is told behind it (6.12)",
     "left-when-another-failed": "KVM_RUN of a vCPU fails while another sleeps for its page, which leaves KVM_RUN when"
     " it has that, and is stopped (arch/x86/kvm/x86.c:vcpu_run; 6.1)",
     "vcpus-in-a-ring": "four vCPUs, each `after` the one before: one is past its touch while its token waits (6.1)",
