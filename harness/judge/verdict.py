@@ -48,6 +48,7 @@ from harness.model.outcomes import Count, Outcome
 from harness.model.protocol.rules import RULES
 from harness.model.simulation.choices import Distance
 from harness.model.simulation.program_order import Move, touches_of, undecided
+from harness.model.simulation.races import retires
 from harness.model.simulation.simulate import Followed
 from harness.model.simulation.situation import Prediction
 from harness.prediction import ORDERS, predict
@@ -162,7 +163,7 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
 def _best(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     """The verdict by the prediction that the evidence agrees with best."""
     unplaced = _UNPLACED if _read_ahead_unknown(evidence) else ""
-    best = _Best(SeenOnce(evidence, kernel), _races(evidence.plan), unplaced)
+    best = _Best(SeenOnce(evidence, kernel), _races(evidence.plan, kernel), unplaced)
     for _ in predictions(evidence, kernel, best.judge, best.settled):
         if best.found is None or best.decided:
             break
@@ -335,11 +336,11 @@ _AT_ANY_TIME = frozenset(
 """Findings that are wrong whenever a read ends, as those of a rule of the protocol are."""
 
 
-def _races(plan: Plan) -> bool:
+def _races(plan: Plan, kernel: KernelModel) -> bool:
     """Whether vCPUs touch pages and neither pauses nor anything else puts them in order."""
     touches = touches_of(
-        Move(i.index, i.vcpu, touch=i.op is Op.TOUCH, after=i.value if i.op is Op.AFTER else -1,
-             pause_ns=1000 * i.pause_us)
+        Move(i.index, i.vcpu, i.gpa, i.op is Op.TOUCH, i.value if i.op is Op.AFTER else -1, 1000 * i.pause_us,
+             retires(kernel, wait=i.wait), i.op is Op.WAIT)
         for i in plan.items
     )  # fmt: skip
     again = starts_anew(plan)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from harness.contract.words import Op
+from harness.model.kernels import KernelModel, Variant
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.program_order import Move, PlacedTouch, touches_of, undecided
 from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, Step
@@ -34,16 +35,22 @@ def racing_touches(situation: Situation) -> frozenset[int]:
     if not situation.device.synchronous:
         return frozenset()
     by_page: dict[int, list[PlacedTouch]] = defaultdict(list)
-    for touch in touches_of(_move(s) for s in situation.steps):
+    for touch in touches_of(_move(s, situation.kernel) for s in situation.steps):
         by_page[touch.gpa].append(touch)
     return frozenset(
         t.index for touches in by_page.values() for pair in combinations(touches, 2) if undecided(*pair) for t in pair
     )
 
 
-def _move(s: Step) -> Move:
-    after = s.value if s.kind is Op.AFTER else -1
-    return Move(s.index, s.vcpu, gpa=s.gpa, touch=s.kind is Op.TOUCH, after=after, pause_ns=s.pause_ns)
+def _move(s: Step, kernel: KernelModel) -> Move:
+    after, waits, ends = s.value if s.kind is Op.AFTER else -1, s.kind is Op.WAIT, retires(kernel, wait=s.wait)
+    return Move(s.index, s.vcpu, s.gpa, s.kind is Op.TOUCH, after, s.pause_ns, ends, waits)
+
+
+def retires(kernel: KernelModel, *, wait: bool) -> bool:
+    """Whether a touch on a synchronous device has certainly retired when its vCPU is past it: the kernel gives no token
+    for such a page, or the touch says ``wait``.  Behind a token a kworker may still read the page."""
+    return wait or not (kernel.variant is Variant.NOIO or kernel.sync_swapin_shared)
 
 
 def widen(prediction: Prediction, situation: Situation) -> Prediction:

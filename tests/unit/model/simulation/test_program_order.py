@@ -47,3 +47,14 @@ def test_only_a_pause_that_is_long_for_what_came_before_it_puts_touches_in_order
         return undecided(last, late)
 
     assert race(0) and race(29_999_999) and not race(30_000_000)  # 20 ms, and 5 ms for each of two touches before
+
+
+def test_a_touch_that_may_be_put_aside_is_over_for_others_where_its_vcpu_waits_for_it() -> None:
+    def race(*, ends: bool, waits: bool) -> bool:
+        moves = [
+            Move(0, 0, touch=True, ends=ends), Move(1, 0, waits=waits), Move(2, 1, after=1), Move(3, 1, touch=True)
+        ]  # fmt: skip
+        return undecided(*touches_of(moves))
+
+    assert race(ends=False, waits=False)
+    assert not race(ends=True, waits=False) and not race(ends=False, waits=True)

@@ -48,6 +48,10 @@ def test_touches_of_which_one_is_after_the_other_do_not_race() -> None:
     ordered = replace(plan, items=items)
     assert racing_touches(situation_of(plan, N61)) == {0, 1, 2, 3, 4, 5}
     assert not racing_touches(situation_of(ordered, N61))
+    goes_on = replace(ordered, items=tuple(replace(i, wait=False) for i in items))
+    assert not racing_touches(situation_of(goes_on, N61))
+    assert racing_touches(situation_of(goes_on, NIO)) == {0, 1, 2, 4, 5, 6}  # a kworker may read a page still
+    assert not racing_touches(situation_of(ordered, NIO))
     for kernel in (N61, find_kernel("nowait-5.10"), find_kernel("nowait-7.3")):
         answer = predict(ordered, kernel)
         assert [i.outcome for i in answer.items] == [Outcome.SYNC] * 3 + [Outcome.NONE] * 4 and answer.ends
