@@ -13,11 +13,17 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.agent.host.kernel_files import find_mount, key_values, read_text, write_text
 from harness.agent.host.undo import Journal
-from harness.errors import Unsupported
+from harness.errors import InfraFault, Unsupported
+
+_SHOWS_SECONDS = 10
+"""Each try takes some milliseconds, and the first one is nearly always enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,24 @@ class ScenarioCgroup:
         memory.stat alone may be two seconds old (mm/memcontrol.c:mem_cgroup_flush_stats).  Up to 6.15 reading cpu.stat
         folds in what every controller has per CPU (kernel/cgroup/rstat.c:cgroup_rstat_flush_locked); from 6.16 on each
         controller has a tree of its own, and memory.stat folds in when enough has changed: so that much is changed.
+
+        :raise InfraFault: what is changed does not show.
         """
         read_text(f"{self.path}/cpu.stat")
-        if not flushed_by_cpu_stat(os.uname().release):
-            _change_much(self.scratch)
-        return key_values(read_text(f"{self.path}/memory.stat"))
+        if flushed_by_cpu_stat(os.uname().release):
+            return key_values(read_text(f"{self.path}/memory.stat"))
+        deadline = time.monotonic() + _SHOWS_SECONDS
+        while time.monotonic() < deadline:
+            with _many_pages(self.scratch) as size:
+                with_them = key_values(read_text(f"{self.path}/memory.stat"))
+            without = key_values(read_text(f"{self.path}/memory.stat"))
+            if with_them["shmem"] - without["shmem"] >= size:
+                return without
+            # A group that may be folded in tells those above of no change any more (memcg_rstat_updated).  Who folds
+            # all in every two seconds takes one CPU after the other, and may leave ``scratch`` so, and what is above
+            # not.  It is folded in by reading its own.
+            read_text(f"{self.scratch}/memory.stat")
+        raise InfraFault(f"memory.stat of {self.path} does not show what its groups allocate and free")
 
     def vmm_stat(self) -> dict[str, int]:
         """The same without ``scratch``: who enters it, to change much, may be charged for a page of its own there."""
@@ -103,23 +122,26 @@ def flushed_by_cpu_stat(release: str) -> bool:
     return (major, minor) < (6, 16)
 
 
-def _change_much(path: str) -> None:
-    """Allocate and free pages in a group, so many that its counters and those above are folded in when next read.
+@contextmanager
+def _many_pages(path: str) -> Iterator[int]:
+    """Pages that a group has meanwhile, so many that its counters and those above are folded in when next read, both
+    when they have come and when they have gone; how many bytes.
 
     mm/memcontrol.c:memcg_rstat_updated hands changes on in batches of MEMCG_CHARGE_BATCH, 64, of each CPU, and
     memcg_vmstats_needs_flush asks for more than 64 for each online CPU.  We may be moved to another CPU on the way.
     """
-    cpus = os.cpu_count() or 1
-    home = _own_group()
-    enter(path, os.getpid())
+    size = ((os.cpu_count() or 1) + 2) * 64 * 4096
+    pages = os.memfd_create("apf-scratch")
     try:
-        pages = os.memfd_create("apf-scratch")
+        home = _own_group()
+        enter(path, os.getpid())
         try:
-            os.posix_fallocate(pages, 0, (cpus + 2) * 64 * 4096)
+            os.posix_fallocate(pages, 0, size)
         finally:
-            os.close(pages)
+            enter(home, os.getpid())
+        yield size
     finally:
-        enter(home, os.getpid())
+        os.close(pages)
 
 
 def _own_group() -> str:

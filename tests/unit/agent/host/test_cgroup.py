@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from harness.agent.host import cgroup
 from harness.agent.host.cgroup import ScenarioCgroup, flushed_by_cpu_stat, make_cgroup
 from harness.agent.host.kernel_files import find_mount, read_text
 from harness.agent.host.undo import Journal
+from harness.errors import InfraFault
 
 
 @pytest.mark.parametrize(
@@ -56,3 +59,53 @@ def test_what_the_agent_left_in_its_own_group_is_not_the_vmms(tmp_path: Path, mo
     (tmp_path / "memory.stat").write_text("anon 12288\ninactive_anon 12288\nshmem 0\n")
     (tmp_path / "scratch/memory.stat").write_text("anon 4096\ninactive_anon 4096\nshmem 0\n")
     assert cgroup.ScenarioCgroup(str(tmp_path)).vmm_stat() == {"anon": 8192, "inactive_anon": 8192, "shmem": 0}
+
+
+class _Counted:
+    """What memory.stat of a group and of its child tell, as from 6.16 on (mm/memcontrol.c:memcg_rstat_updated,
+    __mem_cgroup_flush_stats): a child that may be folded in tells those above of no change any more."""
+
+    def __init__(self, group: str, *, child_full: bool, lost: bool = False) -> None:
+        self.group, self.child_full, self.group_full, self.lost = group, child_full, False, lost
+        self.pages, self.faults = 0, 2
+        self.shown = {"shmem": 0, "pgmajfault": 0}
+
+    def change(self, pages: int) -> None:
+        self.pages += pages
+        if not self.child_full:
+            self.child_full = self.group_full = True
+
+    def read(self, path: str) -> str:
+        if path == f"{self.group}/scratch/memory.stat":
+            self.child_full = False
+        elif path == f"{self.group}/memory.stat" and self.group_full and not self.lost:
+            self.shown = {"shmem": self.pages, "pgmajfault": self.faults}
+            self.child_full = self.group_full = False
+        return "".join(f"{name} {value}\n" for name, value in self.shown.items())
+
+    @contextmanager
+    def many(self, _path: str) -> Iterator[int]:
+        self.change(320)
+        yield 320
+        self.change(-320)
+
+
+@pytest.mark.parametrize("child_full", [False, True])
+def test_what_is_above_is_folded_in_whatever_the_child_was_like(
+    monkeypatch: pytest.MonkeyPatch, child_full: bool
+) -> None:
+    counted = _Counted("/group", child_full=child_full)
+    monkeypatch.setattr(cgroup, "flushed_by_cpu_stat", lambda _: False)
+    monkeypatch.setattr(cgroup, "read_text", counted.read)
+    monkeypatch.setattr(cgroup, "_many_pages", counted.many)
+    assert ScenarioCgroup("/group").stat() == {"shmem": 0, "pgmajfault": 2}
+
+
+def test_a_group_that_never_shows_a_change_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = _Counted("/group", child_full=False, lost=True)
+    monkeypatch.setattr(cgroup, "flushed_by_cpu_stat", lambda _: False)
+    monkeypatch.setattr(cgroup, "_SHOWS_SECONDS", 0.01)
+    monkeypatch.setattr(cgroup, "read_text", counted.read)
+    monkeypatch.setattr(cgroup, "_many_pages", counted.many)
+    with pytest.raises(InfraFault, match="does not show what its groups allocate"):
+        ScenarioCgroup("/group").stat()
