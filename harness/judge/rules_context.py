@@ -139,6 +139,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         lost_refaults=_lost_refaults(evidence, kernel),
         stray_wakes=stray_wakes(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
+        slots_left=evidence.left.slots if evidence.left else None,
         works_left=evidence.left.works if evidence.left else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,

@@ -105,6 +105,8 @@ def _change(v: ApfState, case: HaltCase) -> str:
             _clear(v)
         case StateChange.MIGRATE:
             return "the halt is in no state that is migrated"
+        case StateChange.TICK:
+            return "kvm_apic_set_state starts the timer, and its tick is an event: vcpu_block clears apf.halted"
         case _:
             assert_never(case.change)
     return ""

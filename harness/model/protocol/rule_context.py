@@ -189,6 +189,8 @@ class RuleContext:
     """Its RAM file is open then: a reference of a fault was not given back."""
     ram_file_locked: bool = False
     """Somebody holds a lock of its RAM file then: a fault has not let it go."""
+    slots_left: int | None = None
+    """Slots of the swap device that are taken then: a page that has left the swap cache has not freed its own."""
     works_left: int | None = None
     """Works of asynchronous page faults that were not freed then."""
     guest_panics: bool = False

@@ -56,6 +56,8 @@ def check_totals(
         yield _total("D49", "the VMM is gone, and its RAM file is still open")
     if context.ram_file_locked:
         yield _total("D49", "the VMM is gone, and somebody holds the lock of its RAM file")
+    if context.slots_left:
+        yield _total("D49", f"the VMM is gone, and {context.slots_left} slots of the swap device are still taken")
     if context.works_left:
         yield _total("D49", f"the VMM is gone, and {context.works_left} works were not freed")
 
