@@ -9,7 +9,8 @@
  *	cc -O2 -Wall -pthread -o apf_halted_ways_test apf_halted_ways_test.c
  *	./apf_halted_ways_test all		# each cause of the halt with each change of the state
  *	./apf_halted_ways_test cpl0 en0		# one of them
- *	./apf_halted_ways_test cpl0 tick	# not among "all": the timer of the local APIC, armed by KVM_SET_LAPIC
+ *	./apf_halted_ways_test cpl0 tick	# not among "all": the timer of the local APIC, armed by KVM_SET_LAPIC,
+ *	./apf_halted_ways_test off forbidden	# or mprotect: KVM_RUN has to say EFAULT, and once it is undone the vCPU runs
  *
  * apf_halted_test.c is the plain case alone; apf_halted.h is what both have in common.
  *
@@ -98,15 +99,16 @@ extern const char guest_sipi[], guest_sipi_end[];
 
 /* Why the vCPU is halted, and how userspace changes its state. */
 enum cause { CPL0, OFF, REPEATED, CAUSES };
-enum way { RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, WAYS };
+enum way { RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, WAYS };
 #define OF_ALL	TICK	/* those before it are tested by "all" */
 
 static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
-	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick",
+	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden",
 };
 static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
+	AT_ONCE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -278,6 +280,27 @@ static enum outcome migrated(struct vm *old)
 	return found;
 }
 
+/*
+ * The process may not read its memory any more when the page comes: the worker gets none, and the touch is an error, not
+ * a fault that could become asynchronous again (virt/kvm/kvm_main.c: vma_is_valid).
+ */
+static enum outcome forbidden(struct vm *vm)
+{
+	MUST(mprotect(vm->missing, PAGE, PROT_NONE));
+	start(vm);
+	provide_page(vm);
+	if (!ends(vm, PATIENCE_MS)) {
+		stop(vm);
+		return NEVER;
+	}
+	if (!strstr(vm->trouble, strerror(EFAULT)))
+		return ODD;
+	vm->trouble[0] = 0;
+	MUST(mprotect(vm->missing, PAGE, PROT_READ | PROT_WRITE));
+	start(vm);
+	return outcome_without_page(vm, TOUCHED);
+}
+
 /* Change the state of the halted vCPU by one of the ways, and see when it runs. */
 static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 {
@@ -337,6 +360,9 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 		arm_timer(vm);
 		start(vm);
 		found = outcome_of(vm, GOT_TICK);
+		break;
+	case FORBIDDEN:
+		found = forbidden(vm);
 		break;
 	case WAYS:
 		break;

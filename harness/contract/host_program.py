@@ -53,9 +53,10 @@ class StateChange(StrEnum):
     REPLUG = "replug"  # a reset of a parked AP, then INIT and SIPI
     MIGRATE = "migrate"  # the guest goes on in another VM
     TICK = "tick"  # KVM_SET_LAPIC with an armed timer, and then its tick; not among "all"
+    FORBIDDEN = "forbidden"  # mprotect, so that KVM_RUN ends with EFAULT, and back; not among "all"
 
 
-_BY_NAME = (StateChange.TICK,)
+_BY_NAME = (StateChange.TICK, StateChange.FORBIDDEN)
 """Changes that "all" leaves out."""
 
 
