@@ -10,7 +10,8 @@
  *	./apf_halted_ways_test all		# each cause of the halt with each change of the state
  *	./apf_halted_ways_test cpl0 en0		# one of them
  *	./apf_halted_ways_test cpl0 tick	# not among "all": the timer of the local APIC, armed by KVM_SET_LAPIC,
- *	./apf_halted_ways_test off forbidden	# or mprotect: KVM_RUN has to say EFAULT, and once it is undone the vCPU runs
+ *	./apf_halted_ways_test off forbidden	# or mprotect: KVM_RUN has to say EFAULT, and once it is undone the vCPU runs,
+ *	./apf_halted_ways_test off shadow	# or no halt: in the shadow of STI, which the state that is read has to tell
  *
  * apf_halted_test.c is the plain case alone; apf_halted.h is what both have in common.
  *
@@ -47,6 +48,12 @@ enum said { TOUCHED = NOTHING + 1, STARTED_ANEW, GOT_NMI, GOT_SIPI, GOT_TICK };
 /* The guest's code; it is copied to CODE and runs there (position independent but for fixed addresses). */
 asm(".pushsection .rodata\n"
     "guest_touch:\n"			/* touch the page that is missing, say so */
+    "	movl 0x10000, %eax\n"
+    "	movb $1, %al\n"
+    "	outb %al, $0x10\n"
+    "1:	jmp 1b\n"
+    "guest_sti:\n"			/* the same in the shadow of STI */
+    "	sti\n"
     "	movl 0x10000, %eax\n"
     "	movb $1, %al\n"
     "	outb %al, $0x10\n"
@@ -93,22 +100,23 @@ asm(".pushsection .rodata\n"
     "guest_sipi_end:\n"
     ".code64\n"
     ".popsection\n");
-extern const char guest_touch[], guest_anew[], guest_nmi[], guest_tick[], guest_pf[], guest_ready[], guest_end[];
+extern const char guest_touch[], guest_sti[], guest_anew[], guest_nmi[], guest_tick[], guest_pf[];
+extern const char guest_ready[], guest_end[];
 extern const char guest_sipi[], guest_sipi_end[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_touch))
 
 /* Why the vCPU is halted, and how userspace changes its state. */
 enum cause { CPL0, OFF, REPEATED, CAUSES };
-enum way { RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, WAYS };
+enum way { RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, WAYS };
 #define OF_ALL	TICK	/* those before it are tested by "all" */
 
 static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
-	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden",
+	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden", "shadow",
 };
 static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
-	AT_ONCE,
+	AT_ONCE, AT_ONCE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -364,10 +372,45 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 	case FORBIDDEN:
 		found = forbidden(vm);
 		break;
+	case SHADOW:
 	case WAYS:
 		break;
 	}
 	return found;
+}
+
+/*
+ * No halt: the vCPU's own thread waits for the page.  A VMM that gets the vCPU then reads that it stands in the shadow, and
+ * writes that back.
+ */
+static enum outcome in_shadow(struct vm *vm)
+{
+	struct kvm_regs regs = { .rip = AT(guest_sti), .rsp = STACK, .rflags = 2 };
+	struct pollfd asked = { .fd = vm->uffd, .events = POLLIN };
+	struct kvm_vcpu_events events;
+	struct uffd_msg msg;
+
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	start(vm);
+	if (poll(&asked, 1, 10000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
+		quit(KSFT_FAIL, "the page was never asked for%s", vm->trouble);
+	if (msg.arg.pagefault.feat.ptid != (uint32_t)vm->tid)
+		return ODD;
+	vm->run->immediate_exit = 1;
+	pthread_kill(vm->thread, SIGUSR1);
+	provide_page(vm);
+	stop(vm);
+	if (vm->said != NOTHING)
+		return ODD;
+	for (int n = 0; n < 2; n++) {
+		MUST(ioctl(vm->vcpu, KVM_GET_VCPU_EVENTS, &events));
+		if (!events.interrupt.shadow)
+			return NEVER;
+		events.flags = KVM_VCPUEVENT_VALID_SHADOW;
+		MUST(ioctl(vm->vcpu, KVM_SET_VCPU_EVENTS, &events));
+	}
+	start(vm);
+	return outcome_without_page(vm, TOUCHED);
 }
 
 static bool test(enum cause cause, enum way way)
@@ -376,6 +419,11 @@ static bool test(enum cause cause, enum way way)
 	bool good;
 
 	make_vm(&vm);
+	if (way == SHADOW) {
+		good = tell(&vm, cause_names[cause], way_names[way], in_shadow(&vm), right[way]);
+		vm_free(&vm);
+		return good;
+	}
 	if (cause != OFF)
 		write_en(&vm, cause);
 	start(&vm);

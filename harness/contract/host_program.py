@@ -54,9 +54,10 @@ class StateChange(StrEnum):
     MIGRATE = "migrate"  # the guest goes on in another VM
     TICK = "tick"  # KVM_SET_LAPIC with an armed timer, and then its tick; not among "all"
     FORBIDDEN = "forbidden"  # mprotect, so that KVM_RUN ends with EFAULT, and back; not among "all"
+    SHADOW = "shadow"  # no halt, as it touches in the shadow of STI, and its state is read and written; not among "all"
 
 
-_BY_NAME = (StateChange.TICK, StateChange.FORBIDDEN)
+_BY_NAME = (StateChange.TICK, StateChange.FORBIDDEN, StateChange.SHADOW)
 """Changes that "all" leaves out."""
 
 
