@@ -183,6 +183,8 @@ class RuleContext:
     """gfns of pages that are mapped, and not charged to the VMM's cgroup."""
     misflagged_pages: tuple[str, ...] | None = None
     """Pages that are mapped and not up to date, or not of the kind that they are, in words."""
+    fixable: int | None = None
+    """How many entries of KVM's page tables faults can have fixed, at most; None: nobody can tell."""
     events_left: tuple[str, ...] | None = None
     """Exits of an L2 behind which its L1 finds an event that L2 was given, in words."""
     memory_left: int | None = None

@@ -134,6 +134,10 @@ def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]
     seen = sum(c.pf for c in counts)
     if seen and context.all_recorded and stats["pf_taken"] > seen:
         yield _total("D35", f"pf_taken grew by {stats['pf_taken']}, and the guest made {seen} page faults")
+    if context.fixable is not None and stats["pf_fixed"] > context.fixable:
+        yield _total(
+            "D35", f"pf_fixed grew by {stats['pf_fixed']}, where {context.fixable} entries can have been fixed"
+        )
     left = stats["pf_taken"] - sum(stats[name] for name in _BALANCE[1:])
     async_faults = sum(c.np + c.rep for c in counts)
     low = async_faults - sum(c.rdy for c in counts) + (context.retries or 0) - context.unfinished
