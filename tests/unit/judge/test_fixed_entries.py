@@ -21,6 +21,8 @@ def test_a_page_is_mapped_for_a_read_and_made_writable_and_again_when_it_was_tak
     taken = Event(Kind.UNMAP, hva=7 * page, data=8 * page)
     assert fixed_entries_bound(replace(quiet, events=[*faults, taken])) == 6
     assert fixed_entries_bound(replace(quiet, events=[*faults, replace(taken, data=99 * page)])) == 8, "of two pages"
+    ready = Event(Kind.RDY, gpa=page, token=0x1000)
+    assert fixed_entries_bound(replace(quiet, events=[*faults, ready])) == 6, "without the accessed bit"
 
 
 def test_nobody_knows_what_a_new_root_or_a_snapshot_takes() -> None:
