@@ -76,6 +76,9 @@ class Between(StrEnum):
     NOTHING = "nothing"
     SIGNAL = "signal"  # KVM_RUN is left and called again
     STATE = "state"  # and meanwhile KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS
+    EXIT = (
+        "exit"  # an interrupt for L1 ends its L2, and the page of L1's own token has come; only where it is asked for
+    )
 
 
 class Told(StrEnum):
@@ -174,9 +177,12 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
             raise UsageError(f"{program} takes no arguments but {AreaChange.CLEARED}")
         return tuple(AreaCase(change) for change in AreaChange if (change is AreaChange.CLEARED) is bool(words))
     if program == NESTED_PROGRAM:
+        if words == [Between.EXIT]:
+            return (TokenCase(Between.EXIT, intercept=False),)
         if words:
-            raise UsageError(f"{program} takes no arguments")
-        return tuple(TokenCase(between, intercept) for between in Between for intercept in (False, True))
+            raise UsageError(f"{program} takes no arguments but {Between.EXIT}")
+        told = (between for between in Between if between is not Between.EXIT)
+        return tuple(TokenCase(between, intercept) for between in told for intercept in (False, True))
     if not words:
         return tuple(HaltCase(HaltCause.OFF, c) for c in (StateChange.STOP_CONT, StateChange.RESET, StateChange.EN0))
     if words == ["all"]:
