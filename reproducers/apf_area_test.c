@@ -10,6 +10,11 @@
  * Last, the area's memory is plugged in where the guest has looked for it in vain: KVM has noted then that there is no
  * memory (an MMIO SPTE), for that generation of the slots, and the guest has to find the token all the same.
  *
+ * With the argument "cleared" it asks for one thing alone: the guest clears the token of an area whose slot has a log of
+ * dirty pages, and the log has been read since KVM wrote there.  What maps the page for the guest is writable but for
+ * that log (fast_page_fault), and who makes it writable again has to log the page: else a migration brings the token
+ * back, and its guest is told of nothing any more.
+ *
  *	cc -O2 -Wall -pthread -o apf_area_test apf_area_test.c && ./apf_area_test
  *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was written elsewhere or nowhere, or not logged, 4
@@ -46,16 +51,27 @@ asm(".pushsection .rodata\n"
     "	outb %al, $0x10\n"
     "	jmp 2b\n"
     "guest_reads_end:\n"
+    "guest_clears:\n"		/* the area's token, each other time */
+    "	movb $1, %al\n"
+    "3:	outb %al, $0x10\n"
+    "	movw $0, 4\n"
+    "	movw $0, 6\n"
+    "	outb %al, $0x10\n"
+    "	jmp 3b\n"
+    "guest_clears_end:\n"
     ".code64\n"
     ".popsection\n");
 extern const char guest_code[], guest_end[], guest_reads[], guest_reads_end[];
+extern const char guest_clears[], guest_clears_end[];
 
 /*
  * What becomes of the area's slot: nothing, other memory of the host, or that memory with a log of dirty pages.
  * ENABLED: nothing, and EN is written again when the first token was.  PLUGGED: it is made when the guest has read there.
+ * CLEARED: as LOGGED, and the guest clears the token.
  */
-static const char *const change_names[] = { "kept", "moved", "logged", "enabled-again", "plugged" };
-enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CHANGES };
+static const char *const change_names[] = { "kept", "moved", "logged", "enabled-again", "plugged", "cleared" };
+enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CLEARED, CHANGES };
+#define WITHOUT_NAME	CLEARED	/* those before it are tested where no argument is given */
 
 /* What becomes of the token. */
 static const char *const written_names[] = { "written there", "written elsewhere", "not logged", "not written" };
@@ -102,6 +118,8 @@ static void make_vm(struct vm *vm, struct area *area, enum change change)
 	vm_create(vm, MEM_SIZE, MISSING, 0);
 	if (change == PLUGGED)
 		memcpy(vm->mem + CODE, guest_reads, guest_reads_end - guest_reads);
+	else if (change == CLEARED)
+		memcpy(vm->mem + CODE, guest_clears, guest_clears_end - guest_clears);
 	else
 		memcpy(vm->mem + CODE, guest_code, guest_end - guest_code);
 	MUST(ioctl(vm->vcpu, KVM_GET_SREGS, &sregs));
@@ -122,7 +140,7 @@ static void do_change(struct vm *vm, struct area *area, enum change change)
 	if (change == MOVED) {
 		set_slot(vm, area->first, 0, 0);
 		set_slot(vm, area->second, PAGE, 0);
-	} else if (change == LOGGED) {
+	} else if (change == LOGGED || change == CLEARED) {
 		set_slot(vm, area->first, PAGE, KVM_MEM_LOG_DIRTY_PAGES);
 	}
 }
@@ -191,40 +209,69 @@ static enum written found_in(struct vm *vm, const struct area *area, enum change
 	return change != LOGGED || logged(vm) ? THERE : NOT_LOGGED;
 }
 
-int main(void)
+static enum written cleared(struct vm *vm, struct area *area)
+{
+	if (token_in(area->first) != WAKE_ALL)
+		return NOT_WRITTEN;
+	if (!logged(vm))
+		return NOT_LOGGED;
+	run_guest(vm);
+	if (token_in(area->first))
+		return NOT_WRITTEN;
+	return logged(vm) ? THERE : NOT_LOGGED;
+}
+
+static bool test(enum change change)
+{
+	enum written written;
+	struct area area;
+	bool seen = true;
+	uint8_t byte;
+	struct vm vm;
+
+	make_vm(&vm, &area, change);
+	if (change == PLUGGED)
+		plug(&vm, &area);
+	for (int n = 0; change == CLEARED && n < 2; n++)
+		run_guest(&vm);		/* what maps the page is writable then */
+	set_msr(&vm, MSR_INT, VECTOR);
+	set_msr(&vm, MSR_EN, AREA | EN_INT);
+	do_change(&vm, &area, change);
+	if (change == PLUGGED)
+		seen = guest_finds(&vm, &byte) && byte == 0xff;
+	else
+		run_guest(&vm);
+	if (change == ENABLED && token_in(area.first) == WAKE_ALL) {
+		memset(area.first, 0, PAGE);
+		set_msr(&vm, MSR_EN, AREA | EN_INT);
+		run_guest(&vm);
+	}
+	if (change == CLEARED)
+		written = cleared(&vm, &area);
+	else
+		written = seen ? found_in(&vm, &area, change) : ELSEWHERE;
+	printf("%s %d - area %s: the wake-all is %s\n", written == THERE ? "ok" : "not ok", ++tests_done,
+	       change_names[change], written_names[written]);
+	vm_free(&vm);
+	munmap(area.first, PAGE);
+	munmap(area.second, PAGE);
+	return written == THERE;
+}
+
+int main(int argc, char **argv)
 {
 	bool good = true;
 
-	plan_tests(CHANGES);
-	for (int change = 0; change < CHANGES; change++) {
-		enum written written;
-		struct area area;
-		bool seen = true;
-		uint8_t byte;
-		struct vm vm;
-
-		make_vm(&vm, &area, change);
-		if (change == PLUGGED)
-			plug(&vm, &area);
-		set_msr(&vm, MSR_INT, VECTOR);
-		set_msr(&vm, MSR_EN, AREA | EN_INT);
-		do_change(&vm, &area, change);
-		if (change == PLUGGED)
-			seen = guest_finds(&vm, &byte) && byte == 0xff;
-		else
-			run_guest(&vm);
-		if (change == ENABLED && token_in(area.first) == WAKE_ALL) {
-			memset(area.first, 0, PAGE);
-			set_msr(&vm, MSR_EN, AREA | EN_INT);
-			run_guest(&vm);
-		}
-		written = seen ? found_in(&vm, &area, change) : ELSEWHERE;
-		good &= written == THERE;
-		printf("%s %d - area %s: the wake-all is %s\n", written == THERE ? "ok" : "not ok", ++tests_done,
-		       change_names[change], written_names[written]);
-		vm_free(&vm);
-		munmap(area.first, PAGE);
-		munmap(area.second, PAGE);
+	if (argc == 2 && !strcmp(argv[1], change_names[CLEARED])) {
+		plan_tests(1);
+		good = test(CLEARED);
+	} else if (argc == 1) {
+		plan_tests(WITHOUT_NAME);
+		for (int change = 0; change < WITHOUT_NAME; change++)
+			good &= test(change);
+	} else {
+		fprintf(stderr, "usage: apf_area_test [cleared]\n");
+		exit(2);
 	}
 	return good ? KSFT_PASS : KSFT_FAIL;
 }

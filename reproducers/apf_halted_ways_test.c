@@ -9,6 +9,9 @@
  *	cc -O2 -Wall -pthread -o apf_halted_ways_test apf_halted_ways_test.c
  *	./apf_halted_ways_test all		# each cause of the halt with each change of the state
  *	./apf_halted_ways_test cpl0 en0		# one of them
+ *	./apf_halted_ways_test cpl0 tick	# not among "all": the timer of the local APIC, armed by KVM_SET_LAPIC,
+ *	./apf_halted_ways_test off forbidden	# or mprotect: KVM_RUN has to say EFAULT, and once it is undone the vCPU runs,
+ *	./apf_halted_ways_test off shadow	# or no halt: in the shadow of STI, which the state that is read has to tell
  *
  * apf_halted_test.c is the plain case alone; apf_halted.h is what both have in common.
  *
@@ -33,16 +36,24 @@
 #define MISSING		0x10000
 
 #define READY_VECTOR	0xf3
+#define TICK_VECTOR	0x40
+#define TICK_PERIOD	20000000	/* nanoseconds, of a timer that divides by 1 */
 #define EN_CPL3_ONLY	(AREA | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT)
 #define EN_ALWAYS	(EN_CPL3_ONLY | KVM_ASYNC_PF_SEND_ALWAYS)
 #define MSR_INT		0x4b564d06
 
 /* What the guest says on PORT. */
-enum said { TOUCHED = NOTHING + 1, STARTED_ANEW, GOT_NMI, GOT_SIPI };
+enum said { TOUCHED = NOTHING + 1, STARTED_ANEW, GOT_NMI, GOT_SIPI, GOT_TICK };
 
 /* The guest's code; it is copied to CODE and runs there (position independent but for fixed addresses). */
 asm(".pushsection .rodata\n"
     "guest_touch:\n"			/* touch the page that is missing, say so */
+    "	movl 0x10000, %eax\n"
+    "	movb $1, %al\n"
+    "	outb %al, $0x10\n"
+    "1:	jmp 1b\n"
+    "guest_sti:\n"			/* the same in the shadow of STI */
+    "	sti\n"
     "	movl 0x10000, %eax\n"
     "	movb $1, %al\n"
     "	outb %al, $0x10\n"
@@ -57,6 +68,10 @@ asm(".pushsection .rodata\n"
     "	outb %al, $0x10\n"
     "	popq %rax\n"
     "	iretq\n"
+    "guest_tick:\n"			/* TICK_VECTOR */
+    "	movb $5, %al\n"
+    "	outb %al, $0x10\n"
+    "1:	jmp 1b\n"
     "guest_pf:\n"			/* a token: take it and touch the page again at once */
     "	addq $8, %rsp\n"
     "	movl $0, 0x4000\n"
@@ -85,20 +100,23 @@ asm(".pushsection .rodata\n"
     "guest_sipi_end:\n"
     ".code64\n"
     ".popsection\n");
-extern const char guest_touch[], guest_anew[], guest_nmi[], guest_pf[], guest_ready[], guest_end[];
+extern const char guest_touch[], guest_sti[], guest_anew[], guest_nmi[], guest_tick[], guest_pf[];
+extern const char guest_ready[], guest_end[];
 extern const char guest_sipi[], guest_sipi_end[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_touch))
 
 /* Why the vCPU is halted, and how userspace changes its state. */
 enum cause { CPL0, OFF, REPEATED, CAUSES };
-enum way { RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, WAYS };
+enum way { RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, WAYS };
+#define OF_ALL	TICK	/* those before it are tested by "all" */
 
 static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
-	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate",
+	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden", "shadow",
 };
 static const enum outcome right[] = {
-	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
+	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
+	AT_ONCE, AT_ONCE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -142,6 +160,7 @@ static void fill(struct vm *vm)
 	memcpy(vm->mem + TRAMPOLINE, guest_sipi, guest_sipi_end - guest_sipi);
 	gate(vm, 2, AT(guest_nmi));
 	gate(vm, 14, AT(guest_pf));
+	gate(vm, TICK_VECTOR, AT(guest_tick));
 	gate(vm, READY_VECTOR, AT(guest_ready));
 }
 
@@ -172,6 +191,22 @@ static void make_vm(struct vm *vm)
 }
 
 /* ---- the ways ---- */
+
+/* The timer of the local APIC, as a VMM finds it armed that loads a state. */
+static void arm_timer(struct vm *vm)
+{
+	static const struct { int offset; uint32_t value; } armed[] = {
+		{ 0x320, 1 << 17 | TICK_VECTOR },	/* LVT: periodic */
+		{ 0x380, TICK_PERIOD }, { 0x390, TICK_PERIOD },		/* initial and current count */
+		{ 0x3e0, 0xb },				/* divide by 1 */
+	};
+	struct kvm_lapic_state lapic;
+
+	MUST(ioctl(vm->vcpu, KVM_GET_LAPIC, &lapic));
+	for (size_t n = 0; n < sizeof(armed) / sizeof(*armed); n++)
+		memcpy(lapic.regs + armed[n].offset, &armed[n].value, sizeof(armed[n].value));
+	MUST(ioctl(vm->vcpu, KVM_SET_LAPIC, &lapic));
+}
 
 static void write_en(struct vm *vm, enum cause cause)
 {
@@ -253,6 +288,27 @@ static enum outcome migrated(struct vm *old)
 	return found;
 }
 
+/*
+ * The process may not read its memory any more when the page comes: the worker gets none, and the touch is an error, not
+ * a fault that could become asynchronous again (virt/kvm/kvm_main.c: vma_is_valid).
+ */
+static enum outcome forbidden(struct vm *vm)
+{
+	MUST(mprotect(vm->missing, PAGE, PROT_NONE));
+	start(vm);
+	provide_page(vm);
+	if (!ends(vm, PATIENCE_MS)) {
+		stop(vm);
+		return NEVER;
+	}
+	if (!strstr(vm->trouble, strerror(EFAULT)))
+		return ODD;
+	vm->trouble[0] = 0;
+	MUST(mprotect(vm->missing, PAGE, PROT_READ | PROT_WRITE));
+	start(vm);
+	return outcome_without_page(vm, TOUCHED);
+}
+
 /* Change the state of the halted vCPU by one of the ways, and see when it runs. */
 static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 {
@@ -308,10 +364,53 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 	case MIGRATE:
 		found = migrated(vm);
 		break;
+	case TICK:	/* its handler does not return */
+		arm_timer(vm);
+		start(vm);
+		found = outcome_of(vm, GOT_TICK);
+		break;
+	case FORBIDDEN:
+		found = forbidden(vm);
+		break;
+	case SHADOW:
 	case WAYS:
 		break;
 	}
 	return found;
+}
+
+/*
+ * No halt: the vCPU's own thread waits for the page.  A VMM that gets the vCPU then reads that it stands in the shadow, and
+ * writes that back.
+ */
+static enum outcome in_shadow(struct vm *vm)
+{
+	struct kvm_regs regs = { .rip = AT(guest_sti), .rsp = STACK, .rflags = 2 };
+	struct pollfd asked = { .fd = vm->uffd, .events = POLLIN };
+	struct kvm_vcpu_events events;
+	struct uffd_msg msg;
+
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	start(vm);
+	if (poll(&asked, 1, 10000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
+		quit(KSFT_FAIL, "the page was never asked for%s", vm->trouble);
+	if (msg.arg.pagefault.feat.ptid != (uint32_t)vm->tid)
+		return ODD;
+	vm->run->immediate_exit = 1;
+	pthread_kill(vm->thread, SIGUSR1);
+	provide_page(vm);
+	stop(vm);
+	if (vm->said != NOTHING)
+		return ODD;
+	for (int n = 0; n < 2; n++) {
+		MUST(ioctl(vm->vcpu, KVM_GET_VCPU_EVENTS, &events));
+		if (!events.interrupt.shadow)
+			return NEVER;
+		events.flags = KVM_VCPUEVENT_VALID_SHADOW;
+		MUST(ioctl(vm->vcpu, KVM_SET_VCPU_EVENTS, &events));
+	}
+	start(vm);
+	return outcome_without_page(vm, TOUCHED);
 }
 
 static bool test(enum cause cause, enum way way)
@@ -320,6 +419,11 @@ static bool test(enum cause cause, enum way way)
 	bool good;
 
 	make_vm(&vm);
+	if (way == SHADOW) {
+		good = tell(&vm, cause_names[cause], way_names[way], in_shadow(&vm), right[way]);
+		vm_free(&vm);
+		return good;
+	}
 	if (cause != OFF)
 		write_en(&vm, cause);
 	start(&vm);
@@ -352,8 +456,8 @@ int main(int argc, char **argv)
 		plan_tests(1);
 		good = test(cause, way);
 	} else if (argc == 2 && !strcmp(argv[1], "all")) {
-		plan_tests(CAUSES * WAYS);
-		for (int way = 0; way < WAYS; way++)
+		plan_tests(CAUSES * OF_ALL);
+		for (int way = 0; way < OF_ALL; way++)
 			for (int cause = 0; cause < CAUSES; cause++)
 				good &= test(cause, way);
 	} else {

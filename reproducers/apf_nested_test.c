@@ -9,6 +9,10 @@
  *
  *	cc -O2 -Wall -pthread -o apf_nested_test apf_nested_test.c && ./apf_nested_test
  *
+ * With the argument "exit" it asks for one thing alone: L1 has a token of its own, and runs its L2, when the page comes and
+ * an interrupt for L1 with it, while L2 is halted.  The interrupt ends L2 before the vCPU has looked for completions
+ * (vcpu_block), and that look may not be forgotten.
+ *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was not told (or otherwise not as it should), 4 skipped.
  * Needs an AMD processor with nested KVM (kvm_amd.nested=1) and userfaultfd for faults of the kernel: run it as root, or
  * set vm.unprivileged_userfaultfd.
@@ -59,8 +63,10 @@
 
 #define HELLO_PORT	0x10
 #define EXIT_PORT	0x11
+#define L2_PORT		0x12
 #define PATIENCE_MS	3000
 #define VECTOR		0xf3
+#define MSI_VECTOR	0x40
 
 #define MSR_ACK		0x4b564d07
 #define MSR_INT		0x4b564d06
@@ -89,16 +95,36 @@ asm(".pushsection .rodata\n"
     "	hlt\n"
     "code_l2_pf:\n"		/* L2's handler of #PF: it never makes one of its own */
     "	vmmcall\n"
+    "code_touch:\n"		/* another L1: it touches the page itself */
+    "	outb %al, $0x10\n"
+    "	sti\n"
+    "	nop\n"
+    "	movb 0x100000, %al\n"
+    "code_touch_pf:\n"		/* its token: the page is not there; go on with an L2 */
+    "	movl $0, 0xd000\n"
+    "	sti\n"
+    "2:	movl $0xb000, %eax\n"
+    "	vmrun %rax\n"
+    "	outb %al, $0x11\n"
+    "	jmp 2b\n"
+    "code_l2_says:\n"		/* its L2, whose HLT is the host's */
+    "	outb %al, $0x12\n"
+    "	hlt\n"
+    "	jmp code_l2_says\n"
     "code_end:\n"
     ".popsection\n");
 extern const char code_l1[], code_l2[], code_l2_pf[], code_end[];
+extern const char code_touch[], code_touch_pf[], code_l2_says[];
+#define AT(symbol) (CODE + (uint64_t)((symbol) - code_l1))
 
 /*
  * What happens between the token and the next entry: nothing, KVM_RUN is left and called again, or the VMM also reads the
- * vCPU's events and writes them back, as for a snapshot, a migration or a monitor's look at the registers.
+ * vCPU's events and writes them back, as for a snapshot, a migration or a monitor's look at the registers.  EXIT: an exit
+ * of an L2 to L1, where the token is L1's own and its page has come.
  */
-static const char *const between_names[] = { "nothing", "signal", "state" };
-enum between { NOTHING, SIGNAL, STATE, BETWEENS };
+static const char *const between_names[] = { "nothing", "signal", "state", "exit" };
+enum between { NOTHING, SIGNAL, STATE, EXIT, BETWEENS };
+#define WITHOUT_NAME	EXIT	/* those before it are tested where no argument is given */
 /* What L1 intercepts does not matter to a token. */
 static const char *const intercept_names[] = { "no-intercept", "intercept" };
 static const char *const outcome_names[] = { "told to L1", "left behind", "given to L2", "odd" };
@@ -449,7 +475,84 @@ static bool test(int number, enum between between, bool intercept)
 	return found == TOLD;
 }
 
-int main(void)
+/* L1's code and L2's: L1 takes physical interrupts whatever L2's IF says. */
+static void make_toucher(void)
+{
+	struct kvm_regs regs = { .rip = AT(code_touch), .rsp = L1_STACK, .rflags = 2 };
+	uint64_t handler = AT(code_touch_pf);
+
+	put(IDT + 14 * 16, 8, 0x8e0000080000ull | (handler & 0xffff) | (handler >> 16) << 48);
+	put(VMCB + 0x00c, 4, 1u << 0);		/* INTR */
+	put(VMCB + 0x060, 8, 1u << 24);		/* V_INTR_MASKING */
+	put(VMCB + 0x578, 8, AT(code_l2_says));
+	MUST(ioctl(vcpu, KVM_SET_REGS, &regs));
+}
+
+static void run_to(uint16_t port)
+{
+	start();
+	must_end();
+	if (!at_port(port))
+		bail_out("neither L1 nor its L2 runs");
+}
+
+/* L2 has executed HLT, and the vCPU is out of KVM_RUN. */
+static void halt_l2(void)
+{
+	struct kvm_mp_state mp;
+
+	for (int n = 0; n < 100; n++) {
+		start();
+		while (!ends(50))
+			pthread_kill(thread, SIGUSR1);
+		MUST(ioctl(vcpu, KVM_GET_MP_STATE, &mp));
+		if (failed == EINTR && mp.mp_state == KVM_MP_STATE_HALTED)
+			return;
+	}
+	bail_out("L2 is not halted");
+}
+
+static void send_interrupt(void)
+{
+	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = MSI_VECTOR };
+
+	MUST(ioctl(vm, KVM_SIGNAL_MSI, &msi));
+}
+
+static bool test_exit(void)
+{
+	bool told = false;
+
+	make_vm(false);
+	make_toucher();
+	say_hello();
+	make_missing(MISSING);
+	start();
+	wait_for_fault(MISSING, false);
+	must_end();
+	if (!at_port(L2_PORT))
+		bail_out("L1 has no token");
+	halt_l2();
+	provide(MISSING);
+	usleep(200000);		/* the worker may be late: L1 is told behind another exit then */
+	send_interrupt();
+	run_to(EXIT_PORT);
+	if (get(VMCB + 0x70, 8) != EXIT_INTR)
+		bail_out("the interrupt does not end L2");
+	for (int n = 0; n < 100 && !told; n++) {
+		told = get(AREA + 4, 4) != 0;
+		if (told)
+			break;
+		usleep(10000);
+		run_to(EXIT_PORT);	/* the interrupt waits for L1 still */
+	}
+	printf("%s 1 - %s %s: the token is %s\n", told ? "ok" : "not ok", between_names[EXIT], intercept_names[0],
+	       outcome_names[told ? TOLD : LEFT]);
+	end_vm();
+	return told;
+}
+
+int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = on_signal };
 	bool good = true;
@@ -457,8 +560,13 @@ int main(void)
 	sigaction(SIGUSR1, &action, NULL);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("TAP version 13\n");
-	for (int n = 0; n < 2 * BETWEENS; n++)
+	if (argc == 2 && !strcmp(argv[1], between_names[EXIT])) {
+		good = test_exit();
+		printf("1..1\n");
+		return good ? KSFT_PASS : KSFT_FAIL;
+	}
+	for (int n = 0; n < 2 * WITHOUT_NAME; n++)
 		good &= test(n + 1, n / 2, n % 2);
-	printf("1..%d\n", 2 * BETWEENS);
+	printf("1..%d\n", 2 * WITHOUT_NAME);
 	return good ? KSFT_PASS : KSFT_FAIL;
 }

@@ -180,8 +180,8 @@ static void run_once(struct vcpu *v, struct vmcb *b)
 	token = data->token;
 	asm volatile("stgi" : : : "memory");
 	log_record(v, LOG_L2_EXIT, item, (u32)b->exit_code | b->exit_info1 << 32, b->exit_info2);
-	log_record(v, LOG_L2_WORDS, item, flags, token);
-	b->event_inj = 0;
+	log_record(v, LOG_L2_WORDS, item, flags, token | b->event_inj << 32);
+	b->event_inj = 0;	/* as it is, unless the host has left there what L2 was given */
 	b->int_ctl &= ~V_IRQ;
 }
 

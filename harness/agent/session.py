@@ -34,6 +34,7 @@ from harness.agent.host.userfault import has_userfaultfd
 from harness.agent.pages.memory_left import memory_left
 from harness.agent.pages.page_content import planned_content
 from harness.agent.pages.pageout import PreconditionFailed
+from harness.agent.pages.slots_left import slots_left
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.capture import NO_TRACE_DAT, TRACE_DAT, Facts, HostFacts, OfRun, RunFacts
@@ -86,7 +87,8 @@ class Session:
     def note_left(self) -> None:
         """left.json, once QEMU was reaped."""
         debugfs = self.facts.debugfs if self.facts else ""
-        self.write_record("left.json", memory_left(self.group, self.ram_path, debugfs))
+        left = memory_left(self.group, self.ram_path, debugfs)
+        self.write_record("left.json", replace(left, slots=slots_left(self._swap_device)))
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 6, 2, 3, 4
 SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7, "unlisted": 7,
                             "on_list": 7, "charged": 7, "uptodate": 7, "swap_backed": 7,
-                            "cached": 7}  # fmt: skip
+                            "cached": 7, "slots": 7}  # fmt: skip
 """Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
 within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
@@ -213,8 +213,10 @@ class MemoryLeft(OfRun):
     :ivar opened: the RAM file is open for writing still (since format 6; before, nobody looked).
     :ivar works: how many objects of KVM's slab of works are in use (came within format 6).
     :ivar locked: somebody holds the lock of the RAM file that faults take (came within format 6).
-    :ivar unlisted: pages on no list that are not the kernel's own, and page tables (came within format 6).
+    :ivar unlisted: pages on no list that are not the kernel's own, page tables, and pages that are counted as shared
+        memory without being there (came within format 6).
     :ivar cached: pages that are counted as being in the swap cache (came within format 6).
+    :ivar slots: slots of the swap device that are taken (came within format 6).
     """
 
     mapped: int | None
@@ -224,6 +226,7 @@ class MemoryLeft(OfRun):
     locked: bool = False
     unlisted: int | None = None
     cached: int | None = None
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

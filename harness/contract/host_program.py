@@ -52,6 +52,13 @@ class StateChange(StrEnum):
     INIT_SIPI = "init-sipi"  # as another vCPU starts an AP
     REPLUG = "replug"  # a reset of a parked AP, then INIT and SIPI
     MIGRATE = "migrate"  # the guest goes on in another VM
+    TICK = "tick"  # KVM_SET_LAPIC with an armed timer, and then its tick; not among "all"
+    FORBIDDEN = "forbidden"  # mprotect, so that KVM_RUN ends with EFAULT, and back; not among "all"
+    SHADOW = "shadow"  # no halt, as it touches in the shadow of STI, and its state is read and written; not among "all"
+
+
+_BY_NAME = (StateChange.TICK, StateChange.FORBIDDEN, StateChange.SHADOW)
+"""Changes that "all" leaves out."""
 
 
 class RunsAgain(StrEnum):
@@ -69,6 +76,9 @@ class Between(StrEnum):
     NOTHING = "nothing"
     SIGNAL = "signal"  # KVM_RUN is left and called again
     STATE = "state"  # and meanwhile KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS
+    EXIT = (
+        "exit"  # an interrupt for L1 ends its L2, and the page of L1's own token has come; only where it is asked for
+    )
 
 
 class Told(StrEnum):
@@ -88,6 +98,7 @@ class AreaChange(StrEnum):
     LOGGED = "logged"  # KVM_MEM_LOG_DIRTY_PAGES
     ENABLED = "enabled-again"  # it clears the token that it was written, and writes EN as it was
     PLUGGED = "plugged"  # it is created before EN is written, where the guest has read in vain
+    CLEARED = "cleared"  # as LOGGED, and the guest clears the token when the log was read; only where it is asked for
 
 
 class Written(StrEnum):
@@ -161,16 +172,21 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
     :raise UsageError: it does not know them.
     """
     words = arguments.split()
-    if program in (NESTED_PROGRAM, AREA_PROGRAM):
+    if program == AREA_PROGRAM:
+        if words not in ([], [AreaChange.CLEARED]):
+            raise UsageError(f"{program} takes no arguments but {AreaChange.CLEARED}")
+        return tuple(AreaCase(change) for change in AreaChange if (change is AreaChange.CLEARED) is bool(words))
+    if program == NESTED_PROGRAM:
+        if words == [Between.EXIT]:
+            return (TokenCase(Between.EXIT, intercept=False),)
         if words:
-            raise UsageError(f"{program} takes no arguments")
-        if program == AREA_PROGRAM:
-            return tuple(map(AreaCase, AreaChange))
-        return tuple(TokenCase(between, intercept) for between in Between for intercept in (False, True))
+            raise UsageError(f"{program} takes no arguments but {Between.EXIT}")
+        told = (between for between in Between if between is not Between.EXIT)
+        return tuple(TokenCase(between, intercept) for between in told for intercept in (False, True))
     if not words:
         return tuple(HaltCase(HaltCause.OFF, c) for c in (StateChange.STOP_CONT, StateChange.RESET, StateChange.EN0))
     if words == ["all"]:
-        return tuple(HaltCase(cause, change) for change in StateChange for cause in HaltCause)
+        return tuple(HaltCase(cause, change) for change in StateChange if change not in _BY_NAME for cause in HaltCause)
     if len(words) == 2 and words[0] in list(HaltCause) and words[1] in list(StateChange):
         return (HaltCase(HaltCause(words[0]), StateChange(words[1])),)
     raise UsageError(f"{WAYS_PROGRAM} knows all, or CAUSE CHANGE, not {arguments!r}")

@@ -114,6 +114,7 @@ MUST: Mapping[tuple[type, str], Must] = {
     (MemoryLeft, "works"): _either,
     (MemoryLeft, "unlisted"): _either,
     (MemoryLeft, "cached"): _either,
+    (MemoryLeft, "slots"): _either,
     (CounterSnapshot, "anon_pages"): _always,
     (CounterSnapshot, "other_majors"): _always,
 }

@@ -27,6 +27,7 @@ from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.deaf_vcpus import deaf_vcpus
 from harness.judge.early_retries import early_retries, forbidden_retries
+from harness.judge.fixed_entries import fixed_entries_bound
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
@@ -44,6 +45,7 @@ from harness.model.simulation.situation import Prediction
 from harness.prediction import linux_guest, pv_features
 
 _KVM_STATS = ("PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "HALT_EXITS", "HALT_ATTEMPTED_POLL")
+_EVENTINJ_VALID = 1 << 31
 _PANICS = frozenset({"F2", "F4"})
 """Findings by which a Linux L1 takes a page fault of its kernel for "page not present"."""
 _OTHERS = {HostWord.LOCK_READ, HostWord.RECLAIM}
@@ -135,10 +137,13 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         unlisted_pages=_unlisted(evidence),
         pages_of_others=_of_others(evidence),
         misflagged_pages=_misflagged(evidence),
+        events_left=_events_left(log) if log else None,
+        fixable=fixed_entries_bound(evidence) if probe else None,
         clean_pages=clean_pages(evidence, kernel),
         lost_refaults=_lost_refaults(evidence, kernel),
         stray_wakes=stray_wakes(evidence),
         ram_file_locked=evidence.left is not None and evidence.left.locked,
+        slots_left=evidence.left.slots if evidence.left else None,
         works_left=evidence.left.works if evidence.left else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
@@ -382,9 +387,18 @@ def _left_behind(log: GuestLog, vcpu: int) -> Iterator[str]:
         if e.kind is Record.L2_EXIT:
             code = e.a & 0xFFFFFFFF
         elif e.kind is Record.L2_WORDS and e.a and code != SvmExit.EXCP_PF:
-            yield f"item {e.item}: flags {e.a:#x}, token {e.b:#x} at an exit of L2 with code {code:#x}"
+            yield f"item {e.item}: flags {e.a:#x}, token {e.b & 0xFFFFFFFF:#x} at an exit of L2 with code {code:#x}"
         elif e.kind is Record.PAGE_FAULT and e.b:
             yield f"item {e.item}: flags {e.b:#x} at a #PF of the guest's own"
+
+
+def _events_left(log: GuestLog) -> tuple[str, ...]:
+    """Exits of an L2 at which L1 finds in its VMCB what it has injected.  A probe guest of before 2026-11-29 did not
+    look, and says that there was nothing."""
+    exits = [e for records in log.vcpus for e in records if e.kind is Record.L2_WORDS]
+    return tuple(
+        f"item {e.item}: EVENTINJ {e.b >> 32:#x} at an exit of L2" for e in exits if e.b >> 32 & _EVENTINJ_VALID
+    )
 
 
 def _readies(log: GuestLog, vcpu: int) -> tuple[int, ...]:

@@ -105,6 +105,12 @@ def _change(v: ApfState, case: HaltCase) -> str:
             _clear(v)
         case StateChange.MIGRATE:
             return "the halt is in no state that is migrated"
+        case StateChange.TICK:
+            return "kvm_apic_set_state starts the timer, and its tick is an event: vcpu_block clears apf.halted"
+        case StateChange.SHADOW:
+            return "no halt: the shadow of STI, which KVM_GET_VCPU_EVENTS tells and KVM_SET_VCPU_EVENTS sets"
+        case StateChange.FORBIDDEN:
+            return "the worker gets no page, and the touch is an error: vma_is_valid is false"
         case _:
             assert_never(case.change)
     return ""

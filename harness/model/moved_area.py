@@ -18,6 +18,7 @@ _WHY = {
     AreaChange.LOGGED: "the slots have another generation, and mark_page_dirty_in_slot has the bitmap of the new one",
     AreaChange.ENABLED: "each write of EN that enables makes a wake-all, whatever EN was (kvm_pv_enable_async_pf)",
     AreaChange.PLUGGED: "the SPTE that says that there is no memory is of another generation (check_mmio_spte)",
+    AreaChange.CLEARED: "what makes the page writable for the guest again logs it (fast_pf_fix_direct_spte)",
 }
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from harness.contract.plan import HostWord
 from harness.scenario.schema import Scenario, Step
@@ -21,8 +21,14 @@ def check_base(s: Scenario) -> Iterator[str]:
             yield f"$.steps: {word} sets the state of LAPICs, or needs one, and cannot go with base-off"
     if s.guest.vcpus > 1 and any(t.reset for t in s.steps):
         yield "$.steps: a reset switches the LAPICs of all vCPUs on, wherever each is: one vCPU, or no base-off"
-    if any(t.init != -1 or t.eject != -1 for t in s.steps):
-        yield "$.steps: an INIT does not reach a vCPU without its LAPIC: init and eject cannot go with base-off"
+    if any(t.eject != -1 for t in s.steps):
+        yield "$.steps: an INIT does not reach a vCPU without its LAPIC: eject cannot go with base-off"
+    for i, t in enumerate(s.steps):
+        if t.init != -1 and not _has_its_lapic(s.steps, i):
+            yield (
+                f"$.steps[{i}].init: an INIT does not reach a vCPU without its LAPIC: an after has to say that vCPU "
+                f"{t.init} is past its last base-on"
+            )
     off: set[int] = set()
     for i, t in enumerate(s.steps):
         if t.reset:
@@ -34,6 +40,15 @@ def check_base(s: Scenario) -> Iterator[str]:
             off ^= {t.vcpu}
         elif t.vcpu in off and (needs := _needs(t)):
             yield f"$.steps[{i}].{needs}: vCPU {t.vcpu} has no LAPIC between its base-off and base-on"
+
+
+def _has_its_lapic(steps: Sequence[Step], at: int) -> bool:
+    """The vCPU to which this step gives an INIT has its LAPIC whenever the step is performed, also in its next life."""
+    init = steps[at]
+    switches = [i for i, t in enumerate(steps) if t.vcpu == init.init and t.lapic.startswith("base-")]
+    behind = {t.after for t in steps[:at] if t.vcpu == init.vcpu and t.after}
+    on = [i for i, t in enumerate(steps) if t.vcpu == init.init and t.name and t.name in behind]
+    return not switches or (steps[switches[-1]].lapic == "base-on" and any(i >= switches[-1] for i in on))
 
 
 def _needs(t: Step) -> str:

@@ -66,7 +66,8 @@ def memory_left(group: ScenarioCgroup | None, ram_path: str = "", debugfs: str =
 
 def _unlisted(charged: int, stat: Mapping[str, int]) -> int | None:
     """Pages that are charged, are no memory of the kernel's own, and are on no list: a fault has allocated them, and
-    did not come to map them (mm/memory.c:do_cow_fault).  And page tables: no address space is there any more.
+    did not come to map them (mm/memory.c:do_cow_fault).  And page tables: no address space is there any more.  And what
+    is counted as shared memory and is not there: it was counted twice (mm/shmem.c:shmem_add_to_page_cache).
 
     :return: None: this kernel does not say how much memory of its own is charged (before 5.18); or from 6.16 on, where
         Debian's 7.3 had one page more than memory.stat names in two runs of 15, for no reason that is known.
@@ -74,7 +75,8 @@ def _unlisted(charged: int, stat: Mapping[str, int]) -> int | None:
     if "kernel" not in stat or not flushed_by_cpu_stat(os.uname().release):
         return None
     named = sum(stat[name] for name in (*_ALL_LISTS, "kernel")) + stat.get("sock", 0)
-    return (max(0, charged - named) + stat.get("pagetables", 0)) // PAGE
+    uncounted = max(0, stat["shmem"] - sum(stat[name] for name in _LISTS))
+    return (max(0, charged - named) + uncounted + stat.get("pagetables", 0)) // PAGE
 
 
 def _kept_of_file(path: str) -> int:

@@ -183,12 +183,18 @@ class RuleContext:
     """gfns of pages that are mapped, and not charged to the VMM's cgroup."""
     misflagged_pages: tuple[str, ...] | None = None
     """Pages that are mapped and not up to date, or not of the kind that they are, in words."""
+    fixable: int | None = None
+    """How many entries of KVM's page tables faults can have fixed, at most; None: nobody can tell."""
+    events_left: tuple[str, ...] | None = None
+    """Exits of an L2 behind which its L1 finds an event that L2 was given, in words."""
     memory_left: int | None = None
     """Pages that are still charged to the VMM when it is gone."""
     ram_file_open: bool = False
     """Its RAM file is open then: a reference of a fault was not given back."""
     ram_file_locked: bool = False
     """Somebody holds a lock of its RAM file then: a fault has not let it go."""
+    slots_left: int | None = None
+    """Slots of the swap device that are taken then: a page that has left the swap cache has not freed its own."""
     works_left: int | None = None
     """Works of asynchronous page faults that were not freed then."""
     guest_panics: bool = False

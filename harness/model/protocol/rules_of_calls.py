@@ -76,5 +76,11 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         "(__folio_set_swapbacked)",
         context=("misflagged_pages",),
     ),
+    Rule(
+        "D67",
+        "At an exit of its L2 L1 does not find in its VMCB the event that it has injected.",
+        "D67, B.12; arch/x86/kvm/svm/nested.c:nested_sync_control_from_vmcb02, nested_svm_vmexit",
+        context=("events_left",),
+    ),
 )
 """In the order of their ids, behind all others."""

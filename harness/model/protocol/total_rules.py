@@ -43,6 +43,7 @@ def check_totals(
     yield from (_total("D60", slot) for slot in context.swap_slots or ())
     yield from (_total("D65", lost) for lost in context.lost_refaults or ())
     yield from (_total("D66", page) for page in context.misflagged_pages or ())
+    yield from (_total("D67", event) for event in context.events_left or ())
     for rule, gfns, what in (
         ("D61", context.unlisted_pages, "is on no list from which the host could reclaim it"),
         ("D64", context.pages_of_others, "is not charged to the cgroup of the VMM"),
@@ -56,6 +57,8 @@ def check_totals(
         yield _total("D49", "the VMM is gone, and its RAM file is still open")
     if context.ram_file_locked:
         yield _total("D49", "the VMM is gone, and somebody holds the lock of its RAM file")
+    if context.slots_left:
+        yield _total("D49", f"the VMM is gone, and {context.slots_left} slots of the swap device are still taken")
     if context.works_left:
         yield _total("D49", f"the VMM is gone, and {context.works_left} works were not freed")
 
@@ -131,6 +134,10 @@ def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]
     seen = sum(c.pf for c in counts)
     if seen and context.all_recorded and stats["pf_taken"] > seen:
         yield _total("D35", f"pf_taken grew by {stats['pf_taken']}, and the guest made {seen} page faults")
+    if context.fixable is not None and stats["pf_fixed"] > context.fixable:
+        yield _total(
+            "D35", f"pf_fixed grew by {stats['pf_fixed']}, where {context.fixable} entries can have been fixed"
+        )
     left = stats["pf_taken"] - sum(stats[name] for name in _BALANCE[1:])
     async_faults = sum(c.np + c.rep for c in counts)
     low = async_faults - sum(c.rdy for c in counts) + (context.retries or 0) - context.unfinished

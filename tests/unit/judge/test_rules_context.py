@@ -14,7 +14,7 @@ from harness.contract.plan import Backing, Item, Op
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.rules_context import _lost_refaults, _memory_left, _misflagged, _of_others, _unlisted
+from harness.judge.rules_context import _events_left, _lost_refaults, _memory_left, _misflagged, _of_others, _unlisted
 from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
@@ -165,6 +165,17 @@ def test_a_page_that_is_not_up_to_date_or_of_another_kind_is_named(
         assert len(_misflagged(moved) or ()) == wrong
     private = replace(plan, memory=replace(plan.memory, backing=Backing.FILE, share=False))
     assert not _misflagged(replace(moved, plan=private)), "a copy, or the file's"
+
+
+def test_an_event_that_l1_finds_in_its_vmcb_is_named() -> None:
+    log = decode(packed_capture("nested-left-behind")).guest
+    assert log is not None and _events_left(log) == ()
+    records = list(log.vcpus[0])
+    at = next(n for n, e in enumerate(records) if e.kind is Record.L2_WORDS)
+    for inj, left in ((0x8000_00FF, 1), (0xFF, 0)):
+        there = replace(records[at], b=records[at].b | inj << 32)
+        moved = replace(log, vcpus=((*records[:at], there, *records[at + 1 :]), *log.vcpus[1:]))
+        assert len(_events_left(moved)) == left
 
 
 def test_a_page_that_is_charged_to_somebody_else_is_named() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import pytest
 
-from harness.contract.host_program import WAYS_PROGRAM, HaltCase, HaltCause, RunsAgain, StateChange, cases
+from harness.contract.host_program import HaltCase, HaltCause, RunsAgain, StateChange
 from harness.errors import ModelError
 from harness.model.halted_vcpu import predict_halt
 from harness.model.kernels import find_kernel
 from harness.model.known_faults import with_fixes
 
 KERNELS = ("nowait-5.10", "nowait-6.1", "nowait-6.12", "nowait-7.3", "noio-6.1")
-EACH = [case for case in cases(WAYS_PROGRAM, "all") if isinstance(case, HaltCase)]
+EACH = [HaltCase(cause, change) for cause in HaltCause for change in StateChange]
 WITH_THE_PAGE = (StateChange.MPSTATE, StateChange.STOP_CONT)
 """Changes that drop no work and make no event: the ready event is still to come."""
 

@@ -404,3 +404,9 @@ def test_a_ready_interrupt_is_edge_triggered() -> None:
                 event.flag = level
         checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
         assert {v.rule for v in feed_all(checker, trace)} == rules
+
+
+@pytest.mark.parametrize(("fixable", "rules"), [(2, set()), (1, {"D35"}), (None, set())])
+def test_no_more_entries_are_fixed_than_there_can_be(fixable: int | None, rules: set[str]) -> None:
+    stats = {"pf_taken": 2, "pf_fixed": 2, "pf_spurious": 0, "pf_emulate": 0}
+    assert run(f"{SET_UP} {BOTH}", {"kvm_stats": stats, "retries": 0, "fixable": fixable}, STANDARD)[0] == rules

@@ -11,7 +11,10 @@ from harness.model.kernels import find_kernel
 from harness.model.known_faults import with_fixes
 from harness.model.told_l1 import predict_token
 
-EACH = [TokenCase(between, intercept) for between in Between for intercept in (False, True)]
+OWN = TokenCase(Between.EXIT, intercept=False)
+EACH = [
+    TokenCase(between, intercept) for between in Between for intercept in (False, True) if between is not Between.EXIT
+]
 MENDED = {"nowait-5.10": ("F4",), "nowait-6.1": ("F2", "F3"), "nowait-6.12": ("F3",), "nowait-7.3": ("F3",)}
 
 
@@ -34,6 +37,12 @@ def test_without(case: TokenCase) -> None:
     for newer in ("nowait-6.12", "nowait-7.3"):
         lost = case.between is Between.STATE and not case.intercept
         assert predict_token(find_kernel(newer), case).faults == (("F3",) if lost else ())
+
+
+@pytest.mark.parametrize("kernel", MENDED)
+def test_of_a_page_of_its_own_l1_is_told_behind_any_exit(kernel: str) -> None:
+    found = predict_token(find_kernel(kernel), OWN)
+    assert (found.outcome, found.faults) == (Told.L1, ())
 
 
 def test_without_asynchronous_page_faults_there_is_no_token() -> None:

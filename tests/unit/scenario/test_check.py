@@ -344,6 +344,10 @@ def test_a_lapic_in_user_space_needs_a_cpu_without_the_interrupt() -> None:
 
 
 OFF, ON = '[[steps]]\nlapic = "base-off"\n', '[[steps]]\nlapic = "base-on"\n'
+INIT = (
+    '[[steps]]\nvcpu = 1\nlapic = "base-off"\n[[steps]]\nname = "on"\nvcpu = 1\nlapic = "base-on"\n{after}'
+    "[guest]\nvcpus = 2\n[[steps]]\ninit = 1\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +361,11 @@ OFF, ON = '[[steps]]\nlapic = "base-off"\n', '[[steps]]\nlapic = "base-on"\n'
         (OFF + '[[timed]]\nat_ms = 1\nhost = [{do = "reset"}]\n', "$.steps: reset sets the state of LAPICs"),
         (OFF + "[guest]\nvcpus = 2\n[[steps]]\nreset = true\n", "$.steps: a reset switches the LAPICs of all"),
         (OFF + "[[steps]]\nreset = true\n" + ON, "$.steps[3].lapic: base-on of vCPU 0, whose LAPIC is on"),
-        (OFF + ON + "[guest]\nvcpus = 2\n[[steps]]\ninit = 1\n", "$.steps: an INIT does not reach a vCPU without"),
+        (INIT.format(after=""), "$.steps[3].init: an INIT does not reach a vCPU without"),
+        (
+            OFF + ON + "[guest]\nvcpus = 2\n[[steps]]\neject = 1\n",
+            "$.steps: an INIT does not reach a vCPU without its LAPIC: eject",
+        ),
         (
             OFF + ON + '[guest]\nirqchip = "off"\ncpu = "host,-kvm-asyncpf-int"\n',
             "$.guest.irqchip: a LAPIC in QEMU is not switched by base-off",
@@ -367,6 +375,13 @@ OFF, ON = '[[steps]]\nlapic = "base-off"\n', '[[steps]]\nlapic = "base-on"\n'
 def test_without_its_lapic_a_vcpu_does_what_needs_none(more: str, told: str) -> None:
     assert load_text("x", GOOD + OFF + '[[steps]]\nwrmsr = "ACK"\nvalue = 1\n' + ON + OFF)
     assert any(line.startswith(told) for line in messages(GOOD + more)), messages(GOOD + more)
+
+
+def test_an_init_reaches_a_vcpu_that_has_its_lapic_again() -> None:
+    behind = '[[steps]]\nafter = "on"\n'
+    assert load_text("x", GOOD + INIT.format(after=behind))
+    off = behind + '[[steps]]\nvcpu = 1\nlapic = "base-off"\n'
+    assert any("does not reach" in line for line in messages(GOOD + INIT.format(after=off)))
 
 
 @pytest.mark.parametrize("more", ["vcpus = 2", 'idle = "spin"', "cpu_pm = true"])

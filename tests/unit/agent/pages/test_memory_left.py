@@ -26,19 +26,25 @@ class Group:
     path = "/sys/fs/cgroup/apf-test"
 
     def __init__(
-        self, *stats: tuple[int, int], ahead: int = 0, unlisted: int = 0, tables: int = 0, cached: int = 0
+        self,
+        *stats: tuple[int, int],
+        ahead: int = 0,
+        unlisted: int = 0,
+        tables: int = 0,
+        cached: int = 0,
+        twice: int = 0,
     ) -> None:
         self._answers: Iterator[tuple[int, int]] = iter((*stats, *[stats[-1]] * 1000))
         self._listed, self._ahead, self._unlisted, self._tables = 0, ahead, unlisted, tables
-        self._cached = cached
+        self._cached, self._twice = cached, twice
         self.asked = 0
 
     def vmm_stat(self) -> dict[str, int]:
         self.asked += 1
         mapped, self._listed = next(self._answers)
         return {"anon": mapped * PAGE, "inactive_anon": self._listed * PAGE, "active_anon": 3 * PAGE, "unevictable": 0,
-                "shmem": 3 * PAGE, "inactive_file": 7 * PAGE, "active_file": 0, "kernel": 50 * PAGE, "sock": PAGE,
-                "pagetables": self._tables * PAGE, "swapcached": self._cached * PAGE}  # fmt: skip
+                "shmem": (3 + self._twice) * PAGE, "inactive_file": 7 * PAGE, "active_file": 0, "kernel": 50 * PAGE,
+                "sock": PAGE, "pagetables": self._tables * PAGE, "swapcached": self._cached * PAGE}  # fmt: skip
 
     def charged(self) -> int:
         return (self._listed + 3 + 7 + 50 + 1 + self._ahead + self._unlisted) * PAGE
@@ -92,6 +98,10 @@ def test_what_is_charged_and_on_no_list_is_told() -> None:
     left = memory_left.memory_left(Group((0, 0), ahead=60, unlisted=2))  # type: ignore[arg-type]
     assert left == MemoryLeft(0, 0, unlisted=2, cached=0)
     assert memory_left.memory_left(Group((0, 0), tables=1)).unlisted == 1  # type: ignore[arg-type]
+
+
+def test_what_is_counted_as_shared_memory_and_is_not_there_is_told() -> None:
+    assert memory_left.memory_left(Group((0, 0), twice=2)).unlisted == 2  # type: ignore[arg-type]
 
 
 def test_what_is_counted_as_cached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

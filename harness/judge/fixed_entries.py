@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How many entries of KVM's page tables can have come to be in a run: an upper bound of pf_fixed."""
+
+from __future__ import annotations
+
+from harness.contract.plan import GuestKind, HostWord, Op, says, starts_anew
+from harness.evidence.decode import Evidence
+from harness.model.events import WAKE_ALL_TOKEN, Kind
+
+_READ_ONLY_AND_WRITABLE = 2
+_FRAME_BITS = 12
+
+
+def fixed_entries_bound(evidence: Evidence) -> int | None:
+    """Who finds the entry as it would write it has fixed nothing (RET_PF_SPURIOUS): of those that wait for one page
+    the first alone fixes it.  Each page that faults, and each that an invalidation takes, may be mapped for a read,
+    and then made writable.  What a ready event maps has no accessed bit (make_spte, prefetch): until 6.12 that replaces
+    an entry which has it, and a fault that finds it there writes it anew.
+
+    :return: None: entries come and go by something of which no event tells: CR0.PG and a vCPU that starts anew free the
+        root of the tables, a snapshot has them written anew, an L2 has tables of its own.
+    """
+    plan = evidence.plan
+    if (
+        plan.guest.kind is not GuestKind.PROBE
+        or starts_anew(plan)
+        or says(plan, HostWord.SAVEVM)
+        or any(item.op is Op.PAGING or item.level == 2 or item.no_paging for item in plan.items)
+    ):
+        return None
+    frames = {e.gpa >> _FRAME_BITS for e in evidence.events if e.kind in (Kind.PF, Kind.RDY)}
+    taken = sum(min(e.data - e.hva >> _FRAME_BITS, len(frames)) for e in evidence.events if e.kind is Kind.UNMAP)
+    mapped = sum(e.kind is Kind.RDY and e.token != WAKE_ALL_TOKEN for e in evidence.events)
+    return _READ_ONLY_AND_WRITABLE * (len(frames) + taken + mapped)
