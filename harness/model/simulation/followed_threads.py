@@ -137,8 +137,9 @@ class FollowedThreads:
         beside: dict[int, list[FaultCall]] = {}
         if window is not None:
             beside = {n: replay.calls_within(n, watch.thread, earliest, window.end_ns) for n in around - {gfn}}
-        known = self.memory.gfn_to_vpn  # what another calls for is not mapped by then
-        asked = [self.memory.page(n << 12) for n, made in beside.items() if made and n in known]
+        known = self.memory.gfn_to_vpn  # what another calls for to read it is not mapped by then (do_wp_page: to write)
+        read = {n for n, made in beside.items() if any(not call.writes for call in made)}
+        asked = [self.memory.page(n << 12) for n in sorted(read & known.keys())]
         not_yet = (
             window is not None
             and not window.writes
