@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.model.pages import Backing, HostPage
+from harness.model.simulation.recorded import Recorded
 
 if TYPE_CHECKING:
     from harness.model.simulation.followed_threads import FollowedThreads
@@ -56,3 +57,15 @@ class FilledPages:
         why = f"whether others mapped {page.index:#x} before it was locked"
         self.threads.resumes_ns = moments[replay.choices.ask(len(moments), why, page.index)]
         return self.threads.resumes_ns >= 0
+
+
+def added_with_others(recorded: Recorded, gfn: int, thread: int, start_ns: int, end_ns: int) -> bool:
+    """Whether another thread was about to submit a bio between the two that goes over this page, which has no blocks:
+    it adds page after page (mm/readahead.c:page_cache_ra_unbounded), this one before those behind."""
+    bios = ((reader, at, gfns) for (reader, at), gfns in recorded.brought.items() if at >= start_ns)
+    over = ((reader, at, max(gfns)) for reader, at, gfns in bios if reader != thread and min(gfns) < gfn < max(gfns))
+    return any(
+        read.thread == reader and read.end_ns == at and read.start_ns <= end_ns
+        for reader, at, last in over
+        for read in recorded.reads.get(last, ())
+    )

@@ -7,7 +7,7 @@ Only a page's lock, its place in the cache and times are read from the recording
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.model.pages import (
@@ -22,7 +22,7 @@ from harness.model.pages import (
 )
 from harness.model.readahead import ReadaheadState, fault_around_range
 from harness.model.simulation.engine import Wait
-from harness.model.simulation.filled_pages import FilledPages
+from harness.model.simulation.filled_pages import FilledPages, added_with_others
 from harness.model.simulation.held_locks import HeldLocks
 from harness.model.simulation.page_watch import PageWatch, WindowChoice
 from harness.model.simulation.pte_prefetch import prefetched_with
@@ -49,6 +49,7 @@ class FollowedThreads:
     memory: Memory
     resumes_ns: int = 0
     _chosen: WindowChoice | None = None
+    _filled: dict[tuple[int, int, int], bool] = field(default_factory=dict)  # by thread, begin of its call, page
 
     def answering(self, env: Environment) -> Environment:
         """The surroundings of walks that ask here."""
@@ -137,8 +138,9 @@ class FollowedThreads:
         beside: dict[int, list[FaultCall]] = {}
         if window is not None:
             beside = {n: replay.calls_within(n, watch.thread, earliest, window.end_ns) for n in around - {gfn}}
-        known = self.memory.gfn_to_vpn  # what another calls for is not mapped by then
-        asked = [self.memory.page(n << 12) for n, made in beside.items() if made and n in known]
+        known = self.memory.gfn_to_vpn  # what another calls for to read it is not mapped by then (do_wp_page: to write)
+        read = {n for n, made in beside.items() if any(not call.writes for call in made)}
+        asked = [self.memory.page(n << 12) for n in sorted(read & known.keys())]
         not_yet = (
             window is not None
             and not window.writes
@@ -429,6 +431,12 @@ class FollowedThreads:
         if replay is None or watch is None or window is None or page is None:
             return False
         call = (page.index, watch.thread, window.start_ns, window.end_ns)
+        if page.hole and added_with_others(replay.recorded, *call):
+            key = (watch.thread, window.start_ns, page.index)
+            if key not in self._filled:
+                why = f"whether another thread filled {page.index:#x} first"
+                self._filled[key] = replay.choices.maybe(why, page.index, likely=True)
+            return self._filled[key]
         return replay.own_read(*call) < 0 and replay.others_read(*call)
 
     def told(self) -> bool:

@@ -38,6 +38,8 @@ SETTLED = {
     " (mm/zswap.c:zswap_is_page_same_filled)",
     "timed-entry-not-come-to": "a program ends before the entries of its timed list, which have words that its host"
     " steps have, too: the agent's records of those are theirs",
+    "written-where-mapped-beside": "a vCPU sleeps for its page, and has mapped those around it (do_fault_around): a"
+    " write of another to one of them calls handle_mm_fault all the same, as it is mapped to be read (do_wp_page)",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 

@@ -37,6 +37,8 @@ SETTLED = {
     " is submitted, fail too (mm/page_io.c:swap_read_end; 7.3)",
     "bio-begun-before-others": "two windows of swap at once, each thread reads the other's page: what it adds behind"
     " that is in the bio that it has begun, if it follows on the device (mm/page_io.c:swap_add_folio; 7.3)",
+    "hole-added-with-others": "a hole between pages that another thread has added is in the cache before the one"
+    " behind: who chose a window over it sets no PG_readahead there (mm/readahead.c:page_cache_ra_unbounded; 5.10)",
     "each-page-read-by-the-other": "two windows of a file at once: each thread submits the other's own page, one"
     " behind its call's end (mm/readahead.c:page_cache_ra_unbounded; 5.10)",
     "mapped-before-it-was-locked": "a private write finds a hole's page, and another thread maps it around its own"
