@@ -48,6 +48,7 @@ def cut_short(files: Files, lines: int) -> Files:
 
 
 @pytest.mark.parametrize("name", ["cut-in-a-fault", "cut-before-its-worker", "cut-anywhere"])
+@pytest.mark.long  # a search for an order that agrees, in vain
 def test_wherever_the_deadline_comes(name: str) -> None:
     files = packed_capture(f"explored-{name}")
     found = {}

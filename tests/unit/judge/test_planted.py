@@ -38,6 +38,7 @@ def thread_of(line: str) -> int:
     [("explored-chosen-late", 261), ("explored-chosen-late", 311), ("explored-found-by-the-second", 115),
      ("explored-hole-filled-meanwhile", 284), ("explored-mapped-around", 210), ("explored-mapped-before-its-end", 175)],
 )  # fmt: skip
+@pytest.mark.long  # a search for an order that agrees, in vain
 def test_a_mapping_is_not_lost_to_a_vcpu_that_maps_elsewhere(name: str, ready: int) -> None:
     """Another vCPU was in the MMU, for a page whose page-table page was linked long ago."""
     files = packed_capture(name)

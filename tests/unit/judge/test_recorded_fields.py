@@ -61,6 +61,7 @@ def test_a_fault_with_other_flags_or_of_another_page(pattern: str, new: str, wor
     assert verdict.status is Status.FAIL and words in " ".join(f.message for f in verdict.findings)
 
 
+@pytest.mark.long  # a search for an order that agrees, in vain
 def test_the_token_word_that_is_left_is_the_models() -> None:
     files = packed_capture("explored-chosen-at-once")
     left = json.loads(files["after.json"])
@@ -70,6 +71,7 @@ def test_the_token_word_that_is_left_is_the_models() -> None:
 
 
 @pytest.mark.parametrize(("xor", "names"), [(0, set()), (0x1000, {"value:written"})])
+@pytest.mark.long  # a search for an order that agrees, in vain
 def test_what_the_guest_wrote_is_in_qemus_page(xor: int, names: set[str]) -> None:
     """A wrong page was mapped for the write, or its copy was lost: what is read back later need not show it."""
     files = packed_capture("explored-prefetch-lost-to-a-neighbour")

@@ -25,6 +25,7 @@ def test_a_kworker_has_read_the_page_only_if_its_bio_covers_it(sector: int, read
     assert issuer(episode, DEVICE, [bio], 15, sector) is Reader.NOBODY
 
 
+@pytest.mark.long  # a search for an order that agrees, in vain
 def test_a_bio_of_fewer_pages_than_its_window_is_noticed() -> None:
     """do_sync_mmap_readahead reads one page instead of 32 where mmap_miss is above its limit: no other count moves."""
 
