@@ -257,8 +257,8 @@ static inline bool asleep(pid_t tid)
 	return name_end && name_end[2] == 'S';
 }
 
-/* The page was asked for by a worker, and the vCPU sleeps. */
-static inline void wait_for_halt(struct vm *vm)
+/* The page was asked for by a worker: whether the vCPU sleeps. */
+static inline bool still_halted(struct vm *vm)
 {
 	struct pollfd asked = { .fd = vm->uffd, .events = POLLIN };
 	struct uffd_msg msg;
@@ -272,7 +272,12 @@ static inline void wait_for_halt(struct vm *vm)
 		times = asleep(vm->tid) ? times + 1 : 0;
 		rest(10);
 	}
-	if (times < 20)
+	return times == 20;
+}
+
+static inline void wait_for_halt(struct vm *vm)
+{
+	if (!still_halted(vm))
 		quit(KSFT_FAIL, "the vCPU is not halted");
 }
 

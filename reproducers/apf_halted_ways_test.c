@@ -12,6 +12,9 @@
  *	./apf_halted_ways_test cpl0 tick	# not among "all": the timer of the local APIC, armed by KVM_SET_LAPIC,
  *	./apf_halted_ways_test off forbidden	# or mprotect: KVM_RUN has to say EFAULT, and once it is undone the vCPU runs,
  *	./apf_halted_ways_test off shadow	# or no halt: in the shadow of STI, which the state that is read has to tell
+ *	./apf_halted_ways_test off kicked	# or a HLT before it that a kick (KVM_HC_KICK_CPU's) ends: the halt has to last
+ *	./apf_halted_ways_test off in-service	# or no halt: a local APIC that has another interrupt in service is loaded
+ *	./apf_halted_ways_test cpl0 listed	# or as "migrate", of MSRs only those that KVM_GET_MSR_INDEX_LIST has
  *
  * apf_halted_test.c is the plain case alone; apf_halted.h is what both have in common.
  *
@@ -58,6 +61,14 @@ asm(".pushsection .rodata\n"
     "	movb $1, %al\n"
     "	outb %al, $0x10\n"
     "1:	jmp 1b\n"
+    "guest_hlt:\n"			/* the same behind a HLT */
+    "	hlt\n"
+    "	movl 0x10000, %eax\n"
+    "	movb $1, %al\n"
+    "	outb %al, $0x10\n"
+    "1:	jmp 1b\n"
+    "guest_idle:\n"
+    "1:	jmp 1b\n"
     "guest_anew:\n"			/* where a reset starts it */
     "	movb $2, %al\n"
     "	outb %al, $0x10\n"
@@ -100,23 +111,27 @@ asm(".pushsection .rodata\n"
     "guest_sipi_end:\n"
     ".code64\n"
     ".popsection\n");
-extern const char guest_touch[], guest_sti[], guest_anew[], guest_nmi[], guest_tick[], guest_pf[];
-extern const char guest_ready[], guest_end[];
+extern const char guest_touch[], guest_sti[], guest_hlt[], guest_idle[], guest_anew[], guest_nmi[];
+extern const char guest_tick[], guest_pf[], guest_ready[], guest_end[];
 extern const char guest_sipi[], guest_sipi_end[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_touch))
 
 /* Why the vCPU is halted, and how userspace changes its state. */
 enum cause { CPL0, OFF, REPEATED, CAUSES };
-enum way { RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, WAYS };
+enum way {
+	RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, KICKED, IN_SERVICE,
+	LISTED, WAYS
+};
 #define OF_ALL	TICK	/* those before it are tested by "all" */
 
 static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
 	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden", "shadow",
+	"kicked", "in-service", "listed",
 };
 static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
-	AT_ONCE, AT_ONCE,
+	AT_ONCE, AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -243,12 +258,24 @@ static void start_by_sipi(struct vm *vm)
 	send(vm, 0x4600 | TRAMPOLINE >> 12);
 }
 
+/* Whether a VMM that saves what KVM says it has to saves this MSR. */
+static bool in_list(struct vm *vm, uint32_t index)
+{
+	struct { struct kvm_msr_list head; uint32_t indices[1024]; } list = { .head.nmsrs = 1024 };
+
+	MUST(ioctl(vm->kvm, KVM_GET_MSR_INDEX_LIST, &list));
+	for (uint32_t n = 0; n < list.head.nmsrs; n++)
+		if (list.head.indices[n] == index)
+			return true;
+	return false;
+}
+
 /*
  * The guest goes on in a new VM, with the state that a VMM can read: the halt is not among it.  What is read and written,
  * and in which order, is QEMU's (target/i386/kvm/kvm.c: kvm_arch_get_registers, kvm_arch_put_registers), but for what
- * this guest does not use.
+ * this guest does not use.  listed: the VMM is one that asks KVM which MSRs there are, as QEMU does not for these.
  */
-static enum outcome migrated(struct vm *old)
+static enum outcome migrated(struct vm *old, bool listed)
 {
 	struct { struct kvm_msrs head; struct kvm_msr_entry entries[2]; } msrs = {
 		.head.nmsrs = 2, .entries = { { .index = MSR_INT }, { .index = MSR_EN } },
@@ -261,6 +288,8 @@ static enum outcome migrated(struct vm *old)
 	enum outcome found;
 	struct vm vm;
 
+	if (listed && !(in_list(old, MSR_INT) && in_list(old, MSR_EN)))
+		return ODD;
 	MUST(ioctl(old->vcpu, KVM_GET_VCPU_EVENTS, &events));
 	MUST(ioctl(old->vcpu, KVM_GET_MP_STATE, &mp_state));
 	MUST(ioctl(old->vcpu, KVM_GET_REGS, &regs));
@@ -362,7 +391,8 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 		found = outcome_without_page(vm, GOT_SIPI);
 		break;
 	case MIGRATE:
-		found = migrated(vm);
+	case LISTED:
+		found = migrated(vm, way == LISTED);
 		break;
 	case TICK:	/* its handler does not return */
 		arm_timer(vm);
@@ -373,6 +403,8 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 		found = forbidden(vm);
 		break;
 	case SHADOW:
+	case KICKED:
+	case IN_SERVICE:
 	case WAYS:
 		break;
 	}
@@ -413,19 +445,53 @@ static enum outcome in_shadow(struct vm *vm)
 	return outcome_without_page(vm, TOUCHED);
 }
 
+/*
+ * What a kick asks for (pv.pv_unhalted in arch/x86/kvm/x86.c) is over with the HLT that it ends; else no halt of the vCPU
+ * lasts any more, and it asks for its page again and again.
+ */
+static enum outcome behind_kick(struct vm *vm)
+{
+	start_at(vm, AT(guest_hlt));
+	send(vm, 0x4300);	/* "remote read": KVM's kick */
+	start(vm);
+	return still_halted(vm) ? outcome_of(vm, TOUCHED) : ODD;
+}
+
+/*
+ * No halt.  The vCPU has TICK_VECTOR in service, and its VMM loads a state that has an interrupt of a lower priority in
+ * service in its place: TICK_VECTOR is delivered again.
+ */
+static enum outcome in_service(struct vm *vm)
+{
+	struct kvm_lapic_state lapic = lapic_at_start;
+
+	start_at(vm, AT(guest_idle));
+	start(vm);
+	send(vm, 0x4000 | TICK_VECTOR);
+	if (outcome_without_page(vm, GOT_TICK) != AT_ONCE)
+		return ODD;
+	lapic.regs[0x110] = 1;	/* in service: vector 0x20 */
+	MUST(ioctl(vm->vcpu, KVM_SET_LAPIC, &lapic));
+	start_at(vm, AT(guest_idle));
+	start(vm);
+	send(vm, 0x4000 | TICK_VECTOR);
+	return outcome_without_page(vm, GOT_TICK);
+}
+
 static bool test(enum cause cause, enum way way)
 {
 	struct vm vm;
 	bool good;
 
 	make_vm(&vm);
-	if (way == SHADOW) {
-		good = tell(&vm, cause_names[cause], way_names[way], in_shadow(&vm), right[way]);
+	if (cause != OFF)
+		write_en(&vm, cause);
+	if (way == SHADOW || way == KICKED || way == IN_SERVICE) {
+		good = tell(&vm, cause_names[cause], way_names[way],
+			    way == SHADOW ? in_shadow(&vm) : way == KICKED ? behind_kick(&vm) : in_service(&vm), right[way]);
 		vm_free(&vm);
 		return good;
 	}
-	if (cause != OFF)
-		write_en(&vm, cause);
 	start(&vm);
 	wait_for_halt(&vm);
 	good = tell(&vm, cause_names[cause], way_names[way], after(&vm, cause, way), right[way]);

@@ -55,9 +55,21 @@ class StateChange(StrEnum):
     TICK = "tick"  # KVM_SET_LAPIC with an armed timer, and then its tick; not among "all"
     FORBIDDEN = "forbidden"  # mprotect, so that KVM_RUN ends with EFAULT, and back; not among "all"
     SHADOW = "shadow"  # no halt, as it touches in the shadow of STI, and its state is read and written; not among "all"
+    KICKED = "kicked"  # a kick has ended a HLT before, and nothing else; not among "all"
+    IN_SERVICE = (
+        "in-service"  # no halt: KVM_SET_LAPIC while an interrupt is in service, and that again; not among "all"
+    )
+    LISTED = "listed"  # as MIGRATE, and the MSRs have to be in KVM_GET_MSR_INDEX_LIST; not among "all"
 
 
-_BY_NAME = (StateChange.TICK, StateChange.FORBIDDEN, StateChange.SHADOW)
+_BY_NAME = (
+    StateChange.TICK,
+    StateChange.FORBIDDEN,
+    StateChange.SHADOW,
+    StateChange.KICKED,
+    StateChange.IN_SERVICE,
+    StateChange.LISTED,
+)
 """Changes that "all" leaves out."""
 
 

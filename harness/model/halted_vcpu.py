@@ -94,8 +94,8 @@ def _change(v: ApfState, case: HaltCase) -> str:
             _write_en(v, case.cause)
         case StateChange.MPSTATE:
             v.hlt = False  # kvm_arch_vcpu_ioctl_set_mpstate sets mp_state and nothing else
-        case StateChange.STOP_CONT:
-            pass
+        case StateChange.STOP_CONT | StateChange.KICKED:
+            pass  # vcpu_block clears pv_unhalted with the HLT that the kick ends, before the halt
         case StateChange.NMI:
             return "an NMI is an event: vcpu_block clears apf.halted"
         case StateChange.REPLUG | StateChange.INIT_SIPI:
@@ -103,8 +103,10 @@ def _change(v: ApfState, case: HaltCase) -> str:
                 _reset(v)
             d.reset(v, init=True)
             _clear(v)
-        case StateChange.MIGRATE:
+        case StateChange.MIGRATE | StateChange.LISTED:
             return "the halt is in no state that is migrated"
+        case StateChange.IN_SERVICE:
+            return "no halt: kvm_apic_set_state forgets highest_isr_cache, so that the tick is above what is in service"
         case StateChange.TICK:
             return "kvm_apic_set_state starts the timer, and its tick is an event: vcpu_block clears apf.halted"
         case StateChange.SHADOW:

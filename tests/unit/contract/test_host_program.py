@@ -92,8 +92,9 @@ def test_the_words_of_the_one_about_the_area() -> None:
 
 def test_what_it_tests() -> None:
     everything = cases(WAYS_PROGRAM, "all")
-    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 3)
+    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 6)
     assert cases(WAYS_PROGRAM, "off tick") == (HaltCase(HaltCause.OFF, StateChange.TICK),), "not among all"
+    assert cases(WAYS_PROGRAM, "off in-service") == (HaltCase(HaltCause.OFF, StateChange.IN_SERVICE),)
     assert everything[1] == HaltCase(HaltCause.OFF, StateChange.RESET)
     assert cases(WAYS_PROGRAM, "cpl0 en0") == (HaltCase(HaltCause.CPL0, StateChange.EN0),)
     for wrong in ("none", "cpl0", "en0 cpl0", "all all"):

@@ -13,7 +13,7 @@ from harness.model.known_faults import with_fixes
 
 KERNELS = ("nowait-5.10", "nowait-6.1", "nowait-6.12", "nowait-7.3", "noio-6.1")
 EACH = [HaltCase(cause, change) for cause in HaltCause for change in StateChange]
-WITH_THE_PAGE = (StateChange.MPSTATE, StateChange.STOP_CONT)
+WITH_THE_PAGE = (StateChange.MPSTATE, StateChange.STOP_CONT, StateChange.KICKED)
 """Changes that drop no work and make no event: the ready event is still to come."""
 
 
