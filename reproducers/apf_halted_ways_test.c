@@ -12,6 +12,7 @@
  *	./apf_halted_ways_test cpl0 tick	# not among "all": the timer of the local APIC, armed by KVM_SET_LAPIC,
  *	./apf_halted_ways_test off forbidden	# or mprotect: KVM_RUN has to say EFAULT, and once it is undone the vCPU runs,
  *	./apf_halted_ways_test off shadow	# or no halt: in the shadow of STI, which the state that is read has to tell
+ *	./apf_halted_ways_test cpl0 nmi-in-nmi	# or a second NMI while the first one's handler runs
  *	./apf_halted_ways_test off kicked	# or a HLT before it that a kick (KVM_HC_KICK_CPU's) ends: the halt has to last
  *	./apf_halted_ways_test off in-service	# or no halt: a local APIC that has another interrupt in service is loaded
  *	./apf_halted_ways_test cpl0 listed	# or as "migrate", of MSRs only those that KVM_GET_MSR_INDEX_LIST has
@@ -120,18 +121,18 @@ extern const char guest_sipi[], guest_sipi_end[];
 enum cause { CPL0, OFF, REPEATED, CAUSES };
 enum way {
 	RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, KICKED, IN_SERVICE,
-	LISTED, WAYS
+	LISTED, NMI_IN_NMI, WAYS
 };
 #define OF_ALL	TICK	/* those before it are tested by "all" */
 
 static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
 	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden", "shadow",
-	"kicked", "in-service", "listed",
+	"kicked", "in-service", "listed", "nmi-in-nmi",
 };
 static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
-	AT_ONCE, AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE,
+	AT_ONCE, AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -343,7 +344,7 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 {
 	enum outcome found = ODD;
 
-	if (way != NMI && way != INIT_SIPI)
+	if (way != NMI && way != NMI_IN_NMI && way != INIT_SIPI)
 		stop(vm);
 	if (way == RESET || way == EN0 || way == LOADVM || way == REPLUG)
 		provide_page(vm);	/* writing EN = 0 waits for the worker */
@@ -373,8 +374,14 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 		found = outcome_of(vm, TOUCHED);
 		break;
 	case NMI:
+	case NMI_IN_NMI:
 		send(vm, 0x4400);	/* KVM_NMI would wait until the vCPU leaves KVM_RUN */
 		found = outcome_without_page(vm, GOT_NMI);
+		if (found == AT_ONCE && way == NMI_IN_NMI) {
+			send(vm, 0x4400);	/* waits for the IRET of the first */
+			start(vm);
+			found = outcome_without_page(vm, GOT_NMI);
+		}
 		if (found != AT_ONCE)
 			break;
 		start(vm);	/* its handler returns to the touch */

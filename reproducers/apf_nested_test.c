@@ -13,6 +13,9 @@
  * an interrupt for L1 with it, while L2 is halted.  The interrupt ends L2 before the vCPU has looked for completions
  * (vcpu_block), and that look may not be forgotten.
  *
+ * With the argument "inject" L1 injects a #PF into its L2, as it does that hands a token of its own on, and an interrupt
+ * for L1 waits already at the VMRUN.  It ends L2, but not before L2 has been given the #PF.
+ *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was not told (or otherwise not as it should), 4 skipped.
  * Needs an AMD processor with nested KVM (kvm_amd.nested=1) and userfaultfd for faults of the kernel: run it as root, or
  * set vm.unprivileged_userfaultfd.
@@ -120,10 +123,11 @@ extern const char code_touch[], code_touch_pf[], code_l2_says[];
 /*
  * What happens between the token and the next entry: nothing, KVM_RUN is left and called again, or the VMM also reads the
  * vCPU's events and writes them back, as for a snapshot, a migration or a monitor's look at the registers.  EXIT: an exit
- * of an L2 to L1, where the token is L1's own and its page has come.
+ * of an L2 to L1, where the token is L1's own and its page has come.  INJECT: an interrupt for L1, where it is L1 that
+ * gives its L2 a token.
  */
-static const char *const between_names[] = { "nothing", "signal", "state", "exit" };
-enum between { NOTHING, SIGNAL, STATE, EXIT, BETWEENS };
+static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject" };
+enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, BETWEENS };
 #define WITHOUT_NAME	EXIT	/* those before it are tested where no argument is given */
 /* What L1 intercepts does not matter to a token. */
 static const char *const intercept_names[] = { "no-intercept", "intercept" };
@@ -552,6 +556,36 @@ static bool test_exit(void)
 	return told;
 }
 
+/* L2's handler ends in VMMCALL; an L2 that is given nothing comes to its HLT. */
+static bool test_inject(void)
+{
+	enum outcome found = ODD;
+	bool good;
+
+	make_vm(false);
+	put(VMCB + 0x0a8, 8, 1u << 31 | 1u << 11 | 3u << 8 | 14);	/* EVENTINJ: #PF, with an error code */
+	put(VMCB + 0x640, 8, 0x1000);					/* CR2, the token */
+	say_hello();
+	send_interrupt();
+	run_to(EXIT_PORT);
+	if (get(VMCB + 0x70, 8) == EXIT_INTR) {	/* else it has come behind the handler's VMMCALL */
+		if (get(VMCB + 0x88, 8) & 1u << 31)	/* EXITINTINFO */
+			bail_out("L1 is to inject the #PF again");
+		put(VMCB + 0x0a8, 8, 0);	/* as an L1 does that has injected it */
+		MUST(ioctl(vcpu, KVM_SET_LAPIC, &quiet));
+		run_to(EXIT_PORT);
+	}
+	if (get(VMCB + 0x70, 8) == EXIT_VMMCALL)
+		found = TO_L2;
+	else if (get(VMCB + 0x70, 8) == EXIT_HLT)
+		found = LEFT;
+	good = found == TO_L2;
+	printf("%s 1 - %s %s: the token is %s\n", good ? "ok" : "not ok", between_names[INJECT], intercept_names[0],
+	       outcome_names[found]);
+	end_vm();
+	return good;
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = on_signal };
@@ -560,8 +594,8 @@ int main(int argc, char **argv)
 	sigaction(SIGUSR1, &action, NULL);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("TAP version 13\n");
-	if (argc == 2 && !strcmp(argv[1], between_names[EXIT])) {
-		good = test_exit();
+	if (argc == 2 && (!strcmp(argv[1], between_names[EXIT]) || !strcmp(argv[1], between_names[INJECT]))) {
+		good = !strcmp(argv[1], between_names[EXIT]) ? test_exit() : test_inject();
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}

@@ -60,6 +60,7 @@ class StateChange(StrEnum):
         "in-service"  # no halt: KVM_SET_LAPIC while an interrupt is in service, and that again; not among "all"
     )
     LISTED = "listed"  # as MIGRATE, and the MSRs have to be in KVM_GET_MSR_INDEX_LIST; not among "all"
+    NMI_IN_NMI = "nmi-in-nmi"  # and another while the handler of the first runs; not among "all"
 
 
 _BY_NAME = (
@@ -69,6 +70,7 @@ _BY_NAME = (
     StateChange.KICKED,
     StateChange.IN_SERVICE,
     StateChange.LISTED,
+    StateChange.NMI_IN_NMI,
 )
 """Changes that "all" leaves out."""
 
@@ -91,6 +93,10 @@ class Between(StrEnum):
     EXIT = (
         "exit"  # an interrupt for L1 ends its L2, and the page of L1's own token has come; only where it is asked for
     )
+    INJECT = "inject"  # it is L1 that gives its L2 a token, and an interrupt for L1 waits; only where it is asked for
+
+
+_ALONE = (Between.EXIT, Between.INJECT)
 
 
 class Told(StrEnum):
@@ -189,11 +195,11 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
             raise UsageError(f"{program} takes no arguments but {AreaChange.CLEARED}")
         return tuple(AreaCase(change) for change in AreaChange if (change is AreaChange.CLEARED) is bool(words))
     if program == NESTED_PROGRAM:
-        if words == [Between.EXIT]:
-            return (TokenCase(Between.EXIT, intercept=False),)
+        if len(words) == 1 and words[0] in _ALONE:
+            return (TokenCase(Between(words[0]), intercept=False),)
         if words:
-            raise UsageError(f"{program} takes no arguments but {Between.EXIT}")
-        told = (between for between in Between if between is not Between.EXIT)
+            raise UsageError(f"{program} takes no arguments but {' or '.join(_ALONE)}")
+        told = (between for between in Between if between not in _ALONE)
         return tuple(TokenCase(between, intercept) for between in told for intercept in (False, True))
     if not words:
         return tuple(HaltCase(HaltCause.OFF, c) for c in (StateChange.STOP_CONT, StateChange.RESET, StateChange.EN0))

@@ -96,7 +96,7 @@ def _change(v: ApfState, case: HaltCase) -> str:
             v.hlt = False  # kvm_arch_vcpu_ioctl_set_mpstate sets mp_state and nothing else
         case StateChange.STOP_CONT | StateChange.KICKED:
             pass  # vcpu_block clears pv_unhalted with the HLT that the kick ends, before the halt
-        case StateChange.NMI:
+        case StateChange.NMI | StateChange.NMI_IN_NMI:
             return "an NMI is an event: vcpu_block clears apf.halted"
         case StateChange.REPLUG | StateChange.INIT_SIPI:
             if case.change is StateChange.REPLUG:

@@ -25,7 +25,8 @@ _WHY = {
 
 
 def predict_token(kernel: KernelModel, case: TokenCase) -> CasePrediction:
-    """Who is told of the token of an L2 after this; of EXIT, that the page of L1's own is there.
+    """Who is told of the token of an L2 after this; of EXIT, that the page of L1's own is there;
+    of INJECT, of one that L1 gives its L2.
 
     :raise ModelError: the kernel has no asynchronous page faults, so that there is no token.
     """
@@ -33,6 +34,8 @@ def predict_token(kernel: KernelModel, case: TokenCase) -> CasePrediction:
         raise ModelError(f"{kernel.name} has no asynchronous page faults")
     if case.between is Between.EXIT:
         return CasePrediction(case, Told.L1, "KVM_REQ_APF_READY outlives an exit of L2: the next entry looks at it")
+    if case.between is Between.INJECT:
+        return CasePrediction(case, Told.TO_L2, "nested_run_pending: no exit to L1 before what it injects is delivered")
     controls = L2Controls(svm=True, intercept_pf=case.intercept, intr_masking=False)
     v = ApfState(kernel, cpl=0, guest_mode=True, l2=controls, shared_ok=True, en_val=_EN, delivery_as_pf_vmexit=True)
     setup, _ = d.kvm_setup_async_pf(v, _GPA, write=False)

@@ -66,9 +66,10 @@ def test_the_words_of_the_nested_one() -> None:
     assert words("outcome_names", NESTED_PROGRAM) == list(Told)
     intercepts = words("intercept_names", NESTED_PROGRAM)
     assert [str(case) for case in cases(NESTED_PROGRAM, "")] == [
-        f"{b} {i}" for b in [*Between][:-1] for i in intercepts
+        f"{b} {i}" for b in [*Between][:-2] for i in intercepts
     ]
     assert cases(NESTED_PROGRAM, "exit") == (TokenCase(Between.EXIT, intercept=False),)
+    assert cases(NESTED_PROGRAM, "inject") == (TokenCase(Between.INJECT, intercept=False),)
     case = TokenCase(Between.STATE, intercept=False)
     assert sentence(case, Told.TO_L2) == "state no-intercept: the token is given to L2"
     assert results(f"not ok 5 - {sentence(case, Told.TO_L2)}\n") == ((case, Told.TO_L2),)
@@ -92,7 +93,7 @@ def test_the_words_of_the_one_about_the_area() -> None:
 
 def test_what_it_tests() -> None:
     everything = cases(WAYS_PROGRAM, "all")
-    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 6)
+    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 7)
     assert cases(WAYS_PROGRAM, "off tick") == (HaltCase(HaltCause.OFF, StateChange.TICK),), "not among all"
     assert cases(WAYS_PROGRAM, "off in-service") == (HaltCase(HaltCause.OFF, StateChange.IN_SERVICE),)
     assert everything[1] == HaltCase(HaltCause.OFF, StateChange.RESET)

@@ -12,8 +12,12 @@ from harness.model.known_faults import with_fixes
 from harness.model.told_l1 import predict_token
 
 OWN = TokenCase(Between.EXIT, intercept=False)
+GIVEN = TokenCase(Between.INJECT, intercept=False)
 EACH = [
-    TokenCase(between, intercept) for between in Between for intercept in (False, True) if between is not Between.EXIT
+    TokenCase(between, intercept)
+    for between in Between
+    for intercept in (False, True)
+    if between not in (Between.EXIT, Between.INJECT)
 ]
 MENDED = {"nowait-5.10": ("F4",), "nowait-6.1": ("F2", "F3"), "nowait-6.12": ("F3",), "nowait-7.3": ("F3",)}
 
@@ -43,6 +47,12 @@ def test_without(case: TokenCase) -> None:
 def test_of_a_page_of_its_own_l1_is_told_behind_any_exit(kernel: str) -> None:
     found = predict_token(find_kernel(kernel), OWN)
     assert (found.outcome, found.faults) == (Told.L1, ())
+
+
+@pytest.mark.parametrize("kernel", MENDED)
+def test_what_l1_gives_its_l2_is_not_taken_away_by_an_interrupt(kernel: str) -> None:
+    found = predict_token(find_kernel(kernel), GIVEN)
+    assert (found.outcome, found.faults) == (Told.TO_L2, ())
 
 
 def test_without_asynchronous_page_faults_there_is_no_token() -> None:
