@@ -114,7 +114,7 @@ static inline void make_missing(struct vm *vm)
 		.range = { (uintptr_t)vm->missing, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
 
-	vm->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	vm->uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);	/* else poll does not wait */
 	if (vm->uffd < 0)
 		quit(KSFT_SKIP, "userfaultfd: %s", strerror(errno));
 	if (ioctl(vm->uffd, UFFDIO_API, &api))
@@ -264,7 +264,7 @@ static inline bool still_halted(struct vm *vm)
 	struct uffd_msg msg;
 	int times = 0;
 
-	if (poll(&asked, 1, 10000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
+	if (poll(&asked, 1, 30000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
 		quit(KSFT_FAIL, "the page was never asked for%s", vm->trouble);
 	if (msg.arg.pagefault.feat.ptid == (uint32_t)vm->tid)
 		quit(KSFT_SKIP, "the vCPU's own thread asks for the page: no asynchronous page faults");

@@ -431,7 +431,7 @@ static enum outcome in_shadow(struct vm *vm)
 
 	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
 	start(vm);
-	if (poll(&asked, 1, 10000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
+	if (poll(&asked, 1, 30000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
 		quit(KSFT_FAIL, "the page was never asked for%s", vm->trouble);
 	if (msg.arg.pagefault.feat.ptid != (uint32_t)vm->tid)
 		return ODD;
@@ -458,6 +458,10 @@ static enum outcome in_shadow(struct vm *vm)
  */
 static enum outcome behind_kick(struct vm *vm)
 {
+	start_at(vm, AT(guest_anew));
+	start(vm);	/* and is told of the wake-all of enabling, which takes the kick away from 6.15 on */
+	if (outcome_without_page(vm, STARTED_ANEW) != AT_ONCE)
+		return ODD;
 	start_at(vm, AT(guest_hlt));
 	send(vm, 0x4300);	/* "remote read": KVM's kick */
 	start(vm);

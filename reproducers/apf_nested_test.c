@@ -191,7 +191,7 @@ static void open_uffd(void)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_THREAD_ID };
 
-	uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	uffd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);	/* else poll does not wait */
 	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
 		skip("userfaultfd for faults of the kernel is not to be had");
 }
@@ -221,7 +221,7 @@ static void wait_for_fault(uint32_t gpa, bool by_vcpu)
 	struct uffd_msg msg;
 
 	do {
-		if (poll(&asked, 1, 10000) != 1 || read(uffd, &msg, sizeof(msg)) != sizeof(msg))
+		if (poll(&asked, 1, 30000) != 1 || read(uffd, &msg, sizeof(msg)) != sizeof(msg))
 			bail_out("a page was never asked for");
 		if (msg.arg.pagefault.address == (uintptr_t)mem + MISSING &&
 		    msg.arg.pagefault.feat.ptid == (uint32_t)tid)
