@@ -52,6 +52,8 @@ class RunEnd:
 
 EMULATED = "apf.emulated=1"
 """On the kernel's command line of a virtual host whose processor is QEMU's TCG (harness/hosts/virtual/vm.py)."""
+EMULATOR = "apf.emulator="
+"""... and which version of QEMU that is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from harness.contract.plan import Op, SwapKind, vcpu_ids
 from harness.contract.words import EndStatus
 from harness.evidence.decode import DecodedFacts, Evidence
 from harness.evidence.delivered_twice import delivered_twice
-from harness.evidence.lost_shadow import lost_shadow
+from harness.evidence.lost_shadow import loads_shadow, lost_shadow
 from harness.evidence.lost_wakeup import lost_wakeup
 from harness.evidence.trace_events import kinds_of
 from harness.judge.cut_off import cut_off, deadline_cuts
@@ -95,15 +95,17 @@ def check(evidence: Evidence, kernel: KernelModel, expected: Expected = NOTHING)
 
 def _emulator(evidence: Evidence) -> tuple[Trouble, int] | None:
     """The first thing in the trace that no processor does, but QEMU's emulated one, and its line."""
-    if EMULATED.encode() not in evidence.files.get("facts.json", b""):
+    facts = evidence.files.get("facts.json", b"")
+    if EMULATED.encode() not in facts:
         return None
     trace, plan = evidence.files.get("trace/events.txt", b""), evidence.plan
     touches = [item for item in plan.items if item.op is Op.TOUCH]
     shadowed = {(item.vcpu, item.gpa >> 12) for item in touches if item.shadow}
-    found = [
-        delivered_twice(trace, ready_vectors(plan)),
-        lost_shadow(trace, shadowed - {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}, vcpu_ids(plan.guest)),
-    ]
+    found = [delivered_twice(trace, ready_vectors(plan))]
+    if loads_shadow(facts):
+        return found[0]
+    shadowed -= {(i.vcpu, i.gpa >> 12) for i in touches if not i.shadow}
+    found.append(lost_shadow(trace, shadowed, vcpu_ids(plan.guest)))
     if evidence.end.status is EndStatus.GUEST_TIMEOUT:
         found.append(lost_wakeup(evidence.recorded()))
     return min((each for each in found if each is not None), key=lambda each: each[1], default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,12 @@ class QemuProgram:
     path: Path
     version: str
     instead: str = ""
+
+    @property
+    def number(self) -> str:
+        """Of the version, as "11.1.2"; empty: it tells none."""
+        found = re.search(r"version ([0-9.]+)", self.version)
+        return found[1] if found else ""
 
     def __str__(self) -> str:
         return f"{self.version}{f' ({self.instead})' if self.instead else ''}"

@@ -33,7 +33,7 @@ def prepare(order: HostOrder) -> HostOpener:
     qemu = find_qemu(order.store, order.host_qemu, order.progress)
     machine, keys, inside = machine_for(order.store, kernel, order.progress, order.guest_qemu)
     plugin = pause_plugin(order.store, qemu)
-    machine = replace(machine, qemu=qemu.path, plugin=plugin.path)
+    machine = replace(machine, qemu=qemu.path, emulator=qemu.number, plugin=plugin.path)
     with order.store.lock("accel"):
         accel = find_accel(order.store.root, lambda: _trial(order, machine, keys, kernel.release))
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.artifacts.images.packaged_qemu import machine_qemu
-from harness.contract.capture import EMULATED
+from harness.contract.capture import EMULATED, EMULATOR
 from harness.errors import HostLost, InfraFault
 from harness.hosts.virtual.machine_tsc import tsc_khz
 from harness.hosts.virtual.run_delay import run_delays
@@ -36,6 +36,7 @@ class HostMachine:
 
     ``cpus``: so many that guests may run on; an emulated host has one more (harness/agent/host/guest_cpus.py).
     ``reboots``: a reset boots it again; otherwise it ends QEMU.  ``qemu``: the program; None: the machine's own.
+    ``emulator``: the version of that, of which an emulated host's command line tells; empty: it does not.
     ``plugin``: of an emulated host's QEMU (harness/artifacts/images/qemu_plugin.py).
     """
 
@@ -49,6 +50,7 @@ class HostMachine:
     disk_mib: int = 4096
     reboots: bool = False
     qemu: Path | None = None
+    emulator: str = ""
     plugin: Path | None = None
 
 
@@ -69,6 +71,7 @@ def host_command(
     if machine.accel == "tcg":
         cpu, cmdline = ["-accel", "tcg,thread=multi", "-cpu", EMULATED_CPU], f"{cmdline} {EMULATED}"
         cpu += ["-plugin", f"file={machine.plugin}"] if machine.plugin is not None else []
+        cmdline += f" {EMULATOR}{machine.emulator}" if machine.emulator else ""
         cmdline += f" tsc_early_khz={tsc_khz}" if tsc_khz else ""
     initrd = ["-initrd", str(machine.initrd)] if machine.initrd is not None else []
     return [

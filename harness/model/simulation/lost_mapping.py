@@ -10,7 +10,7 @@ from harness.model.walk.steps import End
 
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory, Resolution
-    from harness.model.simulation.recorded import RecordedEvent
+    from harness.model.simulation.recorded import Recorded, RecordedEvent
     from harness.model.simulation.world import World
 
 
@@ -26,7 +26,18 @@ def may_be_lost(
     if replay.invalidated(vcpu, since, until) or memory.collides(
         gpa, replay.mapped_beside(vcpu, since, until), guest_mode=guest_mode, since_ns=since
     ):
-        following, page = replay.peek(vcpu), gpa >> 12
-        once_more = following is not None and following.fits(Kind.PF, page, write=mark.write)
-        likely = once_more or replay.invalidated_on(page, since, until)
+        page = gpa >> 12
+        likely = _faults_again(replay.recorded, page, until, writable=got.writable)
         got.stale = (replay.choices.ask(2, f"whether the mapping of {page:#x} was lost", page) == 1) is not likely
+
+
+def _faults_again(recorded: Recorded, gfn: int, after_ns: int, *, writable: bool) -> bool:
+    """Whether some vCPU faults on the page, at which it had a mapping if none was lost, before anything unmaps it.
+
+    A vCPU that has sleepers to wake takes their interrupts first: its own fault on the page may come much later.
+    """
+    faults = (mark for marks in recorded.marks for mark in marks if mark.kind is Kind.PF and mark.key == gfn)
+    again = (m.start_ns for m in faults if m.start_ns > after_ns and (writable or m.write is False))
+    unmapped = (t for t in recorded.unmapped.get(gfn, ()) if t > after_ns)
+    first = min(again, default=None)
+    return first is not None and first < min(unmapped, default=first + 1)

@@ -419,15 +419,6 @@ class Replay:
             return True
         return not self.recorded.unmaps_known and self.called_beside(self.recorded.threads[vcpu], start_ns, end_ns)
 
-    def invalidated_on(self, gfn: int, start_ns: int, end_ns: int) -> bool:
-        """A notifier of a copy that ran between the two was not over when some vCPU faulted on the page later: nothing
-        is mapped until it is (arch/x86/kvm/mmu/mmu.c:is_page_fault_stale).  When one of reclaim is over nobody knows.
-        """
-        running = (u for u in self.recorded.unmaps if start_ns <= u.end_ns and u.start_ns <= end_ns)
-        last = max((u.end_ns for u in running if u.thread in self._kvm_threads), default=-1)
-        marks = (mark for marks in self.recorded.marks for mark in marks)
-        return any(m.kind is Kind.PF and m.key == gfn and end_ns < m.start_ns < last for m in marks)
-
     def mapped_beside(self, vcpu: int, start_ns: int, end_ns: int) -> set[int]:
         """The pages that other vCPUs' threads were to map between the two."""
         return {

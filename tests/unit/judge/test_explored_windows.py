@@ -43,6 +43,8 @@ SETTLED = {
     " behind its call's end (mm/readahead.c:page_cache_ra_unbounded; 5.10)",
     "mapped-before-it-was-locked": "a private write finds a hole's page, and another thread maps it around its own"
     " before it is copied: finish_fault finds the PTE changed, and GUP calls again (mm/memory.c:do_cow_fault; 6.1)",
+    "reclaim-twice-in-long-reads": "two vCPUs wait for one page themselves while reclaim unmaps another: neither maps"
+    " it, and both fault on it again only when they have woken 65 sleepers (mmu.c:is_page_fault_stale; 7.3)",
     "mapped-around-a-write": "a shared write asks the file system, and a thread whose call began before maps the page"
     " around its own meanwhile: finish_fault finds the PTE changed, and GUP calls again (do_shared_fault; 6.1)",
 }

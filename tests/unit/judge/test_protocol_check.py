@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.contract.capture import EMULATED
+from harness.contract.capture import EMULATED, EMULATOR
 from harness.judge.verdict import judge_capture
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import find_kernel
+from harness.run.judge_folder import model_of
 from harness.status import Status
 from tests.unit.judge.golden import edit_trace, load
+from tests.unit.judge.packed import packed_capture
 
 N61 = find_kernel("nowait-6.1")
 
@@ -76,3 +78,29 @@ def test_what_only_the_whole_run_shows_is_no_proof() -> None:
     """The prediction follows the whole run, and what is owed at its end may be so because of the fault."""
     verdict = judged(twice(-1), ("kvm_async_pf_ready", "kvm_async_pf_ready", "kvm_async_pf_gone", -1))
     assert verdict.status is Status.INCONCLUSIVE
+
+
+def test_an_access_that_was_entered_anew_behind_its_sti_is_judged() -> None:
+    """S270 on debian-6.1 under QEMU 11.1, which loads the shadow: the vCPU thread waited, as for any access in one."""
+    files = packed_capture("explored-entered-anew-behind-sti")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_a_processor_that_loads_the_shadow_excuses_no_kernel_that_ignores_it() -> None:
+    """The same with what a kernel would do that sees interrupts allowed: 7.2 is to blame for that, 11.1 is not."""
+
+    def ignored(lines: list[str]) -> list[str]:
+        at = next(
+            n for n, line in enumerate(lines) if "kvm_page_fault: vcpu 6" in line and "0x0000000001006000" in line
+        )
+        tried = lines[at].partition("kvm_page_fault")[0] + "kvm_try_async_get_page: gva = 0x1006000, gfn = 0x1006"
+        return [*lines[: at + 3], tried.replace("286.391737", "286.391950"), *lines[at + 3 :]]
+
+    files = edit_trace(packed_capture("explored-entered-anew-behind-sti"), ignored)
+    found = {}
+    for version in ("7.2.22", "11.1.2"):
+        told = files["facts.json"].replace(EMULATED.encode(), f"{EMULATED} {EMULATOR}{version}".encode())
+        found[version] = judge_capture({**files, "facts.json": told}, model_of(files, "nowait"))
+    assert "lost an interrupt shadow" in found["7.2.22"].reason
+    assert found["11.1.2"].status is Status.FAIL

@@ -11,10 +11,13 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.artifacts.images.packaged_qemu import QemuProgram
+from harness.contract.capture import EMULATOR
 from harness.errors import HostLost, InfraFault
 from harness.hosts.virtual.virtual_host import forwarded_port, parse_usernet
 from harness.hosts.virtual.vm import HostMachine, host_command, start_qemu
@@ -158,6 +161,9 @@ def test_command_line_of_each_accelerator(machine: HostMachine, tmp_path: Path) 
     assert "tsc_early_khz" not in words[words.index("-append") + 1]
     words = host_command("qemu", machine, disk="/d", console=tmp_path / "c", qmp_fd=7, tsc_khz=2_596_120)
     assert words[words.index("-append") + 1].split()[-1] == "tsc_early_khz=2596120"
+    told = QemuProgram(Path("qemu"), "QEMU emulator version 11.1.2 (Debian 1:11.1.2+ds-3)").number
+    words = host_command("qemu", replace(machine, emulator=told), disk="disk", console=Path("console"), qmp_fd=3)
+    assert f"{EMULATOR}11.1.2" in words[words.index("-append") + 1].split()
     kvm = HostMachine("kvm", machine.kernel, None, machine.root, "")
     words = host_command("qemu", kvm, disk="/d", console=tmp_path / "c", qmp_fd=7)
     assert words[words.index("-accel") + 1] == "kvm"
