@@ -40,9 +40,9 @@
 #define AT_ONCE_MS	300
 #define PATIENCE_MS	3000
 
-/* What becomes of the vCPU: it runs at once, when the page is there, or never. */
-enum outcome { AT_ONCE, WITH_PAGE, NEVER, ODD };
-static const char *const outcome_names[] = { "at once", "with its page", "never", "odd" };
+/* What becomes of the vCPU: it runs at once, when the page is there, never, or all the time, to ask for its page. */
+enum outcome { AT_ONCE, WITH_PAGE, NEVER, AGAIN, ODD };
+static const char *const outcome_names[] = { "at once", "with its page", "never", "again and again", "odd" };
 
 static int tests_planned, tests_done;
 
@@ -257,22 +257,29 @@ static inline bool asleep(pid_t tid)
 	return name_end && name_end[2] == 'S';
 }
 
-/* The page was asked for by a worker: whether the vCPU sleeps. */
-static inline bool still_halted(struct vm *vm)
+/* Whether the vCPU's thread sleeps, and goes on to. */
+static inline bool sleeps(struct vm *vm)
 {
-	struct pollfd asked = { .fd = vm->uffd, .events = POLLIN };
-	struct uffd_msg msg;
 	int times = 0;
 
-	if (poll(&asked, 1, 30000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
-		quit(KSFT_FAIL, "the page was never asked for%s", vm->trouble);
-	if (msg.arg.pagefault.feat.ptid == (uint32_t)vm->tid)
-		quit(KSFT_SKIP, "the vCPU's own thread asks for the page: no asynchronous page faults");
 	for (int n = 0; n < 1000 && times < 20; n++) {
 		times = asleep(vm->tid) ? times + 1 : 0;
 		rest(10);
 	}
 	return times == 20;
+}
+
+/* The page was asked for by a worker: whether the vCPU sleeps. */
+static inline bool still_halted(struct vm *vm)
+{
+	struct pollfd asked = { .fd = vm->uffd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	if (poll(&asked, 1, 30000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
+		quit(KSFT_FAIL, "the page was never asked for%s", vm->trouble);
+	if (msg.arg.pagefault.feat.ptid == (uint32_t)vm->tid)
+		quit(KSFT_SKIP, "the vCPU's own thread asks for the page: no asynchronous page faults");
+	return sleeps(vm);
 }
 
 static inline void wait_for_halt(struct vm *vm)

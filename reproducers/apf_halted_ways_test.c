@@ -14,6 +14,8 @@
  *	./apf_halted_ways_test off shadow	# or no halt: in the shadow of STI, which the state that is read has to tell
  *	./apf_halted_ways_test cpl0 nmi-in-nmi	# or a second NMI while the first one's handler runs
  *	./apf_halted_ways_test off kicked	# or a HLT before it that a kick (KVM_HC_KICK_CPU's) ends: the halt has to last
+ *	./apf_halted_ways_test cpl0 kick	# or a kick in it: it goes on until the page is there
+ *	./apf_halted_ways_test cpl0 kick-told	# or no halt: a kick, and a ready event before the HLT that it has to end
  *	./apf_halted_ways_test off in-service	# or no halt: a local APIC that has another interrupt in service is loaded
  *	./apf_halted_ways_test cpl0 listed	# or as "migrate", of MSRs only those that KVM_GET_MSR_INDEX_LIST has
  *
@@ -45,6 +47,7 @@
 #define EN_CPL3_ONLY	(AREA | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT)
 #define EN_ALWAYS	(EN_CPL3_ONLY | KVM_ASYNC_PF_SEND_ALWAYS)
 #define MSR_INT		0x4b564d06
+#define A_KICK		0x4300	/* "remote read" (APIC_DM_REMRD), as KVM_HC_KICK_CPU sends it */
 
 /* What the guest says on PORT. */
 enum said { TOUCHED = NOTHING + 1, STARTED_ANEW, GOT_NMI, GOT_SIPI, GOT_TICK };
@@ -70,6 +73,8 @@ asm(".pushsection .rodata\n"
     "1:	jmp 1b\n"
     "guest_idle:\n"
     "1:	jmp 1b\n"
+    "guest_waits:\n"			/* for a kick, and then the same: */
+    "	hlt\n"
     "guest_anew:\n"			/* where a reset starts it */
     "	movb $2, %al\n"
     "	outb %al, $0x10\n"
@@ -112,7 +117,7 @@ asm(".pushsection .rodata\n"
     "guest_sipi_end:\n"
     ".code64\n"
     ".popsection\n");
-extern const char guest_touch[], guest_sti[], guest_hlt[], guest_idle[], guest_anew[], guest_nmi[];
+extern const char guest_touch[], guest_sti[], guest_hlt[], guest_idle[], guest_waits[], guest_anew[], guest_nmi[];
 extern const char guest_tick[], guest_pf[], guest_ready[], guest_end[];
 extern const char guest_sipi[], guest_sipi_end[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_touch))
@@ -121,18 +126,18 @@ extern const char guest_sipi[], guest_sipi_end[];
 enum cause { CPL0, OFF, REPEATED, CAUSES };
 enum way {
 	RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, KICKED, IN_SERVICE,
-	LISTED, NMI_IN_NMI, WAYS
+	LISTED, NMI_IN_NMI, KICK_TOLD, KICK, WAYS
 };
 #define OF_ALL	TICK	/* those before it are tested by "all" */
 
 static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
 	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden", "shadow",
-	"kicked", "in-service", "listed", "nmi-in-nmi",
+	"kicked", "in-service", "listed", "nmi-in-nmi", "kick-told", "kick",
 };
 static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
-	AT_ONCE, AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE,
+	AT_ONCE, AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -343,8 +348,9 @@ static enum outcome forbidden(struct vm *vm)
 static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 {
 	enum outcome found = ODD;
+	bool halted;
 
-	if (way != NMI && way != NMI_IN_NMI && way != INIT_SIPI)
+	if (way != NMI && way != NMI_IN_NMI && way != INIT_SIPI && way != KICK)
 		stop(vm);
 	if (way == RESET || way == EN0 || way == LOADVM || way == REPLUG)
 		provide_page(vm);	/* writing EN = 0 waits for the worker */
@@ -409,9 +415,17 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 	case FORBIDDEN:
 		found = forbidden(vm);
 		break;
+	case KICK:
+		send(vm, A_KICK);
+		halted = sleeps(vm);
+		found = outcome_of(vm, TOUCHED);
+		if (found == WITH_PAGE && !halted)
+			found = AGAIN;
+		break;
 	case SHADOW:
 	case KICKED:
 	case IN_SERVICE:
+	case KICK_TOLD:
 	case WAYS:
 		break;
 	}
@@ -463,9 +477,23 @@ static enum outcome behind_kick(struct vm *vm)
 	if (outcome_without_page(vm, STARTED_ANEW) != AT_ONCE)
 		return ODD;
 	start_at(vm, AT(guest_hlt));
-	send(vm, 0x4300);	/* "remote read": KVM's kick */
+	send(vm, A_KICK);
 	start(vm);
 	return still_halted(vm) ? outcome_of(vm, TOUCHED) : ODD;
+}
+
+/*
+ * No halt.  A kick ends the HLT that comes behind it, also where the vCPU, with its interrupts off as one that waits for a
+ * lock (pv_wait), is told between the two that a page is ready: here of the wake-all of enabling.
+ */
+static enum outcome kick_told(struct vm *vm)
+{
+	struct kvm_regs regs = { .rip = AT(guest_waits), .rsp = STACK, .rflags = 2 };
+
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	send(vm, A_KICK);
+	start(vm);
+	return outcome_without_page(vm, STARTED_ANEW);
 }
 
 /*
@@ -491,21 +519,33 @@ static enum outcome in_service(struct vm *vm)
 
 static bool test(enum cause cause, enum way way)
 {
+	enum outcome found;
 	struct vm vm;
 	bool good;
 
 	make_vm(&vm);
 	if (cause != OFF)
 		write_en(&vm, cause);
-	if (way == SHADOW || way == KICKED || way == IN_SERVICE) {
-		good = tell(&vm, cause_names[cause], way_names[way],
-			    way == SHADOW ? in_shadow(&vm) : way == KICKED ? behind_kick(&vm) : in_service(&vm), right[way]);
-		vm_free(&vm);
-		return good;
+	switch (way) {
+	case SHADOW:
+		found = in_shadow(&vm);
+		break;
+	case KICKED:
+		found = behind_kick(&vm);
+		break;
+	case IN_SERVICE:
+		found = in_service(&vm);
+		break;
+	case KICK_TOLD:
+		found = kick_told(&vm);
+		break;
+	default:
+		start(&vm);
+		wait_for_halt(&vm);
+		found = after(&vm, cause, way);
+		break;
 	}
-	start(&vm);
-	wait_for_halt(&vm);
-	good = tell(&vm, cause_names[cause], way_names[way], after(&vm, cause, way), right[way]);
+	good = tell(&vm, cause_names[cause], way_names[way], found, right[way]);
 	vm_free(&vm);
 	return good;
 }

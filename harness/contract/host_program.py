@@ -61,6 +61,8 @@ class StateChange(StrEnum):
     )
     LISTED = "listed"  # as MIGRATE, and the MSRs have to be in KVM_GET_MSR_INDEX_LIST; not among "all"
     NMI_IN_NMI = "nmi-in-nmi"  # and another while the handler of the first runs; not among "all"
+    KICK_TOLD = "kick-told"  # no halt: a kick, a ready event, and then the HLT; not among "all"
+    KICK = "kick"  # as KVM_HC_KICK_CPU, and nothing else; not among "all"
 
 
 _BY_NAME = (
@@ -71,6 +73,8 @@ _BY_NAME = (
     StateChange.IN_SERVICE,
     StateChange.LISTED,
     StateChange.NMI_IN_NMI,
+    StateChange.KICK_TOLD,
+    StateChange.KICK,
 )
 """Changes that "all" leaves out."""
 
@@ -81,6 +85,7 @@ class RunsAgain(StrEnum):
     AT_ONCE = "at once"  # whether or not the page that it waited for is there
     WITH_PAGE = "with its page"
     NEVER = "never"
+    AGAIN = "again and again"  # all the time, to ask for its page
     ODD = "odd"  # something else happened
 
 

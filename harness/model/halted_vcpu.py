@@ -29,7 +29,12 @@ def predict_halt(kernel: KernelModel, case: HaltCase) -> CasePrediction:
     """
     if not kernel.has_apf:
         raise ModelError(f"{kernel.name} has no asynchronous page faults")
+    if case.change is StateChange.KICK_TOLD:
+        return _kick_told(kernel, case)
     v = _halted(kernel, case.cause)
+    if case.change is StateChange.KICK and kernel.kick_ends_halts:
+        text = "pv_unhalted is cleared with an HLT alone: kvm_arch_vcpu_runnable is true, and vcpu_block ends each halt"
+        return CasePrediction(case, RunsAgain.AGAIN, text, ("F10",))
     woken = _change(v, case)
     if woken:
         return CasePrediction(case, RunsAgain.AT_ONCE, woken)
@@ -42,6 +47,14 @@ def predict_halt(kernel: KernelModel, case: HaltCase) -> CasePrediction:
     return CasePrediction(
         case, RunsAgain.NEVER, "apf.halted is set, and no work is left whose ready event would clear it", ("F1",)
     )
+
+
+def _kick_told(kernel: KernelModel, case: HaltCase) -> CasePrediction:
+    """A HLT of a vCPU that was kicked, and told of the wake-all of enabling behind that, if it has enabled."""
+    if case.cause is not HaltCause.OFF and kernel.ready_clears_kick:
+        text = "kvm_arch_async_page_present: kvm_set_mp_state has cleared pv_unhalted before the HLT"
+        return CasePrediction(case, RunsAgain.NEVER, text, ("F9",))
+    return CasePrediction(case, RunsAgain.AT_ONCE, "pv_unhalted: the HLT does not halt")
 
 
 def _halted(kernel: KernelModel, cause: HaltCause) -> ApfState:
@@ -94,8 +107,8 @@ def _change(v: ApfState, case: HaltCase) -> str:
             _write_en(v, case.cause)
         case StateChange.MPSTATE:
             v.hlt = False  # kvm_arch_vcpu_ioctl_set_mpstate sets mp_state and nothing else
-        case StateChange.STOP_CONT | StateChange.KICKED:
-            pass  # vcpu_block clears pv_unhalted with the HLT that the kick ends, before the halt
+        case StateChange.STOP_CONT | StateChange.KICKED | StateChange.KICK:
+            pass  # a kick ends a HLT, before the halt (vcpu_block clears pv_unhalted with it) or behind it
         case StateChange.NMI | StateChange.NMI_IN_NMI:
             return "an NMI is an event: vcpu_block clears apf.halted"
         case StateChange.REPLUG | StateChange.INIT_SIPI:
@@ -111,6 +124,8 @@ def _change(v: ApfState, case: HaltCase) -> str:
             return "kvm_apic_set_state starts the timer, and its tick is an event: vcpu_block clears apf.halted"
         case StateChange.SHADOW:
             return "no halt: the shadow of STI, which KVM_GET_VCPU_EVENTS tells and KVM_SET_VCPU_EVENTS sets"
+        case StateChange.KICK_TOLD:
+            raise ModelError("a kick before a HLT is no change of a halted vCPU")
         case StateChange.FORBIDDEN:
             return "the worker gets no page, and the touch is an error: vma_is_valid is false"
         case _:

@@ -131,6 +131,8 @@ CHANGES: tuple[Change, ...] = (
     Change("prefetch_keeps_entry", True, (6, 13), "arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_map_handle_target_level",
            "KVM: x86/mmu: Treat TDP MMU faults as spurious if access is already allowed", (_6_12, _7_2),
            open=_BOUNDS),
+    Change("ready_clears_kick", True, (6, 15), f"{_X86}kvm_arch_async_page_present",
+           "KVM: x86: Clear pv_unhalted on all transitions to KVM_MP_STATE_RUNNABLE", (_6_12, _7_2), open=_BOUNDS),
     Change("ext4_large_folios", True, (6, 16), "fs/ext4/inode.c:ext4_set_inode_mapping_order",
            "ext4: enable large folio for regular file", (_6_12, _7_2), open=_BOUNDS),
     Change("read_around_single", True, (6, 17), "mm/readahead.c:page_cache_ra_order, page_cache_async_ra",

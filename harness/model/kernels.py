@@ -105,6 +105,8 @@ class KernelModel:
     vmexit_needs_request: bool = False  # F2: a #PF vmexit is queued without KVM_REQ_EVENT
     sync_loses_vmexit: bool = False  # F3: reading and writing a vCPU's events makes a #PF vmexit a #PF of L2
     init_keeps_l2_tables: bool = True  # F6: AMD: an INIT ends guest mode, and leaves the tables for L2 in use
+    ready_clears_kick: bool = False  # F9: a ready event clears pv_unhalted of a vCPU that runs
+    kick_ends_halts: bool = True  # F10: no halt lasts behind a kick in an artificial one, as no HLT uses it
     masked_interrupt_spins: bool = True  # F8: AMD: an L2 executes nothing while an interrupt that L1 masks is pending
     window_is_l2s: bool = True  # F7: AMD: KVM's window for an interrupt of L1, which has IF=0, is an interrupt of L2
     en_needs_shared_area: bool = False  # a write of EN with an area that cannot be bound leaves the MSR as it was

@@ -117,6 +117,20 @@ KNOWN_FAULTS = {
             ("S196",),
             of_l2=True,
         ),
+        KnownFault(
+            "F9",
+            "a vCPU that was kicked before its HLT sleeps there for good: a ready event that it was told of in between"
+            " has cleared pv_unhalted",
+            "ready_clears_kick",
+            ("S435",),
+        ),
+        KnownFault(
+            "F10",
+            "a kick in an artificial halt ends every halt of the vCPU until it executes HLT: it asks for its page again"
+            " and again, and takes a processor for that",
+            "kick_ends_halts",
+            ("S436",),
+        ),
     )
 }
 """By id."""

@@ -25,12 +25,12 @@ from tests.unit.scenarios import all_scenarios, known_faults_of, plan_of
 FAULTS = list(KNOWN_FAULTS.values())
 SHOWN = [(fault, name) for fault in FAULTS for name in fault.scenarios]
 N61 = find_kernel("nowait-6.1")
-_ONLY_OLD = dict.fromkeys(("F4", "F6", "F8"), find_kernel("nowait-5.10"))
+_NOT_IN_6_1 = dict.fromkeys(("F4", "F6", "F8"), find_kernel("nowait-5.10")) | {"F9": find_kernel("nowait-7.3")}
 
 
 def faulty(fault: KnownFault) -> KernelModel:
     """A kernel that has it: 6.1, if that has."""
-    return _ONLY_OLD.get(fault.id, N61)
+    return _NOT_IN_6_1.get(fault.id, N61)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.id)
