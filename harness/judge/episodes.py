@@ -89,6 +89,7 @@ def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
     inside: set[int] = set()  # vCPUs whose L2 runs
     areas: set[int] = set()  # addresses of QEMU, of pages
     in_area: set[int] = set()  # vCPUs whose thread faults on such a page, which is not that of the access
+    in_vmm: set[int] = set()  # vCPUs whose thread has left KVM_RUN: what it faults on is not that of the access
     for event in events:
         if event.vcpu < 0:
             continue
@@ -101,6 +102,7 @@ def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
                 event.vcpu, event, delivering=delivering.get(event.vcpu, False), guest_mode=event.vcpu in inside
             )
             open_[event.vcpu] = episode
+            in_vmm.discard(event.vcpu)
             found.append(episode)
             continue
         if event.kind is Kind.WRMSR and event.value == MSR_ASYNC_PF_EN and ram_hva:
@@ -109,6 +111,10 @@ def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
             delivering[event.vcpu] = event.flag
         current = open_.get(event.vcpu)
         if current is None:
+            continue
+        if event.kind is Kind.USER_EXIT:
+            in_vmm.add(event.vcpu)
+        elif event.vcpu in in_vmm and event.kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
             continue
         if event.kind is Kind.ENTRY:
             current.end = event
