@@ -163,3 +163,11 @@ def test_what_the_vmm_faults_on_behind_kvm_run_is_not_the_accesss() -> None:
     assert outcome(episode, DEV, probed=True) is Outcome.FAST
     first, second = split([PF, left, FAULT, ret(0), PF, FAULT, ret(0), ENTRY])
     assert [outcome(each, DEV, probed=True) for each in (first, second)] == [Outcome.FAST, Outcome.MINOR]
+
+
+def test_who_sleeps_before_it_asks_for_its_page_waits_for_mmap_lock() -> None:
+    """Another thread of the VMM changes its mappings."""
+    (episode,) = split([PF, SLEEP_D, WAKE, FAULT, ret(0), ENTRY])
+    assert outcome(episode, DEV, probed=True) is Outcome.MINOR
+    (episode,) = split([PF, SLEEP_D, WAKE, ENTRY])
+    assert outcome(episode, DEV, probed=True) is Outcome.FAST and outcome(episode, DEV, probed=False) is Outcome.BLOCK
