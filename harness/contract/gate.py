@@ -60,14 +60,15 @@ class Seen:
     workers_seen: bool = True
     met: bool = False
     repeats: int = 0
-    outstanding: set[tuple[int, int]] = field(default_factory=set)  # (vCPU, page) announced and not ready
+    outstanding: dict[tuple[int, int], None] = field(default_factory=dict)  # (vCPU, page) announced and not ready
     wanted: dict[int, int] = field(default_factory=dict)  # vCPU -> page of a fault that is not settled
     asleep: set[int] = field(default_factory=set)  # vCPUs whose thread is in TASK_UNINTERRUPTIBLE
     dozing: set[int] = field(default_factory=set)  # in TASK_INTERRUPTIBLE: in a halt, or in handle_userfault
     worked_on: dict[int, int] = field(default_factory=dict)  # kworker -> page that its work asks for
     workers_asleep: set[int] = field(default_factory=set)
     through: Counter[int] = field(default_factory=Counter)  # page -> works that completed and are not ready
-    inits: set[int] = field(default_factory=set)  # vCPUs that were given an INIT, and have not enabled EN since
+    inits: set[int] = field(default_factory=set)  # vCPUs with an INIT or a reset, and no EN since
+    resets: set[int] = field(default_factory=set)  # of them those of a machine that was reset
 
     def let_go(self) -> None:
         """The host word "release"."""
@@ -75,7 +76,7 @@ class Seen:
 
     def fault(self, vcpu: int, page: int) -> None:
         """kvm_page_fault.  What was announced for this page is announced again, or was forgotten (EN was cleared)."""
-        self.outstanding.discard((vcpu, page))
+        self.outstanding.pop((vcpu, page), None)
         self.wanted[vcpu] = page
 
     def asks(self, vcpu: int, page: int) -> None:
@@ -86,7 +87,7 @@ class Seen:
         """kvm_async_pf_not_present."""
         if page not in self.announced_pages:
             del self.through[page]  # works that were cancelled, or cleared when they had completed
-        self.outstanding.add((vcpu, page))
+        self.outstanding.setdefault((vcpu, page))
         self.wanted.pop(vcpu, None)
 
     def repeated(self, vcpu: int) -> None:
@@ -94,16 +95,35 @@ class Seen:
         self.repeats += 1
         page = self.wanted.pop(vcpu, None)
         if page is not None:
-            self.outstanding.add((vcpu, page))
+            self.outstanding.setdefault((vcpu, page))
 
     def disabled(self, vcpu: int) -> None:
         """EN was written so that async page faults are off: KVM has emptied the vCPU's queue, and works that had not
         begun never will (virt/kvm/async_pf.c:kvm_clear_async_pf_completion_queue)."""
-        self.outstanding = {(v, page) for v, page in self.outstanding if v != vcpu}
+        self.outstanding = {each: None for each in self.outstanding if each[0] != vcpu}
 
     def given_init(self, vcpu: int) -> None:
         """Its LAPIC has accepted one.  It is over, with all that it drops, when the vCPU's new program writes EN."""
         self.inits.add(vcpu)
+
+    def given_reset(self) -> None:
+        """The machine is reset.  All vCPUs stand, and the VMM has each write EN = 0 (KVM_SET_MSRS, which nothing
+        traces), one after another (cpus.c:cpu_synchronize_all_post_reset)."""
+        self.resets = set(range(self.vcpus))
+        self.inits |= self.resets
+        for vcpu in sorted(self.asleep):
+            self._flushes(vcpu)
+
+    def loaded(self) -> None:
+        """A snapshot was loaded, behind a reset; EN is what it was, and no vCPU has run since."""
+        for vcpu in range(self.vcpus):
+            self.begins_anew(vcpu)
+
+    def _flushes(self, vcpu: int) -> None:
+        """In a reset, and asleep for no page of its own: it waits for a worker, and those before it have been reset."""
+        if vcpu in self.resets and vcpu not in self.wanted:
+            for before in self.resets & set(range(vcpu)):
+                self.disabled(before)
 
     def enabled(self, vcpu: int) -> None:
         """EN was written so that async page faults are on: in a new life, or in the one of before."""
@@ -116,10 +136,11 @@ class Seen:
         self.wanted.pop(vcpu, None)
         self.wakes(vcpu)
         self.inits.discard(vcpu)
+        self.resets.discard(vcpu)
 
     def ready(self, vcpu: int, page: int) -> None:
         """kvm_async_pf_ready."""
-        self.outstanding.discard((vcpu, page))
+        self.outstanding.pop((vcpu, page), None)
         self.through[page] = max(0, self.through[page] - 1)
 
     def work(self, worker: int, page: int) -> None:
@@ -142,6 +163,8 @@ class Seen:
     def sleeps(self, vcpu: int, *, interruptible: bool = False) -> None:
         """The vCPU thread left its CPU to sleep."""
         (self.dozing if interruptible else self.asleep).add(vcpu)
+        if not interruptible:
+            self._flushes(vcpu)
 
     def wakes(self, vcpu: int) -> None:
         """It runs again."""
@@ -164,7 +187,7 @@ class Seen:
         INIT may have cleared what it completed: nothing is ever ready then), as far as workers are seen."""
         if not self.workers_seen:
             return True
-        waited_for, announced = self._waited_for, Counter(page for _, page in self.outstanding)
+        waited_for, announced = self._waited_for, Counter(page for _, page in self.outstanding.keys() - self._cancelled)
         return all(page in waited_for or self.through[page] >= n for page, n in announced.items())
 
     @property
@@ -193,7 +216,7 @@ class Seen:
         found = []
         there = frozenset[int]().union(*held)
         slept_on = {self.wanted[v] for v in self._on_reads(there)}
-        announced, waited_for = self.announced_pages, self._waited_for
+        waited_for, announced = self._waited_for, self._to_settle
         self.met = self.met or self._is_met(there)
         if not self.met and not self._stuck(there):
             return []
@@ -211,12 +234,28 @@ class Seen:
         asleep = len(self._sleepers(there)) == self.vcpus
         if self.rule.word is Release.AFTER or not (asleep or self._too_few_to_halt(there)):
             return False
-        return not self.workers_seen or not (self.announced_pages & there) - self._waited_for
+        return not self.workers_seen or not (self._to_settle & there) - self._waited_for
 
     def _too_few_to_halt(self, there: frozenset[int]) -> bool:
         """Whoever sleeps in a fault on a page that is held does not halt before the read ends."""
         may = self.vcpus - len(self._on_reads(there) - self._halted)
         return self.rule.word is Release.HALTED and may < self.rule.count
+
+    @property
+    def _to_settle(self) -> frozenset[int]:
+        """Pages of faults that were announced, whose worker is still to sleep on them or does."""
+        return frozenset(page for _, page in self.outstanding.keys() - self._cancelled)
+
+    @property
+    def _cancelled(self) -> set[tuple[int, int]]:
+        """A vCPU thread that sleeps, and for no page of its own, waits for a worker (cancel_work_sync); what stands in
+        its queue before the first work that was begun has been cancelled, as the queue is emptied from its head."""
+        found, begun = set[tuple[int, int]](), set(self.worked_on.values())
+        for vcpu in self.asleep - self.wanted.keys():
+            own = [each for each in self.outstanding if each[0] == vcpu]
+            first = next((n for n, (_, page) in enumerate(own) if page in begun), 0)
+            found.update(own[:first])
+        return found
 
     @property
     def _waited_for(self) -> frozenset[int]:

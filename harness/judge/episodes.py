@@ -89,6 +89,7 @@ def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
     inside: set[int] = set()  # vCPUs whose L2 runs
     areas: set[int] = set()  # addresses of QEMU, of pages
     in_area: set[int] = set()  # vCPUs whose thread faults on such a page, which is not that of the access
+    in_vmm: set[int] = set()  # vCPUs whose thread has left KVM_RUN: what it faults on is not that of the access
     for event in events:
         if event.vcpu < 0:
             continue
@@ -101,6 +102,7 @@ def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
                 event.vcpu, event, delivering=delivering.get(event.vcpu, False), guest_mode=event.vcpu in inside
             )
             open_[event.vcpu] = episode
+            in_vmm.discard(event.vcpu)
             found.append(episode)
             continue
         if event.kind is Kind.WRMSR and event.value == MSR_ASYNC_PF_EN and ram_hva:
@@ -109,6 +111,10 @@ def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
             delivering[event.vcpu] = event.flag
         current = open_.get(event.vcpu)
         if current is None:
+            continue
+        if event.kind is Kind.USER_EXIT:
+            in_vmm.add(event.vcpu)
+        elif event.vcpu in in_vmm and event.kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
             continue
         if event.kind is Kind.ENTRY:
             current.end = event
@@ -146,19 +152,23 @@ def _asynchronous(episode: Episode, np: Event) -> Outcome:
     return Outcome.LEFT if left else Outcome.HALT
 
 
-def _slept(events: Iterable[Event]) -> bool:
+def _slept(events: Iterable[Event], probed: bool) -> bool:
     """Whether the vCPU thread waited for its page.  Inside handle_mm_fault interruptibly too, from 6.2 on: userfaultfd
     looks at FAULT_FLAG_INTERRUPTIBLE (fs/userfaultfd.c:userfaultfd_get_blocking_state).  Elsewhere in KVM_RUN "S" is a
     halt.
 
     :param events: of the access, up to where KVM tells of pages that are ready, before it enters the guest: there it
         waits for the work of each (virt/kvm/async_pf.c:kvm_flush_and_free_async_pf_work).
+    :param probed: calls of handle_mm_fault were recorded.  Outside of them a thread may sleep for the VMM's mmap_lock,
+        which whoever changes its mappings holds (mm/gup.c:get_user_pages_unlocked), and for no page.
     """
     in_fault = False
     for event in events:
         if event.kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
             in_fault = event.kind is Kind.MM_FAULT
-        elif event.kind is Kind.OUT and (chr(event.value) == "D" or (chr(event.value) == "S" and in_fault)):
+        elif event.kind is Kind.OUT and (
+            (in_fault and chr(event.value) in "DS") or (not probed and chr(event.value) == "D")
+        ):
             return True
     return False
 
@@ -177,7 +187,7 @@ def outcome(episode: Episode, dev: int, probed: bool) -> Outcome:
         return Outcome.REPEATED
     if any(e.kind is Kind.USER_EXIT and e.value == 14 for e in episode.events):
         return Outcome.ERROR
-    slept = _slept(takewhile(lambda e: e.kind is not Kind.RDY, episode.events))
+    slept = _slept(takewhile(lambda e: e.kind is not Kind.RDY, episode.events), probed)
     results = [e.value for e in episode.of(Kind.MM_FAULT_RET)]
     if any(r & VM_FAULT_MAJOR for r in results) or (slept and episode.reads_of_the_page(dev)):
         return Outcome.SYNC  # a read of its own that it neither needed nor waited for is the next read-ahead's

@@ -428,14 +428,12 @@ def kvm_check_nested_events(v: ApfState, *, rewritten: bool, wiped: bool = False
     return L2Exception.VMEXIT, ""
 
 
-def begin_clear(v: ApfState) -> tuple[Work, ...]:
-    """First half of kvm_clear_async_pf_completion_queue: cancel what has not started (no DONE, no RDY).
-
-    Returns the works whose workers run: cancel_work_sync sleeps in the caller until each has finished.
-    """
-    running = tuple(w for w in v.queue if w.state is WorkState.RUNNING)
-    v.queue = [w for w in v.queue if w.state is not WorkState.QUEUED]
-    return running
+def begin_clear(v: ApfState) -> Work | None:
+    """First loop of kvm_clear_async_pf_completion_queue: what has not started is cancelled (no DONE, no RDY), one work
+    after another, up to the next whose worker runs, for which cancel_work_sync sleeps.  Those behind may start then."""
+    while v.queue and v.queue[0].state is not WorkState.RUNNING:
+        v.queue.pop(0)
+    return v.queue[0] if v.queue else None
 
 
 def end_clear(v: ApfState, *, vm_destroyed: bool = False) -> int:

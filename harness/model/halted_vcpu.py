@@ -84,7 +84,7 @@ def _write_en(v: ApfState, cause: HaltCause) -> None:
 
 def _clear(v: ApfState) -> None:
     """kvm_clear_async_pf_completion_queue: running workers end before it does."""
-    for work in d.begin_clear(v):
+    while (work := d.begin_clear(v)) is not None:
         d.complete(v, work)
     d.end_clear(v)
 

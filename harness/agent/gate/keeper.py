@@ -106,6 +106,14 @@ class Keeper:
         self._vcpus = {own: n for own, n in self._vcpus.items() if n != vcpu} | {tid: vcpu}
         self._seen.begins_anew(vcpu)
 
+    def reset(self) -> None:
+        """The machine is reset, and no vCPU runs."""
+        self._seen.given_reset()
+
+    def loaded(self) -> None:
+        """A snapshot was loaded: nothing of before is outstanding."""
+        self._seen.loaded()
+
     def open(self) -> None:
         """Reads held so far and all later ones are answered as they come."""
         self.armed = self.frozen = False

@@ -106,6 +106,10 @@ class Server:
                 keeper.freeze(said["do"] == "freeze")
             case "thread":
                 keeper.new_thread(said["vcpu"], said["tid"])
+            case "reset":
+                keeper.reset()
+            case "loaded":
+                keeper.loaded()
             case "saving":
                 keeper.save(said["on"])
             case "release":

@@ -132,7 +132,7 @@ class Actor:
             case HostWord.SAVEVM:
                 await self._save()
             case HostWord.LOADVM:
-                await self.guest.loadvm()
+                await self._load()
             case HostWord.SLEEP:
                 await asyncio.sleep(action.arg / 1000)
             case HostWord.WAIT_NP:
@@ -163,6 +163,12 @@ class Actor:
         await self.guest.savevm()
         if gate is not None:
             await asyncio.to_thread(gate.ask, "saving", on=False)
+
+    async def _load(self) -> None:
+        """What was outstanding before is no more; a gated source has to know, as no trace says so."""
+        await self.guest.loadvm()
+        if self.device is not None and self.device.gate is not None:
+            await asyncio.to_thread(self.device.gate.ask, "loaded")
 
     def _holding(self) -> Device:
         if self.device is None or not self.device.holds:

@@ -149,6 +149,8 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
         session.journal, capture, guest, tracing, session.device, plan.swap.delay_ms, session.ram_path,
         session.new_thread,
     )  # fmt: skip
+    if session.device is not None and session.device.gate is not None:
+        guest.on_reset(partial(session.device.gate.ask, "reset"))
     if tracing:
         tracing.start()
     await asyncio.to_thread(session.set_parameters)

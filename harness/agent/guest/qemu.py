@@ -53,6 +53,8 @@ class _LoggedClient(QMPClient):
         self._file = log
         self.shutdown = ""
         """The reason of the event SHUTDOWN (QEMU's qapi/run-state.json: ShutdownCause), "" without one."""
+        self.on_reset: Callable[[], object] = lambda: None
+        """Called at the event RESET: all vCPUs are paused, and none is reset yet (runstate.c:qemu_system_reset)."""
 
     def _note(self, direction: str, message: Message) -> Message:
         line = {"t": round(time.monotonic(), 6), "dir": direction, "message": dict(message)}
@@ -66,6 +68,8 @@ class _LoggedClient(QMPClient):
     def _cb_inbound(self, msg: Message) -> Message:
         if msg.get("event") == "SHUTDOWN" and isinstance(data := msg.get("data"), dict):
             self.shutdown = str(data.get("reason", ""))
+        elif msg.get("event") == "RESET":
+            self.on_reset()
         return self._note("in", msg)
 
 
@@ -79,6 +83,10 @@ class Guest:
         self._stderr_path = stderr_path
         self._read = 0  # bytes of it
         self._failed = ""
+
+    def on_reset(self, call: Callable[[], object]) -> None:
+        """Have it called whenever the machine is reset, but for loadvm."""
+        self._qmp.on_reset = call
 
     @property
     def alive(self) -> bool:

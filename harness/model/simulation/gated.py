@@ -128,6 +128,8 @@ class GatedReads:
                 (seen.enabled if kvm_pv_async_pf_enabled(event.data) else seen.disabled)(vcpu)
             case Kind.CLEAR if event.value == INIT:
                 seen.given_init(vcpu)
+            case Kind.CLEAR if not event.flag:  # by the VMM, one vCPU after another
+                seen.begins_anew(vcpu)
             case Kind.OUT:
                 seen.sleeps(vcpu, interruptible=event.value == ord("S"))
             case Kind.IN:

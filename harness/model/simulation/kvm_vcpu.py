@@ -461,9 +461,8 @@ class KvmVcpu:
                 began = seen is not None and (mark is None or seen.start_ns <= mark.end_ns)
                 if work.state is WorkState.QUEUED and began:
                     work.state = WorkState.RUNNING
-        running = d.begin_clear(self.state)
         slept = False
-        while any(w.state is WorkState.RUNNING for w in running):
+        while d.begin_clear(self.state) is not None:
             if not slept:
                 self.world.emit(Event(Kind.OUT, self.index, value=ord("D")))  # flush_work: wait_for_completion
             slept = True

@@ -106,6 +106,8 @@ class _Barrier:
 
     ``boot_cpu``: over once vCPU 0 runs again; it starts the others by INIT and SIPI, and waits for each (main.c).
     ``together``: only then it lets them go on, by an interrupt, for which their LAPICs have to be enabled.
+    ``turn``: who is reset now, one after another (cpus.c:cpu_synchronize_all_post_reset, run_on_cpu): while one sleeps
+    until its workers are through, works of those behind it begin that it has not come to.
     """
 
     world: World
@@ -114,6 +116,12 @@ class _Barrier:
     boot_cpu: Latch = field(default_factory=Latch)
     others: int = 0  # that have not started
     together: bool = True
+    turn: int = 0
+
+    def come_to(self, vcpu: int) -> Process:
+        """Those before it have been reset."""
+        while self.turn < vcpu:
+            yield Wait(signals=(self.signal,))
 
     def start(self, vcpu: int) -> Process:
         """One vCPU runs again; the boot CPU goes on when all do, and mostly the others do, too."""
@@ -125,8 +133,8 @@ class _Barrier:
     def wait(self) -> Process:
         """One vCPU is ready; wait for the others."""
         self.missing -= 1
-        if not self.missing:
-            self.world.engine.fire(self.signal)
+        self.turn += 1
+        self.world.engine.fire(self.signal)
         while self.missing:
             yield Wait(signals=(self.signal,))
 
@@ -236,6 +244,8 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
     if begun is not None:
         init_of_l2(state)
     given_init = barrier is None or vcpu.kvm.index > 0  # the boot CPU of a machine that is reset is given none
+    if barrier is not None and world.replay is None:
+        yield from barrier.come_to(vcpu.kvm.index)
     reset(state, init=given_init, by_vmm=begun is None)
     yield from vcpu.kvm.clear(by_init=given_init)
     if barrier is not None:

@@ -281,3 +281,79 @@ def test_what_was_met_stays_met(
     tell(seen, after)
     seen.due(held)
     assert seen.met or not met
+
+
+def test_a_reset_empties_the_queues_of_those_before_who_sleeps_in_it() -> None:
+    """vCPU 0's work had not begun, and never will; vCPU 1 waits for the worker of its own, whose page comes with it."""
+    seen = fresh()
+    seen.announced(0, 8)
+    announce(seen, 1, 9)
+    assert seen.due(READ) == []
+    seen.given_reset()
+    assert seen.due(READ) == []  # vCPU 0 is not known to have been reset, and its worker may still begin
+    seen.sleeps(1)
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
+
+
+def test_who_sleeps_when_a_reset_is_told_waits_in_it() -> None:
+    seen = fresh()
+    seen.announced(0, 8)
+    announce(seen, 1, 9)
+    seen.sleeps(1)
+    assert seen.due(READ) == []
+    seen.given_reset()
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
+
+
+def test_the_boot_cpu_that_is_given_no_init_begins_anew_when_it_enables() -> None:
+    seen = fresh()
+    seen.announced(0, 8)
+    seen.given_reset()
+    seen.enabled(0)
+    seen.asks(0, 9)
+    seen.sleeps(0)
+    assert seen.due(READ) == [(0, ReadEnd.ASLEEP)]
+    seen.announced(0, 9)
+    seen.enabled(0)  # once more, in the same life
+    assert seen.announced_pages == {9}
+
+
+def test_nothing_is_outstanding_behind_a_load() -> None:
+    seen = fresh()
+    seen.announced(0, 8)
+    seen.announced(1, 9)
+    seen.loaded()
+    assert not seen.announced_pages and seen.settled
+    seen.announced(1, 9)
+    seen.enabled(1)
+    assert seen.announced_pages == {9}
+
+
+def test_what_stands_before_the_work_that_an_emptied_queue_waits_for_was_cancelled() -> None:
+    """The vCPU empties its queue from the head: a work that had not begun is gone, the next one runs."""
+    seen = fresh()
+    seen.announced(1, 8)
+    announce(seen, 1, 9)
+    assert seen.due(READ) == [] and not seen.settled
+    seen.sleeps(1)
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)] and seen.settled
+
+
+def test_what_stands_behind_it_may_still_begin() -> None:
+    seen = fresh()
+    announce(seen, 1, 8)
+    seen.announced(1, 9)
+    seen.sleeps(1)
+    assert seen.due(READ) == []
+    seen.work(9, 9)
+    seen.work_sleeps(9)
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
+
+
+def test_who_sleeps_for_a_page_of_its_own_empties_no_queue() -> None:
+    seen = fresh()
+    seen.announced(1, 8)
+    announce(seen, 1, 9)
+    seen.asks(1, 7)
+    seen.sleeps(1)
+    assert seen.due(READ) == []

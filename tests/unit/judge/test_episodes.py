@@ -154,3 +154,20 @@ def test_blocked_time_counts_sleep_not_preemption() -> None:
     ]
     (episode,) = split(events)
     assert episode.blocked_ns == 150
+
+
+def test_what_the_vmm_faults_on_behind_kvm_run_is_not_the_accesss() -> None:
+    """An ejected vCPU: its thread leaves KVM_RUN behind the fault, never enters again, and frees what it has."""
+    left = ev(Kind.USER_EXIT, value=4)
+    (episode,) = split([PF, left, FAULT, ret(VM_FAULT_MAJOR)])
+    assert outcome(episode, DEV, probed=True) is Outcome.FAST
+    first, second = split([PF, left, FAULT, ret(0), PF, FAULT, ret(0), ENTRY])
+    assert [outcome(each, DEV, probed=True) for each in (first, second)] == [Outcome.FAST, Outcome.MINOR]
+
+
+def test_who_sleeps_before_it_asks_for_its_page_waits_for_mmap_lock() -> None:
+    """Another thread of the VMM changes its mappings."""
+    (episode,) = split([PF, SLEEP_D, WAKE, FAULT, ret(0), ENTRY])
+    assert outcome(episode, DEV, probed=True) is Outcome.MINOR
+    (episode,) = split([PF, SLEEP_D, WAKE, ENTRY])
+    assert outcome(episode, DEV, probed=True) is Outcome.FAST and outcome(episode, DEV, probed=False) is Outcome.BLOCK

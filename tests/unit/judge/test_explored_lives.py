@@ -27,6 +27,9 @@ SETTLED = {
     "past-while-stopped": "the same, where the machine is stopped between, and the vCPU is told behind it (6.12)",
     "left-when-another-failed": "KVM_RUN of a vCPU fails while another sleeps for its page, which leaves KVM_RUN when"
     " it has that, and is stopped (arch/x86/kvm/x86.c:vcpu_run; 6.1)",
+    "ejected-thread-frees-its-own": "an ejected vCPU's thread unmaps its stack behind its last page fault (5.10)",
+    "slept-for-mmap-lock": "an ejected vCPU's thread unmaps its stack, and another vCPU sleeps for mmap_lock before it"
+    " asks for its page (mm/gup.c:get_user_pages_unlocked; 5.10)",
     "vcpus-in-a-ring": "four vCPUs, each `after` the one before: one is past its touch while its token waits (6.1)",
 }
 

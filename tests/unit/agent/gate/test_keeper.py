@@ -345,3 +345,14 @@ def test_a_vcpu_in_a_new_thread_waits_for_nothing_of_the_old_one() -> None:
     keeper.see(Sight(What.WORK, W, 4.0, address=RAM + 102 * PAGE))
     keeper.see(Sight(What.OUT, W, 4.0))
     assert handles(keeper, 5.0) == [2]
+
+
+@pytest.mark.parametrize("word", ["reset", "loaded"])
+def test_what_was_outstanding_before_a_reset_or_a_load_holds_nothing(word: str) -> None:
+    """Its work had not begun, and was cancelled, which no trace tells of the VMM's own writes of EN."""
+    keeper = armed()
+    keeper.see(Sight(What.ANNOUNCED, V, 1.0, page=101))
+    assert not keeper.settled
+    getattr(keeper, word)()
+    keeper.see(Sight(What.ENABLED, V, 2.0))
+    assert keeper.settled

@@ -12,7 +12,7 @@ from harness.model.events import MSR_IA32_APICBASE, MSR_X2APIC_SPIV, WAKE_ALL_TO
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.simulate import simulate
-from harness.prediction import situation_of
+from harness.prediction import predict, situation_of
 
 KERNELS = ("nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1")
 
@@ -227,3 +227,35 @@ def test_no_ready_event_comes_while_a_lapic_is_off_by_its_base(cpu: str, writes:
     seen = [e for e in answer.events if e.kind is Kind.RDY or (e.kind is Kind.WRMSR and e.value == MSR_IA32_APICBASE)]
     order = [e.data if e.kind is Kind.WRMSR else e.token for e in seen]
     assert order == [WAKE_ALL_TOKEN, 0, 0x800, 0x1000, *writes]
+
+
+def _file_plan(*steps: p.Item, vcpus: int) -> p.Plan:
+    """Neighbours in a shared file, which one read brings."""
+    pages = tuple(p.Page(p.POOL_GPA + 0x1000 * n, p.PageStart.DROPPED, f"f[{n}]") for n in range(3))
+    return p.Plan(
+        scenario="reset", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=vcpus), deadline_s=5, pages=pages,
+        memory=p.Memory(p.Backing.FILE, share=True), swap=p.Swap(p.SwapKind.GATED),
+        items=tuple(replace(step, index=n) for n, step in enumerate(steps)),
+    )  # fmt: skip
+
+
+def _touch(vcpu: int, page: int) -> p.Item:
+    return p.Item(0, p.Op.TOUCH, vcpu=vcpu, gpa=p.POOL_GPA + 0x1000 * page, page=f"f[{page}]")
+
+
+_RESET = p.Item(0, p.Op.RESET)
+_RESETS = {
+    "the boot CPU's work is cancelled, and its page comes with another of the next life": _file_plan(
+        _touch(0, 0), _RESET, _touch(0, 1), vcpus=1
+    ),
+    "a work behind one that runs begins while the reset waits for that": _file_plan(
+        _touch(1, 0), _touch(1, 1), _touch(0, 2), _RESET, _touch(0, 2), vcpus=2
+    ),
+}
+
+
+@pytest.mark.parametrize("plan", _RESETS.values(), ids=_RESETS)
+@pytest.mark.parametrize("kernel", ["nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"])
+def test_a_reset_ends_however_slow_workers_are(plan: p.Plan, kernel: str) -> None:
+    answer = predict(plan, find_kernel(kernel), orders=60)
+    assert answer.ends and not answer.undecided_end
