@@ -231,7 +231,7 @@ class Checker:
         vcpu.prompt.enters(vcpu, event)
         if vcpu.busy:
             judge_entry(vcpu, event)
-        vcpu.in_guest = vcpu.started = True
+        vcpu.in_guest = vcpu.started = vcpu.ran = True
         vcpu.sleep.enters(event)
 
     def _exit(self, event: Event) -> None:

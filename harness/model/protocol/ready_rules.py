@@ -61,7 +61,8 @@ def take_away(vcpu: SeenVcpu) -> None:
         else:
             vcpu.told = None
             vcpu.counts.acc_lost += 1
-    vcpu.boots += vcpu.readies == next_life
+    vcpu.boots += vcpu.ran and vcpu.readies == next_life  # one start behind a reset and the INIT that follows it
+    vcpu.ran = False
 
 
 def _next_life(vcpu: SeenVcpu) -> int:

@@ -70,8 +70,8 @@ class SeenVcpu:
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context", "counts",
         "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
         "int_vec", "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
-        "overtaken", "pf", "pf_of_l2", "prompt", "readies", "rep", "retired", "saved", "shared", "shared_ok", "sleep",
-        "slept", "started", "tokens", "told", "trial", "unended", "unfinished_run", "unlogged", "untold",
+        "overtaken", "pf", "pf_of_l2", "prompt", "ran", "readies", "rep", "retired", "saved", "shared", "shared_ok",
+        "sleep", "slept", "started", "tokens", "told", "trial", "unended", "unfinished_run", "unlogged", "untold",
         "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
@@ -102,7 +102,7 @@ class SeenVcpu:
         self.untold, self.untold_last = 0, False  # tokens that L1 was not told of; the last one is such
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
         self.saved: SavedToken | None = None
-        self.boots = 1  # starts of the vCPU in the guest's log
+        self.boots, self.ran = 1, True  # starts of the vCPU in the guest's log; it has entered since the last
         self.told: Announced | None = None
         self.unlogged: Unlogged | None = None
         self.irq_seq, self.acked, self.prompt, self.sleep = 0, False, Prompt(), Sleep()

@@ -30,6 +30,8 @@ SETTLED = {
     "ejected-thread-frees-its-own": "an ejected vCPU's thread unmaps its stack behind its last page fault (5.10)",
     "slept-for-mmap-lock": "an ejected vCPU's thread unmaps its stack, and another vCPU sleeps for mmap_lock before it"
     " asks for its page (mm/gup.c:get_user_pages_unlocked; 5.10)",
+    "init-of-who-was-reset": "a machine is reset, of which each AP is given an INIT, and one another before it has"
+    " written down its wake-all, as in the life behind that (5.10)",
     "vcpus-in-a-ring": "four vCPUs, each `after` the one before: one is past its touch while its token waits (6.1)",
 }
 
