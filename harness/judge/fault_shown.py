@@ -23,12 +23,14 @@ def in_light_of_known_faults(
     judge_by: Callable[[KernelModel], Verdict],
     *,
     has_l2: bool = True,
+    is_program: bool = True,
 ) -> Verdict:
     """The verdict, with the finding first if another model of the kernel agrees with the evidence.
 
     :param predicted: ids of the faults that the kernel had to show.
     :param judge_by: the verdict about the same evidence by another model.
     :param has_l2: whether a guest of the run may have run an L2.
+    :param is_program: whether a program that is its own VMM ran.
     """
     if verdict.status is not Status.FAIL:
         return verdict
@@ -39,7 +41,9 @@ def in_light_of_known_faults(
                 f" it so (KernelModel.{fault.field} in kernel_changes.py, or fixes in kernels/catalog.toml), and take"
                 " it out of the accepted findings"
             ))  # fmt: skip
-        if fault.of_l2 and not has_l2:  # by the other model it would be the same, at the same cost
+        if (fault.of_l2 and not has_l2) or (
+            fault.of_program and not is_program
+        ):  # by the other model it would be the same, at the same cost
             continue
         if not fault.in_kernel(kernel) and fault.id in judge_by(without_fix(kernel, fault.id)).shown_faults:
             return _told(verdict, fault, predicted=False, text=(

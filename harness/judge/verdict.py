@@ -154,8 +154,9 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     best = _best(evidence, kernel)
     predicted = best.followed.prediction.known_faults if best.followed is not None else ()
     told = in_light_of_known_faults(
-        best.verdict, predicted, kernel, lambda other: _best(evidence, other).verdict, has_l2=runs_l2(plan)
-    )
+        best.verdict, predicted, kernel, lambda other: _best(evidence, other).verdict, has_l2=runs_l2(plan),
+        is_program=False,
+    )  # fmt: skip
     listed, left_out = bounded(told.findings)
     return replace(best, verdict=replace(told, findings=listed, notes=(*told.notes, *left_out)))
 

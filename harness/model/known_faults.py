@@ -25,6 +25,7 @@ class KnownFault:
     :ivar scenarios: those that show it.
     :ivar warns: what the kernel under test then says in its log, as part of a line; empty: nothing.
     :ivar of_l2: only a guest that runs an L2 can show it.
+    :ivar of_program: only a program that is its own VMM does (harness/contract/host_program.py).
     """
 
     id: str
@@ -33,6 +34,7 @@ class KnownFault:
     scenarios: tuple[str, ...]
     warns: str = ""
     of_l2: bool = False
+    of_program: bool = False
 
     def in_kernel(self, kernel: KernelModel) -> bool:
         """Whether this kernel is described as having the fault."""
@@ -122,7 +124,8 @@ KNOWN_FAULTS = {
             "a vCPU that was kicked before its HLT sleeps there for good: a ready event that it was told of in between"
             " has cleared pv_unhalted",
             "ready_clears_kick",
-            ("S435",),
+            ("S435/cmdline=cpl0 kick-told", "S435/cmdline=repeated kick-told"),
+            of_program=True,
         ),
         KnownFault(
             "F10",
@@ -130,6 +133,7 @@ KNOWN_FAULTS = {
             " and again, and takes a processor for that",
             "kick_ends_halts",
             ("S436",),
+            of_program=True,
         ),
     )
 }

@@ -61,8 +61,11 @@ def test_a_fault_of_l2s_is_not_looked_for_where_there_is_none() -> None:
         asked.append(kernel.name.rpartition(" ")[2])
         return FAIL
 
-    assert in_light_of_known_faults(FAIL, (), sound, judge_by, has_l2=False) is FAIL
+    assert in_light_of_known_faults(FAIL, (), sound, judge_by, has_l2=False, is_program=False) is FAIL
     assert asked == ["F1"]
+    asked.clear()
+    assert in_light_of_known_faults(FAIL, (), sound, judge_by, has_l2=False) is FAIL
+    assert asked == ["F1", "F9"]
     asked.clear()
     assert in_light_of_known_faults(FAIL, (), sound, judge_by) is FAIL
     assert asked == [f.id for f in KNOWN_FAULTS.values() if not f.in_kernel(sound)]

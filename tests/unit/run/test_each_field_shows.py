@@ -57,7 +57,7 @@ SHOWN = {
     "running_checks_nested": ("S397", "7.3.4"),
     "window_is_l2s": ("S196", "7.3.4"),
     "masked_interrupt_spins": ("S196", "7.3.4"),
-    "ready_clears_kick": ("S435", "7.3.4"),
+    "ready_clears_kick": ("S435/cmdline=cpl0 kick-told", "7.3.4"),
     "kick_ends_halts": ("S436", "7.3.4"),
 }
 """Field -> (scenario, release of the kernel in which it is flipped)."""
