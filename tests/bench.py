@@ -196,11 +196,11 @@ def main() -> int:
     wrong = [name for name in args.part if name not in PARTS]
     if wrong:
         parser.error(f"no part is called {', '.join(wrong)}; there are {', '.join(PARTS)}")
-    rows: list[Measured] = []
     red: list[str] = []
     scratch = Path(tempfile.mkdtemp(prefix="apf-bench-"))
     for name in args.part or DEFAULT:
         at = when()
+        rows: list[Measured] = []
         try:
             for what, aim, measured in PARTS[name](scratch):
                 rows.append(Measured(what, aim, measured, at, machine()))
@@ -208,9 +208,10 @@ def main() -> int:
         except NotGreen as exc:
             red.append(name)
             print(f"{name}: {exc}: not measured", file=sys.stderr)
-    if args.write is not None:
-        text = args.write.read_text() if args.write.exists() else ""
-        args.write.write_text(replace_section(text, bench_section(merged(rows_of(text), rows))))
+        finally:  # whoever ends it loses no more than what is being measured
+            if args.write is not None:
+                text = args.write.read_text() if args.write.exists() else ""
+                args.write.write_text(replace_section(text, bench_section(merged(rows_of(text), rows))))
     if red:
         print(f"evidence: {scratch}", file=sys.stderr)
         return 1
