@@ -56,9 +56,7 @@ class StateChange(StrEnum):
     FORBIDDEN = "forbidden"  # mprotect, so that KVM_RUN ends with EFAULT, and back; not among "all"
     SHADOW = "shadow"  # no halt, as it touches in the shadow of STI, and its state is read and written; not among "all"
     KICKED = "kicked"  # a kick has ended a HLT before, and nothing else; not among "all"
-    IN_SERVICE = (
-        "in-service"  # no halt: KVM_SET_LAPIC while an interrupt is in service, and that again; not among "all"
-    )
+    IN_SERVICE = "in-service"  # no halt: KVM_SET_LAPIC with another interrupt in service; not among "all"
     LISTED = "listed"  # as MIGRATE, and the MSRs have to be in KVM_GET_MSR_INDEX_LIST; not among "all"
     NMI_IN_NMI = "nmi-in-nmi"  # and another while the handler of the first runs; not among "all"
     KICK_TOLD = "kick-told"  # no halt: a kick, a ready event, and then the HLT; not among "all"
