@@ -269,15 +269,21 @@ static inline bool sleeps(struct vm *vm)
 	return times == 20;
 }
 
-/* The page was asked for by a worker: whether the vCPU sleeps. */
-static inline bool still_halted(struct vm *vm)
+/* The thread that asks for the page, once one does. */
+static inline pid_t asks_for_page(struct vm *vm)
 {
 	struct pollfd asked = { .fd = vm->uffd, .events = POLLIN };
 	struct uffd_msg msg;
 
 	if (poll(&asked, 1, 30000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
 		quit(KSFT_FAIL, "the page was never asked for%s", vm->trouble);
-	if (msg.arg.pagefault.feat.ptid == (uint32_t)vm->tid)
+	return msg.arg.pagefault.feat.ptid;
+}
+
+/* The page was asked for by a worker: whether the vCPU sleeps. */
+static inline bool still_halted(struct vm *vm)
+{
+	if (asks_for_page(vm) == vm->tid)
 		quit(KSFT_SKIP, "the vCPU's own thread asks for the page: no asynchronous page faults");
 	return sleeps(vm);
 }

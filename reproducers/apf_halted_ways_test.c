@@ -422,11 +422,7 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 		if (found == WITH_PAGE && !halted)
 			found = AGAIN;
 		break;
-	case SHADOW:
-	case KICKED:
-	case IN_SERVICE:
-	case KICK_TOLD:
-	case WAYS:
+	default:	/* of without_halt */
 		break;
 	}
 	return found;
@@ -439,15 +435,11 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 static enum outcome in_shadow(struct vm *vm)
 {
 	struct kvm_regs regs = { .rip = AT(guest_sti), .rsp = STACK, .rflags = 2 };
-	struct pollfd asked = { .fd = vm->uffd, .events = POLLIN };
 	struct kvm_vcpu_events events;
-	struct uffd_msg msg;
 
 	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
 	start(vm);
-	if (poll(&asked, 1, 30000) != 1 || read(vm->uffd, &msg, sizeof(msg)) != sizeof(msg))
-		quit(KSFT_FAIL, "the page was never asked for%s", vm->trouble);
-	if (msg.arg.pagefault.feat.ptid != (uint32_t)vm->tid)
+	if (asks_for_page(vm) != vm->tid)
 		return ODD;
 	vm->run->immediate_exit = 1;
 	pthread_kill(vm->thread, SIGUSR1);
@@ -517,6 +509,11 @@ static enum outcome in_service(struct vm *vm)
 	return outcome_without_page(vm, GOT_TICK);
 }
 
+/* The ways that change no halted vCPU. */
+static enum outcome (*const without_halt[WAYS])(struct vm *vm) = {
+	[SHADOW] = in_shadow, [KICKED] = behind_kick, [IN_SERVICE] = in_service, [KICK_TOLD] = kick_told,
+};
+
 static bool test(enum cause cause, enum way way)
 {
 	enum outcome found;
@@ -526,24 +523,12 @@ static bool test(enum cause cause, enum way way)
 	make_vm(&vm);
 	if (cause != OFF)
 		write_en(&vm, cause);
-	switch (way) {
-	case SHADOW:
-		found = in_shadow(&vm);
-		break;
-	case KICKED:
-		found = behind_kick(&vm);
-		break;
-	case IN_SERVICE:
-		found = in_service(&vm);
-		break;
-	case KICK_TOLD:
-		found = kick_told(&vm);
-		break;
-	default:
+	if (without_halt[way]) {
+		found = without_halt[way](&vm);
+	} else {
 		start(&vm);
 		wait_for_halt(&vm);
 		found = after(&vm, cause, way);
-		break;
 	}
 	good = tell(&vm, cause_names[cause], way_names[way], found, right[way]);
 	vm_free(&vm);
