@@ -189,12 +189,12 @@ class Keeper:
                 self._seen.enabled(vcpu)
             case What.DISABLED:
                 self._seen.disabled(vcpu)
-            case What.OUT | What.DOZE | What.IN:
+            case What.OUT | What.DOZE | What.WOKEN:
                 # Lines of two CPUs may come out of order when the thread moved meanwhile.
                 if sight.at < self._switched.get(sight.tid, 0.0):
                     return
                 self._switched[sight.tid] = sight.at
-                if sight.what is What.IN:
+                if sight.what is What.WOKEN:
                     self._seen.wakes(vcpu)
                 else:
                     self._seen.sleeps(vcpu, interruptible=sight.what is What.DOZE)

@@ -62,8 +62,7 @@ class Server:
 
     # --- the trace
     def _look(self) -> None:
-        """See all that happened before now.  Not until nothing is left: where vCPUs spin, this process is switched in
-        and out for each look, and each switch is a line more."""
+        """See all that happened before now.  Not until nothing is left: a busy guest makes lines while we read."""
         began, newest = time.monotonic(), 0.0
         while self._pipe >= 0 and newest < began:
             try:

@@ -16,28 +16,35 @@ _EN, _ENABLED = 0x4B564D02, 9
 """arch/x86/include/uapi/asm/kvm_para.h: MSR_KVM_ASYNC_PF_EN; what arch/x86/kvm/x86.c:kvm_pv_async_pf_enabled asks of
 it, KVM_ASYNC_PF_ENABLED and KVM_ASYNC_PF_DELIVERY_AS_INT."""
 WORKER_FAULT = "apf/mm_fault"
-WATCHED = (*(f"kvm/{e}" for e in WATCHED_KVM), "block/block_bio_queue", "sched/sched_switch", WORKER_FAULT)
+_SCHED = ("sched/sched_switch", "sched/sched_wakeup")
+WATCHED = (*(f"kvm/{e}" for e in WATCHED_KVM), *_SCHED, "block/block_bio_queue", WORKER_FAULT)
 
 
 def filters(tids: Sequence[int], device: str | None) -> dict[str, str]:
-    """Filter of each event: vCPU threads, kworkers that fall asleep or fault, reads of ``device`` ("major,minor")."""
+    """Filter of each event: vCPU threads, kworkers that fall asleep or fault, reads of ``device`` ("major,minor").
+
+    A vCPU thread that is preempted concerns nobody here: vCPUs that spin, more of them than there are processors, would
+    have this process read of nothing else, and it would never come to what the reads wait for.
+    """
     major, minor = device.split(",") if device else ("0", "0")
     vcpus = " || ".join(f"common_pid == {t}" for t in tids)
-    switches = " || ".join(f"prev_pid == {t} || next_pid == {t}" for t in tids)
+    leaves = " || ".join(f"prev_pid == {t}" for t in tids)
     return {
         **{f"kvm/{e}": vcpus for e in WATCHED_KVM if e != "kvm_async_pf_completed"},
         "kvm/kvm_msr": f"ecx == {_EN} && write == 1 && ({vcpus})",
         "kvm/kvm_apic_accept_irq": f"dm == {_INIT} && ({vcpus})",
         "block/block_bio_queue": f"dev == {int(major) << 20 | int(minor)}",
-        "sched/sched_switch": f'{switches} || (prev_comm ~ "kworker*" && prev_state & {_UNINTERRUPTIBLE})',
+        "sched/sched_switch": f"(({leaves}) && prev_state & {_INTERRUPTIBLE | _UNINTERRUPTIBLE})"
+        f' || (prev_comm ~ "kworker*" && prev_state & {_UNINTERRUPTIBLE})',
+        "sched/sched_wakeup": " || ".join(f"pid == {t}" for t in tids),
         WORKER_FAULT: f'comm ~ "kworker*" || {vcpus}',
     }
 
 
 _INIT = 0x500
 """arch/x86/include/asm/apicdef.h:APIC_DM_INIT, as kvm_apic_accept_irq has it"""
-_UNINTERRUPTIBLE = 2
-"""include/linux/sched.h:TASK_UNINTERRUPTIBLE, as sched_switch has it"""
+_INTERRUPTIBLE, _UNINTERRUPTIBLE = 1, 2
+"""include/linux/sched.h:TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE, as sched_switch has them"""
 
 
 class What(Enum):
@@ -53,7 +60,8 @@ class What(Enum):
     READ = auto()  # block_bio_queue of a read at ``sector``
     OUT = auto()  # the thread left its CPU in TASK_UNINTERRUPTIBLE
     DOZE = auto()  # in TASK_INTERRUPTIBLE
-    IN = auto()  # the thread is on a CPU
+    WOKEN = auto()  # sched_wakeup: the thread is runnable again.  It is traced behind the switch by which it slept, for
+    # try_to_wake_up waits until the thread has left its CPU (kernel/sched/core.c); sched_waking is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,9 @@ _BIO = re.compile(r"\d+,\d+ (\w+) (\d+) \+ \d+")
 _MSR_WRITE = re.compile(r"msr_write ([0-9a-f]+) = 0x([0-9a-f]+)")
 _ACCEPTS_INIT = re.compile(r"apicid ([0-9a-f]+) vec \d+ \(INIT\|")
 _MM_FAULT = re.compile(r"addr=0x([0-9a-f]+)")
-_SWITCH = re.compile(r"prev_pid=(\d+) .*prev_state=(\S+) ==> .*next_pid=(\d+) ")
+_SWITCH = re.compile(r"prev_pid=(\d+) .*prev_state=(\S+) ==> ")
+_ASLEEP = {"D": What.OUT, "S": What.DOZE}
+_WAKEUP = re.compile(r" pid=(\d+) prio=")
 _WAKE_ALL = 0xFFFFFFFF
 
 
@@ -119,15 +129,11 @@ def read_line(line: str) -> list[Sight]:
                 return []
             return [Sight(What.READ, tid, at, sector=int(bio[2]), worker=comm.startswith("kworker"))]
         case "sched_switch":
-            return _switch(text, at)
+            found = _SWITCH.search(text)
+            asleep = _ASLEEP.get(found[2][:1]) if found else None
+            return [Sight(asleep, int(found[1]), at)] if found and asleep else []
+        case "sched_wakeup":
+            found = _WAKEUP.search(text)
+            return [Sight(What.WOKEN, int(found[1]), at)] if found else []
         case _:
             return []
-
-
-def _switch(text: str, at: float) -> list[Sight]:
-    found = _SWITCH.search(text)
-    if found is None:
-        return []
-    what = {"D": What.OUT, "S": What.DOZE}.get(found[2][:1])
-    out = [Sight(what, int(found[1]), at)] if what is not None else []
-    return [*out, Sight(What.IN, int(found[3]), at)]

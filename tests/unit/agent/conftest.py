@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.agent.host import syscalls
+from harness.agent.host.kernel_files import write_text
+from harness.agent.host.tracing import Tracing
 from harness.contract import plan as p
 
 REPOSITORY = Path(__file__).parents[3]
@@ -31,6 +34,29 @@ def probe_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = REPOSITORY / "guest-images" / "probe"
     subprocess.run(["make", "-s", "-C", str(folder), f"OUT={out}"], check=True, capture_output=True, timeout=120)
     return out / "probe.elf"
+
+
+@pytest.fixture
+def instance() -> Iterator[Tracing]:
+    """A real instance that sees this machine's context switches and wake-ups."""
+    with tempfile.TemporaryDirectory() as root:
+        try:
+            syscalls.mount("tracefs", root, "tracefs")
+        except OSError as exc:
+            pytest.skip(f"no tracefs: {exc}")
+        path = f"{root}/instances/apf-test-{os.getpid()}"
+        try:
+            os.mkdir(path)
+            events = ("sched/sched_switch", "sched/sched_wakeup")
+            write_text(f"{path}/tracing_on", "0")
+            for event in events:
+                write_text(f"{path}/events/{event}/enable", "1")
+            yield Tracing(root, path, events)
+        finally:
+            if os.path.isdir(path):
+                write_text(f"{path}/events/enable", "0")
+                os.rmdir(path)
+            syscalls.umount(root)
 
 
 @pytest.fixture

@@ -251,7 +251,7 @@ def test_asleep_and_a_switch_that_comes_out_of_order() -> None:
     keeper = armed()
     keeper.see(Sight(What.FAULT, V, 0.9, page=101))
     read(keeper, 1)
-    keeper.see(Sight(What.IN, V, 1.2))
+    keeper.see(Sight(What.WOKEN, V, 1.2))
     keeper.see(Sight(What.OUT, V, 1.1))
     assert handles(keeper) == []
     keeper.see(Sight(What.OUT, V, 1.3))

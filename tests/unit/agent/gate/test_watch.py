@@ -3,9 +3,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
 import pytest
 
-from harness.agent.gate.watch import Sight, What, read_line
+from harness.agent.gate.watch import Sight, What, filters, read_line
+from harness.agent.host.tracing import Tracing, Watch
+from tests.unit.agent.conftest import root_only
 
 HEAD = "     CPU 0/KVM-812     [001] d.... "
 
@@ -40,12 +48,22 @@ HEAD = "     CPU 0/KVM-812     [001] d.... "
         (
             "  5.6: sched_switch: prev_comm=CPU 0/KVM prev_pid=812 prev_prio=120 prev_state=D ==> "
             "next_comm=swapper/1 next_pid=0 next_prio=120",
-            [Sight(What.OUT, 812, 5.6), Sight(What.IN, 0, 5.6)],
+            [Sight(What.OUT, 812, 5.6)],
         ),
         (
             "  5.7: sched_switch: prev_comm=swapper/1 prev_pid=0 prev_prio=120 prev_state=R ==> "
             "next_comm=CPU 0/KVM next_pid=812 next_prio=120",
-            [Sight(What.IN, 812, 5.7)],
+            [],
+        ),
+        (
+            "  5.7: sched_switch: prev_comm=CPU 0/KVM prev_pid=812 prev_prio=120 prev_state=R+ ==> "
+            "next_comm=CPU 1/KVM next_pid=813 next_prio=120",
+            [],
+        ),
+        ("  5.8: sched_wakeup: comm=CPU 1/KVM pid=813 prio=120 target_cpu=002", [Sight(What.WOKEN, 813, 5.8)]),
+        (
+            "  5.8: sched_wakeup: comm=CPU 1/KVM pid=813 prio=120 success=1 target_cpu=002",
+            [Sight(What.WOKEN, 813, 5.8)],
         ),
     ],
 )
@@ -56,3 +74,42 @@ def test_lines(text: str, seen: list[Sight]) -> None:
 @pytest.mark.parametrize("line", ["", "# tracer: nop", "CPU:1 [LOST 12 EVENTS]", HEAD + " 5.0: kvm_entry: vcpu 0"])
 def test_what_does_not_concern_the_gate(line: str) -> None:
     assert read_line(line) == []
+
+
+_SPINS = "while True: pass"
+_SLEEPS = "import time\nwhile True: time.sleep(0.001)"
+
+
+@root_only
+def test_a_thread_that_is_only_preempted_makes_no_line(instance: Tracing) -> None:
+    """Five vCPUs that spun on two processors made more lines than the gate could read: reads came seconds late to it,
+    and one was let go after 20 s because what it waited for had not been seen."""
+    cpu = next(iter(os.sched_getaffinity(0)))
+    run = f"import os\nos.sched_setaffinity(0, {{{cpu}}})\n"
+    children = [subprocess.Popen([sys.executable, "-c", run + what]) for what in (_SPINS, _SPINS, _SLEEPS)]
+    try:
+        watch = Watch(instance.path, instance.events)
+        watch.start(filters([child.pid for child in children], None))
+        before, end, lines = _preempted(children), time.monotonic() + 20, list[str]()
+        while (len(lines) < 20 or _preempted(children) - before < 20) and time.monotonic() < end:
+            time.sleep(0.1)
+            with open(f"{instance.path}/trace", encoding="utf-8") as trace:
+                lines = [line for line in trace if not line.startswith("#")]
+        watch.stop()
+        preemptions = _preempted(children) - before
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    assert preemptions >= 20
+    assert len(lines) >= 20
+    assert [line for line in lines if not read_line(line)] == []
+
+
+def _preempted(children: Sequence[subprocess.Popen[bytes]]) -> int:
+    """How often processes had to leave their CPU to others."""
+    found = 0
+    for child in children:
+        with open(f"/proc/{child.pid}/status", encoding="ascii") as status:
+            found += next(int(line.split()[1]) for line in status if line.startswith("nonvoluntary_ctxt_switches"))
+    return found

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.agent.guest.guest_wait import GuestEnd, first_of, trace_fills
-from harness.agent.host import syscalls
-from harness.agent.host.kernel_files import read_once, write_text
+from harness.agent.host.kernel_files import read_once
 from harness.agent.host.tracing import COUNTED, Tracing, Watch, outstanding, uncompleted
 from harness.contract.words import EndStatus
 from tests.unit.agent.conftest import root_only
@@ -58,29 +55,6 @@ def test_what_is_counted_is_not_looked_for_in_all_of_the_trace(tmp_path: Path) -
     assert (tracing.outstanding(), tracing.uncompleted()) == (2, 1)
     tracing.stop()
     assert [(tmp_path / n / "tracing_on").read_text() for n in ("whole", "short")] == ["0", "0"]
-
-
-@pytest.fixture
-def instance() -> Iterator[Tracing]:
-    """A real instance that sees this machine's context switches and wake-ups."""
-    with tempfile.TemporaryDirectory() as root:
-        try:
-            syscalls.mount("tracefs", root, "tracefs")
-        except OSError as exc:
-            pytest.skip(f"no tracefs: {exc}")
-        path = f"{root}/instances/apf-test-{os.getpid()}"
-        try:
-            os.mkdir(path)
-            events = ("sched/sched_switch", "sched/sched_wakeup")
-            write_text(f"{path}/tracing_on", "0")
-            for event in events:
-                write_text(f"{path}/events/{event}/enable", "1")
-            yield Tracing(root, path, events)
-        finally:
-            if os.path.isdir(path):
-                write_text(f"{path}/events/enable", "0")
-                os.rmdir(path)
-            syscalls.umount(root)
 
 
 def seen(tracing: Tracing, folder: Path) -> set[str]:
