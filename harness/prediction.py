@@ -174,15 +174,16 @@ def situation_of(
 
 
 def _ram_file(plan: p.Plan) -> m.RamFile | None:
-    """What harness/agent/ram/ramfile.py makes: all of the pool dropped, data around the planned pages, holes."""
+    """What harness/agent/ram/file.py makes: all of the pool dropped, data around the planned pages, holes, and a hole
+    below the pool, of which the probe uses nothing that read-ahead reaches from there."""
     if plan.memory.backing is not p.Backing.FILE:
         return None
-    first, end = p.POOL_GPA // p.PAGE_SIZE, plan.guest.memory_mib << 8
+    pool, end = p.POOL_GPA // p.PAGE_SIZE, plan.guest.memory_mib << 8
     pages = [page.gpa // p.PAGE_SIZE for page in plan.pages if page.start is not p.PageStart.UNTOUCHED]
     before, after = p.RAM_FILE_DATA_BEFORE, p.RAM_FILE_DATA_AFTER
-    data = _joined((max(first, n - before), min(end, n + after)) for n in pages)
+    data = _joined((max(pool, n - before), min(end, n + after)) for n in pages)
     holes = (page.gpa // p.PAGE_SIZE for page in plan.pages if page.start is p.PageStart.UNTOUCHED)
-    return m.RamFile(first, end, data, tuple(sorted(holes)))
+    return m.RamFile(pool - before, end, data, tuple(sorted(holes)))
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

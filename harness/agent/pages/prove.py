@@ -170,7 +170,7 @@ def _folio_problem(target: Target, page: Page, flags: FrameFlags | None) -> str:
 def _cached_strays(plan: Plan, cache: bytes) -> list[int]:
     """Addresses of pages that a read-ahead can reach, are not named by the plan, and are in the page cache."""
     named = {page.gpa for page in plan.pages}
-    reached = windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER)
+    reached = windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER, POOL_GPA - RAM_FILE_DATA_BEFORE * PAGE)
     return [
         gpa for first, last in reached for gpa in range(first, last, PAGE) if cache[gpa >> 12] & 1 and gpa not in named
     ]

@@ -86,15 +86,15 @@ def make_ram_file(path: str, plan: Plan) -> None:
         os.close(fd)
 
 
-def windows(plan: Plan, before: int, after: int) -> list[tuple[int, int]]:
-    """[first, last) byte ranges of the pool from ``before`` pages before to ``after`` pages from each planned page that
-    is to hold data; where they overlap, as one."""
+def windows(plan: Plan, before: int, after: int, least: int = POOL_GPA) -> list[tuple[int, int]]:
+    """[first, last) byte ranges from ``before`` pages before to ``after`` pages from each planned page that is to hold
+    data, none of it below ``least``; where they overlap, as one."""
     end = plan.guest.memory_mib << 20
     merged: list[tuple[int, int]] = []
     for page in sorted(plan.pages, key=lambda p: p.gpa):
         if page.start is PageStart.UNTOUCHED:
             continue
-        first, last = max(POOL_GPA, page.gpa - before * PAGE), min(end, page.gpa + after * PAGE)
+        first, last = max(least, page.gpa - before * PAGE), min(end, page.gpa + after * PAGE)
         if merged and first <= merged[-1][1]:
             first = merged.pop()[0]
         merged.append((first, last))

@@ -40,6 +40,9 @@ SETTLED = {
     " steps have, too: the agent's records of those are theirs",
     "written-where-mapped-beside": "a vCPU sleeps for its page, and has mapped those around it (do_fault_around): a"
     " write of another to one of them calls handle_mm_fault all the same, as it is mapped to be read (do_wp_page)",
+    "around-below-the-pool": "the RAM file is mapped where a block of fault-around has the hole below the pool, which"
+    " the first read-around has brought: a miss is taken back for each of its pages"
+    " (mm/filemap.c:filemap_map_pages; S155)",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 

@@ -143,6 +143,24 @@ def test_read_around_is_one_bio_per_run_of_missing_pages() -> None:
     assert ask(N61, {32: DROPPED, 33: DROPPED}, [(32, "w")], memory=FILE).totals["BIO_V"] == Count.exactly(1)
 
 
+@pytest.mark.parametrize(("beside", "hits"), [(5, 15), (10, 16), (14, 13), (15, 14)])
+def test_fault_around_takes_back_a_miss_for_each_page_below_the_pool_too(beside: int, hits: int) -> None:
+    """The first read-around brings the hole below f[0], which fault-around finds: how many of a block are cached hangs
+    by where the RAM file is mapped.  61 misses less the hits and 100 more: the rest read their page alone
+    (mm/filemap.c:do_sync_mmap_readahead)."""
+    isolated = [40 * n for n in range(125)]
+    order = [*isolated[:61], 3, *isolated[61:]]
+    items = tuple(p.Item(n, p.Op.TOUCH, gpa=gpa(k), page=f"f[{k}]", wait=True) for n, k in enumerate(order))
+    pages = tuple(p.Page(gpa(n), DROPPED, f"f[{n}]") for n in sorted(order))
+    plan = p.Plan(
+        scenario="below", title="", nonce=7, guest=p.Guest(memory_mib=96), swap=p.Swap(p.SwapKind.DELAY, delay_ms=400),
+        items=items, pages=pages, memory=FILE,
+    )  # fmt: skip
+    answer = predict(plan, find_kernel(NIO), ram_vpn=0x7F0000000 + beside)
+    alone = 125 - 61 - (100 - 61 + hits)
+    assert answer.totals["READ_W"] == Count.exactly(16 + 32 * (124 - alone) + alone)
+
+
 def test_fault_around_is_aligned_in_the_vmms_address_space() -> None:
     """A RAM file that QEMU maps one page below a multiple of 64 KiB: page 0 is the last of its block."""
     items = tuple(p.Item(n, p.Op.TOUCH, gpa=gpa(page), page=f"f[{page}]", wait=True, cpl=0, interrupts=False)
