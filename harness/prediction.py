@@ -22,6 +22,7 @@ from harness.model.halted_vcpu import predict_halt
 from harness.model.kernels import KernelModel
 from harness.model.moved_area import predict_area
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
+from harness.model.readahead import FAULT_AROUND_PAGES
 from harness.model.simulation import situation as m
 from harness.model.simulation.linux_guest import LinuxGuest, predict_linux
 from harness.model.simulation.machine import run_once
@@ -31,7 +32,8 @@ from harness.model.told_l1 import predict_token
 MS = 1_000_000
 US = 1_000
 RAM_VPN = 0x7F0000000
-"""Page number at which the model puts the VMM's mapping of guest RAM: 2 MiB aligned, as QEMU aligns it."""
+"""Page number at which the model puts the VMM's mapping of guest RAM: 2 MiB aligned, as QEMU aligns it.  A file (also a
+memfd) it aligns to a page of that file."""
 _BACKINGS = {
     (p.Backing.ANON, False): Backing.ANON,
     (p.Backing.ANON, True): Backing.SHMEM,  # share=on without a file: shmem
@@ -52,16 +54,16 @@ def predict(
     kernel: KernelModel,
     proof: Precondition | None = None,
     *,
-    ram_vpn: int = RAM_VPN,
+    ram_vpn: int | None = None,
     orders: int = 0,
 ) -> m.Prediction:
     """What must be seen when this plan is performed on this kernel.
 
     :param proof: precondition.json of a capture, which knows the swap offsets; None before anything was performed.
     :param ram_vpn: page number in the VMM of guest physical address 0, which decides where fault-around and the windows
-        of VMA read-ahead are clipped; a RAM file need not be aligned to 2 MiB.
+        of VMA read-ahead are clipped; None: not known, as before a run.
     :param orders: with every kind of choice that a kernel is free in, and so many orders of what may come in any, for
-        an answer before the run.
+        an answer before the run, and with each place that a RAM file may have in a block of fault-around.
     :raise ModelError: the plan asks for a state that the model knows to be impossible.
     """
     match plan.guest.kind:
@@ -73,7 +75,14 @@ def predict(
             pass
         case _:
             assert_never(plan.guest.kind)
-    return simulate(situation_of(plan, kernel, proof, ram_vpn=ram_vpn), orders=orders)
+    elsewhere = []
+    if orders and ram_vpn is None and plan.memory.backing is not p.Backing.ANON:
+        elsewhere = [
+            (f"the RAM file {n} pages behind a multiple of 64 KiB", situation_of(plan, kernel, proof, RAM_VPN + n))
+            for n in range(1, FAULT_AROUND_PAGES)
+        ]
+    situation = situation_of(plan, kernel, proof, RAM_VPN if ram_vpn is None else ram_vpn)
+    return simulate(situation, orders=orders, elsewhere=elsewhere)
 
 
 def unending(plan: p.Plan, kernel: KernelModel) -> tuple[int, ...]:
@@ -135,7 +144,7 @@ def _predict_program(plan: p.Plan, kernel: KernelModel) -> m.Prediction:
 
 
 def situation_of(
-    plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None, *, ram_vpn: int = RAM_VPN
+    plan: p.Plan, kernel: KernelModel, proof: Precondition | None = None, ram_vpn: int = RAM_VPN
 ) -> m.Situation:
     """The plan of a probe guest as the simulation wants it.
 

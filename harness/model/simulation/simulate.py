@@ -148,14 +148,15 @@ def _uses_vma_readahead(situation: Situation) -> bool:
     return situation.device.vma_readahead and situation.vma.backing.value == "anon"
 
 
-def simulate(situation: Situation, *, orders: int = 0) -> Prediction:
+def simulate(situation: Situation, *, orders: int = 0, elsewhere: Sequence[tuple[str, Situation]] = ()) -> Prediction:
     """What this situation must lead to.
 
     :param orders: also what each kind of free choice leads to when it is taken the other way everywhere, and so many
         orders of what may come in any, the likeliest first; a program that does not come to its end in one of the runs
         has a note that says so.
+    :param elsewhere: what the situation may be as well, with what is other in it.
     """
-    varied = variations(situation)
+    varied = [*variations(situation), *elsewhere]
     if orders:
         free = tuple(t for t in _EXPLORED if not (situation.device.gated and t.reads_first))
         more = (*free, *((_LOST,) if situation.vcpus > 1 else ()), *_each_first(situation))
