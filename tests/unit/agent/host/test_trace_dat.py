@@ -16,7 +16,6 @@ from harness.agent.host.trace_dat import write_trace_dat
 from harness.agent.host.tracing import Tracing
 from harness.errors import InfraFault
 from tests.unit.agent.conftest import root_only
-from tests.unit.agent.host.test_tracing import instance  # noqa: F401  (a fixture)
 
 PAGE, PAGE_HEADER = 4096, 16
 HEADER_PAGE = (
@@ -116,7 +115,7 @@ def test_a_page_of_unknown_size_is_not_guessed(tracefs: Path) -> None:
 
 @root_only
 @needs_trace_cmd
-def test_of_a_real_kernel_both_files_have_the_same_events(instance: Tracing, tmp_path: Path) -> None:  # noqa: F811
+def test_of_a_real_kernel_both_files_have_the_same_events(instance: Tracing, tmp_path: Path) -> None:
     instance.start()
     for _ in range(20):
         time.sleep(0.001)  # each is a switch to another thread and back
