@@ -27,7 +27,7 @@ from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.deaf_vcpus import deaf_vcpus
 from harness.judge.early_retries import early_retries, forbidden_retries
-from harness.judge.fixed_entries import fixed_entries_bound
+from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
@@ -139,6 +139,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         misflagged_pages=_misflagged(evidence),
         events_left=_events_left(log) if log else None,
         fixable=fixed_entries_bound(evidence) if probe else None,
+        fixed_for_ready=fixed_for_ready_bound(evidence, kernel) if probe else None,
         clean_pages=clean_pages(evidence, kernel),
         lost_refaults=_lost_refaults(evidence, kernel),
         stray_wakes=stray_wakes(evidence),

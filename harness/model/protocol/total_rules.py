@@ -140,7 +140,10 @@ def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]
         )
     left = stats["pf_taken"] - sum(stats[name] for name in _BALANCE[1:])
     async_faults = sum(c.np + c.rep for c in counts)
-    low = async_faults - sum(c.rdy for c in counts) + (context.retries or 0) - context.unfinished
+    ready = sum(c.rdy for c in counts)
+    if context.fixed_for_ready is not None:
+        ready = min(ready, context.fixed_for_ready)
+    low = async_faults - ready + (context.retries or 0) - context.unfinished
     if left < low:
         yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at least {low} expected")
     elif context.retries is not None and left > async_faults + context.retries:
