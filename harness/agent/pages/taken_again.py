@@ -14,6 +14,7 @@ from dataclasses import replace
 from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import PAGE, wait_until
 from harness.agent.host.read_counters import writeback_pages
+from harness.agent.host.syscalls import empty_lru_batches
 from harness.agent.pages.final_state import word_at
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.pagemap import PageMap
@@ -36,6 +37,9 @@ def taken_again(pid: int, memory: GuestMemory, final: FinalState) -> FinalState:
     :raise OSError: QEMU is gone.
     """
     words = [gpa for gpa, page in final.pages.items() if page.word is not None]
+    if not words:
+        return final
+    empty_lru_batches()  # reclaim does not find what a CPU has in one
     pidfd = os.pidfd_open(pid)
     try:
         syscalls.process_madvise(pidfd, [(memory.base + gpa, PAGE) for gpa in words], syscalls.MADV_PAGEOUT)

@@ -23,6 +23,7 @@ def test_what_is_read_of_those_that_were_taken(child: Child, monkeypatch: pytest
     pages = {n * 4096: PageLeft(str(n), True, word=n) for n in (1, 2)}
     final = FinalState({}, {}, {}, {**pages, 3 * 4096: PageLeft("3", False)}, {})
     advised: list[int] = []
+    emptied: list[bool] = []
 
     with ProcessMemory(child.pid) as memory:
         guest = GuestMemory(memory, child.address, 1)
@@ -30,12 +31,14 @@ def test_what_is_read_of_those_that_were_taken(child: Child, monkeypatch: pytest
             memory.write(child.address + gpa + 8, (page.word or 0).to_bytes(8, "little"))
 
         def page_out(_pidfd: int, ranges: Sequence[tuple[int, int]], _advice: int) -> int:
+            assert emptied, "what a CPU has in a batch is not found"
             advised.extend(address - child.address for address, _ in ranges)
             memory.write(child.address + 4096 + 8, bytes(8))
             return 0
 
         entry = PageMap.entry
         gone = child.address + 4096
+        monkeypatch.setattr(taken_again, "empty_lru_batches", lambda: emptied.append(True))
         monkeypatch.setattr(syscalls, "process_madvise", page_out)
         monkeypatch.setattr(
             PageMap, "entry", lambda self, at: replace(entry(self, at), present=at != gone and entry(self, at).present)
