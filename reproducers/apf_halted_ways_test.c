@@ -16,6 +16,9 @@
  *	./apf_halted_ways_test off kicked	# or a HLT before it that a kick (KVM_HC_KICK_CPU's) ends: the halt has to last
  *	./apf_halted_ways_test cpl0 kick	# or a kick in it: it goes on until the page is there
  *	./apf_halted_ways_test cpl0 kick-told	# or no halt: a kick, and a ready event before the HLT that it has to end
+ *	./apf_halted_ways_test cpl0 pv-wait	# or no halt: a HLT with interrupts off, which a kick ends, and no ready interrupt
+ *	./apf_halted_ways_test cpl0 window	# or no halt: a ready interrupt waits for STI while the task priority is not 0
+ *	./apf_halted_ways_test off read-only	# or memory that is read-only: the worker gets no page, the vCPU's thread waits for it
  *	./apf_halted_ways_test off in-service	# or no halt: a local APIC that has another interrupt in service is loaded
  *	./apf_halted_ways_test cpl0 listed	# or as "migrate", of MSRs only those that KVM_GET_MSR_INDEX_LIST has
  *
@@ -79,6 +82,11 @@ asm(".pushsection .rodata\n"
     "	movb $2, %al\n"
     "	outb %al, $0x10\n"
     "1:	jmp 1b\n"
+    "guest_window:\n"			/* interrupts on: until the token word is clear, and then the same */
+    "	sti\n"
+    "1:	cmpl $0, 0x4004\n"
+    "	jne 1b\n"
+    "	jmp guest_anew\n"
     "guest_nmi:\n"
     "	pushq %rax\n"
     "	movb $3, %al\n"
@@ -118,7 +126,7 @@ asm(".pushsection .rodata\n"
     ".code64\n"
     ".popsection\n");
 extern const char guest_touch[], guest_sti[], guest_hlt[], guest_idle[], guest_waits[], guest_anew[], guest_nmi[];
-extern const char guest_tick[], guest_pf[], guest_ready[], guest_end[];
+extern const char guest_window[], guest_tick[], guest_pf[], guest_ready[], guest_end[];
 extern const char guest_sipi[], guest_sipi_end[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_touch))
 
@@ -126,7 +134,8 @@ extern const char guest_sipi[], guest_sipi_end[];
 enum cause { CPL0, OFF, REPEATED, CAUSES };
 enum way {
 	RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, KICKED, IN_SERVICE,
-	LISTED, NMI_IN_NMI, KICK_TOLD, KICK, WAYS
+	LISTED, NMI_IN_NMI, KICK_TOLD, KICK, PV_WAIT, READ_ONLY,
+	WINDOW, WAYS
 };
 #define OF_ALL	TICK	/* those before it are tested by "all" */
 
@@ -134,10 +143,12 @@ static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
 	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden", "shadow",
 	"kicked", "in-service", "listed", "nmi-in-nmi", "kick-told", "kick",
+	"pv-wait", "read-only", "window",
 };
 static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
 	AT_ONCE, AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE,
+	AT_ONCE, WITH_PAGE, AT_ONCE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -489,6 +500,49 @@ static enum outcome kick_told(struct vm *vm)
 }
 
 /*
+ * No halt.  A vCPU that waits for a lock with its interrupts off (pv_wait) sleeps in its HLT also where a ready interrupt
+ * waits for it, here that of enabling, and whoever kicks it wakes it.
+ */
+static enum outcome waits_for_kick(struct vm *vm)
+{
+	struct kvm_regs regs = { .rip = AT(guest_waits), .rsp = STACK, .rflags = 2 };
+
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	start(vm);
+	if (ends(vm, AT_ONCE_MS) || !sleeps(vm))
+		return ODD;
+	send(vm, A_KICK);
+	return outcome_without_page(vm, STARTED_ANEW);
+}
+
+/*
+ * No halt.  The ready interrupt of enabling waits until interrupts are on, which the task priority does not prevent: it is
+ * of a class that is above it.
+ */
+static enum outcome behind_sti(struct vm *vm)
+{
+	struct kvm_regs regs = { .rip = AT(guest_window), .rsp = STACK, .rflags = 2 };
+	struct kvm_sregs sregs = sregs_at_start;
+
+	sregs.cr8 = 2;
+	MUST(ioctl(vm->vcpu, KVM_SET_SREGS, &sregs));
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	start(vm);
+	return outcome_without_page(vm, STARTED_ANEW);
+}
+
+/*
+ * The process may only read its memory: the worker, which asks for the page as for a write, is refused at once
+ * (mm/gup.c:check_vma_flags), and asks nobody for it; the vCPU's own thread does, and waits.
+ */
+static enum outcome read_only(struct vm *vm)
+{
+	MUST(mprotect(vm->missing, PAGE, PROT_READ));
+	start(vm);
+	return asks_for_page(vm) == vm->tid ? outcome_of(vm, TOUCHED) : ODD;
+}
+
+/*
  * No halt.  The vCPU has TICK_VECTOR in service, and its VMM loads a state that has an interrupt of a lower priority in
  * service in its place: TICK_VECTOR is delivered again.
  */
@@ -512,6 +566,7 @@ static enum outcome in_service(struct vm *vm)
 /* The ways that change no halted vCPU. */
 static enum outcome (*const without_halt[WAYS])(struct vm *vm) = {
 	[SHADOW] = in_shadow, [KICKED] = behind_kick, [IN_SERVICE] = in_service, [KICK_TOLD] = kick_told,
+	[PV_WAIT] = waits_for_kick, [READ_ONLY] = read_only, [WINDOW] = behind_sti,
 };
 
 static bool test(enum cause cause, enum way way)

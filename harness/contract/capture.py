@@ -18,7 +18,7 @@ from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
 FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS = 6, 2, 3, 4
 SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7, "unlisted": 7,
-                            "on_list": 7, "charged": 7, "uptodate": 7, "swap_backed": 7,
+                            "on_list": 7, "charged": 7, "uptodate": 7, "swap_backed": 7, "again": 7,
                             "cached": 7, "slots": 7}  # fmt: skip
 """Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
 within a format is due from the next one on."""
@@ -166,8 +166,9 @@ class Precondition(OfRun):
 class PageLeft:
     """A planned page after the run.  ``dirty``, ``swap_cache``: flags of its folio, ``large``: which has several pages,
     ``word``: its bytes 8 to 15 as a number, ``on_list``: it is on a list from which reclaim takes pages,
-    ``charged``: to the scenario's cgroup, ``uptodate``, ``swap_backed``: more flags of its folio (these four came
-    within format 6); None: not present, or captured by an agent that did not look; of these four: or nobody can tell.
+    ``charged``: to the scenario's cgroup, ``uptodate``, ``swap_backed``: more flags of its folio, ``again``: its word
+    once more, when reclaim had taken it and it was read again (these five came within format 6); None: not present, or
+    captured by an agent that did not look; of these five: or nobody can tell.
     """
 
     name: str
@@ -180,6 +181,7 @@ class PageLeft:
     charged: bool | None = None
     uptodate: bool | None = None
     swap_backed: bool | None = None
+    again: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,9 @@ class StateChange(StrEnum):
     NMI_IN_NMI = "nmi-in-nmi"  # and another while the handler of the first runs; not among "all"
     KICK_TOLD = "kick-told"  # no halt: a kick, a ready event, and then the HLT; not among "all"
     KICK = "kick"  # as KVM_HC_KICK_CPU, and nothing else; not among "all"
+    PV_WAIT = "pv-wait"  # no halt: a HLT with interrupts off and one that waits, and then a kick; not among "all"
+    READ_ONLY = "read-only"  # nothing: its memory is one that the VMM may only read; not among "all"
+    WINDOW = "window"  # no halt: an interrupt waits for RFLAGS.IF, and the task priority is 2; not among "all"
 
 
 _BY_NAME = (
@@ -73,6 +76,9 @@ _BY_NAME = (
     StateChange.NMI_IN_NMI,
     StateChange.KICK_TOLD,
     StateChange.KICK,
+    StateChange.PV_WAIT,
+    StateChange.READ_ONLY,
+    StateChange.WINDOW,
 )
 """Changes that "all" leaves out."""
 

@@ -108,6 +108,7 @@ MUST: Mapping[tuple[type, str], Must] = {
     (PageLeft, "charged"): _either,
     (PageLeft, "uptodate"): _either,
     (PageLeft, "swap_backed"): _either,
+    (PageLeft, "again"): _either,
     (FinalState, "areas"): _always,
     (MemoryLeft, "mapped"): _in_a_group,
     (MemoryLeft, "listed"): _on_lists,

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How many entries of KVM's page tables can have come to be in a run: an upper bound of pf_fixed."""
+"""How many entries of KVM's page tables can have come to be in a run: upper bounds of pf_fixed."""
 
 from __future__ import annotations
 
-from harness.contract.plan import GuestKind, HostWord, Op, says, starts_anew
+from collections import Counter
+
+from harness.contract.plan import GuestKind, HostWord, Op, Plan, says, starts_anew
 from harness.evidence.decode import Evidence
 from harness.model.events import WAKE_ALL_TOKEN, Kind
+from harness.model.kernels import KernelModel
 
 _READ_ONLY_AND_WRITABLE = 2
 _FRAME_BITS = 12
@@ -20,15 +23,37 @@ def fixed_entries_bound(evidence: Evidence) -> int | None:
     :return: None: entries come and go by something of which no event tells: CR0.PG and a vCPU that starts anew free the
         root of the tables, a snapshot has them written anew, an L2 has tables of its own.
     """
-    plan = evidence.plan
-    if (
-        plan.guest.kind is not GuestKind.PROBE
-        or starts_anew(plan)
-        or says(plan, HostWord.SAVEVM)
-        or any(item.op is Op.PAGING or item.level == 2 or item.no_paging for item in plan.items)
-    ):
+    if _entries_go_otherwise(evidence.plan):
         return None
     frames = {e.gpa >> _FRAME_BITS for e in evidence.events if e.kind in (Kind.PF, Kind.RDY)}
     taken = sum(min(e.data - e.hva >> _FRAME_BITS, len(frames)) for e in evidence.events if e.kind is Kind.UNMAP)
     mapped = sum(e.kind is Kind.RDY and e.token != WAKE_ALL_TOKEN for e in evidence.events)
     return _READ_ONLY_AND_WRITABLE * (len(frames) + taken + mapped)
+
+
+def fixed_for_ready_bound(evidence: Evidence, kernel: KernelModel) -> int | None:
+    """How many entries can have been fixed for ready events: of those of one page, whichever vCPU's, the first alone,
+    and one more for each invalidation that may have taken the page, as a prefetch that finds an entry is spurious.
+
+    :return: None: as fixed_entries_bound; or until 6.12, when a prefetch replaces a read-only entry.
+    """
+    if not kernel.prefetch_keeps_entry or _entries_go_otherwise(evidence.plan):
+        return None
+    told = Counter(e.gpa >> _FRAME_BITS for e in evidence.events if e.kind is Kind.RDY and e.token != WAKE_ALL_TOKEN)
+    lies_at = {e.gpa >> _FRAME_BITS: e.hva >> _FRAME_BITS for e in evidence.events if e.kind is Kind.DONE}
+    unmaps = [(e.hva >> _FRAME_BITS, e.data - 1 >> _FRAME_BITS) for e in evidence.events if e.kind is Kind.UNMAP]
+
+    def taken(frame: int) -> int:
+        at = lies_at.get(frame)
+        return sum(at is None or first <= at <= last for first, last in unmaps)
+
+    return sum(1 if times == 1 else min(times, 1 + taken(frame)) for frame, times in told.items())
+
+
+def _entries_go_otherwise(plan: Plan) -> bool:
+    return (
+        plan.guest.kind is not GuestKind.PROBE
+        or starts_anew(plan)
+        or says(plan, HostWord.SAVEVM)
+        or any(item.op is Op.PAGING or item.level == 2 or item.no_paging for item in plan.items)
+    )

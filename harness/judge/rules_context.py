@@ -27,7 +27,7 @@ from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.deaf_vcpus import deaf_vcpus
 from harness.judge.early_retries import early_retries, forbidden_retries
-from harness.judge.fixed_entries import fixed_entries_bound
+from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
@@ -137,8 +137,10 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         unlisted_pages=_unlisted(evidence),
         pages_of_others=_of_others(evidence),
         misflagged_pages=_misflagged(evidence),
+        lost_words=_lost_words(evidence),
         events_left=_events_left(log) if log else None,
         fixable=fixed_entries_bound(evidence) if probe else None,
+        fixed_for_ready=fixed_for_ready_bound(evidence, kernel) if probe else None,
         clean_pages=clean_pages(evidence, kernel),
         lost_refaults=_lost_refaults(evidence, kernel),
         stray_wakes=stray_wakes(evidence),
@@ -352,6 +354,18 @@ def _misflagged(evidence: Evidence) -> tuple[str, ...] | None:
         if page.swap_backed != (memory.backing is not Backing.FILE):
             wrong.append(f"page {gfn:#x} is {'' if page.swap_backed else 'not '}backed by swap")
     return tuple(wrong) if looked else None
+
+
+def _lost_words(evidence: Evidence) -> tuple[str, ...] | None:
+    """Pages of the plan in which something else is when they come back from reclaim; None: none was taken."""
+    pages = evidence.after.pages if evidence.after else {}
+    taken = {gpa >> 12: page for gpa, page in sorted(pages.items()) if page.again is not None}
+    lost = [
+        f"page {gfn:#x} has {page.word or 0:#x}, and when it was taken and read again {page.again or 0:#x}"
+        for gfn, page in taken.items()
+        if page.again != page.word
+    ]
+    return tuple(lost) if taken else None
 
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:

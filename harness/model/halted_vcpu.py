@@ -109,6 +109,10 @@ def _change(v: ApfState, case: HaltCase) -> str:
             v.hlt = False  # kvm_arch_vcpu_ioctl_set_mpstate sets mp_state and nothing else
         case StateChange.STOP_CONT | StateChange.KICKED | StateChange.KICK:
             pass  # a kick ends a HLT, before the halt (vcpu_block clears pv_unhalted with it) or behind it
+        case StateChange.READ_ONLY:
+            pass  # the worker is refused (check_vma_flags); behind its halt the vCPU's thread waits for the page itself
+        case StateChange.PV_WAIT:
+            return "no halt: an interrupt that is off ends no HLT (kvm_vcpu_has_events), and a kick wakes who is in one"
         case StateChange.NMI | StateChange.NMI_IN_NMI:
             return "an NMI is an event: vcpu_block clears apf.halted"
         case StateChange.REPLUG | StateChange.INIT_SIPI:
@@ -120,6 +124,8 @@ def _change(v: ApfState, case: HaltCase) -> str:
             return "the halt is in no state that is migrated"
         case StateChange.IN_SERVICE:
             return "no halt: kvm_apic_set_state forgets highest_isr_cache, so that the tick is above what is in service"
+        case StateChange.WINDOW:
+            return "no halt: the window opens with IF = 1, whatever the task priority (svm_set_vintr: V_INTR_PRIO = 15)"
         case StateChange.TICK:
             return "kvm_apic_set_state starts the timer, and its tick is an event: vcpu_block clears apf.halted"
         case StateChange.SHADOW:

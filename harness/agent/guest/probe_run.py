@@ -30,6 +30,7 @@ from harness.agent.pages.final_state import inspect_after
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.agent.pages.pageout import PreconditionFailed, Target, prepare_pages
 from harness.agent.pages.prove import inspect, sectors, with_places
+from harness.agent.pages.taken_again import can_be_taken, taken_again
 from harness.agent.session import Session
 from harness.contract.capture import AgentStep, Precondition, StepDetails
 from harness.contract.plan import says
@@ -157,6 +158,7 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
     start = time.monotonic()
     capture.step(AgentStep.GO)
     before_all_others = ExitStack()
+    is_over = False
     try:
         if plan.guest.realtime:
             before_all_others.enter_context(realtime(tids))
@@ -172,11 +174,12 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
         capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
         if end.status is EndStatus.DONE:  # else it may go on for ever, and its trace grow faster than it is read
             await _settle(session, tids)
+            is_over = True
         return end
     finally:
         # Also when an action of ours failed: the evidence says what had happened by then.
         before_all_others.close()
-        _collect(session, guest, memory, tids)
+        _collect(session, guest, memory, tids, is_over)
 
 
 @contextmanager
@@ -213,17 +216,22 @@ async def _settle(session: Session, tids: tuple[int, ...]) -> None:
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...]) -> None:
+def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[int, ...], is_over: bool) -> None:
     session.capture.step(AgentStep.COLLECT)
     if session.tracing:
         session.tracing.stop()
     session.counters("after", guest, tids, memory.base)
+    final = None
     if guest.alive:
         with suppress(OSError):
             session.capture.write_bytes("guest/log.bin", memory.log())
-            session.write_record("after.json", inspect_after(session.plan, guest.pid, memory, session.group))
+            final = inspect_after(session.plan, guest.pid, memory, session.group)
+            session.write_record("after.json", final)
     session.stop_tracing()
     session.collect_gate()
+    if final is not None and is_over and can_be_taken(session.plan):
+        with suppress(OSError):
+            session.write_record("after.json", taken_again(guest.pid, memory, final))
 
 
 async def _died(guest: Guest) -> GuestEnd:

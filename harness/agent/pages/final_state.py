@@ -65,7 +65,7 @@ def _pages(plan: Plan, pid: int, memory: GuestMemory, group: ScenarioCgroup | No
             if found is None:
                 yield page.gpa, PageLeft(page.name, frame is not None)
             else:
-                word = _word(memory, page.gpa)
+                word = word_at(memory, page.gpa)
                 on_list = None if unlisted is None or found.on_list is None else page.gpa not in unlisted
                 owner = None if found.on_list is None else flags.group_of(frame)
                 charged = owner in ours if ours and owner is not None and _has_an_owner(plan) else None
@@ -101,7 +101,7 @@ def _unlisted(plan: Plan, pagemap: PageMap, flags: PageFlags, memory: GuestMemor
             return None
 
 
-def _word(memory: GuestMemory, gpa: int) -> int | None:
+def word_at(memory: GuestMemory, gpa: int) -> int | None:
     """What a write of the probe guest changes (guest-images/probe/ops.c); of a page that is in the page table."""
     with suppress(OSError):
         return int(struct.unpack("<Q", memory.memory.read(memory.base + gpa + WRITTEN_AT, 8))[0])

@@ -183,8 +183,12 @@ class RuleContext:
     """gfns of pages that are mapped, and not charged to the VMM's cgroup."""
     misflagged_pages: tuple[str, ...] | None = None
     """Pages that are mapped and not up to date, or not of the kind that they are, in words."""
+    lost_words: tuple[str, ...] | None = None
+    """Pages in which something else is when reclaim has taken them and they were read again, in words."""
     fixable: int | None = None
     """How many entries of KVM's page tables faults can have fixed, at most; None: nobody can tell."""
+    fixed_for_ready: int | None = None
+    """How many of these were fixed for ready events, at most; None: as many as there were."""
     events_left: tuple[str, ...] | None = None
     """Exits of an L2 behind which its L1 finds an event that L2 was given, in words."""
     memory_left: int | None = None

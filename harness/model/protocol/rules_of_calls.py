@@ -82,5 +82,11 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         "D67, B.12; arch/x86/kvm/svm/nested.c:nested_sync_control_from_vmcb02, nested_svm_vmexit",
         context=("events_left",),
     ),
+    Rule(
+        "D68",
+        "What is in a page of the guest is in it when reclaim has taken it, and it was read again.",
+        "D68, A.3; include/linux/kvm_host.h:kvm_release_faultin_page, mm/vmscan.c:shrink_folio_list",
+        context=("lost_words",),
+    ),
 )
 """In the order of their ids, behind all others."""

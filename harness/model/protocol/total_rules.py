@@ -44,6 +44,7 @@ def check_totals(
     yield from (_total("D65", lost) for lost in context.lost_refaults or ())
     yield from (_total("D66", page) for page in context.misflagged_pages or ())
     yield from (_total("D67", event) for event in context.events_left or ())
+    yield from (_total("D68", page) for page in context.lost_words or ())
     for rule, gfns, what in (
         ("D61", context.unlisted_pages, "is on no list from which the host could reclaim it"),
         ("D64", context.pages_of_others, "is not charged to the cgroup of the VMM"),
@@ -140,7 +141,10 @@ def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]
         )
     left = stats["pf_taken"] - sum(stats[name] for name in _BALANCE[1:])
     async_faults = sum(c.np + c.rep for c in counts)
-    low = async_faults - sum(c.rdy for c in counts) + (context.retries or 0) - context.unfinished
+    ready = sum(c.rdy for c in counts)
+    if context.fixed_for_ready is not None:
+        ready = min(ready, context.fixed_for_ready)
+    low = async_faults - ready + (context.retries or 0) - context.unfinished
     if left < low:
         yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at least {low} expected")
     elif context.retries is not None and left > async_faults + context.retries:

@@ -93,7 +93,7 @@ def test_the_words_of_the_one_about_the_area() -> None:
 
 def test_what_it_tests() -> None:
     everything = cases(WAYS_PROGRAM, "all")
-    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 9)
+    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 12)
     assert cases(WAYS_PROGRAM, "off tick") == (HaltCase(HaltCause.OFF, StateChange.TICK),), "not among all"
     assert cases(WAYS_PROGRAM, "off in-service") == (HaltCase(HaltCause.OFF, StateChange.IN_SERVICE),)
     assert everything[1] == HaltCase(HaltCause.OFF, StateChange.RESET)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from harness.contract.plan import Op
 from harness.evidence.decode import decode
-from harness.judge.fixed_entries import fixed_entries_bound
-from harness.model.events import Event, Kind
+from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound
+from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
+from harness.model.kernels import find_kernel
 from tests.unit.judge.packed import packed_capture
 
 
@@ -34,3 +35,20 @@ def test_nobody_knows_what_a_new_root_or_a_snapshot_takes() -> None:
         replace(plan, items=(replace(plan.items[0], op=Op.RESET), *plan.items[1:])),
     ):
         assert fixed_entries_bound(replace(evidence, plan=other)) is None
+
+
+def test_of_the_ready_events_of_one_page_the_first_alone_maps_it_until_it_is_taken() -> None:
+    evidence, kernel = decode(packed_capture("read-then-written")), find_kernel("nowait-7.3")
+    page = 0x1000
+    told = [Event(Kind.RDY, vcpu=v, gpa=page * n, token=0x1000 + v) for v in range(3) for n in (1, 2)]
+    came = [Event(Kind.DONE, gpa=page * n, hva=page * (n + 100)) for n in (1, 2)]
+    quiet = replace(evidence, events=[*came, *told])
+    assert fixed_for_ready_bound(quiet, kernel) == 2, "whoever else is told of it finds it mapped"
+    assert fixed_for_ready_bound(quiet, find_kernel("nowait-6.12")) is None, "an entry may be replaced"
+    taken = Event(Kind.UNMAP, hva=101 * page, data=102 * page)
+    assert fixed_for_ready_bound(replace(quiet, events=[*came, *told, taken]), kernel) == 3
+    assert fixed_for_ready_bound(replace(quiet, events=[*told, taken]), kernel) == 4, "nobody knows where it lies"
+    wake_all = replace(told[0], gpa=0, token=WAKE_ALL_TOKEN)
+    assert fixed_for_ready_bound(replace(quiet, events=[*came, *told, wake_all]), kernel) == 2
+    plan = replace(evidence.plan, items=(replace(evidence.plan.items[0], level=2),))
+    assert fixed_for_ready_bound(replace(quiet, plan=plan), kernel) is None

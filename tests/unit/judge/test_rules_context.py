@@ -14,7 +14,15 @@ from harness.contract.plan import Backing, Item, Op
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.rules_context import _events_left, _lost_refaults, _memory_left, _misflagged, _of_others, _unlisted
+from harness.judge.rules_context import (
+    _events_left,
+    _lost_refaults,
+    _lost_words,
+    _memory_left,
+    _misflagged,
+    _of_others,
+    _unlisted,
+)
 from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import find_kernel
@@ -165,6 +173,17 @@ def test_a_page_that_is_not_up_to_date_or_of_another_kind_is_named(
         assert len(_misflagged(moved) or ()) == wrong
     private = replace(plan, memory=replace(plan.memory, backing=Backing.FILE, share=False))
     assert not _misflagged(replace(moved, plan=private)), "a copy, or the file's"
+
+
+def test_a_page_that_has_lost_what_was_written_when_it_comes_back_is_named() -> None:
+    evidence = decode(packed_capture("read-then-written"))
+    assert evidence.after is not None
+    assert _lost_words(evidence) is None, "captured before anybody looked"
+    some, *_ = (gpa for gpa, page in evidence.after.pages.items() if page.present)
+    for again, lost in ((7, 0), (8, 1)):
+        page = replace(evidence.after.pages[some], word=7, again=again)
+        taken = replace(evidence, after=replace(evidence.after, pages={**evidence.after.pages, some: page}))
+        assert len(_lost_words(taken) or ()) == lost
 
 
 def test_an_event_that_l1_finds_in_its_vmcb_is_named() -> None:

@@ -15,7 +15,13 @@ KERNELS = ("nowait-5.10", "nowait-6.1", "nowait-6.12", "nowait-7.3", "noio-6.1")
 EACH = [HaltCase(cause, change) for cause in HaltCause for change in StateChange]
 WITHOUT_KICKS = ["F9", "F10"]
 """Fixes without which a kick has its own outcome, see below."""
-WITH_THE_PAGE = (StateChange.MPSTATE, StateChange.STOP_CONT, StateChange.KICKED, StateChange.KICK)
+WITH_THE_PAGE = (
+    StateChange.MPSTATE,
+    StateChange.STOP_CONT,
+    StateChange.KICKED,
+    StateChange.KICK,
+    StateChange.READ_ONLY,
+)
 """Changes that drop no work and make no event: the ready event is still to come."""
 
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When all is over, reclaim takes the planned pages, and they are read again: what is in them must come back.
+
+A page that the guest has written and the host takes for clean is thrown away (mm/vmscan.c:shrink_folio_list): since
+6.13 KVM says that it is dirty when it maps it, and at no other time (kvm_release_faultin_page).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+
+from harness.agent.host import syscalls
+from harness.agent.host.kernel_files import PAGE, wait_until
+from harness.agent.host.read_counters import writeback_pages
+from harness.agent.host.syscalls import empty_lru_batches
+from harness.agent.pages.final_state import word_at
+from harness.agent.pages.guest_memory import GuestMemory
+from harness.agent.pages.pagemap import PageMap
+from harness.contract.capture import FinalState
+from harness.contract.plan import Plan, SwapKind
+from harness.errors import DeadlineExpired
+
+_WRITEBACK_SECONDS = 10.0
+_ROUNDS = 3
+"""Kernels as old as 6.1 leave alone what is in use (mm/vmscan.c:reclaim_page_list, ignore_references), and clear KVM's
+accessed bit as they look, so that they take it the next time."""
+
+
+def can_be_taken(plan: Plan) -> bool:
+    """Reads of its device end at once, and none fails."""
+    return plan.swap.kind in (SwapKind.GATED, SwapKind.ZRAM) and not plan.swap.error
+
+
+def taken_again(pid: int, memory: GuestMemory, final: FinalState) -> FinalState:
+    """The same with ``again`` of each page that reclaim has taken (MADV_PAGEOUT); those that stay say nothing.
+
+    The guest's program is over, and the device holds nothing.
+    :raise OSError: QEMU is gone.
+    """
+    left = words = [gpa for gpa, page in final.pages.items() if page.word is not None]
+    pidfd = os.pidfd_open(pid)
+    try:
+        with PageMap(pid) as pagemap:
+            for _ in range(_ROUNDS):
+                if not left:
+                    break
+                empty_lru_batches()  # reclaim does not find what a CPU has in one
+                syscalls.process_madvise(pidfd, [(memory.base + gpa, PAGE) for gpa in left], syscalls.MADV_PAGEOUT)
+                left = [gpa for gpa in left if pagemap.entry(memory.base + gpa).present]
+    finally:
+        os.close(pidfd)
+    taken = [gpa for gpa in words if gpa not in left]
+    with suppress(DeadlineExpired):  # what is still being written is in the swap cache
+        wait_until(lambda: writeback_pages() == 0, _WRITEBACK_SECONDS, "the end of writeback")
+    again = {gpa: replace(final.pages[gpa], again=word_at(memory, gpa)) for gpa in taken}
+    return replace(final, pages={**final.pages, **again})
