@@ -108,7 +108,9 @@ class Seen:
 
     def given_reset(self) -> None:
         """The machine is reset.  All vCPUs stand, and the VMM has each write EN = 0 (KVM_SET_MSRS, which nothing
-        traces), one after another (cpus.c:cpu_synchronize_all_post_reset)."""
+        traces), one after another (cpus.c:cpu_synchronize_all_post_reset).  As all stand, none is in a fault: where its
+        last one ended no event has told, and who sleeps waits for a worker."""
+        self.wanted.clear()
         self.resets = set(range(self.vcpus))
         self.inits |= self.resets
         for vcpu in sorted(self.asleep):

@@ -248,14 +248,20 @@ def _place(events: Sequence[Event], reset: Reset, boot: int | None, vcpu: int) -
 
 
 def boots(events: Iterable[Event]) -> tuple[Boot, ...]:
-    """From each CLEAR of a reset or INIT to that vCPU's next write of INT or EN; to the end where it writes neither.  A
-    loadvm boots nothing."""
-    open_: dict[int, int] = {}
+    """From each CLEAR of a reset or INIT to that vCPU's next write of INT or EN, or to the next INIT where that comes
+    before; to the end where none comes.  A loadvm boots nothing, and a reset and the INIT behind it boot once.
+
+    Between two INITs the vCPU has begun anew, as who sends them waits for that (guest-images/probe/cpu.c:vcpu_start).
+    """
+    open_: dict[int, Event] = {}
     found: list[Boot] = []
     for event in events:
         if event.kind is Kind.CLEAR and not event.flag and event.value != LOADED:
-            open_[event.vcpu] = event.t_ns
+            before = open_.get(event.vcpu)
+            if before is not None and before.value == event.value == INIT:
+                found.append(Boot(event.vcpu, before.t_ns, event.t_ns))
+            open_[event.vcpu] = event
         elif event.kind is Kind.WRMSR and event.value in _SET_UP and event.vcpu in open_:
-            found.append(Boot(event.vcpu, open_.pop(event.vcpu), event.t_ns))
-    found += [Boot(vcpu, start, 1 << 62) for vcpu, start in open_.items()]
+            found.append(Boot(event.vcpu, open_.pop(event.vcpu).t_ns, event.t_ns))
+    found += [Boot(vcpu, clear.t_ns, 1 << 62) for vcpu, clear in open_.items()]
     return tuple(found)

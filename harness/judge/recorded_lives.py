@@ -36,9 +36,19 @@ class LivesTracker:
     _entry: int = -1
     _tid: int = -1  # of its thread
     _again: bool = False  # it was given an INIT by a program, and had not come to its own
+    _l2: bool = False  # it has run one
+    _given: bool = False  # an INIT, behind which it has not begun anew
+
+    @property
+    def unstarted(self) -> bool:
+        """It was given an INIT that its L1 may have kept off until the SIPI was gone."""
+        return self._l2 and self._given
 
     def feed(self, event: Event, t: int) -> None:
         """Any event of the vCPU's thread, before it becomes a mark."""
+        self._l2 = self._l2 or event.kind is Kind.L2_ENTRY
+        over = event.kind is Kind.CLEAR and not event.flag
+        self._given = (self._given and not over) or accepts_init(event)
         if event.kind is Kind.USER_EXIT or accepts_init(event):
             self.exits.append(t)
             self.entered.append(self._entry)

@@ -488,4 +488,5 @@ class _Reader:
             entered=tuple(tuple(v.lives.entered) for v in self._vcpus),
             irets=tuple(tuple(v.lives.irets) for v in self._vcpus),
             last=tuple(v.last_ns for v in self._vcpus),
+            unstarted=frozenset(n for n, v in enumerate(self._vcpus) if v.lives.unstarted),
         )  # fmt: skip

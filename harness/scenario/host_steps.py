@@ -103,8 +103,9 @@ def _waiting(s: Scenario, h: HostStep) -> Iterator[str]:
 
 def _taken(s: Scenario) -> Iterator[str]:
     """The probe guest takes an NMI in 64-bit code of its own."""
-    if any(t.level == 2 or t.paging or t.no_paging or not t.gif for t in s.steps):
-        yield ": an NMI is taken neither by an L2 nor with paging off or GIF = 0, and a step has one of these"
+    such = (i for i, t in enumerate(s.steps) if t.level == 2 or t.paging or t.no_paging or not t.gif)
+    if (first := next(such, None)) is not None:
+        yield f": an NMI is taken neither by an L2 nor with paging off or GIF = 0, as in $.steps[{first}]"
     if s.guest.irqchip == "off":  # KVM_NMI is QEMU's answer to a LAPIC in KVM
         yield ": an NMI by the LAPIC of KVM needs guest.irqchip = on or split"
 

@@ -45,7 +45,7 @@ def check_apart(s: Scenario, writes: Iterable[tuple[int, int, int]]) -> Iterator
     owner: dict[int, int] = {}
     for path, vcpu, gpa in named:
         if gpa < s.guest.memory_mib << 20 and owner.setdefault(gpa, vcpu) != vcpu:
-            yield f"{path}: {gpa:#x} is the shared area of vCPU {owner[gpa]}, vCPU {vcpu} needs one of its own"
+            yield f"{path}: {gpa:#x} is given to vCPU {owner[gpa]} at some time: vCPU {vcpu} needs one of its own"
 
 
 def check_page(s: Scenario, placed: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

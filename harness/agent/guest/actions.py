@@ -73,6 +73,8 @@ class Actor:
     # while in it, each processor has time for what the host does on all of them
     beside_others: Callable[[], AbstractContextManager[None]] = nullcontext
     standing: Standing = field(default_factory=Standing)
+    # lists run beside each other, and what one says of the device holds before another says something else
+    device_turns: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def perform(
         self, actions: Sequence[HostAction], *, host: int | None = None, timed: int | None = None
@@ -110,13 +112,9 @@ class Actor:
 
     async def _one(self, action: HostAction) -> None:
         match action.do:
-            case HostWord.FREEZE:
-                await asyncio.to_thread(self._holding().hold, self.journal)
-            case HostWord.THAW:
-                await asyncio.to_thread(self._holding().go_on, self.journal, self.delay_ms)
-            case HostWord.DELAY:
-                self.delay_ms = action.arg
-                await asyncio.to_thread(self._holding().set_delay, self.journal, action.arg)
+            case HostWord.FREEZE | HostWord.THAW | HostWord.DELAY:
+                async with self.device_turns:
+                    await self._hold(action)
             case HostWord.RELEASE:
                 await asyncio.to_thread(self._gate().ask, "release")
             case HostWord.STOP:
@@ -154,6 +152,17 @@ class Actor:
                     await asyncio.to_thread(reclaim_page, self._file(), self.guest.pid, base, action.arg)
             case _:
                 assert_never(action.do)
+
+    async def _hold(self, action: HostAction) -> None:
+        """What becomes of the reads from now on."""
+        device = self._holding()
+        if action.do is HostWord.FREEZE:
+            await asyncio.to_thread(device.hold, self.journal)
+        elif action.do is HostWord.THAW:
+            await asyncio.to_thread(device.go_on, self.journal, self.delay_ms)
+        else:
+            self.delay_ms = action.arg
+            await asyncio.to_thread(device.set_delay, self.journal, action.arg)
 
     async def _save(self) -> None:
         """The thread of QEMU's that reads the guest's memory is no vCPU: a gated source has to know that it comes."""

@@ -16,6 +16,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import threading
 
 from harness.agent.host.kernel_files import read_text, write_text
 from harness.errors import InfraFault, Unsupported
@@ -33,6 +34,9 @@ _TARGET = struct.Struct("<QQiI16s")
 _VERSIONS = struct.Struct("<I3I")
 _DEV_CREATE, _DEV_REMOVE, _DEV_SUSPEND, _TABLE_LOAD, _LIST_VERSIONS = 3, 4, 6, 9, 13
 _SKIP_LOCKFS = 1 << 10
+_TABLES = threading.Lock()
+"""From a new table to its resume: of two threads that resume at once one finds that the other has taken its table, and
+has resumed the device already (drivers/md/dm.c:dm_resume, EINVAL)."""
 _ROOM, _LIST_ROOM = 1024 - _IOCTL.size, 16384
 
 
@@ -69,10 +73,11 @@ def set_delay(name: str, device: str, sectors: int, read_ms: int) -> None:
     :raise InfraFault: the kernel refused that, or the queue's read_ahead_kb.
     """
     parameters = delay_parameters(device, read_ms).encode() + b"\0"
-    _ioctl(_TABLE_LOAD, name, _TARGET.pack(0, sectors, 0, 0, b"delay") + parameters)
-    # Resuming a device that has a new table suspends it, swaps the tables and resumes it, in one ioctl.
-    # No lockfs: freezing a mounted file system would wait for its dirty pages.
-    _ioctl(_DEV_SUSPEND, name, flags=_SKIP_LOCKFS)
+    with _TABLES:
+        _ioctl(_TABLE_LOAD, name, _TARGET.pack(0, sectors, 0, 0, b"delay") + parameters)
+        # Resuming a device that has a new table suspends it, swaps the tables and resumes it, in one ioctl.
+        # No lockfs: freezing a mounted file system would wait for its dirty pages.
+        _ioctl(_DEV_SUSPEND, name, flags=_SKIP_LOCKFS)
     attribute, value = READ_AHEAD
     try:
         write_text(f"/sys/block/{device_of(name)}/queue/{attribute}", value)

@@ -262,11 +262,11 @@ class Checker:
             self._vcpus[event.vcpu].say("D02", event, f"DONE of {event.gpa:#x} is not from a kworker")
         self._pages.completed(event)
         returned = self._returned.pop(event.tid, 0)
-        waiting = self._ledger.waiting(event.gpa)
+        waiting, sure = self._ledger.waiting(event.gpa), self._ledger.only(event.gpa) is not None
         for work in waiting:
             self._vcpus[work.vcpu].woken = True
-            self._found += self._vcpus[work.vcpu].doubts.worker_done(work.token, returned, sure=len(waiting) == 1)
-            if len(waiting) == 1:
+            self._found += self._vcpus[work.vcpu].doubts.worker_done(work.token, returned, sure=sure)
+            if sure:
                 self._vcpus[work.vcpu].work_ended(work.token, returned)
         self._found += self._ledger.done(event, self._shared.seq, returned)
         self._found += self._wake_ups.goes_on(event)

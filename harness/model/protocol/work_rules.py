@@ -60,6 +60,12 @@ class _Tally:
     slack: int = 0  # DONEs that may or may not come, for cancelled works
     early: Event | None = None  # a DONE that came before any NP of its own
 
+    def complete(self) -> None:
+        """As many DONEs have come as there are works, and none of them is a cancelled one's."""
+        if self.credit == len(self.works) and not self.slack:
+            for work in self.works:
+                work.completed = True
+
 
 class Ledger:
     """All works of a VM whose DONE is not yet accounted for.  Its size is that of the live works, not of the trace."""
@@ -90,14 +96,11 @@ class Ledger:
         tally = self._tallies.get(event.gpa)
         found: list[Violation] = []
         if tally is not None and tally.credit < len(tally.works):
-            if len(tally.works) == 1:
-                only = tally.works[0]
+            if (only := self.only(event.gpa)) is not None:
                 only.done_seq, only.done_t, only.hva = seq, event.t_ns, event.hva
                 only.gup_end_t = max(gup_end_t, only.np.t_ns if only.np is not None else 0)
             tally.credit += 1
-            if tally.credit == len(tally.works):
-                for work in tally.works:
-                    work.completed = True
+            tally.complete()
             if tally.early is not None:
                 found.append(_surplus(tally.early))
                 tally.early = None
@@ -107,6 +110,7 @@ class Ledger:
             return found
         if tally is not None and tally.slack:
             tally.slack -= 1
+            tally.complete()
             self._tidy(event.gpa, tally)
             return found
         if event.gpa in self._cleared:
@@ -124,6 +128,12 @@ class Ledger:
         """The works of an address that are not settled."""
         tally = self._tallies.get(gpa)
         return tuple(tally.works) if tally is not None else ()
+
+    def only(self, gpa: int) -> SeenWork | None:
+        """The one work that a DONE of this address is of.  None: there are several, or one that was cancelled while its
+        worker ran may have its DONE yet."""
+        tally = self._tallies.get(gpa)
+        return tally.works[0] if tally is not None and len(tally.works) == 1 and not tally.slack else None
 
     def settle(self, work: SeenWork, entry: Event, rdy: Event, *, flushed: bool) -> Violation | None:
         """The vCPU ENTERs after the work's RDY: now its DONE must have been there (D11), and after its NP (D10).

@@ -60,6 +60,13 @@ class GatedReads:
         self._seen.work_sleeps(page)
         self.world.engine.fire(self.world.changed)
 
+    def begins_anew(self, vcpu: int) -> None:
+        """The VMM has reset this vCPU: its queue is empty before it resets the next one."""
+        self._look()
+        self._looked = False
+        self._seen.begins_anew(vcpu)
+        self.world.engine.fire(self.world.changed)
+
     def settled(self) -> bool:
         """The host word "wait-settled": the worker of each announced fault sleeps on its page."""
         self._look()

@@ -80,7 +80,8 @@ class KvmVcpu:
             return None
         mark = replay.peek(self.index, kind, key)
         if mark is None:
-            yield Wait(until_ns=-1 if self.world.failed else replay.recorded.end_ns)
+            for_good = self.world.failed or self.index in replay.recorded.unstarted
+            yield Wait(until_ns=-1 if for_good else replay.recorded.end_ns)
             return None
         while mark.kind is Kind.CLEAR:  # the vCPU was reset before it came to this
             yield Wait()

@@ -248,6 +248,8 @@ def _reborn(vcpu: Vcpu, end: Latch | None, barrier: _Barrier | None, begun: Latc
         yield from barrier.come_to(vcpu.kvm.index)
     reset(state, init=given_init, by_vmm=begun is None)
     yield from vcpu.kvm.clear(by_init=given_init)
+    if begun is None and vcpu.kvm.memory.gate is not None:
+        vcpu.kvm.memory.gate.begins_anew(vcpu.kvm.index)
     if barrier is not None:
         if world.replay is None:
             yield from barrier.wait()

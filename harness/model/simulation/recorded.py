@@ -172,6 +172,9 @@ class Recorded:
     last: tuple[int, ...] = ()  # of each vCPU's thread: its last event, but for those of being preempted
     refused: Set[tuple[int, int]] = frozenset()
     ended_ns: int = 0  # when the program had come to its end; 0: it had not
+    # vCPUs that ran an L2, accepted an INIT, and never began anew: L1 has GIF = 0 around each run of its L2, where an
+    # INIT waits and the SIPI behind it is dropped (arch/x86/kvm/lapic.c:kvm_apic_accept_events).
+    unstarted: Set[int] = frozenset()
     failed_ns: int = -1  # when KVM_RUN of a vCPU failed, for which the VMM stops all; -1: it did not
     brought: Mapping[tuple[int, int], Set[int]] = field(init=False, repr=False, compare=False)
     in_fault: ThreadSpans = field(init=False, repr=False, compare=False)

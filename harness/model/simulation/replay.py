@@ -137,7 +137,7 @@ class Replay:
                 return True
             if log[at][0] == BOOT:
                 return False
-        return self.end_of_life(vcpu) is None
+        return self.end_of_life(vcpu) is None and vcpu not in self.recorded.unstarted
 
     # --- lives
     def end_of_life(self, vcpu: int) -> RecordedEvent | None:

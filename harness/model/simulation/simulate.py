@@ -17,7 +17,7 @@ from harness.contract.words import HostWord, Op
 from harness.errors import ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.pages import Backing
-from harness.model.simulation.choices import Bounds, Choices, Distance, explore
+from harness.model.simulation.choices import Bounds, Choices, Distance, Run, explore
 from harness.model.simulation.machine import Machine, run_once
 from harness.model.simulation.races import widen
 from harness.model.simulation.recorded import Recorded
@@ -53,6 +53,9 @@ _BATCHED = Timing("pages that were read in a batch for their LRU lists", batched
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
 MAX_PAGE_CLUSTER = 6
 """What a scenario may set, and so what the one before it on the host may have had."""
+_ORDER_EVENTS = 300_000
+"""Without a recording no more orders are tried once those that were make so many events: a program that goes round
+until its deadline makes thousands in each."""
 MAX_RUNS, _LEAST_RUNS, _RUN_EVENTS = 200, 16, 60_000
 """Runs that are tried with a recording, each with other answers to what it leaves open: as many as make _RUN_EVENTS
 events of vCPU threads together, but at most MAX_RUNS and, however long the recording is, at least _LEAST_RUNS (all
@@ -171,10 +174,16 @@ def simulate(situation: Situation, *, orders: int = 0, elsewhere: Sequence[tuple
 
 def _in_other_orders(situation: Situation, most: int) -> tuple[list[_Run], str]:
     """Runs in which one thing that the kernel is free in is late, then two, and so on; and how far that went."""
-    found = list(explore(partial(run_once, situation, None), Bounds(most), lambda _: Distance(0)))
+    found: list[Run[Machine]] = []
+    events = 0
+    for run in explore(partial(run_once, situation, None), Bounds(most), lambda _: Distance(0)):
+        found.append(run)
+        events += len(run.result.world.events)
+        if events > _ORDER_EVENTS:
+            break
     free, late = len(found[0].choices.asked), Counter(len(run.choices.chosen) for run in found)
     runs = [_Run(_late(run.choices), run.result) for run in found[1:]]
-    if len(found) < most:
+    if len(found) < most and events <= _ORDER_EVENTS:
         return runs, f"all of what may come in any order was tried: {len(found)} orders"
     if late[1] < free:
         return runs, f"{late[1]} of {free} things that may be late were, each by itself"

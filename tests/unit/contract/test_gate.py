@@ -305,6 +305,18 @@ def test_who_sleeps_when_a_reset_is_told_waits_in_it() -> None:
     assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
 
 
+def test_who_sleeps_in_a_reset_is_in_no_fault_whatever_it_touched_last() -> None:
+    """A fault that finds its page there is told when it begins, and not when it ends."""
+    seen = fresh()
+    seen.announced(0, 8)
+    announce(seen, 1, 9)
+    seen.fault(1, 7)
+    seen.given_reset()
+    assert seen.due(READ) == []
+    seen.sleeps(1)
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
+
+
 def test_the_boot_cpu_that_is_given_no_init_begins_anew_when_it_enables() -> None:
     seen = fresh()
     seen.announced(0, 8)

@@ -105,6 +105,13 @@ def test_a_boot_lasts_until_async_page_faults_are_set_up() -> None:
     assert boots(events) == (Boot(0, 5, 9), Boot(1, 6, 1 << 62))
 
 
+def test_an_init_that_comes_before_they_are_set_up_begins_another_boot() -> None:
+    """The guest's log has both; of a reset and the INIT behind it, it has one."""
+    cleared = [Event(Kind.CLEAR, 1, t_ns, value=value) for t_ns, value in ((5, 0), (6, INIT), (8, INIT))]
+    events = [*cleared, Event(Kind.WRMSR, 1, 9, value=MSR_ASYNC_PF_EN)]
+    assert boots(events) == (Boot(1, 6, 8), Boot(1, 8, 9))
+
+
 def monitor(t: float, command: str, ident: str) -> str:
     return line(t, execute="human-monitor-command", arguments={"command-line": command}, id=ident)
 

@@ -32,6 +32,9 @@ SETTLED = {
     " asks for its page (mm/gup.c:get_user_pages_unlocked; 5.10)",
     "init-of-who-was-reset": "a machine is reset, of which each AP is given an INIT, and one another before it has"
     " written down its wake-all, as in the life behind that (5.10)",
+    "second-init-at-once": "a vCPU that has begun anew is given another INIT before it writes INT or EN (7.3)",
+    "completed-for-who-was-ejected": "a vCPU is plugged, and works of before run on while its queue is emptied:"
+    " one completes for a page that another vCPU waits for, too (7.3)",
     "vcpus-in-a-ring": "four vCPUs, each `after` the one before: one is past its touch while its token waits (6.1)",
 }
 

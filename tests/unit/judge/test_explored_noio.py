@@ -100,3 +100,11 @@ def test_a_token_that_only_a_handler_has_found_was_in_the_word() -> None:
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.FINDING, verdict.reason
     assert verdict.reason.startswith("F2"), verdict.reason
+
+
+def test_a_vcpu_whose_l2_ran_sleeps_for_a_sipi_that_its_init_has_cost_it() -> None:
+    """noio-6.1: the INIT comes while the host's processor is away.  L2 exits before, L1 has GIF = 0 then, which keeps
+    the INIT pending, and the SIPI behind it is dropped (arch/x86/kvm/lapic.c:kvm_apic_accept_events)."""
+    files = packed_capture("explored-sipi-behind-an-l2")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert (verdict.status, verdict.shown_faults) == (Status.FINDING, ("F2",)), verdict.reason

@@ -128,7 +128,7 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "stop", arg = 1}', GOOD, "takes no number"),
         ('{do = "reset", page = "f[0]"}', GOOD, "concerns no page"),
         ('{do = "nmi", arg = 1}', GOOD, "takes no number"),
-        ('{do = "nmi"}', GOOD + '[[steps]]\ntouch = "f"\nlevel = 2\n', "is taken neither by an L2"),
+        ('{do = "nmi"}', GOOD + '[[steps]]\ntouch = "f"\nlevel = 2\n', "or GIF = 0, as in $.steps[1]"),
         ('{do = "nmi"}', GOOD + '[[steps]]\ntouch = "f"\ncpl = 0\ninterrupts = false\ngif = false\n', "or GIF = 0"),
         ('{do = "savevm"}', GOOD, "needs a machine that stands"),
         ('{do = "stop"}, {do = "cont"}, {do = "savevm"}', GOOD, "needs a machine that stands"),
@@ -323,10 +323,10 @@ def test_areas_and_holes_may_be_written(value: str) -> None:
 
 def test_no_two_vcpus_have_one_area() -> None:
     two = GOOD + "[guest]\nvcpus = 2\n"
-    wrong = "0x802000 is the shared area of vCPU 1, vCPU 0 needs one of its own"
+    wrong = "0x802000 is given to vCPU 1 at some time: vCPU 0 needs one of its own"
     assert messages(f'{two}[[steps]]\nwrmsr = "EN"\nvalue = 0x802009\n') == [f"$.steps[1].value: {wrong}"]
     (line,) = messages(f"{two}[apf]\nen_gpa = 0x801040\n")
-    assert line == "$.apf: 0x801040 is the shared area of vCPU 0, vCPU 1 needs one of its own"
+    assert line == "$.apf: 0x801040 is given to vCPU 0 at some time: vCPU 1 needs one of its own"
     assert load_text("x", f'{two}[[steps]]\nwrmsr = "EN"\nvalue = 0x802049\n')
     assert load_text("x", f'{two}[apf]\nen_flags = 0\n[[steps]]\nwrmsr = "EN"\nvalue = 0x802009\n')
     assert load_text("x", f"{two}[apf]\nen_gpa = 0x4000000\n")  # a hole

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -52,6 +53,32 @@ def test_a_timed_stop_that_is_not_answered_keeps_no_deadline_off(monkeypatch: py
     with pytest.raises(WaitedInVain):
         asyncio.run(actor.perform((HostAction(HostWord.STOP, 0),), timed=0))
     assert actor.standing.since is None
+
+
+def test_lists_that_run_beside_each_other_set_the_device_one_after_the_other() -> None:
+    """A thaw goes on with the delay that the last word has set, not with what was true when its turn was not yet."""
+    said: list[tuple[str, int]] = []
+
+    def slowly(word: str, read_ms: int) -> None:
+        said.append((word, read_ms))
+        time.sleep(0.02)
+        said.append((word, read_ms))
+
+    device = SimpleNamespace(
+        holds=True,
+        hold=lambda _: slowly("freeze", 0),
+        go_on=lambda _, read_ms: slowly("thaw", read_ms),
+        set_delay=lambda _, read_ms: slowly("delay", read_ms),
+    )
+    capture = SimpleNamespace(step=lambda *_: None)
+
+    async def both() -> None:
+        actor = Actor(*cast("tuple[Any, ...]", (None, capture, None, None, device, 40)))
+        one = actor.perform((HostAction(HostWord.FREEZE, 0), HostAction(HostWord.THAW, 0)), timed=0)
+        await asyncio.gather(one, actor.perform((HostAction(HostWord.DELAY, 5),), timed=1))
+
+    asyncio.run(both())
+    assert said == [("freeze", 0)] * 2 + [("delay", 5)] * 2 + [("thaw", 5)] * 2
 
 
 @pytest.mark.parametrize(

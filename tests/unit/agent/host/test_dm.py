@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,24 @@ from tests.unit.agent.conftest import POOL, make_plan, root_only
 
 def test_reads_are_delayed_and_writes_are_not() -> None:
     assert dm.delay_parameters("/dev/vdb", 200) == "/dev/vdb 0 200 /dev/vdb 0 0"
+
+
+def test_a_new_table_is_resumed_before_another_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads may set the delay at once: a list of timed words, and the end of the run, which lets all go."""
+    commands: list[int] = []
+
+    def ioctl(number: int, _name: str, _payload: bytes = b"", flags: int = 0) -> bytes:
+        commands.append(number)
+        time.sleep(0.01)
+        return b""
+
+    monkeypatch.setattr(dm, "_ioctl", ioctl)
+    monkeypatch.setattr(dm, "device_of", lambda _: "dm-0")
+    monkeypatch.setattr(dm, "write_text", lambda *_: None)
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(dm.set_delay, "apf", "/dev/vdb", 8, ms) for ms in range(4)]:
+            done.result()
+    assert commands == commands[:2] * 4 and len(set(commands)) == 2
 
 
 @root_only

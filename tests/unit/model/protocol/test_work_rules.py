@@ -85,6 +85,19 @@ def test_a_cancelled_work_may_have_been_done_or_not():
         assert left(ledger) == []
 
 
+def test_a_done_that_may_be_of_a_cancelled_work_is_not_taken_for_another_s():
+    """A vCPU that is plugged empties its queue: its worker was still at the page that another vCPU waits for, too."""
+    ledger, cancelled, other = Ledger(), work(), work(vcpu=1)
+    ledger.not_present(cancelled)
+    ledger.not_present(other)
+    ledger.cancel(cancelled, None, done_may_follow=True)
+    ledger.done(*done(0x1000))
+    assert (other.done_seq, other.completed) == (0, False)
+    ledger.done(*done(0x1000, seq=2))
+    assert other.completed
+    assert left(ledger) == []
+
+
 def test_after_a_reset_a_done_may_follow_but_only_one():
     ledger, cancelled = Ledger(), work()
     ledger.not_present(cancelled)

@@ -251,6 +251,9 @@ _RESETS = {
     "a work behind one that runs begins while the reset waits for that": _file_plan(
         _touch(1, 0), _touch(1, 1), _touch(0, 2), _RESET, _touch(0, 2), vcpus=2
     ),
+    "another vCPU's work is cancelled, and its page comes with one that a reset waits for": _file_plan(
+        _touch(1, 0), _touch(2, 1), replace(_RESET, pause_us=5000), _touch(0, 2), vcpus=3
+    ),
 }
 
 

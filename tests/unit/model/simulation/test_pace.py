@@ -10,6 +10,7 @@ import pytest
 
 from harness.contract import plan as p
 from harness.model.kernels import find_kernel
+from harness.model.simulation import simulate
 from harness.model.simulation.choices import Choices
 from harness.model.simulation.pace import LATE_NS, Pace
 from harness.model.simulation.situation import Timing
@@ -122,3 +123,10 @@ def test_how_far_the_orders_were_gone_through_is_said() -> None:
     assert _told(free + 5) == f"each of {free} things that may be late was by itself, and up to 2 together in 4 orders"
     assert _told(2**free + 1) == f"all of what may come in any order was tried: {2**free} orders"
     assert _told(0) == ""
+
+
+def test_no_more_orders_are_tried_once_those_before_made_many_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that goes round until its deadline makes thousands of events in each: nobody waits for a hundred."""
+    assert "orders" in predict(_touched_again(), NIO, orders=100).orders
+    monkeypatch.setattr(simulate, "_ORDER_EVENTS", 0)
+    assert predict(_touched_again(), NIO, orders=100).orders.startswith("0 of ")
