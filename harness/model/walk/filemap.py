@@ -295,11 +295,13 @@ def do_sync_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
 
 
 def _read_in_front(ctx: Context, window: ra.Window) -> Steps[ra.Window]:
-    """Those pages of the window that stand before the first that another thread has added: this thread adds page after
-    page (mm/readahead.c:page_cache_ra_unbounded), and is held up behind them.  Returns those that are left."""
+    """Those pages of the window that stand before its own, which another thread has added, and that no other has: this
+    thread adds page after page (mm/readahead.c:page_cache_ra_unbounded), and is held up behind them, perhaps more than
+    once: what it finds cached parts its bios, and when each page was there is asked where another looks for it.
+    Returns those that are left."""
     taken = [p for p in window.pages if ctx.env.taken is not None and ctx.env.taken("index", p)]
-    front = tuple(p for p in window.pages if p < min(taken, default=0))
-    if front and window.target not in front and ctx.charge(len(front)):
+    front = tuple(p for p in window.pages if p < window.target and p not in taken) if taken else ()
+    if front and ctx.charge(len(front)):
         ctx.read_file(replace(window, pages=front, flagged=tuple(p for p in window.flagged if p in front)))
         left = tuple(p for p in window.pages if p not in front)
         window = replace(window, pages=left, flagged=tuple(p for p in window.flagged if p in left))
