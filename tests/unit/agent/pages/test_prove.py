@@ -123,6 +123,15 @@ def test_a_page_that_read_ahead_can_reach_is_no_stray_in_the_page_cache() -> Non
     assert _cached_strays(plan, bytes(cache)) == [page.gpa + 4096]
 
 
+@pytest.mark.parametrize(("below", "reached"), [(1, True), (16, True), (17, False)])
+def test_read_around_reaches_below_the_pool(below: int, reached: bool) -> None:
+    page = Page(POOL_GPA, PageStart.DROPPED, "f")
+    plan = Plan("S", "t", 1, Guest(memory_mib=32), Memory(Backing.FILE), Swap(), (page,), ())
+    cache = bytearray(plan.guest.memory_mib << 8)
+    cache[(POOL_GPA >> 12) - below] = 1
+    assert bool(_cached_strays(plan, bytes(cache))) is reached
+
+
 @pytest.mark.parametrize("backing", [Backing.MEMFD, Backing.ANON])
 def test_the_device_tells_where_shmem_lies(backing: Backing) -> None:
     starts = (PageStart.SWAPPED, PageStart.SWAPPED, PageStart.POPULATED)
