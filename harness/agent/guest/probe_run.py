@@ -229,9 +229,10 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
             session.write_record("after.json", final)
     session.stop_tracing()
     session.collect_gate()
-    if final is not None and is_over and can_be_taken(session.plan):
+    written = can_be_taken(session.plan)
+    if final is not None and is_over and written:
         with suppress(OSError):
-            session.write_record("after.json", taken_again(guest.pid, memory, final))
+            session.write_record("after.json", taken_again(guest.pid, memory, final, written))
 
 
 async def _died(guest: Guest) -> GuestEnd:

@@ -58,7 +58,7 @@ def prepare_pages(target: Target) -> None:
     by_start: dict[PageStart, list[Page]] = {start: [] for start in PageStart}
     for page in target.plan.pages:
         by_start[page.start].append(page)
-    with _one_cpu():
+    with on_one_cpu():
         swapped = [p for p in target.plan.pages if p.start in _SWAP_STARTS]
         if swapped:
             _fill_in_pool(target, swapped)
@@ -185,7 +185,7 @@ def pages_outside_plan(target: Target) -> list[tuple[Region, int]]:
 
 
 @contextmanager
-def _one_cpu() -> Iterator[None]:
+def on_one_cpu() -> Iterator[None]:
     """Keep the calling thread on one CPU."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})

@@ -43,7 +43,7 @@ def test_what_is_read_of_those_that_were_taken(child: Child, monkeypatch: pytest
         monkeypatch.setattr(
             PageMap, "entry", lambda self, at: replace(entry(self, at), present=at != gone and entry(self, at).present)
         )
-        found = taken_again.taken_again(child.pid, guest, final)
+        found = taken_again.taken_again(child.pid, guest, final, set(final.pages))
     assert advised == [4096, 2 * 4096, 2 * 4096, 2 * 4096], "what stays is asked for again"
     assert [page.again for page in found.pages.values()] == [0, None, None]
 
@@ -58,6 +58,8 @@ def test_what_is_read_of_those_that_were_taken(child: Child, monkeypatch: pytest
         ({"kind": p.SwapKind.GATED, "error": ("f[0]",)}, False),
     ],
 )
-def test_where_reads_end_at_once(swap: dict[str, object], can: bool) -> None:
-    plan = make_plan(pages=1)
-    assert taken_again.can_be_taken(replace(plan, swap=replace(plan.swap, **swap))) is can  # type: ignore[arg-type]
+def test_what_is_written_where_reads_end_at_once(swap: dict[str, object], can: bool) -> None:
+    plan = make_plan(pages=3)
+    items = tuple(replace(i, access=p.Access.WRITE if i.index == 1 else p.Access.READ) for i in plan.items)
+    plan = replace(plan, items=items, swap=replace(plan.swap, **swap))  # type: ignore[arg-type]
+    assert taken_again.can_be_taken(plan) == ({plan.pages[1].gpa} if can else set())
