@@ -184,7 +184,7 @@ def situation_of(
 
 def _ram_file(plan: p.Plan) -> m.RamFile | None:
     """What harness/agent/ram/file.py makes: all of the pool dropped, data around the planned pages, holes, and a hole
-    below the pool, of which the probe uses nothing that read-ahead reaches from there."""
+    below the pool, of which read-ahead finds no page cached; or each, which is the same from then on."""
     if plan.memory.backing is not p.Backing.FILE:
         return None
     pool, end = p.POOL_GPA // p.PAGE_SIZE, plan.guest.memory_mib << 8

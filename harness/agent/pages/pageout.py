@@ -23,9 +23,9 @@ from harness.agent.host.read_counters import swap_cached_pages, writeback_pages
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_content import planned_content
 from harness.agent.pages.pagemap import PageMap, Region
-from harness.agent.ram.file import drop_pages, pieces
+from harness.agent.ram.file import drop_pages, pieces, unused_below_pool
 from harness.agent.ram.guest_ram import GuestRam
-from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_BEFORE, Backing, Page, PageStart, Plan
+from harness.contract.plan import Backing, Page, PageStart, Plan
 from harness.errors import ApfError, DeadlineExpired
 
 WRITEBACK_SECONDS = 30.0
@@ -70,9 +70,7 @@ def prepare_pages(target: Target) -> None:
         for page in by_start[PageStart.POPULATED]:
             target.memory.write_page(page.gpa, planned_content(target.plan, page.gpa))
         if target.plan.memory.backing is Backing.FILE:
-            # Also what read-ahead reaches below the pool: where a RAM file is mapped with VM_HUGEPAGE, the probe's own
-            # pages were read in windows of 2 MiB, each with the next (mm/filemap.c:do_sync_mmap_readahead).
-            first = POOL_GPA - RAM_FILE_DATA_BEFORE * PAGE
+            first = unused_below_pool(target.plan)
             keep = {p.gpa for p in by_start[PageStart.POPULATED]}
             drop_pages(target.ram_fd, list(pieces((first, target.plan.guest.memory_mib << 20), keep)))
     restore_pages_outside_plan(target)

@@ -13,7 +13,7 @@ from harness.agent.pages.extents import Extent, parts
 from harness.agent.pages.page_flags import FrameFlags, PageFlags
 from harness.agent.pages.pagemap import PageEntry, PageMap
 from harness.agent.pages.pageout import Target, pages_outside_plan
-from harness.agent.ram.file import READ_AROUND, windows
+from harness.agent.ram.file import READ_AROUND, unused_below_pool, windows
 from harness.agent.ram.guest_ram import cached_pages, is_hole
 from harness.contract.capture import OutsidePage, PageProof, Precondition
 from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, Backing, Page, PageStart, Plan
@@ -170,7 +170,7 @@ def _folio_problem(target: Target, page: Page, flags: FrameFlags | None) -> str:
 def _cached_strays(plan: Plan, cache: bytes) -> list[int]:
     """Addresses of pages that a read-ahead can reach, are not named by the plan, and are in the page cache."""
     named = {page.gpa for page in plan.pages}
-    reached = windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER, POOL_GPA - RAM_FILE_DATA_BEFORE * PAGE)
+    reached = windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER, unused_below_pool(plan))
     return [
         gpa for first, last in reached for gpa in range(first, last, PAGE) if cache[gpa >> 12] & 1 and gpa not in named
     ]

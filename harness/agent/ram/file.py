@@ -14,7 +14,9 @@ from harness.agent.pages.extents import Extent, written_extents
 from harness.agent.pages.page_content import page_content, planned_content
 from harness.agent.ram.guest_ram import GuestRam
 from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, PageStart, Plan
+from harness.contract.probe_abi import LOG_BYTES, LOG_GPA
 
+_HUGE = 2 << 20
 READ_AROUND = 32
 """Pages that a miss reads, half of them before it (mm/filemap.c:do_sync_mmap_readahead, 128 KiB of read-ahead)."""
 
@@ -99,6 +101,14 @@ def windows(plan: Plan, before: int, after: int, least: int = POOL_GPA) -> list[
             first = merged.pop()[0]
         merged.append((first, last))
     return merged
+
+
+def unused_below_pool(plan: Plan) -> int:
+    """The first address from which on nothing below the pool is the probe's own, nor in one large folio with it; the
+    pool's where there is no such.  QEMU asks for huge pages (MADV_HUGEPAGE), so that the probe's memory was read in
+    windows of 2 MiB, each with the next one (mm/filemap.c:do_sync_mmap_readahead)."""
+    own_end = LOG_GPA + plan.guest.vcpus * LOG_BYTES
+    return min(POOL_GPA, -(-own_end // _HUGE) * _HUGE)
 
 
 def pieces(whole: tuple[int, int], holes: set[int]) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ from harness.agent.pages.pagemap import PageEntry
 from harness.agent.pages.pageout import Target
 from harness.agent.pages.prove import _cached_strays, _folio_problem, _problem, _torn_window, sectors, with_places
 from harness.agent.ram.choose import ram_of
+from harness.agent.ram.file import unused_below_pool
 from harness.contract.capture import PageProof, Precondition
 from harness.contract.plan import POOL_GPA, Backing, Guest, Memory, Page, PageStart, Plan, Swap
 from harness.contract.probe_abi import page_word
@@ -123,10 +124,18 @@ def test_a_page_that_read_ahead_can_reach_is_no_stray_in_the_page_cache() -> Non
     assert _cached_strays(plan, bytes(cache)) == [page.gpa + 4096]
 
 
-@pytest.mark.parametrize(("below", "reached"), [(1, True), (16, True), (17, False)])
-def test_read_around_reaches_below_the_pool(below: int, reached: bool) -> None:
+@pytest.mark.parametrize(("vcpus", "first"), [(1, 0xC00000), (8, 0xC00000), (9, 0xE00000), (16, 0xE00000)])
+def test_what_the_probe_uses_below_the_pool_is_left_alone_in_whole_huge_pages(vcpus: int, first: int) -> None:
+    plan = Plan("S", "t", 1, Guest(vcpus=vcpus, memory_mib=32), Memory(Backing.FILE), Swap(), (), ())
+    assert unused_below_pool(plan) == first
+    assert unused_below_pool(replace(plan, guest=replace(plan.guest, vcpus=17))) == POOL_GPA
+
+
+@pytest.mark.parametrize(("below", "vcpus", "reached"), [(1, 1, True), (16, 16, True), (17, 1, False), (1, 17, False)])
+def test_read_around_reaches_below_the_pool(below: int, vcpus: int, reached: bool) -> None:
+    """As far as the probe's own memory leaves 2 MiB alone: what lies with that in one folio cannot be dropped."""
     page = Page(POOL_GPA, PageStart.DROPPED, "f")
-    plan = Plan("S", "t", 1, Guest(memory_mib=32), Memory(Backing.FILE), Swap(), (page,), ())
+    plan = Plan("S", "t", 1, Guest(vcpus=vcpus, memory_mib=32), Memory(Backing.FILE), Swap(), (page,), ())
     cache = bytearray(plan.guest.memory_mib << 8)
     cache[(POOL_GPA >> 12) - below] = 1
     assert bool(_cached_strays(plan, bytes(cache))) is reached
