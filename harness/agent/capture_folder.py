@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import IO
 
-from harness.contract.capture import NO_DETAILS, AgentStep, ProgressLine, StepDetails
+from harness.contract.capture import MESSAGES_LOST, NO_DETAILS, AgentStep, ProgressLine, StepDetails
 from harness.contract.structure import to_json
 
 _KMSG = "/dev/kmsg"
@@ -81,7 +81,7 @@ class KernelLog:
             except BlockingIOError:
                 return "".join(lines)
             except BrokenPipeError:  # the ring buffer overran us; the next read goes on with what is left
-                lines.append("[messages lost]\n")
+                lines.append(f"{MESSAGES_LOST}\n")
                 continue
             head, _, text = record.partition(";")
             fields = head.split(",")

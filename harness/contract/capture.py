@@ -32,6 +32,10 @@ def log_marks(nonce: int) -> tuple[str, str]:
     return f"apf: begin {nonce:016x}", f"apf: end {nonce:016x}"
 
 
+MESSAGES_LOST = "[messages lost]"
+"""A line of host/dmesg.txt: here the kernel's log was overrun before it was read."""
+
+
 @dataclass(frozen=True, slots=True)
 class OfRun:
     """A record that a run leaves.  ``nonce``: of its plan; None: up to format UNTIED, which did not say it."""

@@ -75,6 +75,11 @@ _TO_THE_END = (EndStatus.DONE, EndStatus.GUEST_TIMEOUT)
 """The guest was let go and the agent collected everything."""
 
 
+def _collected(files: Files, end: RunEnd) -> bool:
+    """Whether the guest was there to the end of a run that had its precondition: the agent has its log and pages."""
+    return end.status in _TO_THE_END and (end.status is EndStatus.DONE or "precondition.json" in files)
+
+
 @dataclass(frozen=True, slots=True)
 class DecodedFacts:
     """What the judge must know of host and QEMU, from facts.json of any format."""
@@ -237,7 +242,7 @@ def decode(files: Files) -> Evidence:
         events=decoded,
         lost=lost,
         complete_until_ns=complete_until_ns,
-        guest=_guest(files, plan, complete=complete),
+        guest=_guest(files, plan, complete=complete, due=_collected(files, end)),
         result=_result(files, plan) if complete and plan.guest.kind is GuestKind.LINUX else None,
         counters=moved,
         anon_growth=growth,
@@ -305,6 +310,8 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from gate_problems(plan, e.gate, e.precondition, e.of(*READ_BY), facts.swap_dev, ram_hva, end_ns)
     if probe and e.precondition is not None:
         yield from agreement.precondition_problems(e.precondition, plan)
+    if probe and _collected(e.files, e.end) and (e.after is not None or e.end.format != format_1.FORMAT):
+        yield from agreement.left_problems(plan, e.after, old=e.end.format == format_1.FORMAT)
     if not complete:
         return
     for name in (LOG, "guest/console.txt"):
@@ -316,8 +323,6 @@ def _problems(e: Evidence) -> Iterator[str]:
     if not e.lost:
         yield from agreement.clock_problems(e.steps, e.events, probe=probe)
     if probe:
-        if e.after is not None or e.end.format != format_1.FORMAT:
-            yield from agreement.left_problems(plan, e.after, old=e.end.format == format_1.FORMAT)
         yield from agreement.program_problems(plan, _need(e.files, "guest/items.bin"))
         if e.guest is not None and not e.lost and not starts_anew(plan):
             yield from agreement.register_problems(plan, e.guest, e.of(Kind.WRMSR, Kind.RDMSR))
@@ -334,8 +339,8 @@ def _demand(problems: Iterator[str]) -> None:
         raise CaptureDamaged(found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else ""))
 
 
-def _guest(files: Files, plan: Plan, *, complete: bool) -> guestlog.GuestLog | None:
-    if plan.guest.kind is not GuestKind.PROBE or not (complete or "guest/log.bin" in files):
+def _guest(files: Files, plan: Plan, *, complete: bool, due: bool) -> guestlog.GuestLog | None:
+    if plan.guest.kind is not GuestKind.PROBE or not (due or "guest/log.bin" in files):
         return None
     guest = guestlog.decode(_need(files, "guest/log.bin"), plan.guest.vcpus)
     if guest.nonce != plan.nonce:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from harness.contract.capture import log_marks
+from harness.contract.capture import MESSAGES_LOST, log_marks
 from harness.contract.plan import GuestKind, Plan
 
 _READY = "apf-probe: ready, nonce"
@@ -21,9 +21,12 @@ _SAYS = "workload: "
 
 
 def mark_problems(log: str, nonce: int) -> Iterator[str]:
-    """host/dmesg.txt, between the lines that the agent wrote into the kernel's log (/dev/kmsg)."""
+    """host/dmesg.txt, between the lines that the agent wrote into the kernel's log (/dev/kmsg), and without a hole: the
+    kernel's ring buffer may have overrun its reader (kernel/printk/printk.c: devkmsg_read, EPIPE)."""
     begins, ends = log_marks(nonce)
     lines = [line.partition("] ")[2] for line in log.splitlines()]
+    if MESSAGES_LOST in log.splitlines():
+        yield "host/dmesg.txt: the kernel's log was overrun before it was read, so that a warning may be missing"
     there = [line for line in lines if line in (begins, ends)]
     if there != [begins, ends]:
         yield (

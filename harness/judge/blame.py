@@ -14,8 +14,9 @@ from harness.contract.probe_abi import LOG_FULL, LOG_RECORDS, Record
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.verdict_types import Finding
+from harness.judge.verdict_types import Finding, TimelineRow
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
+from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.simulation.situation import Prediction
 
 PAGE_FAULT = 14
@@ -46,6 +47,31 @@ def rank(finding: Finding) -> Rank:
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Causes before their consequences, then as the trace shows them."""
     return tuple(sorted(findings, key=lambda f: (rank(f), f.line)))
+
+
+def first_words(findings: Sequence[Finding]) -> str:
+    """The first divergence, and which other rules were broken."""
+    head = findings[0]
+    others = sorted({f.rule for f in findings[1:]} - {head.rule})
+    named = f": {', '.join(others)}" if others else ""
+    more = f" (and {len(findings) - 1} more{named})" if len(findings) > 1 else ""
+    return f"{head.rule}: {head.message}{more}"
+
+
+def timeline(evidence: Evidence, findings: tuple[Finding, ...], around: int = 14) -> tuple[TimelineRow, ...]:
+    """The trace around the first divergence, the line itself marked."""
+    at = next((f.line for f in findings if f.line), 0)
+    if not at:
+        return ()
+    near = [e for e in evidence.recorded() if at - 400 <= e.line <= at + 400]
+    index = min(range(len(near)), key=lambda i: abs(near[i].line - at))
+    shown = near[max(0, index - around) : index + around]
+    return tuple(TimelineRow(e.t_ns, e.vcpu, e.worker, e.tid, e.text, e.line == at) for e in shown)
+
+
+def titles(prediction: Prediction) -> str:
+    """The known faults that are predicted to show."""
+    return "; ".join(f"{name}: {KNOWN_FAULTS[name].title}" for name in prediction.known_faults)
 
 
 MAX_ALIKE = 100

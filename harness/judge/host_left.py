@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from harness.contract.capture import RunEnd
+from harness.contract.words import EndStatus
 from harness.judge.verdict_types import Verdict
 from harness.status import Status
 
@@ -19,6 +20,12 @@ def with_its_host(verdict: Verdict, end: RunEnd) -> Verdict:
     if end.undone:
         return verdict
     left = f"the host could not be set back: {end.reason}"
-    if verdict.status in (Status.PASS, Status.FINDING):
+    if verdict.status in (Status.PASS, Status.FINDING, Status.UNSUPPORTED):  # the last is green where it is allowed
         return replace(verdict, status=Status.INCONCLUSIVE, reason=left, taints=True)
     return replace(verdict, notes=(*verdict.notes, left), taints=True)
+
+
+def is_unknown(end: RunEnd | None) -> bool:
+    """Whether a host may be in any state behind a run that ended so, whatever its evidence says; None: nobody knows how
+    it ended."""
+    return end is None or not end.undone or end.status in (EndStatus.GUEST_TIMEOUT, EndStatus.QEMU_DIED)

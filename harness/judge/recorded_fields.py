@@ -182,3 +182,21 @@ def written_findings(evidence: Evidence) -> Iterator[Finding]:
         if left is not None and left.word is not None and left.word != written:
             message = f"item {item.index} ({touch_words(item)}): the page has {left.word:#x}, and it wrote {written:#x}"
             yield Finding("value", message, item.index, about="written")
+
+
+def read_findings(evidence: Evidence, prediction: Prediction) -> Iterator[Finding]:
+    """What the guest has read, by its log alone, of pages that its program does not write: they hold the same in every
+    order of events.  Where the trace is whole, match.py compares each value."""
+    plan = evidence.plan
+    written = {i.gpa >> 12 for i in plan.items if i.op is Op.TOUCH and i.access is Access.WRITE}
+    expected = {
+        item.index: predicted.value
+        for item, predicted in zip(plan.items, prediction.items, strict=True)
+        if item.op is Op.TOUCH and item.access is Access.READ and item.gpa >> 12 not in written
+    }
+    for record in evidence.guest.all() if evidence.guest is not None else ():
+        value = expected.get(record.item) if record.kind is Record.END else None
+        if value is not None and record.a != value:
+            name = f"item {record.item} ({touch_words(plan.items[record.item])})"
+            message = f"{name}: the guest read {record.a:#x}, the page holds {value:#x}"
+            yield Finding("value", message, record.item, about="page")

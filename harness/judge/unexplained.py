@@ -51,9 +51,10 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
             about="fault",
         )
     top = view.plan.guest.memory_mib << 20
+    area = area_page(view.plan) or None  # page 0 is a page of the guest's own
     for episode in view.alignment.own:
         what = view.outcome(episode)
-        in_area = episode.gpa & ~0xFFF == area_page(view.plan)
+        in_area = episode.gpa & ~0xFFF == area
         if what is Outcome.BLOCK and _is_written_back(view, episode):
             continue
         if episode.gpa < top and not in_area and what not in (Outcome.FAST, Outcome.MINOR):

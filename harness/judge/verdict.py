@@ -9,19 +9,30 @@ from itertools import combinations
 from typing import assert_never
 
 from harness.contract.capture import RunEnd
-from harness.contract.kernel_trouble import Blame
 from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, starts_anew
 from harness.contract.words import Backing, EndStatus
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
 from harness.judge.agent_late import agent_late
-from harness.judge.blame import END_WORDS, bounded, ending, in_order, log_is_full, neither_sleeps_nor_enters
+from harness.judge.blame import (
+    END_WORDS,
+    bounded,
+    ending,
+    first_words,
+    in_order,
+    log_is_full,
+    neither_sleeps_nor_enters,
+    timeline,
+    titles,
+)
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.host_left import with_its_host
 from harness.judge.host_program_verdict import judge_program
 from harness.judge.let_go_late import FORESEEN, IN_VAIN, foreseen, let_go_late
 from harness.judge.lockstep import predictions, races_unseen
 from harness.judge.log_cut import within_the_trace
+from harness.judge.lost_events import with_lost_events
+from harness.judge.machine_trouble import by_machine
 from harness.judge.match import match_items, match_totals
 from harness.judge.match_linux import match_linux
 from harness.judge.preconditions import problems
@@ -37,13 +48,11 @@ from harness.judge.verdict_types import (
     ItemRow,
     KnownFaultRow,
     Stage,
-    TimelineRow,
     TotalRow,
     Verdict,
 )
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
-from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.outcomes import Count, Outcome
 from harness.model.protocol.rules import RULES
 from harness.model.simulation.choices import Distance
@@ -84,13 +93,7 @@ def judge_whole(files: Mapping[str, bytes], kernel: KernelModel) -> JudgedCaptur
     try:
         plan, end = read_plan(files), read_end(files)
         name = plan.scenario
-        early = _early(end)
-        if early is not None:
-            # What keeps a scenario from its beginning is in the host, unless the host cannot do what is asked at all.
-            return JudgedCapture(_unjudged(name, kernel, early, end.reason, taints=early is not Status.UNSUPPORTED))
-        if plan.guest.kind is GuestKind.HOST_PROGRAM:
-            return JudgedCapture(with_its_host(judge_program(files, plan, end, kernel), end))
-        judged = _judge_decoded(decode(files), kernel)
+        judged = _judge_end(files, plan, end, kernel)
         return replace(judged, verdict=with_its_host(judged.verdict, end))
     except ModelError as exc:
         if end is None or end.status not in END_WORDS:
@@ -104,7 +107,20 @@ def judge_whole(files: Mapping[str, bytes], kernel: KernelModel) -> JudgedCaptur
                 f"{END_WORDS[end.status]} ({end.reason or 'no reason is given'}), and nothing can be judged: {damage}"
             )
         broken = end is None or end.status is not EndStatus.DONE
-        return JudgedCapture(_unjudged(name, kernel, Status.INCONCLUSIVE, damage, taints=broken))
+        verdict = _unjudged(name, kernel, Status.INCONCLUSIVE, damage, taints=broken)
+        return JudgedCapture(with_its_host(verdict, end) if end is not None else verdict)
+
+
+def _judge_end(files: Mapping[str, bytes], plan: Plan, end: RunEnd, kernel: KernelModel) -> JudgedCapture:
+    early = _early(end)
+    if early is not None:
+        # What keeps a scenario from its beginning is in the host, unless the host cannot do what is asked at all.
+        return JudgedCapture(
+            _unjudged(plan.scenario, kernel, early, end.reason, taints=early is not Status.UNSUPPORTED)
+        )
+    if plan.guest.kind is GuestKind.HOST_PROGRAM:
+        return JudgedCapture(judge_program(files, plan, end, kernel))
+    return _judge_decoded(decode(files), kernel)
 
 
 def _unjudged(scenario: str, kernel: KernelModel, status: Status, reason: str, *, taints: bool = False) -> Verdict:
@@ -190,15 +206,9 @@ def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) ->
         return found
     halts = tuple(neither_sleeps_nor_enters(evidence.events, evidence.plan.guest.vcpus))
     if halts:
-        return replace(found, verdict=replace(verdict, status=Status.FAIL, reason=_first(halts), findings=halts))
+        return replace(found, verdict=replace(verdict, status=Status.FAIL, reason=first_words(halts), findings=halts))
     reason = f"what was recorded is as predicted, but the program did not come to its end: {evidence.end.reason}"
     return replace(found, verdict=replace(verdict, status=Status.INCONCLUSIVE, reason=reason))
-
-
-_WHOSE = {
-    Blame.MACHINE: "the host's machine did not do its part",
-    Blame.GUEST: "a known fault of the guest's own kernel, which proves nothing of the host's",
-}
 
 
 @dataclass(slots=True)
@@ -259,7 +269,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
     plan, prediction = evidence.plan, followed.prediction
     checked, totals_seen = seen.checked(Expected.by(prediction))
     if evidence.lost:
-        return _with_lost_events(evidence, kernel, prediction, checked)
+        return with_lost_events(evidence, kernel, prediction, checked)
     if plan.guest.kind is GuestKind.LINUX:
         rows: tuple[ItemRow, ...] = ()
         findings = list(match_linux(evidence)) if evidence.end.status is EndStatus.DONE else []
@@ -287,28 +297,20 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         findings.append(Finding("lockstep", followed.parted.text, line=followed.parted.line))
     status, reason = _status(evidence, kernel, prediction, findings, totals_seen)
     ordered = in_order(findings)
-    blamed = {t.blame for t in checked.host_trouble}
-    by_machine = blamed and Blame.KERNEL not in blamed
-    if blamed == {Blame.GUEST}:  # what it has seen of its host until then counts
-        by_machine = all(f.consequence for f in checked.findings)
-    if by_machine and (findings or not all(t.explains for t in checked.host_trouble)):
-        status, reason = Status.INCONCLUSIVE, f"{_WHOSE[checked.host_trouble[0].blame]}: {checked.host_trouble[0]}"
-        if checked.proved and len(checked.host_trouble) == 1:
-            proved = in_order(checked.proved)
-            status, reason = Status.FAIL, f"{_first(proved)}; later {checked.host_trouble[0]}"
-            ordered = (*proved, *(f for f in ordered if f not in proved))
+    if (found := by_machine(checked, ordered)) is not None:
+        status, reason, ordered = found
     return Verdict(
         scenario=plan.scenario,
         model=kernel.name,
         variant=kernel.variant,
         status=status,
-        reason=reason or (_first(ordered) if ordered else ""),
+        reason=reason or (first_words(ordered) if ordered else ""),
         findings=ordered,
         items=rows,
         totals=totals,
         hints=checked.hints,
         unchecked=checked.unchecked,
-        timeline=_timeline(evidence, ordered),
+        timeline=timeline(evidence, ordered),
         notes=(
             *prediction.notes,
             *_open(followed),
@@ -373,26 +375,6 @@ def _convicted(verdict: Verdict, end: EndStatus, excused: Sequence[str] = _BY_OR
 _NAMED = 3
 
 
-def _with_lost_events(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:
-    """A trace that lost events can convict, never acquit: by a rule broken before the first loss, or by the guest's own
-    log, which loses nothing."""
-    findings = [*checked.findings, *ending(evidence, prediction)]
-    lost = f"the kernel lost {evidence.lost} trace events"
-    if prediction.known_faults and not prediction.ends:  # it may be what has lost them
-        lost += f" (predicted: {_titles(prediction)})"
-    ordered = in_order(findings)
-    return Verdict(
-        scenario=evidence.plan.scenario,
-        model=kernel.name,
-        variant=kernel.variant,
-        status=Status.FAIL if ordered else Status.INCONCLUSIVE,
-        reason=f"{_first(ordered)}; {lost}" if ordered else f"{lost}: what is not there proves nothing",
-        findings=ordered,
-        timeline=_timeline(evidence, ordered),
-        taints=evidence.end.status is not EndStatus.DONE or bool(checked.host_trouble),
-    )
-
-
 def _harmless_trouble(checked: Checked, findings: Sequence[Finding]) -> Iterator[str]:
     """What the machine did wrong in a run in which nothing went otherwise than predicted."""
     if not findings:
@@ -431,7 +413,7 @@ def _status(
     if evidence.end.status is EndStatus.GUEST_TIMEOUT:
         # Only a predicted one comes here.  The deadline proves no more than that nothing came until then.
         stuck = ", ".join(str(i.index) for i in prediction.items if not i.ends)
-        known = _titles(prediction)
+        known = titles(prediction)
         return Status.FINDING if known else Status.PASS, (
             (f"{known}; " if known else "")
             + f"stopped ({evidence.end.reason}): the model says that the program never ends"
@@ -439,32 +421,8 @@ def _status(
             + "".join(f"; {note}" for note in prediction.notes)
         )
     if prediction.known_faults and not prediction.undecided_end:
-        return Status.FINDING, _titles(prediction)
+        return Status.FINDING, titles(prediction)
     return Status.PASS, f"{late} {FORESEEN}" if late else ""
-
-
-def _titles(prediction: Prediction) -> str:
-    return "; ".join(f"{name}: {KNOWN_FAULTS[name].title}" for name in prediction.known_faults)
-
-
-def _first(findings: tuple[Finding, ...]) -> str:
-    """The first divergence, and which other rules were broken."""
-    head = findings[0]
-    others = sorted({f.rule for f in findings[1:]} - {head.rule})
-    named = f": {', '.join(others)}" if others else ""
-    more = f" (and {len(findings) - 1} more{named})" if len(findings) > 1 else ""
-    return f"{head.rule}: {head.message}{more}"
-
-
-def _timeline(evidence: Evidence, findings: tuple[Finding, ...], around: int = 14) -> tuple[TimelineRow, ...]:
-    """The trace around the first divergence, the line itself marked."""
-    at = next((f.line for f in findings if f.line), 0)
-    if not at:
-        return ()
-    near = [e for e in evidence.recorded() if at - 400 <= e.line <= at + 400]
-    index = min(range(len(near)), key=lambda i: abs(near[i].line - at))
-    shown = near[max(0, index - around) : index + around]
-    return tuple(TimelineRow(e.t_ns, e.vcpu, e.worker, e.tid, e.text, e.line == at) for e in shown)
 
 
 def columns(

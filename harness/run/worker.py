@@ -13,9 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.artifacts.store import Store
+from harness.contract.capture import RunEnd
 from harness.contract.plan import Plan
-from harness.errors import ApfError, HostLost, ModelError
+from harness.errors import ApfError, CaptureDamaged, HostLost, ModelError
+from harness.evidence.decode import read_end
 from harness.hosts.base import Host
+from harness.judge.host_left import is_unknown
 from harness.judge.verdict_types import Stage, Verdict
 from harness.prediction import unending
 from harness.report.ranges import ranges
@@ -154,7 +157,8 @@ class Worker:
         try:
             judged = judge_folder_whole(capture, self._setup.model)
         except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
-            return failure_of(exc, Stage.JUDGE).verdict(plan.scenario, self._setup.variant)
+            verdict = failure_of(exc, Stage.JUDGE).verdict(plan.scenario, self._setup.variant)
+            return replace(verdict, taints=is_unknown(_end_of(capture)))
         if not self._request.wrong_kernel:  # a vCPU that spins leaves a trace that takes minutes to draw
             self._observer.progress("drawing")
             write_drawings(capture.parent, judged)
@@ -183,6 +187,14 @@ class Worker:
                     log="\n\n".join(filter(None, (failure.log, seen.reason))),
                 )
         return failure.verdict(plan.scenario, self._setup.variant)
+
+
+def _end_of(capture: Path) -> RunEnd | None:
+    """How the run ended by its end.json; None: that does not say."""
+    try:
+        return read_end({"end.json": (capture / "end.json").read_bytes()})
+    except (OSError, CaptureDamaged):
+        return None
 
 
 def uses_up(verdict: Verdict, *, wrong_kernel: bool) -> bool:

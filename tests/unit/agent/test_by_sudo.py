@@ -138,6 +138,7 @@ class ByNobody(BareHost):
 
 @root_only
 @needs_sudo
+@pytest.mark.usefixtures("host_settings")
 def test_a_plan_is_performed_and_its_capture_can_be_read(machine: Machine, probe_elf: Path, tmp_path: Path) -> None:
     """Everything but the agent as nobody: files are put, a plan is performed, its capture comes back, nothing stays."""
     order = ReservedOrder("local", Path("/nonexistent"), silent, disk="/dev/null", wait_s=300, compare=False)

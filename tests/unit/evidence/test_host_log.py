@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.contract.capture import FORMAT, WITHOUT_MARKS, RunEnd, log_marks
+from harness.contract.capture import FORMAT, MESSAGES_LOST, WITHOUT_MARKS, RunEnd, log_marks
 from harness.contract.host_stalls import FILE, HostStalls, Stall, guest_stalls_in, stalls_in
 from harness.contract.kernel_trouble import GUEST_WAITS_S, WAITS_S, Blame
 from harness.contract.structure import to_json
@@ -99,7 +99,8 @@ def test_since_format_5_a_log_is_of_its_run_and_whole() -> None:
     assert read_host_log({LOG: whole.encode()}, end).against_the_kernel == (WARN,)
     other = whole.replace(BEGIN, f"[    1.000000] {log_marks(2)[0]}\n")
     cut = whole[: len(whole) // 2]
-    for text in ("", cut, whole[len(cut) :], AT_END + BEGIN, whole + whole, BEGIN, AT_END, other):
+    hole = whole.replace(AT_END, f"{MESSAGES_LOST}\n{AT_END}")
+    for text in ("", cut, whole[len(cut) :], hole, AT_END + BEGIN, whole + whole, BEGIN, AT_END, other):
         with pytest.raises(CaptureDamaged, match=r"host/dmesg\.txt"):
             read_host_log({LOG: text.encode()}, end)
         assert read_host_log({LOG: text.encode()}, END)

@@ -38,3 +38,18 @@ def test_what_is_wrong_stays_so_and_says_it_besides() -> None:
     verdict = judge_capture(files, model_of(files, "sync"))
     assert verdict.status is Status.FAIL and verdict.taints
     assert verdict.notes[-1] == f"the host could not be set back: {LEFT}"
+
+
+def test_what_could_not_be_performed_is_not_allowed_by_name_there() -> None:
+    files = left_dirty("explored-added-before-its-bio")
+    end = json.loads(files["end.json"]) | {"status": "unsupported"}
+    verdict = judge_capture(files | {"end.json": json.dumps(end).encode()}, model_of(files, "nowait"))
+    assert verdict.status is Status.INCONCLUSIVE and verdict.taints and LEFT in verdict.reason
+
+
+def test_damage_does_not_hide_it() -> None:
+    files = left_dirty("explored-added-before-its-bio")
+    del files["guest/log.bin"]
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.reason.startswith("damaged capture") and verdict.taints
+    assert LEFT in verdict.notes[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.judge.align import Alignment
+from harness.judge.episodes import Episode
 from harness.judge.match import View
 from harness.judge.unexplained import KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN, unexplained
 from harness.model.events import Event, Kind
@@ -159,3 +160,15 @@ interrupts = false
         plan = build_plan(load_text("A.toml", text.replace("BY", by))[0], nonce=1)
         view = View(plan, Alignment((), (), (), ()), accepted, DEVICE, probed=True)
         assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == wrong
+
+
+@pytest.mark.parametrize("gpa", [0x800, 0x5000])
+def test_page_0_is_a_page_of_the_guests_own_as_all_others(gpa: int) -> None:
+    """S36's shared area lies in no page of the pool."""
+    path = SCENARIOS / "S36.toml"
+    plan = build_plan(load_text(path.name, path.read_text())[0], nonce=1)
+    events = [Event(Kind.NP, 0, token=0x1000, gpa=gpa, line=2)]
+    own = Episode(0, Event(Kind.PF, 0, gpa=gpa, line=1), events)
+    view = View(plan, Alignment((), (), (own,), ()), (), DEVICE, probed=False)
+    found = unexplained(view, predict(plan, find_kernel("nowait-6.1")))
+    assert [f.about for f in found] == ["own page"]

@@ -17,7 +17,7 @@ from harness.contract.structure import to_json
 from harness.judge.verdict import judge_capture
 from harness.model.kernels import KernelModel, find_kernel
 from harness.status import Status
-from tests.unit.judge.golden import NAMES, Files, edit_trace, load, of_today, recounted
+from tests.unit.judge.golden import NAMES, Files, edit_trace, load, of_today
 
 
 def model() -> KernelModel:
@@ -282,37 +282,6 @@ def test_a_host_that_was_not_let_run_says_nothing_of_its_kernel() -> None:
     del files[FILE]
     verdict = judge_capture(files, model())
     assert verdict.status is Status.INCONCLUSIVE and "not recorded" in verdict.reason
-
-
-def cut_after(pattern: str, lost: int = 3) -> Files:
-    """As if the buffer of that line's CPU had been full from there on."""
-    files = load("S29")
-    lines = files["trace/events.txt"].decode().splitlines()
-    at = next(i for i, x in enumerate(lines) if re.search(pattern, x))
-    kept, counted = recounted(lines[: at + 1], files["trace/stats.json"])
-    stats = json.loads(counted)
-    for cpu, row in stats.items():
-        row["dropped events"] = lost if f"[{int(cpu.removeprefix('cpu')):03}]" in kept[-1] else 0
-    return {
-        **files,
-        "trace/events.txt": "\n".join(kept).encode() + b"\n",
-        "trace/stats.json": json.dumps(stats).encode(),
-    }
-
-
-def test_a_cut_trace_never_acquits_but_convicts_by_what_comes_before_the_cut() -> None:
-    clean = judge_capture(cut_after("kvm_async_pf_completed"), model())
-    assert clean.status is Status.INCONCLUSIVE and "lost" in clean.reason
-    broken = edit_trace(
-        cut_after("kvm_async_pf_completed"), edit("not_present: token 0x1000", "not_present: token 0x0")
-    )
-    verdict = judge_capture(broken, model())
-    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "D03"
-
-
-def test_a_guest_that_never_ended_is_a_fail_even_with_a_cut_trace() -> None:
-    files = change_json(cut_after("kvm_async_pf_completed"), "end.json", lambda r: r.update(status="guest-timeout"))
-    assert judge_capture(files, model()).status is Status.FAIL
 
 
 def with_counter(files: Files, section: str, name: str, delta: int) -> Files:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from harness.model.kernels import kernel_for
 from harness.prediction import unending
 from harness.results import Key
 from harness.run.selection import Job
-from harness.run.worker import Worker, uses_up
+from harness.run.worker import Attempt, Worker, uses_up
 from harness.scenario.build import build_plan
 from harness.scenario.load import load_text
 from harness.status import Status
@@ -75,3 +76,25 @@ def test_a_wrong_kernels_host_is_used_again_only_while_all_is_as_predicted(statu
 @pytest.mark.parametrize("wrong_kernel", [False, True])
 def test_a_host_that_a_verdict_taints_is_never_used_again(wrong_kernel: bool) -> None:
     assert uses_up(Verdict(scenario="S60", status=Status.PASS, taints=True), wrong_kernel=wrong_kernel)
+
+
+@pytest.mark.parametrize(
+    ("end", "taints"),
+    [
+        ('{"format": 6, "nonce": 1, "status": "done", "reason": "", "undone": true}', False),
+        ('{"format": 6, "nonce": 1, "status": "done", "reason": "swapoff", "undone": false}', True),
+        ('{"format": 6, "nonce": 1, "status": "guest-timeout", "reason": "60 s", "undone": true}', True),
+        ("{", True),
+        (None, True),
+    ],
+)
+def test_a_judge_that_gives_up_does_not_make_a_host_clean(tmp_path: Path, end: str | None, taints: bool) -> None:
+    """A model of another kind of kernel cannot judge anything."""
+    if end is not None:
+        (tmp_path / "end.json").write_text(end)
+    setup: Any = SimpleNamespace(model=None, variant="nowait")
+    listener: Any = SimpleNamespace(progress=lambda _: None)
+    nothing: Any = None
+    worker = Worker(setup, nothing, nothing, nothing, listener)
+    verdict = worker._verdict(plan_of("S23"), tmp_path, Attempt())
+    assert not verdict.status.as_predicted and verdict.taints is taints

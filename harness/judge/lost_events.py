@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The verdict on a run of whose trace the kernel lost events: it can convict, never acquit."""
+
+from __future__ import annotations
+
+from harness.contract.plan import GuestKind
+from harness.contract.words import EndStatus
+from harness.evidence.decode import Evidence
+from harness.judge.blame import ending, first_words, in_order, timeline, titles
+from harness.judge.machine_trouble import by_machine
+from harness.judge.protocol_check import Checked
+from harness.judge.recorded_fields import read_findings, written_findings
+from harness.judge.verdict_types import Finding, Verdict
+from harness.model.kernels import KernelModel
+from harness.model.simulation.situation import Prediction
+from harness.status import Status
+
+
+def with_lost_events(evidence: Evidence, kernel: KernelModel, prediction: Prediction, checked: Checked) -> Verdict:
+    """By a rule that was broken before the first loss, or by what loses nothing: the guest's own log and the logs of
+    host and guest.
+
+    That the deadline came convicts nobody: of a whole trace it is asked whether the machine was too slow for a run that
+    went on as predicted (verdict.py), and of this one nobody can.
+    """
+    findings = [*checked.findings, *_of_the_guest(evidence, prediction), *ending(evidence, prediction)]
+    lost = f"the kernel lost {evidence.lost} trace events"
+    if prediction.known_faults and not prediction.ends:  # it may be what has lost them
+        lost += f" (predicted: {titles(prediction)})"
+    ordered = in_order(findings)
+    timeout = evidence.end.status is EndStatus.GUEST_TIMEOUT
+    convicting = tuple(f for f in ordered if not (timeout and f.rule == "ending"))
+    status, reason = Status.INCONCLUSIVE, f"{lost}: what is not there proves nothing"
+    if convicting:
+        status, reason = Status.FAIL, f"{first_words(ordered)}; {lost}"
+    elif ordered:
+        reason = f"{reason}; {first_words(ordered)}"
+    if convicting and (found := by_machine(checked, ordered)) is not None:
+        status, reason, ordered = found
+    return Verdict(
+        scenario=evidence.plan.scenario,
+        model=kernel.name,
+        variant=kernel.variant,
+        status=status,
+        reason=reason,
+        findings=ordered,
+        timeline=timeline(evidence, ordered),
+        taints=evidence.end.status is not EndStatus.DONE or bool(checked.host_trouble),
+    )
+
+
+def _of_the_guest(evidence: Evidence, prediction: Prediction) -> list[Finding]:
+    """What the guest has read and written, by its own log."""
+    if evidence.plan.guest.kind is not GuestKind.PROBE or evidence.guest is None:
+        return []
+    return [*read_findings(evidence, prediction), *written_findings(evidence)]
