@@ -67,6 +67,7 @@ class Session:
     group: ScenarioCgroup | None = None
     tracing: Tracing | None = None
     watch: Watch | None = None
+    gate_told: bool = False
     ram_path: str = ""
     others: SwappedByOthers | None = None
     run: RunFacts | None = None
@@ -313,8 +314,10 @@ class Session:
         return self.tracing.outstanding() == 0 and self.tracing.uncompleted() == 0
 
     def collect_gate(self) -> None:
-        """gate.json: what became of each read, and why."""
-        if self.device and self.device.gate:
+        """gate.json: what became of each read, and why, before the agent itself reads what is not there; everything
+        passes then.  Once: what is read behind it is not the run's."""
+        if self.device and self.device.gate and not self.gate_told:
+            self.gate_told = True
             self.write_record("gate.json", self.device.gate.log())
             self.device.gate.open()
             if self.watch:

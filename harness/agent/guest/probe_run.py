@@ -225,7 +225,7 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     if guest.alive:
         with suppress(OSError):
             session.capture.write_bytes("guest/log.bin", memory.log())
-            final = inspect_after(session.plan, guest.pid, memory, session.group)
+            final = inspect_after(session.plan, guest.pid, memory, session.group, session.collect_gate)
             session.write_record("after.json", final)
     session.stop_tracing()
     session.collect_gate()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from harness.agent.host.cgroup import ScenarioCgroup
@@ -25,18 +25,24 @@ HOST_BYTES = 8
 """Of struct kvm_vcpu_pv_apf_data (arch/x86/include/uapi/asm/kvm_para.h) the host writes flags and token only."""
 
 
-def inspect_after(plan: Plan, pid: int, memory: GuestMemory, group: ScenarioCgroup | None) -> FinalState:
+def inspect_after(
+    plan: Plan, pid: int, memory: GuestMemory, group: ScenarioCgroup | None, let_come: Callable[[], None] = lambda: None
+) -> FinalState:
     """The planned pages in the page table, in kpageflags and in kpagecgroup, and the shared areas.
 
     :param group: to which QEMU's memory is charged; None: to none that anybody knows.
+    :param let_come: called once the pages have been looked at: an area that EN names may lie in a page that is not
+        there, whose read somebody holds.
     :raise OSError: QEMU is gone.
     """
+    pages = dict(_pages(plan, pid, memory, group))
+    let_come()
     own = [_area(memory, SHARED_GPA + PAGE * vcpu) for vcpu in range(memory.vcpus)]
     return FinalState(
         shared_tail_zero={vcpu: area.tail_zero for vcpu, area in enumerate(own)},
         shared_flags={vcpu: area.flags for vcpu, area in enumerate(own)},
         shared_token={vcpu: area.token for vcpu, area in enumerate(own)},
-        pages=dict(_pages(plan, pid, memory, group)),
+        pages=pages,
         areas=dict(_areas(plan, memory)),
     )
 

@@ -50,6 +50,23 @@ def test_after(child: Child) -> None:
         assert inspect_after(plan, child.pid, guest, None).shared_tail_zero == {0: False}
 
 
+@root_only
+def test_what_is_held_is_let_go_before_an_area_is_read(child: Child) -> None:
+    """A read of the area by the agent would wait for ever for a page that only the plan's word lets come."""
+    pages = (p.Page(p.SHARED_GPA + 12 * 4096, p.PageStart.UNTOUCHED, "area"),)
+    write = p.Item(0, p.Op.WRMSR, msr=0x4B564D02, value=pages[0].gpa | 9)
+    plan = replace(make_plan(pages=0), pages=pages, items=(write,))
+    with ProcessMemory(child.pid) as memory:
+        guest = GuestMemory(memory, child.address - p.SHARED_GPA, 1)
+
+        def comes() -> None:
+            memory.write(child.address + 12 * 4096, b"\x07" + bytes(63))
+
+        found = inspect_after(plan, child.pid, guest, None, comes)
+    assert not found.pages[pages[0].gpa].present, "looked at before"
+    assert found.areas == {pages[0].gpa: AreaLeft(7, 0, True)}
+
+
 def test_what_a_killed_agent_left_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "_JOURNALS", f"{tmp_path}/serve-")
     dead = subprocess.Popen([sys.executable, "-c", ""])
