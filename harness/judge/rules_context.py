@@ -102,6 +102,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         nmis=_nmis(evidence),
         lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
+        slots_change=HostWord.SAVEVM in acts,
         memory=plan.memory.backing.memory,
         userfaultfd=plan.swap.kind is SwapKind.USERFAULT,
         single_toucher=_single_toucher(plan) and not acts & _OTHERS if probe else None,

@@ -13,6 +13,7 @@ from harness.evidence.ram_page import ram_page
 from harness.judge.align import FOR_EVER
 from harness.model.events import Event, Kind
 from harness.model.kernels import KernelModel
+from harness.model.simulation.swap_space import KEPT_BACK
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault
 
 ON_THE_DEVICE = {PageStart.SWAPCACHE, PageStart.SWAPPED, PageStart.ZERO_SWAPPED}
@@ -38,10 +39,12 @@ class _Seen:
 
 def leaves_the_swap_cache(plan: Plan) -> bool:
     """Whether only the fault that maps a page decides about its slot: it is anonymous, on a device that does not do
-    without the swap cache (zram, SWP_SYNCHRONOUS_IO) and of which half is free (mm/swapfile.c:vm_swap_full)."""
+    without the swap cache (zram, SWP_SYNCHRONOUS_IO) and of which half is surely free (include/linux/swap.h:
+    vm_swap_full): its first slot holds the header, and what processors keep in reserve counts as used."""
     lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
     acts = {action.do for actions in lists for action in actions}
-    full = 2 * len(plan.pages) << 12 > plan.swap.size_mib << 20
+    usable = (plan.swap.size_mib << 8) - 1
+    full = 2 * (usable - len(plan.pages) - KEPT_BACK) < usable
     return (
         plan.memory.backing is Backing.ANON and plan.swap.kind in _BY_THE_SWAP_CACHE and not full and not acts & _OTHERS
     )

@@ -111,6 +111,7 @@ class ApfState:
     send_user_only: bool = False
     delivery_as_pf_vmexit: bool = False
     shared_ok: bool = False  # the cached mapping of the shared area can be read and written
+    area_bound: bool = False  # an EN was accepted, whose address the cache keeps
     id: int = 0  # arch.apf.id, never reset
     queue: list[Work] = field(default_factory=list)  # every queued work except wake-alls, in order of set-up
     done: list[Work] = field(default_factory=list)
@@ -258,10 +259,12 @@ def complete(v: ApfState, work: Work) -> None:
 
 def kvm_arch_can_dequeue_async_page_present(v: ApfState) -> bool:
     """x86.c: with async PF on, the LAPIC must be enabled and the guest must have zeroed the token."""
-    if not kvm_pv_async_pf_enabled(v.en_val):
-        return True
-    lapic = (v.lapic_hw and v.lapic_sw) or not v.kernel.lapic_disabled_defers
-    return lapic and v.shared_ok and v.token == 0
+    return not kvm_pv_async_pf_enabled(v.en_val) or (reads_token(v) and v.shared_ok and v.token == 0)
+
+
+def reads_token(v: ApfState) -> bool:
+    """Whether it gets to the guest's word (apf_pageready_slot_free): kvm_lapic_enabled is asked before."""
+    return kvm_pv_async_pf_enabled(v.en_val) and ((v.lapic_hw and v.lapic_sw) or not v.kernel.lapic_disabled_defers)
 
 
 def dequeue(v: ApfState) -> Work | None:
@@ -379,8 +382,7 @@ def why_en_refused(features: PvFeatures, value: int) -> str:
 
 def kvm_pv_enable_async_pf(v: ApfState, value: int, *, area_ok: bool) -> MsrWrite:
     """x86.c:kvm_pv_enable_async_pf (behaviour.md B.2)."""
-    refused = why_en_refused(v.features, value)
-    if refused:
+    if refused := why_en_refused(v.features, value):
         return MsrWrite(gp=True, why=refused)
     if not v.lapic_in_kernel:
         return MsrWrite(gp=bool(value), why="the local APIC is not in the kernel" if value else "")
@@ -393,6 +395,7 @@ def kvm_pv_enable_async_pf(v: ApfState, value: int, *, area_ok: bool) -> MsrWrit
             v.halted = v.req_halt = False
         return MsrWrite(clear=True, why="EN disables: the completion queue is cleared")
     v.shared_ok = area_ok
+    v.area_bound = v.area_bound or area_ok
     if not area_ok:
         return MsrWrite(gp=True, why="EN: no memslot at the address; the value stays stored")
     v.send_user_only = not value & EN_SEND_ALWAYS
@@ -475,9 +478,8 @@ def init_of_l2(v: ApfState) -> None:
 
 
 def set_lapic_software_enable(v: ApfState, on: bool) -> None:
-    """lapic.c:apic_set_spiv: switching the APIC on requests APF_READY."""
-    if on and not v.lapic_sw:
-        v.req_ready = True
+    """lapic.c:apic_set_spiv: each write with bit 8 requests APF_READY, also where that was set (5.10 to 7.3)."""
+    v.req_ready = v.req_ready or on
     v.lapic_sw = on
 
 

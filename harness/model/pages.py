@@ -267,14 +267,16 @@ def read_submitted(page: HostPage, *, readahead: bool = False, order: int = 0) -
 
 
 @_remembered
-def read_completed(page: HostPage, *, refused: bool = False) -> HostPage:
+def read_completed(page: HostPage, *, refused: bool = False, by_device: bool = True) -> HostPage:
     """The read in flight has ended (end_swap_bio_read, mpage end_io): unlocked, uptodate unless it failed.
 
     :param refused: the device did not take this one, but may take the next.
+    :param by_device: False: no device was asked, so that none has failed.
     """
     if page.folio is None or page.folio.lock is not Lock.READ:
         raise ModelError("no read of this page is in flight")
-    failed = refused or page.read_fails or (page.swap is not None and page.swap.read_fails)
+    fails = page.read_fails or (page.swap is not None and page.swap.read_fails)
+    failed = refused or (by_device and fails)
     return with_folio(page, replace(page.folio, uptodate=not failed, lock=Lock.NO))
 
 

@@ -260,12 +260,15 @@ def file_marker_hit(
     :param folio_order: of the folio that was hit; ``orders``: how the kernel chooses those of the window.
     :param next_folio_start: the first page of the folio of page ``index`` + 1; None: of that one alone.
     """
-    orders = orders or FolioOrders()
+    orders, ahead = orders or FolioOrders(), 0
     expected = state.file_start + state.file_size - state.file_async
     expected &= -(1 << folio_order)
     if state.file_size and index in (expected, state.file_start + state.file_size):
         first = state.file_start + state.file_size
         size = min(2 * state.file_size, ra_pages)
+        if index == first:  # it hits the mark that it would make: the next window is merged into this one
+            more = min(2 * size, ra_pages)
+            size, ahead = (size + more, more) if size + more <= ra_pages else (ra_pages, ra_pages >> 1)
     else:
         # A marker of somebody else's window: what comes after the pages that are cached from here on.
         found = next_miss(around, index + 1, ra_pages, last_index=last_index, folio_start=next_folio_start)
@@ -277,11 +280,12 @@ def file_marker_hit(
         align = min(1 << order + 2, ra_pages & -ra_pages)
         aligned_end = (first + size) & -align
         size = aligned_end - first if aligned_end > first else size
-    order = orders.of_window(order if orders.kept else folio_order, size)
-    state = replace(state, file_start=first, file_size=size, file_async=size, file_order=order)
+    order, ahead = orders.of_window(order if orders.kept else folio_order, size), ahead or size
+    state = replace(state, file_start=first, file_size=size, file_async=ahead, file_order=order)
     end = first + size if last_index is None else min(first + size, last_index + 1)
     pages = tuple(p for p in range(first, end) if around.file_uncached(p))
-    return Window(size, pages, index, tuple(p for p in pages if p == first), range(first, end), order, first), state
+    mark = first + size - ahead
+    return Window(size, pages, index, tuple(p for p in pages if p == mark), range(first, end), order, mark), state
 
 
 def next_miss(

@@ -8,7 +8,7 @@ from itertools import takewhile
 from typing import assert_never
 
 from harness.contract.gate import HELD
-from harness.contract.plan import Backing, HostWord, PageStart, SwapKind
+from harness.contract.plan import EN_DELIVERS, Backing, HostWord, PageStart, SwapKind
 from harness.contract.words import Release
 from harness.errors import ScenarioError
 from harness.model.delivery import ASYNC_PF_PER_VCPU
@@ -156,10 +156,25 @@ def _snapshot(s: Scenario, steps: tuple[HostStep, ...], i: int) -> Iterator[str]
         yield f": {h.do} reads and writes all of the guest's memory, of which only anonymous one is modelled"
     if h.do is HostWord.SAVEVM and _held(s, steps, i):
         yield ": savevm reads every page, and pages are held that nothing lets come before it: it would never end"
+    if h.do is HostWord.SAVEVM and s.swap.error:
+        yield ": savevm reads every page, and the read of one of swap.error fails: a SIGBUS would end QEMU"
+    if h.do is HostWord.LOADVM and _names_a_hole(s):
+        yield (
+            ": loadvm writes MSR_KVM_ASYNC_PF_EN as the guest had stored it, and KVM refuses an address without memory:"
+            " QEMU would end itself (kvm_buf_set_msrs)"
+        )
     if h.do is HostWord.LOADVM:
         saved = max((n for n, do in enumerate(before) if do is HostWord.SAVEVM), default=-1)
         if saved < 0 or HostWord.CONT in before[saved:]:
             yield ": loadvm loads what savevm saved since the machine was stopped, in the same list"
+
+
+def _names_a_hole(s: Scenario) -> bool:
+    """Whether EN is written with an address behind the guest's memory, which a kernel may store though it refuses it
+    (arch/x86/kvm/x86.c:kvm_pv_enable_async_pf up to 7.1)."""
+    written = [t.value for t in s.steps if t.wrmsr == "EN" and isinstance(t.value, int)]  # "own" lies in memory
+    named = [value & -64 for value in written if value & EN_DELIVERS == EN_DELIVERS]
+    return any(gpa >= s.guest.memory_mib << 20 for gpa in (s.apf.en_gpa, *named))
 
 
 def _beside(s: Scenario, steps: tuple[HostStep, ...]) -> Iterator[tuple[str, tuple[HostStep, ...]]]:

@@ -10,7 +10,9 @@ import pytest
 from harness.agent.ram.file import windows
 from harness.contract.plan import PAGE_SIZE, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE
 from harness.model.kernels import find_kernel
-from harness.prediction import situation_of
+from harness.prediction import predict, situation_of
+from harness.scenario.build import build_plan
+from harness.scenario.load import load_text
 from tests.unit.scenarios import all_scenarios, plan_of
 
 
@@ -33,3 +35,32 @@ def test_the_model_has_the_data_of_a_ram_file_where_the_agent_writes_them(name: 
     assert ram is not None
     written = windows(plan, RAM_FILE_DATA_BEFORE, RAM_FILE_DATA_AFTER)
     assert [(first * PAGE_SIZE, end * PAGE_SIZE) for first, end in ram.data] == written
+
+
+@pytest.mark.parametrize(
+    ("kernel", "start", "zswap", "ends"),
+    [
+        ("nowait-6.1", "swapped", True, True),
+        ("nowait-6.1", "swapped", False, False),
+        ("nowait-6.12", "zero-swapped", False, True),
+        ("nowait-6.1", "zero-swapped", False, False),
+    ],
+)
+def test_a_read_that_asks_no_device_does_not_fail(kernel: str, start: str, zswap: bool, ends: bool) -> None:
+    """zswap (mm/page_io.c:swap_readpage, frontswap_load) and the zero map (swap_read_folio_zeromap) answer it."""
+    text = f"""
+id = "A"
+title = "a page whose read would fail"
+{'kernel_params = { "zswap.enabled" = "Y" }' if zswap else ""}
+[swap]
+page_cluster = 0
+error = ["f[0]"]
+[pages.f]
+groups = 2
+start = "{start}"
+[[steps]]
+touch = "f"
+then = "wait"
+"""
+    (scenario,) = load_text("a.toml", text)
+    assert predict(build_plan(scenario, nonce=1), find_kernel(kernel)).ends is ends

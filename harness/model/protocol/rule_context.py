@@ -94,6 +94,8 @@ class RuleContext:
     """From when to when the VMM gave each vCPU an NMI, for which its thread left KVM_RUN."""
     lapic_off: Mapping[int, tuple[Interval, ...]] | None = None
     shared_unreadable: Mapping[int, tuple[Interval, ...]] | None = None
+    slots_change: bool = False
+    """A snapshot is written: the area of before a refused EN is looked up again (__kvm_gfn_to_hva_cache_init)."""
     memory: str | None = None
     """What guest RAM is: ``anon``, ``shmem`` or ``file``."""
     userfaultfd: bool | None = None

@@ -225,18 +225,23 @@ class HostSide:
             self.world.engine.fire(vcpu.kvm.wake)
 
     def _save(self) -> Process:
-        """migration/ram.c:ram_save_host_page looks at each page of the guest, in a thread of QEMU's own."""
+        """migration/ram.c:ram_save_host_page looks at each page of the guest, in the order of their addresses and in a
+        thread of QEMU's own."""
         kernel = self.world.situation.kernel
         gate = self.memory.gate
         if gate is not None:
             gate.saving = True
-        for pool in self.world.situation.pages:
+        for pool in sorted(self.world.situation.pages, key=lambda pool: pool.gpa):
             yield from self.memory.perform(
                 user_access(kernel, write=False, env=self.memory.env), pool.gpa, Thread.OTHER
             )
         if gate is not None:
             gate.saving = False
         self.memory.write_protect()
+        # The slots have another generation: kvm_read_guest_offset_cached looks up the address of the last EN that was
+        # accepted (virt/kvm/kvm_main.c:__kvm_gfn_to_hva_cache_init keeps it where it finds no slot).
+        for state in (vcpu.kvm.state for vcpu in self.vcpus):
+            state.shared_ok = state.shared_ok or state.area_bound
 
     def _nmi(self, vcpu: Vcpu) -> None:
         """KVM_NMI in the vCPU's thread, which leaves KVM_RUN for it (arch/x86/kvm/x86.c:kvm_inject_nmi).

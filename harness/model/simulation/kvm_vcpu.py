@@ -296,7 +296,7 @@ class KvmVcpu:
     def check_completion(self) -> Generator[Wait, None, None]:
         """kvm_check_async_pf_completion: everything on the done list that can be presented."""
         s, world = self.state, self.world
-        if s.done and d.kvm_pv_async_pf_enabled(s.en_val) and not (yield from self.area_access(write=False)):
+        if s.done and d.reads_token(s) and not (yield from self.area_access(write=False)):
             return  # apf_pageready_slot_free: no word could be read
         first = True
         while (first or self.serves()) and (work := d.dequeue(s)) is not None:

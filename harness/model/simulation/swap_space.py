@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from harness.model.simulation.host_memory import Memory
 
-_KEPT_BACK = 3 * 2 * 64
+KEPT_BACK = 3 * 2 * 64
 """Slots that processors hold in reserve, two caches of SWAP_SLOTS_CACHE_SIZE each (mm/swap_slots.c, up to 6.13): they
 count as used, and how many there are nobody outside the kernel knows."""
 
@@ -25,6 +25,6 @@ def swap_full(memory: Memory) -> bool:
     used = sum(page.swap is not None for page in memory.pages.values())
     if (usable - used) * 2 < usable:
         return True
-    if (usable - used - _KEPT_BACK) * 2 >= usable or replay is None:
+    if (usable - used - KEPT_BACK) * 2 >= usable or replay is None:
         return False
     return replay.choices.maybe("whether more than half of the swap slots were used", -1)

@@ -242,7 +242,7 @@ def swap_read_folio_zeromap(ctx: Context, window: ra.Window, unit: str, swap: Sw
     if target_zero and window.target in window.pages:
         if ctx.env.fills_late is not None and ctx.env.fills_late(ctx.page):
             yield WalkWait(WaitKind.HELD_UP, "swap_read_folio_zeromap", mmap_lock_held=True, state="R")
-        ctx.page = read_completed(ctx.page)
+        ctx.page = read_completed(ctx.page, by_device=False)
     if len(left) < len(window.pages):
         ctx.step("zero map", f"{len(window.pages) - len(left)} all-zero page(s)", "cleared and unlocked: no I/O")
     return left
@@ -263,7 +263,7 @@ def swap_readpage(ctx: Context, window: ra.Window, unit: str, swap: SwapSlot, *,
     ctx.own_read = ctx.own_read or target_read
     if swap.zswap:
         if target_read:
-            ctx.page = read_completed(ctx.page)
+            ctx.page = read_completed(ctx.page, by_device=False)
         ctx.fill(unit, window, pages)
         ctx.step("zswap has the page", "decompressed and unlocked", "no I/O, PSWPIN is not counted")
         return

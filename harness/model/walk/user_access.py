@@ -32,7 +32,7 @@ def _do_user_addr_fault(ctx: Context) -> Steps[End]:
     flags = FaultFlag.ALLOW_RETRY | FaultFlag.KILLABLE | FaultFlag.INTERRUPTIBLE
     if ctx.write:
         flags |= FaultFlag.WRITE
-    while not (ctx.page.pte is Pte.WRITABLE or (not ctx.write and ctx.page.pte in PRESENT)):
+    while not _mapped(ctx):
         ret = yield from handle_mm_fault(ctx, flags)
         if ret & VM_FAULT_ERROR:
             return End.ERROR
@@ -45,5 +45,9 @@ def _do_user_addr_fault(ctx: Context) -> Steps[End]:
 def _once_more(ctx: Context, flags: FaultFlag) -> Steps[None]:
     """A fault that ended in VM_FAULT_RETRY is made again although the page is mapped by now: it counts as major."""
     yield from ()
-    if ctx.write and ctx.page.pte is Pte.WRITABLE:
+    if _mapped(ctx):
         yield from handle_mm_fault(ctx, flags)
+
+
+def _mapped(ctx: Context) -> bool:
+    return ctx.page.pte is Pte.WRITABLE or (not ctx.write and ctx.page.pte in PRESENT)

@@ -11,6 +11,14 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "area-copied-under-userfaultfd": "KVM reads a token word whose page comes by a userfaultfd: the fault is made again"
+    " though the page is there by then, and counts as major (arch/x86/mm/fault.c:do_user_addr_fault)",
+    "lapic-on-again": "SPIV is written with bit 8 while it is set: apic_set_spiv asks for APF_READY, and what no ACK"
+    " had looked at is told",
+    "area-looked-up-again": "a refused EN leaves the address of the area before; a snapshot gives the memory slots"
+    " another generation, and that area is looked up again (__kvm_gfn_to_hva_cache_init)",
+    "snapshot-in-order-of-addresses": "QEMU reads the pages for a snapshot in the order of their addresses, in whatever"
+    " order the sets stand in the scenario's file",
     "announced-before-queued": "a vCPU is preempted between a work's trace and schedule_work, so that another's work of"
     " the same page begins first (virt/kvm/async_pf.c:kvm_setup_async_pf; 7.3)",
     "read-for-a-later-fault": "what another process has read is reclaimed before the guest is told, and read by the"

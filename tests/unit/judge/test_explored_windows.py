@@ -14,6 +14,9 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "half-of-the-swap-area": "2,048 of 4,095 slots are used: more than half, so that a read's fault frees its slot",
+    "window-ends-at-its-mark": "a read-around ends just before a marked page: the hit there merges two windows, of"
+    " which the second half is ahead (mm/readahead.c:ondemand_readahead, readit)",
     "a-window-of-zeroes": "a page of zeroes is read by no bio, and yet another thread's window is chosen behind its own"
     " (mm/page_io.c:swap_read_folio_zeromap; 7.3)",
     "a-page-of-zeroes-chooses-behind-others": "... and behind another thread's hit, before the bio of its own neighbour"

@@ -296,6 +296,15 @@ def test_busy_token_slot_and_lapic_hold_the_done_list(switch: Callable[[d.ApfSta
     assert d.dequeue(v) is not None
 
 
+@pytest.mark.parametrize(("switch", "asks"), [(d.set_lapic_software_enable, True), (set_base, False)])
+def test_a_lapic_that_is_on_is_switched_on_again(switch: Callable[[d.ApfState, bool], None], asks: bool) -> None:
+    """apic_set_spiv asks at each write, kvm_lapic_set_base where MSR_IA32_APICBASE_ENABLE changes."""
+    v = make()
+    v.req_ready = False
+    switch(v, True)
+    assert v.req_ready is asks
+
+
 def test_lapic_does_not_defer_before_5_10_119() -> None:
     old = make()
     old.kernel = kernel_for("nowait", "5.10.118")

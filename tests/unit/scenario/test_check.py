@@ -135,6 +135,12 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "stop"}, {do = "savevm"}', FILE, "only anonymous one is modelled"),
         ('{do = "stop"}, {do = "loadvm"}', GOOD, "loadvm loads what savevm saved"),
         ('{do = "stop"}, {do = "savevm"}, {do = "cont"}, {do = "stop"}, {do = "loadvm"}', GOOD, "loadvm loads what"),
+        ('{do = "stop"}, {do = "savevm"}', GOOD + '[swap]\nerror = ["f[0]"]\n', "a SIGBUS would end QEMU"),
+        (
+            '{do = "stop"}, {do = "savevm"}, {do = "loadvm"}',
+            GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = 0x40000009\n',
+            "KVM refuses an address without memory",
+        ),
         ('{do = "explode"}', GOOD, "'explode' is not one of"),
     ],
 )
