@@ -126,6 +126,8 @@ CHANGES: tuple[Change, ...] = (
            "mm: support large folios swap-in for sync io devices", (_6_1, _6_12)),
     Change("zero_map", True, (6, 12), "mm/page_io.c:swap_read_folio_zeromap",
            "mm: store zero pages to be swapped out in a bitmap", (_6_1, _6_12)),
+    Change("marker_is_expected", True, (6, 12), "mm/readahead.c:page_cache_async_ra",
+           "", (_6_1, _6_12), open=_NO_COMMIT),
     Change("next_miss_tells_none", True, (6, 12), "mm/filemap.c:page_cache_next_miss",
            "", (_6_1, _6_12), open=_NO_COMMIT),
     Change("prefetch_keeps_entry", True, (6, 13), "arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_map_handle_target_level",

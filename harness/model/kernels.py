@@ -82,6 +82,7 @@ class KernelModel:
     locked_hit_keeps_miss: bool = False  # do_async_mmap_readahead takes no miss back for a folio that is locked
     prefetch_keeps_entry: bool = False  # a ready event's prefetch leaves a read-only entry of the page as it is
     fault_around_one_hit: bool = False  # filemap_map_pages takes one miss back, for the page that was touched
+    marker_is_expected: bool = False  # a marker just behind the last window is somebody else's
     next_miss_tells_none: bool = False  # a marker before 32 cached pages reads nothing, no longer what is behind them
     ext4_large_folios: bool = False  # read-ahead of a file on ext4 may bring folios of several pages
     read_around_single: bool = False  # page_cache_ra_order no longer adds two to the order: a read-around has order 0

@@ -95,11 +95,13 @@ class FolioOrders:
     ``large``: the file system has large folios; ``kept``: the order is kept in struct file_ra_state, two more with each
     marker that is hit, and such a window ends aligned (6.17).  Until then two are added for each window.
     ``last_scanned``: page_cache_next_miss answers with the last page that it has looked at, if all are cached.
+    ``end_goes_on``: a marker just behind the last window is as good as the window's own (ondemand_readahead).
     """
 
     large: bool = False
     kept: bool = False
     last_scanned: bool = False
+    end_goes_on: bool = True
 
     def of_window(self, before: int, size: int) -> int:
         """The largest order in a window of ``size`` pages, after one of order ``before``."""
@@ -263,10 +265,11 @@ def file_marker_hit(
     orders, ahead = orders or FolioOrders(), 0
     expected = state.file_start + state.file_size - state.file_async
     expected &= -(1 << folio_order)
-    if state.file_size and index in (expected, state.file_start + state.file_size):
+    behind = orders.end_goes_on and index == state.file_start + state.file_size
+    if state.file_size and (index == expected or behind):
         first = state.file_start + state.file_size
         size = min(2 * state.file_size, ra_pages)
-        if index == first:  # it hits the mark that it would make: the next window is merged into this one
+        if behind:  # it hits the mark that it would make: the next window is merged into this one
             more = min(2 * size, ra_pages)
             size, ahead = (size + more, more) if size + more <= ra_pages else (ra_pages, ra_pages >> 1)
     else:

@@ -345,7 +345,12 @@ def do_async_mmap_readahead(ctx: Context, flags: FaultFlag) -> Steps[bool]:
 
 def _orders(ctx: Context) -> ra.FolioOrders:
     kernel = ctx.kernel
-    return ra.FolioOrders(kernel.ext4_large_folios, kernel.read_around_single, not kernel.next_miss_tells_none)
+    return ra.FolioOrders(
+        kernel.ext4_large_folios,
+        kernel.read_around_single,
+        not kernel.next_miss_tells_none,
+        not kernel.marker_is_expected,
+    )
 
 
 def _last_index(page: HostPage) -> int:

@@ -46,6 +46,7 @@ SHOWN = {
     "fault_around_one_hit": ("S155", "7.3.4"),
     "prefetch_keeps_entry": ("S230", "7.3.4"),
     "interruptible_gup": ("S231", "7.3.4"),
+    "marker_is_expected": ("S441", "7.3.4"),
     "next_miss_tells_none": ("S212", "7.3.4"),
     "ext4_large_folios": ("S210", "7.3.4"),
     "read_around_single": ("S210", "7.3.4"),
