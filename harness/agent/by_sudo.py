@@ -2,8 +2,9 @@
 """What an ordinary user may have the agent do who runs it by sudo: a closed list (docs/security.md).
 
 sudo tells who called (SUDO_UID; sudo(8)), and the caller cannot leave that out.  Such a caller chooses a plan, and
-files that are his own.  He chooses no path that is written, no disk that root has not listed, no program that runs as
-root.  His files are copied before they are used: what was looked at is what is used.
+files that are his own.  He chooses no path that is written, no parameter of a module other than KVM and zswap, no disk
+that root has not listed, no program that runs as root.  His files are copied before they are used: what was looked at
+is what is used.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _MOST_BYTES = 1 << 30
 _CAPTURE = re.compile(r"[0-9a-f]{16}")
 _WORD = re.compile(r"[A-Za-z0-9,+=_.:-]*")
 _MACHINES = ("microvm", "q35")
+_MODULES = ("kvm", "kvm_amd", "kvm_intel", "zswap")
+"""Whose parameters a plan may set: what scenarios are about.  Others name the folder of firmware (firmware_class), or
+say whether a rule holds that is for everybody (apparmor)."""
 
 
 def caller(environment: Mapping[str, str] = os.environ) -> int | None:
@@ -70,6 +74,9 @@ def allowed(plan: Plan, options: AgentOptions, folder: str, uid: int, disks: str
     guest = plan.guest
     if guest.machine not in _MACHINES or not _WORD.fullmatch(guest.cpu) or not _WORD.fullmatch(guest.irqchip):
         raise UsageError("the guest's machine has options that are not for those who come by sudo")
+    for parameter, _ in (*plan.kernel_params, *plan.kernel_params_at_go):
+        if parameter.partition(".")[0] not in _MODULES:
+            raise UsageError(f"the module parameter {parameter} is not for those who come by sudo")
     _check_disk(options.disk, disks)
     os.makedirs(f"{folder}/taken", mode=0o700, exist_ok=True)
     files = {name: getattr(options, name) for name in ("probe", "guest_kernel", "guest_initrd")}

@@ -6,22 +6,26 @@ from __future__ import annotations
 import asyncio
 import os
 import select
-import signal
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import IO, assert_never
 
 from harness.agent.capture_folder import Capture, KernelLog
+from harness.agent.ending_signals import heard
 from harness.agent.guest.guest_wait import GuestEnd
 from harness.agent.guest.linux_run import run_linux
 from harness.agent.guest.probe_run import run_probe
 from harness.agent.guest.program_run import run_host_program
 from harness.agent.guest.qemu import QemuDied
+from harness.agent.host.caught import Caught, in_words
 from harness.agent.host.resident import Instances
 from harness.agent.host.undo import Journal
 from harness.agent.pages.pageout import PreconditionFailed
 from harness.agent.session import Session
-from harness.contract.capture import FORMAT, AgentStep, RunEnd, StepDetails, log_marks
+from harness.contract.capture import FORMAT, TRACEBACK, AgentStep, RunEnd, StepDetails, log_marks
 from harness.contract.plan import GuestKind, Plan, to_json
 from harness.contract.service import AgentOptions
 from harness.contract.words import EndStatus
@@ -36,14 +40,16 @@ def perform(
     stdin: int | None = None,
     resident: Instances | None = None,
     note_journal: Callable[[str], None] = lambda _path: None,
-) -> GuestEnd:
+) -> RunEnd:
     """Perform the plan and leave the capture folder ``options.out``; everything is undone when this returns.
 
     Ends early, undoing everything, on SIGTERM, SIGINT, SIGHUP, or when the descriptor ``stdin`` (usually stdin) comes
-    to its end; nothing is read from it.
+    to its end; nothing is read from it.  More signals change nothing.
     ``resident``: the trace instances of an agent that performs many plans; else they are made and removed.
     ``note_journal``: told where the changes to this host are noted, before the first is made.
-    Never raises for what happens on the host: the returned GuestEnd, also in end.json, says it.
+    Never raises for what happens on the host, nor for a mistake of ours: what is returned, also in end.json, says it.
+
+    :raise OSError: the capture folder cannot be written; what had been changed is undone.
     """
     capture = Capture(options.out, stream)
     capture.write_text("plan.json", to_json(plan))
@@ -52,43 +58,64 @@ def perform(
     session = Session(plan, options, capture, journal, resident)
     log = KernelLog()
     begins, ends = log_marks(plan.nonce)
+    cut = _Cut()
+    end = GuestEnd(EndStatus.ERROR)
     try:
-        log.mark(begins)
-        end = asyncio.run(_cancellable(session, stdin))
-        capture.step(AgentStep.UNDO)
-        problems = journal.undo_all()
-        log.mark(ends)
-        capture.write_text("host/dmesg.txt", log.rest())
-        if problems:
-            end = GuestEnd(end.status, "; ".join([end.reason, *problems]).lstrip("; "))
-        capture.write_json("end.json", RunEnd(FORMAT, plan.nonce, end.status, end.reason, not problems))
-        capture.step(AgentStep.END, StepDetails(status=end.status, reason=end.reason, undone=not problems))
-        return end
+        with heard(cut.tell):
+            try:
+                with Caught() as caught:
+                    log.mark(begins)
+                    end = asyncio.run(_cancellable(session, stdin, cut))
+                end = _joined(end, caught, capture)
+            finally:
+                with Caught() as caught:
+                    capture.step(AgentStep.UNDO)
+                problems = journal.undo_all()
+            end = _joined(end, caught, capture)
+            with Caught() as caught:
+                log.mark(ends)
+                capture.write_text("host/dmesg.txt", log.rest())
+            end = _joined(end, caught, capture)
+            reason = "; ".join(filter(None, (end.reason, *problems)))
+            told = RunEnd(FORMAT, plan.nonce, end.status, reason, not problems)
+            capture.write_json("end.json", told)
+            capture.step(AgentStep.END, StepDetails(status=told.status, reason=reason, undone=told.undone))
+            return told
     finally:
         log.close()
         capture.close()
 
 
-async def _cancellable(session: Session, stdin: int | None) -> GuestEnd:
-    """The run as a task that a signal or the end of ``stdin`` cancels."""
+@dataclass(slots=True)
+class _Cut:
+    """Whether the run is to end early, and why; the first reason counts, since a second cancellation would end the
+    clean-up that the first has begun."""
+
+    why: str = ""
+    cancel: Callable[[], object] = lambda: None
+
+    def tell(self, why: str) -> None:
+        if not self.why:
+            self.why = why
+            self.cancel()
+
+
+async def _cancellable(session: Session, stdin: int | None, cut: _Cut) -> GuestEnd:
+    """The run as a task that ``cut`` or the end of ``stdin`` cancels.  :raise Exception: whatever the run raises."""
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(_classified(session))
-    why = ["terminated"]
-
-    def cut(reason: str) -> None:
-        why[0] = reason
+    task = asyncio.ensure_future(_run(session))
+    cut.cancel = lambda: loop.call_soon_threadsafe(task.cancel)  # a signal comes in the middle of the loop's own work
+    if cut.why:
         task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, cut, f"terminated by {number.name}")
     with select.epoll() as hung_up:
         if stdin is not None:
-            _watch(loop, stdin, hung_up, lambda: cut("the connection that started the agent was closed"))
+            _watch(loop, stdin, hung_up, lambda: cut.tell("the connection that started the agent was closed"))
         try:
             return await task
         except asyncio.CancelledError:
-            return GuestEnd(EndStatus.ERROR, why[0])
+            return GuestEnd(EndStatus.ERROR, cut.why or "terminated")
         finally:
+            cut.cancel = lambda: None
             loop.remove_reader(hung_up.fileno())
 
 
@@ -108,33 +135,51 @@ def _watch(loop: asyncio.AbstractEventLoop, stdin: int, hung_up: select.epoll, c
         loop.add_reader(hung_up.fileno(), ended)
 
 
-async def _classified(session: Session) -> GuestEnd:
-    """The run, with every error turned into the word for it."""
-    try:
-        session.capture.step(AgentStep.PREPARE_HOST)
-        await asyncio.to_thread(session.prepare_host)
-        match session.plan.guest.kind:
-            case GuestKind.PROBE:
-                return await run_probe(session)
-            case GuestKind.LINUX:
-                return await run_linux(session)
-            case GuestKind.HOST_PROGRAM:
-                return await run_host_program(session)
-            case _:
-                assert_never(session.plan.guest.kind)
-    except Unsupported as exc:
-        return GuestEnd(EndStatus.UNSUPPORTED, exc.message)
-    except PreconditionFailed as exc:
-        return GuestEnd(EndStatus.PRECONDITION, exc.message)
-    except QemuDied as exc:
-        return GuestEnd(EndStatus.QEMU_DIED, exc.message)
-    except ApfError as exc:
-        return GuestEnd(EndStatus.ERROR, str(exc))
-    except OSError as exc:
-        return GuestEnd(EndStatus.ERROR, f"{type(exc).__name__}: {exc}")
+async def _run(session: Session) -> GuestEnd:
+    session.capture.step(AgentStep.PREPARE_HOST)
+    await asyncio.to_thread(session.prepare_host)
+    match session.plan.guest.kind:
+        case GuestKind.PROBE:
+            return await run_probe(session)
+        case GuestKind.LINUX:
+            return await run_linux(session)
+        case GuestKind.HOST_PROGRAM:
+            return await run_host_program(session)
+        case _:
+            assert_never(session.plan.guest.kind)
 
 
-def exit_code(end: GuestEnd) -> int:
+def _joined(end: GuestEnd, caught: Caught, capture: Capture) -> GuestEnd:
+    """How the run ended, with what was caught since."""
+    if caught.error is None:
+        return end
+    found = _classified(caught.error, capture)
+    return GuestEnd(found.status, "; ".join(filter(None, (end.reason, found.reason))))
+
+
+def _classified(error: Exception, capture: Capture) -> GuestEnd:
+    """An error as the word for it.  Of one that nobody has foreseen the traceback is kept."""
+    match error:
+        case Unsupported():
+            return GuestEnd(EndStatus.UNSUPPORTED, error.message)
+        case PreconditionFailed():
+            return GuestEnd(EndStatus.PRECONDITION, error.message)
+        case QemuDied():
+            return GuestEnd(EndStatus.QEMU_DIED, error.message)
+        case ApfError():
+            return GuestEnd(EndStatus.ERROR, str(error))
+        case OSError():
+            return GuestEnd(EndStatus.ERROR, in_words(error))
+        case _:
+            text = "".join(traceback.format_exception(error))
+            with suppress(OSError, ValueError):
+                sys.stderr.write(text)
+            with suppress(OSError):
+                capture.write_text(TRACEBACK, text)
+            return GuestEnd(EndStatus.ERROR, f"{in_words(error)} (a mistake of the agent, see {TRACEBACK})")
+
+
+def exit_code(end: RunEnd) -> int:
     """0: the capture says how it ended; 3: our or the machine's fault."""
     if end.status is EndStatus.ERROR:
         print(f"apf agent: {end.reason}", file=sys.stderr)

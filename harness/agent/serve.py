@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from dataclasses import replace
 
 from harness.agent import by_sudo
 from harness.agent.capture_folder import stdout_stream
+from harness.agent.ending_signals import heard, unheeded
 from harness.agent.host.cgroup import enter
 from harness.agent.host.kernel_files import write_text
 from harness.agent.host.resident import Resident, clean_up, hold_vm
@@ -58,25 +58,26 @@ def serve(source: int = 0, scope: str = "", folder: str = "") -> int:
         os.close(theirs)
         _child(ours, folder, uid)
     os.close(ours)
-    hold_vm()
-    _say(AgentServing(os.getpid()))
-    _pass_on(source, theirs, pid)
-    os.close(theirs)
-    _, status = os.waitpid(pid, 0)
-    if os.waitstatus_to_exitcode(status) == 0:
-        return 0
-    clean_up()
-    return 3
+    with _told_to_end() as told:
+        hold_vm()
+        _say(AgentServing(os.getpid()))
+        _pass_on(source, theirs, pid, told)
+        os.close(theirs)
+        _, status = os.waitpid(pid, 0)
+        if os.waitstatus_to_exitcode(status) == 0:
+            return 0
+        for problem in clean_up():
+            print(f"apf agent: {problem}", file=sys.stderr)
+        return 3
 
 
-def _pass_on(source: int, target: int, pid: int) -> None:
-    """Requests to the performing process, until they end, SIGTERM comes, or it has died."""
-    child, (heard, told) = os.pidfd_open(pid), os.pipe()
-    before = signal.signal(signal.SIGTERM, lambda *_: os.write(told, b"t"))
+def _pass_on(source: int, target: int, pid: int, told: int) -> None:
+    """Requests to the performing process, until they end, ``told`` can be read, or it has died."""
+    child = os.pidfd_open(pid)
     try:
         while True:
-            ready, _, _ = select.select([child, source, heard], [], [])
-            if child in ready or heard in ready:
+            ready, _, _ = select.select([child, source, told], [], [])
+            if child in ready or told in ready:
                 return
             chunk = os.read(source, _CHUNK)
             if not chunk:
@@ -84,9 +85,25 @@ def _pass_on(source: int, target: int, pid: int) -> None:
             with contextlib.suppress(BrokenPipeError):
                 os.write(target, chunk)
     finally:
-        signal.signal(signal.SIGTERM, before)
-        for fd in (child, heard, told):
-            os.close(fd)
+        os.close(child)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[int]:
+    """A descriptor that can be read once a signal has told us to end; more of them change nothing."""
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+
+    def on_signal(_why: str) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(tell, b"t")
+
+    try:
+        with heard(on_signal):
+            yield told
+    finally:
+        os.close(told)
+        os.close(tell)
 
 
 def _child(source: int, folder: str, uid: int | None) -> None:
@@ -97,7 +114,8 @@ def _child(source: int, folder: str, uid: int | None) -> None:
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         os.setpgid(0, 0)
-        code = _serve(source, folder, uid)
+        with heard(unheeded):
+            code = _serve(source, folder, uid)
     except BaseException as exc:  # noqa: BLE001 - a child must not go on as its parent's copy
         with contextlib.suppress(Exception):
             print(f"apf agent: {type(exc).__name__}: {exc}", file=sys.stderr)
@@ -131,7 +149,7 @@ def _answer(line: bytes, source: int, resident: Resident, folder: str, uid: int 
             request = replace(request, options=by_sudo.allowed(request.plan, request.options, folder, uid))
     except (UsageError, OSError) as exc:
         return PlanServed(2, f"apf agent: not a request: {exc}")
-    code = 3
+    code, undone = 3, False
     with _errors() as said:
         try:
             instances = resident.instances() if request.options.accel == "kvm" else None
@@ -139,12 +157,12 @@ def _answer(line: bytes, source: int, resident: Resident, folder: str, uid: int 
                 request.plan, request.options, stream=stdout_stream(), stdin=source, resident=instances,
                 note_journal=resident.note_journal,
             )  # fmt: skip
-            code = exit_code(end)
+            code, undone = exit_code(end), end.undone
             if uid is not None:
                 by_sudo.hand_over(request.options.out)
         except Exception as exc:  # noqa: BLE001 - a fault of ours, told to the host, which is not used any more
             print(f"apf agent: {type(exc).__name__}: {exc}", file=sys.stderr)
-    return PlanServed(code, said[0])
+    return PlanServed(code, said[0], undone)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7,
 within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
 """The trace for trace-cmd and KernelShark, where it was asked for, or why there is none."""
+TRACEBACK = "host/traceback.txt"
+"""Of an error of the agent that nobody has foreseen."""
 
 
 def log_marks(nonce: int) -> tuple[str, str]:

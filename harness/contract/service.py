@@ -45,10 +45,12 @@ class PlanServed:
 
     :ivar served: exit code of the process that did it.
     :ivar stderr: what that process wrote there.
+    :ivar undone: the host is as before, as end.json says; else the capture has the journal of what is left.
     """
 
     served: int
     stderr: str
+    undone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from harness.hosts.stream import MOST_ERRORS, Stream
 
 _CHUNK = 1 << 16
 _UNDO_S = 60.0  # how long the agent may take to undo everything once it was told to end
+_KILLED_S = 20.0  # ... and what was killed to end: under sudo it is not ours to kill, in the kernel nobody may be
 
 
 class LocalMachine(BareHost):
@@ -135,7 +136,10 @@ class LocalStream:
         except subprocess.TimeoutExpired:
             with contextlib.suppress(PermissionError, ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            try:
+                self._process.wait(_KILLED_S)
+            except subprocess.TimeoutExpired:
+                self._err += f"\n{self._what} still runs {_KILLED_S:g} s after SIGKILL, and is left".encode()
 
 
 def run_here(argv: list[str], deadline: Deadline) -> Completed:

@@ -66,7 +66,8 @@ class Stream(Protocol):
         """Tell it to end (SIGTERM, to which the agent undoes everything); never raises."""
 
     def close(self) -> None:
-        """End its input and let go of it; a local command is waited for.  Never raises."""
+        """End its input and let go of it; never raises.  A local command is waited for, though not for ever: errors()
+        tells that it still runs."""
 
 
 class Lines:

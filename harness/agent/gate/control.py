@@ -14,12 +14,14 @@ from typing import Any
 
 from harness.agent.gate.leave import SERVER_NAME
 from harness.agent.host import syscalls
+from harness.agent.host.bounded import reap
 from harness.contract.capture import GateLog
 from harness.contract.structure import structure
 from harness.errors import InfraFault
 
 _ANSWER_SECONDS = 120.0
 """Of a server that is alive: one that has died is noticed at once.  Emulated hosts on busy machines stand for 20 s."""
+_END_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -56,9 +58,13 @@ class Gate:
         return structure(GateLog, self.ask("log"))
 
     def close(self) -> None:
-        """The server has ended, or ends when it sees this."""
+        """The server has ended, or ends when it sees this.
+
+        :raise InfraFault: it does not.
+        """
         self._control.close()
-        os.waitpid(self.pid, 0)
+        if reap(self.pid, _END_SECONDS) is None:
+            raise InfraFault(f"the gate's server {self.pid} did not end within {_END_SECONDS:g} s")
 
     def ask(self, do: str, **more: object) -> dict[str, Any]:
         """One word and its answer."""

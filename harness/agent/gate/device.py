@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -66,6 +67,7 @@ def _serve(index: int, control: socket.socket, size: int) -> None:
     except OSError as exc:
         problem = exc.errno or errno.EIO
     client.close()
-    control.sendall(json.dumps({"errno": problem}).encode() + b"\n")
+    with contextlib.suppress(OSError):  # the agent is gone; the server sees that by itself, and lets everything pass
+        control.sendall(json.dumps({"errno": problem}).encode() + b"\n")
     if not problem:
         Server(Disk(requests, size), control).run()

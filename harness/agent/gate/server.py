@@ -79,7 +79,7 @@ class Server:
 
     # --- the agent
     def _take_words(self) -> bool:
-        """What the agent says; False when it is gone."""
+        """What the agent says; False when it is gone, also before it has heard an answer."""
         try:
             chunk = self._control.recv(_CHUNK)
         except ConnectionError:
@@ -89,7 +89,10 @@ class Server:
         *lines, self._words = (self._words + chunk).split(b"\n")
         for line in lines:
             answer = self._do(json.loads(line))
-            self._control.sendall(json.dumps(answer).encode() + b"\n")
+            try:
+                self._control.sendall(json.dumps(answer).encode() + b"\n")
+            except OSError:
+                return False
         return True
 
     def _do(self, said: dict[str, Any]) -> dict[str, Any]:

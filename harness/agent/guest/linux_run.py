@@ -54,10 +54,11 @@ async def run_linux(session: Session) -> GuestEnd:
             theirs.close()
             reading = asyncio.ensure_future(_drain(ours))
             try:
-                end = await _run(session, guest, ours)
+                async with guest.needed():
+                    end = await _run(session, guest, ours)
             finally:
                 reading.cancel()
-                with suppress(asyncio.CancelledError):
+                with suppress(asyncio.CancelledError, OSError):  # ECONNRESET: QEMU died before it had read everything
                     await reading
     session.note_left()
     return end

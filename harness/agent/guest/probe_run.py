@@ -22,7 +22,7 @@ from harness.agent.guest.guest_wait import (
     wait_ready,
     watch_probe,
 )
-from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied, start_guest
+from harness.agent.guest.qemu import Guest, start_guest
 from harness.agent.guest.snapshot_disk import snapshot_disk
 from harness.agent.host import syscalls
 from harness.agent.pages import remote_madvise
@@ -72,12 +72,8 @@ async def _started(session: Session, argv: Callable[[int], list[str]], disk: int
         keep_fds=(disk,) if disk >= 0 else (), release=session.release,
     ) as guest:  # fmt: skip
         with ExitStack() as stack:
-            try:
+            async with guest.needed():
                 return await _run(session, guest, stack)
-            except OSError as exc:
-                if not await guest.reaped(KILL_SECONDS):
-                    raise
-                raise QemuDied(guest.death()) from exc
 
 
 async def _run(session: Session, guest: Guest, stack: ExitStack) -> GuestEnd:

@@ -15,6 +15,10 @@ from harness.contract.capture import AgentStep, StepDetails
 from harness.contract.host_program import EXIT, OUTPUT, ProgramEnd
 from harness.contract.words import EndStatus
 
+KILLED_SECONDS = 20.0
+"""How long a program that was killed may take to end: its pages may be on a slow device.  One that sleeps in the kernel
+and cannot be woken never does, and is left."""
+
 
 async def run_host_program(session: Session) -> GuestEnd:
     """To its end or the plan's deadline; it is in a process group of its own, which is killed at the latest then."""
@@ -33,8 +37,11 @@ async def run_host_program(session: Session) -> GuestEnd:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-    if end.status is EndStatus.DONE and process.returncode is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), KILLED_SECONDS)
+    if process.returncode is None:
+        end = GuestEnd(end.status, f"{end.reason}, and {KILLED_SECONDS:g} s after SIGKILL")
+    elif end.status is EndStatus.DONE:
         capture.write_json(EXIT, ProgramEnd(process.returncode))
     capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
     return end

@@ -108,10 +108,10 @@ class Guest:
             raise
         except TimeoutError:
             raise DeadlineExpired(f"QMP {command}: no answer within {QMP_SECONDS:g} s") from None
-        except QMPError as exc:
+        except (QMPError, AssertionError) as exc:  # qemu.qmp asserts when its peer has gone
             if await self.reaped(_NOTICED_SECONDS):
                 raise QemuDied(self.death()) from exc
-            raise InfraFault(f"QMP {command}: {exc}") from exc
+            raise InfraFault(f"QMP {command}: {str(exc) or repr(exc)}") from exc
         finally:
             if not asked.cancel() and not asked.cancelled():
                 asked.exception()  # who was cancelled does not ask for it
@@ -203,6 +203,16 @@ class Guest:
             await asyncio.wait_for(self.process.wait(), seconds)
         return not self.alive
 
+    @asynccontextmanager
+    async def needed(self) -> AsyncIterator[None]:
+        """Within, QEMU is needed: an OSError of its memory, its threads or its sockets is QemuDied if it has ended."""
+        try:
+            yield
+        except OSError as exc:
+            if not await self.reaped(KILL_SECONDS):
+                raise
+            raise QemuDied(self.death()) from exc
+
     def failed_run(self) -> str:
         """What QEMU says when KVM_RUN has ended for good, as KVM_EXIT_INTERNAL_ERROR and KVM_EXIT_FAIL_ENTRY do
         (QEMU's accel/kvm/kvm-all.c:kvm_cpu_exec): it stops the machine, and nobody is told.  "" if it has not."""
@@ -276,18 +286,18 @@ async def _spawn(argv: list[str], cgroup: str, fds: tuple[int, ...], stderr: IO[
 async def _connect(guest: Guest, qmp: QMPClient, sock: socket.socket) -> None:
     try:
         await asyncio.wait_for(qmp.connect(sock), QMP_SECONDS)
-    except (QMPError, TimeoutError) as exc:
+    except (QMPError, AssertionError, TimeoutError) as exc:
         if await guest.reaped(_NOTICED_SECONDS):
             raise QemuDied(guest.death()) from exc
         late = f"no greeting within {QMP_SECONDS:g} s"
-        raise InfraFault(f"QEMU's QMP: {late if isinstance(exc, TimeoutError) else exc}") from exc
+        raise InfraFault(f"QEMU's QMP: {late if isinstance(exc, TimeoutError) else str(exc) or repr(exc)}") from exc
 
 
 async def _end(guest: Guest, qmp: QMPClient, release: Callable[[], None]) -> None:
     if guest.alive:
         with suppress(ProcessLookupError):
             guest.process.kill()
-    with suppress(QMPError, EOFError, OSError, asyncio.CancelledError):
+    with suppress(Exception, asyncio.CancelledError):  # whatever the ends of its tasks were
         await asyncio.wait_for(qmp.disconnect(), 5)
     await guest.reaped(1.0)
     if guest.alive:

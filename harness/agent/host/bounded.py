@@ -29,18 +29,26 @@ def within(seconds: float, call: Callable[[], None], what: str) -> None:
             code = exc.errno or errno.EIO
         finally:
             os._exit(code)
+    number = reap(child, seconds)
+    if number is None:
+        os.kill(child, signal.SIGKILL)
+        reap(child, _KILLED_SECONDS)
+        raise TimeoutError(errno.ETIMEDOUT, f"{what} was not through after {seconds:g} s")
+    if number > 0:
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def reap(child: int, seconds: float) -> int | None:
+    """Wait so long for the end of a child of ours; its exit code, as of subprocess, or None: it has not ended.
+
+    :raise ChildProcessError: it was reaped before.  :raise ProcessLookupError: and it is gone.
+    """
     fd = os.pidfd_open(child)
     try:
         poll = select.poll()
         poll.register(fd, select.POLLIN)
-        ended = through = bool(poll.poll(1000 * seconds))
-        if not through:
-            os.kill(child, signal.SIGKILL)
-            ended = bool(poll.poll(1000 * _KILLED_SECONDS))
+        if not poll.poll(1000 * seconds):
+            return None
     finally:
         os.close(fd)
-    number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if ended else 0
-    if not through:
-        raise TimeoutError(errno.ETIMEDOUT, f"{what} was not through after {seconds:g} s")
-    if number > 0:
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -260,7 +260,8 @@ def take_back_runs(state: str = STATE) -> list[str]:
 
     Only for who has the lock.  A run's folder goes when nothing of it is left.
     """
-    problems = []
+    problems: list[str] = []
+    resist: set[str] = set()
     for folder in sorted(glob.glob(f"{glob.escape(state)}/*/")):
         if not os.path.isdir(f"{folder}{_FIRST}"):
             continue  # nothing of ours
@@ -269,12 +270,12 @@ def take_back_runs(state: str = STATE) -> list[str]:
         journals = [first, *sorted(others), last]
         for path in journals:
             let_go(path)
-        found = [problem for path in journals for problem in undo(path)]
-        problems += found
-        if not found:
+        left = {path: undo(path) for path in journals}
+        problems += [problem for found in left.values() for problem in found]
+        resist |= {path for path, found in left.items() if found}
+        if not any(left.values()):
             shutil.rmtree(folder, ignore_errors=True)
-    clean_up()
-    return problems
+    return [*problems, *clean_up(resist)]
 
 
 def _end_scope(scope: str) -> list[str]:

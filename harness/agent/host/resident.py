@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -89,13 +90,22 @@ class Resident:
                 os.unlink(self._journal.path)
 
 
-def clean_up() -> None:
-    """Take back what agents have left that were killed."""
+def clean_up(but: Collection[str] = ()) -> list[str]:
+    """Take back what agents have left that were killed; what could not be, in words.
+
+    :param but: journals of plans whose changes were tried just now, in vain.
+    """
+    problems: list[str] = []
     for path in glob.glob(f"{_JOURNALS}*.journal"):
         pid, _, started = path.removeprefix(_JOURNALS).removesuffix(".journal").partition("-")
         lives = _started(int(pid)) if pid.isdigit() else ""
-        if pid.isdigit() and (not lives or (started and lives != started)) and not undo(path):
-            os.unlink(path)
+        if pid.isdigit() and (not lives or (started and lives != started)):
+            left = undo(path, but=but)
+            problems += left
+            if not left and not but:
+                with suppress(FileNotFoundError):  # its own agent's parent was faster
+                    os.unlink(path)
+    return problems
 
 
 def _started(pid: int) -> str:

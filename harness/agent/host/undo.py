@@ -16,12 +16,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 
 from harness.agent.gate import leave
 from harness.agent.host import dm, loaded_modules, loop, syscalls
 from harness.agent.host.bounded import within
+from harness.agent.host.caught import Caught, in_words
 from harness.agent.host.kernel_files import append_text, read_text, write_text
 from harness.errors import ApfError, InfraFault
 
@@ -77,18 +78,22 @@ def pending(path: str, *, everything: bool = False) -> list[dict[str, object]]:
     return [changes[n] for n in sorted(changes)]
 
 
-def undo(path: str, seconds: float = UNDO_SECONDS) -> list[str]:
+def undo(path: str, seconds: float = UNDO_SECONDS, but: Container[str] = ()) -> list[str]:
     """Take back the pending changes of a journal, last first; returns what could not be, in words.
 
     A device whose file system or swap area resists stays: without it the kernel would write errors, which would be
     taken for the machine's, about what it could not let go of.
+
+    :param but: paths of journals that are left out where this one names them.
     """
     failures = []
     in_use = ""
     let_go(path)
     for record in reversed(pending(path)):
         kind, args = str(record["kind"]), _arguments(record)
-        problem = in_use if kind in _DEVICES and in_use else _attempt(_UNDO[kind], args, seconds)
+        if kind == "journal" and args.get("path") in but:
+            continue
+        problem = in_use if kind in _DEVICES and in_use else _attempt(_UNDO, kind, args, seconds)
         if problem and kind in _USERS:
             in_use = "left where it is: it is in use"
         if problem:
@@ -104,25 +109,28 @@ def let_go(path: str) -> None:
     """Let everybody go on who sleeps on a device of a journal's pending changes; never raises."""
     for record in pending(path):
         if str(record["kind"]) in _LET_GO:
-            _attempt(_LET_GO[str(record["kind"])], _arguments(record), 0)
+            _attempt(_LET_GO, str(record["kind"]), _arguments(record), 0)
 
 
 def _arguments(record: dict[str, object]) -> dict[str, object]:
     return {k: v for k, v in record.items() if k not in ("n", "kind")}
 
 
-def _attempt(action: Callable[..., None], args: dict[str, object], seconds: float) -> str:
-    """Run one undo until it works or the time is over; returns the last problem, "" when it worked."""
+def _attempt(table: Mapping[str, Callable[..., None]], kind: str, args: dict[str, object], seconds: float) -> str:
+    """Run one undo until it works or the time is over; returns the last problem, "" when it worked.
+
+    Whatever it raises, also for a kind that another version of the agent has noted: the others are undone.
+    """
     end = time.monotonic() + seconds
     while True:
-        try:
-            action(**args)
-        except (OSError, ApfError) as exc:
-            if time.monotonic() > end:
-                return str(exc)
-            time.sleep(0.05)
-        else:
+        with Caught() as caught:
+            table[kind](**args)
+        if caught.error is None:
             return ""
+        if time.monotonic() > end:
+            expected = isinstance(caught.error, OSError | ApfError)
+            return str(caught.error) if expected else in_words(caught.error)
+        time.sleep(0.05)
 
 
 def _append(path: str, record: dict[str, object]) -> None:
@@ -210,7 +218,8 @@ def _undo_zram(name: str) -> None:
 
 
 def _undo_journal(path: str) -> None:
-    """What is still pending in another journal."""
+    """What is still pending in another journal.  One that is gone was clean: who removes one has seen that it is (hosts
+    by PlanServed.undone, reservations and agents by what undo() says)."""
     problems = undo(path)
     if problems:
         raise InfraFault("; ".join(problems))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,3 +120,26 @@ def child() -> Iterator[Child]:
         process.stdin.close()
         process.wait(timeout=10)
         process.stdout.close()
+
+
+@contextmanager
+def frozen(place: Path) -> Iterator[Path]:
+    """A folder below ``place`` in which whoever writes sleeps and cannot be killed (fs/super.c:freeze_super,
+    __sb_start_write), until the context ends; skips the test where there is none."""
+    places = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    mkfs, freeze = (shutil.which(name, path=places) for name in ("mkfs.ext4", "fsfreeze"))
+    if os.geteuid() != 0 or mkfs is None or freeze is None or not os.path.exists("/dev/loop-control"):
+        pytest.skip("needs root, loop devices, mkfs.ext4 and fsfreeze")
+    image, folder = place / "frozen.image", place / "frozen"
+    image.write_bytes(bytes(4 << 20))
+    subprocess.run([mkfs, "-q", "-F", str(image)], check=True)
+    folder.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+    try:
+        subprocess.run([freeze, "--freeze", str(folder)], check=True)
+        try:
+            yield folder
+        finally:
+            subprocess.run([freeze, "--unfreeze", str(folder)], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # whoever slept there goes in a moment

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from harness.agent.by_sudo import allowed, caller, check_place
 from harness.artifacts.images import images
 from harness.artifacts.store import Store
-from harness.contract.plan import Guest, GuestKind, Memory, Plan, Swap, SwapKind
+from harness.contract.plan import Guest, GuestKind, Memory, Plan, Swap, SwapKind, from_json, to_json
 from harness.contract.service import AgentOptions
 from harness.errors import UsageError
 from harness.hosts.local import LocalStream
@@ -239,6 +240,24 @@ def test_a_disk_that_root_has_listed(folder: Path, tmp_path: Path) -> None:
 def test_a_guest_with_options_of_ones_own(guest: Guest, folder: Path) -> None:
     with pytest.raises(UsageError):
         allowed(replace(PLAN, guest=guest), options(folder), str(folder), os.getuid())
+
+
+@pytest.mark.parametrize("when", ["kernel_params", "kernel_params_at_go"])
+@pytest.mark.parametrize("name", ["firmware_class.path", "apparmor.mode", "printk.time", "kvmgt.x", "", "KVM.x"])
+def test_a_parameter_of_another_module(name: str, when: str, folder: Path) -> None:
+    """firmware_class.path is a folder of files that the kernel loads: it could be his own."""
+    plan = from_json(Plan, json.dumps({**json.loads(to_json(PLAN)), when: [["kvm.halt_poll_ns", "0"], [name, "x"]]}))
+    with pytest.raises(UsageError, match="module parameter"):
+        allowed(plan, options(folder), str(folder), os.getuid())
+
+
+def test_all_that_scenarios_set_can_be_set(folder: Path) -> None:
+    found = [tomllib.loads(path.read_text()) for path in sorted((REPOSITORY / "tests/scenarios").glob("*.toml"))]
+    tables = [one.get(key, {}) for one in found for key in ("kernel_params", "kernel_params_at_go")]
+    params = tuple(sorted({name: value for table in tables for name, value in table.items()}.items()))
+    assert params
+    wanted = replace(PLAN, kernel_params=params, kernel_params_at_go=(("kvm.apf_mutant", "1"),))
+    assert allowed(wanted, options(folder), str(folder), os.getuid()).out
 
 
 def test_who_calls() -> None:

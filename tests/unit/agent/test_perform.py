@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -33,11 +33,13 @@ SETTINGS = ("/proc/sys/vm/page-cluster", "/proc/sys/vm/swappiness", "/sys/kernel
 class Run:
     """One agent process on a plan."""
 
-    def __init__(self, folder: Path, plan: p.Plan, probe: Path, *extra: str) -> None:
+    def __init__(
+        self, folder: Path, plan: p.Plan, probe: Path, *extra: str, around: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         self.out = folder / "out"
         (folder / "plan.json").write_text(p.to_json(plan))
         argv = [
-            sys.executable, "-m", "harness.agent", "perform", "--plan", str(folder / "plan.json"),
+            *around, sys.executable, "-m", "harness.agent", "perform", "--plan", str(folder / "plan.json"),
             "--out", str(self.out), "--probe", str(probe), "--accel", "tcg", *extra,
         ]  # fmt: skip
         self.process = subprocess.Popen(
@@ -79,8 +81,8 @@ def perform(tmp_path: Path, probe_elf: Path, host_settings: None) -> Any:
     before = [Path(s).read_text() for s in SETTINGS if Path(s).exists()]
     runs: list[Run] = []
 
-    def start(plan: p.Plan, *extra: str, probe: Path = probe_elf) -> Run:
-        runs.append(Run(tmp_path, plan, probe, *extra))
+    def start(plan: p.Plan, *extra: str, probe: Path = probe_elf, around: Sequence[str] = ()) -> Run:
+        runs.append(Run(tmp_path, plan, probe, *extra, around=around))
         return runs[-1]
 
     yield start

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from harness.agent.host.undo import pending
+from harness.agent.ending_signals import ENDING
+from harness.agent.host.undo import Journal, pending
 from harness.contract import plan as p
 from harness.contract.service import AgentOptions, PlanRequest, line_of
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
@@ -86,7 +87,7 @@ def test_two_plans_and_rubbish_between_them(server: Server, tmp_path: Path, prob
     for n in (1, 2):
         plan = replace(make_plan(), nonce=n)
         server.send(plan, tmp_path / str(n), probe_elf)
-        assert server.until("served") == {"served": 0, "stderr": ""}
+        assert server.until("served") == {"served": 0, "stderr": "", "undone": True}
         assert (end_of(tmp_path / str(n))["nonce"], end_of(tmp_path / str(n))["status"]) == (n, "done")
         server.send_line('{"plan": 7}')
         assert server.until("served")["served"] == 2
@@ -139,5 +140,27 @@ def test_the_next_request_may_come_early(server: Server, tmp_path: Path, probe_e
     for n in (1, 2):
         server.send(replace(make_plan(), nonce=n), tmp_path / str(n), probe_elf)
     for n in (1, 2):
-        assert server.until("served") == {"served": 0, "stderr": ""}
+        assert server.until("served") == {"served": 0, "stderr": "", "undone": True}
         assert end_of(tmp_path / str(n))["nonce"] == n
+
+
+def test_signals_do_not_end_the_undoing(server: Server, tmp_path: Path, probe_elf: Path) -> None:
+    """Whoever reserved the machine sends SIGTERM to both processes, when they were told to end already, too."""
+    stays = tmp_path / "stays"
+    stays.mkdir()
+    (stays / "file").touch()
+    out = tmp_path / "out"
+    out.mkdir()
+    Journal(str(out / "journal.jsonl")).change("directory", path=str(stays))
+    server.send(make_plan(), out, probe_elf)
+    server.until("step", "undo")
+    performer = int(Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text())
+    for number in (*ENDING, *ENDING):
+        for pid in (server.process.pid, performer):
+            os.kill(pid, number)
+    (stays / "file").unlink()
+    assert server.until("served")["undone"] is True
+    assert server.process.wait(20) == 0
+    assert (end_of(out)["status"], end_of(out)["undone"]) == ("done", True)
+    assert not stays.exists()
+    assert not list(Path("/run").glob(f"apf-serve-{performer}-*.journal"))

@@ -18,7 +18,7 @@ def test_a_request_is_one_line_and_comes_back() -> None:
 
 
 def test_an_answer_comes_back_whatever_it_says() -> None:
-    served = PlanServed(3, 'a "word"\nand another\t\x1b[0m')
+    served = PlanServed(3, 'a "word"\nand another\t\x1b[0m', undone=True)
     assert from_json(PlanServed, line_of(served)) == served
 
 

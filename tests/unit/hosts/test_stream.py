@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from harness.errors import HostLost
+from harness.hosts import local
 from harness.hosts import stream as module
 from harness.hosts.deadline import Deadline
 from harness.hosts.local import LocalStream
 from harness.hosts.reserved_host import BareHost
 from harness.hosts.stream import Lines, Stream
+from tests.unit.agent.conftest import frozen
 
 
 class Here(BareHost):
@@ -60,3 +63,22 @@ def test_a_long_line_that_ends_is_a_line() -> None:
 def test_errors_are_kept_up_to_a_limit() -> None:
     done = Here().run(["sh", "-c", "head -c 6000000 /dev/zero >&2; echo done"], deadline_s=60)
     assert (done.code, done.stdout, len(done.stderr)) == (0, b"done\n", module.MOST_ERRORS)
+
+
+def test_a_command_that_cannot_be_killed_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sleeps in the kernel; one under sudo is not ours to kill."""
+    for name in ("_UNDO_S", "_KILLED_S"):
+        monkeypatch.setattr(local, name, 0.2)
+    with frozen(tmp_path) as folder:
+        stream = LocalStream(["sh", "-c", f"echo x > {folder}/file"])
+        stat = Path(f"/proc/{stream._process.pid}/stat")
+        give_up = time.monotonic() + 20
+        while stat.read_text().rpartition(")")[2].split()[0] != "D":
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        closing = threading.Thread(target=stream.close, daemon=True)
+        closing.start()
+        closing.join(20)
+        assert not closing.is_alive()
+    assert b"sh still runs 0.2 s after SIGKILL, and is left" in stream.errors()
+    assert stream._process.wait(20) < 0

@@ -111,6 +111,26 @@ def test_an_agent_that_is_gone_leaves_an_open_gate(client: Client, tmp_path: Pat
     assert client.reply(4096) == (1, 0, bytes(4096))
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_agent_that_is_gone_before_its_answer_leaves_an_open_gate(
+    client: Client, tmp_path: Path, ends: bool
+) -> None:
+    """It was killed between a word and its answer: the server meets EPIPE, and the kernel still waits for a read."""
+    trace = tmp_path / "trace_pipe"
+    trace.write_text("")
+    client.arm("step", trace)
+    client.send(Command.READ, 1, 4096, 4096)
+    while client.ask("log")["held"] != 1:
+        pass
+    client.control.shutdown(socket.SHUT_RD)
+    client.control.sendall(b'{"do": "log"}\n' * (1 if ends else 2))
+    if ends:
+        client.control.close()
+    assert client.reply(4096) == (1, 0, bytes(4096))
+    client.send(Command.READ, 2, 0, 4096)
+    assert client.reply(4096) == (2, 0, bytes(4096))
+
+
 def test_a_word_that_is_none(client: Client) -> None:
     assert "error" in client.ask("fly")
 

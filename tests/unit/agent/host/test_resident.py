@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.agent.host import resident
+from harness.agent.host.reserve import take_back_runs
 from harness.agent.host.resident import Resident, clean_up
-from harness.agent.host.undo import Journal
+from harness.agent.host.undo import Journal, undo
 
 
 @pytest.fixture
@@ -54,3 +55,37 @@ def test_one_that_nobody_has_waited_for_yet_is_dead(journals: Path) -> None:
     clean_up()
     assert not made.exists()
     dead.wait()
+
+
+def test_what_resists_is_told_and_its_journal_stays(journals: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undo, "__defaults__", (0.1, ()))
+    path = journals / f"apf-serve-{os.getpid()}-1.journal"
+    made = left(path)
+    (made / "file").touch()
+    (problem,) = clean_up()
+    assert problem.startswith("directory ") and path.exists()
+    (made / "file").unlink()
+    assert clean_up() == []
+    assert not made.exists() and not path.exists()
+
+
+def test_a_machine_on_which_an_agents_own_changes_resist_is_refused(
+    journals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is its plans' is told once, by their own journals."""
+    monkeypatch.setattr(undo, "__defaults__", (0.1, ()))
+    (journals / "runs/one/scope").mkdir(parents=True)
+    (journals / "runs/one/plan").mkdir()
+    plan = journals / "runs/one/plan/journal.jsonl"
+    for name in ("of-plan", "own"):
+        (journals / name).mkdir()
+        (journals / name / "file").touch()
+    Journal(str(plan)).change("directory", path=str(journals / "of-plan"))
+    own = Journal(str(journals / f"apf-serve-{os.getpid()}-1.journal"))
+    own.change("directory", path=str(journals / "own"))
+    own.change("journal", path=str(plan))
+    assert [text.partition(":")[0] for text in take_back_runs(str(journals / "runs"))] == ['directory {"path"'] * 2
+    (journals / "of-plan/file").unlink()
+    (journals / "own/file").unlink()
+    assert take_back_runs(str(journals / "runs")) == []
+    assert not (journals / "runs/one").exists() and not list(journals.glob("apf-serve-*"))

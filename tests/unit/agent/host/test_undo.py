@@ -86,6 +86,20 @@ def test_what_resists_is_reported_and_the_rest_undone(tmp_path: Path) -> None:
     assert undo(journal.path, 1) == []
 
 
+@pytest.mark.parametrize("line", ['{"n": 2, "kind": "of-another-version"}', '{"n": 2, "kind": "write", "path": "x"}'])
+def test_what_an_undo_did_not_foresee_keeps_no_other_from_being_done(tmp_path: Path, line: str) -> None:
+    """Another version of the agent has left a kind of change that we do not know, or know otherwise."""
+    (tmp_path / "made").mkdir()
+    path = tmp_path / "journal"
+    Journal(str(path)).change("directory", path=str(tmp_path / "made"))
+    with path.open("a") as file:
+        file.write(line + "\n")
+    (problem,) = undo(str(path), 0.1)
+    assert "Error: " in problem
+    assert not (tmp_path / "made").exists()
+    assert [c["n"] for c in pending(str(path))] == [2]
+
+
 @pytest.mark.parametrize("user", ["mount", "swap"])
 def test_a_device_that_is_in_use_still_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str) -> None:
     """Taken away below its file system it had the kernel write errors, and the verdict on the kernel was ERROR."""
