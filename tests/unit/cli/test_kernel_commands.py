@@ -41,7 +41,6 @@ PATCH = "--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-x\n+y\n"
         ["validate", "--patch", "a.patch", "--base", "no-such-kernel"],
         ["validate", "--tree", "/no/such/tree"],
         ["validate", "--tree", "."],
-        ["bisect-step", "--tree", ".", "S23"],
         ["mutants", "NO_SUCH_MUTANT"],
     ],
 )
