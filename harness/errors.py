@@ -19,6 +19,9 @@ The ``hint`` says what the reader can do about it.
 
 from __future__ import annotations
 
+import errno
+from types import MappingProxyType
+
 
 class ApfError(Exception):
     """Base of all errors that this project raises on purpose."""
@@ -89,3 +92,38 @@ class HostLost(InfraFault):
 
 class DeadlineExpired(InfraFault):
     """Something did not answer before its deadline."""
+
+
+_ELSEWHERE = "--results chooses another folder for results, XDG_CACHE_HOME another for kernels and images"
+_FULL = f"free space there; {_ELSEWHERE}"
+_FORBIDDEN = f"let this user write there; {_ELSEWHERE}"
+_BROKEN = f"look at that disk; {_ELSEWHERE}"
+REMEDIES = MappingProxyType(
+    {
+        errno.ENOSPC: _FULL,
+        errno.EDQUOT: _FULL,
+        errno.EFBIG: _FULL,
+        errno.EACCES: _FORBIDDEN,
+        errno.EPERM: _FORBIDDEN,
+        errno.EROFS: _FORBIDDEN,
+        errno.EIO: _BROKEN,
+        errno.ESTALE: _BROKEN,
+        errno.EMFILE: "allow more open files (ulimit -n)",
+        errno.ENFILE: "allow more open files (sysctl fs.file-max)",
+        errno.ENOMEM: "free memory, or use fewer hosts at once (--hosts)",
+    }
+)
+"""What can be done about the errors of the operating system that are the machine's fault, by errno."""
+
+
+def machine_fault(exc: OSError, path: object = None) -> InfraFault | None:
+    """An error of the operating system that is the machine's fault, with the path and what can be done about it.
+
+    :param path: what was being written or read, where the error does not say: a write names no file.
+    :return: None: it may be a mistake of ours.
+    """
+    remedy = REMEDIES.get(exc.errno or 0)
+    if remedy is None:
+        return None
+    where = exc.filename or path
+    return InfraFault(f"this machine: {f'{where}: ' if where else ''}{exc.strerror}", hint=remedy)

@@ -2,21 +2,22 @@
 """The command ``apf``.  Each sub-command is a module of this package with ``add(subparsers)``.
 
 Exit codes: 0 all green; 1 a scenario failed, was inconclusive or unsupported, or showed a finding; 2 bad usage or bad
-input; 3 our or the machine's fault; 130 interrupted (Ctrl-C or SIGTERM).
+input; 3 our or the machine's fault; 130 interrupted (Ctrl-C or SIGTERM).  `apf bisect-step` answers git, and has codes
+of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from types import FrameType, MappingProxyType
 
-from harness.errors import ApfError, InfraFault
-from harness.report.printable import printable
+from harness.cli.exit_code import ExitCode
+from harness.report.unheard import let_go, require_streams
 from harness.run.own_version import own_version
 
 COMMANDS: Mapping[str, str] = MappingProxyType({
@@ -55,6 +56,7 @@ exit codes:
   0  everything green                                    2  bad usage or input
   1  failed, inconclusive, unsupported, or a finding     3  our or the machine's fault
                                                        130  interrupted
+`apf bisect-step` answers git instead: its --help has the codes.
 
 environment:
   XDG_CACHE_HOME  the store of kernels and images is $XDG_CACHE_HOME/apf (default ~/.cache/apf)
@@ -76,39 +78,31 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The entry point; returns the exit code."""
+    """The entry point; returns the exit code, whatever happens."""
+    require_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    try:
-        words = [*(sys.argv[1:] if argv is None else argv)]  # not list(): that is a module of this package once loaded
-        # Only the module of the command that is meant is loaded: SSH and judge cost a second that `apf list` can save,
-        # and --help needs none.
-        meant = next((word for word in words if not word.startswith("-")), "")
-        commands = parser({meant} & COMMANDS.keys())
-        args = commands.parse_args(words)
-        if not hasattr(args, "func"):
-            commands.print_help()
-            return 0
-        code = args.func(args)
-        sys.stdout.flush()
-        return int(code or 0)
-    except ApfError as exc:
-        if os.environ.get("APF_DEBUG"):
-            raise
-        print(f"apf: {printable(str(exc))}", file=sys.stderr)
-        return exc.exit_code
-    except KeyboardInterrupt:
-        print("apf: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader (a pager, head) has seen enough; nothing must be written to it on the way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    words = [*(sys.argv[1:] if argv is None else argv)]  # not list(): that is a module of this package once loaded
+    meant = next((word for word in words if not word.startswith("-")), "")
+    with ExitCode(meant) as ended:
+        ended.code = _called(words, meant)
+    for stream in (sys.stdout, sys.stderr):
+        let_go(stream)
+    return ended.code
+
+
+def _called(words: Sequence[str], meant: str) -> int:
+    """The exit code of the command that these words call."""
+    # Only the module of the command that is meant is loaded: SSH and judge cost a second that `apf list` can save, and
+    # --help needs none.
+    commands = parser({meant} & COMMANDS.keys())
+    args = commands.parse_args(words)
+    if not hasattr(args, "func"):
+        commands.print_help()
         return 0
-    except OSError as exc:
-        if os.environ.get("APF_DEBUG"):
-            raise
-        where = f"{exc.filename}: " if exc.filename else ""
-        print(f"apf: {printable(f'{where}{exc.strerror or exc}')}", file=sys.stderr)
-        return InfraFault.exit_code
+    code = int(args.func(args) or 0)
+    with contextlib.suppress(BrokenPipeError):  # all has been done, and the code is known
+        sys.stdout.flush()
+    return code
 
 
 def parser(loaded: Collection[str] = ()) -> argparse.ArgumentParser:

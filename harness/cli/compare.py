@@ -13,6 +13,7 @@ from harness.report.terminal import Screen
 from harness.run.compare_kernels import compare_kernels, missing
 from harness.run.drawings import read_latencies
 from harness.run.report_folder import PAGE
+from harness.run.run_folder import RunFolder
 
 _HELP = """\
 Run the same scenarios on two kernels, judge each against its own model, and show where they behave differently and
@@ -50,8 +51,8 @@ def main(args: argparse.Namespace) -> int:
     finally:
         screen.clear()
     text = full_text(args.a, args.b, comparisons)
-    (folder / "compare.txt").write_text(text)
-    (folder / "compare.json").write_text(compare_json(args.a, args.b, comparisons) + "\n")
+    RunFolder(folder).write_text("compare.txt", text)
+    RunFolder(folder).write_text("compare.json", compare_json(args.a, args.b, comparisons) + "\n")
     screen.line()
     screen.table(result)
     screen.line()
@@ -65,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
     for key in missing(result, comparisons, args.a):
         screen.line(f"{key.scenario}: not compared, because it was not performed on both")
     screen.line(f"evidence: {folder}, page: {folder / PAGE}")
-    options.annotate(result)
+    options.annotate(result, screen.line)
     if result.exit_code:
         return result.exit_code
     return 0 if all(c.green for c in comparisons) else 1

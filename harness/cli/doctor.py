@@ -17,7 +17,7 @@ from harness.artifacts.images.packaged_qemu import DEFAULT, SUITES, in_store
 from harness.artifacts.needed_tools import needs
 from harness.artifacts.store import default_root
 from harness.cli import options
-from harness.errors import Unsupported
+from harness.errors import Unsupported, UsageError
 from harness.hosts.accel import rule_out
 from harness.report.printable import printable
 from harness.report.terminal import Screen
@@ -55,7 +55,13 @@ def add(subparsers: options.Subparsers) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the checks and a conclusion."""
+    options.check_place(args)
     if options.place_of(args).boots:
+        if args.scenario or args.scenarios or args.no_trial:
+            raise UsageError(
+                "scenarios and --no-trial are for a machine that is to be the host: a virtual host is what it boots",
+                hint="--host local, ssh:NAME",
+            )
         found = Examination(args.host, tuple(examine()))
         lines = [*_checks(found.checks), "", *_conclusion(found.checks)]
     else:
@@ -63,7 +69,7 @@ def main(args: argparse.Namespace) -> int:
         patterns, paths = options.meant(args)
         request = Request(
             patterns=patterns, scenario_paths=paths, host=args.host, kernels=(),
-            disk=args.disk, lab=args.lab, wait_s=float(args.wait),
+            disk=args.disk, lab=options.lab_of(args), wait_s=float(args.wait),
         )  # fmt: skip
         try:
             found = examine_host(request, screen, trial=not args.no_trial)

@@ -24,6 +24,10 @@ changed from kernel to kernel and which scenario shows it.
 
 What lies below --results already, performed with the same plan on the same kernel, is not performed again: a matrix
 that was interrupted goes on where it was.
+
+A cell is green by the rules of `apf run`: UNSUPPORTED with --allow-unsupported ID, FINDING with --accept-findings FILE.
+Exit code: 0 every cell is green, 1 one is not, 3 errors, cells without a verdict, or a machine that is not as it was
+before.
 """
 _EPILOG = """\
 examples:
@@ -51,7 +55,7 @@ def add(subparsers: options.Subparsers) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run what is missing, write the page; 0: every cell is green, or cannot be done on that kernel."""
+    """Run what is missing, write the page; the exit code is that of a run that has performed all cells."""
     screen = Screen(sys.stdout)
     request = options.request_of(args, _kernels(args, screen), repeats=1)
     try:
@@ -64,11 +68,14 @@ def main(args: argparse.Namespace) -> int:
     except OSError as error:
         raise UsageError(f"{args.output} cannot be written: {error.strerror}") from error
     screen.line(f"{len(matrix.rows)} scenarios on {len(matrix.columns)} kernels: {args.output}")
-    if matrix.interrupted:
-        return 130
-    if not matrix.complete:
-        return 3
-    return 0 if matrix.green else 1
+    for line in (*matrix.result.to_retire, *matrix.result.troubles):
+        screen.line(line)
+    for row in matrix.result.rows:
+        if not matrix.result.is_green(row):
+            screen.line(f"{row.key}: {row.verdict.word}")
+    for key in matrix.result.missing:
+        screen.line(f"{key}: no verdict")
+    return matrix.exit_code
 
 
 def _kernels(args: argparse.Namespace, screen: Screen) -> tuple[str, ...]:

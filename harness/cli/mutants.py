@@ -14,9 +14,10 @@ from pathlib import Path
 from harness.artifacts.kernels.built_kernel import BuiltKernel, kernel
 from harness.artifacts.store import Store, default_root
 from harness.cli import options
+from harness.errors import InfraFault, UsageError
 from harness.report.mutants_text import MutantLine, mutants_page, mutants_table, replace_section
 from harness.report.terminal import Screen
-from harness.run.mutant_catalog import CATALOG, choose, load_mutants
+from harness.run.mutant_catalog import CATALOG, choose, load_mutants, require_mutants
 from harness.run.mutant_points import load_points, try_points, with_scenarios
 from harness.run.mutant_resume import earlier_trials
 from harness.run.mutant_trials import (
@@ -34,10 +35,13 @@ from harness.run.mutant_trials import (
 from harness.run.mutants_report import write_mutants_page
 from harness.run.mutants_told import scenario_digest, trials_told
 from harness.run.request import Request
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.run.selection import select
+from harness.run.run_folder import RunFolder
+from harness.run.scenario_sources import ScenarioFiles, default_scenarios, read_scenarios
+from harness.run.selection import check_allowed, select
 from harness.scenario.schema import Scenario
 from harness.status import Status
+
+_TRIES = 4
 
 _HELP = """\
 Try the harness on a kernel with one deliberate mistake at a time.
@@ -64,11 +68,11 @@ def add(subparsers: options.Subparsers) -> None:
     )  # fmt: skip
     p.add_argument("mutant", nargs="*", help="name, number, or function of systematic mutants (default: all)")
     p.add_argument("--kernel", default=KERNEL, help=f"kernel with mutants in it (default: {KERNEL})")
-    p.add_argument("--file", type=Path, default=CATALOG, metavar="TOML", help="the mistakes written by hand")
+    p.add_argument("--file", type=Path, metavar="TOML", help="the mistakes written by hand (default: the project's)")
     p.add_argument("--with", dest="scenario", action="append", default=[], metavar="SCENARIO",
                    help="systematic mutants: choose from these scenarios only; may be repeated")  # fmt: skip
-    p.add_argument("--tries", type=options.positive, default=4, metavar="N",
-                   help="systematic mutants: scenarios for each catch at most (default: 4)")  # fmt: skip
+    p.add_argument("--tries", type=options.positive, default=0, metavar="N",
+                   help=f"systematic mutants: scenarios for each catch at most (default: {_TRIES})")  # fmt: skip
     p.add_argument("--catches", type=options.positive, default=1, metavar="N",
                    help="go on until scenarios of so many kinds have caught a mutant by name; what differs in letters "
                    "only, as S49 and S49R, is one kind (default: 1)")  # fmt: skip
@@ -91,8 +95,11 @@ def main(args: argparse.Namespace) -> int:
     screen = Screen(sys.stdout)
     request = replace(options.request_of(args, (args.kernel,)), wrong_kernel=True)
     systematic = request.kernel(args.kernel).mutate is not None
-    # Mistakes by hand are in a file: naming or listing them builds nothing.
-    every_mutant = load_points(_built(request, args, screen).bzimage.parent) if systematic else load_mutants(args.file)
+    _refuse_idle(args, systematic)
+    if systematic:
+        every_mutant = load_points(_built(request, args, screen).bzimage.parent)
+    else:  # these are in a file: naming or listing them builds nothing
+        every_mutant = load_mutants(args.file or CATALOG)
     mutants = choose(every_mutant, args.mutant)
     if args.list:
         for m in mutants:
@@ -100,6 +107,10 @@ def main(args: argparse.Namespace) -> int:
             screen.line(f"{m.number:>4}  {m.name:<20} {m.about} [{m.imitates}]  {more}")
         return 0
     known = read_scenarios(request.scenario_paths or (default_scenarios(),))
+    check_allowed(request.allow_unsupported, ScenarioFiles(known, ()))
+    require_mutants(request.kernel(args.kernel))
+    if not systematic and request.fleet is None:
+        require_mutants(request.kernel(args.kernel), _built(request, args, screen))
     earlier: Sequence[Trial] = []
     if args.resume or args.tell:
         identity = _built(request, args, screen).identity
@@ -108,12 +119,12 @@ def main(args: argparse.Namespace) -> int:
     trials = MutantTrials(request, screen, args.kernel, earlier)
     ids = [s.id for s in select(known, args.scenario)]
     if args.tell:
-        told = with_scenarios(trials, mutants, ids, args.tries, args.catches) if systematic else mutants
+        told = with_scenarios(trials, mutants, ids, args.tries or _TRIES, args.catches) if systematic else mutants
         return _report(args, screen, request, told, trials, known, complete=True)
     try:
         if systematic:
             mutants, complete = try_points(
-                trials, mutants, ids, tries=args.tries, catches=args.catches, every=args.every
+                trials, mutants, ids, tries=args.tries or _TRIES, catches=args.catches, every=args.every
             )
         else:
             concerned = dict.fromkeys(s for m in mutants for s in m.scenarios)
@@ -159,8 +170,8 @@ def _report(
     control = [(t.scenario, _cell(t)) for t in trials.trials if t.mutant is None]
     text = mutants_table(lines, control)
     for folder in trials.folders[-1:]:
-        (folder / "mutants.txt").write_text("\n".join(text) + "\n")
-        (folder / "mutants.json").write_text(json.dumps([asdict(line) for line in lines], indent=1) + "\n")
+        RunFolder(folder).write_text("mutants.txt", "\n".join(text) + "\n")
+        RunFolder(folder).write_text("mutants.json", json.dumps([asdict(line) for line in lines], indent=1) + "\n")
     if args.write is not None:
         page = args.write.read_text() if args.write.exists() else ""
         command = shlex.join(["apf", "mutants", "--kernel", args.kernel, "--write", str(args.write), *args.mutant])
@@ -176,12 +187,26 @@ def _report(
     )
     screen.line(f"page: {page}")
     screen.line(f"evidence: {', '.join(map(str, trials.folders)) or 'all of earlier runs'}")
+    for trouble in trials.troubles:
+        screen.line(trouble)
     if not complete:
         return 130
     green = all(_fine(t, request) for t in trials.trials if t.mutant is None)
-    return (
-        0 if green and all(line.catch in (Catch.NAMED, Catch.EQUIVALENT, Catch.OUT_OF_REACH) for line in lines) else 1
-    )
+    if not green or any(line.catch not in (Catch.NAMED, Catch.EQUIVALENT, Catch.OUT_OF_REACH) for line in lines):
+        return 1
+    return InfraFault.exit_code if trials.troubles else 0
+
+
+def _refuse_idle(args: argparse.Namespace, systematic: bool) -> None:
+    """:raise UsageError: an option that would change nothing."""
+    if args.accept_findings is not None:
+        raise UsageError("--accept-findings: the unmutated kernel may show what its model says of it in any case")
+    if args.again and not (args.resume or args.tell):
+        raise UsageError("--again is for --resume and --tell: nothing else looks at captures of earlier runs")
+    if systematic and (args.file is not None or args.no_control):
+        raise UsageError(f"--file and --no-control are for mistakes by hand; those of {args.kernel} are systematic")
+    if not systematic and (args.scenario or args.tries):
+        raise UsageError(f"--with and --tries are for systematic mutants; those of {args.kernel} were written by hand")
 
 
 def _fine(trial: Trial, request: Request) -> bool:

@@ -7,7 +7,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -98,9 +98,9 @@ def _add_places(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default=DEFAULT_KIND, metavar="H",
                        help="; ".join(f"{word}: {about}" for word, about in host_words().items())
                        + f" (default {DEFAULT_KIND})")  # fmt: skip
-    group.add_argument("--lab", type=Path, default=default_lab(), metavar="FILE",
+    group.add_argument("--lab", type=Path, metavar="FILE",
                        help="--host ssh:NAME, labgrid:PLACE: the file of machines (docs/lab.md;"
-                       " default: %(default)s)")  # fmt: skip
+                       f" default: {str(default_lab()).replace('%', '%%')})")  # fmt: skip
     group.add_argument("--wait", type=positive, default=0, metavar="SECONDS",
                        help="how long to wait for another run that has the machine (default: not)")  # fmt: skip
     group.add_argument("--disk", default="", metavar="DEV",
@@ -132,11 +132,11 @@ def scenario_argument(p: argparse.ArgumentParser, nargs: str = "*") -> None:
     p.add_argument("scenario", nargs=nargs, help=SCENARIO_HELP if nargs == "*" else SCENARIO_HELP.partition(";")[0])
 
 
-def annotate(result: RunResult) -> None:
+def annotate(result: RunResult, tell: Callable[[str], None]) -> None:
     """In a job of GitHub Actions: what is not green, as annotations of the scenarios' files."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in github_commands(result):
-            print(line, flush=True)
+            tell(line)
 
 
 def positive(text: str) -> int:
@@ -152,7 +152,43 @@ def positive(text: str) -> int:
 
 def place_of(args: argparse.Namespace) -> HostChoice:
     """Where it is to be done.  :raise UsageError: there is no such host."""
-    return find_host(args.host, args.lab)
+    return find_host(args.host, lab_of(args))
+
+
+def lab_of(args: argparse.Namespace) -> Path:
+    """The file of lab machines that is meant."""
+    given: Path | None = args.lab
+    return given if given is not None else default_lab()
+
+
+def check_place(args: argparse.Namespace) -> None:
+    """Refuse what says nothing about the host that is meant.
+
+    :raise UsageError: there is no such host, or an option of others is given.
+    """
+    place = place_of(args)
+    if args.disk and place.boots:
+        raise UsageError(f"--disk is for --host local: a {args.host} host has a disk of its own")
+    if args.wait and place.boots:
+        raise UsageError(f"--wait is for machines that others may have: a {args.host} host is the run's own")
+    if args.lab is not None and not place.kind.named:
+        raise UsageError(
+            f"--lab is for machines of the lab: a {args.host} host is none", hint="--host ssh:NAME or labgrid:PLACE"
+        )
+
+
+def _check_many(args: argparse.Namespace) -> None:
+    """The same of what is about several hosts.  :raise UsageError: an option that would change nothing."""
+    place = place_of(args)
+    tls = [name for name in ("ca", "cert", "key") if getattr(args, f"tls_{name}") is not None]
+    if tls and not args.on:
+        raise UsageError(f"{', '.join(f'--tls-{name}' for name in tls)}: only --on speaks TLS")
+    if args.hosts and not place.boots:
+        raise UsageError(f"--hosts is for virtual hosts: {args.host} is one machine")
+    if args.hosts and args.on:
+        raise UsageError("--hosts is for this machine: with --on each worker has one host at a time")
+    if args.lab is not None and args.on:
+        raise UsageError(f"--lab is a file of this machine: with --on each worker looks for {args.host} in its own")
 
 
 def kernels_of(args: argparse.Namespace, named: Sequence[str]) -> tuple[str, ...]:
@@ -171,13 +207,13 @@ def request_of(
 
     :raise UsageError: the options contradict each other.
     """
+    check_place(args)
+    _check_many(args)
     fleet = FleetAddress(args.on, args.tls_ca, args.tls_cert, args.tls_key) if args.on else None
     if fleet is not None:
         fleet.check()
         if extra:
             raise UsageError("--on is for kernels that the workers can find by their names")
-    if args.disk and place_of(args).boots:
-        raise UsageError(f"--disk is for --host local: a {args.host} host has a disk of its own")
     if (args.host_qemu or args.guest_qemu) and not place_of(args).boots:
         raise UsageError(f"--host-qemu and --guest-qemu are for virtual hosts: a {args.host} host has its own QEMU")
     if args.guest_qemu:
@@ -192,7 +228,7 @@ def request_of(
         repeats=repeats,
         host=args.host,
         disk=args.disk,
-        lab=args.lab,
+        lab=lab_of(args),
         wait_s=float(args.wait),
         fleet=fleet,
         allow_unsupported=frozenset(args.allow_unsupported),

@@ -68,6 +68,6 @@ def main(args: argparse.Namespace) -> int:
         screen.line(profile_text(list(step_times(folder, result.rows)), result.seconds))
         screen.line()
     screen.line(f"evidence: {folder}, page: {folder / PAGE}")
-    options.annotate(result)
+    options.annotate(result, screen.line)
     screen.line(f"exit code {result.exit_code}")
     return result.exit_code

@@ -18,6 +18,7 @@ from harness.report.compare_text import compare_json, full_text, mail_text
 from harness.report.terminal import Screen
 from harness.run.baseline import compare_with_baseline, read_baseline
 from harness.run.compare_kernels import compare_kernels, make_first, missing
+from harness.run.run_folder import RunFolder
 
 DEFAULT_BASE = "stock-6.1"
 
@@ -96,9 +97,10 @@ def _validate(args: argparse.Namespace, scratch: Path) -> int:
     what = ", ".join(p.name for p in args.patch) if args.patch else str(args.tree)
     mail = mail_text(args.base, f"{args.base} with {what}" if args.patch else what, comparisons,
                      [f"KVM asynchronous page faults: {what}", *_series(base, patched)])  # fmt: skip
-    (folder / "validate.txt").write_text(mail)
-    (folder / "compare.txt").write_text(full_text(args.base, patched.id, comparisons))
-    (folder / "compare.json").write_text(compare_json(args.base, patched.id, comparisons) + "\n")
+    files = RunFolder(folder)
+    files.write_text("validate.txt", mail)
+    files.write_text("compare.txt", full_text(args.base, patched.id, comparisons))
+    files.write_text("compare.json", compare_json(args.base, patched.id, comparisons) + "\n")
     screen.line()
     for line in mail.splitlines():
         screen.line(line)
@@ -126,8 +128,11 @@ def _against_baseline(args: argparse.Namespace, scratch: Path) -> int:
         source = argparse.Namespace(**{**vars(args), "base": args.base or DEFAULT_BASE})
         extra = (_patched(args, _base(source), scratch),)
         kernels = (extra[0].id,)
-    elif options.place_of(args).boots and not args.kernel:
-        raise UsageError("which kernel is to be held against the baseline? --kernel, --patch, --tree, or --host")
+    else:
+        if args.variant or args.fixes:
+            raise UsageError("--variant and --fixes are of what --patch or --tree makes: a named kernel has its model")
+        if options.place_of(args).boots and not args.kernel:
+            raise UsageError("which kernel is to be held against the baseline? --kernel, --patch, --tree, or --host")
     screen = Screen(sys.stdout)
     request = options.request_of(args, kernels, extra=extra)
     baseline = read_baseline(args.baseline, args.base)
@@ -137,9 +142,10 @@ def _against_baseline(args: argparse.Namespace, scratch: Path) -> int:
         screen.clear()
     then, now = f"{baseline.kernel} of {args.baseline}", request.names[0]
     mail = mail_text(then, now, found.comparisons, [f"KVM asynchronous page faults: {now}"])
-    (found.folder / "validate.txt").write_text(mail)
-    (found.folder / "compare.txt").write_text(full_text(then, now, found.comparisons))
-    (found.folder / "compare.json").write_text(compare_json(then, now, found.comparisons) + "\n")
+    files = RunFolder(found.folder)
+    files.write_text("validate.txt", mail)
+    files.write_text("compare.txt", full_text(then, now, found.comparisons))
+    files.write_text("compare.json", compare_json(then, now, found.comparisons) + "\n")
     screen.line()
     for line in (*mail.splitlines(), *found.left_out):
         screen.line(line)

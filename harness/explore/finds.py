@@ -47,7 +47,7 @@ class Shrunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exploration:
-    """All of it.  ``first``: number of the first scenario of the seed."""
+    """All of it.  ``first``: number of the first scenario of the seed; ``troubles``: as in RunResult."""
 
     kernel: str
     seed: int
@@ -58,6 +58,7 @@ class Exploration:
     shrunk: tuple[Shrunk, ...] = ()
     interrupted: bool = False
     seconds: float = 0.0
+    troubles: tuple[str, ...] = ()
 
     @property
     def disagreed(self) -> tuple[Explored, ...]:
@@ -69,12 +70,14 @@ class Exploration:
 
     @property
     def exit_code(self) -> int:
-        """0 all agreed; 1 something disagreed or was inconclusive; 3 errors, or nothing that proves anything; 130."""
+        """0 all agreed; 1 something disagreed or was inconclusive; 3 errors, troubles, or nothing that proves anything;
+        130 interrupted."""
         if self.interrupted:
             return 130
         if self.disagreed or self.of(Agreement.UNDECIDED):
             return 1
-        return 3 if self.of(Agreement.ERROR) or not any(p.judged.agreement.counts for p in self.plans) else 0
+        failed = self.troubles or self.of(Agreement.ERROR) or not any(p.judged.agreement.counts for p in self.plans)
+        return 3 if failed else 0
 
     def to_json(self) -> str:
         """The text of explore.json."""

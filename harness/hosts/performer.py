@@ -60,30 +60,44 @@ class Performer:
         ``on_step`` receives the name and the object of each progress line of the agent.  When anything is raised, the
         host is tainted, and what could be fetched is below ``out`` all the same.
 
-        :raise KernelFault, HostLost, DeadlineExpired: see base.Host.run.
+        :raise KernelFault: the kernel under test died; no error of this machine hides that.
+        :raise HostLost, DeadlineExpired: see base.Host.run.
+        :raise OSError: what came back cannot be written here.
         :raise InfraFault: the agent failed for a reason of its own.
         """
         mark = self._host.console_mark()
         folder = f"{self._host.facts.captures or self._remote}/{plan.nonce:016x}"
         out.mkdir(parents=True, exist_ok=True)
+        performed = False
         try:
             self._perform(plan, folder, out, on_step)
-        except (ApfError, KeyboardInterrupt) as exc:
-            self._host.taint(getattr(exc, "message", "") or "interrupted")
+            performed = True
+        except (ApfError, OSError, KeyboardInterrupt) as exc:
+            self._host.taint(getattr(exc, "message", "") or str(exc) or "interrupted")
             self.close()
             if isinstance(exc, ApfError) and not (out / "end.json").exists():
-                with contextlib.suppress(ApfError):
+                with contextlib.suppress(ApfError, OSError):
                     self._host.fetch(folder, out, deadline_s=30)
+            if isinstance(exc, OSError):
+                self._host.check()
             raise
         finally:
-            text = self._host.console(mark)
-            (out / "host").mkdir(exist_ok=True)
-            if text:
-                (out / "host" / "console.txt").write_bytes(text)
-            guest = out / "guest" / "console.txt"
-            told = self._host.guest_stalls(guest.read_bytes()) if guest.exists() else ()
-            stalls = HostStalls(self._host.stalls(mark), told, nonce=plan.nonce)
-            (out / FILE).write_text(to_json(stalls))
+            try:
+                self._keep_consoles(plan, mark, out)
+            except OSError:
+                if performed:  # otherwise what is on its way says more than that a disk is full
+                    self._host.check()
+                    raise
+
+    def _keep_consoles(self, plan: Plan, mark: int, out: Path) -> None:
+        text = self._host.console(mark)
+        (out / "host").mkdir(exist_ok=True)
+        if text:
+            (out / "host" / "console.txt").write_bytes(text)
+        guest = out / "guest" / "console.txt"
+        told = self._host.guest_stalls(guest.read_bytes()) if guest.exists() else ()
+        stalls = HostStalls(self._host.stalls(mark), told, nonce=plan.nonce)
+        (out / FILE).write_text(to_json(stalls))
 
     def close(self) -> None:
         """End the agent; what it was doing is undone by itself."""

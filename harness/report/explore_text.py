@@ -34,6 +34,7 @@ def explore_lines(found: Exploration) -> Iterator[str]:
         shown = f"breaks {small.rule!r} in {small.showed} of {small.repeats}"
         yield f"{small.name} made small in {small.tried} runs: {shown}"
         yield f"    {small.command}"
+    yield from found.troubles
 
 
 def _reasons(reasons: Iterable[str]) -> Iterator[str]:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
@@ -13,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.report.live_lines import LiveLines
+from harness.report.unheard import tell_nobody
 from harness.report.verdict_text import reason_text
 from harness.results import Row, RunResult
 from harness.status import Status
@@ -44,6 +47,9 @@ class Screen:
 
     On a terminal each scope has a line that is redrawn in place; in a log each new kind of work is a line, and work
     that goes on tells so every ten seconds.
+
+    Nothing here ends what it tells of: when the reader goes away (a pager, `head`, `tee`), or the log cannot be
+    written, no more is told, and the work goes on.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Screen:
         self._live = LiveLines(stream) if self.is_terminal else None
         self._told: dict[str, tuple[str, float]] = {}  # by scope: work goes on in several at once
         self._scope = ""
+        self._is_heard = True
 
     def scope(self, prefix: str) -> None:
         """What all progress from now on belongs to, such as "S23 on debian-6.1"; empty for nothing."""
@@ -73,8 +80,9 @@ class Screen:
         if work == last and now - told_at < (_DRAW_EVERY_S if self._live is not None else _LOG_EVERY_S):
             return
         self._told[self._scope] = work, now
-        if self._live is not None:
-            self._live.show(self._scope, what, done)
+        live = self._live
+        if live is not None:
+            self._tell(lambda: live.show(self._scope, what, done))
             return
         share = f" {done * 100:.0f} %" if done is not None else ""
         prefix = f"{self._scope}: " if self._scope else ""
@@ -82,35 +90,54 @@ class Screen:
 
     def line(self, text: str = "") -> None:
         """A line that stays."""
-        if self._live is not None:
-            self._live.print(Text(text))
+        live = self._live
+        if live is not None:
+            self._tell(lambda: live.print(Text(text)))
         else:
             self._write(text)
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
+        def write() -> None:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+        self._tell(write)
+
+    def _tell(self, write: Callable[[], None]) -> None:
+        """Write something, unless a write has failed before."""
+        if not self._is_heard:
+            return
+        try:
+            write()
+        except OSError as exc:
+            self._is_heard = False
+            tell_nobody(self._stream)
+            if not isinstance(exc, BrokenPipeError):
+                with contextlib.suppress(OSError):
+                    print(f"apf: no more is told here: {exc.strerror or exc}", file=sys.stderr)
 
     def clear(self) -> None:
         """Take the lines of work away: all has ended."""
         self._told.clear()
         if self._live is not None:
-            self._live.clear()
+            self._tell(self._live.clear)
 
     def verdict(self, row: Row) -> None:
         """One verdict, as soon as it is there."""
         text = reason_text(row.verdict)
         reason = f"  {text.splitlines()[0]}" if text else ""
         rest = f" {row.key} ({row.seconds:.1f} s){reason}"
-        if self._live is None:
+        live = self._live
+        if live is None:
             self._write(f"{row.verdict.word:<12}{rest}")
             return
-        self._live.drop(str(row.key))
-        self._live.print(Text.assemble((f"{row.verdict.word:<12}", _STYLE[row.status]), rest))
+        self._tell(lambda: live.drop(str(row.key)))
+        self._tell(lambda: live.print(Text.assemble((f"{row.verdict.word:<12}", _STYLE[row.status]), rest)))
 
     def table(self, result: RunResult) -> None:
         """The end of a run: a row for each planned verdict, then the reasons and the sums."""
-        if self._live is None:
+        live = self._live
+        if live is None:
             for text in table(result):
                 self._write(text)
             return
@@ -119,7 +146,7 @@ class Screen:
         for cells in _body(result):
             style = next((_STYLE[s] for s in Status if s.value == cells[2].split()[0]), "bold red")
             drawn.add_row(*(Text(c, style=style if i == 2 else "") for i, c in enumerate(cells)))
-        self._live.print(drawn)
+        self._tell(lambda: live.print(drawn))
         for text in _notes(result):
             self.line(text)
 

@@ -15,8 +15,8 @@ from harness.results import Key, Row, RunResult
 from harness.run.report_folder import read_run
 from harness.run.request import Observer, Request
 from harness.run.runner import perform_jobs
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.run.selection import plan_jobs, select
+from harness.run.scenario_sources import ScenarioFiles, default_scenarios, read_scenarios
+from harness.run.selection import check_allowed, plan_jobs, select
 from harness.run.setup import find_variants
 from harness.status import Status
 
@@ -81,7 +81,9 @@ def compare_with_baseline(request: Request, baseline: Baseline, observer: Observ
     """
     if len(request.names) != 1:
         raise UsageError("one kernel is held against a baseline")
-    chosen = select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
+    known = read_scenarios(request.scenario_paths or (default_scenarios(),))
+    check_allowed(request.allow_unsupported, ScenarioFiles(known, ()))
+    chosen = select(known, request.patterns)
     common = [scenario for scenario in chosen if scenario.id in baseline.rows]
     if not common:
         raise UsageError(f"{baseline.folder} has judged none of these scenarios on {baseline.kernel}")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """One step of `git bisect run`: build the tree's revision, run, answer good, bad or skip; resumable.
 
-The state file holds every verdict by revision, so a step that was killed goes on where it was, and a revision that
-git asks for twice is not run twice.
+The state file holds by revision what is certain of it, so a step that was killed goes on where it was, and a revision
+that git asks for twice is not run twice.  What may be the machine's doing is not kept.
 """
 
 from __future__ import annotations
@@ -14,23 +14,35 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from harness.errors import ApfError, BuildFailed, InfraFault, UsageError
+from harness.errors import ApfError, InfraFault, UsageError
+from harness.hosts.virtual.virtual_host import DID_NOT_BOOT
 from harness.judge.verdict_types import Stage
 from harness.results import Row
 from harness.status import Status
 
 
 class Answer(IntEnum):
-    """Exit codes as git-bisect(1) understands them."""
+    """Exit codes as git-bisect(1) understands them.  An error is none of them: see harness.cli.exit_code."""
 
     GOOD = 0
     BAD = 1
     SKIP = 125
 
 
+class Untestable(ApfError):
+    """A revision cannot be tested, by its own fault.
+
+    :ivar lasting: nothing but another revision changes that, so that it is remembered.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", lasting: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.lasting = lasting
+
+
 @dataclass(slots=True)
 class BisectState:
-    """What is known of each revision: the verdicts so far, or why it was skipped."""
+    """What is known of each revision: the verdicts PASS and FAIL so far, or why it can never be tested."""
 
     path: Path
     verdicts: dict[str, list[str]] = field(default_factory=dict)
@@ -91,56 +103,94 @@ def step(
 ) -> Answer:
     """Run until the answer is certain.
 
-    One FAIL is bad: the model allows no correct kernel to fail.  ``repeats`` rounds without one are good.  What proves
-    nothing (INCONCLUSIVE, ERROR, UNSUPPORTED) is tried again ``patience`` times, then the revision is skipped.
+    One FAIL is bad: the model allows no correct kernel to fail.  ``repeats`` rounds without one are good.  A round that
+    proves nothing (INCONCLUSIVE, UNSUPPORTED, ERROR) is tried again ``patience`` times; then the revision is skipped
+    for this time, unless nothing but errors of ours or of the machine stood in the way.
 
-    :param perform: one round of the scenarios; raises BuildFailed or another ApfError when there is nothing to run.
+    :param perform: one round of the scenarios; raises Untestable where the revision cannot be built or judged.
+    :raise InfraFault: errors of ours or of the machine, and no answer.
     """
     if revision in state.skipped:
         tell(f"{revision[:12]}: skipped before: {state.skipped[revision]}")
         return Answer.SKIP
     known = state.verdicts.setdefault(revision, [])
+    nothing: list[Sequence[Row]] = []
     while True:
-        answer = _answer(known, repeats, patience)
+        answer = _answer(known, repeats)
         if answer is not None:
-            if answer is Answer.SKIP:
-                state.skipped[revision] = f"proved nothing: {', '.join(known)}"
-                state.save()
             tell(f"{revision[:12]}: {answer.name.lower()} ({', '.join(known)})")
             return answer
+        if len(nothing) > patience:
+            return _nothing_proved(revision, nothing, tell)
         try:
             rows = perform()
-        except (BuildFailed, InfraFault) as exc:
-            return _skip(state, revision, exc, tell)
-        if rows and all(row.verdict.stage in (Stage.SETUP, Stage.BOOT) for row in rows):
-            return _skip(state, revision, InfraFault(rows[0].verdict.reason), tell)
-        known.append(_round(rows).value)
-        state.save()
+            _require_a_boot(rows)
+        except Untestable as exc:
+            if exc.lasting:
+                state.skipped[revision] = exc.message.splitlines()[0]
+                state.save()
+            tell(f"{revision[:12]}: skip: {exc}")
+            return Answer.SKIP
+        word = _round(rows)
+        if word in (Status.PASS, Status.FAIL):
+            known.append(word.value)
+            state.save()
+        else:
+            nothing.append(rows)
 
 
-def _skip(state: BisectState, revision: str, exc: ApfError, tell: Callable[[str], None]) -> Answer:
-    state.skipped[revision] = exc.message.splitlines()[0]
-    state.save()
-    tell(f"{revision[:12]}: skip: {exc}")
+def _require_a_boot(rows: Sequence[Row]) -> None:
+    """:raise Untestable: no host came up, because this kernel died."""
+    if rows and all(row.verdict.stage is Stage.BOOT for row in rows):
+        died = [row.verdict.reason for row in rows if row.status is Status.FAIL]
+        if died:
+            raise Untestable(died[0], lasting=True)
+
+
+def _nothing_proved(revision: str, rounds: Sequence[Sequence[Row]], tell: Callable[[str], None]) -> Answer:
+    """Skip, unless each round ended in errors.
+
+    :raise InfraFault: each did.
+    """
+    words = [_round(rows) for rows in rounds]
+    reason = next((row.verdict.reason for row in rounds[-1] if not row.status.as_predicted), "nothing was performed")
+    if all(word is Status.ERROR for word in words):
+        raise InfraFault(
+            f"{revision[:12]}: {len(rounds)} rounds ended in errors: {reason}",
+            hint="where that is this revision's own doing, say `git bisect skip`",
+        )
+    tell(f"{revision[:12]}: skip: proved nothing in {len(rounds)} rounds: {reason}")
     return Answer.SKIP
 
 
 def _round(rows: Sequence[Row]) -> Status:
-    """One word for a round: a FAIL outranks everything, anything else but what the model says proves nothing.
-
-    A host that died while it booted is no FAIL of a scenario.
-    """
-    words = {Status.INCONCLUSIVE if row.verdict.stage is Stage.BOOT else row.status for row in rows}
+    """One word for a round: a FAIL outranks everything; PASS: all is as the model says; ERROR: but for errors of ours
+    or the machine; INCONCLUSIVE: anything else."""
+    words = {_word(row) for row in rows}
     if Status.FAIL in words:
         return Status.FAIL
-    return Status.PASS if words and all(word.as_predicted for word in words) else Status.INCONCLUSIVE
+    others = {word for word in words if not word.as_predicted}
+    if words and not others:
+        return Status.PASS
+    return Status.ERROR if others == {Status.ERROR} else Status.INCONCLUSIVE
 
 
-def _answer(known: Sequence[str], repeats: int, patience: int) -> Answer | None:
+def _word(row: Row) -> Status:
+    """The status of a row: a host that was not there yet says nothing of the scenario.
+
+    One that did not come up may have a kernel that hangs; one that could not be started has none that ran.
+    """
+    match row.verdict.stage:
+        case Stage.SETUP:
+            return Status.ERROR
+        case Stage.BOOT:
+            died = row.status is Status.FAIL or DID_NOT_BOOT in row.verdict.reason
+            return Status.INCONCLUSIVE if died else Status.ERROR
+        case _:
+            return row.status
+
+
+def _answer(known: Sequence[str], repeats: int) -> Answer | None:
     if Status.FAIL.value in known:
         return Answer.BAD
-    if known.count(Status.PASS.value) >= repeats:
-        return Answer.GOOD
-    if known.count(Status.INCONCLUSIVE.value) > patience:
-        return Answer.SKIP
-    return None
+    return Answer.GOOD if known.count(Status.PASS.value) >= repeats else None

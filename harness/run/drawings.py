@@ -9,6 +9,7 @@ drawings-failed.txt   in place of these: why there are none
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import traceback
@@ -26,13 +27,15 @@ _GREEN, _OTHER = (8, 1), (60, 4)
 
 
 def write_drawings(folder: Path, judged: JudgedCapture) -> None:
-    """Draw what the evidence allows; never raises for what it holds: a picture must not cost a verdict."""
-    for name in (SVG, PERFETTO, LATENCIES, FAILED):
-        (folder / name).unlink(missing_ok=True)
+    """Draw what the evidence allows; never raises for what it holds, nor for a disk that is full: a picture must not
+    cost a verdict."""
     try:
+        for name in (SVG, PERFETTO, LATENCIES, FAILED):
+            (folder / name).unlink(missing_ok=True)
         _draw(folder, judged)
     except Exception:  # noqa: BLE001 - our own mistake, which the page tells
-        (folder / FAILED).write_text(traceback.format_exc())
+        with contextlib.suppress(OSError):
+            (folder / FAILED).write_text(traceback.format_exc())
 
 
 def _draw(folder: Path, judged: JudgedCapture) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
-from harness.errors import ApfError, CaptureDamaged, KernelFault, Unsupported
+from harness.errors import ApfError, CaptureDamaged, KernelFault, Unsupported, machine_fault
 from harness.judge.verdict_types import Finding, Stage, Verdict
 from harness.model.kernels import Variant
 from harness.status import Status
@@ -45,13 +46,19 @@ class Failure:
         )
 
 
-def failure_of(exc: Exception, stage: Stage) -> Failure:
+def failure_of(exc: Exception, stage: Stage, where: Path | None = None) -> Failure:
     """An error that ended a scenario in this stage.
 
-    An exception that is none of ours is a bug of ours: ERROR, with the traceback in the log.
+    An error of the operating system may be the machine's fault.  Any other exception that is none of ours is a bug of
+    ours: ERROR, with the traceback in the log.
+
+    :param where: the folder that was written to, for an error that names no file.
     """
     if not isinstance(exc, ApfError):
+        fault = machine_fault(exc, where) if isinstance(exc, OSError) else None
         log = "".join(traceback.format_exception(exc))
+        if fault is not None:
+            return Failure(Status.ERROR, stage, str(fault), log)
         return Failure(Status.ERROR, stage, f"bug in the harness: {type(exc).__name__}: {exc}", log)
     if isinstance(exc, KernelFault):
         status = Status.FAIL

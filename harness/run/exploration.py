@@ -207,8 +207,13 @@ class _Run:
         if self._request.fleet is not None:
             with open_fleet(self._request.fleet) as (executor, check):
                 for chunk in many:
-                    with contextlib.closing(FleetPool(chunk, *around, executor, check).rows()) as rows:
-                        yield from rows
+                    pool = FleetPool(chunk, *around, executor, check)
+                    try:
+                        with contextlib.closing(pool.rows()) as rows:
+                            yield from rows
+                    finally:
+                        troubles = dict.fromkeys((*self.found.troubles, *pool.troubles))
+                        self.found = replace(self.found, troubles=tuple(troubles))
         elif hosts == 1:
             with one_performer(self._kernel, *around) as perform:
                 for job in jobs:

@@ -8,27 +8,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.contract.structure import to_json
 from harness.results import Key, Row
 from harness.run.exploration import ExploreOrder, Scenarios
-from harness.run.mutant_trials import PARAMETER, Mutant, Trial
+from harness.run.mutant_catalog import require_mutants
+from harness.run.mutant_trials import PARAMETER, Catch, Mutant, Trial
 from harness.run.one_performer import one_performer
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
 from harness.scenario.schema import Scenario
-from harness.status import Status
 
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
     """What became of one mutant.
 
-    :ivar scenarios: how many were performed.
+    :ivar scenarios: how many were performed with it and judged, so that they could have noticed it.
     :ivar caught_by: the scenario that the kernel failed with the mistake, and passed without; empty if none did.
     :ivar named: a rule that names the fault was broken.
     :ivar false_alarms: scenarios that it failed without the mistake, too.
+    :ivar undecided: what else was performed, with or without the mistake, and what came of it instead of a judgement.
     """
 
     mutant: str
@@ -38,6 +40,14 @@ class Hunt:
     rule: str = ""
     named: bool = False
     false_alarms: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+
+    @property
+    def catch(self) -> Catch:
+        """In one word.  A mutant has survived only what could have caught it."""
+        if self.caught_by:
+            return Catch.NAMED if self.named else Catch.OTHERWISE
+        return Catch.SURVIVED if self.scenarios else Catch.UNDECIDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,14 @@ def explore_mutants(
     """Each mutant under the same scenarios, one after the other, until one catches it or ``order.plans`` have not.
 
     Ctrl-C ends it in order; the result says so.
+
+    :raise UsageError: the kernel has no mistakes in it.
     """
-    Store(progress=observer.progress)
+    store = Store(progress=observer.progress)
+    for name in request.kernels:
+        require_mutants(request.kernel(name))
+        if request.fleet is None:
+            require_mutants(request.kernel(name), built_kernel.kernel(store, request.kernel(name), observer.progress))
     folder = RunFolder.create(request.results, datetime.datetime.now())
     found = Hunts(order.seed)
     scenarios = Scenarios(order, request)
@@ -91,24 +107,30 @@ def _hunt(
 ) -> Hunt:
     hunt = Hunt(mutant.name, mutant.number)
 
-    def trial(scenario: Scenario, of: Mutant | None) -> Trial:
+    def trial(scenario: Scenario, of: Mutant | None) -> Row:
         name = of.id_under(scenario.id) if of is not None else f"{scenario.id}@none-{mutant.number}"
         params = {**scenario.kernel_params, PARAMETER: str(of.number if of is not None else 0)}
         job = Job(Key(name, scenarios.kernel), replace(scenario, id=name, kernel_params=params))
         row = perform(job)
         folder.finish(row)
         observer.verdict(row)
-        return Trial(of, scenario.id, row, folder.path)
+        return row
 
     for number in range(order.plans):
         scenario = scenarios.at(number)
-        hunt = replace(hunt, scenarios=number + 1)
-        seen = trial(scenario, mutant)
-        if not seen.caught:
+        row = trial(scenario, mutant)
+        seen = Trial(mutant, scenario.id, row, folder.path)
+        if row.status.as_predicted:
+            hunt = replace(hunt, scenarios=hunt.scenarios + 1)
             continue
-        plain = trial(scenario, None)
-        if plain.row is not None and plain.row.status is Status.FAIL:
-            hunt = replace(hunt, false_alarms=(*hunt.false_alarms, scenario.id))
-            continue
-        return replace(hunt, caught_by=scenario.id, rule=seen.rule, named=seen.named)
+        if seen.caught:
+            row = trial(scenario, None)
+            if row.status.as_predicted:
+                judged = hunt.scenarios + 1
+                return replace(hunt, scenarios=judged, caught_by=scenario.id, rule=seen.rule, named=seen.named)
+            if Trial(None, scenario.id, row, folder.path).caught:
+                hunt = replace(hunt, false_alarms=(*hunt.false_alarms, scenario.id))
+                continue
+        told = f"{row.key.scenario}: {row.status}: {row.verdict.reason}"
+        hunt = replace(hunt, undecided=(*hunt.undecided, told))
     return hunt

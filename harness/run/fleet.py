@@ -19,6 +19,7 @@ from harness.judge.verdict_types import Stage
 from harness.results import Row
 from harness.run.error_status import failure_of
 from harness.run.fleet_chunk import FleetChunk, perform_chunk, version_of_this
+from harness.run.repeat_command import repeat_command
 from harness.run.report_folder import read_run
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
@@ -46,6 +47,8 @@ class FleetPool:
     """Performs jobs elsewhere; rows() hands out verdicts as they come.
 
     :param check: raises when the executor is lost; asked now and then.
+    :ivar facts: of the runs that have come back.
+    :ivar troubles: of theirs that are about no scenario, such as a machine that is not as it was before.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class FleetPool:
         self._check = check
         self._size = size
         self.facts: dict[str, str] = {}
+        self.troubles: list[str] = []
 
     def rows(self) -> Generator[Row, None, None]:
         """A verdict for every job, whatever becomes of the machines; what waits is cancelled when this is left early.
@@ -91,24 +95,28 @@ class FleetPool:
                 untar(future.result(), Path(scratch))
                 result = read_run(Path(scratch))
                 self.facts |= {name: value for name, value in result.facts.items() if name != "host"}
+                self.troubles += [trouble for trouble in result.troubles if trouble not in self.troubles]
                 for row in result.rows:
                     key = replace(row.key, repeat=jobs[0].key.repeat)
                     if key in left:
-                        self._move(Path(scratch) / row.folder, key.folder)
+                        self._move(Path(scratch) / row.folder, left[key])
                         yield replace(row, key=left.pop(key).key)
         except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
             failure = failure_of(exc, Stage.PERFORM)
         for job in left.values():
             yield job.row(failure.verdict(job.scenario.id))
 
-    def _move(self, source: Path, name: str) -> None:
-        if source.is_dir() and not (self._folder.path / name).exists():
-            source.rename(self._folder.path / name)
+    def _move(self, source: Path, job: Job) -> None:
+        """The folder of a verdict to where it would be if it had been performed here; what repeats it does so here."""
+        target = self._folder.path / job.key.folder
+        if source.is_dir() and not target.exists():
+            source.rename(target)
+            self._folder.write_repeat(job.key, job.scenario, repeat_command(self._request, job.key))
 
     def _words(self) -> tuple[str, ...]:
         request = self._request
         words = request.guest_words
-        words += ["--host", request.host] if not request.place.boots else []
+        words += ["--hosts", "1"] if request.place.boots else ["--host", request.host]
         words += ["--disk", request.disk] if request.disk else []
         words += ["--wait", str(int(request.wait_s))] if request.wait_s else []
         words += ["--trace-dat"] if request.trace_dat else []

@@ -70,7 +70,7 @@ def perform_chunk(chunk: FleetChunk) -> bytes:
         files.mkdir()
         for number, text in enumerate(chunk.scenarios):
             (files / f"{number:04}.toml").write_text(text)
-        words = ["run", "--scenarios", str(files), "--repeats", "1", "--hosts", "1", *chunk.words]
+        words = ["run", "--scenarios", str(files), "--repeats", "1", *chunk.words]
         words += ["--kernel", chunk.kernel] if chunk.kernel else []
         results = Path(scratch, "results")
         # It ends with this process, however that ends: its virtual host goes with it.

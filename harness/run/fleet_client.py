@@ -50,6 +50,8 @@ class FleetAddress:
                 f"{self.address} would let anybody who reaches it run what he wants on the workers",
                 hint="start scheduler and workers with TLS, and say tls://; docs/lab.md",
             )
+        elif any(file is not None for file in files):
+            raise UsageError(f"{self.address} is without TLS: no certificate is asked for", hint="say tls://")
 
 
 def _is_loopback(host: str) -> bool:

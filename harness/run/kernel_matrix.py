@@ -14,12 +14,13 @@ from harness.errors import ApfError, ModelError, UsageError
 from harness.judge.verdict_types import Stage, Verdict
 from harness.model.kernels import KernelModel, kernel_for
 from harness.report.matrix_text import Cell, Column, KernelStep, MatrixRow
+from harness.results import Key, Row, RunResult
 from harness.run.judge_folder import judge_folder
 from harness.run.model_effects import differing, shown_by
 from harness.run.request import Observer, Request
 from harness.run.runner import perform_jobs
-from harness.run.scenario_sources import default_scenarios, read_scenarios
-from harness.run.selection import plan_jobs, select
+from harness.run.scenario_sources import ScenarioFiles, default_scenarios, read_scenarios
+from harness.run.selection import check_allowed, plan_jobs, select
 from harness.run.setup import find_variants, running_build
 from harness.scenario.build import build_plan
 from harness.scenario.schema import Scenario
@@ -41,22 +42,30 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """What matrix_text() prints; ``complete``: every cell has a verdict; ``interrupted``: Ctrl-C ended it early."""
+    """What matrix_text() prints.
+
+    :ivar result: its cells as if one run had performed them: what they are worth, by the rules of `apf run`.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[MatrixRow, ...]
     steps: tuple[KernelStep, ...]
-    complete: bool
-    interrupted: bool
+    result: RunResult
 
     @property
-    def green(self) -> bool:
-        """Whether every cell is as the model says, or UNSUPPORTED on a host that cannot do it."""
-        return self.complete and all(
-            cell is not None and (cell.verdict.status.as_predicted or cell.verdict.status is Status.UNSUPPORTED)
-            for row in self.rows
-            for cell in row.cells
-        )
+    def complete(self) -> bool:
+        """Every cell has a verdict."""
+        return not self.result.missing
+
+    @property
+    def interrupted(self) -> bool:
+        """Ctrl-C ended it early."""
+        return self.result.interrupted
+
+    @property
+    def exit_code(self) -> int:
+        """As that of a run: RunResult.exit_code."""
+        return self.result.exit_code
 
 
 def run_matrix(request: Request, observer: Observer, *, perform: bool = True, judge_again: bool = False) -> Matrix:
@@ -66,24 +75,30 @@ def run_matrix(request: Request, observer: Observer, *, perform: bool = True, ju
     :param judge_again: hold the kept captures against today's model.
     :raise UsageError: the request cannot be carried out as written; nothing was started.
     """
-    scenarios = select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
+    known = read_scenarios(request.scenario_paths or (default_scenarios(),))
+    scenarios = select(known, request.patterns)
+    check_allowed(request.allow_unsupported, ScenarioFiles(known, ()))
     variants = find_variants(request)
-    interrupted = False
+    ended = RunResult("matrix", request.command, (), (), allowed=request.allow_unsupported, accepted=request.accepted)
     runs = running_build(request, observer) if perform and not request.kernels else ""
     for name in request.names:
         there = kept(request.results, name, scenarios, runs)
-        missing = [s for s in scenarios if s.id not in there and (not s.variants or variants[name] in s.variants)]
+        missing = [s for s in scenarios if s.id not in there and _is_meant(s, variants[name])]
         if not missing or not perform:
             continue
         observer.line(f"{name}: {len(missing)} of {len(scenarios)} scenarios to perform")
         result, _ = perform_jobs(plan_jobs(missing, {name: variants[name]}, 1), request, observer)
+        ended = replace(ended, troubles=(*ended.troubles, *result.troubles), interrupted=result.interrupted)
         if result.interrupted:
-            interrupted = True
             break
     found = {name: kept(request.results, name, scenarios, runs) for name in request.names}
     if judge_again:
         found = {name: {s: _again(k, variants[name], observer) for s, k in ks.items()} for name, ks in found.items()}
-    return _laid_out(request, scenarios, variants, found, observer, interrupted=interrupted)
+    return _laid_out(request, scenarios, variants, found, observer, ended)
+
+
+def _is_meant(scenario: Scenario, variant: str) -> bool:
+    return not scenario.variants or variant in scenario.variants
 
 
 def kept(results: Path, kernel: str, scenarios: Sequence[Scenario], identity: str = "") -> dict[str, Kept]:
@@ -145,20 +160,25 @@ def _again(cell: Kept, variant: str, observer: Observer) -> Kept:
 
 def _laid_out(
     request: Request, scenarios: Sequence[Scenario], variants: Mapping[str, str],
-    found: Mapping[str, Mapping[str, Kept]], observer: Observer, *, interrupted: bool,
+    found: Mapping[str, Mapping[str, Kept]], observer: Observer, ended: RunResult,
 ) -> Matrix:  # fmt: skip
+    """:param ended: what came of performing what was missing, as far as it is about no cell."""
     columns = tuple(_column(name, variants[name], found[name]) for name in request.names)
     rows = []
-    complete = True
+    planned: list[Key] = []
+    results: list[Row] = []
     for scenario in scenarios:
         cells: list[Cell | None] = []
         for name in request.names:
-            cell = found[name].get(scenario.id)
-            meant = not scenario.variants or variants[name] in scenario.variants
-            complete &= cell is not None or not meant
+            key, cell = Key(scenario.id, name), found[name].get(scenario.id)
+            if cell is not None or _is_meant(scenario, variants[name]):
+                planned.append(key)
+            if cell is not None:
+                results.append(Row(key, cell.verdict, scenario.title))
             cells.append(Cell(cell.verdict, _where(cell)) if cell is not None else None)
         rows.append(MatrixRow(scenario.id, scenario.title, tuple(cells)))
-    return Matrix(columns, tuple(rows), tuple(_steps(columns, scenarios, observer)), complete, interrupted)
+    result = replace(ended, planned=tuple(planned), rows=tuple(results))
+    return Matrix(columns, tuple(rows), tuple(_steps(columns, scenarios, observer)), result)
 
 
 def _column(name: str, variant: str, cells: Mapping[str, Kept]) -> Column:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.artifacts import layout
+from harness.artifacts.catalog import CatalogKernel, SourceKind
+from harness.artifacts.kernels.built_kernel import BuiltKernel
 from harness.errors import CatalogError, UsageError
-from harness.run.mutant_trials import Mutant
+from harness.run.mutant_trials import KERNEL, PARAMETER, Mutant
 
 CATALOG = layout.KERNELS / "patches/mutants/MUTANTS.toml"
 
@@ -53,3 +55,18 @@ def choose(mutants: Sequence[Mutant], names: Sequence[str]) -> tuple[Mutant, ...
 
 def _is_called(mutant: Mutant, name: str) -> bool:
     return name in (mutant.name, str(mutant.number), mutant.imitates)
+
+
+def require_mutants(kernel: CatalogKernel, built: BuiltKernel | None = None) -> None:
+    """Refuse a kernel of which it is known that it has no mistakes in it: nobody could notice any.
+
+    :param built: it, where it is there already: its symbols tell.
+    :raise UsageError: it has none.
+    """
+    symbols = built.bzimage.parent / "System.map" if built is not None else None
+    lacks = symbols is not None and symbols.is_file() and " apf_mutant\n" not in symbols.read_text()
+    if lacks or kernel.source is SourceKind.PACKAGE:
+        raise UsageError(
+            f"{kernel.id} has no mistakes in it: it lacks the parameter {PARAMETER}",
+            hint=f"--kernel {KERNEL}, or another kernel with mutants (`apf kernels`)",
+        )

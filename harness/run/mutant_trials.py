@@ -241,6 +241,7 @@ class MutantTrials:
     :param known: trials that need not be made again.
     :ivar trials: all of them, the known ones first.
     :ivar folders: of the runs that were performed.
+    :ivar troubles: of these runs, about no scenario: a machine that is not as it was before.
     """
 
     def __init__(self, request: Request, observer: Observer, kernel: str = KERNEL, known: Sequence[Trial] = ()) -> None:
@@ -250,6 +251,7 @@ class MutantTrials:
         self._scenarios = {s.id: s for s in read_scenarios(request.scenario_paths or (default_scenarios(),))}
         self.trials = list(known)
         self.folders: list[Path] = []
+        self.troubles: list[str] = []
 
     def try_unmutated(self, scenarios: Sequence[str]) -> bool:
         """The unmutated kernel under these scenarios.
@@ -305,6 +307,7 @@ class MutantTrials:
         jobs = [(w, self._job(w)) for w in wanted]
         result, folder = perform_jobs([job for _, job in jobs], self._request, self._observer)
         self.folders.append(folder)
+        self.troubles += [trouble for trouble in result.troubles if trouble not in self.troubles]
         rows = {row.key: row for row in result.rows}
         self.trials.extend(Trial(w.mutant, w.scenario.id, rows.get(job.key), folder, w.at_go) for w, job in jobs)
         return not result.interrupted

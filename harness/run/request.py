@@ -68,17 +68,23 @@ class Request:
         return self.kernels or (() if place.boots else (place.own().label,))
 
     def where(self, kernel: str) -> list[str]:
-        """The options of a command line that does the same on one of the kernels."""
-        words = ["--kernel", kernel] if kernel in self.kernels else []
+        """The options of a command line that does the same on one of the kernels, wherever it is called."""
+        words = ["--kernel", self._anywhere(kernel)] if kernel in self.kernels else []
         if self.host != DEFAULT_KIND:
             words += ["--host", self.host]
             words += ["--lab", str(self.lab.absolute())] if self.place.kind.named else []
         return words
 
+    def _anywhere(self, kernel: str) -> str:
+        """A kernel as it was named; one that was named by a path, by a whole one."""
+        path = Path(kernel).expanduser().absolute()
+        return str(path) if path.exists() and self.kernel(kernel).path == path else kernel
+
     @property
     def guest_words(self) -> list[str]:
         """The options of a command line for the same guests and the same QEMUs."""
-        options = (("guest-kernel", self.guest_kernel), ("host-qemu", self.host_qemu), ("guest-qemu", self.guest_qemu))
+        guest = self._anywhere(self.guest_kernel) if self.guest_kernel else ""
+        options = (("guest-kernel", guest), ("host-qemu", self.host_qemu), ("guest-qemu", self.guest_qemu))
         return [word for option, value in options if value for word in (f"--{option}", value)]
 
     def kernel(self, name: str) -> CatalogKernel:

@@ -5,7 +5,8 @@ results.json junit.xml results.tap kcidb.json results.sarif
                                        the whole run; rewritten after each verdict, so that a kill loses nothing
 hosts/<kernel>-<n>.console.txt         the console of each host that was booted
 <scenario>+<kernel>[+<repeat>]/
-    plan.json capture/ verdict.json verdict.txt repeat.sh
+    scenario.toml plan.json capture/ verdict.json verdict.txt
+    repeat.sh                                             repeats just this one; none where nobody can
     timeline.svg timeline.pftrace.gz latencies.json       see drawings.py
 index.html                             the page of the run, see report_folder.py
 ../latest                              points to the newest run
@@ -18,10 +19,11 @@ import datetime
 import itertools
 import os
 import shlex
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.contract.plan import Plan, to_json
-from harness.errors import InfraFault
+from harness.errors import InfraFault, machine_fault
 from harness.report.annotations import sarif_json
 from harness.report.junit import junit_xml
 from harness.report.kcidb import kcidb_json
@@ -29,6 +31,26 @@ from harness.report.results_json import results_json
 from harness.report.tap import tap_text
 from harness.report.verdict_text import reason_text, verdict_text
 from harness.results import Key, Row, RunResult
+from harness.scenario.dump import dump
+from harness.scenario.schema import Scenario
+
+REPEAT, SCENARIO = "repeat.sh", "scenario.toml"
+
+
+class ResultsNotWritten(InfraFault):
+    """A file of the results could not be written: the run ends."""
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """:raise ResultsNotWritten: what is written there cannot be."""
+    try:
+        yield
+    except OSError as exc:
+        fault = machine_fault(exc, path) or InfraFault(
+            f"{exc.filename or path}: {exc.strerror or exc}", hint="choose another folder with --results"
+        )
+        raise ResultsNotWritten(fault.message, hint=fault.hint) from exc
 
 
 class RunFolder:
@@ -63,39 +85,65 @@ class RunFolder:
         raise InfraFault(f"{root} is full of runs of this second")
 
     def console(self, kernel: str) -> Path:
-        """The file for the console of the next host that is booted."""
+        """The file for the console of the next host that is booted.
+
+        :raise ResultsNotWritten: it cannot be made.
+        """
         folder = self.path / "hosts"
-        folder.mkdir(exist_ok=True)
         stem = Key("host", kernel).folder.removeprefix("host+")
-        for n in itertools.count(1):
-            path = folder / f"{stem}-{n}.console.txt"
-            with contextlib.suppress(FileExistsError):  # several processes boot hosts of one kernel
-                path.touch(exist_ok=False)
-                break
+        with _writing(folder):
+            folder.mkdir(exist_ok=True)
+            for n in itertools.count(1):
+                path = folder / f"{stem}-{n}.console.txt"
+                with contextlib.suppress(FileExistsError):  # several processes boot hosts of one kernel
+                    path.touch(exist_ok=False)
+                    break
         return path
 
-    def start(self, key: Key, plan: Plan, repeat_command: list[str]) -> Path:
-        """Make the folder of one job, with its plan and the command that repeats just this one."""
+    def start(self, key: Key, plan: Plan, scenario: Scenario, repeat: Sequence[str] | None) -> Path:
+        """Make the folder of one job, with its scenario and its plan.
+
+        :param repeat: the command line by which `apf run` repeats it, without the scenario; None: nobody can.
+        :raise ResultsNotWritten: it cannot be made.
+        """
         folder = self.path / key.folder
-        folder.mkdir(exist_ok=True)
-        (folder / "plan.json").write_text(to_json(plan) + "\n")
-        script = folder / "repeat.sh"
-        script.write_text(f"#!/bin/sh\n# Repeats {key} and nothing else.\nexec {shlex.join(repeat_command)}\n")
-        script.chmod(0o755)
+        with _writing(folder):
+            folder.mkdir(exist_ok=True)
+            (folder / "plan.json").write_text(to_json(plan) + "\n")
+        self.write_repeat(key, scenario, repeat)
         return folder
 
+    def write_repeat(self, key: Key, scenario: Scenario, repeat: Sequence[str] | None) -> None:
+        """Write the scenario of a job, and the script that repeats just this job; parameters as for start()."""
+        folder = self.path / key.folder
+        script, file = folder / REPEAT, folder / SCENARIO
+        with _writing(folder):
+            file.write_text(dump(scenario))
+            script.unlink(missing_ok=True)
+            if repeat is not None:
+                words = shlex.join([*repeat, str(file.absolute())])
+                script.write_text(f"#!/bin/sh\n# Repeats {key} and nothing else.\nexec {words}\n")
+                script.chmod(0o755)
+
     def finish(self, row: Row) -> None:
-        """Write one verdict, for machines and for people."""
+        """Write one verdict, for machines and for people.
+
+        :raise ResultsNotWritten: it cannot be written.
+        """
         folder = self.path / row.key.folder
-        folder.mkdir(exist_ok=True)
-        (folder / "verdict.json").write_text(row.verdict.to_json() + "\n")
         text = f"{row.key}: {row.verdict.word}\n{row.title}\n"
         for part in (reason_text(row.verdict), verdict_text(row.verdict)):
             text += f"\n{part}\n" if part else ""
-        (folder / "verdict.txt").write_text(text)
+        with _writing(folder):
+            folder.mkdir(exist_ok=True)
+            (folder / "verdict.json").write_text(row.verdict.to_json() + "\n")
+            (folder / "verdict.txt").write_text(text)
 
     def write(self, result: RunResult) -> None:
-        """Write the files about the whole run, each at once or not at all."""
+        """Write the files about the whole run, each at once or not at all.
+
+        :raise ResultsNotWritten: one cannot be written.
+        """
         for name, text in (
             ("results.json", results_json(result)),
             ("junit.xml", junit_xml(result)),
@@ -106,7 +154,11 @@ class RunFolder:
             self.write_text(name, text)
 
     def write_text(self, name: str, text: str) -> None:
-        """A file of the whole run, at once or not at all."""
+        """A file of the whole run, at once or not at all.
+
+        :raise ResultsNotWritten: it cannot be written.
+        """
         draft = self.path / f".{name}.part"
-        draft.write_text(text)
-        draft.replace(self.path / name)
+        with _writing(self.path / name):
+            draft.write_text(text)
+            draft.replace(self.path / name)

@@ -22,9 +22,9 @@ from harness.run.own_version import own_version
 from harness.run.pool import WorkerPool, hosts_wanted
 from harness.run.report_folder import write_page
 from harness.run.request import Observer, Request, git_trees
-from harness.run.run_folder import RunFolder
+from harness.run.run_folder import ResultsNotWritten, RunFolder
 from harness.run.scenario_sources import default_scenarios, read_scenario_files
-from harness.run.selection import Job, choose, plan_jobs
+from harness.run.selection import Job, check_allowed, choose, plan_jobs
 from harness.run.setup import find_variants
 from harness.run.worker import start_worker
 
@@ -41,9 +41,7 @@ def run(request: Request, observer: Observer) -> tuple[RunResult, Path]:
     """
     known = read_scenario_files(request.scenario_paths or (default_scenarios(),))
     chosen = choose(known, request.patterns)
-    for name in request.allow_unsupported:
-        if name not in {s.id for s in known.scenarios} | {r.id for r in known.refused}:
-            raise UsageError(f"--allow-unsupported {name}: there is no such scenario")
+    check_allowed(request.allow_unsupported, known)
     jobs = plan_jobs(chosen.scenarios, find_variants(request), request.repeats)
     for refusal in (*chosen.refused, *chosen.others):
         for line in refusal.problems.splitlines():
@@ -114,7 +112,8 @@ class _Run:
         try:
             write_page(self._folder.path, self._result, trees)
         except Exception as exc:  # noqa: BLE001 - a page must not cost a run its verdicts
-            (self._folder.path / "page-failed.txt").write_text(traceback.format_exc())
+            with contextlib.suppress(OSError):
+                (self._folder.path / "page-failed.txt").write_text(traceback.format_exc())
             self._observer.line(f"the page could not be written: {exc!r} (page-failed.txt)")
 
     def _elsewhere(self, address: FleetAddress) -> None:
@@ -122,11 +121,14 @@ class _Run:
         try:
             with open_fleet(address) as (executor, check):
                 pool = FleetPool(self._jobs, self._request, self._folder, self._observer, executor, check)
-                with contextlib.closing(pool.rows()) as rows:
-                    for row in rows:
-                        self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
-                        self._add(row)
-        except UsageError:
+                try:
+                    with contextlib.closing(pool.rows()) as rows:
+                        for row in rows:
+                            self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
+                            self._add(row)
+                finally:
+                    self._result = replace(self._result, troubles=(*self._result.troubles, *pool.troubles))
+        except (UsageError, ResultsNotWritten):
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
             failure = failure_of(exc, Stage.PERFORM)
@@ -145,7 +147,8 @@ class _Run:
                     self._add(row)
         finally:
             for row in pool.drain():
-                self._add(row)
+                with contextlib.suppress(ResultsNotWritten):  # the end of the run says so
+                    self._add(row)
             self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
 
     def _alone(self, kernel: str, jobs: Sequence[Job]) -> None:
@@ -155,7 +158,7 @@ class _Run:
                 self._result = replace(self._result, facts={**self._result.facts, **worker.facts})
                 for job in jobs:
                     self._add(worker.perform(job))
-        except UsageError:
+        except (UsageError, ResultsNotWritten):
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it was, every job must get a verdict
             failure = failure_of(exc, Stage.SETUP)
@@ -168,7 +171,10 @@ class _Run:
                 self._result = replace(self._result, troubles=(*self._result.troubles, failure.reason))
 
     def _add(self, row: Row) -> None:
+        """:raise ResultsNotWritten: it is told all the same."""
         self._result = replace(self._result, rows=(*self._result.rows, row))
-        self._folder.finish(row)
-        self._save()
-        self._observer.verdict(row)
+        try:
+            self._folder.finish(row)
+            self._save()
+        finally:
+            self._observer.verdict(row)

@@ -123,3 +123,14 @@ def plan_jobs(scenarios: Sequence[Scenario], kernels: Mapping[str, str], repeats
         if other != job.key:
             raise UsageError(f"{other} and {job.key} would share the folder {job.key.folder}: rename one of them")
     return jobs
+
+
+def check_allowed(names: Iterable[str], files: ScenarioFiles) -> None:
+    """Hold the scenarios that may be UNSUPPORTED against those that there are.
+
+    :raise UsageError: one of them is none.
+    """
+    known = {s.id for s in files.scenarios} | {r.id for r in files.refused}
+    for name in sorted(names):
+        if name not in known:
+            raise UsageError(f"--allow-unsupported {name}: there is no such scenario")

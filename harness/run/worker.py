@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +21,13 @@ from harness.judge.host_left import is_unknown
 from harness.judge.verdict_types import Stage, Verdict
 from harness.prediction import unending
 from harness.report.ranges import ranges
-from harness.results import Key, Row
+from harness.results import Row
 from harness.run.cited_functions import with_differences
 from harness.run.drawings import write_drawings
 from harness.run.error_status import failure_of
 from harness.run.host_slot import HostSlot
 from harness.run.judge_folder import judge_folder_whole
+from harness.run.repeat_command import repeat_command
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
@@ -92,7 +92,7 @@ class Worker:
         self._observer.scope(str(job.key))
         try:
             plan = build_plan(job.scenario, secrets.randbits(64))
-            where = self._folder.start(job.key, plan, repeat_command(self._request, job.key))
+            where = self._folder.start(job.key, plan, job.scenario, repeat_command(self._request, job.key))
         except Exception as exc:  # noqa: BLE001 - a scenario without a plan must not end the others
             return job.row(failure_of(exc, Stage.SETUP).verdict(job.scenario.id, self._setup.variant))
         capture = where / "capture"
@@ -133,7 +133,7 @@ class Worker:
         if not _fell_silent(first.error, self._slot.host):
             return first, ()
         capture.rename(capture.with_name("capture-of-silent-host"))
-        return self._attempt(plan, capture), (failure_of(first.error, first.stage).reason,)
+        return self._attempt(plan, capture), (failure_of(first.error, first.stage, capture).reason,)
 
     def _attempt(self, plan: Plan, capture: Path) -> Attempt:
         attempt = Attempt()
@@ -157,7 +157,7 @@ class Worker:
         try:
             judged = judge_folder_whole(capture, self._setup.model)
         except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
-            verdict = failure_of(exc, Stage.JUDGE).verdict(plan.scenario, self._setup.variant)
+            verdict = failure_of(exc, Stage.JUDGE, capture).verdict(plan.scenario, self._setup.variant)
             return replace(verdict, taints=is_unknown(_end_of(capture)))
         if not self._request.wrong_kernel:  # a vCPU that spins leaves a trace that takes minutes to draw
             self._observer.progress("drawing")
@@ -169,13 +169,13 @@ class Worker:
 
         A finding about the kernel comes with what the capture shows of how it came to that, as far as there is one.
         """
-        failure = failure_of(exc, stage)
+        failure = failure_of(exc, stage, capture)
         host = self._slot.host
         if host is not None:
             host.taint(failure.reason)
             failure = replace(failure, log="\n".join(filter(None, (failure.log, host.diagnose()))))
         if failure.of_kernel and stage is Stage.PERFORM:
-            with contextlib.suppress(ApfError):
+            with contextlib.suppress(ApfError, OSError):  # what there is may be cut by what filled the disk
                 judged = judge_folder_whole(capture, self._setup.model)
                 write_drawings(capture.parent, judged)
                 seen = judged.verdict
@@ -216,12 +216,3 @@ def _fell_silent(exc: Exception, host: Host | None) -> bool:
     except ApfError:
         return False
     return True
-
-
-def repeat_command(request: Request, key: Key) -> list[str]:
-    """The command line that repeats one verdict only."""
-    paths = [word for path in request.scenario_paths for word in ("--scenarios", str(path.absolute()))]
-    where = request.where(key.kernel)
-    more = ["--disk", request.disk] if request.disk else []
-    more += request.guest_words
-    return [sys.executable, "-m", "harness.cli", "run", key.scenario, *where, "--repeats", "1", *paths, *more]

@@ -6,6 +6,7 @@ Of a process where that is the matter (what it loads, its output closed or full)
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ from harness.cli import COMMANDS, parser
 from harness.cli.options import request_of
 from harness.errors import UsageError
 from harness.results import Key
-from harness.run.worker import repeat_command
+from harness.run.repeat_command import repeat_command
 from tests.unit.cli.command import Called, apf, one_message
+from tests.unit.cli.no_machine import no_machine
 
 GOOD = """
 id = "X1"
@@ -44,7 +46,8 @@ def test_help_has_every_command_and_loads_none(tmp_path: Path) -> None:
         assert re.search(rf"^ +{name}\s+{about.split()[0]}", done.stdout, re.MULTILINE)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "harness.cli" in loaded
-    assert not {name for name in loaded if name.startswith(("harness.cli.", "harness.judge", "harness.hosts"))}
+    heavy = {name for name in loaded if name.startswith(("harness.cli.", "harness.judge", "harness.hosts"))}
+    assert heavy == {"harness.cli.exit_code"}, "it is no command"
 
 
 def test_without_a_command_the_help_is_printed(called: Called) -> None:
@@ -58,11 +61,11 @@ def test_what_runs_scenarios_has_the_same_options(command: str) -> None:
     done = parser((command,)).parse_args
     words = {"validate": ["--tree", "."], "bisect-step": ["S23"]}.get(command, [])
     args = done([command, *words, "--scenarios", "a", "--results", "r", "--allow-unsupported", "S1",
-                 "--host", "local", "--hosts", "2", "--disk", "/dev/null"])  # fmt: skip
+                 "--host", "local", "--wait", "2", "--disk", "/dev/null"])  # fmt: skip
     request = request_of(args, ("k",))
     assert request.scenario_paths == (Path("a"),)
     assert (request.results, request.allow_unsupported, request.kernels) == (Path("r"), frozenset({"S1"}), ("k",))
-    assert (request.host, request.hosts, request.disk) == ("local", 2, "/dev/null")
+    assert (request.host, request.wait_s, request.disk) == ("local", 2.0, "/dev/null")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_a_repeated_verdict_has_the_same_qemus(tmp_path: Path) -> None:
     request = request_of(parser(("run",)).parse_args(["run", *words, "--results", str(tmp_path)]), ("debian-6.1",))
     assert (request.host_qemu, request.guest_qemu) == ("forky", "trixie")
     repeated = repeat_command(request, Key("S60", "debian-6.1"))
-    assert repeated[-4:] == words
+    assert repeated is not None and repeated[-4:] == words
     assert request_of(parser(("run",)).parse_args(repeated[3:]), ("debian-6.1",)).host_qemu == "forky"
 
 
@@ -189,6 +192,20 @@ def test_results_that_cannot_be_written(tmp_path: Path, called: Called) -> None:
     assert "results" in one_message(called("run", "S23"), 3)
 
 
+def test_a_disk_that_is_full_is_told_with_the_file_and_what_to_do(tmp_path: Path) -> None:
+    """No file of the process may become larger than 64 bytes."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "run", "S23", *no_machine(tmp_path)],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False, preexec_fn=limit,
+    )  # fmt: skip
+    message = one_message(done, 3)
+    assert "/results.json: File too large" in message and "--results chooses another folder" in message
+
+
 def test_a_cache_that_cannot_be_written_is_told_and_no_verdict_is_made_up(tmp_path: Path, called: Called) -> None:
     (tmp_path / "cache").write_text("a file is in the way")
     done = called("run", "S23", XDG_CACHE_HOME=str(tmp_path / "cache"))
@@ -246,13 +263,16 @@ def test_no_space_for_results(tmp_path: Path) -> None:
     [
         (("compare", "debian-6.1", "noio-6.1"), "--host local has one kernel, the one that it runs"),
         (("matrix", "--kernels", "debian-6.1,noio-6.1"), "--host local has one kernel, the one that it runs"),
-        (("bisect-step", "S23"), "a bisection boots another kernel at each step, and --host local has the one it runs"),
+        (
+            ("bisect-step", "S23"),
+            "a bisection boots another kernel at each step, and --host local has the one it runs",
+        ),
     ],
 )
 def test_what_needs_other_kernels_is_refused_where_there_is_one(
     words: tuple[str, ...], why: str, tmp_path: Path, called: Called
 ) -> None:
-    said = one_message(called(*words, "--host", "local"), 2)
+    said = one_message(called(*words, "--host", "local"), 128 if words[0] == "bisect-step" else 2)
     assert why in said
     assert not (tmp_path / "results").exists()
 

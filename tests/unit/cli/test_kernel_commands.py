@@ -41,7 +41,6 @@ PATCH = "--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-x\n+y\n"
         ["validate", "--patch", "a.patch", "--base", "no-such-kernel"],
         ["validate", "--tree", "/no/such/tree"],
         ["validate", "--tree", "."],
-        ["bisect-step", "--tree", ".", "S23"],
         ["mutants", "NO_SUCH_MUTANT"],
     ],
 )
@@ -159,17 +158,20 @@ def test_validate_of_a_patch_that_changes_behaviour_against_the_model_is_red(
 
 
 @pytest.mark.parametrize(
-    ("control", "mutant", "code"),
+    ("control", "mutant", "troubles", "code"),
     [
-        (Status.PASS, "D15: named", 0),
-        (Status.PASS, "D05: another", 1),
-        (Status.PASS, Status.PASS, 1),
-        (Status.PASS, Status.INCONCLUSIVE, 1),
-        (Status.FAIL, "D15: named", 1),
+        (Status.PASS, "D15: named", [], 0),
+        (Status.PASS, "D15: named", ["bigbox is not as before"], 3),
+        (Status.PASS, "D05: another", ["bigbox is not as before"], 1),
+        (Status.PASS, "D05: another", [], 1),
+        (Status.PASS, Status.PASS, [], 1),
+        (Status.PASS, Status.INCONCLUSIVE, [], 1),
+        (Status.FAIL, "D15: named", [], 1),
     ],
 )
 def test_mutants_are_green_when_all_are_caught_by_name_and_the_control_is_green(
-    control: Status, mutant: Status | str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    control: Status, mutant: Status | str, troubles: list[str], code: int, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     (one,) = load_mutants()[:1]
@@ -181,11 +183,12 @@ def test_mutants_are_green_when_all_are_caught_by_name_and_the_control_is_green(
     def tried(*_args: object) -> SimpleNamespace:
         trials = [trial_of(None, control), trial_of(one, mutant)]
         done = {"try_unmutated": lambda *_: True, "try_mutants": lambda *_, **__: True}
-        return SimpleNamespace(trials=trials, folders=[tmp_path], **done)
+        return SimpleNamespace(trials=trials, folders=[tmp_path], troubles=troubles, **done)
 
     monkeypatch.setattr(mutants, "kernel", lambda *_: SimpleNamespace(bzimage=tmp_path / "bzImage", identity=""))
     monkeypatch.setattr(mutants, "MutantTrials", tried)
     assert command(mutants, ["mutants", one.name, "--results", str(tmp_path)]) == code
     words = {"D15: named": "1 caught", "D05: another": "1 caught otherwise", Status.INCONCLUSIVE: "1 undecided"}
-    assert f"1 mutants: {words.get(mutant, '1 SURVIVED')}\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"1 mutants: {words.get(mutant, '1 SURVIVED')}\n" in said and all(line in said for line in troubles)
     assert (tmp_path / "mutants.txt").exists() and (tmp_path / "mutants.json").exists()

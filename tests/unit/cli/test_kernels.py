@@ -13,9 +13,9 @@ from harness.cli import kernels, parser
 from harness.cli.options import request_of
 from harness.errors import CatalogError
 from harness.results import Key
+from harness.run.repeat_command import repeat_command
 from harness.run.request import Request
 from harness.run.setup import find_variants
-from harness.run.worker import repeat_command
 from tests.unit.artifacts.mirror import Mirror
 
 
@@ -98,7 +98,7 @@ def test_a_run_on_the_latest_kernel_says_which_it_is(offered: Mirror, tmp_path: 
     request = request_of(args, ("latest", "debian-6.1"))
     assert request.kernels == ("debian-7.3", "debian-6.1") and request.guest_kernel == "debian-7.3"
     repeated = repeat_command(request, Key("S01", "debian-6.1"))
-    assert repeated[repeated.index("--guest-kernel") + 1] == "debian-7.3"
+    assert repeated is not None and repeated[repeated.index("--guest-kernel") + 1] == "debian-7.3"
 
 
 def test_a_guest_kernel_that_does_not_exist_is_refused_before_anything_is_made(offered: Mirror) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import re
 
 import pytest
@@ -138,3 +140,18 @@ def test_table() -> None:
     text = "\n".join(lines)
     assert "S60 on debian-6.1: FAIL: D39: late\n    second line" in text
     assert "1 PASS, 1 FAIL, 1 UNSUPPORTED, 1 of 4 without a verdict in 12 s" in text
+
+
+def test_a_terminal_that_has_gone_ends_nothing() -> None:
+    """Its other end is closed: each write is an error (EIO)."""
+    master, slave = pty.openpty()
+    with open(slave, "w") as stream:
+        screen = Screen(stream, environ={"TERM": "xterm"})
+        assert screen.is_terminal
+        screen.progress("working")
+        os.close(master)
+        screen.line("a line")
+        screen.progress("more work")
+        screen.verdict(row_of(Key("S1", "k"), Status.PASS))
+        screen.table(RunResult("r", "apf run", (), ()))
+        screen.clear()

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BuildFailed, UsageError
+from harness.errors import InfraFault, UsageError
+from harness.hosts.virtual.virtual_host import DID_NOT_BOOT
 from harness.judge.verdict_types import Stage
 from harness.results import Key, Row
-from harness.run.bisect import Answer, BisectState, revision_of, state_path, step
+from harness.run.bisect import Answer, BisectState, Untestable, revision_of, state_path, step
 from harness.status import Status
 from tests.unit.artifacts.faketree import FRAGMENT, make_tree
 from tests.unit.rows import row_of
@@ -33,7 +34,8 @@ from harness.progress import silent
 from harness.artifacts.store import Store
 from harness.status import Status
 from harness.results import Key, Row
-from harness.run.bisect import BisectState, revision_of, state_path, step
+from harness.errors import BuildFailed
+from harness.run.bisect import BisectState, Untestable, revision_of, state_path, step
 from harness.judge.verdict_types import Verdict
 
 tree, work = Path(sys.argv[1]), Path(sys.argv[2])
@@ -41,7 +43,10 @@ kbuild.TOOLS = ("gcc", "make", "patch", "setpriv")
 
 def perform():
     entry = CatalogKernel("bisected", SourceKind.TREE, path=tree, config=(work / "all.config",))
-    folder, _ = builder.build(Store(work / "cache"), entry, silent)
+    try:
+        folder, _ = builder.build(Store(work / "cache"), entry, silent)
+    except BuildFailed as exc:
+        raise Untestable(exc.message, lasting=True) from exc
     with (work / "performed").open("a") as log:
         print(revision_of(tree), file=log)
     if (work / "kill-me").exists():
@@ -167,8 +172,8 @@ def rounds(*words: Status | Exception) -> Callable[[], Sequence[Row]]:
         ([Status.PASS, Status.PASS, Status.PASS], 3, Answer.GOOD),
         ([Status.PASS, Status.PASS, Status.FAIL], 3, Answer.BAD),
         ([Status.INCONCLUSIVE, Status.PASS], 1, Answer.GOOD),
-        ([Status.INCONCLUSIVE, Status.ERROR, Status.UNSUPPORTED], 1, Answer.SKIP),
-        ([BuildFailed("it does not build")], 1, Answer.SKIP),
+        ([Status.INCONCLUSIVE, Status.ERROR, Status.PASS], 1, Answer.GOOD),
+        ([Untestable("it does not build", lasting=True)], 1, Answer.SKIP),
     ],
 )
 def test_answers(words: list[Status | Exception], repeats: int, answer: Answer, tmp_path: Path) -> None:
@@ -180,21 +185,76 @@ def test_answers(words: list[Status | Exception], repeats: int, answer: Answer, 
     assert step(BisectState.load(state.path), "c" * 40, repeats, rounds(), told.append) is answer
 
 
-def test_a_kernel_that_does_not_boot_is_skipped(tmp_path: Path) -> None:
+def again(*, then: Status) -> Callable[[], Sequence[Row]]:
+    """What is performed when git asks once more."""
+    return lambda: [row_of(Key("S23", "bisected"), then)]
+
+
+def test_a_kernel_that_dies_while_it_boots_is_skipped_and_that_is_remembered(tmp_path: Path) -> None:
+    """It is the revision's own doing."""
+
     def perform() -> Sequence[Row]:
         return [row_of(Key("S23", "bisected"), Status.FAIL, "panic on the host: x", stage=Stage.BOOT)]
 
-    assert step(BisectState(tmp_path / "s"), "c" * 40, 1, perform, print) is Answer.SKIP
-
-
-def test_a_kernel_that_boots_sometimes_is_not_bad_for_that(tmp_path: Path) -> None:
-    def perform() -> Sequence[Row]:
-        dead = row_of(Key("S23", "bisected"), Status.FAIL, "panic on the host: x", stage=Stage.BOOT)
-        return [dead, row_of(Key("S29", "bisected"), Status.PASS)]
-
     state = BisectState(tmp_path / "s")
     assert step(state, "c" * 40, 1, perform, print) is Answer.SKIP
-    assert state.verdicts["c" * 40] == ["INCONCLUSIVE"] * 3
+    assert step(BisectState.load(state.path), "c" * 40, 1, again(then=Status.PASS), print) is Answer.SKIP
+
+
+def boots(reason: str, status: Status = Status.ERROR) -> Callable[[], Sequence[Row]]:
+    """Rounds in which no host comes up, or one does only now and then."""
+    return lambda: [row_of(Key("S23", "bisected"), status, reason, stage=Stage.BOOT)]
+
+
+@pytest.mark.parametrize(
+    "perform",
+    [
+        boots(f"{DID_NOT_BOOT} in 121 s"),
+        lambda: [*boots("panic on the host", Status.FAIL)(), row_of(Key("S29", "bisected"), Status.PASS)],
+        rounds(Status.INCONCLUSIVE, Status.ERROR, Status.UNSUPPORTED),
+    ],
+    ids=["hangs", "boots sometimes", "proves nothing"],
+)
+def test_what_may_be_the_machines_doing_is_skipped_this_time_only(
+    perform: Callable[[], Sequence[Row]], tmp_path: Path
+) -> None:
+    state = BisectState(tmp_path / "s")
+    assert step(state, "c" * 40, 1, perform, print) is Answer.SKIP
+    assert not state.path.exists() or not BisectState.load(state.path).skipped
+    assert step(BisectState.load(state.path), "c" * 40, 1, again(then=Status.PASS), print) is Answer.GOOD
+
+
+def test_a_kernel_that_no_model_describes_is_skipped_and_asked_for_again_later(tmp_path: Path) -> None:
+    state = BisectState(tmp_path / "s")
+    assert step(state, "c" * 40, 1, rounds(Untestable("5.4 is not described")), print) is Answer.SKIP
+    assert step(BisectState.load(state.path), "c" * 40, 1, again(then=Status.FAIL), print) is Answer.BAD
+
+
+@pytest.mark.parametrize(
+    "perform",
+    [
+        rounds(*[Status.ERROR] * 3),
+        boots("QEMU ended: no memory"),
+        lambda: [row_of(Key("S23", "bisected"), Status.ERROR, "no gcc", stage=Stage.SETUP)],
+        lambda: [row_of(Key("S23", "bisected"), Status.UNSUPPORTED, "no QEMU", stage=Stage.SETUP)],
+    ],
+    ids=["perform", "boot", "setup", "unsupported"],
+)
+def test_errors_and_nothing_else_are_no_answer(perform: Callable[[], Sequence[Row]], tmp_path: Path) -> None:
+    state = BisectState(tmp_path / "s")
+    with pytest.raises(InfraFault, match="3 rounds ended in errors") as caught:
+        step(state, "c" * 40, 1, perform, print)
+    assert "git bisect skip" in caught.value.hint
+    # What was not known is not remembered: the machine may be well again.
+    assert step(BisectState.load(state.path), "c" * 40, 1, again(then=Status.PASS), print) is Answer.GOOD
+
+
+def test_a_fail_is_bad_whatever_else_went_wrong(tmp_path: Path) -> None:
+    def perform() -> Sequence[Row]:
+        lost = row_of(Key("S29", "bisected"), Status.ERROR, "the link was lost", stage=Stage.PERFORM)
+        return [lost, row_of(Key("S23", "bisected"), Status.FAIL, "D05: owed")]
+
+    assert step(BisectState(tmp_path / "s"), "c" * 40, 1, perform, print) is Answer.BAD
 
 
 def test_a_state_file_that_is_none(tmp_path: Path) -> None:

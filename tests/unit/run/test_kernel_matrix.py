@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.contract.plan import to_json
-from harness.judge.verdict_types import Verdict
+from harness.errors import UsageError
+from harness.judge.verdict_types import KnownFaultRow, Verdict
 from harness.report.results_json import results_json
-from harness.results import Row, RunResult
+from harness.results import AcceptedFinding, Row, RunResult
 from harness.run import kernel_matrix
 from harness.run.kernel_matrix import kept, run_matrix
 from harness.run.request import Observer, Request
@@ -42,6 +43,7 @@ class Ran:
         self.status: dict[tuple[str, str], Status] = {}
         self.made_from = dict(MADE_FROM)
         self.interrupts_after = 99
+        self.troubles: tuple[str, ...] = ()
 
     def __call__(self, jobs: Sequence[Job], request: Request, observer: object) -> tuple[RunResult, Path]:
         self.asked.append(tuple(f"{job.key.scenario} on {job.key.kernel}" for job in jobs))
@@ -52,13 +54,15 @@ class Ran:
             where.mkdir(parents=True)
             (where / "plan.json").write_text(to_json(build_plan(job.scenario, len(self.asked))))
             status = self.status.get((job.key.scenario, job.key.kernel), Status.PASS)
-            verdict = Verdict(scenario=job.key.scenario, status=status)
+            known = (KnownFaultRow("F1", predicted=True, shown=True),) if status is Status.FINDING else ()
+            verdict = Verdict(scenario=job.key.scenario, status=status, known_faults=known)
             (where / "verdict.json").write_text(verdict.to_json())
             rows.append(Row(job.key, verdict))
         name = jobs[0].key.kernel
         what = "made from" if name in MADE_FROM else "kernel"
         facts = {f"{name} release": "6.x", f"{name} {what}": self.made_from[name]}
-        result = RunResult(folder.name, "apf", tuple(r.key for r in rows), tuple(rows), facts)
+        planned = tuple(r.key for r in rows)
+        result = RunResult(folder.name, "apf", planned, tuple(rows), facts, troubles=self.troubles)
         result = replace(result, interrupted=len(self.asked) >= self.interrupts_after)
         (folder / "results.json").write_text(results_json(result))
         return result, folder
@@ -94,7 +98,7 @@ OBSERVER: Observer = Silent()
 def test_kernel_by_kernel_and_never_twice(ran: Ran, request_: Request) -> None:
     done = run_matrix(request_, OBSERVER)
     assert ran.asked == [("X1 on debian-6.1", "X2 on debian-6.1"), ("X1 on debian-6.12", "X2 on debian-6.12")]
-    assert done.complete and done.green
+    assert done.complete and done.exit_code == 0
     assert [column.model and column.model.release for column in done.columns] == [(6, 1, 192), (6, 12, 117)]
     again = run_matrix(request_, OBSERVER)
     assert len(ran.asked) == 2 and again == done
@@ -103,7 +107,7 @@ def test_kernel_by_kernel_and_never_twice(ran: Ran, request_: Request) -> None:
 def test_an_interrupted_matrix_goes_on(ran: Ran, request_: Request) -> None:
     ran.interrupts_after = 1
     first = run_matrix(request_, OBSERVER)
-    assert first.interrupted and not first.complete and not first.green
+    assert first.interrupted and not first.complete and first.exit_code == 130
     ran.interrupts_after = 99
     assert run_matrix(request_, OBSERVER).complete
     assert ran.asked[1:] == [("X1 on debian-6.12", "X2 on debian-6.12")]
@@ -132,15 +136,38 @@ def test_a_kernel_of_another_level_is_another_kernel(ran: Ran, request_: Request
 def test_what_is_there_is_laid_out_without_performing_the_rest(ran: Ran, request_: Request) -> None:
     run_matrix(replace(request_, kernels=("debian-6.1",)), OBSERVER)
     shown = run_matrix(request_, OBSERVER, perform=False)
-    assert len(ran.asked) == 1 and not shown.complete and not shown.green
+    assert len(ran.asked) == 1 and not shown.complete and shown.exit_code == 3
     assert [[cell is not None for cell in row.cells] for row in shown.rows] == [[True, False], [True, False]]
 
 
 def test_red_is_not_green_and_is_kept(ran: Ran, request_: Request) -> None:
     ran.status["X1", "debian-6.12"] = Status.FAIL
     done = run_matrix(request_, OBSERVER)
-    assert done.complete and not done.green
-    assert not run_matrix(request_, OBSERVER).green and len(ran.asked) == 2
+    assert done.complete and done.exit_code == 1
+    assert run_matrix(request_, OBSERVER).exit_code == 1 and len(ran.asked) == 2
+
+
+def test_the_options_of_a_run_decide_what_is_green(ran: Ran, request_: Request) -> None:
+    """As for `apf run`: neither UNSUPPORTED nor a finding is green by itself."""
+    ran.status["X1", "debian-6.1"] = Status.UNSUPPORTED
+    assert run_matrix(request_, OBSERVER).exit_code == 1
+    allowed = replace(request_, allow_unsupported=frozenset({"X1"}))
+    assert run_matrix(allowed, OBSERVER).exit_code == 0
+    with pytest.raises(UsageError, match="X9: there is no such scenario"):
+        run_matrix(replace(request_, allow_unsupported=frozenset({"X9"})), OBSERVER)
+    ran.status["X2", "debian-6.12"] = Status.FINDING
+    found = replace(allowed, results=request_.results.with_name("others"))
+    assert run_matrix(found, OBSERVER).exit_code == 1
+    for kernels, code in ((("debian-6.12",), 0), (("debian-5.*",), 1)):
+        accepted = (AcceptedFinding("F1", kernels, "not fixed yet"),)
+        assert run_matrix(replace(found, accepted=accepted), OBSERVER).exit_code == code
+
+
+def test_a_machine_that_is_not_as_it_was_makes_it_red(ran: Ran, request_: Request) -> None:
+    ran.troubles = ("bigbox is not as before",)
+    done = run_matrix(request_, OBSERVER)
+    assert done.complete and done.exit_code == 3
+    assert set(done.result.troubles) == set(ran.troubles)
 
 
 def test_a_host_s_own_kernel_is_one_column_and_another_build_is_performed_anew(

@@ -17,9 +17,11 @@ from harness.hosts.virtual.opener import trial_plan
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import Variant
 from harness.results import Key, RunResult
-from harness.run.run_folder import RunFolder
+from harness.run.run_folder import ResultsNotWritten, RunFolder
+from harness.run.scenario_sources import read_scenarios
 from harness.status import Status
 from tests.unit.rows import row_of
+from tests.unit.scenarios import all_scenarios
 
 NOW = datetime.datetime(2026, 11, 22, 9, 30, 0)
 
@@ -41,10 +43,12 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_job_and_its_verdict(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, NOW)
     key = Key("S24/page_cluster=3", "my tree")
-    where = folder.start(key, trial_plan(), ["printf", "%s\n", "it's", "S24/page_cluster=3"])
+    scenario = all_scenarios()["S29"]
+    where = folder.start(key, trial_plan(), scenario, ["printf", "%s\n", "it's", "S24/page_cluster=3"])
     assert from_json(Plan, (where / "plan.json").read_text()) == trial_plan()
     said = subprocess.run([where / "repeat.sh"], capture_output=True, text=True, check=True).stdout
-    assert said.splitlines() == ["it's", "S24/page_cluster=3"]
+    assert said.splitlines() == ["it's", "S24/page_cluster=3", str(where / "scenario.toml")]
+    assert read_scenarios([where / "scenario.toml"]) == (scenario,)
     failed = row_of(key, Status.FAIL, "D05: it was", title="a title", log="all about it", variant=Variant.NOIO)
     folder.finish(failed)
     folder.write(RunResult("r", "apf run", (key,), (failed,)))
@@ -69,3 +73,20 @@ def test_consoles_have_names_of_their_own(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, NOW)
     names = [folder.console("debian-6.1").name, folder.console("debian-6.1").name, folder.console("a/b").name]
     assert names == ["debian-6.1-1.console.txt", "debian-6.1-2.console.txt", "a_b-1.console.txt"]
+
+
+def test_a_full_disk_is_told_with_the_file_and_what_to_do(tmp_path: Path) -> None:
+    """/dev/full takes nothing, as a disk that is full."""
+    folder = RunFolder.create(tmp_path, NOW)
+    (folder.path / ".results.json.part").symlink_to("/dev/full")
+    with pytest.raises(ResultsNotWritten) as caught:
+        folder.write(RunResult("r", "apf run", (), ()))
+    assert caught.value.message == f"this machine: {folder.path}/results.json: No space left on device"
+    assert "--results" in caught.value.hint
+
+
+def test_what_is_in_the_way_of_a_verdict_is_told(tmp_path: Path) -> None:
+    folder, row = RunFolder.create(tmp_path, NOW), row_of(Key("S29", "k"), Status.PASS)
+    (folder.path / row.folder).write_text("a file")
+    with pytest.raises(ResultsNotWritten, match=f"{folder.path}/{row.folder.replace('+', '.')}: File exists"):
+        folder.finish(row)
