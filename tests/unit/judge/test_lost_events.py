@@ -15,6 +15,7 @@ from harness.evidence.decode import decode
 from harness.judge.verdict import judge_capture
 from harness.status import Status
 from tests.unit.judge.golden import Files, edit_trace, load, recounted
+from tests.unit.judge.packed import packed_capture
 from tests.unit.judge.test_verdict import change_json, edit, model
 
 TIMEOUT = "60 s"
@@ -62,9 +63,20 @@ def with_value(files: Files, wrong: int) -> Files:
     return {**files, "guest/log.bin": raw.replace(word, wrong.to_bytes(8, "little"))}
 
 
-def test_a_deadline_alone_convicts_nobody() -> None:
-    """A slow machine ends a run so, too: of a whole trace that is told apart, of one with a hole it cannot be."""
+def test_a_deadline_convicts_the_kernel_of_a_probe_guest() -> None:
+    """Its run is ended long before its buffer is full, unless a vCPU goes round without end."""
     verdict = judge_capture(timed_out(cut_after("kvm_async_pf_completed")), model())
+    assert verdict.status is Status.FAIL and verdict.taints
+    assert "lost 3 trace events" in verdict.reason and TIMEOUT in verdict.reason
+    assert [f.rule for f in verdict.findings] == ["ending"]
+
+
+def test_a_deadline_alone_does_not_convict_the_kernel_of_a_linux_guest() -> None:
+    """A slow machine ends a run so, too: of a whole trace that is told apart, of one with a hole it cannot be."""
+    files = timed_out(packed_capture("enabled"))
+    stats = json.loads(files["trace/stats.json"])
+    next(iter(stats.values()))["dropped events"] = 3
+    verdict = judge_capture({**files, "trace/stats.json": json.dumps(stats).encode()}, model())
     assert verdict.status is Status.INCONCLUSIVE and verdict.taints
     assert "lost 3 trace events" in verdict.reason and TIMEOUT in verdict.reason
     assert [f.rule for f in verdict.findings] == ["ending"]
