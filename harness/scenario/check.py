@@ -178,6 +178,25 @@ def _machine(s: Scenario) -> Iterator[str]:
             f"$.guest.irqchip: off with cpu = {g.cpu[: bounds.MAX_NAME]!r}: QEMU aborts when it writes the MSR of "
             'kvm-asyncpf-int (finding F5); use cpu = "host,-kvm-asyncpf-int"'
         )
+    elif g.kind is GuestKind.PROBE and g.irqchip != "off" and _is_set_back(s) and _hidden(g.cpu):
+        yield (
+            f"$.guest.cpu: {g.cpu[: bounds.MAX_NAME]!r} hides {_hidden(g.cpu)}, and QEMU writes the MSR of a feature"
+            " at a reset or loadvm only where it shows it (kvm_put_msrs): what the guest has written would stay, which"
+            " is not modelled; add kvm-pv-enforce-cpuid=on, or show it"
+        )
+
+
+def _hidden(cpu: str) -> str:
+    """A feature whose MSR the guest can write all the same; "" if there is none."""
+    parsed = parse_cpu(cpu)
+    shown = {"kvm-asyncpf": parsed.async_pf, "kvm-asyncpf-int": parsed.async_pf_int}
+    return "" if parsed.enforced else next((name for name, there in shown.items() if not there), "")
+
+
+def _is_set_back(s: Scenario) -> bool:
+    lists = (*(t.host for t in s.steps), *(t.host for t in s.timed))
+    words = {h.do for host in lists for h in host}
+    return bool(words & {HostWord.RESET, HostWord.LOADVM}) or any(t.reset for t in s.steps)
 
 
 def _apf(s: Scenario) -> Iterator[str]:

@@ -343,6 +343,26 @@ def test_an_id_is_a_word(name: str) -> None:
     assert messages(GOOD.replace("X1", name))[0].startswith(f"$.id: {name!r} must be a word")
 
 
+@pytest.mark.parametrize(
+    ("cpu", "words", "told"),
+    [
+        ("host,-kvm-asyncpf", "reset = true", "hides kvm-asyncpf,"),
+        ("host,-kvm-asyncpf-int", 'host = [{ do = "reset" }]', "hides kvm-asyncpf-int,"),
+        ("EPYC", 'host = [{ do = "stop" }, { do = "savevm" }, { do = "loadvm" }, { do = "cont" }]', "kvm-asyncpf-int"),
+        ("host,-kvm-asyncpf-int", 'host = [{ do = "sync", arg = 1 }]', ""),
+        ("host,-kvm-asyncpf,+kvm-pv-enforce-cpuid", "reset = true", ""),
+        ("host", "reset = true", ""),
+    ],
+)
+def test_what_qemu_hides_it_does_not_set_back(cpu: str, words: str, told: str) -> None:
+    text = f'{GOOD}[[steps]]\n{words}\n[guest]\ncpu = "{cpu}"\n'
+    if not told:
+        assert load_text("x", text)
+        return
+    found = messages(text)
+    assert any(line.startswith("$.guest.cpu: ") and told in line for line in found), found
+
+
 def test_a_lapic_in_user_space_needs_a_cpu_without_the_interrupt() -> None:
     (line,) = messages(GOOD + '[guest]\nirqchip = "off"\n')
     assert line.startswith("$.guest.irqchip: off with cpu = 'host'") and "F5" in line
