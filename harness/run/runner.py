@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -123,9 +123,7 @@ class _Run:
                 pool = FleetPool(self._jobs, self._request, self._folder, self._observer, executor, check)
                 try:
                     with contextlib.closing(pool.rows()) as rows:
-                        for row in rows:
-                            self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
-                            self._add(row)
+                        self._take(pool, rows)
                 finally:
                     self._result = replace(self._result, troubles=(*self._result.troubles, *pool.troubles))
         except (UsageError, ResultsNotWritten):
@@ -137,14 +135,18 @@ class _Run:
                 if job.key not in done:
                     self._add(job.row(failure.verdict(job.scenario.id)))
 
+    def _take(self, pool: FleetPool | WorkerPool, rows: Iterable[Row]) -> None:
+        """Each verdict as it comes, with what is known by then of the kernels and their hosts."""
+        for row in rows:
+            self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
+            self._add(row)
+
     def _together(self, hosts: int) -> None:
         """Several hosts at once, each in a process of its own."""
         pool = WorkerPool(self._jobs, self._request, self._folder, self._observer, hosts)
         try:
             with contextlib.closing(pool.rows()) as rows:
-                for row in rows:
-                    self._result = replace(self._result, facts={**self._result.facts, **pool.facts})
-                    self._add(row)
+                self._take(pool, rows)
         finally:
             for row in pool.drain():
                 with contextlib.suppress(ResultsNotWritten):  # the end of the run says so

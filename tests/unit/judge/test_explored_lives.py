@@ -11,6 +11,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "area-not-read-while-the-lapic-is-off": "a work is completed while the LAPIC is off and the area's page away: the"
+    " token word is not read (kvm_arch_can_dequeue_async_page_present asks kvm_lapic_enabled first)",
     "area-copied-under-userfaultfd": "KVM reads a token word whose page comes by a userfaultfd: the fault is made again"
     " though the page is there by then, and counts as major (arch/x86/mm/fault.c:do_user_addr_fault)",
     "lapic-on-again": "SPIV is written with bit 8 while it is set: apic_set_spiv asks for APF_READY, and what no ACK"

@@ -100,13 +100,18 @@ def test_held_until_the_trace_says_so(client: Client, tmp_path: Path) -> None:
     ]
 
 
-def test_an_agent_that_is_gone_leaves_an_open_gate(client: Client, tmp_path: Path) -> None:
+def hold_a_read(client: Client, tmp_path: Path) -> None:
+    """One that only the plan's word lets come."""
     trace = tmp_path / "trace_pipe"
     trace.write_text("")
     client.arm("step", trace)
     client.send(Command.READ, 1, 4096, 4096)
     while client.ask("log")["held"] != 1:
         pass
+
+
+def test_an_agent_that_is_gone_leaves_an_open_gate(client: Client, tmp_path: Path) -> None:
+    hold_a_read(client, tmp_path)
     client.control.close()
     assert client.reply(4096) == (1, 0, bytes(4096))
 
@@ -116,12 +121,7 @@ def test_an_agent_that_is_gone_before_its_answer_leaves_an_open_gate(
     client: Client, tmp_path: Path, ends: bool
 ) -> None:
     """It was killed between a word and its answer: the server meets EPIPE, and the kernel still waits for a read."""
-    trace = tmp_path / "trace_pipe"
-    trace.write_text("")
-    client.arm("step", trace)
-    client.send(Command.READ, 1, 4096, 4096)
-    while client.ask("log")["held"] != 1:
-        pass
+    hold_a_read(client, tmp_path)
     client.control.shutdown(socket.SHUT_RD)
     client.control.sendall(b'{"do": "log"}\n' * (1 if ends else 2))
     if ends:
