@@ -21,7 +21,7 @@ from harness.agent.guest.qemu import Guest
 from harness.agent.host import swap as swap_device
 from harness.agent.host.cgroup import ScenarioCgroup, make_cgroup
 from harness.agent.host.host_facts import host_facts, qemu_version
-from harness.agent.host.kernel_files import available_mib, need_file, read_text, selected, wait_until
+from harness.agent.host.kernel_files import available_mib, need_file, read_text, selected, wait_until, write_text
 from harness.agent.host.others_swap import SwappedByOthers, misplaced
 from harness.agent.host.points import CAPTURED, forget_points, reached_points
 from harness.agent.host.read_counters import snapshot, thread_state
@@ -179,6 +179,8 @@ class Session:
                 self.journal.write(path, "0")
         for parameter, value in self.plan.kernel_params:
             self.journal.write(_parameter_path(parameter), value)
+        if facts.debugfs and os.path.exists(warned := f"{facts.debugfs}/clear_warn_once"):
+            write_text(warned, "1")  # a WARN_ON_ONCE that this boot has reached before is told again
         forget_points()
 
     def note_guest(self, qemu_pid: int, qemu_version: str, vcpu_tids: tuple[int, ...]) -> None:

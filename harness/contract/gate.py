@@ -61,9 +61,12 @@ class Seen:
     met: bool = False
     repeats: int = 0
     outstanding: dict[tuple[int, int], None] = field(default_factory=dict)  # (vCPU, page) announced and not ready
+    faulted: dict[tuple[int, int], None] = field(default_factory=dict)  # of them those whose page is faulted on again
     wanted: dict[int, int] = field(default_factory=dict)  # vCPU -> page of a fault that is not settled
     asleep: set[int] = field(default_factory=set)  # vCPUs whose thread is in TASK_UNINTERRUPTIBLE
     dozing: set[int] = field(default_factory=set)  # in TASK_INTERRUPTIBLE: in a halt, or in handle_userfault
+    own: set[int] = field(default_factory=set)  # vCPUs for which KVM itself asks for the page of ``wanted``
+    told: set[int] = field(default_factory=set)  # of them those that a signal has woken: they ask again and again
     worked_on: dict[int, int] = field(default_factory=dict)  # kworker -> page that its work asks for
     workers_asleep: set[int] = field(default_factory=set)
     through: Counter[int] = field(default_factory=Counter)  # page -> works that completed and are not ready
@@ -75,18 +78,33 @@ class Seen:
         self.met = True
 
     def fault(self, vcpu: int, page: int) -> None:
-        """kvm_page_fault.  What was announced for this page is announced again, or was forgotten (EN was cleared)."""
-        self.outstanding.pop((vcpu, page), None)
-        self.wanted[vcpu] = page
+        """kvm_page_fault.  What was announced for this page is found to be so by what follows
+        (kvm_async_pf_repeated_fault), or was forgotten and is announced anew (the queue was cleared).  An artificial
+        halt that does not last has its vCPU fault again and again (an unserved completion, kvm_arch_vcpu_runnable)."""
+        self.faulted = {each: None for each in self.faulted if each[0] != vcpu or each == (vcpu, page)}
+        if (vcpu, page) in self.outstanding:
+            del self.outstanding[vcpu, page]
+            self.faulted[vcpu, page] = None
+        self._wants(vcpu, page)
 
     def asks(self, vcpu: int, page: int) -> None:
-        """handle_mm_fault in the vCPU thread: for the fault, or for an access of KVM's own (the shared area)."""
+        """handle_mm_fault in the vCPU thread: for the fault, or for an access of KVM's own (the shared area), which no
+        signal ends that is not fatal (arch/x86/mm/fault.c:do_user_addr_fault, fault_signal_pending)."""
+        own = vcpu in self.own or self.wanted.get(vcpu) != page
+        self._wants(vcpu, page)
+        if own:
+            self.own.add(vcpu)
+
+    def _wants(self, vcpu: int, page: int) -> None:
         self.wanted[vcpu] = page
+        self.own.discard(vcpu)
+        self.told.discard(vcpu)
 
     def announced(self, vcpu: int, page: int) -> None:
         """kvm_async_pf_not_present."""
         if page not in self.announced_pages:
             del self.through[page]  # works that were cancelled, or cleared when they had completed
+        self.faulted.pop((vcpu, page), None)
         self.outstanding.setdefault((vcpu, page))
         self.wanted.pop(vcpu, None)
 
@@ -95,12 +113,14 @@ class Seen:
         self.repeats += 1
         page = self.wanted.pop(vcpu, None)
         if page is not None:
+            self.faulted.pop((vcpu, page), None)
             self.outstanding.setdefault((vcpu, page))
 
     def disabled(self, vcpu: int) -> None:
         """EN was written so that async page faults are off: KVM has emptied the vCPU's queue, and works that had not
         begun never will (virt/kvm/async_pf.c:kvm_clear_async_pf_completion_queue)."""
         self.outstanding = {each: None for each in self.outstanding if each[0] != vcpu}
+        self.faulted = {each: None for each in self.faulted if each[0] != vcpu}
 
     def given_init(self, vcpu: int) -> None:
         """Its LAPIC has accepted one.  It is over, with all that it drops, when the vCPU's new program writes EN."""
@@ -143,6 +163,7 @@ class Seen:
     def ready(self, vcpu: int, page: int) -> None:
         """kvm_async_pf_ready."""
         self.outstanding.pop((vcpu, page), None)
+        self.faulted.pop((vcpu, page), None)
         self.through[page] = max(0, self.through[page] - 1)
 
     def work(self, worker: int, page: int) -> None:
@@ -169,7 +190,14 @@ class Seen:
             self._flushes(vcpu)
 
     def wakes(self, vcpu: int) -> None:
-        """It runs again."""
+        """It runs again: its page has come, or a signal has."""
+        if vcpu in self.dozing & self.own:
+            self.told.add(vcpu)
+        self.runs(vcpu)
+
+    def runs(self, vcpu: int) -> None:
+        """It does something, hence does not sleep.  Whoever has a signal pending is switched out as one that goes to
+        sleep, and nobody wakes it (kernel/sched/core.c:__schedule)."""
         self.asleep.discard(vcpu)
         self.dozing.discard(vcpu)
 
@@ -181,7 +209,8 @@ class Seen:
     @property
     def awaited(self) -> frozenset[int]:
         """Pages that somebody waits for."""
-        return self.announced_pages | {self.wanted[v] for v in self.asleep | self.dozing if v in self.wanted}
+        waiting = self.asleep | self.dozing | self.told
+        return self.announced_pages | {self.wanted[v] for v in waiting if v in self.wanted}
 
     @property
     def settled(self) -> bool:
@@ -211,7 +240,18 @@ class Seen:
         if not self.workers_seen:
             return len(self.outstanding)
         waited_for = self._waited_for
-        return sum(1 for _, page in self.outstanding if page in waited_for)
+        return sum(1 for _, page in self.outstanding if page in waited_for) + len(self._asked_again)
+
+    @property
+    def _asked_again(self) -> frozenset[tuple[int, int]]:
+        """Faults of ``faulted`` that are outstanding whatever their vCPU has found by now: a work of its own, which
+        sleeps, belongs to each."""
+        if not self.faulted or not self.workers_seen:
+            return frozenset()
+        asleep = Counter(self.worked_on[w] for w in self.workers_asleep)
+        others = Counter(page for _, page in self.outstanding)
+        pages = Counter(page for _, page in self.faulted)
+        return frozenset(each for each in self.faulted if asleep[each[1]] >= others[each[1]] + pages[each[1]])
 
     def due(self, held: Sequence[frozenset[int]]) -> list[tuple[int, ReadEnd]]:
         """Which of the reads that are held, each with the pages that it brings, may end now, and why."""
@@ -246,7 +286,7 @@ class Seen:
     @property
     def _to_settle(self) -> frozenset[int]:
         """Pages of faults that were announced, whose worker is still to sleep on them or does."""
-        return frozenset(page for _, page in self.outstanding.keys() - self._cancelled)
+        return frozenset(page for _, page in (self.outstanding.keys() - self._cancelled) | self._asked_again)
 
     @property
     def _cancelled(self) -> set[tuple[int, int]]:
@@ -271,7 +311,7 @@ class Seen:
 
     def _on_reads(self, there: frozenset[int]) -> set[int]:
         """vCPUs whose thread sleeps in a fault on a page that is held."""
-        return {v for v in self.asleep | self.dozing if self.wanted.get(v) in there}
+        return {v for v in self.asleep | self.dozing | self.told if self.wanted.get(v) in there}
 
     def _is_met(self, there: frozenset[int]) -> bool:
         match self.rule.word:

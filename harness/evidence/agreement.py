@@ -27,6 +27,8 @@ _VCPU_ONLY = frozenset({Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.TRY, Kind.NP, Kind.
 """What only a thread in KVM_RUN traces."""
 _SLOTS = 1 << 50
 """The offset in a swap entry has fewer bits, and at 0 lies the header of the area (mm/swapfile.c)."""
+_FAULT_FLAG_INTERRUPTIBLE = 1 << 9
+"""include/linux/mm_types.h (5.10 to 7.3)"""
 _INTERRUPTIBLE = ord("S")
 _SLEEP = frozenset({_INTERRUPTIBLE, ord("D")})
 _IDLE = "_comm=swapper/"
@@ -133,7 +135,9 @@ def wake_problems(events: Sequence[Event], later: Collection[int] = (), signalle
     Whose signal is pending when it goes to sleep interruptibly stays runnable, and is traced as one that sleeps all the
     same (kernel/sched/core.c:__schedule, signal_pending_state).  QEMU sends its vCPU threads signals, and outside of
     KVM_RUN they sleep for its locks: there nobody knows until the processor that such a thread left was idle.  Nor in
-    it from ``signalled`` on: who goes to sleep there with a signal pending is the kernel's fault, and no damage.
+    an interruptible call of handle_mm_fault, which a signal has end, and be made again (fs/userfaultfd.c:
+    handle_userfault); nor anywhere in KVM_RUN from ``signalled`` on: who goes to sleep there with a signal pending is
+    the kernel's fault, and no damage.
 
     :param later: threads of vCPUs that were plugged in: sched_waking of each is recorded from some time after its begin
         on, and a sched_switch before where another vCPU's thread gets its CPU.
@@ -144,12 +148,13 @@ def wake_problems(events: Sequence[Event], later: Collection[int] = (), signalle
     woken: dict[int, int] = {}
     runnable: dict[int, int] = {}  # by thread that perhaps is: the processor that it left
     outside: set[int] = set()  # of KVM_RUN
+    interruptible: set[int] = set()  # in such a call of handle_mm_fault
     for event in events:
         if event.kind in (Kind.OUT, Kind.IN) and _IDLE in event.text:
             runnable = {tid: cpu for tid, cpu in runnable.items() if cpu != event.cpu}
         if event.kind is Kind.OUT:
             off[event.tid] = False
-            pending = event.tid in outside or (signalled is not None and event.t_ns >= signalled)
+            pending = event.tid in outside | interruptible or (signalled is not None and event.t_ns >= signalled)
             if pending and event.value == _INTERRUPTIBLE and _IDLE not in event.text:
                 runnable[event.tid] = event.cpu
             if event.value in _SLEEP:
@@ -173,6 +178,10 @@ def wake_problems(events: Sequence[Event], later: Collection[int] = (), signalle
             outside.add(event.tid)
         elif event.kind is Kind.ENTRY:
             outside.discard(event.tid)
+        elif event.kind is Kind.MM_FAULT and event.value & _FAULT_FLAG_INTERRUPTIBLE:
+            interruptible.add(event.tid)
+        elif event.kind is Kind.MM_FAULT_RET:
+            interruptible.discard(event.tid)
 
 
 def register_problems(plan: Plan, log: GuestLog, events: Sequence[Event]) -> Iterator[str]:

@@ -119,6 +119,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         shared_flags=_flags(evidence),
         guest_panics=not probe and bool(_PANICS & known),
         host_warns=tuple(KNOWN_FAULTS[name].warns for name in sorted(known) if KNOWN_FAULTS[name].warns),
+        warn_once_cleared=facts is None or facts.has.debugfs,
         guest_flags={v: tuple(_left_behind(log, v)) for v in vcpus} if log else None,
         l2_always_exits=l2.intercept_intr and l2.intr_masking and l2.l1_interrupts and not (l2.inject or l2.virq),
         rewrites=HostWord.SYNC in acts,

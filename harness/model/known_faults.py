@@ -21,9 +21,10 @@ class KnownFault:
 
     :ivar id: "F1", as docs/spec/findings.md and docs/findings.md number it.
     :ivar title: what it does, in a sentence without a full stop.
-    :ivar field: of KernelModel: True for a kernel with the fault, False for one with the fix.
+    :ivar field: of KernelModel, which tells a kernel with the fault from one with the fix.
     :ivar scenarios: those that show it.
     :ivar warns: what the kernel under test then says in its log, as part of a line; empty: nothing.
+    :ivar faulty: the field's value in a kernel with the fault.
     :ivar of_l2: only a guest that runs an L2 can show it.
     :ivar of_program: only a program that is its own VMM does (harness/contract/host_program.py).
     """
@@ -33,12 +34,13 @@ class KnownFault:
     field: str
     scenarios: tuple[str, ...]
     warns: str = ""
+    faulty: bool = True
     of_l2: bool = False
     of_program: bool = False
 
     def in_kernel(self, kernel: KernelModel) -> bool:
         """Whether this kernel is described as having the fault."""
-        return bool(getattr(kernel, self.field))
+        return getattr(kernel, self.field) is self.faulty
 
 
 _TOKENS_OF_AN_L2 = (
@@ -135,6 +137,15 @@ KNOWN_FAULTS = {
             ("S436",),
             of_program=True,
         ),
+        KnownFault(
+            "F11",
+            "a guest whose first EN names an address without memory makes its host warn: the refused value is stored,"
+            " and the cache of the shared area, which has no length, is used",
+            "en_needs_shared_area",
+            ("S442",),
+            warns="_guest_offset_cached",
+            faulty=False,
+        ),
     )
 }
 """By id."""
@@ -157,7 +168,7 @@ def with_fixes(kernel: KernelModel, fixes: Iterable[str]) -> KernelModel:
     """
     for name in fixes:
         fault = known_fault(name)
-        kernel = replace(kernel, name=f"{kernel.name}+{name}", **{fault.field: False})  # type: ignore[arg-type]
+        kernel = replace(kernel, name=f"{kernel.name}+{name}", **{fault.field: not fault.faulty})  # type: ignore[arg-type]
     return kernel
 
 
@@ -167,7 +178,7 @@ def without_fix(kernel: KernelModel, name: str) -> KernelModel:
     :raise ModelError: no such finding.
     """
     fault = known_fault(name)
-    return replace(kernel, name=f"{kernel.name} without the fix of {name}", **{fault.field: True})  # type: ignore[arg-type]
+    return replace(kernel, name=f"{kernel.name} without the fix of {name}", **{fault.field: fault.faulty})  # type: ignore[arg-type]
 
 
 def find_kernel_with_fixes(name: str) -> KernelModel:

@@ -23,6 +23,7 @@ from harness.contract.words import ReadEnd, ReadOrder, Release
 LATE_SECONDS = 20.0
 """A read that is held so long is let go, so that the run comes to an end; the verdict is INCONCLUSIVE then."""
 _SECTOR = 512
+_DONE_BY_ITSELF = frozenset({What.FAULT, What.ANNOUNCED, What.REPEATED, What.READY, What.WORK})
 _MOVED = MOVED_GPA // PAGE_SIZE
 
 
@@ -174,6 +175,8 @@ class Keeper:
             self._tell(sight, vcpu)
 
     def _tell(self, sight: Sight, vcpu: int) -> None:
+        if sight.what in _DONE_BY_ITSELF and sight.at >= self._switched.get(sight.tid, 0.0):
+            self._seen.runs(vcpu)
         match sight.what:
             case What.FAULT:
                 self._seen.fault(vcpu, self.orders.page_of(sight.page))

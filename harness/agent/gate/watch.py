@@ -37,12 +37,15 @@ def filters(tids: Sequence[int], device: str | None) -> dict[str, str]:
         "sched/sched_switch": f"(({leaves}) && prev_state & {_INTERRUPTIBLE | _UNINTERRUPTIBLE})"
         f' || (prev_comm ~ "kworker*" && prev_state & {_UNINTERRUPTIBLE})',
         "sched/sched_wakeup": " || ".join(f"pid == {t}" for t in tids),
-        WORKER_FAULT: f'comm ~ "kworker*" || {vcpus}',
+        WORKER_FAULT: f'comm ~ "kworker*" || (!(flags & {_TRIED}) && ({vcpus}))',
     }
 
 
 _INIT = 0x500
 """arch/x86/include/asm/apicdef.h:APIC_DM_INIT, as kvm_apic_accept_irq has it"""
+_TRIED = 0x20
+"""include/linux/mm_types.h:FAULT_FLAG_TRIED: the thread asks for the same page again, with a signal pending as often as
+it can (fs/userfaultfd.c:handle_userfault)"""
 _INTERRUPTIBLE, _UNINTERRUPTIBLE = 1, 2
 """include/linux/sched.h:TASK_INTERRUPTIBLE, TASK_UNINTERRUPTIBLE, as sched_switch has them"""
 

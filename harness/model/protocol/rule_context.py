@@ -207,6 +207,9 @@ class RuleContext:
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
     host_warns: tuple[str, ...] = ()
     """Parts of lines that the host's log must have, because of findings (D28)."""
+    warn_once_cleared: bool = True
+    """The host told anew of each WARN_ON_ONCE that an earlier run of its boot had reached (clear_warn_once of debugfs);
+    else it need not warn again."""
     guest_trouble: tuple[str, ...] | None = None
     host_trouble: tuple[str, ...] | None = None
     """What the log of a Linux guest and the host's say against the kernel."""

@@ -111,7 +111,8 @@ def _logs(context: RuleContext) -> Iterator[Violation]:
     for line in said:
         if not any(part in line for part in context.host_warns):
             yield _total("D28", f"the host says: {line}")
-    for part in context.host_warns if context.host_trouble is not None else ():
+    told = context.host_trouble is not None and context.warn_once_cleared
+    for part in context.host_warns if told else ():
         if not any(part in line for line in said):
             yield _total("D28", f'the host was to warn, and has not said "{part}"')
 

@@ -22,7 +22,7 @@ from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
 from harness.model.simulation.lost_mapping import may_be_lost
-from harness.model.simulation.moving_area import SharedArea, cannot_tell
+from harness.model.simulation.moving_area import SharedArea, cannot_tell, why_halted
 from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.recorded import RecordedEvent
 from harness.model.simulation.situation import Step
@@ -196,7 +196,7 @@ class KvmVcpu:
                 self.np_mark = told
                 self.overtaken = told if told is not None and not told.entered else None
                 world.emit(Event(Kind.NP, self.index, token=work.token, gpa=step.gpa))
-                if setup is Setup.TOKEN and not (yield from self.area_access(write=True)):  # apf_put_user_notpresent
+                if d.kvm_can_deliver_async_pf(s) and not (yield from self.area_access(write=True)):  # put notpresent
                     setup = cannot_tell(s, work, flags)
                 self._queued(step, setup, work, first)  # schedule_work comes later
                 return
@@ -216,7 +216,7 @@ class KvmVcpu:
         world.count("NPt" if setup is Setup.TOKEN else "NPh")
         world.count("WAITED")
         issuer = Thread.V if first.read_target else ""
-        outcome, why = Outcome.HALT, "kvm_can_deliver_async_pf is false: the vCPU halts"
+        outcome, why = Outcome.HALT, f"{why_halted(self.state)}: the vCPU halts"
         if setup is Setup.TOKEN:
             world.count("PF_GUEST")  # x86.c:kvm_inject_page_fault; a reset may still drop what it queued
             self.token = work

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.contract.probe_abi import PAGE_SIZE, SHARED_GPA
 from harness.contract.words import Thread
-from harness.model.delivery import ApfState, Setup, Work
+from harness.model.delivery import ApfState, Setup, Work, kvm_can_deliver_async_pf
 from harness.model.pages import PRESENT, Pte
 from harness.model.simulation.engine import Wait
 from harness.model.simulation.host_memory import Memory
@@ -59,6 +59,8 @@ class SharedArea:
     def access(self, memory: Memory, state: ApfState, vcpu: int, *, write: bool) -> Generator[Wait, None, bool]:
         """KVM's own: copy_from_user or copy_to_user faults a missing page in, in the vCPU's thread.  False: it cannot
         be (no memslot, or a page whose read fails)."""
+        if not (state.shared_ok or state.area_bound):  # WARN_ON_ONCE(len + offset > ghc->len), which is 0
+            memory.world.known_faults.append("F11")
         if not self.page or not state.shared_ok:
             return state.shared_ok
         pte = memory.page(self.page).pte
@@ -86,3 +88,8 @@ def cannot_tell(v: ApfState, work: Work, flags: int) -> Setup:
     work.notpresent_injected = False
     v.req_halt = True
     return Setup.HALT
+
+
+def why_halted(v: ApfState) -> str:
+    """Why a work that has been queued just now halts its vCPU (kvm_arch_async_page_not_present)."""
+    return "apf_put_user_notpresent fails" if kvm_can_deliver_async_pf(v) else "kvm_can_deliver_async_pf is false"

@@ -14,7 +14,8 @@ from harness.model.pages import PRESENT, Pte
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault
 from harness.model.walk.gup import Walk
 from harness.model.walk.mm_memory import handle_mm_fault
-from harness.model.walk.steps import Context, End, Environment, Steps, Thread
+from harness.model.walk.steps import Context, End, Environment, Steps, Thread, WaitKind, WalkWait
+from harness.model.walk.write_protect import userfault_missing
 
 
 def user_access(kernel: KernelModel, *, write: bool, env: Environment | None = None) -> Walk:
@@ -37,9 +38,18 @@ def _do_user_addr_fault(ctx: Context) -> Steps[End]:
         if ret & VM_FAULT_ERROR:
             return End.ERROR
         if ret & VmFault.RETRY:
+            yield from _with_a_signal_pending(ctx)
             flags |= FaultFlag.TRIED
             yield from _once_more(ctx, flags)
     return End.MAPPED
+
+
+def _with_a_signal_pending(ctx: Context) -> Steps[None]:
+    """fault_signal_pending (include/linux/sched/signal.h, 5.10 to 7.3) asks for fatal signals alone where the access is
+    the kernel's own: with any other handle_mm_fault is called again and again, each time VM_FAULT_RETRY at once, until
+    the page is there."""
+    while userfault_missing(ctx.page) and ctx.told():
+        yield WalkWait(WaitKind.USERFAULT, "fault_signal_pending", mmap_lock_held=False, state="R")
 
 
 def _once_more(ctx: Context, flags: FaultFlag) -> Steps[None]:

@@ -255,9 +255,32 @@ def test_only_reads_with_a_settled_fault_end(
     seen = Seen(rule, 3)
     tell(seen, told)
     due = seen.due(held)
-    settled = {page for _, page in seen.outstanding} | {seen.wanted[v] for v in seen.asleep if v in seen.wanted}
+    settled = {page for _, page in (*seen.outstanding, *seen.faulted)}
+    settled |= {seen.wanted[v] for v in seen.asleep if v in seen.wanted}
     for position, _ in due:
         assert held[position] & settled
+
+
+def test_a_vcpu_that_faults_again_and_again_is_waited_for_at_any_moment() -> None:
+    """An artificial halt that does not last: nobody knows in which part of the loop the server looks."""
+    seen = fresh()
+    announce(seen, 0, 8)
+    for tell_more in (lambda: seen.fault(0, 8), lambda: seen.asks(0, 8), lambda: seen.repeated(0)):
+        tell_more()
+        assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
+
+
+def test_who_faults_anew_waits_for_nobody_elses_worker() -> None:
+    """vCPU 0's queue was cleared; the worker that sleeps is vCPU 1's."""
+    seen = Seen(Rule(Release.NP, 2), 2)
+    seen.announced(0, 8)
+    announce(seen, 1, 8)
+    seen.fault(0, 8)
+    assert seen.due(READ) == []
+    seen.announced(0, 8)
+    seen.work(101, 8)
+    seen.work_sleeps(101)
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
 
 
 @given(rules, reads.filter(bool))

@@ -150,6 +150,14 @@ def test_who_sleeps_in_kvm_run_with_a_signal_pending_is_woken_by_nobody() -> Non
     assert len(list(agreement.wake_problems(late, (), 3))) == 1, "the first was before"
 
 
+def test_who_is_told_in_an_interruptible_fault_makes_it_again_and_is_woken_by_nobody() -> None:
+    """S443: a thread that makes its fault again with a signal pending is switched out as one that sleeps."""
+    events = _switches("MM_FAULT", "OUT", "IN", "MM_FAULT_RET", "OUT", "IN")
+    assert len(list(agreement.wake_problems(events))) == 2, "FAULT_FLAG_INTERRUPTIBLE is not set"
+    events[0] = dataclasses.replace(events[0], value=0x234)
+    assert len(list(agreement.wake_problems(events))) == 1, "behind the call it was not pending"
+
+
 def test_a_vcpu_that_was_plugged_in_is_followed_from_some_time_on() -> None:
     """S186 beside loops: its first sleep was seen only because another vCPU got the CPU."""
     events = _switches("OUT", "IN", "OUT", "WAKING", "IN", "OUT", "IN")

@@ -58,7 +58,7 @@ def test_its_scenarios_show_it_on_a_faulty_kernel_and_not_on_a_fixed_one(fault: 
 def test_no_other_scenario_shows_one(kernel: str) -> None:
     faults = [fault for fault in FAULTS if faulty(fault).name == kernel]
     for name, scenario in all_scenarios().items():
-        if {"lifecycle", "nested"} & set(scenario.tags):
+        if {"lifecycle", "nested", "enablement"} & set(scenario.tags):
             others = {fault.id for fault in faults if name not in fault.scenarios}
             assert not others & known_faults_of(name, find_kernel(kernel))[0], name
 

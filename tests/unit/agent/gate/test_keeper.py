@@ -356,3 +356,38 @@ def test_what_was_outstanding_before_a_reset_or_a_load_holds_nothing(word: str) 
     getattr(keeper, word)()
     keeper.see(Sight(What.ENABLED, V, 2.0))
     assert keeper.settled
+
+
+def test_what_kvm_itself_asks_for_ends_although_a_signal_has_woken_its_thread() -> None:
+    """No signal takes it out of copy_from_user: it asks again and again (S443)."""
+    keeper = armed("step")
+    keeper.see(Sight(What.WORK, V, 1.0, address=RAM + 101 * PAGE))
+    read(keeper, 1)
+    keeper.see(Sight(What.DOZE, V, 1.1))
+    keeper.see(Sight(What.WOKEN, V, 1.2))
+    keeper.let_go()
+    assert handles(keeper) == [1]
+
+
+def test_whom_a_signal_takes_out_of_a_page_fault_waits_for_nothing() -> None:
+    """FOLL_INTERRUPTIBLE: it is back in the VMM."""
+    keeper = armed("step")
+    keeper.see(Sight(What.FAULT, V, 1.0, page=101))
+    keeper.see(Sight(What.WORK, V, 1.0, address=RAM + 101 * PAGE))
+    read(keeper, 1)
+    keeper.see(Sight(What.DOZE, V, 1.1))
+    keeper.see(Sight(What.WOKEN, V, 1.2))
+    keeper.let_go()
+    assert handles(keeper) == []
+
+
+def test_who_does_something_does_not_sleep() -> None:
+    """Preempted with a signal pending it was traced as one that falls asleep, and nobody has woken it since."""
+    keeper = armed()
+    keeper.see(Sight(What.DOZE, V, 1.0))
+    keeper.see(Sight(What.FAULT, V, 1.1, page=101))
+    read(keeper, 1)
+    assert handles(keeper) == []
+    keeper.see(Sight(What.OUT, V, 1.2))
+    keeper.see(Sight(What.FAULT, V, 1.1, page=101))  # of another CPU's buffer: it was before
+    assert handles(keeper) == [1]
