@@ -89,6 +89,12 @@ def _action(raw: dict[str, object]) -> PerformedAction:
     )
 
 
+def first_begun_ns(steps: Iterable[ProgressStep], do: HostWord) -> int | None:
+    """When the first such host action began, on the trace clock; None: there is none."""
+    of_word = (s.t_ns for s in steps if s.action is not None and s.action.do is do and s.step is AgentStep.HOST_ACTION)
+    return min(of_word, default=None)
+
+
 def signalled_ns(steps: Iterable[ProgressStep]) -> int | None:
     """The begin of the first host action that needs the vCPUs out of KVM_RUN and never came to an end, on the trace
     clock; None: there is none."""

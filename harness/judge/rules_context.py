@@ -22,6 +22,7 @@ from harness.contract.plan import (
 )
 from harness.contract.probe_abi import Record, SvmExit
 from harness.contract.words import EndStatus
+from harness.evidence.agent_steps import first_begun_ns
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
@@ -102,7 +103,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         nmis=_nmis(evidence),
         lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
         shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
-        slots_change=HostWord.SAVEVM in acts,
+        slots_change_ns=first_begun_ns(evidence.steps, HostWord.SAVEVM),
         memory=plan.memory.backing.memory,
         userfaultfd=plan.swap.kind is SwapKind.USERFAULT,
         single_toucher=_single_toucher(plan) and not acts & _OTHERS if probe else None,

@@ -94,8 +94,9 @@ class RuleContext:
     """From when to when the VMM gave each vCPU an NMI, for which its thread left KVM_RUN."""
     lapic_off: Mapping[int, tuple[Interval, ...]] | None = None
     shared_unreadable: Mapping[int, tuple[Interval, ...]] | None = None
-    slots_change: bool = False
-    """A snapshot is written: the area of before a refused EN is looked up again (__kvm_gfn_to_hva_cache_init)."""
+    slots_change_ns: int | None = None
+    """From when on (trace clock) the memory slots have changed, as a snapshot is written: the area of before a refused
+    EN is looked up again (__kvm_gfn_to_hva_cache_init).  None: they never do."""
     memory: str | None = None
     """What guest RAM is: ``anon``, ``shmem`` or ``file``."""
     userfaultfd: bool | None = None

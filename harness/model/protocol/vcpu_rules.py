@@ -372,7 +372,8 @@ class SeenVcpu:
         if (off or self.apic_hw is False or self.apic_sw is False) and self.shared.kernel.lapic_disabled_defers:
             self.say("D37", event, "RDY while the LAPIC is disabled")
         hidden = context.shared_unreadable
-        unbound = not self.shared_ok and not context.slots_change
+        looked_up = context.slots_change_ns is not None and event.t_ns >= context.slots_change_ns
+        unbound = not self.shared_ok and not looked_up
         if unbound or (hidden is not None and self.within(hidden.get(index), event.t_ns)):
             self.say("D44", event, "RDY while the shared area cannot be read")
 

@@ -350,6 +350,15 @@ def test_an_enable_that_the_features_refuse_stores_nothing() -> None:
         assert {v.rule for event in trace_of(left) for v in checker.feed(event)} == rules
 
 
+def test_the_area_is_looked_up_again_only_behind_the_change_of_the_slots() -> None:
+    """A snapshot excuses no ready event that was there before it."""
+    unbound = trace_of(f"ENTRY EXIT WRMSR_GP:EN=0x801009 ENTRY {halt(1, 0)} DONE:0 RDY:1@0 ENTRY")
+    ready = next(event.t_ns for event in unbound if event.kind is Kind.RDY)
+    for changed_ns, rules in ((None, {"D44"}), (ready + 1, {"D44"}), (ready, set())):
+        checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=RuleContext(slots_change_ns=changed_ns))
+        assert {v.rule for event in unbound for v in checker.feed(event)} == rules
+
+
 def test_a_thread_that_sleeps_behind_its_try_waits_for_the_page_itself() -> None:
     """Also at the end of a trace: the TRY has failed, and is counted."""
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1, context=RuleContext(allocation_may_fail=True))
