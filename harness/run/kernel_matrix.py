@@ -81,6 +81,7 @@ def run_matrix(request: Request, observer: Observer, *, perform: bool = True, ju
     variants = find_variants(request)
     ended = RunResult("matrix", request.command, (), (), allowed=request.allow_unsupported, accepted=request.accepted)
     runs = running_build(request, observer) if perform and not request.kernels else ""
+    new = dict.fromkeys(request.names, frozenset[str]())
     for name in request.names:
         there = kept(request.results, name, scenarios, runs)
         missing = [s for s in scenarios if s.id not in there and _is_meant(s, variants[name])]
@@ -88,12 +89,16 @@ def run_matrix(request: Request, observer: Observer, *, perform: bool = True, ju
             continue
         observer.line(f"{name}: {len(missing)} of {len(scenarios)} scenarios to perform")
         result, _ = perform_jobs(plan_jobs(missing, {name: variants[name]}, 1), request, observer)
+        new[name] = frozenset(s.id for s in missing)
         ended = replace(ended, troubles=(*ended.troubles, *result.troubles), interrupted=result.interrupted)
         if result.interrupted:
+            observer.line("interrupted: the page is written from what is there; the same command goes on from here")
             break
     found = {name: kept(request.results, name, scenarios, runs) for name in request.names}
-    if judge_again:
-        found = {name: {s: _again(k, variants[name], observer) for s, k in ks.items()} for name, ks in found.items()}
+    if judge_again and not ended.interrupted:
+        for name, cells in found.items():  # what was performed just now has been judged by today's model
+            old = {s: _again(k, variants[name], observer) for s, k in cells.items() if s not in new[name]}
+            found[name] = cells | old
     return _laid_out(request, scenarios, variants, found, observer, ended)
 
 

@@ -104,6 +104,24 @@ def test_kernel_by_kernel_and_never_twice(ran: Ran, request_: Request) -> None:
     assert len(ran.asked) == 2 and again == done
 
 
+def test_only_what_was_kept_is_judged_again(ran: Ran, request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+
+    def judge(cell: kernel_matrix.Kept, variant: str, observer: Observer) -> kernel_matrix.Kept:
+        judged.append(cell.verdict.scenario)
+        return cell
+
+    monkeypatch.setattr(kernel_matrix, "_again", judge)
+    run_matrix(request_, OBSERVER, judge_again=True)
+    assert judged == [], "today's model has judged it as it was performed"
+    run_matrix(request_, OBSERVER, judge_again=True)
+    assert judged, "it was kept"
+    ran.interrupts_after = 0
+    count = len(judged)
+    run_matrix(replace(request_, results=request_.results / "new"), OBSERVER, judge_again=True)
+    assert len(judged) == count, "who interrupts it does not wait for that"
+
+
 def test_an_interrupted_matrix_goes_on(ran: Ran, request_: Request) -> None:
     ran.interrupts_after = 1
     first = run_matrix(request_, OBSERVER)
