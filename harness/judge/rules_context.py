@@ -87,7 +87,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
     acts = {a.do for group in plan.host_actions for a in group} | {a.do for t in plan.timed for a in t.actions}
     single_vcpu = plan.guest.vcpus == 1
     majors = expected.majors
-    log, l2 = evidence.guest, plan.guest.l2
+    log = evidence.guest
     known = frozenset(expected.known)
     slots = token_slots(evidence)
     private_file = plan.memory.backing is Backing.FILE and not plan.memory.share
@@ -122,7 +122,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         host_warns=tuple(KNOWN_FAULTS[name].warns for name in sorted(known) if KNOWN_FAULTS[name].warns),
         warn_once_cleared=facts is None or facts.has.debugfs,
         guest_flags={v: tuple(_left_behind(log, v)) for v in vcpus} if log else None,
-        l2_always_exits=l2.intercept_intr and l2.intr_masking and l2.l1_interrupts and not (l2.inject or l2.virq),
+        l2_always_exits=_l2_always_exits(plan, kernel, rewritten=HostWord.SYNC in acts),
         rewrites=HostWord.SYNC in acts,
         other_areas=_other_areas(evidence),
         enabled_before=not probe and plan.guest.workload != "boot" and linux_guest(plan).enables,
@@ -231,6 +231,17 @@ def _memory_left(evidence: Evidence, kernel: KernelModel) -> int | None:
     if left is None or left.mapped is None or kernel.memcg_events_batched:
         return None
     return max(left.mapped, left.listed or 0, left.unlisted or 0, left.cached or 0)
+
+
+def _l2_always_exits(plan: Plan, kernel: KernelModel, *, rewritten: bool) -> bool:
+    """L1 exits on each interrupt, and nothing masks one (svm.c:svm_interrupt_blocked): neither IF of L1 at VMRUN, nor,
+    without V_INTR_MASKING, of L2, whose handler of what is L1's has it off."""
+    l2 = plan.guest.l2
+    if not l2.intercept_intr or l2.inject or l2.virq:
+        return False
+    if l2.intr_masking:
+        return l2.l1_interrupts
+    return kernel.l2_gets_no_token and not rewritten and all(i.interrupts for i in plan.items if i.level == 2)
 
 
 def _tails(evidence: Evidence) -> Mapping[int, bool] | None:

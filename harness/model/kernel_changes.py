@@ -133,6 +133,8 @@ CHANGES: tuple[Change, ...] = (
     Change("prefetch_keeps_entry", True, (6, 13), "arch/x86/kvm/mmu/tdp_mmu.c:tdp_mmu_map_handle_target_level",
            "KVM: x86/mmu: Treat TDP MMU faults as spurious if access is already allowed", (_6_12, _7_2),
            open=_BOUNDS),
+    Change("shmem_swapin_sync", True, (6, 14), "mm/shmem.c:shmem_swapin_folio, shmem_swap_alloc_folio",
+           "mm: shmem: skip swapcache for swapin of synchronous swap device", (_6_12, _7_3), open=_BOUNDS),
     Change("ready_clears_kick", True, (6, 15), f"{_X86}kvm_arch_async_page_present",
            "KVM: x86: Clear pv_unhalted on all transitions to KVM_MP_STATE_RUNNABLE", (_6_12, _7_2), open=_BOUNDS),
     Change("ext4_large_folios", True, (6, 16), "fs/ext4/inode.c:ext4_set_inode_mapping_order",

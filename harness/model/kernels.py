@@ -70,6 +70,7 @@ class KernelModel:
     zero_map: bool = False  # all-zero pages are not written out: the zero map answers the read
     congested_single_page: bool = True  # cluster mode: congested device reads one page synchronously
     swapin_read_writable: bool = False  # do_swap_page maps an exclusive page writable for a read too
+    shmem_swapin_sync: bool = False  # shmem reads a page of a synchronous swap device alone, without read-ahead
     large_folio_swapin: bool = False  # synchronous devices may swap in a large folio
     pgfault_counts_retry: bool = True  # PGFAULT at each handle_mm_fault entry, RETRY attempts too
     wp_counts_references: bool = True  # do_wp_page reuses only if page_count is 1: not while in the swap cache

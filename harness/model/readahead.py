@@ -245,6 +245,11 @@ def file_window(
     return Window(ra_pages, pages, index, flagged, range(first, first + size), order, mark), state
 
 
+def next_ra_size(size: int, ra_pages: int) -> int:
+    """mm/readahead.c:get_next_ra_size: twice as large, from less than a sixteenth of the largest four times."""
+    return min(4 * size if size < ra_pages // 16 else 2 * size, ra_pages)
+
+
 def file_marker_hit(
     state: ReadaheadState,
     index: int,
@@ -256,7 +261,7 @@ def file_marker_hit(
     next_folio_start: int | None = None,
     orders: FolioOrders | None = None,
 ) -> tuple[Window, ReadaheadState]:
-    """page_cache_async_ra: a hit on PG_readahead reads the next window, twice as large up to ``ra_pages``.
+    """page_cache_async_ra: a hit on PG_readahead reads the next window, larger up to ``ra_pages``.
 
     :param last_index: the last page of the file; None: far away.
     :param folio_order: of the folio that was hit; ``orders``: how the kernel chooses those of the window.
@@ -268,9 +273,9 @@ def file_marker_hit(
     behind = orders.end_goes_on and index == state.file_start + state.file_size
     if state.file_size and (index == expected or behind):
         first = state.file_start + state.file_size
-        size = min(2 * state.file_size, ra_pages)
+        size = next_ra_size(state.file_size, ra_pages)
         if behind:  # it hits the mark that it would make: the next window is merged into this one
-            more = min(2 * size, ra_pages)
+            more = next_ra_size(size, ra_pages)
             size, ahead = (size + more, more) if size + more <= ra_pages else (ra_pages, ra_pages >> 1)
     else:
         # A marker of somebody else's window: what comes after the pages that are cached from here on.

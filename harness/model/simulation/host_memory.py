@@ -28,6 +28,7 @@ from harness.model.simulation.page_watch import PageWatch
 from harness.model.simulation.pte_prefetch import direct_pte_prefetch
 from harness.model.simulation.read_ahead_marks import marked_late
 from harness.model.simulation.swap_space import swap_full
+from harness.model.simulation.user_copies import copied
 from harness.model.simulation.world import DelayDevice, World
 from harness.model.walk.deciding import deciding_steps, in_words
 from harness.model.walk.gup import Walk, settle
@@ -349,23 +350,7 @@ class Memory:
     def _ask_manager(self, gpa: int) -> None:  # a message for whoever holds the userfaultfd; it answers each page once
         if gpa not in self._asked:
             self._asked.add(gpa)
-            self.world.engine.spawn(self._copied(gpa))
-
-    def _copied(self, gpa: int) -> Process:
-        """UFFDIO_COPY when the rule says so, or when it was recorded."""
-        replay, gfn = self.world.replay, gpa // _PAGE
-        if replay is not None:
-            end = replay.read_end(gfn, self.world.engine.now)
-            if end < 0:
-                return
-            yield Wait(until_ns=end)
-            moments, what = replay.copies(gfn, end), f"when the page {gfn:#x} was copied"
-            yield Wait(until_ns=replay.choices.moment(moments, what, gfn))
-        elif self.gate is not None:
-            yield from self.gate.hold(frozenset({gfn}), self.device.loaded)
-        else:
-            yield from self.device.over(self.world.engine.now + self.device.delay_ns)
-        self.happen(gpa, WaitKind.USERFAULT)
+            self.world.engine.spawn(copied(self, gpa))
 
     def truncate(self, gpa: int) -> None:
         """The file is made to end below the page; unmap_mapping_range: the notifier zaps the SPTE."""

@@ -250,16 +250,20 @@ class Replay:
         missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns + 1 for c in calls]
         return max((t for t in missed if since_ns < t < until_ns), default=since_ns)
 
-    def copies(self, gfn: int, decided_ns: int) -> list[int]:
+    def copies(self, gfn: int, decided_ns: int, beside: Set[int] = frozenset()) -> list[int]:
         """Moments at which UFFDIO_COPY may have brought the page; first the one behind the last call of handle_mm_fault
-        that missed it."""
+        that missed it.  ``beside``: pages with which KVM looks for this one, too, in no call."""
         moments = [decided_ns, *self.unlocks(gfn, decided_ns)]
-        over = moments[-1]
+        over, ended = moments[-1], self.recorded.over.get((gfn, decided_ns), decided_ns)
         # Before a call that is done with the page at once there was a look that missed it (get_user_page_fast_only).
         calls = self.recorded.calls.get(gfn, ())
         moments += [c.start_ns - 1 for c in calls if not c.asked and decided_ns < c.start_ns - 1 < over]
         absent = self._last([c for c in calls if c.asked], decided_ns, over)
-        return sorted(moments, key=lambda moment: (moment < absent, moment))
+        marks = enumerate(self.recorded.marks if beside else ())
+        faults = ((v, m) for v, found in marks for m in found if m.kind in (Kind.PF, Kind.RDY))
+        looks = (max(m.end_ns, m.until_ns) for v, m in faults if self._page(v, m) in beside)
+        moments += [look + 1 for look in looks if decided_ns < look < ended]
+        return sorted(set(moments), key=lambda moment: (moment < absent, moment))
 
     def own_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> int:
         """When the thread submitted the page to be read between the two; -1: it did not."""

@@ -10,6 +10,7 @@ from harness.model.pages import (
     Backing,
     Folio,
     HostPage,
+    Lock,
     Pte,
     Vma,
     next_uptodate_folio,
@@ -20,7 +21,7 @@ from harness.model.pages import (
 from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault, fault_flag_allow_retry_first
 from harness.model.walk.page_waits import wait_until_unlocked
 from harness.model.walk.steps import Context, Mark, Read, Steps, WaitKind, WalkWait, kernel_function
-from harness.model.walk.swap_in import REFUSED, swap_cache_get_folio, swap_cluster_readahead
+from harness.model.walk.swap_in import REFUSED, slot, swap_cache_get_folio, swap_cluster_readahead, swap_readpage
 from harness.model.walk.write_protect import (
     do_page_mkwrite,
     fault_dirty_shared_page,
@@ -421,7 +422,8 @@ def shmem_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
 
 @kernel_function("mm/shmem.c")
 def shmem_swapin_folio(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
-    """A swapped page of shmem (5.10: shmem_swapin_page): always cluster mode, and a blocking lock."""
+    """A swapped page of shmem (5.10: shmem_swapin_page): always cluster mode, from 6.14 on but for synchronous devices;
+    and a blocking lock."""
     ret = VmFault(0)
     if not (yield from swap_cache_get_folio(ctx, vma_mode=False)):
         if FaultFlag.MINOR in flags and ctx.kernel.shmem_minor_hook:
@@ -431,7 +433,8 @@ def shmem_swapin_folio(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ret = VmFault.MAJOR
         ctx.count(pgmaj=1)
         ctx.step("not in the swap cache", "VM_FAULT_MAJOR, PGMAJFAULT+1", "shmem_swapin")
-        if not (yield from swap_cluster_readahead(ctx)):
+        alone = slot(ctx).synchronous and ctx.kernel.shmem_swapin_sync
+        if not (yield from shmem_swap_alloc_folio(ctx) if alone else swap_cluster_readahead(ctx)):
             ctx.step("shmem_swapin", "-ENOMEM: VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
             return VmFault.OOM
     ctx.step("folio_lock", "waits if it must", "the fault flags are not consulted: never VM_FAULT_RETRY")
@@ -444,3 +447,15 @@ def shmem_swapin_folio(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ctx.change(folio=replace(folio, readahead=False), swap=None)
         ctx.step("shmem_add_to_page_cache", "in the page cache", "the slot is freed")
     return ret | VmFault.LOCKED
+
+
+@kernel_function("mm/shmem.c")
+def shmem_swap_alloc_folio(ctx: Context) -> Steps[bool]:
+    """SWP_SYNCHRONOUS_IO: the page alone is read, in this thread."""
+    if not ctx.charge():
+        return False
+    ctx.step("SWP_SYNCHRONOUS_IO", "no read-ahead", "one page", holds=True)
+    window = ra.Window(1, (ctx.page.vpn,), ctx.page.vpn)
+    ctx.change(folio=Folio(uptodate=False, lock=Lock.READ))
+    yield from swap_readpage(ctx, window, "vpn", slot(ctx), synchronous=True)
+    return True

@@ -49,6 +49,7 @@ NAMES: dict[tuple[str, str], _Names] = {
     ("mm/shmem.c", "shmem_swapin_folio"): (
         ((5, 10), "mm/shmem.c", "shmem_swapin_page"), ((5, 18), "mm/shmem.c", "shmem_swapin_folio"),
     ),
+    ("mm/shmem.c", "shmem_swap_alloc_folio"): (((6, 14), "mm/shmem.c", "shmem_swap_alloc_folio"),),
     ("mm/swap_state.c", "swap_cache_get_folio"): (
         ((5, 10), "mm/swap_state.c", "lookup_swap_cache"), ((6, 1), "mm/swap_state.c", "swap_cache_get_folio"),
     ),

@@ -24,6 +24,7 @@ from harness.model.readahead import (
     file_window,
     fixed_window,
     next_miss,
+    next_ra_size,
     swapin_nr_pages,
     vma_window,
 )
@@ -303,6 +304,18 @@ def test_a_window_of_a_marker_ends_aligned_from_6_17_on() -> None:
     assert window.span == range(148, 176) and window.order == 4
     small, after = file_marker_hit(state, 109, AllMissing(), ra_pages=32, orders=FolioOrders(kept=True))
     assert small.span == range(117, 148) and (small.order, after.file_order) == (0, 0)
+
+
+def test_a_window_of_one_page_is_followed_by_four() -> None:
+    """get_next_ra_size, seen on 7.3: a foreign marker behind windows of order 3 and more, whose window ends aligned to
+    32 just behind its first page."""
+    kept = FolioOrders(large=True, kept=True)
+    state = ReadaheadState(file_start=128, file_size=32, file_async=32, file_order=5)
+    window, after = file_marker_hit(state, 311, Only(set(range(319, 600))), ra_pages=32, orders=kept)
+    assert (window.pages, after.file_size, after.file_order) == ((319,), 1, 0)
+    window, after = file_marker_hit(after, 319, AllMissing(), ra_pages=32, orders=kept)
+    assert window.pages == (320, 321, 322, 323)
+    assert [next_ra_size(size, 32) for size in (1, 2, 16, 17, 32)] == [4, 4, 32, 32, 32]
 
 
 def test_up_to_6_16_each_window_has_the_order_of_the_folio_that_was_hit_and_two_more() -> None:

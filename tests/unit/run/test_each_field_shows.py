@@ -47,6 +47,7 @@ SHOWN = {
     "prefetch_keeps_entry": ("S230", "7.3.4"),
     "interruptible_gup": ("S231", "7.3.4"),
     "marker_is_expected": ("S441", "7.3.4"),
+    "shmem_swapin_sync": ("S452", "7.3.4"),
     "next_miss_tells_none": ("S212", "7.3.4"),
     "ext4_large_folios": ("S210", "7.3.4"),
     "read_around_single": ("S210", "7.3.4"),
