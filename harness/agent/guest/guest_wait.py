@@ -28,6 +28,8 @@ READY_SECONDS = 120.0
 """For a guest to boot; a Linux guest under emulated SVM takes 4 to 14 s."""
 _PANICKED = re.compile(r"---\[ end Kernel panic - not syncing: (.*?) \]---")
 """The last line of kernel/panic.c:panic; what the kernel has to say stands before it."""
+_REFUSED = re.compile(r"(workload: OUT was refused[^\r\n]*)[\r\n]")
+"""guest-images/linux/workload.c:refused: it sleeps from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,11 @@ async def watch_result(guest: Guest, path: str, console: str, line: str, seconds
     """Until the Linux guest has written ``line`` (its beginning) to the result port, or has told why it panicked."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        told = _PANICKED.search(read_text(console)) if os.path.exists(console) else None
-        if told:
+        said = read_text(console) if os.path.exists(console) else ""
+        if told := _PANICKED.search(said):
             return GuestEnd(EndStatus.GUEST_PANIC, f"the guest's kernel panicked: {told[1]}")
+        if told := _REFUSED.search(said):
+            return GuestEnd(EndStatus.GUEST_TIMEOUT, f"the guest can tell nothing more: {told[1]}")
         if os.path.exists(path) and any(x.startswith(line) for x in read_text(path).splitlines()):
             return GuestEnd(EndStatus.DONE)
         if not guest.alive:
