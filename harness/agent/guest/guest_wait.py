@@ -15,9 +15,10 @@ from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied
 from harness.agent.host.kernel_files import read_text
 from harness.agent.host.tracing import FULL, Tracing
 from harness.agent.pages.guest_memory import GuestMemory
-from harness.contract.plan import Plan
+from harness.contract.gate import rule_of
+from harness.contract.plan import Plan, says
 from harness.contract.probe_abi import LOG_FULL, Control, State
-from harness.contract.words import EndStatus, HostWord
+from harness.contract.words import EndStatus, HostWord, Release
 from harness.errors import UsageError
 
 POLL_SECONDS = 0.003
@@ -65,8 +66,9 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
     time in which timed actions keep the machine stopped."""
     answered = 0  # HOST items handed back so far
     acted = 0.0  # seconds
+    apart = reads_wait_for_words(plan)
     while True:
-        control = await _control(guest, memory)
+        control = await _control(guest, memory, apart=apart)
         if control.is_complete(plan.nonce) and control.state == State.DONE:
             return GuestEnd(EndStatus.DONE)
         if control.state == State.PANIC:
@@ -131,11 +133,24 @@ async def trace_fills(tracing: Tracing, start: float) -> GuestEnd:
     )
 
 
-async def log_fills(guest: Guest, memory: GuestMemory, tracing: Tracing | None, start: float) -> GuestEnd:
+def reads_wait_for_words(plan: Plan) -> bool:
+    """Reads are held until the agent says a word.  Whoever waits for one may keep mmap_lock (mm/page_io.c:
+    swap_readpage, synchronous until 6.6; do_swap_page of a noio series), and whoever wants to look at QEMU's memory
+    waits for that as soon as QEMU wants to map more: it must not be who has to say the word."""
+    rule = rule_of(plan.swap)
+    return says(plan, HostWord.FREEZE) or (rule is not None and rule.word is Release.STEP)
+
+
+async def log_fills(
+    guest: Guest, memory: GuestMemory, tracing: Tracing | None, start: float, *, apart: bool = False
+) -> GuestEnd:
     """Until a vCPU has written so much that the rest of the run might not have room in its log, as one does that
     touches a page for ever which cannot be read.  The trace records nothing more then: the log, which is read behind
-    it, has all that it tells of."""
-    while (most := max((await _control(guest, memory)).counts)) < LOG_FULL:
+    it, has all that it tells of.
+
+    :param apart: see reads_wait_for_words.
+    """
+    while (most := max((await _control(guest, memory, apart=apart)).counts)) < LOG_FULL:
         await asyncio.sleep(POLL_SECONDS)
     if tracing is not None:
         tracing.stop()
@@ -170,9 +185,10 @@ def _failed_run(when: str, said: str) -> GuestEnd:
     return GuestEnd(EndStatus.GUEST_TIMEOUT, f"{when} KVM_RUN failed for good ({said}; guest/qemu.txt has the state)")
 
 
-async def _control(guest: Guest, memory: GuestMemory) -> Control:
+async def _control(guest: Guest, memory: GuestMemory, *, apart: bool = False) -> Control:
+    """``apart``: in a thread of its own, which costs an emulated machine more than the look does."""
     try:
-        return memory.control()
+        return await asyncio.to_thread(memory.control) if apart else memory.control()
     except OSError as exc:
         if not await guest.reaped(KILL_SECONDS):
             raise
