@@ -7,7 +7,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from harness.agent.guest.actions import Actor, WaitedInVain
@@ -17,11 +17,13 @@ from harness.agent.host.tracing import FULL, Tracing
 from harness.agent.pages.guest_memory import GuestMemory
 from harness.contract.gate import rule_of
 from harness.contract.plan import Plan, says
-from harness.contract.probe_abi import LOG_FULL, Control, State
+from harness.contract.probe_abi import CONTROL_BYTES, LOG_FULL, Control, State, decode_control
 from harness.contract.words import EndStatus, HostWord, Release
 from harness.errors import UsageError
 
 POLL_SECONDS = 0.003
+LOOK_SECONDS = 1.0
+"""For a look at QEMU's memory until it is known to wait; its program's deadline may come meanwhile."""
 FILLS_SECONDS = 0.1
 """How often the trace's size is looked at: a vCPU that exits for nothing writes some 10 MiB in this time on a fast
 machine, and there is room for 64."""
@@ -66,9 +68,10 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
     time in which timed actions keep the machine stopped."""
     answered = 0  # HOST items handed back so far
     acted = 0.0  # seconds
-    apart = reads_wait_for_words(plan)
+    looks = Looks(guest, memory, apart=reads_wait_for_words(plan))
+    control = decode_control(bytes(CONTROL_BYTES), 1)
     while True:
-        control = await _control(guest, memory, apart=apart)
+        control = await looks.control() or control
         if control.is_complete(plan.nonce) and control.state == State.DONE:
             return GuestEnd(EndStatus.DONE)
         if control.state == State.PANIC:
@@ -82,7 +85,10 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
             except WaitedInVain as exc:  # so that the guest waits for ever
                 return GuestEnd(EndStatus.GUEST_TIMEOUT, exc.message)
             answered = control.host_entries
-            memory.go()
+            if looks.apart:
+                await asyncio.to_thread(memory.go)
+            else:
+                memory.go()
             asleep = sum(a.arg for a in actions if a.do is HostWord.SLEEP) / 1000
             acted += max(0.0, time.monotonic() - asked - asleep)  # each of its waits has a bound of its own
             continue
@@ -150,7 +156,10 @@ async def log_fills(
 
     :param apart: see reads_wait_for_words.
     """
-    while (most := max((await _control(guest, memory, apart=apart)).counts)) < LOG_FULL:
+    looks, most = Looks(guest, memory, apart), 0
+    while most < LOG_FULL:
+        if control := await looks.control():
+            most = max(control.counts)
         await asyncio.sleep(POLL_SECONDS)
     if tracing is not None:
         tracing.stop()
@@ -185,10 +194,36 @@ def _failed_run(when: str, said: str) -> GuestEnd:
     return GuestEnd(EndStatus.GUEST_TIMEOUT, f"{when} KVM_RUN failed for good ({said}; guest/qemu.txt has the state)")
 
 
-async def _control(guest: Guest, memory: GuestMemory, *, apart: bool = False) -> Control:
-    """``apart``: in a thread of its own, which costs an emulated machine more than the look does."""
+@dataclass(slots=True)
+class Looks:
+    """One look at the control page at a time; ``apart``: in a thread of its own (see reads_wait_for_words), which costs
+    an emulated machine more than the look does."""
+
+    guest: Guest
+    memory: GuestMemory
+    apart: bool = False
+    _pending: asyncio.Future[Control] | None = None
+
+    async def control(self) -> Control | None:
+        """None: the look has to wait, and goes on."""
+        if not self.apart:
+            return await _control(self.guest, self.memory)
+        if self._pending is None:
+            self._pending = asyncio.ensure_future(asyncio.to_thread(self.memory.control))
+        if not (await asyncio.wait((self._pending,), timeout=LOOK_SECONDS))[0]:
+            return None
+        seen, self._pending = self._pending, None
+        return await _of(self.guest, seen.result)
+
+
+async def _control(guest: Guest, memory: GuestMemory) -> Control:
+    return await _of(guest, memory.control)
+
+
+async def _of(guest: Guest, look: Callable[[], Control]) -> Control:
+    """:raise QemuDied: QEMU has ended."""
     try:
-        return await asyncio.to_thread(memory.control) if apart else memory.control()
+        return look()
     except OSError as exc:
         if not await guest.reaped(KILL_SECONDS):
             raise

@@ -15,8 +15,9 @@ from typing import Any, cast
 
 import pytest
 
-from harness.agent.guest import probe_run
-from harness.agent.guest.guest_wait import GuestEnd, first_of, log_fills, reads_wait_for_words
+from harness.agent.guest import guest_wait, probe_run
+from harness.agent.guest.actions import Actor, Standing
+from harness.agent.guest.guest_wait import GuestEnd, first_of, log_fills, reads_wait_for_words, watch_probe
 from harness.agent.guest.probe_run import beside_others, realtime
 from harness.agent.guest.qemu import Guest
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
@@ -105,6 +106,24 @@ def test_a_look_at_memory_that_has_to_wait_keeps_no_word_from_being_said() -> No
         assert end.status is EndStatus.GUEST_TIMEOUT
 
     asyncio.run(both())
+    assert not memory.waited_in_vain
+
+
+def test_a_deadline_comes_though_memory_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read that its reader waits for may be that of a word which is never said."""
+    monkeypatch.setattr(guest_wait, "LOOK_SECONDS", 0.05)
+    memory = HeldMemory()
+    plan = replace(make_plan(deadline_s=1), swap=Swap(kind=SwapKind.GATED, release="step"))
+    guest = cast(Guest, SimpleNamespace(failed_run=lambda: ""))
+    actor = cast(Actor, SimpleNamespace(standing=Standing()))
+
+    async def watch() -> GuestEnd:
+        end = await watch_probe(guest, cast(GuestMemory, memory), plan, actor, time.monotonic())
+        memory.let_go.set()
+        return end
+
+    end = asyncio.run(watch())
+    assert end.status is EndStatus.GUEST_TIMEOUT and "not done 1 s after go" in end.reason
     assert not memory.waited_in_vain
 
 
