@@ -104,7 +104,10 @@ class Actor:
             if await asyncio.to_thread(vcpu_asleep, self.guest.pid):
                 raise WaitedInVain(f"{exc.message}; a vCPU thread sleeps for a page") from exc
             if await asyncio.to_thread(self._keeps_qemu_waiting):
-                raise WaitedInVain(f"{exc.message}; QEMU waits for mmap_lock, or for a read that is held") from exc
+                raise WaitedInVain(
+                    f"{exc.message}; QEMU waits for a read that is held, or for mmap_lock, which its reader keeps:"
+                    " let it go before, or by a [[timed]] entry"
+                ) from exc
             if await asyncio.to_thread(vcpu_deaf, self.guest.pid):
                 raise WaitedInVain(f"{exc.message}; a vCPU thread does not heed its signal") from exc
             raise
