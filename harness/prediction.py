@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -26,7 +26,8 @@ from harness.model.readahead import FAULT_AROUND_PAGES
 from harness.model.simulation import situation as m
 from harness.model.simulation.linux_guest import LinuxGuest, predict_linux
 from harness.model.simulation.machine import run_once
-from harness.model.simulation.simulate import simulate
+from harness.model.simulation.simulate import each_first, simulate
+from harness.model.simulation.situation import with_timing
 from harness.model.told_l1 import predict_token
 
 MS = 1_000_000
@@ -99,17 +100,20 @@ def unending(plan: p.Plan, kernel: KernelModel) -> tuple[int, ...]:
     return tuple(i.index for i in plan.items if not machine.world.item(i.index).ended)
 
 
-def held_for_good(plan: p.Plan, kernel: KernelModel) -> frozenset[int]:
+def held_for_good(plan: p.Plan, kernel: KernelModel) -> Iterator[frozenset[int]]:
     """Guest frame numbers whose reads a gated source still holds when a probe guest's program, which never ends, has
-    met its deadline, by one run of the model.
+    met its deadline, by one run of the model each: as it is, and with each vCPU before all others.
 
     :raise ModelError: as predict().
     """
     if plan.guest.kind is not p.GuestKind.PROBE:
-        return frozenset()
-    machine = run_once(situation_of(plan, kernel))
-    gate = machine.memory.gate
-    return frozenset() if machine.ended or gate is None else frozenset[int]().union(*(read.pages for read in gate.held))
+        return
+    situation = situation_of(plan, kernel)
+    for each in (situation, *(with_timing(situation, timing) for timing in each_first(situation))):
+        machine = run_once(each)
+        gate = machine.memory.gate
+        if not machine.ended and gate is not None:
+            yield frozenset[int]().union(*(read.pages for read in gate.held))
 
 
 def predict_cases(plan: p.Plan, kernel: KernelModel) -> tuple[CasePrediction, ...]:

@@ -273,6 +273,7 @@ void run_program(struct vcpu *v)
 			if (v->waiting)
 				continue;
 			v->next = p + 1;
+			control->next[v->id] = v->next;	/* of a wait not before: nothing is kept from one that is cut off */
 			finish(v, i, i->value);
 		} else {
 			v->next = p + 1;

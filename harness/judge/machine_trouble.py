@@ -13,6 +13,11 @@ _WHOSE = {
     Blame.MACHINE: "the host's machine did not do its part",
     Blame.GUEST: "a known fault of the guest's own kernel, which proves nothing of the host's",
 }
+_ADVICE = {
+    "refused-out": "QEMU's TCG refuses it once the VMM has written a vCPU's state, as it does for sync and nmi; leave "
+    "these words out, or take a host whose processor has svm or vmx",
+}
+"""By kind of trouble: what whoever meets it can do."""
 
 
 def by_machine(checked: Checked, findings: tuple[Finding, ...]) -> tuple[Status, str, tuple[Finding, ...]] | None:
@@ -31,4 +36,9 @@ def by_machine(checked: Checked, findings: tuple[Finding, ...]) -> tuple[Status,
         proved = in_order(checked.proved)
         told = (*proved, *(f for f in findings if f not in proved))
         return Status.FAIL, f"{first_words(proved)}; later {trouble[0]}", told
-    return Status.INCONCLUSIVE, f"{_WHOSE[trouble[0].blame]}: {trouble[0]}", findings
+    advice = _ADVICE.get(trouble[0].kind, "")
+    return (
+        Status.INCONCLUSIVE,
+        f"{_WHOSE[trouble[0].blame]}: {trouble[0]}" + (f" ({advice})" if advice else ""),
+        findings,
+    )

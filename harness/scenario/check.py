@@ -416,7 +416,9 @@ def _free(s: Scenario, key: str, vector: int) -> Iterator[str]:
         (vector in (VEC_HELD_LOW, VEC_HELD_HIGH) and any(t.in_service for t in s.steps), "an interrupt in service"),
         (vector == VEC_INJECTED and (s.l2.inject or s.l2.virq), "what L1 gives its L2"),
     )
-    yield from (f"{key}: the probe guest takes vector {vector:#x} for {what}" for used, what in uses if used)
+    yield from (
+        f"{key}: the probe guest takes vector {vector:#x} for {what}: name another" for used, what in uses if used
+    )
 
 
 def _msr(t: Step) -> Iterator[str]:

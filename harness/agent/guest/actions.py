@@ -103,6 +103,11 @@ class Actor:
         except DeadlineExpired as exc:
             if await asyncio.to_thread(vcpu_asleep, self.guest.pid):
                 raise WaitedInVain(f"{exc.message}; a vCPU thread sleeps for a page") from exc
+            if await asyncio.to_thread(self._keeps_qemu_waiting):
+                raise WaitedInVain(
+                    f"{exc.message}; QEMU waits for a read that is held, or for mmap_lock, which its reader keeps:"
+                    " let it go before, or by a [[timed]] entry"
+                ) from exc
             if await asyncio.to_thread(vcpu_deaf, self.guest.pid):
                 raise WaitedInVain(f"{exc.message}; a vCPU thread does not heed its signal") from exc
             raise
@@ -196,6 +201,11 @@ class Actor:
                 raise WaitedInVain(f"what {word} waits for did not come within {WAIT_SECONDS:g} s")
             await asyncio.sleep(_LOOK_SECONDS)
 
+    def _keeps_qemu_waiting(self) -> bool:
+        """Whether another thread of QEMU's sleeps while reads are held: who waits for one may have mmap_lock."""
+        gate = self.device.gate if self.device is not None else None
+        return gate is not None and gate.held() > 0 and asleep(self.guest.pid)
+
     def _events(self) -> Tracing:
         if self.tracing is None:
             raise UsageError("what happens on the host is known by its trace, and this host has none")
@@ -242,11 +252,16 @@ def open_for_single_reads(path: str) -> int:
 def vcpu_asleep(pid: int) -> bool:
     """Whether a vCPU thread of this QEMU's sleeps as one does that waits for a page.  QEMU waits for it with all that
     needs it out of KVM_RUN (its cpus.c:do_run_on_cpu, pause_all_vcpus), and answers nothing meanwhile."""
+    return asleep(pid, _VCPU)
+
+
+def asleep(pid: int, name: re.Pattern[str] = re.compile(".*")) -> bool:
+    """Whether a thread of this QEMU's that has such a name is in TASK_UNINTERRUPTIBLE."""
     try:
-        tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+        tids = [int(each) for each in os.listdir(f"/proc/{pid}/task")]
     except OSError:
         return False
-    return any(_VCPU.fullmatch(_stat(tid, pid)[0]) and _state(tid, pid) == "D" for tid in tids)
+    return any(name.fullmatch(_stat(tid, pid)[0]) and _state(tid, pid) == "D" for tid in tids)
 
 
 def vcpu_deaf(pid: int) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from harness.agent.guest.actions import Actor, WaitedInVain
@@ -15,12 +15,15 @@ from harness.agent.guest.qemu import KILL_SECONDS, Guest, QemuDied
 from harness.agent.host.kernel_files import read_text
 from harness.agent.host.tracing import FULL, Tracing
 from harness.agent.pages.guest_memory import GuestMemory
-from harness.contract.plan import Plan
-from harness.contract.probe_abi import LOG_FULL, Control, State
-from harness.contract.words import EndStatus, HostWord
+from harness.contract.gate import rule_of
+from harness.contract.plan import Plan, says
+from harness.contract.probe_abi import CONTROL_BYTES, LOG_FULL, Control, State, decode_control
+from harness.contract.words import EndStatus, HostWord, Release
 from harness.errors import UsageError
 
 POLL_SECONDS = 0.003
+LOOK_SECONDS = 1.0
+"""For a look at QEMU's memory until it is known to wait; its program's deadline may come meanwhile."""
 FILLS_SECONDS = 0.1
 """How often the trace's size is looked at: a vCPU that exits for nothing writes some 10 MiB in this time on a fast
 machine, and there is room for 64."""
@@ -28,6 +31,8 @@ READY_SECONDS = 120.0
 """For a guest to boot; a Linux guest under emulated SVM takes 4 to 14 s."""
 _PANICKED = re.compile(r"---\[ end Kernel panic - not syncing: (.*?) \]---")
 """The last line of kernel/panic.c:panic; what the kernel has to say stands before it."""
+_REFUSED = re.compile(r"(workload: OUT was refused[^\r\n]*)[\r\n]")
+"""guest-images/linux/workload.c:refused: it sleeps from then on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,10 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
     time in which timed actions keep the machine stopped."""
     answered = 0  # HOST items handed back so far
     acted = 0.0  # seconds
+    looks = Looks(guest, memory, apart=reads_wait_for_words(plan))
+    control = decode_control(bytes(CONTROL_BYTES), 1)
     while True:
-        control = await _control(guest, memory)
+        control = await looks.control() or control
         if control.is_complete(plan.nonce) and control.state == State.DONE:
             return GuestEnd(EndStatus.DONE)
         if control.state == State.PANIC:
@@ -78,7 +85,10 @@ async def watch_probe(guest: Guest, memory: GuestMemory, plan: Plan, actor: Acto
             except WaitedInVain as exc:  # so that the guest waits for ever
                 return GuestEnd(EndStatus.GUEST_TIMEOUT, exc.message)
             answered = control.host_entries
-            memory.go()
+            if looks.apart:
+                await asyncio.to_thread(memory.go)
+            else:
+                memory.go()
             asleep = sum(a.arg for a in actions if a.do is HostWord.SLEEP) / 1000
             acted += max(0.0, time.monotonic() - asked - asleep)  # each of its waits has a bound of its own
             continue
@@ -102,9 +112,11 @@ async def watch_result(guest: Guest, path: str, console: str, line: str, seconds
     """Until the Linux guest has written ``line`` (its beginning) to the result port, or has told why it panicked."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        told = _PANICKED.search(read_text(console)) if os.path.exists(console) else None
-        if told:
+        said = read_text(console) if os.path.exists(console) else ""
+        if told := _PANICKED.search(said):
             return GuestEnd(EndStatus.GUEST_PANIC, f"the guest's kernel panicked: {told[1]}")
+        if told := _REFUSED.search(said):
+            return GuestEnd(EndStatus.GUEST_TIMEOUT, f"the guest can tell nothing more: {told[1]}")
         if os.path.exists(path) and any(x.startswith(line) for x in read_text(path).splitlines()):
             return GuestEnd(EndStatus.DONE)
         if not guest.alive:
@@ -127,11 +139,27 @@ async def trace_fills(tracing: Tracing, start: float) -> GuestEnd:
     )
 
 
-async def log_fills(guest: Guest, memory: GuestMemory, tracing: Tracing | None, start: float) -> GuestEnd:
+def reads_wait_for_words(plan: Plan) -> bool:
+    """Reads are held until the agent says a word.  Whoever waits for one may keep mmap_lock (mm/page_io.c:
+    swap_readpage, synchronous until 6.6; do_swap_page of a noio series), and whoever wants to look at QEMU's memory
+    waits for that as soon as QEMU wants to map more: it must not be who has to say the word."""
+    rule = rule_of(plan.swap)
+    return says(plan, HostWord.FREEZE) or (rule is not None and rule.word is Release.STEP)
+
+
+async def log_fills(
+    guest: Guest, memory: GuestMemory, tracing: Tracing | None, start: float, *, apart: bool = False
+) -> GuestEnd:
     """Until a vCPU has written so much that the rest of the run might not have room in its log, as one does that
     touches a page for ever which cannot be read.  The trace records nothing more then: the log, which is read behind
-    it, has all that it tells of."""
-    while (most := max((await _control(guest, memory)).counts)) < LOG_FULL:
+    it, has all that it tells of.
+
+    :param apart: see reads_wait_for_words.
+    """
+    looks, most = Looks(guest, memory, apart), 0
+    while most < LOG_FULL:
+        if control := await looks.control():
+            most = max(control.counts)
         await asyncio.sleep(POLL_SECONDS)
     if tracing is not None:
         tracing.stop()
@@ -166,9 +194,36 @@ def _failed_run(when: str, said: str) -> GuestEnd:
     return GuestEnd(EndStatus.GUEST_TIMEOUT, f"{when} KVM_RUN failed for good ({said}; guest/qemu.txt has the state)")
 
 
+@dataclass(slots=True)
+class Looks:
+    """One look at the control page at a time; ``apart``: in a thread of its own (see reads_wait_for_words), which costs
+    an emulated machine more than the look does."""
+
+    guest: Guest
+    memory: GuestMemory
+    apart: bool = False
+    _pending: asyncio.Future[Control] | None = None
+
+    async def control(self) -> Control | None:
+        """None: the look has to wait, and goes on."""
+        if not self.apart:
+            return await _control(self.guest, self.memory)
+        if self._pending is None:
+            self._pending = asyncio.ensure_future(asyncio.to_thread(self.memory.control))
+        if not (await asyncio.wait((self._pending,), timeout=LOOK_SECONDS))[0]:
+            return None
+        seen, self._pending = self._pending, None
+        return await _of(self.guest, seen.result)
+
+
 async def _control(guest: Guest, memory: GuestMemory) -> Control:
+    return await _of(guest, memory.control)
+
+
+async def _of(guest: Guest, look: Callable[[], Control]) -> Control:
+    """:raise QemuDied: QEMU has ended."""
     try:
-        return memory.control()
+        return look()
     except OSError as exc:
         if not await guest.reaped(KILL_SECONDS):
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,6 +19,7 @@ from harness.agent.guest.guest_wait import (
     GuestEnd,
     first_of,
     log_fills,
+    reads_wait_for_words,
     trace_fills,
     wait_ready,
     watch_probe,
@@ -36,6 +38,9 @@ from harness.contract.capture import AgentStep, Precondition, StepDetails
 from harness.contract.plan import says
 from harness.contract.program import encode_items
 from harness.contract.words import EndStatus, HostWord
+
+_LOOK_SECONDS = 5.0
+"""For one look at QEMU's memory, on a busy machine."""
 
 
 async def run_probe(session: Session) -> GuestEnd:
@@ -164,7 +169,7 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
             watch_probe(guest, memory, plan, actor, start),
             perform_timed(actor, plan.timed, start),
             *([trace_fills(tracing, start)] if tracing else []),
-            log_fills(guest, memory, tracing, start),
+            log_fills(guest, memory, tracing, start, apart=reads_wait_for_words(plan)),
             _died(guest),
         )
         capture.step(AgentStep.GUEST_ENDED, StepDetails(status=end.status, reason=end.reason))
@@ -216,6 +221,8 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     session.capture.step(AgentStep.COLLECT)
     if session.tracing:
         session.tracing.stop()
+    if not is_over:
+        _make_readable(session, memory)
     session.counters("after", guest, tids, memory.base)
     final = None
     if guest.alive:
@@ -229,6 +236,22 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     if final is not None and is_over and written:
         with suppress(OSError):
             session.write_record("after.json", taken_again(guest.pid, memory, final, written))
+
+
+def _make_readable(session: Session, memory: GuestMemory) -> None:
+    """Let everything pass if QEMU's memory cannot be looked at before (guest_wait.reads_wait_for_words)."""
+
+    def look() -> None:
+        with suppress(OSError):
+            memory.control()
+
+    reader = threading.Thread(target=look, daemon=True, name="look")
+    reader.start()
+    reader.join(_LOOK_SECONDS)
+    if reader.is_alive():
+        session.collect_gate()
+        session.release()
+        reader.join()
 
 
 async def _died(guest: Guest) -> GuestEnd:

@@ -18,7 +18,7 @@ from qemu.qmp import Message, QMPClient, QMPError
 
 from harness.agent.host.guest_cpus import guest_cpus
 from harness.contract.probe_abi import POOL_GPA
-from harness.errors import DeadlineExpired, InfraFault
+from harness.errors import DeadlineExpired, InfraFault, Unsupported
 
 QMP_SECONDS = 60.0
 """For one QMP command: system_reset waits for the vCPU threads, and these for workers on a slow device."""
@@ -33,6 +33,9 @@ _NOTICED_SECONDS = 10.0
 
 _PLACE = ("socket-id", "die-id", "core-id", "thread-id")
 _FAILED = re.compile(r"KVM internal error|KVM: entry failed|error: kvm run failed|KVM: unknown exit")
+_UNKNOWN_CPU = re.compile(
+    r"unable to find CPU model [^;]+|Property '[^']+-cpu\.[^;]+|can't apply global \S+-cpu\.[^;]+"
+)
 
 _SHUTDOWN_WORDS = {
     "guest-reset": "the guest reset itself, or a triple fault did",
@@ -248,6 +251,7 @@ async def start_guest(
     On the way out QEMU is killed and reaped; ``release`` lets go what may keep it from dying (reads that are held).
 
     :raise QemuDied: it ended before it answered. :raise InfraFault: it cannot be started, or does not answer.
+    :raise Unsupported: it does not know the CPU that it was asked for.
     """
     ours, theirs = socket.socketpair()
     with open(qmp_log, "w", encoding="utf-8") as log, open(stderr_path, "wb") as stderr, ours:
@@ -288,7 +292,10 @@ async def _connect(guest: Guest, qmp: QMPClient, sock: socket.socket) -> None:
         await asyncio.wait_for(qmp.connect(sock), QMP_SECONDS)
     except (QMPError, AssertionError, TimeoutError) as exc:
         if await guest.reaped(_NOTICED_SECONDS):
-            raise QemuDied(guest.death()) from exc
+            why = guest.death()
+            if unknown := _UNKNOWN_CPU.search(why):
+                raise Unsupported(f"the host's QEMU does not know what guest.cpu names: {unknown[0]}") from exc
+            raise QemuDied(why) from exc
         late = f"no greeting within {QMP_SECONDS:g} s"
         raise InfraFault(f"QEMU's QMP: {late if isinstance(exc, TimeoutError) else str(exc) or repr(exc)}") from exc
 

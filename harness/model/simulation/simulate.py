@@ -96,7 +96,7 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
     return runs
 
 
-def _each_first(situation: Situation) -> list[Timing]:
+def each_first(situation: Situation) -> list[Timing]:
     """Each vCPU that has a program in turn before all others: no vCPU waits for another one to begin."""
     busy = sorted({step.vcpu for step in situation.steps})
     return [Timing(f"vCPU {v} before the others", first=v) for v in busy] if len(busy) > 1 else []
@@ -162,7 +162,7 @@ def simulate(situation: Situation, *, orders: int = 0, elsewhere: Sequence[tuple
     varied = [*variations(situation), *elsewhere]
     if orders:
         free = tuple(t for t in _EXPLORED if not (situation.device.gated and t.reads_first))
-        more = (*free, *((_LOST,) if situation.vcpus > 1 else ()), *_each_first(situation))
+        more = (*free, *((_LOST,) if situation.vcpus > 1 else ()), *each_first(situation))
         varied += [(timing.name, with_timing(situation, timing)) for timing in more]
     runs = [_Run(label, run_once(each)) for label, each in varied]
     tried = ""

@@ -290,6 +290,16 @@ def test_a_vcpu_that_had_ended_before_its_init_is_counted_once(probe_elf: Path, 
         assert [r.item for r in guest.log(2) if r.kind == rig.END] == [102]
 
 
+def test_a_wait_that_had_ended_before_its_init_does_not_end_again(probe_elf: Path, tmp_path: Path) -> None:
+    """It is the last item of its vCPU: no later one has said that the program has come past it."""
+    steps = [Step(rig.PAUSE, pause_us=100_000), Step(rig.INIT, value=1), Step(rig.WAIT, vcpu=1)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=2), vcpus=2) as guest:
+        guest.wait_state(rig.READY)
+        guest.run()
+        log = [(r.kind, r.item) for r in guest.log(1) if r.kind in (rig.BOOT, rig.START, rig.END)]
+        assert log == [(rig.BOOT, rig.NONE), (rig.START, 102), (rig.END, 102), (rig.BOOT, rig.NONE)]
+
+
 def test_an_init_is_over_when_the_vcpu_has_begun_anew(probe_elf: Path, tmp_path: Path) -> None:
     """The life before writes records for each of its many pauses until the INIT comes to it: none of them is taken
     for the next life's first."""

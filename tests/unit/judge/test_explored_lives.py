@@ -45,6 +45,8 @@ SETTLED = {
     "second-init-at-once": "a vCPU that has begun anew is given another INIT before it writes INT or EN (7.3)",
     "completed-for-who-was-ejected": "a vCPU is plugged, and works of before run on while its queue is emptied:"
     " one completes for a page that another vCPU waits for, too (7.3)",
+    "init-behind-its-last-wait": "a vCPU has ended with a wait for all of its touches, and is given an INIT: what is"
+    " over is not performed again (6.12, zram; guest-images/probe/sched.c)",
     "vcpus-in-a-ring": "four vCPUs, each `after` the one before: one is past its touch while its token waits (6.1)",
 }
 

@@ -11,6 +11,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "let-go-while-qemu-waits": "a worker keeps mmap_lock for a read that is held, QEMU waits for the lock in stop, and"
+    " the agent says release all the same, by its other list (mm/page_io.c:swap_readpage)",
     "written-behind-page-mkwrite": "a shared write finds the page in the cache, and another maps it for reading while"
     " the file system is asked: finish_fault finds the PTE changed (mm/memory.c:do_shared_fault)",
     "halt-ended-by-another": "a page of before is completed before an L2 that is halted for another has slept: it runs"

@@ -70,3 +70,10 @@ def test_reads_that_no_run_of_the_model_lets_go_say_nothing() -> None:
     assert verdict.status is Status.PASS and FORESEEN in verdict.reason, verdict.reason
     evidence, kernel = decode(files), model_of(files, "nowait")
     assert foreseen(evidence, kernel) and not foreseen(evidence, model_named("noio-6.1"))
+
+
+def test_nor_do_those_of_a_run_in_which_another_vcpu_came_first() -> None:
+    """debian-6.1: of twelve vCPUs the first has the one window of two pages, and which is first nothing decides."""
+    files = packed_capture("explored-waits-for-good-with-another-first")
+    verdict = judge_capture(files, model_of(files, "nowait"))
+    assert verdict.status is Status.PASS and FORESEEN in verdict.reason, verdict.reason

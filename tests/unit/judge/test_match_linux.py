@@ -59,6 +59,14 @@ def test_a_guest_that_was_swapped_out_is_judged(name: str) -> None:
     assert judge_capture(files | {"guest/result.txt": wrong}, N61).status is Status.FAIL
 
 
+def test_an_emulator_that_refuses_the_guests_out_is_told_with_what_to_do() -> None:
+    files = packed_capture("enabled")
+    line = b"[   41.000000] workload: OUT was refused though ioperm() had allowed it\n"
+    verdict = judge_capture(files | {"guest/console.txt": files["guest/console.txt"] + line}, N61)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "OUT was refused" in verdict.reason and "sync and nmi; leave these words out" in verdict.reason
+
+
 def test_a_lost_interrupt_of_a_linux_guest_is_named() -> None:
     files = packed_capture("enabled")
     line = next(row for row in files["guest/result.txt"].splitlines()[3:] if row.startswith(b"HYP"))

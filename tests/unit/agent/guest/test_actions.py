@@ -40,6 +40,30 @@ def test_a_word_waits_in_vain_where_a_vcpu_sleeps_for_a_page_or_heeds_no_signal(
     assert type(caught.value) is raised and "no answer within 60 s" in str(caught.value)
 
 
+@pytest.mark.parametrize(("held", "raised"), [(2, WaitedInVain), (0, DeadlineExpired)])
+def test_a_word_waits_in_vain_where_qemu_itself_waits_for_who_reads(
+    monkeypatch: pytest.MonkeyPatch, held: int, raised: type[DeadlineExpired]
+) -> None:
+    """It maps memory for a coroutine, and a worker that reads a page keeps mmap_lock.  Without a read that is held it
+    is a matter of the machine's."""
+
+    async def stop() -> None:
+        raise DeadlineExpired("QMP stop: no answer within 60 s")
+
+    monkeypatch.setattr(actions, "read_text", lambda path: f"{Path(path).parent.name} (qemu-system-x86) D 1 2 3\n")
+    monkeypatch.setattr(actions, "vcpu_deaf", lambda _pid: False)
+    guest, device = (
+        SimpleNamespace(stop=stop, pid=os.getpid()),
+        SimpleNamespace(gate=SimpleNamespace(held=lambda: held)),
+    )
+    capture = SimpleNamespace(step=lambda *_: None)
+    actor = Actor(*cast("tuple[Any, ...]", (None, capture, guest, None, device, 0)))
+    with pytest.raises(DeadlineExpired) as caught:
+        asyncio.run(actor.perform((HostAction(HostWord.STOP, 0),), host=0))
+    assert type(caught.value) is raised
+    assert ("or for mmap_lock" in str(caught.value)) is (raised is WaitedInVain)
+
+
 def test_a_timed_stop_that_is_not_answered_keeps_no_deadline_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """The list goes no further, so that nobody would let the machine go on."""
 

@@ -18,8 +18,9 @@ from typing import Any, cast
 import pytest
 
 from harness.agent.capture_folder import Capture
-from harness.agent.guest import linux_run
+from harness.agent.guest import linux_run, qemu
 from harness.agent.guest.cmdline import build_qemu_argv
+from harness.agent.guest.guest_wait import watch_result
 from harness.agent.guest.qemu import QemuDied
 from harness.agent.host.host_facts import host_facts
 from harness.agent.host.undo import Journal
@@ -68,6 +69,18 @@ def test_qemu_is_held_still_until_the_totals_are_read(monkeypatch: pytest.Monkey
         after = comes_to(qemu.pid, "SR")
         qemu.kill()
     assert seen == (["T"] if fails else ["T", "T", "written"]) and after in "SR"
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["the line is there", "half of it"])
+def test_a_guest_that_can_tell_nothing_more_is_not_waited_for(tmp_path: Path, written: bool) -> None:
+    """An emulated processor has refused its OUT: it sleeps, and its deadline is minutes away."""
+    console = tmp_path / "console.txt"
+    line = "[   14.520145] workload: OUT was refused though ioperm() had allowed it\n"
+    console.write_text("go\n" + (line if written else line[:40]))
+    guest = cast(qemu.Guest, SimpleNamespace(alive=True))
+    end = asyncio.run(watch_result(guest, str(tmp_path / "result.txt"), str(console), "END", 60 if written else 0.1))
+    assert end.status is EndStatus.GUEST_TIMEOUT
+    assert ("can tell nothing more: workload: OUT was refused" in end.reason) is written
 
 
 def without_kernel(argv: list[str]) -> list[str]:

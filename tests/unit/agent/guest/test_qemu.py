@@ -15,7 +15,7 @@ import pytest
 from harness.agent.guest import qemu
 from harness.agent.guest.qemu import Guest, QemuDied, start_guest
 from harness.agent.pages.guest_memory import ProcessMemory
-from harness.errors import InfraFault
+from harness.errors import InfraFault, Unsupported
 from tests.unit.agent.conftest import needs_qemu, root_only
 
 pytestmark = [needs_qemu, root_only]
@@ -104,6 +104,18 @@ def test_who_is_cancelled_goes_with_the_answer(tmp_path: Path) -> None:
         assert asked and asked == told
 
     with_guest(tmp_path, act)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "named"),
+    [("max,-kvm-nothing", r"kvm-nothing' not found"), ("maxx", "model 'maxx'"), ("max,kvm=maybe", "'on' or 'off'")],
+)
+def test_a_cpu_that_qemu_does_not_know_is_unsupported(tmp_path: Path, cpu: str, named: str) -> None:
+    async def act(guest: Guest) -> None:
+        raise AssertionError("it has started")
+
+    with pytest.raises(Unsupported, match=f"does not know what guest.cpu names: .*{named}"):
+        with_guest(tmp_path, act, "-cpu", cpu)
 
 
 def test_a_refused_command(tmp_path: Path) -> None:
