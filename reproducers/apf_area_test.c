@@ -5,8 +5,10 @@
  * KVM looks the guest's shared area up when the guest enables asynchronous page faults, and keeps its address in host
  * memory, and its memory slot, for as long as the generation of the slots is the same (kvm_write_guest_offset_cached).
  * Here the VMM changes the area's slot behind the write of MSR_KVM_ASYNC_PF_EN, and before KVM writes the token of the
- * wake-all that this write brings about.  And it writes the MSR once more, as it was: that is another wake-all, for a
- * guest that goes on with memory and a state of before (a migration that was called off, a snapshot).
+ * wake-all that this write brings about.  Where it gives the slot other memory, that of before is somebody else's then:
+ * who goes on reading there does not find that the token word is free.  And it writes the MSR once more, as it was: that
+ * is another wake-all, for a guest that goes on with memory and a state of before (a migration that was called off, a
+ * snapshot).
  * Last, the area's memory is plugged in where the guest has looked for it in vain: KVM has noted then that there is no
  * memory (an MMIO SPTE), for that generation of the slots, and the guest has to find the token all the same.
  *
@@ -14,6 +16,10 @@
  * dirty pages, and the log has been read since KVM wrote there.  What maps the page for the guest is writable but for
  * that log (fast_page_fault), and who makes it writable again has to log the page: else a migration brings the token
  * back, and its guest is told of nothing any more.
+ *
+ * With "loaded" or "based" the vCPU's LAPIC is off when the MSR is written, and while the guest runs behind that.  Then the
+ * VMM switches it on, as who loads a state does: by the spurious vector register of KVM_SET_LAPIC, or by IA32_APIC_BASE of
+ * KVM_SET_SREGS.  KVM has to look at what waits (KVM_REQ_APF_READY), as if the guest itself had done it.
  *
  *	cc -O2 -Wall -pthread -o apf_area_test apf_area_test.c && ./apf_area_test
  *
@@ -34,8 +40,11 @@
 #define EN_INT		9	/* KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT */
 #define VECTOR		0xf3
 #define WAKE_ALL	0xffffffffu
+#define OTHERS		0x5a		/* each byte of what belongs to somebody else */
 #define SPIV		0xf0
 #define SPIV_ENABLED	0x100
+
+#define APIC_BASE_ENABLED	0x800
 
 enum { RAN = NOTHING + 1 };
 
@@ -67,10 +76,12 @@ extern const char guest_clears[], guest_clears_end[];
 /*
  * What becomes of the area's slot: nothing, other memory of the host, or that memory with a log of dirty pages.
  * ENABLED: nothing, and EN is written again when the first token was.  PLUGGED: it is made when the guest has read there.
- * CLEARED: as LOGGED, and the guest clears the token.
+ * CLEARED: as LOGGED, and the guest clears the token.  LOADED, BASED: nothing, and the LAPIC is switched on behind it.
  */
-static const char *const change_names[] = { "kept", "moved", "logged", "enabled-again", "plugged", "cleared" };
-enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CLEARED, CHANGES };
+static const char *const change_names[] = {
+	"kept", "moved", "logged", "enabled-again", "plugged", "cleared", "loaded", "based",
+};
+enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CLEARED, LOADED, BASED, CHANGES };
 #define WITHOUT_NAME	CLEARED	/* those before it are tested where no argument is given */
 
 /* What becomes of the token. */
@@ -98,6 +109,15 @@ static void enable_lapic(struct vm *vm)
 	MUST(ioctl(vm->vcpu, KVM_GET_LAPIC, &lapic));
 	*(uint32_t *)(lapic.regs + SPIV) |= SPIV_ENABLED;
 	MUST(ioctl(vm->vcpu, KVM_SET_LAPIC, &lapic));
+}
+
+static void set_lapic_base(struct vm *vm, bool enabled)
+{
+	struct kvm_sregs sregs;
+
+	MUST(ioctl(vm->vcpu, KVM_GET_SREGS, &sregs));
+	sregs.apic_base = (sregs.apic_base & ~(uint64_t)APIC_BASE_ENABLED) | (enabled ? APIC_BASE_ENABLED : 0);
+	MUST(ioctl(vm->vcpu, KVM_SET_SREGS, &sregs));
 }
 
 static char *one_page(void)
@@ -128,7 +148,10 @@ static void make_vm(struct vm *vm, struct area *area, enum change change)
 	sregs.ds.selector = AREA >> 4;
 	MUST(ioctl(vm->vcpu, KVM_SET_SREGS, &sregs));
 	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
-	enable_lapic(vm);
+	if (change != LOADED)
+		enable_lapic(vm);
+	if (change == BASED)
+		set_lapic_base(vm, false);
 	area->first = one_page();
 	area->second = one_page();
 	if (change != PLUGGED)
@@ -140,6 +163,7 @@ static void do_change(struct vm *vm, struct area *area, enum change change)
 	if (change == MOVED) {
 		set_slot(vm, area->first, 0, 0);
 		set_slot(vm, area->second, PAGE, 0);
+		memset(area->first, OTHERS, PAGE);
 	} else if (change == LOGGED || change == CLEARED) {
 		set_slot(vm, area->first, PAGE, KVM_MEM_LOG_DIRTY_PAGES);
 	}
@@ -246,6 +270,15 @@ static bool test(enum change change)
 		set_msr(&vm, MSR_EN, AREA | EN_INT);
 		run_guest(&vm);
 	}
+	if (change == LOADED || change == BASED) {
+		if (token_in(area.first))
+			quit(KSFT_FAIL, "a token is written while the LAPIC is off");
+		if (change == LOADED)
+			enable_lapic(&vm);
+		else
+			set_lapic_base(&vm, true);
+		run_guest(&vm);
+	}
 	if (change == CLEARED)
 		written = cleared(&vm, &area);
 	else
@@ -262,16 +295,21 @@ int main(int argc, char **argv)
 {
 	bool good = true;
 
-	if (argc == 2 && !strcmp(argv[1], change_names[CLEARED])) {
-		plan_tests(1);
-		good = test(CLEARED);
-	} else if (argc == 1) {
-		plan_tests(WITHOUT_NAME);
-		for (int change = 0; change < WITHOUT_NAME; change++)
-			good &= test(change);
-	} else {
-		fprintf(stderr, "usage: apf_area_test [cleared]\n");
+	int change = WITHOUT_NAME;
+
+	while (argc == 2 && change < CHANGES && strcmp(argv[1], change_names[change]))
+		change++;
+	if (argc > 2 || change == CHANGES) {
+		fprintf(stderr, "usage: apf_area_test [cleared | loaded | based]\n");
 		exit(2);
+	}
+	if (argc == 2) {
+		plan_tests(1);
+		good = test(change);
+	} else {
+		plan_tests(WITHOUT_NAME);
+		for (change = 0; change < WITHOUT_NAME; change++)
+			good &= test(change);
 	}
 	return good ? KSFT_PASS : KSFT_FAIL;
 }

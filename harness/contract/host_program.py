@@ -121,11 +121,16 @@ class AreaChange(StrEnum):
     """What the VMM does to the shared area, or to its memory slot, behind the write of EN."""
 
     KEPT = "kept"  # nothing
-    MOVED = "moved"  # deleted, and created with other memory of the host
+    MOVED = "moved"  # deleted, and created with other memory of the host; that of before is overwritten
     LOGGED = "logged"  # KVM_MEM_LOG_DIRTY_PAGES
     ENABLED = "enabled-again"  # it clears the token that it was written, and writes EN as it was
     PLUGGED = "plugged"  # it is created before EN is written, where the guest has read in vain
     CLEARED = "cleared"  # as LOGGED, and the guest clears the token when the log was read; only where it is asked for
+    LOADED = "loaded"  # nothing; the LAPIC is off until KVM_SET_LAPIC says otherwise; only where it is asked for
+    BASED = "based"  # the same with IA32_APIC_BASE of KVM_SET_SREGS; only where it is asked for
+
+
+_AREA_ALONE = (AreaChange.CLEARED, AreaChange.LOADED, AreaChange.BASED)
 
 
 class Written(StrEnum):
@@ -200,9 +205,11 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
     """
     words = arguments.split()
     if program == AREA_PROGRAM:
-        if words not in ([], [AreaChange.CLEARED]):
-            raise UsageError(f"{program} takes no arguments but {AreaChange.CLEARED}")
-        return tuple(AreaCase(change) for change in AreaChange if (change is AreaChange.CLEARED) is bool(words))
+        if len(words) == 1 and words[0] in _AREA_ALONE:
+            return (AreaCase(AreaChange(words[0])),)
+        if words:
+            raise UsageError(f"{program} takes no arguments but {' or '.join(_AREA_ALONE)}")
+        return tuple(AreaCase(change) for change in AreaChange if change not in _AREA_ALONE)
     if program == NESTED_PROGRAM:
         if len(words) == 1 and words[0] in _ALONE:
             return (TokenCase(Between(words[0]), intercept=False),)

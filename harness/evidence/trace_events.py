@@ -160,6 +160,7 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     ),
     "work_start": (Kind.WORK, re.compile(r"", _A), None),
     "work_end": (Kind.WORK_END, re.compile(r"", _A), None),
+    "kick": (Kind.KICK, re.compile(r"", _A), None),
     "kvm_vcpu_wakeup": (Kind.WAKEUP, re.compile(r"", _A), None),
     "kvm_userspace_exit": (Kind.USER_EXIT, re.compile(r"reason .*\((\d+)\)", _A), _reason),
     "kvm_inj_virq": (

@@ -215,6 +215,8 @@ class _Reader:
 
     def feed(self, event: Event) -> None:
         """One event."""
+        if event.kind is Kind.KICK:  # D69 alone is about it
+            return
         t = event.t_ns - self._start
         # An end is traced before it is told to the bio: it is over when this CPU is seen to do something else.
         for gfn, told in self._ending.pop(event.cpu, ()):

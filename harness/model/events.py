@@ -77,6 +77,7 @@ class Kind(IntEnum):
     # interrupted for it
     WAKING = 31
     WORK_END = 32  # probe on the return of async_pf_execute: its vCPU has been asked, kicked and woken
+    KICK = 33  # probe on kvm_vcpu_kick (later __kvm_vcpu_kick), of kworkers
 
 
 LOADED = 1

@@ -19,6 +19,8 @@ _WHY = {
     AreaChange.ENABLED: "each write of EN that enables makes a wake-all, whatever EN was (kvm_pv_enable_async_pf)",
     AreaChange.PLUGGED: "the SPTE that says that there is no memory is of another generation (check_mmio_spte)",
     AreaChange.CLEARED: "what makes the page writable for the guest again logs it (fast_pf_fix_direct_spte)",
+    AreaChange.LOADED: "apic_set_spiv asks for a look at what waits, whoever enables the LAPIC",
+    AreaChange.BASED: "kvm_lapic_set_base asks for a look at what waits, whoever enables the LAPIC",
 }
 
 

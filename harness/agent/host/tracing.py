@@ -34,6 +34,9 @@ WORK_PROBES = (
     ("work_end", "r512:apf/work_end async_pf_execute"),
 )
 """Not essential: a kernel may have been built without a symbol for that static function."""
+KICK_EVENT = "apf/kick"
+KICK_PROBES = (("kick", "p:apf/kick __kvm_vcpu_kick"), ("kick", "p:apf/kick kvm_vcpu_kick"))
+"""The first that the kernel has: it became an inline function that calls the other."""
 UNMAP_EVENT = "kvm/kvm_unmap_hva_range"
 UNMAP_PROBE = (
     "unmap_hva_range",
@@ -46,12 +49,14 @@ READ_ENDS = ("block/block_bio_complete", "block/block_rq_complete")
 BIO_TRACE_COMPLETION of the bios of a request, because their completion has been traced already."""
 SCHED_EVENTS = ("sched/sched_switch", "sched/sched_waking")
 BOOT_WITHOUT = (
-    "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret", *READ_ENDS,
+    "kvm/kvm_page_fault", "kvm/kvm_userspace_exit", "kvm/kvm_eoi", "apf/mm_fault", "apf/mm_fault_ret", KICK_EVENT,
+    *READ_ENDS,
 )  # fmt: skip
 """Not recorded while a Linux guest boots: its own business by the ten thousand, of which no prediction speaks."""
 COUNTED = ("kvm/kvm_async_pf_not_present", "kvm/kvm_async_pf_ready", "kvm/kvm_async_pf_completed")
 """What outstanding() and uncompleted() count."""
 _NOTHING = "common_pid < 0"
+_KWORKERS = 'comm ~ "kworker*"'
 _NAMES = 4096
 """Threads whose names the kernel keeps for the trace; 128 without us."""
 MOST_TRACE = 96 << 20
@@ -124,19 +129,21 @@ class Tracing:
         return self.text() if self._counted is None else read_text(f"{self._counted.path}/trace")
 
     def follow(self, tids: Sequence[int], device: str | None) -> None:
-        """Restrict sched_switch and sched_waking to these threads, the fault probes to them and kworkers, ends of bios
-        to the device.
+        """Restrict sched_switch and sched_waking to these threads, the fault probes to them and kworkers, that of kicks
+        to kworkers, ends of bios to the device.
 
         :param device: "major,minor" of the pages' device; None: there is none, and no end of a bio matters.
         """
         switch = " || ".join(f"prev_pid == {t} || next_pid == {t}" for t in tids)
-        probes = " || ".join(f"common_pid == {t}" for t in tids) + ' || comm ~ "kworker*"'
+        probes = " || ".join(f"common_pid == {t}" for t in tids) + f" || {_KWORKERS}"
         woken = " || ".join(f"pid == {t}" for t in tids)
         for event in reversed(self.events):  # sched_waking first: who is seen to sleep is seen to be woken
             if event in SCHED_EVENTS:
                 write_text(f"{self.path}/events/{event}/filter", switch if event == SCHED_EVENTS[0] else woken)
             elif event.startswith("apf/mm_fault"):
                 write_text(f"{self.path}/events/{event}/filter", probes)
+            elif event == KICK_EVENT:
+                write_text(f"{self.path}/events/{event}/filter", _KWORKERS)
             elif event in READ_ENDS:
                 write_text(f"{self.path}/events/{event}/filter", _NOTHING if device is None else _of_device(device))
 
@@ -301,7 +308,9 @@ def _make_probes(journal: Journal, root: str) -> list[str]:
         append_text(f"{root}/kprobe_events", definition + "\n")
         made.append(f"apf/{name}")
     unmaps = () if os.path.isdir(f"{root}/events/{UNMAP_EVENT}") else (UNMAP_PROBE,)
-    for name, definition in (*WORK_PROBES, *unmaps):
+    for name, definition in (*WORK_PROBES, *unmaps, *KICK_PROBES):
+        if f"apf/{name}" in made:
+            continue
         journal.change("kprobe", tracing=root, name=f"apf/{name}")
         with suppress(OSError):
             append_text(f"{root}/kprobe_events", definition + "\n")

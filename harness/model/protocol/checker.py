@@ -87,6 +87,7 @@ class Checker:
         self._found: list[Violation] = []
         self._done = 0
         self._returned: dict[int, int] = {}  # by kworker: when it began its work, or last came back from a page fault
+        self._kicks: set[int] = set()  # kworkers that have kicked a vCPU since
         self._pages = Pages(kernel, self.context, recorded, self._found.append)
         self._seen = self._pages.seen
         self._ledger = Ledger()
@@ -99,6 +100,7 @@ class Checker:
             vcpu_id = vcpu_ids[index] if vcpu_ids else index
             self._vcpus.append(SeenVcpu(index, vcpu_id, self._shared, initial[index] if initial else same))
         self._vcpus.append(SeenVcpu(-1, -1, self._shared, same))  # threads that are no vCPU's
+        self._sees_kicks = recorded >= {Kind.KICK, Kind.MM_FAULT_RET, Kind.WORK, Kind.ACC, Kind.WRMSR}
         self._sees_sleep = recorded >= {Kind.MM_FAULT, Kind.USER_EXIT, Kind.DONE}
         self._handlers = self._table()
 
@@ -191,7 +193,7 @@ class Checker:
             Kind.NP: lambda e: self._vcpus[e.vcpu].not_present(e),
             Kind.REP: lambda e: self._vcpus[e.vcpu].repeated(e),
             Kind.DONE: self._completed,
-            Kind.RDY: lambda e: self._vcpus[e.vcpu].is_ready(e),
+            Kind.RDY: self._ready,
             Kind.INJ: self._injected,
             Kind.INJ_OTHER: self._awake,
             Kind.ACC: self._accepted,
@@ -211,6 +213,7 @@ class Checker:
             Kind.CLEAR: self._clear,
             Kind.WORK: self._work,
             Kind.WORK_END: self._work_end,
+            Kind.KICK: lambda e: self._kicks.add(e.tid),
             Kind.L2_ENTRY: lambda e: entered_l2(self._vcpus[e.vcpu]),
             Kind.L2_OUT: lambda e: out_of_l2(self._vcpus[e.vcpu], e),
             Kind.L2_EXIT: lambda e: left_l2(self._vcpus[e.vcpu], e),
@@ -263,6 +266,9 @@ class Checker:
         self._pages.completed(event)
         returned = self._returned.pop(event.tid, 0)
         waiting, sure = self._ledger.waiting(event.gpa), self._ledger.only(event.gpa) is not None
+        if sure and waiting and event.tid not in self._kicks and self._sees_kicks:
+            vcpu = self._vcpus[waiting[0].vcpu]
+            vcpu.kicked.completed(vcpu, waiting[0], event, returned)
         for work in waiting:
             self._vcpus[work.vcpu].woken = True
             self._found += self._vcpus[work.vcpu].doubts.worker_done(work.token, returned, sure=sure)
@@ -275,6 +281,12 @@ class Checker:
         for work in waiting[:1]:
             if work.done_seq == self._shared.seq:
                 self._vcpus[work.vcpu].prompt.completed.append((work, event))
+
+    def _ready(self, event: Event) -> None:
+        """kvm_async_pf_ready."""
+        vcpu = self._vcpus[event.vcpu]
+        vcpu.kicked.ready(vcpu, event)
+        vcpu.is_ready(event)
 
     def _accepted(self, event: Event) -> None:
         """kvm_apic_accept_irq: ends a halt (D24); D15, D17, D42."""
@@ -356,6 +368,7 @@ class Checker:
 
     def _work(self, event: Event) -> None:
         self._returned[event.tid] = event.t_ns
+        self._kicks.discard(event.tid)
         self._found += self._wake_ups.goes_on(event)
 
     def _work_end(self, event: Event) -> None:
@@ -375,12 +388,14 @@ class Checker:
         self._vcpus[event.vcpu].sleep.in_fault = False
         if event.worker:
             self._returned[event.tid] = event.t_ns
+            self._kicks.discard(event.tid)
         if event.value & VM_FAULT_MAJOR and not event.value & VM_FAULT_NOT_COUNTED:
             self._vcpus[event.vcpu].major = event
 
     def _clear(self, event: Event) -> None:
         """kvm_clear_async_pf_completion_queue by a reset or a CR0.PG change: D05, D27."""
         self._vcpus[event.vcpu].clear(event, reset=not event.flag, done_may_follow=True)
+        self._vcpus[event.vcpu].kicked.unsure = True
         if not event.flag:
             self._vcpus[event.vcpu].sleep.begins_anew(event)
 
@@ -397,6 +412,7 @@ class Checker:
             vcpu.counts.ack += 1
             vcpu.acked = True
             vcpu.sleep.acknowledges()
+            vcpu.kicked.acknowledges(event)
             vcpu.prompt.acknowledged()
         elif msr == MSR_IA32_APICBASE and not event.flag:
             vcpu.apic_hw = bool(event.data & 0x800)

@@ -88,5 +88,11 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         "D68, A.3; include/linux/kvm_host.h:kvm_release_faultin_page, mm/vmscan.c:shrink_folio_list",
         context=("lost_words",),
     ),
+    Rule(
+        "D69",
+        "A worker that has found the done list empty kicks its vCPU before DONE, if no ACK is owed.",
+        f"D69, B.6; {_APF}async_pf_execute, arch/x86/kvm/x86.c:kvm_arch_async_page_present_queued",
+        kinds=(Kind.WORK, Kind.DONE, Kind.KICK, Kind.MM_FAULT_RET, Kind.RDY, Kind.ACC, Kind.WRMSR),
+    ),
 )
 """In the order of their ids, behind all others."""

@@ -23,6 +23,7 @@ from harness.model.events import INIT, LOADED, LOWEST_VECTOR, WAKE_ALL_TOKEN, Ev
 from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.doubts import Doubts
+from harness.model.protocol.kick_rules import Kicked
 from harness.model.protocol.l2_rules import judge_injection
 from harness.model.protocol.page_rules import Pages
 from harness.model.protocol.prompt_rules import Prompt
@@ -69,7 +70,7 @@ class SeenVcpu:
     __slots__ = (
         "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context", "counts",
         "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
-        "int_vec", "irq_seq", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
+        "int_vec", "irq_seq", "kicked", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
         "overtaken", "pf", "pf_of_l2", "prompt", "ran", "readies", "rep", "retired", "saved", "shared", "shared_ok",
         "sleep", "slept", "started", "tokens", "told", "trial", "unended", "unfinished_run", "unlogged", "untold",
         "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
@@ -105,7 +106,7 @@ class SeenVcpu:
         self.boots, self.ran = 1, True  # starts of the vCPU in the guest's log; it has entered since the last
         self.told: Announced | None = None
         self.unlogged: Unlogged | None = None
-        self.irq_seq, self.acked, self.prompt, self.sleep = 0, False, Prompt(), Sleep()
+        self.irq_seq, self.acked, self.prompt, self.sleep, self.kicked = 0, False, Prompt(), Sleep(), Kicked()
         self.started = start.last_id is not None  # else the trace may begin in the middle of an exit
         self.in_guest = self.delivering = False
         self.flips = False  # CR0.PG, in the exit that it is in

@@ -69,6 +69,7 @@ NPF = "vcpu 0 reason npf rip 0xffffffff81073916 info1 0x06 info2 0x00000000{} in
         ("block_bio_complete", "252,0 RA 1000 + 256 [-5]", Kind.BIO_END, {"token": 5}),
         ("work_start", "(async_pf_execute+0x0/0x1f0 [kvm])", Kind.WORK, {}),
         ("work_end", "(process_one_work+0x1/0x2 <- async_pf_execute)", Kind.WORK_END, {}),
+        ("kick", "(kvm_vcpu_kick+0x0/0x90)", Kind.KICK, {}),
         ("kvm_userspace_exit", "reason restart (4)", Kind.USER_EXIT, {"value": 4}),
         ("kvm_userspace_exit", "reason error (14)", Kind.USER_EXIT, {"value": 14}),
         ("kvm_userspace_exit", "reason KVM_EXIT_IO (2)", Kind.USER_EXIT, {"value": 2}),

@@ -60,7 +60,7 @@ def _fill(event: Event, name: str, argument: str, place: str, number: str) -> Ev
         case "DONE":
             return replace(event, kind=Kind.DONE, vcpu=-1, worker=True, tid=1000 + int(argument), gpa=page(argument),
                            hva=HVA + page(argument))  # fmt: skip
-        case "WORK" | "WORK_END" | "MM_FAULT" | "MM_FAULT_RET" if argument:  # of the worker of a page
+        case "WORK" | "WORK_END" | "KICK" | "MM_FAULT" | "MM_FAULT_RET" if argument:  # of the worker of a page
             return replace(event, kind=Kind[name], vcpu=-1, worker=True, tid=1000 + int(argument))
         case "ASKS":  # for a page, by the vCPU's thread
             return replace(event, kind=Kind.MM_FAULT, hva=HVA + page(argument))
@@ -150,6 +150,10 @@ PROMPT = {
     "D56": (  # the page was reclaimed before its ready event
         f"{token(1, 0)} EXIT DONE:0 ASKS:0 RDY:1@0 ASKS:1 ACC VIRQ=0xf3 ENTRY",
         f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ASKS:0 ACC VIRQ=0xf3 ENTRY",
+    ),
+    "D69": (
+        f"{token(1, 0)} WORK:0 KICK:0 DONE:0 EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY",
+        f"{token(1, 0)} KICK:0 WORK:0 DONE:0 EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY",
     ),
     "D55": (
         f"{OWES} {token(2, 1)} EXIT SLEEP WORK:1 DONE:1 WAKEN:0@1 WORK_END:1 IN {LATE_ACK}",
