@@ -3,9 +3,33 @@
 #include "machine.h"
 #include "functions.h"
 
+static int has_begun(const struct vcpu *v, u32 index)
+{
+	const struct record *r = AT(struct record, LOG_GPA + v->id * LOG_BYTES);
+
+	for (u32 n = 0; n < control->log_count[v->id]; n++)
+		if (r[n].kind == LOG_START && r[n].item == index)
+			return 1;
+	return 0;
+}
+
+/*
+ * Where this life of the vCPU goes on.  An INIT or a reset may have come between the step to an item and its record: it
+ * has not begun then.
+ */
+static u32 position(const struct vcpu *v)
+{
+	u32 next = control->next[v->id], last = NONE;
+
+	for (u32 p = 0; p < next; p++)
+		if (items[p].vcpu == v->id)
+			last = p;
+	return last == NONE || has_begun(v, items[last].index) ? next : last;
+}
+
 static void run_vcpu(struct vcpu *v)
 {
-	v->next = control->next[v->id];
+	v->next = position(v);
 	v->done = control->done[v->id];
 	if (header->flags & L2_GUEST)
 		l2_setup(v);

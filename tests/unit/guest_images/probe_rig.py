@@ -104,6 +104,9 @@ class Guest:
     def u64(self, gpa: int) -> int:
         return int(struct.unpack_from("<Q", self.ram, gpa)[0])
 
+    def put32(self, gpa: int, value: int) -> None:
+        struct.pack_into("<I", self.ram, gpa, value)
+
     def put64(self, gpa: int, value: int) -> None:
         struct.pack_into("<Q", self.ram, gpa, value)
 
@@ -142,10 +145,10 @@ class Guest:
         self.process.stdin.write(command.encode() + b"\n")
         self.process.stdin.flush()
 
-    def wait_log(self, kind: int, count: int, seconds: float = 30) -> None:
+    def wait_log(self, kind: int, count: int, seconds: float = 30, vcpu: int = 0) -> None:
         until = time.monotonic() + seconds
-        while sum(r.kind == kind for r in self.log()) < count:
-            assert time.monotonic() < until, self.log()
+        while sum(r.kind == kind for r in self.log(vcpu)) < count:
+            assert time.monotonic() < until, self.log(vcpu)
             time.sleep(0.01)
 
     def log(self, vcpu: int = 0) -> list[Record]:

@@ -300,6 +300,24 @@ def test_a_wait_that_had_ended_before_its_init_does_not_end_again(probe_elf: Pat
         assert log == [(rig.BOOT, rig.NONE), (rig.START, 102), (rig.END, 102), (rig.BOOT, rig.NONE)]
 
 
+def test_an_item_that_an_init_keeps_from_its_record_is_begun_in_the_next_life(probe_elf: Path, tmp_path: Path) -> None:
+    """S258 on a busy host: the vCPU had stepped to the item, and was given the INIT before it had logged that."""
+    steps = [
+        Step(rig.PAUSE, pause_us=2_000_000),
+        Step(rig.INIT, value=1),
+        Step(rig.PAUSE, vcpu=1, pause_us=60_000_000),
+        Step(rig.CLEAR_TOKEN, vcpu=1),
+    ]
+    with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=2), vcpus=2) as guest:
+        guest.wait_state(rig.READY)
+        guest.go()
+        guest.wait_log(rig.START, 1, vcpu=1)
+        guest.put32(rig.CONTROL + 528 + 4, len(steps))  # control page: next[1]
+        guest.wait_state(rig.DONE)
+        log = [(r.kind, r.item) for r in guest.log(1) if r.kind in (rig.BOOT, rig.START, rig.END)]
+        assert log[-3:] == [(rig.BOOT, rig.NONE), (rig.START, 103), (rig.END, 103)]
+
+
 def test_an_init_is_over_when_the_vcpu_has_begun_anew(probe_elf: Path, tmp_path: Path) -> None:
     """The life before writes records for each of its many pauses until the INIT comes to it: none of them is taken
     for the next life's first."""
