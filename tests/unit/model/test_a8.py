@@ -149,12 +149,26 @@ def test_refused_major_fault_is_enomem_by_itself() -> None:
         assert walk_access(find_kernel(kernel), page_in_state("anon", "swapped"), write=False).fault.end.errno == -12
 
 
+SHMEM_ON_ZRAM = page_in_state("shmem", "swapped", synchronous=True)
+
+
+def test_shared_memory_on_a_synchronous_device_is_read_by_the_thread_that_asks() -> None:
+    """mm/shmem.c:shmem_swapin_folio: from 6.14 on the page alone, before with read-ahead; by V, as nothing waits."""
+    for kernel, alone in (("nowait-6.12", False), ("nowait-7.3", True)):
+        told = walk_access(find_kernel(kernel), SHMEM_ON_ZRAM, write=False)
+        functions = {step.function for phase in told.phases for step in phase.steps}
+        assert ("shmem_swap_alloc_folio" in functions) is alone
+        assert ("swap_cluster_readahead" in functions) is not alone
+        assert submitter(told) == "V"
+
+
 def test_every_step_function_is_reached() -> None:
     told = [walk(row, access, k) for row, access, _, k, _ in (c.values for c in CASES)]
     told += [walk(row, access, k) for row, access, k in (c.values for c in PORT_CASES)]
     told += [walk(row, access, k, VcpuView(can_do=False)) for row, access, _, k, _ in (c.values for c in CASES)]
     written = page_in_state("file", "read-only")  # no row of the table writes to it
     told += [walk_access(find_kernel(k), written, write=True) for k in KERNELS["n61"]]
+    told.append(walk_access(find_kernel("nowait-7.3"), SHMEM_ON_ZRAM, write=False))  # no row of the table is on zram
     reached = {step.citation.split(" (")[0] for t in told for phase in t.phases for step in phase.steps}
     walked = [find_kernel(k) for kernels in KERNELS.values() for k in kernels] + [find_kernel("noio-6.1")]
     assert not {here for here in STEP_FUNCTIONS if not reached & names(walked, *here)}
