@@ -230,7 +230,7 @@ def test_waits_pauses_lapic_and_token_word(probe_elf: Path, tmp_path: Path) -> N
         Step(rig.LAPIC, value=0),
         Step(rig.PAUSE, pause_us=10_000),
         Step(rig.LAPIC, value=1),
-        Step(rig.PAUSE, pause_us=10_000),
+        Step(rig.PAUSE, pause_us=300_000),
     ]
     with start_guest(probe_elf, tmp_path, encode_items(steps)) as guest:
         guest.wait_state(rig.READY)
@@ -279,22 +279,29 @@ def test_vcpus_whose_apic_ids_have_gaps(probe_elf: Path, tmp_path: Path, machine
 
 
 def test_a_vcpu_that_had_ended_before_its_init_is_counted_once(probe_elf: Path, tmp_path: Path) -> None:
-    """The program is over when the third vCPU has made its pause, too."""
-    pause = Step(rig.PAUSE, pause_us=100_000)  # vCPU 1 has nothing to do, and ends meanwhile
-    steps = [pause, Step(rig.INIT, value=1), Step(rig.PAUSE, vcpu=2, pause_us=1_000_000)]
-    with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=3), vcpus=3) as guest:
+    """The program is over when the first vCPU has ended, too."""
+    steps = [Step(rig.HOST_OP), Step(rig.INIT, value=1), Step(rig.HOST_OP)]
+    with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=2), vcpus=2) as guest:
         guest.wait_state(rig.READY)
+        guest.go()
+        guest.wait_host(1)
+        guest.wait_log(rig.DONE_REC, 1, vcpu=1)
+        guest.go()
+        guest.wait_host(2)
+        guest.wait_log(rig.DONE_REC, 2, vcpu=1)
+        assert guest.u32(rig.CONTROL + 16) == rig.HOST, "vCPU 1 had ended before its INIT, and ends again"
         guest.run()
-        ends = [[r.kind for r in guest.log(vcpu)].count(rig.DONE_REC) for vcpu in range(3)]
-        assert ends == [1, 2, 1], "vCPU 1 had ended before its INIT, and ends again"
-        assert [r.item for r in guest.log(2) if r.kind == rig.END] == [102]
+        assert [[r.kind for r in guest.log(vcpu)].count(rig.DONE_REC) for vcpu in range(2)] == [1, 2]
 
 
 def test_a_wait_that_had_ended_before_its_init_does_not_end_again(probe_elf: Path, tmp_path: Path) -> None:
     """It is the last item of its vCPU: no later one has said that the program has come past it."""
-    steps = [Step(rig.PAUSE, pause_us=100_000), Step(rig.INIT, value=1), Step(rig.WAIT, vcpu=1)]
+    steps = [Step(rig.HOST_OP), Step(rig.INIT, value=1), Step(rig.WAIT, vcpu=1)]
     with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=2), vcpus=2) as guest:
         guest.wait_state(rig.READY)
+        guest.go()
+        guest.wait_host(1)
+        guest.wait_log(rig.END, 1, vcpu=1)
         guest.run()
         log = [(r.kind, r.item) for r in guest.log(1) if r.kind in (rig.BOOT, rig.START, rig.END)]
         assert log == [(rig.BOOT, rig.NONE), (rig.START, 102), (rig.END, 102), (rig.BOOT, rig.NONE)]
@@ -303,7 +310,7 @@ def test_a_wait_that_had_ended_before_its_init_does_not_end_again(probe_elf: Pat
 def test_an_item_that_an_init_keeps_from_its_record_is_begun_in_the_next_life(probe_elf: Path, tmp_path: Path) -> None:
     """S258 on a busy host: the vCPU had stepped to the item, and was given the INIT before it had logged that."""
     steps = [
-        Step(rig.PAUSE, pause_us=2_000_000),
+        Step(rig.HOST_OP),
         Step(rig.INIT, value=1),
         Step(rig.PAUSE, vcpu=1, pause_us=60_000_000),
         Step(rig.CLEAR_TOKEN, vcpu=1),
@@ -311,9 +318,10 @@ def test_an_item_that_an_init_keeps_from_its_record_is_begun_in_the_next_life(pr
     with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=2), vcpus=2) as guest:
         guest.wait_state(rig.READY)
         guest.go()
+        guest.wait_host(1)
         guest.wait_log(rig.START, 1, vcpu=1)
         guest.put32(rig.CONTROL + 528 + 4, len(steps))  # control page: next[1]
-        guest.wait_state(rig.DONE)
+        guest.run()
         log = [(r.kind, r.item) for r in guest.log(1) if r.kind in (rig.BOOT, rig.START, rig.END)]
         assert log[-3:] == [(rig.BOOT, rig.NONE), (rig.START, 103), (rig.END, 103)]
 
@@ -351,19 +359,19 @@ def test_reset_of_the_machine_continues_the_program(probe_elf: Path, tmp_path: P
 
 
 def test_a_reset_by_the_guest_continues_the_program(probe_elf: Path, tmp_path: Path) -> None:
+    """Of the other vCPU, too, which waits for what comes after the reset."""
     steps = [
-        Step(rig.TOUCH, gpa=POOL, pause_us=200_000), Step(rig.TOUCH, gpa=POOL + 4096),
-        Step(rig.RESET, vcpu=1, pause_us=50_000), Step(rig.TOUCH, vcpu=1, gpa=POOL + 8192),
+        Step(rig.RESET, vcpu=1), Step(rig.TOUCH, vcpu=1, gpa=POOL),
+        Step(rig.AFTER, value=0), Step(rig.TOUCH, gpa=POOL + 4096),
     ]  # fmt: skip
     with start_guest(probe_elf, tmp_path, encode_items(steps, vcpus=2), vcpus=2) as guest:
         guest.wait_state(rig.READY)
         guest.run()
-        for vcpu, ends in ((0, [100, 101]), (1, [102, 103])):
+        for vcpu, ends in ((0, [102, 103]), (1, [100, 101])):
             log = guest.log(vcpu)
-            assert [r.b for r in log if r.kind == rig.BOOT] == [0, 1]
-            assert [r.item for r in log if r.kind == rig.END] == ends
-        boots = [r.tsc for r in guest.log(1) if r.kind == rig.BOOT]
-        assert all((r.tsc > boots[1]) is (r.item == 103) for r in guest.log(1) if r.kind == rig.END)
+            boots = [(r.b, r.tsc) for r in log if r.kind == rig.BOOT]
+            assert [b for b, _ in boots] == [0, 1]
+            assert [(r.item, r.tsc > boots[1][1]) for r in log if r.kind == rig.END] == [(n, n != 100) for n in ends]
 
 
 @pytest.mark.parametrize(
