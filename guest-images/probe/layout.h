@@ -36,6 +36,7 @@ typedef __UINT64_TYPE__ u64;
 #define END_MARK_XOR	0xa5a5a5a5a5a5a5a5ull
 #define ITEMS_MAGIC	0x314d455449465041ull
 #define OWN_AREA	0xffffffffffffffffull
+#define FOUND	0x100000000ull
 #define NO_ITEM	0xffffffffu
 
 enum {

@@ -147,6 +147,7 @@ static void eject(u32 vcpu)
 
 void perform(struct vcpu *v, const struct item *i)
 {
+	u64 value = i->value;
 	int error = 0;
 
 	log_record(v, LOG_START, i->index, i->value, 0);
@@ -167,7 +168,7 @@ void perform(struct vcpu *v, const struct item *i)
 		apic_timer(v, i->value);
 		break;
 	case OP_CLEAR_TOKEN:
-		AT(struct apf_data, v->apf_gpa)->token = 0;
+		value = FOUND | __atomic_exchange_n(&AT(struct apf_data, v->apf_gpa)->token, 0, __ATOMIC_SEQ_CST);
 		break;
 	case OP_PAUSE:
 		pause(v, i);
@@ -191,6 +192,6 @@ void perform(struct vcpu *v, const struct item *i)
 		touch_safe(UNMAPPED_GVA);
 		v->current = NONE;
 	}
-	log_record(v, LOG_END, i->index, i->value, error);
+	log_record(v, LOG_END, i->index, value, error);
 	v->done++;
 }

@@ -68,6 +68,8 @@ ITEMS_VERSION = 1
 PAGE_WORD_XOR = 0x5555555555555555
 NO_ITEM = 0xFFFFFFFF
 """Item of a log record that belongs to none."""
+FOUND = 1 << 32
+"""Set in the record of a clear_token's end beside the token word that it took away; older guests logged 0."""
 OWN_AREA = MASK64
 """items_header.en_gpa: each vCPU's own shared area."""
 
@@ -355,7 +357,7 @@ def _header() -> Iterator[str]:
                        ("u64", "__UINT64_TYPE__")):  # fmt: skip
         yield f"typedef {name} {code};"
     yield ""
-    for name in ("CONTROL_MAGIC", "END_MARK_XOR", "ITEMS_MAGIC", "OWN_AREA"):
+    for name in ("CONTROL_MAGIC", "END_MARK_XOR", "ITEMS_MAGIC", "OWN_AREA", "FOUND"):
         yield _define(name, f"{globals()[name]:#x}ull")
     yield _define("NO_ITEM", f"{NO_ITEM:#x}u")
     yield ""

@@ -100,7 +100,7 @@ class Op(_Numbered):
     LAPIC = "lapic", 2  # value 0/1: clear or set SPIV bit 8 (software enable); 2/3: bit 11 of IA32_APIC_BASE
     PAGING = "paging", 3  # value 0: run with CR0.PG=0 for pause_us and come back; 1: only off and on again
     TIMER = "timer", 4  # value: period in microseconds of the LAPIC timer, 0 stops it
-    CLEAR_TOKEN = "clear-token", 5  # write 0 to the token word of the shared area, after pause_us
+    CLEAR_TOKEN = "clear-token", 5  # exchange the token word of the shared area with 0, after pause_us
     PAUSE = "pause", 6  # do nothing for pause_us, interrupts as given
     WAIT = "wait", 7  # until all earlier touches of this vCPU have ended
     HOST = "host", 8  # the guest stops here; the agent performs host_actions[value] and hands back

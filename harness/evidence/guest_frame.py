@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from harness.contract.plan import HostWord, Item, Op, Plan, initialized, resets, says, vcpu_ids
-from harness.contract.probe_abi import MASK64, UNMAPPED_GVA, VEC_TIMER, Record, State, SvmExit
+from harness.contract.probe_abi import FOUND, MASK64, UNMAPPED_GVA, VEC_TIMER, Record, State, SvmExit
 from harness.contract.words import Access
 from harness.evidence.guestlog import GuestLog, GuestRecord
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
@@ -199,7 +199,10 @@ class _Walk:
             yield f"item {item.index} ends, and its L2 has not said so"
         if e.b not in (0, GP) or (e.b and item.op is not Op.WRMSR):
             yield f"item {item.index} ({item.op}) ends with exception {e.b}"
-        if item.op is not Op.TOUCH:
+        if item.op is Op.CLEAR_TOKEN and e.a:
+            if e.a >> 32 != FOUND >> 32:
+                yield f"item {item.index} found {e.a:#x}, which is no token word"
+        elif item.op is not Op.TOUCH:
             if e.a != item.value & MASK64:
                 yield f"item {item.index} ends with {e.a:#x}, not with its value"
         elif item.access is Access.WRITE and e.a != (item.gpa ^ self.plan.nonce) & MASK64 and not item.no_paging:

@@ -37,6 +37,7 @@ from harness.judge.stray_wakes import stray_wakes
 from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.judge.token_slot import token_slots
 from harness.judge.unexplained import INTERRUPTING
+from harness.judge.zeroed_words import overwritten_tokens
 from harness.model.events import LOADED, Kind
 from harness.model.kernels import KernelModel
 from harness.model.known_faults import KNOWN_FAULTS
@@ -141,6 +142,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         pages_of_others=_of_others(evidence),
         misflagged_pages=_misflagged(evidence),
         lost_words=_lost_words(evidence),
+        overwritten_tokens=overwritten_tokens(evidence),
         events_left=_events_left(log) if log else None,
         fixable=fixed_entries_bound(evidence) if probe else None,
         fixed_for_ready=fixed_for_ready_bound(evidence, kernel) if probe else None,

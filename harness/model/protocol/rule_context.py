@@ -208,6 +208,8 @@ class RuleContext:
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
     host_warns: tuple[str, ...] = ()
     """Parts of lines that the host's log must have, because of findings (D28)."""
+    overwritten_tokens: tuple[str, ...] | None = None
+    """Tokens that the guest had found, not zeroed, and not found again; None: its log would not tell (D70)."""
     warn_once_cleared: bool = True
     """The host told anew of each WARN_ON_ONCE that an earlier run of its boot had reached (clear_warn_once of debugfs);
     else it need not warn again."""

@@ -94,5 +94,11 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         f"D69, B.6; {_APF}async_pf_execute, arch/x86/kvm/x86.c:kvm_arch_async_page_present_queued",
         kinds=(Kind.WORK, Kind.DONE, Kind.KICK, Kind.MM_FAULT_RET, Kind.RDY, Kind.ACC, Kind.WRMSR),
     ),
+    Rule(
+        "D70",
+        "A token that the guest has found and not zeroed yet stays in its shared area.",
+        "D70, B.7; arch/x86/kvm/x86.c:apf_pageready_slot_free, apf_put_user_notpresent",
+        context=("overwritten_tokens",),
+    ),
 )
 """In the order of their ids, behind all others."""
