@@ -249,7 +249,7 @@ def precondition_problems(seen: Precondition, plan: Plan) -> Iterator[str]:
     for gpa, page in pages.items():
         if page.swapped and (page.swap_offset is None or page.swap_type is None):
             yield f"precondition.json: the page {page.gpa:#x} is swapped, but it is not said where to"
-        if page.swapped and page.swap_offset is not None and not 0 < page.swap_offset < _SLOTS:
+        if page.swap_offset is not None and not 0 < page.swap_offset < _SLOTS:
             yield f"precondition.json: the page {page.gpa:#x} has the swap slot {page.swap_offset}, where no page lies"
         if page.name != names.get(gpa, page.name):
             yield f"precondition.json: the page {page.gpa:#x} is called {page.name!r}, not {names[gpa]!r}"

@@ -65,6 +65,7 @@ from harness.evidence.moved_l2 import moved_back
 from harness.evidence.nullable import Known, null_problems
 from harness.evidence.ram_address import ADDRESSED, ram_address
 from harness.evidence.texts import console_problems, qmp_problems
+from harness.evidence.thread_order import order_problems
 from harness.evidence.triple_fault import tell_triple_faults
 from harness.model.events import Event, Kind
 
@@ -302,8 +303,11 @@ def _problems(e: Evidence) -> Iterator[str]:
         yield from agreement.thread_problems(e.events, probe=probe)
         if _WAKING in facts.trace_events and not e.lost:
             yield from agreement.wake_problems(e.events, {tid for _, tid in facts.later_tids}, signalled_ns(e.steps))
+        if not e.lost:
+            ends = _WORK_END in facts.trace_events
+            yield from order_problems(e.events, {tid for _, tid in facts.later_tids}, works_end=ends)
     if e.guest is not None:
-        yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest))
+        yield from (f"guest/log.bin: {text}" for text in frame_problems(plan, e.guest, e.end.format))
     if e.gate is not None and facts is not None and (complete or e.end.status in _TO_THE_END) and not e.lost:
         ram_hva = e.ram_hva() if facts.has_mm_fault else 0
         end_ns = e.events[-1].t_ns if e.events else 0
@@ -329,7 +333,7 @@ def _problems(e: Evidence) -> Iterator[str]:
 
 
 _FORMATS = "trace/formats/"
-_WAKING = "sched/sched_waking"
+_WAKING, _WORK_END = "sched/sched_waking", "apf/work_end"
 
 
 def _demand(problems: Iterator[str]) -> None:

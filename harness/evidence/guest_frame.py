@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.contract.plan import HostWord, Item, Op, Plan, initialized, resets, says, vcpu_ids
+from harness.contract.capture import FORMAT, WAITS_NOT_KEPT
+from harness.contract.plan import HostWord, Item, Op, Plan, initialized, resets, says, starts_anew, vcpu_ids
 from harness.contract.probe_abi import FOUND, MASK64, UNMAPPED_GVA, VEC_TIMER, Record, State, SvmExit
 from harness.contract.words import Access
-from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.evidence.guestlog import GuestLog, GuestRecord, ProgramState
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
 
 GP, PAGE_FAULT = 13, 14
@@ -27,7 +28,7 @@ _OF_A_PANIC = frozenset({Record.L2_WORDS, Record.FAULT, Record.CR2})
 _OF_NONE = frozenset({Record.BOOT, Record.IDLE, Record.IRQ, Record.NMI, Record.DONE})
 
 
-def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
+def frame_problems(plan: Plan, log: GuestLog, capture_format: int = FORMAT) -> Iterator[str]:
     """Each contradiction, in words; nothing where the log holds together.
 
     A log without its end (deadline, panic, QEMU gone) is looked at as far as it goes.
@@ -40,8 +41,13 @@ def frame_problems(plan: Plan, log: GuestLog) -> Iterator[str]:
             for text in walk.take(record, number):
                 yield f"vCPU {vcpu}, record {number} ({record.kind.name}): {text}"
         if log.ended:
-            for text in walk.end():
+            for text in walk.end(log.progress[vcpu], steps_kept=capture_format > WAITS_NOT_KEPT):
                 yield f"vCPU {vcpu}: {text}"
+    if log.ended and log.ended_vcpus != plan.guest.vcpus:
+        yield f"the control page says that {log.ended_vcpus} vCPUs have ended, the plan has {plan.guest.vcpus}"
+    asked = sum(e.kind is Record.STAGE and e.b == 0 for e in log.all())
+    if log.ended and log.host_entries != asked and not starts_anew(plan):
+        yield f"the control page says that the agent was asked {log.host_entries} times, the log {asked} times"
 
 
 @dataclass(slots=True)
@@ -60,6 +66,7 @@ class _Walk:
     running: int = -1  # item of the last START or WAKE that has neither ended nor been put aside
     idle: bool = False
     done: bool = False
+    performed: int = 0  # as DONE says
     faulted: bool = False
     started: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
@@ -287,19 +294,25 @@ class _Walk:
         self.stage = e.b
 
     def _done(self, e: GuestRecord) -> Iterator[str]:
-        self.done = True
+        self.done, self.performed = True, e.b
         if e.a != self.plan.nonce:
             yield f"carries nonce {e.a:#x}, the plan {self.plan.nonce:#x}"
         if e.b != len(self.ended) and not (self.anew and e.b < len(self.ended)):
             yield f"says that {e.b} items ended, the log has {len(self.ended)}"
 
-    def end(self) -> Iterator[str]:
-        """What must be so when the guest has come to its end."""
+    def end(self, progress: ProgramState, *, steps_kept: bool) -> Iterator[str]:
+        """What must be so when the guest has come to its end.  ``progress``: of the control page; ``steps_kept``: each
+        step to another item is kept there, and not only those that are no waits."""
         if not self.done:
             yield "the guest ended, and there is no DONE"
         if self.idle or self.faulted:
             yield "the guest ended in idle or in a fault"
         mine = [i for i in self.plan.items if i.vcpu == self.vcpu]
+        behind = max((n + 1 for n, i in enumerate(self.plan.items) if i.vcpu == self.vcpu), default=0)
+        if self.done and progress.done != self.performed:
+            yield f"{self.performed} items ended, the control page says {progress.done}"
+        if steps_kept and progress.next != behind:
+            yield f"its program ends at item {behind}, the control page has it at {progress.next}"
         for item in mine:
             if item.index not in self.started:
                 yield f"the guest ended, item {item.index} did not start"

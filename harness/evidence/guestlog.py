@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
-from harness.contract.probe_abi import MAX_VCPUS, NO_ITEM, PAGE_SIZE, RECORD_CODEC, Record, decode_control
+from harness.contract.probe_abi import CONTROL_PAGE, MAX_VCPUS, NO_ITEM, PAGE_SIZE, RECORD_CODEC, Record, decode_control
 from harness.errors import CaptureDamaged
 
 
@@ -22,6 +23,14 @@ class GuestRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgramState:
+    """``next``: position in the program from which a vCPU goes on; ``done``: how many of its items have ended."""
+
+    next: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
 class GuestLog:
     """What the guest saw, per vCPU in its own order."""
 
@@ -30,6 +39,9 @@ class GuestLog:
     ended: bool  # the end mark with the nonce is there
     tsc_khz: int
     vcpus: tuple[tuple[GuestRecord, ...], ...]
+    progress: tuple[ProgramState, ...] = ()  # of each vCPU
+    ended_vcpus: int = 0
+    host_entries: int = 0
 
     def all(self) -> tuple[GuestRecord, ...]:
         return tuple(e for log in self.vcpus for e in log)
@@ -52,7 +64,22 @@ def decode(data: bytes, vcpus: int) -> GuestLog:
     for vcpu, count in enumerate(counts):
         logs.append(tuple(_entry(data, offset + i * RECORD_CODEC.size, vcpu) for i in range(count)))
         offset += count * RECORD_CODEC.size
-    return GuestLog(control.nonce, control.state, control.is_complete(control.nonce), control.tsc_khz, tuple(logs))
+    return GuestLog(
+        control.nonce, control.state, control.is_complete(control.nonce), control.tsc_khz, tuple(logs),
+        _progress(data, vcpus), control.ended, control.host_entries,
+    )  # fmt: skip
+
+
+def _progress(data: bytes, vcpus: int) -> tuple[ProgramState, ...]:
+    """:raise CaptureDamaged: something is in the page where nobody writes."""
+    written = bytearray(data[:PAGE_SIZE])
+    for member in CONTROL_PAGE.members:
+        written[member.offset : member.end] = bytes(member.end - member.offset)
+    if any(written):
+        where = next(n for n, byte in enumerate(written) if byte)
+        raise CaptureDamaged(f"guest/log.bin: byte {where} of the control page is not 0, and nobody writes it")
+    of_each = (struct.unpack_from(f"<{vcpus}I", data, CONTROL_PAGE.at(name).offset) for name in ("next", "done"))
+    return tuple(ProgramState(*of_one) for of_one in zip(*of_each, strict=True))
 
 
 def _entry(data: bytes, offset: int, vcpu: int) -> GuestRecord:

@@ -80,6 +80,33 @@ def _present(page: PageLeft, _known: Known) -> bool:
     return page.present
 
 
+def _flagged(page: PageLeft, _known: Known) -> bool | None:
+    """Nobody tells them of a page of a large folio, nor of the zero page (harness/agent/pages/page_flags.py)."""
+    if page.present and not page.large and page.word == 0:
+        return None if page.uptodate is None and page.swap_backed is None else True
+    return page.present and not page.large
+
+
+def _listed(page: PageLeft, known: Known) -> bool | None:
+    """Not where nobody can empty the batches of the CPUs (harness/agent/pages/final_state.py)."""
+    return known.facts.host.compaction and not known.plan.guest.realtime and page.uptodate is not None
+
+
+def _charged(page: PageLeft, known: Known) -> bool | None:
+    """A page of a file on a disk is charged to whoever read it first."""
+    if known.plan.memory.backing is Backing.FILE or not known.traced or page.uptodate is None:
+        return False
+    return True if known.facts.host.cgroup_memory else None
+
+
+def _perhaps_taken(page: PageLeft, _known: Known) -> bool | None:
+    return None if page.present else False
+
+
+def _swaps(_left: MemoryLeft, known: Known) -> bool:
+    return known.traced and known.plan.memory.backing is not Backing.FILE and known.plan.swap.kind not in _NO_DEVICE
+
+
 def _in_a_group(_left: MemoryLeft, known: Known) -> bool:
     return known.traced
 
@@ -104,18 +131,18 @@ MUST: Mapping[tuple[type, str], Must] = {
     (PageLeft, "swap_cache"): _present,
     (PageLeft, "large"): _present,
     (PageLeft, "word"): _present,
-    (PageLeft, "on_list"): _either,
-    (PageLeft, "charged"): _either,
-    (PageLeft, "uptodate"): _either,
-    (PageLeft, "swap_backed"): _either,
-    (PageLeft, "again"): _either,
+    (PageLeft, "on_list"): _listed,
+    (PageLeft, "charged"): _charged,
+    (PageLeft, "uptodate"): _flagged,
+    (PageLeft, "swap_backed"): _flagged,
+    (PageLeft, "again"): _perhaps_taken,
     (FinalState, "areas"): _always,
     (MemoryLeft, "mapped"): _in_a_group,
     (MemoryLeft, "listed"): _on_lists,
     (MemoryLeft, "works"): _either,
     (MemoryLeft, "unlisted"): _either,
     (MemoryLeft, "cached"): _either,
-    (MemoryLeft, "slots"): _either,
+    (MemoryLeft, "slots"): _swaps,
     (CounterSnapshot, "anon_pages"): _always,
     (CounterSnapshot, "other_majors"): _always,
 }

@@ -132,7 +132,7 @@ _FORMATS: Mapping[str, tuple[Kind, re.Pattern[str], _Filler]] = {
     "kvm_async_pf_completed": (Kind.DONE, re.compile(r"gva (0x[0-9a-f]+|0) address (0x[0-9a-f]+|0)", _A), _done),
     "kvm_inj_exception": (
         Kind.INJ,
-        re.compile(r"(#?\w+)(?: \((0x[0-9a-f]+)\))?( \[reinjected\])?", _A),
+        re.compile(r"(#?\w+)(?: \((0x[0-9a-f]+)\))?( \[reinjected\])?\s*$", _A),
         _exception,
     ),
     "kvm_apic_accept_irq": (Kind.ACC, re.compile(r"apicid ([0-9a-f]+) vec (\d+) \((\w+)\|(edge|level)\)", _A), _accept),
@@ -254,6 +254,8 @@ def _switch(line: Line, vcpu_of: Mapping[int, int]) -> Iterator[Event]:
     match = _SWITCH.match(line.text)
     if match is None:
         raise CaptureDamaged(f"trace/events.txt:{line.number}: cannot read sched_switch: {line.text!r}")
+    if int(match[1]) != line.tid:  # kernel/sched/core.c:__schedule: whoever leaves prints it
+        raise CaptureDamaged(f"trace/events.txt:{line.number}: thread {line.tid} says that {match[1]} leaves its CPU")
     leaving, entering = vcpu_of.get(int(match[1])), vcpu_of.get(int(match[3]))
     if leaving is not None:
         yield _of_thread(Kind.OUT, line, leaving, int(match[1]), ord(match[2][0]))

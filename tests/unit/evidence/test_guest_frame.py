@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 
+from harness.contract.capture import WAITS_NOT_KEPT
 from harness.contract.plan import HostAction, HostWord, Item, Op, TimedAction
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
@@ -116,3 +117,22 @@ def test_a_vcpu_that_is_given_an_init_boots_again() -> None:
     found = list(frame_problems(dataclasses.replace(lone, items=(*lone.items, init)), edited(log, 1, again)))
     assert not any("vCPU 1" in text and "boot" in text for text in found)
     assert any("vCPU 0" in text and "a second boot, and the plan has no reset" in text for text in found)
+
+
+def test_the_control_page_says_what_the_log_says() -> None:
+    """Each of these passed before."""
+    evidence = decode(load("S61"))
+    plan, log = evidence.plan, evidence.guest
+    assert log is not None and not list(frame_problems(plan, log))
+    (first, *others) = log.progress
+    for lie, words in (
+        (dataclasses.replace(log, ended_vcpus=0), "0 vCPUs have ended"),
+        (dataclasses.replace(log, host_entries=log.host_entries + 1), "the agent was asked"),
+        (dataclasses.replace(log, progress=(dataclasses.replace(first, done=99), *others)), "the control page says 99"),
+        (
+            dataclasses.replace(log, progress=(dataclasses.replace(first, next=0), *others)),
+            "the control page has it at 0",
+        ),
+    ):
+        assert words in " ".join(frame_problems(plan, lie))
+    assert not list(frame_problems(plan, lie, capture_format=WAITS_NOT_KEPT))

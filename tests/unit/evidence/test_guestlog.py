@@ -50,6 +50,7 @@ def test_without_the_end_mark_the_guest_has_not_ended() -> None:
         encode([[]], magic=1),
         encode([[GuestRecord(Record.BOOT, 0, 0, -1, 0, 0)]])[:-1],
         encode([[]]) + b"x",
+        encode([[]])[:-1] + b"x",  # where nobody writes
         encode([[GuestRecord(Record.BOOT, 0, 0, -1, 0, 0)]]).replace(
             struct.pack("<QHH", 0, 1, 0), struct.pack("<QHH", 0, 99, 0)
         ),

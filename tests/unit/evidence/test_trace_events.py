@@ -136,6 +136,8 @@ def test_who_is_woken_and_who_wakes() -> None:
         ("kvm_async_pf_ready", "token gva 0x0"),
         ("kvm_strange_thing", "x"),
         ("sched_switch", "prev_comm=x"),
+        ("sched_switch", "prev_comm=x prev_pid=4 prev_prio=120 prev_state=S ==> next_comm=y next_pid=5 next_prio=120"),
+        ("kvm_inj_exception", "#PF (7x0)"),
         ("sched_waking", "comm=x pid=y"),
     ],
 )

@@ -27,7 +27,7 @@ from harness.contract.capture import (
     TraceStats,
     log_marks,
 )
-from harness.contract.plan import Plan, from_json
+from harness.contract.plan import Backing, Plan, SwapKind, from_json
 from harness.contract.structure import structure, to_json
 from harness.contract.words import Access
 from harness.evidence import format_1
@@ -89,7 +89,9 @@ def _from_2(files: Mapping[str, bytes]) -> Files:
 def _written(files: Mapping[str, bytes], records: Mapping[str, OfRun], end: RunEnd) -> Files:
     """With these records, the run's nonce in each, the marks of the kernel's log, and nothing left behind."""
     plan = from_json(Plan, files["plan.json"])
-    all_ = {**{name: _whole(plan, record) for name, record in records.items()}, "left.json": MemoryLeft(0, 0)}
+    swaps = plan.memory.backing is not Backing.FILE and plan.swap.kind not in (SwapKind.NONE, SwapKind.USERFAULT)
+    left = MemoryLeft(0, 0, slots=0 if swaps else None)
+    all_ = {**{name: _whole(plan, record) for name, record in records.items()}, "left.json": left}
     told = {name: to_json(replace(record, nonce=end.nonce)).encode() for name, record in all_.items()}
     begins, ends = (f"[    0.000000] {mark}\n".encode() for mark in log_marks(end.nonce))
     texts = {LOG: begins + files[LOG] + ends, "guest/console.txt": _console(plan, files)}
@@ -125,7 +127,12 @@ def _left(plan: Plan, gpa: int, page: PageLeft) -> PageLeft:
         return PageLeft(page.name, False)
     written = any(item.gpa == gpa and item.access is Access.WRITE for item in plan.items)
     word = gpa ^ plan.nonce if written else int.from_bytes(page_content(gpa, plan.nonce)[8:16], "little")
-    return replace(page, dirty=bool(page.dirty), swap_cache=bool(page.swap_cache), large=bool(page.large), word=word)
+    of_a_file, told = plan.memory.backing is Backing.FILE, None if page.large else True
+    return replace(
+        page, dirty=bool(page.dirty), swap_cache=bool(page.swap_cache), large=bool(page.large), word=word,
+        uptodate=told, swap_backed=told and not of_a_file, charged=None if of_a_file else told,
+        on_list=None if plan.guest.realtime else told,
+    )  # fmt: skip
 
 
 def _from_1(files: Mapping[str, bytes]) -> Files:
