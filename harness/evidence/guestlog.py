@@ -74,7 +74,8 @@ def _progress(data: bytes, vcpus: int) -> tuple[ProgramState, ...]:
     """:raise CaptureDamaged: something is in the page where nobody writes."""
     written = bytearray(data[:PAGE_SIZE])
     for member in CONTROL_PAGE.members:
-        written[member.offset : member.end] = bytes(member.end - member.offset)
+        end = member.end if member.count == 1 else member.offset + 4 * vcpus
+        written[member.offset : end] = bytes(end - member.offset)
     if any(written):
         where = next(n for n, byte in enumerate(written) if byte)
         raise CaptureDamaged(f"guest/log.bin: byte {where} of the control page is not 0, and nobody writes it")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.contract.probe_abi import Record
+from harness.contract.probe_abi import CONTROL_PAGE, Record
 from harness.errors import CaptureDamaged
 from harness.evidence.guestlog import GuestRecord, decode
 
@@ -65,3 +65,11 @@ def test_vcpus_that_no_control_page_can_count() -> None:
     for vcpus in (-1, 0, 17, 2**40):
         with pytest.raises(CaptureDamaged, match="vCPUs"):
             decode(encode([[]]), vcpus)
+
+
+@pytest.mark.parametrize("member", ["log_count", "next", "done"])
+def test_a_vcpu_that_the_plan_has_not_has_done_nothing(member: str) -> None:
+    page = bytearray(encode([[]]))
+    struct.pack_into("<I", page, CONTROL_PAGE.at(member).offset + 4, 1)
+    with pytest.raises(CaptureDamaged, match="nobody writes"):
+        decode(bytes(page), 1)
