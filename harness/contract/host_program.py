@@ -271,7 +271,8 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
         raise UsageError(f"{program} takes one of {', '.join(OddGuest)}")
     if program == NESTED_PROGRAM:
         if len(words) == 1 and words[0] in _ALONE:
-            return (TokenCase(Between(words[0]), intercept=False),)
+            between = Between(words[0])
+            return (TokenCase(between, intercept=between is Between.UNPAGED),)
         if words:
             raise UsageError(f"{program} takes no arguments but {' or '.join(_ALONE)}")
         told = (between for between in Between if between not in _ALONE)

@@ -73,7 +73,7 @@ def test_the_words_of_the_nested_one() -> None:
         f"{b} {i}" for b in [*Between][:-3] for i in intercepts
     ]
     assert cases(NESTED_PROGRAM, "exit") == (TokenCase(Between.EXIT, intercept=False),)
-    assert cases(NESTED_PROGRAM, "unpaged") == (TokenCase(Between.UNPAGED, intercept=False),)
+    assert cases(NESTED_PROGRAM, "unpaged") == (TokenCase(Between.UNPAGED, intercept=True),)
     assert cases(NESTED_PROGRAM, "inject") == (TokenCase(Between.INJECT, intercept=False),)
     case = TokenCase(Between.STATE, intercept=False)
     assert sentence(case, Told.TO_L2) == "state no-intercept: the token is given to L2"
