@@ -11,6 +11,7 @@
  *	pre-fault	it is the VMM that asks for the page (KVM_PRE_FAULT_MEMORY, from 6.11 on): it waits for it itself,
  *			and the guest, which has not touched the page, is told of nothing
  *	poisoned	the page's memory has failed (MADV_HWPOISON): the vCPU's thread gets its SIGBUS, no token
+ *	in-nmi		the guest touches it in a handler of an NMI that has switched interrupts on: it is told
  *
  *	cc -O2 -Wall -pthread -o apf_guest_test apf_guest_test.c && ./apf_guest_test ring1
  *
@@ -97,16 +98,22 @@ asm(".pushsection .rodata\n"
     "guest_code:\n"
     GUEST("32", "e", "4", "iretl")
     GUEST("64", "r", "8", "iretq")
+    "guest64_nmi:\n"
+    "	sti\n"
+    "	nop\n"			/* behind its shadow */
+    "	jmp guest64_writes\n"
+    "guest64_idle:\n"
+    "1:	jmp 1b\n"
     "guest_end:\n"
     ".code64\n"
     ".popsection\n");
 extern const char guest_code[], guest_end[];
 extern const char guest32_writes[], guest32_pf[], guest32_ready[];
-extern const char guest64_writes[], guest64_reads[], guest64_pf[], guest64_ready[];
+extern const char guest64_writes[], guest64_reads[], guest64_pf[], guest64_ready[], guest64_nmi[], guest64_idle[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_code))
 
-static const char *const kind_names[] = { "ring1", "paging32", "logged", "rom-page", "pre-fault", "poisoned" };
-enum kind { RING1, PAGING32, LOGGED, ROM_PAGE, PRE_FAULT, POISONED, KINDS };
+static const char *const kind_names[] = { "ring1", "paging32", "logged", "rom-page", "pre-fault", "poisoned", "in-nmi" };
+enum kind { RING1, PAGING32, LOGGED, ROM_PAGE, PRE_FAULT, POISONED, IN_NMI, KINDS };
 
 /* How the guest comes by its page. */
 static const char *const found_names[] = {
@@ -114,7 +121,7 @@ static const char *const found_names[] = {
 	"not asked for",
 };
 enum found { TOLD, TOLD_ODDLY, WAITED, HALTED, AT_HAND, UNLOGGED, BUS_ERROR, UNKNOWN };
-static const enum found right[KINDS] = { TOLD, TOLD, TOLD, WAITED, WAITED, BUS_ERROR };
+static const enum found right[KINDS] = { TOLD, TOLD, TOLD, WAITED, WAITED, BUS_ERROR, TOLD };
 
 static char *slot;
 static volatile int bus_error;	/* si_code */
@@ -174,6 +181,8 @@ static void set_registers(struct vm *vm, enum kind kind)
 		regs.rip = AT(guest32_writes);
 	else if (kind == ROM_PAGE)
 		regs.rip = AT(guest64_reads);
+	else if (kind == IN_NMI)
+		regs.rip = AT(guest64_idle);
 	if (kind == ROM_PAGE)
 		regs.rbp = LOW_AREA;
 	if (ring1) {
@@ -181,6 +190,7 @@ static void set_registers(struct vm *vm, enum kind kind)
 		regs.rflags |= 0x1000;		/* IOPL */
 	}
 	put(vm, GDT + 0x08, wide ? 0x00af9b000000ffff : 0x00cf9b000000ffff);
+	gate(vm, wide, 2, AT(guest64_nmi));
 	gate(vm, wide, 14, wide ? AT(guest64_pf) : AT(guest32_pf));
 	gate(vm, wide, READY_VECTOR, wide ? AT(guest64_ready) : AT(guest32_ready));
 	MUST(ioctl(vm->vcpu, KVM_GET_LAPIC, &lapic));
@@ -270,9 +280,14 @@ static enum found behind_token(struct vm *vm, enum kind kind)
 
 static enum found touched(struct vm *vm, enum kind kind)
 {
+	struct kvm_msi nmi = { .address_lo = 0xfee00000, .data = 0x4400 };
 	int said;
 
 	start(vm);
+	if (kind == IN_NMI) {
+		rest(100);	/* behind its ready handler */
+		MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &nmi));
+	}
 	if (asks_for_page(vm) == vm->tid) {
 		provide_page(vm);
 		return next(vm) == TOUCHED ? WAITED : TOLD_ODDLY;
@@ -294,6 +309,7 @@ static void *pre_fault(void *arg)
 	return NULL;
 }
 
+/* The guest has its interrupts on, and is told of the wake-all of enabling behind it. */
 static enum found asked_by_vmm(struct vm *vm)
 {
 	enum found found = WAITED;
@@ -307,6 +323,9 @@ static enum found asked_by_vmm(struct vm *vm)
 		found = TOLD_ODDLY;
 	provide_page(vm);
 	next(vm);
+	start(vm);
+	if (next(vm) != READY)
+		return TOLD_ODDLY;
 	start(vm);
 	return next(vm) == TOUCHED ? found : TOLD_ODDLY;
 }
@@ -330,6 +349,8 @@ static enum found poisoned(struct vm *vm)
 		quit(KSFT_SKIP, "MADV_HWPOISON: %s", strerror(errno));
 	start(vm);
 	said = next(vm);
+	if (word(vm, POISONED, 0))
+		return TOLD_ODDLY;	/* flags of a token, which need not have been taken yet */
 	if (said == NOTHING)
 		return !vm->started && bus_error == BUS_MCEERR_AR ? BUS_ERROR : HALTED;
 	return said == TOUCHED ? AT_HAND : TOLD_ODDLY;
@@ -342,10 +363,12 @@ static bool test(enum kind kind)
 	bool good;
 
 	make_vm(&vm, kind);
-	start(&vm);
-	if (next(&vm) != READY || word(&vm, kind, 1) != WAKE_ALL)
-		quit(KSFT_FAIL, "the guest is not told of the wake-all");
-	/* no page is missing yet: the guest stands in its handler */
+	if (kind != PRE_FAULT) {
+		start(&vm);
+		if (next(&vm) != READY || word(&vm, kind, 1) != WAKE_ALL)
+			quit(KSFT_FAIL, "the guest is not told of the wake-all");
+		/* it has not touched its page yet, and stands in its handler */
+	}
 	found = kind == PRE_FAULT ? asked_by_vmm(&vm) : kind == POISONED ? poisoned(&vm) : touched(&vm, kind);
 	good = found == right[kind];
 	printf("%s 1 - guest %s: the page is %s\n", good || found == UNKNOWN ? "ok" : "not ok", kind_names[kind],

@@ -167,6 +167,7 @@ class OddGuest(StrEnum):
     ROM_PAGE = "rom-page"  # the page's slot is KVM_MEM_READONLY
     PRE_FAULT = "pre-fault"  # it is the VMM that asks for it, by KVM_PRE_FAULT_MEMORY
     POISONED = "poisoned"  # the page's memory has failed (MADV_HWPOISON)
+    IN_NMI = "in-nmi"  # it touches the page in a handler of an NMI, with interrupts on
 
 
 class Found(StrEnum):

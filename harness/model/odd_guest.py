@@ -16,6 +16,7 @@ _RIGHT = {
     OddGuest.RING1: (Found.TOLD, "without SEND_ALWAYS it is CPL 0 alone that is not told"),
     OddGuest.PAGING32: (Found.TOLD, "CR0.PG is 1: nothing asks for long mode (is_paging)"),
     OddGuest.LOGGED: (Found.TOLD, "what maps a page writable logs it, for a ready event too (make_spte)"),
+    OddGuest.IN_NMI: (Found.TOLD, "that NMIs are masked is not asked, only whether interrupts are"),
     OddGuest.ROM_PAGE: (
         Found.WAITED,
         "kvm_vcpu_gfn_to_hva is for a write, which the slot refuses: kvm_setup_async_pf",

@@ -10,7 +10,7 @@ from harness.errors import ModelError
 from harness.model.kernels import find_kernel
 from harness.model.odd_guest import predict_guest
 
-TOLD = (OddGuest.RING1, OddGuest.PAGING32, OddGuest.LOGGED)
+TOLD = (OddGuest.RING1, OddGuest.PAGING32, OddGuest.LOGGED, OddGuest.IN_NMI)
 
 
 @pytest.mark.parametrize("kind", OddGuest)
