@@ -10,7 +10,7 @@ from typing import assert_never
 from harness.contract import plan as p
 from harness.contract.capture import Precondition
 from harness.contract.gate import rule_of
-from harness.contract.host_program import AreaCase, Case, HaltCase, TokenCase, cases
+from harness.contract.host_program import AreaCase, Case, GuestCase, HaltCase, TokenCase, cases
 from harness.contract.probe_abi import page_word
 from harness.contract.words import Release
 from harness.errors import ModelError
@@ -21,6 +21,7 @@ from harness.model.events import MSR_ASYNC_PF_EN
 from harness.model.halted_vcpu import predict_halt
 from harness.model.kernels import KernelModel
 from harness.model.moved_area import predict_area
+from harness.model.odd_guest import predict_guest
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
 from harness.model.readahead import FAULT_AROUND_PAGES
 from harness.model.simulation import situation as m
@@ -132,6 +133,8 @@ def _predict_case(kernel: KernelModel, case: Case) -> CasePrediction:
             return predict_token(kernel, case)
         case AreaCase():
             return predict_area(kernel, case)
+        case GuestCase():
+            return predict_guest(kernel, case)
 
 
 def _predict_program(plan: p.Plan, kernel: KernelModel) -> m.Prediction:

@@ -21,6 +21,10 @@
  * VMM switches it on, as who loads a state does: by the spurious vector register of KVM_SET_LAPIC, or by IA32_APIC_BASE of
  * KVM_SET_SREGS.  KVM has to look at what waits (KVM_REQ_APF_READY), as if the guest itself had done it.
  *
+ * With "high" the area lies above 4 GiB.  With "rom" it lies where the guest may only read, and EN is refused.  With "acked"
+ * it is the VMM that writes MSR_KVM_ASYNC_PF_ACK, behind a token that was taken and not acknowledged: what waits is written
+ * then, and not before.
+ *
  *	cc -O2 -Wall -pthread -o apf_area_test apf_area_test.c && ./apf_area_test
  *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was written elsewhere or nowhere, or not logged, 4
@@ -36,7 +40,9 @@
 #define STACK		0x4000
 #define MISSING		0x8000	/* nobody touches it */
 #define AREA		0x10000
+#define HIGH_AREA	0x100010000	/* where it lies for HIGH */
 #define MSR_INT		0x4b564d06	/* MSR_KVM_ASYNC_PF_INT */
+#define MSR_ACK		0x4b564d07	/* MSR_KVM_ASYNC_PF_ACK */
 #define EN_INT		9	/* KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT */
 #define VECTOR		0xf3
 #define WAKE_ALL	0xffffffffu
@@ -77,25 +83,29 @@ extern const char guest_clears[], guest_clears_end[];
  * What becomes of the area's slot: nothing, other memory of the host, or that memory with a log of dirty pages.
  * ENABLED: nothing, and EN is written again when the first token was.  PLUGGED: it is made when the guest has read there.
  * CLEARED: as LOGGED, and the guest clears the token.  LOADED, BASED: nothing, and the LAPIC is switched on behind it.
+ * HIGH, ROM: nothing, and it lies above 4 GiB, or is read-only.  ACKED: as ENABLED, and the VMM acknowledges.
  */
 static const char *const change_names[] = {
 	"kept", "moved", "logged", "enabled-again", "plugged", "cleared", "loaded", "based",
+	"high", "rom", "acked",
 };
-enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CLEARED, LOADED, BASED, CHANGES };
+enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CLEARED, LOADED, BASED, HIGH, ROM, ACKED, CHANGES };
 #define WITHOUT_NAME	CLEARED	/* those before it are tested where no argument is given */
 
 /* What becomes of the token. */
-static const char *const written_names[] = { "written there", "written elsewhere", "not logged", "not written" };
-enum written { THERE, ELSEWHERE, NOT_LOGGED, NOT_WRITTEN };
+static const char *const written_names[] = { "written there", "written elsewhere", "not logged", "not written", "refused" };
+enum written { THERE, ELSEWHERE, NOT_LOGGED, NOT_WRITTEN, REFUSED };
 
 struct area {
 	char *first, *second;	/* memory of the host */
 };
 
+static uint64_t area_at = AREA;
+
 static void set_slot(struct vm *vm, char *memory, size_t size, uint32_t flags)
 {
 	struct kvm_userspace_memory_region slot = {
-		.slot = 1, .flags = flags, .guest_phys_addr = AREA, .memory_size = size,
+		.slot = 1, .flags = flags, .guest_phys_addr = area_at, .memory_size = size,
 		.userspace_addr = (uintptr_t)memory,
 	};
 
@@ -155,7 +165,17 @@ static void make_vm(struct vm *vm, struct area *area, enum change change)
 	area->first = one_page();
 	area->second = one_page();
 	if (change != PLUGGED)
-		set_slot(vm, area->first, PAGE, 0);
+		set_slot(vm, area->first, PAGE, change == ROM ? KVM_MEM_READONLY : 0);
+}
+
+/* Whether EN takes the area. */
+static bool taken(struct vm *vm)
+{
+	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } msrs = {
+		.head.nmsrs = 1, .entry = { .index = MSR_EN, .data = area_at | EN_INT },
+	};
+
+	return MUST(ioctl(vm->vcpu, KVM_SET_MSRS, &msrs)) == 1;
 }
 
 static void do_change(struct vm *vm, struct area *area, enum change change)
@@ -245,21 +265,38 @@ static enum written cleared(struct vm *vm, struct area *area)
 	return logged(vm) ? THERE : NOT_LOGGED;
 }
 
+/* The first token is taken and not acknowledged, and that of another wake-all waits for it. */
+static enum written acked(struct vm *vm, struct area *area)
+{
+	if (token_in(area->first) != WAKE_ALL)
+		return NOT_WRITTEN;
+	set_msr(vm, MSR_EN, area_at | EN_INT);
+	run_guest(vm);		/* KVM looks, and finds the word occupied */
+	memset(area->first, 0, PAGE);
+	run_guest(vm);
+	if (token_in(area->first))
+		return ELSEWHERE;
+	set_msr(vm, MSR_ACK, 1);
+	run_guest(vm);
+	return token_in(area->first) == WAKE_ALL ? THERE : NOT_WRITTEN;
+}
+
 static bool test(enum change change)
 {
 	enum written written;
 	struct area area;
-	bool seen = true;
+	bool seen = true, good, refused;
 	uint8_t byte;
 	struct vm vm;
 
+	area_at = change == HIGH ? HIGH_AREA : AREA;
 	make_vm(&vm, &area, change);
 	if (change == PLUGGED)
 		plug(&vm, &area);
 	for (int n = 0; change == CLEARED && n < 2; n++)
 		run_guest(&vm);		/* what maps the page is writable then */
 	set_msr(&vm, MSR_INT, VECTOR);
-	set_msr(&vm, MSR_EN, AREA | EN_INT);
+	refused = !taken(&vm);
 	do_change(&vm, &area, change);
 	if (change == PLUGGED)
 		seen = guest_finds(&vm, &byte) && byte == 0xff;
@@ -281,14 +318,19 @@ static bool test(enum change change)
 	}
 	if (change == CLEARED)
 		written = cleared(&vm, &area);
+	else if (change == ACKED)
+		written = acked(&vm, &area);
+	else if (refused)
+		written = REFUSED;
 	else
 		written = seen ? found_in(&vm, &area, change) : ELSEWHERE;
-	printf("%s %d - area %s: the wake-all is %s\n", written == THERE ? "ok" : "not ok", ++tests_done,
-	       change_names[change], written_names[written]);
+	good = written == (change == ROM ? REFUSED : THERE);
+	printf("%s %d - area %s: the wake-all is %s\n", good ? "ok" : "not ok", ++tests_done, change_names[change],
+	       written_names[written]);
 	vm_free(&vm);
 	munmap(area.first, PAGE);
 	munmap(area.second, PAGE);
-	return written == THERE;
+	return good;
 }
 
 int main(int argc, char **argv)
@@ -300,7 +342,7 @@ int main(int argc, char **argv)
 	while (argc == 2 && change < CHANGES && strcmp(argv[1], change_names[change]))
 		change++;
 	if (argc > 2 || change == CHANGES) {
-		fprintf(stderr, "usage: apf_area_test [cleared | loaded | based]\n");
+		fprintf(stderr, "usage: apf_area_test [cleared | loaded | based | high | rom | acked]\n");
 		exit(2);
 	}
 	if (argc == 2) {

@@ -21,6 +21,7 @@
  *	./apf_halted_ways_test off read-only	# or memory that is read-only: the worker gets no page, the vCPU's thread waits for it
  *	./apf_halted_ways_test off in-service	# or no halt: a local APIC that has another interrupt in service is loaded
  *	./apf_halted_ways_test cpl0 listed	# or as "migrate", of MSRs only those that KVM_GET_MSR_INDEX_LIST has
+ *	./apf_halted_ways_test cpl0 smi		# or an SMI, whose handler returns into the halt
  *
  * apf_halted_test.c is the plain case alone; apf_halted.h is what both have in common.
  *
@@ -37,6 +38,7 @@
 #define AREA		0x4000	/* struct kvm_vcpu_pv_apf_data */
 #define CODE		0x5000
 #define STACK		0x8000
+#define SMI_ENTRY	0x38000	/* SMBASE + 0x8000 */
 #define TRAMPOLINE	0x9000	/* where a SIPI starts the vCPU */
 #define PML4		0xa000
 #define PDPT		0xb000
@@ -53,7 +55,7 @@
 #define A_KICK		0x4300	/* "remote read" (APIC_DM_REMRD), as KVM_HC_KICK_CPU sends it */
 
 /* What the guest says on PORT. */
-enum said { TOUCHED = NOTHING + 1, STARTED_ANEW, GOT_NMI, GOT_SIPI, GOT_TICK };
+enum said { TOUCHED = NOTHING + 1, STARTED_ANEW, GOT_NMI, GOT_SIPI, GOT_TICK, GOT_SMI };
 
 /* The guest's code; it is copied to CODE and runs there (position independent but for fixed addresses). */
 asm(".pushsection .rodata\n"
@@ -123,11 +125,16 @@ asm(".pushsection .rodata\n"
     "	outb %al, $0x10\n"
     "1:	jmp 1b\n"
     "guest_sipi_end:\n"
+    "guest_smi:\n"
+    "	movb $6, %al\n"
+    "	outb %al, $0x10\n"
+    "	rsm\n"
+    "guest_smi_end:\n"
     ".code64\n"
     ".popsection\n");
 extern const char guest_touch[], guest_sti[], guest_hlt[], guest_idle[], guest_waits[], guest_anew[], guest_nmi[];
 extern const char guest_window[], guest_tick[], guest_pf[], guest_ready[], guest_end[];
-extern const char guest_sipi[], guest_sipi_end[];
+extern const char guest_sipi[], guest_sipi_end[], guest_smi[], guest_smi_end[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_touch))
 
 /* Why the vCPU is halted, and how userspace changes its state. */
@@ -135,7 +142,7 @@ enum cause { CPL0, OFF, REPEATED, CAUSES };
 enum way {
 	RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, KICKED, IN_SERVICE,
 	LISTED, NMI_IN_NMI, KICK_TOLD, KICK, PV_WAIT, READ_ONLY,
-	WINDOW, WAYS
+	WINDOW, SMI, WAYS
 };
 #define OF_ALL	TICK	/* those before it are tested by "all" */
 
@@ -143,12 +150,12 @@ static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
 	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden", "shadow",
 	"kicked", "in-service", "listed", "nmi-in-nmi", "kick-told", "kick",
-	"pv-wait", "read-only", "window",
+	"pv-wait", "read-only", "window", "smi",
 };
 static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
 	AT_ONCE, AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE,
-	AT_ONCE, WITH_PAGE, AT_ONCE,
+	AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -189,6 +196,7 @@ static void fill(struct vm *vm)
 	memset(vm->mem + AREA, 0, 64);
 	memset(vm->mem + STACK - PAGE, 0, PAGE);
 	memcpy(vm->mem + CODE, guest_touch, guest_end - guest_touch);
+	memcpy(vm->mem + SMI_ENTRY, guest_smi, guest_smi_end - guest_smi);
 	memcpy(vm->mem + TRAMPOLINE, guest_sipi, guest_sipi_end - guest_sipi);
 	gate(vm, 2, AT(guest_nmi));
 	gate(vm, 14, AT(guest_pf));
@@ -267,6 +275,16 @@ static void send(struct vm *vm, uint32_t data)
 	MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &msi));
 }
 
+/* What the vCPU sees in system management mode is an address space of its own: the same memory. */
+static void give_smm_memory(struct vm *vm)
+{
+	struct kvm_userspace_memory_region slot = {
+		.slot = 1 << 16, .memory_size = MEM_SIZE, .userspace_addr = (uintptr_t)vm->mem,
+	};
+
+	MUST(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &slot));
+}
+
 static void start_by_sipi(struct vm *vm)
 {
 	send(vm, 0x4500);	/* INIT, assert */
@@ -305,7 +323,9 @@ static enum outcome migrated(struct vm *old, bool listed)
 	enum outcome found;
 	struct vm vm;
 
-	if (listed && !(in_list(old, MSR_INT) && in_list(old, MSR_EN)))
+	if (listed && !(in_list(old, MSR_INT) && in_list(old, MSR_EN) &&
+			ioctl(old->kvm, KVM_CHECK_EXTENSION, KVM_CAP_ASYNC_PF) > 0 &&
+			ioctl(old->kvm, KVM_CHECK_EXTENSION, KVM_CAP_ASYNC_PF_INT) > 0))
 		return ODD;
 	MUST(ioctl(old->vcpu, KVM_GET_VCPU_EVENTS, &events));
 	MUST(ioctl(old->vcpu, KVM_GET_MP_STATE, &mp_state));
@@ -361,7 +381,7 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 	enum outcome found = ODD;
 	bool halted;
 
-	if (way != NMI && way != NMI_IN_NMI && way != INIT_SIPI && way != KICK)
+	if (way != NMI && way != NMI_IN_NMI && way != SMI && way != INIT_SIPI && way != KICK)
 		stop(vm);
 	if (way == RESET || way == EN0 || way == LOADVM || way == REPLUG)
 		provide_page(vm);	/* writing EN = 0 waits for the worker */
@@ -402,6 +422,16 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 		if (found != AT_ONCE)
 			break;
 		start(vm);	/* its handler returns to the touch */
+		if (outcome_of(vm, TOUCHED) != WITH_PAGE)
+			found = ODD;
+		break;
+	case SMI:
+		give_smm_memory(vm);
+		send(vm, 0x4200);
+		found = outcome_without_page(vm, GOT_SMI);
+		if (found != AT_ONCE)
+			break;
+		start(vm);	/* its RSM returns to the touch */
 		if (outcome_of(vm, TOUCHED) != WITH_PAGE)
 			found = ODD;
 		break;

@@ -16,6 +16,8 @@
  * With the argument "inject" L1 injects a #PF into its L2, as it does that hands a token of its own on, and an interrupt
  * for L1 waits already at the VMRUN.  It ends L2, but not before L2 has been given the #PF.
  *
+ * With the argument "unpaged" L2 runs without paging: L1 is told all the same, as it is L1 that has to take the exit.
+ *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was not told (or otherwise not as it should), 4 skipped.
  * Needs an AMD processor with nested KVM (kvm_amd.nested=1) and userfaultfd for faults of the kernel: run it as root, or
  * set vm.unprivileged_userfaultfd.
@@ -63,6 +65,7 @@
 #define HSAVE		0xc000
 #define AREA		0xd000		/* shared with KVM: u32 flags, u32 token */
 #define MISSING		0x100000
+#define L2_CR2		0x1234000	/* what L2 has there, of a fault of its own; a token is none */
 
 #define HELLO_PORT	0x10
 #define EXIT_PORT	0x11
@@ -124,10 +127,10 @@ extern const char code_touch[], code_touch_pf[], code_l2_says[];
  * What happens between the token and the next entry: nothing, KVM_RUN is left and called again, or the VMM also reads the
  * vCPU's events and writes them back, as for a snapshot, a migration or a monitor's look at the registers.  EXIT: an exit
  * of an L2 to L1, where the token is L1's own and its page has come.  INJECT: an interrupt for L1, where it is L1 that
- * gives its L2 a token.
+ * gives its L2 a token.  UNPAGED: nothing, and CR0.PG of L2, whose #PF L1 intercepts, is 0.
  */
-static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject" };
-enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, BETWEENS };
+static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject", "unpaged" };
+enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, BETWEENS };
 #define WITHOUT_NAME	EXIT	/* those before it are tested where no argument is given */
 /* What L1 intercepts does not matter to a token. */
 static const char *const intercept_names[] = { "no-intercept", "intercept" };
@@ -279,6 +282,17 @@ static void make_vmcb(const struct kvm_sregs *l1, bool intercept)
 	put(VMCB + 0x570, 8, 0x202);			/* IF: else no page fault is asynchronous */
 	put(VMCB + 0x578, 8, CODE + (code_l2 - code_l1));
 	put(VMCB + 0x5d8, 8, L2_STACK);
+	put(VMCB + 0x640, 8, L2_CR2);
+}
+
+/* An L2 of 32 bits without paging; its two instructions are the same ones there. */
+static void switch_paging_off(void)
+{
+	segment(VMCB + 0x410, 0x08, 0xc9b, -1, 0);
+	put(VMCB + 0x4d0, 8, 1 << 12);			/* EFER: SVME */
+	put(VMCB + 0x548, 8, 0);
+	put(VMCB + 0x550, 8, 0);
+	put(VMCB + 0x558, 8, 0x11);
 }
 
 static void make_memory(void)
@@ -443,7 +457,7 @@ static enum outcome outcome(void)
 	if (!at_port(EXIT_PORT) || !token)
 		return ODD;
 	if (code == EXIT_PF && get(VMCB + 0x78, 8) == 0 && get(VMCB + 0x80, 8))
-		return TOLD;
+		return get(VMCB + 0x640, 8) == L2_CR2 ? TOLD : ODD;
 	if (code == EXIT_VMMCALL)
 		return TO_L2;
 	return code == EXIT_INTR || code == EXIT_HLT ? LEFT : ODD;
@@ -454,12 +468,14 @@ static bool test(int number, enum between between, bool intercept)
 	enum outcome found;
 
 	make_vm(intercept);
+	if (between == UNPAGED)
+		switch_paging_off();
 	say_hello();
 	make_missing(MISSING);
-	if (between != NOTHING)
+	if (between == SIGNAL || between == STATE)
 		make_missing(AREA);
 	start();
-	if (between == NOTHING)
+	if (between == NOTHING || between == UNPAGED)
 		wait_for_fault(MISSING, false);
 	else
 		interrupt(between == STATE);
@@ -471,8 +487,9 @@ static bool test(int number, enum between between, bool intercept)
 	printf("%s %d - %s %s: the token is %s", found == TOLD ? "ok" : "not ok", number, between_names[between],
 	       intercept_names[intercept], outcome_names[found]);
 	if (found == ODD)
-		printf(", KVM_RUN %d, reason %u, exit %#llx, flags %llu", failed, run->exit_reason,
-		       (unsigned long long)get(VMCB + 0x70, 8), (unsigned long long)get(AREA, 4));
+		printf(", KVM_RUN %d, reason %u, exit %#llx, flags %llu, CR2 %#llx", failed, run->exit_reason,
+		       (unsigned long long)get(VMCB + 0x70, 8), (unsigned long long)get(AREA, 4),
+		       (unsigned long long)get(VMCB + 0x640, 8));
 	printf("\n");
 	provide(MISSING);
 	end_vm();
@@ -597,6 +614,11 @@ int main(int argc, char **argv)
 	printf("TAP version 13\n");
 	if (argc == 2 && (!strcmp(argv[1], between_names[EXIT]) || !strcmp(argv[1], between_names[INJECT]))) {
 		good = !strcmp(argv[1], between_names[EXIT]) ? test_exit() : test_inject();
+		printf("1..1\n");
+		return good ? KSFT_PASS : KSFT_FAIL;
+	}
+	if (argc == 2 && !strcmp(argv[1], between_names[UNPAGED])) {
+		good = test(1, UNPAGED, true);
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}

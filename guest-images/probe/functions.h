@@ -34,7 +34,7 @@ void mode32_run(struct job *job);
 void l2_enter(u64 vmcb, struct frame *frame, int interrupts);
 extern const char l2_read[], l2_write[], l2_fault_call[];
 _Noreturn void l2_fault_exit(void);
-void l2_build_tables(void);
+void l2_build_tables(int moved);
 void l2_setup(struct vcpu *v);
 void l2_run(struct vcpu *v, u32 position);
 _Noreturn void l2_fault(struct vcpu *v, const struct frame *f, u64 cr2);

@@ -74,15 +74,17 @@ static u8 stacks[MAX_VCPUS][4096] __attribute__((aligned(16)));	/* of handlers i
 /*
  * The identity map of boot.S once more.  Not the same tables: those of CR3 are written by the processor that walks
  * them, and a host that protects nested tables would have to emulate each access.  From MOVED_GPA on the first GiB is
- * mapped a second time: where an L2 touches it there, no address of a page is the same for L1 and L2.
+ * mapped a second time: where an L2 touches it there, no address of a page is the same for L1 and L2.  The pool is not
+ * mapped where it was then: a host shadows both by one table, so that whoever went by the wrong address would fill it.
  */
 static u64 nested_tables[NESTED_TABLES][512] __attribute__((aligned(4096)));
 
 /* Once, before any vCPU runs an L2. */
-void l2_build_tables(void)
+void l2_build_tables(int moved)
 {
 	for (u64 n = 0; n < 2048; n++)
-		nested_tables[2 + n / 512][n % 512] = n << 21 | (n < 1536 ? 0xe7 : 0xff);
+		if (!moved || n < POOL_GPA >> 21 || n >= 512)
+			nested_tables[2 + n / 512][n % 512] = n << 21 | (n < 1536 ? 0xe7 : 0xff);
 	for (u64 n = 0; n < 512; n++)	/* no guest has memory there */
 		nested_tables[2 + MOVED_GPA / (1ull << 30)][n] = n << 21 | 0xe7;
 	for (u64 n = 0; n < 4; n++)

@@ -113,7 +113,7 @@ void bsp_main(u32 start_info)
 	u32 state;
 
 	build_idt();
-	l2_build_tables();
+	l2_build_tables(!wrong && (header->l2 & L2_MOVED));
 	if (wrong) {
 		fresh_memory();
 		control->magic = CONTROL_MAGIC;

@@ -6,6 +6,7 @@ several causes, change its state in one of several ways, and say whether it runs
 apf_nested_test has an L2 touch a missing page, does something to the vCPU before L1 can be told, and says who is told.
 apf_area_test changes the memory slot of the shared area before KVM writes a token there, or writes EN again, and says
 where a token is written.
+apf_guest_test has a guest that is not as most guests are touch a missing page, and says how it comes by it.
 Their words are the ones below.
 """
 
@@ -25,7 +26,8 @@ WAYS_PROGRAM = "apf_halted_ways_test"
 """It cannot do without arguments."""
 NESTED_PROGRAM = "apf_nested_test"
 AREA_PROGRAM = "apf_area_test"
-HOST_PROGRAMS = (AREA_PROGRAM, SHORT_PROGRAM, WAYS_PROGRAM, NESTED_PROGRAM)
+GUEST_PROGRAM = "apf_guest_test"
+HOST_PROGRAMS = (AREA_PROGRAM, GUEST_PROGRAM, SHORT_PROGRAM, WAYS_PROGRAM, NESTED_PROGRAM)
 OUTPUT = "program/output.txt"
 """What the program wrote, both streams, in a capture."""
 SKIPPED = 4
@@ -64,6 +66,7 @@ class StateChange(StrEnum):
     PV_WAIT = "pv-wait"  # no halt: a HLT with interrupts off and one that waits, and then a kick; not among "all"
     READ_ONLY = "read-only"  # nothing: its memory is one that the VMM may only read; not among "all"
     WINDOW = "window"  # no halt: an interrupt waits for RFLAGS.IF, and the task priority is 2; not among "all"
+    SMI = "smi"  # and its handler returns; not among "all"
 
 
 _BY_NAME = (
@@ -79,6 +82,7 @@ _BY_NAME = (
     StateChange.PV_WAIT,
     StateChange.READ_ONLY,
     StateChange.WINDOW,
+    StateChange.SMI,
 )
 """Changes that "all" leaves out."""
 
@@ -103,9 +107,10 @@ class Between(StrEnum):
         "exit"  # an interrupt for L1 ends its L2, and the page of L1's own token has come; only where it is asked for
     )
     INJECT = "inject"  # it is L1 that gives its L2 a token, and an interrupt for L1 waits; only where it is asked for
+    UNPAGED = "unpaged"  # nothing, and its L2 has no paging; only where it is asked for
 
 
-_ALONE = (Between.EXIT, Between.INJECT)
+_ALONE = (Between.EXIT, Between.INJECT, Between.UNPAGED)
 
 
 class Told(StrEnum):
@@ -128,9 +133,19 @@ class AreaChange(StrEnum):
     CLEARED = "cleared"  # as LOGGED, and the guest clears the token when the log was read; only where it is asked for
     LOADED = "loaded"  # nothing; the LAPIC is off until KVM_SET_LAPIC says otherwise; only where it is asked for
     BASED = "based"  # the same with IA32_APIC_BASE of KVM_SET_SREGS; only where it is asked for
+    HIGH = "high"  # nothing; the area lies above 4 GiB; only where it is asked for
+    ROM = "rom"  # nothing; its slot is KVM_MEM_READONLY; only where it is asked for
+    ACKED = "acked"  # as ENABLED, and it writes ACK in the guest's place; only where it is asked for
 
 
-_AREA_ALONE = (AreaChange.CLEARED, AreaChange.LOADED, AreaChange.BASED)
+_AREA_ALONE = (
+    AreaChange.CLEARED,
+    AreaChange.LOADED,
+    AreaChange.BASED,
+    AreaChange.HIGH,
+    AreaChange.ROM,
+    AreaChange.ACKED,
+)
 
 
 class Written(StrEnum):
@@ -140,6 +155,32 @@ class Written(StrEnum):
     ELSEWHERE = "written elsewhere"
     NOT_LOGGED = "not logged"
     NOT_WRITTEN = "not written"
+    REFUSED = "refused"  # EN is
+
+
+class OddGuest(StrEnum):
+    """What is special about a guest that touches a missing page."""
+
+    RING1 = "ring1"  # it runs at CPL 1, and EN has no KVM_ASYNC_PF_SEND_ALWAYS
+    PAGING32 = "paging32"  # 32 bits, and paging
+    LOGGED = "logged"  # the page's slot is KVM_MEM_LOG_DIRTY_PAGES, and it writes
+    ROM_PAGE = "rom-page"  # the page's slot is KVM_MEM_READONLY
+    PRE_FAULT = "pre-fault"  # it is the VMM that asks for it, by KVM_PRE_FAULT_MEMORY
+    POISONED = "poisoned"  # the page's memory has failed (MADV_HWPOISON)
+    IN_NMI = "in-nmi"  # it touches the page in a handler of an NMI, with interrupts on
+
+
+class Found(StrEnum):
+    """How such a guest comes by its page."""
+
+    TOLD = "told by a token"  # and by its ready event; what it has written is in the log, if there is one
+    TOLD_ODDLY = "told otherwise"
+    WAITED = "waited for"  # by the thread that asks for it
+    HALTED = "halted for"
+    AT_HAND = "there at once"
+    UNLOGGED = "not logged"
+    BUS_ERROR = "a bus error"  # of the vCPU's thread
+    UNKNOWN = "not asked for"  # the kernel has no such call
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +191,16 @@ class AreaCase:
 
     def __str__(self) -> str:
         return f"area {self.change}"
+
+
+@dataclass(frozen=True, slots=True)
+class GuestCase:
+    """One test of the program about unusual guests."""
+
+    kind: OddGuest
+
+    def __str__(self) -> str:
+        return f"guest {self.kind}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +229,14 @@ class TokenCase:
 
 
 _INTERCEPT = ("no-intercept", "intercept")
-_WHAT: Mapping[type, str] = {HaltCase: "vCPU runs", TokenCase: "token is", AreaCase: "wake-all is"}
-Case: TypeAlias = HaltCase | TokenCase | AreaCase
-Outcome: TypeAlias = RunsAgain | Told | Written
+_WHAT: Mapping[type, str] = {
+    HaltCase: "vCPU runs",
+    TokenCase: "token is",
+    AreaCase: "wake-all is",
+    GuestCase: "page is",
+}
+Case: TypeAlias = HaltCase | TokenCase | AreaCase | GuestCase
+Outcome: TypeAlias = RunsAgain | Told | Written | Found
 
 
 def sentence(case: Case, outcome: Outcome) -> str:
@@ -210,9 +266,14 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
         if words:
             raise UsageError(f"{program} takes no arguments but {' or '.join(_AREA_ALONE)}")
         return tuple(AreaCase(change) for change in AreaChange if change not in _AREA_ALONE)
+    if program == GUEST_PROGRAM:
+        if len(words) == 1 and words[0] in list(OddGuest):
+            return (GuestCase(OddGuest(words[0])),)
+        raise UsageError(f"{program} takes one of {', '.join(OddGuest)}")
     if program == NESTED_PROGRAM:
         if len(words) == 1 and words[0] in _ALONE:
-            return (TokenCase(Between(words[0]), intercept=False),)
+            between = Between(words[0])
+            return (TokenCase(between, intercept=between is Between.UNPAGED),)
         if words:
             raise UsageError(f"{program} takes no arguments but {' or '.join(_ALONE)}")
         told = (between for between in Between if between not in _ALONE)
@@ -226,7 +287,9 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
     raise UsageError(f"{WAYS_PROGRAM} knows all, or CAUSE CHANGE, not {arguments!r}")
 
 
-_LINE = re.compile(r"(?:not )?ok \d+ - (\S+) (\S+): the (vCPU runs|token is|wake-all is) ([A-Za-z0-9 ]+?)(?:, .*)?")
+_LINE = re.compile(
+    r"(?:not )?ok \d+ - (\S+) (\S+): the (vCPU runs|token is|wake-all is|page is) ([A-Za-z0-9 ]+?)(?:, .*)?"
+)
 
 
 def results(output: str) -> tuple[tuple[Case, Outcome], ...]:
@@ -254,4 +317,8 @@ def _result(first: str, second: str, what: str, outcome: str) -> tuple[Case, Out
         if first != "area":
             raise ValueError(f"{first!r} is no area")
         return AreaCase(AreaChange(second)), Written(outcome)
+    if what == "page is":
+        if first != "guest":
+            raise ValueError(f"{first!r} is no guest")
+        return GuestCase(OddGuest(second)), Found(outcome)
     return TokenCase(Between(first), bool(_INTERCEPT.index(second))), Told(outcome)

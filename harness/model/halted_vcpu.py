@@ -115,6 +115,8 @@ def _change(v: ApfState, case: HaltCase) -> str:
             return "no halt: an interrupt that is off ends no HLT (kvm_vcpu_has_events), and a kick wakes who is in one"
         case StateChange.NMI | StateChange.NMI_IN_NMI:
             return "an NMI is an event: vcpu_block clears apf.halted"
+        case StateChange.SMI:
+            return "an SMI is an event: vcpu_block clears apf.halted"
         case StateChange.REPLUG | StateChange.INIT_SIPI:
             if case.change is StateChange.REPLUG:
                 _reset(v)

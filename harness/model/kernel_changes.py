@@ -122,6 +122,8 @@ CHANGES: tuple[Change, ...] = (
            "KVM: x86/mmu: pass error code back to MMU when async pf is ready", (_6_1, _6_12), open=_BOUNDS),
     Change("swapin_read_writable", True, (6, 11), "mm/memory.c:do_swap_page",
            "", (_6_1, _6_12), open=_NO_COMMIT),
+    Change("pre_fault_memory", True, (6, 11), f"{_MMU}kvm_arch_vcpu_pre_fault_memory",
+           "KVM: Add KVM_PRE_FAULT_MEMORY vcpu ioctl to pre-populate guest memory", (_6_1, _6_12), open=_BOUNDS),
     Change("large_folio_swapin", True, (6, 12), "mm/memory.c:alloc_swap_folio",
            "mm: support large folios swap-in for sync io devices", (_6_1, _6_12)),
     Change("zero_map", True, (6, 12), "mm/page_io.c:swap_read_folio_zeromap",

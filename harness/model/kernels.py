@@ -102,6 +102,7 @@ class KernelModel:
     token_never_zero: bool = False  # alloc_apf_token skips id<<12 == 0
     lapic_disabled_defers: bool = False  # no ready event while the LAPIC is disabled
     always_flush_work: bool = False  # the consumer flushes each work before freeing it
+    pre_fault_memory: bool = False  # KVM_PRE_FAULT_MEMORY: a VMM asks for guest memory, and waits for it
     pf_taken_statistic: bool = False  # the VM counts pf_taken, pf_fixed, pf_spurious and pf_emulate of every fault
     needs_pf_intercept: bool = True  # F4: AMD: an async #PF of an L2 is L1's only if L1 intercepts #PF
     vmexit_needs_request: bool = False  # F2: a #PF vmexit is queued without KVM_REQ_EVENT

@@ -21,6 +21,9 @@ _WHY = {
     AreaChange.CLEARED: "what makes the page writable for the guest again logs it (fast_pf_fix_direct_spte)",
     AreaChange.LOADED: "apic_set_spiv asks for a look at what waits, whoever enables the LAPIC",
     AreaChange.BASED: "kvm_lapic_set_base asks for a look at what waits, whoever enables the LAPIC",
+    AreaChange.HIGH: "EN has 58 bits of an address",
+    AreaChange.ROM: "EN is refused: a slot that is read-only has no address to write to (__gfn_to_hva_many)",
+    AreaChange.ACKED: "a write of ACK has KVM look at what waits, whoever writes it (kvm_set_msr_common)",
 }
 
 
@@ -31,4 +34,5 @@ def predict_area(kernel: KernelModel, case: AreaCase) -> CasePrediction:
     """
     if not kernel.has_apf:
         raise ModelError(f"{kernel.name} has no asynchronous page faults")
-    return CasePrediction(case, Written.THERE, _WHY[case.change])
+    outcome = Written.REFUSED if case.change is AreaChange.ROM else Written.THERE
+    return CasePrediction(case, outcome, _WHY[case.change])

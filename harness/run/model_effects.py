@@ -7,11 +7,11 @@ import functools
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
-from harness.contract.plan import Plan
+from harness.contract.plan import GuestKind, Plan
 from harness.errors import ModelError
 from harness.model.kernels import KernelModel
 from harness.model.simulation.situation import Prediction
-from harness.prediction import predict
+from harness.prediction import predict, predict_cases
 
 _IDENTITY = {"name", "release"}
 
@@ -61,6 +61,8 @@ def _answer_and_asked(plan: Plan, kernel: KernelModel) -> tuple[object, frozense
 def _answer(plan: Plan, kernel: KernelModel) -> object:
     """What a run of the plan is held against, to be compared; the reason where the model has no answer."""
     try:
+        if plan.guest.kind is GuestKind.HOST_PROGRAM:
+            return tuple((each.case, each.outcome, each.faults) for each in predict_cases(plan, kernel))
         return tuple(_judged(predict(plan, kernel)))
     except ModelError as error:
         return error.message

@@ -10,6 +10,7 @@ import pytest
 from harness.artifacts.layout import REPRODUCERS
 from harness.contract.host_program import (
     AREA_PROGRAM,
+    GUEST_PROGRAM,
     HOST_PROGRAMS,
     NESTED_PROGRAM,
     SHORT_PROGRAM,
@@ -18,8 +19,11 @@ from harness.contract.host_program import (
     AreaCase,
     AreaChange,
     Between,
+    Found,
+    GuestCase,
     HaltCase,
     HaltCause,
+    OddGuest,
     RunsAgain,
     StateChange,
     TokenCase,
@@ -66,9 +70,10 @@ def test_the_words_of_the_nested_one() -> None:
     assert words("outcome_names", NESTED_PROGRAM) == list(Told)
     intercepts = words("intercept_names", NESTED_PROGRAM)
     assert [str(case) for case in cases(NESTED_PROGRAM, "")] == [
-        f"{b} {i}" for b in [*Between][:-2] for i in intercepts
+        f"{b} {i}" for b in [*Between][:-3] for i in intercepts
     ]
     assert cases(NESTED_PROGRAM, "exit") == (TokenCase(Between.EXIT, intercept=False),)
+    assert cases(NESTED_PROGRAM, "unpaged") == (TokenCase(Between.UNPAGED, intercept=True),)
     assert cases(NESTED_PROGRAM, "inject") == (TokenCase(Between.INJECT, intercept=False),)
     case = TokenCase(Between.STATE, intercept=False)
     assert sentence(case, Told.TO_L2) == "state no-intercept: the token is given to L2"
@@ -81,8 +86,8 @@ def test_the_words_of_the_nested_one() -> None:
 def test_the_words_of_the_one_about_the_area() -> None:
     assert words("change_names", AREA_PROGRAM) == list(AreaChange)
     assert words("written_names", AREA_PROGRAM) == list(Written)
-    assert [str(case) for case in cases(AREA_PROGRAM, "")] == [f"area {change}" for change in [*AreaChange][:-3]]
-    for change in [*AreaChange][-3:]:
+    assert [str(case) for case in cases(AREA_PROGRAM, "")] == [f"area {change}" for change in [*AreaChange][:-6]]
+    for change in [*AreaChange][-6:]:
         assert cases(AREA_PROGRAM, change) == (AreaCase(change),)
     case = AreaCase(AreaChange.LOGGED)
     assert results(f"not ok 3 - {sentence(case, Written.NOT_LOGGED)}\n") == ((case, Written.NOT_LOGGED),)
@@ -92,9 +97,22 @@ def test_the_words_of_the_one_about_the_area() -> None:
         cases(AREA_PROGRAM, "all")
 
 
+def test_the_words_of_the_one_about_unusual_guests() -> None:
+    assert words("kind_names", GUEST_PROGRAM) == list(OddGuest)
+    assert words("found_names", GUEST_PROGRAM) == list(Found)
+    case = GuestCase(OddGuest.ROM_PAGE)
+    assert cases(GUEST_PROGRAM, "rom-page") == (case,)
+    assert results(f"ok 1 - {sentence(case, Found.WAITED)}\n") == ((case, Found.WAITED),)
+    for wrong in ("", "all", "ring1 logged"):
+        with pytest.raises(UsageError, match="takes one of"):
+            cases(GUEST_PROGRAM, wrong)
+    with pytest.raises(UsageError, match="no guest"):
+        results("ok 1 - cpl0 ring1: the page is waited for\n")
+
+
 def test_what_it_tests() -> None:
     everything = cases(WAYS_PROGRAM, "all")
-    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 12)
+    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 13)
     assert cases(WAYS_PROGRAM, "off tick") == (HaltCase(HaltCause.OFF, StateChange.TICK),), "not among all"
     assert cases(WAYS_PROGRAM, "off in-service") == (HaltCase(HaltCause.OFF, StateChange.IN_SERVICE),)
     assert everything[1] == HaltCase(HaltCause.OFF, StateChange.RESET)

@@ -48,6 +48,7 @@ SHOWN = {
     "interruptible_gup": ("S231", "7.3.4"),
     "marker_is_expected": ("S441", "7.3.4"),
     "shmem_swapin_sync": ("S452", "7.3.4"),
+    "pre_fault_memory": ("S463", "7.3.4"),
     "next_miss_tells_none": ("S212", "7.3.4"),
     "ext4_large_folios": ("S210", "7.3.4"),
     "read_around_single": ("S210", "7.3.4"),

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a guest that is not as most guests are comes by a missing page."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.contract.host_program import Found, GuestCase, OddGuest
+from harness.errors import ModelError
+from harness.model.kernels import find_kernel
+from harness.model.odd_guest import predict_guest
+
+TOLD = (OddGuest.RING1, OddGuest.PAGING32, OddGuest.LOGGED, OddGuest.IN_NMI)
+
+
+@pytest.mark.parametrize("kind", OddGuest)
+@pytest.mark.parametrize("kernel", ["nowait-5.10", "nowait-6.1", "noio-6.1", "nowait-6.12", "nowait-7.3"])
+def test_only_a_guest_that_touches_memory_of_its_own_is_told(kernel: str, kind: OddGuest) -> None:
+    found = predict_guest(find_kernel(kernel), GuestCase(kind))
+    if kind is OddGuest.POISONED:
+        assert found.outcome is Found.BUS_ERROR
+    elif kind is OddGuest.PRE_FAULT and kernel.endswith(("5.10", "-6.1")):
+        assert found.outcome is Found.UNKNOWN
+    else:
+        assert found.outcome is (Found.TOLD if kind in TOLD else Found.WAITED)
+    assert str(found).startswith(f"guest {kind}: the page is {found.outcome} (")
+
+
+def test_without_asynchronous_page_faults_there_is_no_token() -> None:
+    with pytest.raises(ModelError):
+        predict_guest(find_kernel("sync-6.1"), GuestCase(OddGuest.RING1))
