@@ -35,6 +35,7 @@ from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_actions import progress
 from harness.judge.stray_wakes import stray_wakes
 from harness.judge.swap_slots import clean_pages, swap_slots
+from harness.judge.taken_folios import in_one_folio
 from harness.judge.token_slot import token_slots
 from harness.judge.unexplained import INTERRUPTING
 from harness.judge.zeroed_words import overwritten_tokens
@@ -386,8 +387,8 @@ def _lost_words(evidence: Evidence) -> tuple[str, ...] | None:
 
 def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
     """Pages of a shared file mapping that were only read: a write fault for them marks the folio dirty at once
-    (mm/memory.c:fault_dirty_shared_page).  A page that was freed meanwhile is another folio, clean again.  A large
-    folio is dirty for all its pages.  Of anonymous pages see swap_slots.
+    (mm/memory.c:fault_dirty_shared_page).  A page that was freed meanwhile is another folio, clean again, and what was
+    in one folio with it is clean, too.  A large folio is dirty for all its pages.  Of anonymous pages see swap_slots.
     """
     plan = evidence.plan
     if plan.memory.backing is not Backing.FILE or not plan.memory.share:
@@ -400,7 +401,7 @@ def _pages_after(evidence: Evidence) -> Mapping[int, PageAfter] | None:
     freed = {action.arg for actions in lists for action in actions if action.do is HostWord.RECLAIM}
     found = {
         gpa >> 12: PageAfter(page.dirty)
-        for gpa in read & dropped - freed
+        for gpa in read & dropped - freed - in_one_folio(evidence, freed)
         if (page := left.get(gpa)) is not None and page.dirty is not None and not (page.dirty and page.large)
     }
     return found or None

@@ -14,6 +14,7 @@ import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from harness.agent.gate.in_order import InOrder
 from harness.agent.gate.watch import Sight, What
 from harness.contract.capture import GateLog, GateRead
 from harness.contract.gate import Rule, Seen
@@ -86,17 +87,21 @@ class Keeper:
     saving: bool = False  # a snapshot is taken: QEMU reads all of the guest's memory in a thread of its own
     held: list[Held] = field(default_factory=list)
     log: list[GateRead] = field(default_factory=list)
-    _seen: Seen = field(default_factory=Seen)
+    _told: InOrder = field(default_factory=InOrder)
     _vcpus: dict[int, int] = field(default_factory=dict)  # tid -> vCPU
     _switched: dict[int, float] = field(default_factory=dict)  # tid -> time of its newest switch
     _current: dict[int, Batch] = field(default_factory=dict)  # tid -> what it queues now
     _batches: dict[int, Batch] = field(default_factory=dict)  # sector -> batch of its newest bio
 
+    @property
+    def _seen(self) -> Seen:
+        return self._told.seen
+
     # --- words
     def arm(self, orders: Orders) -> None:
         """From now on reads end as the plan says."""
         self.orders, self.armed, self.frozen, self.saving = orders, True, False, False
-        self._seen = Seen(orders.rule, max(1, len(orders.tids)), workers_seen=orders.ram_hva >= 0)
+        self._told = InOrder(Seen(orders.rule, max(1, len(orders.tids)), workers_seen=orders.ram_hva >= 0))
         self._vcpus = {tid: n for n, tid in enumerate(orders.tids)}
         for memory in (self._switched, self._current, self._batches):
             memory.clear()
@@ -105,15 +110,15 @@ class Keeper:
     def new_thread(self, vcpu: int, tid: int) -> None:
         """The vCPU runs in another thread from now on, and waits for nothing."""
         self._vcpus = {own: n for own, n in self._vcpus.items() if n != vcpu} | {tid: vcpu}
-        self._seen.begins_anew(vcpu)
+        self._told.tell(self._told.newest, Seen.begins_anew, vcpu)
 
-    def reset(self) -> None:
-        """The machine is reset, and no vCPU runs."""
-        self._seen.given_reset()
+    def reset(self, at: float) -> None:
+        """The machine was reset then (CLOCK_MONOTONIC seconds), and no vCPU ran."""
+        self._told.tell_late(at, Seen.given_reset)
 
     def loaded(self) -> None:
         """A snapshot was loaded: nothing of before is outstanding."""
-        self._seen.loaded()
+        self._told.tell(self._told.newest, Seen.loaded)
 
     def open(self) -> None:
         """Reads held so far and all later ones are answered as they come."""
@@ -125,7 +130,7 @@ class Keeper:
 
     def let_go(self) -> None:
         """The host word "release"."""
-        self._seen.let_go()
+        self._told.tell(self._told.newest, Seen.let_go)
 
     def save(self, saving: bool) -> None:
         """A snapshot begins, or has ended."""
@@ -162,13 +167,13 @@ class Keeper:
                 self._current[sight.tid] = Batch(frozenset({self.orders.page_of(sight.page)}))
             case What.COMPLETED:
                 self._current.pop(sight.tid, None)
-                self._seen.work_done(sight.tid)
+                self._told.tell(sight.at, Seen.work_done, sight.tid)
             case What.WORK if sight.tid not in self._vcpus:
-                self._seen.work(sight.tid, (sight.address - self.orders.ram_hva) >> 12)
+                self._told.tell(sight.at, Seen.work, sight.tid, (sight.address - self.orders.ram_hva) >> 12)
             case What.OUT if sight.tid not in self._vcpus:
-                self._seen.work_sleeps(sight.tid)
+                self._told.tell(sight.at, Seen.work_sleeps, sight.tid)
             case What.INIT if sight.apic in self.orders.apic_ids:
-                self._seen.given_init(self.orders.apic_ids.index(sight.apic))
+                self._told.tell(sight.at, Seen.given_init, self.orders.apic_ids.index(sight.apic))
                 return
         vcpu = self._vcpus.get(sight.tid)
         if vcpu is not None:
@@ -176,31 +181,31 @@ class Keeper:
 
     def _tell(self, sight: Sight, vcpu: int) -> None:
         if sight.what in _DONE_BY_ITSELF and sight.at >= self._switched.get(sight.tid, 0.0):
-            self._seen.runs(vcpu)
+            self._told.tell(sight.at, Seen.runs, vcpu)
         match sight.what:
             case What.FAULT:
-                self._seen.fault(vcpu, self.orders.page_of(sight.page))
+                self._told.tell(sight.at, Seen.fault, vcpu, self.orders.page_of(sight.page))
             case What.ANNOUNCED:
-                self._seen.announced(vcpu, self.orders.page_of(sight.page))
+                self._told.tell(sight.at, Seen.announced, vcpu, self.orders.page_of(sight.page))
             case What.READY:
-                self._seen.ready(vcpu, self.orders.page_of(sight.page))
+                self._told.tell(sight.at, Seen.ready, vcpu, self.orders.page_of(sight.page))
             case What.WORK:
-                self._seen.asks(vcpu, (sight.address - self.orders.ram_hva) >> 12)
+                self._told.tell(sight.at, Seen.asks, vcpu, (sight.address - self.orders.ram_hva) >> 12)
             case What.REPEATED:
-                self._seen.repeated(vcpu)
+                self._told.tell(sight.at, Seen.repeated, vcpu)
             case What.ENABLED:
-                self._seen.enabled(vcpu)
+                self._told.tell(sight.at, Seen.enabled, vcpu)
             case What.DISABLED:
-                self._seen.disabled(vcpu)
+                self._told.tell(sight.at, Seen.disabled, vcpu)
             case What.OUT | What.DOZE | What.WOKEN:
                 # Lines of two CPUs may come out of order when the thread moved meanwhile.
                 if sight.at < self._switched.get(sight.tid, 0.0):
                     return
                 self._switched[sight.tid] = sight.at
                 if sight.what is What.WOKEN:
-                    self._seen.wakes(vcpu)
+                    self._told.tell(sight.at, Seen.wakes, vcpu)
                 else:
-                    self._seen.sleeps(vcpu, interruptible=sight.what is What.DOZE)
+                    self._told.tell(sight.at, Seen.sleeps, vcpu, interruptible=sight.what is What.DOZE)
 
     # --- answers
     def answers(self, now: float) -> list[Answer]:

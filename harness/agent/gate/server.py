@@ -109,7 +109,7 @@ class Server:
             case "thread":
                 keeper.new_thread(said["vcpu"], said["tid"])
             case "reset":
-                keeper.reset()
+                keeper.reset(said["at"])
             case "loaded":
                 keeper.loaded()
             case "saving":

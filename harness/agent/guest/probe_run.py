@@ -152,7 +152,8 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
         session.new_thread,
     )  # fmt: skip
     if session.device is not None and session.device.gate is not None:
-        guest.on_reset(partial(session.device.gate.ask, "reset"))
+        gate = session.device.gate
+        guest.on_reset(lambda at: gate.ask("reset", at=at))
     if tracing:
         tracing.start()
     await asyncio.to_thread(session.set_parameters)

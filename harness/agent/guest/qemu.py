@@ -56,8 +56,9 @@ class _LoggedClient(QMPClient):
         self._file = log
         self.shutdown = ""
         """The reason of the event SHUTDOWN (QEMU's qapi/run-state.json: ShutdownCause), "" without one."""
-        self.on_reset: Callable[[], object] = lambda: None
-        """Called at the event RESET: all vCPUs are paused, and none is reset yet (runstate.c:qemu_system_reset)."""
+        self.on_reset: Callable[[float], object] = lambda _: None
+        """Called at the event RESET with the time at which QEMU sent it (seconds, CLOCK_MONOTONIC): all vCPUs were
+        paused, and none was reset yet (runstate.c:qemu_system_reset)."""
 
     def _note(self, direction: str, message: Message) -> Message:
         line = {"t": round(time.monotonic(), 6), "dir": direction, "message": dict(message)}
@@ -72,8 +73,17 @@ class _LoggedClient(QMPClient):
         if msg.get("event") == "SHUTDOWN" and isinstance(data := msg.get("data"), dict):
             self.shutdown = str(data.get("reason", ""))
         elif msg.get("event") == "RESET":
-            self.on_reset()
+            self.on_reset(_sent(msg))
         return self._note("in", msg)
+
+
+def _sent(event: Message) -> float:
+    """QEMU tells the time of day (qapi/qmp-event.c); on a busy machine the message is read long after."""
+    match event.get("timestamp"):
+        case {"seconds": int(seconds), "microseconds": int(micro)}:
+            return time.monotonic() - max(0.0, time.time() - seconds - micro / 1e6)
+        case _:
+            return time.monotonic()
 
 
 class Guest:
@@ -87,8 +97,8 @@ class Guest:
         self._read = 0  # bytes of it
         self._failed = ""
 
-    def on_reset(self, call: Callable[[], object]) -> None:
-        """Have it called whenever the machine is reset, but for loadvm."""
+    def on_reset(self, call: Callable[[float], object]) -> None:
+        """Have it called with the time (CLOCK_MONOTONIC) whenever the machine is reset, but for loadvm."""
         self._qmp.on_reset = call
 
     @property

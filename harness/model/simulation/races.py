@@ -19,7 +19,9 @@ from harness.model.outcomes import Count, Outcome
 from harness.model.simulation.program_order import Move, PlacedTouch, touches_of, undecided
 from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, Step
 
-_AT_LEAST_ONCE = ("PF", "SYNC", "MAJ_V", "PGMAJ", "PSWPIN", "NP", "TRY", "DONE", "RDY", "WAITED")
+_AT_LEAST_ONCE = ("PF", "PGMAJ", "PSWPIN", "WAITED")
+_BY_THE_THREAD = ("SYNC", "MAJ_V")
+_BY_A_WORKER = ("NP", "TRY", "DONE", "RDY")
 _ANY = (
     "NPt", "NPh", "INJ", "ACC", "ACK", "PF_GUEST", "MAJ_W", "MIN_W", "MIN_V", "BLOCK", "FAST", "MINOR", "BIO_V",
     "BIO_W", "READ_V", "READ_W", "RA", "RAH", "SWPIN_ZERO", "FAIL", "REP",
@@ -27,6 +29,7 @@ _ANY = (
 _AFTERWARDS = (Outcome.NONE, Outcome.FAST, Outcome.MINOR, Outcome.BLOCK)
 _ASYNC = (Outcome.TOKEN, Outcome.HALT)
 _OF_A_TOKEN = ("TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "MIN_W", "WAITED")
+_OF_EITHER = (*_OF_A_TOKEN, *_BY_THE_THREAD, *_BY_A_WORKER, "MAJ_W")
 _WHY = "two vCPUs touch the page and nothing decides which comes first"
 
 
@@ -61,19 +64,33 @@ def widen(prediction: Prediction, situation: Situation) -> Prediction:
     pages = {s.gpa for s in situation.steps if s.index in racing}
     more = len(racing) - len(pages)
     locked = situation.kernel.sync_swapin_shared
+    by_the_thread, by_a_worker = pages, pages
+    if situation.kernel.variant is Variant.NOIO:  # else such a device is read by threads, or (7.0) by them first
+        by_the_thread, by_a_worker = _readers(situation, racing)
+    mixed = pages - by_the_thread - by_a_worker
+    certain = dict.fromkeys(_ANY, 0) | dict.fromkeys(_AT_LEAST_ONCE, len(pages))
+    certain |= dict.fromkeys(_BY_THE_THREAD, len(by_the_thread)) | dict.fromkeys(_BY_A_WORKER, len(by_a_worker))
     totals = dict(prediction.totals)
-    for name in (*_AT_LEAST_ONCE, *_ANY):
+    for name, times in certain.items():
         old = totals[name]
         happens = old.high > 0 or name in ("BLOCK", "FAST", "MINOR", "MIN_V") or (locked and name in _OF_A_TOKEN)
-        if happens:
-            least = min(old.low, len(pages)) if name in _AT_LEAST_ONCE else 0
-            low = max(least, old.low - more)
+        if happens or (mixed and name in _OF_EITHER):
+            low = max(min(old.low, times), old.low - more)
             totals[name] = Count(low, old.high + more * (2 if name == "PF" else 1), _WHY)
     totals["PGMAJ_REST"] = replace(totals["PGMAJ_REST"], high=max(totals["PGMAJ"].high, totals["PGMAJ_REST"].high))
     reading = {i.outcome for i in prediction.items if i.index in racing} - {Outcome.NONE}
-    reading |= set(_ASYNC) if locked else set()
+    reading |= {*_ASYNC} if locked or mixed else set()
+    reading |= {Outcome.SYNC} if mixed else set()
     items = tuple(_open(i, reading) if i.index in racing else i for i in prediction.items)
     return replace(prediction, totals=totals, items=items, notes=(*prediction.notes, _WHY))
+
+
+def _readers(situation: Situation, racing: frozenset[int]) -> tuple[set[int], set[int]]:
+    """Pages that a vCPU thread reads itself, whoever comes first, and those that a worker does."""
+    steps = [s for s in situation.steps if s.index in racing]
+    masked = {s.gpa for s in steps if not s.interrupts or s.shadow or s.in_delivery or s.nested}
+    told = {s.gpa for s in steps if (s.interrupts and not (s.shadow or s.in_delivery)) or s.nested}
+    return masked - told, told - masked
 
 
 def _open(item: ItemPrediction, reading: set[Outcome]) -> ItemPrediction:

@@ -8,6 +8,7 @@ did first.  Where the recording has what the simulation cannot do, the two have 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
@@ -69,6 +70,7 @@ class Replay:
     _bios: dict[int, list[tuple[int, Set[int]]]] = field(default_factory=dict)  # by thread, in order of time
     _calls: dict[int, tuple[list[FaultCall], int]] = field(default_factory=dict)  # in order of end; the longest
     _by_thread: ThreadCalls | None = None
+    _looks: dict[int, list[RecordedEvent]] | None = None
     _unlocked: dict[tuple[int, int], int] = field(default_factory=dict)  # by (gfn, end of a read)
 
     def __post_init__(self) -> None:
@@ -106,9 +108,11 @@ class Replay:
         :raise Diverged: always.
         """
         text = f"vCPU {vcpu}: {found.kind.name} {found.key:#x} is recorded, where the model has {wanted}"
-        raise Diverged(max(now_ns, found.start_ns), found.line, text, frozenset({page, self._page(vcpu, found)} - {-1}))
+        raise Diverged(
+            max(now_ns, found.start_ns), found.line, text, frozenset({page, self.page_of(vcpu, found)} - {-1})
+        )
 
-    def _page(self, vcpu: int, found: RecordedEvent) -> int:
+    def page_of(self, vcpu: int, found: RecordedEvent) -> int:
         """The page that it is about; -1: none."""
         work = self.work(vcpu, found.key) if found.kind in (Kind.NP, Kind.RDY) else None
         return work.gfn if work else found.key if found.kind in (Kind.PF, Kind.REP) else -1
@@ -243,27 +247,22 @@ class Replay:
 
     def _missed(self, gfn: int, since_ns: int, until_ns: int) -> int:
         """When handle_mm_fault last found the page not ready between the two; ``since_ns`` if it never did."""
-        return self._last([c for c in self.recorded.calls.get(gfn, ()) if c.missed], since_ns, until_ns)
+        return self.last_missed([c for c in self.recorded.calls.get(gfn, ()) if c.missed], since_ns, until_ns)
 
-    def _last(self, calls: Sequence[FaultCall], since_ns: int, until_ns: int) -> int:
+    def last_missed(self, calls: Sequence[FaultCall], since_ns: int, until_ns: int) -> int:
         vcpus = set(self.recorded.threads)  # a worker always waits
         missed = [c.end_ns if c.thread in vcpus and not c.slept else c.start_ns + 1 for c in calls]
         return max((t for t in missed if since_ns < t < until_ns), default=since_ns)
 
-    def copies(self, gfn: int, decided_ns: int, beside: Set[int] = frozenset()) -> list[int]:
-        """Moments at which UFFDIO_COPY may have brought the page; first the one behind the last call of handle_mm_fault
-        that missed it.  ``beside``: pages with which KVM looks for this one, too, in no call."""
-        moments = [decided_ns, *self.unlocks(gfn, decided_ns)]
-        over, ended = moments[-1], self.recorded.over.get((gfn, decided_ns), decided_ns)
-        # Before a call that is done with the page at once there was a look that missed it (get_user_page_fast_only).
-        calls = self.recorded.calls.get(gfn, ())
-        moments += [c.start_ns - 1 for c in calls if not c.asked and decided_ns < c.start_ns - 1 < over]
-        absent = self._last([c for c in calls if c.asked], decided_ns, over)
-        marks = enumerate(self.recorded.marks if beside else ())
-        faults = ((v, m) for v, found in marks for m in found if m.kind in (Kind.PF, Kind.RDY))
-        looks = (max(m.end_ns, m.until_ns) for v, m in faults if self._page(v, m) in beside)
-        moments += [look + 1 for look in looks if decided_ns < look < ended]
-        return sorted(set(moments), key=lambda moment: (moment < absent, moment))
+    def looks(self, gfn: int) -> Sequence[RecordedEvent]:
+        """Page faults for the page, and looks at it before a ready event."""
+        if self._looks is None:
+            self._looks = defaultdict(list)
+            for vcpu, marks in enumerate(self.recorded.marks):
+                for mark in marks:
+                    if mark.kind in (Kind.PF, Kind.RDY):
+                        self._looks[self.page_of(vcpu, mark)].append(mark)
+        return self._looks.get(gfn, ())
 
     def own_read(self, gfn: int, thread: int, start_ns: int, end_ns: int) -> int:
         """When the thread submitted the page to be read between the two; -1: it did not."""

@@ -19,6 +19,8 @@ from harness.model.walk.steps import WaitKind
 from harness.model.walk.write_protect import userfault_missing
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from harness.model.simulation.host_memory import Memory
     from harness.model.simulation.recorded import FaultCall, Recorded
     from harness.model.simulation.replay import Replay
@@ -47,12 +49,30 @@ def _recorded(memory: Memory, replay: Replay, gpa: int, decided_ns: int) -> Proc
     met = _met_in_cache(replay.recorded, gfn, decided_ns) if shmem else None
     if met is None or not replay.choices.maybe(f"whether {gfn:#x} was met before it was mapped", gfn, likely=True):
         beside, why = prefetched_with(memory, gfn) - {gfn}, f"when the page {gfn:#x} was copied"
-        yield Wait(until_ns=replay.choices.moment(replay.copies(gfn, decided_ns, beside), why, gfn))
+        yield Wait(until_ns=replay.choices.moment(moments(replay, gfn, decided_ns, beside), why, gfn))
         return
     yield Wait(until_ns=max(engine.now, met.start_ns - 1))
     if userfault_missing(memory.pages[vpn]):
         memory.pages[vpn] = with_folio(memory.pages[vpn], Folio(lock=Lock.OTHER))
     yield Wait(until_ns=max(engine.now, (met.woke_ns if met.woke_ns >= 0 else met.end_ns) - 1))
+
+
+def moments(replay: Replay, gfn: int, decided_ns: int, beside: Set[int] = frozenset()) -> list[int]:
+    """When UFFDIO_COPY may have brought the page; first the moment behind the last call of handle_mm_fault that missed
+    it.  ``beside``: pages with which KVM looks for this one, too, in no call."""
+    recorded, found = replay.recorded, [decided_ns, *replay.unlocks(gfn, decided_ns)]
+    over, ended = found[-1], recorded.over.get((gfn, decided_ns), decided_ns)
+    # Before a call that is done with the page at once there was a look that missed it (get_user_page_fast_only).
+    calls = recorded.calls.get(gfn, ())
+    found += [c.start_ns - 1 for c in calls if not c.asked and decided_ns < c.start_ns - 1 < over]
+    absent = replay.last_missed([c for c in calls if c.asked], decided_ns, over)
+    # Who looked at it and called nobody has found it by then (get_user_page_fast_only).
+    found += [
+        m.start_ns - 1 for m in replay.looks(gfn) if not (m.windows or m.cut) and decided_ns < m.start_ns - 1 < over
+    ]
+    looks = (max(m.end_ns, m.until_ns) for page in beside for m in replay.looks(page))
+    found += [look + 1 for look in looks if decided_ns < look < ended]
+    return sorted(set(found), key=lambda moment: (moment < absent, moment))
 
 
 def _met_in_cache(recorded: Recorded, gfn: int, decided_ns: int) -> FaultCall | None:

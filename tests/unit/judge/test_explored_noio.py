@@ -11,6 +11,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "found-while-it-was-copied": "UFFDIO_COPY wakes a vCPU that slept for the page, another finds it by GUP-fast, and"
+    " only then does the ioctl return",
     "let-go-while-qemu-waits": "a worker keeps mmap_lock for a read that is held, QEMU waits for the lock in stop, and"
     " the agent says release all the same, by its other list (mm/page_io.c:swap_readpage)",
     "written-behind-page-mkwrite": "a shared write finds the page in the cache, and another maps it for reading while"

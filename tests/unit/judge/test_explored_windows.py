@@ -14,6 +14,8 @@ from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "folio-of-a-reclaimed-page": "one page of a large folio is reclaimed, and the folio written back: another of its"
+    " pages, which a worker had made dirty, is clean (mm/rmap.c:try_to_unmap_one; 7.3)",
     "half-of-the-swap-area": "2,048 of 4,095 slots are used: more than half, so that a read's fault frees its slot",
     "window-ends-at-its-mark": "a read-around ends just before a marked page: the hit there merges two windows, of"
     " which the second half is ahead (mm/readahead.c:ondemand_readahead, readit)",

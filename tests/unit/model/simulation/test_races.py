@@ -38,6 +38,23 @@ def test_a_race_is_a_set_of_outcomes_and_each_page_is_read_at_least_once() -> No
     assert all(Outcome.TOKEN in (i.outcome, *i.also) for i in noio.items) and noio.totals["NP"].low == 3
 
 
+def test_who_reads_a_page_hangs_by_who_comes_first_where_only_one_may_be_told() -> None:
+    """Seen on noio-6.1 with sixteen vCPUs: of eight pages that one touches with IF=0, others' workers had read four."""
+    plan = zram()
+    masked = replace(plan, items=tuple(replace(i, interrupts=i.vcpu == 0) for i in plan.items))
+    answer = predict(masked, NIO)
+    for name in ("SYNC", "MAJ_V", "NP", "TRY", "DONE", "RDY"):
+        assert (answer.totals[name].low, name) == (0, name)
+    assert answer.totals["NP"].high >= 3 <= answer.totals["SYNC"].high and answer.totals["PSWPIN"].low == 3
+    for item in answer.items:
+        assert {item.outcome, *item.also} >= {Outcome.SYNC, Outcome.TOKEN, Outcome.HALT}
+    assert predict(masked, N61).totals["SYNC"].low == 3  # it is never asynchronous
+    nobody = replace(plan, items=tuple(replace(i, interrupts=False) for i in plan.items))
+    assert predict(nobody, NIO).totals["MAJ_V"].low == 3
+    one = replace(plan, items=tuple(replace(i, interrupts=i.index != 3) for i in plan.items))
+    assert predict(one, NIO).totals["NP"].low == 2
+
+
 def test_touches_of_which_one_is_after_the_other_do_not_race() -> None:
     plan = zram()
     items = (

@@ -197,18 +197,3 @@ def test_a_timed_entry_that_was_not_come_to_has_no_record_of_a_host_step() -> No
     assert replay.timed([("release", 0)], 2400, 0) == [at_2500]
     assert replay.host("release", 0, 1) == in_step
     assert replay.host("release", 0, 0) == other
-
-
-def test_a_page_may_have_been_copied_behind_a_look_at_its_neighbour() -> None:
-    """Read in the source, seen on 6.12 and 7.3: the shadow MMU of an L2 fills what it finds mapped beside the page of a
-    ready event or a fault, in no call of handle_mm_fault."""
-    work = {(0, 0x1000): WorkRun(5, gfn=8)}
-    marks = (
-        (RecordedEvent(Kind.PF, 9, 20, 20, until_ns=60), replace(READY, end_ns=40)),
-        (RecordedEvent(Kind.PF, 9, 90, 95),),
-    )
-    replay = Replay(replace(EMPTY, marks=marks, works=work, over={(7, 10): 80}))
-    assert replay.copies(7, 10) == [10]
-    assert replay.copies(7, 10, {8}) == [10, 41]
-    assert replay.copies(7, 10, {8, 9}) == [10, 41, 61]  # the last look was behind its end
-    assert replay.copies(7, 50, {8, 9}) == [50]  # nobody knows how long that lasted
