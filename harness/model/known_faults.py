@@ -77,7 +77,7 @@ KNOWN_FAULTS = {
             "an asynchronous page fault of an L2 is lost, and flags = 1 left behind in L1's shared area: the #PF exit"
             " is queued without KVM_REQ_EVENT, and the next exit of L2 wipes it",
             "vmexit_needs_request",
-            (*_TOKENS_OF_AN_L2, "S132", "S453"),
+            (*_TOKENS_OF_AN_L2, "S132", "S453", "S466"),
             of_l2=True,
         ),
         KnownFault(
@@ -93,7 +93,7 @@ KNOWN_FAULTS = {
             "an asynchronous #PF goes into the L2 of an L1 that does not intercept #PF (AMD), and flags = 1 stays"
             " behind in L1's shared area",
             "needs_pf_intercept",
-            _TOKENS_OF_AN_L2,  # in S132 and S453 L1 intercepts #PF
+            _TOKENS_OF_AN_L2,  # in S132, S453 and S466 L1 intercepts #PF
             of_l2=True,
         ),
         KnownFault(
