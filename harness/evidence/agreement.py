@@ -22,7 +22,10 @@ from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 
 _SLACK_S = 0.1
 """How far two stamps of one moment may lie apart: they are taken one after the other by a program that can be held."""
-_ONCE = (AgentStep.PREPARE_HOST, AgentStep.GO, AgentStep.GUEST_ENDED, AgentStep.COLLECT, AgentStep.END)
+_ONCE = (
+    AgentStep.PREPARE_HOST, AgentStep.GO, AgentStep.GUEST_ENDED, AgentStep.COLLECT, AgentStep.UNDO, AgentStep.END,
+)  # fmt: skip
+_OFTEN = (AgentStep.HOST_ACTION, AgentStep.HOST_ACTION_DONE)
 _VCPU_ONLY = frozenset({Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.TRY, Kind.NP, Kind.REP})
 """What only a thread in KVM_RUN traces."""
 _SLOTS = 1 << 50
@@ -65,6 +68,12 @@ def progress_problems(steps: Sequence[ProgressStep], end: RunEnd, log: GuestLog 
     order = [s.step for s in steps if s.step in _ONCE]
     if tuple(order) != _ONCE:
         yield f"progress.jsonl: its steps are {', '.join(order) or 'none'}, not {', '.join(_ONCE)}"
+    for name, count in Counter(s.step for s in steps if s.step not in _OFTEN).items():
+        if count > 1 and name not in _ONCE:
+            yield f"progress.jsonl: {name} stands there {count} times"
+    begun, done = (Counter(s.action for s in steps if s.step is step) for step in _OFTEN)
+    for action in done - begun:
+        yield f"progress.jsonl: {action.do if action else None} ended more often than it began"
     for step in steps:
         if step.step in (AgentStep.GUEST_ENDED, AgentStep.END) and step.status != end.status:
             yield f"progress.jsonl: {step.step} with status {step.status!r}, end.json says {end.status}"

@@ -13,6 +13,7 @@ from harness.evidence.agent_steps import read_progress
 from harness.evidence.decode import decode
 from harness.model.events import Event, Kind
 from tests.unit.judge.golden import load
+from tests.unit.judge.packed import packed_capture
 
 FILES = load("S29")
 E = decode(FILES)
@@ -49,6 +50,23 @@ def test_steps_out_of_order_missing_or_of_another_end() -> None:
                   [dataclasses.replace(s, t=s.t * 2) for s in STEPS],
                   [dataclasses.replace(s, tsc_khz=1) for s in STEPS]):  # fmt: skip
         assert list(agreement.progress_problems(steps, E.end, E.guest, E.plan))
+
+
+def test_a_step_that_stands_there_twice_and_an_undo_that_does_not() -> None:
+    for n, step in enumerate(STEPS):
+        twice = (*STEPS[: n + 1], *STEPS[n:])
+        assert list(agreement.progress_problems(twice, E.end, E.guest, E.plan)), step
+    without = [s for s in STEPS if s.step != "undo"]
+    assert list(agreement.progress_problems(without, E.end, E.guest, E.plan))
+
+
+def test_an_action_that_ended_more_often_than_it_began() -> None:
+    acts = decode(packed_capture("explored-let-go-while-qemu-waits"))
+    assert not list(agreement.progress_problems(acts.steps, acts.end, acts.guest, acts.plan))
+    at = next(n for n, s in enumerate(acts.steps) if s.step == "host-action-done")
+    twice = (*acts.steps[: at + 1], *acts.steps[at:])
+    (problem,) = agreement.progress_problems(twice, acts.end, acts.guest, acts.plan)
+    assert "ended more often than it began" in problem
 
 
 @pytest.mark.parametrize(
