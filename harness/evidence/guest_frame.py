@@ -36,12 +36,15 @@ def frame_problems(plan: Plan, log: GuestLog, capture_format: int = FORMAT) -> I
     if log.ended != (log.state == State.DONE):
         yield f"the end mark is {'there' if log.ended else 'not there'}, the state is {log.state}"
     for vcpu, apic_id in enumerate(vcpu_ids(plan.guest)):
-        walk = _Walk(plan, vcpu, apic_id, resets(plan), vcpu in initialized(plan), says(plan, HostWord.LOADVM))
+        walk = _Walk(
+            plan, vcpu, apic_id, resets(plan), vcpu in initialized(plan), says(plan, HostWord.LOADVM),
+            capture_format > WAITS_NOT_KEPT,
+        )  # fmt: skip
         for number, record in enumerate(log.vcpus[vcpu]):
             for text in walk.take(record, number):
                 yield f"vCPU {vcpu}, record {number} ({record.kind.name}): {text}"
         if log.ended:
-            for text in walk.end(log.progress[vcpu], steps_kept=capture_format > WAITS_NOT_KEPT):
+            for text in walk.end(log.progress[vcpu]):
                 yield f"vCPU {vcpu}: {text}"
     if log.ended and log.ended_vcpus != plan.guest.vcpus:
         yield f"the control page says that {log.ended_vcpus} vCPUs have ended, the plan has {plan.guest.vcpus}"
@@ -53,7 +56,8 @@ def frame_problems(plan: Plan, log: GuestLog, capture_format: int = FORMAT) -> I
 @dataclass(slots=True)
 class _Walk:
     """One vCPU's log, record by record.  ``resets``: of the machine; ``inits``: of this vCPU; ``loads``: a snapshot,
-    which has the time stamp counter of then."""
+    which has the time stamp counter of then; ``of_today``: it says what a clear_token found, and keeps each step to
+    another item in the control page, waits too."""
 
     plan: Plan
     vcpu: int
@@ -61,6 +65,7 @@ class _Walk:
     resets: bool
     inits: bool
     loads: bool
+    of_today: bool
     boots: int = 0
     tsc: int = 0
     running: int = -1  # item of the last START or WAKE that has neither ended nor been put aside
@@ -206,7 +211,7 @@ class _Walk:
             yield f"item {item.index} ends, and its L2 has not said so"
         if e.b not in (0, GP) or (e.b and item.op is not Op.WRMSR):
             yield f"item {item.index} ({item.op}) ends with exception {e.b}"
-        if item.op is Op.CLEAR_TOKEN and e.a:
+        if item.op is Op.CLEAR_TOKEN and (e.a or self.of_today):
             if e.a >> 32 != FOUND >> 32:
                 yield f"item {item.index} found {e.a:#x}, which is no token word"
         elif item.op is not Op.TOUCH:
@@ -300,9 +305,8 @@ class _Walk:
         if e.b != len(self.ended) and not (self.anew and e.b < len(self.ended)):
             yield f"says that {e.b} items ended, the log has {len(self.ended)}"
 
-    def end(self, progress: ProgramState, *, steps_kept: bool) -> Iterator[str]:
-        """What must be so when the guest has come to its end.  ``progress``: of the control page; ``steps_kept``: each
-        step to another item is kept there, and not only those that are no waits."""
+    def end(self, progress: ProgramState) -> Iterator[str]:
+        """What must be so when the guest has come to its end.  ``progress``: of the control page."""
         if not self.done:
             yield "the guest ended, and there is no DONE"
         if self.idle or self.faulted:
@@ -311,7 +315,7 @@ class _Walk:
         behind = max((n + 1 for n, i in enumerate(self.plan.items) if i.vcpu == self.vcpu), default=0)
         if self.done and progress.done != self.performed:
             yield f"{self.performed} items ended, the control page says {progress.done}"
-        if steps_kept and progress.next != behind:
+        if self.of_today and progress.next != behind:
             yield f"its program ends at item {behind}, the control page has it at {progress.next}"
         for item in mine:
             if item.index not in self.started:
