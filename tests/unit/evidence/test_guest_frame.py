@@ -136,3 +136,11 @@ def test_the_control_page_says_what_the_log_says() -> None:
     ):
         assert words in " ".join(frame_problems(plan, lie))
     assert not list(frame_problems(plan, lie, capture_format=WAITS_NOT_KEPT))
+
+
+def test_a_clear_token_of_today_says_what_it_found() -> None:
+    evidence = decode(packed_capture("explored-cleared-and-nobody-asks"))
+    plan, log = evidence.plan, evidence.guest
+    assert log is not None
+    assert not list(frame_problems(plan, log, capture_format=WAITS_NOT_KEPT))
+    assert "which is no token word" in " ".join(frame_problems(plan, log))

@@ -113,3 +113,13 @@ def test_one_unexpected_total_spoils_it(s23: Comparison) -> None:
     spoilt = compare(s23.plan, s23.a, dataclasses.replace(s23.b, totals=totals))
     assert not spoilt.green
     assert [d for d in spoilt.differences if not d.expected] == [total(spoilt, "PSWPIN")]
+
+
+@pytest.mark.parametrize(
+    ("status", "green"), [(Status.UNSUPPORTED, True), (Status.INCONCLUSIVE, False), (Status.FAIL, False)]
+)
+def test_what_a_host_cannot_do_is_no_difference(status: Status, green: bool) -> None:
+    plan, seen = side("captures", "S23", "nowait-6.1")
+    other = dataclasses.replace(seen, status=status)
+    assert compare(plan, seen, other).green is green
+    assert compare(plan, other, seen).green is green
