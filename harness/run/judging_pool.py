@@ -11,6 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 
+from harness.run.held_signals import let_signals_come, signals_held
+
 _FORK = get_context("fork")
 
 
@@ -24,6 +26,8 @@ def judging_pool() -> Iterator[ProcessPoolExecutor]:
     others = set(active_children())
     with ProcessPoolExecutor(mp_context=_FORK, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
+            with signals_held():
+                pool.submit(int)  # the first task starts all processes where they are forked
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -39,3 +43,4 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+    let_signals_come()

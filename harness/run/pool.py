@@ -29,6 +29,7 @@ from harness.hosts.deadline import Deadline
 from harness.judge.verdict_types import Stage
 from harness.results import Row
 from harness.run.error_status import Failure, failure_of
+from harness.run.held_signals import let_signals_come, signals_held
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
@@ -191,9 +192,10 @@ class WorkerPool:
             process = _FORK.Process(
                 target=_work, args=(theirs, os.getpid(), queue.kernel, queue.jobs, self._request, self._folder)
             )
-            process.start()
+            with signals_held():
+                process.start()
+                self._members.append(WorkerProcess(queue, process, ours))
             theirs.close()
-            self._members.append(WorkerProcess(queue, process, ours))
         return bool(self._members)
 
     def _most_needed(self) -> KernelQueue | None:
@@ -317,6 +319,7 @@ def _work(
         return
     observer = PipeObserver(pipe)
     try:
+        let_signals_come()
         try:
             with start_worker(kernel, jobs, request, folder, observer) as worker:
                 pipe.send(WorkerReady(worker.facts))
