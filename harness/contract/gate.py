@@ -72,6 +72,7 @@ class Seen:
     through: Counter[int] = field(default_factory=Counter)  # page -> works that completed and are not ready
     inits: set[int] = field(default_factory=set)  # vCPUs with an INIT or a reset, and no EN since
     resets: set[int] = field(default_factory=set)  # of them those of a machine that was reset
+    doubtful: set[tuple[int, int]] = field(default_factory=set)  # of ``outstanding``, those of before a write of CR0
 
     def let_go(self) -> None:
         """The host word "release"."""
@@ -104,8 +105,7 @@ class Seen:
         """kvm_async_pf_not_present."""
         if page not in self.announced_pages:
             del self.through[page]  # works that were cancelled, or cleared when they had completed
-        self.faulted.pop((vcpu, page), None)
-        self.outstanding.setdefault((vcpu, page))
+        self._is_out(vcpu, page)
         self.wanted.pop(vcpu, None)
 
     def repeated(self, vcpu: int) -> None:
@@ -113,8 +113,17 @@ class Seen:
         self.repeats += 1
         page = self.wanted.pop(vcpu, None)
         if page is not None:
-            self.faulted.pop((vcpu, page), None)
-            self.outstanding.setdefault((vcpu, page))
+            self._is_out(vcpu, page)
+
+    def _is_out(self, vcpu: int, page: int) -> None:
+        self.faulted.pop((vcpu, page), None)
+        self.outstanding.setdefault((vcpu, page))
+        self.doubtful.discard((vcpu, page))
+
+    def cr0_written(self, vcpu: int) -> None:
+        """CR0 was written by the guest: a change of PG empties the vCPU's queue in some kernels and not in others
+        (arch/x86/kvm/x86.c:kvm_set_cr0 of 5.10, kvm_post_set_cr0), so that works that had not begun may never."""
+        self.doubtful.update(each for each in self.outstanding if each[0] == vcpu)
 
     def disabled(self, vcpu: int) -> None:
         """EN was written so that async page faults are off: KVM has emptied the vCPU's queue, and works that had not
@@ -291,8 +300,10 @@ class Seen:
     @property
     def _cancelled(self) -> set[tuple[int, int]]:
         """A vCPU thread that sleeps, and for no page of its own, waits for a worker (cancel_work_sync); what stands in
-        its queue before the first work that was begun has been cancelled, as the queue is emptied from its head."""
-        found, begun = set[tuple[int, int]](), set(self.worked_on.values())
+        its queue before the first work that was begun has been cancelled, as the queue is emptied from its head.  So
+        may have been what stood in it when CR0 was written: it counts again once its work begins."""
+        begun = set(self.worked_on.values())
+        found = {each for each in self.doubtful & self.outstanding.keys() if each[1] not in begun}
         for vcpu in self.asleep - self.wanted.keys():
             own = [each for each in self.outstanding if each[0] == vcpu]
             first = next((n for n, (_, page) in enumerate(own) if page in begun), 0)

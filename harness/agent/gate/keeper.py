@@ -24,7 +24,7 @@ from harness.contract.words import ReadEnd, ReadOrder, Release
 LATE_SECONDS = 20.0
 """A read that is held so long is let go, so that the run comes to an end; the verdict is INCONCLUSIVE then."""
 _SECTOR = 512
-_DONE_BY_ITSELF = frozenset({What.FAULT, What.ANNOUNCED, What.REPEATED, What.READY, What.WORK})
+_DONE_BY_ITSELF = frozenset({What.FAULT, What.ANNOUNCED, What.REPEATED, What.READY, What.WORK, What.CR0})
 _MOVED = MOVED_GPA // PAGE_SIZE
 
 
@@ -197,6 +197,8 @@ class Keeper:
                 self._told.tell(sight.at, Seen.enabled, vcpu)
             case What.DISABLED:
                 self._told.tell(sight.at, Seen.disabled, vcpu)
+            case What.CR0:
+                self._told.tell(sight.at, Seen.cr0_written, vcpu)
             case What.OUT | What.DOZE | What.WOKEN:
                 # Lines of two CPUs may come out of order when the thread moved meanwhile.
                 if sight.at < self._switched.get(sight.tid, 0.0):

@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 WATCHED_KVM = (
     "kvm_page_fault", "kvm_async_pf_not_present", "kvm_async_pf_ready", "kvm_async_pf_repeated_fault",
-    "kvm_async_pf_doublefault", "kvm_async_pf_completed", "kvm_msr", "kvm_apic_accept_irq",
+    "kvm_async_pf_doublefault", "kvm_async_pf_completed", "kvm_msr", "kvm_apic_accept_irq", "kvm_exit",
 )  # fmt: skip
 _EN, _ENABLED = 0x4B564D02, 9
 """arch/x86/include/uapi/asm/kvm_para.h: MSR_KVM_ASYNC_PF_EN; what arch/x86/kvm/x86.c:kvm_pv_async_pf_enabled asks of
@@ -33,6 +33,7 @@ def filters(tids: Sequence[int], device: str | None) -> dict[str, str]:
         **{f"kvm/{e}": vcpus for e in WATCHED_KVM if e != "kvm_async_pf_completed"},
         "kvm/kvm_msr": f"ecx == {_EN} && write == 1 && ({vcpus})",
         "kvm/kvm_apic_accept_irq": f"dm == {_INIT} && ({vcpus})",
+        "kvm/kvm_exit": f"({_WRITES_CR0}) && ({vcpus})",
         "block/block_bio_queue": f"dev == {int(major) << 20 | int(minor)}",
         "sched/sched_switch": f"(({leaves}) && prev_state & {_INTERRUPTIBLE | _UNINTERRUPTIBLE})"
         f' || (prev_comm ~ "kworker*" && prev_state & {_UNINTERRUPTIBLE})',
@@ -43,6 +44,9 @@ def filters(tids: Sequence[int], device: str | None) -> dict[str, str]:
 
 _INIT = 0x500
 """arch/x86/include/asm/apicdef.h:APIC_DM_INIT, as kvm_apic_accept_irq has it"""
+_WRITES_CR0 = "(isa == 2 && (exit_reason == 0x65 || exit_reason == 0x10)) || (isa == 1 && exit_reason == 28)"
+"""arch/x86/include/uapi/asm/svm.h:SVM_EXIT_CR0_SEL_WRITE, SVM_EXIT_WRITE_CR0, vmx.h:EXIT_REASON_CR_ACCESS; ``isa`` is
+arch/x86/kvm/trace.h's KVM_ISA_SVM and KVM_ISA_VMX.  VMX tells of all control registers alike."""
 _TRIED = 0x20
 """include/linux/mm_types.h:FAULT_FLAG_TRIED: the thread asks for the same page again, with a signal pending as often as
 it can (fs/userfaultfd.c:handle_userfault)"""
@@ -58,6 +62,7 @@ class What(Enum):
     COMPLETED = auto()  # kvm_async_pf_completed: the worker is through with one work
     ENABLED = auto()  # kvm_msr: EN was written, and async page faults are on
     DISABLED = auto()  # ... are off
+    CR0 = auto()  # kvm_exit: the guest writes CR0
     INIT = auto()  # kvm_apic_accept_irq: the LAPIC ``apic`` was sent an INIT
     WORK = auto()  # handle_mm_fault in a kworker or a vCPU thread, at ``address`` of QEMU
     READ = auto()  # block_bio_queue of a read at ``sector``
@@ -87,6 +92,7 @@ _ADDRESS = re.compile(r"address (?:0x)?([0-9a-f]+)")
 _TOKEN = re.compile(r"token 0x([0-9a-f]+) gva (?:0x)?([0-9a-f]+)")
 _BIO = re.compile(r"\d+,\d+ (\w+) (\d+) \+ \d+")
 _MSR_WRITE = re.compile(r"msr_write ([0-9a-f]+) = 0x([0-9a-f]+)")
+_CR0_WRITE = re.compile(r"reason (?:cr0_sel_write|write_cr0|CR_ACCESS .*info1 0x[0-9a-f]*0) ")
 _ACCEPTS_INIT = re.compile(r"apicid ([0-9a-f]+) vec \d+ \(INIT\|")
 _MM_FAULT = re.compile(r"addr=0x([0-9a-f]+)")
 _SWITCH = re.compile(r"prev_pid=(\d+) .*prev_state=(\S+) ==> ")
@@ -120,6 +126,8 @@ def read_line(line: str) -> list[Sight]:
             if write is None or int(write[1], 16) != _EN or "#GP" in text:
                 return []
             return [Sight(What.ENABLED if int(write[2], 16) & _ENABLED == _ENABLED else What.DISABLED, tid, at)]
+        case "kvm_exit":
+            return [Sight(What.CR0, tid, at)] if _CR0_WRITE.search(text) else []
         case "kvm_apic_accept_irq":
             init = _ACCEPTS_INIT.search(text)
             return [Sight(What.INIT, tid, at, apic=int(init[1], 16))] if init else []

@@ -137,6 +137,8 @@ class GatedReads:
                 seen.given_init(vcpu)
             case Kind.CLEAR if not event.flag:  # by the VMM, one vCPU after another
                 seen.begins_anew(vcpu)
+            case Kind.CLEAR:
+                seen.cr0_written(vcpu)
             case Kind.OUT:
                 seen.sleeps(vcpu, interruptible=event.value == ord("S"))
             case Kind.IN:

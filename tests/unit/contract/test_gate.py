@@ -392,3 +392,46 @@ def test_who_sleeps_for_a_page_of_its_own_empties_no_queue() -> None:
     seen.asks(1, 7)
     seen.sleeps(1)
     assert seen.due(READ) == []
+
+
+def test_a_work_that_had_not_begun_when_cr0_was_written_holds_nothing_up() -> None:
+    """Another vCPU wants one of the two pages anew; nobody asks for the other one, whose work was cancelled."""
+    seen = fresh()
+    seen.announced(1, 8)
+    seen.announced(1, 9)
+    announce(seen, 0, 9)
+    assert seen.due(READ) == [] and not seen.settled
+    seen.cr0_written(1)
+    assert seen.due(READ) == [(0, ReadEnd.ANNOUNCED)] and seen.settled
+
+
+def test_a_work_that_begins_behind_a_write_of_cr0_counts() -> None:
+    """A kernel that leaves its queue alone when CR0.PG changes."""
+    seen = fresh()
+    seen.announced(1, 9)
+    seen.cr0_written(1)
+    assert seen.due(READ) == []
+    seen.work(9, 9)
+    assert not seen.settled and seen.due(READ) == []
+    seen.work_sleeps(9)
+    assert seen.settled and seen.due(READ) == [(0, ReadEnd.ANNOUNCED)]
+
+
+@pytest.mark.parametrize("again", ["announced", "repeated"])
+def test_what_is_found_to_be_out_behind_a_write_of_cr0_is_waited_for(again: str) -> None:
+    seen = fresh()
+    seen.announced(1, 9)
+    seen.cr0_written(1)
+    seen.fault(1, 9)
+    seen.announced(1, 9) if again == "announced" else seen.repeated(1)
+    assert not seen.settled
+    seen.work(9, 9)
+    seen.work_sleeps(9)
+    assert seen.settled
+
+
+def test_cr0_of_one_vcpu_is_nothing_to_another() -> None:
+    seen = fresh()
+    seen.announced(1, 9)
+    seen.cr0_written(0)
+    assert not seen.settled

@@ -153,6 +153,24 @@ def test_a_work_that_is_cancelled_before_it_has_begun_holds_no_window() -> None:
     assert sorted(handles(keeper)) == [1, 2]
 
 
+def test_a_work_that_a_write_of_cr0_may_have_cancelled_holds_up_no_other_vcpu() -> None:
+    """arch/x86/kvm/x86.c:kvm_set_cr0 of 5.10; its page is in the window that the other one's work sleeps on."""
+    keeper = armed()
+    keeper.see(Sight(What.FAULT, V, 0.9, page=101))
+    for n in (1, 2):
+        keeper.see(Sight(What.READ, V, 1.0, sector=8 * n))
+    for at, page in ((1.0, 101), (1.1, 102)):
+        keeper.see(Sight(What.FAULT, V, at, page=page))
+        keeper.see(Sight(What.ANNOUNCED, V, at, page=page))
+    for n in (1, 2):
+        keeper.request(n, n * PAGE, PAGE, 1.2)
+    keeper.see(Sight(What.WORK, 99, 1.3, address=RAM + 101 * PAGE))
+    keeper.see(Sight(What.OUT, 99, 1.3))
+    assert handles(keeper) == []
+    keeper.see(Sight(What.CR0, V, 1.4))
+    assert sorted(handles(keeper)) == [1, 2]
+
+
 def test_what_an_init_has_dropped_is_waited_for_no_more() -> None:
     """virt/kvm/async_pf.c:kvm_clear_async_pf_completion_queue cancels a work that has not begun: no worker ever sleeps
     for it.  That the INIT is over the vCPU's next write of EN says; the one before it may be of its old life."""

@@ -40,6 +40,22 @@ HEAD = "     CPU 0/KVM-812     [001] d.... "
         ("  5.5: kvm_msr: msr_write 4b564d02 = 0x801000", [Sight(What.DISABLED, 812, 5.5)]),
         ("  5.5: kvm_msr: msr_write 4b564d02 = 0x801001", [Sight(What.DISABLED, 812, 5.5)]),
         ("  5.5: kvm_msr: msr_write 4b564d02 = 0x801009", [Sight(What.ENABLED, 812, 5.5)]),
+        *(
+            (f"  5.5: kvm_exit: {text}", [Sight(What.CR0, 812, 5.5)])
+            for text in (
+                "vcpu 1 reason cr0_sel_write rip 0x1011da info1 0x0000000000000000 info2 0x0000000000000000 intr_info"
+                " 0x00000000 error_code 0x00000000",
+                "reason write_cr0 rip 0x1011da info1 0x8000000000000000 info2 0x0000000000000000 intr_info 0x00000000"
+                " error_code 0x00000000",
+                "vcpu 1 reason CR_ACCESS rip 0x1011da info1 0x0000000000000300 info2 0x0000000000000000 intr_info"
+                " 0x00000000 error_code 0x00000000",
+            )
+        ),
+        (
+            "  5.5: kvm_exit: vcpu 1 reason CR_ACCESS rip 0x1011da info1 0x0000000000000103 info2 0x0000000000000000"
+            " intr_info 0x00000000 error_code 0x00000000",
+            [],
+        ),
         ("  5.5: kvm_apic_accept_irq: apicid 1c vec 0 (INIT|edge)", [Sight(What.INIT, 812, 5.5, apic=0x1C)]),
         ("  5.5: kvm_apic_accept_irq: apicid 1 vec 243 (Fixed|edge)", []),
         ("  5.5: kvm_msr: msr_write 4b564d02 = 0x801010 (#GP)", []),
