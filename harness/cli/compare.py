@@ -42,6 +42,10 @@ def add(subparsers: options.Subparsers) -> None:
     p.set_defaults(func=main)
 
 
+_NAMED = 8
+"""Scenarios that were not compared, for people; results.json has all."""
+
+
 def main(args: argparse.Namespace) -> int:
     """Run both, print the differences, leave compare.txt and compare.json in the run's folder."""
     screen = Screen(sys.stdout)
@@ -63,8 +67,9 @@ def main(args: argparse.Namespace) -> int:
     }
     for line in ("", "measured times of asynchronous page faults:", *significance(times)):
         screen.line(line)
-    for key in missing(result, comparisons, args.a):
-        screen.line(f"{key.scenario}: not compared, because it was not performed on both")
+    if left_out := [key.scenario for key in missing(result, comparisons, args.a)]:
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        screen.line(f"not compared, because not performed on both: {', '.join(left_out[:_NAMED])}{more}")
     screen.line(f"evidence: {folder}, page: {folder / PAGE}")
     options.annotate(result, screen.line)
     if result.exit_code:

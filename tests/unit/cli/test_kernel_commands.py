@@ -123,6 +123,21 @@ def test_compare_prints_and_leaves_the_differences(
     assert (tmp_path / "run/compare.json").exists()
 
 
+def test_what_an_interrupted_comparison_left_out_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(request: Request, observer: object) -> tuple[RunResult, Path]:
+        result, folder = leave(request, observer)
+        left = [Key(f"S{n}", kernel) for kernel in request.kernels for n in range(300, 312)]
+        return replace(result, planned=(*result.planned, *left), interrupted=True), folder
+
+    monkeypatch.setattr(compare_kernels, "run", interrupted)
+    assert command(compare, ["compare", "debian-6.1", "noio-6.1", "--results", str(tmp_path)]) == 130
+    lines = [line for line in capsys.readouterr().out.splitlines() if "not compared" in line]
+    names = ", ".join(f"S{n}" for n in range(300, 308))
+    assert lines == [f"not compared, because not performed on both: {names} and 4 more"]
+
+
 @pytest.mark.long
 def test_compare_with_the_models_the_wrong_way_round_is_red(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The captures of noio under the name of a kernel that is not noio."""
