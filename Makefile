@@ -91,7 +91,7 @@ e2e: $(STAMP) ## the scenarios SCENARIOS (default: all) on the kernels KERNELS, 
 	elif [ $$# = 2 ]; then \
 		set -x; exec $(APF) compare "$$1" "$$2" $(SCENARIOS) $(ALLOW:%=--allow-unsupported %) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"; \
 	else \
-		set -x; exec $(APF) run $(SCENARIOS) --kernel "$(KERNELS)" $(ALLOW:%=--allow-unsupported %) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"; \
+		set -x; exec $(APF) run $(SCENARIOS) $(KERNELS:%=--kernel %) $(ALLOW:%=--allow-unsupported %) $(ACCEPT:%=--accept-findings %) --results "$(RESULTS)"; \
 	fi
 
 nightly: $(STAMP) ## e2e, then what has changed since the last night (MAIL=ADDRESS sends it, KEEP_MIB=N limits captures)

@@ -115,6 +115,8 @@ def find_kernel(
     if "/" in name:
         raise CatalogError(f"there is no kernel at {path}")
     near = difflib.get_close_matches(name, known, n=1)
+    if {*re.split(r"[\s,]+", name)} <= known.keys():
+        raise CatalogError(f"there is no kernel {name!r}", hint="each kernel has a --kernel of its own")
     raise CatalogError(
         f"there is no kernel {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
         hint=f"known are {', '.join(sorted(known))}, or give the path of a source tree, a bzImage or a .deb",

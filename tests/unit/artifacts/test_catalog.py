@@ -70,6 +70,10 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert find_kernel("stock-6.1").source is SourceKind.LINUX_SOURCE
     with pytest.raises(CatalogError, match=r"did you mean 'stock-6\.1'"):
         find_kernel("stock-6.2")
+    for both in ("debian-6.1,noio-6.1", "debian-6.1 noio-6.1"):
+        with pytest.raises(CatalogError, match="there is no kernel 'debian") as told:
+            find_kernel(both)
+        assert told.value.hint == "each kernel has a --kernel of its own"
     with pytest.raises(CatalogError, match="there is no kernel at"):
         find_kernel("./absent")
     with pytest.raises(CatalogError, match="not a kernel source tree"):
