@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Commands and files over SSH (paramiko): the only module that knows paramiko.
 
-Three habits of paramiko shape this file (seen with 5.1): ``exec_command(timeout=)`` limits idle time and not the
-command; ``recv_exit_status`` blocks for ever when output is unread; a peer that went silent still looks active.  So
-both streams are read here with a deadline of our own, and silence is met with a question that must be answered.
+Four habits of paramiko shape this file (seen with 5.1): ``exec_command(timeout=)`` limits idle time and not the
+command; ``recv_exit_status`` blocks for ever when output is unread; a peer that went silent still looks active; what
+one thread says for a channel may be sent behind the CLOSE of another.  So both streams are read here with a deadline
+of our own, silence is met with a question that must be answered, and _Transport drops what comes too late.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import paramiko
+from paramiko.common import MSG_CHANNEL_CLOSE
 
 from harness.errors import DeadlineExpired, HostLost, InfraFault
 from harness.hosts.deadline import Deadline
@@ -34,6 +37,44 @@ _SILENCE_S = 30.0  # without any output for so long, ask whether the peer still 
 _ANSWER_S = 30.0  # and this is how long the answer may take (a host under swap pressure answers late)
 _CHUNK = 1 << 16
 _CLOSE_S = 5.0  # for a command to end after its input did, or after SIGTERM
+
+
+class _Transport(paramiko.Transport):
+    """Sends nothing for a channel behind its CLOSE.
+
+    A server ends the whole connection then ("EOF for unknown channel", "ieof for nonexistent channel").  paramiko makes
+    a message under its channel's lock and sends it without (github.com/paramiko/paramiko/issues/1115), so an EOF or a
+    WINDOW_ADJUST waits unsent in one thread while its own thread answers the server's CLOSE.
+    """
+
+    def open_channel(self, *args: Any, **more: Any) -> paramiko.Channel:
+        channel = super().open_channel(*args, **more)
+        channel.transport = _OneChannel(self)  # type: ignore[assignment]  # that is all that a channel asks of it
+        return channel
+
+    def _send_message(self, data: Any) -> None:
+        """Called for one message of a channel at a time: under ``clear_to_send_lock``."""
+        way = getattr(data, "way", None)
+        if way is not None:
+            if way.closed:
+                return
+            way.closed = data.asbytes()[0] == MSG_CHANNEL_CLOSE
+        super()._send_message(data)  # type: ignore[misc]  # not among the stubs
+
+
+class _OneChannel:
+    """A channel's way to its transport: numbers of channels are used again, so a message says whose it is."""
+
+    def __init__(self, transport: _Transport) -> None:
+        self.closed = False
+        self._transport = transport
+
+    def _send_user_message(self, message: Any) -> None:
+        message.way = self
+        self._transport._send_user_message(message)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Link:
@@ -82,6 +123,7 @@ class Link:
                     host, port, user, pkey=key, allow_agent=False, look_for_keys=False,
                     sock=through.tunnel(host, port, step) if through is not None else None,
                     timeout=step, banner_timeout=step, auth_timeout=step, channel_timeout=step,
+                    transport_factory=cast(Any, _Transport),  # the stubs know of words that 5.1 does not say
                 )  # fmt: skip
             except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as exc:
                 client.close()
@@ -255,11 +297,8 @@ class SshStream:
                 view = view[sent:]
 
     def end_input(self) -> None:
-        """Not of a command that has ended: dropbear has closed its channel then, paramiko's thread answers that, and an
-        EOF behind the answer ("EOF for unknown channel") makes dropbear end the whole connection."""
         with contextlib.suppress(Exception):
-            if not self._channel.exit_status_ready():
-                self._channel.shutdown_write()
+            self._channel.shutdown_write()
 
     def read(self, deadline: Deadline) -> bytes:
         with self._losing():
