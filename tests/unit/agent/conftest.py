@@ -20,6 +20,7 @@ from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import write_text
 from harness.agent.host.tracing import Tracing
 from harness.contract import plan as p
+from tests.unit.waiting import HANG_S
 
 REPOSITORY = Path(__file__).parents[3]
 POOL = p.POOL_GPA + 0x200000
@@ -33,7 +34,7 @@ def probe_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The probe guest, built from source."""
     out = tmp_path_factory.mktemp("probe")
     folder = REPOSITORY / "guest-images" / "probe"
-    subprocess.run(["make", "-s", "-C", str(folder), f"OUT={out}"], check=True, capture_output=True, timeout=120)
+    subprocess.run(["make", "-s", "-C", str(folder), f"OUT={out}"], check=True, capture_output=True, timeout=HANG_S)
     return out / "probe.elf"
 
 
@@ -118,7 +119,7 @@ def child() -> Iterator[Child]:
         yield Child(process.pid, int(process.stdout.readline()), 16)
     finally:
         process.stdin.close()
-        process.wait(timeout=10)
+        process.wait(timeout=HANG_S)
         process.stdout.close()
 
 
