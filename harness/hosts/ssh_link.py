@@ -36,6 +36,7 @@ _POLL_S = 0.05
 _SILENCE_S = 30.0  # without any output for so long, ask whether the peer still answers
 _ANSWER_S = 30.0  # and this is how long the answer may take (a host under swap pressure answers late)
 _CHUNK = 1 << 16
+_TRY_S = 10.0  # for each step of one try to connect
 _CLOSE_S = 5.0  # for a command to end after its input did, or after SIGTERM
 
 
@@ -117,7 +118,7 @@ class Link:
             client = paramiko.SSHClient()
             client.set_missing_host_key_policy(paramiko.RejectPolicy())
             client.get_host_keys().add(name, pinned.key.get_name(), pinned.key)
-            step = deadline.remaining(10.0)
+            step = deadline.remaining(_TRY_S)
             try:
                 client.connect(
                     host, port, user, pkey=key, allow_agent=False, look_for_keys=False,
@@ -125,10 +126,13 @@ class Link:
                     timeout=step, banner_timeout=step, auth_timeout=step, channel_timeout=step,
                     transport_factory=cast(Any, _Transport),  # the stubs know of words that 5.1 does not say
                 )  # fmt: skip
-            except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as exc:
+            except paramiko.BadHostKeyException as exc:
                 client.close()
                 raise HostLost(f"SSH to {name}: {exc}") from exc
             except (paramiko.SSHException, OSError, EOFError) as exc:
+                if _refused(client, exc):
+                    client.close()
+                    raise HostLost(f"SSH to {name}: {exc}") from exc
                 client.close()
                 last = f"{type(exc).__name__}: {exc}"
                 time.sleep(deadline.remaining(0.2))
@@ -377,6 +381,13 @@ class SshStream:
                     break
                 time.sleep(_POLL_S)
             self._channel.close()
+
+
+def _refused(client: paramiko.SSHClient, exc: Exception) -> bool:
+    """Our key was; a server that has not answered yet, or has gone meanwhile, is an AuthenticationException, too."""
+    transport = client.get_transport()
+    answered = transport is not None and transport.is_active() and str(exc) != "Authentication timeout."
+    return isinstance(exc, paramiko.AuthenticationException) and answered
 
 
 def _client_key(path: Path) -> paramiko.PKey:
