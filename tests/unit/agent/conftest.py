@@ -39,8 +39,17 @@ def probe_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def instance() -> Iterator[Tracing]:
-    """A real instance that sees this machine's context switches and wake-ups."""
+def host_settings() -> Iterator[None]:
+    """This machine's settings for the test alone: an agent changes page-cluster and others, and puts them back."""
+    with open(Path(tempfile.gettempdir()) / "apf-tests-host-settings.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def instance(host_settings: None) -> Iterator[Tracing]:
+    """A real instance that sees this machine's context switches and wake-ups.  Its tracefs is mounted for the test
+    alone, which who compares the machine's state before and after takes for a change."""
     with tempfile.TemporaryDirectory() as root:
         try:
             syscalls.mount("tracefs", root, "tracefs")
@@ -59,14 +68,6 @@ def instance() -> Iterator[Tracing]:
                 write_text(f"{path}/events/enable", "0")
                 os.rmdir(path)
             syscalls.umount(root)
-
-
-@pytest.fixture
-def host_settings() -> Iterator[None]:
-    """This machine's settings for the test alone: an agent changes page-cluster and others, and puts them back."""
-    with open(Path(tempfile.gettempdir()) / "apf-tests-host-settings.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def make_plan(

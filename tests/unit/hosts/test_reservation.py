@@ -191,33 +191,38 @@ def test_a_reservation_has_a_limit(tmp_path: Path) -> None:
         reservation.check()
 
 
+@contextlib.contextmanager
+def of_its_own(folder: Path, size: str) -> Iterator[Path]:
+    """A file system that nobody else writes."""
+    place = folder / "place"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 def test_a_disk_is_made_and_gone_with_the_run(tmp_path: Path) -> None:
     if not Path("/dev/loop-control").exists():
         pytest.skip("this machine has no loop devices")
-    free = os.statvfs(tmp_path)
-    before = free.f_bavail * free.f_frsize >> 20
-    with reserved(tmp_path, disk_mib=128) as reservation:
-        disk = reservation.machine.disk
-        assert re.fullmatch(r"/dev/loop\d+", disk), reservation.machine.no_disk
-        assert int(Path(f"/sys/block/{disk[5:]}/size").read_text()) << 9 == 128 << 20
-        there = os.statvfs(tmp_path)
-        assert before - (there.f_bavail * there.f_frsize >> 20) > 100, "its blocks are all there"
-        inode = backing_inode(disk)
-        assert inode
-    assert backing_inode(disk) != inode
-    assert not [path for path in tmp_path.iterdir() if path.name != "state"]
+    with of_its_own(tmp_path, "512m") as place:
+        with reserved(place, disk_mib=128) as reservation:
+            disk = reservation.machine.disk
+            assert re.fullmatch(r"/dev/loop\d+", disk), reservation.machine.no_disk
+            assert int(Path(f"/sys/block/{disk[5:]}/size").read_text()) << 9 == 128 << 20
+            there = os.statvfs(place)
+            assert (there.f_blocks - there.f_bfree) * there.f_frsize >= 128 << 20, "its blocks are all there"
+            inode = backing_inode(disk)
+            assert inode
+        assert backing_inode(disk) != inode
+        assert not [path for path in place.iterdir() if path.name != "state"]
 
 
 def test_a_disk_too_small_for_a_swap_file_is_told_with_figures(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", small], check=True)
-    try:
-        with reserved(small, disk_mib=4096) as reservation:
-            assert reservation.machine.disk == ""
-            assert re.search(r"has 5\d MiB free", reservation.machine.no_disk)
-    finally:
-        subprocess.run(["umount", small], check=True)
+    with of_its_own(tmp_path, "60m") as small, reserved(small, disk_mib=4096) as reservation:
+        assert reservation.machine.disk == ""
+        assert re.search(r"has 5\d MiB free", reservation.machine.no_disk)
 
 
 def test_what_cannot_be_put_back_is_an_error(tmp_path: Path) -> None:
