@@ -44,7 +44,7 @@ coverage: $(STAMP) ## branch coverage of the model by its own tests: 95 % or mor
 		--cov-report=term-missing:skip-covered --cov-fail-under=95
 
 test-host: $(STAMP) ## tests that boot a virtual host and then break it on purpose
-	$(PYTHON) -m pytest -q -m host tests
+	$(PYTHON) -m pytest -q -m "host and not bench" tests
 
 test-build: $(STAMP) ## tests that build kernels or images
 	$(PYTHON) -m pytest -q -m build tests

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Commands and files over SSH (paramiko): the only module that knows paramiko.
 
-Three habits of paramiko shape this file (seen with 5.1): ``exec_command(timeout=)`` limits idle time and not the
-command; ``recv_exit_status`` blocks for ever when output is unread; a peer that went silent still looks active.  So
-both streams are read here with a deadline of our own, and silence is met with a question that must be answered.
+Four habits of paramiko shape this file (seen with 5.1): ``exec_command(timeout=)`` limits idle time and not the
+command; ``recv_exit_status`` blocks for ever when output is unread; a peer that went silent still looks active; what
+one thread says for a channel may be sent behind the CLOSE of another.  So both streams are read here with a deadline
+of our own, silence is met with a question that must be answered, and _Transport drops what comes too late.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import paramiko
+from paramiko.common import MSG_CHANNEL_CLOSE
 
 from harness.errors import DeadlineExpired, HostLost, InfraFault
 from harness.hosts.deadline import Deadline
@@ -33,7 +36,46 @@ _POLL_S = 0.05
 _SILENCE_S = 30.0  # without any output for so long, ask whether the peer still answers
 _ANSWER_S = 30.0  # and this is how long the answer may take (a host under swap pressure answers late)
 _CHUNK = 1 << 16
+_TRY_S = 10.0  # for each step of one try to connect
 _CLOSE_S = 5.0  # for a command to end after its input did, or after SIGTERM
+
+
+class _Transport(paramiko.Transport):
+    """Sends nothing for a channel behind its CLOSE.
+
+    A server ends the whole connection then ("EOF for unknown channel", "ieof for nonexistent channel").  paramiko makes
+    a message under its channel's lock and sends it without (github.com/paramiko/paramiko/issues/1115), so an EOF or a
+    WINDOW_ADJUST waits unsent in one thread while its own thread answers the server's CLOSE.
+    """
+
+    def open_channel(self, *args: Any, **more: Any) -> paramiko.Channel:
+        channel = super().open_channel(*args, **more)
+        channel.transport = _OneChannel(self)  # type: ignore[assignment]  # that is all that a channel asks of it
+        return channel
+
+    def _send_message(self, data: Any) -> None:
+        """Called for one message of a channel at a time: under ``clear_to_send_lock``."""
+        way = getattr(data, "way", None)
+        if way is not None:
+            if way.closed:
+                return
+            way.closed = data.asbytes()[0] == MSG_CHANNEL_CLOSE
+        super()._send_message(data)  # type: ignore[misc]  # not among the stubs
+
+
+class _OneChannel:
+    """A channel's way to its transport: numbers of channels are used again, so a message says whose it is."""
+
+    def __init__(self, transport: _Transport) -> None:
+        self.closed = False
+        self._transport = transport
+
+    def _send_user_message(self, message: Any) -> None:
+        message.way = self
+        self._transport._send_user_message(message)  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Link:
@@ -76,17 +118,21 @@ class Link:
             client = paramiko.SSHClient()
             client.set_missing_host_key_policy(paramiko.RejectPolicy())
             client.get_host_keys().add(name, pinned.key.get_name(), pinned.key)
-            step = deadline.remaining(10.0)
+            step = deadline.remaining(_TRY_S)
             try:
                 client.connect(
                     host, port, user, pkey=key, allow_agent=False, look_for_keys=False,
                     sock=through.tunnel(host, port, step) if through is not None else None,
                     timeout=step, banner_timeout=step, auth_timeout=step, channel_timeout=step,
+                    transport_factory=cast(Any, _Transport),  # the stubs know of words that 5.1 does not say
                 )  # fmt: skip
-            except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as exc:
+            except paramiko.BadHostKeyException as exc:
                 client.close()
                 raise HostLost(f"SSH to {name}: {exc}") from exc
             except (paramiko.SSHException, OSError, EOFError) as exc:
+                if _refused(client, exc):
+                    client.close()
+                    raise HostLost(f"SSH to {name}: {exc}") from exc
                 client.close()
                 last = f"{type(exc).__name__}: {exc}"
                 time.sleep(deadline.remaining(0.2))
@@ -255,11 +301,8 @@ class SshStream:
                 view = view[sent:]
 
     def end_input(self) -> None:
-        """Not of a command that has ended: dropbear has closed its channel then, paramiko's thread answers that, and an
-        EOF behind the answer ("EOF for unknown channel") makes dropbear end the whole connection."""
         with contextlib.suppress(Exception):
-            if not self._channel.exit_status_ready():
-                self._channel.shutdown_write()
+            self._channel.shutdown_write()
 
     def read(self, deadline: Deadline) -> bytes:
         with self._losing():
@@ -338,6 +381,13 @@ class SshStream:
                     break
                 time.sleep(_POLL_S)
             self._channel.close()
+
+
+def _refused(client: paramiko.SSHClient, exc: Exception) -> bool:
+    """Our key was; a server that has not answered yet, or has gone meanwhile, is an AuthenticationException, too."""
+    transport = client.get_transport()
+    answered = transport is not None and transport.is_active() and str(exc) != "Authentication timeout."
+    return isinstance(exc, paramiko.AuthenticationException) and answered
 
 
 def _client_key(path: Path) -> paramiko.PKey:

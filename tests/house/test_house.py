@@ -15,6 +15,7 @@ import pytest
 
 import harness.errors
 from harness.errors import ApfError
+from tests.unit.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = Path(sys.executable).parent
@@ -51,9 +52,7 @@ PYTHON = [f for f in FILES if f.suffix == ".py"]
     ids=" ".join,
 )
 def test_tool_is_silent(command: list[str]) -> None:
-    done = subprocess.run(
-        [TOOLS / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
-    )
+    done = subprocess.run([TOOLS / command[0], *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -126,13 +125,15 @@ def test_no_path_of_somebodys_machine() -> None:
 
 def test_avocado_imports_with_the_pinned_setuptools() -> None:
     """With setuptools 82 or newer there is no pkg_resources, and avocado 113 cannot be imported."""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", "import avocado.core.job"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", "import avocado.core.job"], check=True, timeout=HANG_S)
     pins = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert [p for p in pins if p.startswith("setuptools") and "<82" in p]
 
 
 def test_avocado_finds_our_plugins() -> None:
-    said = subprocess.run([TOOLS / "avocado", "plugins"], capture_output=True, text=True, check=True, timeout=60).stdout
+    said = subprocess.run(
+        [TOOLS / "avocado", "plugins"], capture_output=True, text=True, check=True, timeout=HANG_S
+    ).stdout
     assert said.count("apf-scenario") >= 4
 
 
@@ -173,7 +174,7 @@ def test_make_help_lists_every_target() -> None:
     # Without the flags of a make that runs these tests: it would add lines of its own.
     clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     said = subprocess.run(
-        ["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True, timeout=60
+        ["make", "help"], cwd=ROOT, env=clean, capture_output=True, text=True, check=True, timeout=HANG_S
     ).stdout
     assert {line.split()[1] for line in said.splitlines()} == phony
     targets = set(re.findall(r"^([a-z0-9-]+):", text, re.MULTILINE))
@@ -185,4 +186,4 @@ SCRIPTS = [f for f in FILES if f.suffix in ("", ".sh") and (ROOT / f).read_bytes
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=str)
 def test_shell_scripts_parse(path: Path) -> None:
-    subprocess.run(["sh", "-n", ROOT / path], check=True, timeout=10)
+    subprocess.run(["sh", "-n", ROOT / path], check=True, timeout=HANG_S)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.house.test_house import FILES, ROOT
+from tests.unit.waiting import HANG_S
 
 WORKFLOWS = [f for f in FILES if f.parts[:2] == (".github", "workflows")]
 UNITS = [f for f in FILES if f.parts[:2] == (".ci", "systemd")]
@@ -23,7 +24,7 @@ needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reas
 def schema_says(path: Path, schema: str, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, *more, str(path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def test_a_night_is_told_and_mailed_also_when_nothing_could_be_run(tmp_path: Pat
     (bin_ / "sendmail").chmod(0o755)
     env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "HOST", "SCENARIOS")}
     done = subprocess.run(
-        [ROOT / ".ci/nightly"], capture_output=True, text=True, timeout=120, check=False,
+        [ROOT / ".ci/nightly"], capture_output=True, text=True, timeout=HANG_S, check=False,
         env=env | {
             "PATH": f"{bin_}:{os.environ['PATH']}", "RESULTS": str(results), "MAIL": "me@example.org",
             "KERNELS": "/nonexistent/bzImage", "KEEP_MIB": "20000",

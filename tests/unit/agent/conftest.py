@@ -20,6 +20,7 @@ from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import write_text
 from harness.agent.host.tracing import Tracing
 from harness.contract import plan as p
+from tests.unit.waiting import HANG_S
 
 REPOSITORY = Path(__file__).parents[3]
 POOL = p.POOL_GPA + 0x200000
@@ -33,13 +34,22 @@ def probe_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The probe guest, built from source."""
     out = tmp_path_factory.mktemp("probe")
     folder = REPOSITORY / "guest-images" / "probe"
-    subprocess.run(["make", "-s", "-C", str(folder), f"OUT={out}"], check=True, capture_output=True, timeout=120)
+    subprocess.run(["make", "-s", "-C", str(folder), f"OUT={out}"], check=True, capture_output=True, timeout=HANG_S)
     return out / "probe.elf"
 
 
 @pytest.fixture
-def instance() -> Iterator[Tracing]:
-    """A real instance that sees this machine's context switches and wake-ups."""
+def host_settings() -> Iterator[None]:
+    """This machine's settings for the test alone: an agent changes page-cluster and others, and puts them back."""
+    with open(Path(tempfile.gettempdir()) / "apf-tests-host-settings.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def instance(host_settings: None) -> Iterator[Tracing]:
+    """A real instance that sees this machine's context switches and wake-ups.  Its tracefs is mounted for the test
+    alone, which who compares the machine's state before and after takes for a change."""
     with tempfile.TemporaryDirectory() as root:
         try:
             syscalls.mount("tracefs", root, "tracefs")
@@ -58,14 +68,6 @@ def instance() -> Iterator[Tracing]:
                 write_text(f"{path}/events/enable", "0")
                 os.rmdir(path)
             syscalls.umount(root)
-
-
-@pytest.fixture
-def host_settings() -> Iterator[None]:
-    """This machine's settings for the test alone: an agent changes page-cluster and others, and puts them back."""
-    with open(Path(tempfile.gettempdir()) / "apf-tests-host-settings.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def make_plan(
@@ -118,7 +120,7 @@ def child() -> Iterator[Child]:
         yield Child(process.pid, int(process.stdout.readline()), 16)
     finally:
         process.stdin.close()
-        process.wait(timeout=10)
+        process.wait(timeout=HANG_S)
         process.stdout.close()
 
 

@@ -30,6 +30,7 @@ from harness.hosts.reserved_host import BareHost, ReservedOrder, reserved_host
 from harness.hosts.stream import Stream
 from harness.progress import silent
 from tests.unit.agent.conftest import REPOSITORY, make_plan, root_only
+from tests.unit.waiting import HANG_S
 
 SUDOERS = REPOSITORY / ".ci/lab/sudoers"
 AGENT = ("/usr/bin/python3", "-I", "/usr/local/lib/apf/agent.pyz")
@@ -52,7 +53,7 @@ class Machine:
 
     def run(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.words(list(argv)), input=stdin, capture_output=True, text=True, timeout=60, check=False
+            self.words(list(argv)), input=stdin, capture_output=True, text=True, timeout=HANG_S, check=False
         )
 
 
@@ -107,7 +108,7 @@ def test_kexec_is_not_on_the_list(machine: Machine) -> None:
     agent = machine.library / "apf/agent.pyz"
     done = subprocess.run(
         [*AGENT[:2], agent, "kexec", "--check", ""], env={"SUDO_UID": str(NOBODY)},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 2 and "not for those who come by sudo" in done.stderr
 
@@ -145,8 +146,8 @@ def test_a_plan_is_performed_and_its_capture_can_be_read(machine: Machine, probe
     order = ReservedOrder("local", Path("/nonexistent"), silent, disk="/dev/null", wait_s=300, compare=False)
     with reserved_host(ByNobody(machine), order) as host:
         assert host.facts.folder.endswith("/in") and host.facts.captures == host.facts.folder.removesuffix("/in")
-        assert host.run(["id", "-u"], deadline_s=20).stdout == b"65534\n"
-        done = host.run(["touch", f"{host.facts.captures}/x"], deadline_s=20)
+        assert host.run(["id", "-u"], deadline_s=HANG_S).stdout == b"65534\n"
+        done = host.run(["touch", f"{host.facts.captures}/x"], deadline_s=HANG_S)
         assert b"Permission denied" in done.stderr
 
         performer = Performer(_without_disk(host), Payload(Path("/nonexistent"), probe_elf))

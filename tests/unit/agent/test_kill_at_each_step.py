@@ -19,6 +19,7 @@ from harness.agent.host.machine_state import changes, machine_state
 from harness.contract import plan as p
 from tests.unit.agent.conftest import REPOSITORY, make_plan, needs_qemu, root_only
 from tests.unit.agent.conftest import host_settings as host_settings
+from tests.unit.waiting import HANG_S
 
 pytestmark = [root_only, needs_qemu]
 
@@ -81,7 +82,8 @@ def perform(folder: Path, probe: Path, number: int, when: str) -> list[str]:
     words = ["perform", "--plan", str(folder / "plan.json"), "--out", str(out), "--probe", str(probe), "--accel", "tcg"]
     done = subprocess.run(
         [sys.executable, str(folder / "killer.py"), str(number), when, str(folder / "seen"), *words, "--detached"],
-        cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, timeout=120, check=False,
+        cwd=REPOSITORY, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, timeout=HANG_S,
+        check=False,
     )  # fmt: skip
     assert done.returncode == (-signal.SIGKILL if number else 0), done.stderr
     return (folder / "seen").read_text().split()
@@ -91,7 +93,7 @@ def next_run(folder: Path) -> str:
     """What the next run's reservation does."""
     words = [sys.executable, "-m", "harness.agent", "reserve", "--name", "next", "--state", str(folder / "state")]
     done = subprocess.run(
-        words, cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
+        words, cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from harness.contract import plan as p
 from harness.contract.capture import FORMAT
 from harness.evidence.texts import console_problems, mark_problems, qmp_problems
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
+from tests.unit.waiting import HANG_S, wait_until
 
 pytestmark = [needs_qemu, root_only]
 
@@ -64,7 +64,7 @@ class Run:
         if self.process.stdout is not None:
             for _line in self.process.stdout:
                 pass  # stdin stays open meanwhile: its end would end the agent
-        self.process.wait(60)
+        self.process.wait(HANG_S)
         return self.json("end.json")
 
     def json(self, name: str) -> dict[str, Any]:
@@ -173,19 +173,17 @@ def test_reset_goes_on_with_the_program(perform: Callable[..., Run]) -> None:
 
 
 def test_timed_actions(perform: Callable[..., Run]) -> None:
-    """A stop of 2500 ms at 100 ms makes a pause of 2000 ms end later than 2500 ms after go.
-
-    The pause is so long because on a busy machine the action itself may come a second late.
-    """
-    timed = (
-        p.TimedAction(
-            100, (p.HostAction(p.HostWord.STOP), p.HostAction(p.HostWord.SLEEP, 2500), p.HostAction(p.HostWord.CONT))
-        ),
-    )
-    run = perform(make_plan(extra=(p.Item(0, p.Op.PAUSE, pause_us=2_000_000),), timed=timed))
-    go, ended = run.until_step("go"), run.until_step("guest-ended")
-    assert ended["t"] - go["t"] > 2.45
+    """Each list begins at its time or later, whether or not an earlier one is over; the guest's pause ends by a reset
+    alone, of which one comes behind its beginning however slow the machine is."""
+    stands = (p.HostAction(p.HostWord.STOP), p.HostAction(p.HostWord.SLEEP, 200), p.HostAction(p.HostWord.CONT))
+    resets = tuple(p.TimedAction(1000 * at, (p.HostAction(p.HostWord.RESET),)) for at in (1, 5, 20, 60, 120))
+    run = perform(long_plan(timed=(p.TimedAction(100, stands), *resets)))
+    go = run.until_step("go")
     assert run.end()["status"] == "done"
+    steps = [json.loads(line) for line in (run.out / "progress.jsonl").read_text().splitlines()]
+    begun = {(s["timed"], s["do"]): s["t"] - go["t"] for s in reversed(steps) if s["step"] == "host-action"}
+    assert 0.1 <= begun[0, "stop"] <= begun[0, "sleep"] <= begun[0, "cont"] - 0.2
+    assert begun[1, "reset"] >= 1.0
 
 
 def test_an_action_that_cannot_be_done(perform: Callable[..., Run]) -> None:
@@ -199,8 +197,9 @@ def test_an_action_that_cannot_be_done(perform: Callable[..., Run]) -> None:
     assert run.json("counters/after.json")["vmstat"]
 
 
-def long_plan(**changes: Any) -> p.Plan:
-    return make_plan(extra=(p.Item(0, p.Op.PAUSE, pause_us=20_000_000),), **changes)
+def long_plan(deadline_s: int = 300, **changes: Any) -> p.Plan:
+    """A guest that ends by nothing that it does itself."""
+    return make_plan(extra=(p.Item(0, p.Op.PAUSE, pause_us=4_000_000_000),), deadline_s=deadline_s, **changes)
 
 
 def test_guest_that_does_not_end(perform: Callable[..., Run]) -> None:
@@ -208,16 +207,14 @@ def test_guest_that_does_not_end(perform: Callable[..., Run]) -> None:
     end = run.end()
     assert (end["status"], end["undone"]) == ("guest-timeout", True)
     assert run.json("counters/after.json")["vmstat"]
-    assert END in [kind for kind, *_ in records(run)]
+    assert BOOT in [kind for kind, *_ in records(run)]
 
 
 def test_qemu_dies(perform: Callable[..., Run]) -> None:
     run = perform(long_plan())
     run.until_step("go")
     os.kill(run.qemu_pid(), signal.SIGKILL)
-    start = time.monotonic()
     end = run.end()
-    assert time.monotonic() - start < 15
     assert (end["status"], end["undone"]) == ("qemu-died", True)
     assert "-9" in end["reason"]
 
@@ -230,13 +227,11 @@ def test_guest_panics(perform: Callable[..., Run]) -> None:
 
 
 def test_guest_that_refuses_its_program(perform: Callable[..., Run]) -> None:
-    """More items than the guest can have: PANIC before READY, noticed at once."""
+    """More items than the guest can have: PANIC before READY, noticed before its time to get ready is over."""
     plan = make_plan(pages=0)
     items = tuple(p.Item(i, p.Op.WAIT) for i in range(1025))
     run = perform(replace(plan, items=items))
-    start = time.monotonic()
     assert run.end()["status"] == "guest-panic"
-    assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -269,22 +264,19 @@ def test_killed_agent_leaves_no_qemu_and_is_undone_by_another(perform: Callable[
     run.until_step("go")
     pid = run.qemu_pid()
     run.process.kill()
-    run.process.wait(10)
-    end = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{pid}").exists()
+    run.process.wait(HANG_S)
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "QEMU's end")
     assert not (run.out / "end.json").exists()
     argv = [sys.executable, "-m", "harness.agent", "undo", "--journal", str(run.out / "journal.jsonl")]
-    assert subprocess.run(argv, check=False, timeout=60).returncode == 0
+    assert subprocess.run(argv, check=False, timeout=HANG_S).returncode == 0
 
 
-def host_program(folder: Path, script: str) -> tuple[p.Plan, str, str]:
+def host_program(folder: Path, script: str, deadline_s: int = 300) -> tuple[p.Plan, str, str]:
     """A plan for a program that is this shell script, and the agent's option for it."""
     program = folder / "apf_halted_ways_test"
     program.write_text(f"#!/bin/sh\n{script}\n")
     guest = p.Guest(p.GuestKind.HOST_PROGRAM, workload="apf_halted_ways_test", cmdline="off reset")
-    plan = replace(make_plan(deadline_s=1), guest=guest, pages=(), items=())
+    plan = replace(make_plan(deadline_s=deadline_s), guest=guest, pages=(), items=())
     return plan, "--program", str(program)
 
 
@@ -298,11 +290,13 @@ def test_a_host_program_says_what_it_says_and_ends_as_it_ends(perform: Callable[
 def test_a_host_program_that_hangs_is_killed_with_all_that_it_started(
     perform: Callable[..., Run], tmp_path: Path
 ) -> None:
-    run = perform(*host_program(tmp_path, f"sleep 1000 & echo $! > {tmp_path}/child; wait"))
+    run = perform(*host_program(tmp_path, f"sleep 1000.{os.getpid()} & wait", deadline_s=1))
     assert run.end()["status"] == "guest-timeout"
     assert not (run.out / "program/end.json").exists()
-    stat = Path(f"/proc/{(tmp_path / 'child').read_text().strip()}/stat")
-    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert (
+        subprocess.run(["pgrep", "-f", rf"^sleep 1000\.{os.getpid()}$"], check=False, stdout=subprocess.PIPE).stdout
+        == b""
+    )
 
 
 def test_a_host_program_that_is_not_there(perform: Callable[..., Run], tmp_path: Path) -> None:
@@ -379,6 +373,6 @@ def test_a_stream_that_is_gone_keeps_no_evidence_back(tmp_path: Path, probe_elf:
     assert stdout is not None
     stdout.close()
     run.process.stdout = None
-    run.process.wait(60)
+    run.process.wait(HANG_S)
     assert run.json("end.json")["status"] == "done"
     run.process.communicate()

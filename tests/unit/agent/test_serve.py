@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.agent.host.undo import Journal, pending
 from harness.contract import plan as p
 from harness.contract.service import AgentOptions, PlanRequest, line_of
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
+from tests.unit.waiting import HANG_S, is_gone, wait_until
 
 pytestmark = [needs_qemu, root_only]
 
@@ -68,12 +68,6 @@ def end_of(out: Path) -> dict[str, Any]:
     return found
 
 
-def is_gone(pid: int) -> bool:
-    """No such process, or one that only its parent has not noticed yet."""
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
-
-
 def test_a_guest_may_take_as_long_to_boot_as_is_told(server: Server, tmp_path: Path, probe_elf: Path) -> None:
     """By itself more than a minute; here none: on a busy machine it was ready before it was first looked at."""
     out = tmp_path / "one"
@@ -93,12 +87,12 @@ def test_two_plans_and_rubbish_between_them(server: Server, tmp_path: Path, prob
         assert server.until("served")["served"] == 2
     assert server.process.stdin is not None
     server.process.stdin.close()
-    assert server.process.wait(20) == 0
+    assert server.process.wait(HANG_S) == 0
 
 
 @pytest.mark.parametrize("how", ["closed input", "SIGTERM", "SIGKILL"])
 def test_an_end_in_the_middle_undoes_everything(how: str, server: Server, tmp_path: Path, probe_elf: Path) -> None:
-    endless = p.Item(index=1, op=p.Op.PAUSE, pause_us=600_000_000)
+    endless = p.Item(index=1, op=p.Op.PAUSE, pause_us=4_000_000_000)
     plan = make_plan()
     plan = replace(plan, items=(plan.items[0], endless), deadline_s=300)
     server.send(plan, tmp_path / "out", probe_elf)
@@ -109,17 +103,15 @@ def test_an_end_in_the_middle_undoes_everything(how: str, server: Server, tmp_pa
         server.process.stdin.close()
     else:
         os.kill(server.process.pid, getattr(signal, how))
-    server.process.wait(30)
-    give_up = time.monotonic() + 20
-    while not (tmp_path / "out/end.json").exists() and time.monotonic() < give_up:
-        time.sleep(0.05)
+    server.process.wait(HANG_S)
+    wait_until((tmp_path / "out/end.json").exists, "the end of the run")
     assert (end_of(tmp_path / "out")["status"], end_of(tmp_path / "out")["undone"]) == ("error", True)
     assert pending(str(tmp_path / "out/journal.jsonl")) == []
     assert is_gone(qemu)
 
 
 def test_a_killed_performer_is_cleaned_up_after(server: Server, tmp_path: Path, probe_elf: Path) -> None:
-    endless = p.Item(index=1, op=p.Op.PAUSE, pause_us=600_000_000)
+    endless = p.Item(index=1, op=p.Op.PAUSE, pause_us=4_000_000_000)
     plan = make_plan()
     server.send(replace(plan, items=(plan.items[0], endless), deadline_s=300), tmp_path / "out", probe_elf)
     server.until("step", "go")
@@ -127,13 +119,10 @@ def test_a_killed_performer_is_cleaned_up_after(server: Server, tmp_path: Path, 
     performer = int(Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text())
     qemu = int(json.loads((tmp_path / "out/facts.json").read_text())["run"]["qemu_pid"])
     os.kill(performer, signal.SIGKILL)
-    assert server.process.wait(30) == 3
+    assert server.process.wait(HANG_S) == 3
     assert pending(str(tmp_path / "out/journal.jsonl")) == []
     assert not list(Path("/run").glob(f"apf-serve-{performer}-*.journal"))
-    give_up = time.monotonic() + 20
-    while not is_gone(qemu) and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert is_gone(qemu)
+    wait_until(lambda: is_gone(qemu), "QEMU's end")
 
 
 def test_the_next_request_may_come_early(server: Server, tmp_path: Path, probe_elf: Path) -> None:
@@ -160,7 +149,7 @@ def test_signals_do_not_end_the_undoing(server: Server, tmp_path: Path, probe_el
             os.kill(pid, number)
     (stays / "file").unlink()
     assert server.until("served")["undone"] is True
-    assert server.process.wait(20) == 0
+    assert server.process.wait(HANG_S) == 0
     assert (end_of(out)["status"], end_of(out)["undone"]) == ("done", True)
     assert not stays.exists()
     assert not list(Path("/run").glob(f"apf-serve-{performer}-*.journal"))

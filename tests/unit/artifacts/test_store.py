@@ -16,6 +16,7 @@ import pytest
 
 from harness.artifacts.store import Recipe, Store, default_root
 from harness.errors import BuildFailed, InfraFault
+from tests.unit.waiting import HANG_S
 
 
 def test_equal_recipes_have_one_key_whatever_the_order() -> None:
@@ -108,7 +109,7 @@ from harness.artifacts.store import Recipe, Store
 def build(folder):
     (folder / "part").write_text("x")
     print("building", flush=True)
-    time.sleep(60)
+    time.sleep(1000)
 
 Store(Path(sys.argv[1])).get(Recipe("thing"), build)
 """
@@ -137,7 +138,7 @@ def test_two_runs_share_one_build(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         built.append(folder)
         started.set()
-        assert release.wait(20)
+        assert release.wait(HANG_S)
 
     def tell(what: str, done: float | None = None) -> None:
         waited.append(what)
@@ -145,9 +146,9 @@ def test_two_runs_share_one_build(tmp_path: Path) -> None:
 
     first = threading.Thread(target=lambda: Store(tmp_path).get(Recipe("thing"), build))
     first.start()
-    assert started.wait(20)
+    assert started.wait(HANG_S)
     found = Store(tmp_path, tell).get(Recipe("thing"), build)
-    first.join(20)
+    first.join(HANG_S)
     assert found.is_dir()
     assert len(built) == 1
     assert waited and "waiting for another run" in waited[0]
@@ -190,7 +191,7 @@ def test_a_child_that_inherits_the_lock_holds_it(tmp_path: Path) -> None:
     """Two makes in one tree must be impossible, also when the runner of the first was killed."""
     store = Store(tmp_path)
     with store.work("w") as work:
-        child = subprocess.Popen(["sleep", "60"], pass_fds=[work.lock])
+        child = subprocess.Popen(["sleep", "1000"], pass_fds=[work.lock])
     script = textwrap.dedent("""
         import fcntl, sys
         try:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.waiting import HANG_S
+
 AVOCADO = Path(sys.executable).with_name("avocado")
 GOOD = """
 id = "{id}"
@@ -37,7 +39,7 @@ def avocado_list(*words: str | Path, home: Path) -> subprocess.CompletedProcess[
     """``avocado list`` with a home of its own."""
     return subprocess.run(
         [AVOCADO, "list", *map(str, words)],
-        capture_output=True, text=True, cwd=home, env={**os.environ, "HOME": str(home)}, timeout=120, check=False,
+        capture_output=True, text=True, cwd=home, env={**os.environ, "HOME": str(home)}, timeout=HANG_S, check=False,
     )  # fmt: skip
 
 
@@ -78,7 +80,7 @@ def test_no_reference_finds_the_folder_of_the_settings(folder: Path) -> None:
     done = subprocess.run(
         [AVOCADO, "--config", config, "list"],
         capture_output=True, text=True, cwd=folder.parent, env={**os.environ, "HOME": str(folder.parent)},
-        timeout=120, check=False,
+        timeout=HANG_S, check=False,
     )  # fmt: skip
     assert found(done) == ["X1", "X2/page_cluster=1", "X2/page_cluster=2"]
 

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from harness.report.results_json import results_json
 from harness.results import Key, RunResult
 from harness.status import Status
 from tests.unit.rows import row_of
+from tests.unit.waiting import is_gone, wait_until
 
 AVOCADO = Path(sys.executable).with_name("avocado")
 SCENARIO = """
@@ -42,8 +42,23 @@ def end(*_):
     (here / "cleaned").write_text("yes")
     sys.exit(130)
 signal.signal(signal.SIGTERM, end)
-(here / "pid").write_text(str(os.getpid()))
-time.sleep(120)
+(here / "pid.new").write_text(str(os.getpid()))
+(here / "pid.new").rename(here / "pid")
+time.sleep(1000)
+"""
+
+# As sitecustomize.py: Avocado's time for a task begins when its child is there.
+ON_TIME = """
+import sys, time
+if sys.orig_argv[1].endswith("avocado") and "run" in sys.orig_argv:
+    from pathlib import Path
+    from types import SimpleNamespace
+    from avocado.core.task import statemachine
+    def monotonic():
+        while not Path({here!r}, "pid").exists():
+            time.sleep(0.01)
+        return time.monotonic()
+    statemachine.time = SimpleNamespace(monotonic=monotonic, sleep=time.sleep)
 """
 
 
@@ -56,8 +71,8 @@ class Rig:
         self.script = home / "child.py"
         self.settings = {
             "apf": {"command": f"{sys.executable} {self.script}"},
-            "task.timeout": {"running": "60"},
-            "runner.task.interval": {"from_soft_to_hard_termination": "60"},
+            "task.timeout": {"running": "600"},
+            "runner.task.interval": {"from_soft_to_hard_termination": "600"},
             "datadir.paths": {
                 "base_dir": str(home), "test_dir": str(home), "data_dir": str(home / "data"),
                 "logs_dir": str(home / "logs"),
@@ -75,7 +90,8 @@ class Rig:
             [AVOCADO, "--config", "avocado.conf", "run", "--disable-sysinfo",
              *(f"{name}.toml" for name in scenarios or ("X1",))],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.home, start_new_session=True,
-            env={**os.environ, "HOME": str(self.home), "XDG_CACHE_HOME": str(self.home / "cache")},
+            env={**os.environ, "HOME": str(self.home), "XDG_CACHE_HOME": str(self.home / "cache"),
+                 "PYTHONPATH": str(self.home)},
         )  # fmt: skip
 
     def end(self, avocado: subprocess.Popen[str], within_s: float = 600) -> dict[str, Any]:
@@ -101,14 +117,14 @@ class Rig:
 
     def child_pid(self, avocado: subprocess.Popen[str]) -> int:
         """The pid of a PATIENT child, once it is there."""
-        give_up = time.monotonic() + 60
-        while time.monotonic() < give_up:
-            if (self.home / "pid").exists() and (self.home / "pid").read_text():
-                return int((self.home / "pid").read_text())
-            if avocado.poll() is not None:
+
+        def is_there() -> bool:
+            if avocado.poll() is not None and not (self.home / "pid").exists():
                 raise AssertionError(f"avocado ended: {avocado.communicate()[0]}")
-            time.sleep(0.1)
-        raise AssertionError("the child never started")
+            return (self.home / "pid").exists()
+
+        wait_until(is_there, "the child")
+        return int((self.home / "pid").read_text())
 
 
 @pytest.fixture
@@ -136,10 +152,7 @@ def verdict_child(status: Status, reason: str = "", scenario: str = "X1") -> str
 def ended(pid: int) -> Iterator[None]:
     """After the body, the process must be gone."""
     yield
-    give_up = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: is_gone(pid), "the child's end")
 
 
 AS_TOLD = {
@@ -216,7 +229,8 @@ def test_child_killed(rig: Rig) -> None:
 
 @pytest.mark.long
 def test_task_timeout_leaves_time_to_clean_up(rig: Rig) -> None:
-    rig.settings["task.timeout"]["running"] = "15"  # the child has to have started by then, on a busy machine too
+    rig.settings["task.timeout"]["running"] = "1"
+    (rig.home / "sitecustomize.py").write_text(ON_TIME.format(here=str(rig.home)))
     avocado = rig.start(PATIENT.format(here=str(rig.home)))
     with ended(rig.child_pid(avocado)):
         test = rig.end(avocado)

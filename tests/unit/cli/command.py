@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from tests.unit.waiting import HANG_S
+
 Done: TypeAlias = subprocess.CompletedProcess[str]
 
 
@@ -23,7 +25,7 @@ def apf(*words: str | Path, cwd: Path, python: tuple[str, ...] = (), **env: str)
     return subprocess.run(
         [sys.executable, *python, "-m", "harness.cli", *map(str, words)],
         capture_output=True, text=True, cwd=cwd, env={**os.environ, "APF_ACCEL": "tcg", **env},
-        timeout=120, check=False,
+        timeout=HANG_S, check=False,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from harness.artifacts.kernels import kbuild
 from harness.errors import InfraFault
 from tests.unit.artifacts.faketree import make_tree
 from tests.unit.cli.command import Done, apf
+from tests.unit.waiting import HANG_S
 
 NO_ANSWER = 128
 
@@ -34,7 +35,7 @@ class Tree:
         who = {f"GIT_{who}_{what}": "t@example" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         return subprocess.run(
             ["git", *words], cwd=self.folder, env={**os.environ, **who, "GIT_CONFIG_GLOBAL": "/dev/null"},
-            capture_output=True, text=True, check=False, timeout=300,
+            capture_output=True, text=True, check=False, timeout=HANG_S,
         )  # fmt: skip
 
     def commit(self) -> str:
@@ -140,7 +141,7 @@ def test_nobody_reads_what_it_says_and_the_answer_is_the_same(tree: Tree, verdic
         reader, writer = os.pipe()
         os.close(reader)
         with open(writer, "wb") as end:
-            return subprocess.run([*words, *more], stdout=end, stderr=end, timeout=120, check=False).returncode
+            return subprocess.run([*words, *more], stdout=end, stderr=end, timeout=HANG_S, check=False).returncode
 
     assert unread("S23") == code
     assert unread("S999") == NO_ANSWER
@@ -151,7 +152,7 @@ def test_without_any_output_the_answer_is_the_same(tree: Tree) -> None:
     tree.know(verdicts=["PASS"])
     for word, code in (("S23", 0), ("S999", NO_ANSWER)):
         words = [sys.executable, "-m", "harness.cli", "bisect-step", "--tree", str(tree.folder), word]
-        done = subprocess.run(["sh", "-c", f"exec {shlex.join(words)} >&- 2>&-"], timeout=120, check=False)
+        done = subprocess.run(["sh", "-c", f"exec {shlex.join(words)} >&- 2>&-"], timeout=HANG_S, check=False)
         assert done.returncode == code
 
 

@@ -20,6 +20,7 @@ from harness.results import Key
 from harness.run.repeat_command import repeat_command
 from tests.unit.cli.command import Called, apf, one_message
 from tests.unit.cli.no_machine import no_machine
+from tests.unit.waiting import HANG_S
 
 GOOD = """
 id = "X1"
@@ -200,7 +201,7 @@ def test_a_disk_that_is_full_is_told_with_the_file_and_what_to_do(tmp_path: Path
 
     done = subprocess.run(
         [sys.executable, "-m", "harness.cli", "run", "S23", *no_machine(tmp_path)],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False, preexec_fn=limit,
+        capture_output=True, text=True, cwd=tmp_path, timeout=HANG_S, check=False, preexec_fn=limit,
     )  # fmt: skip
     message = one_message(done, 3)
     assert "/results.json: File too large" in message and "--results chooses another folder" in message
@@ -228,7 +229,7 @@ def test_doctor_changes_nothing(tmp_path: Path, called: Called) -> None:
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m harness.cli list | head -n 1; true"],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
+        capture_output=True, text=True, cwd=tmp_path, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
@@ -253,7 +254,7 @@ def test_no_space_for_results(tmp_path: Path) -> None:
     """/dev/full fails every write with ENOSPC, as a full disk does."""
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m harness.cli rules > /dev/full"],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False,
+        capture_output=True, text=True, cwd=tmp_path, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert "No space left" in one_message(done, 3)
 

@@ -7,12 +7,12 @@ import dataclasses
 import datetime
 import shutil
 import subprocess
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli import main, show
 from harness.judge.verdict_types import Finding
 from harness.report.explain_verdict import Citation
 from harness.results import Key, Row, RunResult
@@ -49,20 +49,22 @@ def test_a_run_is_a_table(run: RunFolder, capsys: pytest.CaptureFixture[str]) ->
     assert "FAIL" in said and "missing" in said
 
 
-def test_a_run_is_followed_to_its_end(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_followed_to_its_end(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = Row(A, golden("captures", "S29").verdict)
     second = Row(B, dataclasses.replace(first.verdict, scenario="S30"))
 
-    def later() -> None:
+    until = show._until
+
+    def later(holds: Callable[[], bool], end: float) -> bool:
+        assert not holds()
         run.finish(second)
         run.write(RunResult(run.path.name, "apf run", (A, B), (first, second)))
+        return until(holds, end)
 
-    timer = threading.Timer(0.3, later)
-    timer.start()
-    try:
-        assert main(["show", str(run.path), "--watch", "--deadline", "60"]) == 0
-    finally:
-        timer.join()
+    monkeypatch.setattr(show, "_until", later)
+    assert main(["show", str(run.path), "--watch", "--deadline", "600"]) == 0
     said = capsys.readouterr().out
     assert "PASS         S30 on debian-6.1" in said and "missing" not in said
 

@@ -16,6 +16,7 @@ import pytest
 from harness.cli import COMMANDS, parser
 from harness.cli.exit_code import PERFORMING
 from tests.unit.cli.no_machine import REASON, no_machine
+from tests.unit.waiting import HANG_S
 
 SCENARIOS = ("S23", "S29", "S60")
 
@@ -27,7 +28,7 @@ def unread(*words: str, cwd: Path, stderr_too: bool = False) -> subprocess.Compl
     with open(writer, "wb") as end:
         return subprocess.run(
             [sys.executable, "-m", "harness.cli", *words], stdout=end, stderr=end if stderr_too else subprocess.PIPE,
-            text=True, cwd=cwd, timeout=200, check=False,
+            text=True, cwd=cwd, timeout=HANG_S, check=False,
         )  # fmt: skip
 
 
@@ -49,7 +50,7 @@ def test_a_run_goes_on_when_its_log_is_full(tmp_path: Path) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "harness.cli", "run", *SCENARIOS, *no_machine(tmp_path)],
-            stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=200, check=False,
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=HANG_S, check=False,
         )  # fmt: skip
     assert done.returncode == 3
     assert done.stderr == "apf: no more is told here: No space left on device\n"

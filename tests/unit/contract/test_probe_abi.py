@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness.contract import probe_abi as abi
 from harness.contract.words import Op
+from tests.unit.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[3]
 LAYOUT = ROOT / "guest-images/probe/layout.h"
@@ -23,7 +24,7 @@ SECTIONS = dict(re.findall(r"^## (\d)\. .*?\n(.*?)(?=^## |\Z)", PROSE, re.MULTIL
 def test_layout_h_is_what_the_module_prints() -> None:
     said = subprocess.run(
         [sys.executable, "-m", "harness.contract.probe_abi"], cwd=ROOT, capture_output=True, text=True, check=True,
-        timeout=60,
+        timeout=HANG_S,
     ).stdout  # fmt: skip
     assert said == LAYOUT.read_text(), "make layout"
 
@@ -35,7 +36,7 @@ def test_the_compiler_lays_the_structures_out_so(tmp_path: Path) -> None:
     for width in (["-m64"], ["-m32", "-malign-double"]):
         subprocess.run(
             ["gcc", *width, "-std=gnu11", "-ffreestanding", "-Wall", "-Werror", "-fsyntax-only", source],
-            check=True, timeout=60,
+            check=True, timeout=HANG_S,
         )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.unit.waiting import HANG_S
+
 PROBE_SOURCE = Path(__file__).parents[3] / "guest-images" / "probe"
 NONCE = 0x1122334455667788
 POOL = 0x1000000
@@ -114,8 +116,8 @@ class Guest:
     def go(self) -> None:
         struct.pack_into("<I", self.ram, CONTROL + 20, self.u32(CONTROL + 20) + 1)
 
-    def wait_state(self, *wanted: int, seconds: float = 30) -> int:
-        until = time.monotonic() + seconds
+    def wait_state(self, *wanted: int) -> int:
+        until = time.monotonic() + HANG_S
         while (state := self.u32(CONTROL + 16)) not in wanted:
             assert self.process.poll() is None, f"QEMU ended: {self.console.read_text()}"
             assert time.monotonic() < until, f"state {state}, console: {self.console.read_text()!r}, {self.log()}"
@@ -127,14 +129,14 @@ class Guest:
         """Let go a guest that is READY, wait for its end mark, return vCPU 0's log."""
         self.go()
         self.wait_state(DONE)
-        until = time.monotonic() + 5
+        until = time.monotonic() + HANG_S
         while self.u64(CONTROL + 32) != NONCE ^ 0xA5A5A5A5A5A5A5A5:
             assert time.monotonic() < until, "no end mark"
         return self.log()
 
     def wait_host(self, entries: int) -> int:
         """Wait until the guest is in its HOST item number ``entries`` (from 1); return the host index."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + HANG_S
         while self.u32(CONTROL + 48) < entries or self.u32(CONTROL + 16) != HOST:
             assert time.monotonic() < until, self.log()
             time.sleep(0.01)
@@ -146,8 +148,8 @@ class Guest:
         self.process.stdin.write(command.encode() + b"\n")
         self.process.stdin.flush()
 
-    def wait_log(self, kind: int, count: int, seconds: float = 30, vcpu: int = 0) -> None:
-        until = time.monotonic() + seconds
+    def wait_log(self, kind: int, count: int, vcpu: int = 0) -> None:
+        until = time.monotonic() + HANG_S
         while sum(r.kind == kind for r in self.log(vcpu)) < count:
             assert time.monotonic() < until, self.log(vcpu)
             time.sleep(0.01)
@@ -162,7 +164,11 @@ class Guest:
 def start_guest(
     elf: Path, folder: Path, items: bytes, *, machine: str = "microvm", vcpus: int | str = 1, monitor: bool = False
 ) -> Iterator[Guest]:
-    """Boot it up to READY (or PANIC: then the caller sees it by wait_state)."""
+    """Boot it up to READY (or PANIC: then the caller sees it by wait_state).
+
+    Time of a single vCPU is what it has executed, whether or not QEMU is let run: how many ticks of a timer come in a
+    pause is not the machine's affair then.  Several vCPUs would take turns, and wait for each other through whole ones.
+    """
     ram, initrd, console = folder / "ram", folder / "items", folder / "console.txt"
     initrd.write_bytes(items)
     ram.write_bytes(b"")
@@ -171,6 +177,7 @@ def start_guest(
         process = subprocess.Popen(
             [
                 "qemu-system-x86_64", *MACHINES[machine],
+                *(("-icount", "shift=7,sleep=off") if vcpus == 1 else ()),
                 "-accel", "tcg", "-cpu", "max", "-smp", str(vcpus), "-m", "64",
                 "-object", f"memory-backend-file,id=ram,size=64M,share=on,mem-path={ram}",
                 "-display", "none", "-serial", f"file:{console}",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from harness.artifacts.images.keys import host_keys
 from harness.artifacts.store import Store, default_root
 from harness.hosts.deadline import Deadline
 from harness.hosts.ssh_link import Link
+from tests.unit.ports import held_port
+from tests.unit.waiting import HANG_S
 
 _PACKAGES = ("dropbear-bin", "libtomcrypt1", "libtommath1")
 
@@ -37,7 +38,7 @@ class Server:
         """:raise HostLost, DeadlineExpired: see Link.open."""
         return Link.open(
             "127.0.0.1", self.port, "root", client_key=self.client_key, host_key=self.host_key,
-            deadline=Deadline.after(30, "dropbear"), check=lambda: None,
+            deadline=Deadline.after(HANG_S, "dropbear"), check=lambda: None,
         )  # fmt: skip
 
 
@@ -66,11 +67,10 @@ def start_dropbear(folder: Path) -> Iterator[Server]:
         (folder / "home/.ssh/authorized_keys", 0o600),
     ):
         path.chmod(mode)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    words = [str(folder / "x/usr/sbin/dropbear"), "-F", "-E", "-p", f"127.0.0.1:{port}", "-r", str(folder / "hostkey")]
     script = 'mount --bind "$1" /root && shift && exec "$@"'
-    with (folder / "log").open("wb") as log:
+    with held_port() as port, (folder / "log").open("wb") as log:
+        words = [str(folder / "x/usr/sbin/dropbear"), "-F", "-E", "-p", f"127.0.0.1:{port}"]
+        words += ["-r", str(folder / "hostkey")]
         server = subprocess.Popen(
             ["unshare", "-m", "sh", "-c", script, "sh", str(folder / "home"), *words],
             env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -79,4 +79,4 @@ def start_dropbear(folder: Path) -> Iterator[Server]:
             yield Server(port, host_key, keys.client_private)
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(HANG_S)

@@ -8,13 +8,14 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.unit.ports import held_port
+from tests.unit.waiting import HANG_S, wait_until
+
 _BIN = Path(sys.executable).parent
-_UP_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Labgrid:
         """What labgrid-client says."""
         done = subprocess.run(
             [str(_BIN / "labgrid-client"), "-x", self.address, *words],
-            cwd=self.folder, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False,
+            cwd=self.folder, env=os.environ | env, capture_output=True, text=True, timeout=HANG_S, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -46,28 +47,31 @@ def start_labgrid(folder: Path, places: Mapping[str, str]) -> Iterator[Labgrid]:
 
     :param places: by name the resources of each, as YAML of an exporter, indented by two.
     """
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
     (folder / "exporter.yaml").write_text("".join(f"{name}:\n{text}" for name, text in places.items() if text))
-    with contextlib.ExitStack() as stack, (folder / "log").open("wb") as log:
+    with held_port() as port, contextlib.ExitStack() as stack, (folder / "log").open("wb") as log:
+        address = f"127.0.0.1:{port}"
 
         def start(*words: str) -> None:
             process = subprocess.Popen([str(_BIN / words[0]), *words[1:]], cwd=folder, stdout=log, stderr=log)
-            stack.callback(process.wait, 30)
+            stack.callback(process.wait, HANG_S)
             stack.callback(process.kill)
 
         start("labgrid-coordinator", "-l", address)
         lab = Labgrid(address, folder)
-        give_up = time.monotonic() + _UP_S
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(address.split(":")[1]))):
-                break
-            assert time.monotonic() < give_up, (folder / "log").read_text()
-            time.sleep(0.1)
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                return True
+            return False
+
+        def shown() -> bool:
+            told = lab.client("resources")
+            return all(f"lab/{name}/" in told for name, text in places.items() if text)
+
+        wait_until(answers, "the coordinator")
         start("labgrid-exporter", "-c", address, "-n", "lab", "exporter.yaml")
         for name in places:
             lab.client("-p", name, "create")
             lab.client("-p", name, "add-match", f"lab/{name}/*")
-        while not all(f"lab/{name}/" in lab.client("resources") for name, text in places.items() if text):
-            assert time.monotonic() < give_up, (folder / "log").read_text()
+        wait_until(shown, "the exporter's resources")
         yield lab

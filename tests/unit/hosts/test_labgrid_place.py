@@ -30,6 +30,7 @@ from harness.hosts.ssh import connect
 from harness.progress import silent
 from tests.unit.hosts.dropbear import start_dropbear
 from tests.unit.hosts.labgrid_lab import Labgrid, start_labgrid
+from tests.unit.waiting import HANG_S
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGXr3k575XaeLRWBDLjOcYq+Xq2kRJUKx1rNv+t+JRM1"
 SERVICE = '  NetworkService:\n    address: "{}"\n    username: root\n    port: {}\n'
@@ -123,7 +124,7 @@ def test_what_a_killed_run_has_left_is_released_by_the_next(lab: Labgrid) -> Non
     with pytest.raises(HostBusy), acquired(entry(lab), 0, silent):
         pass  # it lives
     run.send_signal(signal.SIGKILL)
-    run.communicate(timeout=30)
+    run.communicate(timeout=HANG_S)
     assert lab.holder("box").startswith(f"{socket.gethostname()}/apf-{run.pid}-")
     with acquired(entry(lab), 0, silent):
         assert f"/apf-{os.getpid()}-" in lab.holder("box")
@@ -134,7 +135,7 @@ def test_what_a_killed_run_has_left_is_released_by_the_next(lab: Labgrid) -> Non
 def test_a_run_of_another_machine_is_not_taken_for_dead(lab: Labgrid) -> None:
     run = hold(lab, LG_HOSTNAME="elsewhere")
     run.kill()
-    run.communicate(timeout=30)
+    run.communicate(timeout=HANG_S)
     with pytest.raises(HostBusy, match=f"elsewhere/apf-{run.pid}"), acquired(entry(lab), 0, silent):
         pass
     lab.client("-p", "box", "release", "--kick")

@@ -30,15 +30,9 @@ from harness.hosts.reserved_host import open_sent
 from harness.progress import silent
 from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.agent.conftest import root_only
+from tests.unit.waiting import HANG_S, wait_until
 
 pytestmark = root_only
-
-
-def wait_until(what: Callable[[], bool], seconds: float = 20.0) -> None:
-    give_up = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < give_up, "it did not come"
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -81,7 +75,7 @@ def test_an_agent_that_came_in_part_is_not_run_and_no_file_of_it_is_left() -> No
     before = set(Path("/run").iterdir())
     with contextlib.closing(open_sent(Cut, images.agent_zipapp(Store()), ["reserve", "--name", "cut"])) as stream:
         stream.end_input()
-        deadline = Deadline.after(60, "the end")
+        deadline = Deadline.after(HANG_S, "the end")
         assert stream.read(deadline) == b""
         assert stream.code(deadline) == 1
     assert b"only in part" in stream.errors()
@@ -108,9 +102,9 @@ def test_a_second_run_waits_as_long_as_it_is_told_to(tmp_path: Path) -> None:
             if len(heard) == 2:
                 ending.start()
 
-        with reserved(tmp_path, wait_s=120, progress=on_waiting) as second:
+        with reserved(tmp_path, wait_s=HANG_S, progress=on_waiting) as second:
             second.mark()
-        ending.join(60)
+        ending.join(HANG_S)
     assert all("waiting for here, which is in use by run" in text for text in heard)
 
 
@@ -118,7 +112,7 @@ def test_waiting_ends(tmp_path: Path) -> None:
     began = time.monotonic()
     with reserved(tmp_path), pytest.raises(HostBusy), reserved(tmp_path, wait_s=2):
         pass
-    assert 2 <= time.monotonic() - began < 20
+    assert time.monotonic() - began >= 2
 
 
 def test_kernel_messages_from_a_mark_on(tmp_path: Path) -> None:
@@ -137,18 +131,18 @@ def test_who_holds_it_killed_is_a_lost_host_and_the_next_run_takes_back(tmp_path
     knob.write_text("1")
     with pytest.raises(HostLost, match="has ended"), reserved(tmp_path) as first:
         # What an agent does: a process in the scope, and a change in a journal of the run.
-        left = subprocess.Popen(["sleep", "600"])
+        left = subprocess.Popen(["sleep", "10000"])
         Path(first.machine.scope, "cgroup.procs").write_text(str(left.pid))
         plan = Path(first.machine.folder, "0123456789abcdef")
         plan.mkdir()
         Journal(str(plan / "journal.jsonl")).write(str(knob), "2")
         os.kill(first.machine.reserved, signal.SIGKILL)
-        wait_until(lambda: "has ended" in _reason(first))
+        wait_until(lambda: "has ended" in _reason(first), "the loss")
         first.check()
     assert left.poll() is None
     assert knob.read_text() == "2"
     with reserved(tmp_path) as second:
-        assert left.wait(10) == -signal.SIGKILL
+        assert left.wait(HANG_S) == -signal.SIGKILL
         assert knob.read_text() == "1"
         assert not Path(first.machine.scope).exists()
         assert not Path(first.machine.folder).exists()
@@ -164,15 +158,18 @@ def _reason(reservation: Reservation) -> str:
 
 
 def test_what_is_in_the_scope_ends_with_the_run(tmp_path: Path) -> None:
+    undoes = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"
     with reserved(tmp_path) as reservation:
         children = [
-            subprocess.Popen(["sleep", "600"]),
-            subprocess.Popen(["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"], start_new_session=True),
+            subprocess.Popen(["sleep", "10000"]),
+            subprocess.Popen(["sh", "-c", undoes], start_new_session=True, stdout=subprocess.PIPE),
         ]
         for child in children:
             Path(reservation.machine.scope, "cgroup.procs").write_text(str(child.pid))
-        time.sleep(0.3)
-    assert [child.wait(10) for child in children] == [-signal.SIGTERM, 7]
+        ready = children[1].stdout
+        assert ready is not None and ready.readline() == b"ready\n"
+    assert [child.wait(HANG_S) for child in children] == [-signal.SIGTERM, 7]
+    ready.close()
 
 
 def test_silence_is_the_end(tmp_path: Path) -> None:
@@ -181,46 +178,51 @@ def test_silence_is_the_end(tmp_path: Path) -> None:
     words = ["python3", str(agent), "reserve", "--name", "quiet", "--silence", "1", "--state", str(tmp_path / "state")]
     with contextlib.closing(LocalStream(words)) as stream:
         out = bytearray()
-        while chunk := stream.read(Deadline.after(30, "the agent")):
+        while chunk := stream.read(Deadline.after(HANG_S, "the agent")):
             out += chunk
-        assert stream.code(Deadline.after(30, "the agent")) == 0
+        assert stream.code(Deadline.after(HANG_S, "the agent")) == 0
     assert b"the run said nothing for 1 s" in out
     assert not (tmp_path / "state/quiet").exists()
 
 
 def test_a_reservation_has_a_limit(tmp_path: Path) -> None:
     with pytest.raises(HostLost, match="for 2 s, as long as it may"), reserved(tmp_path, limit_s=2) as reservation:
-        wait_until(lambda: bool(_reason(reservation)))
+        wait_until(lambda: bool(_reason(reservation)), "the limit")
         reservation.check()
+
+
+@contextlib.contextmanager
+def of_its_own(folder: Path, size: str) -> Iterator[Path]:
+    """A file system that nobody else writes."""
+    place = folder / "place"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def test_a_disk_is_made_and_gone_with_the_run(tmp_path: Path) -> None:
     if not Path("/dev/loop-control").exists():
         pytest.skip("this machine has no loop devices")
-    free = os.statvfs(tmp_path)
-    before = free.f_bavail * free.f_frsize >> 20
-    with reserved(tmp_path, disk_mib=128) as reservation:
-        disk = reservation.machine.disk
-        assert re.fullmatch(r"/dev/loop\d+", disk), reservation.machine.no_disk
-        assert int(Path(f"/sys/block/{disk[5:]}/size").read_text()) << 9 == 128 << 20
-        there = os.statvfs(tmp_path)
-        assert before - (there.f_bavail * there.f_frsize >> 20) > 100, "its blocks are all there"
-        inode = backing_inode(disk)
-        assert inode
-    assert backing_inode(disk) != inode
-    assert not [path for path in tmp_path.iterdir() if path.name != "state"]
+    with of_its_own(tmp_path, "512m") as place:
+        with reserved(place, disk_mib=128) as reservation:
+            disk = reservation.machine.disk
+            assert re.fullmatch(r"/dev/loop\d+", disk), reservation.machine.no_disk
+            assert int(Path(f"/sys/block/{disk[5:]}/size").read_text()) << 9 == 128 << 20
+            there = os.statvfs(place)
+            assert (there.f_blocks - there.f_bfree) * there.f_frsize >= 128 << 20, "its blocks are all there"
+            inode = backing_inode(disk)
+            assert inode
+        assert backing_inode(disk) != inode
+        assert not [path for path in place.iterdir() if path.name != "state"]
 
 
 def test_a_disk_too_small_for_a_swap_file_is_told_with_figures(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", small], check=True)
-    try:
-        with reserved(small, disk_mib=4096) as reservation:
-            assert reservation.machine.disk == ""
-            assert re.search(r"has 5\d MiB free", reservation.machine.no_disk)
-    finally:
-        subprocess.run(["umount", small], check=True)
+    with of_its_own(tmp_path, "60m") as small, reserved(small, disk_mib=4096) as reservation:
+        assert reservation.machine.disk == ""
+        assert re.search(r"has 5\d MiB free", reservation.machine.no_disk)
 
 
 def test_what_cannot_be_put_back_is_an_error(tmp_path: Path) -> None:
@@ -274,7 +276,7 @@ def test_the_name_of_a_run_is_no_path(tmp_path: Path) -> None:
     agent = images.agent_zipapp(Store())
     done = subprocess.run(
         ["python3", agent, "reserve", "--name", "../x", "--state", tmp_path / "state"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANG_S, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert find_mount("tmpfs") and not list(tmp_path.iterdir())

@@ -3,27 +3,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import time
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import paramiko
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from paramiko import BadHostKeyException, PKey, ServerInterface, Transport
+from paramiko.common import AUTH_SUCCESSFUL, MSG_CHANNEL_EOF, MSG_CHANNEL_WINDOW_ADJUST
 
 from harness.artifacts.images import images
 from harness.artifacts.images.keys import host_keys
 from harness.artifacts.store import Store
 from harness.errors import DeadlineExpired, HostLost, InfraFault
+from harness.hosts import ssh_link
+from harness.hosts.deadline import Deadline
 from harness.hosts.lab_file import LabHost, lab_text
 from harness.hosts.reserved_host import ReservedOrder, RunningKernel, reserved_host
 from harness.hosts.ssh import connect
+from harness.hosts.ssh_link import SshStream
 from harness.hosts.ssh_machine import SshMachine
 from harness.progress import silent
 from tests.unit.hosts.dropbear import Server, start_dropbear
+from tests.unit.waiting import HANG_S, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,7 @@ def test_a_machine_is_reached_through_another(servers: tuple[Server, Server], tm
     gate, box = servers
     path = lab(tmp_path, entry("gate", gate), entry("box", box, jump="gate"))
     with connect(path, "box") as machine:
-        done = machine.run(["sh", "-c", "echo $SSH_CONNECTION"], deadline_s=30)
+        done = machine.run(["sh", "-c", "echo $SSH_CONNECTION"], deadline_s=HANG_S)
     assert done.stdout.split()[3] == str(box.port).encode()
     # What came through is another process of this machine: its port is not one of ours, but of the server on the way.
     assert machine.name == "box"
@@ -58,18 +66,26 @@ def test_a_machine_is_reached_through_another(servers: tuple[Server, Server], tm
 
 @pytest.mark.parametrize("which", ["gate", "box"])
 def test_a_changed_host_key_is_refused_on_the_way_and_at_the_end(
-    which: str, servers: tuple[Server, Server], tmp_path: Path
+    which: str, servers: tuple[Server, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At once: that is no reason to try again."""
+    refused: list[str] = []
+
+    class Counting(BadHostKeyException):
+        def __init__(self, name: str, *keys: PKey) -> None:
+            super().__init__(name, *keys)
+            refused.append(name)
+
+    monkeypatch.setattr("paramiko.client.BadHostKeyException", Counting)
     other = host_keys(Store(tmp_path / "other")).host_public
     gate, box = (
         dataclasses.replace(server, host_key=other) if name == which else server
         for name, server in zip(("gate", "box"), servers, strict=True)
     )
     path = lab(tmp_path, entry("gate", gate), entry("box", box, jump="gate"))
-    began = time.monotonic()
     with pytest.raises(HostLost, match=rf"{which}: .*key"), connect(path, "box"):
         pass
-    assert time.monotonic() - began < 20, "that is no reason to try again"
+    assert len(refused) == 1
 
 
 def test_our_key_is_refused(servers: tuple[Server, Server], tmp_path: Path) -> None:
@@ -134,11 +150,8 @@ def test_a_reservation_over_ssh_ends_when_the_link_is_cut(servers: tuple[Server,
     with pytest.raises(HostLost), connect(path, "box") as machine, reserved_host(machine, order) as host:
         folder, scope = Path(host.facts.folder), Path(host.facts.scope)
         assert folder.is_dir() and scope.is_dir()
-        host.run(["sh", "-c", f"echo $$ > {scope}/cgroup.procs; kill -9 $PPID; sleep 600"], deadline_s=20)
-    give_up = time.monotonic() + 20
-    while folder.exists() or scope.exists():
-        assert time.monotonic() < give_up, "the machine was not given back"
-        time.sleep(0.1)
+        host.run(["sh", "-c", f"echo $$ > {scope}/cgroup.procs; kill -9 $PPID; sleep 600"], deadline_s=HANG_S)
+    wait_until(lambda: not folder.exists() and not scope.exists(), "the machine's return")
 
 
 def test_a_wanted_kernel_is_asked_for_again_when_the_machine_is_had(
@@ -157,21 +170,105 @@ def test_a_wanted_kernel_is_asked_for_again_when_the_machine_is_had(
     assert not [path for path in (tmp_path / "state").iterdir() if path.is_dir()]
 
 
-def test_the_input_of_a_command_that_has_ended_is_not_ended(
-    servers: tuple[Server, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "number, command",
+    [(MSG_CHANNEL_EOF, "exit 3"), (MSG_CHANNEL_WINDOW_ADJUST, "head -c 500000 /dev/zero; read line; exit 3")],
+    ids=["eof", "window-adjust"],
+)
+def test_what_is_said_too_late_for_a_channel_does_not_end_the_connection(
+    number: int, command: str, servers: tuple[Server, Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """dropbear ends the connection when an EOF comes behind the CLOSE of its channel ("EOF for unknown channel"), as
-    one of shutdown_write() may: it is made before paramiko's thread answers the server's CLOSE, and sent after that."""
-    shutdown, asked = paramiko.Channel.shutdown_write, []
+    """A thread is held up between making a message and sending it, until the server's CLOSE has been answered."""
+    send, ours, late = Transport._send_user_message, threading.current_thread(), list[bool]()  # type: ignore[attr-defined]
+    with connect(lab(tmp_path, entry("box", servers[1])), "box") as machine:
+        stream = machine.open(["sh", "-c", command])
+        assert isinstance(stream, SshStream)
 
-    def shuts(self: paramiko.Channel) -> None:
-        asked.append(self.exit_status_ready())
-        shutdown(self)
+        def held_up(transport: Transport, message: Any) -> None:
+            if threading.current_thread() is ours and message.asbytes()[0] == number and not late:
+                late.append(True)
+                if number != MSG_CHANNEL_EOF:
+                    stream.end_input()
+                answered(transport, stream)
+            send(transport, message)
 
-    monkeypatch.setattr(paramiko.Channel, "shutdown_write", shuts)
+        monkeypatch.setattr(Transport, "_send_user_message", held_up)
+        deadline = Deadline.after(HANG_S, "the end")
+        if number == MSG_CHANNEL_EOF:
+            stream.end_input()
+        while stream.read(deadline):
+            pass
+        assert stream.code(deadline) == 3
+        stream.close()
+        assert late
+        assert machine.run(["echo", "there"], deadline_s=HANG_S).stdout == b"there\n"
+
+
+def answered(transport: Transport, stream: SshStream) -> None:
+    """The server has closed the channel, and paramiko's thread has said CLOSE: whatever it does is before the answer to
+    a global request that comes behind."""
+    wait_until(lambda: stream._channel.closed, "a channel that is closed")
+    transport.global_request("answered@test", wait=True)
+
+
+def test_an_input_is_ended(servers: tuple[Server, Server], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     with connect(lab(tmp_path, entry("box", servers[1])), "box") as machine:
-        assert machine.run(["true"], deadline_s=30).code == 0
-        assert not asked
-        machine.put(tmp_path / "file", str(tmp_path / "copy"), deadline_s=30)
-    assert asked == [False] and (tmp_path / "copy").read_bytes() == b"content"
+        machine.put(tmp_path / "file", str(tmp_path / "copy"), deadline_s=HANG_S)
+    assert (tmp_path / "copy").read_bytes() == b"content"
+
+
+class Hesitant(ServerInterface):
+    """The first that asks to be let in is answered late, or left alone by ``gone``; the next at once."""
+
+    asked = threading.Event()
+    over = threading.Event()
+
+    def __init__(self, gone: Callable[[], None] | None) -> None:
+        self._gone = gone
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: PKey) -> int:
+        if not self.asked.is_set():
+            self.asked.set()
+            ssh_link._TRY_S = HANG_S
+            if self._gone is not None:
+                self._gone()
+            else:
+                self.over.wait(HANG_S)
+        return AUTH_SUCCESSFUL
+
+
+@pytest.mark.parametrize("goes", [False, True], ids=["late", "gone"])
+def test_a_server_that_does_not_answer_us_in_time_has_not_refused_us(
+    goes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh_link, "_TRY_S", 1.0)
+    monkeypatch.setattr(Hesitant, "asked", threading.Event())
+    monkeypatch.setattr(Hesitant, "over", threading.Event())
+    keys = host_keys(Store(tmp_path))
+    transports: list[Transport] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    transport = Transport(listener.accept()[0])
+                    transport.add_server_key(server_key)
+                    transport.start_server(threading.Event(), Hesitant(transport.close if goes else None))
+                    transports.append(transport)
+
+        server_key = PKey.from_path(keys.client_private)
+        public = f"{server_key.get_name()} {server_key.get_base64()}"
+        server = Server(listener.getsockname()[1], public, keys.client_private)
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            server.connect().close()
+        finally:
+            Hesitant.over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            for transport in transports:
+                transport.close()
+    assert Hesitant.asked.is_set() and len(transports) > 1

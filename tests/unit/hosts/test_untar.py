@@ -13,6 +13,7 @@ import pytest
 
 from harness.errors import InfraFault
 from harness.hosts.untar import untar
+from tests.unit.waiting import HANG_S
 
 
 def archive(*members: tuple[str, bytes, bytes]) -> bytes:
@@ -64,7 +65,7 @@ def test_a_sparse_file_that_would_fill_the_disk_is_refused_before_it_is_written(
     (tmp_path / "holes").touch()
     os.truncate(tmp_path / "holes", 4 << 30)
     data = subprocess.run(
-        ["tar", "-C", tmp_path, "--sparse", "-cf", "-", "holes"], capture_output=True, check=True, timeout=60
+        ["tar", "-C", tmp_path, "--sparse", "-cf", "-", "holes"], capture_output=True, check=True, timeout=HANG_S
     ).stdout
     assert len(data) < 1 << 16
     with pytest.raises(InfraFault, match="more than"):

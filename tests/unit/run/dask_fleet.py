@@ -6,10 +6,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from harness.run.fleet_client import FleetAddress
+from tests.unit.ports import held_port
+from tests.unit.waiting import HANG_S, wait_until
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -62,19 +62,17 @@ class Fleet:
 def start_fleet(folder: Path) -> Iterator[Fleet]:
     """It runs until the context ends."""
     cert, key = certificate(folder)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    address = FleetAddress(f"tls://127.0.0.1:{port}", cert, cert, key)
     tls = ["--tls-ca-file", str(cert), "--tls-cert", str(cert), "--tls-key", str(key)]
     env = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
-    with contextlib.ExitStack() as stack, (folder / "log").open("wb") as log:
+    with held_port() as port, contextlib.ExitStack() as stack, (folder / "log").open("wb") as log:
+        address = FleetAddress(f"tls://127.0.0.1:{port}", cert, cert, key)
 
         def start(*words: str) -> subprocess.Popen[bytes]:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dask", *words, *tls], stdout=log, stderr=log, env=env, start_new_session=True,
                 cwd=Path(__file__).parents[3],
             )  # fmt: skip
-            stack.callback(process.wait, 30)
+            stack.callback(process.wait, HANG_S)
             stack.callback(process.kill)
             return process
 
@@ -84,8 +82,5 @@ def start_fleet(folder: Path) -> Iterator[Fleet]:
                   "--local-directory", str(folder / f"w{n}"))
             for n in range(2)
         ]  # fmt: skip
-        give_up = time.monotonic() + 60
-        while (folder / "log").read_text().count("Registered to:") < 2:
-            assert time.monotonic() < give_up, (folder / "log").read_text()
-            time.sleep(0.1)
+        wait_until(lambda: (folder / "log").read_text().count("Registered to:") == 2, "two workers")
         yield Fleet(address, workers)

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from harness.run.judge_folder import end_status
 from harness.run.request import Request
 from harness.run.runner import run
 from harness.status import Status
+from tests.unit.waiting import HANG_S, is_gone, wait_until
 
 pytestmark = pytest.mark.host
 
@@ -136,13 +136,11 @@ def test_a_host_that_falls_silent_later_is_an_error_and_nothing_is_repeated(
 
 
 def test_a_guest_that_never_finishes_ends_at_its_deadline_and_its_host_is_not_used_again(tmp_path: Path) -> None:
-    began = time.monotonic()
     result, folder = run(request(tmp_path, A=ENDLESS, B=QUICK), Listener(""))
     # The model knows that this program cannot end in time, so the timeout itself is no divergence.
     assert end_status(folder / result.rows[0].folder / "capture")[0] == "guest-timeout"
     assert result.rows[1].status is Status.PASS
     assert len(list((folder / "hosts").iterdir())) == 2
-    assert time.monotonic() - began < 200
 
 
 def test_ctrl_c_reports_what_has_finished(tmp_path: Path) -> None:
@@ -179,27 +177,15 @@ def start_apf(tmp_path: Path) -> tuple[subprocess.Popen[str], int]:
     raise AssertionError(f"apf ended early: {apf.communicate()}")
 
 
-def gone(pid: int) -> bool:
-    give_up = time.monotonic() + 15
-    while time.monotonic() < give_up:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.1)
-    return False
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_in_order(tmp_path: Path, number: int) -> None:
     apf, qemu = start_apf(tmp_path)
     os.killpg(apf.pid, number)  # as a terminal does: to the whole group
-    said, errors = apf.communicate(timeout=60)
+    said, errors = apf.communicate(timeout=HANG_S)
     assert apf.returncode == 130, errors
     assert "Traceback" not in errors
     assert "missing" in said
-    assert gone(qemu)
+    wait_until(lambda: is_gone(qemu), "QEMU's end")
     raw = json.loads((tmp_path / "results/latest/results.json").read_text())
     assert (raw["exit_code"], raw["interrupted"]) == (130, True)
 
@@ -207,6 +193,6 @@ def test_signals_end_in_order(tmp_path: Path, number: int) -> None:
 def test_sigkill_leaves_no_qemu(tmp_path: Path) -> None:
     apf, qemu = start_apf(tmp_path)
     apf.kill()
-    apf.communicate(timeout=60)
-    assert gone(qemu)
+    apf.communicate(timeout=HANG_S)
+    wait_until(lambda: is_gone(qemu), "QEMU's end")
     assert json.loads((tmp_path / "results/latest/results.json").read_text())["missing"]

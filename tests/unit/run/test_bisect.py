@@ -24,6 +24,7 @@ from harness.run.bisect import Answer, BisectState, Untestable, revision_of, sta
 from harness.status import Status
 from tests.unit.artifacts.faketree import FRAGMENT, make_tree
 from tests.unit.rows import row_of
+from tests.unit.waiting import HANG_S
 
 DRIVER = """
 import os, sys
@@ -75,7 +76,7 @@ class History:
         for who in ("AUTHOR", "COMMITTER"):
             env |= {f"GIT_{who}_NAME": "t", f"GIT_{who}_EMAIL": "t@example"}
         done = subprocess.run(
-            ["git", *words], cwd=self.tree, env=env, capture_output=True, text=True, check=False, timeout=120
+            ["git", *words], cwd=self.tree, env=env, capture_output=True, text=True, check=False, timeout=HANG_S
         )
         self.code = done.returncode
         return done.stdout + done.stderr

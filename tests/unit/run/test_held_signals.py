@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.waiting import HANG_S
+
 _STRIKES = """
 import os, signal
 from harness.cli import Terminated, _terminate
@@ -43,7 +45,6 @@ except KeyboardInterrupt:
     print("told by", os.getpid(), "interrupted", flush=True)
 """
 )
-_SECONDS = 60.0
 
 
 def told(script: str, which: str, side: str, folder: Path) -> str:
@@ -54,7 +55,7 @@ def told(script: str, which: str, side: str, folder: Path) -> str:
         words, cwd=folder, env={"PYTHONPATH": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as asks:
         # Comes to an end only when the last process that has inherited its streams has ended.
-        out, err = asks.communicate(timeout=_SECONDS)
+        out, err = asks.communicate(timeout=HANG_S)
     lines = [line for line in out.splitlines() if line.startswith("told by ")]
     assert len(lines) == 1, out + err
     _, _, pid, what = lines[0].split(" ", 3)

@@ -23,6 +23,7 @@ from harness.run.history_store import FILE, open_history
 from harness.run.run_folder import RunFolder
 from harness.status import Status
 from tests.unit.rows import row_of
+from tests.unit.waiting import HANG_S
 
 
 def make_run(
@@ -146,7 +147,7 @@ def test_the_command(tmp_path: Path) -> None:
     def apf(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "harness.cli", "history", "--results", str(tmp_path), *words],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=HANG_S, check=False,
         )  # fmt: skip
 
     assert apf().returncode == 2

@@ -19,6 +19,7 @@ from harness.run.host_examination import Check, Examination, ScenarioOnHost, hel
 from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.agent.conftest import root_only
 from tests.unit.scenarios import all_scenarios, plan_of
+from tests.unit.waiting import HANG_S
 
 CAPTURE = Path(__file__).parents[2] / "data/captures-7.3/S29/facts.json"
 
@@ -28,7 +29,7 @@ def apf(*words: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "harness.cli", "doctor", *words],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANG_S,
         check=False,
     )
 

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
 from harness.run.judging_pool import judging_pool
+from tests.unit.waiting import HANG_S, is_gone, wait_until
 
 _ASKS = """
 import os, signal, time
@@ -27,7 +27,6 @@ for each in (signal.SIGTERM, signal.SIGINT):  # the latter is ignored by what a 
 with judging_pool() as pool:
     list(pool.map(judges, range(100)))
 """
-_SECONDS = 20.0
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -37,26 +36,15 @@ def test_its_processes_end_with_whoever_asked(how: signal.Signals) -> None:
         worker = int(asks.stdout.readline())
         try:
             asks.send_signal(how)
-            asks.wait(_SECONDS)
+            asks.wait(HANG_S)
         finally:
             asks.kill()
-        end = time.monotonic() + _SECONDS
-        while _runs(worker):
-            assert time.monotonic() < end, "a process of the pool outlives who has asked it"
-            time.sleep(0.01)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+        wait_until(lambda: is_gone(worker), "a process of the pool outlives who has asked it")
 
 
 def test_a_process_that_is_killed_is_told() -> None:
     with pytest.raises(BrokenProcessPool), judging_pool() as pool:
-        pool.submit(os._exit, 1).result(_SECONDS)
+        pool.submit(os._exit, 1).result(HANG_S)
 
 
 def test_what_was_asked_comes_in_order() -> None:

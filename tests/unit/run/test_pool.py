@@ -26,8 +26,14 @@ from harness.run.selection import Job, plan_jobs
 from harness.scenario.load import load_all
 from harness.status import Status
 from tests.unit.rows import row_of
+from tests.unit.waiting import is_gone, wait_until
 
 TEXT = 'id = "{}"\ntitle = "t"\n[pages.f]\ngroups = 1\n[[steps]]\ntouch = "f"\n'
+
+
+def wait_for(*names: str) -> None:
+    """What other processes have left in this folder."""
+    wait_until(lambda: all(Path(name).exists() for name in names), " and ".join(names))
 
 
 class Listener:
@@ -63,19 +69,25 @@ class StandIn:
         if self.kernel == "misused":
             raise UsageError("not like this")
         if self.kernel == "slow-to-make":
-            time.sleep(1.0)
+            wait_for("left-quick")
         if self.kernel == "dies-at-once":
             os.kill(os.getpid(), signal.SIGKILL)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        Path(f"left-{self.kernel}").touch()
         if kind is not None:
             Path(f"tidy-{self.kernel}").write_text(kind.__name__)
 
     def perform(self, job: Job) -> Row:
         if job.scenario.id == "DIE":
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(30 if job.scenario.id == "LONG" else 0.05)
+        if job.scenario.id == "LONG":
+            Path(f"long-{self.kernel}").touch()
+            time.sleep(1000)
+        if self.kernel == "shared":
+            Path(f"performs-{os.getpid()}").touch()
+            wait_until(lambda: len(list(Path().glob("performs-*"))) > 1, "another host of this kernel")
         return row_of(job.key, Status.PASS, title=str(os.getpid()))
 
 
@@ -105,7 +117,7 @@ def test_two_kernels_each_in_a_process_of_its_own() -> None:
 
 
 def test_one_kernel_with_much_to_do_gets_a_second_host() -> None:
-    result, _, _ = perform(" ".join(f"S{n}" for n in range(20)), "one")
+    result, _, _ = perform(" ".join(f"S{n}" for n in range(20)), "shared")
     assert len({row.title for row in result.rows}) == 2
     assert [key for key in result.planned if key not in {row.key for row in result.rows}] == []
     assert len(result.rows) == 20
@@ -152,10 +164,14 @@ def test_bad_usage_ends_everything() -> None:
 
 
 def test_ctrl_c_ends_the_workers_in_order() -> None:
-    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    began = time.monotonic()
+    def press() -> None:
+        try:
+            wait_for("long-one", "long-two")
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press).start()
     result, folder, _ = perform("A LONG", "one two")
-    assert time.monotonic() - began < 10
     assert result.interrupted and result.exit_code == 130
     assert {(row.key.scenario, row.status) for row in result.rows} == {("A", Status.PASS)}
     assert [key.scenario for key in result.missing] == ["LONG", "LONG"]
@@ -175,13 +191,9 @@ def test_workers_die_with_us() -> None:
     runner = multiprocessing.get_context("fork").Process(target=perform, args=("LONG A", "one two"))
     runner.start()
     assert runner.pid is not None
-    give_up = time.monotonic() + 10
-    while len(workers := children(runner.pid)) < 2 and time.monotonic() < give_up:
-        time.sleep(0.05)
+    wait_for("long-one", "long-two")  # so they have asked for their death signal
+    workers = children(runner.pid)
     assert len(workers) == 2
-    time.sleep(0.3)  # they have asked for their death signal
     runner.kill()
     runner.join()
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < give_up:
-        time.sleep(0.05)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    wait_until(lambda: all(map(is_gone, workers)), "the workers' end")

@@ -26,6 +26,7 @@ from harness.run.selection import choose
 from harness.scenario.schema import Scenario
 from tests.unit.cli.no_machine import REASON, no_machine
 from tests.unit.scenarios import all_scenarios
+from tests.unit.waiting import HANG_S
 
 
 def mutated() -> Scenario:
@@ -60,7 +61,12 @@ def test_it_repeats_it(tmp_path: Path) -> None:
     words = no_machine(lab)
     request = Request(kernels=(), host=words[1], lab=Path(words[3]))
     done = subprocess.run(
-        [script(tmp_path, request, mutated(), "box")], cwd=lab, capture_output=True, text=True, timeout=200, check=False
+        [script(tmp_path, request, mutated(), "box")],
+        cwd=lab,
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+        check=False,
     )
     assert done.returncode == 3, done.stdout + done.stderr
     (verdict,) = json.loads((lab / "results/latest/results.json").read_text())["verdicts"]

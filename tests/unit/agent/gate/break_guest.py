@@ -70,12 +70,12 @@ def main(harm: str, folder: str) -> None:
             os.kill(server, signal.SIGSTOP)
             agent.send_signal(signal.SIGSTOP)
     began = time.monotonic()
-    problems = undo(journal, 10)
+    problems = undo(journal)
     seconds = time.monotonic() - began
     with contextlib.suppress(ProcessLookupError):
         agent.kill()
     agent.wait()
-    while (state(qemu) not in ("", "Z") or asleep()) and time.monotonic() < began + 10:
+    while (state(qemu) not in ("", "Z") or asleep()) and time.monotonic() < began + 120:
         time.sleep(0.01)
     print(json.dumps({
         "seconds": round(seconds, 3), "slept": slept, "problems": problems, "left": pending(journal), "kind": kind,

@@ -57,7 +57,7 @@ def page_out(pid: int, address: int, group: str) -> None:
     pidfd = os.pidfd_open(pid)
     syscalls.process_madvise(pidfd, [(address, PAGES * 4096)], syscalls.MADV_PAGEOUT)
     os.close(pidfd)
-    wait_until(lambda: writeback_pages() == 0, 20, "the end of writeback")
+    wait_until(lambda: writeback_pages() == 0, 120, "the end of writeback")
 
     def empty() -> bool:
         cached = swap_cached_pages(None)
@@ -65,7 +65,7 @@ def page_out(pid: int, address: int, group: str) -> None:
             reclaim(group, cached * 4096)
         return not cached
 
-    wait_until(empty, 20, "an empty swap cache")
+    wait_until(empty, 120, "an empty swap cache")
 
 
 def agent(backing: str, folder: str) -> None:
@@ -109,8 +109,8 @@ def agent(backing: str, folder: str) -> None:
     gate.ask("freeze")
     process.stdin.write("go\n")
     process.stdin.flush()
-    wait_until(lambda: state(process.pid) == "D", 20, "a reader that sleeps")
-    wait_until(lambda: nbd.in_flight(disk.index) > 0, 20, "a read at the server")
+    wait_until(lambda: state(process.pid) == "D", 120, "a reader that sleeps")
+    wait_until(lambda: nbd.in_flight(disk.index) > 0, 120, "a read at the server")
     print(json.dumps({"server": gate.pid, "reader": process.pid, "index": disk.index}), flush=True)
     signal.pause()
 
@@ -136,7 +136,7 @@ def main(backing: str, harm: str, folder: str) -> None:
         case "nothing":
             pass
     began = time.monotonic()
-    problems = undo(f"{folder}/journal", 10)
+    problems = undo(f"{folder}/journal")
     seconds = time.monotonic() - began
     with contextlib.suppress(ProcessLookupError):
         process.kill()

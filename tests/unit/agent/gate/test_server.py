@@ -20,6 +20,7 @@ from harness.agent.gate import device, wire
 from harness.agent.gate.disk import Disk
 from harness.agent.gate.server import Server
 from harness.agent.gate.wire import Command
+from tests.unit.waiting import HANG_S
 
 SIZE = 1 << 20
 
@@ -30,8 +31,8 @@ class Client:
     def __init__(self) -> None:
         self.disk, theirs = socket.socketpair()
         self.control, other = socket.socketpair()
-        self.disk.settimeout(10)
-        self.control.settimeout(10)
+        self.disk.settimeout(HANG_S)
+        self.control.settimeout(HANG_S)
         self.thread = threading.Thread(target=Server(Disk(theirs, SIZE), other).run)
         self.thread.start()
 
@@ -64,7 +65,7 @@ def client() -> Iterator[Client]:
     found = Client()
     yield found
     found.send(Command.DISCONNECT, 0, 0, 0)
-    found.thread.join(10)
+    found.thread.join(HANG_S)
     assert not found.thread.is_alive()
 
 

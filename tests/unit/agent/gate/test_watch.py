@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from harness.agent.gate.watch import Sight, What, filters, read_line
 from harness.agent.host.tracing import Tracing, Watch
 from tests.unit.agent.conftest import root_only
+from tests.unit.waiting import wait_until
 
 HEAD = "     CPU 0/KVM-812     [001] d.... "
 
@@ -106,19 +106,19 @@ def test_a_thread_that_is_only_preempted_makes_no_line(instance: Tracing) -> Non
     try:
         watch = Watch(instance.path, instance.events)
         watch.start(filters([child.pid for child in children], None))
-        before, end, lines = _preempted(children), time.monotonic() + 20, list[str]()
-        while (len(lines) < 20 or _preempted(children) - before < 20) and time.monotonic() < end:
-            time.sleep(0.1)
+        before, lines = _preempted(children), list[str]()
+
+        def seen() -> bool:
             with open(f"{instance.path}/trace", encoding="utf-8") as trace:
-                lines = [line for line in trace if not line.startswith("#")]
+                lines[:] = [line for line in trace if not line.startswith("#")]
+            return len(lines) >= 20 and _preempted(children) - before >= 20
+
+        wait_until(seen, "20 preemptions and 20 sleeps")
         watch.stop()
-        preemptions = _preempted(children) - before
     finally:
         for child in children:
             child.kill()
             child.wait()
-    assert preemptions >= 20
-    assert len(lines) >= 20
     assert [line for line in lines if not read_line(line)] == []
 
 

@@ -8,8 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +18,7 @@ import pytest
 from harness.agent.capture_folder import Capture
 from harness.agent.guest import linux_run, qemu
 from harness.agent.guest.cmdline import build_qemu_argv
-from harness.agent.guest.guest_wait import watch_result
+from harness.agent.guest.guest_wait import GuestEnd, watch_result
 from harness.agent.guest.qemu import QemuDied
 from harness.agent.host.host_facts import host_facts
 from harness.agent.host.undo import Journal
@@ -31,18 +29,12 @@ from harness.contract.plan import Guest, GuestKind
 from harness.contract.service import AgentOptions
 from harness.contract.words import EndStatus
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
-
-
-def state_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+from tests.unit.waiting import state_of, wait_until
 
 
 def comes_to(pid: int, states: str) -> str:
-    for _ in range(500):
-        if (found := state_of(pid)) in states:
-            break
-        time.sleep(0.01)
-    return found
+    wait_until(lambda: state_of(pid) in states, f"a process in {states}")
+    return state_of(pid)
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -124,16 +116,23 @@ def test_qemu_is_killed_when_the_guest_is_let_go(tmp_path: Path, monkeypatch: py
                 pid = json.loads(Path(self.path("facts.json")).read_text())["run"]["qemu_pid"]
                 if told:
                     os.kill(pid, signal.SIGSTOP)
-                    threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+                    stopped.append(pid)
                     return
                 os.kill(pid, signal.SIGKILL)
-                give_up = time.monotonic() + 20
-                while not has_ended(pid):
-                    assert time.monotonic() < give_up
-                    time.sleep(0.01)
+                wait_until(lambda: has_ended(pid), "QEMU's end")
+
+    stopped: list[int] = []
+    follow = linux_run._follow
+
+    async def follow_the_dying(*words: Any) -> GuestEnd:
+        """The word is in the socket then, and QEMU has not read it."""
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
+        return await follow(*words)
 
     monkeypatch.setattr(linux_run, "build_qemu_argv", lambda plan, files: without_kernel(build_qemu_argv(plan, files)))
     monkeypatch.setattr(linux_run, "_swap_out", lambda _session, _pid: None)
+    monkeypatch.setattr(linux_run, "_follow", follow_the_dying)
     capture = Killing(str(tmp_path / "out"))
     plan = replace(make_plan(pages=0), guest=Guest(GuestKind.LINUX, workload="touch"))
     journal = Journal(capture.path("journal.jsonl"))

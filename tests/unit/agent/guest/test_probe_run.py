@@ -26,6 +26,7 @@ from harness.contract.probe_abi import CONTROL_GPA, CONTROL_PAGE, LOG_FULL
 from harness.contract.words import EndStatus
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
 from tests.unit.agent.guest.test_qemu import with_guest
+from tests.unit.waiting import HANG_S
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may have real-time threads")
@@ -51,17 +52,29 @@ def test_a_vcpu_thread_is_a_realtime_one_while_the_program_runs_and_no_longer() 
 @needs_qemu
 @root_only
 @pytest.mark.parametrize("records", [LOG_FULL - 1, LOG_FULL])
-def test_a_run_ends_before_a_vcpu_has_no_room_in_its_log(records: int, tmp_path: Path) -> None:
+def test_a_run_ends_before_a_vcpu_has_no_room_in_its_log(
+    records: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def act(guest: Guest) -> None:
         with ProcessMemory(guest.pid) as memory:
             there = GuestMemory(memory, await guest.ram_base(), 2)
             there.write_page(CONTROL_GPA + CONTROL_PAGE.at("log_count").offset, struct.pack("<2I", 7, records))
 
+            looks: list[object] = []
+
+            def looked() -> object:
+                looks.append(look())
+                return looks[-1]
+
             async def done() -> GuestEnd:
-                await asyncio.sleep(0.5)
+                while records == LOG_FULL or len(looks) < 3:
+                    await asyncio.sleep(0.01)
                 return GuestEnd(EndStatus.DONE)
 
-            end = await first_of(done(), asyncio.sleep(0), log_fills(guest, there, None, time.monotonic()))
+            look = there.control
+            monkeypatch.setattr(there, "control", looked)
+            fills = log_fills(guest, there, None, time.monotonic())
+            end = await asyncio.wait_for(first_of(done(), asyncio.sleep(0), fills), HANG_S)
             if records < LOG_FULL:
                 assert end.status is EndStatus.DONE
             else:
@@ -88,7 +101,7 @@ class HeldMemory:
         self.waited_in_vain = False
 
     def control(self) -> object:
-        self.waited_in_vain |= not self.let_go.wait(5.0)
+        self.waited_in_vain |= not self.let_go.wait(HANG_S)
         return SimpleNamespace(counts=(LOG_FULL,))
 
 
@@ -130,7 +143,7 @@ def test_a_deadline_comes_though_memory_cannot_be_looked_at(monkeypatch: pytest.
 @pytest.mark.parametrize("held", [True, False])
 def test_everything_passes_before_memory_is_read_that_cannot_be(held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the end of a run that did not come to its own."""
-    monkeypatch.setattr(probe_run, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(probe_run, "_LOOK_SECONDS", 0.05 if held else HANG_S)
     memory, said = HeldMemory(), list[str]()
     if not held:
         memory.let_go.set()

@@ -20,11 +20,22 @@ from harness.contract.plan import Guest, GuestKind
 from harness.contract.service import AgentOptions
 from harness.contract.words import EndStatus
 from tests.unit.agent.conftest import frozen, make_plan
+from tests.unit.waiting import HANG_S, state_of, wait_until
 
 
 def test_one_that_sleeps_in_the_kernel_is_left_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the kernel's fault that such a program hangs: the run ends, and says so, before the runner's deadline."""
     monkeypatch.setattr(program_run, "KILLED_SECONDS", 0.5)
+    ended = program_run._ended
+
+    def sleeps(pid: int) -> bool:
+        return (tmp_path / "pid").exists() and state_of(pid) == "D"
+
+    async def ended_from_then_on(process: asyncio.subprocess.Process, deadline_s: int) -> GuestEnd:
+        await asyncio.to_thread(wait_until, lambda: sleeps(process.pid), "a program that sleeps in the kernel")
+        return await ended(process, deadline_s)
+
+    monkeypatch.setattr(program_run, "_ended", ended_from_then_on)
     out = str(tmp_path / "out")
     with frozen(tmp_path) as folder, closing(Capture(out)) as capture:
         program = tmp_path / "apf_halted_ways_test"
@@ -35,7 +46,7 @@ def test_one_that_sleeps_in_the_kernel_is_left_and_told(tmp_path: Path, monkeypa
         session = Session(plan, AgentOptions(out, program=str(program)), capture, journal)
 
         async def bounded() -> GuestEnd:
-            return await asyncio.wait_for(program_run.run_host_program(session), 30)
+            return await asyncio.wait_for(program_run.run_host_program(session), HANG_S)
 
         end = asyncio.run(bounded())
     with suppress(ChildProcessError):  # asyncio has reaped it

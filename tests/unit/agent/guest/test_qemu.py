@@ -17,6 +17,7 @@ from harness.agent.guest.qemu import Guest, QemuDied, start_guest
 from harness.agent.pages.guest_memory import ProcessMemory
 from harness.errors import InfraFault, Unsupported
 from tests.unit.agent.conftest import needs_qemu, root_only
+from tests.unit.waiting import HANG_S
 
 pytestmark = [needs_qemu, root_only]
 
@@ -80,7 +81,7 @@ def test_a_loop_of_commands_ends_whenever_it_is_cancelled(tmp_path: Path, monkey
             for _ in range(turns):
                 await asyncio.sleep(0)
             looping.cancel()
-            await asyncio.wait([looping], timeout=2)
+            await asyncio.wait([looping], timeout=HANG_S)
             assert looping.cancelled(), f"cancelled after {turns} turns of the event loop, it went on"
         monkeypatch.undo()
 

@@ -13,17 +13,18 @@ import pytest
 
 from harness.agent.host import syscalls
 from harness.agent.host.bounded import within
+from tests.unit.waiting import HANG_S
 
 
 def test_a_call_is_made(tmp_path: Path) -> None:
-    within(10, (tmp_path / "made").touch, "touch")
+    within(HANG_S, (tmp_path / "made").touch, "touch")
     assert (tmp_path / "made").exists()
 
 
 def test_an_error_is_the_callers() -> None:
     """A real swapoff(2), of what is no swap area (EINVAL; EPERM where one may not)."""
     with pytest.raises(OSError, match="swapoff /dev/null: ") as caught:
-        within(10, lambda: syscalls.swapoff("/dev/null"), "swapoff /dev/null")
+        within(HANG_S, lambda: syscalls.swapoff("/dev/null"), "swapoff /dev/null")
     assert caught.value.errno in (errno.EINVAL, errno.EPERM) and not isinstance(caught.value, TimeoutError)
 
 
@@ -33,14 +34,22 @@ def _never_comes_back() -> None:
 
 def test_what_is_no_error_of_the_kernel_is_no_success() -> None:
     with pytest.raises(OSError, match="a mistake: "):
-        within(10, lambda: int("x") and None, "a mistake")
+        within(HANG_S, lambda: int("x") and None, "a mistake")
 
 
-def test_one_that_never_comes_back_is_killed_and_leaves_no_process() -> None:
+def test_one_that_never_comes_back_is_killed_and_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.agent.host.bounded._KILLED_SECONDS", HANG_S)
+    fork, children = os.fork, list[int]()
+
+    def noted() -> int:
+        children.append(fork())
+        return children[-1]
+
+    monkeypatch.setattr(os, "fork", noted)
     with pytest.raises(TimeoutError, match=r"a wait was not through after 0\.2 s"):
         within(0.2, _never_comes_back, "a wait")
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(*children, os.WNOHANG)
 
 
 def test_one_that_cannot_be_killed_is_left_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from harness.agent.host.trace_dat import write_trace_dat
 from harness.agent.host.tracing import Tracing
 from harness.errors import InfraFault
 from tests.unit.agent.conftest import root_only
+from tests.unit.waiting import HANG_S
 
 PAGE, PAGE_HEADER = 4096, 16
 HEADER_PAGE = (
@@ -77,7 +78,9 @@ def tracefs(tmp_path: Path) -> Path:
 
 
 def report(file: Path) -> list[str]:
-    done = subprocess.run(["trace-cmd", "report", "-i", file], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        ["trace-cmd", "report", "-i", file], capture_output=True, text=True, timeout=HANG_S, check=True
+    )
     assert not done.stderr.strip(), done.stderr
     return [line for line in done.stdout.splitlines() if not line.startswith(("cpus=", "CPU "))]
 
@@ -97,7 +100,9 @@ def test_trace_cmd_reads_what_was_laid_down(tracefs: Path) -> None:
 def test_the_clock_is_told(tracefs: Path) -> None:
     write_trace_dat(str(tracefs), str(tracefs / "instances/i"), [f"kvm/{READY}"], str(tracefs / "trace.dat"))
     words = ["trace-cmd", "dump", "--summary", "-i", tracefs / "trace.dat"]
-    assert "local [mono] boot" in subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert (
+        "local [mono] boot" in subprocess.run(words, capture_output=True, text=True, check=True, timeout=HANG_S).stdout
+    )
 
 
 def test_half_a_page_is_no_page(tracefs: Path) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from harness.agent.guest.guest_wait import GuestEnd, first_of, trace_fills
-from harness.agent.host.kernel_files import read_once
+from harness.agent.host.kernel_files import read_once, write_text
 from harness.agent.host.tracing import COUNTED, Tracing, Watch, outstanding, uncompleted
 from harness.contract.words import EndStatus
 from tests.unit.agent.conftest import root_only
+from tests.unit.waiting import HANG_S
 
 NP = " CPU 0/KVM-163 [000] ..... 14.2: kvm_async_pf_not_present: token 0x{0:x} gva 0x1000\n"
 READY = " CPU 0/KVM-163 [000] ..... 14.3: kvm_async_pf_ready: token 0x{0:x} gva 0x1000\n"
@@ -128,6 +129,7 @@ def test_statistics_that_grow_are_read_at_once(instance: Tracing) -> None:
 @root_only
 def test_a_run_ends_before_its_trace_has_a_hole(instance: Tracing, monkeypatch: pytest.MonkeyPatch) -> None:
     instance.renew()
+    write_text(f"{instance.path}/buffer_size_kb", "16384")  # room for what comes while this process stands still
     monkeypatch.setattr("harness.agent.guest.guest_wait.FULL", 2 * instance.held() + 20_000)
     over = threading.Event()
     busy = threading.Thread(target=lambda: all(not over.wait(0.0005) for _ in iter(over.is_set, True)))
@@ -139,7 +141,7 @@ def test_a_run_ends_before_its_trace_has_a_hole(instance: Tracing, monkeypatch: 
         return await first_of(never, asyncio.sleep(0), trace_fills(instance, time.monotonic()))
 
     try:
-        end = asyncio.run(asyncio.wait_for(run(), 60))
+        end = asyncio.run(asyncio.wait_for(run(), HANG_S))
     finally:
         over.set()
         busy.join()

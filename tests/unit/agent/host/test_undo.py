@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from harness.agent.host import undo as undo_module
 from harness.agent.host.kernel_files import find_mount
 from harness.agent.host.undo import Journal, pending, undo
 from tests.unit.agent.conftest import root_only
+from tests.unit.waiting import HANG_S
 
 
 def test_write_is_put_back(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ for step in range(steps):
     if step < steps - 1:
         os.mkdir(f"{folder}/d{step}")
 print("made", flush=True)
-time.sleep(60)
+time.sleep(1000)
 """
 
 
@@ -150,11 +150,13 @@ def test_a_killed_agent_is_undone_by_another(tmp_path: Path, steps: int) -> None
     assert agent.stdout is not None
     assert agent.stdout.readline() == "made\n"
     agent.send_signal(signal.SIGKILL)
-    agent.wait(10)
+    agent.wait(HANG_S)
     agent.stdout.close()
     assert len(list(tmp_path.glob("d*"))) == steps - 1
     done = subprocess.run(
-        [sys.executable, "-m", "harness.agent", "undo", "--journal", str(tmp_path / "journal")], timeout=30, check=False
+        [sys.executable, "-m", "harness.agent", "undo", "--journal", str(tmp_path / "journal")],
+        timeout=HANG_S,
+        check=False,
     )
     assert done.returncode == 0
     assert list(tmp_path.glob("d*")) == []
@@ -168,13 +170,11 @@ def test_a_cgroup_is_killed_and_removed_with_its_children(tmp_path: Path) -> Non
     journal = Journal(str(tmp_path / "journal"))
     journal.change("cgroup", path=str(group))
     (group / "qemu").mkdir(parents=True)
-    process = subprocess.Popen(["sleep", "60"])
+    process = subprocess.Popen(["sleep", "1000"])
     try:
         (group / "qemu" / "cgroup.procs").write_text(str(process.pid))
-        start = time.monotonic()
-        assert journal.undo_all(10) == []
-        assert process.wait(5) == -signal.SIGKILL
-        assert time.monotonic() - start < 10
+        assert journal.undo_all() == []
+        assert process.wait(HANG_S) == -signal.SIGKILL
         assert not group.exists()
     finally:
         process.kill()

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from harness.agent.host import syscalls
+from harness.agent.host.bounded import within
 from harness.agent.pages import memory_left
 from harness.agent.pages.memory_left import MemoryLeft
+from tests.unit.waiting import HANG_S
 
 PAGE = 4096
 NOTHING = MemoryLeft(0, 0, unlisted=0, cached=0)
@@ -58,9 +60,16 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often the batches were emptied; nothing of this machine is touched."""
     emptied: list[int] = []
     monkeypatch.setattr(memory_left, "drain_lru_batches", lambda: emptied.append(1))
-    monkeypatch.setattr(memory_left, "SECONDS", 0.2)
+    monkeypatch.setattr(memory_left, "SECONDS", HANG_S)
     monkeypatch.setattr(memory_left, "flushed_by_cpu_stat", lambda _release: True)
     return emptied
+
+
+@pytest.fixture
+def in_vain(batches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for does not come, so the wait is a short one; a hole is punched however long that takes."""
+    monkeypatch.setattr(memory_left, "SECONDS", 0.2)
+    monkeypatch.setattr(memory_left, "within", lambda _seconds, call, what: within(HANG_S, call, what))
 
 
 @pytest.fixture(autouse=True)
@@ -88,22 +97,28 @@ def test_what_is_in_no_page_table_is_reclaimed_and_an_address_space_is_not(recla
     assert reclaimed == [2 * PAGE]
 
 
+@pytest.mark.usefixtures("in_vain")
 @pytest.mark.parametrize("left", [(900, 900), (0, 1)])
 def test_what_does_not_go_is_told(left: tuple[int, int]) -> None:
     assert memory_left.memory_left(Group(left)) == MemoryLeft(*left, unlisted=0, cached=0)  # type: ignore[arg-type]
 
 
-def test_what_is_charged_and_on_no_list_is_told() -> None:
+@pytest.mark.usefixtures("in_vain")
+def test_what_is_charged_and_on_no_list_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_left, "SECONDS", HANG_S)
     assert memory_left.memory_left(Group((0, 0), ahead=60)) == NOTHING, "taken in advance"  # type: ignore[arg-type]
-    left = memory_left.memory_left(Group((0, 0), ahead=60, unlisted=2))  # type: ignore[arg-type]
+    monkeypatch.setattr(memory_left, "SECONDS", 0.2)
+    left = memory_left.memory_left(Group((0, 0), unlisted=2))  # type: ignore[arg-type]
     assert left == MemoryLeft(0, 0, unlisted=2, cached=0)
     assert memory_left.memory_left(Group((0, 0), tables=1)).unlisted == 1  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("in_vain")
 def test_what_is_counted_as_shared_memory_and_is_not_there_is_told() -> None:
     assert memory_left.memory_left(Group((0, 0), twice=2)).unlisted == 2  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("in_vain")
 def test_what_is_counted_as_cached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     left = memory_left.memory_left(Group((0, 0), cached=3))  # type: ignore[arg-type]
     assert left == MemoryLeft(0, 0, unlisted=0, cached=3)
@@ -133,6 +148,7 @@ def test_pages_of_the_ram_file_that_nobody_has_are_given_away(tmp_path: Path) ->
     assert memory_left.memory_left(Group((0, 0)), _ram_file(tmp_path)) == NOTHING  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("in_vain")
 def test_a_page_of_the_ram_file_that_somebody_has_is_told(tmp_path: Path) -> None:
     """A mapping keeps it in the page cache, as a reference too many does; what lies below the pool is not looked at."""
     path = _ram_file(tmp_path)
@@ -142,6 +158,7 @@ def test_a_page_of_the_ram_file_that_somebody_has_is_told(tmp_path: Path) -> Non
     assert left.mapped == 0 and left.listed in range(1, 9) and left.opened, "the folio that has the page"
 
 
+@pytest.mark.usefixtures("in_vain")
 def test_a_ram_file_that_somebody_has_open_is_told(tmp_path: Path) -> None:
     path = _ram_file(tmp_path)
     with Path(path).open("r+b"):
@@ -152,7 +169,6 @@ def test_a_ram_file_that_somebody_has_open_is_told(tmp_path: Path) -> None:
 
 
 def test_works_that_are_not_freed_are_told_and_may_be_a_moment_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_left, "SECONDS", 60.0)
     counts = iter((2, 1, *[0] * 1000))
     monkeypatch.setattr(memory_left, "works_left", lambda _debugfs: next(counts))
     assert memory_left.memory_left(Group((0, 0))) == replace(NOTHING, works=0)  # type: ignore[arg-type]
@@ -167,6 +183,7 @@ def test_a_lock_of_the_ram_file_that_is_never_let_go_is_told(tmp_path: Path, mon
     assert not Path(path).exists(), "who waits for the lock keeps it from being unlinked later"
     path = _ram_file(tmp_path)
     monkeypatch.setattr(memory_left.syscalls, "punch_hole", lambda *_: signal.pause())
+    monkeypatch.setattr(memory_left, "SECONDS", 0.2)
     assert memory_left.memory_left(Group((0, 0)), path) == replace(NOTHING, locked=True)  # type: ignore[arg-type]
 
 

@@ -12,6 +12,7 @@ import pytest
 from harness.artifacts.images.packaged_qemu import DEFAULT, OWN, PROGRAM, QemuProgram, find_qemu, in_store
 from harness.artifacts.images.qemu_plugin import pause_plugin
 from harness.artifacts.store import Store
+from tests.unit.waiting import HANG_S
 
 # mov cx, 60000; again: pause; loop again; mov dx, 0xf4; mov al, 1; out dx, al
 _PAUSES = bytes.fromhex("b960ea f390 e2fc baf400 b001 ee")
@@ -47,7 +48,7 @@ def _yields(qemu: QemuProgram, plugin: Path | None, folder: Path) -> int:
     words = ["-accel", "tcg", "-nodefaults", "-display", "none", "-device", "isa-debug-exit,iobase=0xf4", "-boot", "c"]
     words += ["-drive", f"file={folder}/boot,format=raw", *(["-plugin", f"file={plugin}"] if plugin else [])]
     told = {"LD_PRELOAD": str(folder / "count.so"), "YIELDS": str(folder / "yields")}
-    done = subprocess.run([qemu.path, *words], env=told, timeout=60, capture_output=True, check=False)
+    done = subprocess.run([qemu.path, *words], env=told, timeout=HANG_S, capture_output=True, check=False)
     assert done.returncode == _EXITED, done.stderr
     return int((folder / "yields").read_text())
 

@@ -22,6 +22,7 @@ from harness.artifacts.kernels.mutation_points import (
 from harness.artifacts.kernels.mutation_targets import Targets, load_targets
 from harness.artifacts.kernels.mutations import apply, mutate
 from harness.errors import BuildFailed, CatalogError
+from tests.unit.waiting import HANG_S
 
 SOURCE = b"""
 #define FOLL_WRITE 4
@@ -81,7 +82,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Point
 
 
 def run(program: Path, mutant: int) -> str:
-    return subprocess.run([program, str(mutant)], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return subprocess.run(
+        [program, str(mutant)], capture_output=True, text=True, check=True, timeout=HANG_S
+    ).stdout.strip()
 
 
 def test_without_a_selected_point_the_code_is_what_it_was(program: tuple[Path, tuple[Point, ...]]) -> None:

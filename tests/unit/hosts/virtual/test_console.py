@@ -16,6 +16,7 @@ from harness.hosts.deadline import Deadline
 from harness.hosts.virtual.console import tail
 from harness.hosts.virtual.console_file import ConsoleWatch
 from harness.hosts.virtual.run_delay import RunDelays
+from tests.unit.waiting import HANG_S
 
 
 def test_tail_is_safe_to_print() -> None:
@@ -31,7 +32,7 @@ def test_a_stall_is_told_when_its_dump_is_there(tmp_path: Path) -> None:
     console.write_bytes(first)
     assert watch.fault() is None
     console.write_bytes(first + dump)
-    deadline = Deadline.after(5.0, "the stall to be told")
+    deadline = Deadline.after(HANG_S, "the stall to be told")
     while (found := watch.fault()) is None:
         deadline.check()
     assert (found.kind, found.blame) == ("int3", Blame.MACHINE)
@@ -76,7 +77,7 @@ def test_a_host_that_was_not_let_run_has_not_stalled(crowded: RunDelays, tmp_pat
     console = tmp_path / "console.txt"
     console.write_bytes(b"")
     watch = ConsoleWatch(console, crowded)
-    deadline = Deadline.after(60.0, "the threads to wait")
+    deadline = Deadline.after(HANG_S, "the threads to wait")
     while crowded.within(21.0).all_s < 15.0:
         deadline.check()
     console.write_bytes(STALL)
@@ -101,7 +102,7 @@ def test_a_host_that_ran_all_the_time_has(tmp_path: Path) -> None:
             assert watch.stalls() == first
         finally:
             process.kill()
-    deadline = Deadline.after(5.0, "the stall to be told")
+    deadline = Deadline.after(HANG_S, "the stall to be told")
     while (found := watch.fault()) is None:
         deadline.check()
     assert (found.kind, found.blame) == ("rcu-stall", Blame.KERNEL)
@@ -109,7 +110,7 @@ def test_a_host_that_ran_all_the_time_has(tmp_path: Path) -> None:
 
 def test_only_what_was_waited_lately_counts(crowded: RunDelays) -> None:
     crowded.look()
-    deadline = Deadline.after(60.0, "the threads to wait")
+    deadline = Deadline.after(HANG_S, "the threads to wait")
     while crowded.within(100.0).all_s < 20.0:
         crowded.look()
         deadline.check()
@@ -121,7 +122,7 @@ def test_a_guest_stalls_in_the_worst_seconds_of_its_host(crowded: RunDelays, tmp
     """When its kernel said it nobody knows."""
     (tmp_path / "console.txt").write_bytes(b"")
     watch = ConsoleWatch(tmp_path / "console.txt", crowded)
-    deadline = Deadline.after(60.0, "the threads to wait")
+    deadline = Deadline.after(HANG_S, "the threads to wait")
     while crowded.within(20.0).all_s < 15.0:
         crowded.look()
         deadline.check()
@@ -160,7 +161,7 @@ def test_a_stall_is_weighed_by_the_processor_that_it_names(tmp_path: Path) -> No
         try:
             waiting = RunDelays(process.pid)
             watch = ConsoleWatch(console, waiting)
-            deadline = Deadline.after(120.0, "the threads to wait")
+            deadline = Deadline.after(HANG_S, "the threads to wait")
             while waiting.within(60.0).of_cpu.get(1, 0.0) < 11.0:
                 waiting.look()
                 deadline.check()
@@ -186,7 +187,7 @@ def test_how_much_slower_a_host_was_made() -> None:
     with subprocess.Popen([sys.executable, "-c", NAMED]) as process:
         try:
             waiting = RunDelays(process.pid)
-            deadline = Deadline.after(120.0, "the threads to run")
+            deadline = Deadline.after(HANG_S, "the threads to run")
             while (slowness := waiting.slowness()) == 1.0:
                 deadline.check()
         finally:

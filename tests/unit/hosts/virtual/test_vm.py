@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from harness.contract.capture import EMULATOR
 from harness.errors import HostLost, InfraFault
 from harness.hosts.virtual.virtual_host import forwarded_port, parse_usernet
 from harness.hosts.virtual.vm import HostMachine, host_command, start_qemu
+from tests.unit.waiting import HANG_S, is_gone, wait_until
 
 
 @pytest.fixture
@@ -44,25 +44,12 @@ def _idle_kernel() -> bytes:
     return bytes(setup) + b"\xfa\xf4\xeb\xfd" + bytes(4096)
 
 
-def gone(pid: int, within_s: float = 10.0) -> bool:
-    """Whether the process has ended; a zombie has."""
-    end = time.monotonic() + within_s
-    while time.monotonic() < end:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_starts_and_ends(machine: HostMachine, tmp_path: Path) -> None:
     with start_qemu(machine, tmp_path / "console.txt") as vm:
         assert 1024 < forwarded_port(vm) < 65536
         vm.check()
         pid = vm.pid
-    assert gone(pid)
+    wait_until(lambda: is_gone(pid), "QEMU's end")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["console.txt", "kernel", "root"]
 
 
@@ -79,17 +66,14 @@ def test_time_without_a_processor_is_known(machine: HostMachine, tmp_path: Path)
             loop = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
             stack.callback(loop.kill)
             os.sched_setaffinity(loop.pid, {cpu})
-        end = time.monotonic() + 30
-        while vm.held_back_s() < 0.5 and time.monotonic() < end:
-            time.sleep(0.1)
-        assert vm.held_back_s() >= 0.5
+        wait_until(lambda: vm.held_back_s() >= 0.5, "half a second without a processor")
         vm.check()
 
 
 def test_dead_qemu_is_told_as_such(machine: HostMachine, tmp_path: Path) -> None:
     with start_qemu(machine, tmp_path / "console.txt") as vm:
         os.kill(vm.pid, signal.SIGKILL)
-        assert vm.wait(10)
+        assert vm.wait(HANG_S)
         with pytest.raises(HostLost, match="SIGKILL"):
             vm.check()
         with pytest.raises(HostLost):
@@ -99,7 +83,7 @@ def test_dead_qemu_is_told_as_such(machine: HostMachine, tmp_path: Path) -> None
 def test_refused_command_line(machine: HostMachine, tmp_path: Path) -> None:
     (tmp_path / "root").unlink()
     with start_qemu(machine, tmp_path / "console.txt") as vm:
-        assert vm.wait(20)
+        assert vm.wait(HANG_S)
         with pytest.raises(HostLost, match="ended with code 1") as caught:
             vm.check()
     assert "root" in caught.value.hint
@@ -138,7 +122,7 @@ def test_killed_runner_leaves_no_qemu(machine: HostMachine, tmp_path: Path) -> N
         with start_qemu(machine, Path({str(tmp_path / "console.txt")!r})) as vm:
             forwarded_port(vm)
             print(vm.pid, flush=True)
-            time.sleep(60)
+            time.sleep(1000)
         """
     )
     runner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -148,7 +132,7 @@ def test_killed_runner_leaves_no_qemu(machine: HostMachine, tmp_path: Path) -> N
     runner.kill()
     runner.wait()
     runner.stdout.close()
-    assert gone(pid)
+    wait_until(lambda: is_gone(pid), "QEMU's end")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["console.txt", "kernel", "root"]
 
 
