@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
+from harness.errors import InfraFault
 from harness.run.judging_pool import judging_pool
 
 _ASKS = """
@@ -55,7 +55,7 @@ def _runs(pid: int) -> bool:
 
 
 def test_a_process_that_is_killed_is_told() -> None:
-    with pytest.raises(BrokenProcessPool), judging_pool() as pool:
+    with pytest.raises(InfraFault, match="was killed"), judging_pool() as pool:
         pool.submit(os._exit, 1).result(_SECONDS)
 
 
