@@ -12,6 +12,7 @@ swallowed (Python drops what a handler raises inside a destructor), the next sig
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import weakref
@@ -43,11 +44,17 @@ class Ending:
         """:raise Interrupted: it is the first."""
         if self._held:
             self._waits = number
-        elif self._last is None or self._last() is None:
+        elif not self._is_on_its_way():
             raise self._raised(number)
         elif self._told is not None:
             with contextlib.suppress(OSError):
                 os.write(self._told, _MORE)
+
+    def _is_on_its_way(self) -> bool:
+        if self._last is None or self._last() is None:
+            return False
+        gc.collect()  # one that has been dealt with may be left in a circle: its traceback's frames know it
+        return self._last() is not None
 
     def _raised(self, number: int) -> Interrupted:
         # Not a local variable of the frame that raises it: its traceback would hold that, and itself.

@@ -57,6 +57,19 @@ def test_what_has_been_dealt_with_does_not_stand_in_the_way_of_the_next() -> Non
             signal.raise_signal(number)
 
 
+def test_what_is_left_in_a_circle_has_been_dealt_with() -> None:
+    def in_a_circle() -> None:
+        kept = []
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except Interrupted as exc:
+            kept.append(exc)  # its traceback knows this frame, which knows it
+
+    in_a_circle()
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_what_a_destructor_has_swallowed_was_none(monkeypatch: pytest.MonkeyPatch) -> None:
     swallowed = []
     monkeypatch.setattr(sys, "unraisablehook", lambda told: swallowed.append(told.exc_type))
