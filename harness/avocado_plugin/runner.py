@@ -82,7 +82,8 @@ class _Stop:
         self.asked = False
 
     def install(self) -> None:
-        signal.signal(signal.SIGTERM, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # the latter: the terminal was closed
+            signal.signal(number, self._on_signal)
         # Ctrl-C reaches the whole process group; Avocado then sends SIGTERM, which leaves time for a verdict.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -2,8 +2,8 @@
 """The command ``apf``.  Each sub-command is a module of this package with ``add(subparsers)``.
 
 Exit codes: 0 all green; 1 a scenario failed, was inconclusive or unsupported, or showed a finding; 2 bad usage or bad
-input; 3 our or the machine's fault; 130 interrupted (Ctrl-C or SIGTERM).  `apf bisect-step` answers git, and has codes
-of its own.
+input; 3 our or the machine's fault; 130 interrupted (Ctrl-C, SIGTERM, or SIGHUP: the terminal was closed).  `apf
+bisect-step` answers git, and has codes of its own.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 
-from harness.cli.exit_code import ExitCode
-from harness.report.unheard import let_go, require_streams
-from harness.run.own_version import own_version
+from harness.run import ending
 
 COMMANDS: Mapping[str, str] = MappingProxyType({
     "run": "perform scenarios and judge them",
@@ -69,18 +66,30 @@ class _Version(argparse.Action):
     """Asks git only when it is asked for."""
 
     def __call__(self, *_: object) -> None:
+        from harness.run.own_version import own_version
+
         print(own_version())
         raise SystemExit(0)
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends everything in the same order as Ctrl-C."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point; returns the exit code, whatever happens."""
+    # Before anything else is loaded: that takes a second on a busy machine, and a Ctrl-C in it is one like any other.
+    ending.install()
+    try:
+        return _ended(argv)
+    except KeyboardInterrupt:
+        from harness.cli.exit_code import INTERRUPTED, say
+
+        say("apf: interrupted")
+        return INTERRUPTED
+
+
+def _ended(argv: Sequence[str] | None) -> int:
+    from harness.cli.exit_code import ExitCode
+    from harness.report.unheard import let_go, require_streams
+
     require_streams()
-    signal.signal(signal.SIGTERM, _terminate)
     words = [*(sys.argv[1:] if argv is None else argv)]  # not list(): that is a module of this package once loaded
     meant = next((word for word in words if not word.startswith("-")), "")
     with ExitCode(meant) as ended:
@@ -118,7 +127,3 @@ def parser(loaded: Collection[str] = ()) -> argparse.ArgumentParser:
         else:
             subparsers.add_parser(name, help=about)
     return top
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated

@@ -11,6 +11,7 @@ from types import TracebackType
 from harness.errors import ApfError, InfraFault, UsageError, machine_fault
 from harness.report.printable import printable
 from harness.report.unheard import let_go
+from harness.run import ending
 
 PERFORMING = frozenset({"run", "compare", "validate", "bisect-step", "mutants", "explore", "matrix"})
 """Commands that perform scenarios.  They go on to their end when nobody reads what they print, and their exit code is
@@ -38,7 +39,8 @@ class ExitCode:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, _traceback: TracebackType | None
     ) -> bool:
-        """Tell what it was; nothing that a command raises goes further."""
+        """Tell what it was; nothing that a command raises goes further, and no signal changes what came of it."""
+        ending.ignore()
         match exc:
             case None:
                 return False

@@ -59,6 +59,8 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError(f"{folder}: no such folder", hint=f"did you mean {', '.join(near)}?" if near else "")
     runs = {folder: verdict_folders(folder) for folder in folders}
     if len(folders) == 1 and not runs[folders[0]]:
+        if (folders[0] / "results.json").is_file():
+            raise UsageError(f"{folders[0]}: no verdict of this run has a capture")
         return _judge_one(args, folders[0])
     if args.json or args.model:
         raise UsageError("--json and --model are for one capture")

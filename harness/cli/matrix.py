@@ -15,6 +15,7 @@ from harness.errors import UsageError
 from harness.report.matrix_text import matrix_text, put_section
 from harness.report.terminal import Screen
 from harness.run.kernel_matrix import run_matrix
+from harness.run.whole_file import write_whole
 
 PAGE = layout.REPOSITORY / "docs/kernels.md"
 
@@ -64,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
         screen.clear()
     try:
         page = args.output.read_text() if args.output.is_file() else ""
-        args.output.write_text(put_section(page, matrix_text(matrix.columns, matrix.rows, matrix.steps)))
+        write_whole(args.output, put_section(page, matrix_text(matrix.columns, matrix.rows, matrix.steps)))
     except OSError as error:
         raise UsageError(f"{args.output} cannot be written: {error.strerror}") from error
     screen.line(f"{len(matrix.rows)} scenarios on {len(matrix.columns)} kernels: {args.output}")

@@ -38,6 +38,7 @@ from harness.run.request import Request
 from harness.run.run_folder import RunFolder
 from harness.run.scenario_sources import ScenarioFiles, default_scenarios, read_scenarios
 from harness.run.selection import check_allowed, select
+from harness.run.whole_file import write_whole
 from harness.scenario.schema import Scenario
 from harness.status import Status
 
@@ -178,7 +179,7 @@ def _report(
         made_from = _built(request, args, screen).identity if request.kernel(args.kernel).mutate is not None else ""
         digests = {s.id: scenario_digest(s) for s in scenarios}
         section = mutants_page(args.kernel, command, lines, control, made_from, digests)
-        args.write.write_text(replace_section(page, section))
+        write_whole(args.write, replace_section(page, section))
     screen.line()
     for row in text:
         screen.line(row)

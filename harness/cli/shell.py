@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from harness.cli import options
 from harness.errors import UsageError
 from harness.hosts.lab_file import lab_text
 from harness.report.terminal import Screen
 from harness.run.shell_host import ShellHost, lab_entry, start_shell_host
+from harness.run.whole_file import write_whole
 
 NAME = "virtual"
 
@@ -57,14 +59,22 @@ def main(args: argparse.Namespace) -> int:
     if not stay and not (os.isatty(0) and os.isatty(1)):
         raise UsageError("a shell needs a terminal", hint="`apf shell --ssh` prints how to get in from elsewhere")
     screen = Screen(sys.stdout)
+    up = False
     try:
         with start_shell_host(args.kernel, screen, reboots=args.lab is not None) as shell:
+            up = True
             screen.clear()
             if args.lab is not None:
-                args.lab.write_text(lab_text(NAME, lab_entry(shell, args.kernel)))
+                write_whole(args.lab, lab_text(NAME, lab_entry(shell, args.kernel)))
                 screen.line(f"{args.lab} has it as {NAME!r}")
-                return _keep(shell, screen, shell.host.check_machine)  # that it panics is for its runs to say
-            return _keep(shell, screen, shell.host.check) if stay else _interact(shell, screen)
+                _keep(shell, screen, shell.host.check_machine)  # that it panics is for its runs to say
+            if stay:
+                _keep(shell, screen, shell.host.check)
+            return _interact(shell, screen)
+    except KeyboardInterrupt:  # here, where the host is gone: see harness.run.ending
+        if not (stay and up):
+            raise
+        return 0
     finally:
         screen.clear()
 
@@ -76,20 +86,17 @@ def _interact(shell: ShellHost, screen: Screen) -> int:
     return max(0, code)
 
 
-def _keep(shell: ShellHost, screen: Screen, check: Callable[[], None]) -> int:
+def _keep(shell: ShellHost, screen: Screen, check: Callable[[], None]) -> NoReturn:
     """Until Ctrl-C, which is what it is for; a host that dies before is told.  SIGUSR1 is its button for a reset."""
     pressed: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, _frame: pressed.append(number))
     known_hosts = shell.folder / "known_hosts"
     known_hosts.write_text(shell.host.access.known_hosts())
-    try:
-        screen.line(f"{shell.host.facts.release} ({shell.host.facts.accel}); Ctrl-C here ends it")
-        screen.line(shlex.join(shell.host.access.command(known_hosts)))
-        while True:
-            check()
-            if pressed:
-                pressed.clear()
-                shell.host.reset()
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        return 0
+    screen.line(f"{shell.host.facts.release} ({shell.host.facts.accel}); Ctrl-C here ends it")
+    screen.line(shlex.join(shell.host.access.command(known_hosts)))
+    while True:
+        check()
+        if pressed:
+            pressed.clear()
+            shell.host.reset()
+        time.sleep(0.5)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from harness.artifacts.catalog import VARIANTS, CatalogKernel, SourceKind, find_kernel
 from harness.artifacts.kernels.kernel_source import inspect_revision
 from harness.artifacts.kernels.patches import changes_something, expand, split_mbox
+from harness.artifacts.scratch import scratch_folder
 from harness.cli import options
 from harness.errors import CatalogError, UsageError
 from harness.report.compare_text import compare_json, full_text, mail_text
@@ -73,13 +73,13 @@ def add(subparsers: options.Subparsers) -> None:
 def main(args: argparse.Namespace) -> int:
     """Build, compare, print the mail."""
     if args.baseline is not None:
-        with tempfile.TemporaryDirectory(prefix="apf-series-") as scratch:
-            return _against_baseline(args, Path(scratch))
+        with scratch_folder("apf-series-") as scratch:
+            return _against_baseline(args, scratch)
     if not args.patch and args.tree is None:
         raise UsageError("what is to be validated? --patch, --tree, or --baseline for a kernel that is there already")
     args.base = args.base or DEFAULT_BASE
-    with tempfile.TemporaryDirectory(prefix="apf-series-") as scratch:
-        return _validate(args, Path(scratch))
+    with scratch_folder("apf-series-") as scratch:
+        return _validate(args, scratch)
 
 
 def _validate(args: argparse.Namespace, scratch: Path) -> int:

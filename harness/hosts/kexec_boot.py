@@ -13,15 +13,14 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 
 from harness.artifacts.images import images
 from harness.artifacts.images.cpio import Cpio
+from harness.artifacts.scratch import scratch_folder
 from harness.contract.kexec_messages import GO, LEAVING, LOADED, KexecOffer
 from harness.errors import ApfError, DeadlineExpired, HostLost, InfraFault, KernelFault
 from harness.hosts import HostOrder
@@ -157,8 +156,8 @@ def _boot(
         raise InfraFault(f"{entry.name} cannot boot another kernel: {offer.refused}")
     order.progress(f"sending {kernel.id} to {entry.name}")
     host.put(kernel.bzimage, f"{folder}/bzImage", deadline_s=_COPY_S)
-    with tempfile.TemporaryDirectory(prefix="apf-kexec-") as scratch:
-        archive = Path(scratch) / "initrd"
+    with scratch_folder("apf-kexec-") as scratch:
+        archive = scratch / "initrd"
         parts = (images.host_initramfs(order.store, kernel), images.host_in_memory(order.store, order.progress))
         archive.write_bytes(b"".join(part.read_bytes() for part in parts) + settings(offer, at[1], entry.minutes))
         host.put(archive, f"{folder}/initrd", deadline_s=_COPY_S)

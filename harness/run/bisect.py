@@ -18,6 +18,7 @@ from harness.errors import ApfError, InfraFault, UsageError
 from harness.hosts.virtual.virtual_host import DID_NOT_BOOT
 from harness.judge.verdict_types import Stage
 from harness.results import Row
+from harness.run.whole_file import write_whole
 from harness.status import Status
 
 
@@ -63,9 +64,7 @@ class BisectState:
 
     def save(self) -> None:
         """At once or not at all, so that a kill loses one verdict at most."""
-        draft = self.path.with_name(self.path.name + ".part")
-        draft.write_text(json.dumps({"verdicts": self.verdicts, "skipped": self.skipped}, indent=1) + "\n")
-        draft.replace(self.path)
+        write_whole(self.path, json.dumps({"verdicts": self.verdicts, "skipped": self.skipped}, indent=1) + "\n")
 
 
 def revision_of(tree: Path) -> str:

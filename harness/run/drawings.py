@@ -20,6 +20,7 @@ from harness.report.latency import Latency, latencies
 from harness.report.timeline.build_timeline import build_timeline
 from harness.report.timeline.perfetto_trace import perfetto_trace
 from harness.report.timeline.svg import svg
+from harness.run.whole_file import write_whole
 
 SVG, PERFETTO, LATENCIES, FAILED = "timeline.svg", "timeline.pftrace.gz", "latencies.json", "drawings-failed.txt"
 _GREEN, _OTHER = (8, 1), (60, 4)
@@ -35,7 +36,7 @@ def write_drawings(folder: Path, judged: JudgedCapture) -> None:
         _draw(folder, judged)
     except Exception:  # noqa: BLE001 - our own mistake, which the page tells
         with contextlib.suppress(OSError):
-            (folder / FAILED).write_text(traceback.format_exc())
+            write_whole(folder / FAILED, traceback.format_exc())
 
 
 def _draw(folder: Path, judged: JudgedCapture) -> None:
@@ -43,11 +44,12 @@ def _draw(folder: Path, judged: JudgedCapture) -> None:
     if timeline is None or judged.evidence is None:
         return
     most, fine = _GREEN if judged.verdict.status.as_predicted else _OTHER
-    (folder / SVG).write_text(svg(timeline, most=most, fine=fine))
+    write_whole(folder / SVG, svg(timeline, most=most, fine=fine))
     whole = build_timeline(judged, most_rows=1 << 20)
     assert whole is not None
-    (folder / PERFETTO).write_bytes(gzip.compress(perfetto_trace(whole), mtime=0))
-    (folder / LATENCIES).write_text(json.dumps({k.name: v for k, v in latencies(judged.evidence).items()}) + "\n")
+    write_whole(folder / PERFETTO, gzip.compress(perfetto_trace(whole), mtime=0))
+    found = {kind.name: ns for kind, ns in latencies(judged.evidence).items()}
+    write_whole(folder / LATENCIES, json.dumps(found) + "\n")
 
 
 def read_latencies(folder: Path) -> dict[Latency, list[int]]:

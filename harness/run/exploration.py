@@ -35,6 +35,7 @@ from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
 from harness.run.scenario_sources import REPOSITORY, read_scenarios
 from harness.run.selection import Job
+from harness.run.whole_file import write_whole
 from harness.scenario.build import build_plan
 from harness.scenario.dump import dump
 from harness.scenario.schema import Scenario
@@ -142,8 +143,11 @@ def explore(wanted: ExploreOrder, request: Request, observer: Observer) -> tuple
         run.make_small()
     except KeyboardInterrupt:
         run.found = replace(run.found, interrupted=True)
-    finally:
-        observer.scope("")
+        run.save()  # here, where the exception lives: another signal must not break that off
+    except BaseException:
+        run.save()
+        raise
+    else:
         run.save()
     return run.found, folder.path
 
@@ -185,6 +189,7 @@ class _Run:
 
     def save(self) -> None:
         """The files of the whole exploration."""
+        self._observer.scope("")
         self.found = replace(self.found, seconds=time.monotonic() - self._began)
         self._folder.write_text("explore.json", self.found.to_json())
 
@@ -234,11 +239,11 @@ class _Run:
         if plan.judged.agreement in agreed and not self._wanted.keep:
             shutil.rmtree(self._folder.path / row.folder)
         else:
-            (self._folder.path / row.folder / "scenario.toml").write_text(dump(self._by_name[row.key.scenario]))
+            write_whole(self._folder.path / row.folder / "scenario.toml", dump(self._by_name[row.key.scenario]))
         if plan.judged.agreement in agreed and self._scenarios.is_new(plan.name):
             kept = self._folder.path / "reached"
             kept.mkdir(exist_ok=True)
-            (kept / f"{plan.name}.toml").write_text(dump(self._by_name[plan.name]))
+            write_whole(kept / f"{plan.name}.toml", dump(self._by_name[plan.name]))
         self._observer.verdict(row)
 
     def _small(self, perform: Callable[[Job], Row], rule: str, plan: Explored) -> Shrunk:
@@ -258,7 +263,7 @@ class _Run:
         small = shrink(self._by_name[plan.name], shows, self._wanted.tries)
         small = replace(small, id=f"{plan.name}-small")
         file = self._folder.path / f"{small.id}.toml"
-        file.write_text(dump(small))
+        write_whole(file, dump(small))
         showed = sum(shows(small) for _ in range(_REPEATS))
         where = shlex.join(self._request.where(self._kernel))
         command = f"apf run {small.id} --scenarios {file} {where} --repeats {_REPEATS}"

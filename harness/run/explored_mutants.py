@@ -91,9 +91,9 @@ def explore_mutants(
                 folder.write_text("mutants.json", to_json(found))
     except KeyboardInterrupt:
         found = replace(found, interrupted=True)
+        folder.write_text("mutants.json", to_json(found))  # here, where the exception lives: see harness.run.ending
     finally:
         observer.scope("")
-        folder.write_text("mutants.json", to_json(found))
     return found, folder.path
 
 

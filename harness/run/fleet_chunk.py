@@ -13,11 +13,11 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.artifacts import layout
+from harness.artifacts.scratch import scratch_folder
 from harness.errors import InfraFault
 
 MOST_BYTES = 1 << 29
@@ -65,14 +65,14 @@ def perform_chunk(chunk: FleetChunk) -> bytes:
     """
     if chunk.version != version_of_this():
         raise InfraFault("the worker has another version of this project than the one that asks")
-    with tempfile.TemporaryDirectory(prefix="apf-fleet-") as scratch:
-        files = Path(scratch, "scenarios")
+    with scratch_folder("apf-fleet-") as scratch:
+        files = scratch / "scenarios"
         files.mkdir()
         for number, text in enumerate(chunk.scenarios):
             (files / f"{number:04}.toml").write_text(text)
         words = ["run", "--scenarios", str(files), "--repeats", "1", *chunk.words]
         words += ["--kernel", chunk.kernel] if chunk.kernel else []
-        results = Path(scratch, "results")
+        results = scratch / "results"
         # It ends with this process, however that ends: its virtual host goes with it.
         guard = [shutil.which("setpriv") or "setpriv", "--pdeathsig", "TERM", "--"]
         done = subprocess.run(

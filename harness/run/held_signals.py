@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""No Ctrl-C and no SIGTERM while a process is forked.
+"""No Ctrl-C, no SIGTERM and no SIGHUP while a process is forked.
 
 A signal that reaches the child before its own handlers are there runs those of its parent.  They raise, so that the
 child would leave the fork by an exception and go on as a second parent, tidying up what is not its own; and in the
@@ -12,13 +12,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_HELD = (signal.SIGINT, signal.SIGTERM)
+from harness.run.ending import ENDING
 
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """SIGINT and SIGTERM wait, in this thread and in what it forks, which must call let_signals_come()."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    """These signals wait, in this thread and in what it forks, which must call let_signals_come()."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
@@ -27,4 +27,4 @@ def signals_held() -> Iterator[None]:
 
 def let_signals_come() -> None:
     """In the child, once its own handlers are there: what has waited comes now."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.artifacts.images import images
+from harness.artifacts.scratch import scratch_folder
 from harness.artifacts.store import Store
 from harness.contract.host_needs import HostOffers, lacks, without_gate
 from harness.contract.plan import Plan
@@ -90,9 +90,9 @@ def examine_host(request: Request, observer: Observer, *, trial: bool = True) ->
     variant = place.own().variant
     checks: list[Check] = []
     scenarios: tuple[ScenarioOnHost, ...] = ()
-    with tempfile.TemporaryDirectory(prefix="apf-doctor-") as scratch:
+    with scratch_folder("apf-doctor-") as scratch:
         order = HostOrder(
-            store, None, payload, lambda: Path(scratch) / "console", observer.progress, disk=request.disk,
+            store, None, payload, lambda: scratch / "console", observer.progress, disk=request.disk,
             name=place.name, lab=place.lab, wait_s=request.wait_s,
         )  # fmt: skip
         try:
@@ -105,7 +105,7 @@ def examine_host(request: Request, observer: Observer, *, trial: bool = True) ->
                 if place.own().kexec:
                     checks.append(try_kexec(host))
                 if trial:
-                    checks.append(try_guest(host, payload, Path(scratch)))
+                    checks.append(try_guest(host, payload, scratch))
                 chosen = select(read_scenarios(request.scenario_paths or (default_scenarios(),)), request.patterns)
                 scenarios = held_against(offers, [build_plan(s, 1) for s in chosen])
             checks.append(Check("given back", True, "as it was", "run"))

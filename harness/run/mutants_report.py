@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,7 +21,9 @@ from harness.report.page.mutants_page import MutantsPage, ShownMutant, ShownTria
 from harness.results import Key
 from harness.run.drawings import FAILED, SVG, write_drawings
 from harness.run.judge_folder import judge_folder_whole
+from harness.run.judging_pool import judging_pool
 from harness.run.mutant_trials import KERNEL, Mutant, Trial, trials_of
+from harness.run.whole_file import write_whole
 
 MOST_BYTES = 4 << 20
 """Of a trace that is drawn: a vCPU that spins leaves one that takes minutes."""
@@ -66,10 +67,8 @@ def write_mutants_page(
         )
     control = tuple(_shown(t, told, results) for t in trials if t.mutant is None)
     page = page_of(results, kernel)
-    draft = page.with_name(f".{page.name}.part")
     data = MutantsPage(kernel, command, control, tuple(shown))
-    draft.write_text(build_mutants_page(data), encoding="utf-8")
-    return draft.replace(page)
+    return write_whole(page, build_mutants_page(data))
 
 
 def _catching(trials: Sequence[Trial]) -> Trial | None:
@@ -105,7 +104,7 @@ def _draw(folders: Sequence[Path]) -> None:
     wanted = [f for f in folders if not (f / SVG).exists() and not (f / FAILED).exists() and _trace_bytes(f) > 0]
     wanted = [f for f in wanted if _trace_bytes(f) <= MOST_BYTES]
     if wanted:
-        with ProcessPoolExecutor() as pool:
+        with judging_pool() as pool:
             list(pool.map(_draw_one, wanted))
 
 
@@ -114,7 +113,7 @@ def _draw_one(folder: Path) -> None:
         verdict = Verdict.from_json((folder / "verdict.json").read_text())
         write_drawings(folder, judge_folder_whole(folder / "capture", verdict.judged_by or Variant.NOWAIT))
     except (ApfError, OSError) as exc:
-        (folder / FAILED).write_text(f"{exc}\n")
+        write_whole(folder / FAILED, f"{exc}\n")
 
 
 def _trace_bytes(folder: Path) -> int:

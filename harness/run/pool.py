@@ -28,6 +28,7 @@ from harness.errors import UsageError
 from harness.hosts.deadline import Deadline
 from harness.judge.verdict_types import Stage
 from harness.results import Row
+from harness.run.ending import OURS, Ending
 from harness.run.error_status import Failure, failure_of
 from harness.run.held_signals import let_signals_come, signals_held
 from harness.run.request import Observer, Request
@@ -176,7 +177,8 @@ class WorkerPool:
         for member in self._members:
             with contextlib.suppress(EOFError, OSError):
                 while member.pipe.poll():
-                    message = member.pipe.recv()
+                    with OURS.held():
+                        message = member.pipe.recv()
                     if isinstance(message, JobDone):
                         yield message.row
             member.pipe.close()
@@ -212,7 +214,8 @@ class WorkerPool:
         over = False
         while not over and member.pipe.poll():
             try:
-                message: Message = member.pipe.recv()
+                with OURS.held():  # a message that was read in part would be lost, and those behind it
+                    message: Message = member.pipe.recv()
             except (EOFError, OSError):
                 over = True
             else:
@@ -312,8 +315,9 @@ def _work(
     pipe: Connection[Any, Any], parent: int, kernel: str, jobs: Sequence[Job], request: Request, folder: RunFolder
 ) -> None:
     """The life of a worker process."""
-    signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; our parent ends us in order
+    signal.signal(signal.SIGTERM, Ending().handle)
+    for number in (signal.SIGINT, signal.SIGHUP):  # they reach the whole group; our parent ends us in order
+        signal.signal(number, signal.SIG_IGN)
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         return
@@ -336,7 +340,3 @@ def _work(
         pipe.send(WorkerEnds())
     except KeyboardInterrupt:
         pass
-
-
-def _terminate(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt

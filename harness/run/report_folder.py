@@ -22,6 +22,7 @@ from harness.results import AcceptedFinding, Key, Row, RunResult
 from harness.run.area_commits import area_commits
 from harness.run.compare_results import compare_results
 from harness.run.drawings import FAILED, SVG, read_latencies
+from harness.run.whole_file import write_whole
 from harness.status import Status
 
 PAGE = "index.html"
@@ -177,6 +178,4 @@ def _is_before(run: Path, folder: Path) -> bool:
 
 def write_page(folder: Path, result: RunResult, trees: Mapping[str, Path] | None = None) -> Path:
     """Write the run's page, at once or not at all; ``trees`` as for page_data()."""
-    draft = folder / f".{PAGE}.part"
-    draft.write_text(build_page(page_data(folder, result, trees)), encoding="utf-8")
-    return draft.replace(folder / PAGE)
+    return write_whole(folder / PAGE, build_page(page_data(folder, result, trees)))

@@ -31,6 +31,7 @@ from harness.report.results_json import results_json
 from harness.report.tap import tap_text
 from harness.report.verdict_text import reason_text, verdict_text
 from harness.results import Key, Row, RunResult
+from harness.run.whole_file import write_whole
 from harness.scenario.dump import dump
 from harness.scenario.schema import Scenario
 
@@ -75,10 +76,12 @@ class RunFolder:
                 except FileExistsError:
                     continue
                 draft = root / f".latest-{os.getpid()}"
-                with contextlib.suppress(FileNotFoundError):
-                    draft.unlink()
-                draft.symlink_to(path.name)
-                draft.replace(root / "latest")
+                draft.unlink(missing_ok=True)
+                try:
+                    draft.symlink_to(path.name)
+                    draft.replace(root / "latest")
+                finally:
+                    draft.unlink(missing_ok=True)
                 return RunFolder(path)
         except OSError as exc:
             raise InfraFault(f"cannot write results: {exc}", hint="choose another folder with --results") from exc
@@ -109,7 +112,7 @@ class RunFolder:
         folder = self.path / key.folder
         with _writing(folder):
             folder.mkdir(exist_ok=True)
-            (folder / "plan.json").write_text(to_json(plan) + "\n")
+            write_whole(folder / "plan.json", to_json(plan) + "\n")
         self.write_repeat(key, scenario, repeat)
         return folder
 
@@ -118,12 +121,11 @@ class RunFolder:
         folder = self.path / key.folder
         script, file = folder / REPEAT, folder / SCENARIO
         with _writing(folder):
-            file.write_text(dump(scenario))
+            write_whole(file, dump(scenario))
             script.unlink(missing_ok=True)
             if repeat is not None:
                 words = shlex.join([*repeat, str(file.absolute())])
-                script.write_text(f"#!/bin/sh\n# Repeats {key} and nothing else.\nexec {words}\n")
-                script.chmod(0o755)
+                write_whole(script, f"#!/bin/sh\n# Repeats {key} and nothing else.\nexec {words}\n", 0o755)
 
     def finish(self, row: Row) -> None:
         """Write one verdict, for machines and for people.
@@ -136,8 +138,8 @@ class RunFolder:
             text += f"\n{part}\n" if part else ""
         with _writing(folder):
             folder.mkdir(exist_ok=True)
-            (folder / "verdict.json").write_text(row.verdict.to_json() + "\n")
-            (folder / "verdict.txt").write_text(text)
+            write_whole(folder / "verdict.json", row.verdict.to_json() + "\n")
+            write_whole(folder / "verdict.txt", text)
 
     def write(self, result: RunResult) -> None:
         """Write the files about the whole run, each at once or not at all.
@@ -158,7 +160,5 @@ class RunFolder:
 
         :raise ResultsNotWritten: it cannot be written.
         """
-        draft = self.path / f".{name}.part"
         with _writing(self.path / name):
-            draft.write_text(text)
-            draft.replace(self.path / name)
+            write_whole(self.path / name, text)

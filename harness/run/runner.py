@@ -15,6 +15,7 @@ from harness.artifacts.store import Store
 from harness.errors import UsageError
 from harness.judge.verdict_types import Stage
 from harness.results import Row, RunResult
+from harness.run.ending import OURS
 from harness.run.error_status import failure_of
 from harness.run.fleet import FleetPool
 from harness.run.fleet_client import FleetAddress, open_fleet
@@ -83,22 +84,32 @@ class _Run:
         )
 
     def all(self) -> RunResult:
-        self._save()
-        hosts = hosts_wanted(self._jobs, self._request)
         try:
-            if self._request.fleet is not None:
-                self._elsewhere(self._request.fleet)
-            elif hosts > 1:
-                self._together(hosts)
-            else:
-                for kernel in dict.fromkeys(job.key.kernel for job in self._jobs):
-                    self._alone(kernel, [job for job in self._jobs if job.key.kernel == kernel])
+            self._perform()
         except KeyboardInterrupt:
             self._result = replace(self._result, interrupted=True)
-        finally:
-            self._observer.scope("")
-            self._save(end=True)
+            self._end()  # here, where the exception lives: another signal must not break that off
+        except BaseException:
+            self._end()
+            raise
+        else:
+            self._end()
         return self._result
+
+    def _perform(self) -> None:
+        self._save()
+        hosts = hosts_wanted(self._jobs, self._request)
+        if self._request.fleet is not None:
+            self._elsewhere(self._request.fleet)
+        elif hosts > 1:
+            self._together(hosts)
+        else:
+            for kernel in dict.fromkeys(job.key.kernel for job in self._jobs):
+                self._alone(kernel, [job for job in self._jobs if job.key.kernel == kernel])
+
+    def _end(self) -> None:
+        self._observer.scope("")
+        self._save(end=True)
 
     def _save(self, *, end: bool = False) -> None:
         """Write what is known; the page, which takes longer, at the end and now and then before."""
@@ -174,9 +185,10 @@ class _Run:
 
     def _add(self, row: Row) -> None:
         """:raise ResultsNotWritten: it is told all the same."""
-        self._result = replace(self._result, rows=(*self._result.rows, row))
         try:
-            self._folder.finish(row)
+            with OURS.held():  # a verdict of the run has its files
+                self._result = replace(self._result, rows=(*self._result.rows, row))
+                self._folder.finish(row)
             self._save()
         finally:
             self._observer.verdict(row)

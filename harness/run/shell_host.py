@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from harness.artifacts.catalog import find_kernel
 from harness.artifacts.images import images
 from harness.artifacts.kernels import built_kernel
+from harness.artifacts.scratch import scratch_folder
 from harness.artifacts.store import Store
 from harness.errors import InfraFault
 from harness.hosts import KINDS, HostOrder
@@ -63,8 +63,7 @@ def start_shell_host(kernel_name: str, observer: Observer, *, reboots: bool = Fa
     store = Store(progress=observer.progress)
     kernel = built_kernel.kernel(store, entry, observer.progress)
     payload = Payload(images.agent_zipapp(store), images.probe_guest(store))
-    with tempfile.TemporaryDirectory(prefix="apf-shell-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder("apf-shell-") as folder:
         numbers = itertools.count(1)
         order = HostOrder(
             store, kernel, payload, lambda: folder / f"console-{next(numbers)}.txt", observer.progress, reboots=reboots

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from tests.house.test_house import ROOT
+from tests.unit.waiting import HANG_S
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from tests.house.test_house import ROOT
 def test_each_kernel_of_e2e_is_an_argument_of_its_own(kernels: str, wanted: str) -> None:
     done = subprocess.run(
         ["make", "-n", "e2e", f"KERNELS={kernels}", "SCENARIOS=S23"],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+        cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=True,
     )  # fmt: skip
     assert f"set -- {kernels};" in done.stdout
     assert wanted in done.stdout

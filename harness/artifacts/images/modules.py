@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import lzma
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.artifacts.command import failed, missing_tool
 from harness.artifacts.needed_tools import Need
+from harness.artifacts.scratch import scratch_folder
 from harness.errors import BuildFailed
 
 _RELEASE = "0.0"
@@ -37,21 +37,21 @@ def closure(tree: Path, wanted: Iterable[str]) -> list[tuple[str, Path]]:
     :raise InfraFault: kmod is not installed.
     """
     files = sorted(path for path in tree.rglob("*.ko*") if path.name.endswith((".ko", ".ko.xz")))
-    with tempfile.TemporaryDirectory(prefix="apf-modules-") as scratch:
-        base = Path(scratch, "lib/modules", _RELEASE)
+    with scratch_folder("apf-modules-") as scratch:
+        base = scratch / "lib/modules" / _RELEASE
         base.mkdir(parents=True)
-        Path(scratch, "conf").mkdir()
+        (scratch / "conf").mkdir()
         for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
             (base / name).touch()
         for path in files:
             (base / path.name).symlink_to(path.absolute())
-        words = ["depmod", "-e", "-b", scratch, _RELEASE]
+        words = ["depmod", "-e", "-b", str(scratch), _RELEASE]
         done = _kmod(words)
         if done.returncode != 0 or "ERROR" in done.stderr:  # a circle is told and still counts as success for kmod 30
             raise failed(words, done.returncode, done.stderr)
         # The machine's own modprobe.d is not for this tree: -C.  Those that do not exist are warned of, with status 1.
         done = _kmod(
-            ["modprobe", "-d", scratch, "-S", _RELEASE, "-C", f"{scratch}/conf", "-a", "--show-depends", *wanted]
+            ["modprobe", "-d", str(scratch), "-S", _RELEASE, "-C", f"{scratch}/conf", "-a", "--show-depends", *wanted]
         )
         order: dict[str, Path] = {}
         for line in done.stdout.splitlines():

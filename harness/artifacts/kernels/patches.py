@@ -8,11 +8,11 @@ import email.policy
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.artifacts.command import missing_tool, tail
+from harness.artifacts.scratch import scratch_folder
 from harness.errors import BuildFailed, CatalogError
 
 _FILE = re.compile(r"^(?:checking|patching) file '?(?P<file>[^'\n]+)'?")
@@ -97,12 +97,12 @@ def try_on(tree: Path, patches: Sequence[Path], base: str = "") -> None:
     :raise BuildFailed: as apply().
     """
     touched = {name for patch in patches for name in _TOUCHED.findall(patch.read_text(errors="replace"))}
-    with tempfile.TemporaryDirectory(prefix="apf-patches-") as scratch:
+    with scratch_folder("apf-patches-") as scratch:
         for name in touched:
             if (tree / name).is_file():
-                (Path(scratch) / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(tree / name, Path(scratch) / name)
-        apply(Path(scratch), patches, base or tree.name)
+                (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(tree / name, scratch / name)
+        apply(scratch, patches, base or tree.name)
 
 
 def apply(tree: Path, patches: Sequence[Path], base: str = "") -> None:

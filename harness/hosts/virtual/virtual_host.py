@@ -271,6 +271,9 @@ def monitor(vm: QemuProcess, command: str, *, greeted: bool = True) -> str:
     """
 
     async def ask() -> str:
+        # What goes wrong is raised; without this asyncio prints the traceback of a socket that was closed besides, when
+        # the task of the client that has read it is forgotten.
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _told: None)
         client = QMPClient("host")
         client.await_greeting = client.negotiate = not greeted
         await asyncio.wait_for(client.connect(vm.qmp.dup()), 20)

@@ -11,27 +11,32 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.run.ending import ENDING
 from tests.unit.cli.command import Called, Done
 
 
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """At the end of a command, which is that of its process, they are ignored."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, action in before.items():
+        signal.signal(number, action)
+
+
 @pytest.fixture
-def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Called]:
+def called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Called:
     """As apf() in the folder of the test, by a call of what the process calls: each process would load it all anew, for
     half a second to a whole one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("APF_ACCEL", "tcg")
-    before = signal.getsignal(signal.SIGTERM)
 
     def call(*words: str | Path, **env: str) -> Done:
         with monkeypatch.context() as here:
             for name, value in env.items():
                 here.setenv(name, value)
-            try:
-                code = main([*map(str, words)])
-            except SystemExit as ended:  # argparse's
-                code = ended.code if isinstance(ended.code, int) else 1
+            code = main([*map(str, words)])
         said = capfd.readouterr()
         return subprocess.CompletedProcess(words, code, said.out, said.err)
 
-    yield call
-    signal.signal(signal.SIGTERM, before)
+    return call

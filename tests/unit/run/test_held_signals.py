@@ -13,10 +13,10 @@ from tests.unit.waiting import HANG_S
 
 _STRIKES = """
 import os, signal
-from harness.cli import Terminated, _terminate
+from harness.run.ending import ENDING, OURS
 
-signal.signal(signal.SIGTERM, _terminate)
-signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in ENDING:  # whatever the shell ignores
+    signal.signal(number, OURS.handle)
 WHICH = signal.Signals[{signal!r}]
 os.register_at_fork(after_in_{side}=lambda: os.kill(os.getpid(), WHICH))
 """
@@ -63,24 +63,24 @@ def told(script: str, which: str, side: str, folder: Path) -> str:
     return what
 
 
-@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_worker_that_is_struck_at_once_is_no_second_parent(which: str, tmp_path: Path) -> None:
-    # SIGTERM ends the worker in order, before it has a job; SIGINT is not meant for it.
+    # SIGTERM ends the worker in order, before it has a job; the others are not meant for it.
     ended = "ERROR" if which == "SIGTERM" else "PASS"
     assert told(_POOL, which, "child", tmp_path) == f"['{ended}', '{ended}'] False"
 
 
-@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_parent_that_is_struck_has_noted_its_worker(which: str, tmp_path: Path) -> None:
     assert told(_POOL, which, "parent", tmp_path) == "[] True"
 
 
-@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_who_judges_and_is_struck_at_once_is_no_second_parent(which: str, tmp_path: Path) -> None:
-    expected = "BrokenProcessPool" if which == "SIGTERM" else "[0, 1, 2]"
+    expected = "InfraFault" if which == "SIGTERM" else "[0, 1, 2]"
     assert told(_JUDGES, which, "child", tmp_path) == expected
 
 
-@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("which", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_who_asks_for_judging_and_is_struck_is_interrupted(which: str, tmp_path: Path) -> None:
     assert told(_JUDGES, which, "parent", tmp_path) == "interrupted"

@@ -175,7 +175,7 @@ def test_ctrl_c_ends_the_workers_in_order() -> None:
     assert result.interrupted and result.exit_code == 130
     assert {(row.key.scenario, row.status) for row in result.rows} == {("A", Status.PASS)}
     assert [key.scenario for key in result.missing] == ["LONG", "LONG"]
-    assert Path("tidy-one").read_text() == Path("tidy-two").read_text() == "KeyboardInterrupt"
+    assert Path("tidy-one").read_text() == Path("tidy-two").read_text() == "Interrupted"
     assert json.loads((folder / "results.json").read_text())["interrupted"] is True
 
 
