@@ -3,7 +3,8 @@
 
 x86-64.  The main thread is stopped, made to execute one ``syscall`` instruction that exists in its C library or vdso,
 and put back as it was.  orig_rax is -1 for the step, so that the kernel does not restart an interrupted call there;
-with the old registers back, it restarts as usual.
+with the old registers back, it restarts as usual.  Signals that come meanwhile are sent again afterwards: before one of
+them would be delivered the process stops, too, and whether the instruction was executed its address tells.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from harness.agent.pages.guest_memory import ProcessMemory
 from harness.agent.pages.pagemap import regions
 from harness.errors import InfraFault
 
-_PTRACE_SINGLESTEP, _PTRACE_GETREGS, _PTRACE_SETREGS, _PTRACE_DETACH = 9, 12, 13, 17
+_PTRACE_CONT, _PTRACE_SINGLESTEP, _PTRACE_GETREGS, _PTRACE_SETREGS, _PTRACE_DETACH = 7, 9, 12, 13, 17
 _PTRACE_SEIZE, _PTRACE_INTERRUPT = 0x4206, 0x4207
+_PTRACE_EVENT_STOP = 128
 _WALL = 0x40000000
 _ARGUMENTS = ("rdi", "rsi", "rdx", "r10", "r8", "r9")
 
@@ -38,30 +40,46 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.ptrace.restype = ctypes.c_long
 
 
-def call(pid: int, number: int, *arguments: int) -> int:
-    """The system call ``number`` executed by process ``pid``; what it returns, -errno included.
+def call(pid: int, what: int, *arguments: int) -> int:
+    """The system call ``what`` executed by process ``pid``; what it returns, -errno included.
 
     :raise InfraFault: it could not be traced.
     """
     instruction = _find_syscall(pid)
     _ptrace(_PTRACE_SEIZE, pid, 0, 0)
+    signals: list[int] = []
     try:
         _ptrace(_PTRACE_INTERRUPT, pid, 0, 0)
-        _wait_stop(pid)
+        while (came := _signal_at_stop(pid)) is not None:
+            signals.append(came)
+            _ptrace(_PTRACE_CONT, pid, 0, 0)
         saved = _registers(pid)
         changed = _Registers.from_buffer_copy(saved)
-        changed.rip, changed.rax, changed.orig_rax = instruction, number, 0xFFFFFFFFFFFFFFFF
+        changed.rip, changed.rax, changed.orig_rax = instruction, what, 0xFFFFFFFFFFFFFFFF
         for name, value in zip(_ARGUMENTS, arguments, strict=False):
             setattr(changed, name, value)
         _ptrace(_PTRACE_SETREGS, pid, 0, ctypes.addressof(changed))
         try:
-            _ptrace(_PTRACE_SINGLESTEP, pid, 0, 0)
-            _wait_stop(pid)
-            return ctypes.c_longlong(_registers(pid).rax).value
+            while True:
+                _ptrace(_PTRACE_SINGLESTEP, pid, 0, 0)
+                came = _signal_at_stop(pid)
+                found = _registers(pid)
+                if found.rip != instruction:
+                    break
+                if came is not None:
+                    signals.append(came)
+            while came != signal.SIGTRAP:  # which the step ends with, and which would kill the process
+                if came is not None:
+                    signals.append(came)
+                _ptrace(_PTRACE_CONT, pid, 0, 0)
+                came = _signal_at_stop(pid)
+            return ctypes.c_longlong(found.rax).value
         finally:
             _ptrace(_PTRACE_SETREGS, pid, 0, ctypes.addressof(saved))
     finally:
         _ptrace(_PTRACE_DETACH, pid, 0, 0)
+        for number in signals:
+            os.kill(pid, number)
 
 
 def call_apart(pid: int, number: int, *arguments: int) -> int:
@@ -106,12 +124,12 @@ def _registers(pid: int) -> _Registers:
     return registers
 
 
-def _wait_stop(pid: int) -> None:
+def _signal_at_stop(pid: int) -> int | None:
+    """Wait until it stops; the signal that it is about to be given, None where it stops for us, or with its group."""
     _, status = os.waitpid(pid, _WALL)
     if not os.WIFSTOPPED(status):
         raise InfraFault(f"process {pid} ended while it was traced")
-    if os.WSTOPSIG(status) not in (signal.SIGTRAP, signal.SIGSTOP):
-        raise InfraFault(f"process {pid} got signal {os.WSTOPSIG(status)} while it was traced")
+    return None if status >> 16 == _PTRACE_EVENT_STOP else os.WSTOPSIG(status)
 
 
 def _ptrace(request: int, pid: int, address: int, data: int) -> None:
