@@ -157,8 +157,8 @@ async def _go(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[i
     if tracing:
         tracing.start()
     await asyncio.to_thread(session.set_parameters)
-    start = time.monotonic()
     capture.step(AgentStep.GO)
+    start = time.monotonic()
     before_all_others = ExitStack()
     is_over = False
     try:

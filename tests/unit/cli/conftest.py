@@ -3,25 +3,13 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.cli import main
-from harness.run.ending import ENDING
 from tests.unit.cli.command import Called, Done
-
-
-@pytest.fixture(autouse=True)
-def signals_as_before() -> Iterator[None]:
-    """At the end of a command, which is that of its process, they are ignored."""
-    before = {number: signal.getsignal(number) for number in ENDING}
-    yield
-    for number, action in before.items():
-        signal.signal(number, action)
 
 
 @pytest.fixture
