@@ -21,7 +21,7 @@ from tests.unit.waiting import HANG_S
 pytestmark = root_only
 _GETPID, _CLOSE = 39, 3
 _EBADF = 9
-_CALLS = 300
+_CALLS = 100
 _TARGET = """
 import signal, sys
 heard = 0
