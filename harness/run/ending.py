@@ -16,7 +16,7 @@ import gc
 import os
 import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -87,6 +87,23 @@ def install(ending: Ending = OURS) -> None:
     for number in ENDING:
         if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, ending.handle)
+
+
+@contextmanager
+def saved_at_the_end(save: Callable[[bool], None]) -> Iterator[None]:
+    """However this ends, what is known by then is saved, once.  An interruption goes no further: the result tells it.
+
+    :param save: its argument: whether it was interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        save(True)  # here, where the exception lives: another signal must not break that off
+    except BaseException:
+        save(False)
+        raise
+    else:
+        save(False)
 
 
 def ignore() -> None:

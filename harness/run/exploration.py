@@ -26,6 +26,7 @@ from harness.model.kernels import KernelModel, kernel_for
 from harness.prediction import predict
 from harness.results import Key, Row
 from harness.run.described import stated_release
+from harness.run.ending import saved_at_the_end
 from harness.run.fleet import FleetPool
 from harness.run.fleet_client import open_fleet
 from harness.run.mutant_points import REACHED
@@ -138,17 +139,9 @@ def explore(wanted: ExploreOrder, request: Request, observer: Observer) -> tuple
     Store(progress=observer.progress)
     folder = RunFolder.create(request.results, datetime.datetime.now())
     run = _Run(wanted, request, observer, folder)
-    try:
+    with saved_at_the_end(run.end):
         run.perform()
         run.make_small()
-    except KeyboardInterrupt:
-        run.found = replace(run.found, interrupted=True)
-        run.save()  # here, where the exception lives: another signal must not break that off
-    except BaseException:
-        run.save()
-        raise
-    else:
-        run.save()
     return run.found, folder.path
 
 
@@ -186,6 +179,11 @@ class _Run:
                 self._observer.line(f"{plan.name}: making it small while it breaks {rule!r}")
                 self.found = replace(self.found, shrunk=(*self.found.shrunk, self._small(perform, rule, plan)))
                 self.save()
+
+    def end(self, interrupted: bool) -> None:
+        """The same, and how it ended."""
+        self.found = replace(self.found, interrupted=interrupted)
+        self.save()
 
     def save(self) -> None:
         """The files of the whole exploration."""

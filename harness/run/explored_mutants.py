@@ -12,6 +12,7 @@ from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.contract.structure import to_json
 from harness.results import Key, Row
+from harness.run.ending import saved_at_the_end
 from harness.run.exploration import ExploreOrder, Scenarios
 from harness.run.mutant_catalog import require_mutants
 from harness.run.mutant_trials import PARAMETER, Catch, Mutant, Trial
@@ -81,19 +82,20 @@ def explore_mutants(
         if request.fleet is None:
             require_mutants(request.kernel(name), built_kernel.kernel(store, request.kernel(name), observer.progress))
     folder = RunFolder.create(request.results, datetime.datetime.now())
-    found = Hunts(order.seed)
     scenarios = Scenarios(order, request)
-    try:
-        with one_performer(request.names[0], request, folder, observer) as perform:
-            for mutant in mutants:
-                hunt = _hunt(mutant, scenarios, order, perform, folder, observer)
-                found = replace(found, hunts=(*found.hunts, hunt))
-                folder.write_text("mutants.json", to_json(found))
-    except KeyboardInterrupt:
-        found = replace(found, interrupted=True)
-        folder.write_text("mutants.json", to_json(found))  # here, where the exception lives: see harness.run.ending
-    finally:
+    found = Hunts(order.seed)
+
+    def save(interrupted: bool = False) -> None:
+        nonlocal found
         observer.scope("")
+        found = replace(found, interrupted=interrupted)
+        folder.write_text("mutants.json", to_json(found))
+
+    with saved_at_the_end(save), one_performer(request.names[0], request, folder, observer) as perform:
+        for mutant in mutants:
+            hunt = _hunt(mutant, scenarios, order, perform, folder, observer)
+            found = replace(found, hunts=(*found.hunts, hunt))
+            save()
     return found, folder.path
 
 

@@ -15,7 +15,7 @@ from harness.artifacts.store import Store
 from harness.errors import UsageError
 from harness.judge.verdict_types import Stage
 from harness.results import Row, RunResult
-from harness.run.ending import OURS
+from harness.run.ending import OURS, saved_at_the_end
 from harness.run.error_status import failure_of
 from harness.run.fleet import FleetPool
 from harness.run.fleet_client import FleetAddress, open_fleet
@@ -84,16 +84,8 @@ class _Run:
         )
 
     def all(self) -> RunResult:
-        try:
+        with saved_at_the_end(self._end):
             self._perform()
-        except KeyboardInterrupt:
-            self._result = replace(self._result, interrupted=True)
-            self._end()  # here, where the exception lives: another signal must not break that off
-        except BaseException:
-            self._end()
-            raise
-        else:
-            self._end()
         return self._result
 
     def _perform(self) -> None:
@@ -107,8 +99,9 @@ class _Run:
             for kernel in dict.fromkeys(job.key.kernel for job in self._jobs):
                 self._alone(kernel, [job for job in self._jobs if job.key.kernel == kernel])
 
-    def _end(self) -> None:
+    def _end(self, interrupted: bool) -> None:
         self._observer.scope("")
+        self._result = replace(self._result, interrupted=interrupted)
         self._save(end=True)
 
     def _save(self, *, end: bool = False) -> None:

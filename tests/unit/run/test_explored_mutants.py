@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from harness.artifacts.catalog import CatalogKernel, SourceKind
 from harness.cli.explore import _told
-from harness.errors import UsageError
+from harness.errors import InfraFault, UsageError
 from harness.judge.verdict_types import Stage
 from harness.results import Row
 from harness.run import explored_mutants, one_performer
@@ -118,3 +120,16 @@ def test_a_kernel_without_mistakes_is_refused_as_far_as_that_is_known(source: So
         symbols.write_text("ffffffff82a3b1c4 b apf_mutant_is_not_here\n")
     with pytest.raises(UsageError, match="k has no mistakes in it"):
         require_mutants(kernel, built)
+
+
+@pytest.mark.parametrize("why", [InfraFault("the host is lost"), KeyboardInterrupt()])
+def test_however_it_ends_its_file_is_there(why: BaseException, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Fails(Tried):
+        def perform(self, job: Job) -> Row:
+            raise why
+
+    interrupted = isinstance(why, KeyboardInterrupt)
+    with contextlib.nullcontext() if interrupted else pytest.raises(InfraFault):
+        explored(Fails(), monkeypatch, tmp_path)
+    written = tmp_path / "results/latest/mutants.json"
+    assert json.loads(written.read_text()) == {"seed": 3, "hunts": [], "interrupted": interrupted}
