@@ -28,7 +28,8 @@ class AgentOptions:
     no_disk: str = ""  # why there is no disk
     memory_mib: int = 0  # what the guest and its QEMU may take; 0: what is available
     trace_dat: bool = False  # the trace as trace.dat, too
-    patience: float = 1.0  # so many times longer than by itself a guest may take to boot: the host's machine is busy
+    # So many times longer than on an idle machine may take what a guest or a program does without a pause.
+    patience: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ class Performer:
         request = line_of(PlanRequest(plan, replace(self._options(plan, folder), patience=patience)))
         if self._agent is None:
             self._agent = self._host.converse(self._serve_command())
-        self._agent.ask(request, deadline_s=plan.deadline_s + patience * _AROUND_S, on_line=on_line)
+        self._agent.ask(request, deadline_s=patience * (plan.deadline_s + _AROUND_S), on_line=on_line)
         # A capture with a journal that is not undone stays, for whoever reserves the machine next.
         ours = not self._host.facts.captures
         self._host.fetch(folder, out, deadline_s=_COPY_S, remove=ours and answers[-1].undone)

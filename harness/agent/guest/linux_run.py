@@ -166,7 +166,7 @@ async def _follow(
 
     try:
         end = await first_of(
-            told(f"END {plan.nonce:x}", plan.deadline_s),
+            told(f"END {plan.nonce:x}", plan.deadline_s * session.options.patience),
             perform_timed(actor, plan.timed, start),
             died(),
         )

@@ -33,7 +33,7 @@ async def run_host_program(session: Session) -> GuestEnd:
                 start_new_session=True,
             )  # fmt: skip
         try:
-            end = await _ended(process, plan.deadline_s)
+            end = await _ended(process, plan.deadline_s * session.options.patience)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -47,9 +47,9 @@ async def run_host_program(session: Session) -> GuestEnd:
     return end
 
 
-async def _ended(process: asyncio.subprocess.Process, deadline_s: int) -> GuestEnd:
+async def _ended(process: asyncio.subprocess.Process, deadline_s: float) -> GuestEnd:
     try:
         await asyncio.wait_for(process.wait(), deadline_s)
     except TimeoutError:
-        return GuestEnd(EndStatus.GUEST_TIMEOUT, f"the host program still ran after {deadline_s} s")
+        return GuestEnd(EndStatus.GUEST_TIMEOUT, f"the host program still ran after {deadline_s:g} s")
     return GuestEnd(EndStatus.DONE, "")

@@ -24,14 +24,17 @@ from tests.unit.waiting import HANG_S, state_of, wait_until
 
 
 def test_one_that_sleeps_in_the_kernel_is_left_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the kernel's fault that such a program hangs: the run ends, and says so, before the runner's deadline."""
+    """It is the kernel's fault that such a program hangs: the run ends, and says so, before the runner's deadline.
+
+    On a busy machine it may take as much longer as the machine's processors made the host wait.
+    """
     monkeypatch.setattr(program_run, "KILLED_SECONDS", 0.5)
     ended = program_run._ended
 
     def sleeps(pid: int) -> bool:
         return (tmp_path / "pid").exists() and state_of(pid) == "D"
 
-    async def ended_from_then_on(process: asyncio.subprocess.Process, deadline_s: int) -> GuestEnd:
+    async def ended_from_then_on(process: asyncio.subprocess.Process, deadline_s: float) -> GuestEnd:
         await asyncio.to_thread(wait_until, lambda: sleeps(process.pid), "a program that sleeps in the kernel")
         return await ended(process, deadline_s)
 
@@ -43,7 +46,7 @@ def test_one_that_sleeps_in_the_kernel_is_left_and_told(tmp_path: Path, monkeypa
         guest = Guest(GuestKind.HOST_PROGRAM, workload="apf_halted_ways_test")
         plan = replace(make_plan(deadline_s=1), guest=guest, pages=(), items=())
         journal = Journal(capture.path("journal.jsonl"))
-        session = Session(plan, AgentOptions(out, program=str(program)), capture, journal)
+        session = Session(plan, AgentOptions(out, program=str(program), patience=1.5), capture, journal)
 
         async def bounded() -> GuestEnd:
             return await asyncio.wait_for(program_run.run_host_program(session), HANG_S)
@@ -51,5 +54,5 @@ def test_one_that_sleeps_in_the_kernel_is_left_and_told(tmp_path: Path, monkeypa
         end = asyncio.run(bounded())
     with suppress(ChildProcessError):  # asyncio has reaped it
         os.waitpid(int((tmp_path / "pid").read_text()), 0)
-    assert end == GuestEnd(EndStatus.GUEST_TIMEOUT, "the host program still ran after 1 s, and 0.5 s after SIGKILL")
+    assert end == GuestEnd(EndStatus.GUEST_TIMEOUT, "the host program still ran after 1.5 s, and 0.5 s after SIGKILL")
     assert not (tmp_path / "out/program/end.json").exists()
