@@ -6,6 +6,7 @@ The function here is called by name on the worker, which has the same version of
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -13,18 +14,24 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.artifacts import layout
 from harness.artifacts.scratch import scratch_folder
 from harness.errors import InfraFault
+from harness.hosts.deadline import Deadline
+from harness.run.fleet_client import is_given_up
 
 MOST_BYTES = 1 << 29
 """Of an archive; a chunk's captures take some ten MiB."""
 _AROUND_S = 1800.0
 """For what a kernel and its images may need to be made on a worker that has none yet."""
 _EACH_S = 900.0
+_LOOK_S = 1.0
+_TIDY_S = 120.0
+"""For a run that is told to end: hosts are ended, changes to machines taken back."""
 _LAST_WORDS = 2000
 _PARTS = ("harness", "tests/scenarios", "kernels", "guest-images")
 
@@ -61,7 +68,7 @@ def perform_chunk(chunk: FleetChunk) -> bytes:
     """Perform it; the run's folder as a tar.
 
     :raise InfraFault: this worker has another version of the project; `apf run` left no results; the archive is too
-        large.
+        large; nobody waits for it any more.
     """
     if chunk.version != version_of_this():
         raise InfraFault("the worker has another version of this project than the one that asks")
@@ -75,16 +82,47 @@ def perform_chunk(chunk: FleetChunk) -> bytes:
         results = scratch / "results"
         # It ends with this process, however that ends: its virtual host goes with it.
         guard = [shutil.which("setpriv") or "setpriv", "--pdeathsig", "TERM", "--"]
-        done = subprocess.run(
+        code, said = _performed(
             [*guard, sys.executable, "-m", "harness.cli", *words, "--results", str(results)],
-            cwd=layout.REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=_AROUND_S + _EACH_S * len(chunk.scenarios), check=False,
-        )  # fmt: skip
+            _AROUND_S + _EACH_S * len(chunk.scenarios),
+        )
         run = next((path for path in results.glob("2*") if (path / "results.json").exists()), None)
         if run is None:
-            said = done.stdout.decode(errors="replace").strip()[-_LAST_WORDS:]
-            raise InfraFault(f"apf run ended with code {done.returncode} and left no results: {said}")
+            raise InfraFault(f"apf run ended with code {code} and left no results: {said}")
         return _archive(run)
+
+
+def _performed(argv: list[str], seconds: float) -> tuple[int, str]:
+    """Its exit code and the last that it said.  One that takes longer is ended in order, and so is one for which nobody
+    waits any more.
+
+    :raise InfraFault: nobody waits for it any more.
+    """
+    given_up = False
+    with (
+        tempfile.TemporaryFile() as output,
+        subprocess.Popen(
+            argv, cwd=layout.REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        ) as process,
+    ):
+        deadline = Deadline.after(seconds, "a chunk")
+        while not given_up and not deadline.expired and not _ended(process, _LOOK_S):
+            given_up = is_given_up()
+        if process.returncode is None:
+            process.terminate()
+            if not _ended(process, _TIDY_S):
+                process.kill()
+        output.seek(0)
+        said = output.read().decode(errors="replace").strip()[-_LAST_WORDS:]
+    if given_up:
+        raise InfraFault("nobody waits for this chunk any more: whoever asked for it has ended")
+    return process.returncode, said
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None
 
 
 def _archive(folder: Path) -> bytes:

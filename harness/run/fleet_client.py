@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -91,7 +92,29 @@ def open_fleet(address: FleetAddress) -> Iterator[tuple[Executor, Callable[[], N
             if client.status != "running":
                 raise HostLost(f"the scheduler {address.address} is lost ({client.status})")
 
-        with client.get_executor(retries=_RETRIES, pure=False) as executor:
+        executor = client.get_executor(retries=_RETRIES, pure=False)
+        try:
             yield executor, check
+        finally:
+            executor.shutdown(wait=False)  # what is at work is not waited for: see is_given_up()
     finally:
         client.close(timeout=5)
+
+
+def is_given_up() -> bool:
+    """Whether nobody waits any more for the task that this thread of a worker performs: who asked for it was
+    interrupted, or has died.  False in any other thread.
+
+    Dask cannot end a task that is at work, and goes on with the next one when it has ended: so it has to ask.
+    """
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import get_worker
+    from distributed.worker import thread_state
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return False
+    task = worker.state.tasks.get(thread_state.key)
+    return task is None or task.state == "cancelled"

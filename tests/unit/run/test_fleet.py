@@ -8,6 +8,8 @@ import datetime
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -21,9 +23,10 @@ from hypothesis import strategies as st
 from harness.errors import HostLost, InfraFault, UsageError
 from harness.judge.verdict_types import Verdict
 from harness.results import Key
+from harness.run import fleet_chunk
 from harness.run.exploration import ExploreOrder, explore
 from harness.run.fleet import FleetPool, chunks_of
-from harness.run.fleet_chunk import FleetChunk, perform_chunk, version_of_this
+from harness.run.fleet_chunk import FleetChunk, _performed, perform_chunk, version_of_this
 from harness.run.fleet_client import FleetAddress, open_fleet
 from harness.run.one_performer import one_performer
 from harness.run.request import Request
@@ -37,6 +40,7 @@ from tests.unit.run.dask_fleet import Fleet, certificate, start_fleet
 from tests.unit.run.matrix_page import cell, direct
 from tests.unit.run.test_bad_luck import Listener
 from tests.unit.scenarios import all_scenarios
+from tests.unit.waiting import HANG_S, is_gone, wait_until
 
 KERNELS = {"/nonexistent/a/bzImage": "nowait", "/nonexistent/b/bzImage": "nowait"}
 """`apf run` on a worker refuses them (exit code 2, no results): the quickest thing that really happens there."""
@@ -220,6 +224,45 @@ def test_a_lost_workers_jobs_go_to_another(fleet: Fleet, tmp_path: Path) -> None
     assert result.exit_code == 0 and not result.missing, [row.verdict.reason for row in result.rows]
     assert {row.status for row in result.rows} == {Status.UNSUPPORTED}
     assert len(list(folder.glob("*/capture/end.json"))) == len(jobs)
+
+
+_WAITING = """
+import sys
+from pathlib import Path
+from harness.run.fleet_chunk import _performed
+from harness.run.fleet_client import FleetAddress, open_fleet
+
+address, ca, cert, key, noted = sys.argv[1:]
+with open_fleet(FleetAddress(address, Path(ca), Path(cert), Path(key))) as (executor, _):
+    script = f"echo $$ > {noted}.new; mv {noted}.new {noted}; exec sleep 100000"
+    executor.submit(_performed, ["sh", "-c", script], 1e5).result()
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_chunk_for_which_nobody_waits_any_more_ends(fleet: Fleet, tmp_path: Path, number: signal.Signals) -> None:
+    """Dask cannot end it: the machine would be at work for minutes, for whoever has pressed Ctrl-C or was killed."""
+    noted, files = tmp_path / "pid", [fleet.address.ca, fleet.address.cert, fleet.address.key]
+    with subprocess.Popen(
+        [sys.executable, "-c", _WAITING, fleet.address.address, *map(str, files), str(noted)],
+        cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL,
+    ) as client:  # fmt: skip
+        wait_until(noted.exists, "a task at work")
+        client.send_signal(number)
+        client.wait(HANG_S)
+    task = int(noted.read_text())
+    wait_until(lambda: is_gone(task), "its end")
+    with open_fleet(fleet.address) as (executor, _):  # and its worker takes the next
+        assert executor.submit(_performed, ["true"], 60.0).result(HANG_S) == (0, "")
+
+
+def test_it_ends_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_chunk, "is_given_up", (tmp_path / "began").exists)
+    run = f"cd {tmp_path}; trap 'echo > tidied; exit 7' TERM; echo > began; while :; do sleep 0.1; done"
+    with pytest.raises(InfraFault, match="nobody waits"):
+        _performed(["sh", "-c", run], HANG_S)
+    assert (tmp_path / "tidied").exists()
 
 
 def _children(pid: int) -> str:
