@@ -13,12 +13,14 @@ ACCEPT ?= tests/accepted-findings.toml
 PYTHON := .venv/bin/python
 APF := $(PYTHON) -m harness.cli
 STAMP := .venv/.ready
+# Where this is set, everything is compiled again in each process: half of what collecting the tests takes.
+export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 # Patterns go to apf as they are, not to be expanded as file names.
 SHELL := /bin/sh -f
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-all coverage test-host test-build test-browser bench damage lint types imports format layout smoke nightly lab-smoke e2e mutants compare doctor clean
+.PHONY: help setup test test-all long coverage test-host test-build test-browser bench damage lint types imports format layout smoke nightly lab-smoke e2e mutants compare doctor clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)$$/\1	\2/p' Makefile | while IFS='	' read -r name text; do \
@@ -32,11 +34,16 @@ setup: $(STAMP) ## install what is missing on this machine, and the Python envir
 
 test: $(STAMP) ## the project's own tests without the long ones; needs no host and no network once it is set up
 	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not long and not host and not build and not bench and not browser"
-	@echo "not run here, because they take as long as all others together: make test-all, as .ci/run does"
+	@echo "not run here, because they take most of the time of all: make test-all, as .ci/run does"
 
 test-all: $(STAMP) ## all of the project's own tests that need no host and no network: before anything is merged
 	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not host and not build and not bench and not browser"
 	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build; because they measure time: make bench"
+
+long: $(STAMP) ## measure what each test takes and write tests/long.txt: what make test leaves to make test-all
+	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not host and not build and not bench and not browser" \
+		--junitxml $(RESULTS)/tests.xml
+	$(PYTHON) -m tests.cpu_times $(RESULTS)/tests.xml
 
 coverage: $(STAMP) ## branch coverage of the model by its own tests: 95 % or more
 	$(PYTHON) -m pytest -q tests/unit/model tests/unit/judge tests/unit/cli --ignore tests/unit/cli/test_cli.py \
