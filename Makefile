@@ -40,10 +40,10 @@ test-all: $(STAMP) ## all of the project's own tests that need no host and no ne
 	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not host and not build and not bench and not browser"
 	@echo "not run here, because they boot machines or build kernels: make test-host, make test-build; because they measure time: make bench"
 
-long: $(STAMP) ## measure what each test takes and write tests/long.txt: what make test leaves to make test-all
-	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not host and not build and not bench and not browser" \
-		--junitxml $(RESULTS)/tests.xml
-	$(PYTHON) -m tests.cpu_times $(RESULTS)/tests.xml
+long: $(STAMP) ## measure what each test takes, and write what make test leaves to make test-all (tests/long.txt)
+	$(PYTHON) -m pytest -q -n auto --dist worksteal -m "not long and not host and not build and not bench and not browser" \
+		--all-alike --junitxml $(RESULTS)/tests.xml
+	$(PYTHON) -m tests.long_tests $(RESULTS)/tests.xml
 
 coverage: $(STAMP) ## branch coverage of the model by its own tests: 95 % or more
 	$(PYTHON) -m pytest -q tests/unit/model tests/unit/judge tests/unit/cli --ignore tests/unit/cli/test_cli.py \

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from harness.run.ending import ENDING
-from tests.cpu_times import NODE, SPENT, listed, spent_by_now
+from tests.long_tests import listed
 
 # No test fails because the machine is busy.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,12 +22,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-alike", action="store_true", help="what tests/long.txt lists is not long: to measure it")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What tests/long.txt lists is long.
 
     :raise pytest.UsageError: it lists a test that is not there, of a file that was read whole.
     """
+    if config.getoption("--all-alike"):
+        return
     long = listed()
     for item in items:
         if item.nodeid in long:
@@ -37,21 +43,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         gone = {node for node in long if node.split("::")[0] in files} - {item.nodeid for item in items}
         if gone:
             raise pytest.UsageError(f"tests/long.txt lists what is not there (`make long` writes it): {sorted(gone)}")
-
-
-_BEGAN = pytest.StashKey[float]()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> None:
-    item.stash[_BEGAN] = spent_by_now()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    by_itself = item.get_closest_marker("long") is not None and item.nodeid not in listed()
-    if call.when == "teardown" and not by_itself:
-        item.user_properties += [(NODE, item.nodeid), (SPENT, f"{spent_by_now() - item.stash[_BEGAN]:.3f}")]
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cpu_times import LONG, LONG_S, listed, long_ones
+from tests.long_tests import LONG, LONG_S, listed, long_ones
 
 NODES = st.builds(lambda file, name: f"{file}::{name}", st.sampled_from("ab"), st.integers(0, 9))
 
