@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from pathlib import Path
 from harness.errors import HostLost, InfraFault, UsageError
 
 _CONNECT_S = 30.0
+_NO_WORKER_S = 600.0
+"""One that comes meanwhile goes on with what is left."""
+_ASK_S = 10.0
 _RETRIES = 2
 """How often a chunk is tried again whose worker was lost."""
 _ADDRESS = re.compile(r"(tls|tcp)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
@@ -63,7 +67,7 @@ def _is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def open_fleet(address: FleetAddress) -> Iterator[tuple[Executor, Callable[[], None]]]:
-    """An executor whose calls run on the fleet, and a check that raises when the scheduler is lost.
+    """An executor whose calls run on the fleet, and a check that raises when the scheduler is lost, or its workers.
 
     :raise UsageError: see FleetAddress.check.
     :raise InfraFault: distributed is not installed, nobody answers, or there is no worker.
@@ -87,10 +91,19 @@ def open_fleet(address: FleetAddress) -> Iterator[tuple[Executor, Callable[[], N
     try:
         if not client.scheduler_info()["workers"]:
             raise InfraFault(f"the scheduler {address.address} has no workers")
+        had = asked = time.monotonic()
 
         def check() -> None:
+            nonlocal had, asked
             if client.status != "running":
                 raise HostLost(f"the scheduler {address.address} is lost ({client.status})")
+            if (now := time.monotonic()) < asked + min(_ASK_S, _NO_WORKER_S):
+                return
+            asked = now
+            if client.scheduler_info()["workers"]:
+                had = now
+            elif now >= had + _NO_WORKER_S:
+                raise HostLost(f"the scheduler {address.address} has had no worker for {_NO_WORKER_S:g} s")
 
         executor = client.get_executor(retries=_RETRIES, pure=False)
         try:

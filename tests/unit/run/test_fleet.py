@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from harness.errors import HostLost, InfraFault, UsageError
 from harness.judge.verdict_types import Verdict
 from harness.results import Key
-from harness.run import fleet_chunk
+from harness.run import fleet_chunk, fleet_client
 from harness.run.exploration import ExploreOrder, explore
 from harness.run.fleet import FleetPool, chunks_of
 from harness.run.fleet_chunk import FleetChunk, _performed, perform_chunk, version_of_this
@@ -224,6 +224,17 @@ def test_a_lost_workers_jobs_go_to_another(fleet: Fleet, tmp_path: Path) -> None
     assert result.exit_code == 0 and not result.missing, [row.verdict.reason for row in result.rows]
     assert {row.status for row in result.rows} == {Status.UNSUPPORTED}
     assert len(list(folder.glob("*/capture/end.json"))) == len(jobs)
+
+
+@pytest.mark.long
+def test_workers_that_are_gone_and_do_not_come_back_end_it(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_client, "_NO_WORKER_S", 0.5)
+    with open_fleet(fleet.address) as (_, check):
+        check()
+        for worker in fleet.workers:
+            worker.kill()
+        with pytest.raises(HostLost, match=r"has had no worker for 0\.5 s"):
+            wait_until(lambda: bool(check()), "an end")
 
 
 _WAITING = """
