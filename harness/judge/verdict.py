@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import assert_never
@@ -156,6 +158,17 @@ def judge(evidence: Evidence, kernel: KernelModel) -> Verdict:
     return _judge_decoded(evidence, kernel).verdict
 
 
+@contextmanager
+def _set_aside() -> Iterator[None]:
+    """What there is by now, millions of objects perhaps, stays to the end: the collector leaves it alone meanwhile."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@_set_aside()
 def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     plan = evidence.plan
     unproved = next(problems(plan, evidence.precondition), "")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
 from harness.contract.words import Thread
 from harness.model import delivery as d
@@ -222,9 +221,10 @@ class KvmVcpu:
             self.token = work
             outcome, why = Outcome.TOKEN, "kvm_can_deliver_async_pf: a token"
         fault = Fault(outcome, issuer, work.token, "B.4", f"{first.why()}; {why}")
-        world.item(step.index).faults.append(fault)
-        rounds = (f for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))
-        if next(islice(rounds, _LOOP_AFTER, None), None) is not None:
+        item = world.item(step.index)
+        item.faults.append(fault)
+        item.queued += 1
+        if item.queued > _LOOP_AFTER:
             fault.outcome, fault.rule = Outcome.LOOP, "D40"
             for name in _EACH_ROUND:
                 world.unbounded[name] = "an access that no GUP can resolve: token and ready for ever (A.9 Q9)"

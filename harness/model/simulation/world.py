@@ -62,6 +62,7 @@ class ItemLog:
     """What one item met, in order."""
 
     faults: list[Fault] = field(default_factory=list)
+    queued: int = 0  # of these, faults for which a work was queued
     ended: bool = False
     gp: bool = False
 
