@@ -257,7 +257,7 @@ static void set_registers(struct vm *vm, enum kind kind)
 		regs.rip = AT(guest32_writes);
 	else if (kind == ROM_PAGE)
 		regs.rip = AT(guest64_reads);
-	else if (kind == IN_NMI)
+	else if (kind == IN_NMI || kind == NO_PAYLOAD || kind == SYNC_REGS)
 		regs.rip = AT(guest64_idle);
 	else if (kind == FETCH)
 		regs.rip = AT(guest64_calls);
@@ -389,7 +389,7 @@ static void make_vm(struct vm *vm, enum kind kind)
 		MUST(mprotect(slot, PAGE, PROT_READ));
 	else if (kind == PENDING_EOI)
 		set_msr(vm, MSR_PV_EOI, PV_EOI | 1);
-	if (kind == SMM)
+	if (kind == SMM || kind == PENDING_EOI)
 		return;
 	set_msr(vm, MSR_INT, READY_VECTOR);
 	set_msr(vm, MSR_EN, (kind == ROM_PAGE ? LOW_AREA : at) | (kind == RING1 ? EN_CPL3_ONLY : EN_ALWAYS));
@@ -461,6 +461,16 @@ static enum found behind_token(struct vm *vm, enum kind kind)
 	return kind == LOGGED && !logged(vm) ? UNLOGGED : TOLD;
 }
 
+static void start_at(struct vm *vm, uint32_t rip)
+{
+	struct kvm_regs regs;
+
+	MUST(ioctl(vm->vcpu, KVM_GET_REGS, &regs));
+	regs.rip = rip;
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	start(vm);
+}
+
 /*
  * The page of the shared area is missing as well: the vCPU's thread sleeps for it before it has written the flags, and a
  * signal that comes meanwhile takes it out of KVM_RUN with the token pending.
@@ -470,14 +480,19 @@ static void leave_with_token(struct vm *vm, bool sync_regs)
 	struct uffdio_zeropage zero = { .range = { (uintptr_t)slot, PAGE } };
 	struct kvm_vcpu_events events;
 
+	stop(vm);
+	take(vm, slot);
+	if (sync_regs)
+		vm->run->kvm_valid_regs = KVM_SYNC_X86_EVENTS;
+	start_at(vm, AT(guest64_writes));
 	while (asks_for_page(vm) != vm->tid)	/* the worker asks for its page, sooner or later */
 		;
 	vm->run->immediate_exit = 1;
 	pthread_kill(vm->thread, SIGUSR1);
 	MUST(ioctl(vm->uffd, UFFDIO_ZEROPAGE, &zero));
 	stop(vm);
-	if (vm->said != NOTHING || vm->trouble[0])
-		quit(KSFT_FAIL, "the signal does not take the vCPU out of KVM_RUN%s", vm->trouble);
+	if (vm->said != NOTHING || vm->trouble[0] || word(vm, NO_PAYLOAD, 0) != KVM_PV_REASON_PAGE_NOT_PRESENT)
+		quit(KSFT_FAIL, "the signal does not take the vCPU out of KVM_RUN with its token%s", vm->trouble);
 	if (sync_regs) {
 		vm->run->kvm_dirty_regs = KVM_SYNC_X86_EVENTS;
 	} else {
@@ -492,15 +507,12 @@ static enum found touched(struct vm *vm, enum kind kind)
 	struct kvm_msi nmi = { .address_lo = 0xfee00000, .data = 0x4400 };
 	int said;
 
-	if (kind == NO_PAYLOAD || kind == SYNC_REGS)
-		take(vm, slot);
-	else if (kind == UNCONSUMED)
+	if (kind == UNCONSUMED)
 		slot[0] = KVM_PV_REASON_PAGE_NOT_PRESENT;
-	if (kind == SYNC_REGS)
-		vm->run->kvm_valid_regs = KVM_SYNC_X86_EVENTS;
 	start(vm);
-	if (kind == IN_NMI) {
+	if (kind == IN_NMI || kind == NO_PAYLOAD || kind == SYNC_REGS)
 		rest(100);	/* behind its ready handler */
+	if (kind == IN_NMI) {
 		MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &nmi));
 	}
 	if (kind == NO_PAYLOAD || kind == SYNC_REGS)
@@ -576,17 +588,12 @@ static enum found poisoned(struct vm *vm)
 /* The page was there, and the guest has written it. */
 static enum found taken_away(struct vm *vm)
 {
-	struct kvm_regs regs;
-
 	provide_page(vm);
 	start(vm);
 	if (next(vm) != TOUCHED)
 		return TOLD_ODDLY;
 	take(vm, vm->missing);
-	MUST(ioctl(vm->vcpu, KVM_GET_REGS, &regs));
-	regs.rip = AT(guest64_writes);
-	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
-	start(vm);
+	start_at(vm, AT(guest64_writes));
 	if (ends(vm, PATIENCE_MS) && vm->said == TOUCHED)
 		return AT_HAND;
 	if (asks_for_page(vm) == vm->tid || next(vm) != TOKEN)
@@ -613,11 +620,18 @@ static enum found never_told(struct vm *vm)
 	return next(vm) == NOTHING ? HALTED : TOLD_ODDLY;
 }
 
-/* The wake-all of enabling, behind an interrupt that comes first. */
+/* The wake-all of enabling, behind an interrupt that comes first; once without, so that no page is missing any more. */
 static enum found behind_eoi(struct vm *vm)
 {
 	struct kvm_msi other = { .address_lo = 0xfee00000, .data = 0x4000 | OTHER_VECTOR };
 
+	MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &other));
+	start(vm);
+	if (next(vm) != TOUCHED)
+		return TOLD_ODDLY;
+	set_registers(vm, PENDING_EOI);
+	set_msr(vm, MSR_INT, READY_VECTOR);
+	set_msr(vm, MSR_EN, SLOT | EN_ALWAYS);
 	MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &other));
 	start(vm);
 	switch (next(vm)) {
