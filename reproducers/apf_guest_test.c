@@ -12,6 +12,22 @@
  *			and the guest, which has not touched the page, is told of nothing
  *	poisoned	the page's memory has failed (MADV_HWPOISON): the vCPU's thread gets its SIGBUS, no token
  *	in-nmi		the guest touches it in a handler of an NMI that has switched interrupts on: it is told
+ *	fetch		it is the next instruction that lies in the page: it is told
+ *	table		it is a page table of the guest's: it is told
+ *	high		the page lies above 4 GiB: it is told, and the page is mapped for its ready event
+ *	last		the page, the last one of its slot, was there, and the VMM has taken it away: it is told
+ *	unconsumed	the flags of an earlier token stand in the shared area still: it is told
+ *	debugged	the VMM debugs the guest (KVM_SET_GUEST_DEBUG), which meets no breakpoint: it is told
+ *	dirty-ring	the VMM has a ring of dirty pages, not a log: what KVM writes into the shared area has to be there,
+ *			and the page that is mapped for its ready event
+ *	no-payload	the VMM has not asked for KVM_CAP_EXCEPTION_PAYLOAD, and reads and writes the vCPU's events while
+ *			the token is pending: it is told
+ *	sync-regs	the VMM does so by KVM_CAP_SYNC_REGS: it is told
+ *	smm		the guest touches it in system management mode, where another page is at that address: it is halted
+ *			until that page is there
+ *	area-forbidden	the VMM may only read the shared area: it is told nothing, and no interrupt comes
+ *	pv-eoi		a ready interrupt waits while another one of its class is in service, and the guest has PV EOI: it
+ *			comes behind that one's EOI, before the guest goes on
  *
  *	cc -O2 -Wall -pthread -o apf_guest_test apf_guest_test.c && ./apf_guest_test ring1
  *
@@ -36,15 +52,33 @@
 #define PD_LOW		0xd000
 #define PD_LAPIC	0xe000
 #define PD32		0xf000
+#define PD_HIGH		0x11000
 #define UNUSED		0x10000	/* nobody touches it */
-#define SLOT		0x200000	/* the shared area, and the page that is missing */
+#define SMI_ENTRY	0x38000	/* SMBASE + 0x8000 */
+#define PV_EOI		0x12000
+#define OTHER		0x13000	/* a page that is there */
+#define SLOT		0x200000ull	/* the shared area, and the page that is missing */
+#define HIGH_SLOT	0x100000000ull
 #define MISSING		(SLOT + PAGE)
+#define BY_TABLE	(0x40000000 + OTHER)	/* what the missing page maps that is a page table */
 
 #define MSR_INT		0x4b564d06	/* MSR_KVM_ASYNC_PF_INT */
+#define MSR_PV_EOI	0x4b564d04	/* MSR_KVM_PV_EOI_EN */
+#define OTHER_VECTOR	0xf8		/* of the class of READY_VECTOR */
 #define READY_VECTOR	0xf3
 #define WAKE_ALL	0xffffffffu
 #define EN_CPL3_ONLY	(KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT)
 #define EN_ALWAYS	(EN_CPL3_ONLY | KVM_ASYNC_PF_SEND_ALWAYS)
+
+#ifndef KVM_CAP_DIRTY_LOG_RING
+#define KVM_CAP_DIRTY_LOG_RING 192
+#define KVM_DIRTY_LOG_PAGE_OFFSET 64
+struct kvm_dirty_gfn {
+	__u32 flags, slot;
+	__u64 offset;
+};
+#endif
+#define RING_ENTRIES	1024
 
 #ifndef KVM_PRE_FAULT_MEMORY
 #define KVM_CAP_PRE_FAULT_MEMORY 236
@@ -104,26 +138,64 @@ asm(".pushsection .rodata\n"
     "	jmp guest64_writes\n"
     "guest64_idle:\n"
     "1:	jmp 1b\n"
+    "guest64_calls:\n"
+    "	jmp *%rbx\n"
+    "guest64_opens:\n"			/* its interrupts */
+    "	sti\n"
+    "	nop\n"
+    "	nop\n"
+    "	movb $1, %al\n"
+    "	outb %al, $0x10\n"
+    "1:	jmp 1b\n"
+    "guest64_other:\n"			/* OTHER_VECTOR */
+    "	btrl $0, 0x12000\n"		/* PV EOI: else as ever */
+    "	jc 1f\n"
+    "	movl $0xfee000b0, %eax\n"
+    "	movl $0, (%rax)\n"
+    "1:	iretq\n"
+    "guest_says:\n"			/* the code that is missing */
+    "	movb $1, %al\n"
+    "	outb %al, $0x10\n"
+    "1:	jmp 1b\n"
     "guest_end:\n"
+    ".code16\n"
+    "guest_smi:\n"
+    "	sti\n"
+    "	nop\n"
+    "	addr32 movl %eax, (%ebx)\n"
+    "	movb $1, %al\n"
+    "	outb %al, $0x10\n"
+    "1:	jmp 1b\n"
+    "guest_smi_end:\n"
     ".code64\n"
     ".popsection\n");
 extern const char guest_code[], guest_end[];
 extern const char guest32_writes[], guest32_pf[], guest32_ready[];
 extern const char guest64_writes[], guest64_reads[], guest64_pf[], guest64_ready[], guest64_nmi[], guest64_idle[];
+extern const char guest64_calls[], guest64_opens[], guest64_other[], guest_says[], guest_smi[], guest_smi_end[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_code))
 
-static const char *const kind_names[] = { "ring1", "paging32", "logged", "rom-page", "pre-fault", "poisoned", "in-nmi" };
-enum kind { RING1, PAGING32, LOGGED, ROM_PAGE, PRE_FAULT, POISONED, IN_NMI, KINDS };
+static const char *const kind_names[] = {
+	"ring1", "paging32", "logged", "rom-page", "pre-fault", "poisoned", "in-nmi", "fetch", "table", "high", "last",
+	"unconsumed", "debugged", "dirty-ring", "no-payload", "sync-regs", "smm", "area-forbidden", "pv-eoi",
+};
+enum kind {
+	RING1, PAGING32, LOGGED, ROM_PAGE, PRE_FAULT, POISONED, IN_NMI, FETCH, TABLE, HIGH, LAST, UNCONSUMED, DEBUGGED,
+	DIRTY_RING, NO_PAYLOAD, SYNC_REGS, SMM, AREA_FORBIDDEN, PENDING_EOI, KINDS
+};
 
 /* How the guest comes by its page. */
 static const char *const found_names[] = {
 	"told by a token", "told otherwise", "waited for", "halted for", "there at once", "not logged", "a bus error",
-	"not asked for",
+	"not asked for", "not mapped ahead", "told late",
 };
-enum found { TOLD, TOLD_ODDLY, WAITED, HALTED, AT_HAND, UNLOGGED, BUS_ERROR, UNKNOWN };
-static const enum found right[KINDS] = { TOLD, TOLD, TOLD, WAITED, WAITED, BUS_ERROR, TOLD };
+enum found { TOLD, TOLD_ODDLY, WAITED, HALTED, AT_HAND, UNLOGGED, BUS_ERROR, UNKNOWN, UNMAPPED, TOLD_LATE };
+static const enum found right[KINDS] = {
+	[ROM_PAGE] = WAITED, [PRE_FAULT] = WAITED, [POISONED] = BUS_ERROR, [SMM] = HALTED, [AREA_FORBIDDEN] = HALTED,
+};	/* else TOLD */
 
-static char *slot;
+static char *slot, *smm_slot;
+static struct kvm_dirty_gfn *ring;
 static volatile int bus_error;	/* si_code */
 
 /* ---- the guest ---- */
@@ -156,6 +228,10 @@ static void fill(struct vm *vm)
 	put(vm, GDT + 0x20, 0x00cfb3000000ffff);	/* and data */
 	put(vm, GDT + 0x10, 0x00cf93000000ffff);
 	put(vm, TSS + 4, STACK);			/* of 64 bits: RSP0 */
+	put(vm, PDPT + 8, MISSING | 3);			/* BY_TABLE */
+	put(vm, PDPT + 4 * 8, PD_HIGH | 3);
+	put(vm, PD_HIGH, HIGH_SLOT | 0x83);
+	memcpy(vm->mem + SMI_ENTRY, guest_smi, guest_smi_end - guest_smi);
 }
 
 static void gate(struct vm *vm, bool wide, int vector, uint32_t handler)
@@ -181,10 +257,24 @@ static void set_registers(struct vm *vm, enum kind kind)
 		regs.rip = AT(guest32_writes);
 	else if (kind == ROM_PAGE)
 		regs.rip = AT(guest64_reads);
-	else if (kind == IN_NMI)
+	else if (kind == IN_NMI || kind == NO_PAYLOAD || kind == SYNC_REGS)
+		regs.rip = AT(guest64_idle);
+	else if (kind == FETCH)
+		regs.rip = AT(guest64_calls);
+	else if (kind == PENDING_EOI)
+		regs.rip = AT(guest64_opens);
+	else if (kind == AREA_FORBIDDEN)
 		regs.rip = AT(guest64_idle);
 	if (kind == ROM_PAGE)
 		regs.rbp = LOW_AREA;
+	if (kind == HIGH) {
+		regs.rbp = HIGH_SLOT;
+		regs.rbx = HIGH_SLOT + PAGE;
+	} else if (kind == TABLE) {
+		regs.rbx = BY_TABLE;
+	} else if (kind == PENDING_EOI) {
+		regs.rflags = 2;
+	}
 	if (ring1) {
 		regs.rsp = STACK_RING1;
 		regs.rflags |= 0x1000;		/* IOPL */
@@ -192,6 +282,7 @@ static void set_registers(struct vm *vm, enum kind kind)
 	put(vm, GDT + 0x08, wide ? 0x00af9b000000ffff : 0x00cf9b000000ffff);
 	gate(vm, wide, 2, AT(guest64_nmi));
 	gate(vm, wide, 14, wide ? AT(guest64_pf) : AT(guest32_pf));
+	gate(vm, wide, OTHER_VECTOR, AT(guest64_other));
 	gate(vm, wide, READY_VECTOR, wide ? AT(guest64_ready) : AT(guest32_ready));
 	MUST(ioctl(vm->vcpu, KVM_GET_LAPIC, &lapic));
 	lapic.regs[0xf0] = 0xff;	/* spurious-interrupt vector, and */
@@ -213,28 +304,109 @@ static void set_registers(struct vm *vm, enum kind kind)
 	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
 }
 
-static void make_vm(struct vm *vm, enum kind kind)
+/* From now on nobody has this page until it is provided. */
+static void take(struct vm *vm, char *page)
+{
+	struct uffdio_register range = {
+		.range = { (uintptr_t)page, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	MUST(madvise(page, PAGE, MADV_DONTNEED));
+	MUST(ioctl(vm->uffd, UFFDIO_REGISTER, &range));
+}
+
+static char *two_pages(void)
+{
+	char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (pages == MAP_FAILED)
+		quit(KSFT_FAIL, "no memory");
+	memset(pages, 0, 2 * PAGE);
+	return pages;
+}
+
+static void add_slot(struct vm *vm, uint32_t number, uint64_t gpa, uint64_t size, char *memory, uint32_t flags)
 {
 	struct kvm_userspace_memory_region region = {
-		.slot = 1, .guest_phys_addr = SLOT, .memory_size = 2 * PAGE,
-		.flags = kind == LOGGED ? KVM_MEM_LOG_DIRTY_PAGES : kind == ROM_PAGE ? KVM_MEM_READONLY : 0,
+		.slot = number, .guest_phys_addr = gpa, .memory_size = size, .userspace_addr = (uintptr_t)memory,
+		.flags = flags,
 	};
-	struct uffdio_register range = { .range.len = PAGE, .mode = UFFDIO_REGISTER_MODE_MISSING };
 
-	vm_create(vm, MEM_SIZE, UNUSED, 0);
-	slot = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (slot == MAP_FAILED)
-		quit(KSFT_FAIL, "no memory");
-	memset(slot, 0, PAGE);
-	vm->missing = slot + PAGE;
-	range.range.start = (uintptr_t)vm->missing;
-	MUST(ioctl(vm->uffd, UFFDIO_REGISTER, &range));
-	region.userspace_addr = (uintptr_t)slot;
 	MUST(ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region));
+}
+
+/* What the vCPU sees in system management mode: the same memory, but for the two pages. */
+static void make_smm(struct vm *vm)
+{
+	if (ioctl(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_MULTI_ADDRESS_SPACE) < 2)
+		quit(KSFT_SKIP, "no system management mode");
+	smm_slot = two_pages();
+	vm->missing = smm_slot + PAGE;
+	add_slot(vm, 1 << 16, 0, MEM_SIZE, vm->mem, 0);
+	add_slot(vm, 1 << 16 | 1, SLOT, 2 * PAGE, smm_slot, 0);
+	MUST(ioctl(vm->vcpu, KVM_SMI, 0));
+}
+
+static void make_ring(struct vm *vm)
+{
+	ring = mmap(NULL, RING_ENTRIES * sizeof(*ring), PROT_READ | PROT_WRITE, MAP_SHARED, vm->vcpu,
+		    (off_t)KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
+	if (ring == MAP_FAILED)
+		quit(KSFT_FAIL, "the ring cannot be mapped");
+}
+
+static void debug(struct vm *vm)
+{
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP };
+
+	debug.arch.debugreg[0] = UNUSED;	/* nothing is executed there */
+	debug.arch.debugreg[7] = 0x402;
+	MUST(ioctl(vm->vcpu, KVM_SET_GUEST_DEBUG, &debug));
+}
+
+static void make_vm(struct vm *vm, enum kind kind)
+{
+	bool logged = kind == LOGGED || kind == HIGH || kind == DIRTY_RING;
+	uint64_t at = kind == HIGH ? HIGH_SLOT : SLOT;
+	struct kvm_enable_cap payload = { .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = { kind != NO_PAYLOAD } };
+
+	vm_dirty_ring = kind == DIRTY_RING ? RING_ENTRIES * sizeof(*ring) : 0;
+	vm_create(vm, MEM_SIZE, UNUSED, 0);
+	MUST(ioctl(vm->fd, KVM_ENABLE_CAP, &payload));
+	slot = two_pages();
+	vm->missing = slot + PAGE;
+	if (kind == SMM)
+		make_smm(vm);
+	take(vm, vm->missing);
+	add_slot(vm, 1, at, 2 * PAGE, slot, logged ? KVM_MEM_LOG_DIRTY_PAGES : kind == ROM_PAGE ? KVM_MEM_READONLY : 0);
 	fill(vm);
 	set_registers(vm, kind);
+	if (kind == DIRTY_RING)
+		make_ring(vm);
+	else if (kind == DEBUGGED)
+		debug(vm);
+	else if (kind == AREA_FORBIDDEN)
+		MUST(mprotect(slot, PAGE, PROT_READ));
+	else if (kind == PENDING_EOI)
+		set_msr(vm, MSR_PV_EOI, PV_EOI | 1);
+	if (kind == SMM || kind == PENDING_EOI)
+		return;
 	set_msr(vm, MSR_INT, READY_VECTOR);
-	set_msr(vm, MSR_EN, (kind == ROM_PAGE ? LOW_AREA : SLOT) | (kind == RING1 ? EN_CPL3_ONLY : EN_ALWAYS));
+	set_msr(vm, MSR_EN, (kind == ROM_PAGE ? LOW_AREA : at) | (kind == RING1 ? EN_CPL3_ONLY : EN_ALWAYS));
+}
+
+/* The page comes, with what the guest needs there. */
+static void bring(struct vm *vm, enum kind kind)
+{
+	static char content[PAGE] __attribute__((aligned(PAGE)));
+	struct uffdio_copy copy = { .dst = (uintptr_t)vm->missing, .src = (uintptr_t)content, .len = PAGE };
+
+	if (kind == FETCH)
+		memcpy(content, guest_says, guest_end - guest_says);
+	else if (kind == TABLE)
+		content[0] = (char)0x83;	/* 2 MiB from 0 on */
+	if (ioctl(vm->uffd, UFFDIO_COPY, &copy))
+		quit(KSFT_FAIL, "UFFDIO_COPY: %s", strerror(errno));
 }
 
 /* What the guest says next; NOTHING: it says nothing. */
@@ -258,6 +430,15 @@ static bool logged(struct vm *vm)
 	return bits & 2;
 }
 
+/* Whether a page of the slot is in the ring of dirty pages. */
+static bool in_ring(uint64_t page)
+{
+	for (int n = 0; n < RING_ENTRIES && ring[n].flags; n++)
+		if (ring[n].slot == 1 && ring[n].offset == page)
+			return true;
+	return false;
+}
+
 /* The vCPU has a token, and has not been told that its page is there. */
 static enum found behind_token(struct vm *vm, enum kind kind)
 {
@@ -269,13 +450,56 @@ static enum found behind_token(struct vm *vm, enum kind kind)
 	if (!token || word(vm, kind, 0) != KVM_PV_REASON_PAGE_NOT_PRESENT)
 		return TOLD_ODDLY;
 	start(vm);
-	provide_page(vm);
+	bring(vm, kind);
 	if (next(vm) != READY || word(vm, kind, 1) != token)
 		return TOLD_ODDLY;
+	if ((kind == HIGH && !logged(vm)) || (kind == DIRTY_RING && !in_ring(1)))
+		return UNMAPPED;
 	start(vm);
 	if (next(vm) != TOUCHED)
 		return TOLD_ODDLY;
 	return kind == LOGGED && !logged(vm) ? UNLOGGED : TOLD;
+}
+
+static void start_at(struct vm *vm, uint32_t rip)
+{
+	struct kvm_regs regs;
+
+	MUST(ioctl(vm->vcpu, KVM_GET_REGS, &regs));
+	regs.rip = rip;
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	start(vm);
+}
+
+/*
+ * The page of the shared area is missing as well: the vCPU's thread sleeps for it before it has written the flags, and a
+ * signal that comes meanwhile takes it out of KVM_RUN with the token pending.
+ */
+static void leave_with_token(struct vm *vm, bool sync_regs)
+{
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)slot, PAGE } };
+	struct kvm_vcpu_events events;
+
+	stop(vm);
+	take(vm, slot);
+	if (sync_regs)
+		vm->run->kvm_valid_regs = KVM_SYNC_X86_EVENTS;
+	start_at(vm, AT(guest64_writes));
+	while (asks_for_page(vm) != vm->tid)	/* the worker asks for its page, sooner or later */
+		;
+	vm->run->immediate_exit = 1;
+	pthread_kill(vm->thread, SIGUSR1);
+	MUST(ioctl(vm->uffd, UFFDIO_ZEROPAGE, &zero));
+	stop(vm);
+	if (vm->said != NOTHING || vm->trouble[0] || word(vm, NO_PAYLOAD, 0) != KVM_PV_REASON_PAGE_NOT_PRESENT)
+		quit(KSFT_FAIL, "the signal does not take the vCPU out of KVM_RUN with its token%s", vm->trouble);
+	if (sync_regs) {
+		vm->run->kvm_dirty_regs = KVM_SYNC_X86_EVENTS;
+	} else {
+		MUST(ioctl(vm->vcpu, KVM_GET_VCPU_EVENTS, &events));
+		MUST(ioctl(vm->vcpu, KVM_SET_VCPU_EVENTS, &events));
+	}
+	start(vm);
 }
 
 static enum found touched(struct vm *vm, enum kind kind)
@@ -283,13 +507,18 @@ static enum found touched(struct vm *vm, enum kind kind)
 	struct kvm_msi nmi = { .address_lo = 0xfee00000, .data = 0x4400 };
 	int said;
 
+	if (kind == UNCONSUMED)
+		slot[0] = KVM_PV_REASON_PAGE_NOT_PRESENT;
 	start(vm);
-	if (kind == IN_NMI) {
+	if (kind == IN_NMI || kind == NO_PAYLOAD || kind == SYNC_REGS)
 		rest(100);	/* behind its ready handler */
+	if (kind == IN_NMI) {
 		MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &nmi));
 	}
-	if (asks_for_page(vm) == vm->tid) {
-		provide_page(vm);
+	if (kind == NO_PAYLOAD || kind == SYNC_REGS)
+		leave_with_token(vm, kind == SYNC_REGS);
+	else if (asks_for_page(vm) == vm->tid) {
+		bring(vm, kind);
 		return next(vm) == TOUCHED ? WAITED : TOLD_ODDLY;
 	}
 	said = next(vm);
@@ -356,6 +585,88 @@ static enum found poisoned(struct vm *vm)
 	return said == TOUCHED ? AT_HAND : TOLD_ODDLY;
 }
 
+/* The page was there, and the guest has written it. */
+static enum found taken_away(struct vm *vm)
+{
+	provide_page(vm);
+	start(vm);
+	if (next(vm) != TOUCHED)
+		return TOLD_ODDLY;
+	take(vm, vm->missing);
+	start_at(vm, AT(guest64_writes));
+	if (ends(vm, PATIENCE_MS) && vm->said == TOUCHED)
+		return AT_HAND;
+	if (asks_for_page(vm) == vm->tid || next(vm) != TOKEN)
+		return TOLD_ODDLY;
+	return behind_token(vm, LAST);
+}
+
+/* It has no interrupts of KVM's, and no paging in system management mode: it is halted, and not told. */
+static enum found in_smm(struct vm *vm)
+{
+	start(vm);
+	if (asks_for_page(vm) == vm->tid)
+		return WAITED;
+	if (!sleeps(vm))
+		return TOLD_ODDLY;
+	provide_page(vm);
+	return next(vm) == TOUCHED ? HALTED : TOLD_ODDLY;
+}
+
+/* It waits in vain: an event that cannot be written is dropped. */
+static enum found never_told(struct vm *vm)
+{
+	start(vm);
+	return next(vm) == NOTHING ? HALTED : TOLD_ODDLY;
+}
+
+/* The wake-all of enabling, behind an interrupt that comes first; once without, so that no page is missing any more. */
+static enum found behind_eoi(struct vm *vm)
+{
+	struct kvm_msi other = { .address_lo = 0xfee00000, .data = 0x4000 | OTHER_VECTOR };
+
+	MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &other));
+	start(vm);
+	if (next(vm) != TOUCHED)
+		return TOLD_ODDLY;
+	set_registers(vm, PENDING_EOI);
+	set_msr(vm, MSR_INT, READY_VECTOR);
+	set_msr(vm, MSR_EN, SLOT | EN_ALWAYS);
+	MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &other));
+	start(vm);
+	switch (next(vm)) {
+	case READY:
+		return word(vm, PENDING_EOI, 1) == WAKE_ALL ? TOLD : TOLD_ODDLY;
+	case TOUCHED:
+		return TOLD_LATE;
+	default:
+		return TOLD_ODDLY;
+	}
+}
+
+static enum found find_out(struct vm *vm, enum kind kind)
+{
+	switch (kind) {
+	case PRE_FAULT:
+		return asked_by_vmm(vm);
+	case SMM:
+		return in_smm(vm);
+	case AREA_FORBIDDEN:
+		return never_told(vm);
+	case PENDING_EOI:
+		return behind_eoi(vm);
+	default:
+		break;
+	}
+	start(vm);
+	if (next(vm) != READY || word(vm, kind, 1) != WAKE_ALL)
+		quit(KSFT_FAIL, "the guest is not told of the wake-all");
+	/* it has not touched its page yet, and stands in its handler */
+	if (kind == DIRTY_RING && !in_ring(0))
+		return UNLOGGED;
+	return kind == POISONED ? poisoned(vm) : kind == LAST ? taken_away(vm) : touched(vm, kind);
+}
+
 static bool test(enum kind kind)
 {
 	enum found found;
@@ -363,13 +674,7 @@ static bool test(enum kind kind)
 	bool good;
 
 	make_vm(&vm, kind);
-	if (kind != PRE_FAULT) {
-		start(&vm);
-		if (next(&vm) != READY || word(&vm, kind, 1) != WAKE_ALL)
-			quit(KSFT_FAIL, "the guest is not told of the wake-all");
-		/* it has not touched its page yet, and stands in its handler */
-	}
-	found = kind == PRE_FAULT ? asked_by_vmm(&vm) : kind == POISONED ? poisoned(&vm) : touched(&vm, kind);
+	found = find_out(&vm, kind);
 	good = found == right[kind];
 	printf("%s 1 - guest %s: the page is %s\n", good || found == UNKNOWN ? "ok" : "not ok", kind_names[kind],
 	       found_names[found]);

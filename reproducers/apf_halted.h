@@ -130,10 +130,13 @@ static inline void provide_page(struct vm *vm)
 		quit(KSFT_FAIL, "UFFDIO_ZEROPAGE: %s", strerror(errno));
 }
 
+static uint32_t vm_dirty_ring;	/* the bytes of a ring of dirty pages that each vCPU has */
+
 /* Memory from guest physical address 0 on; boot_cpu: the vCPU, whose id is 0, is no boot CPU if that is another's. */
 static inline void vm_create(struct vm *vm, size_t size, size_t missing, long boot_cpu)
 {
 	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entries[256]; } cpuid = { .head.nent = 256 };
+	struct kvm_enable_cap dirty_ring = { .cap = 192 /* KVM_CAP_DIRTY_LOG_RING */, .args = { vm_dirty_ring } };
 	struct kvm_userspace_memory_region slot = { .memory_size = size };
 	uint64_t identity = 0xfffbc000;
 
@@ -146,6 +149,8 @@ static inline void vm_create(struct vm *vm, size_t size, size_t missing, long bo
 	ioctl(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000);
 	MUST(ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0));
 	MUST(ioctl(vm->fd, KVM_SET_BOOT_CPU_ID, boot_cpu));
+	if (vm_dirty_ring && ioctl(vm->fd, KVM_ENABLE_CAP, &dirty_ring))
+		quit(KSFT_SKIP, "KVM_CAP_DIRTY_LOG_RING: %s", strerror(errno));
 	vm->size = size;
 	vm->mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (vm->mem == MAP_FAILED)

@@ -22,6 +22,7 @@
  *	./apf_halted_ways_test off in-service	# or no halt: a local APIC that has another interrupt in service is loaded
  *	./apf_halted_ways_test cpl0 listed	# or as "migrate", of MSRs only those that KVM_GET_MSR_INDEX_LIST has
  *	./apf_halted_ways_test cpl0 smi		# or an SMI, whose handler returns into the halt
+ *	./apf_halted_ways_test cpl0 extint	# or an interrupt of the 8259's, which the local APIC passes on (ExtINT)
  *
  * apf_halted_test.c is the plain case alone; apf_halted.h is what both have in common.
  *
@@ -142,7 +143,7 @@ enum cause { CPL0, OFF, REPEATED, CAUSES };
 enum way {
 	RESET, EN0, LOADVM, MPSTATE, STOP_CONT, NMI, INIT_SIPI, REPLUG, MIGRATE, TICK, FORBIDDEN, SHADOW, KICKED, IN_SERVICE,
 	LISTED, NMI_IN_NMI, KICK_TOLD, KICK, PV_WAIT, READ_ONLY,
-	WINDOW, SMI, WAYS
+	WINDOW, SMI, EXTINT, WAYS
 };
 #define OF_ALL	TICK	/* those before it are tested by "all" */
 
@@ -150,12 +151,12 @@ static const char *const cause_names[] = { "cpl0", "off", "repeated" };
 static const char *const way_names[] = {
 	"reset", "en0", "loadvm", "mpstate", "stop-cont", "nmi", "init-sipi", "replug", "migrate", "tick", "forbidden", "shadow",
 	"kicked", "in-service", "listed", "nmi-in-nmi", "kick-told", "kick",
-	"pv-wait", "read-only", "window", "smi",
+	"pv-wait", "read-only", "window", "smi", "extint",
 };
 static const enum outcome right[] = {
 	AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE,
 	AT_ONCE, AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE, AT_ONCE, WITH_PAGE,
-	AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE,
+	AT_ONCE, WITH_PAGE, AT_ONCE, AT_ONCE, AT_ONCE,
 };
 /* Registers and local APIC as at the start. */
 static struct kvm_lapic_state lapic_at_start;
@@ -266,6 +267,29 @@ static void reset(struct vm *vm, uint32_t mp_state)
 	MUST(ioctl(vm->vcpu, KVM_SET_LAPIC, &lapic_at_start));
 	MUST(ioctl(vm->vcpu, KVM_SET_VCPU_EVENTS, &events));
 	set_mp_state(vm, mp_state);
+}
+
+/* The 8259 is as firmware leaves it for an operating system without an IOAPIC: its first input is TICK_VECTOR. */
+static void use_8259(struct vm *vm)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_PIC_MASTER };
+	struct kvm_lapic_state lapic;
+
+	MUST(ioctl(vm->fd, KVM_GET_IRQCHIP, &chip));
+	chip.chip.pic.irq_base = TICK_VECTOR;
+	chip.chip.pic.imr = 0xfe;
+	chip.chip.pic.init_state = 0;
+	MUST(ioctl(vm->fd, KVM_SET_IRQCHIP, &chip));
+	MUST(ioctl(vm->vcpu, KVM_GET_LAPIC, &lapic));
+	memcpy(lapic.regs + 0x350, &(uint32_t){ 0x700 }, 4);	/* LINT0: ExtINT */
+	MUST(ioctl(vm->vcpu, KVM_SET_LAPIC, &lapic));
+}
+
+static void raise_8259(struct vm *vm)
+{
+	struct kvm_irq_level line = { .irq = 0, .level = 1 };
+
+	MUST(ioctl(vm->fd, KVM_IRQ_LINE, &line));
 }
 
 static void send(struct vm *vm, uint32_t data)
@@ -381,7 +405,7 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 	enum outcome found = ODD;
 	bool halted;
 
-	if (way != NMI && way != NMI_IN_NMI && way != SMI && way != INIT_SIPI && way != KICK)
+	if (way != NMI && way != NMI_IN_NMI && way != SMI && way != INIT_SIPI && way != KICK && way != EXTINT)
 		stop(vm);
 	if (way == RESET || way == EN0 || way == LOADVM || way == REPLUG)
 		provide_page(vm);	/* writing EN = 0 waits for the worker */
@@ -451,6 +475,10 @@ static enum outcome after(struct vm *vm, enum cause cause, enum way way)
 	case TICK:	/* its handler does not return */
 		arm_timer(vm);
 		start(vm);
+		found = outcome_of(vm, GOT_TICK);
+		break;
+	case EXTINT:	/* nor does this */
+		raise_8259(vm);
 		found = outcome_of(vm, GOT_TICK);
 		break;
 	case FORBIDDEN:
@@ -608,6 +636,8 @@ static bool test(enum cause cause, enum way way)
 	make_vm(&vm);
 	if (cause != OFF)
 		write_en(&vm, cause);
+	if (way == EXTINT)
+		use_8259(&vm);
 	if (without_halt[way]) {
 		found = without_halt[way](&vm);
 	} else {

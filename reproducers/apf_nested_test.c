@@ -18,6 +18,9 @@
  *
  * With the argument "unpaged" L2 runs without paging: L1 is told all the same, as it is L1 that has to take the exit.
  *
+ * With the argument "acked" L2 zeroes the token word and acknowledges, as L1 does not intercept that MSR, and a second
+ * wake-all waits: an ACK is one whoever writes it.
+ *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was not told (or otherwise not as it should), 4 skipped.
  * Needs an AMD processor with nested KVM (kvm_amd.nested=1) and userfaultfd for faults of the kernel: run it as root, or
  * set vm.unprivileged_userfaultfd.
@@ -117,20 +120,27 @@ asm(".pushsection .rodata\n"
     "	outb %al, $0x12\n"
     "	hlt\n"
     "	jmp code_l2_says\n"
+    "code_l2_acks:\n"		/* another L2 */
+    "	movl $0, 0xd004\n"
+    "	movl $0x4b564d07, %ecx\n"
+    "	movl $1, %eax\n"
+    "	xorl %edx, %edx\n"
+    "	wrmsr\n"
+    "	outb %al, $0x12\n"
     "code_end:\n"
     ".popsection\n");
 extern const char code_l1[], code_l2[], code_l2_pf[], code_end[];
-extern const char code_touch[], code_touch_pf[], code_l2_says[];
+extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[];
 #define AT(symbol) (CODE + (uint64_t)((symbol) - code_l1))
 
 /*
  * What happens between the token and the next entry: nothing, KVM_RUN is left and called again, or the VMM also reads the
  * vCPU's events and writes them back, as for a snapshot, a migration or a monitor's look at the registers.  EXIT: an exit
  * of an L2 to L1, where the token is L1's own and its page has come.  INJECT: an interrupt for L1, where it is L1 that
- * gives its L2 a token.  UNPAGED: nothing, and CR0.PG of L2, whose #PF L1 intercepts, is 0.
+ * gives its L2 a token.  UNPAGED: nothing, and CR0.PG of L2, whose #PF L1 intercepts, is 0.  ACKED: L2 acknowledges.
  */
-static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject", "unpaged" };
-enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, BETWEENS };
+static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject", "unpaged", "acked" };
+enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, ACKED, BETWEENS };
 #define WITHOUT_NAME	EXIT	/* those before it are tested where no argument is given */
 /* What L1 intercepts does not matter to a token. */
 static const char *const intercept_names[] = { "no-intercept", "intercept" };
@@ -604,6 +614,26 @@ static bool test_inject(void)
 	return good;
 }
 
+/* The wake-all of a second write of EN waits for the token word, and for somebody who has KVM look again. */
+static bool test_acked(void)
+{
+	bool told;
+
+	make_vm(false);
+	put(VMCB + 0x00c, 4, 1u << 0);		/* INTR: the interrupt of the wake-all ends L2 */
+	put(VMCB + 0x578, 8, AT(code_l2_acks));
+	say_hello();
+	put(AREA + 4, 4, 1);
+	write_msr(MSR_EN, AREA | EN_FLAGS);
+	start();
+	must_end();
+	told = (at_port(L2_PORT) || at_port(EXIT_PORT)) && get(AREA + 4, 4) == 0xffffffff;
+	printf("%s 1 - %s %s: the token is %s\n", told ? "ok" : "not ok", between_names[ACKED], intercept_names[0],
+	       outcome_names[told ? TOLD : at_port(L2_PORT) ? LEFT : ODD]);
+	end_vm();
+	return told;
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = on_signal };
@@ -614,6 +644,11 @@ int main(int argc, char **argv)
 	printf("TAP version 13\n");
 	if (argc == 2 && (!strcmp(argv[1], between_names[EXIT]) || !strcmp(argv[1], between_names[INJECT]))) {
 		good = !strcmp(argv[1], between_names[EXIT]) ? test_exit() : test_inject();
+		printf("1..1\n");
+		return good ? KSFT_PASS : KSFT_FAIL;
+	}
+	if (argc == 2 && !strcmp(argv[1], between_names[ACKED])) {
+		good = test_acked();
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}

@@ -67,6 +67,7 @@ class StateChange(StrEnum):
     READ_ONLY = "read-only"  # nothing: its memory is one that the VMM may only read; not among "all"
     WINDOW = "window"  # no halt: an interrupt waits for RFLAGS.IF, and the task priority is 2; not among "all"
     SMI = "smi"  # and its handler returns; not among "all"
+    EXTINT = "extint"  # an interrupt of the 8259's, through LINT0; not among "all"
 
 
 _BY_NAME = (
@@ -83,6 +84,7 @@ _BY_NAME = (
     StateChange.READ_ONLY,
     StateChange.WINDOW,
     StateChange.SMI,
+    StateChange.EXTINT,
 )
 """Changes that "all" leaves out."""
 
@@ -108,9 +110,10 @@ class Between(StrEnum):
     )
     INJECT = "inject"  # it is L1 that gives its L2 a token, and an interrupt for L1 waits; only where it is asked for
     UNPAGED = "unpaged"  # nothing, and its L2 has no paging; only where it is asked for
+    ACKED = "acked"  # it is the token of a wake-all, and L2 writes ACK in L1's place; only where it is asked for
 
 
-_ALONE = (Between.EXIT, Between.INJECT, Between.UNPAGED)
+_ALONE = (Between.EXIT, Between.INJECT, Between.UNPAGED, Between.ACKED)
 
 
 class Told(StrEnum):
@@ -168,6 +171,18 @@ class OddGuest(StrEnum):
     PRE_FAULT = "pre-fault"  # it is the VMM that asks for it, by KVM_PRE_FAULT_MEMORY
     POISONED = "poisoned"  # the page's memory has failed (MADV_HWPOISON)
     IN_NMI = "in-nmi"  # it touches the page in a handler of an NMI, with interrupts on
+    FETCH = "fetch"  # the page holds its next instruction
+    TABLE = "table"  # the page is a page table
+    HIGH = "high"  # the page lies above 4 GiB, in a slot with a log
+    LAST = "last"  # the page is the last of its slot; it was there, and the VMM has taken it away
+    UNCONSUMED = "unconsumed"  # the flags of an earlier token stand in its shared area
+    DEBUGGED = "debugged"  # the VMM has called KVM_SET_GUEST_DEBUG
+    DIRTY_RING = "dirty-ring"  # the VMM has KVM_CAP_DIRTY_LOG_RING, and the page's slot is KVM_MEM_LOG_DIRTY_PAGES
+    NO_PAYLOAD = "no-payload"  # the VMM lacks KVM_CAP_EXCEPTION_PAYLOAD; a token is pending when it reads the events
+    SYNC_REGS = "sync-regs"  # the VMM reads and writes them in struct kvm_run (KVM_SYNC_X86_EVENTS)
+    SMM = "smm"  # it touches the page in system management mode, whose memory is another there
+    AREA_FORBIDDEN = "area-forbidden"  # the VMM may only read the shared area; of the wake-all
+    PV_EOI = "pv-eoi"  # an interrupt of the same class is in service, which ends by PV EOI; of the wake-all
 
 
 class Found(StrEnum):
@@ -181,6 +196,8 @@ class Found(StrEnum):
     UNLOGGED = "not logged"
     BUS_ERROR = "a bus error"  # of the vCPU's thread
     UNKNOWN = "not asked for"  # the kernel has no such call
+    UNMAPPED = "not mapped ahead"  # its ready event came without
+    TOLD_LATE = "told late"  # what should have come behind it was first
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Faults that were to be repeated before the page was there, so that what waits then waits with mmap_lock held; or
-although whoever asked cannot repeat them."""
+although whoever asked cannot repeat them, or has done so; and looks that were made twice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.contract.plan import GuestKind, SwapKind
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
 from harness.model.events import Event, Kind
-from harness.model.walk.flags import FaultFlag, VmFault
+from harness.model.walk.flags import VM_FAULT_ERROR, FaultFlag, VmFault
 
 _WAITS = FaultFlag.ALLOW_RETRY
 _NEED_NOT = ~(FaultFlag.INTERRUPTIBLE - 1) | FaultFlag.RETRY_NOWAIT
@@ -65,6 +65,51 @@ def forbidden_retries(evidence: Evidence) -> tuple[str, ...] | None:
         for call, event in _retried(evidence)
         if not call.value & FaultFlag.ALLOW_RETRY
     )
+
+
+def asked_again(evidence: Evidence) -> tuple[str, ...] | None:
+    """Who does not want to wait asks once: a look that is refused (VM_FAULT_RETRY under RETRY_NOWAIT, an error under
+    FAULT_FLAG_MINOR of a noio series) is followed by one that waits, or by none, until the guest has faulted once more
+    (virt/kvm/kvm_main.c:hva_to_pfn_slow) or has a work for it, whose ready event's prefetch looks anew.  And a fault
+    that is repeated (TRIED) waits with mmap_lock held, so that it comes to its end (mm/filemap.c:__folio_lock_or_retry,
+    fault_flag_allow_retry_first); but for fs/userfaultfd.c:handle_userfault, which lets go of the lock each time.
+
+    :return: in words, one for each such call; None: nobody can tell.
+    """
+    if evidence.facts is None or not evidence.facts.has_mm_fault:
+        return None
+    found: list[str] = []
+    called: dict[int, Event] = {}
+    refused: dict[int, Event] = {}
+    for event in evidence.of(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.PF, Kind.TRY, Kind.ENTRY):
+        if event.kind is Kind.MM_FAULT:
+            called[event.tid], before = event, refused.pop(event.tid, None)
+            if before is not None and (before.hva, before.value) == (event.hva, event.value):
+                found.append(
+                    f"a call of handle_mm_fault with flags {event.value:#x} for {event.hva:#x} was refused, and is"
+                    f" made once more (trace line {event.line})"
+                )
+        elif event.kind is not Kind.MM_FAULT_RET:
+            refused.pop(event.tid, None)
+        elif (call := called.pop(event.tid, None)) is not None:
+            if _refused(call, event):
+                refused[event.tid] = call
+            if call.value & FaultFlag.TRIED and event.value & VmFault.RETRY and not _userfault(evidence):
+                found.append(
+                    f"a repeated call of handle_mm_fault for {call.hva:#x} came back to be repeated again"
+                    f" (trace line {event.line})"
+                )
+    return tuple(found)
+
+
+def _refused(call: Event, end: Event) -> bool:
+    if call.value & FaultFlag.ALLOW_RETRY:
+        return bool(call.value & FaultFlag.RETRY_NOWAIT and end.value & VmFault.RETRY)
+    return bool(end.value & VM_FAULT_ERROR)
+
+
+def _userfault(evidence: Evidence) -> bool:
+    return evidence.plan.swap.kind is SwapKind.USERFAULT
 
 
 def _repeated(evidence: Evidence, first: int) -> Iterator[tuple[Event, int]]:

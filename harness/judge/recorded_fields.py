@@ -23,6 +23,7 @@ from harness.model.simulation.situation import Prediction
 PFERR_WRITE = 0x2
 """Bit 1 of kvm_page_fault's error code, of AMD's page faults and of Intel's EPT violations alike."""
 FAULT_FLAG_WRITE, FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RETRY_NOWAIT, FAULT_FLAG_INTERRUPTIBLE = 0x1, 0x4, 0x8, 0x200
+FAULT_FLAG_KILLABLE, FAULT_FLAG_USER, FAULT_FLAG_REMOTE = 0x10, 0x40, 0x80
 """enum fault_flag, include/linux/mm_types.h (5.10: include/linux/mm.h), the same to 7.3."""
 VM_FAULT_ERROR = 0x1 | 0x2 | 0x10 | 0x20 | 0x40
 """OOM, SIGBUS, HWPOISON, HWPOISON_LARGE, SIGSEGV: enum vm_fault_reason, include/linux/mm_types.h (5.10 to 7.3)."""
@@ -59,12 +60,14 @@ def _addresses(view: View, kernel: KernelModel) -> Iterator[Finding]:
 
 
 def _flags(view: View, base: int, kernel: KernelModel) -> Iterator[Finding]:
-    """FAULT_FLAG_* of a touch's own faults, and of what a kworker does for one of the pages.
+    """FAULT_FLAG_* of a touch's own faults, of what its thread asks for besides (a ready event's prefetch), and of what
+    a kworker does for one of the pages.
 
     hva_to_pfn_slow asks to write where the guest does, and under nowait without waiting (FOLL_NOWAIT) before all else;
     where it waits then, a signal ends that from 6.2 on (FOLL_INTERRUPTIBLE; check_user_page_hwpoison asks without
-    FAULT_FLAG_ALLOW_RETRY).  async_pf_execute (FOLL_WRITE, and it may
-    sleep) always writes, and hands GUP its ``locked``, so that no fault waits for a read with the VMM's mmap_lock.
+    FAULT_FLAG_ALLOW_RETRY).  async_pf_execute (FOLL_WRITE, and it may sleep) always writes, and hands GUP its
+    ``locked``, so that no fault waits for a read with the VMM's mmap_lock; the memory is another's (FOLL_REMOTE).  Who
+    may let go of mmap_lock may be killed (faultin_page: FOLL_UNLOCKABLE).
     """
     asks_first = kernel.variant is Variant.NOWAIT
     for seen in view.alignment.items:
@@ -73,9 +76,9 @@ def _flags(view: View, base: int, kernel: KernelModel) -> Iterator[Finding]:
             for e in episode.of(Kind.MM_FAULT):
                 again = asks_first and first is not None and e is not first and e.hva == first.hva
                 waits = again and e.value & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_RETRY_NOWAIT) == FAULT_FLAG_ALLOW_RETRY
-                if waits and bool(e.value & FAULT_FLAG_INTERRUPTIBLE) is not kernel.interruptible_gup:
-                    how = "waits where no signal can end it" if kernel.interruptible_gup else "may be ended by a signal"
-                    yield Finding("unexplained", f"{e.text}: the vCPU thread {how}", line=e.line, about="flags")
+                if waits and e.value & FAULT_FLAG_INTERRUPTIBLE and not kernel.interruptible_gup:
+                    how = "the vCPU thread may be ended by a signal"
+                    yield Finding("unexplained", f"{e.text}: {how}", line=e.line, about="flags")
             if first is not None and bool(first.value & FAULT_FLAG_WRITE) != bool(episode.start.value & PFERR_WRITE):
                 yield Finding("unexplained", f"{first.text}: the guest's access was the other", line=first.line,
                               about="flags")  # fmt: skip
@@ -84,7 +87,20 @@ def _flags(view: View, base: int, kernel: KernelModel) -> Iterator[Finding]:
                               line=first.line, about="flags")  # fmt: skip
     low, high = base + POOL_GPA, base + (view.plan.guest.memory_mib << 20)
     for e in view.events:
-        if e.kind is not Kind.MM_FAULT or not e.worker or not low <= e.hva < high:
+        if e.kind is not Kind.MM_FAULT or e.value & FAULT_FLAG_USER or not low <= e.hva < high:
+            continue
+        if not e.worker and e.vcpu < 0:
+            continue
+        if e.value & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE) == FAULT_FLAG_ALLOW_RETRY:
+            yield Finding("unexplained", f"{e.text}: not even a fatal signal ends it", line=e.line, about="flags")
+        if bool(e.value & FAULT_FLAG_REMOTE) is not e.worker:
+            whose = "the VMM's memory is another's for a kworker" if e.worker else "the thread's memory is its own"
+            yield Finding("unexplained", f"{e.text}: {whose}", line=e.line, about="flags")
+        if not e.worker:
+            waits = e.value & (FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_RETRY_NOWAIT) == FAULT_FLAG_ALLOW_RETRY
+            if waits and kernel.interruptible_gup and not e.value & FAULT_FLAG_INTERRUPTIBLE:
+                how = "the vCPU thread waits where no signal can end it"
+                yield Finding("unexplained", f"{e.text}: {how}", line=e.line, about="flags")
             continue
         if not e.value & FAULT_FLAG_ALLOW_RETRY:
             yield Finding(

@@ -27,7 +27,7 @@ from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.deaf_vcpus import deaf_vcpus
-from harness.judge.early_retries import early_retries, forbidden_retries
+from harness.judge.early_retries import asked_again, early_retries, forbidden_retries
 from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
@@ -137,6 +137,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         ram_file_open=evidence.left is not None and evidence.left.opened,
         early_retries=early_retries(evidence),
         forbidden_retries=forbidden_retries(evidence),
+        asked_again=asked_again(evidence),
         deaf_vcpus=deaf_vcpus(evidence),
         swap_slots=swap_slots(evidence, kernel),
         unlisted_pages=_unlisted(evidence),

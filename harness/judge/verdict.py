@@ -401,6 +401,9 @@ def _open(followed: Followed) -> Iterator[str]:
         yield f"the evidence left {len(followed.open_)} choice(s) of the kernel open, all were allowed: {kinds}"
 
 
+_HAPPENED = ("stopped", f"unexplained:{Kind.INJ_OTHER.name}", f"unexplained:{Kind.ACC.name}")
+
+
 def _status(
     evidence: Evidence, kernel: KernelModel, prediction: Prediction, findings: list[Finding], seen: Mapping[str, int]
 ) -> tuple[Status, str]:
@@ -408,9 +411,9 @@ def _status(
         return Status.INCONCLUSIVE, "the trace is empty: nothing was observed"
     wanted = prediction.totals.get("PF")
     idle = evidence.plan.guest.kind is GuestKind.PROBE and wanted and wanted.low > 0 and seen.get("PF", 0) == 0
-    # An exception that KVM gave to the guest, and nothing provokes, is something that happened: the guest died of it.
-    # So is a halt that nothing explains.
-    if idle and not any(f.name in ("stopped", f"unexplained:{Kind.INJ_OTHER.name}") for f in findings):
+    # An exception or an interrupt that KVM gave to the guest, and nothing provokes, is something that happened: the
+    # guest died of it.  So is a halt that nothing explains, and what a rule names that is not only owed in the end.
+    if idle and not any(f.name in _HAPPENED or (f.rule.startswith("D") and not f.consequence) for f in findings):
         return Status.INCONCLUSIVE, "nothing happened: no planned page was ever faulted on"
     late = let_go_late(evidence)
     shown = any(f.rule.startswith("D") or f.rule in _AT_ANY_TIME or f.name in _AT_ANY_TIME for f in findings)

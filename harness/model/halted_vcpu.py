@@ -117,6 +117,8 @@ def _change(v: ApfState, case: HaltCase) -> str:
             return "an NMI is an event: vcpu_block clears apf.halted"
         case StateChange.SMI:
             return "an SMI is an event: vcpu_block clears apf.halted"
+        case StateChange.EXTINT:
+            return "an interrupt of the 8259's is one as well (kvm_cpu_has_extint): vcpu_block clears apf.halted"
         case StateChange.REPLUG | StateChange.INIT_SIPI:
             if case.change is StateChange.REPLUG:
                 _reset(v)

@@ -170,6 +170,8 @@ class RuleContext:
     """Faults that were to be repeated before the read of their page had ended, in words."""
     forbidden_retries: tuple[str, ...] | None = None
     """Faults that were to be repeated although their flags do not allow it, in words."""
+    asked_again: tuple[str, ...] | None = None
+    """Looks that were made once more although they were refused, and faults that were repeated twice, in words."""
     stray_wakes: tuple[str, ...] | None = None
     """Threads that a worker woke although they sleep for the page of a fault, in words."""
     deaf_vcpus: tuple[str, ...] | None = None

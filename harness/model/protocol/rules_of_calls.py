@@ -100,5 +100,13 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         "D70, B.7; arch/x86/kvm/x86.c:apf_pageready_slot_free, apf_put_user_notpresent",
         context=("overwritten_tokens",),
     ),
+    Rule(
+        "D71",
+        "Who does not want to wait for a page asks for it once, and a fault that is repeated comes to its end.",
+        "D71, A.4; virt/kvm/kvm_main.c:hva_to_pfn_slow, mm/filemap.c:__folio_lock_or_retry "
+        "(fault_flag_allow_retry_first)",
+        context=("asked_again",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.PF, Kind.TRY, Kind.ENTRY),
+    ),
 )
 """In the order of their ids, behind all others."""

@@ -70,10 +70,11 @@ def test_the_words_of_the_nested_one() -> None:
     assert words("outcome_names", NESTED_PROGRAM) == list(Told)
     intercepts = words("intercept_names", NESTED_PROGRAM)
     assert [str(case) for case in cases(NESTED_PROGRAM, "")] == [
-        f"{b} {i}" for b in [*Between][:-3] for i in intercepts
+        f"{b} {i}" for b in [*Between][:-4] for i in intercepts
     ]
     assert cases(NESTED_PROGRAM, "exit") == (TokenCase(Between.EXIT, intercept=False),)
     assert cases(NESTED_PROGRAM, "unpaged") == (TokenCase(Between.UNPAGED, intercept=True),)
+    assert cases(NESTED_PROGRAM, "acked") == (TokenCase(Between.ACKED, intercept=False),)
     assert cases(NESTED_PROGRAM, "inject") == (TokenCase(Between.INJECT, intercept=False),)
     case = TokenCase(Between.STATE, intercept=False)
     assert sentence(case, Told.TO_L2) == "state no-intercept: the token is given to L2"
@@ -112,7 +113,7 @@ def test_the_words_of_the_one_about_unusual_guests() -> None:
 
 def test_what_it_tests() -> None:
     everything = cases(WAYS_PROGRAM, "all")
-    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 13)
+    assert len(set(everything)) == len(everything) == len(HaltCause) * (len(StateChange) - 14)
     assert cases(WAYS_PROGRAM, "off tick") == (HaltCase(HaltCause.OFF, StateChange.TICK),), "not among all"
     assert cases(WAYS_PROGRAM, "off in-service") == (HaltCase(HaltCause.OFF, StateChange.IN_SERVICE),)
     assert everything[1] == HaltCase(HaltCause.OFF, StateChange.RESET)

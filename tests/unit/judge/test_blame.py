@@ -20,6 +20,7 @@ from harness.judge.blame import MAX_ALIKE, bounded, in_order, log_is_full, neith
 from harness.judge.verdict import judge_capture
 from harness.judge.verdict_types import Finding
 from harness.model.events import Event, Kind
+from harness.model.kernels import find_kernel
 from harness.prediction import predict
 from harness.status import Status
 from tests.unit.judge.golden import Files, edit_trace, load
@@ -216,6 +217,16 @@ def test_a_vcpu_that_kvm_halts_for_no_page_is_the_kernels_doing_although_no_page
     """points-6.1, whose ready event of the wake-all leaves apf.halted set: the vCPU sleeps with nothing outstanding."""
     verdict = judge_capture(packed_capture("halted-by-nobody"), model())
     assert verdict.status is Status.FAIL and verdict.findings[0].rule == "stopped"
+
+
+def test_a_guest_that_dies_of_an_interrupt_of_kvms_is_the_kernels_doing_although_no_page_was_touched() -> None:
+    """A planted 7.3 that keeps seven bits of the vector: the wake-all comes where the guest has no handler."""
+    files = packed_capture("ready-vector-of-seven-bits")
+    verdict = judge_capture(files, find_kernel("nowait-7.3"))
+    assert verdict.status is Status.FAIL and verdict.findings[0].rule == "panic"
+    assert {"D15", "unexplained:ACC"} <= {f.name for f in verdict.findings}
+    unheard = edit_trace(files, drop(r".* kvm_apic_accept_irq: apicid 0 vec 115"))
+    assert "D15" in {f.name for f in judge_capture(unheard, find_kernel("nowait-7.3")).findings}
 
 
 def _after_halt(*then: tuple[Kind, str]) -> list[str]:

@@ -9,8 +9,8 @@ import pytest
 
 from harness.contract.plan import SwapKind
 from harness.evidence.decode import Evidence, decode
-from harness.judge.early_retries import early_retries, forbidden_retries
-from harness.model.events import Kind
+from harness.judge.early_retries import asked_again, early_retries, forbidden_retries
+from harness.model.events import Event, Kind
 from harness.model.walk.flags import FaultFlag
 from tests.unit.judge.packed import packed_capture
 
@@ -67,3 +67,48 @@ def test_only_who_can_repeat_a_fault_is_asked_to(evidence: Evidence) -> None:
     assert forbidden and "do not allow" in forbidden[0] and "trace line" in forbidden[0]
     assert evidence.facts is not None
     assert forbidden_retries(replace(evidence, facts=replace(evidence.facts, has_mm_fault=False))) is None
+
+
+def _calls(evidence: Evidence, *lines: tuple[Kind, int]) -> Evidence:
+    """A vCPU thread's calls of handle_mm_fault for one page: flags, and what they came back with."""
+    events = [Event(kind, 0, tid=7, hva=0x1000, value=value, line=n) for n, (kind, value) in enumerate(lines, 1)]
+    return replace(evidence, events=tuple(events))
+
+
+NOWAIT, WAITS, REPEATED, NOIO = 0x1C, 0x214, 0x234, 0x1000
+ASKED = (Kind.MM_FAULT, NOWAIT), (Kind.MM_FAULT_RET, 0x404)
+MINOR = (Kind.MM_FAULT, NOIO), (Kind.MM_FAULT_RET, 0x6)
+WAITED = (Kind.MM_FAULT, WAITS), (Kind.MM_FAULT_RET, 0x400)
+CAME = (Kind.MM_FAULT, REPEATED), (Kind.MM_FAULT_RET, 0)
+CAME_BACK = (Kind.MM_FAULT, REPEATED), (Kind.MM_FAULT_RET, 0x400)
+FAULT = (Kind.PF, 0)
+
+
+@pytest.mark.parametrize(
+    ("calls", "found"),
+    [
+        ((*ASKED, *WAITED, *CAME), 0),
+        ((*ASKED, *ASKED), 1),
+        ((*MINOR, *MINOR, *WAITED), 1),
+        ((*MINOR, *ASKED, *WAITED), 0),
+        ((*ASKED, FAULT, *ASKED), 0),
+        ((*ASKED, (Kind.ENTRY, 0), *ASKED), 0),
+        ((*MINOR, (Kind.TRY, 0), *MINOR), 0),
+        (((Kind.MM_FAULT, NOWAIT), (Kind.MM_FAULT_RET, 0), *ASKED), 0),
+        ((*WAITED, *WAITED), 0),
+        ((*WAITED, *CAME_BACK, *CAME), 1),
+    ],
+)
+def test_who_does_not_want_to_wait_asks_once(
+    evidence: Evidence, calls: tuple[tuple[Kind, int], ...], found: int
+) -> None:
+    """D71."""
+    assert len(asked_again(_calls(evidence, *calls)) or ()) == found
+    assert evidence.facts is not None
+    assert asked_again(replace(evidence, facts=replace(evidence.facts, has_mm_fault=False))) is None
+
+
+def test_a_userfaultfd_lets_go_of_the_lock_each_time(evidence: Evidence) -> None:
+    plan = replace(evidence.plan, swap=replace(evidence.plan.swap, kind=SwapKind.USERFAULT))
+    assert asked_again(_calls(replace(evidence, plan=plan), *WAITED, *CAME_BACK, *CAME)) == ()
+    assert asked_again(evidence) == ()
