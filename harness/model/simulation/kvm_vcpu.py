@@ -16,7 +16,7 @@ from harness.model import delivery as d
 from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import INIT, LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
-from harness.model.outcomes import Outcome
+from harness.model.outcomes import ASYNC, Outcome
 from harness.model.simulation import held_up, l2_halt, lapic_switches
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory, Resolution
@@ -223,7 +223,7 @@ class KvmVcpu:
             outcome, why = Outcome.TOKEN, "kvm_can_deliver_async_pf: a token"
         fault = Fault(outcome, issuer, work.token, "B.4", f"{first.why()}; {why}")
         world.item(step.index).faults.append(fault)
-        rounds = (f for f in world.item(step.index).faults if f.outcome in (Outcome.TOKEN, Outcome.HALT))
+        rounds = (f for f in world.item(step.index).faults if f.outcome in ASYNC)
         if next(islice(rounds, _LOOP_AFTER, None), None) is not None:
             fault.outcome, fault.rule = Outcome.LOOP, "D40"
             for name in _EACH_ROUND:
