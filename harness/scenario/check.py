@@ -25,7 +25,7 @@ from harness.model.cpu_model import parse_cpu
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.scenario import bounds
 from harness.scenario.build import MSRS, build_plan, msr_value
-from harness.scenario.delivery_steps import check_by, check_in_service
+from harness.scenario.delivery_steps import check_by, check_in_service, check_told_above
 from harness.scenario.gate_keys import check_errors, check_gate
 from harness.scenario.guest_kinds import check_guest
 from harness.scenario.host_steps import check_host
@@ -397,6 +397,7 @@ def _wrmsr(s: Scenario, t: Step) -> Iterator[str]:
     yield from check_write(s, msr, value)
     if msr == MSR_ASYNC_PF_INT:
         yield from _free(s, ".value", value)  # a larger one is a #GP
+        yield from check_told_above(s, t, value)
 
 
 def _en_writes(s: Scenario) -> Iterator[tuple[int, int, int]]:

@@ -45,6 +45,14 @@ def check_in_service(s: Scenario, t: Step) -> Iterator[str]:
         yield f".interrupts: {VEC_HELD_LOW:#x}, in service, keeps off what is not above its class: set apf.vector"
 
 
+def check_told_above(s: Scenario, t: Step, vector: int) -> Iterator[str]:
+    """Problems of a write of INT whose vCPU is told while an interrupt is in service that this one cannot interrupt."""
+    behind = s.steps[next(i for i, o in enumerate(s.steps) if o is t) :]
+    held = any(o.in_service and o.interrupts and o.vcpu == t.vcpu for o in behind)
+    if held and vector >> 4 == VEC_HELD_LOW >> 4:
+        yield f".value: {VEC_HELD_LOW:#x}, in service later, keeps off {vector:#x}: name one of a class above"
+
+
 def _sent_by_itself(s: Scenario, t: Step, key: str) -> Iterator[str]:
     if s.guest.irqchip == "off":
         yield f"{key}: the vCPU sends itself the interrupt, which a LAPIC in QEMU makes an exit to userspace"

@@ -10,6 +10,7 @@ import pytest
 from harness.agent.ram.file import windows
 from harness.contract.plan import PAGE_SIZE, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE
 from harness.model.kernels import find_kernel
+from harness.model.outcomes import UNBOUNDED
 from harness.prediction import predict, situation_of
 from harness.scenario.build import build_plan
 from harness.scenario.load import load_text
@@ -64,3 +65,31 @@ then = "wait"
 """
     (scenario,) = load_text("a.toml", text)
     assert predict(build_plan(scenario, nonce=1), find_kernel(kernel)).ends is ends
+
+
+@pytest.mark.parametrize("kernel", ["nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"])
+def test_an_l2_whose_l1_is_told_nothing_goes_round_for_ever_over_a_page_that_cannot_be_read(kernel: str) -> None:
+    """With F2 or F4 each round ends in what L1 is not told: it is a round all the same (it was no answer at all)."""
+    text = """
+id = "a"
+title = "t"
+deadline_s = 30
+[apf]
+en_flags = 13
+[swap]
+page_cluster = 1
+error = ["f[0]"]
+[pages.f]
+groups = 1
+start = "swapped"
+[pages.g]
+groups = 1
+start = "untouched"
+[[steps]]
+touch = "f"
+level = 2
+"""
+    (scenario,) = load_text("a.toml", text)
+    answer = predict(build_plan(scenario, nonce=1), find_kernel(kernel))
+    assert not answer.ends
+    assert answer.totals["NP"].high == answer.items[0].faults.high == UNBOUNDED

@@ -15,6 +15,7 @@ Memory depends on the number of vCPUs and of works in flight, not on the length 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 
 from harness.errors import ModelError
 from harness.model.delivery import kvm_pv_async_pf_enabled, why_en_refused
@@ -416,8 +417,10 @@ class Checker:
             vcpu.prompt.acknowledged()
         elif msr == MSR_IA32_APICBASE and not event.flag:
             vcpu.apic_hw = bool(event.data & 0x800)
+            vcpu.prompt.bound = -inf if vcpu.apic_hw else vcpu.prompt.bound
         elif msr == MSR_X2APIC_SPIV and not event.flag:
             vcpu.apic_sw = bool(event.data & 0x100)
+            vcpu.prompt.bound = -inf if vcpu.apic_sw else vcpu.prompt.bound
 
 
 def _write_en(vcpu: SeenVcpu, event: Event) -> None:
@@ -436,6 +439,7 @@ def _write_en(vcpu: SeenVcpu, event: Event) -> None:
     if not enables:
         vcpu.clear(event, reset=False, done_may_follow=not vcpu.shared.kernel.always_flush_work)
         return
+    vcpu.prompt.bound = vcpu.prompt.bound if vcpu.shared_ok else event.t_ns
     vcpu.shared_ok = True
     if vcpu.wake_all is WakeAll.SURELY or any(work.done_seq for work in vcpu.live.values()):
         return  # the done list is not empty: no wake-all
@@ -446,10 +450,9 @@ def _write_en(vcpu: SeenVcpu, event: Event) -> None:
 
 
 def _left_waiting(vcpu: SeenVcpu) -> bool:
-    """Something waited when the guest freed the slot, and nothing has asked KVM to look at it since: all waits on."""
-    freed = vcpu.context.slot_freed.get(vcpu.index)
-    if freed is None:
-        return False
+    """Something waited when the guest freed the slot, or gave it an area that can be read, and nothing has asked KVM to
+    look at it since: all waits on."""
+    freed = max(vcpu.context.slot_freed.get(vcpu.index, -inf), vcpu.prompt.bound)
     enabled = vcpu.sleep.enabled
     woken = vcpu.wake_all is WakeAll.SURELY and enabled is not None and enabled.t_ns <= freed
     return woken or any(work.done_seq and work.done_t <= freed for work in vcpu.live.values())

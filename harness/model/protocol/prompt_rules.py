@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import inf
 from typing import TYPE_CHECKING
 
 from harness.model.events import Event, Kind
@@ -35,6 +36,8 @@ class Prompt:
     :ivar injected: an exception, of whatever kind, was injected before the entry that comes, or came last.
     :ivar virqs: interrupts are traced when they are injected.
     :ivar out: line at which the thread last left KVM_RUN.
+    :ivar bound: when a write of EN gave it an area, where it had one that KVM could not read; nothing has asked
+        KVM since to look at what waited then (kvm_async_pf_wakeup_all does not, where something waits).
     """
 
     completed: list[tuple[SeenWork, Event]] = field(default_factory=list)
@@ -43,6 +46,7 @@ class Prompt:
     injected: bool = False
     virqs: bool = False
     out: int = 0
+    bound: float = -inf
     slot: Slot = Slot.FREE
 
     def interrupts(self) -> None:
@@ -57,6 +61,7 @@ class Prompt:
 
     def acknowledged(self) -> None:
         """kvm_msr: a write of MSR_KVM_ASYNC_PF_ACK."""
+        self.bound = -inf
         if self.slot is Slot.HANDLED:
             self.slot = Slot.FREE
 

@@ -47,7 +47,8 @@ def tell(world: World, s: ApfState, vcpu: int, work: Work | None, mark: Recorded
             assert_never(what)
     if work is not None:
         fault = world.item(work.item).faults[-1]
-        fault.outcome, fault.why = outcome, f"{fault.why}; {why} ({finding})"
+        fault.outcome = fault.outcome if fault.outcome is Outcome.LOOP else outcome
+        fault.why = f"{fault.why}; {why} ({finding})"
     return None
 
 

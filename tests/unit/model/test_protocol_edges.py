@@ -68,6 +68,18 @@ def test_what_waited_when_the_guest_freed_the_slot_waits_to_the_end(late):
     assert [(o.rule, o.suspended) for o in checker.finish() if isinstance(o, Obligation)] == [("D05", not late)]
 
 
+@pytest.mark.parametrize(("asked", "waits"), [("", True), ("WRMSR:ACK=1 ", False), ("WRMSR:SPIV=0x1ff ", False)])
+def test_what_waited_when_the_guest_named_an_area_that_can_be_read_waits_to_the_end(asked, waits):
+    """kvm_async_pf_wakeup_all asks for nothing where something waits; an ACK does, and a LAPIC that is enabled."""
+    text = f"ENTRY {FAILED_ENABLE}{halt(1, 0)} DONE:0 ENTRY EXIT WRMSR:EN=0x801009 {asked}ENTRY EXIT ENTRY"
+    trace = trace_of(text)
+    for number, event in enumerate(trace):
+        event.t_ns = number
+    checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
+    list(feed_all(checker, trace))
+    assert [(o.rule, o.suspended) for o in checker.finish() if isinstance(o, Obligation)] == [("D05", waits)]
+
+
 def test_obligations_are_suspended_while_the_shared_area_cannot_be_read():
     checker = Checker(STANDARD, 1, int_vec=0, first_id=1)
     assert list(feed_all(checker, trace_of(f"ENTRY {FAILED_ENABLE}{halt(1, 0)} VIRQ ENTRY"))) == []

@@ -70,6 +70,10 @@ def test_a_delay_and_nothing_to_wait_for_is_a_device_that_delays(swap: str, kind
         (GOOD + "in_service = true", ["$.steps[0].in_service", "nothing would look at it"]),
         (GOOD + "[[steps]]\npause = true\ntpr = true\ninterrupts = false\nin_service = true", ["$.steps[1].tpr"]),
         (GOOD + "[[steps]]\npause = true\nin_service = true\n[apf]\nvector = 0x2f", ["$.steps[1].interrupts", "0x22"]),
+        (
+            GOOD + '[[steps]]\nwrmsr = "INT"\nvalue = 0x2f\n[[steps]]\npause = true\nin_service = true',
+            ["$.steps[1].value", "0x22", "0x2f"],
+        ),
         (GOOD + "[[steps]]\npause = true\nin_service = true\n[apf]\nvector = 0xfe", ["$.apf.vector", "in service"]),
         (GOOD + '[[steps]]\npause = true\nin_service = true\n[[steps]]\nlapic = "off"', ["$.steps[1].in_service"]),
         (GOOD.replace("groups = 4", 'groups = 4\nstart = "dropped"'), ["$.pages.f.start", "memory.backing = file"]),
