@@ -90,7 +90,7 @@ def bounded(findings: Sequence[Finding]) -> tuple[tuple[Finding, ...], tuple[str
     return tuple(listed), left_out
 
 
-_NO_START = "PANIC: a vCPU does not start"  # guest-images/probe/cpu.c:vcpu_start
+_NO_START = "PANIC: a vCPU does not start"  # said by the probe guest of captures before 2026-12, 30 s behind a SIPI
 
 END_WORDS = {
     EndStatus.GUEST_TIMEOUT: "the guest's program did not end within its deadline",
