@@ -5,6 +5,7 @@ although whoever asked cannot repeat them, or has done so; and looks that were m
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness.contract.plan import GuestKind, SwapKind
 from harness.evidence.decode import Evidence
@@ -72,7 +73,8 @@ def asked_again(evidence: Evidence) -> tuple[str, ...] | None:
     FAULT_FLAG_MINOR of a noio series) is followed by one that waits, or by none, until the guest has faulted once more
     (virt/kvm/kvm_main.c:hva_to_pfn_slow) or has a work for it, whose ready event's prefetch looks anew.  And a fault
     that is repeated (TRIED) waits with mmap_lock held, so that it comes to its end (mm/filemap.c:__folio_lock_or_retry,
-    fault_flag_allow_retry_first); but for fs/userfaultfd.c:handle_userfault, which lets go of the lock each time.
+    fault_flag_allow_retry_first); but for fs/userfaultfd.c:handle_userfault, which lets go of the lock each time.  One
+    that a fatal signal ends (QEMU exits) comes back and is not repeated (folio_lock_killable).
 
     :return: in words, one for each such call; None: nobody can tell.
     """
@@ -81,9 +83,15 @@ def asked_again(evidence: Evidence) -> tuple[str, ...] | None:
     found: list[str] = []
     called: dict[int, Event] = {}
     refused: dict[int, Event] = {}
+    undone: dict[int, Event] = {}
     for event in evidence.of(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.PF, Kind.TRY, Kind.ENTRY):
         if event.kind is Kind.MM_FAULT:
             called[event.tid], before = event, refused.pop(event.tid, None)
+            if (end := undone.pop(event.tid, None)) is not None and end.hva == event.hva:
+                found.append(
+                    f"a repeated call of handle_mm_fault for {event.hva:#x} came back (trace line {end.line}) and is"
+                    f" repeated again (trace line {event.line})"
+                )
             if before is not None and (before.hva, before.value) == (event.hva, event.value):
                 found.append(
                     f"a call of handle_mm_fault with flags {event.value:#x} for {event.hva:#x} was refused, and is"
@@ -95,10 +103,7 @@ def asked_again(evidence: Evidence) -> tuple[str, ...] | None:
             if _refused(call, event):
                 refused[event.tid] = call
             if call.value & FaultFlag.TRIED and event.value & VmFault.RETRY and not _userfault(evidence):
-                found.append(
-                    f"a repeated call of handle_mm_fault for {call.hva:#x} came back to be repeated again"
-                    f" (trace line {event.line})"
-                )
+                undone[event.tid] = replace(event, hva=call.hva)
     return tuple(found)
 
 

@@ -97,6 +97,7 @@ FAULT = (Kind.PF, 0)
         (((Kind.MM_FAULT, NOWAIT), (Kind.MM_FAULT_RET, 0), *ASKED), 0),
         ((*WAITED, *WAITED), 0),
         ((*WAITED, *CAME_BACK, *CAME), 1),
+        ((*WAITED, *CAME_BACK), 0),  # a fatal signal
     ],
 )
 def test_who_does_not_want_to_wait_asks_once(
