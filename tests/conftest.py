@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         files = {item.nodeid.split("::")[0] for item in items}
         gone = {node for node in long if node.split("::")[0] in files} - {item.nodeid for item in items}
         if gone:
-            raise pytest.UsageError(f"tests/long.txt lists what is not there (`make long` writes it): {sorted(gone)}")
+            raise pytest.UsageError(f"take out of tests/long.txt, or let `make long` write it: {sorted(gone)}")
 
 
 @pytest.fixture(autouse=True)

@@ -54,7 +54,8 @@ def _recorded(memory: Memory, replay: Replay, gpa: int, decided_ns: int) -> Proc
     yield Wait(until_ns=max(engine.now, met.start_ns - 1))
     if userfault_missing(memory.pages[vpn]):
         memory.pages[vpn] = with_folio(memory.pages[vpn], Folio(lock=Lock.OTHER))
-    yield Wait(until_ns=max(engine.now, (met.woke_ns if met.woke_ns >= 0 else met.end_ns) - 1))
+    woken = met.woke_ns if met.woke_ns >= 0 else met.end_ns  # on a processor again: others have found it mapped since
+    yield Wait(until_ns=max(engine.now, min(woken, replay.recorded.over.get((gfn, decided_ns), woken)) - 1))
 
 
 def moments(replay: Replay, gfn: int, decided_ns: int, beside: Set[int] = frozenset()) -> list[int]:

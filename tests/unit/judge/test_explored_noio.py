@@ -13,6 +13,8 @@ from tests.unit.judge.packed import packed_capture
 SETTLED = {
     "found-while-it-was-copied": "UFFDIO_COPY wakes a vCPU that slept for the page, another finds it by GUP-fast, and"
     " only then does the ioctl return",
+    "unlocked-before-it-runs": "who sleeps for the lock of a page that is copied runs again 2 ms behind its unlock, and"
+    " a kworker has found the page mapped meanwhile (mm/shmem.c:shmem_mfill_atomic_pte)",
     "let-go-while-qemu-waits": "a worker keeps mmap_lock for a read that is held, QEMU waits for the lock in stop, and"
     " the agent says release all the same, by its other list (mm/page_io.c:swap_readpage)",
     "written-behind-page-mkwrite": "a shared write finds the page in the cache, and another maps it for reading while"
