@@ -106,12 +106,14 @@ def _performed(argv: list[str], seconds: float) -> tuple[int, str]:
         ) as process,
     ):
         deadline = Deadline.after(seconds, "a chunk")
-        while not given_up and not deadline.expired and not _ended(process, _LOOK_S):
-            given_up = is_given_up()
-        if process.returncode is None:
-            process.terminate()
-            if not _ended(process, _TIDY_S):
-                process.kill()
+        try:
+            while not given_up and not deadline.expired and not _ended(process, _LOOK_S):
+                given_up = is_given_up()
+        finally:  # whatever was raised: nobody else would end it
+            if process.returncode is None:
+                process.terminate()
+                if not _ended(process, _TIDY_S):
+                    process.kill()
         output.seek(0)
         said = output.read().decode(errors="replace").strip()[-_LAST_WORDS:]
     if given_up:

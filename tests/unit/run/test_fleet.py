@@ -276,6 +276,15 @@ def test_it_ends_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (tmp_path / "tidied").exists()
 
 
+def test_it_does_not_outlive_an_error_of_who_looks_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> bool:
+        raise OSError("no worker state")
+
+    monkeypatch.setattr(fleet_chunk, "is_given_up", fails)
+    with pytest.raises(OSError, match="no worker state"):
+        _performed(["sleep", "100000"], HANG_S)
+
+
 def _children(pid: int) -> str:
     with contextlib.suppress(OSError):
         return "".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
