@@ -273,6 +273,15 @@ _EN, _AREA = 0x4B564D02, ~0x3F  # MSR_KVM_ASYNC_PF_EN, arch/x86/include/uapi/asm
 
 def further_areas(plan: Plan) -> tuple[int, ...]:
     """Shared areas that writes of EN name besides the vCPUs' own, where there is memory: guest physical addresses."""
+    return tuple(sorted(gpa for gpa in _further_areas(plan) if gpa < plan.guest.memory_mib << 20))
+
+
+def names_a_hole(plan: Plan) -> bool:
+    """Whether a write of EN names an address behind the guest's memory."""
+    return any(gpa >= plan.guest.memory_mib << 20 for gpa in _further_areas(plan))
+
+
+def _further_areas(plan: Plan) -> set[int]:
     apf = plan.guest.apf
     named = {apf.en_gpa} if apf.en_gpa >= 0 and apf.en_flags & EN_DELIVERS == EN_DELIVERS else set()
     named |= {
@@ -281,7 +290,7 @@ def further_areas(plan: Plan) -> tuple[int, ...]:
         if item.op is Op.WRMSR and item.msr == _EN and item.value & (EN_DELIVERS | EN_RESERVED) == EN_DELIVERS
     }
     own = {SHARED_GPA + PAGE_SIZE * vcpu for vcpu in range(plan.guest.vcpus)}
-    return tuple(sorted(gpa for gpa in named - own if gpa < plan.guest.memory_mib << 20))
+    return named - own
 
 
 def changed(item: Item, **values: Any) -> Item:

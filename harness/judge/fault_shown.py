@@ -7,12 +7,13 @@ finding.  Then that is the news, not the divergence.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from harness.contract.plan import GuestKind, Plan, names_a_hole, runs_l2, starts_anew
 from harness.judge.verdict_types import Finding, KnownFaultRow, Verdict
 from harness.model.kernels import KernelModel
-from harness.model.known_faults import KNOWN_FAULTS, KnownFault, with_fixes, without_fix
+from harness.model.known_faults import KNOWN_FAULTS, KnownFault, RunWith, with_fixes, without_fix
 from harness.status import Status
 
 
@@ -21,16 +22,14 @@ def in_light_of_known_faults(
     predicted: tuple[str, ...],
     kernel: KernelModel,
     judge_by: Callable[[KernelModel], Verdict],
-    *,
-    has_l2: bool = True,
-    is_program: bool = True,
+    there: Collection[RunWith] = frozenset(RunWith),
 ) -> Verdict:
     """The verdict, with the finding first if another model of the kernel agrees with the evidence.
 
     :param predicted: ids of the faults that the kernel had to show.
     :param judge_by: the verdict about the same evidence by another model.
-    :param has_l2: whether a guest of the run may have run an L2.
-    :param is_program: whether a program that is its own VMM ran.
+    :param there: what the run has that faults are shown by: by the model with a fault that is shown by something else
+        it would be judged as before, at the same cost.
     """
     if verdict.status is not Status.FAIL:
         return verdict
@@ -41,15 +40,25 @@ def in_light_of_known_faults(
                 f" it so (KernelModel.{fault.field} in kernel_changes.py, or fixes in kernels/catalog.toml), and take"
                 " it out of the accepted findings"
             ))  # fmt: skip
-        if (fault.of_l2 and not has_l2) or (
-            fault.of_program and not is_program
-        ):  # by the other model it would be the same, at the same cost
-            continue
-        if not fault.in_kernel(kernel) and fault.id in judge_by(without_fix(kernel, fault.id)).shown_faults:
+        if (
+            fault.only_by in there
+            and not fault.in_kernel(kernel)
+            and fault.id in judge_by(without_fix(kernel, fault.id)).shown_faults
+        ):
             return _told(verdict, fault, predicted=False, text=(
                 f"this is finding {fault.id}, of which the kernel is described as fixed: {fault.title}"
             ))  # fmt: skip
     return verdict
+
+
+def run_with(plan: Plan) -> frozenset[RunWith]:
+    """What a run of this plan, which is no program's that is its own VMM, has that faults are shown by."""
+    has = {
+        RunWith.RESET: starts_anew(plan) or plan.guest.kind is GuestKind.LINUX,  # which reboots as it likes
+        RunWith.L2: runs_l2(plan),
+        RunWith.HOLE: names_a_hole(plan),
+    }
+    return frozenset(what for what, there in has.items() if there)
 
 
 def _told(verdict: Verdict, fault: KnownFault, *, predicted: bool, text: str) -> Verdict:

@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import assert_never
 
 from harness.contract.capture import RunEnd
-from harness.contract.plan import GuestKind, Op, PageStart, Plan, runs_l2, starts_anew
+from harness.contract.plan import GuestKind, Op, PageStart, Plan, starts_anew
 from harness.contract.words import Backing, EndStatus
 from harness.errors import CaptureDamaged, ModelError
 from harness.evidence.decode import Evidence, decode, read_end, read_plan
@@ -27,7 +27,7 @@ from harness.judge.blame import (
     timeline,
     titles,
 )
-from harness.judge.fault_shown import in_light_of_known_faults
+from harness.judge.fault_shown import in_light_of_known_faults, run_with
 from harness.judge.host_left import with_its_host
 from harness.judge.host_program_verdict import judge_program
 from harness.judge.let_go_late import FORESEEN, IN_VAIN, foreseen, let_go_late
@@ -183,9 +183,8 @@ def _judge_decoded(evidence: Evidence, kernel: KernelModel) -> JudgedCapture:
     best = _best(evidence, kernel)
     predicted = best.followed.prediction.known_faults if best.followed is not None else ()
     told = in_light_of_known_faults(
-        best.verdict, predicted, kernel, lambda other: _best(evidence, other).verdict, has_l2=runs_l2(plan),
-        is_program=False,
-    )  # fmt: skip
+        best.verdict, predicted, kernel, lambda other: _best(evidence, other).verdict, run_with(plan)
+    )
     listed, left_out = bounded(told.findings)
     return replace(best, verdict=replace(told, findings=listed, notes=(*told.notes, *left_out)))
 

@@ -10,9 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from harness.errors import ModelError
 from harness.model.kernels import KernelModel, find_kernel
+
+
+class RunWith(StrEnum):
+    """What a run has, without which the model with a fault does as the model without it."""
+
+    RESET = "a vCPU that loses its state"
+    L2 = "a guest that runs guests"
+    PROGRAM = "a program that is its own VMM"  # harness/contract/host_program.py
+    HOLE = "a write of EN that names an address without memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +35,16 @@ class KnownFault:
     :ivar scenarios: those that show it.
     :ivar warns: what the kernel under test then says in its log, as part of a line; empty: nothing.
     :ivar faulty: the field's value in a kernel with the fault.
-    :ivar of_l2: only a guest that runs an L2 can show it.
-    :ivar of_program: only a program that is its own VMM does (harness/contract/host_program.py).
+    :ivar only_by: what is in each run that can show it.
     """
 
     id: str
     title: str
     field: str
+    only_by: RunWith
     scenarios: tuple[str, ...]
     warns: str = ""
     faulty: bool = True
-    of_l2: bool = False
-    of_program: bool = False
 
     def in_kernel(self, kernel: KernelModel) -> bool:
         """Whether this kernel is described as having the fault."""
@@ -57,6 +65,7 @@ KNOWN_FAULTS = {
             "a reset during an artificial halt wedges the vCPU: apf.halted stays set when the ready event that would"
             " end the halt is dropped, and KVM_RUN blocks for ever",
             "reset_keeps_halt",
+            RunWith.RESET,
             (
                 "S109",
                 "S109G",
@@ -77,71 +86,72 @@ KNOWN_FAULTS = {
             "an asynchronous page fault of an L2 is lost, and flags = 1 left behind in L1's shared area: the #PF exit"
             " is queued without KVM_REQ_EVENT, and the next exit of L2 wipes it",
             "vmexit_needs_request",
+            RunWith.L2,
             (*_TOKENS_OF_AN_L2, "S132", "S453", "S466"),
-            of_l2=True,
         ),
         KnownFault(
             "F3",
             "a state read by the VMM makes an asynchronous #PF exit of an L2 a #PF inside L2, and leaves flags = 1"
             " behind in L1's shared area",
             "sync_loses_vmexit",
+            RunWith.L2,
             ("S134", "S190"),
-            of_l2=True,
         ),
         KnownFault(
             "F4",
             "an asynchronous #PF goes into the L2 of an L1 that does not intercept #PF (AMD), and flags = 1 stays"
             " behind in L1's shared area",
             "needs_pf_intercept",
+            RunWith.L2,
             _TOKENS_OF_AN_L2,  # in S132, S453 and S466 L1 intercepts #PF
-            of_l2=True,
         ),
         KnownFault(
             "F6",
             "an INIT for a vCPU whose L2 runs (AMD) ends guest mode, and the vCPU goes on with the tables of its L2:"
             " the next VMRUN makes the host warn",
             "init_keeps_l2_tables",
+            RunWith.L2,
             ("S192", "S193"),
             warns="nested_prepare_vmcb_control",
-            of_l2=True,
         ),
         KnownFault(
             "F7",
             "an L2 that L1 runs with its own interrupts masked (AMD) is given interrupt 0, which nobody sent, when one"
             " is pending for L1: the virtual interrupt by which KVM asks for a window is not intercepted",
             "window_is_l2s",
+            RunWith.L2,
             ("S196",),
-            of_l2=True,
         ),
         KnownFault(
             "F8",
             "an L2 (AMD) executes nothing while an interrupt is pending for an L1 that intercepts interrupts and has"
             " its own masked: KVM asks for an exit at once at each entry",
             "masked_interrupt_spins",
+            RunWith.L2,
             ("S196",),
-            of_l2=True,
         ),
         KnownFault(
             "F9",
             "a vCPU that was kicked before its HLT sleeps there for good: a ready event that it was told of in between"
             " has cleared pv_unhalted",
             "ready_clears_kick",
+            RunWith.PROGRAM,
             ("S435/cmdline=cpl0 kick-told", "S435/cmdline=repeated kick-told"),
-            of_program=True,
         ),
         KnownFault(
             "F10",
             "a kick in an artificial halt ends every halt of the vCPU until it executes HLT: it asks for its page again"
             " and again, and takes a processor for that",
             "kick_ends_halts",
+            RunWith.PROGRAM,
             ("S436",),
-            of_program=True,
         ),
         KnownFault(
             "F11",
             "a guest whose first EN names an address without memory makes its host warn: the refused value is stored,"
             " and the cache of the shared area, which has no length, is used",
             "en_needs_shared_area",
+            RunWith.HOLE,
             ("S442",),
             warns="_guest_offset_cached",
             faulty=False,

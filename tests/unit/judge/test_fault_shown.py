@@ -6,7 +6,7 @@ from __future__ import annotations
 from harness.judge.fault_shown import in_light_of_known_faults
 from harness.judge.verdict_types import Finding, KnownFaultRow, Verdict
 from harness.model.kernels import KernelModel, find_kernel
-from harness.model.known_faults import KNOWN_FAULTS, with_fixes
+from harness.model.known_faults import KNOWN_FAULTS, RunWith, with_fixes
 from harness.status import Status
 
 N61 = find_kernel("nowait-6.1")
@@ -53,7 +53,7 @@ def test_a_new_fault_is_not_taken_for_a_known_one() -> None:
     assert in_light_of_known_faults(FAIL, (), FIXED, lambda _: PASS) is FAIL
 
 
-def test_a_fault_of_l2s_is_not_looked_for_where_there_is_none() -> None:
+def test_a_fault_is_not_looked_for_where_nothing_can_show_it() -> None:
     sound = with_fixes(N61, ["F1", "F2", "F3"])
     asked: list[str] = []
 
@@ -61,11 +61,14 @@ def test_a_fault_of_l2s_is_not_looked_for_where_there_is_none() -> None:
         asked.append(kernel.name.rpartition(" ")[2])
         return FAIL
 
-    assert in_light_of_known_faults(FAIL, (), sound, judge_by, has_l2=False, is_program=False) is FAIL
+    assert in_light_of_known_faults(FAIL, (), sound, judge_by, {RunWith.RESET}) is FAIL
     assert asked == ["F1"]
     asked.clear()
-    assert in_light_of_known_faults(FAIL, (), sound, judge_by, has_l2=False) is FAIL
+    assert in_light_of_known_faults(FAIL, (), sound, judge_by, {RunWith.RESET, RunWith.PROGRAM}) is FAIL
     assert asked == ["F1", "F9"]
+    asked.clear()
+    assert in_light_of_known_faults(FAIL, (), sound, judge_by, ()) is FAIL
+    assert asked == []
     asked.clear()
     assert in_light_of_known_faults(FAIL, (), sound, judge_by) is FAIL
     assert asked == [f.id for f in KNOWN_FAULTS.values() if not f.in_kernel(sound)]

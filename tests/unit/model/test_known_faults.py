@@ -8,8 +8,9 @@ from dataclasses import fields
 
 import pytest
 
-from harness.contract.plan import runs_l2
+from harness.contract.plan import GuestKind
 from harness.errors import ModelError
+from harness.judge.fault_shown import run_with
 from harness.model.kernels import KernelModel, find_kernel
 from harness.model.known_faults import (
     KNOWN_FAULTS,
@@ -46,7 +47,7 @@ def test_it_is_a_field_and_stands_in_the_specification(fault: KnownFault) -> Non
 @pytest.mark.parametrize(("fault", "name"), SHOWN, ids=[f"{f.id}-{s}" for f, s in SHOWN])
 def test_its_scenarios_show_it_on_a_faulty_kernel_and_not_on_a_fixed_one(fault: KnownFault, name: str) -> None:
     plan = plan_of(name)
-    assert runs_l2(plan) or not fault.of_l2
+    assert fault.only_by in run_with(plan) or plan.guest.kind is GuestKind.HOST_PROGRAM
     kernel = faulty(fault)
     assert fault.id in known_faults_of(name, kernel)[0]
     faults, ends = known_faults_of(name, with_fixes(kernel, [fault.id]))
