@@ -18,6 +18,7 @@ from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_actions import progress
 from harness.judge.recorded_drafts import Call, Draft, L2Tracker
 from harness.judge.recorded_lives import LivesTracker
+from harness.judge.recorded_notifiers import Notifiers
 from harness.judge.recorded_places import with_neighbours
 from harness.judge.recorded_words import words_of
 from harness.judge.recorded_works import LiveWork, PageWork, QueuedWork, complete, work_runs
@@ -196,8 +197,7 @@ class _Reader:
         self._changes: dict[int, list[PageChange]] = defaultdict(list)
         self._reads: dict[int, list[FaultCall]] = defaultdict(list)
         self._calls: dict[int, list[FaultCall]] = defaultdict(list)
-        self._unmaps, self._unmapped = list[FaultCall](), defaultdict[int, list[int]](list)
-        self._unmapping: dict[int, int] = {}  # by thread: its last in _unmaps
+        self._notifiers = Notifiers()
         self._ending: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._over: dict[tuple[int, int], int] = {}
         self._before: dict[tuple[int, int], int] = {}
@@ -221,17 +221,13 @@ class _Reader:
         # An end is traced before it is told to the bio: it is over when this CPU is seen to do something else.
         for gfn, told in self._ending.pop(event.cpu, ()):
             self._over[gfn, told] = t
-        if event.vcpu < 0 and not event.worker and event.kind is not Kind.BIO_END and event.tid in self._unmapping:
-            at = self._unmapping.pop(event.tid)  # no event tells the notifier's end: it is over when this comes
-            self._unmaps[at] = replace(self._unmaps[at], end_ns=t)
+        if event.vcpu < 0 and not event.worker and event.kind is not Kind.BIO_END:
+            self._notifiers.see(event, t)
         if event.kind in (Kind.BIO, Kind.BIO_END):
             self._block(event, t)
         elif event.kind is Kind.UNMAP:
-            self._unmapping[event.tid] = len(self._unmaps)
-            self._unmaps.append(FaultCall(t, t, event.tid))
             pages = range(self._gfn(event.hva), self._gfn(event.data - 1) + 1)
-            for gfn in self._gfns.intersection(pages) if event.vcpu < 0 and not event.worker else ():
-                self._unmapped[gfn].append(t)
+            self._notifiers.begin(event, t, self._gfns.intersection(pages))
         elif event.vcpu >= 0:
             self._of_vcpu(event, t)
         elif (event.worker and event.kind is not Kind.WORK_END) or event.kind in (Kind.DONE, Kind.WORK):
@@ -306,9 +302,7 @@ class _Reader:
             )  # fmt: skip
             thread.calls.append(Call(gfn, call))
             self._calls[gfn].append(call)
-            at = self._unmapping.pop(event.tid, -1)
-            if at >= 0 and self._unmaps[at].start_ns >= call.start_ns:  # no event tells the notifier's end
-                self._unmaps[at] = replace(self._unmaps[at], end_ns=t)
+            self._notifiers.returned(event.tid, call.start_ns, t)
             thread.since = -1
             self._changes[gfn].append(PageChange(t, event.tid))
             if event.worker and not self._ends_known:
@@ -480,7 +474,8 @@ class _Reader:
             read_ends={gfn: tuple(ends) for gfn, ends in self._ends.items()},
             changes={gfn: tuple(found) for gfn, found in self._changes.items()},
             busy=tuple(tuple(v.busy) for v in self._vcpus),
-            unmaps=tuple(self._unmaps), unmapped={gfn: tuple(found) for gfn, found in self._unmapped.items()},
+            unmaps=tuple(self._notifiers.ran), invalidations=tuple(self._notifiers.ended),
+            unmapped={gfn: tuple(found) for gfn, found in self._notifiers.unmapped.items()},
             ticks=tuple(tuple(v.ticks) for v in self._vcpus),
             host=host, log=log, end_ns=end,
             reads={gfn: tuple(found) for gfn, found in self._reads.items()},

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 def may_be_lost(
     world: World, memory: Memory, vcpu: int, gpa: int, got: Resolution, mark: RecordedEvent | None, *, guest_mode: bool
 ) -> None:
-    """``got`` is stale where a notifier came between, or another vCPU's fault in the TDP MMU (page_tables.py), and the
-    recording goes on as if nothing was mapped."""
+    """``got`` is stale where a notifier came between for certain.  Where one may have, or another vCPU's fault in the
+    TDP MMU (page_tables.py), it is if the recording goes on as if nothing was mapped."""
     replay = world.replay
     if replay is None or mark is None or got.end is not End.MAPPED or got.stale:
+        return
+    if must_be_stale(replay.recorded, vcpu, gpa >> 12, mark):
+        got.stale = True
         return
     since, until = min(mark.start_ns, mark.since_ns or mark.start_ns), mark.until_ns
     if replay.invalidated(vcpu, since, until) or memory.collides(
@@ -29,6 +32,18 @@ def may_be_lost(
         page = gpa >> 12
         likely = _faults_again(replay.recorded, page, until, writable=got.writable)
         got.stale = (replay.choices.ask(2, f"whether the mapping of {page:#x} was lost", page) == 1) is not likely
+
+
+def must_be_stale(recorded: Recorded, vcpu: int, gfn: int, mark: RecordedEvent) -> bool:
+    """A notifier began and ended between the first call of handle_mm_fault that the thread made for the page, which
+    comes behind the look at mmu_invalidate_seq, and the end of the last, before is_page_fault_stale.
+
+    :param mark: the page fault, or the ready event whose prefetch it is.
+    """
+    thread, until_ns = recorded.threads[vcpu], max(mark.until_ns, mark.end_ns)
+    calls = (call for call in recorded.calls.get(gfn, ()) if call.thread == thread)
+    own = [call for call in calls if mark.start_ns <= call.start_ns and call.end_ns <= until_ns]
+    return any(own[0].start_ns <= i.start_ns and i.end_ns <= own[-1].end_ns for i in recorded.invalidations if own)
 
 
 def _faults_again(recorded: Recorded, gfn: int, after_ns: int, *, writable: bool) -> bool:

@@ -132,7 +132,8 @@ class Recorded:
 
     ``works``: by (vCPU, token); ``read_ends``: by gfn, the ends of reads that held its page; ``changes``: by gfn;
     ``busy``: when each vCPU thread was in KVM's MMU; ``unmaps``: when a notifier ran (in a call of
-    handle_mm_fault: until that was over, at the latest); ``ticks``: when the LAPIC timer's
+    handle_mm_fault: until that was over, at the latest); ``invalidations``: ... that had certainly ended by then, of
+    memory that has a memslot; ``ticks``: when the LAPIC timer's
     interrupt was accepted; ``log``: what the guest wrote down, (word, number); ``end_ns``: the recording was stopped;
     ``reads``: by gfn, who submitted its page to be read, from the begin of that call to the submission; ``calls``: by
     gfn, all of handle_mm_fault; ``over``: by (gfn, end of a read), when the CPU that traced the end did something else;
@@ -160,6 +161,7 @@ class Recorded:
     end_ns: int
     reads: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
     calls: Mapping[int, tuple[FaultCall, ...]] = field(default_factory=dict)
+    invalidations: tuple[FaultCall, ...] = ()
     unmaps_known: bool = True  # else nothing tells of notifiers
     unmapped: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # gfn: when notifiers ran, no thread of KVM's
     ends_known: bool = True  # else ``read_ends`` is no more than a guess
