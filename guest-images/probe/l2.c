@@ -67,7 +67,10 @@ enum { CODE64_CPL0 = 0xa9b, CODE64_CPL3 = 0xafb, DATA_CPL0 = 0xc93, DATA_CPL3 = 
 #define NESTED_TABLES	6
 
 static struct vmcb vmcbs[MAX_VCPUS] __attribute__((aligned(4096)));
-static u8 windows[MAX_VCPUS];		/* L2 was given vector 0 */
+static struct l2_fault {
+	u64 vector, error, rip, cr2, rflags;
+	u32 flags;	/* the word of L1's shared area */
+} faults[MAX_VCPUS];	/* what each L2's handler was given */
 static struct frame running[MAX_VCPUS];	/* general registers of the L2, between its exit and the next VMRUN */
 static u8 save_areas[MAX_VCPUS][4096] __attribute__((aligned(4096)));
 static u8 stacks[MAX_VCPUS][4096] __attribute__((aligned(16)));	/* of handlers in L2 */
@@ -154,17 +157,32 @@ static void load(struct vcpu *v, struct vmcb *b, const struct item *i, const str
 	b->cr2 = 0;
 }
 
-/*
- * L2's handler: only a #PF that the host gave to L2 although it is L1's has the flags word set.  Vector 0 is the host's,
- * too: with it KVM asks for a window in which L1 could be given an interrupt (svm_set_vintr); nothing divides here.
- */
+/* L2's handler: L1 writes it down, which may have L2 back for an interrupt in the midst of whatever L2 writes. */
 _Noreturn void l2_fault(struct vcpu *v, const struct frame *f, u64 cr2)
 {
-	windows[v->id] = f->vector == 0;
-	if (!windows[v->id] && (f->vector != 14 || !(AT(struct apf_data, v->apf_gpa)->flags & 1)))
-		fault(v, f->vector, f->error, f->rip, cr2, f->rflags);
-	log_record(v, LOG_L2_FAULT, item_index(v->current), f->vector | f->error << 32, cr2);
+	faults[v->id] = (struct l2_fault){
+		f->vector, f->error, f->rip, cr2, f->rflags, AT(struct apf_data, v->apf_gpa)->flags,
+	};
 	l2_fault_exit();
+}
+
+/*
+ * L2 says what its handler was given: only a #PF that the host gave to L2 although it is L1's has the flags word set.
+ * Vector 0 is the host's, too: with it KVM asks for a window in which L1 could be given an interrupt (svm_set_vintr);
+ * nothing divides here.
+ */
+static void log_l2_fault(struct vcpu *v, u32 item)
+{
+	const struct l2_fault *seen = &faults[v->id];
+
+	if (seen->vector != 0 && (seen->vector != 14 || !(seen->flags & 1)))
+		fault(v, seen->vector, seen->error, seen->rip, seen->cr2, seen->rflags);
+	log_record(v, LOG_L2_FAULT, item, seen->vector | seen->error << 32, seen->cr2);
+}
+
+static int is_l2_fault(const struct vmcb *b)
+{
+	return (u32)b->exit_code == SVM_EXIT_VMMCALL && b->rip == (u64)l2_fault_call;
 }
 
 /* One VMRUN and what L1 finds at its exit; GIF is 1 again, IF 0. */
@@ -181,6 +199,9 @@ static void run_once(struct vcpu *v, struct vmcb *b)
 	flags = data->flags;
 	token = data->token;
 	asm volatile("stgi" : : : "memory");
+	log_late(v);
+	if (is_l2_fault(b))
+		log_l2_fault(v, item);
 	log_record(v, LOG_L2_EXIT, item, (u32)b->exit_code | b->exit_info1 << 32, b->exit_info2);
 	log_record(v, LOG_L2_WORDS, item, flags, token | b->event_inj << 32);
 	b->event_inj = 0;	/* as it is, unless the host has left there what L2 was given */
@@ -214,8 +235,8 @@ void l2_run(struct vcpu *v, u32 position)
 			v->current = NONE;
 			return;
 		case SVM_EXIT_VMMCALL:
-			if (b->rip == (u64)l2_fault_call) {
-				if (windows[v->id]) {
+			if (is_l2_fault(b)) {
+				if (faults[v->id].vector == 0) {
 					sti();	/* else it would be back at once */
 					cli();
 				}

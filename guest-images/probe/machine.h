@@ -122,7 +122,7 @@ static inline void apic_write(const struct vcpu *v, u32 reg, u32 value)
 
 _Noreturn void panic(const char *why);
 
-static inline void log_record(struct vcpu *v, u16 kind, u32 item, u64 a, u64 b)
+static inline void log_put(struct vcpu *v, u16 kind, u32 item, u64 a, u64 b)
 {
 	u32 n = control->log_count[v->id];
 	struct record *r = AT(struct record, LOG_GPA + v->id * LOG_BYTES) + n;
@@ -137,6 +137,36 @@ static inline void log_record(struct vcpu *v, u16 kind, u32 item, u64 a, u64 b)
 	r->b = b;
 	asm volatile("" : : : "memory");	/* stores are not reordered on x86: the record is there before its count */
 	control->log_count[v->id] = n + 1;
+}
+
+/* What could not be written when it came. */
+static inline void log_late(struct vcpu *v)
+{
+	while (v->logged_nmis != v->late_nmis) {
+		v->logging = 1;
+		log_put(v, LOG_NMI, NONE, 0, v->late_rip[v->logged_nmis % LATE_NMIS]);
+		v->logged_nmis++;
+		v->logging = 0;
+	}
+}
+
+/* Interrupts are off here.  An NMI is not, and must not write where this does; nor may L2, in whose midst L1 may be. */
+static inline void log_record(struct vcpu *v, u16 kind, u32 item, u64 a, u64 b)
+{
+	v->logging = 1;
+	log_put(v, kind, item, a, b);
+	v->logging = 0;
+	log_late(v);
+}
+
+static inline void log_nmi(struct vcpu *v, u64 rip)
+{
+	if (v->logging || v->in_l2) {
+		v->late_rip[v->late_nmis % LATE_NMIS] = rip;
+		v->late_nmis++;
+	} else {
+		log_record(v, LOG_NMI, NONE, 0, rip);
+	}
 }
 
 #endif

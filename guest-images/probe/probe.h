@@ -43,6 +43,8 @@ struct context {
 	volatile u8 state;
 };
 
+#define LATE_NMIS 5
+
 struct vcpu {
 	u64 self;		/* VCPU_SELF: %gs:0 */
 	u64 sched_rsp;		/* VCPU_SCHED_RSP */
@@ -64,6 +66,10 @@ struct vcpu {
 	volatile u32 booted;	/* it has begun since vcpu_start, and written that down */
 	u32 raised;		/* the task priority is that of an item that keeps interrupts off by it */
 	volatile u32 held;	/* VEC_HELD_LOW or VEC_HELD_HIGH came */
+	volatile u32 logging;	/* a record is being written */
+	volatile u32 late_nmis;	/* NMIs that came meanwhile, or in L2 */
+	volatile u32 logged_nmis;	/* of those */
+	volatile u32 late_rip[LATE_NMIS];	/* where they came */
 	u32 early[64];		/* READY tokens that came before their TOKEN */
 	u8 ready_vector[256];
 	u64 tss[16];

@@ -25,7 +25,7 @@ void trap(struct frame *f)
 	u64 cr2 = read_cr2();
 
 	if (f->vector == VEC_NMI && (header->flags & TAKES_NMIS)) {
-		log_record(v, LOG_NMI, NONE, 0, f->rip);
+		log_nmi(v, f->rip);
 		return;
 	}
 	if (v->in_l2 && f->vector < 32)

@@ -36,6 +36,7 @@ class GatedReads:
     saving: bool = False  # QEMU reads all of the guest's memory
     _seen: Seen = field(init=False)
     _next: int = 0  # of world.events
+    _last_end_ns: int = 0
     _looked: bool = False  # which of the held reads may end now is known, and nothing has happened since
 
     def __post_init__(self) -> None:
@@ -86,7 +87,13 @@ class GatedReads:
             yield Wait(signals=(self.world.changed, loaded))
         self.held.remove(held)
         self._looked = False
-        yield Wait(until_ns=self.world.engine.now + self.world.pace.read_ns(min(pages)))
+        end_ns, gap_ns = (
+            self.world.engine.now + self.world.pace.read_ns(min(pages)),
+            self.world.pace.timing.device_gap_ns,
+        )
+        if gap_ns:
+            end_ns = self._last_end_ns = max(end_ns, self._last_end_ns + gap_ns)
+        yield Wait(until_ns=end_ns)
 
     def ends(self, read: HeldRead) -> bool:
         """Whether the read may end now."""

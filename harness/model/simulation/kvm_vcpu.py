@@ -16,7 +16,7 @@ from harness.model.delivery import ApfState, Setup, Work, WorkState
 from harness.model.events import INIT, LOWEST_VECTOR, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import Variant
 from harness.model.outcomes import Outcome
-from harness.model.simulation import held_up, l2_halt, lapic_switches
+from harness.model.simulation import busy_halts, held_up, l2_halt, lapic_switches
 from harness.model.simulation.engine import Process, Signal, Wait
 from harness.model.simulation.host_memory import Memory, Resolution
 from harness.model.simulation.l2_token import entry_ns, tell
@@ -36,8 +36,6 @@ _IN_A_LOOP = (
     "PF", "TRY", "NP", "NPt", "NPh", "REP", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "WAITED",
 )  # fmt: skip
 """What has no upper bound then."""
-_SPINS = 8
-"""Turns of a busy loop that are simulated before the rest is left out."""
 _WAITED = (Outcome.SYNC, Outcome.BLOCK)
 
 
@@ -288,6 +286,8 @@ class KvmVcpu:
         if replay is not None:
             done = seen.completed_ns if seen else -1
             yield Wait(until_ns=done if done >= 0 else replay.recorded.end_ns)
+        elif late := self.world.pace.done_ns(self.index, work.gpa >> 12):
+            yield Wait(until_ns=self.world.engine.now + late)
         held_up.asks(self.state, work)
         self.world.emit(Event(Kind.DONE, gpa=work.gpa, hva=self.memory.vpn(work.gpa) << 12, worker=True))
         self.world.engine.fire(self.flushed)
@@ -426,23 +426,9 @@ class KvmVcpu:
             world.emit(Event(Kind.WAKEUP, self.index))
         if s.done and not (s.req_ready or s.exception_pending or self.deliverable()):
             self.spins += 1
-            if self.spins > _SPINS and not self._spins_on():
-                yield from self._spin_for_ever()
+            yield from busy_halts.goes_round(self)
         s.halted = False
         s.hlt = False
-
-    def _spins_on(self) -> bool:
-        """A recording says how often: what comes next is one more fault that ends in a halt."""
-        replay = self.world.replay
-        mark = replay.peek(self.index) if replay is not None and self.state.halted else None
-        return mark is not None and mark.kind is Kind.PF
-
-    def _spin_for_ever(self) -> Generator[Wait, None, None]:
-        """done is not empty and nothing asks for it: halts end at once, over and over, until something changes."""
-        if self.state.halted:
-            for name in ("PF", "TRY", "REP", "WAITED"):
-                self.world.unbounded[name] = "done is stuck (B.8): the artificial halt is a busy loop"
-        yield Wait(signals=(self.wake, *self.memory.signals.values()))
 
     def clear(
         self,

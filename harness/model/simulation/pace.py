@@ -53,6 +53,10 @@ class Pace:
         """From schedule_work to the worker's first instruction."""
         return self._or_late(self.timing.worker_ns, f"a work of vCPU {vcpu} for gfn {gfn:#x} begins late")
 
+    def done_ns(self, vcpu: int, gfn: int) -> int:
+        """From the worker's last look at the page to its entry in the list of what is done."""
+        return self._or_late(self.timing.done_ns, f"a work of vCPU {vcpu} for gfn {gfn:#x} ends late")
+
     def read_ns(self, vpn: int) -> int:
         """What a read takes longer than the device's delay, or than the rule by which it is held."""
         return self._or_late(self.timing.device_ns, f"the read of page {vpn:#x} ends late")

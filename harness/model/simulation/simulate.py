@@ -47,6 +47,8 @@ _EXPLORED = (
     Timing("workers slower than all that the guest does meanwhile", worker_ns=100 * MS),
     Timing("vCPUs that wake up when all that they wait for is there", device_ns=12 * MS, wake_ns=100 * MS),
     Timing("an agent slower than the pauses of the guest", host_ns=500 * MS),
+    Timing("workers that are slow to end", done_ns=100 * MS),
+    Timing("reads that end late and far apart", device_ns=12 * MS, device_gap_ns=20 * MS),
 )
 _REALTIME = Timing("a worker that waits until the vCPU's thread sleeps", worker_ns=100 * MS)
 _BATCHED = Timing("pages that were read in a batch for their LRU lists", batched=True)

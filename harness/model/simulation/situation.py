@@ -173,6 +173,7 @@ class Timing:
     name: str = "quick"
     exit_ns: int = 20_000  # one exit, its handling and the entry
     worker_ns: int = 5_000  # from schedule_work to the worker's first instruction
+    done_ns: int = 0  # from a worker's last look at its page to its entry in the list of what is done
     device_ns: int = 0  # what a read takes longer than the device's delay
     device_gap_ns: int = 0  # no read ends sooner than this after the one submitted before it
     neighbour_ns: int = 0  # the other pages of a read-ahead end so much later than the one that was asked for

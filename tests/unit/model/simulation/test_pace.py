@@ -10,6 +10,7 @@ import pytest
 
 from harness.contract import plan as p
 from harness.model.kernels import find_kernel
+from harness.model.outcomes import UNBOUNDED
 from harness.model.simulation import simulate
 from harness.model.simulation.choices import Choices
 from harness.model.simulation.pace import LATE_NS, Pace
@@ -17,6 +18,7 @@ from harness.model.simulation.situation import Timing
 from harness.prediction import predict
 from harness.run.scenario_sources import default_scenarios, read_scenario_files
 from harness.scenario.build import build_plan
+from tests.unit.scenarios import plan_of
 
 N61, NIO = find_kernel("nowait-6.1"), find_kernel("noio-6.1")
 LATENCIES: tuple[Callable[[Pace], int], ...] = (
@@ -24,6 +26,7 @@ LATENCIES: tuple[Callable[[Pace], int], ...] = (
     lambda pace: pace.exit_ns(1),
     lambda pace: pace.wake_ns(1),
     lambda pace: pace.worker_ns(1, 5),
+    lambda pace: pace.done_ns(1, 5),
     lambda pace: pace.read_ns(5),
     lambda pace: pace.neighbour_ns(5),
     lambda pace: pace.host_ns(),
@@ -53,9 +56,22 @@ def test_a_race_that_there_cannot_be_is_not_asked_about() -> None:
     assert not Pace(Timing()).may_read_first and Pace(Timing(reads_first=True, prefetch_lost=True)).prefetch_lost(0, 5)
 
 
+@pytest.mark.parametrize(("name", "most"), [("S144", 1), ("S128", 10)])
+def test_a_halt_ends_for_each_page_that_comes_before_its_own(name: str, most: int) -> None:
+    """Seen: six repeated faults in S128, one in S144, where all reads ended at once in every order that was tried."""
+    repeats = predict(plan_of(name), N61, orders=1).totals["REP"]
+    assert repeats.low <= 1 and repeats.high >= most
+
+
+def test_how_often_a_busy_loop_goes_round_is_not_known() -> None:
+    """S306: done is not empty, nothing asks for it, and the halt ends at once until the page is there."""
+    assert predict(plan_of("S306"), N61, orders=1).totals["REP"].high >= UNBOUNDED
+
+
 def test_without_choices_all_is_as_the_timing_says() -> None:
-    pace = Pace(Timing(exit_ns=7, wake_ns=6, worker_ns=8, device_ns=9, neighbour_ns=10, host_ns=11, first=0))
-    assert [latency(pace) for latency in LATENCIES] == [LATE_NS, 7, 6, 8, 9, 10, 11] and pace.start_ns(0) == 0
+    timing = Timing(exit_ns=7, wake_ns=6, worker_ns=8, done_ns=12, device_ns=9, neighbour_ns=10, host_ns=11, first=0)
+    pace = Pace(timing)
+    assert [latency(pace) for latency in LATENCIES] == [LATE_NS, 7, 6, 8, 12, 9, 10, 11] and pace.start_ns(0) == 0
 
 
 def _touched_again(*between: p.Item, host: tuple[tuple[p.HostAction, ...], ...] = ()) -> p.Plan:
