@@ -26,6 +26,8 @@ def goes_round(kvm: KvmVcpu) -> Generator[Wait, None, None]:
     replay = kvm.world.replay
     if kvm.spins > 1 and replay is None:
         _as_often_as_it_takes(kvm)
+        if kvm.state.halted:
+            kvm.world.item(kvm.halted_for).goes_round = True
     if kvm.spins <= _SPINS:
         return
     # A recording says how often: what comes next is one more fault that ends in a halt.

@@ -83,8 +83,13 @@ class GatedReads:
         held = HeldRead(pages)
         self.held.append(held)
         self._looked = False
+        late_ns = self.world.pace.timing.gate_ns
+        if late_ns:
+            yield Wait(until_ns=self.world.engine.now + late_ns)
         while not self.ends(held) and not self._saved(held):
             yield Wait(signals=(self.world.changed, loaded))
+            if late_ns:
+                yield Wait(until_ns=self.world.engine.now + late_ns)
         self.held.remove(held)
         self._looked = False
         end_ns, gap_ns = (

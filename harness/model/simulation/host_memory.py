@@ -296,6 +296,8 @@ class Memory:
                 yield Wait(until_ns=until_ns, signals=(self.signals[vpn], self.world.signal))
             if watch is not None and inside:
                 yield from self.followed.wakes(watch, gpa // _PAGE)
+            if vcpu < 0 and self.world.replay is None and (late_ns := self.world.pace.timing.worker_wake_ns):
+                yield Wait(until_ns=self.world.engine.now + late_ns)
             self.asleep.pop(vcpu, None)  # workers have one number together
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
@@ -431,7 +433,7 @@ class Memory:
                 if not read.synchronous or self._recorded(vpn):
                     self.world.engine.spawn(self._read_recorded(vpn))
         elif not read.synchronous and self.gate is not None:
-            self.world.engine.spawn(self._gated_read(self.gate, vpns, target))
+            self.world.engine.spawn(self._gated_read(self.gate, vpns, target, asked=[target] if vcpu >= 0 else []))
         elif not read.synchronous:
             pace, device = self.world.pace, self.device
             end = self.world.engine.now + device.delay_ns + pace.read_ns(target)
@@ -439,9 +441,13 @@ class Memory:
             self.world.engine.spawn(self._read([v for v in vpns if v == target], end))
             self.world.engine.spawn(self._read([v for v in vpns if v != target], end + pace.neighbour_ns(target)))
 
-    def _gated_read(self, gate: GatedReads, vpns: list[int], target: int) -> Process:
-        """Ends when the rule says so, read-ahead before its target."""
-        gfns = frozenset(gfn for gfn, vpn in self.gfn_to_vpn.items() if vpn in vpns)
+    def _gated_read(self, gate: GatedReads, vpns: list[int], target: int, asked: list[int]) -> Process:
+        """Ends when the rule says so, read-ahead before its target.
+
+        :param asked: the page of the vCPU's fault in which it was submitted: the gate lets go what one brings together
+            (harness/agent/gate/keeper.py).
+        """
+        gfns = frozenset(gfn for gfn, vpn in self.gfn_to_vpn.items() if vpn in vpns + asked)
         yield from gate.hold(gfns, self.device.loaded)
         self._complete([v for v in vpns if v != target] + [v for v in vpns if v == target])
 

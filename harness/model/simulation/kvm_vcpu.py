@@ -58,6 +58,7 @@ class KvmVcpu:
     np_mark: RecordedEvent | None = None  # the NP of that, until it is told
     tries: int = 0
     overtaken: RecordedEvent | None = None  # that NP, if a reset comes before it enters with the token
+    halted_for: int = -1  # the item whose page fault ended in the newest halt
     spins: int = 0
     in_guest: bool = False
     emulated: bool = False  # the last fault was MMIO: the VMM did the access
@@ -185,6 +186,7 @@ class KvmVcpu:
                 yield from self.reach(Kind.REP, step.gpa >> 12, f"a repeated fault on {step.gpa:#x}", step.gpa >> 12)
                 world.emit(Event(Kind.REP, self.index, gpa=step.gpa))
                 world.count("WAITED")
+                self.halted_for = step.index
                 log.append(Fault(Outcome.REPEATED, "", 0, "D08", "the gfn has live work on this vCPU: halt, no token"))
                 return
             if work is not None:
@@ -213,6 +215,7 @@ class KvmVcpu:
         world.count("NPt" if setup is Setup.TOKEN else "NPh")
         world.count("WAITED")
         issuer = Thread.V if first.read_target else ""
+        self.halted_for = step.index
         outcome, why = Outcome.HALT, f"{why_halted(self.state)}: the vCPU halts"
         if setup is Setup.TOKEN:
             world.count("PF_GUEST")  # x86.c:kvm_inject_page_fault; a reset may still drop what it queued

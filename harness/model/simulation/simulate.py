@@ -47,6 +47,8 @@ _EXPLORED = (
     Timing("workers slower than all that the guest does meanwhile", worker_ns=100 * MS),
     Timing("vCPUs that wake up when all that they wait for is there", device_ns=12 * MS, wake_ns=100 * MS),
     Timing("an agent slower than the pauses of the guest", host_ns=500 * MS),
+    Timing("a gate that looks late", gate_ns=50 * MS),
+    Timing("workers that are let run late when their page is there", worker_wake_ns=100 * MS),
     Timing("workers that are slow to end", done_ns=100 * MS),
     Timing("reads that end late and far apart", device_ns=12 * MS, device_gap_ns=20 * MS),
 )
@@ -388,11 +390,14 @@ def _item(position: int, runs: list[_Run], situation: Situation) -> ItemPredicti
 def _often(values: list[int], logs: list[ItemLog], runs: list[_Run]) -> Count:
     """A range of what faults of an item came to; without bound where token and ready go round for ever."""
     found = _range(values, runs)
-    return Count(found.low, UNBOUNDED, "token and ready for ever") if _endless(logs) else found
+    if not _endless(logs):
+        return found
+    round_ = "halts that end at once" if any(log.goes_round for log in logs) else "token and ready for ever"
+    return Count(found.low, UNBOUNDED, round_)
 
 
 def _endless(logs: list[ItemLog]) -> bool:
-    return any(_how_often(log, Outcome.LOOP) for log in logs)
+    return any(log.goes_round or _how_often(log, Outcome.LOOP) for log in logs)
 
 
 def _later(logs: list[ItemLog]) -> tuple[Outcome, ...] | None:

@@ -173,9 +173,11 @@ class Timing:
     name: str = "quick"
     exit_ns: int = 20_000  # one exit, its handling and the entry
     worker_ns: int = 5_000  # from schedule_work to the worker's first instruction
+    worker_wake_ns: int = 0  # from the end of a worker's sleep for its page to its next instruction
     done_ns: int = 0  # from a worker's last look at its page to its entry in the list of what is done
     device_ns: int = 0  # what a read takes longer than the device's delay
     device_gap_ns: int = 0  # no read ends sooner than this after the one submitted before it
+    gate_ns: int = 0  # from what happens to when the server of a gated device looks at it
     neighbour_ns: int = 0  # the other pages of a read-ahead end so much later than the one that was asked for
     host_ns: int = 1_000_000  # the agent between two host actions
     reads_first: bool = False  # whoever submits a read finds it over when it tries the page's lock

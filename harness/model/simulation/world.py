@@ -63,6 +63,7 @@ class ItemLog:
 
     faults: list[Fault] = field(default_factory=list)
     queued: int = 0  # of these, faults for which a work was queued
+    goes_round: bool = False  # a busy loop of halts: how many faults there are is a matter of time
     ended: bool = False
     gp: bool = False
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.contract import plan as p
 from harness.model.kernels import find_kernel
-from harness.model.outcomes import UNBOUNDED
+from harness.model.outcomes import UNBOUNDED, Outcome
 from harness.model.simulation import simulate
 from harness.model.simulation.choices import Choices
 from harness.model.simulation.pace import LATE_NS, Pace
@@ -63,9 +63,18 @@ def test_a_halt_ends_for_each_page_that_comes_before_its_own(name: str, most: in
     assert repeats.low <= 1 and repeats.high >= most
 
 
+@pytest.mark.parametrize(("name", "page"), [("S451", "f[88]"), ("S360", "f[100]")])
+def test_the_gate_lets_go_together_what_one_fault_has_brought(name: str, page: str) -> None:
+    """Seen: what a mark has read ahead was there when it was touched, as it came with the page that had the mark."""
+    touched = next(item for item in predict(plan_of(name), N61).items if item.page == page)
+    assert touched.outcome is Outcome.MINOR and not touched.also
+
+
 def test_how_often_a_busy_loop_goes_round_is_not_known() -> None:
     """S306: done is not empty, nothing asks for it, and the halt ends at once until the page is there."""
-    assert predict(plan_of("S306"), N61, orders=1).totals["REP"].high >= UNBOUNDED
+    answer = predict(plan_of("S306"), N61, orders=1)
+    assert answer.totals["REP"].high >= UNBOUNDED
+    assert [item.index for item in answer.items if item.repeats.high >= UNBOUNDED] == [3]
 
 
 def test_without_choices_all_is_as_the_timing_says() -> None:
