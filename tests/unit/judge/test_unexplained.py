@@ -42,6 +42,28 @@ def test_what_kvm_leaves_to_a_vmm_with_the_lapic(scenario: str, wrong: list[int]
     assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == wrong
 
 
+@pytest.mark.parametrize(("machine", "irqchip", "wrong"), [("q35", "off", 0), ("microvm", "off", 1), ("q35", "on", 1)])
+def test_the_pit_of_a_pc_interrupts_a_vmm_that_has_the_lapic(machine: str, irqchip: str, wrong: int) -> None:
+    """Seen on five kernels: `restart` at each tick of the PIT, which firmware had left running."""
+    text = f"""
+id = "A"
+title = "a PC without a LAPIC in KVM"
+[guest]
+machine = "{machine}"
+irqchip = "{irqchip}"
+cpu = "host,-kvm-asyncpf-int"
+[pages.f]
+groups = 1
+start = "swapped"
+[[steps]]
+touch = "f"
+"""
+    plan = build_plan(load_text("a.toml", text)[0], nonce=1)
+    events = (Event(Kind.USER_EXIT, 0, value=EINTR, line=1),)
+    view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
+    assert len(list(unexplained(view, predict(plan, find_kernel("nowait-6.1"))))) == wrong
+
+
 @pytest.mark.parametrize(
     ("machine", "irqchip", "again", "wrong"),
     [("q35", "split", True, 0), ("q35", "on", True, 1), ("microvm", "split", True, 1), ("q35", "split", False, 1)],
