@@ -15,14 +15,15 @@ from harness.contract.probe_abi import page_word
 from harness.contract.words import Release
 from harness.errors import ModelError
 from harness.model.case_prediction import CasePrediction
-from harness.model.cpu_model import parse_cpu
-from harness.model.delivery import L2Controls, PvFeatures
+from harness.model.cpu_model import Feature, parse_cpu
+from harness.model.delivery import L2Controls
 from harness.model.events import MSR_ASYNC_PF_EN
 from harness.model.halted_vcpu import predict_halt
 from harness.model.kernels import KernelModel
 from harness.model.moved_area import predict_area
 from harness.model.odd_guest import predict_guest
 from harness.model.pages import Backing, Folio, HostPage, Pte, SwapSlot, Vma
+from harness.model.pv_features import PvFeatures
 from harness.model.readahead import FAULT_AROUND_PAGES
 from harness.model.simulation import situation as m
 from harness.model.simulation.linux_guest import LinuxGuest, predict_linux
@@ -307,15 +308,24 @@ def _resident(backing: Backing, start: p.PageStart) -> tuple[Pte, Folio | None]:
     return Pte.NONE, None
 
 
-def pv_features(plan: p.Plan, kernel: KernelModel) -> PvFeatures:
-    """What the guest is offered.  Without the series there is none of the MSRs."""
+def pv_features(plan: p.Plan, kernel: KernelModel, *, vmexit_named: bool = False) -> PvFeatures:
+    """What the guest is offered.  Without the series there is none of the MSRs.  ``vmexit_named``: QEMU has a name for
+    ASYNC_PF_VMEXIT."""
     cpu = parse_cpu(plan.guest.cpu)
     return PvFeatures(
         async_pf=kernel.has_apf and cpu.async_pf,
-        vmexit=kernel.has_apf and cpu.async_pf_vmexit,
+        vmexit=kernel.has_apf and cpu.shows_vmexit(named=vmexit_named),
         interrupt=kernel.has_apf and cpu.async_pf_int,
         enforced=cpu.enforced or not kernel.has_apf,
     )
+
+
+def offered_features(plan: p.Plan, kernel: KernelModel) -> tuple[str, ...]:
+    """Names of the features of async page faults that CPUID shows to QEMU's guest."""
+    if plan.guest.kind is p.GuestKind.HOST_PROGRAM:
+        return ()
+    features = pv_features(plan, kernel)
+    return tuple(feature.name for feature in Feature if features.shows(feature))
 
 
 def _guest(plan: p.Plan, kernel: KernelModel) -> m.GuestStart:

@@ -3,18 +3,6 @@
 #include "machine.h"
 #include "functions.h"
 
-struct cpuid_result {
-	u32 a, b, c, d;
-};
-
-static struct cpuid_result cpuid(u32 leaf)
-{
-	struct cpuid_result r;
-
-	asm volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "a"(leaf), "c"(0));
-	return r;
-}
-
 /* Linux include/asm/pvclock-abi.h: struct pvclock_vcpu_time_info */
 struct pvclock {
 	u32 version, pad;

@@ -74,6 +74,24 @@ static void forget_items(struct vcpu *v)
 			contexts[p].state = WAITS_NOT;
 }
 
+/* Linux arch/x86/kernel/kvm.c: kvm_cpuid_base(); a VMM that shows Hyper-V's leaves has KVM's 0x100 behind them. */
+static void read_features(struct vcpu *v)
+{
+	const u32 bases[] = { [LEAF_FIRST] = 0x40000000, [LEAF_BEHIND] = 0x40000100 };
+
+	v->features = 0;
+	v->features_leaf = LEAF_NONE;
+	for (u32 leaf = LEAF_FIRST; leaf <= LEAF_BEHIND; leaf++) {
+		struct cpuid_result r = cpuid(bases[leaf]);
+
+		if (r.b != 0x4b4d564b || r.c != 0x564b4d56 || r.d != 0x4d)	/* "KVMKVMKVM" */
+			continue;
+		v->features = cpuid(bases[leaf] + 1).a;
+		v->features_leaf = leaf;
+		return;
+	}
+}
+
 void vcpu_init(struct vcpu *v, u32 id)
 {
 	struct {
@@ -83,7 +101,6 @@ void vcpu_init(struct vcpu *v, u32 id)
 	extern const char idt64_pointer[];
 	u64 tss = (u64)v->tss, ist1 = (u64)v->trap_stack + sizeof(v->trap_stack);
 	u64 ist2 = (u64)v->nmi_stack + sizeof(v->nmi_stack);
-	u32 c, a = 1;
 
 	v->self = (u64)v;
 	v->id = id;
@@ -104,8 +121,8 @@ void vcpu_init(struct vcpu *v, u32 id)
 	asm volatile("ltr %w0" : : "r"(SEL_TSS));
 	asm volatile("lidt %0" : : "m"(*idt64_pointer));
 
-	asm volatile("cpuid" : "+a"(a), "=c"(c) : : "ebx", "edx");
-	v->x2apic = c >> 21 & 1;
+	read_features(v);
+	v->x2apic = cpuid(1).c >> 21 & 1;
 	v->apic_base = rdmsr(MSR_APIC_BASE);	/* with x2APIC if an INIT came */
 	wrmsr(MSR_APIC_BASE, v->apic_base | APIC_BASE_ENABLE);
 	v->apic_base &= ~(u64)(APIC_BASE_ENABLE | APIC_BASE_X2APIC);

@@ -68,6 +68,12 @@ enum {
 	LOG_NMI = 18,
 };
 enum {
+	LEAF_NOT_READ = 0,
+	LEAF_NONE = 1,
+	LEAF_FIRST = 2,
+	LEAF_BEHIND = 3,
+};
+enum {
 	APF_ZERO_TOKEN = 1,
 	APF_ACK = 2,
 	APF_ACK_FIRST = 4,

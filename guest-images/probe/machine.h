@@ -31,6 +31,18 @@ static inline u64 rdtsc(void)
 	return (u64)high << 32 | low;
 }
 
+struct cpuid_result {
+	u32 a, b, c, d;
+};
+
+static inline struct cpuid_result cpuid(u32 leaf)
+{
+	struct cpuid_result r;
+
+	asm volatile("cpuid" : "=a"(r.a), "=b"(r.b), "=c"(r.c), "=d"(r.d) : "a"(leaf), "c"(0));
+	return r;
+}
+
 static inline void wrmsr(u32 msr, u64 value)
 {
 	asm volatile("wrmsr" : : "c"(msr), "a"((u32)value), "d"((u32)(value >> 32)) : "memory");

@@ -71,6 +71,11 @@ static int has_started(void)
 	return state != 0 && state != STATE_READY;
 }
 
+static void log_boot(struct vcpu *v)
+{
+	log_record(v, LOG_BOOT, NONE, v->apic_id, (u64)v->features << 32 | v->features_leaf << 16 | control->boots);
+}
+
 void ap_main(u32 id)
 {
 	struct vcpu *v = &vcpus[id];
@@ -80,7 +85,7 @@ void ap_main(u32 id)
 	AT(struct apf_data, SHARED_GPA + 4096 * id)->flags = 0;
 	AT(struct apf_data, SHARED_GPA + 4096 * id)->token = 0;
 	apic_enable(v, (header->flags & LAPIC_BEFORE_EN) != 0);
-	log_record(v, LOG_BOOT, NONE, v->apic_id, control->boots);
+	log_boot(v);
 	v->booted = 1;
 	if (header->flags & LAPIC_BEFORE_EN)
 		while (!v->started)
@@ -132,7 +137,7 @@ void bsp_main(u32 start_info)
 	outb(0xa1, 0xff);
 	vcpu_init(v, 0);
 	touch_own_memory();
-	log_record(v, LOG_BOOT, NONE, v->apic_id, control->boots);
+	log_boot(v);
 	apic_enable(v, (header->flags & LAPIC_BEFORE_EN) != 0);
 	control->nonce = header->nonce;
 	control->tsc_khz = find_tsc_khz(v);

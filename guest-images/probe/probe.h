@@ -53,6 +53,8 @@ struct vcpu {
 	u32 id;
 	u32 apic_id;
 	u32 x2apic;
+	u32 features;		/* EAX of KVM's CPUID leaf of features, 0 without */
+	u32 features_leaf;	/* ... and where that is: LEAF_* */
 	u32 current;		/* position of the item whose access runs, or NONE */
 	u32 next;		/* position from which the next item is looked for */
 	u32 done;		/* items ended */

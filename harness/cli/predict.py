@@ -12,7 +12,7 @@ from harness.cli import options
 from harness.errors import ModelError, UsageError
 from harness.model.kernels import KernelModel
 from harness.model.simulation.situation import Prediction
-from harness.prediction import predict
+from harness.prediction import offered_features, predict
 from harness.report.predict_text import predict_json, predict_text
 from harness.run.model_named import model_named
 from harness.run.scenario_sources import ScenarioFiles, default_scenarios, file_of, read_scenario_files
@@ -62,27 +62,32 @@ def run(args: argparse.Namespace) -> int:
     """
     kernel = model_named(args.kernel)
     scenarios, refused = _scenarios(args)
-    answers: list[tuple[Scenario, Prediction]] = []
+    answers: list[tuple[Scenario, Prediction, tuple[str, ...]]] = []
     problems: list[UsageError] = [refused_error([refusal]) for refusal in refused]
     for scenario in scenarios:
         try:
-            answers.append((scenario, _predict(scenario, kernel, args)))
+            answers.append((scenario, *_predict(scenario, kernel, args)))
         except ModelError as exc:
             problems.append(exc)
     if answers and args.json:
-        print(json.dumps([predict_json(s, a) for s, a in answers], indent=1))
+        print(json.dumps([predict_json(s, a, offered) for s, a, offered in answers], indent=1))
     elif answers:
         width = min(shutil.get_terminal_size((110, 24)).columns, 160)
-        print("\n\n".join(predict_text(s, kernel, a, width=width, events=args.events) for s, a in answers))
+        texts = (predict_text(s, kernel, a, o, width=width, events=args.events) for s, a, o in answers)
+        print("\n\n".join(texts))
     if problems:
         raise UsageError("\n".join(p.message for p in problems), hint=problems[-1].hint)
     return 0
 
 
-def _predict(scenario: Scenario, kernel: KernelModel, args: argparse.Namespace) -> Prediction:
-    """:raise ModelError: the model cannot say; the message names the scenario and its file."""
+def _predict(scenario: Scenario, kernel: KernelModel, args: argparse.Namespace) -> tuple[Prediction, tuple[str, ...]]:
+    """... and the features that the guest is offered.
+
+    :raise ModelError: the model cannot say; the message names the scenario and its file.
+    """
     try:
-        return predict(build_plan(scenario, _NONCE), kernel, orders=args.orders)
+        plan = build_plan(scenario, _NONCE)
+        return predict(plan, kernel, orders=args.orders), offered_features(plan, kernel)
     except ModelError as exc:
         files = [Path(name) for name in args.scenario if name.endswith(".toml")]
         file = file_of(scenario.id, files) or file_of(scenario.id, args.scenarios or [default_scenarios()])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.cli import options
 from harness.errors import UsageError
+from harness.judge.offered_features import offered_words
 from harness.judge.verdict_types import Verdict
 from harness.model.kernels import Variant
 from harness.report.explain_verdict import cited_by, explain_verdict
@@ -80,6 +81,8 @@ def _verdict(folder: Path, tree: Path | None, width: int) -> Iterator[str]:
     yield from map(printable, trace_dat_notes(folder))
     capture = folder / "capture"
     judged = judge_folder_whole(capture, verdict.judged_by or Variant.NOWAIT) if capture.is_dir() else None
+    if judged is not None and judged.evidence is not None and judged.evidence.guest is not None:
+        yield from map(printable, offered_words(judged.evidence.guest))
     timeline = build_timeline(judged) if judged is not None else None
     if timeline is None:
         yield "there is no trace to draw"

@@ -5,7 +5,7 @@ docs/formats/capture.md says which file holds which, and harness/contract/struct
 ``FORMAT`` counts changes of what is written; ``end.json`` carries it.  Format 1, which did not carry one, is read by
 harness/evidence/format_1.py.  Until format 2 no record but that one said of which run it is; since format 4 there is
 left.json; since format 5 host/dmesg.txt says of which run it is, too; since format 7 the probe guest keeps each step of
-its program in the control page.  Keys that came later: SINCE.
+its program in the control page; since format 8 it says which features KVM offers it.  Keys that came later: SINCE.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from enum import StrEnum
 from harness.contract.structure import plain
 from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 
-FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS, WAITS_NOT_KEPT = 7, 2, 3, 4, 6
+FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS, WAITS_NOT_KEPT, FEATURES_NOT_READ = 8, 2, 3, 4, 6, 7
 SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7, "unlisted": 7,
                             "on_list": 7, "charged": 7, "uptodate": 7, "swap_backed": 7, "again": 7,
                             "cached": 7, "slots": 7}  # fmt: skip

@@ -70,6 +70,8 @@ NO_ITEM = 0xFFFFFFFF
 """Item of a log record that belongs to none."""
 FOUND = 1 << 32
 """Set in the record of a clear_token's end beside the token word that it took away; older guests logged 0."""
+RESETS_BITS, LEAF_BITS = 16, 16
+"""Of the record of a boot b: the number of resets before, then a FeaturesLeaf, then EAX of that leaf (32 bits)."""
 OWN_AREA = MASK64
 """items_header.en_gpa: each vCPU's own shared area."""
 
@@ -109,6 +111,15 @@ class Record(IntEnum):
     L2_FAULT = 16
     PAGE_FAULT = 17
     NMI = 18
+
+
+class FeaturesLeaf(IntEnum):
+    """Where a vCPU found KVM's CPUID leaf of features (KVM_CPUID_FEATURES) when it booted."""
+
+    NOT_READ = 0  # by guests of before format 8
+    NONE = 1  # no leaf names KVM
+    FIRST = 2  # 0x40000001
+    BEHIND = 3  # 0x40000101, behind the leaves of Hyper-V
 
 
 class HeaderFlag(IntFlag):
@@ -363,6 +374,7 @@ def _header() -> Iterator[str]:
     yield ""
     yield from _enum({f"STATE_{s.name}": s.value for s in State})
     yield from _enum({f"LOG_{r.name}": r.value for r in Record})
+    yield from _enum({f"LEAF_{leaf.name}": leaf.value for leaf in FeaturesLeaf})
     yield from _enum({f.name or "": f.value for f in HeaderFlag})
     yield from _enum({f"ITEM_{f.name}": f.value for f in ItemFlag})
     yield from _enum({f"L2_{f.name}": f.value for f in L2Flag})

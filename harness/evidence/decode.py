@@ -91,6 +91,8 @@ class DecodedFacts:
     trace_events: tuple[str, ...]  # "system/event" of what was recorded
     has: HostHas
     later_tids: tuple[tuple[int, int], ...] = ()  # vCPU and thread of each that was plugged in again
+    accel: str = ""  # what runs the guest; "": not said
+    qemu_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,14 +388,20 @@ def _facts(records: _Records) -> DecodedFacts | None:
         has = _has(facts.host)
         _device(run.backing_device)  # nothing is read from that disk, but it has to be one
         io_dev = _device(run.io_dev)
-        return DecodedFacts(run.vcpu_tids, io_dev, run.mm_fault_probe, run.trace_events, has, run.later_tids)
+        return DecodedFacts(
+            run.vcpu_tids, io_dev, run.mm_fault_probe, run.trace_events, has, run.later_tids, run.accel,
+            run.qemu_version,
+        )  # fmt: skip
     raw = _json(files, "facts.json")
     if "vcpu_tids" not in raw:
         return None
     known = {name: raw[name] for name in _OldFacts.__dataclass_fields__ if name in raw}
     found = _record("facts.json", lambda: structure(_OldFacts, known))
     has = _has(found)
-    return DecodedFacts(found.vcpu_tids, _device(found.io_dev), found.mm_fault_probe, found.trace_events, has)
+    return DecodedFacts(
+        found.vcpu_tids, _device(found.io_dev), found.mm_fault_probe, found.trace_events, has, accel=found.accel,
+        qemu_version=found.qemu_version,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +416,8 @@ class _OldFacts:
     debugfs: str
     cgroup_memory: bool
     vm_event_counters: bool
+    accel: str = ""
+    qemu_version: str = ""
 
 
 def _device(text: str | None) -> int:

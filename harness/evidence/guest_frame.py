@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.contract.capture import FORMAT, WAITS_NOT_KEPT
+from harness.contract.capture import FEATURES_NOT_READ, FORMAT, WAITS_NOT_KEPT
 from harness.contract.plan import HostWord, Item, Op, Plan, initialized, resets, says, starts_anew, vcpu_ids
-from harness.contract.probe_abi import FOUND, MASK64, UNMAPPED_GVA, VEC_TIMER, Record, State, SvmExit
+from harness.contract.probe_abi import FOUND, MASK64, UNMAPPED_GVA, VEC_TIMER, FeaturesLeaf, Record, State, SvmExit
 from harness.contract.words import Access
-from harness.evidence.guestlog import GuestLog, GuestRecord, ProgramState
+from harness.evidence.guestlog import GuestLog, GuestRecord, ProgramState, boot_of
 from harness.model.events import MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
 
 GP, PAGE_FAULT = 13, 14
@@ -24,6 +24,7 @@ WINDOW = 0
 SVM_EXITS = frozenset(SvmExit)
 _OF_L2 = frozenset({Record.L2_EXIT, Record.L2_WORDS, Record.L2_FAULT})
 _OF_ITEM = frozenset({Record.START, Record.END, Record.TOKEN, Record.WAKE, Record.STAGE, Record.PAGE_FAULT}) | _OF_L2
+_LEAVES = frozenset(FeaturesLeaf) - {FeaturesLeaf.NOT_READ}
 _OF_A_PANIC = frozenset({Record.L2_WORDS, Record.FAULT, Record.CR2})
 _OF_NONE = frozenset({Record.BOOT, Record.IDLE, Record.IRQ, Record.NMI, Record.DONE})
 
@@ -38,7 +39,7 @@ def frame_problems(plan: Plan, log: GuestLog, capture_format: int = FORMAT) -> I
     for vcpu, apic_id in enumerate(vcpu_ids(plan.guest)):
         walk = _Walk(
             plan, vcpu, apic_id, resets(plan), vcpu in initialized(plan), says(plan, HostWord.LOADVM),
-            capture_format > WAITS_NOT_KEPT,
+            capture_format > WAITS_NOT_KEPT, capture_format > FEATURES_NOT_READ,
         )  # fmt: skip
         for number, record in enumerate(log.vcpus[vcpu]):
             for text in walk.take(record, number):
@@ -57,7 +58,7 @@ def frame_problems(plan: Plan, log: GuestLog, capture_format: int = FORMAT) -> I
 class _Walk:
     """One vCPU's log, record by record.  ``resets``: of the machine; ``inits``: of this vCPU; ``loads``: a snapshot,
     which has the time stamp counter of then; ``of_today``: it says what a clear_token found, and keeps each step to
-    another item in the control page, waits too."""
+    another item in the control page, waits too; ``reads_features``: of KVM, when it boots."""
 
     plan: Plan
     vcpu: int
@@ -66,6 +67,7 @@ class _Walk:
     inits: bool
     loads: bool
     of_today: bool
+    reads_features: bool
     boots: int = 0
     tsc: int = 0
     running: int = -1  # item of the last START or WAKE that has neither ended nor been put aside
@@ -172,13 +174,21 @@ class _Walk:
             yield f"APIC id {e.a}"
         if self.boots and not self.anew:
             yield "a second boot, and the plan has no reset"
-        if self.vcpu == 0 and e.b != self.boots:
-            yield f"says {e.b} resets, the log has {self.boots}"
+        boot = boot_of(e)
+        if self.vcpu == 0 and boot.resets != self.boots:
+            yield f"says {boot.resets} resets, the log has {self.boots}"
         # The boot CPU counts once all have logged their first begin (guest-images/probe/main.c:bsp_main).
-        elif e.b > 0 and not self.boots:
-            yield f"says {e.b} resets, and is the first"
-        elif not self.resets and e.b != int(self.boots > 0):
-            yield f"says {e.b} resets, the plan has none"
+        elif boot.resets > 0 and not self.boots:
+            yield f"says {boot.resets} resets, and is the first"
+        elif not self.resets and boot.resets != int(self.boots > 0):
+            yield f"says {boot.resets} resets, the plan has none"
+        if not self.reads_features:
+            if boot.leaf or boot.features:
+                yield "says which features KVM offers, which no guest of its time has read"
+        elif boot.leaf not in _LEAVES:
+            yield "does not say which features KVM offers"
+        elif boot.features and boot.leaf == FeaturesLeaf.NONE:
+            yield f"says that KVM offers {boot.features:#x}, and that it has found no KVM"
         self.boots += 1
         self.tsc, self.running, self.idle, self.stage, self.done = e.tsc, -1, False, -1, False
         self.waits.clear()

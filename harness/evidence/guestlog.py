@@ -6,7 +6,17 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from harness.contract.probe_abi import CONTROL_PAGE, MAX_VCPUS, NO_ITEM, PAGE_SIZE, RECORD_CODEC, Record, decode_control
+from harness.contract.probe_abi import (
+    CONTROL_PAGE,
+    LEAF_BITS,
+    MAX_VCPUS,
+    NO_ITEM,
+    PAGE_SIZE,
+    RECORD_CODEC,
+    RESETS_BITS,
+    Record,
+    decode_control,
+)
 from harness.errors import CaptureDamaged
 
 
@@ -20,6 +30,22 @@ class GuestRecord:
     item: int
     a: int
     b: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedBoot:
+    """What a record BOOT says in its b.  ``leaf``: a FeaturesLeaf, or a number that no guest writes; ``features``: EAX
+    of that leaf, 0 without."""
+
+    resets: int
+    leaf: int
+    features: int
+
+
+def boot_of(record: GuestRecord) -> LoggedBoot:
+    """``record``: of kind BOOT."""
+    leaf = record.b >> RESETS_BITS
+    return LoggedBoot(record.b % (1 << RESETS_BITS), leaf % (1 << LEAF_BITS), leaf >> LEAF_BITS)
 
 
 @dataclass(frozen=True, slots=True)

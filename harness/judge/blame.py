@@ -14,7 +14,7 @@ from harness.contract.probe_abi import LOG_FULL, LOG_RECORDS, Record
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.verdict_types import Finding, TimelineRow
+from harness.judge.verdict_types import OFFERED, Finding, TimelineRow
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.known_faults import KNOWN_FAULTS
 from harness.model.simulation.situation import Prediction
@@ -26,7 +26,7 @@ _OF_A_RUN = frozenset({Kind.ENTRY, Kind.EXIT, Kind.OUT, Kind.IN, Kind.NP, Kind.R
 class Rank(IntEnum):
     """What is told first."""
 
-    CAUSE = 0  # the kernel's own cry, the guest's panic, a vCPU that never ran again
+    CAUSE = 0  # the kernel's own cry, the guest's panic, a vCPU that never ran again, what the guest is not offered
     SHOWN = 1  # a line of the trace shows it
     UNSHOWN = 2
     CONSEQUENCE = 3  # something was still owed, or had not ended, when all was over
@@ -39,7 +39,7 @@ def rank(finding: Finding) -> Rank:
         return Rank.COUNT
     if finding.consequence:
         return Rank.CONSEQUENCE
-    if finding.rule in ("D28", "panic", "stopped"):
+    if finding.rule in ("D28", "panic", "stopped") or finding.name == OFFERED:
         return Rank.CAUSE
     return Rank.SHOWN if finding.line else Rank.UNSHOWN
 

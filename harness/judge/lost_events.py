@@ -8,6 +8,7 @@ from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.judge.blame import ending, first_words, in_order, timeline, titles
 from harness.judge.machine_trouble import by_machine
+from harness.judge.offered_features import offered_findings
 from harness.judge.protocol_check import Checked
 from harness.judge.recorded_fields import read_findings, written_findings
 from harness.judge.verdict_types import Finding, Verdict
@@ -24,7 +25,7 @@ def with_lost_events(evidence: Evidence, kernel: KernelModel, prediction: Predic
     is full (harness/agent/guest/probe_run.py), so that what has filled it goes round without end.  A Linux guest makes
     events as long as it runs, and that the machine was too slow for it can only be told of a whole trace.
     """
-    findings = [*checked.findings, *_of_the_guest(evidence, prediction), *ending(evidence, prediction)]
+    findings = [*checked.findings, *_of_the_guest(evidence, prediction, kernel), *ending(evidence, prediction)]
     lost = f"the kernel lost {evidence.lost} trace events"
     if prediction.known_faults and not prediction.ends:  # it may be what has lost them
         lost += f" (predicted: {titles(prediction)})"
@@ -50,8 +51,9 @@ def with_lost_events(evidence: Evidence, kernel: KernelModel, prediction: Predic
     )
 
 
-def _of_the_guest(evidence: Evidence, prediction: Prediction) -> list[Finding]:
-    """What the guest has read and written, by its own log."""
+def _of_the_guest(evidence: Evidence, prediction: Prediction, kernel: KernelModel) -> list[Finding]:
+    """What the guest has read and written, and was offered, by its own log."""
     if evidence.plan.guest.kind is not GuestKind.PROBE or evidence.guest is None:
         return []
-    return [*read_findings(evidence, prediction), *written_findings(evidence)]
+    read = read_findings(evidence, prediction)
+    return [*offered_findings(evidence, kernel), *read, *written_findings(evidence)]

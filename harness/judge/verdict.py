@@ -37,6 +37,7 @@ from harness.judge.lost_events import with_lost_events
 from harness.judge.machine_trouble import by_machine
 from harness.judge.match import match_items, match_totals
 from harness.judge.match_linux import match_linux
+from harness.judge.offered_features import offered_findings
 from harness.judge.preconditions import problems
 from harness.judge.protocol_check import Checked
 from harness.judge.recorded_fields import field_findings, token_findings, written_findings
@@ -45,6 +46,7 @@ from harness.judge.seen_once import SeenOnce
 from harness.judge.unexplained import unexplained
 from harness.judge.verdict_types import (
     MAPPED,
+    OFFERED,
     WAITED,
     Finding,
     ItemRow,
@@ -272,7 +274,7 @@ class _Best:
 
 
 def _whatever_the_order(finding: Finding) -> bool:
-    return finding.rule in RULES and finding.rule not in KNOW_A_PREDICTION
+    return finding.name == OFFERED or (finding.rule in RULES and finding.rule not in KNOW_A_PREDICTION)
 
 
 def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
@@ -294,6 +296,7 @@ def _judge_by(seen: SeenOnce, followed: Followed) -> Verdict:
         findings += unexplained(view, prediction)
         findings += field_findings(view, prediction, kernel)
         findings += written_findings(evidence)
+        findings += offered_findings(evidence, kernel)
         if followed.parted is None and not followed.for_all_orders:
             findings += token_findings(evidence, prediction)
     totals, wrong_totals = match_totals(prediction, totals_seen)
@@ -400,7 +403,7 @@ def _open(followed: Followed) -> Iterator[str]:
         yield f"the evidence left {len(followed.open_)} choice(s) of the kernel open, all were allowed: {kinds}"
 
 
-_HAPPENED = ("stopped", f"unexplained:{Kind.INJ_OTHER.name}", f"unexplained:{Kind.ACC.name}")
+_HAPPENED = ("stopped", OFFERED, f"unexplained:{Kind.INJ_OTHER.name}", f"unexplained:{Kind.ACC.name}")
 
 
 def _status(

@@ -29,6 +29,9 @@ WAITED = (Outcome.SYNC, Outcome.BLOCK)
 MAPPED = (Outcome.FAST, Outcome.MINOR, Outcome.NONE)
 """Outcomes in which the page was there: the column "mapped"."""
 
+OFFERED = "value:cpuid"
+"""Name of a finding about what the guest is offered: that was so before it did anything."""
+
 
 class Stage(StrEnum):
     """How far a scenario came, and so who had the last word about it."""

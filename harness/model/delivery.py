@@ -15,6 +15,7 @@ from enum import StrEnum
 from harness.errors import ModelError
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
 from harness.model.kernels import KernelModel
+from harness.model.pv_features import PvFeatures
 
 ASYNC_PF_PER_VCPU = 64
 """Works that one vCPU may have queued (arch/x86/include/asm/kvm_host.h)."""
@@ -55,29 +56,6 @@ class Work:
     @property
     def gfn(self) -> int:
         return self.gpa >> 12
-
-
-@dataclass(slots=True)
-class PvFeatures:
-    """CPUID 0x40000001 bits 4, 10 and 14, and whether KVM enforces them (KVM_CAP_ENFORCE_PV_FEATURE_CPUID).
-
-    QEMU does not ask for enforcement unless ``kvm-pv-enforce-cpuid`` is given: hidden features then stay usable
-    (arch/x86/kvm/cpuid.h:guest_pv_has), the guest merely does not see them.
-    """
-
-    async_pf: bool = True
-    vmexit: bool = True
-    interrupt: bool = True
-    enforced: bool = False
-
-    def has_async_pf(self) -> bool:
-        return self.async_pf or not self.enforced
-
-    def has_vmexit(self) -> bool:
-        return self.vmexit or not self.enforced
-
-    def has_interrupt(self) -> bool:
-        return self.interrupt or not self.enforced
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.errors import ModelError
-from harness.judge.verdict_types import Finding, ItemRow, Verdict, outcome_words, touch_words
+from harness.judge.verdict_types import OFFERED, Finding, ItemRow, Verdict, outcome_words, touch_words
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Outcome
 from harness.model.protocol.rules import RULES
@@ -74,7 +74,7 @@ def cited_by(verdict: Verdict, finding: Finding) -> tuple[Citation, ...]:
     if finding.rule == "total":
         name = finding.message.partition(":")[0]
         return (Citation(*_COUNTED_BY[name]),) if name in _COUNTED_BY else ()
-    return ()
+    return tuple(_in_source(finding.message)) if finding.name == OFFERED else ()
 
 
 def _in_source(source: str) -> Iterator[Citation]:
@@ -182,6 +182,8 @@ def _should(verdict: Verdict, finding: Finding) -> str:
         total = next((t for t in verdict.totals if t.name == name), None)
         if total is not None:
             return f"{name} = {total.predicted}{f'; {total.predicted.reason}' if total.predicted.reason else ''}"
+    if finding.name == OFFERED:
+        return "the guest reads of each feature what QEMU was asked to show, if KVM offers it"
     return "nothing of this: it is not in the model's run, and nothing else explains it"
 
 

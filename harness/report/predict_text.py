@@ -7,6 +7,7 @@ import textwrap
 from dataclasses import asdict
 from typing import Any
 
+from harness.contract.words import GuestKind
 from harness.errors import ModelError
 from harness.model.events import Kind
 from harness.model.kernels import KernelModel
@@ -21,9 +22,15 @@ _MANY = 12
 _INDICES = 14
 
 
-def predict_text(scenario: Scenario, kernel: KernelModel, answer: Prediction, *, width: int = 110, events: bool) -> str:
-    """The prediction for a terminal."""
-    lines = [f"{scenario.id}  {scenario.title}", f"kernel {kernel.name} ({kernel.variant})", ""]
+def predict_text(
+    scenario: Scenario, kernel: KernelModel, answer: Prediction, offered: tuple[str, ...], *, width: int = 110,
+    events: bool,
+) -> str:  # fmt: skip
+    """The prediction for a terminal.  ``offered``: features of async page faults that CPUID shows to the guest."""
+    lines = [f"{scenario.id}  {scenario.title}", f"kernel {kernel.name} ({kernel.variant})"]
+    if scenario.guest.kind is not GuestKind.HOST_PROGRAM:
+        lines.append(f"the guest is offered (CPUID): {', '.join(offered) or 'no async page faults'}")
+    lines.append("")
     lines += _items(answer, width)
     lines += _totals(answer, width)
     if not answer.ends:
@@ -102,13 +109,13 @@ def _event(event: Any) -> str:
     return f"  {event.t_ns / 1e6:10.3f} ms  {who:<8} {Kind(event.kind).name}{token}{gpa}"
 
 
-def predict_json(scenario: Scenario, answer: Prediction) -> dict[str, Any]:
+def predict_json(scenario: Scenario, answer: Prediction, offered: tuple[str, ...]) -> dict[str, Any]:
     """The prediction as JSON values."""
     try:
         raw = asdict(answer)
     except TypeError as exc:  # a value that is no plain data would be our own mistake
         raise ModelError(f"{scenario.id}: the prediction is not plain data: {exc}") from exc
-    raw["scenario"] = scenario.id
+    raw["scenario"], raw["offered"] = scenario.id, list(offered)
     raw["events"] = [{"t_ns": e.t_ns, "kind": Kind(e.kind).name, "vcpu": e.vcpu, "token": e.token, "gpa": e.gpa,
                       "value": e.value} for e in answer.events]  # fmt: skip
     return raw

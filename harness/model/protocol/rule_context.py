@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.model.delivery import PvFeatures
 from harness.model.outcomes import Count
+from harness.model.pv_features import PvFeatures
 
 Interval = tuple[int, int]
 """[start, end] in nanoseconds of the trace clock."""

@@ -16,11 +16,12 @@ from operator import itemgetter
 from harness.contract.gate import Rule
 from harness.contract.words import HostWord, Op, Release
 from harness.errors import ModelError
-from harness.model.delivery import L2Controls, PvFeatures
+from harness.model.delivery import L2Controls
 from harness.model.events import Event
 from harness.model.kernels import KernelModel
 from harness.model.outcomes import Count, Outcome
 from harness.model.pages import HostPage, Vma
+from harness.model.pv_features import PvFeatures
 from harness.model.readahead import ReadaheadState
 
 _ZERO = Count(0, 0)

@@ -44,6 +44,25 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert first["totals"]["REP"] == {"low": 1, "high": 1, "reason": ""}  # the gate decides when the read ends
     assert second["totals"]["NPh"]["low"] == 1
     assert {e["kind"] for e in second["events"]} >= {"PF", "TRY", "NP", "DONE", "RDY"}
+    assert first["offered"] == ["ASYNC_PF", "ASYNC_PF_INT"]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kernel", "told"),
+    [
+        ("S146", "nowait-6.1", "(CPUID): ASYNC_PF, ASYNC_PF_VMEXIT, ASYNC_PF_INT\n"),
+        ("S296", "noio-7.3", "(CPUID): ASYNC_PF\n"),
+        ("S01", "nowait-5.10", "(CPUID): ASYNC_PF, ASYNC_PF_INT\n"),
+        ("S01", "sync-6.1", "(CPUID): no async page faults\n"),
+        ("S469", "nowait-6.1", ""),  # a program that is its own VMM
+    ],
+)
+def test_says_what_the_guest_is_offered(
+    scenario: str, kernel: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", scenario, "--kernel", kernel]) == 0
+    out = capsys.readouterr().out
+    assert told in out and ("is offered" in out) is bool(told)
 
 
 def test_stable_levels_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from harness.results import Key, Row, RunResult
 from harness.run.area_commits import area_commits
 from harness.run.run_folder import RunFolder
 from harness.status import Status
+from tests.unit.judge.packed import packed_capture
 from tests.unit.report.judged import DATA, golden
 
 A, B = Key("S29", "debian-6.1"), Key("S30", "debian-6.1")
@@ -41,6 +42,16 @@ def test_a_verdict_is_explained_and_drawn(run: RunFolder, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert "kvm_check_async_pf_completion" in said and "-- the model" in said and "HHHH" in said
     assert "\x1b" not in said
+
+
+def test_what_the_guest_was_offered_is_shown(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run.path / A.folder
+    shutil.rmtree(folder / "capture")
+    for name, data in packed_capture("interrupt-not-offered").items():
+        (folder / "capture" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "capture" / name).write_bytes(data)
+    assert main(["show", str(folder), "--width", "100"]) == 0
+    assert "\nvCPU 0, 1: CPUID 0x40000001 EAX is 0x1003afb: ASYNC_PF\n" in capsys.readouterr().out
 
 
 def test_a_run_is_a_table(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.contract.capture import FORMAT, OutsidePage, RunEnd
+from harness.contract.probe_abi import Record
 from harness.contract.structure import to_json
 from harness.contract.words import EndStatus
 from harness.errors import CaptureDamaged, UsageError
 from harness.evidence import format_1
 from harness.evidence.decode import Files, decode, read_end, read_release
+from harness.evidence.guestlog import boot_of
 from tests.unit.judge.golden import of_today
 
 CAPTURE = Path(__file__).parents[2] / "data/captures/S36"
@@ -88,8 +90,11 @@ def test_the_same_capture_in_both_formats_is_the_same_evidence(folder: Path) -> 
     assert set(new.counters) - set(rest) == {"PGMAJ_REST"}  # of what no process had, which format 1 did not say
     assert replace(
         new, end=old.end, files=old.files, after=old.after, precondition=old.precondition, left=None, counters=rest,
-        anon_growth=old.anon_growth,
+        anon_growth=old.anon_growth, guest=old.guest,
     ) == old  # fmt: skip
+    if old.guest is not None and new.guest is not None:  # KVM's features are read since format 8
+        read = [replace(e, b=boot_of(e).resets) if e.kind is Record.BOOT else e for e in new.guest.all()]
+        assert tuple(read) == old.guest.all() and replace(new.guest, vcpus=old.guest.vcpus) == old.guest
     assert read_release(of_today(files)) == read_release(files)
 
 

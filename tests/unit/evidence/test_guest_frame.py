@@ -4,19 +4,22 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 
-from harness.contract.capture import WAITS_NOT_KEPT
+from harness.contract.capture import FEATURES_NOT_READ, FORMAT, WAITS_NOT_KEPT
 from harness.contract.plan import HostAction, HostWord, Item, Op, TimedAction
-from harness.contract.probe_abi import Record
+from harness.contract.probe_abi import LEAF_BITS, RESETS_BITS, FeaturesLeaf, Record
+from harness.evidence import guest_frame
 from harness.evidence.decode import decode
-from harness.evidence.guest_frame import frame_problems
-from harness.evidence.guestlog import GuestLog, GuestRecord
+from harness.evidence.guestlog import GuestLog, GuestRecord, boot_of
 from tests.unit.judge.golden import NAMES, load
 from tests.unit.judge.packed import packed_capture
 
 PROBES = [name for name in NAMES if "guest/log.bin" in load(name)]
+frame_problems = partial(guest_frame.frame_problems, capture_format=FEATURES_NOT_READ)
+"""Of the logs here, whose guests had the control page of today."""
 LONE = (Record.MSR, Record.IRQ)
 """Records that stand for themselves: the trace is what they are held against."""
 
@@ -144,3 +147,31 @@ def test_a_clear_token_of_today_says_what_it_found() -> None:
     assert log is not None
     assert not list(frame_problems(plan, log, capture_format=WAITS_NOT_KEPT))
     assert "which is no token word" in " ".join(frame_problems(plan, log))
+
+
+@pytest.mark.parametrize(
+    ("leaf", "features", "old", "new"),
+    [
+        (FeaturesLeaf.NOT_READ, 0, "", "does not say"),
+        (FeaturesLeaf.NONE, 0, "no guest of its time", ""),
+        (FeaturesLeaf.NONE, 1, "no guest of its time", "has found no KVM"),
+        (FeaturesLeaf.FIRST, 0, "no guest of its time", ""),
+        (FeaturesLeaf.FIRST, 0xFFFFFFFF, "no guest of its time", ""),
+        (FeaturesLeaf.BEHIND, 1 << 14, "no guest of its time", ""),
+        (FeaturesLeaf.NOT_READ, 1, "no guest of its time", "does not say"),
+        (max(FeaturesLeaf) + 1, 1, "no guest of its time", "does not say"),
+    ],
+)
+def test_since_format_8_each_boot_says_what_kvm_offers(leaf: int, features: int, old: str, new: str) -> None:
+    evidence = decode(load("S61"))
+    plan, log = evidence.plan, evidence.guest
+    assert log is not None
+    b = leaf << RESETS_BITS | features << RESETS_BITS + LEAF_BITS
+    told = [
+        tuple(dataclasses.replace(e, b=e.b | b) if e.kind is Record.BOOT else e for e in of_one) for of_one in log.vcpus
+    ]
+    said = dataclasses.replace(log, vcpus=tuple(told))
+    for capture_format, words in ((FEATURES_NOT_READ, old), (FORMAT, new)):
+        found = list(guest_frame.frame_problems(plan, said, capture_format))
+        assert len(found) == (plan.guest.vcpus if words else 0) and all(words in text for text in found)
+    assert {(boot.leaf, boot.features) for boot in map(boot_of, (r[0] for r in said.vcpus))} == {(leaf, features)}

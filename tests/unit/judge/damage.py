@@ -16,15 +16,35 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.contract.probe_abi import ITEM, ITEMS_HEADER, PAGE_SIZE, RECORD_CODEC, Record
+from harness.contract.probe_abi import (
+    ITEM,
+    ITEMS_HEADER,
+    LEAF_BITS,
+    PAGE_SIZE,
+    RECORD_CODEC,
+    RESETS_BITS,
+    FeaturesLeaf,
+    Record,
+)
 from harness.judge.verdict import judge_capture
+from harness.model.cpu_model import Feature
 from harness.model.kernels import KernelModel, find_kernel
 from harness.status import Status
 from tests.unit.judge.damage_gate import gate_damages
 from tests.unit.judge.damage_json import json_places, json_values
 from tests.unit.judge.damage_kind import JSON_FILES, NEEDED, Damage, Expect, in_bytes
 from tests.unit.judge.damage_outside import damages_from_outside
-from tests.unit.judge.golden import NAMES, Files, edit_trace, is_event, is_of_today, load, of_today, recounted
+from tests.unit.judge.golden import (
+    NAMES,
+    Files,
+    edit_boots,
+    edit_trace,
+    is_event,
+    is_of_today,
+    load,
+    of_today,
+    recounted,
+)
 from tests.unit.judge.packed import packed_capture
 
 GATED = ("S28R+noio-6.1", "S49+noio-6.1", "S49M+noio-6.1")
@@ -214,9 +234,41 @@ def _records() -> Iterator[Damage]:
                 if (kind, what) in ((Record.BOOT, "tsc"), (Record.MSR, "tsc")) or (kind, what) == (Record.IDLE, "b"):
                     continue
                 yield Damage(f"log: {place} {kind.name} {what}", expect, _record(kind, which, what))
+    yield from _offers()
     for place, offset, width in (("magic", 0, "Q"), ("nonce", 8, "Q"), ("state", 16, "I"), ("end mark", 32, "Q"),
                                  ("TSC", 40, "Q"), ("count", 64, "I")):  # fmt: skip
         yield Damage(f"log: control page: {place}", Expect.INCONCLUSIVE, _control(offset, width))
+
+
+_EAX = RESETS_BITS + LEAF_BITS
+"""Of the b of a BOOT: the bit that EAX begins at."""
+
+
+def _offers() -> Iterator[Damage]:
+    """What a vCPU says that KVM offers it.  A kernel may offer what it should not, or less; what it says of the other
+    features is judged by nobody."""
+
+    def flips(feature: Feature) -> Callable[[int], int]:
+        return lambda above: above ^ 1 << _EAX + feature
+
+    def says(leaf: int, more: int = 0) -> Callable[[int], int]:
+        return lambda above: (above >> _EAX | more) << _EAX | leaf << RESETS_BITS
+
+    for feature in Feature:
+        yield Damage(f"log: {feature.name} is offered, or not", Expect.KERNEL, _offer(flips(feature)))
+    yield Damage("log: features not read", Expect.INCONCLUSIVE, _offer(says(FeaturesLeaf.NOT_READ)))
+    yield Damage("log: features of no leaf", Expect.INCONCLUSIVE, _offer(says(max(FeaturesLeaf) + 1)))
+    yield Damage("log: features, and no KVM", Expect.INCONCLUSIVE, _offer(says(FeaturesLeaf.NONE, 1)))
+
+
+def _offer(change: Callable[[int], int]) -> Callable[[Files], Files | None]:
+    """``change``: what b of each BOOT has above the number of resets."""
+
+    def apply(files: Files) -> Files | None:
+        last = edit_boots(files["guest/log.bin"], lambda resets, above: (resets, change(above)))
+        return {**files, "guest/log.bin": last} if last != files["guest/log.bin"] else None
+
+    return apply
 
 
 def _record(kind: Record, which: int, what: str) -> Callable[[Files], Files | None]:

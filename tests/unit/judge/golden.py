@@ -28,10 +28,14 @@ from harness.contract.capture import (
     log_marks,
 )
 from harness.contract.plan import Backing, Plan, SwapKind, from_json
+from harness.contract.probe_abi import LEAF_BITS, PAGE_SIZE, RECORD_CODEC, RESETS_BITS, FeaturesLeaf, Record
 from harness.contract.structure import structure, to_json
 from harness.contract.words import Access
 from harness.evidence import format_1
 from harness.evidence.host_log import LOG
+from harness.model.cpu_model import Feature, parse_cpu
+from harness.model.kernels import find_kernel
+from harness.prediction import pv_features
 
 CAPTURES = Path(__file__).parents[2] / "data/captures"
 NAMES = sorted(p.name for p in CAPTURES.iterdir())
@@ -95,8 +99,28 @@ def _written(files: Mapping[str, bytes], records: Mapping[str, OfRun], end: RunE
     told = {name: to_json(replace(record, nonce=end.nonce)).encode() for name, record in all_.items()}
     begins, ends = (f"[    0.000000] {mark}\n".encode() for mark in log_marks(end.nonce))
     texts = {LOG: begins + files[LOG] + ends, "guest/console.txt": _console(plan, files)}
+    texts |= {"guest/log.bin": with_features(files["guest/log.bin"], plan)} if "guest/log.bin" in files else {}
     texts |= {} if "qmp.jsonl" in files else {"qmp.jsonl": b'{"t": 1.0, "dir": "in", "message": {"QMP": {}}}\n'}
     return {**files, **told, **texts, "end.json": to_json(end).encode()}
+
+
+def with_features(log: bytes, plan: Plan) -> bytes:
+    """A log of which each boot says what a sound kernel and QEMU 7.2 offer a guest of this plan."""
+    offered = pv_features(plan, find_kernel("nowait-6.1"))
+    eax = sum(1 << feature for feature in Feature if offered.shows(feature))
+    leaf = FeaturesLeaf.FIRST if parse_cpu(plan.guest.cpu).flags.get("kvm", True) else FeaturesLeaf.NONE
+    return edit_boots(log, lambda resets, was: (resets, was or leaf << RESETS_BITS | eax << RESETS_BITS + LEAF_BITS))
+
+
+def edit_boots(log: bytes, change: Callable[[int, int], tuple[int, int]]) -> bytes:
+    """``change``: the number of resets of each BOOT, and what its b has above."""
+    records = bytearray(log)
+    for at in range(PAGE_SIZE, len(records), RECORD_CODEC.size):
+        tsc, kind, vcpu, item, a, b = RECORD_CODEC.unpack_from(records, at)
+        if kind == Record.BOOT:
+            resets, above = change(b % (1 << RESETS_BITS), b >> RESETS_BITS << RESETS_BITS)
+            RECORD_CODEC.pack_into(records, at, tsc, kind, vcpu, item, a, resets | above)
+    return bytes(records)
 
 
 def _console(plan: Plan, files: Mapping[str, bytes]) -> bytes:

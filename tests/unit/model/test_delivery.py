@@ -12,6 +12,7 @@ from harness.errors import ModelError
 from harness.model import delivery as d
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, WAKE_ALL_TOKEN
 from harness.model.kernels import find_kernel, kernel_for
+from harness.model.pv_features import PvFeatures
 from harness.model.simulation.lapic_switches import set_base
 
 ALL_KERNELS = ("nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1", "noio-6.1-p1")
@@ -204,7 +205,7 @@ def test_en_reserved_bits(value: int, gp: bool) -> None:
 
 
 def test_hidden_features_gp_only_when_enforced() -> None:
-    hidden = d.PvFeatures(async_pf=True, vmexit=False, interrupt=False, enforced=True)
+    hidden = PvFeatures(async_pf=True, vmexit=False, interrupt=False, enforced=True)
     v = d.ApfState(find_kernel("nowait-6.1"), features=hidden)
     assert d.write_msr(v, MSR_ASYNC_PF_EN, AREA | 9).gp
     assert d.write_msr(v, MSR_ASYNC_PF_EN, AREA | 5).gp

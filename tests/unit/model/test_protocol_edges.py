@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from harness.model.delivery import PvFeatures
 from harness.model.events import CR0_WRITTEN, Kind
 from harness.model.kernels import find_kernel
 from harness.model.protocol.checker import ALL_KINDS, Checker, InitialVcpu, Obligation, RuleContext
 from harness.model.protocol.rules import FaultState
+from harness.model.pv_features import PvFeatures
 from tests.unit.model.protocol_notation import (
     ACKED,
     BOTH,

@@ -12,10 +12,11 @@ import pytest
 
 from harness.contract import plan as p
 from harness.contract.words import Op
-from harness.model.delivery import L2Controls, PvFeatures
+from harness.model.delivery import L2Controls
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, WAKE_ALL_TOKEN, Kind
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Count, Outcome
+from harness.model.pv_features import PvFeatures
 from harness.model.simulation.machine import run_once
 from harness.model.simulation.simulate import simulate
 from harness.model.simulation.situation import ModelStep, ModelWord, Prediction, Situation, Step, Timing, with_timing
