@@ -11,7 +11,7 @@ from harness.model.kernels import find_kernel
 from harness.model.odd_guest import predict_guest
 
 WAITED = (OddGuest.ROM_PAGE, OddGuest.PRE_FAULT)
-HALTED = (OddGuest.SMM, OddGuest.AREA_FORBIDDEN)
+HALTED = (OddGuest.SMM, OddGuest.SMM_TAKEN, OddGuest.AREA_FORBIDDEN)
 
 
 @pytest.mark.parametrize("kind", OddGuest)

@@ -17,7 +17,7 @@ EACH = [
     TokenCase(between, intercept)
     for between in Between
     for intercept in (False, True)
-    if between not in (Between.EXIT, Between.INJECT, Between.ACKED)
+    if between not in (Between.EXIT, Between.INJECT, Between.ACKED, Between.SHADOW, Between.UNMAPPED)
 ]
 MENDED = {"nowait-5.10": ("F4",), "nowait-6.1": ("F2", "F3"), "nowait-6.12": ("F3",), "nowait-7.3": ("F3",)}
 
@@ -54,6 +54,13 @@ def test_of_a_page_of_its_own_l1_is_told_behind_any_exit(kernel: str) -> None:
 def test_of_a_wake_all_l1_is_told_when_its_l2_acknowledges(kernel: str, intercept: bool) -> None:
     found = predict_token(find_kernel(kernel), TokenCase(Between.ACKED, intercept))
     assert (found.outcome, found.faults) == (Told.L1, ())
+
+
+@pytest.mark.parametrize("kernel", MENDED)
+@pytest.mark.parametrize("between", [Between.SHADOW, Between.UNMAPPED])
+def test_a_halt_of_l2_is_l1s_no_affair(kernel: str, between: Between) -> None:
+    found = predict_token(find_kernel(kernel), TokenCase(between, intercept=False))
+    assert (found.outcome, found.faults) == (Told.HALT, ())
 
 
 @pytest.mark.parametrize("kernel", MENDED)
