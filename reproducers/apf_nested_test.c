@@ -28,6 +28,9 @@
  * elsewhere: the page that is mapped for its ready event is none then, and nobody has asked for it, so that L1 is told of
  * nothing.
  *
+ * With the argument "own-fault" L2 makes a #PF of its own behind the token, one that KVM finds (INS into a page that is not
+ * there), and L1, which intercepts it, is told of its address, and not of a token once more.
+ *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was not told (or otherwise not as it should), 4 skipped.
  * Needs an AMD processor with nested KVM (kvm_amd.nested=1) and userfaultfd for faults of the kernel: run it as root, or
  * set vm.unprivileged_userfaultfd.
@@ -84,6 +87,8 @@
 #define HELLO_PORT	0x10
 #define EXIT_PORT	0x11
 #define L2_PORT		0x12
+#define IN_PORT		0x13
+#define NOWHERE		0x40000000	/* for L1 and its L2 */
 #define PATIENCE_MS	3000
 #define VECTOR		0xf3
 #define MSI_VECTOR	0x40
@@ -142,10 +147,15 @@ asm(".pushsection .rodata\n"
     "	sti\n"
     "	movb 0x100000, %al\n"
     "	outb %al, $0x12\n"
+    "code_l2_ins:\n"		/* another L2 */
+    "	movl $0x40000000, %edi\n"
+    "	movl $0x13, %edx\n"
+    "	insb\n"
+    "	hlt\n"
     "code_end:\n"
     ".popsection\n");
 extern const char code_l1[], code_l2[], code_l2_pf[], code_end[];
-extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[], code_l2_opens[];
+extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[], code_l2_opens[], code_l2_ins[];
 #define AT(symbol) (CODE + (uint64_t)((symbol) - code_l1))
 
 /*
@@ -153,11 +163,11 @@ extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[],
  * vCPU's events and writes them back, as for a snapshot, a migration or a monitor's look at the registers.  EXIT: an exit
  * of an L2 to L1, where the token is L1's own and its page has come.  INJECT: an interrupt for L1, where it is L1 that
  * gives its L2 a token.  UNPAGED: nothing, and CR0.PG of L2, whose #PF L1 intercepts, is 0.  ACKED: L2 acknowledges.
- * SHADOW, UNMAPPED: there is no token, as L1 has not enabled anything.
+ * SHADOW, UNMAPPED: there is no token, as L1 has not enabled anything.  OWN_FAULT: as STATE, and what comes behind it.
  */
 static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject", "unpaged", "acked", "shadow",
-						"unmapped" };
-enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, ACKED, SHADOW, UNMAPPED, BETWEENS };
+						"unmapped", "own-fault" };
+enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, ACKED, SHADOW, UNMAPPED, OWN_FAULT, BETWEENS };
 #define WITHOUT_NAME	EXIT	/* those before it are tested where no argument is given */
 /* What L1 intercepts does not matter to a token. */
 static const char *const intercept_names[] = { "no-intercept", "intercept" };
@@ -734,6 +744,38 @@ static bool test_unmapped(void)
 	return found == HALT;
 }
 
+static bool test_own_fault(void)
+{
+	enum outcome found;
+
+	make_vm(true);
+	say_hello();
+	make_missing(MISSING);
+	make_missing(AREA);
+	start();
+	interrupt(true);
+	must_end();
+	found = outcome();
+	if (found == TOLD) {
+		provide(MISSING);
+		put(AREA, 4, 0);
+		put(VMCB + 0x578, 8, AT(code_l2_ins));
+		run_to(IN_PORT);
+		run_to(EXIT_PORT);
+		if (get(VMCB + 0x70, 8) != EXIT_PF || get(VMCB + 0x80, 8) != NOWHERE)
+			found = ODD;
+	}
+	printf("%s 1 - %s %s: the token is %s", found == TOLD ? "ok" : "not ok", between_names[OWN_FAULT],
+	       intercept_names[1], outcome_names[found]);
+	if (found == ODD)
+		printf(", exit %#llx of %#llx", (unsigned long long)get(VMCB + 0x70, 8),
+		       (unsigned long long)get(VMCB + 0x80, 8));
+	printf("\n");
+	provide(MISSING);
+	end_vm();
+	return found == TOLD;
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = on_signal };
@@ -747,10 +789,11 @@ int main(int argc, char **argv)
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}
-	for (int n = ACKED; argc == 2 && n <= UNMAPPED; n++) {
+	for (int n = ACKED; argc == 2 && n <= OWN_FAULT; n++) {
 		if (strcmp(argv[1], between_names[n]))
 			continue;
-		good = n == ACKED ? test_acked() : n == SHADOW ? test_shadow() : test_unmapped();
+		good = n == ACKED ? test_acked() : n == SHADOW ? test_shadow() : n == UNMAPPED ? test_unmapped() :
+			test_own_fault();
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}

@@ -113,9 +113,21 @@ class Between(StrEnum):
     ACKED = "acked"  # it is the token of a wake-all, and L2 writes ACK in L1's place; only where it is asked for
     SHADOW = "shadow"  # nothing, and L2 touches its page behind STI; L1 has not enabled; only where it is asked for
     UNMAPPED = "unmapped"  # L1 takes the page out of its nested tables; it has not enabled; only where it is asked for
+    OWN_FAULT = "own-fault"  # as STATE, and then L2 makes a #PF that KVM finds; only where it is asked for
 
 
-_ALONE = (Between.EXIT, Between.INJECT, Between.UNPAGED, Between.ACKED, Between.SHADOW, Between.UNMAPPED)
+_ALONE = (
+    Between.EXIT,
+    Between.INJECT,
+    Between.UNPAGED,
+    Between.ACKED,
+    Between.SHADOW,
+    Between.UNMAPPED,
+    Between.OWN_FAULT,
+)
+
+
+_INTERCEPTED = (Between.UNPAGED, Between.OWN_FAULT)
 
 
 class Told(StrEnum):
@@ -301,7 +313,7 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
     if program == NESTED_PROGRAM:
         if len(words) == 1 and words[0] in _ALONE:
             between = Between(words[0])
-            return (TokenCase(between, intercept=between is Between.UNPAGED),)
+            return (TokenCase(between, intercept=between in _INTERCEPTED),)
         if words:
             raise UsageError(f"{program} takes no arguments but {' or '.join(_ALONE)}")
         told = (between for between in Between if between not in _ALONE)

@@ -25,7 +25,7 @@ _WHY = {
     AreaChange.ROM: "EN is refused: a slot that is read-only has no address to write to (__gfn_to_hva_many)",
     AreaChange.ACKED: "a write of ACK has KVM look at what waits, whoever writes it (kvm_set_msr_common)",
     AreaChange.UNPLUGGED: "each write of EN that enables has the area looked up (kvm_gfn_to_hva_cache_init)",
-    AreaChange.ENFORCED: "whoever has the features enforced has them read then (kvm_update_pv_runtime)",
+    AreaChange.ENFORCED: "what is enforced is what KVM_SET_CPUID2 says, behind it as before it (kvm_update_pv_runtime)",
 }
 
 

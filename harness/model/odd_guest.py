@@ -34,7 +34,7 @@ _RIGHT = {
     OddGuest.SMM_TAKEN: (Found.HALTED, "an invalidation goes through the slots of each address space"),
     OddGuest.LOADED_IRR: (Found.TOLD, "KVM_SET_LAPIC asks for KVM_REQ_EVENT"),
     OddGuest.MAPPED_TWICE: (Found.TOLD, "an invalidation goes through all that maps a page (kvm_zap_rmapp)"),
-    OddGuest.RESTORED: (Found.TOLD, "KVM_SET_VCPU_EVENTS asks for KVM_REQ_EVENT"),
+    OddGuest.RESTORED: (Found.TOLD, "KVM_SET_VCPU_EVENTS asks for KVM_REQ_EVENT, as process_nmi does"),
     OddGuest.PV_EOI: (Found.TOLD, "no PV EOI while another interrupt waits (apic_sync_pv_eoi_to_guest)"),
     OddGuest.ROM_PAGE: (
         Found.WAITED,

@@ -47,5 +47,5 @@ def predict_token(kernel: KernelModel, case: TokenCase) -> CasePrediction:
     setup, _ = d.kvm_setup_async_pf(v, _GPA, write=False)
     if setup is not Setup.TOKEN:
         raise ModelError(f"a touch of an L2 ends in {setup}, not in a token")
-    what, finding = d.kvm_check_nested_events(v, rewritten=case.between is Between.STATE)
+    what, finding = d.kvm_check_nested_events(v, rewritten=case.between in (Between.STATE, Between.OWN_FAULT))
     return CasePrediction(case, _TOLD[what], _WHY[what], (finding,) if finding else ())

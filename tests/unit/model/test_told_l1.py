@@ -34,12 +34,12 @@ def test_without(case: TokenCase) -> None:
     oldest = predict_token(find_kernel("nowait-5.10"), case)
     assert oldest.faults == (() if case.intercept else ("F4",))
     stable = predict_token(find_kernel("nowait-6.1"), case)
-    if case.between is Between.STATE:  # which asks for KVM_REQ_EVENT
+    if case.between in (Between.STATE, Between.OWN_FAULT):  # which asks for KVM_REQ_EVENT
         assert stable.faults == (() if case.intercept else ("F3",))
     else:
         assert (stable.outcome, stable.faults) == (Told.LEFT, ("F2",))
     for newer in ("nowait-6.12", "nowait-7.3"):
-        lost = case.between is Between.STATE and not case.intercept
+        lost = case.between in (Between.STATE, Between.OWN_FAULT) and not case.intercept
         assert predict_token(find_kernel(newer), case).faults == (("F3",) if lost else ())
 
 
