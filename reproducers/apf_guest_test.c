@@ -32,6 +32,8 @@
  *			as for a snapshot): it is told at its next entry
  *	loaded-irr	the VMM gives a vCPU that runs a local APIC in which a ready interrupt waits, and nothing else
  *			(KVM_SET_LAPIC): it comes at the next entry
+ *	paging-on	it is halted for the page with paging off, and sets CR0.PG elsewhere while the page is missing: older
+ *			kernels drop what is outstanding, and wait for the worker for that
  *	area-forbidden	the VMM may only read the shared area: it is told nothing, and no interrupt comes
  *	pv-eoi		a ready interrupt waits while another one of its class is in service, and the guest has PV EOI: it
  *			comes behind that one's EOI, before the guest goes on
@@ -140,6 +142,15 @@ asm(".pushsection .rodata\n"
     "guest_code:\n"
     GUEST("32", "e", "4", "iretl")
     GUEST("64", "r", "8", "iretq")
+    ".code32\n"
+    "guest32_paging:\n"
+    "	movl %cr0, %eax\n"
+    "	orl $0x80000000, %eax\n"
+    "	movl %eax, %cr0\n"
+    "	movb $1, %al\n"
+    "	outb %al, $0x10\n"
+    "1:	jmp 1b\n"
+    ".code64\n"
     "guest64_nmi:\n"
     "	sti\n"
     "	nop\n"			/* behind its shadow */
@@ -178,7 +189,7 @@ asm(".pushsection .rodata\n"
     ".code64\n"
     ".popsection\n");
 extern const char guest_code[], guest_end[];
-extern const char guest32_writes[], guest32_pf[], guest32_ready[];
+extern const char guest32_writes[], guest32_pf[], guest32_ready[], guest32_paging[];
 extern const char guest64_writes[], guest64_reads[], guest64_pf[], guest64_ready[], guest64_nmi[], guest64_idle[];
 extern const char guest64_calls[], guest64_opens[], guest64_other[], guest_says[], guest_smi[], guest_smi_end[];
 #define AT(symbol) (CODE + (uint32_t)((symbol) - guest_code))
@@ -186,12 +197,12 @@ extern const char guest64_calls[], guest64_opens[], guest64_other[], guest_says[
 static const char *const kind_names[] = {
 	"ring1", "paging32", "logged", "rom-page", "pre-fault", "poisoned", "in-nmi", "fetch", "table", "high", "last",
 	"unconsumed", "debugged", "dirty-ring", "no-payload", "sync-regs", "smm", "area-forbidden", "pv-eoi", "smm-taken",
-	"restored", "mapped-twice", "loaded-irr",
+	"restored", "mapped-twice", "loaded-irr", "paging-on",
 };
 enum kind {
 	RING1, PAGING32, LOGGED, ROM_PAGE, PRE_FAULT, POISONED, IN_NMI, FETCH, TABLE, HIGH, LAST, UNCONSUMED, DEBUGGED,
 	DIRTY_RING, NO_PAYLOAD, SYNC_REGS, SMM, AREA_FORBIDDEN, PENDING_EOI, SMM_TAKEN, RESTORED,
-	MAPPED_TWICE, LOADED_IRR, KINDS
+	MAPPED_TWICE, LOADED_IRR, PAGING_ON, KINDS
 };
 
 /* How the guest comes by its page. */
@@ -260,11 +271,11 @@ static struct kvm_segment segment(int selector, int type, bool wide)
 static void set_registers(struct vm *vm, enum kind kind)
 {
 	struct kvm_regs regs = { .rip = AT(guest64_writes), .rsp = STACK, .rflags = 0x202, .rbx = MISSING, .rbp = SLOT };
-	bool wide = kind != PAGING32, ring1 = kind == RING1;
+	bool wide = kind != PAGING32 && kind != PAGING_ON, ring1 = kind == RING1;
 	struct kvm_lapic_state lapic;
 	struct kvm_sregs sregs;
 
-	if (kind == PAGING32)
+	if (!wide)
 		regs.rip = AT(guest32_writes);
 	else if (kind == ROM_PAGE)
 		regs.rip = AT(guest64_reads);
@@ -307,7 +318,7 @@ static void set_registers(struct vm *vm, enum kind kind)
 	sregs.idt.base = IDT;
 	sregs.idt.limit = 256 * 16 - 1;
 	sregs.tr = (struct kvm_segment){ .base = TSS, .limit = 0x67, .selector = 0x28, .type = 0xb, .present = 1 };
-	sregs.cr0 = 0x80000011;			/* PG, ET, PE */
+	sregs.cr0 = kind == PAGING_ON ? 0x11 : 0x80000011;	/* PG, ET, PE */
 	sregs.cr3 = wide ? PML4 : PD32;
 	sregs.cr4 = wide ? 0x20 : 0x10;		/* PAE, or PSE */
 	sregs.efer = wide ? 0x500 : 0;		/* LMA, LME */
@@ -401,7 +412,7 @@ static void make_vm(struct vm *vm, enum kind kind)
 		MUST(mprotect(slot, PAGE, PROT_READ));
 	else if (kind == PENDING_EOI)
 		set_msr(vm, MSR_PV_EOI, PV_EOI | 1);
-	if (in_smm || kind == PENDING_EOI)
+	if (in_smm || kind == PENDING_EOI || kind == PAGING_ON)
 		return;
 	set_msr(vm, MSR_INT, READY_VECTOR);
 	set_msr(vm, MSR_EN, (kind == ROM_PAGE ? LOW_AREA : at) | (kind == RING1 ? EN_CPL3_ONLY : EN_ALWAYS));
@@ -698,6 +709,22 @@ static enum found loaded_irr(struct vm *vm)
 	return said == READY ? TOLD : said == NOTHING ? HALTED : TOLD_ODDLY;
 }
 
+/* It has enabled nothing, so that it is halted. */
+static enum found paging_on(struct vm *vm)
+{
+	start(vm);
+	if (asks_for_page(vm) == vm->tid)
+		return TOLD_ODDLY;
+	if (!sleeps(vm))
+		return TOLD_ODDLY;
+	stop(vm);
+	start_at(vm, AT(guest32_paging));
+	if (ends(vm, PATIENCE_MS))
+		return vm->said == TOUCHED ? AT_HAND : TOLD_ODDLY;
+	provide_page(vm);
+	return next(vm) == TOUCHED ? WAITED : TOLD_ODDLY;
+}
+
 /* It waits in vain: an event that cannot be written is dropped. */
 static enum found never_told(struct vm *vm)
 {
@@ -738,6 +765,8 @@ static enum found find_out(struct vm *vm, enum kind kind)
 		return in_smm(vm);
 	case SMM_TAKEN:
 		return taken_in_smm(vm);
+	case PAGING_ON:
+		return paging_on(vm);
 	case AREA_FORBIDDEN:
 		return never_told(vm);
 	case PENDING_EOI:
@@ -774,7 +803,7 @@ static bool test(enum kind kind)
 
 	make_vm(&vm, kind);
 	found = find_out(&vm, kind);
-	good = found == right[kind];
+	good = found == right[kind] || (kind == PAGING_ON && (found == WAITED || found == AT_HAND));
 	printf("%s 1 - guest %s: the page is %s\n", good || found == UNKNOWN ? "ok" : "not ok", kind_names[kind],
 	       found_names[found]);
 	vm_free(&vm);
