@@ -32,8 +32,8 @@
  *			as for a snapshot): it is told at its next entry
  *	loaded-irr	the VMM gives a vCPU that runs a local APIC in which a ready interrupt waits, and nothing else
  *			(KVM_SET_LAPIC): it comes at the next entry
- *	paging-on	it is halted for the page with paging off, and sets CR0.PG elsewhere while the page is missing: older
- *			kernels drop what is outstanding, and wait for the worker for that
+ *	paging-on	it is halted for the page with paging off, and the handler of an NMI sets CR0.PG while the page is
+ *			missing: older kernels drop what is outstanding, and wait for the worker for that
  *	area-forbidden	the VMM may only read the shared area: it is told nothing, and no interrupt comes
  *	pv-eoi		a ready interrupt waits while another one of its class is in service, and the guest has PV EOI: it
  *			comes behind that one's EOI, before the guest goes on
@@ -302,7 +302,7 @@ static void set_registers(struct vm *vm, enum kind kind)
 		regs.rflags |= 0x1000;		/* IOPL */
 	}
 	put(vm, GDT + 0x08, wide ? 0x00af9b000000ffff : 0x00cf9b000000ffff);
-	gate(vm, wide, 2, AT(guest64_nmi));
+	gate(vm, wide, 2, wide ? AT(guest64_nmi) : AT(guest32_paging));
 	gate(vm, wide, 14, wide ? AT(guest64_pf) : AT(guest32_pf));
 	gate(vm, wide, OTHER_VECTOR, AT(guest64_other));
 	gate(vm, wide, READY_VECTOR, wide ? AT(guest64_ready) : AT(guest32_ready));
@@ -712,13 +712,14 @@ static enum found loaded_irr(struct vm *vm)
 /* It has enabled nothing, so that it is halted. */
 static enum found paging_on(struct vm *vm)
 {
+	struct kvm_msi nmi = { .address_lo = 0xfee00000, .data = 0x4400 };
+
 	start(vm);
 	if (asks_for_page(vm) == vm->tid)
 		return TOLD_ODDLY;
 	if (!sleeps(vm))
 		return TOLD_ODDLY;
-	stop(vm);
-	start_at(vm, AT(guest32_paging));
+	MUST(ioctl(vm->fd, KVM_SIGNAL_MSI, &nmi));	/* whose handler sets it */
 	if (ends(vm, PATIENCE_MS))
 		return vm->said == TOUCHED ? AT_HAND : TOLD_ODDLY;
 	provide_page(vm);

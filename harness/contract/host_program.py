@@ -206,7 +206,7 @@ class OddGuest(StrEnum):
     RESTORED = "restored"  # it touches none: the VMM has KVM_SET_VCPU_EVENTS make its token pending
     MAPPED_TWICE = "mapped-twice"  # as LAST, and it has touched the page with CR0.WP = 0 and with 1
     LOADED_IRR = "loaded-irr"  # it touches none: the VMM has KVM_SET_LAPIC make its ready interrupt wait
-    PAGING_ON = "paging-on"  # it has touched the page with paging off, and sets CR0.PG while it is missing
+    PAGING_ON = "paging-on"  # it has touched the page with paging off, and an NMI has it set CR0.PG
 
 
 class Found(StrEnum):
