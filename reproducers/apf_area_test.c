@@ -25,6 +25,10 @@
  * it is the VMM that writes MSR_KVM_ASYNC_PF_ACK, behind a token that was taken and not acknowledged: what waits is written
  * then, and not before.
  *
+ * With "unplugged" the VMM has taken the area's slot away when EN is written once more, as it was: that is refused.  With
+ * "enforced" the VMM asks KVM to keep to the features of its CPUID (KVM_CAP_ENFORCE_PV_FEATURE_CPUID) when it has set
+ * that already: EN is taken, as KVM_FEATURE_ASYNC_PF is there.
+ *
  *	cc -O2 -Wall -pthread -o apf_area_test apf_area_test.c && ./apf_area_test
  *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was written elsewhere or nowhere, or not logged, 4
@@ -84,12 +88,13 @@ extern const char guest_clears[], guest_clears_end[];
  * ENABLED: nothing, and EN is written again when the first token was.  PLUGGED: it is made when the guest has read there.
  * CLEARED: as LOGGED, and the guest clears the token.  LOADED, BASED: nothing, and the LAPIC is switched on behind it.
  * HIGH, ROM: nothing, and it lies above 4 GiB, or is read-only.  ACKED: as ENABLED, and the VMM acknowledges.
+ * UNPLUGGED: it is deleted, and EN is written again.  ENFORCED: nothing, and EN has to be a feature.
  */
 static const char *const change_names[] = {
 	"kept", "moved", "logged", "enabled-again", "plugged", "cleared", "loaded", "based",
-	"high", "rom", "acked",
+	"high", "rom", "acked", "unplugged", "enforced",
 };
-enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CLEARED, LOADED, BASED, HIGH, ROM, ACKED, CHANGES };
+enum change { KEPT, MOVED, LOGGED, ENABLED, PLUGGED, CLEARED, LOADED, BASED, HIGH, ROM, ACKED, UNPLUGGED, ENFORCED, CHANGES };
 #define WITHOUT_NAME	CLEARED	/* those before it are tested where no argument is given */
 
 /* What becomes of the token. */
@@ -142,10 +147,13 @@ static char *one_page(void)
 
 static void make_vm(struct vm *vm, struct area *area, enum change change)
 {
+	struct kvm_enable_cap enforce = { .cap = 190 /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */, .args = { 1 } };
 	struct kvm_regs regs = { .rip = CODE, .rsp = STACK, .rflags = 2 };
 	struct kvm_sregs sregs;
 
 	vm_create(vm, MEM_SIZE, MISSING, 0);
+	if (change == ENFORCED && ioctl(vm->vcpu, KVM_ENABLE_CAP, &enforce))
+		quit(KSFT_SKIP, "KVM_CAP_ENFORCE_PV_FEATURE_CPUID: %s", strerror(errno));
 	if (change == PLUGGED)
 		memcpy(vm->mem + CODE, guest_reads, guest_reads_end - guest_reads);
 	else if (change == CLEARED)
@@ -186,6 +194,8 @@ static void do_change(struct vm *vm, struct area *area, enum change change)
 		memset(area->first, OTHERS, PAGE);
 	} else if (change == LOGGED || change == CLEARED) {
 		set_slot(vm, area->first, PAGE, KVM_MEM_LOG_DIRTY_PAGES);
+	} else if (change == UNPLUGGED) {
+		set_slot(vm, area->first, 0, 0);
 	}
 }
 
@@ -298,6 +308,8 @@ static bool test(enum change change)
 	set_msr(&vm, MSR_INT, VECTOR);
 	refused = !taken(&vm);
 	do_change(&vm, &area, change);
+	if (change == UNPLUGGED)
+		refused = !refused && !taken(&vm);
 	if (change == PLUGGED)
 		seen = guest_finds(&vm, &byte) && byte == 0xff;
 	else
@@ -324,7 +336,7 @@ static bool test(enum change change)
 		written = REFUSED;
 	else
 		written = seen ? found_in(&vm, &area, change) : ELSEWHERE;
-	good = written == (change == ROM ? REFUSED : THERE);
+	good = written == (change == ROM || change == UNPLUGGED ? REFUSED : THERE);
 	printf("%s %d - area %s: the wake-all is %s\n", good ? "ok" : "not ok", ++tests_done, change_names[change],
 	       written_names[written]);
 	vm_free(&vm);
@@ -342,7 +354,7 @@ int main(int argc, char **argv)
 	while (argc == 2 && change < CHANGES && strcmp(argv[1], change_names[change]))
 		change++;
 	if (argc > 2 || change == CHANGES) {
-		fprintf(stderr, "usage: apf_area_test [cleared | loaded | based | high | rom | acked]\n");
+		fprintf(stderr, "usage: apf_area_test [cleared | loaded | based | high | rom | acked | unplugged | enforced]\n");
 		exit(2);
 	}
 	if (argc == 2) {

@@ -21,6 +21,16 @@
  * With the argument "acked" L2 zeroes the token word and acknowledges, as L1 does not intercept that MSR, and a second
  * wake-all waits: an ACK is one whoever writes it.
  *
+ * With the argument "shadow" L2 touches the page right behind its STI, and L1 intercepts interrupts: what ends L2 does not
+ * wait for the end of that shadow, so that the vCPU is halted, and does not fetch the page itself.
+ *
+ * With the argument "unmapped" L1 takes the page out of its nested tables while L2 is halted for it, and L2 goes on
+ * elsewhere: the page that is mapped for its ready event is none then, and nobody has asked for it, so that L1 is told of
+ * nothing.
+ *
+ * With the argument "own-fault" L2 makes a #PF of its own behind the token, one that KVM finds (INS into a page that is not
+ * there), and L1, which intercepts it, is told of its address, and not of a token once more.
+ *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was not told (or otherwise not as it should), 4 skipped.
  * Needs an AMD processor with nested KVM (kvm_amd.nested=1) and userfaultfd for faults of the kernel: run it as root, or
  * set vm.unprivileged_userfaultfd.
@@ -67,12 +77,18 @@
 #define VMCB		0xb000
 #define HSAVE		0xc000
 #define AREA		0xd000		/* shared with KVM: u32 flags, u32 token */
+#define NPML4		0x10000		/* L1's nested tables, where it has some */
+#define NPDPT		0x11000
+#define NPD		0x12000
+#define NPT		0x13000
 #define MISSING		0x100000
 #define L2_CR2		0x1234000	/* what L2 has there, of a fault of its own; a token is none */
 
 #define HELLO_PORT	0x10
 #define EXIT_PORT	0x11
 #define L2_PORT		0x12
+#define IN_PORT		0x13
+#define NOWHERE		0x40000000	/* for L1 and its L2 */
 #define PATIENCE_MS	3000
 #define VECTOR		0xf3
 #define MSI_VECTOR	0x40
@@ -127,10 +143,19 @@ asm(".pushsection .rodata\n"
     "	xorl %edx, %edx\n"
     "	wrmsr\n"
     "	outb %al, $0x12\n"
+    "code_l2_opens:\n"		/* another L2, whose interrupts are off */
+    "	sti\n"
+    "	movb 0x100000, %al\n"
+    "	outb %al, $0x12\n"
+    "code_l2_ins:\n"		/* another L2 */
+    "	movl $0x40000000, %edi\n"
+    "	movl $0x13, %edx\n"
+    "	insb\n"
+    "	hlt\n"
     "code_end:\n"
     ".popsection\n");
 extern const char code_l1[], code_l2[], code_l2_pf[], code_end[];
-extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[];
+extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[], code_l2_opens[], code_l2_ins[];
 #define AT(symbol) (CODE + (uint64_t)((symbol) - code_l1))
 
 /*
@@ -138,14 +163,17 @@ extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[];
  * vCPU's events and writes them back, as for a snapshot, a migration or a monitor's look at the registers.  EXIT: an exit
  * of an L2 to L1, where the token is L1's own and its page has come.  INJECT: an interrupt for L1, where it is L1 that
  * gives its L2 a token.  UNPAGED: nothing, and CR0.PG of L2, whose #PF L1 intercepts, is 0.  ACKED: L2 acknowledges.
+ * SHADOW, UNMAPPED: there is no token, as L1 has not enabled anything.  OWN_FAULT: as STATE, and what comes behind it.
  */
-static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject", "unpaged", "acked" };
-enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, ACKED, BETWEENS };
+static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject", "unpaged", "acked", "shadow",
+						"unmapped", "own-fault" };
+enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, ACKED, SHADOW, UNMAPPED, OWN_FAULT, BETWEENS };
 #define WITHOUT_NAME	EXIT	/* those before it are tested where no argument is given */
 /* What L1 intercepts does not matter to a token. */
 static const char *const intercept_names[] = { "no-intercept", "intercept" };
-static const char *const outcome_names[] = { "told to L1", "left behind", "given to L2", "odd" };
-enum outcome { TOLD, LEFT, TO_L2, ODD };
+static const char *const outcome_names[] = { "told to L1", "left behind", "given to L2", "odd",
+						"a halt in its place" };
+enum outcome { TOLD, LEFT, TO_L2, ODD, HALT };
 
 static int kvm, vm, vcpu, uffd;
 static char *mem;
@@ -634,6 +662,119 @@ static bool test_acked(void)
 	return told;
 }
 
+/* Who asks for the page that L2 touches first. */
+static bool worker_asks(void)
+{
+	struct pollfd asked = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	if (poll(&asked, 1, 30000) != 1 || read(uffd, &msg, sizeof(msg)) != sizeof(msg))
+		bail_out("a page was never asked for");
+	return msg.arg.pagefault.feat.ptid != (uint32_t)tid;
+}
+
+static bool test_shadow(void)
+{
+	enum outcome found;
+
+	make_vm(false);
+	put(VMCB + 0x570, 8, 2);
+	put(VMCB + 0x578, 8, AT(code_l2_opens));
+	say_hello();
+	write_msr(MSR_EN, 0);
+	make_missing(MISSING);
+	start();
+	found = worker_asks() ? HALT : ODD;
+	provide(MISSING);
+	must_end();
+	if (!at_port(L2_PORT))
+		found = ODD;
+	printf("%s 1 - %s %s: the token is %s\n", found == HALT ? "ok" : "not ok", between_names[SHADOW],
+	       intercept_names[0], outcome_names[found]);
+	end_vm();
+	return found == HALT;
+}
+
+/* One to one, 4 KiB each. */
+static void make_nested_tables(void)
+{
+	put(NPML4, 8, NPDPT | 7);
+	put(NPDPT, 8, NPD | 7);
+	put(NPD, 8, NPT | 7);
+	for (uint64_t page = 0; page < MEM_SIZE / PAGE; page++)
+		put(NPT + page * 8, 8, page * PAGE | 7);
+	put(VMCB + 0x090, 8, 1);
+	put(VMCB + 0x0b0, 8, NPML4);
+	put(VMCB + 0x668, 8, 0x0007040600070406);	/* PAT */
+}
+
+static bool test_unmapped(void)
+{
+	enum outcome found = ODD;
+	struct kvm_regs regs;
+
+	make_vm(false);
+	make_nested_tables();
+	say_hello();
+	write_msr(MSR_EN, 0);
+	make_missing(MISSING);
+	start();
+	wait_for_fault(MISSING, false);
+	while (!ends(50))
+		pthread_kill(thread, SIGUSR1);
+	if (failed != EINTR)
+		bail_out("L2 is not halted");
+	MUST(ioctl(vcpu, KVM_GET_REGS, &regs));
+	if (regs.rip != AT(code_l2))
+		bail_out("L2 is not at its page");
+	regs.rip = AT(code_l2_says);
+	MUST(ioctl(vcpu, KVM_SET_REGS, &regs));
+	put(NPT + MISSING / PAGE * 8, 8, 0);
+	provide(MISSING);
+	usleep(200000);		/* the worker is through with it */
+	start();
+	must_end();
+	if (at_port(L2_PORT))
+		found = HALT;
+	else if (at_port(EXIT_PORT))
+		found = TOLD;	/* of a fault that nobody has made */
+	printf("%s 1 - %s %s: the token is %s\n", found == HALT ? "ok" : "not ok", between_names[UNMAPPED],
+	       intercept_names[0], outcome_names[found]);
+	end_vm();
+	return found == HALT;
+}
+
+static bool test_own_fault(void)
+{
+	enum outcome found;
+
+	make_vm(true);
+	say_hello();
+	make_missing(MISSING);
+	make_missing(AREA);
+	start();
+	interrupt(true);
+	must_end();
+	found = outcome();
+	if (found == TOLD) {	/* and its page stays away: no interrupt of its ready event ends L2 */
+		put(AREA, 4, 0);
+		put(VMCB + 0x578, 8, AT(code_l2_ins));
+		run_to(IN_PORT);
+		run_to(EXIT_PORT);
+		if (get(VMCB + 0x70, 8) != EXIT_PF || get(VMCB + 0x80, 8) != NOWHERE)
+			found = ODD;
+	}
+	printf("%s 1 - %s %s: the token is %s", found == TOLD ? "ok" : "not ok", between_names[OWN_FAULT],
+	       intercept_names[1], outcome_names[found]);
+	if (found == ODD)
+		printf(", exit %#llx of %#llx", (unsigned long long)get(VMCB + 0x70, 8),
+		       (unsigned long long)get(VMCB + 0x80, 8));
+	printf("\n");
+	provide(MISSING);
+	end_vm();
+	return found == TOLD;
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = on_signal };
@@ -647,8 +788,11 @@ int main(int argc, char **argv)
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}
-	if (argc == 2 && !strcmp(argv[1], between_names[ACKED])) {
-		good = test_acked();
+	for (int n = ACKED; argc == 2 && n <= OWN_FAULT; n++) {
+		if (strcmp(argv[1], between_names[n]))
+			continue;
+		good = n == ACKED ? test_acked() : n == SHADOW ? test_shadow() : n == UNMAPPED ? test_unmapped() :
+			test_own_fault();
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}

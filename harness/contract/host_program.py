@@ -111,9 +111,23 @@ class Between(StrEnum):
     INJECT = "inject"  # it is L1 that gives its L2 a token, and an interrupt for L1 waits; only where it is asked for
     UNPAGED = "unpaged"  # nothing, and its L2 has no paging; only where it is asked for
     ACKED = "acked"  # it is the token of a wake-all, and L2 writes ACK in L1's place; only where it is asked for
+    SHADOW = "shadow"  # nothing, and L2 touches its page behind STI; L1 has not enabled; only where it is asked for
+    UNMAPPED = "unmapped"  # L1 takes the page out of its nested tables; it has not enabled; only where it is asked for
+    OWN_FAULT = "own-fault"  # as STATE, and then L2 makes a #PF that KVM finds; only where it is asked for
 
 
-_ALONE = (Between.EXIT, Between.INJECT, Between.UNPAGED, Between.ACKED)
+_ALONE = (
+    Between.EXIT,
+    Between.INJECT,
+    Between.UNPAGED,
+    Between.ACKED,
+    Between.SHADOW,
+    Between.UNMAPPED,
+    Between.OWN_FAULT,
+)
+
+
+_INTERCEPTED = (Between.UNPAGED, Between.OWN_FAULT)
 
 
 class Told(StrEnum):
@@ -123,6 +137,7 @@ class Told(StrEnum):
     LEFT = "left behind"  # nobody: flags = 1 stays in the shared area
     TO_L2 = "given to L2"  # and flags = 1 stays
     ODD = "odd"  # something else happened
+    HALT = "a halt in its place"  # and L2 goes on when the page is there
 
 
 class AreaChange(StrEnum):
@@ -139,6 +154,8 @@ class AreaChange(StrEnum):
     HIGH = "high"  # nothing; the area lies above 4 GiB; only where it is asked for
     ROM = "rom"  # nothing; its slot is KVM_MEM_READONLY; only where it is asked for
     ACKED = "acked"  # as ENABLED, and it writes ACK in the guest's place; only where it is asked for
+    UNPLUGGED = "unplugged"  # deleted, and it writes EN again as it was; only where it is asked for
+    ENFORCED = "enforced"  # nothing; KVM_CAP_ENFORCE_PV_FEATURE_CPUID behind KVM_SET_CPUID2; only where it is asked for
 
 
 _AREA_ALONE = (
@@ -148,6 +165,8 @@ _AREA_ALONE = (
     AreaChange.HIGH,
     AreaChange.ROM,
     AreaChange.ACKED,
+    AreaChange.UNPLUGGED,
+    AreaChange.ENFORCED,
 )
 
 
@@ -183,6 +202,11 @@ class OddGuest(StrEnum):
     SMM = "smm"  # it touches the page in system management mode, whose memory is another there
     AREA_FORBIDDEN = "area-forbidden"  # the VMM may only read the shared area; of the wake-all
     PV_EOI = "pv-eoi"  # an interrupt of the same class is in service, which ends by PV EOI; of the wake-all
+    SMM_TAKEN = "smm-taken"  # as SMM; it was there, and the VMM has taken it away
+    RESTORED = "restored"  # it touches none: the VMM has KVM_SET_VCPU_EVENTS make its token pending
+    MAPPED_TWICE = "mapped-twice"  # as LAST, and it has touched the page with CR0.WP = 0 and with 1
+    LOADED_IRR = "loaded-irr"  # it touches none: the VMM has KVM_SET_LAPIC make its ready interrupt wait
+    PAGING_ON = "paging-on"  # it has touched the page with paging off, and an NMI has it set CR0.PG
 
 
 class Found(StrEnum):
@@ -290,7 +314,7 @@ def cases(program: str, arguments: str) -> tuple[Case, ...]:
     if program == NESTED_PROGRAM:
         if len(words) == 1 and words[0] in _ALONE:
             between = Between(words[0])
-            return (TokenCase(between, intercept=between is Between.UNPAGED),)
+            return (TokenCase(between, intercept=between in _INTERCEPTED),)
         if words:
             raise UsageError(f"{program} takes no arguments but {' or '.join(_ALONE)}")
         told = (between for between in Between if between not in _ALONE)

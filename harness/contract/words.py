@@ -132,6 +132,7 @@ class HostWord(StrEnum):
     WAIT_HALTED = "wait-halted"  # until arg vCPU threads sleep in a halt with an async page fault outstanding
     LOCK_READ = "lock-read"  # another process reads the page at guest physical address arg of the RAM file
     RECLAIM = "reclaim"  # the page at guest physical address arg of the RAM file is written back, unmapped and freed
+    CHANGE_MM = "change-mm"  # somebody has the VMM's mmap_lock for writing, which who waits for a page has let go of
     SYNC = "sync"  # QEMU reads the state of all vCPUs and writes it back, arg times (QMP, info registers)
 
 

@@ -29,6 +29,7 @@ from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.deaf_vcpus import deaf_vcpus
 from harness.judge.early_retries import asked_again, early_retries, forbidden_retries
 from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound
+from harness.judge.kept_lock import kept_lock
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
 from harness.judge.ready_vectors import ready_vectors
@@ -139,6 +140,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         forbidden_retries=forbidden_retries(evidence),
         asked_again=asked_again(evidence),
         deaf_vcpus=deaf_vcpus(evidence),
+        kept_lock=kept_lock(evidence),
         swap_slots=swap_slots(evidence, kernel),
         unlisted_pages=_unlisted(evidence),
         pages_of_others=_of_others(evidence),

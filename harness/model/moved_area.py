@@ -24,6 +24,8 @@ _WHY = {
     AreaChange.HIGH: "EN has 58 bits of an address",
     AreaChange.ROM: "EN is refused: a slot that is read-only has no address to write to (__gfn_to_hva_many)",
     AreaChange.ACKED: "a write of ACK has KVM look at what waits, whoever writes it (kvm_set_msr_common)",
+    AreaChange.UNPLUGGED: "each write of EN that enables has the area looked up (kvm_gfn_to_hva_cache_init)",
+    AreaChange.ENFORCED: "what is enforced is what KVM_SET_CPUID2 says, behind it as before it (kvm_update_pv_runtime)",
 }
 
 
@@ -34,5 +36,5 @@ def predict_area(kernel: KernelModel, case: AreaCase) -> CasePrediction:
     """
     if not kernel.has_apf:
         raise ModelError(f"{kernel.name} has no asynchronous page faults")
-    outcome = Written.REFUSED if case.change is AreaChange.ROM else Written.THERE
+    outcome = Written.REFUSED if case.change in (AreaChange.ROM, AreaChange.UNPLUGGED) else Written.THERE
     return CasePrediction(case, outcome, _WHY[case.change])

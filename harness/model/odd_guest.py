@@ -31,6 +31,11 @@ _RIGHT = {
         Found.HALTED,
         "the token word can be read and not written: the event is dropped (kvm_arch_async_page_present)",
     ),
+    OddGuest.SMM_TAKEN: (Found.HALTED, "an invalidation goes through the slots of each address space"),
+    OddGuest.PAGING_ON: (Found.AT_HAND, "CR0.PG leaves what is outstanding (kvm_post_set_cr0)"),
+    OddGuest.LOADED_IRR: (Found.TOLD, "KVM_SET_LAPIC asks for KVM_REQ_EVENT"),
+    OddGuest.MAPPED_TWICE: (Found.TOLD, "an invalidation goes through all that maps a page (kvm_zap_rmapp)"),
+    OddGuest.RESTORED: (Found.TOLD, "KVM_SET_VCPU_EVENTS asks for KVM_REQ_EVENT, as process_nmi does"),
     OddGuest.PV_EOI: (Found.TOLD, "no PV EOI while another interrupt waits (apic_sync_pv_eoi_to_guest)"),
     OddGuest.ROM_PAGE: (
         Found.WAITED,
@@ -50,5 +55,7 @@ def predict_guest(kernel: KernelModel, case: GuestCase) -> CasePrediction:
         raise ModelError(f"{kernel.name} has no asynchronous page faults")
     if case.kind is OddGuest.PRE_FAULT and not kernel.pre_fault_memory:
         return CasePrediction(case, Found.UNKNOWN, "KVM_PRE_FAULT_MEMORY came later")
+    if case.kind is OddGuest.PAGING_ON and kernel.cr0_pg_clears_queue:
+        return CasePrediction(case, Found.WAITED, "CR0.PG drops the work, and waits for its worker (cancel_work_sync)")
     outcome, why = _RIGHT[case.kind]
     return CasePrediction(case, outcome, why)

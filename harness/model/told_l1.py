@@ -26,7 +26,7 @@ _WHY = {
 
 def predict_token(kernel: KernelModel, case: TokenCase) -> CasePrediction:
     """Who is told of the token of an L2 after this; of EXIT, that the page of L1's own is there;
-    of INJECT, of one that L1 gives its L2; of ACKED, of a wake-all.
+    of INJECT, of one that L1 gives its L2; of ACKED, of a wake-all; of SHADOW and UNMAPPED, that there is none.
 
     :raise ModelError: the kernel has no asynchronous page faults, so that there is no token.
     """
@@ -36,6 +36,10 @@ def predict_token(kernel: KernelModel, case: TokenCase) -> CasePrediction:
         return CasePrediction(case, Told.L1, "KVM_REQ_APF_READY outlives an exit of L2: the next entry looks at it")
     if case.between is Between.ACKED:
         return CasePrediction(case, Told.L1, "an ACK has KVM look at what waits, whoever runs (kvm_set_msr_common)")
+    if case.between is Between.SHADOW:
+        return CasePrediction(case, Told.HALT, "no shadow keeps L2 from its exit (svm_interrupt_blocked)")
+    if case.between is Between.UNMAPPED:
+        return CasePrediction(case, Told.HALT, "nobody is told of a prefetch that finds no page (FNAME(page_fault))")
     if case.between is Between.INJECT:
         return CasePrediction(case, Told.TO_L2, "nested_run_pending: no exit to L1 before what it injects is delivered")
     controls = L2Controls(svm=True, intercept_pf=case.intercept, intr_masking=False)
@@ -43,5 +47,5 @@ def predict_token(kernel: KernelModel, case: TokenCase) -> CasePrediction:
     setup, _ = d.kvm_setup_async_pf(v, _GPA, write=False)
     if setup is not Setup.TOKEN:
         raise ModelError(f"a touch of an L2 ends in {setup}, not in a token")
-    what, finding = d.kvm_check_nested_events(v, rewritten=case.between is Between.STATE)
+    what, finding = d.kvm_check_nested_events(v, rewritten=case.between in (Between.STATE, Between.OWN_FAULT))
     return CasePrediction(case, _TOLD[what], _WHY[what], (finding,) if finding else ())

@@ -42,6 +42,10 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
             yield from _nothing(h)
         case HostWord.STOP | HostWord.CONT | HostWord.RESET:
             yield from _nothing(h, arg=True)
+        case HostWord.CHANGE_MM:
+            yield from _nothing(h, arg=True)
+            if s.memory.backing is Backing.MEMFD:
+                yield ": change-mm waits for who reads a page of shmem, which keeps mmap_lock (shmem_swapin_folio)"
         case HostWord.NMI:
             yield from _nothing(h, arg=True)
             yield from _taken(s)

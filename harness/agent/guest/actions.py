@@ -31,6 +31,9 @@ _VCPU = re.compile(r"CPU \d+/KVM")
 """Name of a vCPU thread (QEMU's accel/kvm/kvm-accel-ops.c:kvm_start_vcpu_thread)."""
 _LOCK_READ_SECONDS = 5.0
 _HEED_SECONDS = 1.0
+_CHANGE_MM_SECONDS = 10.0
+"""Fewer than the gate holds a read."""
+_CLEAR_REFS = "/proc/{pid}/clear_refs"
 
 
 class WaitedInVain(DeadlineExpired):
@@ -151,6 +154,8 @@ class Actor:
                     await self.guest.sync()
             case HostWord.LOCK_READ:
                 await asyncio.to_thread(self._lock_read, action.arg)
+            case HostWord.CHANGE_MM:
+                await asyncio.to_thread(change_mm, self.guest.pid)
             case HostWord.RECLAIM:
                 base = await self.guest.ram_base()
                 with self.beside_others():  # mm/swap.c:lru_add_drain_all waits for a kworker of each processor
@@ -239,6 +244,24 @@ class Actor:
                 return
             time.sleep(0.001)
         raise InfraFault(f"lock-read of {gpa:#x} did not sleep on the device: something has read the page before")
+
+
+def change_mm(pid: int) -> None:
+    """Have this process's mmap_lock for writing, by what changes nothing else: its highest resident set is forgotten
+    (fs/proc/task_mmu.c:clear_refs_write, CLEAR_REFS_MM_HIWATER_RSS).
+
+    :raise WaitedInVain: another keeps the lock.
+    """
+
+    def write() -> None:
+        with suppress(OSError), open(_CLEAR_REFS.format(pid=pid), "w", encoding="ascii") as file:
+            file.write("5")
+
+    writer = threading.Thread(target=write, daemon=True, name="change-mm")
+    writer.start()
+    writer.join(_CHANGE_MM_SECONDS)
+    if writer.is_alive():
+        raise WaitedInVain(f"mmap_lock of the VMM was not to be had within {_CHANGE_MM_SECONDS:g} s")
 
 
 def open_for_single_reads(path: str) -> int:

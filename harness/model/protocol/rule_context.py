@@ -172,6 +172,8 @@ class RuleContext:
     """Faults that were to be repeated although their flags do not allow it, in words."""
     asked_again: tuple[str, ...] | None = None
     """Looks that were made once more although they were refused, and faults that were repeated twice, in words."""
+    kept_lock: tuple[str, ...] | None = None
+    """That mmap_lock of the VMM was not to be had while reads were held, in words."""
     stray_wakes: tuple[str, ...] | None = None
     """Threads that a worker woke although they sleep for the page of a fault, in words."""
     deaf_vcpus: tuple[str, ...] | None = None

@@ -108,5 +108,11 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         context=("asked_again",),
         kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.PF, Kind.TRY, Kind.ENTRY),
     ),
+    Rule(
+        "D72",
+        "Who waits for the read of a page has let go of the VMM's mmap_lock.",
+        "D72, A.4; mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap, mm/gup.c:faultin_page",
+        context=("kept_lock",),
+    ),
 )
 """In the order of their ids, behind all others."""

@@ -117,6 +117,8 @@ class HostSide:
             case HostWord.DELAY:
                 device.normal_ns = arg * MS
                 self._load_table(arg * MS)
+            case HostWord.CHANGE_MM:
+                pass  # nobody who waits for a page has mmap_lock: the check of the scenario excepts shmem
             case HostWord.SLEEP:
                 yield Wait(until_ns=self.world.engine.now + arg * MS)
             case HostWord.STOP:

@@ -28,6 +28,7 @@ BOOT = "boot"
 _UNKNOWN_TO_QEMU = frozenset({
     HostWord.FREEZE, HostWord.THAW, HostWord.RELEASE, HostWord.DELAY, HostWord.SLEEP, HostWord.WAIT_NP,
     HostWord.WAIT_DONE, HostWord.WAIT_SETTLED, HostWord.WAIT_HALTED, HostWord.LOCK_READ, HostWord.RECLAIM,
+    HostWord.CHANGE_MM,
 })  # fmt: skip
 """Host words that get no vCPU thread out of KVM_RUN."""
 

@@ -70,10 +70,12 @@ def test_the_words_of_the_nested_one() -> None:
     assert words("outcome_names", NESTED_PROGRAM) == list(Told)
     intercepts = words("intercept_names", NESTED_PROGRAM)
     assert [str(case) for case in cases(NESTED_PROGRAM, "")] == [
-        f"{b} {i}" for b in [*Between][:-4] for i in intercepts
+        f"{b} {i}" for b in [*Between][:-7] for i in intercepts
     ]
     assert cases(NESTED_PROGRAM, "exit") == (TokenCase(Between.EXIT, intercept=False),)
     assert cases(NESTED_PROGRAM, "unpaged") == (TokenCase(Between.UNPAGED, intercept=True),)
+    assert cases(NESTED_PROGRAM, "own-fault") == (TokenCase(Between.OWN_FAULT, intercept=True),)
+    assert cases(NESTED_PROGRAM, "shadow") == (TokenCase(Between.SHADOW, intercept=False),)
     assert cases(NESTED_PROGRAM, "acked") == (TokenCase(Between.ACKED, intercept=False),)
     assert cases(NESTED_PROGRAM, "inject") == (TokenCase(Between.INJECT, intercept=False),)
     case = TokenCase(Between.STATE, intercept=False)
@@ -87,8 +89,8 @@ def test_the_words_of_the_nested_one() -> None:
 def test_the_words_of_the_one_about_the_area() -> None:
     assert words("change_names", AREA_PROGRAM) == list(AreaChange)
     assert words("written_names", AREA_PROGRAM) == list(Written)
-    assert [str(case) for case in cases(AREA_PROGRAM, "")] == [f"area {change}" for change in [*AreaChange][:-6]]
-    for change in [*AreaChange][-6:]:
+    assert [str(case) for case in cases(AREA_PROGRAM, "")] == [f"area {change}" for change in [*AreaChange][:-8]]
+    for change in [*AreaChange][-8:]:
         assert cases(AREA_PROGRAM, change) == (AreaCase(change),)
     case = AreaCase(AreaChange.LOGGED)
     assert results(f"not ok 3 - {sentence(case, Written.NOT_LOGGED)}\n") == ((case, Written.NOT_LOGGED),)

@@ -11,7 +11,7 @@ from harness.model.kernels import find_kernel
 from harness.model.odd_guest import predict_guest
 
 WAITED = (OddGuest.ROM_PAGE, OddGuest.PRE_FAULT)
-HALTED = (OddGuest.SMM, OddGuest.AREA_FORBIDDEN)
+HALTED = (OddGuest.SMM, OddGuest.SMM_TAKEN, OddGuest.AREA_FORBIDDEN)
 
 
 @pytest.mark.parametrize("kind", OddGuest)
@@ -20,6 +20,8 @@ def test_only_a_guest_that_touches_memory_of_its_own_is_told(kernel: str, kind: 
     found = predict_guest(find_kernel(kernel), GuestCase(kind))
     if kind is OddGuest.POISONED:
         assert found.outcome is Found.BUS_ERROR
+    elif kind is OddGuest.PAGING_ON:
+        assert found.outcome is (Found.WAITED if kernel.endswith("5.10") else Found.AT_HAND)
     elif kind is OddGuest.PRE_FAULT and kernel.endswith(("5.10", "-6.1")):
         assert found.outcome is Found.UNKNOWN
     else:

@@ -17,7 +17,7 @@ EACH = [
     TokenCase(between, intercept)
     for between in Between
     for intercept in (False, True)
-    if between not in (Between.EXIT, Between.INJECT, Between.ACKED)
+    if between not in (Between.EXIT, Between.INJECT, Between.ACKED, Between.SHADOW, Between.UNMAPPED)
 ]
 MENDED = {"nowait-5.10": ("F4",), "nowait-6.1": ("F2", "F3"), "nowait-6.12": ("F3",), "nowait-7.3": ("F3",)}
 
@@ -34,12 +34,12 @@ def test_without(case: TokenCase) -> None:
     oldest = predict_token(find_kernel("nowait-5.10"), case)
     assert oldest.faults == (() if case.intercept else ("F4",))
     stable = predict_token(find_kernel("nowait-6.1"), case)
-    if case.between is Between.STATE:  # which asks for KVM_REQ_EVENT
+    if case.between in (Between.STATE, Between.OWN_FAULT):  # which asks for KVM_REQ_EVENT
         assert stable.faults == (() if case.intercept else ("F3",))
     else:
         assert (stable.outcome, stable.faults) == (Told.LEFT, ("F2",))
     for newer in ("nowait-6.12", "nowait-7.3"):
-        lost = case.between is Between.STATE and not case.intercept
+        lost = case.between in (Between.STATE, Between.OWN_FAULT) and not case.intercept
         assert predict_token(find_kernel(newer), case).faults == (("F3",) if lost else ())
 
 
@@ -54,6 +54,13 @@ def test_of_a_page_of_its_own_l1_is_told_behind_any_exit(kernel: str) -> None:
 def test_of_a_wake_all_l1_is_told_when_its_l2_acknowledges(kernel: str, intercept: bool) -> None:
     found = predict_token(find_kernel(kernel), TokenCase(Between.ACKED, intercept))
     assert (found.outcome, found.faults) == (Told.L1, ())
+
+
+@pytest.mark.parametrize("kernel", MENDED)
+@pytest.mark.parametrize("between", [Between.SHADOW, Between.UNMAPPED])
+def test_a_halt_of_l2_is_l1s_no_affair(kernel: str, between: Between) -> None:
+    found = predict_token(find_kernel(kernel), TokenCase(between, intercept=False))
+    assert (found.outcome, found.faults) == (Told.HALT, ())
 
 
 @pytest.mark.parametrize("kernel", MENDED)

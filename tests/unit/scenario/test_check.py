@@ -107,6 +107,8 @@ def test_a_wrong_value_is_told_with_its_key(text: str, key: str) -> None:
         ('{do = "reclaim"}', FILE, "reclaim needs page"),
         ('{do = "reclaim", page = "f[0]"}', FILE, "needs memory.share = true"),
         ('{do = "reclaim", page = "f[0]"}', GOOD, "memory.backing is anon"),
+        ('{do = "change-mm"}', GOOD + '[memory]\nbacking = "memfd"\nshare = true\n', "keeps mmap_lock"),
+        ('{do = "change-mm", arg = 1}', GOOD, "takes no number"),
         ('{do = "freeze"}', GOOD + '[swap]\nkind = "zram"\n', "and it is zram"),
         ('{do = "thaw"}', GOOD + '[swap]\nkind = "zram"\n', "and it is zram"),
         ('{do = "delay", arg = 5}', GOOD + '[swap]\nkind = "zram"\n', "and it is zram"),

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from harness.agent.guest import actions
-from harness.agent.guest.actions import Actor, Standing, WaitedInVain, vcpu_asleep, vcpu_deaf
+from harness.agent.guest.actions import Actor, Standing, WaitedInVain, change_mm, vcpu_asleep, vcpu_deaf
 from harness.contract.plan import HostAction, HostWord
 from harness.errors import DeadlineExpired
 
@@ -155,3 +155,16 @@ def test_the_time_between_stop_and_cont_is_none_of_the_programs() -> None:
     standing.begin(21.0)
     standing.end(22.0)
     assert standing.seconds(30.0) == 5.0
+
+
+def test_an_address_space_is_changed_at_once_or_somebody_keeps_its_lock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    change_mm(os.getpid())
+    pipe = tmp_path / "clear_refs"
+    os.mkfifo(pipe)  # who opens it sleeps until somebody reads
+    monkeypatch.setattr(actions, "_CHANGE_MM_SECONDS", 0.05)
+    monkeypatch.setattr(actions, "_CLEAR_REFS", str(pipe))
+    with pytest.raises(WaitedInVain, match="mmap_lock"):
+        change_mm(os.getpid())
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
