@@ -296,7 +296,9 @@ class Memory:
                 yield Wait(until_ns=until_ns, signals=(self.signals[vpn], self.world.signal))
             if watch is not None and inside:
                 yield from self.followed.wakes(watch, gpa // _PAGE)
-            if vcpu < 0 and self.world.replay is None and (late_ns := self.world.pace.timing.worker_wake_ns):
+            timing = self.world.pace.timing
+            late_ns = timing.worker_wake_ns if vcpu < 0 else timing.wake_ns
+            if late_ns and self.world.replay is None:
                 yield Wait(until_ns=self.world.engine.now + late_ns)
             self.asleep.pop(vcpu, None)  # workers have one number together
             if vcpu >= 0:

@@ -7,7 +7,7 @@ harness.model.delivery, what the host's memory does in harness.model.simulate_me
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 
 from harness.contract.words import Thread
@@ -58,6 +58,7 @@ class KvmVcpu:
     np_mark: RecordedEvent | None = None  # the NP of that, until it is told
     tries: int = 0
     overtaken: RecordedEvent | None = None  # that NP, if a reset comes before it enters with the token
+    given_init: Callable[[], None] | None = None  # an INIT that came while the thread slept for a page
     halted_for: int = -1  # the item whose page fault ended in the newest halt
     spins: int = 0
     in_guest: bool = False
@@ -380,6 +381,9 @@ class KvmVcpu:
             if s.req_ready and (blocked or self.serves()):
                 s.req_ready = False
                 yield from self.check_completion()
+                continue
+            if self.given_init is not None:
+                self.given_init()
                 continue
             if (
                 (s.exception_vmexit or s.exception_pending)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from harness.model.delivery import ApfState, init_of_l2, reset
 from harness.model.simulation.bios import uncount_reads_in_flight
@@ -68,7 +69,7 @@ def run_once(situation: Situation, replay: Replay | None = None, choices: Choice
             ProbeVcpu(steps),
             _starter(machine),
             machine.finished,
-            lambda: _restart(machine, Latch(over=True)),
+            partial(_shuts_down, machine, index),
             _initializer(machine),
             peers=machine.host.vcpus,
         )
@@ -151,7 +152,9 @@ def _starter(machine: Machine) -> Callable[[Step], Latch]:
 def _initializer(machine: Machine) -> Callable[[int], Latch]:
     def init(index: int) -> Latch:
         begun, replay = Latch(), machine.world.replay
-        if replay is None:
+        if replay is None and index in machine.memory.asleep:
+            machine.host.vcpus[index].kvm.given_init = partial(_restart_one, machine, index, None, begun=begun)
+        elif replay is None:
             _restart_one(machine, index, None, begun=begun)
         else:
             machine.world.engine.spawn(_restart_recorded(machine, replay, index, None, None, begun))
@@ -171,6 +174,24 @@ def _restart(machine: Machine, end: Latch) -> None:
             _restart_one(machine, n, end, barrier)
         else:
             machine.world.engine.spawn(_restart_recorded(machine, machine.world.replay, n, end, barrier))
+
+
+def _shuts_down(machine: Machine, index: int) -> None:
+    """The guest resets the machine, by a triple fault: KVM resets that vCPU itself, while the others run on, and then
+    tells the VMM (arch/x86/kvm/svm/svm.c:shutdown_interception)."""
+    if machine.world.replay is None:
+        machine.world.engine.spawn(_reset_by_guest(machine, index))
+    else:
+        _restart(machine, Latch(over=True))
+
+
+def _reset_by_guest(machine: Machine, index: int) -> Process:
+    kvm, world = machine.host.vcpus[index].kvm, machine.world
+    kvm.stopped = True
+    reset(kvm.state, init=True)
+    yield from kvm.clear(by_init=True)
+    yield Wait(until_ns=world.engine.now + world.pace.vmm_ns())
+    _restart(machine, Latch(over=True))
 
 
 def _boots_anew(machine: Machine) -> None:

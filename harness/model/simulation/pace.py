@@ -65,6 +65,10 @@ class Pace:
         """How much later than their target the other pages of a read-ahead are there."""
         return self._or_late(self.timing.neighbour_ns, f"what was read ahead with page {vpn:#x} is late")
 
+    def vmm_ns(self) -> int:
+        """From a triple fault to when the VMM has stopped all vCPUs."""
+        return self._or_late(self.timing.vmm_ns, "the VMM is late to reset the machine")
+
     def host_ns(self) -> int:
         """The agent between two host actions."""
         return self._or_late(self.timing.host_ns, "a host action is late")

@@ -180,12 +180,13 @@ class Timing:
     device_gap_ns: int = 0  # no read ends sooner than this after the one submitted before it
     gate_ns: int = 0  # from what happens to when the server of a gated device looks at it
     neighbour_ns: int = 0  # the other pages of a read-ahead end so much later than the one that was asked for
+    vmm_ns: int = 1_000_000  # from a triple fault to when the VMM has stopped all vCPUs
     host_ns: int = 1_000_000  # the agent between two host actions
     reads_first: bool = False  # whoever submits a read finds it over when it tries the page's lock
     rewritten: bool = False  # the VMM reads and writes a vCPU's state between each token of its L2 and the next entry
     prefetch_lost: bool = False  # the mapping before each ready event loses a race: RET_PF_RETRY
     first: int = -1  # this vCPU begins its program before all others; -1: all begin at once
-    wake_ns: int = 0  # from what ends the sleep of a vCPU's thread in a halt to its first instruction
+    wake_ns: int = 0  # from what ends the sleep of a vCPU's thread, in a halt or for a page, to its next instruction
     batched: bool = False  # each page that was read waits in a CPU's batch for its LRU list when it is written
 
 

@@ -29,6 +29,7 @@ LATENCIES: tuple[Callable[[Pace], int], ...] = (
     lambda pace: pace.done_ns(1, 5),
     lambda pace: pace.read_ns(5),
     lambda pace: pace.neighbour_ns(5),
+    lambda pace: pace.vmm_ns(),
     lambda pace: pace.host_ns(),
 )
 
@@ -70,6 +71,18 @@ def test_the_gate_lets_go_together_what_one_fault_has_brought(name: str, page: s
     assert touched.outcome is Outcome.MINOR and not touched.also
 
 
+def test_an_init_waits_for_a_thread_that_sleeps_for_a_page_and_is_told_of_another_before() -> None:
+    """Seen in each run of S416: vcpu_enter_guest serves KVM_REQ_APF_READY before it accepts the INIT."""
+    totals = predict(plan_of("S416"), N61, orders=1).totals
+    assert totals["RDY"].allows(2) and totals["ACC"].allows(5)
+
+
+def test_whoever_is_not_reset_by_kvm_itself_runs_on_until_the_vmm_has_stopped_it() -> None:
+    """Seen in each run of S245: the reset waits for a read, and when it comes another vCPU is told of its own."""
+    totals = predict(plan_of("S245"), N61, orders=1).totals
+    assert totals["ACC"].allows(5) and totals["NP"].allows(5)
+
+
 def test_how_often_a_busy_loop_goes_round_is_not_known() -> None:
     """S306: done is not empty, nothing asks for it, and the halt ends at once until the page is there."""
     answer = predict(plan_of("S306"), N61, orders=1)
@@ -78,9 +91,11 @@ def test_how_often_a_busy_loop_goes_round_is_not_known() -> None:
 
 
 def test_without_choices_all_is_as_the_timing_says() -> None:
-    timing = Timing(exit_ns=7, wake_ns=6, worker_ns=8, done_ns=12, device_ns=9, neighbour_ns=10, host_ns=11, first=0)
+    timing = Timing(
+        exit_ns=7, wake_ns=6, worker_ns=8, done_ns=12, device_ns=9, neighbour_ns=10, vmm_ns=13, host_ns=11, first=0
+    )
     pace = Pace(timing)
-    assert [latency(pace) for latency in LATENCIES] == [LATE_NS, 7, 6, 8, 12, 9, 10, 11] and pace.start_ns(0) == 0
+    assert [latency(pace) for latency in LATENCIES] == [LATE_NS, 7, 6, 8, 12, 9, 10, 13, 11] and pace.start_ns(0) == 0
 
 
 def _touched_again(*between: p.Item, host: tuple[tuple[p.HostAction, ...], ...] = ()) -> p.Plan:
