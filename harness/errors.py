@@ -6,6 +6,7 @@
     │   ├── ScenarioError     a scenario file says something wrong            exit 2
     │   ├── CatalogError      kernels/catalog.toml says something wrong       exit 2
     │   └── ModelError        an impossible state or unknown kernel was asked exit 2
+    │       └── EndlessError  a run of the model goes round
     ├── Unsupported           this host cannot do it; the reason is the text  (verdict UNSUPPORTED)
     ├── KernelFault           a finding about the kernel under test           (verdict FAIL)
     ├── CaptureDamaged        the evidence is incomplete or contradicts itself (verdict INCONCLUSIVE)
@@ -53,6 +54,10 @@ class CatalogError(UsageError):
 
 class ModelError(UsageError):
     """The model was asked about an impossible state or an unknown kernel."""
+
+
+class EndlessError(ModelError):
+    """A run of the model makes more events than any plan is meant to have."""
 
 
 class Unsupported(ApfError):

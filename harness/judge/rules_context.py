@@ -128,6 +128,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         l2_always_exits=_l2_always_exits(plan, kernel, rewritten=HostWord.SYNC in acts),
         rewrites=HostWord.SYNC in acts,
         other_areas=_other_areas(evidence),
+        area_of_data=plan.guest.apf.en_gpa if area_page(plan) else None,
         enabled_before=not probe and plan.guest.workload != "boot" and linux_guest(plan).enables,
         guest_ended=evidence.end.status is EndStatus.DONE and not starts_anew(plan),
         hyp=_hyp(evidence),
@@ -266,13 +267,8 @@ def _other_areas(evidence: Evidence) -> Mapping[int, tuple[int, bool]] | None:
     left = evidence.after.areas if evidence.after else None
     if evidence.end.status is not EndStatus.DONE or left is None or evidence.guest is None:
         return None
-    tokens = any(_tokens(evidence.guest, v) for v in range(evidence.plan.guest.vcpus))
     data = area_page(evidence.plan)
-    return {
-        gpa: (area.flags, area.tail_zero or gpa & -PAGE_SIZE == data)
-        for gpa, area in left.items()
-        if tokens or gpa & -PAGE_SIZE != data
-    }
+    return {gpa: (area.flags, area.tail_zero or gpa & -PAGE_SIZE == data) for gpa, area in left.items()}
 
 
 def _hyp(evidence: Evidence) -> Mapping[int, int] | None:

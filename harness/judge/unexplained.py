@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 from errno import EAGAIN, EFAULT, EINTR
 
-from harness.contract.plan import PAGE_SIZE, By, HostAction, HostWord, Op, Plan, area_page, starts_anew
+from harness.contract.plan import PAGE_SIZE, POOL_GPA, By, HostAction, HostWord, Op, Plan, area_page, starts_anew
 from harness.contract.probe_abi import VEC_DELIVERED, VEC_HELD_HIGH, VEC_HELD_LOW, VEC_START, VEC_TIMER
-from harness.contract.words import Backing
+from harness.contract.words import Backing, SwapKind
 from harness.judge.episodes import Episode
 from harness.judge.match import View
 from harness.judge.verdict_types import Finding, thread_words
@@ -55,7 +55,7 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
     for episode in view.alignment.own:
         what = view.outcome(episode)
         in_area = episode.gpa & ~0xFFF == area
-        if what is Outcome.BLOCK and _is_written_back(view, episode):
+        if what is Outcome.BLOCK and (_is_written_back(view, episode) or _is_of_firmware(view, episode)):
             continue
         if episode.gpa < top and not in_area and what not in (Outcome.FAST, Outcome.MINOR):
             yield Finding(
@@ -65,6 +65,16 @@ def unexplained(view: View, prediction: Prediction) -> Iterator[Finding]:
                 about="own page",
             )
     yield from _events(view, prediction)
+
+
+def _is_of_firmware(view: View, episode: Episode) -> bool:
+    """Whether a vCPU that boots again takes a page that nobody has touched, of memory where a userfaultfd has each such
+    page wait.  SeaBIOS gives its threads their stacks from high memory, and how many there are at once depends on how
+    long devices take (src/stacks.c:run_thread): the first boot may have needed fewer."""
+    plan, page = view.plan, episode.gpa // PAGE_SIZE
+    if plan.swap.kind is not SwapKind.USERFAULT or plan.guest.machine == "microvm" or episode.gpa < POOL_GPA:
+        return False  # of what lies in the pool and is in no plan only a boot's is the guest's own (align)
+    return not any(e.gpa // PAGE_SIZE == page and e.start.t_ns < episode.start.t_ns for e in view.alignment.own)
 
 
 def _is_written_back(view: View, episode: Episode) -> bool:

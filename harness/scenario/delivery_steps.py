@@ -85,7 +85,8 @@ def _token(s: Scenario, number: int, placed: Mapping[str, tuple[int, ...]]) -> I
     if len(_pages(t, placed)) > 1:
         yield ".touch: a token is delivered on one page"
     if not (before and before[0].touch and before[0].by is By.INSTRUCTION and before[0].then == "go-on"):
-        yield ".by: the token is that of the vCPU's step before, a touch which the program does not wait for"
+        told = "a touch by an instruction, which the program does not wait for"
+        yield f".by: the token is that of the vCPU's step before, {told}"
     elif before[0].no_paging or before[0].level == 2:
         yield ".by: a touch without paging, or of an L2, has no token of 64-bit code"
 

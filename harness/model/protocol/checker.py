@@ -143,7 +143,7 @@ class Checker:
         live = {id(work) for vcpu in self._vcpus for work in vcpu.live.values()}
         left += self._pages.unsubmitted()
         left += self._ledger.finish(live)
-        untold = tuple((v.untold, v.untold_last) for v in self._vcpus[:-1])
+        untold = tuple((v.untold, v.areas) for v in self._vcpus[:-1])
         left += check_totals(self.kernel, self.context, self.counts, self._compared(), self._pages.touched, untold)
         return left
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.model.delivery import EN_DELIVERY_AS_PF_VMEXIT, EN_EFFECTIVE, EN_SEND_ALWAYS
 from harness.model.events import LOWEST_VECTOR, Event, Kind
-from harness.model.protocol.l2_rules import judge_ready, lost, untold
+from harness.model.protocol.l2_rules import area_handled, judge_ready, lost, untold
 from harness.model.protocol.ready_rules import Announced, compare
 from harness.model.protocol.saved_tokens import entered_with
 from harness.model.protocol.token_rules import handed
@@ -63,7 +63,7 @@ def _token(vcpu: SeenVcpu, work: SeenWork, inj: Event) -> None:
             return
         if vcpu.en is not None and not vcpu.en & EN_DELIVERY_AS_PF_VMEXIT:
             vcpu.say("D22", inj, "a token as an exit of L2, which L1 has not enabled", work.np)
-    vcpu.untold_last = False
+    area_handled(vcpu)
     handed(vcpu, work, inj)
 
 

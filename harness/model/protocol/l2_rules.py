@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.contract.probe_abi import PAGE_SIZE, PROGRAM_GPA, SHARED_GPA
 from harness.model.events import Event, Kind
 from harness.model.protocol.work_rules import SeenWork
 
 if TYPE_CHECKING:
     from harness.model.protocol.vcpu_rules import SeenVcpu
 
+_AREA_BYTES = 64
+"""What struct kvm_vcpu_pv_apf_data is aligned to: the bits of EN below are flags."""
 _RECORDED = frozenset({Kind.L2_ENTRY, Kind.L2_EXIT})
 
 
@@ -75,7 +78,27 @@ def lost(vcpu: SeenVcpu, work: SeenWork) -> None:
     """L1 was not told: flags = 1 stays in its shared area."""
     work.tokened = True
     vcpu.untold += 1
-    vcpu.untold_last = True
+    vcpu.areas[_area(vcpu)] = True
+
+
+def area_handled(vcpu: SeenVcpu) -> None:
+    """L1 was told of a token: its handler zeroes the flags word."""
+    vcpu.areas[_area(vcpu)] = False
+
+
+def area_zeroed(vcpu: SeenVcpu, *, one: bool) -> None:
+    """A probe guest starts anew and zeroes what is in its vCPUs' own areas, or, behind an INIT, in this one's."""
+    for area in [_own(vcpu.index)] if one else [at for at in vcpu.areas if at < PROGRAM_GPA]:
+        vcpu.areas.pop(area, None)
+
+
+def _area(vcpu: SeenVcpu) -> int:
+    """Where EN has the host write flags."""
+    return _own(vcpu.index) if vcpu.en is None else vcpu.en & -_AREA_BYTES
+
+
+def _own(index: int) -> int:
+    return SHARED_GPA + PAGE_SIZE * index
 
 
 def judge_ready(vcpu: SeenVcpu, entry: Event) -> None:

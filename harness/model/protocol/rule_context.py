@@ -138,6 +138,8 @@ class RuleContext:
     L2 that is no #PF, at a #PF of its own."""
     other_areas: Mapping[int, tuple[int, bool]] | None = None
     """The same two of the areas to which a guest moved its own, by guest physical address: (flags word, tail zero)."""
+    area_of_data: int | None = None
+    """Of these the one that lies in a page of the plan: before its first token its flags word is what the page held."""
     guest_ended: bool = False
     """The guest was at its end, and never reset: all that was injected is in its lists."""
     log_ends_first: bool = True  # false: the guest ran on between the end of the trace and the reading of its log

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.model.events import Event
+from harness.model.protocol.l2_rules import area_handled
 from harness.model.protocol.token_rules import handed
 from harness.model.protocol.work_rules import SeenWork
 
@@ -56,5 +57,5 @@ def entered_with(vcpu: SeenVcpu) -> None:
     saved, vcpu.saved = vcpu.saved, None
     if saved is not None and saved.again is not None:
         saved.work.tokened = True
-        vcpu.untold_last = False
+        area_handled(vcpu)
         handed(vcpu, saved.work, saved.again)

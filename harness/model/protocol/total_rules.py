@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from harness.contract.probe_abi import PAGE_SIZE, SHARED_GPA
 from harness.model.kernels import KernelModel, Variant
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.rules import RuleContext
@@ -19,13 +20,14 @@ def check_totals(
     counts: Sequence[Counts],
     compared: Sequence[tuple[int, int]],
     done_gfns: frozenset[int],
-    untold: Sequence[tuple[int, bool]],
+    untold: Sequence[tuple[int, Mapping[int, bool]]],
 ) -> Iterator[Violation]:
     """All rules about totals whose context is known.
 
     :param compared: by vCPU, how many tokens and readies of the guest's log the trace has accounted for.
     :param done_gfns: those frames of ``context.private_file`` and ``context.pages_after`` that had a DONE.
-    :param untold: by vCPU, of how many tokens of its L2 an L1 was not told, and whether the last token is such.
+    :param untold: by vCPU, of how many tokens of its L2 an L1 was not told, and the shared areas that got the
+        flags of tokens, with whether the last one is such.
     """
     yield from _tokens(context, counts)
     yield from _interrupts(context, counts)
@@ -156,7 +158,7 @@ def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]
         yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at most {high} expected")
 
 
-def _left_flags(context: RuleContext, untold: Sequence[tuple[int, bool]]) -> Iterator[Violation]:
+def _left_flags(context: RuleContext, untold: Sequence[tuple[int, Mapping[int, bool]]]) -> Iterator[Violation]:
     """D46: what L1 found where no token was."""
     for vcpu, found in (context.guest_flags or {}).items():
         if found and not untold[vcpu][0]:
@@ -164,23 +166,27 @@ def _left_flags(context: RuleContext, untold: Sequence[tuple[int, bool]]) -> Ite
             yield _total("D46", f"a flag is left behind, and every token was told: {found[0]}{more}", vcpu)
 
 
+def _flags(what: str, flags: int, vcpu: int = -1, *, untold: bool) -> Iterator[Violation]:
+    """The flags word of an area at the end, and whether nobody was told of the last token whose flags it got."""
+    if flags and not untold:
+        yield _total("D39", f"{what} is {flags:#x} at the end, and no token waits for its handler", vcpu)
+    elif untold and flags != 1:
+        yield _total("D46", f"{what} is {flags:#x} at the end, and nobody has seen the last token", vcpu)
+
+
 def _shared_area(
-    context: RuleContext, compared: Sequence[tuple[int, int]], untold: Sequence[tuple[int, bool]]
+    context: RuleContext, compared: Sequence[tuple[int, int]], untold: Sequence[tuple[int, Mapping[int, bool]]]
 ) -> Iterator[Violation]:
-    """D39: what the guest saw in the shared area."""
+    """D39, D46: what the guest saw in the shared area."""
+    written = {gpa: last for _, areas in untold for gpa, last in areas.items()}
     for vcpu, clean in (context.shared_tail_zero or {}).items():
         if not clean:
             yield _total("D39", "the host wrote beyond byte 7 of the shared area", vcpu)
     for vcpu, flags in (context.shared_flags or {}).items():
-        if flags and not untold[vcpu][1]:
-            yield _total("D39", f"the flags word is {flags:#x} at the end, and no token waits for its handler", vcpu)
-        elif untold[vcpu][1] and flags != 1:
-            yield _total("D46", f"the flags word is {flags:#x} at the end, and nobody has seen the last token", vcpu)
+        yield from _flags("the flags word", flags, vcpu, untold=written.get(SHARED_GPA + PAGE_SIZE * vcpu, False))
     for gpa, (flags, clean) in (context.other_areas or {}).items():
-        if flags:
-            yield _total(
-                "D39", f"the flags word at {gpa:#x} is {flags:#x} at the end, and no token waits for its handler"
-            )
+        if gpa in written or gpa != context.area_of_data:
+            yield from _flags(f"the flags word at {gpa:#x}", flags, untold=written.get(gpa, False))
         if not clean:
             yield _total("D39", f"the host wrote beyond byte 7 of the shared area at {gpa:#x}")
     for vcpu, tokens in (context.guest_tokens or {}).items():

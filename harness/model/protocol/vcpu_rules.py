@@ -24,7 +24,7 @@ from harness.model.kernels import KernelModel
 from harness.model.protocol.checker_types import Counts, Violation
 from harness.model.protocol.doubts import Doubts
 from harness.model.protocol.kick_rules import Kicked
-from harness.model.protocol.l2_rules import judge_injection
+from harness.model.protocol.l2_rules import area_zeroed, judge_injection
 from harness.model.protocol.page_rules import Pages
 from harness.model.protocol.prompt_rules import Prompt
 from harness.model.protocol.ready_rules import Announced, take_away
@@ -68,12 +68,12 @@ class SeenVcpu:
     """State and checks of one vCPU.  ``busy``: something since the last ENTRY has to be judged at the next."""
 
     __slots__ = (
-        "acked", "apic_hw", "apic_sw", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context", "counts",
-        "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest", "index", "inj",
-        "int_vec", "irq_seq", "kicked", "known", "l2_fault", "last", "last_id", "left", "live", "major", "old_vectors",
-        "overtaken", "pf", "pf_of_l2", "prompt", "ran", "readies", "rep", "retired", "saved", "shared", "shared_ok",
-        "sleep", "slept", "started", "tokens", "told", "trial", "unended", "unfinished_run", "unlogged", "untold",
-        "untold_last", "vcpu_id", "wake_all", "wakeups", "woken",
+        "acked", "apic_hw", "apic_sw", "areas", "batch", "batch_irq", "bio", "boots", "busy", "cleared", "context",
+        "counts", "delivering", "doubts", "en", "first_id", "flips", "fresh", "gfns", "guest_mode", "in_guest",
+        "index", "inj", "int_vec", "irq_seq", "kicked", "known", "l2_fault", "last", "last_id", "left", "live",
+        "major", "old_vectors", "overtaken", "pf", "pf_of_l2", "prompt", "ran", "readies", "rep", "retired",
+        "saved", "shared", "shared_ok", "sleep", "slept", "started", "tokens", "told", "trial", "unended",
+        "unfinished_run", "unlogged", "untold", "vcpu_id", "wake_all", "wakeups", "woken",
     )  # fmt: skip
 
     def __init__(self, index: int, vcpu_id: int, shared: Shared, start: InitialVcpu) -> None:
@@ -100,7 +100,8 @@ class SeenVcpu:
         self.apic_sw: bool | None = None
         self.guest_mode = False  # its L2 runs
         self.unfinished_run = 0  # entries that may still come before a VMRUN, or what L2 is given, is through
-        self.untold, self.untold_last = 0, False  # tokens that L1 was not told of; the last one is such
+        self.untold = 0  # tokens that L1 was not told of
+        self.areas: dict[int, bool] = {}  # by address, those that got the flags of a token: whether the last is such
         self.tokens = self.readies = 0  # how many the guest's log has been compared with
         self.saved: SavedToken | None = None
         self.boots, self.ran = 1, True  # starts of the vCPU in the guest's log; it has entered since the last
@@ -489,7 +490,8 @@ class SeenVcpu:
             if event.value != LOADED:
                 take_away(self)
                 self.unlogged = None  # its handler was cut off
-                self.guest_mode = self.untold_last = False
+                self.guest_mode = False
+                area_zeroed(self, one=event.value == INIT)
             if event.value != INIT:
                 self.old_vectors.add(self.int_vec or 0)
                 self.int_vec = 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from harness.contract.words import HostWord, Op
-from harness.errors import ModelError
+from harness.errors import EndlessError, ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.pages import Backing
 from harness.model.simulation.choices import Bounds, Choices, Distance, Run, explore
@@ -30,7 +30,7 @@ from harness.model.simulation.situation import (
     Timing,
     with_timing,
 )
-from harness.model.simulation.world import TOTALS, Fault, ItemLog
+from harness.model.simulation.world import MAX_EVENTS, TOTALS, Fault, ItemLog
 
 MS = 1_000_000
 TIMINGS = (
@@ -163,30 +163,41 @@ def simulate(situation: Situation, *, orders: int = 0, elsewhere: Sequence[tuple
         has a note that says so.
     :param elsewhere: what the situation may be as well, with what is other in it.
     """
-    varied = [*variations(situation), *elsewhere]
+    runs = [_Run(label, run_once(each)) for label, each in (*variations(situation), *elsewhere)]
+    tried = ""
     if orders:
         free = tuple(t for t in _EXPLORED if not (situation.device.gated and t.reads_first))
         more = (*free, *((_LOST,) if situation.vcpus > 1 else ()), *each_first(situation))
-        varied += [(timing.name, with_timing(situation, timing)) for timing in more]
-    runs = [_Run(label, run_once(each)) for label, each in varied]
-    tried = ""
-    if orders:
+        found = [(timing.name, _run_or_none(with_timing(situation, timing), None)) for timing in more]
         others, tried = _in_other_orders(situation, orders)
-        runs += others
+        found += others
+        runs += [_Run(label, machine) for label, machine in found if machine is not None]
+        endless = [label for label, machine in found if machine is None]
+        if endless:
+            tried += f"; of more than {MAX_EVENTS} events, and so left out: with {endless[0]}"
+            tried += f" (and {len(endless) - 1} more)" if len(endless) > 1 else ""
     return replace(widen(_predict(situation, runs), situation), orders=tried)
 
 
-def _in_other_orders(situation: Situation, most: int) -> tuple[list[_Run], str]:
+def _run_or_none(situation: Situation, choices: Choices | None) -> Machine | None:
+    """None: it makes more events than anybody waits for, as that of a timer beside a program that never ends."""
+    try:
+        return run_once(situation, None, choices)
+    except EndlessError:
+        return None
+
+
+def _in_other_orders(situation: Situation, most: int) -> tuple[list[tuple[str, Machine | None]], str]:
     """Runs in which one thing that the kernel is free in is late, then two, and so on; and how far that went."""
-    found: list[Run[Machine]] = []
+    found: list[Run[Machine | None]] = []
     events = 0
-    for run in explore(partial(run_once, situation, None), Bounds(most), lambda _: Distance(0)):
+    for run in explore(partial(_run_or_none, situation), Bounds(most), lambda _: Distance(0)):
         found.append(run)
-        events += len(run.result.world.events)
+        events += len(run.result.world.events) if run.result is not None else MAX_EVENTS
         if events > _ORDER_EVENTS:
             break
     free, late = len(found[0].choices.asked), Counter(len(run.choices.chosen) for run in found)
-    runs = [_Run(_late(run.choices), run.result) for run in found[1:]]
+    runs = [(_late(run.choices), run.result) for run in found[1:]]
     if len(found) < most and events <= _ORDER_EVENTS:
         return runs, f"all of what may come in any order was tried: {len(found)} orders"
     if late[1] < free:

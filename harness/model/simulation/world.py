@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from harness.errors import ModelError
+from harness.errors import EndlessError
 from harness.model.events import Event, Kind
 from harness.model.outcomes import Outcome
 from harness.model.simulation.engine import MS, Engine, Process, Signal, Wait
@@ -119,13 +119,13 @@ class World:
     def emit(self, event: Event) -> None:
         """Append an event with the time of now, and count it.
 
-        :raise ModelError: more events than any plan is meant to have.
+        :raise EndlessError: more events than any plan is meant to have.
         """
         if not self.recording:
             return
         most = MAX_EVENTS if self.replay is None else max(MAX_EVENTS, _FOR_EACH * self.replay.recorded.length)
         if len(self.events) >= most:
-            raise ModelError(
+            raise EndlessError(
                 f"more than {most} events in the first {self.engine.now // MS} ms",
                 hint="a timer of a shorter period than its handling, or a pause of many periods?",
             )

@@ -49,6 +49,8 @@ SETTLED = {
     "around-below-the-pool": "the RAM file is mapped where a block of fault-around has the hole below the pool, which"
     " the first read-around has brought: a miss is taken back for each of its pages"
     " (mm/filemap.c:filemap_map_pages; S155)",
+    "firmware-takes-a-new-page": "SeaBIOS gives one thread more a stack than at the boots before, of memory of a"
+    " userfaultfd that nobody has touched",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 
@@ -112,5 +114,12 @@ def test_a_vcpu_whose_l2_ran_sleeps_for_a_sipi_that_its_init_has_cost_it() -> No
     """noio-6.1: the INIT comes while the host's processor is away.  L2 exits before, L1 has GIF = 0 then, which keeps
     the INIT pending, and the SIPI behind it is dropped (arch/x86/kvm/lapic.c:kvm_apic_accept_events)."""
     files = packed_capture("explored-sipi-behind-an-l2")
+    verdict = judge_capture(files, model_of(files, "noio"))
+    assert (verdict.status, verdict.shown_faults) == (Status.FINDING, ("F2",)), verdict.reason
+
+
+def test_a_token_of_an_l2_leaves_its_flag_where_en_names_the_area() -> None:
+    """noio-6.1, S485: in a page of the pool, and not in the vCPU's own area, which stays as it was (D39, D46)."""
+    files = packed_capture("explored-l2-area-in-the-pool")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert (verdict.status, verdict.shown_faults) == (Status.FINDING, ("F2",)), verdict.reason

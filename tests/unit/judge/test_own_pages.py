@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from harness.contract.plan import SwapKind
 from harness.evidence.decode import decode
 from harness.judge.seen_once import SeenOnce
 from harness.judge.unexplained import unexplained
+from harness.model.outcomes import Outcome
 from harness.prediction import predict
 from harness.run.judge_folder import model_of
 from tests.unit.judge.golden import recounted
@@ -39,3 +43,20 @@ def test_a_page_of_the_program_that_is_not_under_writeback_has_to_be_there(gone:
     kernel = model_of(files, "nowait")
     told = unexplained(SeenOnce(evidence, kernel).view(), predict(evidence.plan, kernel))
     assert any(f.about == "own page" for f in told)
+
+
+def test_only_firmware_takes_a_page_of_a_userfaultfd_that_nobody_had() -> None:
+    """Once each: a microvm has no firmware's threads, and what was there is not taken away."""
+    files = packed_capture("explored-firmware-takes-a-new-page")
+    evidence, kernel = decode(files), model_of(files, "noio")
+    view, prediction = SeenOnce(evidence, kernel).view(), predict(evidence.plan, kernel)
+    plan, own = view.plan, view.alignment.own
+    blocked = next(e for e in own if view.outcome(e) is Outcome.BLOCK)
+    again = replace(blocked, start=replace(blocked.start, t_ns=blocked.start.t_ns + 1))
+    for other, wrong in (
+        (view, False),
+        (replace(view, plan=replace(plan, guest=replace(plan.guest, machine="microvm"))), True),
+        (replace(view, plan=replace(plan, swap=replace(plan.swap, kind=SwapKind.GATED))), True),
+        (replace(view, alignment=replace(view.alignment, own=(*own, again))), True),
+    ):
+        assert any(f.about == "own page" for f in unexplained(other, prediction)) is wrong

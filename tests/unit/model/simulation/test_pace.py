@@ -9,12 +9,15 @@ from dataclasses import replace
 import pytest
 
 from harness.contract import plan as p
+from harness.errors import EndlessError
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import UNBOUNDED, Outcome
 from harness.model.simulation import simulate
 from harness.model.simulation.choices import Choices
+from harness.model.simulation.machine import Machine, run_once
 from harness.model.simulation.pace import LATE_NS, Pace
-from harness.model.simulation.situation import Timing
+from harness.model.simulation.replay import Replay
+from harness.model.simulation.situation import Situation, Timing
 from harness.prediction import predict
 from harness.run.scenario_sources import default_scenarios, read_scenario_files
 from harness.scenario.build import build_plan
@@ -55,6 +58,23 @@ def test_a_race_that_there_cannot_be_is_not_asked_about() -> None:
     assert both.may_read_first and not both.reads_first(5) and not both.prefetch_lost(0, 5)
     assert len(choices.asked) == 2
     assert not Pace(Timing()).may_read_first and Pace(Timing(reads_first=True, prefetch_lost=True)).prefetch_lost(0, 5)
+
+
+def test_an_order_that_goes_round_until_its_deadline_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a timer beside a plug that waits for a read which only the word behind it lets go."""
+
+    def endless(situation: Situation, replay: Replay | None = None, choices: Choices | None = None) -> Machine:
+        machine = run_once(situation, replay, choices)
+        if choices is not None and any(why.startswith("a work of") for why, _ in choices.chosen):
+            raise EndlessError("more than 50000 events")
+        return machine
+
+    plan = plan_of("S61")
+    whole = predict(plan, N61, orders=20)
+    monkeypatch.setattr(simulate, "run_once", endless)
+    found = predict(plan, N61, orders=20)
+    assert "left out: with a work of vCPU 0" in found.orders and "left out" not in whole.orders
+    assert [i.outcome for i in found.items] == [i.outcome for i in whole.items]
 
 
 @pytest.mark.parametrize(("name", "most"), [("S144", 1), ("S128", 10)])
