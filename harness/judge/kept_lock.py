@@ -3,9 +3,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from harness.contract.capture import AgentStep
+from harness.contract.plan import Backing
+from harness.contract.probe_abi import SECTORS_PER_PAGE
 from harness.contract.words import EndStatus, HostWord
 from harness.evidence.decode import Evidence
+from harness.model.events import Kind
+from harness.model.walk.flags import FaultFlag
+
+_LETS_GO = FaultFlag.ALLOW_RETRY
+
+
+@dataclass(slots=True)
+class _Call:
+    """A thread is in handle_mm_fault.  ``sectors``: what it has asked the pages' device for there."""
+
+    flags: int
+    sectors: int = 0
 
 
 def kept_lock(evidence: Evidence) -> tuple[str, ...] | None:
@@ -24,5 +40,29 @@ def kept_lock(evidence: Evidence) -> tuple[str, ...] | None:
         if step.action is not None and step.action.do is HostWord.CHANGE_MM:
             begun = [step.mono] if step.step is AgentStep.HOST_ACTION else []
     return tuple(
-        f"the VMM's mmap_lock was not to be had for writing while reads were held ({at:.3f} s)" for at in begun
+        f"the VMM's mmap_lock was not to be had for writing while reads were held ({at:.3f} s)"
+        for at in begun
+        if not _may_be_kept(evidence, round(at * 1e9))
+    )
+
+
+def _may_be_kept(evidence: Evidence, at_ns: int) -> bool:
+    """Whether some thread was in a call of handle_mm_fault then that keeps the lock while it waits: a second one
+    (FAULT_FLAG_TRIED), one that may not let go of it, or one that polls for the single page which it reads from swap
+    (mm/page_io.c:swap_readpage, mm/memory.c:do_swap_page)."""
+    device = evidence.facts.swap_dev if evidence.facts is not None else 0
+    on_swap = evidence.plan.memory.backing is not Backing.FILE
+    inside: dict[int, _Call] = {}
+    for event in evidence.events:
+        if event.t_ns > at_ns:
+            break
+        if event.kind is Kind.MM_FAULT:
+            inside[event.tid] = _Call(event.value)
+        elif event.kind is Kind.MM_FAULT_RET:
+            inside.pop(event.tid, None)
+        elif event.kind is Kind.BIO and event.flag and event.dev == device and event.tid in inside:
+            inside[event.tid].sectors += event.data
+    return any(
+        call.flags & (_LETS_GO | FaultFlag.TRIED) != _LETS_GO or (on_swap and call.sectors == SECTORS_PER_PAGE)
+        for call in inside.values()
     )
