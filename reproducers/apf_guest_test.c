@@ -635,15 +635,20 @@ static enum found taken_away(struct vm *vm, enum kind kind)
 }
 
 /* It has no interrupts of KVM's, and no paging in system management mode: it is halted, and not told. */
-static enum found in_smm(struct vm *vm)
+static enum found halted_in_smm(struct vm *vm)
 {
-	start(vm);
 	if (asks_for_page(vm) == vm->tid)
 		return WAITED;
 	if (!sleeps(vm))
 		return TOLD_ODDLY;
 	provide_page(vm);
 	return next(vm) == TOUCHED ? HALTED : TOLD_ODDLY;
+}
+
+static enum found in_smm(struct vm *vm)
+{
+	start(vm);
+	return halted_in_smm(vm);
 }
 
 /* The page was there, and its handler of SMIs has written it. */
@@ -656,12 +661,7 @@ static enum found taken_in_smm(struct vm *vm)
 	start_at(vm, SMI_ENTRY & 0xffff);
 	if (ends(vm, AT_ONCE_MS) && vm->said == TOUCHED)
 		return AT_HAND;
-	if (asks_for_page(vm) == vm->tid)
-		return WAITED;
-	if (!sleeps(vm))
-		return TOLD_ODDLY;
-	provide_page(vm);
-	return next(vm) == TOUCHED ? HALTED : TOLD_ODDLY;
+	return halted_in_smm(vm);
 }
 
 /* It idles, and the VMM makes it a vCPU whose token is pending. */

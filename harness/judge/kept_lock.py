@@ -13,8 +13,6 @@ from harness.evidence.decode import Evidence
 from harness.model.events import Kind
 from harness.model.walk.flags import FaultFlag
 
-_LETS_GO = FaultFlag.ALLOW_RETRY
-
 
 @dataclass(slots=True)
 class _Call:
@@ -63,6 +61,7 @@ def _may_be_kept(evidence: Evidence, at_ns: int) -> bool:
         elif event.kind is Kind.BIO and event.flag and event.dev == device and event.tid in inside:
             inside[event.tid].sectors += event.data
     return any(
-        call.flags & (_LETS_GO | FaultFlag.TRIED) != _LETS_GO or (on_swap and call.sectors == SECTORS_PER_PAGE)
+        call.flags & (FaultFlag.ALLOW_RETRY | FaultFlag.TRIED) != FaultFlag.ALLOW_RETRY
+        or (on_swap and call.sectors == SECTORS_PER_PAGE)
         for call in inside.values()
     )

@@ -251,17 +251,24 @@ def change_mm(pid: int) -> None:
     (fs/proc/task_mmu.c:clear_refs_write, CLEAR_REFS_MM_HIWATER_RSS).
 
     :raise WaitedInVain: another keeps the lock.
+    :raise InfraFault: the host's kernel has no such file (CONFIG_PROC_PAGE_MONITOR), or refuses it.
     """
+    failed: list[OSError] = []
 
     def write() -> None:
-        with suppress(OSError), open(_CLEAR_REFS.format(pid=pid), "w", encoding="ascii") as file:
-            file.write("5")
+        try:
+            with open(_CLEAR_REFS.format(pid=pid), "w", encoding="ascii") as file:
+                file.write("5")
+        except OSError as exc:
+            failed.append(exc)
 
     writer = threading.Thread(target=write, daemon=True, name="change-mm")
     writer.start()
     writer.join(_CHANGE_MM_SECONDS)
     if writer.is_alive():
         raise WaitedInVain(f"mmap_lock of the VMM was not to be had within {_CHANGE_MM_SECONDS:g} s")
+    if failed:
+        raise InfraFault(f"change-mm: {failed[0]}") from failed[0]
 
 
 def open_for_single_reads(path: str) -> int:

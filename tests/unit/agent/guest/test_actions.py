@@ -15,7 +15,7 @@ import pytest
 from harness.agent.guest import actions
 from harness.agent.guest.actions import Actor, Standing, WaitedInVain, change_mm, vcpu_asleep, vcpu_deaf
 from harness.contract.plan import HostAction, HostWord
-from harness.errors import DeadlineExpired
+from harness.errors import DeadlineExpired, InfraFault
 
 
 @pytest.mark.parametrize(
@@ -161,6 +161,9 @@ def test_an_address_space_is_changed_at_once_or_somebody_keeps_its_lock(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     change_mm(os.getpid())
+    monkeypatch.setattr(actions, "_CLEAR_REFS", str(tmp_path / "missing" / "clear_refs"))
+    with pytest.raises(InfraFault, match="missing"):
+        change_mm(os.getpid())  # a word that did nothing has not been said
     pipe = tmp_path / "clear_refs"
     os.mkfifo(pipe)  # who opens it sleeps until somebody reads
     monkeypatch.setattr(actions, "_CHANGE_MM_SECONDS", 0.05)
