@@ -187,6 +187,7 @@ def situation_of(
         swap_offsets_known=bool(offsets),
         ram_file=_ram_file(plan),
         realtime=plan.guest.realtime,
+        before_run=proof is None,
     )
 
 

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, settings
 
 from harness.run.ending import ENDING
 from tests.long_tests import listed
-from tests.this_machine import this_machine_alone
 
 # No test fails because the machine is busy.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -53,10 +52,3 @@ def signals_as_before() -> Iterator[None]:
     yield
     for number, action in before.items():
         signal.signal(number, action)
-
-
-@pytest.fixture
-def host_settings() -> Iterator[None]:
-    """See this_machine_alone()."""
-    with this_machine_alone():
-        yield

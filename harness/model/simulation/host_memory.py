@@ -75,6 +75,7 @@ class Memory:
     pages: dict[int, HostPage] = field(default_factory=dict)
     spte: dict[int, bool] = field(default_factory=dict)  # gfn -> writable
     l2_spte: dict[int, bool] = field(default_factory=dict)  # the same, of the tables for L2s
+    invalidate_seq: int = 0  # mmu_invalidate_seq: a fault during which it moved maps nothing (is_page_fault_stale)
     l2_npt: bool = False  # L1 gives them nested page tables, which are shadowed
     tables: PageTables = field(default_factory=PageTables)
     linked: set[tuple[int, bool]] = field(default_factory=set)  # (2 MiB of gfns, L2's) that a fault has mapped in
@@ -185,7 +186,8 @@ class Memory:
         return self.pages[self.vpn(gpa)]
 
     def unmap(self, gpa: int) -> None:
-        """kvm_mmu_notifier_invalidate_range_start for a page."""
+        """kvm_mmu_notifier_invalidate_range_start and _end for a page."""
+        self.invalidate_seq += 1
         self.spte.pop(gpa // _PAGE, None)
         self.l2_spte.pop(gpa // _PAGE, None)
 
@@ -239,6 +241,7 @@ class Memory:
         vpn = self.vpn(gpa)
         result = Resolution(End.ERROR, Outcome.ERROR)
         inside = resumed = slept = False
+        seq = self.invalidate_seq
         while True:
             if who is Thread.V and gpa // _PAGE in self.no_slot:
                 vma = replace(self.pages[vpn].vma, backing=Backing.NO_SLOT)
@@ -267,6 +270,8 @@ class Memory:
                     self.followed.returned(watch, gpa)
                 result.end, result.outcome = leg.end or End.ERROR, leg.outcome or Outcome.ERROR
                 result.errno, result.writable, result.stale = leg.errno, leg.writable, leg.invalidated
+                if self.world.replay is None:  # else the recording says when a notifier ran (lost_mapping.py)
+                    result.stale = seq != self.invalidate_seq
                 result.huge = leg.huge
                 return result
             if resumed := leg.wait.kind is WaitKind.HELD_UP:

@@ -28,6 +28,7 @@ def entry_ns(world: World, vcpu: int, mark: RecordedEvent) -> int:
 def tell(world: World, s: ApfState, vcpu: int, work: Work | None, mark: RecordedEvent | None) -> Work | None:
     """Who is told of the token; the work, if it is L1."""
     rewritten = world.situation.timing.rewritten if mark is None else mark.rewritten
+    s.req_event = s.req_event or (mark is None and world.situation.timing.ticks_between)
     what, finding = d.kvm_check_nested_events(
         s, rewritten=rewritten, wiped=_wiped(world, s, work, mark, rewritten=rewritten)
     )

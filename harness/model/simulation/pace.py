@@ -14,8 +14,17 @@ from dataclasses import dataclass
 from harness.model.simulation.choices import Choices
 from harness.model.simulation.situation import Situation, Timing
 
-LATE_NS = 100_000_000
-"""More than most programs take, in nanoseconds."""
+_LATE_NS = 100_000_000
+"""More than most programs take that do not pause, in nanoseconds."""
+
+
+def late_ns(situation: Situation) -> int:
+    """How late what is late is: later than all that others do meanwhile; before a run also behind a pause of the guest.
+
+    Of a run that hangs the evidence says that no read was as late.
+    """
+    pauses = (step.pause_ns for step in situation.steps if situation.before_run)
+    return _LATE_NS + max(pauses, default=0)
 
 
 @dataclass(slots=True)
@@ -23,23 +32,25 @@ class Pace:
     """The latencies of one run.
 
     :ivar choices: asked each time; None: all is as ``timing`` says.
+    :ivar late_ns: how late what is late is.
     :ivar races_device: a read may end before its submitter tries the page's lock, as none does that a gate holds.
     :ivar races_vcpus: there is another vCPU that may map what a ready event maps.
     """
 
     timing: Timing
     choices: Choices | None = None
+    late_ns: int = _LATE_NS
     races_device: bool = True
     races_vcpus: bool = True
 
     @staticmethod
     def of(situation: Situation, choices: Choices | None) -> Pace:
         """With the races that there can be in a situation."""
-        return Pace(situation.timing, choices, not situation.device.gated, situation.vcpus > 1)
+        return Pace(situation.timing, choices, late_ns(situation), not situation.device.gated, situation.vcpus > 1)
 
     def start_ns(self, vcpu: int) -> int:
         """From go to the vCPU's first instruction."""
-        return self._or_late(LATE_NS if self.timing.first not in (-1, vcpu) else 0, f"vCPU {vcpu} begins late")
+        return self._or_late(self.late_ns if self.timing.first not in (-1, vcpu) else 0, f"vCPU {vcpu} begins late")
 
     def exit_ns(self, vcpu: int) -> int:
         """One exit, its handling and the entry."""
@@ -93,7 +104,7 @@ class Pace:
         return self._or_not(self.timing.prefetch_lost, f"vCPU {vcpu}'s mapping of gfn {gfn:#x} loses a race")
 
     def _or_late(self, usual: int, why: str) -> int:
-        return LATE_NS if self._chosen(why) else usual
+        return self.late_ns if self._chosen(why) else usual
 
     def _or_not(self, usual: bool, why: str) -> bool:
         return usual != self._chosen(why)

@@ -26,6 +26,7 @@ _ANY = (
     "NPt", "NPh", "INJ", "ACC", "ACK", "PF_GUEST", "MAJ_W", "MIN_W", "MIN_V", "BLOCK", "FAST", "MINOR", "BIO_V",
     "BIO_W", "READ_V", "READ_W", "RA", "RAH", "SWPIN_ZERO", "FAIL", "REP",
 )  # fmt: skip
+_IF_ANY_COMES = ("PF", "BLOCK", "MINOR", "MIN_V", "WAITED")
 _AFTERWARDS = (Outcome.NONE, Outcome.FAST, Outcome.MINOR, Outcome.BLOCK)
 _ASYNC = (Outcome.TOKEN, Outcome.HALT)
 _OF_A_TOKEN = ("TRY", "NP", "NPt", "NPh", "DONE", "RDY", "INJ", "ACC", "ACK", "PF_GUEST", "MIN_W", "WAITED")
@@ -46,7 +47,12 @@ def racing_touches(situation: Situation) -> frozenset[int]:
 
 
 def _move(s: Step, kernel: KernelModel) -> Move:
-    after, waits, ends = s.value if s.kind is Op.AFTER else -1, s.kind is Op.WAIT, retires(kernel, wait=s.wait)
+    return move_of(s, ends=retires(kernel, wait=s.wait))
+
+
+def move_of(s: Step, *, ends: bool) -> Move:
+    """The step as program_order.py wants it; ``ends``: see Move."""
+    after, waits = s.value if s.kind is Op.AFTER else -1, s.kind is Op.WAIT
     return Move(s.index, s.vcpu, s.gpa, s.kind is Op.TOUCH, after, s.pause_ns, ends, waits)
 
 
@@ -83,6 +89,39 @@ def widen(prediction: Prediction, situation: Situation) -> Prediction:
     reading |= {Outcome.SYNC} if mixed else set()
     items = tuple(_open(i, reading) if i.index in racing else i for i in prediction.items)
     return replace(prediction, totals=totals, items=items, notes=(*prediction.notes, _WHY))
+
+
+def widen_late(prediction: Prediction, situation: Situation) -> Prediction:
+    """The prediction with what becomes of a touch, on whatever device, that may come behind another vCPU's of the same
+    page: one that finds the page there in some order may find the VMM's mapping of it (GUP-fast), and the guest's."""
+    late = _may_be_late(situation)
+
+    def changed(item: ItemPrediction) -> ItemPrediction:
+        known = {item.outcome, *item.also}
+        more = tuple(outcome for outcome in (Outcome.FAST, Outcome.NONE) if outcome not in known)
+        if item.index not in late or not more or known.isdisjoint(_AFTERWARDS):
+            return item
+        faults = Count(0 if Outcome.NONE in more else item.faults.low, max(1, item.faults.high), _WHY)
+        why = f"{item.why}; or {', '.join(more)}: {_WHY}"
+        return replace(item, also=(*item.also, *more), faults=faults, later=None, issuer="", tokens=(), why=why)
+
+    items = tuple(map(changed, prediction.items))
+    more = sum(old != new for old, new in zip(prediction.items, items, strict=True))
+    if not more:
+        return prediction
+    totals = dict(prediction.totals)
+    totals |= {name: Count(max(0, totals[name].low - more), totals[name].high, _WHY) for name in _IF_ANY_COMES}
+    totals["FAST"] = Count(totals["FAST"].low, totals["FAST"].high + more, _WHY)
+    return replace(prediction, totals=totals, items=items, notes=(*prediction.notes, _WHY))
+
+
+def _may_be_late(situation: Situation) -> frozenset[int]:
+    """Touches of a page that another vCPU touches before or behind them, as nothing decides."""
+    by_page: dict[int, list[PlacedTouch]] = defaultdict(list)
+    for touch in touches_of(move_of(s, ends=s.wait) for s in situation.steps):
+        by_page[touch.gpa].append(touch)
+    pairs = (pair for touches in by_page.values() for pair in combinations(touches, 2) if undecided(*pair))
+    return frozenset(touch.index for pair in pairs for touch in pair)
 
 
 def _readers(situation: Situation, racing: frozenset[int]) -> tuple[set[int], set[int]]:

@@ -18,8 +18,10 @@ from harness.errors import EndlessError, ModelError
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.pages import Backing
 from harness.model.simulation.choices import Bounds, Choices, Distance, Run, explore
+from harness.model.simulation.independent_items import loosen
 from harness.model.simulation.machine import Machine, run_once
-from harness.model.simulation.races import widen
+from harness.model.simulation.pace import late_ns
+from harness.model.simulation.races import widen, widen_late
 from harness.model.simulation.recorded import Recorded
 from harness.model.simulation.replay import Diverged, Replay
 from harness.model.simulation.situation import (
@@ -30,6 +32,7 @@ from harness.model.simulation.situation import (
     Timing,
     with_timing,
 )
+from harness.model.simulation.unknown_readahead import unknown_readahead, unknown_slots, widen_windows
 from harness.model.simulation.world import MAX_EVENTS, TOTALS, Fault, ItemLog
 
 MS = 1_000_000
@@ -54,9 +57,8 @@ _EXPLORED = (
 )
 _REALTIME = Timing("a worker that waits until the vCPU's thread sleeps", worker_ns=100 * MS)
 _BATCHED = Timing("pages that were read in a batch for their LRU lists", batched=True)
+_TICKING = Timing("a tick of L1's timer between each token of its L2 and the entry", ticks_between=True)
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
-MAX_PAGE_CLUSTER = 6
-"""What a scenario may set, and so what the one before it on the host may have had."""
 _ORDER_EVENTS = 300_000
 """Without a recording no more orders are tried once those that were make so many events: a program that goes round
 until its deadline makes thousands in each."""
@@ -94,7 +96,7 @@ def variations(situation: Situation) -> list[tuple[str, Situation]]:
     if _syncs(situation) and any(step.nested for step in situation.steps):
         label = "the VMM reads and writes the state of a vCPU after each token of its L2"
         runs.append((label, with_timing(situation, replace(situation.timing, rewritten=True))))
-    runs += _unknown_readahead(situation)
+    runs += unknown_readahead(situation)
     if situation.device.delay_ns < RACE_NS and not situation.device.synchronous and not gated:
         runs.append(("reads that end before their submitter looks", _device_wins(situation)))
     return runs
@@ -106,40 +108,20 @@ def each_first(situation: Situation) -> list[Timing]:
     return [Timing(f"vCPU {v} before the others", first=v) for v in busy] if len(busy) > 1 else []
 
 
+def _ticks_in_l2(situation: Situation) -> bool:
+    """A tick asks for KVM_REQ_EVENT, without which a kernel with F2 does not tell L1."""
+    nested = any(step.nested for step in situation.steps)
+    return nested and situation.kernel.vmexit_needs_request and any(s.kind is Op.TIMER for s in situation.steps)
+
+
+def _slower_than_pauses(situation: Situation) -> list[Timing]:
+    pauses = situation.before_run and any(step.pause_ns for step in situation.steps)
+    return [Timing("reads slower than the pauses of the guest", device_ns=late_ns(situation))] if pauses else []
+
+
 def _syncs(situation: Situation) -> bool:
     lists = (*(actions for _, actions in situation.timed), *(step.actions for step in situation.steps))
     return any(action.do is HostWord.SYNC for actions in lists for action in actions)
-
-
-def _unknown_readahead(situation: Situation) -> list[tuple[str, Situation]]:
-    """Cluster read-ahead remembers what the host did before, which nobody knows: each size that the first window may
-    have, from 1 to all that page_cluster allows or allowed then (mm/swap_state.c:__swapin_nr_pages).
-
-    Without hits it is 1, or half of the window before, or 2 next to the slot that was read before; with them it is 4 or
-    more.  Next to a slot is like a window of 4 before.  Which slot that was matters no more once a window was computed
-    without hits; and it matters only where half of the largest window is a single page.
-    """
-    cluster_mode = any(p.page.swap is not None for p in situation.pages) and not _uses_vma_readahead(situation)
-    # Only do_swap_page passes read-ahead by for a synchronous device; shmem_swapin does not ask what the device is.
-    passed_by = situation.device.synchronous and situation.vma.backing is not Backing.SHMEM
-    if not cluster_mode or situation.device.page_cluster == 0 or passed_by:
-        return []
-    windows = [0, *(1 << order for order in range(2, MAX_PAGE_CLUSTER + 1))]
-    slots = sorted({p.page.swap.offset for p in situation.pages if p.page.swap is not None})
-    apart = slots[-1] + 2  # next to none of them
-    # hits, previous slot, previous window; with hits the slot stays what it was
-    before = [(16, slot + 1, 0) for slot in slots if situation.device.page_cluster == 1]
-    before += [*((0, apart, window) for window in windows), (16, apart, 0)]
-    return [
-        (
-            f"the host's cluster read-ahead starts with {hits} hits, after slot {slot} and a window of {window}",
-            replace(
-                situation,
-                readahead=replace(situation.readahead, hits=hits, prev_offset=slot, last_window=window),
-            ),
-        )
-        for hits, slot, window in before
-    ]
 
 
 def _device_wins(situation: Situation) -> Situation:
@@ -149,10 +131,6 @@ def _device_wins(situation: Situation) -> Situation:
         for pool in situation.pages
     )
     return replace(situation, pages=pages)
-
-
-def _uses_vma_readahead(situation: Situation) -> bool:
-    return situation.device.vma_readahead and situation.vma.backing.value == "anon"
 
 
 def simulate(situation: Situation, *, orders: int = 0, elsewhere: Sequence[tuple[str, Situation]] = ()) -> Prediction:
@@ -165,35 +143,57 @@ def simulate(situation: Situation, *, orders: int = 0, elsewhere: Sequence[tuple
     """
     runs = [_Run(label, run_once(each)) for label, each in (*variations(situation), *elsewhere)]
     tried = ""
+    whatever = bool(orders) and situation.before_run
+    if whatever:
+        runs += [_Run(label, run_once(each)) for label, each in unknown_slots(situation)]
     if orders:
         free = tuple(t for t in _EXPLORED if not (situation.device.gated and t.reads_first))
-        more = (*free, *((_LOST,) if situation.vcpus > 1 else ()), *each_first(situation))
-        found = [(timing.name, _run_or_none(with_timing(situation, timing), None)) for timing in more]
+        more = (*free, *_slower_than_pauses(situation), *each_first(situation))
+        more += (_LOST,) if situation.vcpus > 1 else ()
+        more += (_TICKING,) if _ticks_in_l2(situation) else ()
+        found = [(timing.name, _run_or_why_not(with_timing(situation, timing), None)) for timing in more]
         others, tried = _in_other_orders(situation, orders)
         found += others
-        runs += [_Run(label, machine) for label, machine in found if machine is not None]
-        endless = [label for label, machine in found if machine is None]
-        if endless:
-            tried += f"; of more than {MAX_EVENTS} events, and so left out: with {endless[0]}"
-            tried += f" (and {len(endless) - 1} more)" if len(endless) > 1 else ""
-    return replace(widen(_predict(situation, runs), situation), orders=tried)
+        runs += [_Run(label, machine) for label, machine in found if isinstance(machine, Machine)]
+        tried += _left_out([(label, why) for label, why in found if isinstance(why, str)])
+    said = _predict(situation, runs)
+    if whatever:
+        said = loosen(said, [run.machine.world.items for run in runs], situation)
+    said = widen(said, situation)
+    if whatever:
+        said = widen_late(widen_windows(said, situation), situation)
+    return replace(said, orders=tried)
 
 
-def _run_or_none(situation: Situation, choices: Choices | None) -> Machine | None:
-    """None: it makes more events than anybody waits for, as that of a timer beside a program that never ends."""
+def _left_out(orders: Sequence[tuple[str, str]]) -> str:
+    """... and why, with the first of each kind by name."""
+    by_reason: dict[str, list[str]] = {}
+    for label, why in orders:
+        by_reason.setdefault(why, []).append(label)
+    return "".join(
+        f"; {why}, and so left out: with {labels[0]}" + (f" (and {len(labels) - 1} more)" if len(labels) > 1 else "")
+        for why, labels in by_reason.items()
+    )
+
+
+def _run_or_why_not(situation: Situation, choices: Choices | None) -> Machine | str:
+    """Text: it makes more events than anybody waits for, as that of a timer beside a program that never ends; or the
+    model cannot tell, as where the agent comes to a page that is still read."""
     try:
         return run_once(situation, None, choices)
     except EndlessError:
-        return None
+        return f"of more than {MAX_EVENTS} events"
+    except ModelError as exc:
+        return exc.message
 
 
-def _in_other_orders(situation: Situation, most: int) -> tuple[list[tuple[str, Machine | None]], str]:
+def _in_other_orders(situation: Situation, most: int) -> tuple[list[tuple[str, Machine | str]], str]:
     """Runs in which one thing that the kernel is free in is late, then two, and so on; and how far that went."""
-    found: list[Run[Machine | None]] = []
+    found: list[Run[Machine | str]] = []
     events = 0
-    for run in explore(partial(_run_or_none, situation), Bounds(most), lambda _: Distance(0)):
+    for run in explore(partial(_run_or_why_not, situation), Bounds(most), lambda _: Distance(0)):
         found.append(run)
-        events += len(run.result.world.events) if run.result is not None else MAX_EVENTS
+        events += len(run.result.world.events) if isinstance(run.result, Machine) else MAX_EVENTS
         if events > _ORDER_EVENTS:
             break
     free, late = len(found[0].choices.asked), Counter(len(run.choices.chosen) for run in found)
@@ -255,7 +255,7 @@ def follow(
         at_ns, _, asked = attempt.misread  # what comes behind that counts for little
         return Distance(None, attempt.pages, at_ns, attempt.t_ns, asked)
 
-    starts = (situation, *(varied for _, varied in _unknown_readahead(situation)))
+    starts = (situation, *(varied for _, varied in unknown_readahead(situation)))
     for run in explore(partial(_attempt, starts, recorded), bounds_of(recorded.length), far, settled):
         if isinstance(run.result, Followed):
             found = True

@@ -184,6 +184,7 @@ class Timing:
     host_ns: int = 1_000_000  # the agent between two host actions
     reads_first: bool = False  # whoever submits a read finds it over when it tries the page's lock
     rewritten: bool = False  # the VMM reads and writes a vCPU's state between each token of its L2 and the next entry
+    ticks_between: bool = False  # a tick of L1's timer is accepted between each token of its L2 and the next entry
     prefetch_lost: bool = False  # the mapping before each ready event loses a race: RET_PF_RETRY
     first: int = -1  # this vCPU begins its program before all others; -1: all begin at once
     wake_ns: int = 0  # from what ends the sleep of a vCPU's thread, in a halt or for a page, to its next instruction
@@ -210,6 +211,7 @@ class Situation:
     swap_offsets_known: bool = False
     memcg_full: bool = False  # memory.current is at memory.max: each charge reclaims in the thread that charges
     ram_file: RamFile | None = None
+    before_run: bool = False  # nothing was performed yet: what is said is to allow whatever any host may do
     realtime: bool = False  # no worker begins before the vCPU's thread sleeps
     failing_setups: tuple[int, ...] = ()  # TRYs (counted from 0) whose work cannot be allocated (S73)
 

@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.artifacts.catalog import load
 from harness.cli import main
+from harness.judge.verdict_types import Verdict
+from harness.run.judge_folder import judge_folder
 from harness.run.model_named import model_named
+from tests.unit.judge.golden import CAPTURES
 
 
 def test_says_outcome_reader_and_deciding_function(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,3 +176,34 @@ def test_a_scenario_that_cannot_be_predicted_ends_no_other(tmp_path: Path, capsy
     assert main(["predict", str(tmp_path / "x.toml"), "S23"]) == 2
     told = capsys.readouterr()
     assert told.out.startswith("S23 ") and "X7: more than" in told.err
+
+
+def _a_run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run/S29+debian-6.1"
+    shutil.copytree(CAPTURES / "S29", folder / "capture")
+    (folder / "verdict.json").write_text(judge_folder(folder / "capture", "nowait").to_json())
+    return folder
+
+
+def test_a_run_is_held_against_what_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = _a_run(tmp_path)
+    for given in (folder, folder.parent):
+        assert main(["predict", "--seen", str(given), "--orders", "1"]) == 0
+        assert "1 verdicts: 1 within what is said before a run, 0 not, 0 passed over" in capsys.readouterr().out
+    verdict = Verdict.from_json((folder / "verdict.json").read_text())
+    totals = tuple(replace(row, seen=40) if row.name == "NP" else row for row in verdict.totals)
+    (folder / "verdict.json").write_text(replace(verdict, totals=totals).to_json())
+    assert main(["predict", "--seen", str(folder), "--orders", "1"]) == 1
+    out = capsys.readouterr().out
+    assert f"{folder}: NP: said 0..1, seen 40" in out and "0 within what is said before a run, 1 not" in out
+
+
+def test_what_cannot_be_held_against_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["--seen", str(tmp_path)], "no folder of a run"),
+        (["S23", "--seen", str(tmp_path)], "--seen has its scenarios and kernels from the folders"),
+        (["--kernel", "noio-6.1", "--seen", str(tmp_path)], "--seen has its scenarios and kernels from the folders"),
+        ([], "a scenario is needed, or --seen FOLDER"),
+    ):
+        assert main(["predict", *words]) == 2
+        assert said in capsys.readouterr().err

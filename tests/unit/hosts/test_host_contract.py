@@ -33,7 +33,6 @@ from harness.hosts.reserved_host import ReservedOrder, reserved_host
 from harness.hosts.ssh import connect
 from harness.hosts.ssh_machine import connect_way
 from harness.progress import silent
-from tests.this_machine import this_machine_alone
 from tests.unit.hosts.dropbear import Server, start_dropbear
 from tests.unit.hosts.labgrid_lab import start_labgrid
 from tests.unit.waiting import HANG_S, wait_until
@@ -66,13 +65,8 @@ def service_of(server: Server) -> str:
 @pytest.fixture(scope="module", params=["local", "ssh", "labgrid", pytest.param("virtual", marks=pytest.mark.host)])
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One host for all tests of this file: none of them does it any harm."""
-    with this_machine_alone(), _host(request.param, tmp_path_factory.mktemp(request.param)) as one:
-        yield one
-
-
-@contextlib.contextmanager
-def _host(kind: str, folder: Path) -> Iterator[Host]:
-    if kind == "local":
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "local":
         # No KVM is needed for what is tested here, so not local.prepare().
         try:
             machine = LocalMachine()
@@ -81,7 +75,7 @@ def _host(kind: str, folder: Path) -> Iterator[Host]:
         with reserved_host(machine, order_for("local", folder)) as here:
             yield here
         return
-    if kind == "ssh":
+    if request.param == "ssh":
         with (
             start_dropbear(folder) as server,
             connect(lab_of(folder, server), "box") as remote,
@@ -89,7 +83,7 @@ def _host(kind: str, folder: Path) -> Iterator[Host]:
         ):
             yield there
         return
-    if kind == "labgrid":
+    if request.param == "labgrid":
         with start_dropbear(folder) as server, start_labgrid(folder, {"box": service_of(server)}) as labgrid:
             known = dataclasses.replace(find_lab_host(lab_of(folder, server), "box")[0], address="", port=22)
             with (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Mappings that is_page_fault_stale refuses, in a run that was recorded."""
+"""Mappings that is_page_fault_stale refuses, in a run that was recorded, and before any."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from dataclasses import replace
 import pytest
 
 from harness.model.events import Kind
+from harness.model.kernels import find_kernel
+from harness.model.outcomes import Outcome
 from harness.model.simulation.lost_mapping import must_be_stale
 from harness.model.simulation.recorded import FaultCall, Recorded, RecordedEvent
+from harness.prediction import predict
+from tests.unit.scenarios import plan_of
 
 GFN, V = 7, 10
 RECORDED = Recorded(
@@ -43,3 +47,12 @@ def test_calls_of_others_and_of_other_pages_and_faults_are_not_its_own() -> None
     assert not must_be_stale(recorded, 0, GFN + 1, FAULT)
     assert not must_be_stale(recorded, 0, GFN, replace(FAULT, start_ns=155, until_ns=400))
     assert not must_be_stale(recorded, 0, GFN, replace(FAULT, until_ns=150))
+
+
+@pytest.mark.parametrize("kernel", ["nowait-5.10", "nowait-6.1", "nowait-6.12", "noio-6.1"])
+def test_a_prefetch_that_sleeps_while_another_page_is_unmapped_maps_nothing(kernel: str) -> None:
+    """S478, before a run: the guest faults once more, and GUP-fast finds the page."""
+    said = predict(plan_of("S478"), find_kernel(kernel), orders=1)
+    item = next(item for item in said.items if item.page == "f[0]")
+    assert item.faults.allows(2) and Outcome.TOKEN in (item.outcome, *item.also)
+    assert said.totals["FAST"].high >= 1

@@ -11,7 +11,7 @@ from harness.contract import plan as p
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Outcome
 from harness.model.simulation import simulate as s
-from harness.model.simulation.races import racing_touches
+from harness.model.simulation.races import racing_touches, widen_late
 from harness.prediction import predict, situation_of
 
 N61, NIO = find_kernel("nowait-6.1"), find_kernel("noio-6.1")
@@ -123,3 +123,26 @@ def test_an_end_that_hangs_by_how_quick_the_agent_is_is_said(acks: int) -> None:
                   items=tuple(items), host_actions=(host,))  # fmt: skip
     answer = predict(plan, N61, orders=1)
     assert answer.ends and "an agent slower than the pauses" in answer.undecided_end
+
+
+def _two_on_each_page(**more: object) -> p.Plan:
+    plan = zram()
+    items = tuple(replace(i, interrupts=False) for i in plan.items)
+    pages = tuple(replace(page, start=p.PageStart.DROPPED) for page in plan.pages)
+    return replace(plan, items=items, pages=pages, memory=p.Memory(p.Backing.FILE, share=True),
+                   swap=p.Swap(p.SwapKind.DELAY), **more)  # type: ignore[arg-type] # fmt: skip
+
+
+def test_who_comes_behind_another_vcpu_on_any_device_may_find_the_page_mapped() -> None:
+    """S456: GUP-fast found what had just been copied, where each order that was tried had it mapped or waited for."""
+    said = predict(_two_on_each_page(), N61, orders=1)
+    late = [item for item in said.items if Outcome.BLOCK in (item.outcome, *item.also)]
+    assert late and all({Outcome.FAST, Outcome.NONE} <= {item.outcome, *item.also} for item in late)
+    assert said.totals["FAST"].high >= len(late) and all(item.faults.low == 0 for item in late)
+
+
+def test_one_vcpu_comes_behind_nobody() -> None:
+    plan = _two_on_each_page()
+    alone = replace(plan, guest=replace(plan.guest, vcpus=1), items=plan.items[:3])
+    said = predict(alone, N61, orders=1)
+    assert widen_late(said, situation_of(alone, N61)) == said

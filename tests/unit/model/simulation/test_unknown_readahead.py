@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Swap read-ahead that a plan does not decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.contract import plan as p
+from harness.model.kernels import find_kernel
+from harness.model.outcomes import Outcome
+from harness.model.simulation.situation import Situation
+from harness.model.simulation.unknown_readahead import unknown_readahead, unknown_slots, widen_windows
+from harness.prediction import predict, situation_of
+
+N61 = find_kernel("nowait-6.1")
+
+
+def memfd(page_cluster: int) -> p.Plan:
+    """Eight pages in a row on swap, each touched."""
+    pages = tuple(p.Page(p.POOL_GPA + n * p.PAGE_SIZE, p.PageStart.SWAPPED, f"f[{n}]") for n in range(8))
+    items = tuple(p.Item(n, p.Op.TOUCH, gpa=page.gpa, wait=True, page=page.name) for n, page in enumerate(pages))
+    return p.Plan(
+        scenario="slots", title="", nonce=7, guest=p.Guest(memory_mib=96), items=items, pages=pages,
+        memory=p.Memory(p.Backing.MEMFD, share=True), swap=p.Swap(page_cluster=page_cluster),
+    )  # fmt: skip
+
+
+def two_vcpus(page_cluster: int = 3, pause_us: int = 0, kind: p.SwapKind = p.SwapKind.DELAY) -> p.Plan:
+    """Each touches four pages of its own, far apart."""
+    pages = tuple(p.Page(p.POOL_GPA + n * 64 * p.PAGE_SIZE, p.PageStart.SWAPPED, f"f[{n}]") for n in range(8))
+    items = tuple(
+        p.Item(n, p.Op.TOUCH, vcpu=n // 4, gpa=page.gpa, wait=True, page=page.name, pause_us=pause_us * (n == 4))
+        for n, page in enumerate(pages)
+    )
+    return p.Plan(
+        scenario="windows", title="", nonce=7, guest=p.Guest(memory_mib=96, vcpus=2), items=items, pages=pages,
+        memory=p.Memory(), swap=p.Swap(kind=kind, page_cluster=page_cluster),
+    )  # fmt: skip
+
+
+def _situation(plan: p.Plan) -> Situation:
+    return situation_of(plan, N61)
+
+
+@pytest.mark.parametrize(("page_cluster", "places"), [(0, 0), (1, 1), (2, 3), (3, 7), (4, 15), (6, 63)])
+def test_each_place_in_a_block_is_tried(page_cluster: int, places: int) -> None:
+    situation = _situation(memfd(page_cluster))
+    found = unknown_slots(situation)
+    first = [each.pages[0].page.swap for _, each in found]
+    assert {slot.offset for slot in first if slot} == set(range(2, 2 + places))
+    if 0 < page_cluster <= 3:
+        assert len(found) == places * (1 + len(unknown_readahead(situation)))
+    for _, each in found:
+        slots = [page.page.swap.offset for page in each.pages if page.page.swap]
+        assert slots == list(range(slots[0], slots[0] + 8)), "they stay as they lie to each other"
+
+
+def test_slots_that_are_known_and_windows_without_them_are_left_alone() -> None:
+    situation = _situation(memfd(2))
+    assert unknown_slots(replace(situation, swap_offsets_known=True)) == []
+    assert unknown_slots(_situation(two_vcpus())) == [], "swap_vma_readahead goes by addresses"
+
+
+def test_whoever_begins_a_block_is_not_known_before_the_run() -> None:
+    """S489: three of four runs had the first page at the beginning of a block, what was said had it at the second."""
+    said = predict(memfd(2), N61, orders=1)
+    for item in said.items[1:]:
+        assert {Outcome.SYNC, Outcome.MINOR} <= {item.outcome, *item.also}, item
+
+
+def test_two_vcpus_share_the_read_ahead_of_their_memory() -> None:
+    """S276: which pages are read alone hung on which vCPU came when."""
+    said = predict(two_vcpus(), N61, orders=1)
+    sets = [{item.outcome, *item.also} for item in said.items]
+    assert all(found == sets[0] for found in sets) and len(sets[0]) > 1
+    assert any("share the read-ahead" in note for note in said.notes)
+
+
+@pytest.mark.parametrize(
+    "plan", [two_vcpus(0), two_vcpus(pause_us=900_000), two_vcpus(kind=p.SwapKind.ZRAM)], ids=["alone", "apart", "zram"]
+)
+def test_what_is_read_alone_or_in_order_or_at_once_is_not(plan: p.Plan) -> None:
+    situation = _situation(plan)
+    said = predict(plan, N61)
+    assert widen_windows(said, situation) == said
