@@ -8,6 +8,7 @@
  *			guest then writes there has to be in the log
  *	rom-page	the page lies in a slot that the guest may only read: the worker, which asks for a page as for a
  *			write, is not let at it, and the vCPU's own thread waits
+ *	rom-written	so it comes by that page, and then writes it: the write is given to the VMM
  *	pre-fault	it is the VMM that asks for the page (KVM_PRE_FAULT_MEMORY, from 6.11 on): it waits for it itself,
  *			and the guest, which has not touched the page, is told of nothing
  *	poisoned	the page's memory has failed (MADV_HWPOISON): the vCPU's thread gets its SIGBUS, no token
@@ -34,6 +35,8 @@
  *			(KVM_SET_LAPIC): it comes at the next entry
  *	paging-on	it is halted for the page with paging off, and the handler of an NMI sets CR0.PG while the page is
  *			missing: older kernels drop what is outstanding, and wait for the worker for that
+ *	asked-twice	it touches the page once more behind its token, with its interrupts off: the vCPU's own thread asks for
+ *			the page, too, which is there before the VMM has read that it does
  *	area-forbidden	the VMM may only read the shared area: it is told nothing, and no interrupt comes
  *	pv-eoi		a ready interrupt waits while another one of its class is in service, and the guest has PV EOI: it
  *			comes behind that one's EOI, before the guest goes on
@@ -197,23 +200,25 @@ extern const char guest64_calls[], guest64_opens[], guest64_other[], guest_says[
 static const char *const kind_names[] = {
 	"ring1", "paging32", "logged", "rom-page", "pre-fault", "poisoned", "in-nmi", "fetch", "table", "high", "last",
 	"unconsumed", "debugged", "dirty-ring", "no-payload", "sync-regs", "smm", "area-forbidden", "pv-eoi", "smm-taken",
-	"restored", "mapped-twice", "loaded-irr", "paging-on",
+	"restored", "mapped-twice", "loaded-irr", "paging-on", "rom-written", "asked-twice",
 };
 enum kind {
 	RING1, PAGING32, LOGGED, ROM_PAGE, PRE_FAULT, POISONED, IN_NMI, FETCH, TABLE, HIGH, LAST, UNCONSUMED, DEBUGGED,
 	DIRTY_RING, NO_PAYLOAD, SYNC_REGS, SMM, AREA_FORBIDDEN, PENDING_EOI, SMM_TAKEN, RESTORED,
-	MAPPED_TWICE, LOADED_IRR, PAGING_ON, KINDS
+	MAPPED_TWICE, LOADED_IRR, PAGING_ON, ROM_WRITTEN, ASKED_TWICE, KINDS
 };
 
 /* How the guest comes by its page. */
 static const char *const found_names[] = {
 	"told by a token", "told otherwise", "waited for", "halted for", "there at once", "not logged", "a bus error",
-	"not asked for", "not mapped ahead", "told late",
+	"not asked for", "not mapped ahead", "told late", "given to the VMM",
+	"asked for as for a read",
 };
-enum found { TOLD, TOLD_ODDLY, WAITED, HALTED, AT_HAND, UNLOGGED, BUS_ERROR, UNKNOWN, UNMAPPED, TOLD_LATE };
+enum found { TOLD, TOLD_ODDLY, WAITED, HALTED, AT_HAND, UNLOGGED, BUS_ERROR, UNKNOWN, UNMAPPED, TOLD_LATE, FOR_VMM,
+	     BY_READ };
 static const enum found right[KINDS] = {
 	[ROM_PAGE] = WAITED, [PRE_FAULT] = WAITED, [POISONED] = BUS_ERROR, [SMM] = HALTED, [AREA_FORBIDDEN] = HALTED,
-	[SMM_TAKEN] = HALTED,
+	[SMM_TAKEN] = HALTED, [ROM_WRITTEN] = FOR_VMM, [ASKED_TWICE] = WAITED,
 };	/* else TOLD */
 
 static char *slot, *smm_slot;
@@ -222,11 +227,16 @@ static volatile int bus_error;	/* si_code */
 
 /* ---- the guest ---- */
 
+static bool in_rom(enum kind kind)
+{
+	return kind == ROM_PAGE || kind == ROM_WRITTEN;
+}
+
 static uint32_t word(const struct vm *vm, enum kind kind, int number)
 {
 	uint32_t value;
 
-	memcpy(&value, (kind == ROM_PAGE ? vm->mem + LOW_AREA : slot) + 4 * number, sizeof(value));
+	memcpy(&value, (in_rom(kind) ? vm->mem + LOW_AREA : slot) + 4 * number, sizeof(value));
 	return value;
 }
 
@@ -277,7 +287,7 @@ static void set_registers(struct vm *vm, enum kind kind)
 
 	if (!wide)
 		regs.rip = AT(guest32_writes);
-	else if (kind == ROM_PAGE)
+	else if (in_rom(kind))
 		regs.rip = AT(guest64_reads);
 	else if (kind == IN_NMI || kind == NO_PAYLOAD || kind == SYNC_REGS || kind == RESTORED || kind == LOADED_IRR)
 		regs.rip = AT(guest64_idle);
@@ -287,7 +297,7 @@ static void set_registers(struct vm *vm, enum kind kind)
 		regs.rip = AT(guest64_opens);
 	else if (kind == AREA_FORBIDDEN)
 		regs.rip = AT(guest64_idle);
-	if (kind == ROM_PAGE)
+	if (in_rom(kind))
 		regs.rbp = LOW_AREA;
 	if (kind == HIGH) {
 		regs.rbp = HIGH_SLOT;
@@ -401,7 +411,7 @@ static void make_vm(struct vm *vm, enum kind kind)
 		make_smm(vm);
 	if (kind != SMM_TAKEN)
 		take(vm, vm->missing);
-	add_slot(vm, 1, at, 2 * PAGE, slot, logged ? KVM_MEM_LOG_DIRTY_PAGES : kind == ROM_PAGE ? KVM_MEM_READONLY : 0);
+	add_slot(vm, 1, at, 2 * PAGE, slot, logged ? KVM_MEM_LOG_DIRTY_PAGES : in_rom(kind) ? KVM_MEM_READONLY : 0);
 	fill(vm);
 	set_registers(vm, kind);
 	if (kind == DIRTY_RING)
@@ -415,7 +425,7 @@ static void make_vm(struct vm *vm, enum kind kind)
 	if (in_smm || kind == PENDING_EOI || kind == PAGING_ON)
 		return;
 	set_msr(vm, MSR_INT, READY_VECTOR);
-	set_msr(vm, MSR_EN, (kind == ROM_PAGE ? LOW_AREA : at) | (kind == RING1 ? EN_CPL3_ONLY : EN_ALWAYS));
+	set_msr(vm, MSR_EN, (in_rom(kind) ? LOW_AREA : at) | (kind == RING1 ? EN_CPL3_ONLY : EN_ALWAYS));
 }
 
 /* The page comes, with what the guest needs there. */
@@ -525,6 +535,34 @@ static void leave_with_token(struct vm *vm, bool sync_regs)
 	start(vm);
 }
 
+/* The page, which it has read, is mapped. */
+static enum found written(struct vm *vm)
+{
+	start_at(vm, AT(guest64_writes));
+	if (!ends(vm, PATIENCE_MS))
+		return HALTED;
+	if (vm->run->exit_reason == KVM_EXIT_MMIO && vm->run->mmio.is_write && vm->run->mmio.phys_addr == MISSING)
+		return FOR_VMM;
+	return vm->said == TOUCHED ? AT_HAND : TOLD_ODDLY;
+}
+
+/* Nobody reads that its own thread asks: who fills the page wakes those whose question is still to be read as well. */
+static enum found asked_twice(struct vm *vm)
+{
+	struct pollfd asked = { .fd = vm->uffd, .events = POLLIN };
+	struct kvm_regs regs;
+
+	MUST(ioctl(vm->vcpu, KVM_GET_REGS, &regs));
+	regs.rflags = 2;
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	start_at(vm, AT(guest64_writes));
+	if (poll(&asked, 1, PATIENCE_MS) != 1)
+		return TOLD_ODDLY;
+	rest(100);	/* it sleeps, interruptibly or not by the kernel's version */
+	bring(vm, ASKED_TWICE);
+	return next(vm) == TOUCHED ? WAITED : HALTED;
+}
+
 static enum found touched(struct vm *vm, enum kind kind)
 {
 	struct kvm_msi nmi = { .address_lo = 0xfee00000, .data = 0x4400 };
@@ -542,11 +580,13 @@ static enum found touched(struct vm *vm, enum kind kind)
 		leave_with_token(vm, kind == SYNC_REGS);
 	else if (asks_for_page(vm) == vm->tid) {
 		bring(vm, kind);
-		return next(vm) == TOUCHED ? WAITED : TOLD_ODDLY;
+		if (next(vm) != TOUCHED)
+			return TOLD_ODDLY;
+		return kind == ROM_WRITTEN ? written(vm) : WAITED;
 	}
 	said = next(vm);
 	if (said == TOKEN)
-		return behind_token(vm, kind);
+		return kind == ASKED_TWICE ? asked_twice(vm) : behind_token(vm, kind);
 	return said == NOTHING ? HALTED : TOLD_ODDLY;
 }
 
@@ -804,6 +844,8 @@ static bool test(enum kind kind)
 
 	make_vm(&vm, kind);
 	found = find_out(&vm, kind);
+	if (vm.worker_reads)
+		found = BY_READ;
 	good = found == right[kind] || (kind == PAGING_ON && (found == WAITED || found == AT_HAND));
 	printf("%s 1 - guest %s: the page is %s\n", good || found == UNKNOWN ? "ok" : "not ok", kind_names[kind],
 	       found_names[found]);

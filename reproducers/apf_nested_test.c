@@ -82,7 +82,8 @@
 #define NPD		0x12000
 #define NPT		0x13000
 #define MISSING		0x100000
-#define L2_CR2		0x1234000	/* what L2 has there, of a fault of its own; a token is none */
+#define L2_CR2		0x1234000	/* what L2 puts there, as a fault of its own would; a token is none */
+#define OLD_CR2		0x4321000	/* what it has there before */
 
 #define HELLO_PORT	0x10
 #define EXIT_PORT	0x11
@@ -116,6 +117,9 @@ asm(".pushsection .rodata\n"
     "	outb %al, $0x11\n"
     "	jmp 1b\n"
     "code_l2:\n"		/* touch the page that is missing, and stop */
+    "	movl $0x1234000, %eax\n"
+    "	movq %rax, %cr2\n"
+    "code_l2_touches:\n"
     "	movb 0x100000, %al\n"
     "	hlt\n"
     "code_l2_pf:\n"		/* L2's handler of #PF: it never makes one of its own */
@@ -154,7 +158,7 @@ asm(".pushsection .rodata\n"
     "	hlt\n"
     "code_end:\n"
     ".popsection\n");
-extern const char code_l1[], code_l2[], code_l2_pf[], code_end[];
+extern const char code_l1[], code_l2[], code_l2_touches[], code_l2_pf[], code_end[];
 extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[], code_l2_opens[], code_l2_ins[];
 #define AT(symbol) (CODE + (uint64_t)((symbol) - code_l1))
 
@@ -320,7 +324,7 @@ static void make_vmcb(const struct kvm_sregs *l1, bool intercept)
 	put(VMCB + 0x570, 8, 0x202);			/* IF: else no page fault is asynchronous */
 	put(VMCB + 0x578, 8, CODE + (code_l2 - code_l1));
 	put(VMCB + 0x5d8, 8, L2_STACK);
-	put(VMCB + 0x640, 8, L2_CR2);
+	put(VMCB + 0x640, 8, OLD_CR2);
 }
 
 /* An L2 of 32 bits without paging; its two instructions are the same ones there. */
@@ -725,7 +729,7 @@ static bool test_unmapped(void)
 	if (failed != EINTR)
 		bail_out("L2 is not halted");
 	MUST(ioctl(vcpu, KVM_GET_REGS, &regs));
-	if (regs.rip != AT(code_l2))
+	if (regs.rip != AT(code_l2_touches))
 		bail_out("L2 is not at its page");
 	regs.rip = AT(code_l2_says);
 	MUST(ioctl(vcpu, KVM_SET_REGS, &regs));

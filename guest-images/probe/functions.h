@@ -27,6 +27,7 @@ struct job {
 	u64 until;	/* JOB_PAUSE: TSC */
 	u32 kind;
 	u32 flags;	/* of the item */
+	u32 cr0;	/* the bits that change on the way there and on the way back */
 };
 void mode32_run(struct job *job);
 

@@ -21,7 +21,7 @@ mode32_run:
 	lretq
 	.code32
 1:	mov	%cr0, %eax
-	and	$0x7fffffff, %eax
+	xor	JOB_CR0(%edi), %eax
 	mov	%eax, %cr0
 	mov	%esp, %ebp		/* EBP and EDI survive the C function */
 	and	$~15, %esp
@@ -30,7 +30,7 @@ mode32_run:
 	call	job32
 	mov	%ebp, %esp
 	mov	%cr0, %eax
-	or	$0x80000000, %eax
+	xor	JOB_CR0(%edi), %eax
 	mov	%eax, %cr0
 	ljmp	$SEL_CODE64, $1f
 	.code64

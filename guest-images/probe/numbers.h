@@ -24,6 +24,9 @@
 #define VCPU_SELF	0
 #define VCPU_SCHED_RSP	8
 
+/* Offset in struct job (checked in ops.c). */
+#define JOB_CR0		32
+
 /* Offsets in struct frame (checked in l2.c). */
 #define FRAME_RDI	72
 #define FRAME_RSI	80

@@ -2,6 +2,9 @@
 /* The ops that end where they start (all but touch and wait, which are sched.c's). */
 #include "ready.h"
 #include "functions.h"
+#include "numbers.h"
+
+_Static_assert(__builtin_offsetof(struct job, cr0) == JOB_CR0, "numbers.h");
 
 /* Write an MSR, log what it is afterwards (if it can be read), and follow what the write means.  0, or 13 for #GP. */
 int write_msr(struct vcpu *v, u32 item, u32 msr, u64 value)
@@ -98,7 +101,11 @@ static void host(struct vcpu *v, const struct item *i)
 
 static void paging(const struct item *i)
 {
-	struct job job = { .kind = i->value ? JOB_NOTHING : JOB_PAUSE, .flags = i->flags };
+	struct job job = {
+		.kind = i->value ? JOB_NOTHING : JOB_PAUSE,
+		.flags = i->flags,
+		.cr0 = CR0_PG | (i->value == 2 ? CR0_WP : 0),
+	};
 
 	job.until = deadline_us(i->pause_us);
 	mode32_run(&job);

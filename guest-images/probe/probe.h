@@ -13,6 +13,8 @@
 
 #define MSR_EFER		0xc0000080
 #define EFER_SVME		(1u << 12)
+#define CR0_WP			(1u << 16)
+#define CR0_PG			(1u << 31)
 
 /* Linux include/uapi/asm/kvm_para.h (arch/x86) */
 #define MSR_KVM_SYSTEM_TIME_NEW	0x4b564d01

@@ -89,6 +89,7 @@ static void touch_without_paging(struct vcpu *v, const struct item *i, u32 posit
 		.gpa = i->gpa + (i->write ? 8 : 0),
 		.value = i->gpa ^ header->nonce,
 		.flags = i->flags,
+		.cr0 = CR0_PG,
 	};
 
 	v->current = position;

@@ -207,6 +207,8 @@ class OddGuest(StrEnum):
     MAPPED_TWICE = "mapped-twice"  # as LAST, and it has touched the page with CR0.WP = 0 and with 1
     LOADED_IRR = "loaded-irr"  # it touches none: the VMM has KVM_SET_LAPIC make its ready interrupt wait
     PAGING_ON = "paging-on"  # it has touched the page with paging off, and an NMI has it set CR0.PG
+    ROM_WRITTEN = "rom-written"  # as ROM_PAGE, and it writes the page when it has read it
+    ASKED_TWICE = "asked-twice"  # it touches the page behind its token with interrupts off
 
 
 class Found(StrEnum):
@@ -222,6 +224,8 @@ class Found(StrEnum):
     UNKNOWN = "not asked for"  # the kernel has no such call
     UNMAPPED = "not mapped ahead"  # its ready event came without
     TOLD_LATE = "told late"  # what should have come behind it was first
+    FOR_VMM = "given to the VMM"  # which the write of a page in a ROM is
+    BY_READ = "asked for as for a read"  # by a worker, which is to have it writable
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class Op(_Numbered):
     TOUCH = "touch", 0
     WRMSR = "wrmsr", 1
     LAPIC = "lapic", 2  # value 0/1: clear or set SPIV bit 8 (software enable); 2/3: bit 11 of IA32_APIC_BASE
-    PAGING = "paging", 3  # value 0: run with CR0.PG=0 for pause_us and come back; 1: only off and on again
+    PAGING = "paging", 3  # value 0: CR0.PG=0 for pause_us, and back; 1: only off and on again; 2: CR0.WP with it
     TIMER = "timer", 4  # value: period in microseconds of the LAPIC timer, 0 stops it
     CLEAR_TOKEN = "clear-token", 5  # exchange the token word of the shared area with 0, after pause_us
     PAUSE = "pause", 6  # do nothing for pause_us, interrupts as given

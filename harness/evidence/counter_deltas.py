@@ -19,7 +19,7 @@ _VMSTAT = {
     "RAH": "swap_ra_hit",
     "SWPIN_ZERO": "swpin_zero",
 }
-_MEMCG = {"PGMAJ": "pgmajfault", "REFAULT": "workingset_refault_anon"}
+_MEMCG = {"PGMAJ": "pgmajfault", "PGFAULT": "pgfault", "REFAULT": "workingset_refault_anon"}
 _KVM = {
     "PF_GUEST": "pf_guest",
     "PF_TAKEN": "pf_taken",

@@ -12,7 +12,7 @@ from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan,
 from harness.contract.probe_abi import POOL_GPA, SECTORS_PER_PAGE, VEC_TIMER
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import under_first_threads
-from harness.judge.cut_off import cut_faults, cut_off, deadline_cuts, kvm_run_failed
+from harness.judge.cut_off import cut_faults, cut_off, deadline_cuts, guest_runs_on, kvm_run_failed
 from harness.judge.episodes import split
 from harness.judge.ready_vectors import ready_vectors
 from harness.judge.recorded_actions import progress
@@ -69,7 +69,7 @@ def recording(evidence: Evidence, places: Mapping[int, int] | None) -> Recorded 
     if start_ns < 0:
         return None
     ends_known = ends_recorded(plan, facts.trace_events)
-    cut = cut_faults(split(evidence.events, ram_hva), evidence.events) if deadline_cuts(evidence) else frozenset()
+    cut = cut_faults(split(evidence.events, ram_hva), evidence.events) if guest_runs_on(evidence) else frozenset()
     reader = _Reader(plan, facts.swap_dev, ram_hva, known, start_ns, ends_known, cut)
     if plan.swap.kind is SwapKind.USERFAULT and evidence.gate is not None:
         reader.copied(evidence.gate)

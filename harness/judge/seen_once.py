@@ -13,7 +13,7 @@ from harness.evidence.agreement import times_of_writes
 from harness.evidence.decode import Evidence
 from harness.evidence.resets import boots
 from harness.judge.align import align, host_waits
-from harness.judge.cut_off import cut_faults, deadline_cuts
+from harness.judge.cut_off import cut_faults, guest_runs_on
 from harness.judge.episodes import split
 from harness.judge.match import View
 from harness.judge.protocol_check import Checked, check
@@ -61,7 +61,7 @@ def _view(evidence: Evidence) -> View:
     acted = [replace(a, start_ns=go + a.start_ns, end_ns=go + a.end_ns) for a in actions] if go >= 0 else []
     booted = boots(evidence.of(Kind.CLEAR, Kind.WRMSR))
     episodes = list(split(evidence.events, evidence.ram_hva()))
-    cut = cut_faults(episodes, evidence.events) if deadline_cuts(evidence) else frozenset()
+    cut = cut_faults(episodes, evidence.events) if guest_runs_on(evidence) else frozenset()
     written = times_of_writes(evidence.plan, evidence.guest, list(evidence.of(Kind.WRMSR)))
     times = host_waits(evidence.plan, acted) | {item: (t_ns, t_ns) for item, t_ns in written.items()}
     alignment = align(evidence.plan, evidence.guest, episodes, booted, times)

@@ -41,6 +41,11 @@ _RIGHT = {
         Found.WAITED,
         "kvm_vcpu_gfn_to_hva is for a write, which the slot refuses: kvm_setup_async_pf",
     ),
+    OddGuest.ROM_WRITTEN: (Found.FOR_VMM, "what such a slot has is mapped for reading (__gfn_to_pfn_memslot)"),
+    OddGuest.ASKED_TWICE: (
+        Found.WAITED,
+        "interrupts are off, and a page that comes wakes all who sleep for it (__wake_userfault)",
+    ),
     OddGuest.PRE_FAULT: (Found.WAITED, "kvm_tdp_map_page is a prefetch, of which none is asynchronous"),
     OddGuest.POISONED: (Found.BUS_ERROR, "-EHWPOISON is KVM_PFN_ERR_HWPOISON at the first look (hva_to_pfn)"),
 }

@@ -9,7 +9,7 @@ from dataclasses import replace
 from harness.contract import plan as p
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT
 from harness.scenario.pages import lay_out, select
-from harness.scenario.schema import LAPIC_WORDS, HostStep, Scenario, Step
+from harness.scenario.schema import LAPIC_WORDS, PAGING_WORDS, HostStep, Scenario, Step
 
 MSRS = {"EN": MSR_ASYNC_PF_EN, "INT": MSR_ASYNC_PF_INT, "ACK": MSR_ASYNC_PF_ACK}
 
@@ -103,7 +103,7 @@ def _items(
     elif step.lapic:
         yield p.changed(common, op=p.Op.LAPIC, value=LAPIC_WORDS.index(step.lapic))
     elif step.paging:
-        yield p.changed(common, op=p.Op.PAGING, value=int(step.paging == "flip"))
+        yield p.changed(common, op=p.Op.PAGING, value=PAGING_WORDS.index(step.paging))
     elif step.timer_us >= 0:
         yield p.changed(common, op=p.Op.TIMER, value=step.timer_us)
     elif step.clear_token:

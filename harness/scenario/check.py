@@ -31,7 +31,7 @@ from harness.scenario.guest_kinds import check_guest
 from harness.scenario.host_steps import check_host
 from harness.scenario.lapic_steps import check_base
 from harness.scenario.pages import is_set_name, lay_out, select
-from harness.scenario.schema import ACTIONS, L2, LAPIC_WORDS, PageSet, Scenario, Step
+from harness.scenario.schema import ACTIONS, L2, LAPIC_WORDS, PAGING_WORDS, PageSet, Scenario, Step
 from harness.scenario.shared_area import check_apart, check_page, check_set_up, check_write
 from harness.scenario.step_keys import check_keys
 from harness.scenario.step_names import check_names
@@ -327,8 +327,8 @@ def _values(s: Scenario, t: Step, placed: dict[str, tuple[int, ...]]) -> Iterato
         yield ".interrupts: the pause before the step has them on"
     if t.lapic.startswith("base-") and not t.interrupts:
         yield f".interrupts: what waits would be taken while {t.lapic} is carried out, or not: nobody can tell"
-    if t.paging and t.paging not in ("flip", "off"):
-        yield f".paging: {t.paging[: bounds.MAX_NAME]!r} is not flip or off"
+    if t.paging and t.paging not in PAGING_WORDS:
+        yield f".paging: {t.paging[: bounds.MAX_NAME]!r} is not one of {', '.join(PAGING_WORDS)}"
     if t.wrmsr:
         yield from _wrmsr(s, t)
     if t.touch:

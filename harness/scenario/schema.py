@@ -78,6 +78,7 @@ class TimedStep:
 
 _ACTION = {"action": True}
 LAPIC_WORDS = ("off", "on", "base-off", "base-on")
+PAGING_WORDS = ("off", "flip", "flip-wp")
 """Of the step ``lapic``, each at the place of its value (Op.LAPIC)."""
 
 
@@ -93,7 +94,7 @@ class Step:
     wrmsr: str = field(default="", metadata=_ACTION)  # "EN", "INT", "ACK" (of MSR_KVM_ASYNC_PF_*) or a number
     value: int | str = 0  # for wrmsr; "own|9" is the vCPU's shared area with these flags
     lapic: str = field(default="", metadata=_ACTION)  # one of LAPIC_WORDS
-    paging: str = field(default="", metadata=_ACTION)  # "flip": off and on again; "off": off for pause_us, then on
+    paging: str = field(default="", metadata=_ACTION)  # one of PAGING_WORDS: off for pause_us; off and on again
     timer_us: int = field(default=-1, metadata=_ACTION)
     clear_token: bool = field(default=False, metadata=_ACTION)
     reset: bool = field(default=False, metadata=_ACTION)

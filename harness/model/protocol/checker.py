@@ -18,7 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 
 from harness.errors import ModelError
-from harness.model.delivery import kvm_pv_async_pf_enabled, why_en_refused
+from harness.model.delivery import (
+    EN_DELIVERY_AS_PF_VMEXIT,
+    EN_SEND_ALWAYS,
+    kvm_pv_async_pf_enabled,
+    why_en_refused,
+)
 from harness.model.events import (
     CR0_WRITTEN,
     MSR_ASYNC_PF_ACK,
@@ -433,7 +438,9 @@ def _write_en(vcpu: SeenVcpu, event: Event) -> None:
         if enables and not why_en_refused(vcpu.context.features, event.data):
             vcpu.shared_ok = False  # the area could not be bound
             if not vcpu.shared.kernel.en_needs_shared_area:
-                vcpu.en = event.data
+                # Stored, but who is told (send_user_only, delivery_as_pf_vmexit) stays as the last one taken has it.
+                told = EN_SEND_ALWAYS | EN_DELIVERY_AS_PF_VMEXIT if vcpu.enabled else 0
+                vcpu.en = event.data & ~told | (vcpu.en or 0) & told
         return
     vcpu.en = event.data
     if not enables:

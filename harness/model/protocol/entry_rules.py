@@ -86,7 +86,8 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
     vcpu.counts.nph += 1
     if vcpu.context.nested:
         return
-    if vcpu.context.hlt_exits is False:
+    unwritten = any_way and not vcpu.shared_ok  # a token that could not be told (apf_put_user_notpresent)
+    if vcpu.context.hlt_exits is False and not unwritten:
         vcpu.say("D23", entry, f"NP of {work.gpa:#x} halted a vCPU whose HLT exits are disabled", work.np)
     elif not _awake(vcpu) and Kind.INJ in vcpu.shared.recorded:
         if barred:

@@ -176,6 +176,8 @@ class RuleContext:
     """Looks that were made once more although they were refused, and faults that were repeated twice, in words."""
     kept_lock: tuple[str, ...] | None = None
     """That mmap_lock of the VMM was not to be had while reads were held, in words."""
+    uncounted_faults: tuple[str, ...] | None = None
+    """Calls of handle_mm_fault that the VMM's cgroup has not counted, in words; None: nobody can tell (D73)."""
     stray_wakes: tuple[str, ...] | None = None
     """Threads that a worker woke although they sleep for the page of a fault, in words."""
     deaf_vcpus: tuple[str, ...] | None = None

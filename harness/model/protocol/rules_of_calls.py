@@ -114,5 +114,12 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         "D72, A.4; mm/filemap.c:__folio_lock_or_retry, lock_folio_maybe_drop_mmap, mm/gup.c:faultin_page",
         context=("kept_lock",),
     ),
+    Rule(
+        "D73",
+        "Each call of handle_mm_fault that is not to be repeated is a fault that the VMM's cgroup counts.",
+        "D73, A.4; mm/memory.c:handle_mm_fault, mm_account_fault (count_memcg_event_mm)",
+        context=("uncounted_faults",),
+        kinds=(Kind.MM_FAULT_RET,),
+    ),
 )
 """In the order of their ids, behind all others."""

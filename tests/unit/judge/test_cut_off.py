@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 
 import pytest
 
-from harness.judge.cut_off import cut_faults, cut_off
+from harness.contract.words import EndStatus
+from harness.evidence.decode import decode
+from harness.judge.cut_off import cut_faults, cut_off, deadline_cuts, guest_runs_on
 from harness.judge.episodes import split
 from harness.model.events import Event, Kind
+from tests.unit.judge.golden import load
 
 RAM = 0x7F0000000000
 PAGE, TOKEN = 0x5000, 0x1000
@@ -125,3 +129,11 @@ TOLD = Event(Kind.NP, 0, token=TOKEN, gpa=PAGE, tid=20, line=14)
 def test_a_fault_is_cut_while_its_thread_is_at_it(last: list[Event], *, cut: bool) -> None:
     events = [Event(Kind.PF, 0, gpa=PAGE, tid=20, line=10), *last]
     assert cut_faults(split(events, RAM), events) == (frozenset({10}) if cut else frozenset())
+
+
+def test_a_guest_that_is_stopped_may_be_in_a_page_fault_whatever_it_reads() -> None:
+    """A halt that is a busy loop fills the trace, which may end behind any of its events (S306)."""
+    done = decode(load("S29"))
+    stopped = replace(done, end=replace(done.end, status=EndStatus.GUEST_TIMEOUT, reason="its trace was full"))
+    assert guest_runs_on(stopped) and not deadline_cuts(stopped)
+    assert not guest_runs_on(done)

@@ -14,6 +14,7 @@ from harness.contract.plan import Backing, Item, Op
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
+from harness.judge.counted_faults import uncounted_faults
 from harness.judge.rules_context import (
     _events_left,
     _lost_refaults,
@@ -25,7 +26,9 @@ from harness.judge.rules_context import (
 )
 from harness.judge.token_slot import token_slots
 from harness.judge.verdict import judge_capture
+from harness.model.events import Kind
 from harness.model.kernels import find_kernel
+from harness.model.walk.flags import VmFault
 from harness.status import Status
 from tests.unit.judge.golden import Files, edit_trace, load
 from tests.unit.judge.packed import packed_capture
@@ -153,6 +156,17 @@ def test_a_read_from_swap_that_is_no_refault_is_named() -> None:
         found = _lost_refaults(moved, kernel)
         assert found is not None and len(found) == lost
     assert _lost_refaults(replace(evidence, counters={"PSWPIN": 3}), kernel) is None, "such a kernel tells nothing"
+
+
+def test_a_call_that_the_cgroup_does_not_count_is_named() -> None:
+    evidence, kernel = decode(packed_capture("read-then-written")), find_kernel("noio-6.1")
+    calls = sum(not event.value & VmFault.RETRY for event in evidence.of(Kind.MM_FAULT_RET))
+    assert calls
+    for counted, lost in ((calls - 1, 1), (calls, 0), (calls + 1, 0)):
+        found = uncounted_faults(replace(evidence, counters={"PGFAULT": counted}), kernel)
+        assert found is not None and len(found) == lost
+    assert uncounted_faults(replace(evidence, counters={}), kernel) is None
+    assert uncounted_faults(replace(evidence, counters={"PGFAULT": 0}), find_kernel("nowait-5.10")) is None
 
 
 @pytest.mark.parametrize(

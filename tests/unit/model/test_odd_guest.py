@@ -10,7 +10,7 @@ from harness.errors import ModelError
 from harness.model.kernels import find_kernel
 from harness.model.odd_guest import predict_guest
 
-WAITED = (OddGuest.ROM_PAGE, OddGuest.PRE_FAULT)
+WAITED = (OddGuest.ROM_PAGE, OddGuest.PRE_FAULT, OddGuest.ASKED_TWICE)
 HALTED = (OddGuest.SMM, OddGuest.SMM_TAKEN, OddGuest.AREA_FORBIDDEN)
 
 
@@ -22,6 +22,8 @@ def test_only_a_guest_that_touches_memory_of_its_own_is_told(kernel: str, kind: 
         assert found.outcome is Found.BUS_ERROR
     elif kind is OddGuest.PAGING_ON:
         assert found.outcome is (Found.WAITED if kernel.endswith("5.10") else Found.AT_HAND)
+    elif kind is OddGuest.ROM_WRITTEN:
+        assert found.outcome is Found.FOR_VMM
     elif kind is OddGuest.PRE_FAULT and kernel.endswith(("5.10", "-6.1")):
         assert found.outcome is Found.UNKNOWN
     else:

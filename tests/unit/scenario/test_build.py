@@ -84,3 +84,10 @@ def test_a_lapic_is_switched_in_spiv_or_in_its_base(word: str, value: int) -> No
 def test_the_same_scenario_and_nonce_give_the_same_plan() -> None:
     (scenario,) = load_text("x", TEXT)
     assert build_plan(scenario, 1) == build_plan(scenario, 1) != build_plan(scenario, 2)
+
+
+@pytest.mark.parametrize(("word", "value"), [("off", 0), ("flip", 1), ("flip-wp", 2)])
+def test_each_way_to_change_paging_has_its_number(word: str, value: int) -> None:
+    (scenario,) = load_text("x", TEXT.replace('paging = "flip"', f'paging = "{word}"'))
+    (step,) = (item for item in build_plan(scenario, nonce=99).items if item.op is Op.PAGING)
+    assert step.value == value

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from harness.model.protocol.rules import LoggedStart
-from tests.unit.model.protocol_notation import SET_UP, STANDARD, ready, run, token
+from tests.unit.model.protocol_notation import FAILED_ENABLE, SET_UP, STANDARD, TOKEN_FAULT, halt, ready, run, token
 
 ENABLED = "EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC ENTRY EXIT WRMSR:ACK=1 ENTRY"
 LIFE = f"{token(1, 0)} {ready(1, 0)} {token(2, 1)}"
@@ -49,3 +49,10 @@ def test_a_life_that_goes_on_has_written_its_record() -> None:
     trace = f"{SET_UP} {LIFE} {ready(2, 1)}"
     assert run(trace, logged(1, 3, starts=(1,)), STANDARD)[0] == {"D39"}
     assert run(trace, {**logged(1, 3, starts=(1,)), "log_ends_first": False}, STANDARD)[0] == set()
+
+
+def test_a_token_whose_area_has_no_memory_is_a_halt_whether_or_not_hlt_exits() -> None:
+    context = {"hlt_exits": False, "faults": TOKEN_FAULT}
+    halted = f"{halt(1, 0)} DONE:0 ENTRY"
+    assert run(f"{SET_UP} {FAILED_ENABLE} {halted}", context, STANDARD) == (set(), set())
+    assert run(f"{SET_UP} {halted}", context, STANDARD)[0] == {"D23"}
