@@ -46,8 +46,9 @@ def kept_lock(evidence: Evidence) -> tuple[str, ...] | None:
 
 def _may_be_kept(evidence: Evidence, at_ns: int) -> bool:
     """Whether some thread was in a call of handle_mm_fault then that keeps the lock while it waits: a second one
-    (FAULT_FLAG_TRIED), one that may not let go of it, or one that polls for the single page which it reads from swap
-    (mm/page_io.c:swap_readpage, mm/memory.c:do_swap_page)."""
+    (FAULT_FLAG_TRIED), one that may not let go of it, one that polls for the single page which it reads from swap
+    (mm/page_io.c:swap_readpage, mm/memory.c:do_swap_page), or one that was not to wait, and reads a single page of a
+    file (mm/filemap.c:maybe_unlock_mmap_for_io lets go for no FAULT_FLAG_RETRY_NOWAIT, filemap_read_folio waits)."""
     device = evidence.facts.swap_dev if evidence.facts is not None else 0
     on_swap = evidence.plan.memory.backing is not Backing.FILE
     inside: dict[int, _Call] = {}
@@ -62,6 +63,6 @@ def _may_be_kept(evidence: Evidence, at_ns: int) -> bool:
             inside[event.tid].sectors += event.data
     return any(
         call.flags & (FaultFlag.ALLOW_RETRY | FaultFlag.TRIED) != FaultFlag.ALLOW_RETRY
-        or (on_swap and call.sectors == SECTORS_PER_PAGE)
+        or (call.sectors == SECTORS_PER_PAGE and (on_swap or FaultFlag.RETRY_NOWAIT in FaultFlag(call.flags)))
         for call in inside.values()
     )

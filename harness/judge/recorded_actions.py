@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from harness.contract.capture import AgentStep
 from harness.evidence.agent_steps import PerformedAction, ProgressStep
@@ -27,7 +28,9 @@ def progress(steps: Iterable[ProgressStep]) -> tuple[int, int, tuple[RecordedAct
         else:
             begun = open_.get(step.action)
             found.append(_recorded(step.action, (begun.pop(0) if begun else step.t_ns) - go, step.t_ns - go))
-    never_done = (_recorded(action, begun - go, end - go) for action, all_ in open_.items() for begun in all_)
+    never_done = (
+        replace(_recorded(action, begun - go, end - go), done=False) for action, all_ in open_.items() for begun in all_
+    )
     return go, end - go, (*found, *never_done)
 
 

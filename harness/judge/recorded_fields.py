@@ -17,7 +17,6 @@ from harness.judge.match import View
 from harness.judge.verdict_types import Finding, touch_words
 from harness.model.events import MSR_ASYNC_PF_ACK, MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, Event, Kind
 from harness.model.kernels import KernelModel, Variant
-from harness.model.outcomes import Outcome
 from harness.model.simulation.situation import Prediction
 
 PFERR_WRITE = 0x2
@@ -117,7 +116,7 @@ def _base(e: Event, gpa: int) -> int:
 
 def _results(view: View, prediction: Prediction) -> Iterator[Finding]:
     """A kworker's handle_mm_fault gives an error only where the page cannot be had."""
-    if view.plan.swap.error or any(Outcome.ERROR in (p.outcome, *p.also) for p in prediction.items):
+    if view.plan.swap.error or prediction.may_fail:
         return
     for e in view.events:
         if e.kind is Kind.MM_FAULT_RET and e.worker and e.value & VM_FAULT_ERROR:

@@ -177,13 +177,12 @@ def _of_items(view: View) -> Iterator[Episode]:
 
 
 def _legal_exit(e: Event, plan: Plan, prediction: Prediction) -> bool:
-    errors = any(Outcome.ERROR in (p.outcome, *p.also) for p in prediction.items)
     guest = plan.guest
     # A PC's PIT goes on as its firmware has left it: QEMU's LAPIC tells the thread of each interrupt by a signal
     # (pic_irq_request, apic_deliver_pic_intr, qemu_cpu_kick).
     reasons = _LAPIC_IN_USER_SPACE | (set() if guest.machine == "microvm" else {EINTR})
     lapic = guest.irqchip == "off" and e.value in reasons
-    return e.value == KVM_EXIT_INTR or lapic or (errors and e.value == EFAULT)
+    return e.value == KVM_EXIT_INTR or lapic or (prediction.may_fail and e.value == EFAULT)
 
 
 def _no_vector(plan: Plan) -> re.Pattern[str] | None:

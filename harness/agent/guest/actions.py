@@ -114,6 +114,10 @@ class Actor:
             if await asyncio.to_thread(vcpu_deaf, self.guest.pid):
                 raise WaitedInVain(f"{exc.message}; a vCPU thread does not heed its signal") from exc
             raise
+        except InfraFault as exc:  # QEMU refuses what its dead machine cannot do (runstate_needs_reset)
+            if failed := self.guest.failed_run():
+                raise WaitedInVain(f"{exc.message}; KVM_RUN failed for good ({failed})") from exc
+            raise
         if details.timed is not None and action.do is HostWord.CONT:
             self.standing.end(time.monotonic())
         self.capture.step(AgentStep.HOST_ACTION_DONE, details)

@@ -22,6 +22,7 @@ from harness.model.simulation.followed_threads import FollowedThreads
 from harness.model.simulation.gated import GatedReads
 from harness.model.simulation.kicked import interrupted, interrupted_ns, told
 from harness.model.simulation.lru_batches import in_batch
+from harness.model.simulation.mmap_lock import MmapLock
 from harness.model.simulation.page_arrivals import PageArrivals
 from harness.model.simulation.page_tables import PageTables
 from harness.model.simulation.page_watch import PageWatch
@@ -93,12 +94,13 @@ class Memory:
     asleep: dict[int, Resolution] = field(default_factory=dict)  # vCPU -> its walk, as long as it sleeps in it
     followed: FollowedThreads = field(init=False)
     arrivals: PageArrivals = field(init=False)
+    lock: MmapLock = field(init=False)
     gfn_to_vpn: dict[int, int] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)  # swap offset -> vpn
     _indices: dict[int, int] = field(default_factory=dict)  # file index -> vpn
 
     def __post_init__(self) -> None:
-        self.followed, self.arrivals = FollowedThreads(self), PageArrivals(self)
+        self.followed, self.arrivals, self.lock = FollowedThreads(self), PageArrivals(self), MmapLock(self.world)
         situation = self.world.situation
         self.l2_npt = any(step.nested and step.l2.npt for step in situation.steps)
         # kvm_mmu_get_page: the direct tables of both have one role, as the shadow's is computed before guest mode is
@@ -239,6 +241,7 @@ class Memory:
     ) -> Generator[Wait, None, Resolution]:
         """Run a walk to its end, sleeping where it sleeps; ``watch``: when it ran, in a run that was recorded."""
         vpn = self.vpn(gpa)
+        yield from self.lock.read(self.pages[vpn].pte, vcpu)
         result = Resolution(End.ERROR, Outcome.ERROR)
         inside = resumed = slept = False
         seq = self.invalidate_seq
@@ -296,6 +299,7 @@ class Memory:
             if leg.wait.kind is WaitKind.USERFAULT and (self.device.device.rule is not None or self.world.replay):
                 self._ask_manager(gpa)
             self.asleep[vcpu], result.state = result, leg.wait.state
+            self.lock.sleeps(leg.wait)
             until_ns = interrupted_ns(self, watch, leg.wait.state)
             while self._busy(vpn) and not interrupted(self, vcpu, leg.wait.state, until_ns):
                 yield Wait(until_ns=until_ns, signals=(self.signals[vpn], self.world.signal))
@@ -305,6 +309,7 @@ class Memory:
             late_ns = timing.worker_wake_ns if vcpu < 0 else timing.wake_ns
             if late_ns and self.world.replay is None:
                 yield Wait(until_ns=self.world.engine.now + late_ns)
+            self.lock.wakes(leg.wait)
             self.asleep.pop(vcpu, None)  # workers have one number together
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))

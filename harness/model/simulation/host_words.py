@@ -79,6 +79,8 @@ class HostSide:
                 yield from self._do(action, end)
             if seen is not None:
                 yield Wait(until_ns=seen.end_ns)
+                if not seen.done:
+                    return
         if end is not None and replay is None:
             yield Wait(until_ns=self.world.engine.now + self.world.pace.host_ns())
         if end is not None:
@@ -118,11 +120,11 @@ class HostSide:
                 device.normal_ns = arg * MS
                 self._load_table(arg * MS)
             case HostWord.CHANGE_MM:
-                pass  # nobody who waits for a page has mmap_lock: the check of the scenario excepts shmem
+                yield from self.memory.lock.write()
             case HostWord.SLEEP:
                 yield Wait(until_ns=self.world.engine.now + arg * MS)
             case HostWord.STOP:
-                self._stop()
+                self.stop()
                 for vcpu in self._plugged():
                     yield from self._out_of_kvm_run(vcpu)
             case HostWord.CONT:
@@ -167,7 +169,7 @@ class HostSide:
         """What no plan asks for."""
         match do:
             case ModelWord.FREEZE_VMM:  # the freezer gets a thread out of KVM_RUN by a signal, like a stop
-                self._stop()
+                self.stop()
             case ModelWord.THAW_VMM:
                 self._cont()
             case ModelWord.RESOLVE_USERFAULT:
@@ -204,13 +206,29 @@ class HostSide:
         """Those that the VMM knows (QEMU's CPU_FOREACH): not one that was ejected, until it runs again."""
         return [vcpu for vcpu in self.vcpus if not vcpu.kvm.parked]
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         self.world.stopped = True
         self.world.engine.fire(self.world.signal)
         for vcpu in self._plugged():
             vcpu.kvm.stopped = True
             self.world.engine.fire(vcpu.kvm.wake)
             self.world.emit(Event(Kind.USER_EXIT, vcpu.kvm.index, value=KVM_EXIT_INTR))
+
+    def failed(self) -> None:
+        """KVM_RUN of a vCPU has failed, and the VMM stops them all for good: each leaves when a recording says so."""
+        replay = self.world.replay
+        if replay is None:
+            self.stop()
+            return
+        for vcpu in self._plugged():
+            left_ns = replay.left_for_good_ns(vcpu.kvm.index)
+            if left_ns >= 0:
+                self.world.engine.spawn(self._leaves(vcpu), max(0, left_ns - self.world.engine.now))
+
+    def _leaves(self, vcpu: Vcpu) -> Process:
+        vcpu.kvm.stopped = True
+        self.world.engine.fire(vcpu.kvm.wake)
+        yield from ()
 
     def _out_of_kvm_run(self, vcpu: Vcpu, *, nmi: bool = False) -> Process:
         """Until the thread has left KVM_RUN, for whoever waits for it (QEMU 7.2, cpus-common.c:do_run_on_cpu)."""
@@ -221,6 +239,8 @@ class HostSide:
             yield Wait(until_ns=left)
 
     def _cont(self) -> None:
+        if self.world.failed and self.world.replay is None:
+            return  # QEMU refuses it (runstate_needs_reset)
         self.world.stopped = False
         for vcpu in self._plugged():
             vcpu.kvm.stopped = False

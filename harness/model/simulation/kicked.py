@@ -69,7 +69,7 @@ def out_of_kvm_run(memory: Memory, vcpu: int) -> Generator[Wait, None, None]:
     if vcpu in memory.asleep:
         world.told.add(vcpu)
         world.engine.fire(world.signal)
-    while vcpu in memory.asleep:
+    while vcpu in memory.asleep or vcpu in world.deaf:
         yield Wait(signals=(world.changed,))
     world.told.discard(vcpu)
 

@@ -254,7 +254,9 @@ class KvmVcpu:
             self.error = f"KVM_RUN fails with errno {got.errno}"
         elif got.end in (End.SIGBUS, End.OOPS):
             self.error = str(got.end)
-        self.world.failed = self.world.failed or bool(self.error)
+        if self.error and not self.world.failed:
+            self.world.failed = True
+            self.world.stop_all()
         self.emulated = got.end is End.EMUL
         self.memory.install(step.gpa, got, guest_mode=step.nested)
         if got.end is End.MAPPED and got.stale:
@@ -460,8 +462,11 @@ class KvmVcpu:
             if not slept:
                 self.world.emit(Event(Kind.OUT, self.index, value=ord("D")))  # flush_work: wait_for_completion
             slept = True
+            self.world.deaf.add(self.index)
             yield Wait(signals=(self.flushed,))
         if slept:
+            self.world.deaf.discard(self.index)
+            self.world.engine.fire(self.world.changed)
             self.world.emit(Event(Kind.IN, self.index))
         d.end_clear(self.state, vm_destroyed=destroyed)
         if not by_msr:

@@ -53,6 +53,7 @@ def run_once(situation: Situation, replay: Replay | None = None, choices: Choice
     world = World(situation, Pace.of(situation, choices), replay)
     memory = Memory(world)
     machine = Machine(world, memory, HostSide(world, memory), Signal())
+    world.stop_all = machine.host.failed
     world.recording = True
     for index in range(situation.vcpus):
         state = ApfState(

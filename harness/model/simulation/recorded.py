@@ -124,6 +124,7 @@ class RecordedAction:
     end_ns: int
     host: int = -1  # which of the plan's host_actions it belongs to; -1: none, or the capture does not say
     timed: int = -1  # ... or of its timed entries
+    done: bool = True  # False: the recording ends before it did
 
 
 @dataclass(frozen=True, slots=True)

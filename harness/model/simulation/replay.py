@@ -440,17 +440,22 @@ class Replay:
         wanted = any(a.do not in _UNKNOWN_TO_QEMU and a.start_ns <= now_ns <= a.end_ns for a in self.recorded.host)
         return wanted or any(now_ns <= t <= until_ns for t in self.recorded.exits[vcpu])
 
+    def left_for_good_ns(self, vcpu: int) -> int:
+        """When its thread left KVM_RUN, if that was when the KVM_RUN of one had failed; -1: it did not."""
+        exits = self.recorded.exits[vcpu]
+        return exits[-1] if exits and 0 <= self.recorded.failed_ns <= exits[-1] else -1
+
     def stopped_ns(self, vcpu: int, now_ns: int) -> int:
         """When the VMM had stopped all vCPUs, if this one's thread leaves KVM_RUN for that before it enters the guest
         (arch/x86/kvm/x86.c:vcpu_run: a signal ends it), or has left and not entered since, and does nothing more until
         then; -1: it does not.  While the stop waits for other threads, works end.  Where KVM_RUN of a vCPU has failed,
         the recording's end: nobody lets them go on."""
-        mark, failed_ns, end_ns = self.peek(vcpu), self.recorded.failed_ns, self.recorded.end_ns
+        mark, end_ns = self.peek(vcpu), self.recorded.end_ns
         next_ns = mark.start_ns if mark is not None else end_ns
         left = tuple(zip(self.recorded.exits[vcpu], self.recorded.entered[vcpu], strict=True))
         in_guest_ns = max((entered_ns for _, entered_ns in left if entered_ns <= now_ns), default=-1)
         exits = [t for t, entered_ns in left if entered_ns < now_ns and in_guest_ns < t]
-        if mark is None and exits and 0 <= failed_ns <= exits[-1] == left[-1][0] and now_ns <= end_ns:
+        if mark is None and exits and exits[-1] == self.left_for_good_ns(vcpu) and now_ns <= end_ns:
             return end_ns
         for action in self.recorded.host if exits else ():
             through = action.do in _STOPS_ALL and now_ns <= action.end_ns <= next_ns

@@ -272,6 +272,11 @@ class Prediction:
     tokens_left: tuple[int, ...] = ()
     orders: str = ""  # how far the orders were gone through that the kernel is free to choose
 
+    @property
+    def may_fail(self) -> bool:
+        """KVM_RUN may fail for some access: at its first fault, or at one behind a wait that a signal has ended."""
+        return any(Outcome.ERROR in (i.outcome, *i.also, *(i.later or ())) for i in self.items)
+
 
 def with_timing(situation: Situation, timing: Timing) -> Situation:
     """The same situation on a machine with other latencies."""

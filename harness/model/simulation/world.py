@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from harness.errors import EndlessError
@@ -112,6 +113,8 @@ class World:
     vm_gone_ns: int = -1  # when kvm_destroy_vm was through and the address space gone; -1: it was not called
     stopped: bool = False  # the VMM has told its vCPU threads to leave KVM_RUN
     failed: bool = False  # KVM_RUN has failed on a vCPU: the VMM stops all (QEMU: RUN_STATE_INTERNAL_ERROR)
+    deaf: set[int] = field(default_factory=set)  # vCPUs whose thread sleeps in cancel_work_sync, or for mmap_lock
+    stop_all: Callable[[], None] = lambda: None  # what the VMM does then
     told: set[int] = field(default_factory=set)  # vCPUs whose thread it has sent a signal, asleep in a page fault
     signal: Signal = field(default_factory=Signal)  # it has sent one
     changed: Signal = field(default_factory=Signal)  # anything that a waiting host action may look at

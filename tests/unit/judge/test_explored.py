@@ -124,6 +124,8 @@ SETTLED = {
     " KVM_PFN_ERR_SIGPENDING, and it faults anew after cont",
     "preempted-while-it-maps": "a vCPU thread is preempted in kvm_arch_async_page_ready, another maps a page in the"
     " same page table meanwhile: the cmpxchg of the first fails (7.3; tdp_mmu_set_spte_atomic)",
+    "fails-behind-a-stop": "a stop ends the wait for a page that cannot be read, and KVM_RUN fails at the second"
+    " page fault of the access (7.3; virt/kvm/kvm_main.c:hva_to_pfn_slow, FOLL_INTERRUPTIBLE)",
     "told-before-it-looks": "the agent is done, and the guest takes a ready interrupt before it sees that",
     "zeros-between": "a window of pages that are filled with zeros, without a bio: another thread comes between its"
     " choice and its pages (7.3; mm/swap_state.c)",

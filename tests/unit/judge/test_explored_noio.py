@@ -51,6 +51,10 @@ SETTLED = {
     " (mm/filemap.c:filemap_map_pages; S155)",
     "firmware-takes-a-new-page": "SeaBIOS gives one thread more a stack than at the boots before, of memory of a"
     " userfaultfd that nobody has touched",
+    "last-word-not-done": "change-mm is the last word of its list, and waits in vain for vCPUs that look a second"
+    " time behind an NMI: the trace goes on behind the agent's last line, and the host step has not ended",
+    "host-step-of-a-dead-machine": "KVM_RUN of a vCPU fails, and the VMM stops another in its host step, which the"
+    " agent ends later: nobody is told",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 

@@ -43,7 +43,7 @@ def test_a_lock_that_was_not_to_be_had_is_told(evidence: Evidence) -> None:
     assert kept_lock(replace(evidence, lost=7)) is None
 
 
-FIRST, SECOND, NO_RETRY = 0x95, 0xB5, 0x11
+FIRST, NOWAIT, SECOND, NO_RETRY = 0x95, 0x1C, 0xB5, 0x11
 READ = Event(Kind.BIO, 0, 600, tid=7, dev=5, value=8, data=8, flag=True)
 
 
@@ -56,6 +56,9 @@ READ = Event(Kind.BIO, 0, 600, tid=7, dev=5, value=8, data=8, flag=True)
         (Backing.FILE, [Event(Kind.MM_FAULT, 0, 500, tid=7, value=NO_RETRY)], 0),
         (Backing.ANON, [Event(Kind.MM_FAULT, 0, 500, tid=7, value=FIRST), READ], 0),
         (Backing.FILE, [Event(Kind.MM_FAULT, 0, 500, tid=7, value=FIRST), READ], 1),
+        (Backing.FILE, [Event(Kind.MM_FAULT, 0, 500, tid=7, value=NOWAIT), READ], 0),
+        (Backing.FILE, [Event(Kind.MM_FAULT, 0, 500, tid=7, value=NOWAIT), replace(READ, data=64)], 1),
+        (Backing.FILE, [Event(Kind.MM_FAULT, 0, 500, tid=7, value=NOWAIT)], 1),
         (Backing.ANON, [Event(Kind.MM_FAULT, 0, 500, tid=7, value=FIRST), replace(READ, data=64)], 1),
         (Backing.ANON, [Event(Kind.MM_FAULT, 0, 500, tid=7, value=SECOND), Event(Kind.MM_FAULT_RET, 0, 900, tid=7)], 1),
         (Backing.ANON, [Event(Kind.MM_FAULT, 0, 1_000_001, tid=7, value=SECOND)], 1),
@@ -64,7 +67,8 @@ READ = Event(Kind.BIO, 0, 600, tid=7, dev=5, value=8, data=8, flag=True)
 def test_a_call_that_keeps_the_lock_while_it_waits_is_no_fault(
     evidence: Evidence, backing: Backing, events: list[Event], kept: int
 ) -> None:
-    """A second call, one that may not let go of it, and one that polls for a single page of swap (S23)."""
+    """A second call, one that may not let go of it, one that polls for a single page of swap (S23), and one that was
+    not to wait and reads a single page of a file (S500)."""
     assert evidence.facts is not None
     plan = replace(evidence.plan, memory=replace(evidence.plan.memory, backing=backing))
     begun = json.dumps({"t": 0.001, "mono": 0.001, "step": "host-action", "do": "change-mm", "arg": 0, "host": 0})

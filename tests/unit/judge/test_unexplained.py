@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from errno import EINTR
+from dataclasses import replace
+from errno import EFAULT, EINTR
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from harness.judge.match import View
 from harness.judge.unexplained import KVM_EXIT_INTR, KVM_EXIT_IRQ_WINDOW_OPEN, unexplained
 from harness.model.events import Event, Kind
 from harness.model.kernels import find_kernel
+from harness.model.outcomes import Count, Outcome
 from harness.prediction import predict
 from harness.scenario.build import build_plan
 from harness.scenario.load import load_text
@@ -110,6 +112,29 @@ interrupts = false
     events = tuple(Event(Kind.USER_EXIT, v, value=n, line=at) for at, (v, n) in enumerate(((1, 4), (0, 14), (1, 4)), 1))
     view = View(plan, Alignment((), (), (), ()), events, DEVICE, probed=True)
     assert [f.line for f in unexplained(view, predict(plan, find_kernel("nowait-6.1")))] == [1]
+
+
+@pytest.mark.parametrize("later", [(Outcome.ERROR,), None])
+def test_a_kvm_run_may_fail_at_a_later_fault_of_an_access(later: tuple[Outcome, ...] | None) -> None:
+    """A stop ended the first wait for a page (6.2 on): the second fault of the access finds that it cannot be read."""
+    text = """
+id = "A"
+title = "a read fails"
+[pages.f]
+groups = 1
+start = "swapped"
+[[steps]]
+touch = "f[0]"
+interrupts = false
+"""
+    plan = build_plan(load_text("A.toml", text)[0], nonce=1)
+    before = predict(plan, find_kernel("nowait-7.3"))
+    item = replace(
+        before.items[0], outcome=Outcome.SYNC, faults=Count.exactly(2) if later else Count(1, 2), later=later
+    )
+    view = View(plan, Alignment((), (), (), ()), (Event(Kind.USER_EXIT, 0, value=EFAULT, line=1),), DEVICE, probed=True)
+    found = list(unexplained(view, replace(before, items=(item,))))
+    assert [f.line for f in found] == ([] if later else [1])
 
 
 KICK = (1000, 2000)

@@ -40,6 +40,21 @@ def test_a_word_waits_in_vain_where_a_vcpu_sleeps_for_a_page_or_heeds_no_signal(
     assert type(caught.value) is raised and "no answer within 60 s" in str(caught.value)
 
 
+@pytest.mark.parametrize(("said", "raised"), [("error: kvm run failed Bad address", WaitedInVain), ("", InfraFault)])
+def test_a_word_that_a_dead_machine_refuses_is_no_fault_of_ours(said: str, raised: type[InfraFault]) -> None:
+    """KVM_RUN of a vCPU has failed, and QEMU refuses a cont until somebody resets the machine."""
+
+    async def cont() -> None:
+        raise InfraFault("QMP cont: Resetting the Virtual Machine is required")
+
+    guest = SimpleNamespace(cont=cont, pid=1, failed_run=lambda: said)
+    capture = SimpleNamespace(step=lambda *_: None)
+    actor = Actor(*cast("tuple[Any, ...]", (None, capture, guest, None, None, 0)))
+    with pytest.raises(InfraFault, match="Resetting the Virtual Machine") as caught:
+        asyncio.run(actor.perform((HostAction(HostWord.CONT, 0),), host=0))
+    assert type(caught.value) is raised and said in str(caught.value)
+
+
 @pytest.mark.parametrize(("held", "raised"), [(2, WaitedInVain), (0, DeadlineExpired)])
 def test_a_word_waits_in_vain_where_qemu_itself_waits_for_who_reads(
     monkeypatch: pytest.MonkeyPatch, held: int, raised: type[DeadlineExpired]
