@@ -205,13 +205,6 @@ class Memory:
             return False
         return self.tables.may_collide(gpa // _PAGE, others, guest_mode=guest_mode, since_ns=since_ns)
 
-    def write_protect(self) -> None:
-        """All of RAM is logged for being dirtied, and the log is cleared once (arch/x86/kvm/mmu/mmu.c:
-        kvm_arch_mmu_enable_log_dirty_pt_masked): the next write to each page faults once, and fast_page_fault ends
-        that."""
-        for tables in (self.spte, self.l2_spte):
-            tables.update(dict.fromkeys(tables, False))
-
     def install(self, gpa: int, resolution: Resolution, *, guest_mode: bool = False, prefetch: bool = False) -> bool:
         """Map what GUP gave; False if it gave nothing, or is_page_fault_stale says RET_PF_RETRY.
 
@@ -365,12 +358,6 @@ class Memory:
         if gpa not in self._asked:
             self._asked.add(gpa)
             self.world.engine.spawn(copied(self, gpa))
-
-    def truncate(self, gpa: int) -> None:
-        """The file is made to end below the page; unmap_mapping_range: the notifier zaps the SPTE."""
-        vpn = self.vpn(gpa)
-        self.pages[vpn] = replace(self.pages[vpn], pte=Pte.NONE, folio=None, swap=None, beyond_eof=True)
-        self.spte.pop(gpa // _PAGE, None)
 
     def _apply(self, leg: Leg, vpn: int, who: Thread, vcpu: int) -> None:
         self.pages[vpn] = leg.page

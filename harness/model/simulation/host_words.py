@@ -177,7 +177,7 @@ class HostSide:
             case ModelWord.END_MIGRATION:
                 self.memory.happen(arg, WaitKind.MIGRATION)
             case ModelWord.TRUNCATE:
-                self.memory.truncate(arg)
+                life.truncate(self.memory, arg)
             case ModelWord.READ | ModelWord.WRITE | ModelWord.KVM_READ | ModelWord.KVM_WRITE:
                 who, write = _ACCESSES[do]
                 walk = user_access(self.world.situation.kernel, write=write, env=self.memory.env)
@@ -259,7 +259,7 @@ class HostSide:
             )
         if gate is not None:
             gate.saving = False
-        self.memory.write_protect()
+        life.write_protect(self.memory)
         # The slots have another generation: kvm_read_guest_offset_cached looks up the address of the last EN that was
         # accepted (virt/kvm/kvm_main.c:__kvm_gfn_to_hva_cache_init keeps it where it finds no slot).
         for state in (vcpu.kvm.state for vcpu in self.vcpus):

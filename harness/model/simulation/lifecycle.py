@@ -79,6 +79,20 @@ def munmap(memory: Memory, gpa: int) -> None:
     memory.unmap(gpa)
 
 
+def truncate(memory: Memory, gpa: int) -> None:
+    """The file is made to end below the page; unmap_mapping_range: the notifier zaps the SPTE."""
+    vpn = memory.vpn(gpa)
+    memory.pages[vpn] = replace(memory.pages[vpn], pte=Pte.NONE, folio=None, swap=None, beyond_eof=True)
+    memory.unmap(gpa)
+
+
+def write_protect(memory: Memory) -> None:
+    """All of RAM is logged for being dirtied, and the log is cleared once (arch/x86/kvm/mmu/mmu.c:
+    kvm_arch_mmu_enable_log_dirty_pt_masked): the next write to each page faults once, and fast_page_fault ends that."""
+    for tables in (memory.spte, memory.l2_spte):
+        tables.update(dict.fromkeys(tables, False))
+
+
 def swapoff(memory: Memory) -> Process:
     """mm/swapfile.c:try_to_unuse: read what is not in the swap cache, wait for the lock, put the page into the PTE.
 
