@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.artifacts import layout
+from tests.unit.hosts.qemus import qemus
 
 APF = [sys.executable, "-m", "harness.cli"]
 NAME = "virtual"
@@ -35,8 +36,7 @@ class Lab:
     @property
     def qemu(self) -> int:
         """The process of the machine."""
-        children = Path(f"/proc/{self.shell.pid}/task/{self.shell.pid}/children").read_text().split()
-        (pid,) = (int(pid) for pid in children if b"qemu-system" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        (pid,) = qemus(self.shell.pid)
         return pid
 
     def spinning(self) -> bool:

@@ -18,6 +18,7 @@ from harness.run.judge_folder import end_status
 from harness.run.request import Request
 from harness.run.runner import run
 from harness.status import Status
+from tests.unit.hosts.qemus import qemus
 from tests.unit.waiting import HANG_S, is_gone, wait_until
 
 pytestmark = pytest.mark.host
@@ -70,19 +71,6 @@ class Listener:
         if what == self.word and callable(self.action):
             action, self.action = self.action, None
             action()
-
-
-def qemus(parent: int) -> list[int]:
-    """The QEMU processes whose parent this process is."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
-        except OSError:
-            continue
-        if name.startswith("qemu-system") and rest.split()[0] != "Z" and int(rest.split()[1]) == parent:
-            found.append(int(stat.parent.name))
-    return found
 
 
 def request(tmp_path: Path, **files: str) -> Request:

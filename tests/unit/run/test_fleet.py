@@ -36,6 +36,7 @@ from harness.run.selection import Job, plan_jobs
 from harness.scenario.dump import dump
 from harness.status import Status
 from tests.unit.hosts.lab_machine import apf
+from tests.unit.hosts.qemus import qemus_below
 from tests.unit.run.dask_fleet import Fleet, certificate, start_fleet
 from tests.unit.run.matrix_page import cell, direct
 from tests.unit.run.test_bad_luck import Listener
@@ -301,17 +302,6 @@ def test_others_do_not_get_in(fleet: Fleet, tmp_path: Path) -> None:
             pass
 
 
-def _machines(pid: int) -> list[int]:
-    """QEMUs among its descendants."""
-    found: list[int] = []
-    for child in map(int, _children(pid).split()):
-        with contextlib.suppress(OSError):
-            # Its own name is the loader's where it is not this machine's QEMU (ADR 23).
-            started = Path(f"/proc/{child}/cmdline").read_bytes()
-            found += [child] if b"qemu-system" in started else _machines(child)
-    return found
-
-
 @pytest.mark.host
 def test_a_worker_that_is_killed_while_its_virtual_host_is_at_work(fleet: Fleet, tmp_path: Path) -> None:
     """Of a matrix of two kernels: the report is whole, as predicted, and the dead worker's machine is gone."""
@@ -323,9 +313,9 @@ def test_a_worker_that_is_killed_while_its_virtual_host_is_at_work(fleet: Fleet,
 
         def verdict(self, row: Any) -> None:
             super().verdict(row)
-            at_work = [worker for worker in fleet.workers if _machines(worker.pid)]
+            at_work = [worker for worker in fleet.workers if qemus_below(worker.pid)]
             if at_work and not machines:
-                machines.extend(_machines(at_work[0].pid))
+                machines.extend(qemus_below(at_work[0].pid))
                 os.kill(at_work[0].pid, signal.SIGKILL)
 
     request = Request(
