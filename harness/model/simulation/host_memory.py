@@ -88,6 +88,7 @@ class Memory:
     env: Environment = field(init=False)
     worker_reads: dict[int, int] = field(default_factory=dict)  # vpn -> when a kworker submitted its read
     no_slot: set[int] = field(default_factory=set)  # gfns whose memslot was deleted
+    _chosen: set[int] = field(default_factory=set)  # vCPUs that have read ahead
     _asked: set[int] = field(default_factory=set)  # pages whose userfault the manager has been told of
     watch: PageWatch | None = None  # of the thread that runs now
     running: int = -1  # its vCPU, if it is a vCPU's thread
@@ -249,7 +250,10 @@ class Memory:
                 yield from self.followed.moment(watch, gpa // _PAGE, inside=inside)
             self.watch, self.running = watch, vcpu
             found = self.arrivals.look(vpn, again=resumed) if inside else self.pages[vpn]
-            leg = walk.run(found, self.followed.remembered(found) if inside else self.readahead)
+            remembered = self.followed.remembered(found) if inside else self._remembered(vcpu)
+            leg = walk.run(found, remembered)
+            if leg.readahead != remembered:
+                self._chosen.add(vcpu)
             before = self.pages[vpn]
             self._apply(leg, vpn, who, vcpu)
             self.watch = None
@@ -306,6 +310,11 @@ class Memory:
             self.asleep.pop(vcpu, None)  # workers have one number together
             if vcpu >= 0:
                 self.world.emit(Event(Kind.IN, vcpu))
+
+    def _remembered(self, vcpu: int) -> ReadaheadState:
+        """The read-ahead's state as the thread finds it; another that began at once has noted nothing yet."""
+        at_once = self.world.situation.timing.at_once and vcpu >= 0 and vcpu not in self._chosen
+        return self.world.situation.readahead if at_once else self.readahead
 
     def worker_starts(self, gpa: int) -> None:
         """A work for the page begins while a read of it is in flight: it finds the folio, unless the kworker that reads

@@ -32,7 +32,7 @@ from harness.model.simulation.situation import (
     Timing,
     with_timing,
 )
-from harness.model.simulation.unknown_readahead import unknown_readahead, unknown_slots, widen_windows
+from harness.model.simulation.unknown_readahead import shares_windows, unknown_readahead, unknown_slots, widen_windows
 from harness.model.simulation.world import MAX_EVENTS, TOTALS, Fault, ItemLog
 
 MS = 1_000_000
@@ -58,6 +58,7 @@ _EXPLORED = (
 _REALTIME = Timing("a worker that waits until the vCPU's thread sleeps", worker_ns=100 * MS)
 _BATCHED = Timing("pages that were read in a batch for their LRU lists", batched=True)
 _TICKING = Timing("a tick of L1's timer between each token of its L2 and the entry", ticks_between=True)
+_AT_ONCE = Timing("vCPUs that read ahead for the first time at once", at_once=True)
 _LOST = Timing("mappings before ready events that lose a race against another vCPU", prefetch_lost=True)
 _ORDER_EVENTS = 300_000
 """Without a recording no more orders are tried once those that were make so many events: a program that goes round
@@ -150,6 +151,7 @@ def simulate(situation: Situation, *, orders: int = 0, elsewhere: Sequence[tuple
         free = tuple(t for t in _EXPLORED if not (situation.device.gated and t.reads_first))
         more = (*free, *_slower_than_pauses(situation), *each_first(situation))
         more += (_LOST,) if situation.vcpus > 1 else ()
+        more += (_AT_ONCE,) if shares_windows(situation) else ()
         more += (_TICKING,) if _ticks_in_l2(situation) else ()
         found = [(timing.name, _run_or_why_not(with_timing(situation, timing), None)) for timing in more]
         others, tried = _in_other_orders(situation, orders)

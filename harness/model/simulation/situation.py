@@ -185,6 +185,7 @@ class Timing:
     reads_first: bool = False  # whoever submits a read finds it over when it tries the page's lock
     rewritten: bool = False  # the VMM reads and writes a vCPU's state between each token of its L2 and the next entry
     ticks_between: bool = False  # a tick of L1's timer is accepted between each token of its L2 and the next entry
+    at_once: bool = False  # each vCPU chooses its first window before the others have noted any
     prefetch_lost: bool = False  # the mapping before each ready event loses a race: RET_PF_RETRY
     first: int = -1  # this vCPU begins its program before all others; -1: all begin at once
     wake_ns: int = 0  # from what ends the sleep of a vCPU's thread, in a halt or for a page, to its next instruction

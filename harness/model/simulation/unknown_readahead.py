@@ -83,6 +83,12 @@ def _uses_vma_readahead(situation: Situation) -> bool:
     return situation.device.vma_readahead and situation.vma.backing is Backing.ANON
 
 
+def shares_windows(situation: Situation) -> bool:
+    """Whether several vCPUs may choose windows by the swap_readahead_info of one VMA."""
+    vma = _uses_vma_readahead(situation) and not situation.device.synchronous
+    return vma and situation.device.page_cluster > 0 and situation.vcpus > 1
+
+
 def widen_windows(prediction: Prediction, situation: Situation) -> Prediction:
     """The prediction with what the order of several vCPUs decides by the read-ahead of a VMA: how wide the window of a
     page is hangs on who was read before it, of whichever vCPU (mm/swap_state.c:swap_vma_readahead, swap_readahead_info
@@ -112,8 +118,7 @@ def widen_windows(prediction: Prediction, situation: Situation) -> Prediction:
 def _touches_in_any_order(situation: Situation) -> frozenset[int]:
     """Indices of the steps that touch what was on swap, and come before or behind one of another vCPU as they like; and
     of those that may come behind such a one."""
-    vma = _uses_vma_readahead(situation) and not situation.device.synchronous
-    if not vma or situation.device.page_cluster == 0 or situation.vcpus == 1:
+    if not shares_windows(situation):
         return frozenset()
     swapped = {p.gpa for p in situation.pages if p.page.swap is not None}
     moves = (move_of(s, ends=s.wait) for s in situation.steps)

@@ -10,7 +10,8 @@ import pytest
 from harness.contract import plan as p
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import Outcome
-from harness.model.simulation.situation import Situation
+from harness.model.simulation.machine import run_once
+from harness.model.simulation.situation import Situation, Timing, with_timing
 from harness.model.simulation.unknown_readahead import unknown_readahead, unknown_slots, widen_windows
 from harness.prediction import predict, situation_of
 
@@ -76,6 +77,16 @@ def test_two_vcpus_share_the_read_ahead_of_their_memory() -> None:
     sets = [{item.outcome, *item.also} for item in said.items]
     assert all(found == sets[0] for found in sets) and len(sets[0]) > 1
     assert any("share the read-ahead" in note for note in said.notes)
+
+
+def test_vcpus_that_read_ahead_for_the_first_time_at_once_have_the_same_window() -> None:
+    """swap_vma_readahead: who comes second finds the hits gone, unless the first has not noted that yet."""
+    situation = _situation(two_vcpus(1))
+    firsts = []
+    for at_once in (False, True):
+        machine = run_once(with_timing(situation, Timing(at_once=at_once)))
+        firsts.append([machine.world.items[n].faults[0].outcome for n in (0, 4)])
+    assert firsts == [[Outcome.TOKEN, Outcome.SYNC], [Outcome.TOKEN, Outcome.TOKEN]]
 
 
 @pytest.mark.parametrize(
