@@ -252,7 +252,7 @@ class Memory:
             found = self.arrivals.look(vpn, again=resumed) if inside else self.pages[vpn]
             remembered = self.followed.remembered(found) if inside else self._remembered(vcpu)
             leg = walk.run(found, remembered)
-            if leg.readahead != remembered:
+            if self.world.situation.timing.at_once and leg.readahead != remembered:
                 self._chosen.add(vcpu)
             before = self.pages[vpn]
             self._apply(leg, vpn, who, vcpu)

@@ -17,7 +17,7 @@ _SMALL = 3
 """page_cluster up to which each place of the first slot is tried with all that the host may remember."""
 _WHY = "all vCPUs share the read-ahead of their memory, and nothing decides which of them comes first"
 _MANY = 400
-"""So many touches are held against each other."""
+"""So many touches are held against each other; those behind them may come behind any of these."""
 
 
 def unknown_readahead(situation: Situation) -> list[tuple[str, Situation]]:
@@ -122,9 +122,11 @@ def _touches_in_any_order(situation: Situation) -> frozenset[int]:
         return frozenset()
     swapped = {p.gpa for p in situation.pages if p.page.swap is not None}
     moves = (move_of(s, ends=s.wait) for s in situation.steps)
-    touches = [touch for touch in touches_of(moves) if touch.gpa in swapped][:_MANY]
-    racing = [a for a in touches if any(undecided(a, b) for b in touches)]
-    return frozenset(t.index for t in touches if any(t is r or not _is_first(t, r) for r in racing))
+    touches = [touch for touch in touches_of(moves) if touch.gpa in swapped]
+    compared, rest = touches[:_MANY], touches[_MANY:]
+    racing = [a for a in compared if any(undecided(a, b) for b in compared)]
+    found = [t for t in compared if any(t is r or not _is_first(t, r) for r in racing)]
+    return frozenset(t.index for t in (*found, *(rest if racing else ())))
 
 
 def _is_first(touch: PlacedTouch, other: PlacedTouch) -> bool:
