@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from harness.run.ending import ENDING
 from tests.long_tests import listed
+from tests.this_machine import this_machine_alone
 
 # No test fails because the machine is busy.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,10 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What tests/long.txt lists is long.
+    """What tests/long.txt lists is long.  What has this machine alone comes first: pytest-xdist deals out the tests in
+    order, and takes from the end of who has most left, so that one process has them all and none waits for another.
 
     :raise pytest.UsageError: it lists a test that is not there, of a file that was read whole.
     """
+    items.sort(key=lambda item: "host_settings" not in getattr(item, "fixturenames", ()))
     if config.getoption("--all-alike"):
         return
     long = listed()
@@ -52,3 +55,10 @@ def signals_as_before() -> Iterator[None]:
     yield
     for number, action in before.items():
         signal.signal(number, action)
+
+
+@pytest.fixture
+def host_settings() -> Iterator[None]:
+    """See this_machine_alone()."""
+    with this_machine_alone():
+        yield

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from harness.agent.host import syscalls
 from harness.agent.host.kernel_files import write_text
 from harness.agent.host.tracing import Tracing
 from harness.contract import plan as p
-from tests.unit.waiting import HANG_S
+from tests.this_machine import this_machine_alone
+from tests.unit.waiting import HANG_S, wait_until
 
 REPOSITORY = Path(__file__).parents[3]
 POOL = p.POOL_GPA + 0x200000
@@ -36,14 +36,6 @@ def probe_elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = REPOSITORY / "guest-images" / "probe"
     subprocess.run(["make", "-s", "-C", str(folder), f"OUT={out}"], check=True, capture_output=True, timeout=HANG_S)
     return out / "probe.elf"
-
-
-@pytest.fixture
-def host_settings() -> Iterator[None]:
-    """This machine's settings for the test alone: an agent changes page-cluster and others, and puts them back."""
-    with open(Path(tempfile.gettempdir()) / "apf-tests-host-settings.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.fixture
@@ -127,7 +119,7 @@ def child() -> Iterator[Child]:
 @contextmanager
 def frozen(place: Path) -> Iterator[Path]:
     """A folder below ``place`` in which whoever writes sleeps and cannot be killed (fs/super.c:freeze_super,
-    __sb_start_write), until the context ends; skips the test where there is none."""
+    __sb_start_write), until the context ends; skips the test where there is none.  The machine is the test's alone."""
     places = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     mkfs, freeze = (shutil.which(name, path=places) for name in ("mkfs.ext4", "fsfreeze"))
     if os.geteuid() != 0 or mkfs is None or freeze is None or not os.path.exists("/dev/loop-control"):
@@ -136,12 +128,23 @@ def frozen(place: Path) -> Iterator[Path]:
     image.write_bytes(bytes(4 << 20))
     subprocess.run([mkfs, "-q", "-F", str(image)], check=True)
     folder.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-    try:
-        subprocess.run([freeze, "--freeze", str(folder)], check=True)
+    with this_machine_alone():
+        subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+        sectors = _loop_device(image) / "size"
         try:
-            yield folder
+            subprocess.run([freeze, "--freeze", str(folder)], check=True)
+            try:
+                yield folder
+            finally:
+                subprocess.run([freeze, "--unfreeze", str(folder)], check=True)
         finally:
-            subprocess.run([freeze, "--unfreeze", str(folder)], check=True)
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # whoever slept there goes in a moment
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+            wait_until(lambda: sectors.read_text() == "0\n", "whoever slept there to be gone")
+
+
+def _loop_device(image: Path) -> Path:
+    for file in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # a device that has none any more
+            if file.read_text().startswith(str(image)):
+                return file.parents[1]
+    raise AssertionError(f"{image} is mounted, and no loop device has it")

@@ -18,7 +18,6 @@ import pytest
 from harness.agent.host.machine_state import changes, machine_state
 from harness.contract import plan as p
 from tests.unit.agent.conftest import REPOSITORY, make_plan, needs_qemu, root_only
-from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.waiting import HANG_S
 
 pytestmark = [root_only, needs_qemu]

@@ -26,7 +26,7 @@ from harness.evidence.texts import console_problems, mark_problems, qmp_problems
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
 from tests.unit.waiting import HANG_S, wait_until
 
-pytestmark = [needs_qemu, root_only]
+pytestmark = [needs_qemu, root_only, pytest.mark.usefixtures("host_settings")]
 
 SETTINGS = ("/proc/sys/vm/page-cluster", "/proc/sys/vm/swappiness", "/sys/kernel/mm/transparent_hugepage/enabled")
 

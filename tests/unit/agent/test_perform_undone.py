@@ -9,7 +9,6 @@ from pathlib import Path
 
 from harness.agent.ending_signals import ENDING
 from harness.agent.host.undo import Journal, pending
-from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.agent.conftest import make_plan, needs_qemu, root_only
 from tests.unit.agent.test_perform import Run
 from tests.unit.agent.test_perform import perform as perform

@@ -33,6 +33,7 @@ from harness.hosts.reserved_host import ReservedOrder, reserved_host
 from harness.hosts.ssh import connect
 from harness.hosts.ssh_machine import connect_way
 from harness.progress import silent
+from tests.this_machine import this_machine_alone
 from tests.unit.hosts.dropbear import Server, start_dropbear
 from tests.unit.hosts.labgrid_lab import start_labgrid
 from tests.unit.waiting import HANG_S, wait_until
@@ -62,11 +63,24 @@ def service_of(server: Server) -> str:
     return f"  NetworkService:\n    address: 127.0.0.1\n    username: root\n    port: {server.port}\n"
 
 
-@pytest.fixture(scope="module", params=["local", "ssh", "labgrid", pytest.param("virtual", marks=pytest.mark.host)])
-def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+_SLOW = (pytest.param("labgrid", marks=pytest.mark.long), pytest.param("virtual", marks=pytest.mark.host))
+
+
+@pytest.fixture(scope="module", params=["local", "ssh", *_SLOW])
+def host_of_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """One host for all tests of this file: none of them does it any harm."""
-    folder = tmp_path_factory.mktemp(request.param)
-    if request.param == "local":
+    with this_machine_alone(), _host(request.param, tmp_path_factory.mktemp(request.param)) as one:
+        yield one
+
+
+@pytest.fixture
+def host(host_of_file: Host, host_settings: None) -> Host:
+    return host_of_file
+
+
+@contextlib.contextmanager
+def _host(kind: str, folder: Path) -> Iterator[Host]:
+    if kind == "local":
         # No KVM is needed for what is tested here, so not local.prepare().
         try:
             machine = LocalMachine()
@@ -75,7 +89,7 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         with reserved_host(machine, order_for("local", folder)) as here:
             yield here
         return
-    if request.param == "ssh":
+    if kind == "ssh":
         with (
             start_dropbear(folder) as server,
             connect(lab_of(folder, server), "box") as remote,
@@ -83,7 +97,7 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         ):
             yield there
         return
-    if request.param == "labgrid":
+    if kind == "labgrid":
         with start_dropbear(folder) as server, start_labgrid(folder, {"box": service_of(server)}) as labgrid:
             known = dataclasses.replace(find_lab_host(lab_of(folder, server), "box")[0], address="", port=22)
             with (

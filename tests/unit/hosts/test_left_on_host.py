@@ -21,11 +21,10 @@ from harness.hosts.performer import Payload, Performer
 from harness.hosts.reserved_host import BareHost, ReservedHost, ReservedOrder, reserved_host
 from harness.hosts.stream import Stream
 from harness.progress import silent
-from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.agent.conftest import make_plan, root_only
 from tests.unit.agent.conftest import probe_elf as probe_elf
 
-pytestmark = root_only
+pytestmark = [root_only, pytest.mark.usefixtures("host_settings")]
 
 IMPATIENT = """\
 import sys
@@ -82,7 +81,6 @@ def perform(host: ReservedHost, order: ReservedOrder, probe: Path, nonce: int, o
     return from_json(RunEnd, (out / "end.json").read_text())
 
 
-@pytest.mark.usefixtures("host_settings")
 def test_what_resists_is_told_to_the_next_run_until_it_is_taken_back(
     run: Path, order: ReservedOrder, probe_elf: Path, tmp_path: Path
 ) -> None:
@@ -111,7 +109,6 @@ def test_what_resists_is_told_to_the_next_run_until_it_is_taken_back(
     assert [path.name for path in run.rglob("*")] == ["apf-runs", "lock"]
 
 
-@pytest.mark.usefixtures("host_settings")
 def test_of_a_plan_that_was_undone_nothing_stays(
     run: Path, order: ReservedOrder, probe_elf: Path, tmp_path: Path
 ) -> None:

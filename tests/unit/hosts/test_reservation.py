@@ -28,11 +28,10 @@ from harness.hosts.local import LocalMachine, LocalStream
 from harness.hosts.reservation import HostBusy, Reservation, ReserveWish, reserve
 from harness.hosts.reserved_host import open_sent
 from harness.progress import silent
-from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.agent.conftest import root_only
 from tests.unit.waiting import HANG_S, wait_until
 
-pytestmark = root_only
+pytestmark = [root_only, pytest.mark.usefixtures("host_settings")]
 
 
 @contextlib.contextmanager
@@ -250,7 +249,6 @@ def test_what_is_not_ours_in_the_folder_of_runs_stays(tmp_path: Path) -> None:
     assert (tmp_path / "state/keys/host").read_text() == "a key"
 
 
-@pytest.mark.usefixtures("host_settings")
 def test_whatever_is_not_as_before_is_told(tmp_path: Path) -> None:
     """By an agent that forgot to note it, or by somebody else: nobody is told that all is well."""
     old = SWAPPINESS.read_text()
@@ -262,7 +260,6 @@ def test_whatever_is_not_as_before_is_told(tmp_path: Path) -> None:
         SWAPPINESS.write_text(old)
 
 
-@pytest.mark.usefixtures("host_settings")
 def test_what_is_changed_and_noted_is_as_before(tmp_path: Path) -> None:
     with reserved(tmp_path, disk_mib=64) as reservation:
         plan = Path(reservation.machine.folder, "0123456789abcdef")

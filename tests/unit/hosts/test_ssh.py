@@ -141,6 +141,7 @@ def test_an_ordinary_user_is_root_by_sudo(servers: tuple[Server, Server]) -> Non
         assert tuple(machine.sudo) == words
 
 
+@pytest.mark.usefixtures("host_settings")
 def test_a_reservation_over_ssh_ends_when_the_link_is_cut(servers: tuple[Server, Server], tmp_path: Path) -> None:
     """The server's process of this connection is killed: nobody says goodbye, and yet nothing stays there."""
     order = ReservedOrder(
@@ -154,6 +155,7 @@ def test_a_reservation_over_ssh_ends_when_the_link_is_cut(servers: tuple[Server,
     wait_until(lambda: not folder.exists() and not scope.exists(), "the machine's return")
 
 
+@pytest.mark.usefixtures("host_settings")
 def test_a_wanted_kernel_is_asked_for_again_when_the_machine_is_had(
     servers: tuple[Server, Server], tmp_path: Path
 ) -> None:

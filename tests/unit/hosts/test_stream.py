@@ -61,6 +61,7 @@ def test_errors_are_kept_up_to_a_limit() -> None:
     assert (done.code, done.stdout, len(done.stderr)) == (0, b"done\n", module.MOST_ERRORS)
 
 
+@pytest.mark.usefixtures("host_settings")
 def test_a_command_that_cannot_be_killed_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It sleeps in the kernel; one under sudo is not ours to kill."""
     for name in ("_UNDO_S", "_KILLED_S"):

@@ -140,11 +140,12 @@ def test_a_lost_scheduler_ends_it(tmp_path: Path) -> None:
         list(pool(tmp_path, jobs_of("S23"), Broken(b"", b""), check=check).rows())
 
 
-def local_request(tmp_path: Path, **more: Any) -> Request:
+@pytest.fixture
+def local_request(tmp_path: Path, host_settings: None) -> Request:
     """Scenarios that this machine, as the host, refuses after it was asked for real: UNSUPPORTED."""
     return Request(
         kernels=(), host="local", results=tmp_path / "results", wait_s=200,
-        allow_unsupported=frozenset({"S23", "S29", "S60"}), **more,
+        allow_unsupported=frozenset({"S23", "S29", "S60"}),
     )  # fmt: skip
 
 
@@ -156,8 +157,8 @@ no_kvm = pytest.mark.skipif(
 
 @pytest.mark.long
 @no_kvm
-def test_evidence_comes_back_as_if_it_had_been_performed_here(tmp_path: Path) -> None:
-    request = local_request(tmp_path)
+def test_evidence_comes_back_as_if_it_had_been_performed_here(local_request: Request) -> None:
+    request = local_request
     jobs = jobs_of("S23", "S29", kernels={"local": "nowait"}, repeats=2)
     folder = RunFolder.create(request.results, datetime.datetime.now())
     with ThreadPoolExecutor(1) as executor:
@@ -171,17 +172,18 @@ def test_evidence_comes_back_as_if_it_had_been_performed_here(tmp_path: Path) ->
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, host_settings: None) -> Iterator[Fleet]:
+    """Its workers are of this machine, which is the test's until they are gone."""
     with start_fleet(tmp_path) as started:
         yield started
 
 
 @pytest.mark.long
 @no_kvm
-def test_an_exploration_on_a_fleet(fleet: Fleet, tmp_path: Path) -> None:
+def test_an_exploration_on_a_fleet(fleet: Fleet, local_request: Request) -> None:
     """Its plans come back with their evidence and their scenarios; this machine cannot perform any."""
     wanted = ExploreOrder(seed=1, plans=3, keep=True)
-    found, folder = explore(wanted, local_request(tmp_path, fleet=fleet.address), Listener(""))
+    found, folder = explore(wanted, replace(local_request, fleet=fleet.address), Listener(""))
     assert len(found.plans) == 3 and not found.interrupted
     for plan in found.plans:
         assert (folder / f"{plan.name}+local/capture/end.json").exists()
@@ -192,8 +194,8 @@ def test_an_exploration_on_a_fleet(fleet: Fleet, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @no_kvm
-def test_one_job_after_the_other_on_a_fleet(fleet: Fleet, tmp_path: Path) -> None:
-    request = local_request(tmp_path, fleet=fleet.address)
+def test_one_job_after_the_other_on_a_fleet(fleet: Fleet, local_request: Request) -> None:
+    request = replace(local_request, fleet=fleet.address)
     folder = RunFolder.create(request.results, datetime.datetime.now())
     with one_performer("local", request, folder, Listener("")) as perform:
         rows = [perform(job) for job in jobs_of("S23", "S29", kernels={"local": "nowait"})]
@@ -204,7 +206,7 @@ def test_one_job_after_the_other_on_a_fleet(fleet: Fleet, tmp_path: Path) -> Non
 
 @pytest.mark.long
 @no_kvm
-def test_a_lost_workers_jobs_go_to_another(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_lost_workers_jobs_go_to_another(fleet: Fleet, local_request: Request) -> None:
     """Two Dask workers with TLS, one killed while it performs: the report is whole."""
     jobs = jobs_of("S23", "S29", kernels={"local": "nowait"}, repeats=2)
     killed: list[int] = []
@@ -220,7 +222,7 @@ def test_a_lost_workers_jobs_go_to_another(fleet: Fleet, tmp_path: Path) -> None
                 os.kill(busy[0].pid, signal.SIGKILL)
 
     observer = Killer("")
-    result, folder = perform_jobs(jobs, local_request(tmp_path, fleet=fleet.address), observer)
+    result, folder = perform_jobs(jobs, replace(local_request, fleet=fleet.address), observer)
     assert killed
     assert result.exit_code == 0 and not result.missing, [row.verdict.reason for row in result.rows]
     assert {row.status for row in result.rows} == {Status.UNSUPPORTED}

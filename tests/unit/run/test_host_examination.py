@@ -16,7 +16,6 @@ from harness.contract.host_needs import HostOffers
 from harness.contract.structure import from_json
 from harness.contract.words import GuestKind
 from harness.run.host_examination import Check, Examination, ScenarioOnHost, held_against
-from tests.unit.agent.conftest import host_settings as host_settings
 from tests.unit.agent.conftest import root_only
 from tests.unit.scenarios import all_scenarios, plan_of
 from tests.unit.waiting import HANG_S

@@ -23,6 +23,7 @@ from tests.unit.agent.conftest import frozen, make_plan
 from tests.unit.waiting import HANG_S, state_of, wait_until
 
 
+@pytest.mark.usefixtures("host_settings")
 def test_one_that_sleeps_in_the_kernel_is_left_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the kernel's fault that such a program hangs: the run ends, and says so, before the runner's deadline.
 

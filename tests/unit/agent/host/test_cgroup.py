@@ -34,6 +34,7 @@ def _can_make_groups() -> bool:
 
 
 @pytest.mark.skipif(not _can_make_groups(), reason="needs a cgroup v2 hierarchy with the memory controller")
+@pytest.mark.usefixtures("host_settings")
 @pytest.mark.parametrize("by_cpu_stat", [True, False])
 def test_the_agent_comes_home_and_leaves_no_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_cpu_stat: bool

@@ -164,6 +164,7 @@ def test_a_killed_agent_is_undone_by_another(tmp_path: Path, steps: int) -> None
 
 
 @root_only
+@pytest.mark.usefixtures("host_settings")
 @pytest.mark.skipif(not find_mount("cgroup2"), reason="needs a cgroup v2 hierarchy")
 def test_a_cgroup_is_killed_and_removed_with_its_children(tmp_path: Path) -> None:
     group = Path(find_mount("cgroup2")) / f"apf-test-{os.getpid()}"
