@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.model.outcomes import Count
+from harness.model.outcomes import Count, Outcome
 from harness.model.pages import Backing
 from harness.model.simulation.program_order import PlacedTouch, touches_of, undecided
 from harness.model.simulation.races import move_of
@@ -16,6 +16,8 @@ MAX_PAGE_CLUSTER = 6
 _SMALL = 3
 """page_cluster up to which each place of the first slot is tried with all that the host may remember."""
 _WHY = "all vCPUs share the read-ahead of their memory, and nothing decides which of them comes first"
+_OWN_READ = frozenset({"MAJ_V", "SYNC", "WAITED"})
+"""What a vCPU thread adds to that reads its page alone, and itself waits for it."""
 _MANY = 400
 """So many touches are held against each other; those behind them may come behind any of these."""
 
@@ -107,10 +109,12 @@ def widen_windows(prediction: Prediction, situation: Situation) -> Prediction:
             item, also=also, faults=faults, later=None, issuer="", tokens=(), why=f"{item.why}; or others: {_WHY}"
         )
 
+    open_totals = _OWN_READ if Outcome.SYNC in outcomes else frozenset[str]()
     totals = {
-        name: Count(max(0, count.low - len(items)), count.high + len(items), _WHY) if count.low < count.high else count
+        name: Count(max(0, count.low - len(items)), count.high + len(items), _WHY)
+        if count.low < count.high or name in open_totals else count
         for name, count in prediction.totals.items()
-    }
+    }  # fmt: skip
     changed = tuple(open_(item) if item.index in touched else item for item in prediction.items)
     return replace(prediction, items=changed, totals=totals, notes=(*prediction.notes, _WHY))
 

@@ -9,13 +9,15 @@ import pytest
 
 from harness.contract import plan as p
 from harness.model.kernels import find_kernel
-from harness.model.outcomes import Outcome
+from harness.model.outcomes import Count, Outcome
+from harness.model.simulation import simulate as module_of_runs
 from harness.model.simulation import unknown_readahead as module
 from harness.model.simulation.machine import run_once
 from harness.model.simulation.situation import Situation, Timing, with_timing
 from harness.model.simulation.unknown_readahead import unknown_readahead, unknown_slots, widen_windows
 from harness.prediction import predict, situation_of
 
+MS = 1_000_000
 N61 = find_kernel("nowait-6.1")
 
 
@@ -88,6 +90,24 @@ def test_vcpus_that_read_ahead_for_the_first_time_at_once_have_the_same_window()
         machine = run_once(with_timing(situation, Timing(at_once=at_once)))
         firsts.append([machine.world.items[n].faults[0].outcome for n in (0, 4)])
     assert firsts == [[Outcome.TOKEN, Outcome.SYNC], [Outcome.TOKEN, Outcome.TOKEN]]
+
+
+def test_who_reads_its_page_alone_counts_where_no_order_that_was_tried_had_it() -> None:
+    situation = _situation(two_vcpus())
+    said = predict(two_vcpus(), N61, orders=1)
+    none = replace(said, totals={**said.totals, "MAJ_V": Count(0, 0), "NMI": Count(0, 0)})
+    opened = widen_windows(none, situation).totals
+    assert (opened["MAJ_V"].low, opened["NMI"].high) == (0, 0)
+    assert opened["MAJ_V"].high == len(situation.steps), "each of them may"
+
+
+def test_what_else_may_be_late_may_be_with_windows_that_are_chosen_at_once() -> None:
+    """A fresh situation on 6.1: EN=0 before the worker had begun, and three windows wider than one page each."""
+    timings = (Timing(), Timing("slow workers", worker_ns=MS))
+    alone, *both = module_of_runs._at_once(timings)
+    assert (alone.at_once, alone.worker_ns) == (True, Timing().worker_ns)
+    assert [(t.at_once, t.worker_ns) for t in both] == [(True, t.worker_ns) for t in timings]
+    assert len({t.name for t in (alone, *both)}) == 3
 
 
 def test_what_is_too_much_to_compare_may_come_behind_all_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
