@@ -35,6 +35,8 @@ _FAULT_FLAG_INTERRUPTIBLE = 1 << 9
 _INTERRUPTIBLE = ord("S")
 _SLEEP = frozenset({_INTERRUPTIBLE, ord("D")})
 _IDLE = "_comm=swapper/"
+_IN_AND_OUT = frozenset({Kind.USER_EXIT, Kind.ENTRY, Kind.MM_FAULT, Kind.MM_FAULT_RET})
+"""Of KVM_RUN, and of handle_mm_fault."""
 _SET_UP = (MSR_ASYNC_PF_INT, MSR_ASYNC_PF_EN)
 
 
@@ -158,39 +160,44 @@ def wake_problems(events: Sequence[Event], later: Collection[int] = (), signalle
     runnable: dict[int, int] = {}  # by thread that perhaps is: the processor that it left
     outside: set[int] = set()  # of KVM_RUN
     interruptible: set[int] = set()  # in such a call of handle_mm_fault
+    out, in_, waking, acc = Kind.OUT, Kind.IN, Kind.WAKING, Kind.ACC  # a member of an enum takes its time to look up
     for event in events:
-        if event.kind in (Kind.OUT, Kind.IN) and _IDLE in event.text:
-            runnable = {tid: cpu for tid, cpu in runnable.items() if cpu != event.cpu}
-        if event.kind is Kind.OUT:
-            off[event.tid] = False
-            pending = event.tid in outside | interruptible or (signalled is not None and event.t_ns >= signalled)
-            if pending and event.value == _INTERRUPTIBLE and _IDLE not in event.text:
-                runnable[event.tid] = event.cpu
-            if event.value in _SLEEP:
-                asleep.add(event.tid)
-        elif event.kind is Kind.WAKING:
+        kind, tid = event.kind, event.tid
+        if kind is waking:
             if off.get(event.data):
                 yield f"trace/events.txt:{event.line}: thread {event.data} is woken twice, and has not run in between"
             woken[event.data] = event.line
             if event.data in off:
                 off[event.data] = True
-        elif event.kind is Kind.IN and event.tid in asleep and (event.tid not in later or event.tid in woken):
-            if woken.get(event.tid, 0) <= did.get(event.tid, 0) and event.tid not in runnable:
-                yield f"trace/events.txt:{event.line}: thread {event.tid} slept and runs again, and nobody has woken it"
-            asleep.discard(event.tid)
-        if event.kind is Kind.IN:
-            off.pop(event.tid, None)
-            runnable.pop(event.tid, None)
-        if event.kind not in (Kind.OUT, Kind.ACC, Kind.WAKING) and event.line:
-            did[event.tid] = event.line
-        if event.kind is Kind.USER_EXIT:
-            outside.add(event.tid)
-        elif event.kind is Kind.ENTRY:
-            outside.discard(event.tid)
-        elif event.kind is Kind.MM_FAULT and event.value & _FAULT_FLAG_INTERRUPTIBLE:
-            interruptible.add(event.tid)
-        elif event.kind is Kind.MM_FAULT_RET:
-            interruptible.discard(event.tid)
+            continue
+        if (kind is out or kind is in_) and _IDLE in event.text:
+            runnable = {tid: cpu for tid, cpu in runnable.items() if cpu != event.cpu}
+        if kind is out:
+            off[tid] = False
+            pending = tid in outside or tid in interruptible or (signalled is not None and event.t_ns >= signalled)
+            if pending and event.value == _INTERRUPTIBLE and _IDLE not in event.text:
+                runnable[tid] = event.cpu
+            if event.value in _SLEEP:
+                asleep.add(tid)
+            continue
+        if kind is in_:
+            if tid in asleep and (tid not in later or tid in woken):
+                if woken.get(tid, 0) <= did.get(tid, 0) and tid not in runnable:
+                    yield f"trace/events.txt:{event.line}: thread {tid} slept and runs again, and nobody has woken it"
+                asleep.discard(tid)
+            off.pop(tid, None)
+            runnable.pop(tid, None)
+        if event.line and kind is not acc:
+            did[tid] = event.line
+        if kind in _IN_AND_OUT:
+            if kind is Kind.USER_EXIT:
+                outside.add(tid)
+            elif kind is Kind.ENTRY:
+                outside.discard(tid)
+            elif kind is Kind.MM_FAULT_RET:
+                interruptible.discard(tid)
+            elif event.value & _FAULT_FLAG_INTERRUPTIBLE:
+                interruptible.add(tid)
 
 
 def register_problems(plan: Plan, log: GuestLog, events: Sequence[Event]) -> Iterator[str]:

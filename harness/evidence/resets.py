@@ -193,15 +193,16 @@ def accepts_init(event: Event) -> bool:
 
 def add_inits(events: Sequence[Event]) -> tuple[Event, ...]:
     """The events with a CLEAR for each INIT that a vCPU accepted, before the ENTRY that its SIPI leads to."""
-    if not any(event.kind is Kind.ACC and accepts_init(event) for event in events):
+    accepted, entered = Kind.ACC, Kind.ENTRY  # a member of an enum takes its time to look up
+    if not any(event.kind is accepted and accepts_init(event) for event in events):
         return tuple(events)
     out: list[Event] = []
     pending: set[int] = set()
     for event in events:
-        if event.kind is Kind.ENTRY and event.vcpu in pending and not _ELSEWHERE.search(event.text):
+        if event.kind is entered and event.vcpu in pending and not _ELSEWHERE.search(event.text):
             pending.discard(event.vcpu)
             out.append(Event(Kind.CLEAR, event.vcpu, t_ns=event.t_ns, value=INIT, text="(inferred: INIT)"))
-        elif event.kind is Kind.ACC and accepts_init(event):
+        elif event.kind is accepted and accepts_init(event):
             pending.add(event.vcpu)
         out.append(event)
     return tuple(out)

@@ -23,6 +23,8 @@ _BEFORE_ENTRY = frozenset({Kind.PF, Kind.TRY, Kind.NP, Kind.REP, Kind.RDY, Kind.
 """A vCPU thread does them between an exit and the next entry (arch/x86/kvm/x86.c:vcpu_enter_guest, vcpu_run)."""
 _NOT_IN_FAULT = _BEFORE_ENTRY | {Kind.ENTRY, Kind.EXIT, Kind.DONE, Kind.WORK, Kind.WORK_END}
 """Nothing of handle_mm_fault does them, nor an interrupt that comes meanwhile; nor does it call itself."""
+_IN_AND_OUT = frozenset({Kind.ENTRY, Kind.EXIT, Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.WORK, Kind.WORK_END, Kind.DONE})
+"""Of the guest, of handle_mm_fault, and of async_pf_execute."""
 _NO_FASTPATH = frozenset({MSR_ASYNC_PF_EN, MSR_ASYNC_PF_INT, MSR_ASYNC_PF_ACK})
 """MSRs that are not written before the exit is traced (x86.c:handle_fastpath_set_msr_irqoff)."""
 _NONE = -1
@@ -39,19 +41,20 @@ def order_problems(events: Sequence[Event], later: Collection[int] = (), *, work
     """
     threads: dict[int, _Thread] = {}
     runs: dict[int, int] = {}  # by processor: the vCPU thread that it runs
+    out, in_ = Kind.OUT, Kind.IN  # a member of an enum takes its time to look up
     for event in events:
-        tid, cpu = event.tid, event.cpu
+        kind, tid, cpu = event.kind, event.tid, event.cpu
         if not event.line or tid in later:
             continue
         thread = threads.get(tid)
         if thread is None:
             thread = threads[tid] = _Thread(works_end)
-        if event.kind is Kind.IN or event.kind is Kind.OUT:
+        if kind is in_ or kind is out:
             problem = thread.switch(event)
-            if event.kind is Kind.IN and problem is None and runs.get(cpu, tid) != tid:
+            if kind is in_ and problem is None and runs.get(cpu, tid) != tid:
                 problem = f"gets CPU {cpu}, where thread {runs[cpu]} runs"
             runs[cpu] = tid
-            if event.kind is Kind.OUT:
+            if kind is out:
                 del runs[cpu]
         elif thread.cpu is not None and thread.cpu != cpu:
             problem = f"does something on CPU {cpu}, {_where(thread.cpu)}"
@@ -62,6 +65,10 @@ def order_problems(events: Sequence[Event], later: Collection[int] = (), *, work
         if problem is not None:
             yield f"trace/events.txt:{event.line}: thread {tid} {problem}"
             return
+
+
+def _name(event: Event) -> str:
+    return event.text.partition(":")[0]
 
 
 def _where(cpu: int) -> str:
@@ -91,11 +98,12 @@ class _Thread:
     def does(self, event: Event) -> str | None:
         """Any other event of this thread."""
         kind = event.kind
-        name = event.text.partition(":")[0]
         if self.fault and kind in _NOT_IN_FAULT:
-            return f"is in handle_mm_fault, and traces {name}"
+            return f"is in handle_mm_fault, and traces {_name(event)}"
         if self.entered and (kind in _BEFORE_ENTRY or (kind is Kind.WRMSR and event.value in _NO_FASTPATH)):
-            return f"is in the guest, and traces {name}"
+            return f"is in the guest, and traces {_name(event)}"
+        if kind not in _IN_AND_OUT:
+            return None
         if kind is Kind.ENTRY:
             self.entered = True
         elif kind is Kind.EXIT:
@@ -106,8 +114,8 @@ class _Thread:
             self.fault = True
         elif kind is Kind.MM_FAULT_RET:
             self.fault = False
-        elif kind is Kind.WORK or kind is Kind.WORK_END or (kind is Kind.DONE and event.worker):
-            return self._works(kind, name)
+        elif kind is not Kind.DONE or event.worker:
+            return self._works(kind, _name(event))
         return None
 
     def _works(self, kind: Kind, name: str) -> str | None:

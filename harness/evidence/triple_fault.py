@@ -22,8 +22,9 @@ _ON_THE_WAY = re.compile(r"#GP \(0x1a\)|#DF \(")
 def tell_triple_faults(events: Sequence[Event]) -> tuple[Event, ...]:
     """The events, where an exception behind which the vCPU did nothing more but shut down has its flag."""
     out = list(events)
+    user_exit = Kind.USER_EXIT  # a member of an enum takes its time to look up
     for end, event in enumerate(events):
-        if event.kind is not Kind.USER_EXIT or event.value != _KVM_EXIT_SHUTDOWN:
+        if event.kind is not user_exit or event.value != _KVM_EXIT_SHUTDOWN:
             continue
         for at in range(end - 1, -1, -1):
             before = events[at]

@@ -75,6 +75,10 @@ class Episode:
         return total
 
 
+_HEEDED = frozenset({Kind.L2_ENTRY, Kind.L2_EXIT, Kind.CLEAR, Kind.PF, Kind.WRMSR})
+_CALLS = frozenset({Kind.MM_FAULT, Kind.MM_FAULT_RET})
+
+
 def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
     """The episodes of all vCPUs, in the order in which they start.
 
@@ -90,43 +94,46 @@ def split(events: Iterable[Event], ram_hva: int = 0) -> Iterator[Episode]:
     areas: set[int] = set()  # addresses of QEMU, of pages
     in_area: set[int] = set()  # vCPUs whose thread faults on such a page, which is not that of the access
     in_vmm: set[int] = set()  # vCPUs whose thread has left KVM_RUN: what it faults on is not that of the access
+    entry, exit_ = Kind.ENTRY, Kind.EXIT  # a member of an enum takes its time to look up
     for event in events:
-        if event.vcpu < 0:
+        kind, vcpu = event.kind, event.vcpu
+        if vcpu < 0:
             continue
-        if event.kind is Kind.L2_ENTRY:
-            inside.add(event.vcpu)
-        elif event.kind is Kind.L2_EXIT or (event.kind is Kind.CLEAR and not event.flag):
-            inside.discard(event.vcpu)
-        if event.kind is Kind.PF:
-            episode = Episode(
-                event.vcpu, event, delivering=delivering.get(event.vcpu, False), guest_mode=event.vcpu in inside
-            )
-            open_[event.vcpu] = episode
-            in_vmm.discard(event.vcpu)
-            found.append(episode)
+        current = open_.get(vcpu)
+        if kind is entry:
+            if current is not None:
+                current.end = event
+                del open_[vcpu]
             continue
-        if event.kind is Kind.WRMSR and event.value == MSR_ASYNC_PF_EN and ram_hva:
-            areas.add(ram_hva + (event.data & _PAGE))
-        if event.kind is Kind.EXIT:
-            delivering[event.vcpu] = event.flag
-        current = open_.get(event.vcpu)
+        if kind is exit_:
+            delivering[vcpu] = event.flag
+        elif kind in _HEEDED:
+            if kind is Kind.L2_ENTRY:
+                inside.add(vcpu)
+            elif kind is Kind.L2_EXIT or (kind is Kind.CLEAR and not event.flag):
+                inside.discard(vcpu)
+            elif kind is Kind.PF:
+                episode = Episode(vcpu, event, delivering=delivering.get(vcpu, False), guest_mode=vcpu in inside)
+                open_[vcpu] = episode
+                in_vmm.discard(vcpu)
+                found.append(episode)
+                continue
+            elif kind is Kind.WRMSR and event.value == MSR_ASYNC_PF_EN and ram_hva:
+                areas.add(ram_hva + (event.data & _PAGE))
         if current is None:
             continue
-        if event.kind is Kind.USER_EXIT:
-            in_vmm.add(event.vcpu)
-        elif event.vcpu in in_vmm and event.kind in (Kind.MM_FAULT, Kind.MM_FAULT_RET):
-            continue
-        if event.kind is Kind.ENTRY:
-            current.end = event
-            del open_[event.vcpu]
-            continue
-        if event.kind is Kind.MM_FAULT and event.hva & _PAGE in areas:
-            if event.hva & _PAGE != ram_hva + (current.gpa & _PAGE):
-                in_area.add(event.vcpu)
-        elif event.kind is Kind.MM_FAULT_RET and event.vcpu in in_area:
-            in_area.discard(event.vcpu)
-            continue
-        if event.vcpu not in in_area:
+        if kind is Kind.USER_EXIT:
+            in_vmm.add(vcpu)
+        elif kind in _CALLS:
+            if vcpu in in_vmm:
+                continue
+            if kind is Kind.MM_FAULT:
+                if event.hva & _PAGE in areas and event.hva & _PAGE != ram_hva + (current.gpa & _PAGE):
+                    in_area.add(vcpu)
+            elif vcpu in in_area:
+                in_area.discard(vcpu)
+                continue
+        if vcpu not in in_area:
             current.events.append(event)
     yield from found
 
