@@ -160,8 +160,10 @@ static void load(struct vcpu *v, struct vmcb *b, const struct item *i, const str
 /* L2's handler: L1 writes it down, which may have L2 back for an interrupt in the midst of whatever L2 writes. */
 _Noreturn void l2_fault(struct vcpu *v, const struct frame *f, u64 cr2)
 {
+	u64 moved = (header->l2 & L2_MOVED) && v->apf_gpa >= POOL_GPA ? MOVED_GPA : 0;	/* where it has the pool */
+
 	faults[v->id] = (struct l2_fault){
-		f->vector, f->error, f->rip, cr2, f->rflags, AT(struct apf_data, v->apf_gpa)->flags,
+		f->vector, f->error, f->rip, cr2, f->rflags, AT(struct apf_data, v->apf_gpa + moved)->flags,
 	};
 	l2_fault_exit();
 }

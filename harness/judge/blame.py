@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import IntEnum
 
@@ -244,9 +244,24 @@ def stopped(events: Iterable[Event], vcpus: int, *, owed: bool = True, wedged: b
         )
 
 
-def neither_sleeps_nor_enters(events: Iterable[Event], vcpus: int) -> Iterator[Finding]:
+def with_full_logs(evidence: Evidence) -> frozenset[int]:
+    """vCPUs whose guests wrote so much that the agent ended the run: they were at it until then."""
+    logs = evidence.guest.vcpus if evidence.guest is not None else ()
+    return frozenset(vcpu for vcpu, records in enumerate(logs) if len(records) >= LOG_FULL)
+
+
+def neither_sleeps_nor_enters(
+    events: Iterable[Event], vcpus: int, *, to_the_end: Container[int] = ()
+) -> tuple[Finding, ...]:
     """vCPUs whose last page fault ended in an artificial halt, of a run in which all waited for ever: each has to sleep
-    as in HLT (arch/x86/kvm/x86.c:kvm_vcpu_block, TASK_INTERRUPTIBLE), or to have entered the guest again."""
+    as in HLT (arch/x86/kvm/x86.c:kvm_vcpu_block, TASK_INTERRUPTIBLE), or to have entered the guest again.
+
+    :param to_the_end: vCPUs that ran until the recording ended, which may be anywhere then.
+    """
+    return tuple(_neither(events, (vcpu for vcpu in range(vcpus) if vcpu not in to_the_end)))
+
+
+def _neither(events: Iterable[Event], vcpus: Iterable[int]) -> Iterator[Finding]:
     last: dict[int, Event] = {}
     halts: dict[int, Event] = {}
     for e in events:
@@ -256,7 +271,7 @@ def neither_sleeps_nor_enters(events: Iterable[Event], vcpus: int) -> Iterator[F
             halts.pop(e.vcpu, None)
         if e.vcpu >= 0 and e.kind in _OF_A_RUN:
             last[e.vcpu] = e
-    for vcpu in range(vcpus):
+    for vcpu in vcpus:
         final, halt = last.get(vcpu), halts.get(vcpu)
         if final is None or halt is None or (final.kind is Kind.OUT and chr(final.value) in "SR"):
             continue

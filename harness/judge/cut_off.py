@@ -11,7 +11,6 @@ import errno
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from harness.contract.plan import initialized, resets
 from harness.contract.words import EndStatus
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_address import ADDRESSED, ram_address
@@ -64,6 +63,8 @@ class _Machine:
                 work = self.open.pop((event.vcpu, event.token), None)
                 if work is not None:
                     self.told[work.np.cpu] = max(work.np.line, self.told.get(work.np.cpu, 0))
+            case Kind.CLEAR:  # a reset, or an INIT: these works are owed to nobody
+                self.open = {key: work for key, work in self.open.items() if key[0] != event.vcpu}
             case Kind.MM_FAULT if event.worker:
                 gfn = (event.hva - self.ram) >> 12
                 first = next((w for w in self.open.values() if w.gfn == gfn and w.done is None), None)
@@ -105,16 +106,14 @@ class _Machine:
 
 
 def deadline_cuts(evidence: Evidence) -> bool:
-    """Whether a deadline ended a program that does not end by itself; what is outstanding at a reset is owed to nobody
-    anyway."""
+    """Whether a deadline ended a program that does not end by itself."""
     return guest_runs_on(evidence) and bool(evidence.plan.swap.error)
 
 
 def guest_runs_on(evidence: Evidence) -> bool:
     """Whether the recording ended while the guest went on, for its deadline or because the trace was full: a page fault
     may be under way then, of a vCPU that goes round in a halt of which nothing comes (B.8) as well."""
-    stopped = evidence.end.status is EndStatus.GUEST_TIMEOUT
-    return stopped and not (resets(evidence.plan) or initialized(evidence.plan))
+    return evidence.end.status is EndStatus.GUEST_TIMEOUT
 
 
 def kvm_run_failed(events: Iterable[Event]) -> int:

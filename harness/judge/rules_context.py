@@ -20,7 +20,7 @@ from harness.contract.plan import (
     area_page,
     starts_anew,
 )
-from harness.contract.probe_abi import Record, SvmExit
+from harness.contract.probe_abi import Record, SvmExit, page_word
 from harness.contract.words import EndStatus
 from harness.evidence.agent_steps import first_begun_ns
 from harness.evidence.decode import Evidence
@@ -90,6 +90,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
     area_moves = plan.guest.apf.en_gpa >= 0 or any(i.op is Op.WRMSR for i in plan.items)
     acts = {a.do for group in plan.host_actions for a in group} | {a.do for t in plan.timed for a in t.actions}
     single_vcpu = plan.guest.vcpus == 1
+    data = page_word(plan.guest.apf.en_gpa, plan.nonce) & 0xFFFFFFFF if area_page(plan) else 0
     majors = expected.majors
     log = evidence.guest
     known = frozenset(expected.known)
@@ -125,7 +126,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         guest_panics=not probe and bool(_PANICS & known),
         host_warns=tuple(KNOWN_FAULTS[name].warns for name in sorted(known) if KNOWN_FAULTS[name].warns),
         warn_once_cleared=facts is None or facts.has.debugfs,
-        guest_flags={v: tuple(_left_behind(log, v)) for v in vcpus} if log else None,
+        guest_flags={v: tuple(_left_behind(log, v, data)) for v in vcpus} if log else None,
         l2_always_exits=_l2_always_exits(plan, kernel, rewritten=HostWord.SYNC in acts),
         rewrites=HostWord.SYNC in acts,
         other_areas=_other_areas(evidence),
@@ -412,10 +413,21 @@ def _tokens(log: GuestLog, vcpu: int) -> tuple[tuple[int, int], ...]:
     return tuple((e.a, e.b) for e in log.vcpus[vcpu] if e.kind is Record.TOKEN)
 
 
-def _left_behind(log: GuestLog, vcpu: int) -> Iterator[str]:
-    """Where L1 found a flags word, without the exits of its L2 that bring a token."""
+_LOOKS = (Record.L2_WORDS, Record.PAGE_FAULT)
+"""L1 looks at the flags word, and writes down what it finds: L2_WORDS in a, PAGE_FAULT in b."""
+
+
+def _left_behind(log: GuestLog, vcpu: int, data: int) -> Iterator[str]:
+    """Where L1 found a flags word, without the exits of its L2 that bring a token.
+
+    :param data: what stands there until the host first writes it, as the area lies in a page of the pool; 0: nothing.
+    """
     code = -1
     for e in log.vcpus[vcpu]:
+        if e.kind in _LOOKS:
+            if data and (e.a if e.kind is Record.L2_WORDS else e.b) == data:
+                continue
+            data = 0
         if e.kind is Record.L2_EXIT:
             code = e.a & 0xFFFFFFFF
         elif e.kind is Record.L2_WORDS and e.a and code != SvmExit.EXCP_PF:

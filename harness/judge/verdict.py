@@ -26,6 +26,7 @@ from harness.judge.blame import (
     neither_sleeps_nor_enters,
     timeline,
     titles,
+    with_full_logs,
 )
 from harness.judge.fault_shown import in_light_of_known_faults, run_with
 from harness.judge.host_left import with_its_host
@@ -218,7 +219,7 @@ def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) ->
     before = predict(evidence.plan, kernel, evidence.precondition, orders=ORDERS)
     if not before.ends or before.undecided_end:
         return found
-    halts = tuple(neither_sleeps_nor_enters(evidence.events, evidence.plan.guest.vcpus))
+    halts = neither_sleeps_nor_enters(evidence.events, evidence.plan.guest.vcpus, to_the_end=with_full_logs(evidence))
     if halts:
         return replace(found, verdict=replace(verdict, status=Status.FAIL, reason=first_words(halts), findings=halts))
     reason = f"what was recorded is as predicted, but the program did not come to its end: {evidence.end.reason}"

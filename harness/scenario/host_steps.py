@@ -59,7 +59,7 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
             yield from bounds.number(".arg", h.arg, 0, s.deadline_s * 1000)
             yield from _nothing(h)
         case HostWord.WAIT_NP:
-            yield from bounds.number(".arg", h.arg, 1, ASYNC_PF_PER_VCPU * s.guest.vcpus)
+            yield from _count(h, ASYNC_PF_PER_VCPU * s.guest.vcpus)
             yield from _nothing(h)
         case HostWord.WAIT_DONE:
             yield from _nothing(h, arg=True)
@@ -68,10 +68,10 @@ def _one(s: Scenario, steps: tuple[HostStep, ...], i: int, placed: Mapping[str, 
             yield from _nothing(h, arg=True)
         case HostWord.WAIT_HALTED:
             yield from _waiting(s, h)
-            yield from bounds.number(".arg", h.arg, 1, s.guest.vcpus)
+            yield from _count(h, s.guest.vcpus)
             yield from _nothing(h)
         case HostWord.SYNC:
-            yield from bounds.number(".arg", h.arg, 1, bounds.MAX_SYNCS)
+            yield from _count(h, bounds.MAX_SYNCS)
             yield from _nothing(h)
         case HostWord.LOCK_READ:
             yield from _of_file_page(s, h, placed)
@@ -91,6 +91,14 @@ def _nothing(h: HostStep, *, arg: bool = False) -> Iterator[str]:
         yield f".page: {h.do} concerns no page"
     if arg and h.arg:
         yield f".arg: {h.do} takes no number"
+
+
+def _count(h: HostStep, high: int) -> Iterator[str]:
+    """How often, or how many: what is left out reads as 0."""
+    if h.arg:
+        yield from bounds.number(".arg", h.arg, 1, high)
+    else:
+        yield f".arg: {h.do} needs a number, arg = 1 to {high}"
 
 
 def _device(s: Scenario, h: HostStep, *kinds: SwapKind) -> Iterator[str]:

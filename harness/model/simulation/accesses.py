@@ -98,11 +98,11 @@ def clears_late(
         yield from loop_until(chosen)
 
 
-def deliver(kvm: KvmVcpu, step: Step) -> Generator[Wait, None, None]:
-    """The processor delivers the #PF that KVM has injected, and needs this page for it: while the page is missing the
-    vCPU is where it was, and the event is injected once more behind each fault (arch/x86/kvm/svm/svm.c:
+def deliver(kvm: KvmVcpu, step: Step | None) -> Generator[Wait, None, None]:
+    """The processor delivers the event that KVM has injected, and needs this page for it, if any: while the page is
+    missing the vCPU is where it was, and the event is injected once more behind each fault (arch/x86/kvm/svm/svm.c:
     svm_complete_interrupts, arch/x86/kvm/vmx/vmx.c:vmx_complete_interrupts)."""
-    while not kvm.memory.mapped(step.gpa, write=step.write) and not kvm.error:
+    while step is not None and not kvm.memory.mapped(step.gpa, write=step.write) and not kvm.error:
         if (yield from mapped_by_another(kvm, step)):
             return
         kvm.state.event_injected = True

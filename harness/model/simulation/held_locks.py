@@ -35,18 +35,22 @@ class HeldLocks:
         replay, watch, now = memory.world.replay, memory.watch, memory.world.engine.now
         if replay is None or watch is None:
             return False
-        missed = watch.window is not None and watch.window.missed
+        own = watch.window
+        missed = own is not None and own.missed
+        slept = own is not None and own.slept
         until = replay.other_call_ends(page.index, watch.thread, now)
         if until < 0 and missed:  # one that maps it around its own holds it, too (mm/filemap.c:next_uptodate_folio)
             until = replay.maps_around_until(self.threads.mapped_with(page.index), watch.thread, now)
         if until < 0:
             return False
         if not replay.choices.maybe(
-            f"whether another thread held the lock of {page.index:#x}", page.index, likely=missed
+            f"whether another thread held the lock of {page.index:#x}", page.index, likely=missed or slept
         ):
             return False
         # At the end of its call at the latest: who comes before that, and is not told to retry, mostly found it free.
         before = [t - 1 for t in replay.finds_it(page.index, watch.thread, now, until)]
+        if own is not None and now < own.woke_ns <= until:  # it has slept for that lock, if for any
+            before = [own.woke_ns - 1, *before]
         why = f"when another thread gave the lock of {page.index:#x} back"
         until = replay.choices.moment([*before, until], why, page.index)
         memory.world.engine.spawn(let_go(memory, page.vpn, until))

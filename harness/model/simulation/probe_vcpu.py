@@ -67,6 +67,12 @@ class ProbeVcpu:
         last = at > 0 and self.tasks[-1] is task and at < len(self.steps)
         return self.steps[at] if last and self.steps[at].by_token else None
 
+    @property
+    def gates(self) -> Step | None:
+        """The step under way whose page is the IDT: each interrupt that comes first has its gate there, too."""
+        task = self.tasks[-1] if self.tasks else None
+        return task.step if task and not task.ended and task.step.in_delivery and not task.step.write else None
+
     def start(self, step: Step) -> Task:
         """The item has started."""
         task = Task(step)

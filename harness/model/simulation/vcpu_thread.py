@@ -205,6 +205,7 @@ class Vcpu:
         before = s.cpl, s.interrupts
         yield from self.kvm.reach(Kind.VIRQ, vector, f"the interrupt {vector:#x}")
         self.kvm.irr.discard(vector)  # until now one more of the same vector is the same interrupt
+        yield from deliver(self.kvm, self.probe.gates)
         self._mode(cpl=0, interrupts=False)
         self.kvm.leave()
         yield from self._log("irq" if vector == VEC_TIMER else "ready")
@@ -422,6 +423,8 @@ class Vcpu:
             yield from self._exit()
         elif step.kind is Op.TIMER:
             self.timer.start(step.value * 1000)
+        elif step.kind is Op.PAGE_FAULT:  # trap.c: its handler looks at the flags
+            yield from self._touch_area(write=False)
         elif step.kind is Op.CLEAR_TOKEN:
             yield from clears_late(kvm, self._wait_until)
             yield from self._touch_area(write=True)
@@ -450,8 +453,7 @@ class Vcpu:
         if step.kind is not Op.WAIT:
             yield from self._log("end", step.index)
         self.host_end = None  # not before: a reset may come though the agent is done, and the next life ends the step
-        task.ended = True
-        world.item(step.index).ended = True
+        task.ended = world.item(step.index).ended = True
 
     def _host_wait(self, end: Latch, *, interrupts: bool) -> Generator[Wait, None, None]:
         """ops.c:host_wait: a loop until the agent hands back."""

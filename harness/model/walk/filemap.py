@@ -407,6 +407,7 @@ def shmem_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
     if ctx.page.swap is not None:
         return (yield from shmem_swapin_folio(ctx, flags))
     if ctx.page.folio is not None:
+        ctx.meet_holder()
         ctx.step("page cache", "hit", "folio_lock, which waits unconditionally")
         yield from wait_until_unlocked(ctx, mmap_lock_held=True)
         return VmFault.LOCKED
@@ -437,6 +438,7 @@ def shmem_swapin_folio(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         if not (yield from shmem_swap_alloc_folio(ctx) if alone else swap_cluster_readahead(ctx)):
             ctx.step("shmem_swapin", "-ENOMEM: VM_FAULT_OOM", "no page could be allocated or charged", Mark.REFUSED)
             return VmFault.OOM
+    ctx.meet_holder()
     ctx.step("folio_lock", "waits if it must", "the fault flags are not consulted: never VM_FAULT_RETRY")
     yield from wait_until_unlocked(ctx, mmap_lock_held=True)
     folio = ctx.page.folio

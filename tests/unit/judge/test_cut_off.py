@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from harness.contract.words import EndStatus
+from harness.contract.words import EndStatus, Op
 from harness.evidence.decode import decode
 from harness.judge.cut_off import cut_faults, cut_off, deadline_cuts, guest_runs_on
 from harness.judge.episodes import split
@@ -106,6 +106,16 @@ def test_what_was_told_is_not_under_way() -> None:
     assert not cut_off(trace(out("S"), *asks(), done(), Event(Kind.RDY, 0, token=TOKEN, gpa=PAGE)), PLACES)
 
 
+def test_what_a_reset_has_dropped_is_not_under_way() -> None:
+    under_way = [*asks(), done(), out("R")]
+    assert cut_off(trace(*under_way), PLACES) == {9}
+    assert cut_off(trace(*under_way, Event(Kind.CLEAR, 1, tid=21)), PLACES) == {9}, "of another vCPU"
+    assert not cut_off(trace(*under_way, Event(Kind.CLEAR, 0, tid=20)), PLACES)
+    again = Event(Kind.NP, 0, token=TOKEN + 0x1000, gpa=PAGE, tid=20)
+    begun = trace(*under_way, Event(Kind.CLEAR, 0, tid=20), again)
+    assert cut_off(begun, PLACES) == {again.line}
+
+
 READ = Event(Kind.BIO, 0, flag=True, tid=20, value=16, data=8, line=12)
 FAULT = [Event(Kind.MM_FAULT, 0, hva=RAM + PAGE, tid=20, line=11), READ]
 TRIED = Event(Kind.TRY, 0, gpa=PAGE, tid=20, line=13)
@@ -137,3 +147,8 @@ def test_a_guest_that_is_stopped_may_be_in_a_page_fault_whatever_it_reads() -> N
     stopped = replace(done, end=replace(done.end, status=EndStatus.GUEST_TIMEOUT, reason="its trace was full"))
     assert guest_runs_on(stopped) and not deadline_cuts(stopped)
     assert not guest_runs_on(done)
+    reset = replace(stopped.plan.items[0], op=Op.RESET)
+    began_anew = replace(stopped.plan, items=(*stopped.plan.items, reset))
+    unreadable = replace(began_anew, swap=replace(began_anew.swap, error=(PAGE,)))
+    assert guest_runs_on(replace(stopped, plan=began_anew)), "where the program may reset the machine, too"
+    assert deadline_cuts(replace(stopped, plan=unreadable))
