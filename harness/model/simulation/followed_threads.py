@@ -153,7 +153,7 @@ class FollowedThreads:
             moments += sorted({at + 1 for at in chosen} - set(moments))
         if window is not None and window.slept and not page.locked:  # for one that came later, and had the lock first
             later = replay.calls_within(gfn, watch.thread, earliest, window.end_ns)
-            moments = [*(call.start_ns + 1 for call in later), *moments]
+            moments += sorted({call.start_ns + 1 for call in later} - set(moments))
         if window is not None:  # whoever calls for a neighbour has missed it a moment ago
             moments += sorted({call.start_ns + 1 for calls in beside.values() for call in calls} - set(moments))
         yield Wait(until_ns=replay.choices.moment(moments, f"when the page {gfn:#x} was looked at", gfn))
