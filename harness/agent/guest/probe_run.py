@@ -112,9 +112,9 @@ def _ram_fd(session: Session, guest: Guest, stack: ExitStack) -> int:
 
 def _advise(session: Session, target: Target) -> None:
     """Advice on the RAM mapping: what its kind wants, then the plan's."""
-    size = session.plan.guest.memory_mib << 20
-    wanted = (syscalls.MADV_RANDOM,) if session.plan.memory.random_advice else ()
-    for advice in (*session.ram.advice, *wanted):
+    size, memory = session.plan.guest.memory_mib << 20, session.plan.memory
+    advices = (syscalls.MADV_RANDOM, memory.random_advice), (syscalls.MADV_SEQUENTIAL, memory.sequential_advice)
+    for advice in (*session.ram.advice, *(advice for advice, wanted in advices if wanted)):
         remote_madvise.madvise_apart(target.pid, target.memory.base, size, advice)
 
 
