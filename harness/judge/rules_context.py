@@ -159,6 +159,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         slots_left=evidence.left.slots if evidence.left else None,
         works_left=evidence.left.works if evidence.left else None,
+        contexts_left=evidence.left.contexts if evidence.left else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_boots={v: tuple(_boots(log, v)) for v in vcpus} if log else None,

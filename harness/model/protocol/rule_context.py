@@ -212,6 +212,8 @@ class RuleContext:
     """Slots of the swap device that are taken then: a page that has left the swap cache has not freed its own."""
     works_left: int | None = None
     """Works of asynchronous page faults that were not freed then."""
+    contexts_left: int | None = None
+    """Contexts of userfaultfds that nobody has open, and that were not freed then."""
     guest_panics: bool = False
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
     host_warns: tuple[str, ...] = ()

@@ -68,6 +68,8 @@ def check_totals(
         yield _total("D49", f"the VMM is gone, and {context.slots_left} slots of the swap device are still taken")
     if context.works_left:
         yield _total("D49", f"the VMM is gone, and {context.works_left} works were not freed")
+    if context.contexts_left:
+        yield _total("D49", f"the VMM is gone, and {context.contexts_left} contexts of a userfaultfd were not freed")
 
 
 def _total(rule: str, message: str, vcpu: int = -1) -> Violation:
