@@ -40,6 +40,7 @@ from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.judge.taken_folios import in_one_folio
 from harness.judge.token_slot import token_slots
 from harness.judge.unexplained import INTERRUPTING
+from harness.judge.userfault_waits import userfault_waits
 from harness.judge.zeroed_words import overwritten_tokens
 from harness.model.events import LOADED, Kind
 from harness.model.kernels import KernelModel
@@ -139,6 +140,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         memory_left=_memory_left(evidence, kernel),
         ram_file_open=evidence.left is not None and evidence.left.opened,
         early_retries=early_retries(evidence),
+        userfault_waits=userfault_waits(evidence),
         forbidden_retries=forbidden_retries(evidence),
         asked_again=asked_again(evidence),
         deaf_vcpus=deaf_vcpus(evidence),

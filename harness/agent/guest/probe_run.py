@@ -236,7 +236,7 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     written = can_be_taken(session.plan)
     if final is not None and is_over and written:
         with suppress(OSError):
-            session.write_record("after.json", taken_again(guest.pid, memory, final, written))
+            session.write_record("after.json", taken_again(guest.pid, memory, final, written, session.group))
 
 
 def _make_readable(session: Session, memory: GuestMemory) -> None:
