@@ -225,8 +225,9 @@ def _vma(plan: p.Plan, start: int) -> Vma:
     backing = _BACKINGS[plan.memory.backing, plan.memory.share]
     missing = plan.swap.kind is p.SwapKind.USERFAULT
     return Vma(
-        backing=backing, start=start, end=start + pages, rand_read=plan.memory.random_advice, userfaultfd=missing
-    )
+        backing=backing, start=start, end=start + pages, rand_read=plan.memory.random_advice,
+        seq_read=plan.memory.sequential_advice, userfaultfd=missing,
+    )  # fmt: skip
 
 
 def _page(plan: p.Plan, vma: Vma, page: p.Page, position: int, offsets: Mapping[int, int]) -> m.PoolPage:

@@ -332,8 +332,8 @@ static bool test(enum change change)
 		written = cleared(&vm, &area);
 	else if (change == ACKED)
 		written = acked(&vm, &area);
-	else if (refused)
-		written = REFUSED;
+	else if (refused)	/* and nobody writes to what was the area's memory any more */
+		written = token_in(area.first) ? ELSEWHERE : REFUSED;
 	else
 		written = seen ? found_in(&vm, &area, change) : ELSEWHERE;
 	good = written == (change == ROM || change == UNPLUGGED ? REFUSED : THERE);

@@ -37,6 +37,11 @@
  *			missing: older kernels drop what is outstanding, and wait for the worker for that
  *	asked-twice	it touches the page once more behind its token, with its interrupts off: the vCPU's own thread asks for
  *			the page, too, which is there before the VMM has read that it does
+ *	hole		the VMM has unmapped the page, so that nobody can have it: KVM_RUN fails, and no token
+ *	aliased		the page lies in two slots, was there, and was written by both addresses, when the VMM takes it away:
+ *			it is told by whichever it touches
+ *	huge		the page is one of 2 MiB (hugetlbfs): it is mapped as such for its ready event
+ *	huge-logged	so it is, in a slot with a log of dirty pages: what the guest writes of it is in the log, page by page
  *	area-forbidden	the VMM may only read the shared area: it is told nothing, and no interrupt comes
  *	pv-eoi		a ready interrupt waits while another one of its class is in service, and the guest has PV EOI: it
  *			comes behind that one's EOI, before the guest goes on
@@ -44,7 +49,8 @@
  *	cc -O2 -Wall -pthread -o apf_guest_test apf_guest_test.c && ./apf_guest_test ring1
  *
  * Output is TAP.  Exit code: 0 as it should be, 1 not, 4 skipped.
- * Needs /dev/kvm and userfaultfd for faults of the kernel, as the other programs do; poisoned: CONFIG_MEMORY_FAILURE.
+ * Needs /dev/kvm and userfaultfd for faults of the kernel, as the other programs do; poisoned: CONFIG_MEMORY_FAILURE;
+ * huge, huge-logged: a huge page (vm.nr_hugepages, which root's program sets itself).
  */
 #define _GNU_SOURCE
 #include "apf_halted.h"
@@ -72,6 +78,11 @@
 #define SLOT		0x200000ull	/* the shared area, and the page that is missing */
 #define HIGH_SLOT	0x100000000ull
 #define MISSING		(SLOT + PAGE)
+#define ALIAS		0x400000ull	/* the same two pages */
+#define HUGE		0x400000ull	/* a slot of one huge page */
+#define HUGE_SIZE	0x200000
+#define HUGE_PAGE	3	/* which 4 KiB of it are touched, and then */
+#define OTHER_HUGE_PAGE	7	/* these */
 #define BY_TABLE	(0x40000000 + OTHER)	/* what the missing page maps that is a page table */
 
 #define MSR_INT		0x4b564d06	/* MSR_KVM_ASYNC_PF_INT */
@@ -200,30 +211,33 @@ extern const char guest64_calls[], guest64_opens[], guest64_other[], guest_says[
 static const char *const kind_names[] = {
 	"ring1", "paging32", "logged", "rom-page", "pre-fault", "poisoned", "in-nmi", "fetch", "table", "high", "last",
 	"unconsumed", "debugged", "dirty-ring", "no-payload", "sync-regs", "smm", "area-forbidden", "pv-eoi", "smm-taken",
-	"restored", "mapped-twice", "loaded-irr", "paging-on", "rom-written", "asked-twice",
+	"restored", "mapped-twice", "loaded-irr", "paging-on", "rom-written", "asked-twice", "hole", "aliased", "huge",
+	"huge-logged",
 };
 enum kind {
 	RING1, PAGING32, LOGGED, ROM_PAGE, PRE_FAULT, POISONED, IN_NMI, FETCH, TABLE, HIGH, LAST, UNCONSUMED, DEBUGGED,
 	DIRTY_RING, NO_PAYLOAD, SYNC_REGS, SMM, AREA_FORBIDDEN, PENDING_EOI, SMM_TAKEN, RESTORED,
-	MAPPED_TWICE, LOADED_IRR, PAGING_ON, ROM_WRITTEN, ASKED_TWICE, KINDS
+	MAPPED_TWICE, LOADED_IRR, PAGING_ON, ROM_WRITTEN, ASKED_TWICE, HOLE, ALIASED, HUGE_ONE, HUGE_LOGGED, KINDS
 };
 
 /* How the guest comes by its page. */
 static const char *const found_names[] = {
 	"told by a token", "told otherwise", "waited for", "halted for", "there at once", "not logged", "a bus error",
 	"not asked for", "not mapped ahead", "told late", "given to the VMM",
-	"asked for as for a read",
+	"asked for as for a read", "not to be had", "mapped by a small entry",
 };
 enum found { TOLD, TOLD_ODDLY, WAITED, HALTED, AT_HAND, UNLOGGED, BUS_ERROR, UNKNOWN, UNMAPPED, TOLD_LATE, FOR_VMM,
-	     BY_READ };
+	     BY_READ, FAILED, SMALL };
 static const enum found right[KINDS] = {
 	[ROM_PAGE] = WAITED, [PRE_FAULT] = WAITED, [POISONED] = BUS_ERROR, [SMM] = HALTED, [AREA_FORBIDDEN] = HALTED,
 	[SMM_TAKEN] = HALTED, [ROM_WRITTEN] = FOR_VMM, [ASKED_TWICE] = WAITED,
+	[HOLE] = FAILED,
 };	/* else TOLD */
 
-static char *slot, *smm_slot;
+static char *slot, *smm_slot, *huge;
 static struct kvm_dirty_gfn *ring;
 static volatile int bus_error;	/* si_code */
+static void *volatile bus_error_at;
 
 /* ---- the guest ---- */
 
@@ -232,11 +246,22 @@ static bool in_rom(enum kind kind)
 	return kind == ROM_PAGE || kind == ROM_WRITTEN;
 }
 
+static bool is_huge(enum kind kind)
+{
+	return kind == HUGE_ONE || kind == HUGE_LOGGED;
+}
+
+/* Whether the shared area does not lie beside the page. */
+static bool area_apart(enum kind kind)
+{
+	return in_rom(kind) || is_huge(kind);
+}
+
 static uint32_t word(const struct vm *vm, enum kind kind, int number)
 {
 	uint32_t value;
 
-	memcpy(&value, (in_rom(kind) ? vm->mem + LOW_AREA : slot) + 4 * number, sizeof(value));
+	memcpy(&value, (area_apart(kind) ? vm->mem + LOW_AREA : slot) + 4 * number, sizeof(value));
 	return value;
 }
 
@@ -253,6 +278,7 @@ static void fill(struct vm *vm)
 	put(vm, PDPT + 3 * 8, PD_LAPIC | 3);
 	put(vm, PD_LOW, 0x83);				/* 2 MiB */
 	put(vm, PD_LOW + 8, SLOT | 0x83);
+	put(vm, PD_LOW + 2 * 8, ALIAS | 0x83);		/* or HUGE */
 	put(vm, PD_LAPIC + 0x1f7 * 8, 0xfee00093);	/* not cached */
 	put(vm, PD32, 0x83);				/* 4 MiB, and nothing behind it */
 	memcpy(vm->mem + PD32 + 0x3fb * 4, &(uint32_t){ 0xfec00093 }, 4);
@@ -297,9 +323,11 @@ static void set_registers(struct vm *vm, enum kind kind)
 		regs.rip = AT(guest64_opens);
 	else if (kind == AREA_FORBIDDEN)
 		regs.rip = AT(guest64_idle);
-	if (in_rom(kind))
+	if (area_apart(kind))
 		regs.rbp = LOW_AREA;
-	if (kind == HIGH) {
+	if (is_huge(kind)) {
+		regs.rbx = HUGE + HUGE_PAGE * PAGE;
+	} else if (kind == HIGH) {
 		regs.rbp = HIGH_SLOT;
 		regs.rbx = HIGH_SLOT + PAGE;
 	} else if (kind == TABLE) {
@@ -347,14 +375,41 @@ static void take(struct vm *vm, char *page)
 	MUST(ioctl(vm->uffd, UFFDIO_REGISTER, &range));
 }
 
+/* And one behind them that is no guest's, and stays. */
 static char *two_pages(void)
 {
-	char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *pages = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (pages == MAP_FAILED)
 		quit(KSFT_FAIL, "no memory");
 	memset(pages, 0, 2 * PAGE);
 	return pages;
+}
+
+static void reserve_huge(int pages)
+{
+	FILE *setting = fopen("/proc/sys/vm/nr_hugepages", "w");
+
+	if (!setting)
+		return;
+	fprintf(setting, "%d\n", pages);
+	fclose(setting);
+}
+
+/* Two huge pages: one for the guest, which is missing, and one to fill it from. */
+static void make_huge(struct vm *vm)
+{
+	struct uffdio_register range = { .range = { .len = HUGE_SIZE }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	reserve_huge(2);
+	huge = mmap(NULL, 2 * HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	if (huge == MAP_FAILED)
+		quit(KSFT_SKIP, "no huge pages: %s", strerror(errno));
+	huge[HUGE_SIZE] = 0;
+	vm->missing = huge;
+	range.range.start = (uintptr_t)huge;
+	if (ioctl(vm->uffd, UFFDIO_REGISTER, &range))
+		quit(KSFT_SKIP, "no userfaultfd for huge pages: %s", strerror(errno));
 }
 
 static void add_slot(struct vm *vm, uint32_t number, uint64_t gpa, uint64_t size, char *memory, uint32_t flags)
@@ -398,7 +453,8 @@ static void debug(struct vm *vm)
 
 static void make_vm(struct vm *vm, enum kind kind)
 {
-	bool logged = kind == LOGGED || kind == HIGH || kind == DIRTY_RING, in_smm = kind == SMM || kind == SMM_TAKEN;
+	bool logged = kind == LOGGED || kind == HIGH || kind == DIRTY_RING || kind == HUGE_LOGGED;
+	bool in_smm = kind == SMM || kind == SMM_TAKEN;
 	uint64_t at = kind == HIGH ? HIGH_SLOT : SLOT;
 	struct kvm_enable_cap payload = { .cap = KVM_CAP_EXCEPTION_PAYLOAD, .args = { kind != NO_PAYLOAD } };
 
@@ -409,9 +465,17 @@ static void make_vm(struct vm *vm, enum kind kind)
 	vm->missing = slot + PAGE;
 	if (in_smm)
 		make_smm(vm);
-	if (kind != SMM_TAKEN)
+	if (is_huge(kind))
+		make_huge(vm);
+	else if (kind != SMM_TAKEN)
 		take(vm, vm->missing);
-	add_slot(vm, 1, at, 2 * PAGE, slot, logged ? KVM_MEM_LOG_DIRTY_PAGES : in_rom(kind) ? KVM_MEM_READONLY : 0);
+	if (is_huge(kind))
+		add_slot(vm, 1, HUGE, HUGE_SIZE, huge, logged ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+	else
+		add_slot(vm, 1, at, 2 * PAGE, slot,
+			 logged ? KVM_MEM_LOG_DIRTY_PAGES : in_rom(kind) ? KVM_MEM_READONLY : 0);
+	if (kind == ALIASED)
+		add_slot(vm, 2, ALIAS, 2 * PAGE, slot, 0);
 	fill(vm);
 	set_registers(vm, kind);
 	if (kind == DIRTY_RING)
@@ -425,7 +489,7 @@ static void make_vm(struct vm *vm, enum kind kind)
 	if (in_smm || kind == PENDING_EOI || kind == PAGING_ON)
 		return;
 	set_msr(vm, MSR_INT, READY_VECTOR);
-	set_msr(vm, MSR_EN, (in_rom(kind) ? LOW_AREA : at) | (kind == RING1 ? EN_CPL3_ONLY : EN_ALWAYS));
+	set_msr(vm, MSR_EN, (area_apart(kind) ? LOW_AREA : at) | (kind == RING1 ? EN_CPL3_ONLY : EN_ALWAYS));
 }
 
 /* The page comes, with what the guest needs there. */
@@ -434,6 +498,10 @@ static void bring(struct vm *vm, enum kind kind)
 	static char content[PAGE] __attribute__((aligned(PAGE)));
 	struct uffdio_copy copy = { .dst = (uintptr_t)vm->missing, .src = (uintptr_t)content, .len = PAGE };
 
+	if (is_huge(kind)) {
+		copy.src = (uintptr_t)huge + HUGE_SIZE;
+		copy.len = HUGE_SIZE;
+	}
 	if (kind == FETCH)
 		memcpy(content, guest_says, guest_end - guest_says);
 	else if (kind == TABLE)
@@ -463,6 +531,40 @@ static bool logged(struct vm *vm)
 	return bits & 2;
 }
 
+/* The same of the huge page's. */
+static bool huge_logged(struct vm *vm, int page)
+{
+	static uint64_t bits[HUGE_SIZE / PAGE / 64];
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
+
+	MUST(ioctl(vm->fd, KVM_GET_DIRTY_LOG, &log));
+	return bits[0] >> page & 1;
+}
+
+/* How many entries for 2 MiB the VM has; -1: the kernel does not say (before 5.14). */
+static int64_t huge_entries(struct vm *vm)
+{
+	struct stats_header { uint32_t flags, name_size, count, id, desc, data; } header;
+	struct stats_desc { uint32_t flags; int16_t exponent; uint16_t size; uint32_t offset, bucket; } desc;
+	int fd = ioctl(vm->fd, _IO(KVMIO, 0xce));	/* KVM_GET_STATS_FD */
+	int64_t value = -1;
+	char name[64];
+
+	if (fd < 0)
+		return -1;
+	MUST(pread(fd, &header, sizeof(header), 0));
+	for (uint32_t n = 0; n < header.count && header.name_size <= sizeof(name); n++) {
+		off_t at = header.desc + n * (sizeof(desc) + header.name_size);
+
+		MUST(pread(fd, &desc, sizeof(desc), at));
+		MUST(pread(fd, name, header.name_size, at + sizeof(desc)));
+		if (!strncmp(name, "pages_2m", header.name_size))
+			MUST(pread(fd, &value, sizeof(value), header.data + desc.offset));
+	}
+	close(fd);
+	return value;
+}
+
 /* Whether a page of the slot is in the ring of dirty pages. */
 static bool in_ring(uint64_t page)
 {
@@ -488,6 +590,8 @@ static enum found behind_token(struct vm *vm, enum kind kind)
 		return TOLD_ODDLY;
 	if ((kind == HIGH && !logged(vm)) || (kind == DIRTY_RING && !in_ring(1)))
 		return UNMAPPED;
+	if (kind == HUGE_ONE && !huge_entries(vm))
+		return SMALL;
 	start(vm);
 	if (next(vm) != TOUCHED)
 		return TOLD_ODDLY;
@@ -502,6 +606,41 @@ static void start_at(struct vm *vm, uint32_t rip)
 	regs.rip = rip;
 	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
 	start(vm);
+}
+
+/* The guest writes at this address, and is not told of anything. */
+static bool writes_at(struct vm *vm, uint64_t address)
+{
+	struct kvm_regs regs;
+
+	MUST(ioctl(vm->vcpu, KVM_GET_REGS, &regs));
+	regs.rbx = address;
+	MUST(ioctl(vm->vcpu, KVM_SET_REGS, &regs));
+	start_at(vm, AT(guest64_writes));
+	return next(vm) == TOUCHED;
+}
+
+/* The huge page is there, and the guest has written some of it. */
+static enum found written_elsewhere(struct vm *vm)
+{
+	if (!huge_logged(vm, HUGE_PAGE))
+		return UNLOGGED;
+	if (!writes_at(vm, HUGE + OTHER_HUGE_PAGE * PAGE))
+		return TOLD_ODDLY;
+	return huge_logged(vm, OTHER_HUGE_PAGE) ? TOLD : UNLOGGED;
+}
+
+/* Nobody can have the page: the vCPU's own thread has to find that out. */
+static enum found unmapped(struct vm *vm)
+{
+	MUST(munmap(vm->missing, PAGE));
+	start(vm);
+	if (!ends(vm, PATIENCE_MS))
+		return HALTED;
+	if (!vm->trouble[0])
+		return TOLD_ODDLY;
+	vm->trouble[0] = 0;
+	return FAILED;
 }
 
 /*
@@ -585,8 +724,11 @@ static enum found touched(struct vm *vm, enum kind kind)
 		return kind == ROM_WRITTEN ? written(vm) : WAITED;
 	}
 	said = next(vm);
-	if (said == TOKEN)
-		return kind == ASKED_TWICE ? asked_twice(vm) : behind_token(vm, kind);
+	if (said == TOKEN) {
+		enum found found = kind == ASKED_TWICE ? asked_twice(vm) : behind_token(vm, kind);
+
+		return kind == HUGE_LOGGED && found == TOLD ? written_elsewhere(vm) : found;
+	}
 	return said == NOTHING ? HALTED : TOLD_ODDLY;
 }
 
@@ -627,6 +769,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context)
 	(void)number;
 	(void)context;
 	bus_error = info->si_code;
+	bus_error_at = info->si_addr;
 }
 
 static enum found poisoned(struct vm *vm)
@@ -643,6 +786,8 @@ static enum found poisoned(struct vm *vm)
 	said = next(vm);
 	if (word(vm, POISONED, 0))
 		return TOLD_ODDLY;	/* flags of a token, which need not have been taken yet */
+	if (said == NOTHING && bus_error && bus_error_at != vm->missing)
+		return TOLD_ODDLY;
 	if (said == NOTHING)
 		return !vm->started && bus_error == BUS_MCEERR_AR ? BUS_ERROR : HALTED;
 	return said == TOUCHED ? AT_HAND : TOLD_ODDLY;
@@ -672,6 +817,29 @@ static enum found taken_away(struct vm *vm, enum kind kind)
 	if (asks_for_page(vm) == vm->tid || next(vm) != TOKEN)
 		return TOLD_ODDLY;
 	return behind_token(vm, kind);
+}
+
+/* The page was there, and the guest has written it by both of its addresses. */
+static enum found taken_from_both(struct vm *vm)
+{
+	uint64_t addresses[] = { ALIAS + PAGE, MISSING };
+	enum found found = TOLD;
+
+	provide_page(vm);
+	start(vm);
+	if (next(vm) != TOUCHED)
+		return TOLD_ODDLY;
+	for (int n = 0; n < 2 && found == TOLD; n++) {
+		if (!writes_at(vm, MISSING) || !writes_at(vm, ALIAS + PAGE))
+			return TOLD_ODDLY;
+		take(vm, vm->missing);
+		if (writes_at(vm, addresses[n]))
+			return AT_HAND;
+		if (vm->said != TOKEN || asks_for_page(vm) == vm->tid)
+			return TOLD_ODDLY;
+		found = behind_token(vm, ALIASED);
+	}
+	return found;
 }
 
 /* It has no interrupts of KVM's, and no paging in system management mode: it is halted, and not told. */
@@ -827,6 +995,10 @@ static enum found find_out(struct vm *vm, enum kind kind)
 	case LAST:
 	case MAPPED_TWICE:
 		return taken_away(vm, kind);
+	case ALIASED:
+		return taken_from_both(vm);
+	case HOLE:
+		return unmapped(vm);
 	case RESTORED:
 		return restored(vm);
 	case LOADED_IRR:
@@ -849,8 +1021,14 @@ static bool test(enum kind kind)
 	good = found == right[kind] || (kind == PAGING_ON && (found == WAITED || found == AT_HAND));
 	printf("%s 1 - guest %s: the page is %s\n", good || found == UNKNOWN ? "ok" : "not ok", kind_names[kind],
 	       found_names[found]);
+	if (is_huge(kind) || kind == HOLE)
+		vm.missing = vm.mem + UNUSED;
 	vm_free(&vm);
-	munmap(slot, 2 * PAGE);
+	munmap(slot, 3 * PAGE);
+	if (is_huge(kind)) {
+		munmap(huge, 2 * HUGE_SIZE);
+		reserve_huge(0);
+	}
 	return good || found == UNKNOWN;
 }
 

@@ -31,6 +31,8 @@
  * With the argument "own-fault" L2 makes a #PF of its own behind the token, one that KVM finds (INS into a page that is not
  * there), and L1, which intercepts it, is told of its address, and not of a token once more.
  *
+ * With the argument "nmi" an NMI comes while the token is pending: L1, which intercepts both, is told of the token first.
+ *
  * Output is TAP.  Exit code: 0 all as it should be, 1 a token was not told (or otherwise not as it should), 4 skipped.
  * Needs an AMD processor with nested KVM (kvm_amd.nested=1) and userfaultfd for faults of the kernel: run it as root, or
  * set vm.unprivileged_userfaultfd.
@@ -105,6 +107,7 @@
 /* AMD64 Architecture Programmer's Manual vol. 2, appendices B and C */
 #define EXIT_PF		0x4e
 #define EXIT_INTR	0x60
+#define EXIT_NMI	0x61
 #define EXIT_HLT	0x78
 #define EXIT_VMMCALL	0x81
 
@@ -168,10 +171,11 @@ extern const char code_touch[], code_touch_pf[], code_l2_says[], code_l2_acks[],
  * of an L2 to L1, where the token is L1's own and its page has come.  INJECT: an interrupt for L1, where it is L1 that
  * gives its L2 a token.  UNPAGED: nothing, and CR0.PG of L2, whose #PF L1 intercepts, is 0.  ACKED: L2 acknowledges.
  * SHADOW, UNMAPPED: there is no token, as L1 has not enabled anything.  OWN_FAULT: as STATE, and what comes behind it.
+ * NMI: as SIGNAL, and an NMI comes meanwhile.
  */
 static const char *const between_names[] = { "nothing", "signal", "state", "exit", "inject", "unpaged", "acked", "shadow",
-						"unmapped", "own-fault" };
-enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, ACKED, SHADOW, UNMAPPED, OWN_FAULT, BETWEENS };
+						"unmapped", "own-fault", "nmi" };
+enum between { NOTHING, SIGNAL, STATE, EXIT, INJECT, UNPAGED, ACKED, SHADOW, UNMAPPED, OWN_FAULT, NMI, BETWEENS };
 #define WITHOUT_NAME	EXIT	/* those before it are tested where no argument is given */
 /* What L1 intercepts does not matter to a token. */
 static const char *const intercept_names[] = { "no-intercept", "intercept" };
@@ -474,7 +478,7 @@ static void say_hello(void)
 }
 
 /* Out of KVM_RUN with the token pending. */
-static void interrupt(bool read_state)
+static void interrupt(enum between between)
 {
 	struct kvm_vcpu_events events;
 
@@ -484,9 +488,11 @@ static void interrupt(bool read_state)
 	must_end();
 	if (failed != EINTR)
 		bail_out("the signal does not take the vCPU out of KVM_RUN");
-	if (read_state) {
+	if (between == STATE || between == OWN_FAULT) {
 		MUST(ioctl(vcpu, KVM_GET_VCPU_EVENTS, &events));
 		MUST(ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events));
+	} else if (between == NMI) {
+		MUST(ioctl(vcpu, KVM_NMI, 0));
 	}
 	start();
 }
@@ -502,7 +508,7 @@ static enum outcome outcome(void)
 		return get(VMCB + 0x640, 8) == L2_CR2 ? TOLD : ODD;
 	if (code == EXIT_VMMCALL)
 		return TO_L2;
-	return code == EXIT_INTR || code == EXIT_HLT ? LEFT : ODD;
+	return code == EXIT_INTR || code == EXIT_NMI || code == EXIT_HLT ? LEFT : ODD;
 }
 
 static bool test(int number, enum between between, bool intercept)
@@ -514,13 +520,15 @@ static bool test(int number, enum between between, bool intercept)
 		switch_paging_off();
 	say_hello();
 	make_missing(MISSING);
-	if (between == SIGNAL || between == STATE)
+	if (between == NMI)
+		put(VMCB + 0x00c, 4, 1u << 0 | 1u << 1 | 1u << 24);	/* and NMI */
+	if (between == SIGNAL || between == STATE || between == NMI)
 		make_missing(AREA);
 	start();
 	if (between == NOTHING || between == UNPAGED)
 		wait_for_fault(MISSING, false);
 	else
-		interrupt(between == STATE);
+		interrupt(between);
 	if (!ends(500)) {		/* L2 was entered again, and is halted until its page is there */
 		provide(MISSING);
 		must_end();
@@ -757,7 +765,7 @@ static bool test_own_fault(void)
 	make_missing(MISSING);
 	make_missing(AREA);
 	start();
-	interrupt(true);
+	interrupt(OWN_FAULT);
 	must_end();
 	found = outcome();
 	if (found == TOLD) {	/* and its page stays away: no interrupt of its ready event ends L2 */
@@ -800,8 +808,8 @@ int main(int argc, char **argv)
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}
-	if (argc == 2 && !strcmp(argv[1], between_names[UNPAGED])) {
-		good = test(1, UNPAGED, true);
+	if (argc == 2 && (!strcmp(argv[1], between_names[UNPAGED]) || !strcmp(argv[1], between_names[NMI]))) {
+		good = test(1, strcmp(argv[1], between_names[NMI]) ? UNPAGED : NMI, true);
 		printf("1..1\n");
 		return good ? KSFT_PASS : KSFT_FAIL;
 	}

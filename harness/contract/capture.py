@@ -20,7 +20,7 @@ from harness.contract.words import EndStatus, HostWord, PageStart, ReadEnd
 FORMAT, UNTIED, WITHOUT_LEFT, WITHOUT_MARKS, WAITS_NOT_KEPT, FEATURES_NOT_READ = 8, 2, 3, 4, 6, 7
 SINCE: Mapping[str, int] = {"compaction": 5, "word": 5, "opened": 6, "works": 7, "locked": 7, "unlisted": 7,
                             "on_list": 7, "charged": 7, "uptodate": 7, "swap_backed": 7, "again": 7,
-                            "cached": 7, "slots": 7}  # fmt: skip
+                            "cached": 7, "slots": 7, "contexts": 9}  # fmt: skip
 """Keys of the records that came with a format; the others are as old as their records, or were never due.  What came
 within a format is due from the next one on."""
 TRACE_DAT, NO_TRACE_DAT = "trace/trace.dat", "trace/no-trace-dat.txt"
@@ -228,6 +228,7 @@ class MemoryLeft(OfRun):
         memory without being there (came within format 6).
     :ivar cached: pages that are counted as being in the swap cache (came within format 6).
     :ivar slots: slots of the swap device that are taken (came within format 6).
+    :ivar contexts: contexts of userfaultfds that nobody has open (came within format 8).
     """
 
     mapped: int | None
@@ -238,6 +239,7 @@ class MemoryLeft(OfRun):
     unlisted: int | None = None
     cached: int | None = None
     slots: int | None = None
+    contexts: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,7 @@ class Between(StrEnum):
     SHADOW = "shadow"  # nothing, and L2 touches its page behind STI; L1 has not enabled; only where it is asked for
     UNMAPPED = "unmapped"  # L1 takes the page out of its nested tables; it has not enabled; only where it is asked for
     OWN_FAULT = "own-fault"  # as STATE, and then L2 makes a #PF that KVM finds; only where it is asked for
+    NMI = "nmi"  # as SIGNAL, and an NMI comes meanwhile, which L1 intercepts as well; only where it is asked for
 
 
 _ALONE = (
@@ -124,10 +125,11 @@ _ALONE = (
     Between.SHADOW,
     Between.UNMAPPED,
     Between.OWN_FAULT,
+    Between.NMI,
 )
 
 
-_INTERCEPTED = (Between.UNPAGED, Between.OWN_FAULT)
+_INTERCEPTED = (Between.UNPAGED, Between.OWN_FAULT, Between.NMI)
 
 
 class Told(StrEnum):
@@ -209,6 +211,10 @@ class OddGuest(StrEnum):
     PAGING_ON = "paging-on"  # it has touched the page with paging off, and an NMI has it set CR0.PG
     ROM_WRITTEN = "rom-written"  # as ROM_PAGE, and it writes the page when it has read it
     ASKED_TWICE = "asked-twice"  # it touches the page behind its token with interrupts off
+    HOLE = "hole"  # the VMM has unmapped the page
+    ALIASED = "aliased"  # as LAST, and the page lies in two slots, and was touched in both
+    HUGE = "huge"  # the page is one of 2 MiB
+    HUGE_LOGGED = "huge-logged"  # as HUGE, and its slot is KVM_MEM_LOG_DIRTY_PAGES, and it writes two places of it
 
 
 class Found(StrEnum):
@@ -226,6 +232,8 @@ class Found(StrEnum):
     TOLD_LATE = "told late"  # what should have come behind it was first
     FOR_VMM = "given to the VMM"  # which the write of a page in a ROM is
     BY_READ = "asked for as for a read"  # by a worker, which is to have it writable
+    FAILED = "not to be had"  # KVM_RUN fails
+    SMALL = "mapped by a small entry"  # a page of 2 MiB
 
 
 @dataclass(frozen=True, slots=True)

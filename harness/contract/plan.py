@@ -130,6 +130,7 @@ class Memory:
     backing: Backing = Backing.ANON
     share: bool = False
     random_advice: bool = False  # MADV_RANDOM on the RAM mapping
+    sequential_advice: bool = False  # MADV_SEQUENTIAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,7 @@ MUST: Mapping[tuple[type, str], Must] = {
     (MemoryLeft, "mapped"): _in_a_group,
     (MemoryLeft, "listed"): _on_lists,
     (MemoryLeft, "works"): _either,
+    (MemoryLeft, "contexts"): _either,
     (MemoryLeft, "unlisted"): _either,
     (MemoryLeft, "cached"): _either,
     (MemoryLeft, "slots"): _swaps,

@@ -40,6 +40,7 @@ from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.judge.taken_folios import in_one_folio
 from harness.judge.token_slot import token_slots
 from harness.judge.unexplained import INTERRUPTING
+from harness.judge.userfault_waits import userfault_waits
 from harness.judge.zeroed_words import overwritten_tokens
 from harness.model.events import LOADED, Kind
 from harness.model.kernels import KernelModel
@@ -140,6 +141,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         memory_left=_memory_left(evidence, kernel),
         ram_file_open=evidence.left is not None and evidence.left.opened,
         early_retries=early_retries(evidence),
+        userfault_waits=userfault_waits(evidence),
         forbidden_retries=forbidden_retries(evidence),
         asked_again=asked_again(evidence),
         deaf_vcpus=deaf_vcpus(evidence),
@@ -160,6 +162,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         ram_file_locked=evidence.left is not None and evidence.left.locked,
         slots_left=evidence.left.slots if evidence.left else None,
         works_left=evidence.left.works if evidence.left else None,
+        contexts_left=evidence.left.contexts if evidence.left else None,
         guest_tokens={v: _tokens(log, v) for v in vcpus} if log else None,
         guest_readies={v: _readies(log, v) for v in vcpus} if log else None,
         guest_boots={v: tuple(_boots(log, v)) for v in vcpus} if log else None,

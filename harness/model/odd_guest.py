@@ -46,6 +46,10 @@ _RIGHT = {
         Found.WAITED,
         "interrupts are off, and a page that comes wakes all who sleep for it (__wake_userfault)",
     ),
+    OddGuest.HOLE: (Found.FAILED, "who has no VMA is not to be waited for (hva_to_pfn: vma_lookup)"),
+    OddGuest.ALIASED: (Found.TOLD, "an invalidation goes through each slot of its range (__kvm_handle_hva_range)"),
+    OddGuest.HUGE: (Found.TOLD, "a ready event's prefetch maps as large as a fault does (kvm_mmu_hugepage_adjust)"),
+    OddGuest.HUGE_LOGGED: (Found.TOLD, "a slot with a log has small entries (kvm_mmu_hugepage_adjust)"),
     OddGuest.PRE_FAULT: (Found.WAITED, "kvm_tdp_map_page is a prefetch, of which none is asynchronous"),
     OddGuest.POISONED: (Found.BUS_ERROR, "-EHWPOISON is KVM_PFN_ERR_HWPOISON at the first look (hva_to_pfn)"),
 }

@@ -226,20 +226,17 @@ def file_window(
     nothing = Window(0, (), index)
     if rand_read or ra_pages == 0:
         return nothing, state
-    if seq_read:
-        first = index
-    else:
+    if not seq_read:
         state = replace(state, mmap_miss=min(state.mmap_miss + 1, MMAP_LOTSAMISS * 10))
         if state.mmap_miss > MMAP_LOTSAMISS:
             return nothing, state
-        first = max(0, (index if around_index is None else around_index) - ra_pages // 2)
+    first = index if seq_read else max(0, (index if around_index is None else around_index) - ra_pages // 2)
     size = ra_pages if last_index is None else min(ra_pages, last_index - first + 1)
     pages = tuple(p for p in range(first, first + size) if p == index or around.file_uncached(p))
-    ahead = ra_pages if seq_read else ra_pages // 4
+    if seq_read:  # page_cache_sync_ra: a standalone read, as is, without a mark, and file->f_ra stays as it is
+        return Window(ra_pages, pages, index, (), range(first, first + size), 0), state
+    ahead = ra_pages // 4
     mark = first + size - ahead  # page_cache_ra_unbounded: nr_to_read - lookahead_size
-    if mark == index and seq_read:
-        mark += 1  # sequential: the page after the requested one
-        ahead -= 1
     state = replace(state, file_start=first, file_size=ra_pages, file_async=ahead, file_order=0)
     flagged = tuple(p for p in pages if p == mark)
     return Window(ra_pages, pages, index, flagged, range(first, first + size), order, mark), state

@@ -40,6 +40,8 @@ def predict_token(kernel: KernelModel, case: TokenCase) -> CasePrediction:
         return CasePrediction(case, Told.HALT, "no shadow keeps L2 from its exit (svm_interrupt_blocked)")
     if case.between is Between.UNMAPPED:
         return CasePrediction(case, Told.HALT, "nobody is told of a prefetch that finds no page (FNAME(page_fault))")
+    if case.between is Between.NMI:
+        return CasePrediction(case, Told.L1, "a #PF exit comes before an NMI's (svm_check_nested_events)")
     if case.between is Between.INJECT:
         return CasePrediction(case, Told.TO_L2, "nested_run_pending: no exit to L1 before what it injects is delivered")
     controls = L2Controls(svm=True, intercept_pf=case.intercept, intr_masking=False)

@@ -48,6 +48,7 @@ def _guest(plan: Plan) -> str:
 def _memory(plan: Plan) -> str:
     m, s = plan.memory, plan.swap
     text = f"Its memory is {m.backing}{', shared' if m.share else ''}{', MADV_RANDOM' if m.random_advice else ''}"
+    text += ", MADV_SEQUENTIAL" if m.sequential_advice else ""
     match s.kind:
         case SwapKind.GATED:
             rule = rule_of(s) or Rule()

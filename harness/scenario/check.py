@@ -234,6 +234,10 @@ def _swap(s: Scenario) -> Iterator[str]:
         yield "$.swap.kind: userfaultfd is for anonymous or shared memory of a probe guest"
     if s.memory.random_advice and s.memory.backing is Backing.ANON:
         yield "$.memory.random_advice: read-ahead advice has no meaning for anonymous memory"
+    if s.memory.sequential_advice and s.memory.backing is not Backing.FILE:
+        yield "$.memory.sequential_advice: read-ahead advice that only a file's pages go by"
+    if s.memory.sequential_advice and s.memory.random_advice:
+        yield "$.memory.sequential_advice: the one takes the other away (madvise_vma_behavior)"
 
 
 def _l2(s: Scenario) -> Iterator[str]:

@@ -112,9 +112,9 @@ def _ram_fd(session: Session, guest: Guest, stack: ExitStack) -> int:
 
 def _advise(session: Session, target: Target) -> None:
     """Advice on the RAM mapping: what its kind wants, then the plan's."""
-    size = session.plan.guest.memory_mib << 20
-    wanted = (syscalls.MADV_RANDOM,) if session.plan.memory.random_advice else ()
-    for advice in (*session.ram.advice, *wanted):
+    size, memory = session.plan.guest.memory_mib << 20, session.plan.memory
+    advices = (syscalls.MADV_RANDOM, memory.random_advice), (syscalls.MADV_SEQUENTIAL, memory.sequential_advice)
+    for advice in (*session.ram.advice, *(advice for advice, wanted in advices if wanted)):
         remote_madvise.madvise_apart(target.pid, target.memory.base, size, advice)
 
 
@@ -236,7 +236,7 @@ def _collect(session: Session, guest: Guest, memory: GuestMemory, tids: tuple[in
     written = can_be_taken(session.plan)
     if final is not None and is_over and written:
         with suppress(OSError):
-            session.write_record("after.json", taken_again(guest.pid, memory, final, written))
+            session.write_record("after.json", taken_again(guest.pid, memory, final, written, session.group))
 
 
 def _make_readable(session: Session, memory: GuestMemory) -> None:

@@ -14,7 +14,7 @@ from harness.agent.host.bounded import within
 from harness.agent.host.cgroup import ScenarioCgroup, flushed_by_cpu_stat, reclaim
 from harness.agent.host.kernel_files import COMPACT, PAGE
 from harness.agent.pages.pageout import drain_lru_batches
-from harness.agent.pages.works_left import works_left
+from harness.agent.pages.works_left import contexts_left, works_left
 from harness.agent.ram.guest_ram import cached_pages
 from harness.contract.capture import MemoryLeft
 from harness.contract.plan import POOL_GPA
@@ -48,14 +48,15 @@ def memory_left(group: ScenarioCgroup | None, ram_path: str = "", debugfs: str =
         listed = max(0, sum(stat[name] for name in _LISTS) - stat["shmem"]) // PAGE
         kept = 0 if mapped or not ram_path else _kept_of_file(ram_path)
         opened = bool(ram_path) and _opened(ram_path)
-        works = works_left(debugfs)
+        works, contexts = works_left(debugfs), contexts_left()
         unlisted = _unlisted(group.charged(), stat)
         cached = stat["swapcached"] // PAGE if "swapcached" in stat else None
-        if not (mapped or listed or kept or opened or works or unlisted or cached) or time.monotonic() >= end:
+        left = mapped or listed or kept or opened or works or contexts or unlisted or cached
+        if not left or time.monotonic() >= end:
             locked = bool(ram_path) and _locked(ram_path)
             if not os.path.exists(COMPACT):
-                return MemoryLeft(mapped, None, opened, works, locked)
-            return MemoryLeft(mapped, listed + kept, opened, works, locked, unlisted, cached)
+                return MemoryLeft(mapped, None, opened, works, locked, contexts=contexts)
+            return MemoryLeft(mapped, listed + kept, opened, works, locked, unlisted, cached, contexts=contexts)
         drain_lru_batches()
         if unlisted:
             group.give_back()

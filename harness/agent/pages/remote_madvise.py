@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """madvise(2) inside another process, for what process_madvise refuses.
 
-MADV_RANDOM and MADV_NOHUGEPAGE are (mm/madvise.c:process_madvise_behavior_valid).
+MADV_RANDOM, MADV_SEQUENTIAL and MADV_NOHUGEPAGE are (mm/madvise.c:process_madvise_behavior_valid).
 """
 
 from __future__ import annotations

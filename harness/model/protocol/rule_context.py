@@ -172,6 +172,8 @@ class RuleContext:
     """Faults that were to be repeated before the read of their page had ended, in words."""
     forbidden_retries: tuple[str, ...] | None = None
     """Faults that were to be repeated although their flags do not allow it, in words."""
+    userfault_waits: tuple[str, ...] | None = None
+    """Calls for pages of a userfaultfd that sleep otherwise than they ask to, or find something else, in words."""
     asked_again: tuple[str, ...] | None = None
     """Looks that were made once more although they were refused, and faults that were repeated twice, in words."""
     kept_lock: tuple[str, ...] | None = None
@@ -212,6 +214,8 @@ class RuleContext:
     """Slots of the swap device that are taken then: a page that has left the swap cache has not freed its own."""
     works_left: int | None = None
     """Works of asynchronous page faults that were not freed then."""
+    contexts_left: int | None = None
+    """Contexts of userfaultfds that nobody has open, and that were not freed then."""
     guest_panics: bool = False
     """The guest must panic, because of a finding: then its log has to say so (D28)."""
     host_warns: tuple[str, ...] = ()

@@ -355,7 +355,7 @@ _TABLE: tuple[Rule, ...] = (
     Rule(
         "D49",
         "When the VMM is gone all its memory is given back: no work is left or keeps the mm, no fault a page, a swap "
-        "slot, the file or its lock.",
+        "slot, the file, its lock or a userfaultfd.",
         f"D49, B.6; {_APF}async_pf_execute (mmput), {_APF}kvm_flush_and_free_async_pf_work, "
         "virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page), mm/filemap.c:filemap_fault (fput, invalidate_lock), "
         "mm/swap_state.c:delete_from_swap_cache (put_swap_folio)",

@@ -121,5 +121,13 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         context=("uncounted_faults",),
         kinds=(Kind.MM_FAULT_RET,),
     ),
+    Rule(
+        "D74",
+        "Who asks for a page of a userfaultfd sleeps as it asks to until it is there, and finds it as it asked for.",
+        "D74, A.4; fs/userfaultfd.c:userfaultfd_get_blocking_state, userfaultfd_wake_function, "
+        "mm/userfaultfd.c:mfill_atomic_install_pte",
+        context=("userfault_waits",),
+        kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.OUT, Kind.IN),
+    ),
 )
 """In the order of their ids, behind all others."""

@@ -51,6 +51,7 @@ def check_totals(
     yield from (_total("D71", again) for again in context.asked_again or ())
     yield from (_total("D72", kept) for kept in context.kept_lock or ())
     yield from (_total("D73", lost) for lost in context.uncounted_faults or ())
+    yield from (_total("D74", wait) for wait in context.userfault_waits or ())
     for rule, gfns, what in (
         ("D61", context.unlisted_pages, "is on no list from which the host could reclaim it"),
         ("D64", context.pages_of_others, "is not charged to the cgroup of the VMM"),
@@ -68,6 +69,8 @@ def check_totals(
         yield _total("D49", f"the VMM is gone, and {context.slots_left} slots of the swap device are still taken")
     if context.works_left:
         yield _total("D49", f"the VMM is gone, and {context.works_left} works were not freed")
+    if context.contexts_left:
+        yield _total("D49", f"the VMM is gone, and {context.contexts_left} contexts of a userfaultfd were not freed")
 
 
 def _total(rule: str, message: str, vcpu: int = -1) -> Violation:

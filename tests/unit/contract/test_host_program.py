@@ -70,11 +70,12 @@ def test_the_words_of_the_nested_one() -> None:
     assert words("outcome_names", NESTED_PROGRAM) == list(Told)
     intercepts = words("intercept_names", NESTED_PROGRAM)
     assert [str(case) for case in cases(NESTED_PROGRAM, "")] == [
-        f"{b} {i}" for b in [*Between][:-7] for i in intercepts
+        f"{b} {i}" for b in [*Between][:-8] for i in intercepts
     ]
     assert cases(NESTED_PROGRAM, "exit") == (TokenCase(Between.EXIT, intercept=False),)
     assert cases(NESTED_PROGRAM, "unpaged") == (TokenCase(Between.UNPAGED, intercept=True),)
     assert cases(NESTED_PROGRAM, "own-fault") == (TokenCase(Between.OWN_FAULT, intercept=True),)
+    assert cases(NESTED_PROGRAM, "nmi") == (TokenCase(Between.NMI, intercept=True),)
     assert cases(NESTED_PROGRAM, "shadow") == (TokenCase(Between.SHADOW, intercept=False),)
     assert cases(NESTED_PROGRAM, "acked") == (TokenCase(Between.ACKED, intercept=False),)
     assert cases(NESTED_PROGRAM, "inject") == (TokenCase(Between.INJECT, intercept=False),)

@@ -96,12 +96,19 @@ def test_int_reads_as_0_behind_an_init_and_the_vector_stays(read: str, names: se
     assert {f.name for f in verdict.findings} == names and verdict.status is (Status.FAIL if names else Status.PASS)
 
 
-@pytest.mark.parametrize(("flags", "names"), [("0x14", {"unexplained:flags"}), ("0x214", set())])
-def test_a_signal_may_end_the_look_that_waits(flags: str, names: set[str]) -> None:
-    """A 7.3 whose look that waits has no FOLL_INTERRUPTIBLE."""
-    pattern = r"(KVM-.*mm_fault: .*flags=)0x14$"
-    files = edit_trace(
-        packed_capture("uninterruptible-look"), lambda lines: [re.sub(pattern, rf"\g<1>{flags}", x) for x in lines]
-    )
+@pytest.mark.parametrize(
+    ("flags", "state", "names"),
+    [("0x14", "D", {"unexplained:flags"}), ("0x214", "D", {"D74"}), ("0x214", "S", set())],
+)
+def test_a_signal_may_end_the_look_that_waits(flags: str, state: str, names: set[str]) -> None:
+    """A 7.3 whose look that waits has no FOLL_INTERRUPTIBLE, one whose sleep is as if it had none, and a sound one."""
+    edits = (r"(KVM-.*mm_fault: .*flags=)0x14$", flags), (r"(prev_comm=CPU \d+/KVM .*prev_state=)D\b", state)
+
+    def edited(line: str) -> str:
+        for pattern, word in edits:
+            line = re.sub(pattern, rf"\g<1>{word}", line)
+        return line
+
+    files = edit_trace(packed_capture("uninterruptible-look"), lambda lines: [edited(line) for line in lines])
     verdict = judge_capture(files, find_kernel("nowait-7.3"))
     assert {f.name for f in verdict.findings} == names and verdict.status is (Status.FAIL if names else Status.PASS)

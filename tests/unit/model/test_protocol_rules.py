@@ -43,11 +43,12 @@ BEFORE_IT, BEHIND_IT = ({**TWICE, "guest_boots": {0: (LoggedStart(), LoggedStart
 IN_ITS_HANDLER = f"EXIT WRMSR:EN=0x801009 ALL ACC VIRQ=0xf3 ENTRY {BOOTED}"
 RESET_BEHIND_IT = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY {BOOTED}"
 ROUNDS = "EXIT PF:0 TRY:0 REP:0 ENTRY " * 99  # halts that end at once, more often than works can be queued
-LEFT = ("ram_file_open", "ram_file_locked", "works_left", "slots_left")
+LEFT = ("ram_file_open", "ram_file_locked", "works_left", "slots_left", "contexts_left")
 TOLD_BY_THE_EVIDENCE = {"D65": "lost_refaults", "D66": "misflagged_pages", "D64": "pages_of_others",
     "D57": "early_retries", "D58": "forbidden_retries", "D59": "stray_wakes", "D63": "deaf_vcpus", "D60": "swap_slots",
     "D61": "unlisted_pages", "D62": "clean_pages", "D67": "events_left", "D68": "lost_words",
-    "D70": "overwritten_tokens", "D71": "asked_again", "D72": "kept_lock", "D73": "uncounted_faults"}  # fmt: skip
+    "D70": "overwritten_tokens", "D71": "asked_again", "D72": "kept_lock", "D73": "uncounted_faults",
+    "D74": "userfault_waits"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -493,4 +494,4 @@ def test_a_rule_is_kept_by_one_trace_and_broken_by_the_other_and_only_it(name):
 
 def test_every_rule_has_a_case():
     assert set(CASES) == set(RULES)
-    assert list(RULES) == [f"D{n:02}" for n in range(1, 74)]
+    assert list(RULES) == [f"D{n:02}" for n in range(1, 75)]

@@ -17,7 +17,7 @@ EACH = [
     TokenCase(between, intercept)
     for between in Between
     for intercept in (False, True)
-    if between not in (Between.EXIT, Between.INJECT, Between.ACKED, Between.SHADOW, Between.UNMAPPED)
+    if between not in (Between.EXIT, Between.INJECT, Between.ACKED, Between.SHADOW, Between.UNMAPPED, Between.NMI)
 ]
 MENDED = {"nowait-5.10": ("F4",), "nowait-6.1": ("F2", "F3"), "nowait-6.12": ("F3",), "nowait-7.3": ("F3",)}
 
@@ -50,9 +50,12 @@ def test_of_a_page_of_its_own_l1_is_told_behind_any_exit(kernel: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", MENDED)
+@pytest.mark.parametrize("between", [Between.ACKED, Between.NMI])
 @pytest.mark.parametrize("intercept", [False, True])
-def test_of_a_wake_all_l1_is_told_when_its_l2_acknowledges(kernel: str, intercept: bool) -> None:
-    found = predict_token(find_kernel(kernel), TokenCase(Between.ACKED, intercept))
+def test_l1_is_told_of_a_wake_all_when_its_l2_acknowledges_and_before_an_nmi(
+    kernel: str, intercept: bool, between: Between
+) -> None:
+    found = predict_token(find_kernel(kernel), TokenCase(between, intercept))
     assert (found.outcome, found.faults) == (Told.L1, ())
 
 

@@ -67,6 +67,12 @@ def top(line: str) -> str:
         (GOOD.replace("groups = 4", "groups = 0"), "$.pages.f.groups"),
         (GOOD.replace("[pages.f]", '[pages."f g"]'), "$.pages.'f g'"),
         (GOOD.replace("[pages.f]", '[pages.""]'), "$.pages.''"),
+        (GOOD + "[memory]\nsequential_advice = true", "$.memory.sequential_advice: read-ahead advice"),
+        (
+            GOOD + '[swap]\nkind = "dm-delay"\n[memory]\nbacking = "file"\nshare = true\nsequential_advice = true\n'
+            "random_advice = true",
+            "$.memory.sequential_advice: the one takes",
+        ),
         (GOOD + '[[steps]]\nwrmsr = "0x10"\nvalue = 3', "$.steps[1].wrmsr: MSR 0x10"),
         (GOOD + '[[steps]]\nwrmsr = "NE"\nvalue = 3', "$.steps[1].wrmsr: 'NE'"),
         (GOOD + '[[steps]]\nwrmsr = "EN"\nvalue = -1', "$.steps[1].value"),

@@ -62,6 +62,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(memory_left, "drain_lru_batches", lambda: emptied.append(1))
     monkeypatch.setattr(memory_left, "SECONDS", HANG_S)
     monkeypatch.setattr(memory_left, "flushed_by_cpu_stat", lambda _release: True)
+    monkeypatch.setattr(memory_left, "contexts_left", lambda: None)
     return emptied
 
 
@@ -175,6 +176,15 @@ def test_works_that_are_not_freed_are_told_and_may_be_a_moment_later(monkeypatch
     monkeypatch.setattr(memory_left, "SECONDS", 0.2)
     monkeypatch.setattr(memory_left, "works_left", lambda _debugfs: 3)
     assert memory_left.memory_left(Group((0, 0))) == replace(NOTHING, works=3)  # type: ignore[arg-type]
+
+
+def test_contexts_of_a_userfaultfd_that_are_not_freed_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter((1, *[0] * 1000))
+    monkeypatch.setattr(memory_left, "contexts_left", lambda: next(counts))
+    assert memory_left.memory_left(Group((0, 0))) == replace(NOTHING, contexts=0)  # type: ignore[arg-type]
+    monkeypatch.setattr(memory_left, "SECONDS", 0.2)
+    monkeypatch.setattr(memory_left, "contexts_left", lambda: 2)
+    assert memory_left.memory_left(Group((0, 0))) == replace(NOTHING, contexts=2)  # type: ignore[arg-type]
 
 
 def test_a_lock_of_the_ram_file_that_is_never_let_go_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from harness.agent.host import syscalls
+from harness.agent.host.cgroup import ScenarioCgroup
 from harness.agent.pages import taken_again
 from harness.agent.pages.guest_memory import GuestMemory, ProcessMemory
 from harness.agent.pages.pagemap import PageMap
@@ -63,3 +64,13 @@ def test_what_is_written_where_reads_end_at_once(swap: dict[str, object], can: b
     items = tuple(replace(i, access=p.Access.WRITE if i.index == 1 else p.Access.READ) for i in plan.items)
     plan = replace(plan, items=items, swap=replace(plan.swap, **swap))  # type: ignore[arg-type]
     assert taken_again.can_be_taken(plan) == ({plan.pages[1].gpa} if can else set())
+
+
+def test_what_is_taken_is_written_out_before_it_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = iter((3, 1, 0))
+    asked: list[int] = []
+    monkeypatch.setattr(taken_again, "swap_cached_pages", lambda _group: next(cached))
+    monkeypatch.setattr(taken_again, "reclaim", lambda _path, size: asked.append(size))
+    monkeypatch.setattr(taken_again, "drain_lru_batches", lambda: None)
+    taken_again._write_out(ScenarioCgroup("/sys/fs/cgroup/apf-test"))
+    assert asked == [3 * 4096, 4096]

@@ -57,3 +57,16 @@ def test_works_of_another_vm_are_no_leak_and_one_without_vcpus_has_none(slab: Pa
 def test_a_host_that_has_not_loaded_kvm_has_no_vm(slab: Path) -> None:
     (slab / "objects").write_text("0\n")
     assert works_left.works_left(str(slab.parent)) == 0
+
+
+def test_a_context_that_somebody_has_open_is_no_leak(slab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(works_left, "CONTEXTS", str(slab))
+    assert works_left.contexts_left() is None
+    (slab / "objects").write_text("2 N0=2\n")
+    (slab.parent / "fd").mkdir()
+    for number, target in enumerate((works_left.FILE, "/dev/null")):
+        (slab.parent / "fd" / str(number)).symlink_to(target)
+    monkeypatch.setattr(works_left, "DESCRIPTORS", f"{slab.parent}/fd/*")
+    assert works_left.contexts_left() == 1
+    (slab / "objects").write_text("0\n")
+    assert works_left.contexts_left() == 0, "closed meanwhile"
