@@ -53,7 +53,7 @@ class KnownFault:
 
 _TOKENS_OF_AN_L2 = (
     "S130", "S131", "S134", "S135", "S136", "S137", "S138", "S139", "S146", "S147", "S190", "S191", "S193", "S195",
-    "S277", "S308", "S341", "S445", "S491", "S501",
+    "S277", "S308", "S341", "S445", "S491",
 )  # fmt: skip
 """Scenarios in which an L2 touches missing pages of an L1 that does not intercept #PF."""
 
