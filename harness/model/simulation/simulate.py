@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -67,6 +68,7 @@ MAX_RUNS, _LEAST_RUNS, _RUN_EVENTS = 200, 16, 60_000
 """Runs that are tried with a recording, each with other answers to what it leaves open: as many as make _RUN_EVENTS
 events of vCPU threads together, but at most MAX_RUNS and, however long the recording is, at least _LEAST_RUNS (all
 answers to four questions of two)."""
+_NEVER = 1 << 62
 _IN_VAIN = 3
 """A third of them is enough where these have come no nearer to the recording."""
 MAX_SINGLES, _SINGLES_LONGER = 600, 5
@@ -263,7 +265,7 @@ def follow(
         at_ns, _, asked = attempt.misread  # what comes behind that counts for little
         return Distance(None, attempt.pages, at_ns, attempt.t_ns, asked)
 
-    starts = (situation, *(varied for _, varied in unknown_readahead(situation)))
+    starts = _likeliest_first([situation, *(varied for _, varied in unknown_readahead(situation))], recorded)
     for run in explore(partial(_attempt, starts, recorded), bounds_of(recorded.length), far, settled):
         if isinstance(run.result, Followed):
             found = True
@@ -274,6 +276,21 @@ def follow(
         failed = Followed(simulate(situation), parted=furthest)
         distance(failed)
         yield failed
+
+
+def _likeliest_first(starts: Sequence[Situation], recorded: Recorded) -> Sequence[Situation]:
+    """What the host remembered decides how wide the first windows are, and these are recorded."""
+    if len(starts) == 1 or _misread_ns(starts[0], recorded) == _NEVER:
+        return starts
+    return sorted(starts, key=lambda start: _misread_ns(start, recorded), reverse=True)
+
+
+def _misread_ns(start: Situation, recorded: Recorded) -> int:
+    """When the likeliest run from there first reads other pages than the recording shows."""
+    replay = Replay(recorded, Choices())
+    with suppress(Diverged, ModelError):
+        run_once(start, replay)
+    return replay.misread[0][0] if replay.misread else _NEVER
 
 
 def bounds_of(events: int) -> Bounds:

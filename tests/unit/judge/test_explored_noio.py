@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from harness.judge.verdict import judge_capture
+from harness.model.simulation import simulate
+from harness.model.simulation.recorded import Recorded
+from harness.model.simulation.situation import Situation
 from harness.run.judge_folder import model_of
 from harness.status import Status
 from tests.unit.judge.packed import packed_capture
 
 SETTLED = {
+    "read-ahead-remembered": "two vCPUs and six kworkers on a memfd, whose first windows tell what cluster read-ahead"
+    " remembered (mm/swap_state.c:__swapin_nr_pages)",
     "found-while-it-was-copied": "UFFDIO_COPY wakes a vCPU that slept for the page, another finds it by GUP-fast, and"
     " only then does the ioctl return",
     "unlocked-before-it-runs": "who sleeps for the lock of a page that is copied runs again 2 ms behind its unlock, and"
@@ -71,6 +78,26 @@ def test_a_page_read_ahead_is_in_the_cache_only_when_it_is_submitted() -> None:
     files = packed_capture("explored-not-yet-read-ahead")
     verdict = judge_capture(files, model_of(files, "noio"))
     assert verdict.status is Status.PASS, verdict.reason
+
+
+def test_what_the_host_remembered_is_what_its_first_windows_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of eight things that cluster read-ahead may have remembered one reads what was recorded: it is the first."""
+    ranked: list[Sequence[Situation]] = []
+    recordings: list[Recorded] = []
+
+    def likeliest_first(starts: Sequence[Situation], recorded: Recorded) -> Sequence[Situation]:
+        ranked.extend((starts, rank(starts, recorded)))
+        recordings.append(recorded)
+        return ranked[-1]
+
+    rank = simulate._likeliest_first
+    monkeypatch.setattr(simulate, "_likeliest_first", likeliest_first)
+    files = packed_capture("explored-read-ahead-remembered")
+    judge_capture(files, model_of(files, "noio"))
+    starts, found = ranked[:2]
+    assert len(starts) == len(found) > 1 and all(start in found for start in starts)
+    since = [simulate._misread_ns(start, recordings[0]) for start in found]
+    assert since == sorted(since, reverse=True) and since[0] > since[1]
 
 
 def test_a_page_behind_the_target_of_a_window_of_swap_comes_by_itself() -> None:
