@@ -302,7 +302,7 @@ class Checker:
             vcpu.accepted(event)
             vcpu.sleep.accepted(event)
             if vcpu.last is not None and vcpu.last.irq is event:
-                vcpu.sleep.owes = event
+                vcpu.sleep.owes, vcpu.kicked.presents = event, False
             if vcpu.batch and vcpu.int_vec in (None, event.value):
                 vcpu.prompt.interrupts()
 

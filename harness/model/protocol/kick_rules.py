@@ -29,24 +29,27 @@ class Kicked:
         known any more.
     :ivar unsure: since the last ACK a ready interrupt was lost, which owes one all the same, or something has dropped
         what was on the list, and may have queued a wake-all that no trace tells of (KVM_SET_MSRS).
+    :ivar presents: a ready event was traced, and its interrupt not yet: in between, behind the token word, an ACK comes
+        to be owed (arch/x86/kvm/x86.c:kvm_arch_async_page_present).
     """
 
     told_ns: int = -1
     unsure: bool = False
+    presents: bool = False
 
     def ready(self, vcpu: SeenVcpu, event: Event) -> None:
         """kvm_async_pf_ready."""
-        self.told_ns = event.t_ns
+        self.told_ns, self.presents = event.t_ns, True
         self.unsure = self.unsure or (vcpu.int_vec or 0) < LOWEST_VECTOR
 
     def acknowledges(self, event: Event) -> None:
         """A write of ACK."""
-        self.told_ns, self.unsure = event.t_ns, False
+        self.told_ns, self.unsure, self.presents = event.t_ns, False, False
 
     def completed(self, vcpu: SeenVcpu, work: SeenWork, done: Event, returned_ns: int) -> None:
         """DONE of this work alone, and its worker, which came back from its page then, has kicked nobody since: D69."""
         alone = vcpu.known and len(vcpu.live) == 1 and vcpu.live.get(work.token) is work
-        owed = vcpu.sleep.owes is not None or self.unsure
+        owed = vcpu.sleep.owes is not None or self.presents or self.unsure
         if not alone or owed or vcpu.wake_all is not WakeAll.NO or not returned_ns > 0 or self.told_ns >= returned_ns:
             return
         if vcpu.context.faults is not None:  # a probe guest, recorded from its first ready event on
