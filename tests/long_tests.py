@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 LONG = Path(__file__).parent / "long.txt"
-LONG_S = 0.3
+LONG_S = 0.15
 """Seconds.  What is left then is done in about a minute by two processes."""
 
 
