@@ -8,10 +8,9 @@ colons ("CPU 0/KVM"), so the line is split from the CPU field outwards.
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, compress
 from typing import NamedTuple
 
 from harness.contract.capture import TraceStats
@@ -116,26 +115,17 @@ def parse(text: str, *, fold: bool = False) -> Trace:
         lines.append(Line(number, comm, tid, cpu, t_ns, event, rest.rstrip()))
     if _UNNAMED in text:
         lines = _named(lines)
-    return Trace(tuple(lines), lost, written, _by_cpu(every, trips.lines), trips.events)
+    return Trace(tuple(lines), lost, written, trips.by_cpu, trips.events)
 
 
-def _others(lines: Sequence[str], without: Sequence[range]) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of the lines that are in none of the ranges."""
+def _others(lines: Sequence[str], without: Sequence[Sequence[int]]) -> Iterable[tuple[int, str]]:
+    """Number, from 1, and text of the lines whose numbers, from 0, are in none of the others."""
     if not without:
         return enumerate(lines, 1)
-    ends = [0, *(trip.stop for trip in without)]
-    begins = [*(trip.start for trip in without), len(lines)]
-    parts = zip(ends, begins, strict=True)
-    return chain.from_iterable(zip(range(a + 1, b + 1), lines[a:b], strict=True) for a, b in parts)
-
-
-def _by_cpu(lines: Sequence[str], trips: Sequence[range]) -> Mapping[int, int]:
-    found: Counter[int] = Counter()
-    for trip in trips:
-        match = _LINE.match(lines[trip.start])
-        assert match is not None
-        found[int(match[3])] += len(trip)
-    return found
+    left = bytearray(b"\1") * len(lines)
+    for number in chain.from_iterable(without):
+        left[number] = 0
+    return compress(enumerate(lines, 1), left)
 
 
 def complete_until(trace: Trace, stats: TraceStats) -> int:

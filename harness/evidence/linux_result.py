@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""guest/result.txt -> LinuxResult: the lines that guest-images/linux/workload.c writes to port 0xe9."""
+"""guest/result.txt -> LinuxResult: the lines that guest-images/linux/workload.c writes to its port."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from harness.contract.capture import GuestFaults, LinuxResult, Touched
 from harness.errors import CaptureDamaged
 
+RESULT_PORT = 0xE9
+"""guest-images/linux/workload.c"""
 _N = r"(\d{1,19})"
 _WORKLOAD = re.compile(rf"WORKLOAD (\S+) (\S+) {_N} cpus")
 _HYP = re.compile(rf"HYP( none|(?: {_N})+)")

@@ -3,9 +3,13 @@
 
 Where a thread's entry, exit, entry, ..., exit stand directly behind each other in a trace, all between the first and
 the last change nothing that a rule, a total or an episode knows, if each exit is of a kind that nobody looks at: a page
-fault while no event was being delivered, an interrupt of the host, an interrupt window, CPUID, an MSR.  Between exit
-and entry may stand the kvm_msr of an MSR that has nothing to do with asynchronous page faults, and an interrupt of
-another vector that the vCPU itself accepts, or is given: it ends a halt, but a halt begins with a missing page.
+fault while no event was being delivered, an interrupt of the host, an interrupt window, CPUID, an MSR, a port other
+than that of the guest's result.  Between exit and entry may stand the kvm_msr of an MSR that has nothing to do with
+asynchronous page faults, and an interrupt of another vector that the vCPU itself accepts, or is given: it ends a halt,
+but a halt begins with a missing page.
+
+Among them may stand what other processors traced of their own: such lines of other vCPUs, their other entries, exits
+and injections, and threads that they changed to or woke, unless those are this one.  Anything else ends them all.
 
 Such lines are found in bulk.  Two lines alike but for the digits of their numbers are well-formed together.  So the
 first line of each shape is matched, and of the others only what the shape does not show is looked at, a column of all
@@ -15,22 +19,25 @@ of them at a time.  What is not found here is read line by line, as is every dam
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum, auto
+from itertools import chain
 from typing import NamedTuple
 
+from harness.evidence.linux_result import RESULT_PORT
 from harness.model.events import HEEDED_MSRS, HYPERVISOR_CALLBACK_VECTOR, MSR_ASYNC_PF_INT
 
 _LINE = re.compile(
-    r"(?P<head> *\S.{0,14}-\d{1,10} +\[\d{1,5}\] )[\w.#]{4,6}(?P<time> +\d{1,12}\.\d{6}): "
+    r"(?P<head> *\S.{0,14}-(?P<tid>\d{1,10}) +\[(?P<cpu>\d{1,5})\] )[\w.#]{4,6}(?P<time> +\d{1,12}\.\d{6}): "
     r"(?:kvm_entry: vcpu (?P<entered>\d{1,4}), rip 0x[0-9a-f]{5,16}"
     r"|kvm_msr: msr_(?:read|write) (?P<msr>[0-9a-f]{1,8}) = 0x[0-9a-f]{1,16}"
     r"|kvm_apic_accept_irq: apicid (?P<apic>[0-9a-f]{1,2}) vec (?P<vector>\d{1,3}) \(Fixed\|edge\)"
     r"|kvm_inj_virq: IRQ 0x(?P<irq>[0-9a-f]{1,2})"
     r"|kvm_exit: vcpu (?P<left>\d{1,4}) reason (?P<reason>[A-Za-z_]{1,40})"
-    r" rip 0x[0-9a-f]{1,16} info1 0x[0-9a-f]{16} info2 0x(?P<info2>[0-9a-f]{16})"
+    r" rip 0x[0-9a-f]{1,16} info1 0x(?P<info1>[0-9a-f]{16}) info2 0x(?P<info2>[0-9a-f]{16})"
     r" intr_info 0x(?P<intr_info>[0-9a-f]{8}) error_code 0x[0-9a-f]{8}(?: requests 0x[0-9a-f]{16})?)",
     re.ASCII,
 )
@@ -38,15 +45,24 @@ _LINE = re.compile(
 _DECIMAL = ("time", "entered", "left", "vector")
 _DELIVERS = {"npf": "intr_info", "EPT_VIOLATION": "info2"}
 """Which field says that an event was being delivered (trace_events.py: _exit)."""
+_PORTS = frozenset(("io", "IO_INSTRUCTION"))
+"""Their info1 has the port in bits 31:16 (APM volume 2, 15.10.2; SDM volume 3, table 28-5)."""
 _REASONS = frozenset((
-    *_DELIVERS, "interrupt", "EXTERNAL_INTERRUPT", "vintr", "INTERRUPT_WINDOW", "cpuid", "CPUID", "msr", "MSR_READ",
-    "MSR_WRITE",
+    *_DELIVERS, *_PORTS, "interrupt", "EXTERNAL_INTERRUPT", "vintr", "INTERRUPT_WINDOW", "cpuid", "CPUID", "msr",
+    "MSR_READ", "MSR_WRITE",
 ))  # fmt: skip
 _HEX_NUMBER = re.compile(r"(?:(?<=0x)|(?<=: msr_read )|(?<=: msr_write )|(?<=: apicid ))[0-9a-f]+")
 _HEX_DIGITS = "0123456789abcdef"
 _SHAPE = str.maketrans("123456789abcdef", "0" * 15)
 _RARE = 32
 """A shape that fewer lines have is not worth a look."""
+_OWN = re.compile(
+    r".{1,24}?-(\d{1,10}) +\[(\d{1,5})\] [\w.#]{4,6} +\d{1,12}\.\d{6}: "
+    r"(?:kvm_(?:entry|exit|inj_virq|vcpu_wakeup)|(sched_switch|sched_waking)): ",
+    re.ASCII,
+)
+"""A line that concerns the processor that traced it, and threads that it names."""
+_NAMED = re.compile(r"pid=(\d{1,10})", re.ASCII)
 
 
 class _Mark(IntEnum):
@@ -70,10 +86,12 @@ _INT_SHAPE = f"msr_write {MSR_ASYNC_PF_INT:x} = 0x".translate(_SHAPE)
 
 
 class RoundTrips(NamedTuple):
-    """``lines``: their numbers, from 0, in order; their thread's entry is the line before each range, and its next exit
-    the line behind.  ``events``: which there are among them."""
+    """``lines``: by their numbers, from 0, those of each thread that stand directly behind each other on its processor,
+    in order; the line before the first of them there is the thread's entry, and the one behind the last its next exit.
+    ``by_cpu``: how many each processor has.  ``events``: which there are among them."""
 
-    lines: Sequence[range] = ()
+    lines: Sequence[Sequence[int]] = ()
+    by_cpu: Mapping[int, int] = {}
     events: frozenset[str] = frozenset()
 
 
@@ -81,16 +99,32 @@ class RoundTrips(NamedTuple):
 class _Thread:
     """What stands before the flags of a line: a thread on a processor.
 
-    ``time``: where the time stands in its lines; ``vcpus``: which its entries name.
+    ``time``: where the time stands in its lines; ``vcpus``: which its entries name; ``lines``: those with a mark.
     """
 
     number: int
+    tid: int
+    cpu: int
     time: slice
-    vcpus: set[int]
+    vcpus: set[int] = field(default_factory=set)
+    lines: list[int] = field(default_factory=list)
 
     def __getitem__(self, mark: _Mark) -> str:
         """The character for a line of this thread."""
         return chr(0x100 + self.number * (len(_Mark) + 1) + mark)
+
+
+class _Marks:
+    """A character for each line: what it is to its thread, or a point."""
+
+    def __init__(self, count: int) -> None:
+        self.of = ["."] * count
+
+    def put(self, thread: _Thread, mark: _Mark, numbers: Sequence[int]) -> None:
+        char = thread[mark]
+        for number in numbers:
+            self.of[number] = char
+        thread.lines += numbers
 
 
 def round_trips(text: str, lines: Sequence[str]) -> RoundTrips:
@@ -103,7 +137,7 @@ def round_trips(text: str, lines: Sequence[str]) -> RoundTrips:
     alike: defaultdict[str, list[int]] = defaultdict(list)
     for number, shape in enumerate(shapes):
         alike[shape].append(number)
-    marks = ["."] * len(lines)
+    marks = _Marks(len(lines))
     threads: dict[str, _Thread] = {}
     accepted: list[tuple[_Thread, Sequence[int], re.Match[str]]] = []
     vectors = _vectors(alike, lines)
@@ -118,7 +152,11 @@ def round_trips(text: str, lines: Sequence[str]) -> RoundTrips:
         for told in columns.parted(numbers, [*range(match.end("head")), *range(entered.start, entered.stop)]):
             # One that is damaged is damaged in the entry before the round trips as well, which is read by itself.
             first = lines[told[0]]
-            thread = threads.setdefault(first[: match.end("head")], _Thread(len(threads), time, set()))
+            tid, cpu = first[slice(*match.span("tid"))], first[slice(*match.span("cpu"))]
+            if not (tid.isdecimal() and cpu.isdecimal()):
+                continue
+            head = first[: match.end("head")]
+            thread = threads.setdefault(head, _Thread(len(threads), int(tid), int(cpu), time))
             if thread.time != time:
                 continue
             mark = _mark(match)
@@ -127,15 +165,12 @@ def round_trips(text: str, lines: Sequence[str]) -> RoundTrips:
             elif mark is _Mark.ACCEPTED:
                 accepted.append((thread, told, match))
                 continue
-            char = thread[mark]
-            for number in _unheeded(told, lines, match, vectors):
-                marks[number] = char
+            marks.put(thread, mark, _unheeded(told, lines, match, vectors))
     for thread, told, match in accepted:
         apic = slice(*match.span("apic"))
-        for number in _unheeded(told, lines, match, vectors):
-            if thread.vcpus == {int(lines[number][apic], 16)}:  # else it may end the halt of another
-                marks[number] = thread[_Mark.ACCEPTED]
-    return _ordered("".join(marks), lines, threads.values())
+        own = [n for n in _unheeded(told, lines, match, vectors) if thread.vcpus == {int(lines[n][apic], 16)}]
+        marks.put(thread, _Mark.ACCEPTED, own)  # else it may end the halt of another
+    return _ordered(marks.of, lines, threads.values())
 
 
 def _vectors(alike: Mapping[str, Sequence[int]], lines: Sequence[str]) -> frozenset[int]:
@@ -197,11 +232,15 @@ class _Columns:
 def _unheeded(
     numbers: Sequence[int], lines: Sequence[str], match: re.Match[str], vectors: Collection[int]
 ) -> Sequence[int]:
-    """Without page faults during which an event was being delivered, and MSRs and vectors that somebody looks at."""
-    for field, base, heeded in (("msr", 16, HEEDED_MSRS), ("vector", 10, vectors), ("irq", 16, vectors)):
-        if match[field]:
-            at = slice(*match.span(field))
+    """Without page faults during which an event was being delivered, and MSRs, vectors and the port that somebody looks
+    at."""
+    for name, base, heeded in (("msr", 16, HEEDED_MSRS), ("vector", 10, vectors), ("irq", 16, vectors)):
+        if match[name]:
+            at = slice(*match.span(name))
             return [number for number in numbers if int(lines[number][at], base) not in heeded]
+    if match["reason"] in _PORTS:
+        at = slice(*match.span("info1"))
+        return [number for number in numbers if int(lines[number][at], 16) >> 16 & 0xFFFF != RESULT_PORT]
     delivers = _DELIVERS.get(match["reason"] or "")
     if delivers is None:
         return numbers
@@ -209,21 +248,58 @@ def _unheeded(
     return [number for number in numbers if lines[number][at] == none]
 
 
-def _ordered(marks: str, lines: Sequence[str], threads: Collection[_Thread]) -> RoundTrips:
+class _Stretches:
+    """A trace, processor by processor: its lines that may end round trips there, and those in which they are."""
+
+    def __init__(self, marks: Sequence[str], lines: Sequence[str], threads: Collection[_Thread]) -> None:
+        self.marks = marks
+        self.threads: defaultdict[int, list[_Thread]] = defaultdict(list)
+        self.ends: list[int] = []  # on each processor
+        self.own: defaultdict[int, list[int]] = defaultdict(list)  # by processor: what ends them there alone
+        of_tid: defaultdict[int, list[int]] = defaultdict(list)
+        for thread in threads:
+            self.threads[thread.cpu].append(thread)
+            of_tid[thread.tid] += thread.lines
+        for number in (point.start() for point in re.finditer(r"\.", "".join(marks))):
+            match = _OWN.match(lines[number])
+            if match is None:
+                self.ends.append(number)
+                continue
+            self.own[int(match[2])].append(number)
+            of_tid[int(match[1])].append(number)
+            for tid in _NAMED.findall(lines[number], match.end()) if match[3] else ():
+                of_tid[int(tid)].append(number)
+        self.of_tid = {thread.tid: sorted(of_tid[thread.tid]) for thread in threads}
+
+    def runs(self) -> Iterator[tuple[_Thread, Sequence[int]]]:
+        """Of the patterns between an entry and an exit: the numbers of their lines, these two included."""
+        for cpu, threads in self.threads.items():
+            where = sorted(chain(self.ends, self.own[cpu], *(thread.lines for thread in threads)))
+            of = {thread[_Mark.ENTRY]: thread for thread in threads}
+            told = "".join(map(self.marks.__getitem__, where))
+            for run in re.finditer("|".join(map(_run, threads)), told):
+                begin, end = run.span()
+                around = where[begin - 1 : end + 1]
+                thread = of[told[begin - 1]]
+                mine = self.of_tid[thread.tid]
+                # Else the thread was on another processor between, or was woken.
+                if bisect_right(mine, around[-1]) - bisect_left(mine, around[0]) == len(around):
+                    yield thread, around
+
+
+def _ordered(marks: Sequence[str], lines: Sequence[str], threads: Collection[_Thread]) -> RoundTrips:
     """The runs whose times never go backwards."""
-    where = {thread[_Mark.ENTRY]: thread.time for thread in threads}
-    found: list[range] = []
-    among: list[str] = []
-    for run in re.finditer("|".join(map(_run, threads)), marks) if threads else ():
-        begin, end = run.span()
-        time = where[marks[begin - 1]]
-        stamps = [line[time] for line in lines[begin - 1 : end + 1]]
+    found: list[Sequence[int]] = []
+    by_cpu: Counter[int] = Counter()
+    among: set[str] = set()
+    for thread, around in _Stretches(marks, lines, threads).runs():
+        stamps = [lines[number][thread.time] for number in around]
         if stamps == sorted(stamps):
-            found.append(range(begin, end))
-            among.append(run[0])
-    folded = "".join(among)
-    there = (name for mark, name in _EVENTS.items() if any(thread[mark] in folded for thread in threads))
-    return RoundTrips(found, frozenset(there))
+            found.append(numbers := around[1:-1])
+            by_cpu[thread.cpu] += len(numbers)
+            among.update(map(marks.__getitem__, numbers))
+    there = (name for mark, name in _EVENTS.items() if any(thread[mark] in among for thread in threads))
+    return RoundTrips(found, by_cpu, frozenset(there))
 
 
 def _run(thread: _Thread) -> str:

@@ -10,12 +10,11 @@ from harness.contract.capture import LinuxResult
 from harness.contract.plan import Plan
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import Evidence
+from harness.evidence.linux_result import RESULT_PORT
 from harness.judge.verdict_types import Finding
 from harness.model.events import HYPERVISOR_CALLBACK_VECTOR, Event, Kind
 from harness.prediction import linux_guest
 
-RESULT_PORT = 0xE9
-"""guest-images/linux/workload.c"""
 _IO_EXIT = re.compile(
     r"reason (?:io|EXIT_IOIO|npf_io|IO_INSTRUCTION|EXIT_REASON_IO_INSTRUCTION)\b.*?info1? (?:0x)?([0-9a-f]+)"
 )

@@ -48,9 +48,14 @@ TWO = [ENTRY, EXIT, ENTRY, EXIT, MSR, ENTRY, EXIT]
 
 
 def trips(*texts: str, rare: int = 1) -> list[range]:
-    text = "".join(line(10 * n, text) for n, text in enumerate(texts, 5))
+    found = found_in("".join(line(10 * n, text) for n, text in enumerate(texts, 5)), rare)
+    assert all([*range(numbers[0], numbers[-1] + 1)] == numbers for numbers in found)
+    return [range(numbers[0], numbers[-1] + 1) for numbers in found]
+
+
+def found_in(text: str, rare: int = 1) -> list[list[int]]:
     with patch.object(module, "_RARE", rare):
-        return list(round_trips(text, text.splitlines()).lines)
+        return [list(numbers) for numbers in round_trips(text, text.splitlines()).lines]
 
 
 def test_what_lies_between_an_entry_and_a_later_exit() -> None:
@@ -67,7 +72,8 @@ def test_few_lines_of_a_shape_are_not_looked_at() -> None:
         EXIT.replace("intr_info 0x00000000", "intr_info 0x80000b0e"),  # while a #PF was being delivered
         EXIT.replace("npf", "EPT_VIOLATION").replace("info2 0x0", "info2 0x8"),
         EXIT.replace("npf", "hlt"),
-        EXIT.replace("npf", "io"),  # the guest's result is told by it
+        EXIT.replace("npf", "io").replace("info1 0x0000000000000000", "info1 0x0000000000e90000"),  # the guest's result
+        EXIT.replace("npf", "IO_INSTRUCTION").replace("info1 0x0000000000000000", "info1 0x0000000000e90000"),
         EXIT.replace("kvm_exit", "kvm_nested_vmexit"),
         EXIT + " ",
         EXIT.replace("0x431c32d", "431c32d"),
@@ -79,6 +85,12 @@ def test_an_exit_that_somebody_looks_at_is_none(text: str) -> None:
     assert trips(ENTRY, text, ENTRY, EXIT) == []
     assert trips(ENTRY, EXIT, ENTRY, text, ENTRY, EXIT, ENTRY, EXIT)[-1] == range(5, 7)
     assert not any(3 in trip for trip in trips(ENTRY, EXIT, ENTRY, text, ENTRY, EXIT, ENTRY, EXIT))
+
+
+@pytest.mark.parametrize("reason", ["io", "IO_INSTRUCTION"])
+def test_other_ports_are_not(reason: str) -> None:
+    other = EXIT.replace("npf", reason).replace("info1 0x0000000000000000", "info1 0x0000000003f80000")
+    assert trips(ENTRY, other, ENTRY, other) == [range(1, 3)]
 
 
 @pytest.mark.parametrize("msr", sorted(HEEDED_MSRS))
@@ -124,13 +136,65 @@ def test_the_reset_vector_is_looked_for() -> None:
     assert trips(ENTRY, EXIT, "kvm_entry: vcpu 0, rip 0xfff0", EXIT) == []
 
 
-@pytest.mark.parametrize("other", ["       CPU 1/KVM-204     [001]", "       CPU 0/KVM-203     [000]"])
-def test_another_thread_or_processor_between_ends_it(other: str) -> None:
-    text = (
-        line(1, ENTRY) + line(2, EXIT) + line(3, ENTRY, other) + line(4, EXIT, other) + line(5, ENTRY) + line(6, EXIT)
-    )
-    with patch.object(module, "_RARE", 1):
-        assert not round_trips(text, text.splitlines()).lines
+ANOTHER, ELSEWHERE = "       CPU 1/KVM-204     [000]", "       CPU 0/KVM-203     [000]"
+IDLE = "          <idle>-0       [000]"
+HERE = "       CPU 1/KVM-204     [001]"
+
+
+def between(*others: tuple[str, str]) -> list[list[int]]:
+    """An entry, an exit, lines of others, an entry and an exit."""
+    lines = [(None, ENTRY), (None, EXIT), *others, (None, ENTRY), (None, EXIT)]
+    return found_in("".join(line(n, text, *filter(None, [head])) for n, (head, text) in enumerate(lines, 1)))
+
+
+@pytest.mark.parametrize("other", [HERE, ELSEWHERE])
+def test_another_thread_there_or_another_processor_of_its_own_between_ends_it(other: str) -> None:
+    assert between((other, ENTRY), (other, EXIT)) == []
+
+
+def test_round_trips_of_two_processors_may_be_mixed() -> None:
+    other = ENTRY.replace("vcpu 0", "vcpu 1")
+    assert between((ANOTHER, other), (ANOTHER, EXIT)) == [[1, 4]]
+    left = (ANOTHER, EXIT.replace("vcpu 0", "vcpu 1"))
+    assert between((ANOTHER, other), left, (ANOTHER, other), left) == [[1, 6], [3, 4]]
+
+
+SWITCH = (
+    "sched_switch: prev_comm=swapper/0 prev_pid=0 prev_prio=120 prev_state=R ==> next_comm={} next_pid={} next_prio=20"
+)
+WAKING = "sched_waking: comm={} pid={} prio=120 target_cpu=000"
+
+
+@pytest.mark.parametrize(
+    ("head", "text"),
+    [
+        (IDLE, SWITCH.format("CPU 1/KVM", 204)),
+        (IDLE, WAKING.format("CPU 1/KVM", 204)),
+        (ANOTHER, "kvm_vcpu_wakeup: wait time 1 ns, polling valid"),
+        (ANOTHER, EXIT.replace("vcpu 0 reason npf", "vcpu 1 reason hlt")),
+        (ANOTHER, "kvm_inj_virq: IRQ 0xf3"),
+    ],
+)
+def test_what_another_processor_does_of_its_own_may_stand_among_them(head: str, text: str) -> None:
+    assert between((head, text)) == [[1, 3]]
+    assert between((head.replace("[000]", "[001]"), text)) == []
+
+
+@pytest.mark.parametrize(
+    ("head", "text"),
+    [
+        (IDLE, SWITCH.format("CPU 0/KVM", 203)),
+        (IDLE, WAKING.format("CPU 0/KVM", 203)),
+        (ELSEWHERE, EXIT.replace("npf", "hlt")),
+        (ANOTHER, "kvm_msr: msr_write 4b564d02 = 0x1"),
+        (ANOTHER, "kvm_apic_accept_irq: apicid 0 vec 236 (Fixed|edge)"),
+        ("     kworker/0:1-17      [000]", "kvm_async_pf_completed: gva 0x1000 address 0x7f0000001000"),
+        (IDLE, "sched_switch prev_comm=swapper/0"),
+        (IDLE, "kvm_exits: vcpu 1"),
+    ],
+)
+def test_what_concerns_the_thread_or_is_not_known_ends_it(head: str, text: str) -> None:
+    assert between((head, text)) == []
 
 
 def test_a_time_that_goes_backwards_is_left_to_the_reader_of_lines() -> None:
@@ -169,7 +233,7 @@ def test_what_is_left_out_is_unheeded_and_accounted_for(name: str) -> None:
         assert event.vcpu >= 0 and len(vcpu_tids) < 9
         assert (
             event.value not in (*HEEDED_MSRS, HYPERVISOR_CALLBACK_VECTOR)
-            and "reason io" not in event.text
+            and "info1 0x0000000000e9" not in event.text
             and "hlt" not in event.text
         )
 
@@ -225,7 +289,8 @@ def few() -> list[str]:
     text = "".join(raw + "\n" for raw in lines)
     with patch.object(module, "_RARE", 1):
         longest = max(round_trips(text, lines).lines, key=len)
-    return lines[longest.start - 5 : longest.start + 20] + lines[longest.stop - 5 : longest.stop + 5]
+    first, last = longest[0], longest[-1]
+    return lines[first - 5 : first + 20] + lines[last - 4 : last + 6]
 
 
 def read(text: str, *, fold: bool) -> list[str]:
