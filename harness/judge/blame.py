@@ -252,16 +252,12 @@ def with_full_logs(evidence: Evidence) -> frozenset[int]:
 
 def neither_sleeps_nor_enters(
     events: Iterable[Event], vcpus: int, *, to_the_end: Container[int] = ()
-) -> tuple[Finding, ...]:
+) -> Iterator[Finding]:
     """vCPUs whose last page fault ended in an artificial halt, of a run in which all waited for ever: each has to sleep
     as in HLT (arch/x86/kvm/x86.c:kvm_vcpu_block, TASK_INTERRUPTIBLE), or to have entered the guest again.
 
     :param to_the_end: vCPUs that ran until the recording ended, which may be anywhere then.
     """
-    return tuple(_neither(events, (vcpu for vcpu in range(vcpus) if vcpu not in to_the_end)))
-
-
-def _neither(events: Iterable[Event], vcpus: Iterable[int]) -> Iterator[Finding]:
     last: dict[int, Event] = {}
     halts: dict[int, Event] = {}
     for e in events:
@@ -271,7 +267,9 @@ def _neither(events: Iterable[Event], vcpus: Iterable[int]) -> Iterator[Finding]
             halts.pop(e.vcpu, None)
         if e.vcpu >= 0 and e.kind in _OF_A_RUN:
             last[e.vcpu] = e
-    for vcpu in vcpus:
+    for vcpu in range(vcpus):
+        if vcpu in to_the_end:
+            continue
         final, halt = last.get(vcpu), halts.get(vcpu)
         if final is None or halt is None or (final.kind is Kind.OUT and chr(final.value) in "SR"):
             continue

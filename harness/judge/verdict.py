@@ -219,7 +219,8 @@ def _cut_short(found: JudgedCapture, evidence: Evidence, kernel: KernelModel) ->
     before = predict(evidence.plan, kernel, evidence.precondition, orders=ORDERS)
     if not before.ends or before.undecided_end:
         return found
-    halts = neither_sleeps_nor_enters(evidence.events, evidence.plan.guest.vcpus, to_the_end=with_full_logs(evidence))
+    vcpus, full = evidence.plan.guest.vcpus, with_full_logs(evidence)
+    halts = tuple(neither_sleeps_nor_enters(evidence.events, vcpus, to_the_end=full))
     if halts:
         return replace(found, verdict=replace(verdict, status=Status.FAIL, reason=first_words(halts), findings=halts))
     reason = f"what was recorded is as predicted, but the program did not come to its end: {evidence.end.reason}"

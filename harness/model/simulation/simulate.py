@@ -280,9 +280,10 @@ def follow(
 
 def _likeliest_first(starts: Sequence[Situation], recorded: Recorded) -> Sequence[Situation]:
     """What the host remembered decides how wide the first windows are, and these are recorded."""
-    if len(starts) == 1 or _misread_ns(starts[0], recorded) == _NEVER:
+    if len(starts) == 1 or (first := _misread_ns(starts[0], recorded)) == _NEVER:
         return starts
-    return sorted(starts, key=lambda start: _misread_ns(start, recorded), reverse=True)
+    when = [first, *(_misread_ns(start, recorded) for start in starts[1:])]
+    return [starts[n] for n in sorted(range(len(starts)), key=when.__getitem__, reverse=True)]
 
 
 def _misread_ns(start: Situation, recorded: Recorded) -> int:

@@ -258,5 +258,5 @@ def test_a_vcpu_whose_log_ended_the_run_may_be_anywhere() -> None:
     """It was preempted behind its worker, and the recording ended as it had its processor back."""
     events = [Event(Kind.ENTRY, 0), Event(Kind.NP, 0), Event(Kind.OUT, 0, value=ord("R")), Event(Kind.IN, 0)]
     both = [*events, *(dataclasses.replace(event, vcpu=1) for event in events)]
-    found = neither_sleeps_nor_enters(both, 2, to_the_end={0})
+    found = list(neither_sleeps_nor_enters(both, 2, to_the_end={0}))
     assert [finding.message.split(":")[0] for finding in found] == ["vCPU 1"]
