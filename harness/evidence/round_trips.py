@@ -56,12 +56,12 @@ _HEX_DIGITS = "0123456789abcdef"
 _SHAPE = str.maketrans("123456789abcdef", "0" * 15)
 _RARE = 32
 """A shape that fewer lines have is not worth a look."""
-_OWN = re.compile(
-    r".{1,24}?-(\d{1,10}) +\[(\d{1,5})\] [\w.#]{4,6} +\d{1,12}\.\d{6}: "
-    r"(?:kvm_(?:entry|exit|inj_virq|vcpu_wakeup)|(sched_switch|sched_waking)): ",
+_ANY = re.compile(
+    r".{1,24}?-(?P<tid>\d{1,10}) +\[(?P<cpu>\d{1,5})\] [\w.#]{4,6}(?P<time> +\d{1,12}\.\d{6}): "
+    r"(?P<own>(?:kvm_(?:entry|exit|inj_virq|vcpu_wakeup)|(?P<names>sched_switch|sched_waking)): )?",
     re.ASCII,
 )
-"""A line that concerns the processor that traced it, and threads that it names."""
+"""A line, and whether it concerns nothing but the processor that traced it, and threads that it names."""
 _NAMED = re.compile(r"pid=(\d{1,10})", re.ASCII)
 
 
@@ -249,10 +249,14 @@ def _unheeded(
 
 
 class _Stretches:
-    """A trace, processor by processor: its lines that may end round trips there, and those in which they are."""
+    """A trace, processor by processor: its lines that may end round trips there, and those in which they are.
+
+    ``times``: of each line, as it is written; empty where there is none.
+    """
 
     def __init__(self, marks: Sequence[str], lines: Sequence[str], threads: Collection[_Thread]) -> None:
         self.marks = marks
+        self.times = [""] * len(lines)
         self.threads: defaultdict[int, list[_Thread]] = defaultdict(list)
         self.ends: list[int] = []  # on each processor
         self.own: defaultdict[int, list[int]] = defaultdict(list)  # by processor: what ends them there alone
@@ -260,16 +264,25 @@ class _Stretches:
         for thread in threads:
             self.threads[thread.cpu].append(thread)
             of_tid[thread.tid] += thread.lines
+            for number in thread.lines:
+                self.times[number] = lines[number][thread.time]
         for number in (point.start() for point in re.finditer(r"\.", "".join(marks))):
-            match = _OWN.match(lines[number])
-            if match is None:
+            match = _ANY.match(lines[number])
+            if match is not None:
+                self.times[number] = match["time"]
+            if match is None or not match["own"]:
                 self.ends.append(number)
                 continue
-            self.own[int(match[2])].append(number)
-            of_tid[int(match[1])].append(number)
-            for tid in _NAMED.findall(lines[number], match.end()) if match[3] else ():
+            self.own[int(match["cpu"])].append(number)
+            of_tid[int(match["tid"])].append(number)
+            for tid in _NAMED.findall(lines[number], match.end()) if match["names"] else ():
                 of_tid[int(tid)].append(number)
         self.of_tid = {thread.tid: sorted(of_tid[thread.tid]) for thread in threads}
+
+    def in_order(self) -> bool:
+        """Whether no time goes backwards: tracefs merges the processors by it (trace.c:__find_next_entry)."""
+        told = list(filter(None, self.times))
+        return told == sorted(told)
 
     def runs(self) -> Iterator[tuple[_Thread, Sequence[int]]]:
         """Of the patterns between an entry and an exit: the numbers of their lines, these two included."""
@@ -288,16 +301,15 @@ class _Stretches:
 
 
 def _ordered(marks: Sequence[str], lines: Sequence[str], threads: Collection[_Thread]) -> RoundTrips:
-    """The runs whose times never go backwards."""
+    """Those of a trace that is in order; else whoever reads it line by line says where it is not."""
     found: list[Sequence[int]] = []
     by_cpu: Counter[int] = Counter()
     among: set[str] = set()
-    for thread, around in _Stretches(marks, lines, threads).runs():
-        stamps = [lines[number][thread.time] for number in around]
-        if stamps == sorted(stamps):
-            found.append(numbers := around[1:-1])
-            by_cpu[thread.cpu] += len(numbers)
-            among.update(map(marks.__getitem__, numbers))
+    stretches = _Stretches(marks, lines, threads)
+    for thread, around in stretches.runs() if stretches.in_order() else ():
+        found.append(numbers := around[1:-1])
+        by_cpu[thread.cpu] += len(numbers)
+        among.update(map(marks.__getitem__, numbers))
     there = (name for mark, name in _EVENTS.items() if any(thread[mark] in among for thread in threads))
     return RoundTrips(found, by_cpu, frozenset(there))
 

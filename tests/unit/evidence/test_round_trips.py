@@ -203,6 +203,13 @@ def test_a_time_that_goes_backwards_is_left_to_the_reader_of_lines() -> None:
         assert not round_trips(text, text.splitlines()).lines
 
 
+def test_a_trace_whose_processors_are_not_in_order_is_left_to_the_reader_of_lines() -> None:
+    other = ENTRY.replace("vcpu 0", "vcpu 1")
+    text = line(1, ENTRY) + line(2, EXIT) + line(4, other, ANOTHER) + line(3, ENTRY) + line(5, EXIT)
+    assert found_in(text) == []
+    assert found_in(text.replace("000004:", "000002:")) == [[1, 3]]
+
+
 # --- traces of real runs
 
 
