@@ -27,6 +27,7 @@ from harness.model.simulation.held_locks import HeldLocks
 from harness.model.simulation.page_watch import PageWatch, WindowChoice
 from harness.model.simulation.pte_prefetch import prefetched_with
 from harness.model.simulation.recorded import FaultCall
+from harness.model.walk.flags import VM_FAULT_ERROR, VmFault
 from harness.model.walk.steps import Environment
 from harness.model.walk.write_protect import userfault_missing
 
@@ -60,6 +61,7 @@ class FollowedThreads:
             chosen_around=self.chosen_around, submits=self.submits, fills_late=filled.fills_late,
             maps_late=filled.maps_late, taken=self.taken, finished=self.finished, refused=self.refused,
             asks_late=self.asks_late, contended=locks.contended, passed_by=locks.passed_by, paced=True,
+            came_back=self.came_back,
         )  # fmt: skip
 
     def through(self, watch: PageWatch | None, gpa: int) -> None:
@@ -87,6 +89,13 @@ class FollowedThreads:
             watch.begins_call()
         else:
             self.returned(watch, gpa)
+
+    def came_back(self, page: HostPage, ret: VmFault) -> None:
+        """A call of handle_mm_fault returned: one that did so otherwise than the recorded is another's."""
+        call = self.memory.watch.window if self.memory.watch is not None else None
+        told = VmFault.RETRY in ret, VmFault.MAJOR in ret, bool(ret & VM_FAULT_ERROR)
+        if call is not None and told != (call.retried, call.major, call.failed):
+            self.strays(1, page.index << 12)
 
     def returned(self, watch: PageWatch, gpa: int) -> None:
         """A call of handle_mm_fault is over.  One that has read other pages than the recorded had another window."""

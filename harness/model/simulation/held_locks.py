@@ -37,7 +37,7 @@ class HeldLocks:
             return False
         own = watch.window
         missed = own is not None and own.missed
-        slept = own is not None and own.slept
+        slept = own is not None and own.slept and not own.major  # else for its own read
         until = replay.other_call_ends(page.index, watch.thread, now)
         if until < 0 and missed:  # one that maps it around its own holds it, too (mm/filemap.c:next_uptodate_folio)
             until = replay.maps_around_until(self.threads.mapped_with(page.index), watch.thread, now)

@@ -25,6 +25,8 @@ def handle_mm_fault(ctx: Context, flags: FaultFlag) -> Steps[VmFault]:
         ret = yield from handle_pte_fault(ctx, flags)
     yield from mm_account_fault(ctx, flags, ret)
     ctx.step("result", show("VM_FAULT_", ret), "to the caller")
+    if ctx.env.came_back is not None:
+        ctx.env.came_back(ctx.page, ret)
     return ret
 
 

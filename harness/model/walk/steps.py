@@ -22,6 +22,7 @@ from harness.model.kernels import KernelModel
 from harness.model.outcomes import Outcome
 from harness.model.pages import HostPage, Lock
 from harness.model.readahead import AllMissing, Neighbours, ReadaheadState, Window
+from harness.model.walk.flags import VmFault
 from harness.model.walk.function_names import name_in
 
 P = ParamSpec("P")
@@ -185,6 +186,7 @@ class Environment:
     marked_late: Callable[[HostPage], bool] | None = None  # its reader has not set PG_readahead yet
     told: Callable[[], bool] | None = None  # a signal that is not fatal is pending for this thread
     paced: bool = False  # when each call of handle_mm_fault began and ended was recorded
+    came_back: Callable[[HostPage, VmFault], None] | None = None  # ... and what it returned
 
 
 @dataclass(frozen=True, slots=True)

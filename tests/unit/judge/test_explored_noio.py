@@ -62,6 +62,8 @@ SETTLED = {
     " time behind an NMI: the trace goes on behind the agent's last line, and the host step has not ended",
     "host-step-of-a-dead-machine": "KVM_RUN of a vCPU fails, and the VMM stops another in its host step, which the"
     " agent ends later: nobody is told",
+    "reader-behind-others": "four vCPUs map a page at once: what the call of each returned tells whether the one that"
+    " has read it found it locked (mm/memory.c:do_swap_page; S427)",
     "qemu-waits-for-a-sleeper": "a stop is not answered: QEMU waits for a vCPU whose page is held",
 }
 

@@ -52,6 +52,8 @@ SETTLED = {
     " it, and both fault on it again only when they have woken 65 sleepers (mmu.c:is_page_fault_stale; 7.3)",
     "mapped-around-a-write": "a shared write asks the file system, and a thread whose call began before maps the page"
     " around its own meanwhile: finish_fault finds the PTE changed, and GUP calls again (do_shared_fault; 6.1)",
+    "slept-for-the-cache": "four vCPUs map a page at once, one of which has read it and another has slept a tick while"
+    " it was added (mm/swap_state.c:__read_swap_cache_async; 6.1): what their calls returned tells who found it locked",
     "held-up-twice-in-a-window": "a thread adds six pages of its window, and two behind four of another's; its own page"
     " is brought by a third (mm/readahead.c:page_cache_ra_unbounded; 6.12)",
 }
