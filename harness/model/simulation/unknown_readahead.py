@@ -16,8 +16,8 @@ MAX_PAGE_CLUSTER = 6
 _SMALL = 3
 """page_cluster up to which each place of the first slot is tried with all that the host may remember."""
 _WHY = "all vCPUs share the read-ahead of their memory, and nothing decides which of them comes first"
-_OWN_READ = frozenset({"MAJ_V", "SYNC", "WAITED"})
-"""What a vCPU thread adds to that reads its page alone, and itself waits for it."""
+_OWN_READ = frozenset({"MAJ_V", "SYNC", "WAITED", "BLOCK"})
+"""What a vCPU thread adds to that reads its page alone, and itself waits for it; or finds that another reads it."""
 _MANY = 400
 """So many touches are held against each other; those behind them may come behind any of these."""
 
@@ -101,6 +101,8 @@ def widen_windows(prediction: Prediction, situation: Situation) -> Prediction:
         return prediction
     items = [item for item in prediction.items if item.index in touched]
     outcomes = dict.fromkeys(outcome for item in items for outcome in (item.outcome, *item.also))
+    if Outcome.SYNC in outcomes:
+        outcomes[Outcome.BLOCK] = None
     faults = Count(min(i.faults.low for i in items), max(i.faults.high for i in items), _WHY)
 
     def open_(item: ItemPrediction) -> ItemPrediction:
