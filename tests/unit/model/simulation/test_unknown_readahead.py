@@ -101,6 +101,17 @@ def test_who_reads_its_page_alone_counts_where_no_order_that_was_tried_had_it() 
     assert opened["MAJ_V"].high == len(situation.steps), "each of them may"
 
 
+def test_who_would_read_its_page_itself_may_find_that_another_reads_it() -> None:
+    """A fresh situation on 6.1 and 6.12: a touch with interrupts off of the last page of another vCPU's window."""
+    situation = _situation(two_vcpus())
+    said = predict(two_vcpus(), N61, orders=1)
+    reader = replace(said.items[0], outcome=Outcome.SYNC, also=())
+    known = [replace(i, outcome=Outcome.TOKEN, also=()) for i in said.items[1:]]
+    for first, expected in ((reader, True), (replace(reader, outcome=Outcome.TOKEN), False)):
+        opened = widen_windows(replace(said, items=(first, *known)), situation)
+        assert all((Outcome.BLOCK in (i.outcome, *i.also)) is expected for i in opened.items)
+
+
 def test_what_else_may_be_late_may_be_with_windows_that_are_chosen_at_once() -> None:
     """A fresh situation on 6.1: EN=0 before the worker had begun, and three windows wider than one page each."""
     timings = (Timing(), Timing("slow workers", worker_ns=MS))
