@@ -42,6 +42,8 @@
  *			it is told by whichever it touches
  *	huge		the page is one of 2 MiB (hugetlbfs): it is mapped as such for its ready event
  *	huge-logged	so it is, in a slot with a log of dirty pages: what the guest writes of it is in the log, page by page
+ *	zero-page	nobody has ever written the page, and the guest reads it: it is there at once, and what the VMM then
+ *			writes there is what the guest reads next
  *	area-forbidden	the VMM may only read the shared area: it is told nothing, and no interrupt comes
  *	pv-eoi		a ready interrupt waits while another one of its class is in service, and the guest has PV EOI: it
  *			comes behind that one's EOI, before the guest goes on
@@ -212,12 +214,13 @@ static const char *const kind_names[] = {
 	"ring1", "paging32", "logged", "rom-page", "pre-fault", "poisoned", "in-nmi", "fetch", "table", "high", "last",
 	"unconsumed", "debugged", "dirty-ring", "no-payload", "sync-regs", "smm", "area-forbidden", "pv-eoi", "smm-taken",
 	"restored", "mapped-twice", "loaded-irr", "paging-on", "rom-written", "asked-twice", "hole", "aliased", "huge",
-	"huge-logged",
+	"huge-logged", "zero-page",
 };
 enum kind {
 	RING1, PAGING32, LOGGED, ROM_PAGE, PRE_FAULT, POISONED, IN_NMI, FETCH, TABLE, HIGH, LAST, UNCONSUMED, DEBUGGED,
 	DIRTY_RING, NO_PAYLOAD, SYNC_REGS, SMM, AREA_FORBIDDEN, PENDING_EOI, SMM_TAKEN, RESTORED,
-	MAPPED_TWICE, LOADED_IRR, PAGING_ON, ROM_WRITTEN, ASKED_TWICE, HOLE, ALIASED, HUGE_ONE, HUGE_LOGGED, KINDS
+	MAPPED_TWICE, LOADED_IRR, PAGING_ON, ROM_WRITTEN, ASKED_TWICE, HOLE, ALIASED, HUGE_ONE, HUGE_LOGGED, ZERO_PAGE,
+	KINDS
 };
 
 /* How the guest comes by its page. */
@@ -225,13 +228,14 @@ static const char *const found_names[] = {
 	"told by a token", "told otherwise", "waited for", "halted for", "there at once", "not logged", "a bus error",
 	"not asked for", "not mapped ahead", "told late", "given to the VMM",
 	"asked for as for a read", "not to be had", "mapped by a small entry",
+	"there as it was before",
 };
 enum found { TOLD, TOLD_ODDLY, WAITED, HALTED, AT_HAND, UNLOGGED, BUS_ERROR, UNKNOWN, UNMAPPED, TOLD_LATE, FOR_VMM,
-	     BY_READ, FAILED, SMALL };
+	     BY_READ, FAILED, SMALL, STALE };
 static const enum found right[KINDS] = {
 	[ROM_PAGE] = WAITED, [PRE_FAULT] = WAITED, [POISONED] = BUS_ERROR, [SMM] = HALTED, [AREA_FORBIDDEN] = HALTED,
 	[SMM_TAKEN] = HALTED, [ROM_WRITTEN] = FOR_VMM, [ASKED_TWICE] = WAITED,
-	[HOLE] = FAILED,
+	[HOLE] = FAILED, [ZERO_PAGE] = AT_HAND,
 };	/* else TOLD */
 
 static char *slot, *smm_slot, *huge;
@@ -313,7 +317,7 @@ static void set_registers(struct vm *vm, enum kind kind)
 
 	if (!wide)
 		regs.rip = AT(guest32_writes);
-	else if (in_rom(kind))
+	else if (in_rom(kind) || kind == ZERO_PAGE)
 		regs.rip = AT(guest64_reads);
 	else if (kind == IN_NMI || kind == NO_PAYLOAD || kind == SYNC_REGS || kind == RESTORED || kind == LOADED_IRR)
 		regs.rip = AT(guest64_idle);
@@ -467,6 +471,8 @@ static void make_vm(struct vm *vm, enum kind kind)
 		make_smm(vm);
 	if (is_huge(kind))
 		make_huge(vm);
+	else if (kind == ZERO_PAGE)
+		MUST(madvise(vm->missing, PAGE, MADV_DONTNEED));
 	else if (kind != SMM_TAKEN)
 		take(vm, vm->missing);
 	if (is_huge(kind))
@@ -700,6 +706,30 @@ static enum found asked_twice(struct vm *vm)
 	rest(100);	/* it sleeps, interruptibly or not by the kernel's version */
 	bring(vm, ASKED_TWICE);
 	return next(vm) == TOUCHED ? WAITED : HALTED;
+}
+
+/* What the guest has read of the page, but for its lowest byte. */
+static uint32_t has_read(struct vm *vm)
+{
+	struct kvm_regs regs;
+
+	MUST(ioctl(vm->vcpu, KVM_GET_REGS, &regs));
+	return (uint32_t)regs.rax & ~0xffu;
+}
+
+/* It has been given the zero page, as everybody who reads has: the first to write takes it away from all of them. */
+static enum found written_by_vmm(struct vm *vm)
+{
+	static const uint32_t word = 0x5ec0de00;
+
+	start(vm);
+	if (next(vm) != TOUCHED || has_read(vm))
+		return TOLD_ODDLY;
+	memcpy(vm->missing, &word, sizeof(word));
+	start_at(vm, AT(guest64_reads));
+	if (next(vm) != TOUCHED)
+		return TOLD_ODDLY;
+	return has_read(vm) == word ? AT_HAND : STALE;
 }
 
 static enum found touched(struct vm *vm, enum kind kind)
@@ -1003,6 +1033,8 @@ static enum found find_out(struct vm *vm, enum kind kind)
 		return restored(vm);
 	case LOADED_IRR:
 		return loaded_irr(vm);
+	case ZERO_PAGE:
+		return written_by_vmm(vm);
 	default:
 		return touched(vm, kind);
 	}
@@ -1021,7 +1053,7 @@ static bool test(enum kind kind)
 	good = found == right[kind] || (kind == PAGING_ON && (found == WAITED || found == AT_HAND));
 	printf("%s 1 - guest %s: the page is %s\n", good || found == UNKNOWN ? "ok" : "not ok", kind_names[kind],
 	       found_names[found]);
-	if (is_huge(kind) || kind == HOLE)
+	if (is_huge(kind) || kind == HOLE || kind == ZERO_PAGE)
 		vm.missing = vm.mem + UNUSED;
 	vm_free(&vm);
 	munmap(slot, 3 * PAGE);

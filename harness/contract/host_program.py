@@ -215,6 +215,7 @@ class OddGuest(StrEnum):
     ALIASED = "aliased"  # as LAST, and the page lies in two slots, and was touched in both
     HUGE = "huge"  # the page is one of 2 MiB
     HUGE_LOGGED = "huge-logged"  # as HUGE, and its slot is KVM_MEM_LOG_DIRTY_PAGES, and it writes two places of it
+    ZERO_PAGE = "zero-page"  # nobody ever wrote the page, and the VMM does when the guest has read it
 
 
 class Found(StrEnum):
@@ -234,6 +235,7 @@ class Found(StrEnum):
     BY_READ = "asked for as for a read"  # by a worker, which is to have it writable
     FAILED = "not to be had"  # KVM_RUN fails
     SMALL = "mapped by a small entry"  # a page of 2 MiB
+    STALE = "there as it was before"  # the VMM has written it since
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ _RIGHT = {
     OddGuest.ALIASED: (Found.TOLD, "an invalidation goes through each slot of its range (__kvm_handle_hva_range)"),
     OddGuest.HUGE: (Found.TOLD, "a ready event's prefetch maps as large as a fault does (kvm_mmu_hugepage_adjust)"),
     OddGuest.HUGE_LOGGED: (Found.TOLD, "a slot with a log has small entries (kvm_mmu_hugepage_adjust)"),
+    OddGuest.ZERO_PAGE: (Found.AT_HAND, "who copies the zero page has an invalidation go before (wp_page_copy)"),
     OddGuest.PRE_FAULT: (Found.WAITED, "kvm_tdp_map_page is a prefetch, of which none is asynchronous"),
     OddGuest.POISONED: (Found.BUS_ERROR, "-EHWPOISON is KVM_PFN_ERR_HWPOISON at the first look (hva_to_pfn)"),
 }
