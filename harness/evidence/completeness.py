@@ -41,6 +41,7 @@ class HostHas:
     debugfs: bool
     cgroup_memory: bool
     vm_event_counters: bool
+    emulated: bool = False  # a virtual host, which nobody else uses
 
 
 def event_problems(

@@ -7,7 +7,7 @@ a kernel without VM_EVENT_COUNTERS has no pswpin, 5.10 has no pf_taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from harness.contract.capture import CounterSnapshot
 from harness.errors import CaptureDamaged
@@ -20,6 +20,7 @@ _VMSTAT = {
     "SWPIN_ZERO": "swpin_zero",
 }
 _MEMCG = {"PGMAJ": "pgmajfault", "PGFAULT": "pgfault", "REFAULT": "workingset_refault_anon"}
+_FILE_LISTS = ("nr_active_file", "nr_inactive_file", "nr_isolated_file", "nr_shmem", "nr_swapcached")
 _KVM = {
     "PF_GUEST": "pf_guest",
     "PF_TAKEN": "pf_taken",
@@ -55,6 +56,9 @@ def deltas(
         others = after.other_majors[1] - before.other_majors[0]
         if others >= 0:  # else one has ended whose parent ignores SIGCHLD: its faults are counted for nobody
             found["PGMAJ_REST"] = max(0, found["PGMAJ_HOST"] - others)
+    lacking = [file_pages_lacking(snapshot.vmstat) for snapshot in (before, after)]
+    if lacking[0] is not None and lacking[1] is not None:
+        found["FILE_LACKING"] = max(0, lacking[1] - lacking[0])
     gone = any(True for _ in later_tids)
     if not gone:
         found["MAJ_V"] = found["MIN_V"] = 0
@@ -67,6 +71,20 @@ def deltas(
     if backwards:
         raise CaptureDamaged(f"counters: went backwards: {', '.join(sorted(backwards))}")
     return found
+
+
+def file_pages_lacking(vmstat: Mapping[str, int]) -> int | None:
+    """How many pages the host has on its lists of files' pages, as shared memory and in its swap cache that it does not
+    count as pages of files (nr_file_pages, which has all of these); 0: none.
+
+    What is in a CPU's batch for a list is counted, and on none: there may be more.  A page that MADV_FREE gives up is
+    anonymous, and is on a list of files (mm/swap.c:lru_lazyfree).
+
+    :return: None: the kernel does not count its swap cache (before 5.12), or somebody has had such pages.
+    """
+    if vmstat.get("pglazyfree", 0) or not vmstat.keys() >= {"nr_file_pages", *_FILE_LISTS}:
+        return None
+    return max(0, sum(vmstat[name] for name in _FILE_LISTS) - vmstat["nr_file_pages"])
 
 
 def anon_growth(before: CounterSnapshot, after: CounterSnapshot) -> int | None:

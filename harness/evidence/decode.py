@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from harness.contract.capture import (
+    EMULATED,
     FORMAT,
     SINCE,
     UNTIED,
@@ -367,14 +368,11 @@ def _result(files: Files, plan: Plan) -> LinuxResult:
 
 
 def _has(host: HostFacts | _OldFacts) -> HostHas:
+    emulated = isinstance(host, HostFacts) and EMULATED in host.cmdline.split()
     return HostHas(
-        release=host.release,
-        cpus=host.cpus,
-        kvm_events=host.kvm_events,
-        debugfs=bool(host.debugfs),
-        cgroup_memory=host.cgroup_memory,
-        vm_event_counters=host.vm_event_counters,
-    )
+        release=host.release, cpus=host.cpus, kvm_events=host.kvm_events, debugfs=bool(host.debugfs),
+        cgroup_memory=host.cgroup_memory, vm_event_counters=host.vm_event_counters, emulated=emulated,
+    )  # fmt: skip
 
 
 def _facts(records: _Records) -> DecodedFacts | None:

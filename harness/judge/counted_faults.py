@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Calls of handle_mm_fault for the VMM's memory that its cgroup does not count as page faults."""
+"""What the host does not count: page faults of the VMM's memory, and pages that come from swap."""
 
 from __future__ import annotations
 
@@ -27,3 +27,17 @@ def uncounted_faults(evidence: Evidence, kernel: KernelModel) -> tuple[str, ...]
     return (
         (f"{calls} calls of handle_mm_fault were made, and {counted} faults were counted",) if counted < calls else ()
     )
+
+
+def uncounted_pages(evidence: Evidence) -> tuple[str, ...] | None:
+    """A page of the swap cache is one of a file's to the host (NR_FILE_PAGES) as long as it is there: it is counted
+    when it comes and when it leaves (mm/swap_state.c:add_to_swap_cache, __delete_from_swap_cache; of 7.3
+    __swap_cache_alloc).
+
+    :return: in words; None: nobody can tell, also where others use the machine, whose pages come and go while its
+        counters are read.
+    """
+    lacking = evidence.counters.get("FILE_LACKING")
+    if lacking is None or evidence.facts is None or not evidence.facts.has.emulated:
+        return None
+    return (f"the host has {lacking} pages of files or of its swap cache that it does not count",) if lacking else ()

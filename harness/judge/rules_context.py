@@ -26,7 +26,7 @@ from harness.evidence.agent_steps import first_begun_ns
 from harness.evidence.decode import Evidence
 from harness.evidence.guestlog import GuestLog
 from harness.evidence.host_log import GUEST_LOG, LOG
-from harness.judge.counted_faults import uncounted_faults
+from harness.judge.counted_faults import uncounted_faults, uncounted_pages
 from harness.judge.deaf_vcpus import deaf_vcpus
 from harness.judge.early_retries import asked_again, early_retries, forbidden_retries
 from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound
@@ -147,6 +147,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         deaf_vcpus=deaf_vcpus(evidence),
         kept_lock=kept_lock(evidence),
         uncounted_faults=uncounted_faults(evidence, kernel),
+        uncounted_pages=uncounted_pages(evidence),
         swap_slots=swap_slots(evidence, kernel),
         unlisted_pages=_unlisted(evidence),
         pages_of_others=_of_others(evidence),

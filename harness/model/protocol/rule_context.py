@@ -180,6 +180,8 @@ class RuleContext:
     """That mmap_lock of the VMM was not to be had while reads were held, in words."""
     uncounted_faults: tuple[str, ...] | None = None
     """Calls of handle_mm_fault that the VMM's cgroup has not counted, in words; None: nobody can tell (D73)."""
+    uncounted_pages: tuple[str, ...] | None = None
+    """Pages that the host has and does not count, in words; None: nobody can tell (D75)."""
     stray_wakes: tuple[str, ...] | None = None
     """Threads that a worker woke although they sleep for the page of a fault, in words."""
     deaf_vcpus: tuple[str, ...] | None = None

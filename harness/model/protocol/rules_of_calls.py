@@ -129,5 +129,11 @@ CALLS_AND_LEFTOVERS: tuple[Rule, ...] = (
         context=("userfault_waits",),
         kinds=(Kind.MM_FAULT, Kind.MM_FAULT_RET, Kind.OUT, Kind.IN),
     ),
+    Rule(
+        "D75",
+        "Each page that comes into the swap cache is counted there as a file's, as it is when it leaves.",
+        "D75, A.4; mm/swap_state.c:add_to_swap_cache, __swap_cache_alloc, __delete_from_swap_cache",
+        context=("uncounted_pages",),
+    ),
 )
 """In the order of their ids, behind all others."""

@@ -52,6 +52,7 @@ def check_totals(
     yield from (_total("D72", kept) for kept in context.kept_lock or ())
     yield from (_total("D73", lost) for lost in context.uncounted_faults or ())
     yield from (_total("D74", wait) for wait in context.userfault_waits or ())
+    yield from (_total("D75", pages) for pages in context.uncounted_pages or ())
     for rule, gfns, what in (
         ("D61", context.unlisted_pages, "is on no list from which the host could reclaim it"),
         ("D64", context.pages_of_others, "is not charged to the cgroup of the VMM"),

@@ -14,7 +14,7 @@ from harness.contract.plan import Backing, Item, Op
 from harness.contract.probe_abi import Record
 from harness.evidence.decode import decode
 from harness.evidence.guestlog import GuestRecord
-from harness.judge.counted_faults import uncounted_faults
+from harness.judge.counted_faults import uncounted_faults, uncounted_pages
 from harness.judge.rules_context import (
     _events_left,
     _lost_refaults,
@@ -167,6 +167,18 @@ def test_a_call_that_the_cgroup_does_not_count_is_named() -> None:
         assert found is not None and len(found) == lost
     assert uncounted_faults(replace(evidence, counters={}), kernel) is None
     assert uncounted_faults(replace(evidence, counters={"PGFAULT": 0}), find_kernel("nowait-5.10")) is None
+
+
+def test_pages_that_the_host_does_not_count_are_named() -> None:
+    evidence = decode(packed_capture("read-then-written"))
+    assert evidence.facts is not None
+    ours = replace(evidence, facts=replace(evidence.facts, has=replace(evidence.facts.has, emulated=True)))
+    for lacking in (0, 3):
+        found = uncounted_pages(replace(ours, counters={"FILE_LACKING": lacking}))
+        assert found is not None and len(found) == (lacking > 0)
+    assert uncounted_pages(replace(ours, counters={})) is None
+    others = replace(evidence.facts, has=replace(evidence.facts.has, emulated=False))
+    assert uncounted_pages(replace(ours, facts=others, counters={"FILE_LACKING": 3})) is None
 
 
 @pytest.mark.parametrize(
