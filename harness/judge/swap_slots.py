@@ -4,9 +4,10 @@ slot, or are not, although it has not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.contract.capture import FinalState
 from harness.contract.plan import Backing, GuestKind, HostWord, PageStart, Plan, SwapKind
 from harness.evidence.decode import Evidence
 from harness.evidence.ram_page import ram_page
@@ -37,17 +38,18 @@ class _Seen:
     window: int
 
 
-def leaves_the_swap_cache(plan: Plan) -> bool:
-    """Whether only the fault that maps a page decides about its slot: it is anonymous, on a device that does not do
-    without the swap cache (zram, SWP_SYNCHRONOUS_IO) and of which half is surely free (include/linux/swap.h:
-    vm_swap_full): its first slot holds the header, and what processors keep in reserve counts as used."""
+def leaves_the_swap_cache(plan: Plan, kernel: KernelModel) -> bool:
+    """Whether only the fault that maps a page decides about its slot: it is anonymous, on a device of which half is
+    surely free (include/linux/swap.h:vm_swap_full): its first slot holds the header, and what processors keep in
+    reserve counts as used.  Of a device that reads at once (zram, SWP_SYNCHRONOUS_IO), with which kernels before 7.0 do
+    without the swap cache, the fault frees it in any case."""
     lists = (*plan.host_actions, *(timed.actions for timed in plan.timed))
     acts = {action.do for actions in lists for action in actions}
     usable = (plan.swap.size_mib << 8) - 1
     full = 2 * (usable - len(plan.pages) - KEPT_BACK) < usable
-    return (
-        plan.memory.backing is Backing.ANON and plan.swap.kind in _BY_THE_SWAP_CACHE and not full and not acts & _OTHERS
-    )
+    decides = plan.swap.kind in _BY_THE_SWAP_CACHE and not full
+    decides |= plan.swap.kind is SwapKind.ZRAM and kernel.sync_swapin_shared
+    return plan.memory.backing is Backing.ANON and decides and not acts & _OTHERS
 
 
 def swap_slots(evidence: Evidence, kernel: KernelModel) -> tuple[str, ...] | None:
@@ -64,9 +66,12 @@ def swap_slots(evidence: Evidence, kernel: KernelModel) -> tuple[str, ...] | Non
     plan, facts, after = evidence.plan, evidence.facts, evidence.after
     if after is None or facts is None or not facts.has_mm_fault or plan.guest.kind is not GuestKind.PROBE:
         return None
-    if not leaves_the_swap_cache(plan) or evidence.lost:
+    if not leaves_the_swap_cache(plan, kernel) or evidence.lost:
         return None
     found = {p.gpa >> 12 for p in plan.pages if p.start in ON_THE_DEVICE}
+    if plan.swap.kind is SwapKind.ZRAM:
+        calls = _calls(evidence)
+        return tuple(said for gfn in sorted(found) for said in _kept(gfn, calls.get(gfn, ()), after))
     # Whoever ended the write-back of a page that is in the cache still has it in a batch (folio_rotate_reclaimable).
     written_out = {p.gpa >> 12 for p in plan.pages if p.start is PageStart.SWAPCACHE}
     seen = _Seen(
@@ -95,6 +100,14 @@ def clean_pages(evidence: Evidence, kernel: KernelModel) -> tuple[int, ...] | No
     came = {p.gpa for p in plan.pages if p.start in ON_THE_DEVICE}
     left = {gpa: page for gpa, page in after.pages.items() if gpa in came and page.swap_cache is False}
     return tuple(sorted(gpa >> 12 for gpa, page in left.items() if page.dirty is False))
+
+
+def _kept(gfn: int, calls: Sequence[_Call], after: FinalState) -> Iterator[str]:
+    """A page of a device that reads at once which the fault that mapped it has left in the swap cache."""
+    page = after.pages.get(gfn << 12)
+    mapped = [call for call, end in calls if not end.value & _UNMAPPED]
+    if mapped and page is not None and page.swap_cache:
+        yield f"page {gfn:#x} is in the swap cache, and its device reads at once (trace line {mapped[0].line})"
 
 
 def _contradicts(gfn: int, cached: bool, seen: _Seen, kernel: KernelModel) -> Iterator[str]:

@@ -67,6 +67,15 @@ def test_another_cpu_s_look_may_have_left_a_reference(evidence: Evidence) -> Non
         assert len(swap_slots(_turned(replace(evidence, events=events), BY_A_WORKER), NOIO) or ()) == said
 
 
+@pytest.mark.parametrize(("kernel", "named"), [("nowait-7.3", True), ("nowait-6.12", False)])
+def test_a_device_that_reads_at_once_keeps_no_slot(evidence: Evidence, kernel: str, named: bool) -> None:
+    plan = evidence.plan
+    zram = replace(evidence, plan=replace(plan, swap=replace(plan.swap, kind=SwapKind.ZRAM)))
+    kept = swap_slots(zram, find_kernel(kernel)) or ()
+    assert any("0x1008 is in the swap cache, and its device reads at once" in said for said in kept) is named
+    assert not any("0x1048" in said for said in kept), "it has left the swap cache"
+
+
 @pytest.mark.parametrize("is_over", [True, False])
 def test_who_waits_for_the_page_has_a_reference(evidence: Evidence, is_over: bool) -> None:
     """S276 on 6.12: another vCPU's worker slept in its call for the same page."""
