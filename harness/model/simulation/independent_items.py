@@ -7,16 +7,16 @@ kernel may not do both at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.contract.words import Op
 from harness.model.outcomes import ASYNC, UNBOUNDED, Count, Outcome
-from harness.model.simulation.situation import ItemPrediction, Prediction, Situation
+from harness.model.simulation.situation import ItemPrediction, Prediction, Situation, Step
 from harness.model.simulation.world import ItemLog
 
 _WHY = "each item as in one of the orders that were tried, all at once"
-_TICKS = "L1's timer ends the halts of its L2, as often as it ticks meanwhile"
+_TICKS = "the vCPU's timer ends its halts, as often as it ticks meanwhile"
 _REPEATED = frozenset({Outcome.REPEATED})
 _GROUPS = (_REPEATED, ASYNC, frozenset(Outcome) - ASYNC - _REPEATED)
 """Faults of one item behind its first: of each group as many as in some run."""
@@ -39,8 +39,8 @@ def loosen(prediction: Prediction, runs: Runs, situation: Situation) -> Predicti
     items = tuple(_item(item, [run.get(item.index, ItemLog()) for run in runs]) for item in prediction.items)
     totals = {name: _total(name, count, runs, items) for name, count in prediction.totals.items()}
     steps = {step.index: step for step in situation.steps}
-    if any(step.kind is Op.TIMER for step in situation.steps):
-        ticking = {i.index for i in items if steps[i.index].nested and i.repeats.high}
+    if timed := {step.vcpu for step in situation.steps if step.kind is Op.TIMER}:
+        ticking = {i.index for i in items if i.repeats.high and _may_tick(i, steps[i.index], timed)}
         items = tuple(_ticked(item) if item.index in ticking else item for item in items)
         if ticking:
             totals |= {name: Count(totals[name].low, UNBOUNDED, _TICKS) for name in _AS_OFTEN}
@@ -54,6 +54,11 @@ def _item(item: ItemPrediction, logs: Sequence[ItemLog]) -> ItemPrediction:
     if high <= item.faults.high:
         return item
     return replace(item, faults=Count(item.faults.low, high, _WHY), later=None)
+
+
+def _may_tick(item: ItemPrediction, step: Step, timed: Collection[int]) -> bool:
+    """Of a plain vCPU only where some order had fewer: else the reads wait for so many."""
+    return step.nested or (step.vcpu in timed and item.repeats.low < item.repeats.high)
 
 
 def _ticked(item: ItemPrediction) -> ItemPrediction:

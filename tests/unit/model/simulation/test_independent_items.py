@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.contract.words import Op
 from harness.model.kernels import find_kernel
 from harness.model.outcomes import UNBOUNDED, Count, Outcome
 from harness.model.simulation.independent_items import loosen
@@ -91,3 +92,14 @@ def test_ticks_of_an_l1_end_the_halts_of_its_l2_and_tell_of_its_tokens() -> None
 def test_how_often_they_end_it_is_not_known() -> None:
     said = predict(plan_of("S397"), find_kernel("noio-6.1"), orders=1)
     assert [item.repeats.high >= UNBOUNDED for item in said.items if item.page] == [True, True]
+
+
+def test_nor_of_a_plain_vcpu_whose_reads_do_not_wait_for_so_many() -> None:
+    """Ten times in a fresh situation on 7.3, where two to six were said."""
+    plan = plan_of("S30")
+    often = tuple(replace(i, value=i.value // 10) if i.op is Op.TIMER else i for i in plan.items)
+    freely = replace(plan, items=often, swap=replace(plan.swap, release="halted"))
+    for each, known in ((plan, True), (freely, False)):
+        said = predict(each, find_kernel("nowait-7.3"), orders=1)
+        assert [item.repeats.high < UNBOUNDED for item in said.items if item.repeats.high] == [known]
+        assert (said.totals["REP"].high < UNBOUNDED) is known
