@@ -140,10 +140,11 @@ class Store:
         """
         folders = [path for path in (self.root / "work").iterdir() if path.name.startswith(prefix)]
         folders = [path for path in folders if but is None or not path.name.startswith(but)]
-        folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for folder in folders[keep:]:
+        last = {folder: _used(folder) for folder in folders}
+        for folder in sorted(folders, key=last.__getitem__, reverse=True)[keep:]:
             with (self.root / "locks" / f"work-{folder.name}.lock").open("w") as file:
-                if _try_lock(file):
+                # Another process may have removed it meanwhile, or worked in it.
+                if _try_lock(file) and folder.exists() and _used(folder) <= last[folder]:
                     self.progress(f"removing old work {folder.name}")
                     remove(folder)
 
@@ -201,6 +202,14 @@ class Store:
             f"no space left below {self.root}",
             hint=f"a full set of images and kernels needs about 6 GiB; remove {self.root} to start afresh",
         )
+
+
+def _used(folder: Path) -> float:
+    """When a work folder was last used (s); 0: it is gone."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -10,7 +10,7 @@ from harness.cli import options
 from harness.report.compare_text import compare_json, full_text
 from harness.report.page.performance import significance
 from harness.report.terminal import Screen
-from harness.run.compare_kernels import compare_kernels, missing
+from harness.run.compare_kernels import compare_kernels, compared_code, missing
 from harness.run.drawings import read_latencies
 from harness.run.report_folder import PAGE
 from harness.run.run_folder import RunFolder
@@ -67,11 +67,9 @@ def main(args: argparse.Namespace) -> int:
     }
     for line in ("", "measured times of asynchronous page faults:", *significance(times)):
         screen.line(line)
-    if left_out := [key.scenario for key in missing(result, comparisons, args.a)]:
+    if left_out := missing(result, comparisons):
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         screen.line(f"not compared, because not performed on both: {', '.join(left_out[:_NAMED])}{more}")
     screen.line(f"evidence: {folder}, page: {folder / PAGE}")
     options.annotate(result, screen.line)
-    if result.exit_code:
-        return result.exit_code
-    return 0 if all(c.green for c in comparisons) else 1
+    return compared_code(result, comparisons)

@@ -17,7 +17,7 @@ from harness.errors import CatalogError, UsageError
 from harness.report.compare_text import compare_json, full_text, mail_text
 from harness.report.terminal import Screen
 from harness.run.baseline import compare_with_baseline, read_baseline
-from harness.run.compare_kernels import compare_kernels, make_first, missing
+from harness.run.compare_kernels import compare_kernels, compared_code, make_first, missing
 from harness.run.run_folder import RunFolder
 
 DEFAULT_BASE = "stock-6.1"
@@ -104,13 +104,11 @@ def _validate(args: argparse.Namespace, scratch: Path) -> int:
     screen.line()
     for line in mail.splitlines():
         screen.line(line)
-    left = missing(result, comparisons, args.base)
+    left = missing(result, comparisons)
     if left or not comparisons:
         screen.table(result)
     screen.line(f"full report: {folder}")
-    if result.exit_code:
-        return result.exit_code
-    return 0 if all(c.green for c in comparisons) else 1
+    return compared_code(result, comparisons)
 
 
 def _series(base: CatalogKernel, patched: CatalogKernel) -> list[str]:

@@ -94,7 +94,7 @@ def _status(
     said: Sequence[tuple[Case, Outcome]],
     findings: Sequence[Finding],
 ) -> tuple[Status, str]:
-    if code == SKIPPED and not any(f.rule == "D28" for f in findings):
+    if code == SKIPPED and not findings:
         return Status.UNSUPPORTED, next((x for x in output.splitlines() if "# SKIP" in x), "the program skips it")
     if findings:
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""

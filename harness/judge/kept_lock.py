@@ -37,6 +37,8 @@ def kept_lock(evidence: Evidence) -> tuple[str, ...] | None:
     for step in evidence.steps:
         if step.action is not None and step.action.do is HostWord.CHANGE_MM:
             begun = [step.mono] if step.step is AgentStep.HOST_ACTION else []
+    if begun and (evidence.facts is None or not evidence.facts.has_mm_fault):
+        return None
     return tuple(
         f"the VMM's mmap_lock was not to be had for writing while reads were held ({at:.3f} s)"
         for at in begun

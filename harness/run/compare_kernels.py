@@ -47,7 +47,12 @@ def make_first(request: Request, name: str, observer: Observer) -> None:
         built_kernel.kernel(Store(progress=observer.progress), request.kernel(name), observer.progress)
 
 
-def missing(result: RunResult, comparisons: tuple[Comparison, ...], a: str) -> tuple[Key, ...]:
-    """Scenarios that could not be compared: one side left no capture, or cannot do it."""
+def missing(result: RunResult, comparisons: tuple[Comparison, ...]) -> tuple[str, ...]:
+    """Scenarios that could not be compared: one side left no capture, cannot do it, or was not to."""
     done = {c.scenario for c in comparisons}
-    return tuple(k for k in result.planned if k.kernel == a and k.repeat == 1 and k.scenario not in done)
+    return tuple(dict.fromkeys(k.scenario for k in result.planned if k.scenario not in done))
+
+
+def compared_code(result: RunResult, comparisons: tuple[Comparison, ...]) -> int:
+    """The exit code: 0 where all is green, something was compared, and nothing differs but as the models predict."""
+    return result.exit_code or int(not comparisons or not all(c.green for c in comparisons))

@@ -74,7 +74,8 @@ class Ending:
         finally:
             self._held -= 1
             if self._waits and not self._held:
-                self.handle(self._waits)
+                number, self._waits = self._waits, 0
+                self.handle(number)
 
 
 OURS = Ending(told=2)

@@ -94,7 +94,12 @@ def mirror(tree: Path, files: Iterable[str], copy: Path) -> int:
     index: dict[str, list[int]] = json.loads(index_path.read_text()) if index_path.is_file() else {}
     fresh: dict[str, list[int]] = {}
     changed = 0
-    for name in files:
+    names = list(files)
+    for name in set(index) - set(names):  # first: a file may have become a folder, or a folder a file
+        _remove(copy, name)
+        changed += 1
+        del index[name]
+    for name in names:
         source, target = tree / name, copy / name
         try:
             stamp = [*_stamp(source), *_stamp(target)]
@@ -111,6 +116,17 @@ def mirror(tree: Path, files: Iterable[str], copy: Path) -> int:
     draft.write_text(json.dumps(fresh))
     draft.replace(index_path)
     return changed
+
+
+def _remove(copy: Path, name: str) -> None:
+    """A file of the copy, and the folders that held nothing else."""
+    target = copy / name
+    target.unlink(missing_ok=True)
+    for folder in target.relative_to(copy).parents[:-1]:
+        try:
+            (copy / folder).rmdir()
+        except OSError:
+            break
 
 
 def forget_stamps(copy: Path) -> None:

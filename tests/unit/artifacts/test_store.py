@@ -176,6 +176,22 @@ def test_old_work_goes_unless_it_is_in_use(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["k-busy", "k-new", "other"]
 
 
+def test_old_work_that_another_process_has_removed_or_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    for age, name in enumerate(["k-new", "k-old", "k-used"]):
+        with store.work(name) as work:
+            pass
+        os.utime(work.folder, (10_000 - age, 10_000 - age))
+
+    def meanwhile(text: str) -> None:
+        if "k-old" in text:
+            os.utime(tmp_path / "work" / "k-used")
+
+    store.progress = meanwhile
+    store.trim_work("k-", 1)
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["k-new", "k-used"]
+
+
 def test_work_of_one_kind_does_not_drive_out_another(tmp_path: Path) -> None:
     store = Store(tmp_path)
     for age, name in enumerate(["k-tree-1", "k-tree-2", "k-tree-3", "k-base", "k-old"]):

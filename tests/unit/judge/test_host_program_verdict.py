@@ -125,6 +125,9 @@ def test_what_proves_nothing(said: str, code: int, reason: str) -> None:
 def test_skipped_hung_and_kernel_trouble() -> None:
     skipped = judged("TAP version 13\n1..27\nok 1 # SKIP /dev/kvm: No such file\n", N61, code=4)
     assert skipped.status is Status.UNSUPPORTED and "/dev/kvm" in skipped.reason
+    wrong = next(line for line in output(N61).splitlines() if line not in output(FIXED))
+    late = judged(f"TAP version 13\n1..27\n{wrong}\nok 99 # SKIP no memory\n", FIXED, code=4)
+    assert late.status is Status.FAIL, "what was seen before it was skipped counts"
     hung = judged("TAP version 13\n", N61, status="guest-timeout")
     assert hung.status is Status.FAIL and hung.taints
     oops = judged(output(N61), N61, code=1, dmesg="[    1.000000] BUG: kernel NULL pointer dereference, address: 0\n")

@@ -41,6 +41,10 @@ def test_a_lock_that_was_not_to_be_had_is_told(evidence: Evidence) -> None:
     assert _said(evidence, ("host-action", "change-mm"), status=EndStatus.QEMU_DIED) == (), "not waited for"
     assert kept_lock(evidence) == ()
     assert kept_lock(replace(evidence, lost=7)) is None
+    assert evidence.facts is not None
+    unseen = replace(evidence, facts=replace(evidence.facts, has_mm_fault=False))
+    assert _said(unseen, ("host-action", "change-mm")) is None, "who has the lock is not known"
+    assert _said(unseen, *whole) == ()
 
 
 FIRST, NOWAIT, SECOND, NO_RETRY = 0x95, 0x1C, 0xB5, 0x11

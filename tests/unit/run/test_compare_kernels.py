@@ -15,7 +15,7 @@ from harness.errors import UsageError
 from harness.judge.verdict_types import Stage
 from harness.model.kernels import Variant
 from harness.results import Key, Row, RunResult
-from harness.run.compare_kernels import compare_kernels, compare_results, missing
+from harness.run.compare_kernels import compare_kernels, compare_results, compared_code, missing
 from harness.run.judge_folder import judge_folder
 from harness.run.request import Request
 from harness.status import Status
@@ -52,14 +52,24 @@ def test_both_scenarios() -> None:
     result = results_of(*BOTH)
     found = compare_results(result, plan_of, "stock", "noio")
     assert [(c.scenario, c.green) for c in found] == [("S23", True), ("S29", True)]
-    assert missing(result, found, "stock") == ()
+    assert missing(result, found) == ()
 
 
 def test_a_side_without_a_verdict_is_named() -> None:
     result = results_of(("S23", "stock"), ("S23", "noio"), ("S29", "stock"))
     found = compare_results(result, plan_of, "stock", "noio")
     assert [c.scenario for c in found] == ["S23"]
-    assert [key.scenario for key in missing(result, found, "stock")] == ["S29"]
+    assert missing(result, found) == ("S29",)
+
+
+def test_nothing_compared_is_not_green() -> None:
+    alone = results_of(("S23", "noio"))
+    result = replace(alone, planned=(Key("S23", "noio"),))
+    assert result.exit_code == 0 and compare_results(result, plan_of, "stock", "noio") == ()
+    assert compared_code(result, ()) == 1
+    assert missing(result, ()) == ("S23",), "whichever of the two it was planned for"
+    both = results_of(*BOTH)
+    assert compared_code(both, compare_results(both, plan_of, "stock", "noio")) == 0
 
 
 def test_the_wrong_variant_is_not_green() -> None:
@@ -92,4 +102,4 @@ def test_what_was_not_judged_on_one_side_is_not_compared(status: Status, stage: 
     result = replace(result, rows=rows)
     found = compare_results(result, plan_of, "stock", "noio")
     assert [c.scenario for c in found] == ["S29"]
-    assert [key.scenario for key in missing(result, found, "stock")] == ["S23"]
+    assert missing(result, found) == ("S23",)

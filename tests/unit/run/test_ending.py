@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,18 @@ def test_what_is_held_is_done_whole() -> None:
         done.append("outer")
     assert done == ["inner", "outer"]
     with OURS.held():  # it has been raised: nothing is left of it
+        pass
+
+
+def test_nor_is_anything_left_of_a_second_one_that_was_held() -> None:
+    ending = Ending(told=2)
+    try:
+        with ending.held():
+            ending.handle(signal.SIGTERM)
+    except Interrupted:
+        with suppress(Interrupted), ending.held():
+            ending.handle(signal.SIGTERM)
+    with ending.held():
         pass
 
 
