@@ -17,13 +17,14 @@ from harness.cli import options
 from harness.errors import BuildFailed, InfraFault, ModelError, Unsupported, UsageError
 from harness.report.terminal import Screen
 from harness.results import Row
-from harness.run.bisect import BisectState, Untestable, revision_of, state_path, step
+from harness.run.bisect import BisectState, Untestable, question, revision_of, state_path, step
 from harness.run.described import require_model, require_model_of_built
 from harness.run.request import Request
 from harness.run.runner import run
 from harness.run.scenario_sources import default_scenarios, read_scenario_files
 from harness.run.selection import check_allowed, choose, plan_jobs
 from harness.scenario.load import refused_error
+from harness.scenario.schema import Scenario
 from harness.status import Status
 
 _HELP = """\
@@ -35,7 +36,8 @@ Build the kernel tree as it is checked out, run scenarios on it, and answer git:
 Exit code 0: good, 1: bad, 125: skip (does not build or boot, is a kernel that no model describes, or proves nothing
 after repeats), 128: no answer, because of an error of ours, of the machine, or in what was asked: git ends the
 bisection, and the same `git bisect run` goes on with it when that is mended.  What is certain of each revision is kept
-in the git directory (apf-bisect.json), so that an interrupted bisection goes on where it was.
+in the git directory (apf-bisect.json), so that an interrupted bisection goes on where it was; one with other
+scenarios, another variant or another version of the harness begins anew.
 """
 
 _BY_MACHINE = re.compile(r"Killed signal|No space left on device|Cannot allocate memory|memory exhausted")
@@ -68,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     revision = revision_of(tree)
     entry = replace(find_kernel(str(tree)), id="bisected", variant=args.variant)
     request = options.request_of(args, ("bisected",), repeats=1, extra=(entry,))
-    _check_scenarios(request, args.variant)
+    about = question(_check_scenarios(request, args.variant), args.variant)
 
     def perform() -> Sequence[Row]:
         _build(entry, screen)
@@ -77,15 +79,15 @@ def main(args: argparse.Namespace) -> int:
             raise KeyboardInterrupt
         return [row for row in result.rows if row.status is not Status.UNSUPPORTED or not result.is_green(row)]
 
-    state = BisectState.load(args.state or state_path(tree))
+    state = BisectState.load(args.state or state_path(tree), about)
     try:
         return int(step(state, revision, args.repeats, perform, screen.line))
     finally:
         screen.clear()
 
 
-def _check_scenarios(request: Request, variant: str) -> None:
-    """What git cannot know: that each scenario that is meant can be had, before anything is built.
+def _check_scenarios(request: Request, variant: str) -> Sequence[Scenario]:
+    """What git cannot know: that each scenario that is meant can be had, before anything is built; these.
 
     :raise UsageError: one cannot.
     """
@@ -95,6 +97,7 @@ def _check_scenarios(request: Request, variant: str) -> None:
         raise refused_error(chosen.refused)
     check_allowed(request.allow_unsupported, known)
     plan_jobs(chosen.scenarios, {"bisected": variant}, 1)
+    return chosen.scenarios
 
 
 def _build(entry: CatalogKernel, screen: Screen) -> None:

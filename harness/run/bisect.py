@@ -7,6 +7,7 @@ that git asks for twice is not run twice.  What may be the machine's doing is no
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Sequence
@@ -18,7 +19,9 @@ from harness.errors import ApfError, InfraFault, UsageError
 from harness.hosts.virtual.virtual_host import DID_NOT_BOOT
 from harness.judge.verdict_types import Stage
 from harness.results import Row
+from harness.run.own_version import own_version
 from harness.run.whole_file import write_whole
+from harness.scenario.schema import Scenario
 from harness.status import Status
 
 
@@ -43,20 +46,30 @@ class Untestable(ApfError):
 
 @dataclass(slots=True)
 class BisectState:
-    """What is known of each revision: the verdicts PASS and FAIL so far, or why it can never be tested."""
+    """What is known of each revision: the verdicts PASS and FAIL so far, or why it can never be tested.
+
+    ``about``: what was asked of them; who asks something else knows nothing yet.
+    """
 
     path: Path
     verdicts: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    about: str = ""
 
     @staticmethod
-    def load(path: Path) -> BisectState:
-        """:raise UsageError: the file is not a state file."""
+    def load(path: Path, about: str = "") -> BisectState:
+        """That of an interrupted bisection; a new one where there is none, or one about something else.
+
+        :raise UsageError: the file is not a state file.
+        """
         if not path.exists():
-            return BisectState(path)
+            return BisectState(path, about=about)
         try:
             raw = json.loads(path.read_text())
-            return BisectState(path, {k: list(v) for k, v in raw["verdicts"].items()}, dict(raw["skipped"]))
+            found = BisectState(
+                path, {k: list(v) for k, v in raw["verdicts"].items()}, dict(raw["skipped"]), raw.get("about", "")
+            )
+            return found if found.about == about else BisectState(path, about=about)
         except (ValueError, KeyError, TypeError, AttributeError) as exc:
             raise UsageError(
                 f"{path} is not the state of a bisection: {exc!r}", hint="remove it to start anew"
@@ -64,7 +77,15 @@ class BisectState:
 
     def save(self) -> None:
         """At once or not at all, so that a kill loses one verdict at most."""
-        write_whole(self.path, json.dumps({"verdicts": self.verdicts, "skipped": self.skipped}, indent=1) + "\n")
+        known = {"about": self.about, "verdicts": self.verdicts, "skipped": self.skipped}
+        write_whole(self.path, json.dumps(known, indent=1) + "\n")
+
+
+def question(scenarios: Sequence[Scenario], variant: str) -> str:
+    """What is asked of each revision, in few letters: these scenarios, as they are written now, by this model of this
+    version of the harness."""
+    words = [own_version(), variant, *(repr(scenario) for scenario in scenarios)]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
 def revision_of(tree: Path) -> str:

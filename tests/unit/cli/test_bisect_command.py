@@ -16,8 +16,10 @@ import pytest
 
 from harness.artifacts.kernels import kbuild
 from harness.errors import InfraFault
+from harness.run.bisect import question
 from tests.unit.artifacts.faketree import make_tree
 from tests.unit.cli.command import Done, apf
+from tests.unit.scenarios import all_scenarios
 from tests.unit.waiting import HANG_S
 
 NO_ANSWER = 128
@@ -47,7 +49,8 @@ class Tree:
     def know(self, *, verdicts: list[object]) -> None:
         """As if these verdicts had been had of the revision."""
         head = self.git("rev-parse", "HEAD").stdout.strip()
-        self.state.write_text(json.dumps({"verdicts": {head: verdicts}, "skipped": {}}))
+        about = question([all_scenarios()["S23"]], "nowait")
+        self.state.write_text(json.dumps({"about": about, "verdicts": {head: verdicts}, "skipped": {}}))
 
     def skipped(self) -> dict[str, str]:
         found: dict[str, str] = json.loads(self.state.read_text())["skipped"] if self.state.exists() else {}

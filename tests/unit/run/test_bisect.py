@@ -20,10 +20,11 @@ from harness.errors import InfraFault, UsageError
 from harness.hosts.virtual.virtual_host import DID_NOT_BOOT
 from harness.judge.verdict_types import Stage
 from harness.results import Key, Row
-from harness.run.bisect import Answer, BisectState, Untestable, revision_of, state_path, step
+from harness.run.bisect import Answer, BisectState, Untestable, question, revision_of, state_path, step
 from harness.status import Status
 from tests.unit.artifacts.faketree import FRAGMENT, make_tree
 from tests.unit.rows import row_of
+from tests.unit.scenarios import all_scenarios
 from tests.unit.waiting import HANG_S
 
 DRIVER = """
@@ -256,6 +257,19 @@ def test_a_fail_is_bad_whatever_else_went_wrong(tmp_path: Path) -> None:
         return [lost, row_of(Key("S23", "bisected"), Status.FAIL, "D05: owed")]
 
     assert step(BisectState(tmp_path / "s"), "c" * 40, 1, perform, print) is Answer.BAD
+
+
+def test_another_bisection_knows_nothing_of_the_last(tmp_path: Path) -> None:
+    scenarios = all_scenarios()
+    first = question([scenarios["S23"]], "nowait")
+    assert first == question([scenarios["S23"]], "nowait")
+    others = {question([scenarios["S29"]], "nowait"), question([scenarios["S23"]], "noio"), first}
+    assert len(others) == 3
+    state = BisectState(tmp_path / "s", about=first)
+    assert step(state, "c" * 40, 1, again(then=Status.FAIL), print) is Answer.BAD
+    for about in others:
+        kept = BisectState.load(tmp_path / "s", about)
+        assert bool(kept.verdicts) is (about == first)
 
 
 def test_a_state_file_that_is_none(tmp_path: Path) -> None:
