@@ -15,6 +15,7 @@ import pytest
 from harness.cli import compare, mutants, parser, validate
 from harness.results import Key, Row, RunResult
 from harness.run import compare_kernels
+from harness.run.bisect import question
 from harness.run.judge_folder import judge_folder
 from harness.run.mutant_catalog import Mutant, load_mutants
 from harness.run.mutant_trials import Trial
@@ -22,6 +23,7 @@ from harness.run.request import Request
 from harness.status import Status
 from tests.unit.cli.command import Called, one_message
 from tests.unit.rows import row_of
+from tests.unit.scenarios import all_scenarios
 
 DATA = Path(__file__).parents[2] / "data"
 PATCH = "--- a/mm/memory.c\n+++ b/mm/memory.c\n@@ -1 +1 @@\n-x\n+y\n"
@@ -72,13 +74,13 @@ def test_a_revision_that_was_skipped_is_skipped_again(tmp_path: Path, called: Ca
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    state = tmp_path / ".git/apf-bisect.json"
+    state, about = tmp_path / ".git/apf-bisect.json", question([all_scenarios()["S23"]], "nowait")
     for text, code in (
         ('"verdicts": {}, "skipped": {"%s": "it does not build"}', 125),
         ('"verdicts": {"%s": ["FAIL"]}, "skipped": {}', 1),
         ('"verdicts": {"%s": ["PASS"]}, "skipped": {}', 0),
     ):
-        state.write_text("{" + text % head + "}")
+        state.write_text(f'{{"about": "{about}", ' + text % head + "}")
         done = called("bisect-step", "--tree", str(tmp_path), "S23")
         assert done.returncode == code, done.stdout + done.stderr
 
