@@ -110,7 +110,7 @@ def mirror(tree: Path, files: Iterable[str], copy: Path) -> int:
         if source.exists() or source.is_symlink():
             fresh[name] = [*_stamp(source), *_stamp(target)]
     for name in set(index) - set(fresh):
-        (copy / name).unlink(missing_ok=True)
+        _remove(copy, name)
         changed += 1
     draft = index_path.with_suffix(".new")
     draft.write_text(json.dumps(fresh))

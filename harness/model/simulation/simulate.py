@@ -229,8 +229,9 @@ class Followed:
     """A run of the model that followed a recording.  ``open_``: questions that the recording did not answer.
 
     ``for_all_orders``: it follows nothing, and its ranges stand for every order that the model's timings make.
-    ``strays``: the page of each call of handle_mm_fault that only one of the two has; ``misread``: ... in which other
-    pages were read; ``parted``: where no run could follow, and the prediction is that of before the run.
+    ``strays``: the page of each call of handle_mm_fault that only one of the two has, or that returned otherwise;
+    ``misread``: ... in which other pages were read; ``parted``: where no run could follow, and the prediction is that
+    of before the run.
     """
 
     prediction: Prediction

@@ -109,12 +109,13 @@ def test_what_is_held_is_done_whole() -> None:
 
 def test_nor_is_anything_left_of_a_second_one_that_was_held() -> None:
     ending = Ending(told=2)
-    try:
-        with ending.held():
-            ending.handle(signal.SIGTERM)
-    except Interrupted:
-        with suppress(Interrupted), ending.held():
-            ending.handle(signal.SIGTERM)
+    with pytest.raises(Interrupted) as first, ending.held():
+        ending.handle(signal.SIGTERM)
+    assert first.value is not None  # still on its way
+    with suppress(Interrupted), ending.held():
+        ending.handle(signal.SIGTERM)
+    del first
+    gc.collect()
     with ending.held():
         pass
 
