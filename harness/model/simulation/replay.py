@@ -59,9 +59,7 @@ class Replay:
 
     recorded: Recorded
     choices: Choices = field(default_factory=Choices)
-    strays: list[int] = field(
-        default_factory=list
-    )  # pages of calls that only one of the two has, or that returned otherwise
+    strays: list[int] = field(default_factory=list)  # pages of calls that one lacks, or returned otherwise
     # Calls that read other pages than the recorded: when, for which page, and how many questions were asked before.
     misread: list[tuple[int, int, int]] = field(default_factory=list)
     _at: list[int] = field(init=False)
