@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from harness.cli import options
 from harness.report.profile_text import profile_text
@@ -49,6 +50,11 @@ def add(subparsers: options.Subparsers) -> None:
         "--repeats", type=options.positive, default=0, metavar="N", help="how often each (default: as it says)"
     )
     p.add_argument("--profile", action="store_true", help="at the end, say where the time went, step by step")
+    p.add_argument(
+        "--wrong-kernel", action="store_true",
+        help="the kernel has a mistake planted in it: a host that falls silent is believed at once, one on which"
+        " something went otherwise than predicted is not used again, and no page is drawn",
+    )  # fmt: skip
     p.set_defaults(func=main)
 
 
@@ -56,7 +62,7 @@ def main(args: argparse.Namespace) -> int:
     """Run, show the table, say where the evidence is."""
     screen = Screen(sys.stdout)
     kernels = options.kernels_of(args, [word for k in args.kernel for word in k.split()])
-    request = options.request_of(args, kernels, repeats=args.repeats)
+    request = replace(options.request_of(args, kernels, repeats=args.repeats), wrong_kernel=args.wrong_kernel)
     try:
         result, folder = run(request, screen)
     finally:

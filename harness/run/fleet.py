@@ -120,6 +120,7 @@ class FleetPool:
         words += ["--disk", request.disk] if request.disk else []
         words += ["--wait", str(int(request.wait_s))] if request.wait_s else []
         words += ["--trace-dat"] if request.trace_dat else []
+        words += ["--wrong-kernel"] if request.wrong_kernel else []
         return tuple(words)
 
 

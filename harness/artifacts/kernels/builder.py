@@ -212,11 +212,13 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
             if entry.revision:
                 checkout = work.folder / "revision"
                 _clear(checkout)
-                kernel_source.checkout(source, entry.revision, checkout)
-                _mirror(store, checkout, kernel_source.files_of(checkout), tree, progress)
+                kernel_source.checkout(source, state.commit, checkout)
+                _head_start(store, checkout, tree, progress)
+                kernel_source.mirror(checkout, kernel_source.files_of(checkout), tree / "src")
                 remove(checkout)
             else:
-                _mirror(store, source, state.files, tree, progress)
+                _head_start(store, source, tree, progress)
+                kernel_source.copy_of(state, source, tree / "src")
             patches.apply(tree / "src", series, state.name)
             _mutate(tree, entry.mutate)
             progress(f"configuring {source}")
@@ -227,12 +229,11 @@ def _from_tree(store: Store, entry: CatalogKernel, series: Sequence[Path], progr
     return store.get(recipe, make), state.name
 
 
-def _mirror(store: Store, source: Path, files: Sequence[str], tree: Path, progress: Progress) -> None:
-    """Make tree/src what ``source`` is; the first time with objects of a base of its series, if there is one."""
+def _head_start(store: Store, source: Path, tree: Path, progress: Progress) -> None:
+    """Before ``source`` is copied to tree/src: the first time with objects of a base of its series, if there is one."""
     if taken := head_start.take(store.root / "work", tree, source):
         progress(f"starting from what is built of {taken}")
     progress(f"copying {source}")
-    kernel_source.mirror(source, files, tree / "src")
 
 
 def _collect(tree: Path, folder: Path) -> None:

@@ -51,12 +51,13 @@ def unpack(deb: Path, folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TreeState:
-    """What a user's tree contains: a digest, a name for people, and the files."""
+    """What a user's tree contains: a digest, a name for people, the files, and of a git revision the commit."""
 
     digest: str
     name: str
     dirty: bool
     files: tuple[str, ...]
+    commit: str = ""
 
 
 def inspect(tree: Path) -> TreeState:
@@ -73,6 +74,19 @@ def inspect(tree: Path) -> TreeState:
     files = files_of(tree)
     digest = _digest(tree, files)
     return TreeState(digest, f"{tree} ({digest[:12]}, no git)", False, files)
+
+
+def copy_of(state: TreeState, tree: Path, copy: Path) -> None:
+    """Make ``copy`` hold what ``state`` says of ``tree``.
+
+    :raise CatalogError: the tree is no longer what it was when ``state`` was taken, as somebody has edited it since: a
+        build of what is there now must not be kept under the other's digest.
+    """
+    mirror(tree, state.files, copy)
+    if inspect(tree).digest != state.digest:
+        raise CatalogError(
+            f"the kernel tree {tree} was changed while its build was prepared; nothing was built: run the command again"
+        )
 
 
 def files_of(tree: Path) -> tuple[str, ...]:
@@ -223,7 +237,7 @@ def inspect_revision(tree: Path, name: str) -> TreeState:
         content = command([*_GIT, "-C", tree, "rev-parse", f"{commit}^{{tree}}"]).strip()
     except BuildFailed as error:
         raise CatalogError(f"{tree} has no revision {name!r}") from error
-    return TreeState(f"git:{content}", f"{tree} at {commit[:12]}", False, ())
+    return TreeState(f"git:{content}", f"{tree} at {commit[:12]}", False, (), commit)
 
 
 def checkout(tree: Path, name: str, folder: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cli import parser
 from harness.errors import HostLost, InfraFault, UsageError
 from harness.judge.verdict_types import Verdict
 from harness.results import Key
@@ -130,6 +132,50 @@ def test_every_job_has_a_verdict_whatever_comes_back(tmp_path: Path) -> None:
     reasons = {row.key.kernel: row.verdict.reason for row in rows}
     first, second = KERNELS
     assert "worker lost" in reasons[first] and "archive" in reasons[second]
+
+
+class Noted(Broken):
+    """Keeps the chunks that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chunks: list[FleetChunk] = []
+
+    def submit(self, *args: Any, **more: Any) -> Future[Any]:
+        self.chunks += [each for each in args if isinstance(each, FleetChunk)]
+        self.results.append(OSError("only noted"))
+        return super().submit(*args, **more)
+
+
+_FOR_THE_WORKER: dict[str, Any] = {
+    "disk": "/dev/sdz", "wait_s": 7.0, "guest_kernel": "debian-5.10", "host_qemu": "own", "guest_qemu": "bookworm",
+    "wrong_kernel": True, "trace_dat": True,
+}  # fmt: skip
+_OTHERS = {
+    # which jobs, and how often: these are told one by one
+    *("patterns", "scenario_paths", "kernels", "repeats", "extra"),
+    # done by who asks: results, what is green, the fleet itself; a worker has one host, which --host names
+    *("results", "allow_unsupported", "accepted", "command", "fleet", "hosts", "host", "lab"),
+}
+
+
+def test_all_that_decides_how_it_is_done_is_told_to_the_worker(tmp_path: Path) -> None:
+    assert {field.name for field in dataclasses.fields(Request)} == _OTHERS | set(_FOR_THE_WORKER)
+    jobs = jobs_of("S23", kernels={"debian-6.1": "x"})
+    plain = Request(kernels=("debian-6.1",))
+
+    def words(request: Request) -> tuple[str, ...]:
+        noted = Noted()
+        folder = RunFolder.create(tmp_path, datetime.datetime.now())
+        list(FleetPool(jobs, request, folder, Listener(""), noted).rows())
+        return noted.chunks[0].words
+
+    for name, value in _FOR_THE_WORKER.items():
+        told = words(dataclasses.replace(plain, **{name: value}))
+        assert set(told) - set(words(plain)), name
+        args = parser(["run"]).parse_args(["run", *told])
+        as_read = getattr(args, {"wait_s": "wait"}.get(name, name))
+        assert as_read == value, name
 
 
 def test_a_lost_scheduler_ends_it(tmp_path: Path) -> None:
