@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How many entries of KVM's page tables can have come to be in a run: upper bounds of pf_fixed."""
+"""How many entries of KVM's page tables can have come to be in a run, and how many faults can have made none: upper
+bounds of pf_fixed, and of what it does not count."""
 
 from __future__ import annotations
 
@@ -48,6 +49,28 @@ def fixed_for_ready_bound(evidence: Evidence, kernel: KernelModel) -> int | None
         return sum(at is None or first <= at <= last for first, last in unmaps)
 
     return sum(1 if times == 1 else min(times, 1 + taken(frame)) for frame, times in told.items())
+
+
+def unfixed_bound(evidence: Evidence) -> int | None:
+    """How many faults can have ended with no entry that is counted as fixed, found, or emulated (RET_PF_RETRY): of
+    those of one page all but one, where no ready event has mapped it, as the guest's access has come to its end.
+
+    :return: None: as fixed_entries_bound.
+    """
+    if _entries_go_otherwise(evidence.plan):
+        return None
+    own: Counter[int] = Counter()
+    unsure = {page for read in (evidence.gate.reads if evidence.gate else ()) if read.error for page in read.pages}
+    faults = 0
+    for event in evidence.events:
+        if event.kind is Kind.PF:
+            own[event.gpa >> _FRAME_BITS] += 1
+            faults += 1
+        elif event.kind is Kind.NP or event.kind is Kind.REP:
+            own[event.gpa >> _FRAME_BITS] -= 1
+        elif event.kind is Kind.RDY and event.token != WAKE_ALL_TOKEN:
+            unsure.add(event.gpa >> _FRAME_BITS)
+    return faults - sum(times > 0 and frame not in unsure for frame, times in own.items())
 
 
 def _entries_go_otherwise(plan: Plan) -> bool:

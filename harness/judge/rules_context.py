@@ -29,7 +29,7 @@ from harness.evidence.host_log import GUEST_LOG, LOG
 from harness.judge.counted_faults import uncounted_faults, uncounted_pages
 from harness.judge.deaf_vcpus import deaf_vcpus
 from harness.judge.early_retries import asked_again, early_retries, forbidden_retries
-from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound
+from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound, unfixed_bound
 from harness.judge.kept_lock import kept_lock
 from harness.judge.log_cut import runs_on
 from harness.judge.own_faults import own_faults
@@ -39,7 +39,6 @@ from harness.judge.stray_wakes import stray_wakes
 from harness.judge.swap_slots import clean_pages, swap_slots
 from harness.judge.taken_folios import in_one_folio
 from harness.judge.token_slot import token_slots
-from harness.judge.unexplained import INTERRUPTING
 from harness.judge.userfault_waits import userfault_waits
 from harness.judge.zeroed_words import overwritten_tokens
 from harness.model.events import LOADED, Kind
@@ -104,11 +103,11 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         lapic_in_kernel=plan.guest.irqchip != "off",
         hlt_exits=not plan.guest.cpu_pm,
         paging_flips=_flips(plan),
-        stopped=None if acts & INTERRUPTING or starts_anew(plan) else (),
+        stopped=_stopped(evidence),
         ticks=any(i.op is Op.TIMER for i in plan.items) if probe else None,
         nmis=_nmis(evidence),
-        lapic_off=None if lapic_moves or not probe else dict.fromkeys(vcpus, ()),
-        shared_unreadable=None if area_moves or not probe else dict.fromkeys(vcpus, ()),
+        lapic_stays=None if lapic_moves or not probe else True,
+        area_stays=None if area_moves or not probe else True,
         slots_change_ns=first_begun_ns(evidence.steps, HostWord.SAVEVM),
         memory=plan.memory.backing.memory,
         userfaultfd=plan.swap.kind is SwapKind.USERFAULT,
@@ -156,6 +155,7 @@ def context_of(evidence: Evidence, kernel: KernelModel, expected: Expected) -> R
         overwritten_tokens=overwritten_tokens(evidence),
         events_left=_events_left(log) if log else None,
         fixable=fixed_entries_bound(evidence) if probe else None,
+        unfixed=unfixed_bound(evidence) if probe else None,
         fixed_for_ready=fixed_for_ready_bound(evidence, kernel) if probe else None,
         clean_pages=clean_pages(evidence, kernel),
         lost_refaults=_lost_refaults(evidence, kernel),
@@ -194,6 +194,19 @@ def initial(plan: Plan) -> tuple[InitialVcpu, ...]:
     else:
         start = InitialVcpu(en=0, last_id=0)
     return tuple(start for _ in range(plan.guest.vcpus))
+
+
+def _stopped(evidence: Evidence) -> tuple[Interval, ...] | None:
+    """On the trace clock: from QEMU's answer to a stop, when no vCPU is in KVM_RUN, until a cont was begun or the trace
+    ended.  A cont on its way at the answer may come behind it.  None: the agent did not let the guest go."""
+    go, end, actions = progress(evidence.steps)
+    if go < 0:
+        return None
+    conts = [action for action in actions if action.do == HostWord.CONT]
+    stops = [action.end_ns for action in actions if action.do == HostWord.STOP and action.done]
+    alone = [at for at in stops if not any(cont.start_ns < at < cont.end_ns for cont in conts)]
+    until = [min((cont.start_ns for cont in conts if cont.start_ns >= at), default=end) for at in alone]
+    return tuple((go + first, go + last) for first, last in zip(alone, until, strict=True))
 
 
 def _nmis(evidence: Evidence) -> tuple[Interval, ...]:

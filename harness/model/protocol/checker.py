@@ -179,8 +179,6 @@ class Checker:
         kernel = self.kernel
         if not rule.holds_for(kernel):
             return Unchecked(rule.id, f"does not hold for {kernel.name}")
-        if rule.id == "D13" and self.context.nested:
-            return Unchecked(rule.id, "tokens may leave as nested exits")
         kinds = [kind.name for kind in rule.kinds if kind not in self.recorded]
         if kinds:
             return Unchecked(rule.id, f"the trace has no {', '.join(kinds)}")
@@ -468,10 +466,6 @@ def _left_waiting(vcpu: SeenVcpu) -> bool:
 def _owed(vcpu: SeenVcpu) -> Iterator[Violation | Obligation]:
     """What a vCPU still waits for when the trace ends: D05, D13, D16, D20."""
     stuck = bool(vcpu.enabled) and (not vcpu.shared_ok or vcpu.apic_hw is False or vcpu.apic_sw is False)
-    hidden = vcpu.context.shared_unreadable
-    stuck = stuck or bool(hidden is not None and hidden.get(vcpu.index))
-    off = vcpu.context.lapic_off
-    stuck = stuck or bool(off is not None and off.get(vcpu.index))
     stuck = stuck or vcpu.index in vcpu.context.slot_taken or _left_waiting(vcpu)
     stuck = stuck or (vcpu.context.paging_flips and vcpu.shared.kernel.cr0_pg_clears_queue)
     for work in vcpu.live.values():

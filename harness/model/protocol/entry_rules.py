@@ -75,17 +75,15 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
     deliverable = bool(states) and all(vcpu.deliverable(s) for s in states)
     due = deliverable and _readable(vcpu, work)
     # Where the area moves nobody knows whether it could be written; if it could not, the vCPU has slept.
-    maybe = deliverable and bool(vcpu.enabled) and vcpu.context.shared_unreadable is None
+    maybe = deliverable and bool(vcpu.enabled) and not vcpu.context.area_stays
     # Of a page that is touched in several ways nobody knows which this was; a halt would have had to be ended.
     any_way = any(vcpu.deliverable(s) for s in states) and bool(vcpu.enabled)
     maybe = maybe or (work.guest_mode and any_way and not _awake(vcpu))
     expected = vcpu.context.enabled_before and bool(states) and all(state.cpl == 3 for state in states)
     expected = expected and (not work.guest_mode or vcpu.context.features.vmexit)
-    if not vcpu.context.nested and untold(vcpu, work, entry, due=due or expected or maybe):
+    if untold(vcpu, work, entry, due=due or expected or maybe):
         return
     vcpu.counts.nph += 1
-    if vcpu.context.nested:
-        return
     unwritten = any_way and not vcpu.shared_ok  # a token that could not be told (apf_put_user_notpresent)
     if vcpu.context.hlt_exits is False and not unwritten:
         vcpu.say("D23", entry, f"NP of {work.gpa:#x} halted a vCPU whose HLT exits are disabled", work.np)
@@ -101,10 +99,7 @@ def _halt(vcpu: SeenVcpu, work: SeenWork, entry: Event) -> None:
 
 def _readable(vcpu: SeenVcpu, work: SeenWork) -> bool:
     """Whether APF was surely enabled, with a shared area that can be written, at the NP."""
-    hidden = vcpu.context.shared_unreadable
-    if not vcpu.enabled or not vcpu.shared_ok or hidden is None or work.np is None:
-        return False
-    return not vcpu.within(hidden.get(vcpu.index), work.np.t_ns)
+    return bool(vcpu.enabled and vcpu.shared_ok and vcpu.context.area_stays and work.np is not None)
 
 
 def _awake(vcpu: SeenVcpu) -> bool:

@@ -126,10 +126,9 @@ def asked_again(vcpu: SeenVcpu, event: Event) -> None:
 def _must_be_told(vcpu: SeenVcpu) -> bool:
     """kvm_arch_can_dequeue_async_page_present holds, as far as is known."""
     context, kernel = vcpu.context, vcpu.shared.kernel
-    hidden = context.shared_unreadable
     if kernel.era_2010 or not vcpu.enabled or not vcpu.shared_ok or not _lapic_on(vcpu):
         return False
-    if hidden is None or hidden.get(vcpu.index) or vcpu.index in {*context.slot_taken, *context.slot_freed}:
+    if not context.area_stays or vcpu.index in {*context.slot_taken, *context.slot_freed}:
         return False
     if context.paging_flips and kernel.cr0_pg_clears_queue:
         return False
@@ -138,5 +137,4 @@ def _must_be_told(vcpu: SeenVcpu) -> bool:
 
 
 def _lapic_on(vcpu: SeenVcpu) -> bool:
-    off = vcpu.context.lapic_off
-    return off is not None and not off.get(vcpu.index) and vcpu.apic_hw is not False and vcpu.apic_sw is not False
+    return bool(vcpu.context.lapic_stays) and vcpu.apic_hw is not False and vcpu.apic_sw is not False

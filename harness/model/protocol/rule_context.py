@@ -76,14 +76,10 @@ class RuleContext:
     lapic_in_kernel: bool | None = None
     hlt_exits: bool | None = None
     """False with ``-overcommit cpu-pm=on``."""
-    nested: bool = False
-    """The guest runs guests: tokens may leave as nested exits, so D13 is not checked."""
     l2_always_exits: bool = False
     """L1 exits on every interrupt that comes while its L2 runs, and masks none: D48."""
     rewrites: bool = False
     """The VMM reads and writes the state of vCPUs while they run (KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS)."""
-    allocation_may_fail: bool = False
-    """The host is so short of memory that GFP_NOWAIT allocations fail: D01 accepts any FAIL."""
     paging_flips: bool = False
     """The guest changes CR0.PG, on which some kernels clear the queue; no event shows it."""
     stopped: tuple[Interval, ...] | None = None
@@ -92,8 +88,11 @@ class RuleContext:
     """The LAPIC timer of a vCPU may expire, which wakes it in the middle of whatever thread that CPU runs."""
     nmis: tuple[Interval, ...] = ()
     """From when to when the VMM gave each vCPU an NMI, for which its thread left KVM_RUN."""
-    lapic_off: Mapping[int, tuple[Interval, ...]] | None = None
-    shared_unreadable: Mapping[int, tuple[Interval, ...]] | None = None
+    lapic_stays: bool | None = None
+    """Each vCPU's LAPIC is on for the whole run.  None: it may be turned off, which writes of SPIV and the APIC base
+    show."""
+    area_stays: bool | None = None
+    """Each vCPU's shared area can be read and written for the whole run.  None: it may be moved to where it cannot."""
     slots_change_ns: int | None = None
     """From when on (trace clock) the memory slots have changed, as a snapshot is written: the area of before a refused
     EN is looked up again (__kvm_gfn_to_hva_cache_init).  None: they never do."""
@@ -150,8 +149,6 @@ class RuleContext:
     """Growth of the VM's statistics, by debugfs file name."""
     all_recorded: bool = False
     """All page faults between the two readings of the statistics are recorded: a Linux guest makes some before."""
-    retries: int | None = None
-    """Faults that ended in RET_PF_RETRY for another reason than APF."""
     guest_hlts: int | None = None
     """HLT instructions that the guest executed, as long as the trace goes."""
     halts: int | None = None
@@ -204,6 +201,8 @@ class RuleContext:
     """How many entries of KVM's page tables faults can have fixed, at most; None: nobody can tell."""
     fixed_for_ready: int | None = None
     """How many of these were fixed for ready events, at most; None: as many as there were."""
+    unfixed: int | None = None
+    """How many faults can have ended with no entry, at most; None: nobody can tell."""
     events_left: tuple[str, ...] | None = None
     """Exits of an L2 behind which its L1 finds an event that L2 was given, in words."""
     memory_left: int | None = None

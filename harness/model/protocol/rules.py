@@ -177,7 +177,7 @@ _TABLE: tuple[Rule, ...] = (
         "D25",
         "A halt for a missing page emits no kvm_vcpu_wakeup and leaves halt_exits alone; 5.10 emits kvm_vcpu_wakeup.",
         "D25, B.8; virt/kvm/kvm_main.c:kvm_vcpu_block, kvm_vcpu_halt",
-        context=("kvm_stats", "guest_hlts"),
+        context=("kvm_stats", "guest_hlts", "halts"),
         kinds=(Kind.WAKEUP, Kind.ENTRY),
         partly=True,
     ),
@@ -252,11 +252,11 @@ _TABLE: tuple[Rule, ...] = (
     ),
     Rule(
         "D35",
-        "pf_taken - pf_fixed - pf_spurious - pf_emulate grows by REP + NP - RDYs whose prefetch fixed + retries, and "
-        "pf_taken by no more than PF.",
+        "pf_taken - pf_fixed - pf_spurious - pf_emulate grows by REP + NP - RDYs whose prefetch fixed at least, by PF "
+        "but for one of each page at most, and pf_taken by no more than PF.",
         "D35, B.14; arch/x86/kvm/mmu/mmu_internal.h:kvm_mmu_do_page_fault",
         needs="pf_taken_statistic",
-        context=("kvm_stats", "retries"),
+        context=("kvm_stats", "fixable", "fixed_for_ready", "unfixed"),
         partly=True,
     ),
     Rule(
@@ -270,8 +270,7 @@ _TABLE: tuple[Rule, ...] = (
         "D37",
         "With the LAPIC disabled no RDY while APF is enabled.",
         f"D37, B.7; {_X86}kvm_arch_can_dequeue_async_page_present, arch/x86/kvm/lapic.c:apic_set_spiv",
-        context=("lapic_off",),
-        partly=True,
+        kinds=(Kind.WRMSR,),
         note="5.10 before 5.10.119 does not defer",
     ),
     Rule(
@@ -285,7 +284,7 @@ _TABLE: tuple[Rule, ...] = (
         "The host writes bytes 0..7 of the shared area only: flags 1 for a token, the token of the last RDY "
         "with interrupt.",
         f"D39, B.1, B.7; {_X86}apf_put_user_notpresent, apf_put_user_ready",
-        context=("guest_tokens", "guest_readies", "shared_tail_zero"),
+        context=("guest_tokens", "guest_readies", "shared_tail_zero", "shared_flags", "other_areas"),
         partly=True,
     ),
     Rule(
@@ -317,9 +316,7 @@ _TABLE: tuple[Rule, ...] = (
         "D44",
         "While the shared area cannot be read, with APF enabled, there is no RDY.",
         f"D44, B.2; {_X86}apf_pageready_slot_free",
-        context=("shared_unreadable",),
         kinds=(Kind.WRMSR,),
-        partly=True,
     ),
     Rule(
         "D45",
@@ -359,21 +356,22 @@ _TABLE: tuple[Rule, ...] = (
         f"D49, B.6; {_APF}async_pf_execute (mmput), {_APF}kvm_flush_and_free_async_pf_work, "
         "virt/kvm/kvm_main.c:hva_to_pfn_slow (put_page), mm/filemap.c:filemap_fault (fput, invalidate_lock), "
         "mm/swap_state.c:delete_from_swap_cache (put_swap_folio)",
-        context=("memory_left",),
+        context=("memory_left", "slots_left", "works_left", "contexts_left"),
+        partly=True,
     ),
     Rule(
         "D50",
         "A work that was completed before an exit of its vCPU has its RDY before the next ENTRY, unless the guest "
         "cannot be told.",
         f"D50, B.6, B.7; {_APF}async_pf_execute, {_X86}vcpu_enter_guest (KVM_REQ_APF_READY)",
-        context=("lapic_off", "shared_unreadable"),
+        context=("lapic_stays", "area_stays"),
         kinds=(Kind.DONE, Kind.ENTRY, Kind.EXIT, Kind.ACC, Kind.VIRQ, Kind.WRMSR),
     ),
     Rule(
         "D51",
         "A guest that runs with interrupts on behind the ENTRY after a RDY with interrupt was given that interrupt.",
         f"D51, B.7; {_X86}kvm_check_and_inject_events (5.10: inject_pending_event)",
-        context=("lapic_off",),
+        context=("lapic_stays",),
         kinds=(Kind.ENTRY, Kind.EXIT, Kind.PF, Kind.VIRQ),
     ),
     Rule(
@@ -394,7 +392,7 @@ _TABLE: tuple[Rule, ...] = (
         "A vCPU does not fall asleep in vcpu_block behind an NMI that it was given, nor behind the SIPI that starts "
         "it, nor in a halt while an interrupt waits for it.",
         f"D54, B.8; {_X86}kvm_vcpu_has_events, virt/kvm/kvm_main.c:kvm_vcpu_check_block",
-        context=("lapic_off",),
+        context=("lapic_stays",),
         kinds=(Kind.OUT, Kind.USER_EXIT, Kind.MM_FAULT, Kind.WAKING, Kind.ACC, Kind.VIRQ),
     ),
     Rule(

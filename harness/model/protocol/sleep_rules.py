@@ -150,8 +150,7 @@ class Sleep:
 
 def _hears(vcpu: SeenVcpu) -> bool:
     """Its LAPIC is on throughout, and its handlers end an interrupt before interrupts are on again (ready.h)."""
-    off = vcpu.context.lapic_off
-    return off is not None and not off.get(vcpu.index) and vcpu.context.faults is not None
+    return bool(vcpu.context.lapic_stays) and vcpu.context.faults is not None
 
 
 @dataclass(slots=True)

@@ -155,12 +155,12 @@ def _balance(kernel: KernelModel, context: RuleContext, counts: Sequence[Counts]
     ready = sum(c.rdy for c in counts)
     if context.fixed_for_ready is not None:
         ready = min(ready, context.fixed_for_ready)
-    low = async_faults - ready + (context.retries or 0) - context.unfinished
+    low = async_faults - ready - context.unfinished
     if left < low:
         yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at least {low} expected")
-    elif context.retries is not None and left > async_faults + context.retries:
-        high = async_faults + context.retries
-        yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, at most {high} expected")
+    elif context.unfixed is not None and context.all_recorded and left > context.unfixed:
+        most = f"at most {context.unfixed} expected"
+        yield _total("D35", f"pf_taken - pf_fixed - pf_spurious - pf_emulate = {left}, {most}")
 
 
 def _left_flags(context: RuleContext, untold: Sequence[tuple[int, Mapping[int, bool]]]) -> Iterator[Violation]:

@@ -234,7 +234,7 @@ class SeenVcpu:
         if self.last_id is not None:
             self.last_id = self.last_id + 1 if self.last_id < LAST_ID else 1
         full = len(self.live) + (self.wake_all is not WakeAll.NO) >= ASYNC_PF_PER_VCPU
-        if not full and self.known and not self.context.allocation_may_fail:
+        if not full and self.known:
             message = f"TRY without NP or REP with {self.queued} of {ASYNC_PF_PER_VCPU} queued"
             self.say("D01", trial, f"{message} (unless the allocation of the work failed)")
 
@@ -331,7 +331,7 @@ class SeenVcpu:
         if self.rep is not None and self.fresh is None:
             self.say("D08", event, "a token is injected for a repeated fault", self.rep)
         elif self.fresh is None:
-            if self.started and not self.context.nested:
+            if self.started:
                 self.say("D13", event, "#PF with code 0 is injected, and no NP waits for it")
         elif self.inj is not None:
             self.say("D13", event, "#PF is injected twice for one NP", self.fresh.np, self.inj)
@@ -369,14 +369,10 @@ class SeenVcpu:
 
     def _deliverable_now(self, event: Event) -> None:
         """A RDY although nothing could be told to the guest: D37, D44."""
-        context, index = self.context, self.index
-        off = self.within(context.lapic_off.get(index), event.t_ns) if context.lapic_off is not None else False
-        if (off or self.apic_hw is False or self.apic_sw is False) and self.shared.kernel.lapic_disabled_defers:
+        looked_up_ns = self.context.slots_change_ns
+        if (self.apic_hw is False or self.apic_sw is False) and self.shared.kernel.lapic_disabled_defers:
             self.say("D37", event, "RDY while the LAPIC is disabled")
-        hidden = context.shared_unreadable
-        looked_up = context.slots_change_ns is not None and event.t_ns >= context.slots_change_ns
-        unbound = not self.shared_ok and not looked_up
-        if unbound or (hidden is not None and self.within(hidden.get(index), event.t_ns)):
+        if not self.shared_ok and not (looked_up_ns is not None and event.t_ns >= looked_up_ns):
             self.say("D44", event, "RDY while the shared area cannot be read")
 
     def _dequeue(self, event: Event) -> SeenWork | None:

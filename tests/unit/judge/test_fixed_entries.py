@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from harness.contract.plan import Op
 from harness.evidence.decode import decode
-from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound
+from harness.judge.fixed_entries import fixed_entries_bound, fixed_for_ready_bound, unfixed_bound
 from harness.model.events import WAKE_ALL_TOKEN, Event, Kind
 from harness.model.kernels import find_kernel
 from tests.unit.judge.packed import packed_capture
@@ -52,3 +52,17 @@ def test_of_the_ready_events_of_one_page_the_first_alone_maps_it_until_it_is_tak
     assert fixed_for_ready_bound(replace(quiet, events=[*came, *told, wake_all]), kernel) == 2
     plan = replace(evidence.plan, items=(replace(evidence.plan.items[0], level=2),))
     assert fixed_for_ready_bound(replace(quiet, plan=plan), kernel) is None
+
+
+def test_of_the_faults_of_a_page_all_but_one_can_have_left_no_entry() -> None:
+    evidence = decode(packed_capture("read-then-written"))
+    page = 0x1000
+    faults = [Event(Kind.PF, vcpu=v, gpa=page * n) for v in range(4) for n in (1, 2)]
+    quiet = replace(evidence, events=faults)
+    assert unfixed_bound(quiet) == 6
+    asynchronous = [Event(kind, vcpu=v, gpa=page) for v in range(2) for kind in (Kind.NP, Kind.REP)]
+    assert unfixed_bound(replace(quiet, events=[*faults, *asynchronous])) == 7, "none of the first page was its own"
+    ready = Event(Kind.RDY, gpa=page, token=0x1000)
+    assert unfixed_bound(replace(quiet, events=[*faults, ready])) == 7, "it may have mapped the page"
+    plan = replace(evidence.plan, items=(replace(evidence.plan.items[0], level=2),))
+    assert unfixed_bound(replace(quiet, plan=plan)) is None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -231,3 +232,20 @@ def test_a_page_that_is_charged_to_somebody_else_is_named() -> None:
     for charged, named in ((True, ()), (False, (some >> 12,))):
         pages = {**evidence.after.pages, some: replace(evidence.after.pages[some], charged=charged)}
         assert _of_others(replace(evidence, after=replace(evidence.after, pages=pages))) == named
+
+
+def test_a_ready_event_of_a_machine_that_stands_is_named() -> None:
+    """The machine goes on later by the agent's steps than by the trace."""
+    files = packed_capture("explored-cleared-by-paging")
+    steps = [json.loads(line) for line in files["progress.jsonl"].splitlines()]
+    ends = next(step["mono"] for step in steps if step["step"] == "collect")
+
+    def judged(which: tuple[str, ...]) -> set[str]:
+        late = [step | {"mono": ends} if step["step"] in which and step.get("do") == "cont" else step for step in steps]
+        late.sort(key=lambda step: step["mono"])
+        progress = "\n".join(map(json.dumps, late)).encode() + b"\n"
+        return {f.rule for f in judge_capture({**files, "progress.jsonl": progress}, model()).findings}
+
+    assert "D26" not in judged(())
+    assert "D26" not in judged(("host-action-done",)), "it has been begun"
+    assert "D26" in judged(("host-action", "host-action-done"))

@@ -121,7 +121,7 @@ def l2_token(i: int, p: int) -> str:
 
 SET_UP = "ENTRY EXIT WRMSR:INT=0xf3 ENTRY EXIT WRMSR:EN=0x801009 ALL ACC ENTRY " + ACKED
 TOLD = SET_UP.replace("ALL ACC", "ALL ACC VIRQ=0xf3")
-KNOWN = {"lapic_off": {0: ()}, "shared_unreadable": {0: ()}, "faults": TOKEN_FAULT, "ticks": False}
+KNOWN = {"lapic_stays": True, "area_stays": True, "faults": TOKEN_FAULT, "ticks": False}
 AGAIN = "VIRQ=0x40 ENTRY EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY"
 OWES = f"{token(1, 0)} EXIT DONE:0 RDY:1@0 ACC VIRQ=0xf3 ENTRY"
 """The guest has not acknowledged."""

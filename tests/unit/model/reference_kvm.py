@@ -69,7 +69,7 @@ class ReferenceKvm:
             faults=states,
             lapic_in_kernel=True,
             hlt_exits=True,
-            shared_unreadable={v.index: () for v in self.vcpus},
+            area_stays=True,
         )
 
     def play(self, script: Sequence[tuple[int, int, int]], actions: Sequence[str] = ACTIONS) -> list[Event]:

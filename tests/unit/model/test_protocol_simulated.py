@@ -34,7 +34,7 @@ def judge(trace: list[Event], plan: p.Plan) -> set[str]:
         if item.op is p.Op.TOUCH:
             key = (item.vcpu, item.gpa >> 12)
             faults[key] = (*faults.get(key, ()), FaultState(item.cpl, item.interrupts, item.shadow, not item.no_paging))
-    context = RuleContext(faults=faults, shared_unreadable=dict.fromkeys(range(plan.guest.vcpus), ()))
+    context = RuleContext(faults=faults, area_stays=True)
     checker = Checker(KERNEL, plan.guest.vcpus, int_vec=0, first_id=1, context=context, recorded=EMITTED)
     found = list(feed_all(checker, trace))
     return {v.rule for v in (*found, *checker.finish()) if v.rule not in ("D29", "D40")}

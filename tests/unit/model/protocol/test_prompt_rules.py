@@ -52,7 +52,7 @@ def test_one_keeps_it_and_one_breaks_it(name: str) -> None:
     assert run(f"{TOLD} {bad}", KNOWN, STANDARD)[0] == {name[:3]}
 
 
-@pytest.mark.parametrize("unknown", ["lapic_off", "shared_unreadable"])
+@pytest.mark.parametrize("unknown", ["lapic_stays", "area_stays"])
 def test_what_is_not_known_is_not_judged(unknown: str) -> None:
     late = f"{TOLD} {token(1, 0)} DONE:0 EXIT ENTRY EXIT RDY:1@0 ACC VIRQ=0xf3 ENTRY"
     assert run(late, KNOWN, STANDARD)[0] == {"D50"}

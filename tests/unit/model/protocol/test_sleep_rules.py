@@ -111,7 +111,7 @@ def test_an_nmi_keeps_its_vcpu_awake(name: str) -> None:
     text, broken = NMI[name]
     assert ("D54" in run(f"{TOLD.replace(' ', '#1 ')}#2 {text}", HALTED, STANDARD)[0]) is broken
     assert "D54" not in run(f"{TOLD.replace(' ', '#1 ')}#2 {text}", {**HALTED, "nmis": ()}, STANDARD)[0]
-    off = {**HALTED, "lapic_off": {0: ((0, 1),)}}
+    off = {**HALTED, "lapic_stays": None}
     assert "D54" not in run(f"{TOLD.replace(' ', '#1 ')}#2 {text}", off, STANDARD)[0]
 
 
@@ -130,7 +130,7 @@ def test_an_nmi_keeps_its_vcpu_awake(name: str) -> None:
 def test_an_interrupt_that_waits_keeps_a_halted_vcpu_awake(text: str, broken: bool) -> None:
     line = f"{TOLD} {text}".replace("#20", "").replace("#21", "").replace("#22", "")
     assert ("D54" in run(line, HALTED, STANDARD)[0]) is broken
-    assert "D54" not in run(line, {**HALTED, "lapic_off": None}, STANDARD)[0]
+    assert "D54" not in run(line, {**HALTED, "lapic_stays": None}, STANDARD)[0]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ CASES: dict[str, tuple[str, Mapping[str, object], Mapping[str, object]]] = {
         {"kvm_stats": {**TAKEN, "pf_taken": 3}},
         {"kvm_stats": {**TAKEN, "pf_taken": 3}, "all_recorded": True},
     ),
+    "D35 an entry that is not counted as fixed": (
+        BOTH,
+        {"kvm_stats": {**TAKEN, "pf_fixed": 1}, "all_recorded": True, "unfixed": 1},
+        {"kvm_stats": {**TAKEN, "pf_fixed": 0}, "all_recorded": True, "unfixed": 1},
+    ),
     "D28 a WARN_ON_ONCE that this boot has reached before": (
         BOTH,
         {"host_warns": ("at_fault",), "host_trouble": (), "warn_once_cleared": False},
