@@ -82,14 +82,18 @@ def _judge_one(args: argparse.Namespace, folder: Path) -> int:
 
 
 def _judge_runs(folders: Sequence[Path]) -> int:
-    screen, differ = Screen(sys.stdout), 0
+    screen, differ, kept = Screen(sys.stdout), 0, 0
     for number, again in enumerate(judge_again(folders), 1):
         screen.progress(f"judged {number} of {len(folders)}", number / len(folders))
+        kept += not again.judged
         if again.differs:
             differ += 1
             screen.line(f"{again.folder}: {again.then}, now {again.now}{f': {again.reason}' if again.reason else ''}")
     screen.clear()
-    screen.line(f"{len(folders)} judged again: {len(folders) - differ} as before, {differ} differ")
+    unjudged = f", {kept} had ended before there was anything to judge" if kept else ""
+    screen.line(
+        f"{len(folders) - kept} judged again: {len(folders) - kept - differ} as before, {differ} differ{unjudged}"
+    )
     return 1 if differ else 0
 
 

@@ -12,6 +12,9 @@ from harness.judge.verdict_types import Finding, Stage, Verdict
 from harness.model.kernels import Variant
 from harness.status import Status
 
+CONSOLE = "console"
+"""The rule of a finding that only the host's console showed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -31,7 +34,7 @@ class Failure:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """The console's finding, where it is one."""
-        return (Finding("console", self.reason),) if self.of_kernel else ()
+        return (Finding(CONSOLE, self.reason),) if self.of_kernel else ()
 
     def verdict(self, scenario: str, variant: Variant | None = None) -> Verdict:
         """The verdict of a scenario that it ended."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.contract.capture import RunEnd
 from harness.errors import CaptureDamaged
 from harness.evidence.decode import read_end, read_release
 from harness.judge.verdict import JudgedCapture, judge_whole
@@ -25,16 +26,12 @@ def read_capture(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def end_status(folder: Path) -> tuple[str, str]:
-    """(status, reason) of end.json: how the agent's work ended.
-
-    :raise CaptureDamaged: there is none, or it cannot be read.
-    """
+def end_of(folder: Path) -> RunEnd | None:
+    """How the run ended by its end.json; None: that does not say."""
     try:
-        end = read_end({"end.json": (folder / "end.json").read_bytes()})
-    except OSError as exc:
-        raise CaptureDamaged(f"{folder}/end.json: {exc!r}") from exc
-    return end.status, end.reason
+        return read_end({"end.json": (folder / "end.json").read_bytes()})
+    except (OSError, CaptureDamaged):
+        return None
 
 
 def judge_folder(folder: Path, variant: str) -> Verdict:

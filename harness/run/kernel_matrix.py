@@ -10,12 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from harness.contract.plan import Plan, from_json
-from harness.errors import ApfError, ModelError, UsageError
-from harness.judge.verdict_types import Stage, Verdict
+from harness.errors import ModelError, UsageError
+from harness.judge.verdict_types import Verdict
 from harness.model.kernels import KernelModel, kernel_for
 from harness.report.matrix_text import Cell, Column, KernelStep, MatrixRow
 from harness.results import Key, Row, RunResult
-from harness.run.judge_folder import judge_folder
+from harness.run.judge_again import CAPTURE, judged_anew
 from harness.run.model_effects import differing, shown_by
 from harness.run.request import Observer, Request
 from harness.run.runner import perform_jobs
@@ -153,14 +153,8 @@ def _is_same_plan(folder: Path, plan: Plan) -> bool:
 
 
 def _again(cell: Kept, variant: str, observer: Observer) -> Kept:
-    """The same capture, judged by today's code; what was never captured keeps its verdict."""
-    if cell.verdict.stage is not Stage.JUDGE:
-        return cell
     observer.progress(f"judging {cell.folder.name}")
-    try:
-        return replace(cell, verdict=judge_folder(cell.folder / "capture", cell.verdict.judged_by or variant))
-    except ApfError as error:
-        return replace(cell, verdict=replace(cell.verdict, status=Status.ERROR, reason=error.message))
+    return replace(cell, verdict=judged_anew(cell.folder / CAPTURE, cell.verdict, variant))
 
 
 def _laid_out(

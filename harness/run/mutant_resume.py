@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.contract.plan import Plan, from_json
-from harness.errors import ApfError, UsageError
+from harness.errors import UsageError
 from harness.judge.verdict_types import Stage, Verdict
 from harness.results import Key, Row
-from harness.run.judge_folder import judge_folder
+from harness.run.judge_again import CAPTURE, judged_anew, read_verdict
 from harness.run.judging_pool import judging_pool
 from harness.run.mutant_trials import Mutant, Trial
 from harness.scenario.build import build_plan
@@ -93,18 +93,9 @@ def _performed(path: Path, kernel: str, identity: str, plans: Mapping[str, Plan]
 
 
 def _read(done: _Done) -> Verdict:
-    try:
-        return Verdict.from_json(done.verdict_file.read_text())
-    except OSError as exc:
-        raise UsageError(f"{done.verdict_file}: {exc.strerror}") from exc
+    return read_verdict(done.verdict_file)
 
 
 def _judged(done: _Done) -> Verdict:
-    """What the judge of today says of a capture; a verdict that came without a judgement stays."""
     old = _read(done)
-    if old.stage is not Stage.JUDGE or not old.judged_by:
-        return old
-    try:
-        return judge_folder(done.folder / done.key.folder / "capture", old.judged_by)
-    except ApfError:
-        return old
+    return judged_anew(done.folder / done.key.folder / CAPTURE, old) if old.judged_by else old

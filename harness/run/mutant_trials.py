@@ -16,11 +16,13 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from harness.contract.capture import AgentStep
+from harness.contract.words import EndStatus
 from harness.errors import CatalogError
 from harness.evidence.agent_steps import read_progress
 from harness.judge.verdict_types import Stage
 from harness.model.protocol.rules import RULES
 from harness.results import Key, Row
+from harness.run.judge_folder import end_of
 from harness.run.request import Observer, Request
 from harness.run.runner import perform_jobs
 from harness.run.scenario_sources import default_scenarios, read_scenarios
@@ -177,7 +179,9 @@ class Trial:
         """The guest hung or died: a finding says so, or it had not ended when its deadline came."""
         if self.row is None:
             return False
-        return self.row.verdict.taints or any(f.rule in _ENDS for f in self.row.verdict.findings)
+        end = end_of(self.evidence / "capture") if self.evidence is not None else None
+        late = end is not None and end.status in (EndStatus.GUEST_TIMEOUT, EndStatus.QEMU_DIED)
+        return late or any(f.rule in _ENDS for f in self.row.verdict.findings)
 
 
 def kind_of(scenario: str) -> str:

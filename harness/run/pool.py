@@ -247,6 +247,8 @@ class WorkerPool:
             case BadRequest(text, hint):
                 raise UsageError(text, hint=hint)
             case SetupFailed(failure):
+                if not member.queue.waiting:  # all is done, and its host could not be ended in order
+                    self._observer.line(f"a worker of {member.queue.kernel} ended with an error: {failure.reason}")
                 yield from self._give_up(member.queue, failure)
             case WorkerEnds():
                 member.ended = True

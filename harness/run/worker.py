@@ -12,10 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.artifacts.store import Store
-from harness.contract.capture import RunEnd
 from harness.contract.plan import Plan
-from harness.errors import ApfError, CaptureDamaged, HostLost, ModelError
-from harness.evidence.decode import read_end
+from harness.errors import ApfError, HostLost, ModelError
 from harness.hosts.base import Host
 from harness.judge.host_left import is_unknown
 from harness.judge.verdict_types import Stage, Verdict
@@ -26,7 +24,7 @@ from harness.run.cited_functions import with_differences
 from harness.run.drawings import write_drawings
 from harness.run.error_status import failure_of
 from harness.run.host_slot import HostSlot
-from harness.run.judge_folder import judge_folder_whole
+from harness.run.judge_folder import end_of, judge_folder_whole
 from harness.run.repeat_command import repeat_command
 from harness.run.request import Observer, Request
 from harness.run.run_folder import RunFolder
@@ -90,12 +88,18 @@ class Worker:
     def perform(self, job: Job) -> Row:
         """One job, performed and judged; whatever goes wrong becomes its verdict."""
         self._observer.scope(str(job.key))
+        stage = Stage.SETUP
         try:
             plan = build_plan(job.scenario, secrets.randbits(64))
             where = self._folder.start(job.key, plan, job.scenario, repeat_command(self._request, job.key))
-        except Exception as exc:  # noqa: BLE001 - a scenario without a plan must not end the others
-            return job.row(failure_of(exc, Stage.SETUP).verdict(job.scenario.id, self._setup.variant))
-        capture = where / "capture"
+            stage = Stage.JUDGE
+            return self._performed(job, plan, where / "capture")
+        except Exception as exc:  # noqa: BLE001 - a scenario without a plan, or a bug of ours, must not end the others
+            if stage is not Stage.SETUP and self._slot.host is not None:
+                self._slot.host.taint("nobody knows how its scenario left it")
+            return job.row(failure_of(exc, stage).verdict(job.scenario.id, self._setup.variant))
+
+    def _performed(self, job: Job, plan: Plan, capture: Path) -> Row:
         self._warn(job, plan)
         attempt, retries = self._perform_with_retry(plan, capture)
         verdict = replace(self._verdict(plan, capture, attempt), retries=retries)
@@ -158,7 +162,7 @@ class Worker:
             judged = judge_folder_whole(capture, self._setup.model)
         except Exception as exc:  # noqa: BLE001 - as above; the host is not to blame for the judge
             verdict = failure_of(exc, Stage.JUDGE, capture).verdict(plan.scenario, self._setup.variant)
-            return replace(verdict, taints=is_unknown(_end_of(capture)))
+            return replace(verdict, taints=is_unknown(end_of(capture)))
         if not self._request.wrong_kernel:  # a vCPU that spins leaves a trace that takes minutes to draw
             self._observer.progress("drawing")
             write_drawings(capture.parent, judged)
@@ -187,14 +191,6 @@ class Worker:
                     log="\n\n".join(filter(None, (failure.log, seen.reason))),
                 )
         return failure.verdict(plan.scenario, self._setup.variant)
-
-
-def _end_of(capture: Path) -> RunEnd | None:
-    """How the run ended by its end.json; None: that does not say."""
-    try:
-        return read_end({"end.json": (capture / "end.json").read_bytes()})
-    except (OSError, CaptureDamaged):
-        return None
 
 
 def uses_up(verdict: Verdict, *, wrong_kernel: bool) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.judge.verdict_types import Verdict
+from harness.judge.verdict_types import Finding, Stage, Verdict
+from harness.run import judge_again
 from harness.run.judge_folder import judge_folder
 from harness.status import Status
 from tests.unit.cli.command import Called
@@ -56,6 +57,37 @@ def test_what_nobody_can_judge_is_an_error_and_the_others_are_judged(run: Path, 
     assert done.returncode == 1
     assert "S23+debian-6.1: PASS, now ERROR: " in done.stdout
     assert done.stdout.splitlines()[-1] == "2 judged again: 1 as before, 1 differ"
+
+
+def test_what_ended_before_there_was_a_judgement_stays(run: Path, called: Called) -> None:
+    file = run / "S24+debian-6.1" / "verdict.json"
+    verdict = replace(Verdict.from_json(file.read_text()), status=Status.ERROR, stage=Stage.PERFORM)
+    file.write_text(verdict.to_json())
+    done = called("judge", run)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == (
+        "1 judged again: 1 as before, 0 differ, 1 had ended before there was anything to judge"
+    )
+
+
+def test_what_the_console_told_against_the_kernel_stays(run: Path, called: Called) -> None:
+    """It is in no capture."""
+    file = run / "S24+debian-6.1" / "verdict.json"
+    verdict = Verdict.from_json(file.read_text())
+    oops = replace(verdict, status=Status.FAIL, reason="Oops", findings=(Finding("console", "Oops"), *verdict.findings))
+    file.write_text(oops.to_json())
+    done = called("judge", run)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 judged again: 2 as before, 0 differ")
+
+
+def test_a_bug_of_ours_ends_none_of_the_others(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(capture: Path, _model: str) -> Verdict:
+        if "S23" in str(capture):
+            raise KeyError("a bug")
+        return judge_folder(capture, _model)
+
+    monkeypatch.setattr(judge_again, "judge_folder", broken)
+    assert [each.now for each in map(judge_again._again, judge_again.verdict_folders(run))] == ["ERROR", "PASS"]
 
 
 def test_several_folders_of_runs_and_of_verdicts(run: Path, called: Called) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.contract.words import EndStatus
+from harness.evidence.decode import read_end
 from harness.hosts import ssh_link
 from harness.results import Row, RunResult
-from harness.run.judge_folder import end_status
+from harness.run.judge_folder import read_capture
 from harness.run.request import Request
 from harness.run.runner import run
 from harness.status import Status
@@ -126,7 +128,7 @@ def test_a_host_that_falls_silent_later_is_an_error_and_nothing_is_repeated(
 def test_a_guest_that_never_finishes_ends_at_its_deadline_and_its_host_is_not_used_again(tmp_path: Path) -> None:
     result, folder = run(request(tmp_path, A=ENDLESS, B=QUICK), Listener(""))
     # The model knows that this program cannot end in time, so the timeout itself is no divergence.
-    assert end_status(folder / result.rows[0].folder / "capture")[0] == "guest-timeout"
+    assert read_end(read_capture(folder / result.rows[0].folder / "capture")).status is EndStatus.GUEST_TIMEOUT
     assert result.rows[1].status is Status.PASS
     assert len(list((folder / "hosts").iterdir())) == 2
 

@@ -152,6 +152,19 @@ def test_whether_the_guest_hung_is_compared(hangs: bool | frozenset[str] | None,
     assert catch_of(mutant, [trial]) is catch
 
 
+@pytest.mark.parametrize(
+    ("end", "hung"), [("done", False), ("guest-timeout", True), ("qemu-died", True), ("error", False)]
+)
+def test_whether_it_hung_is_read_where_it_ended(tmp_path: Path, end: str, hung: bool) -> None:
+    """A host that is used up for another reason, such as a line in its log, is no guest that hung."""
+    row = row_of(KEY, Status.FAIL, "D28: the host says", findings=(Finding("D28", "WARNING"),))
+    row = replace(row, verdict=replace(row.verdict, taints=True))
+    capture = tmp_path / row.folder / "capture"
+    capture.mkdir(parents=True)
+    (capture / "end.json").write_text(f'{{"format": 8, "nonce": 1, "status": "{end}", "reason": "", "undone": true}}')
+    assert Trial(ONE, "S29", row, tmp_path).hung is hung
+
+
 def test_a_scenario_that_does_not_exist_is_no_reason_to_test_less(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,6 +39,7 @@ def wait_for(*names: str) -> None:
 class Listener:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
+        self.lines: list[str] = []
         self._scope = ""
 
     def scope(self, prefix: str) -> None:
@@ -47,7 +48,8 @@ class Listener:
     def progress(self, what: str, done: float | None = None) -> None:
         self.told.append((self._scope, what))
 
-    def line(self, text: str = "") -> None: ...
+    def line(self, text: str = "") -> None:
+        self.lines.append(text)
 
     def verdict(self, row: Row) -> None: ...
 
@@ -78,6 +80,8 @@ class StandIn:
         Path(f"left-{self.kernel}").touch()
         if kind is not None:
             Path(f"tidy-{self.kernel}").write_text(kind.__name__)
+        if self.kernel == "does-not-end":
+            raise BuildFailed("its QEMU cannot be ended")
 
     def perform(self, job: Job) -> Row:
         if job.scenario.id == "DIE":
@@ -156,6 +160,12 @@ def test_a_worker_that_is_killed_costs_its_job_and_no_other() -> None:
     assert [verdicts["DIE", kernel].status for kernel in ("one", "two")] == [Status.ERROR] * 2
     assert "SIGKILL" in verdicts["DIE", "one"].verdict.reason
     assert [verdicts[s, kernel].status for s in "AZ" for kernel in ("one", "two")] == [Status.PASS] * 4
+
+
+def test_a_host_that_cannot_be_ended_is_told() -> None:
+    result, _, listener = perform("A B", "does-not-end good")
+    assert [row.status for row in result.rows] == [Status.PASS] * 4
+    assert listener.lines == ["a worker of does-not-end ended with an error: its QEMU cannot be ended"]
 
 
 def test_bad_usage_ends_everything() -> None:

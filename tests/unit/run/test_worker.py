@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.judge.verdict_types import Verdict
+from harness.judge.verdict_types import Stage, Verdict
 from harness.model.kernels import kernel_for
 from harness.prediction import unending
 from harness.results import Key
+from harness.run.request import Request
+from harness.run.run_folder import RunFolder
 from harness.run.selection import Job
 from harness.run.worker import Attempt, Worker, uses_up
 from harness.scenario.build import build_plan
@@ -98,3 +101,16 @@ def test_a_judge_that_gives_up_does_not_make_a_host_clean(tmp_path: Path, end: s
     worker = Worker(setup, nothing, nothing, nothing, listener)
     verdict = worker._verdict(plan_of("S23"), tmp_path, Attempt())
     assert not verdict.status.as_predicted and verdict.taints is taints
+
+
+def test_a_bug_of_ours_costs_its_own_job_alone(tmp_path: Path) -> None:
+    """Whatever is raised behind the plan, here by who looks at the model of the kernel."""
+    tainted: list[str] = []
+    slot: Any = SimpleNamespace(host=SimpleNamespace(taint=tainted.append))
+    observer: Any = SimpleNamespace(scope=lambda _: None, line=lambda _: None, progress=lambda _: None)
+    setup: Any = SimpleNamespace(variant="nowait", kernel=object())
+    folder = RunFolder.create(tmp_path, datetime.datetime.now())
+    request = Request(kernels=("debian-6.1",))
+    row = Worker(setup, slot, request, folder, observer).perform(Job(Key("S23", "debian-6.1"), all_scenarios()["S23"]))
+    assert row.status is Status.ERROR and row.verdict.stage is Stage.JUDGE and "AttributeError" in row.verdict.reason
+    assert len(tainted) == 1

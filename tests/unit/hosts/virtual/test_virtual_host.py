@@ -24,13 +24,15 @@ from harness.artifacts.kernels import built_kernel
 from harness.artifacts.store import Store
 from harness.contract.capture import EMULATED, NO_TRACE_DAT, TRACE_DAT
 from harness.contract.plan import Item, Op, Plan
+from harness.contract.words import EndStatus
 from harness.errors import ApfError, HostLost, InfraFault, KernelFault
+from harness.evidence.decode import read_end
 from harness.hosts.performer import Payload, Performer
 from harness.hosts.trial import trial_plan
 from harness.hosts.virtual.machine_tsc import tsc_khz
 from harness.hosts.virtual.virtual_host import CMDLINE, Keys, VirtualHost, start_virtual_host
 from harness.hosts.virtual.vm import HostMachine
-from harness.run.judge_folder import end_status, judge_folder
+from harness.run.judge_folder import judge_folder, read_capture
 from harness.run.scenario_sources import default_scenarios, read_scenarios
 from harness.scenario.build import build_plan
 from harness.status import Status
@@ -115,7 +117,7 @@ def test_kernel_under_test_is_the_one_that_was_asked_for(host: VirtualHost) -> N
 def test_a_plan_is_performed(host: VirtualHost, tmp_path: Path) -> None:
     steps: list[str] = []
     Performer(host, payload()).perform(trial_plan(), tmp_path / "capture", lambda step, _told: steps.append(step))
-    assert end_status(tmp_path / "capture") == ("done", "")
+    assert read_end(read_capture(tmp_path / "capture")).status is EndStatus.DONE
     assert "go" in steps
     assert not host.tainted
     entered = set(re.findall(r"\[(\d+)\].*kvm_entry", (tmp_path / "capture/trace/events.txt").read_text()))
@@ -125,7 +127,7 @@ def test_a_plan_is_performed(host: VirtualHost, tmp_path: Path) -> None:
 
 def test_a_guest_that_never_finishes_ends_within_its_deadline(host: VirtualHost, tmp_path: Path) -> None:
     Performer(host, payload()).perform(endless_plan(4), tmp_path / "capture", lambda _step, _told: None)
-    assert end_status(tmp_path / "capture")[0] == "guest-timeout"
+    assert read_end(read_capture(tmp_path / "capture")).status is EndStatus.GUEST_TIMEOUT
 
 
 def test_another_host_key_is_refused(tmp_path: Path) -> None:
@@ -211,7 +213,7 @@ def test_a_warning_that_the_capture_has_is_judged_with_the_rest(doomed: VirtualH
     """Whether the console was told whole before the plan had ended may not matter: the model may know of it."""
     Performer(doomed, payload()).perform(trial_plan(), tmp_path / "capture", warn_at(doomed, "start-guest"))
     assert "warning on the host: WARNING: CPU: 0" in doomed.tainted
-    assert end_status(tmp_path / "capture") == ("done", "")
+    assert read_end(read_capture(tmp_path / "capture")).status is EndStatus.DONE
     verdict = judge_folder(tmp_path / "capture", "nowait")
     assert verdict.status is Status.FAIL and [f.rule for f in verdict.findings] == ["D28"]
 
@@ -220,14 +222,14 @@ def test_a_plan_goes_on_for_its_deadline_behind_a_warning(doomed: VirtualHost, t
     """Of some kernels a warning is known, and what comes behind it is what the plan is about."""
     plan = endless_plan(70)
     Performer(doomed, payload()).perform(plan, tmp_path / "capture", warn_at(doomed, "start-guest"))
-    assert end_status(tmp_path / "capture")[0] == "guest-timeout"
+    assert read_end(read_capture(tmp_path / "capture")).status is EndStatus.GUEST_TIMEOUT
 
 
 def test_a_warning_that_no_capture_has_ends_the_scenario(doomed: VirtualHost, tmp_path: Path) -> None:
     with pytest.raises(KernelFault, match="warning on the host: WARNING: CPU: 0"):
         Performer(doomed, payload()).perform(trial_plan(), tmp_path / "capture", warn_at(doomed, "undo"))
     assert doomed.tainted
-    assert end_status(tmp_path / "capture") == ("done", "")
+    assert read_end(read_capture(tmp_path / "capture")).status is EndStatus.DONE
     assert (tmp_path / "capture/trace/events.txt").stat().st_size > 0
 
 
