@@ -146,6 +146,39 @@ class PageProof:
     problem: str = ""
 
 
+def out_of_state(page: PageProof, *, in_page_table: bool) -> str:
+    """What keeps a page from being in its state, "" if nothing: the agent's own proof, and the judge's look at it.
+
+    :param in_page_table: a page that is out has a swap entry in QEMU's page table (anonymous memory).
+    """
+    if page.start is PageStart.POPULATED:
+        return "" if page.present else "not in the page table"
+    if page.present:
+        return "still in the page table"
+    if page.start is PageStart.UNTOUCHED:
+        allocated = page.swapped if in_page_table else page.cached or page.hole is False
+        return "allocated" if allocated else ""
+    if page.start is PageStart.DROPPED:
+        return "in the page cache" if page.cached else "no data on the disk" if page.hole else ""
+    if in_page_table and not page.swapped:
+        return "no swap entry"
+    if not in_page_table and page.hole:
+        return "was never written"
+    if page.start is PageStart.SWAPCACHE:
+        return "" if page.cached else "not in the swap cache"
+    return "in the swap cache" if page.cached else ""
+
+
+def workload_not_out(pages: int, totals: Mapping[str, int]) -> str:
+    """Why a run of a workload of so many pages (0: it only boots) would prove nothing; empty if it does."""
+    swapped, cached = totals.get("swapped", 0), totals.get("swap_cached", 0)
+    if cached:
+        return f"{cached} pages are in the swap cache"
+    if not pages:
+        return f"{swapped} pages of the guest are swapped out before it boots" if swapped else ""
+    return f"the workload has {pages} pages, and only {swapped} of the VM are swapped out" if swapped < pages else ""
+
+
 @dataclass(frozen=True, slots=True)
 class OutsidePage:
     """A page of QEMU that is swapped out although no plan says so.  ``gpa``: None where it is not guest RAM."""

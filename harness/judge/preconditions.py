@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from harness.contract.capture import PageProof, Precondition
-from harness.contract.plan import Backing, GuestKind, Page, PageStart, Plan
-
-_OUT = (PageStart.SWAPPED, PageStart.ZERO_SWAPPED)
+from harness.contract.capture import PageProof, Precondition, out_of_state, workload_not_out
+from harness.contract.plan import PAGE_SIZE, Backing, GuestKind, Page, Plan
 
 
 def problems(plan: Plan, seen: Precondition | None) -> Iterator[str]:
@@ -34,30 +32,18 @@ def problems(plan: Plan, seen: Precondition | None) -> Iterator[str]:
 
 
 def _linux(pages: int, totals: Mapping[str, int]) -> Iterator[str]:
-    """The totals prove that the workload's pages were out (old captures: that little was left in memory)."""
-    if not pages:
-        return
-    if "swapped" not in totals and "anon_left" not in totals:
-        yield "precondition.json does not say what was swapped out"
-    elif totals.get("swapped", pages) < pages:
-        yield f"{totals['swapped']} pages were swapped out, the workload has {pages}"
+    """The totals prove that the workload's pages were out (old captures: that less was left in memory)."""
+    if pages and "swapped" not in totals:
+        if "anon_left" not in totals:
+            yield "precondition.json does not say what was swapped out"
+        elif totals["anon_left"] >= pages * PAGE_SIZE:
+            yield f"{totals['anon_left']} bytes were left in memory, the workload has {pages} pages"
+    elif text := workload_not_out(pages, totals):
+        yield text
 
 
 def _contradiction(plan: Plan, page: Page, proof: PageProof) -> str:
-    present, swapped, cached = proof.present, proof.swapped, proof.cached
     if proof.start is not page.start:
         return f"recorded as {proof.start}"
-    if page.start in (*_OUT, PageStart.DROPPED, PageStart.UNTOUCHED) and present:
-        return "mapped in QEMU's page table"
-    if page.start in _OUT and cached:
-        return "still in the swap cache"
-    if page.start is PageStart.DROPPED and cached:
-        return "still in the page cache"
     anonymous = plan.memory.backing is Backing.ANON and not plan.memory.share
-    if page.start in _OUT and anonymous and not swapped:
-        return "not swapped"
-    if page.start is PageStart.UNTOUCHED and swapped:
-        return "swapped, so it was touched before"
-    if page.start is PageStart.POPULATED and not present:
-        return "not mapped in QEMU's page table"
-    return ""
+    return out_of_state(proof, in_page_table=anonymous)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -19,7 +19,7 @@ from harness.agent.host.read_counters import swap_cached_pages
 from harness.agent.host.tracing import Tracing
 from harness.agent.pages.pageout import PreconditionFailed, held_still, swap_everything_out
 from harness.agent.session import BOOT_WORKLOAD, Session
-from harness.contract.capture import AgentStep, Precondition, StepDetails
+from harness.contract.capture import AgentStep, Precondition, StepDetails, workload_not_out
 from harness.contract.words import EndStatus
 
 QUIET_SECONDS = 10
@@ -125,21 +125,11 @@ def _totals(group: ScenarioCgroup) -> dict[str, int]:
 
 def _write_precondition(session: Session, totals: dict[str, int]) -> None:
     """A Linux guest has no page-by-page plan: the workload's pages are on the swap device, or nothing is (``boot``)."""
-    reason = unreached(session.plan.guest.workload_pages, totals)
+    reason = workload_not_out(session.plan.guest.workload_pages, totals)
     session.write_record("precondition.json", Precondition(not reason, reason, totals, (), {}))
     session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=not reason, totals=totals))
     if reason:
         raise PreconditionFailed(reason)
-
-
-def unreached(pages: int, totals: Mapping[str, int]) -> str:
-    """Why a run of a workload of so many pages (0: it only boots) would prove nothing; empty if it does."""
-    swapped, cached = totals.get("swapped", 0), totals.get("swap_cached", 0)
-    if cached:
-        return f"{cached} pages are in the swap cache"
-    if not pages:
-        return f"{swapped} pages of the guest are swapped out before it boots" if swapped else ""
-    return f"the workload has {pages} pages, and only {swapped} of the VM are swapped out" if swapped < pages else ""
 
 
 async def _quiet(tracing: Tracing) -> None:

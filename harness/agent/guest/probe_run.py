@@ -123,16 +123,23 @@ def _prepare(session: Session, target: Target) -> Precondition:
     session.capture.step(AgentStep.PREPARE_PAGES, StepDetails(pages=len(target.plan.pages)))
     try:
         prepare_pages(target)
-    finally:
-        # Written in any case: if preparation failed, it shows how far it came.
-        with suppress(OSError):
-            proof = inspect(target)
-            if session.device is not None and session.device.gate is not None:
-                proof = with_places(proof, session.plan, session.device.gate.find)
-            session.write_record("precondition.json", proof)
+    except BaseException:
+        with suppress(OSError):  # it shows how far preparation came
+            _prove(session, target)
+        raise
+    proof = _prove(session, target)
     session.capture.step(AgentStep.PRECONDITION, StepDetails(reached=proof.reached, totals=proof.totals))
     if not proof.reached:
         raise PreconditionFailed(proof.reason)
+    return proof
+
+
+def _prove(session: Session, target: Target) -> Precondition:
+    """What is, written down. :raise OSError: the host does not say it, or nothing can be written."""
+    proof = inspect(target)
+    if session.device is not None and session.device.gate is not None:
+        proof = with_places(proof, session.plan, session.device.gate.find)
+    session.write_record("precondition.json", proof)
     return proof
 
 

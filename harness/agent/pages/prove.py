@@ -15,7 +15,7 @@ from harness.agent.pages.pagemap import PageEntry, PageMap
 from harness.agent.pages.pageout import Target, pages_outside_plan
 from harness.agent.ram.file import READ_AROUND, unused_below_pool, windows
 from harness.agent.ram.guest_ram import cached_pages, is_hole
-from harness.contract.capture import OutsidePage, PageProof, Precondition
+from harness.contract.capture import OutsidePage, PageProof, Precondition, out_of_state
 from harness.contract.plan import POOL_GPA, RAM_FILE_DATA_AFTER, RAM_FILE_DATA_BEFORE, Backing, Page, PageStart, Plan
 from harness.contract.probe_abi import page_word
 
@@ -118,7 +118,7 @@ def _page(target: Target, page: Page, entry: PageEntry, cache: bytes, swap_cache
         hole: bool | None = is_hole(target.ram_fd, page.gpa)
     else:
         cached, hole = entry.swapped and page.start is PageStart.SWAPCACHE and swap_cached > 0, None
-    return PageProof(
+    proof = PageProof(
         gpa=page.gpa,
         name=page.name,
         start=page.start,
@@ -128,8 +128,8 @@ def _page(target: Target, page: Page, entry: PageEntry, cache: bytes, swap_cache
         swap_type=entry.swap_type if entry.swapped else None,
         swap_offset=entry.swap_offset if entry.swapped else None,
         hole=hole,
-        problem=_problem(target.ram.in_page_table, page.start, entry, cached, bool(hole)),
     )
+    return replace(proof, problem=out_of_state(proof, in_page_table=target.ram.in_page_table))
 
 
 def _sector(extents: tuple[Extent, ...], page: Page) -> int | None:
@@ -174,23 +174,3 @@ def _cached_strays(plan: Plan, cache: bytes) -> list[int]:
     return [
         gpa for first, last in reached for gpa in range(first, last, PAGE) if cache[gpa >> 12] & 1 and gpa not in named
     ]
-
-
-def _problem(anonymous: bool, start: PageStart, entry: PageEntry, cached: bool, hole: bool) -> str:
-    """What is wrong with a page, "" if nothing."""
-    if start is PageStart.POPULATED:
-        return "" if entry.present else "not in the page table"
-    if entry.present:
-        return "still in the page table"
-    if start is PageStart.UNTOUCHED:
-        allocated = entry.swapped if anonymous else cached or not hole
-        return "allocated" if allocated else ""
-    if start is PageStart.DROPPED:
-        return "in the page cache" if cached else "no data on the disk" if hole else ""
-    if anonymous and not entry.swapped:
-        return "no swap entry"
-    if not anonymous and hole:
-        return "was never written"
-    if start is PageStart.SWAPCACHE:
-        return "" if cached else "not in the swap cache"
-    return "in the swap cache" if cached else ""

@@ -13,7 +13,7 @@ from harness.agent.pages.guest_memory import GuestMemory
 from harness.agent.pages.page_flags import FrameFlags
 from harness.agent.pages.pagemap import PageEntry
 from harness.agent.pages.pageout import Target
-from harness.agent.pages.prove import _cached_strays, _folio_problem, _problem, _torn_window, sectors, with_places
+from harness.agent.pages.prove import _cached_strays, _folio_problem, _torn_window, sectors, with_places
 from harness.agent.ram.choose import ram_of
 from harness.agent.ram.file import unused_below_pool
 from harness.contract.capture import PageProof, Precondition
@@ -23,35 +23,6 @@ from harness.contract.probe_abi import page_word
 PRESENT = PageEntry(True, False, 0, 0, False)
 SWAPPED = PageEntry(False, True, 0, 7, False)
 NOTHING = PageEntry(False, False, 0, 0, False)
-
-
-@pytest.mark.parametrize(
-    ("backing", "start", "entry", "cached", "hole", "problem"),
-    [
-        (Backing.ANON, PageStart.UNTOUCHED, NOTHING, False, False, ""),
-        (Backing.ANON, PageStart.UNTOUCHED, SWAPPED, False, False, "allocated"),
-        (Backing.ANON, PageStart.UNTOUCHED, PRESENT, False, False, "still in the page table"),
-        (Backing.ANON, PageStart.POPULATED, PRESENT, False, False, ""),
-        (Backing.ANON, PageStart.POPULATED, SWAPPED, False, False, "not in the page table"),
-        (Backing.ANON, PageStart.SWAPPED, SWAPPED, False, False, ""),
-        (Backing.ANON, PageStart.SWAPPED, SWAPPED, True, False, "in the swap cache"),
-        (Backing.ANON, PageStart.SWAPPED, NOTHING, False, False, "no swap entry"),
-        (Backing.ANON, PageStart.ZERO_SWAPPED, PRESENT, False, False, "still in the page table"),
-        (Backing.ANON, PageStart.SWAPCACHE, SWAPPED, True, False, ""),
-        (Backing.ANON, PageStart.SWAPCACHE, SWAPPED, False, False, "not in the swap cache"),
-        (Backing.MEMFD, PageStart.SWAPPED, NOTHING, False, False, ""),
-        (Backing.MEMFD, PageStart.SWAPPED, NOTHING, True, False, "in the swap cache"),
-        (Backing.MEMFD, PageStart.SWAPPED, NOTHING, False, True, "was never written"),
-        (Backing.MEMFD, PageStart.UNTOUCHED, NOTHING, False, True, ""),
-        (Backing.MEMFD, PageStart.UNTOUCHED, NOTHING, False, False, "allocated"),
-        (Backing.FILE, PageStart.DROPPED, NOTHING, False, False, ""),
-        (Backing.FILE, PageStart.DROPPED, NOTHING, True, False, "in the page cache"),
-        (Backing.FILE, PageStart.DROPPED, NOTHING, False, True, "no data on the disk"),
-        (Backing.FILE, PageStart.DROPPED, PRESENT, True, False, "still in the page table"),
-    ],
-)
-def test_problem(backing: Backing, start: PageStart, entry: PageEntry, cached: bool, hole: bool, problem: str) -> None:
-    assert _problem(ram_of(backing).in_page_table, start, entry, cached, hole) == problem
 
 
 def _window(extents: tuple[Extent, ...], page: Page) -> str:
