@@ -97,7 +97,7 @@ def test_the_documents_name_the_last_rule_and_the_last_scenario() -> None:
         (path.name, letter, int(number))
         for path in (ROOT / "docs").rglob("*.md")
         if path.parent.name != "scenarios"  # whose groups are ranges, too
-        for letter, number in re.findall(r"\b([DS])01 to [DS](\d+)", path.read_text())
+        for letter, number in re.findall(r"\b([DS])01(?: to |\.\.)[DS](\d+)", path.read_text())
     }
     assert {letter for _, letter, _ in named} == {"D", "S"}
     assert not {(name, letter, n) for name, letter, n in named if n != last[letter]}
