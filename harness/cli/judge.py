@@ -82,18 +82,21 @@ def _judge_one(args: argparse.Namespace, folder: Path) -> int:
 
 
 def _judge_runs(folders: Sequence[Path]) -> int:
-    screen, differ, kept = Screen(sys.stdout), 0, 0
-    for number, again in enumerate(judge_again(folders), 1):
-        screen.progress(f"judged {number} of {len(folders)}", number / len(folders))
-        kept += not again.judged
-        if again.differs:
-            differ += 1
-            screen.line(f"{again.folder}: {again.then}, now {again.now}{f': {again.reason}' if again.reason else ''}")
-    screen.clear()
-    unjudged = f", {kept} had ended before there was anything to judge" if kept else ""
-    screen.line(
-        f"{len(folders) - kept} judged again: {len(folders) - kept - differ} as before, {differ} differ{unjudged}"
-    )
+    screen, number, differ, kept = Screen(sys.stdout), 0, 0, 0
+    try:
+        for number, again in enumerate(judge_again(folders), 1):
+            screen.progress(f"judged {number} of {len(folders)}", number / len(folders))
+            kept += not again.judged
+            if again.differs:
+                differ += 1
+                reason = f": {again.reason}" if again.reason else ""
+                screen.line(f"{again.folder}: {again.then}, now {again.now}{reason}")
+    finally:  # a run takes minutes: what was found is told also where it is cut short
+        judged = number - kept
+        unread = f" of {len(folders)}" if number < len(folders) else ""
+        unjudged = f", {kept} had ended before there was anything to judge" if kept else ""
+        screen.clear()
+        screen.line(f"{judged}{unread} judged again: {judged - differ} as before, {differ} differ{unjudged}")
     return 1 if differ else 0
 
 

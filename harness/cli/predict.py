@@ -103,21 +103,23 @@ def _hold(args: argparse.Namespace) -> int:
             "--seen has its scenarios and kernels from the folders: no names, --scenarios, --kernel, --events, --json"
         )
     folders = [inner for folder in args.seen for inner in _verdicts(folder)]
-    screen, outside, over = Screen(sys.stdout), 0, 0
-    for number, held in enumerate(hold_against_predictions(folders, args.orders), 1):
-        screen.progress(f"held against what is said: {number} of {len(folders)}", number / len(folders))
-        outside += bool(held.outside)
-        over += bool(held.passed_over)
-        lines = (f"passed over: {held.passed_over}",) if held.passed_over else held.outside
-        for line in lines[:_SHOWN]:
-            screen.line(f"{held.folder}: {line}")
-        if len(lines) > _SHOWN:
-            screen.line(f"{held.folder}: and {len(lines) - _SHOWN} more")
-    screen.clear()
-    within = len(folders) - outside - over
-    screen.line(
-        f"{len(folders)} verdicts: {within} within what is said before a run, {outside} not, {over} passed over"
-    )
+    screen, number, outside, over = Screen(sys.stdout), 0, 0, 0
+    try:
+        for number, held in enumerate(hold_against_predictions(folders, args.orders), 1):
+            screen.progress(f"held against what is said: {number} of {len(folders)}", number / len(folders))
+            outside += bool(held.outside)
+            over += bool(held.passed_over)
+            lines = (f"passed over: {held.passed_over}",) if held.passed_over else held.outside
+            for line in lines[:_SHOWN]:
+                screen.line(f"{held.folder}: {line}")
+            if len(lines) > _SHOWN:
+                screen.line(f"{held.folder}: and {len(lines) - _SHOWN} more")
+    finally:  # it takes seconds for each: what was found is told also where it is cut short
+        screen.clear()
+        screen.line(
+            f"{number} of {len(folders)} verdicts: {number - outside - over} within what is said before a run,"
+            f" {outside} not, {over} passed over"
+        )
     return 1 if outside else 0
 
 

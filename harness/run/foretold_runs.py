@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness.errors import ApfError, UsageError
 from harness.evidence.decode import read_plan
 from harness.judge.foretold import unforetold
-from harness.judge.verdict_types import Verdict
+from harness.judge.verdict_types import Stage
 from harness.model.kernels import Variant
 from harness.prediction import predict
-from harness.run.judge_again import CAPTURE, VERDICT
+from harness.run.error_status import failure_of
+from harness.run.judge_again import CAPTURE, VERDICT, read_verdict
 from harness.run.judge_folder import model_of, read_capture
 from harness.run.judging_pool import judging_pool
 from harness.status import Status
@@ -44,16 +44,13 @@ def hold_against_predictions(folders: Sequence[Path], orders: int) -> Iterator[F
 def _held(folder: Path, orders: int) -> Foretold:
     """What is not as predicted with all that the run decided is not as predicted before it, either: the verdict has
     said so."""
-    try:
-        verdict = Verdict.from_json((folder / VERDICT).read_text())
-    except OSError as exc:
-        raise UsageError(f"{folder}/{VERDICT}: {exc}") from exc
+    verdict = read_verdict(folder / VERDICT)
     if verdict.status not in _AS_PREDICTED:
         return Foretold(folder, passed_over=f"its verdict is {verdict.word}")
     try:
         files = read_capture(folder / CAPTURE)
         kernel = model_of(files, verdict.judged_by or Variant.NOWAIT)
         said = predict(read_plan(files), kernel, orders=orders)
-    except ApfError as exc:
-        return Foretold(folder, passed_over=exc.message)
+    except Exception as exc:  # noqa: BLE001 - one capture must not end what is said of the others
+        return Foretold(folder, passed_over=failure_of(exc, Stage.JUDGE).reason)
     return Foretold(folder, outside=unforetold(said, verdict))

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.cli import judge, main
 from harness.judge.verdict_types import Finding, Stage, Verdict
 from harness.run import judge_again
+from harness.run.judge_again import JudgedAgain
 from harness.run.judge_folder import judge_folder
 from harness.status import Status
 from tests.unit.cli.command import Called
@@ -117,3 +120,17 @@ def test_an_empty_results_folder_is_no_capture(run: Path, called: Called) -> Non
     shutil.rmtree(run / "S23+debian-6.1")
     shutil.rmtree(run / "S24+debian-6.1")
     assert called("judge", run).returncode == 2
+
+
+def test_what_was_found_is_told_where_it_is_cut_short(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By Ctrl-C in front of the second of two."""
+
+    def cut_short(folders: Sequence[Path]) -> Iterator[JudgedAgain]:
+        yield JudgedAgain(folders[0], "PASS", "FAIL", "D05")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(judge, "judge_again", cut_short)
+    assert main(["judge", str(run)]) == 130
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 2 judged again: 0 as before, 1 differ"

@@ -189,7 +189,7 @@ def test_a_run_is_held_against_what_is_said(tmp_path: Path, capsys: pytest.Captu
     folder = _a_run(tmp_path)
     for given in (folder, folder.parent):
         assert main(["predict", "--seen", str(given), "--orders", "1"]) == 0
-        assert "1 verdicts: 1 within what is said before a run, 0 not, 0 passed over" in capsys.readouterr().out
+        assert "1 of 1 verdicts: 1 within what is said before a run, 0 not, 0 passed over" in capsys.readouterr().out
     verdict = Verdict.from_json((folder / "verdict.json").read_text())
     totals = tuple(replace(row, seen=40) if row.name == "NP" else row for row in verdict.totals)
     (folder / "verdict.json").write_text(replace(verdict, totals=totals).to_json())
